@@ -1,0 +1,1 @@
+"""The bridge: Airflow on one side, NATS JetStream on the other."""

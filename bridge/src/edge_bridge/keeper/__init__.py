@@ -1,0 +1,1 @@
+"""The keeper: the only party that speaks to the Execution API for edge tasks."""

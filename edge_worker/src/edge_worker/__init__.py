@@ -1,0 +1,1 @@
+"""The edge worker: a thin agent, its local gateway and the task host."""

@@ -1,0 +1,1 @@
+"""The relay: HTTPS long-polls in front, NATS JetStream behind."""

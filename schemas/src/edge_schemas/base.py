@@ -1,0 +1,21 @@
+"""The two kinds of wire model: what a relay accepts strictly, what a client reads leniently."""
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+Instant = AwareDatetime
+"""A moment on the wire: RFC 3339 with an offset, UTC when we write it."""
+
+
+class Inbound(BaseModel):
+    """A body that the relay receives. An unknown field is an error, so that a typing mistake never passes in silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Outbound(BaseModel):
+    """A body that a client receives, or a value kept in JetStream.
+
+    Fields this version does not know are ignored, so that an older reader lives beside a newer writer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")

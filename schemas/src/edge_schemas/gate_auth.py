@@ -1,0 +1,68 @@
+"""How relay and gate prove to each other who they are, over plain internal HTTP, with one shared secret.
+
+The relay signs each request, the gate each answer; the secret itself never travels. The answer's signature covers the
+request's nonce, so an answer can't be replayed to another request. This authenticates, it does not hide: where the
+network between relay and keeper is not trusted, give the gate a TLS address.
+"""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+
+SIGNATURE_HEADER = "Edge-Signature"
+MAX_SKEW_S = 60
+_SCHEME = "v1"
+
+
+@dataclass(frozen=True, slots=True)
+class GateCall:
+    """What the relay asks of the gate, as far as it is signed.
+
+    Attributes:
+        target: Raw path and query.
+        worker: The worker whose credential the relay has checked.
+    """
+
+    method: str
+    target: str
+    worker: str
+    request_id: str
+    body: bytes
+
+
+def sign_call(key: bytes, call: GateCall, *, now: float) -> tuple[str, str]:
+    """The signature header of a request, and the nonce with which its answer is checked."""
+    nonce = secrets.token_urlsafe(16)
+    stamp = str(int(now))
+    return f"{_SCHEME};{stamp};{nonce};{_call_mac(key, call, stamp, nonce)}", nonce
+
+
+def check_call(key: bytes, call: GateCall, header: str, *, now: float) -> str | None:
+    """The nonce of a request whose signature is right and fresh, else None."""
+    parts = header.split(";")
+    if len(parts) != 4 or parts[0] != _SCHEME or not parts[1].isascii() or not parts[1].isdigit():
+        return None
+    _, stamp, nonce, mac = parts
+    if abs(now - int(stamp)) > MAX_SKEW_S:
+        return None
+    return nonce if hmac.compare_digest(mac.encode(), _call_mac(key, call, stamp, nonce).encode()) else None
+
+
+def sign_answer(key: bytes, nonce: str, status: int, body: bytes) -> str:
+    """The signature header of an answer."""
+    return _mac(key, "answer", nonce, str(status), hashlib.sha256(body).hexdigest())
+
+
+def check_answer(key: bytes, nonce: str, status: int, body: bytes, header: str) -> bool:
+    """Whether the gate made this answer to the request with this nonce."""
+    return hmac.compare_digest(header.encode(), sign_answer(key, nonce, status, body).encode())
+
+
+def _call_mac(key: bytes, call: GateCall, stamp: str, nonce: str) -> str:
+    digest = hashlib.sha256(call.body).hexdigest()
+    return _mac(key, "call", stamp, nonce, call.method, call.target, call.worker, call.request_id, digest)
+
+
+def _mac(key: bytes, *parts: str) -> str:
+    return hmac.new(key, "\n".join(parts).encode(), hashlib.sha256).hexdigest()

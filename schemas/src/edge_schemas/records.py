@@ -1,0 +1,394 @@
+"""The record of a job, and `transition()`: the only way a record changes.
+
+Relay, bridge and keeper read a record through the stream leader, compute its successor here and swap it in only if
+nobody else was faster; whoever loses reads again. No clock, no I/O: time comes in with the event.
+See docs/reference/job-life.md for the picture.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import assert_never
+
+from edge_schemas.base import Instant, Outbound
+from edge_schemas.errors import EdgeError, ErrorCode
+from edge_schemas.ids import JobId, QueueName, RequestId, TeamName, WorkerName
+from edge_schemas.jobs import Job, TaskIdentity
+
+RELEASES_BEFORE_PARKED = 5
+ENDED_RECORD_LIFE = timedelta(days=7)
+"""Longer than any tolerance, so that whatever a late worker sends still finds a record that refuses it."""
+
+FAILED_STATES = frozenset({"failed", "up_for_retry", "removed", "upstream_failed"})
+"""Airflow states whose acceptance makes the outcome `failed`; any other accepted state makes it `succeeded`."""
+
+
+class JobState(StrEnum):
+    """Where a job is in its life."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    ENDED = "ended"
+
+
+class Verdict(StrEnum):
+    """How a job ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+class Outcome(Outbound):
+    """How a job ended and why; kept for `ENDED_RECORD_LIFE`."""
+
+    verdict: Verdict
+    reason: str | None = None
+    exit_code: int | None = None
+    accepted_state: str | None = None
+    ended_at: Instant
+
+
+class Holder(Outbound):
+    """The worker that started the job; it alone may finish it, log for it and call the Execution API for it."""
+
+    worker: WorkerName
+    incarnation: int
+    started_at: Instant
+
+
+class UserCode(Outbound):
+    """The process that Airflow was told of at `/run`. From here on a retry would repeat user code."""
+
+    hostname: str
+    pid: int
+    at: Instant
+
+
+class WriteAnswer(Outbound):
+    """The answer of the last write to the Execution API, replayed to a repeat of the same request."""
+
+    request_id: RequestId
+    status: int
+    body: str
+
+
+class StopWish(Outbound):
+    """Who wants the job to end, and why."""
+
+    reason: str
+    at: Instant
+
+
+class ReleaseNote(Outbound):
+    """A worker gave the job back."""
+
+    worker: WorkerName
+    reason: str
+    at: Instant
+
+
+class JobRecord(Outbound):
+    """The truth about one job.
+
+    Attributes:
+        job: The whole job while it is not ended; dropped then, to keep the bucket small.
+        finishing: A terminal state is on its way to Airflow. While set, no heartbeat answer means "stop".
+        accepted_state: The terminal state that Airflow accepted. It decides the outcome, whatever the exit status.
+        parked: Why the job was put aside in `EDGE_DEAD`; it waits, but is not published until redriven.
+    """
+
+    id: JobId
+    queue: QueueName
+    team: TeamName | None = None
+    task: TaskIdentity
+    state: JobState
+    job: Job | None = None
+    created_at: Instant
+    holder: Holder | None = None
+    user_code: UserCode | None = None
+    finishing: bool = False
+    accepted_state: str | None = None
+    last_write: WriteAnswer | None = None
+    stop: StopWish | None = None
+    releases: tuple[ReleaseNote, ...] = ()
+    parked: str | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The worker presents its receipt."""
+
+    worker: str
+    incarnation: int
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class ReportUserCode:
+    """The gate is about to forward `/run`: user code may run from here on."""
+
+    worker: str
+    hostname: str
+    pid: int
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class BeginFinishing:
+    """The gate is about to forward a terminal state."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWrite:
+    """Airflow answered a write; `accepted_state` is set if the write was a terminal state and was taken."""
+
+    worker: str
+    answer: WriteAnswer
+    accepted_state: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The holder reports that the job's processes are gone."""
+
+    worker: str
+    exit_code: int | None
+    reason: str | None
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A worker gives a granted job back; `counted` if the job itself may be the cause."""
+
+    worker: str
+    reason: str
+    counted: bool
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Redrive:
+    """An operator wants a parked job to be published again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Airflow no longer wants this dispatch."""
+
+    reason: str
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The holder has been out of contact for longer than is tolerated, or came back without the job."""
+
+    reason: str
+    at: Instant
+
+
+Event = (
+    Start | ReportUserCode | BeginFinishing | AnswerWrite | Finish | Release | Redrive | Withdraw | GiveUp
+)
+
+
+def new_record(job: Job) -> JobRecord:
+    """The record of a job that was just dispatched."""
+    return JobRecord(
+        id=job.id,
+        queue=job.queue,
+        team=job.team,
+        task=job.work.task,
+        state=JobState.WAITING,
+        job=job,
+        created_at=job.published_at,
+    )
+
+
+def transition(record: JobRecord | None, event: Event) -> JobRecord:
+    """The record after an event; the very same object if there is nothing to change.
+
+    A repeat of what already happened is not an error. `None` stands for "no such record".
+
+    Raises:
+        EdgeError: `job_ended` if there is no record or it is ended, `not_holder` if another worker holds the job,
+            `wrong_state` if the job's state does not know the event. Nothing changes.
+    """
+    if record is None:
+        raise EdgeError(ErrorCode.JOB_ENDED, "there is no such job, or it ended long ago")
+    match event:
+        case Start():
+            return _start(record, event)
+        case ReportUserCode():
+            return _report_user_code(record, event)
+        case BeginFinishing():
+            return _begin_finishing(record, event)
+        case AnswerWrite():
+            return _answer_write(record, event)
+        case Finish():
+            return _finish(record, event)
+        case Release():
+            return _release(record, event)
+        case Redrive():
+            return _redrive(record)
+        case Withdraw():
+            return _withdraw(record, event)
+        case GiveUp():
+            return _give_up(record, event)
+        case _:
+            assert_never(event)
+
+
+def check_holder(record: JobRecord | None, worker: str) -> JobRecord:
+    """The record, if this worker started the job and it has not ended.
+
+    Raises:
+        EdgeError: `job_ended`, `wrong_state` (nobody has started it) or `not_holder`.
+    """
+    if record is None or record.state is JobState.ENDED:
+        raise EdgeError(ErrorCode.JOB_ENDED)
+    if record.holder is None:
+        raise EdgeError(ErrorCode.WRONG_STATE, "the job has not been started")
+    if record.holder.worker != worker:
+        raise EdgeError(ErrorCode.NOT_HOLDER)
+    return record
+
+
+def _start(record: JobRecord, event: Start) -> JobRecord:
+    if record.state is JobState.ENDED:
+        raise EdgeError(ErrorCode.JOB_ENDED)
+    if record.holder is not None:
+        if record.holder.worker != event.worker:
+            raise EdgeError(ErrorCode.NOT_HOLDER)
+        if record.state is JobState.STOPPING:
+            raise EdgeError(ErrorCode.WRONG_STATE, "the job is to stop")
+        return record
+    if record.parked is not None:
+        raise EdgeError(ErrorCode.WRONG_STATE, "the job is parked")
+    holder = Holder(worker=event.worker, incarnation=event.incarnation, started_at=event.at)
+    return record.model_copy(update={"state": JobState.RUNNING, "holder": holder})
+
+
+def _report_user_code(record: JobRecord, event: ReportUserCode) -> JobRecord:
+    check_holder(record, event.worker)
+    if record.state is JobState.STOPPING:
+        raise EdgeError(ErrorCode.WRONG_STATE, "the job is to stop")
+    if record.user_code is not None:
+        same = (record.user_code.hostname, record.user_code.pid) == (event.hostname, event.pid)
+        if not same:
+            raise EdgeError(ErrorCode.WRONG_STATE, "user code of this dispatch was already started by another process")
+        return record
+    seen = UserCode(hostname=event.hostname, pid=event.pid, at=event.at)
+    return record.model_copy(update={"user_code": seen})
+
+
+def _begin_finishing(record: JobRecord, event: BeginFinishing) -> JobRecord:
+    check_holder(record, event.worker)
+    if record.accepted_state is not None:
+        raise EdgeError(ErrorCode.WRONG_STATE, "a final state was already accepted")
+    return record if record.finishing else record.model_copy(update={"finishing": True})
+
+
+def _answer_write(record: JobRecord, event: AnswerWrite) -> JobRecord:
+    check_holder(record, event.worker)
+    return record.model_copy(
+        update={
+            "last_write": event.answer,
+            "finishing": event.accepted_state is not None,
+            "accepted_state": record.accepted_state or event.accepted_state,
+        }
+    )
+
+
+def _finish(record: JobRecord, event: Finish) -> JobRecord:
+    if record.state is JobState.ENDED:
+        if record.holder is not None and record.holder.worker == event.worker and record.outcome is not None:
+            if record.outcome.verdict is Verdict.LOST:
+                raise EdgeError(ErrorCode.JOB_ENDED, "the job was given up before this outcome arrived")
+            return record
+        raise EdgeError(ErrorCode.JOB_ENDED)
+    check_holder(record, event.worker)
+    verdict, reason = _verdict(record, event)
+    return _ended(record, verdict, reason, event.at, exit_code=event.exit_code)
+
+
+def _verdict(record: JobRecord, event: Finish) -> tuple[Verdict, str | None]:
+    """An accepted final state decides; without one a job that was to stop is cancelled and any other has failed."""
+    if record.accepted_state is not None:
+        return (Verdict.FAILED if record.accepted_state in FAILED_STATES else Verdict.SUCCEEDED), event.reason
+    if record.stop is not None:
+        return Verdict.CANCELLED, record.stop.reason
+    return Verdict.FAILED, event.reason or "the task's process ended without a final state"
+
+
+def _release(record: JobRecord, event: Release) -> JobRecord:
+    if record.state is JobState.ENDED:
+        raise EdgeError(ErrorCode.JOB_ENDED)
+    if record.state is not JobState.WAITING:
+        raise EdgeError(ErrorCode.WRONG_STATE, "only a job that was not started can be given back")
+    if not event.counted or record.parked is not None:
+        return record
+    releases = (*record.releases, ReleaseNote(worker=event.worker, reason=event.reason, at=event.at))
+    parked = f"given back {len(releases)} times, last: {event.reason}" if len(releases) >= RELEASES_BEFORE_PARKED else None
+    return record.model_copy(update={"releases": releases, "parked": parked})
+
+
+def _redrive(record: JobRecord) -> JobRecord:
+    if record.state is JobState.ENDED:
+        raise EdgeError(ErrorCode.JOB_ENDED)
+    if record.parked is None:
+        raise EdgeError(ErrorCode.WRONG_STATE, "the job is not parked")
+    return record.model_copy(update={"parked": None, "releases": ()})
+
+
+def _withdraw(record: JobRecord, event: Withdraw) -> JobRecord:
+    """End a waiting job, ask a running one to stop. A job whose final state was accepted or is in flight goes on."""
+    if record.state is JobState.ENDED or record.state is JobState.STOPPING:
+        return record
+    if record.state is JobState.WAITING:
+        return _ended(record, Verdict.CANCELLED, event.reason, event.at)
+    if record.finishing or record.accepted_state is not None:
+        return record
+    wish = StopWish(reason=event.reason, at=event.at)
+    return record.model_copy(update={"state": JobState.STOPPING, "stop": wish})
+
+
+def _give_up(record: JobRecord, event: GiveUp) -> JobRecord:
+    if record.state is JobState.ENDED:
+        return record
+    if record.holder is None:
+        raise EdgeError(ErrorCode.WRONG_STATE, "nobody holds the job")
+    if record.accepted_state is not None:
+        verdict = Verdict.FAILED if record.accepted_state in FAILED_STATES else Verdict.SUCCEEDED
+        return _ended(record, verdict, event.reason, event.at)
+    if record.state is JobState.STOPPING:
+        return _ended(record, Verdict.CANCELLED, event.reason, event.at)
+    if record.user_code is None:
+        return record.model_copy(update={"state": JobState.WAITING, "holder": None})
+    return _ended(record, Verdict.LOST, event.reason, event.at)
+
+
+def _ended(
+    record: JobRecord, verdict: Verdict, reason: str | None, at: Instant, *, exit_code: int | None = None
+) -> JobRecord:
+    outcome = Outcome(
+        verdict=verdict, reason=reason, exit_code=exit_code, accepted_state=record.accepted_state, ended_at=at
+    )
+    return JobRecord(
+        id=record.id,
+        queue=record.queue,
+        team=record.team,
+        task=record.task,
+        state=JobState.ENDED,
+        created_at=record.created_at,
+        holder=record.holder,
+        user_code=record.user_code,
+        outcome=outcome,
+    )
