@@ -1,0 +1,91 @@
+# Needs git, make and a python3 >= 3.11 with venv; everything else goes into .venv. `make help` lists the targets.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# Airflow starts several times slower without bytecode; foreign module paths and environments have no business in ours.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX UV_PYTHON UV_SYSTEM_PYTHON
+# `make PYTHON=/path/to/python3 ...` chooses the interpreter of .venv.
+export PYTHON
+
+PY := .venv/bin/python
+UV := .ci/uv
+READY := .venv/.ready
+PROJECTS := pyproject.toml schemas/pyproject.toml relay/pyproject.toml bridge/pyproject.toml edge_worker/pyproject.toml
+PACKAGES := -e "./schemas[broker]" -e "./relay[server]" -e ./bridge -e ./edge_worker
+SOURCES := schemas/src relay/src bridge/src edge_worker/src
+LINTED := $(SOURCES) tests compose docs
+COMPILE := pip compile $(PROJECTS) --group dev --all-extras --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command "make lock" --quiet \
+	--no-emit-package edge-relay-schemas --no-emit-package edge-relay \
+	--no-emit-package edge-relay-bridge --no-emit-package edge-relay-worker
+# `make test ARGS="-k poll -x"` hands options on to what the target runs.
+ARGS :=
+
+# A virtual environment remembers where it was made: after the folder has been moved it is made anew.
+ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
+.PHONY: $(READY)
+endif
+
+.PHONY: help demo up test check bench fmt lock clean check-format check-lint check-types check-imports check-generated \
+	check-lock docs
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## start the whole system, run a demo DAG through a proxy, report, stop; ends with 0 only if all held
+	PYTHONPATH="$(CURDIR)/compose" $(PY) -m laptop.demo $(ARGS)
+
+up: $(READY) ## start the whole system, print its URLs and logins, stay until Ctrl-C
+	PYTHONPATH="$(CURDIR)/compose" $(PY) -m laptop.up $(ARGS)
+
+# Fast folders first, so that what is broken shows early.
+test: $(READY) ## run all tests, the fast ones first
+	$(PY) -m pytest tests/unit tests/property tests/integration tests/e2e $(ARGS)
+
+check: check-format check-lint check-types check-imports check-generated check-lock ## lint, types, import rules, generated files, lock
+
+check-format: $(READY)
+	$(PY) -m ruff format --check $(LINTED)
+
+check-lint: $(READY)
+	$(PY) -m ruff check $(LINTED)
+
+check-types: $(READY)
+	$(PY) -m mypy
+
+check-imports: $(READY)
+	.venv/bin/lint-imports
+
+check-generated: $(READY)
+	$(PY) docs/generate.py --check
+
+# Resolves with the versions of the lock preferred: newer releases change nothing, a changed dependency list does.
+check-lock: $(READY)
+	@cp requirements.lock .venv/expected.lock
+	$(UV) $(COMPILE) --output-file .venv/expected.lock
+	@diff requirements.lock .venv/expected.lock >/dev/null \
+		|| { echo "requirements.lock is behind the dependency lists: run 'make lock'" >&2; exit 1; }
+
+bench: $(READY) ## print the measured figures
+	PYTHONPATH="$(CURDIR)/tests" $(PY) -m bench $(ARGS)
+
+fmt: $(READY) ## format, and repair what the linter can repair
+	$(PY) -m ruff check --fix-only $(LINTED)
+	$(PY) -m ruff format $(LINTED)
+
+docs: $(READY) ## write the generated pages under docs/reference
+	$(PY) docs/generate.py
+
+lock: $(READY) ## write requirements.lock after a change of dependencies; ARGS=--upgrade takes newer versions too
+	$(UV) $(COMPILE) $(ARGS) --output-file requirements.lock
+
+clean: ## remove the environment, caches and what the demo left
+	rm -rf .venv .run .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.lock $(PROJECTS) .ci/venv
+	@.ci/venv
+	$(UV) pip install --python $(PY) --quiet --compile-bytecode --require-hashes --requirement requirements.lock
+	$(UV) pip install --python $(PY) --quiet --no-deps --no-build-isolation $(PACKAGES)
+	@printf '%s' "$(CURDIR)" > $(READY)
