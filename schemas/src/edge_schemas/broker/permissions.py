@@ -1,0 +1,111 @@
+"""What each NATS user may do, and no more. A worker has no NATS user.
+
+`operator` provisions and looks; `relay`, `executor`, `keeper` and `reader` (of logs, in the api-server) do their part.
+An inbox prefix per role keeps one role from reading another's answers.
+"""
+
+from dataclasses import dataclass
+
+from edge_schemas import subjects
+
+OPERATOR = "operator"
+RELAY = "relay"
+EXECUTOR = "executor"
+KEEPER = "keeper"
+READER = "reader"
+ROLES = (OPERATOR, RELAY, EXECUTOR, KEEPER, READER)
+
+_RECORDS = subjects.kv_stream(subjects.RECORDS_BUCKET)
+_WORKERS = subjects.kv_stream(subjects.WORKERS_BUCKET)
+_ACCESS = subjects.kv_stream(subjects.ACCESS_BUCKET)
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Subjects that a user may publish to and subscribe to; everything else is refused."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+def _api(*calls: str) -> tuple[str, ...]:
+    return tuple(f"$JS.API.{call}" for call in calls)
+
+
+def _read(*streams: str) -> tuple[str, ...]:
+    """Read single values through the leader."""
+    return _api(*(f"STREAM.MSG.GET.{stream}" for stream in streams))
+
+
+def _watch(*streams: str) -> tuple[str, ...]:
+    """List and follow a bucket; nats-py makes an ordered consumer for it."""
+    return tuple(
+        right
+        for stream in streams
+        for right in (
+            *_api(
+                f"STREAM.INFO.{stream}",
+                f"CONSUMER.CREATE.{stream}",
+                f"CONSUMER.CREATE.{stream}.>",
+                f"CONSUMER.DELETE.{stream}.*",
+                f"CONSUMER.INFO.{stream}.*",
+            ),
+            f"$JS.FC.{stream}.>",
+        )
+    )
+
+
+def rights(role: str) -> Rights:
+    """The rights of a role."""
+    return _RIGHTS[role]
+
+
+_RIGHTS = {
+    OPERATOR: Rights((">",), (">",)),
+    RELAY: Rights(
+        (
+            *_api(f"CONSUMER.MSG.NEXT.{subjects.JOBS}.*", f"STREAM.INFO.{subjects.JOBS}"),
+            f"$JS.ACK.{subjects.JOBS}.>",
+            *_read(_RECORDS, _WORKERS, _ACCESS, subjects.LOGS),
+            *_watch(_WORKERS, _ACCESS),
+            subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
+            subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
+            subjects.kv_subject(subjects.ACCESS_BUCKET, ">"),
+            "edge.logs.>",
+            "edge.dead.>",
+            "edge.audit.>",
+            f"{subjects.NOTICES}.>",
+        ),
+        ("_INBOX_relay.>", f"{subjects.NOTICES}.>"),
+    ),
+    EXECUTOR: Rights(
+        (
+            "edge.jobs.>",
+            *_api(
+                f"CONSUMER.CREATE.{subjects.JOBS}.>",
+                f"CONSUMER.INFO.{subjects.JOBS}.*",
+                f"STREAM.PURGE.{subjects.JOBS}",
+                f"STREAM.INFO.{subjects.JOBS}",
+            ),
+            *_read(subjects.JOBS, _RECORDS),
+            *_watch(_RECORDS),
+            subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
+            f"{subjects.NOTICES}.>",
+        ),
+        ("_INBOX_executor.>",),
+    ),
+    KEEPER: Rights(
+        (
+            *_read(_RECORDS, _WORKERS),
+            *_watch(_RECORDS, _WORKERS),
+            subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
+            "edge.audit.>",
+            f"{subjects.NOTICES}.>",
+        ),
+        ("_INBOX_keeper.>",),
+    ),
+    READER: Rights(
+        _api(f"DIRECT.GET.{subjects.LOGS}", f"DIRECT.GET.{subjects.LOGS}.>", f"STREAM.INFO.{subjects.LOGS}"),
+        ("_INBOX_reader.>",),
+    ),
+}

@@ -1,0 +1,103 @@
+"""Records on a real JetStream: created once, changed by one writer at a time, alive after a crash of the server."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from support.broker import connected, eventually, running_server
+
+from edge_relay.nats_server import NatsServer
+from edge_schemas.broker import layout
+from edge_schemas.broker.connection import Broker, BrokerUnavailable
+from edge_schemas.broker.mirror import Mirror
+from edge_schemas.broker.permissions import EXECUTOR, KEEPER, OPERATOR, READER, RELAY
+from edge_schemas.broker.records import DispatchSeen, RecordStore
+from edge_schemas.errors import EdgeError, ErrorCode
+from edge_schemas.jobs import Job, TaskIdentity, TaskWork
+from edge_schemas.records import Finish, JobRecord, JobState, Start, Verdict, new_record
+from edge_schemas.subjects import RECORDS_BUCKET
+
+
+def make_job(queue: str = "default") -> Job:
+    """A job that nobody has seen yet."""
+    task = TaskIdentity(ti_id=str(uuid.uuid4()), dag_id="d", task_id="t", run_id="r", try_number=1)
+    work = TaskWork(task=task, workload={}, core_executor="LocalExecutor")
+    return Job(id=str(uuid.uuid4()), queue=queue, work=work, published_at=datetime.now(UTC))
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    async with running_server(tmp_path / "nats") as running:
+        yield running
+
+
+async def test_a_dispatch_is_created_once(server: NatsServer) -> None:
+    """A repeat after a lost answer is recognised; another dispatch with the same id is refused."""
+    async with connected(server, EXECUTOR) as broker:
+        store, job = RecordStore(broker), make_job()
+        await store.create(new_record(job))
+        await store.create(new_record(job))
+        with pytest.raises(DispatchSeen):
+            await store.create(new_record(job.model_copy(update={"queue": "other"})))
+
+
+async def test_of_many_starters_exactly_one_becomes_the_holder(server: NatsServer) -> None:
+    """Compare-and-swap, not the message, decides who holds a job."""
+    async with connected(server, EXECUTOR) as executor, connected(server, RELAY) as one, connected(server, RELAY) as two:
+        job = make_job()
+        await RecordStore(executor).create(new_record(job))
+        stores = [RecordStore(one), RecordStore(two)]
+        tries = [stores[i % 2].change(job.id, Start(f"w{i}", 1, datetime.now(UTC))) for i in range(20)]
+        answers = await asyncio.gather(*tries, return_exceptions=True)
+        winners = [a for a in answers if not isinstance(a, BaseException)]
+        losers = [a for a in answers if isinstance(a, EdgeError)]
+        assert len(winners) == 1
+        assert [e.code for e in losers] == [ErrorCode.NOT_HOLDER] * 19
+
+
+async def test_a_change_outlasts_a_crash_of_the_server(server: NatsServer) -> None:
+    """Killed in between, the server comes back and the change is made; a mirror sees it without being told."""
+    seen: list[JobState] = []
+    async with connected(server, RELAY) as broker, connected(server, KEEPER) as keeper, asyncio.TaskGroup() as group:
+        store, job = RecordStore(broker), make_job()
+        await store.create(new_record(job))
+        mirror = Mirror(
+            keeper,
+            RECORDS_BUCKET,
+            lambda _, value: seen.append(JobRecord.model_validate_json(value or b"").state),
+        )
+        following = group.create_task(mirror.run())
+        await mirror.complete.wait()
+        await store.change(job.id, Start("w", 1, datetime.now(UTC)))
+        await server.stop(kill=True)
+        change = group.create_task(store.change(job.id, Finish("w", 1, None, datetime.now(UTC))))
+        await server.start()
+        _, after = await change
+        assert after.outcome is not None
+        assert after.outcome.verdict is Verdict.FAILED
+        await eventually(lambda: seen and seen[-1] is JobState.ENDED, what=f"the mirror has seen {seen}")
+        following.cancel()
+
+
+async def test_nobody_may_do_anothers_part(server: NatsServer) -> None:
+    """Least rights per role: what a role does not need, the server refuses it."""
+    forbidden = {
+        RELAY: ["STREAM.DELETE.EDGE_JOBS", "STREAM.PURGE.EDGE_JOBS", "CONSUMER.DELETE.EDGE_JOBS.default"],
+        EXECUTOR: ["STREAM.DELETE.EDGE_JOBS", "STREAM.MSG.GET.KV_edge_access"],
+        KEEPER: ["STREAM.PURGE.EDGE_JOBS", "STREAM.MSG.GET.KV_edge_access"],
+        READER: ["STREAM.MSG.GET.KV_edge_access", "STREAM.MSG.GET.KV_edge_jobs"],
+    }
+
+    async def refused(broker: Broker, call: str) -> None:
+        with pytest.raises(BrokerUnavailable, match="right"):
+            await broker.request(f"$JS.API.{call}", b"{}", timeout_s=0.5)
+
+    for role, calls in forbidden.items():
+        async with connected(server, role) as broker:
+            for call in calls:
+                await refused(broker, call)
+    async with connected(server, OPERATOR) as operator:
+        assert await layout.check(operator) == []

@@ -1,0 +1,1 @@
+"""What several tests need: a real broker, ports, waiting for a condition."""

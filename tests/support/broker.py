@@ -1,0 +1,62 @@
+"""A real nats-server for one test, with the users and streams of an installation."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from edge_relay.nats_server import NatsServer, find_binary
+from edge_schemas.broker import layout, permissions
+from edge_schemas.broker.connection import Broker, BrokerSettings
+
+T = TypeVar("T")
+PASSWORDS = {role: f"test-password-of-{role}" for role in permissions.ROLES}
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on at this moment."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+def broker_settings(server: NatsServer, role: str) -> BrokerSettings:
+    """How a component of this role reaches the server."""
+    return BrokerSettings((server.url,), role, PASSWORDS[role])
+
+
+@asynccontextmanager
+async def running_server(directory: Path) -> AsyncIterator[NatsServer]:
+    """A server with the layout applied; killed at the end."""
+    server = NatsServer(find_binary(), directory, PASSWORDS, port=free_port())
+    await server.start()
+    try:
+        async with connected(server, permissions.OPERATOR) as operator:
+            await layout.apply(operator, layout.LayoutSettings())
+        yield server
+    finally:
+        await server.stop(kill=True)
+
+
+@asynccontextmanager
+async def connected(server: NatsServer, role: str) -> AsyncIterator[Broker]:
+    """A connection with the rights of a role."""
+    async with Broker(broker_settings(server, role)) as broker:
+        await broker.wait_connected(10)
+        yield broker
+
+
+async def eventually(check: Callable[[], T | Awaitable[T]], *, timeout_s: float = 10.0, what: str = "") -> T:
+    """Wait until `check` answers something true and return it; asked every 20 ms."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        answer = check()
+        value = await answer if isinstance(answer, Awaitable) else answer
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"did not happen within {timeout_s:g} s: {what or check}"
+        await asyncio.sleep(0.02)
