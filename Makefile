@@ -13,8 +13,6 @@ UV := .ci/uv
 READY := .venv/.ready
 PROJECTS := pyproject.toml schemas/pyproject.toml relay/pyproject.toml bridge/pyproject.toml edge_worker/pyproject.toml
 PACKAGES := -e "./schemas[broker]" -e "./relay[server]" -e ./bridge -e ./edge_worker
-SOURCES := schemas/src relay/src bridge/src edge_worker/src
-LINTED := $(SOURCES) tests compose docs
 COMPILE := pip compile $(PROJECTS) --group dev --all-extras --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --custom-compile-command "make lock" --quiet \
 	--no-emit-package edge-relay-schemas --no-emit-package edge-relay \
@@ -46,16 +44,16 @@ test: $(READY) ## run all tests, the fast ones first
 check: check-format check-lint check-types check-imports check-generated check-lock ## lint, types, import rules, generated files, lock
 
 check-format: $(READY)
-	$(PY) -m ruff format --check $(LINTED)
+	$(PY) -m ruff format --check .
 
 check-lint: $(READY)
-	$(PY) -m ruff check $(LINTED)
+	$(PY) -m ruff check .
 
 check-types: $(READY)
 	$(PY) -m mypy
 
 check-imports: $(READY)
-	.venv/bin/lint-imports
+	.venv/bin/lint-imports --no-logo
 
 check-generated: $(READY)
 	$(PY) docs/generate.py --check
@@ -63,7 +61,7 @@ check-generated: $(READY)
 # Resolves with the versions of the lock preferred: newer releases change nothing, a changed dependency list does.
 check-lock: $(READY)
 	@cp requirements.lock .venv/expected.lock
-	$(UV) $(COMPILE) --output-file .venv/expected.lock
+	@$(UV) $(COMPILE) --output-file .venv/expected.lock
 	@diff requirements.lock .venv/expected.lock >/dev/null \
 		|| { echo "requirements.lock is behind the dependency lists: run 'make lock'" >&2; exit 1; }
 
@@ -71,14 +69,14 @@ bench: $(READY) ## print the measured figures
 	PYTHONPATH="$(CURDIR)/tests" $(PY) -m bench $(ARGS)
 
 fmt: $(READY) ## format, and repair what the linter can repair
-	$(PY) -m ruff check --fix-only $(LINTED)
-	$(PY) -m ruff format $(LINTED)
+	$(PY) -m ruff check --fix-only .
+	$(PY) -m ruff format .
 
 docs: $(READY) ## write the generated pages under docs/reference
 	$(PY) docs/generate.py
 
 lock: $(READY) ## write requirements.lock after a change of dependencies; ARGS=--upgrade takes newer versions too
-	$(UV) $(COMPILE) $(ARGS) --output-file requirements.lock
+	@$(UV) $(COMPILE) $(ARGS) --output-file requirements.lock
 
 clean: ## remove the environment, caches and what the demo left
 	rm -rf .venv .run .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -86,6 +84,6 @@ clean: ## remove the environment, caches and what the demo left
 
 $(READY): requirements.lock $(PROJECTS) .ci/venv
 	@.ci/venv
-	$(UV) pip install --python $(PY) --quiet --compile-bytecode --require-hashes --requirement requirements.lock
-	$(UV) pip install --python $(PY) --quiet --no-deps --no-build-isolation $(PACKAGES)
+	@$(UV) pip install --python $(PY) --quiet --compile-bytecode --require-hashes --requirement requirements.lock
+	@$(UV) pip install --python $(PY) --quiet --no-deps --no-build-isolation $(PACKAGES)
 	@printf '%s' "$(CURDIR)" > $(READY)

@@ -22,9 +22,9 @@ def problem_codes() -> str:
     )
     return (
         "# Problem codes\n\n"
-        "Every error answer of the relay is an RFC 9457 document (`application/problem+json`) with the members `code`,\n"
-        "`retryable` and `request_id` added. The code is the contract; title and detail are for people and may change.\n"
-        "Retryable means that the same call may succeed later.\n\n"
+        "Every error answer of the relay is an RFC 9457 document (`application/problem+json`) with the members\n"
+        "`code`, `retryable` and `request_id` added. The code is the contract; title and detail are for people and\n"
+        "may change. Retryable means that the same call may succeed later.\n\n"
         "| code | HTTP | retryable | meaning | a worker |\n"
         "|---|---|---|---|---|\n"
         f"{rows}"

@@ -1,6 +1,7 @@
 """What holds for every test: no setting, proxy or credential of the machine reaches it."""
 
 import os
+import tempfile
 
 import pytest
 
@@ -8,9 +9,14 @@ _OURS = ("AIRFLOW_", "BRIDGE_", "EDGE_WORKER_", "NATS_", "RELAY_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
-@pytest.fixture(autouse=True)
-def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what would make a test pass on one machine and fail on another."""
-    for name in os.environ:
+def pytest_configure(config: pytest.Config) -> None:
+    """Take away what would make a test pass on one machine and fail on another.
+
+    Before anything is collected: Airflow reads its settings, and writes a home folder, when it is imported.
+    """
+    for name in list(os.environ):
         if name.startswith(_OURS) or name.lower() in _PROXIES:
-            monkeypatch.delenv(name)
+            del os.environ[name]
+    home = tempfile.TemporaryDirectory(prefix="edge-relay-tests-")
+    config.add_cleanup(home.cleanup)
+    os.environ["AIRFLOW_HOME"] = home.name
