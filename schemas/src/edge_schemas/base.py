@@ -7,7 +7,7 @@ Instant = AwareDatetime
 
 
 class Inbound(BaseModel):
-    """A body that the relay receives. An unknown field is an error, so that a typing mistake never passes in silence."""
+    """A body that the relay receives. An unknown field is an error, so that a typing mistake never passes unseen."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -57,23 +57,33 @@ class ErrorKind:
 _E = ErrorCode
 ERRORS: dict[ErrorCode, ErrorKind] = {
     _E.INVALID_REQUEST: ErrorKind(400, False, "The request is malformed", "logs a bug, drops the call"),
-    _E.UNAUTHENTICATED: ErrorKind(401, True, "The credential is missing or unknown", "keeps its jobs, asks again slowly"),
-    _E.CREDENTIAL_REVOKED: ErrorKind(401, False, "The credential was revoked", "asks twice, drains, exits without jobs"),
+    _E.UNAUTHENTICATED: ErrorKind(
+        401, True, "The credential is missing or unknown", "keeps its jobs, asks again slowly"
+    ),
+    _E.CREDENTIAL_REVOKED: ErrorKind(
+        401, False, "The credential was revoked", "asks twice, drains, exits without jobs"
+    ),
     _E.ENROLLMENT_REFUSED: ErrorKind(
         403, False, "The enrolment token is unknown, expired or used up", "exits and asks for a new token"
     ),
     _E.FORBIDDEN: ErrorKind(403, False, "Not allowed", "says so, goes on"),
     _E.NOT_FOUND: ErrorKind(404, False, "No such resource", "drops the call"),
-    _E.METHOD_NOT_ALLOWED: ErrorKind(405, False, "The resource does not know this method", "logs a bug, drops the call"),
+    _E.METHOD_NOT_ALLOWED: ErrorKind(
+        405, False, "The resource does not know this method", "logs a bug, drops the call"
+    ),
     _E.NOT_HOLDER: ErrorKind(409, False, "Another worker holds the job", "stops the job, reports nothing"),
-    _E.WRONG_STATE: ErrorKind(409, False, "The job is not in a state that allows this", "stops the job, reports nothing"),
+    _E.WRONG_STATE: ErrorKind(
+        409, False, "The job is not in a state that allows this", "stops the job, reports nothing"
+    ),
     _E.OFFSET_MISMATCH: ErrorKind(409, False, "Log bytes are missing before this offset", "rewinds to expected_offset"),
     _E.RECEIPT_EXPIRED: ErrorKind(409, False, "The receipt is no longer valid", "drops the grant"),
     _E.SUPERSEDED: ErrorKind(409, False, "A newer poll of this worker has arrived", "drops the answer of this poll"),
     _E.JOB_ENDED: ErrorKind(410, False, "The job has ended or is unknown", "stops and drops the job"),
     _E.PAYLOAD_TOO_LARGE: ErrorKind(413, False, "The body is too large", "splits it or fails the job"),
     _E.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, False, "The content type or encoding is not served", "logs a bug"),
-    _E.PROTOCOL_UNSUPPORTED: ErrorKind(426, False, "The protocol version is not served", "finishes its jobs, takes no new ones"),
+    _E.PROTOCOL_UNSUPPORTED: ErrorKind(
+        426, False, "The protocol version is not served", "finishes its jobs, takes no new ones"
+    ),
     _E.RATE_LIMITED: ErrorKind(429, True, "Too many requests", "waits Retry-After"),
     _E.DRAINING: ErrorKind(503, True, "This relay is shutting down", "polls again within seconds"),
     _E.BROKER_UNAVAILABLE: ErrorKind(503, True, "The message broker cannot be reached", "waits Retry-After"),

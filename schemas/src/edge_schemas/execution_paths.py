@@ -21,7 +21,9 @@ def split_path(raw: str) -> tuple[str, ...]:
         EdgeError: `invalid_request`.
     """
     if len(raw) > MAX_PATH_CHARS or not _RAW.match(raw) or _BROKEN_ESCAPE.search(raw):
-        raise EdgeError(ErrorCode.INVALID_REQUEST, "the path is too long or holds characters that must be percent-encoded")
+        raise EdgeError(
+            ErrorCode.INVALID_REQUEST, "the path is too long or holds characters that must be percent-encoded"
+        )
     return tuple(_decode(segment) for segment in raw.split("/"))
 
 

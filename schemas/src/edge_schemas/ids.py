@@ -9,7 +9,9 @@ from pydantic import AfterValidator, Field
 _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
-JobId = Annotated[str, Field(pattern=_UUID, description="A dispatch: Airflow's external_executor_id, a lower-case UUID.")]
+JobId = Annotated[
+    str, Field(pattern=_UUID, description="A dispatch: Airflow's external_executor_id, a lower-case UUID.")
+]
 TaskInstanceId = Annotated[str, Field(pattern=_UUID, description="Airflow's task instance id, a lower-case UUID.")]
 WorkerName = Annotated[str, Field(pattern=_LABEL, description="Given by the relay at enrolment; a DNS label.")]
 SiteName = Annotated[str, Field(pattern=_LABEL, description="Where a worker stands; a DNS label.")]

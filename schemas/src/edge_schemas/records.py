@@ -194,9 +194,7 @@ class GiveUp:
     at: Instant
 
 
-Event = (
-    Start | ReportUserCode | BeginFinishing | AnswerWrite | Finish | Release | Redrive | Withdraw | GiveUp
-)
+Event = Start | ReportUserCode | BeginFinishing | AnswerWrite | Finish | Release | Redrive | Withdraw | GiveUp
 
 
 def new_record(job: Job) -> JobRecord:
@@ -336,7 +334,9 @@ def _release(record: JobRecord, event: Release) -> JobRecord:
     if not event.counted or record.parked is not None:
         return record
     releases = (*record.releases, ReleaseNote(worker=event.worker, reason=event.reason, at=event.at))
-    parked = f"given back {len(releases)} times, last: {event.reason}" if len(releases) >= RELEASES_BEFORE_PARKED else None
+    parked = (
+        f"given back {len(releases)} times, last: {event.reason}" if len(releases) >= RELEASES_BEFORE_PARKED else None
+    )
     return record.model_copy(update={"releases": releases, "parked": parked})
 
 

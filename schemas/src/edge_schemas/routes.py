@@ -28,6 +28,6 @@ FORWARDED_HEADERS = ("content-type", "airflow-api-version", "correlation-id", "t
 PROBLEM_TYPE = "application/problem+json"
 ORIGIN_HEADER = "Edge-Answer"
 EXECUTION_ORIGIN = "execution-api"
-"""Marks an answer that Airflow's Execution API gave (or the gate in its name); without it the relay or a proxy answered."""
+"""Marks an answer of Airflow's Execution API, or of the gate in its name; without it relay or proxy answered."""
 WORKER_HEADER = "Edge-Worker"
 """From relay to gate: the worker whose credential was checked."""

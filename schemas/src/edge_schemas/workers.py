@@ -26,7 +26,7 @@ def new_secret(kind: SecretKind) -> str:
 
 
 def hash_secret(secret: str) -> str:
-    """SHA-256 in hexadecimal: all that is ever stored of a secret. Its 256 random bits need no salt and no stretching."""
+    """SHA-256 in hexadecimal: all that is ever stored of a secret. 256 random bits need no salt, no stretching."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -121,7 +121,7 @@ class EnrollmentUse(Outbound):
 
 
 class EnrollTokenEntry(Outbound):
-    """An enrolment token; kept in `edge_access` under `enroll.<hash>`. The uses are listed to make a repeat harmless."""
+    """An enrolment token; kept in `edge_access` under `enroll.<hash>`. The uses are listed, so a repeat is harmless."""
 
     queues: tuple[QueueName, ...]
     site: SiteName

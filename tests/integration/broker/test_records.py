@@ -1,13 +1,11 @@
 """Records on a real JetStream: created once, changed by one writer at a time, alive after a crash of the server."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support.broker import connected, eventually, running_server
 
 from edge_relay.nats_server import NatsServer
 from edge_schemas.broker import layout
@@ -16,16 +14,10 @@ from edge_schemas.broker.mirror import Mirror
 from edge_schemas.broker.permissions import EXECUTOR, KEEPER, OPERATOR, READER, RELAY
 from edge_schemas.broker.records import DispatchSeen, RecordStore
 from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.jobs import Job, TaskIdentity, TaskWork
 from edge_schemas.records import Finish, JobRecord, JobState, Start, Verdict, new_record
 from edge_schemas.subjects import RECORDS_BUCKET
-
-
-def make_job(queue: str = "default") -> Job:
-    """A job that nobody has seen yet."""
-    task = TaskIdentity(ti_id=str(uuid.uuid4()), dag_id="d", task_id="t", run_id="r", try_number=1)
-    work = TaskWork(task=task, workload={}, core_executor="LocalExecutor")
-    return Job(id=str(uuid.uuid4()), queue=queue, work=work, published_at=datetime.now(UTC))
+from support.broker import connected, eventually, running_server
+from support.jobs import make_job
 
 
 @pytest.fixture
@@ -46,7 +38,11 @@ async def test_a_dispatch_is_created_once(server: NatsServer) -> None:
 
 async def test_of_many_starters_exactly_one_becomes_the_holder(server: NatsServer) -> None:
     """Compare-and-swap, not the message, decides who holds a job."""
-    async with connected(server, EXECUTOR) as executor, connected(server, RELAY) as one, connected(server, RELAY) as two:
+    async with (
+        connected(server, EXECUTOR) as executor,
+        connected(server, RELAY) as one,
+        connected(server, RELAY) as two,
+    ):
         job = make_job()
         await RecordStore(executor).create(new_record(job))
         stores = [RecordStore(one), RecordStore(two)]

@@ -54,9 +54,7 @@ class Bucket:
         data = base64.b64decode(message.get("data", ""))
         return Stored(None if deleted else data, int(message["seq"]))
 
-    async def put(
-        self, key: str, value: bytes, *, revision: int | None = None, life: timedelta | None = None
-    ) -> int:
+    async def put(self, key: str, value: bytes, *, revision: int | None = None, life: timedelta | None = None) -> int:
         """Write a value and return its revision.
 
         Args:

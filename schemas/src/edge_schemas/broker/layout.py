@@ -146,7 +146,9 @@ async def _apply_stream(broker: Broker, config: dict[str, Any]) -> str:
         verb = "CREATE" if current is None else "UPDATE"
         answer = await broker.api(f"STREAM.{verb}.{name}", config if current is None else {**current, **config})
     except JetStreamError as error:
-        raise LayoutRefused(f"stream {name}: {error.description}. Change the server or the setting, then run again") from error
+        raise LayoutRefused(
+            f"stream {name}: {error.description}. Change the server or the setting, then run again"
+        ) from error
     wrong = differences(config, answer["config"])
     if wrong:
         raise LayoutRefused(f"stream {name}: the server did not take {', '.join(wrong)}")
@@ -162,7 +164,9 @@ async def check(broker: Broker) -> list[str]:
             problems.append(f"stream {config['name']} does not exist: run 'edge-relay streams apply'")
             continue
         wrong = [name for name in differences(config, current) if name in _ESSENTIAL]
-        problems += [f"stream {config['name']}: {name} is {current.get(name)!r}, must be {config[name]!r}" for name in wrong]
+        problems += [
+            f"stream {config['name']}: {name} is {current.get(name)!r}, must be {config[name]!r}" for name in wrong
+        ]
     return problems
 
 

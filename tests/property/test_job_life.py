@@ -1,0 +1,177 @@
+"""The life of a job under any order of events: the very `transition()` that relay, executor and keeper run."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from edge_schemas.errors import EdgeError, ErrorCode
+from edge_schemas.records import (
+    FAILED_STATES,
+    RELEASES_BEFORE_PARKED,
+    AnswerWrite,
+    BeginFinishing,
+    Event,
+    Finish,
+    GiveUp,
+    JobRecord,
+    JobState,
+    Redrive,
+    Release,
+    ReportUserCode,
+    Start,
+    Verdict,
+    Withdraw,
+    WriteAnswer,
+    new_record,
+    transition,
+)
+from support.jobs import make_job
+
+WORKERS = st.sampled_from(["north", "south", "copy"])
+PIDS = st.integers(min_value=1, max_value=3)
+FINAL_STATES = st.sampled_from(["success", "failed", "up_for_retry", "deferred", "up_for_reschedule", "skipped"])
+START_OF_TIME = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class JobLife(RuleBasedStateMachine):
+    """One dispatch, three workers that may say anything at any time, a keeper and an executor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.record: JobRecord = new_record(make_job())
+        self.now = START_OF_TIME
+        self.history: list[JobRecord] = [self.record]
+        self.user_code: set[tuple[str, int]] = set()
+        self.accepted: list[str] = []
+        self.withdrawn_while_waiting = False
+
+    def apply(self, event: Event) -> bool:
+        """Whether the event was taken; a refusal must leave everything as it was and name a known reason."""
+        self.now += timedelta(seconds=1)
+        before = self.record.model_dump_json()
+        try:
+            self.record = transition(self.record, event)
+        except EdgeError as error:
+            refusal = error
+        else:
+            if self.record is not self.history[-1]:
+                self.history.append(self.record)
+            return True
+        assert refusal.code in {ErrorCode.JOB_ENDED, ErrorCode.NOT_HOLDER, ErrorCode.WRONG_STATE}
+        assert self.record.model_dump_json() == before
+        return False
+
+    @rule(worker=WORKERS)
+    def start(self, worker: str) -> None:
+        was = self.record
+        taken = self.apply(Start(worker, 1, self.now))
+        if taken:
+            assert was.state is JobState.WAITING or (was.holder is not None and was.holder.worker == worker)
+            assert not self.withdrawn_while_waiting
+        else:
+            assert was.state is not JobState.WAITING or was.parked is not None
+
+    @rule(worker=WORKERS, pid=PIDS)
+    def report_user_code(self, worker: str, pid: int) -> None:
+        if self.apply(ReportUserCode(worker, worker, pid, self.now)):
+            self.user_code.add((worker, pid))
+
+    @rule(worker=WORKERS)
+    def begin_finishing(self, worker: str) -> None:
+        self.apply(BeginFinishing(worker))
+
+    @rule(worker=WORKERS, state=FINAL_STATES, taken=st.booleans())
+    def final_state_answered(self, worker: str, state: str, *, taken: bool) -> None:
+        """As in the gate: only a write that was announced is forwarded, and its answer is remembered."""
+        if not self.apply(BeginFinishing(worker)):
+            return
+        answer = WriteAnswer(request_id="request-1", status=204 if taken else 409, body="")
+        if self.apply(AnswerWrite(worker, answer, state if taken else None)) and taken:
+            self.accepted.append(state)
+
+    @rule(worker=WORKERS, exit_code=st.sampled_from([0, 1, -9, None]))
+    def finish(self, worker: str, exit_code: int | None) -> None:
+        before = self.record
+        if self.apply(Finish(worker, exit_code, None, self.now)):
+            assert before.holder is not None
+            assert before.holder.worker == worker
+
+    @rule(worker=WORKERS, counted=st.booleans())
+    def release(self, worker: str, *, counted: bool) -> None:
+        self.apply(Release(worker, "no slot", counted, self.now))
+
+    @rule()
+    def redrive(self) -> None:
+        self.apply(Redrive())
+
+    @rule()
+    def withdraw(self) -> None:
+        was = self.record.state
+        self.apply(Withdraw("marked failed", self.now))
+        self.withdrawn_while_waiting |= was is JobState.WAITING
+
+    @rule()
+    def give_up(self) -> None:
+        self.apply(GiveUp("silent for too long", self.now))
+
+    @rule()
+    def repeat_is_harmless(self) -> None:
+        """The holder's own start, asked again, changes nothing."""
+        if self.record.state is JobState.RUNNING and self.record.holder is not None:
+            again = transition(self.record, Start(self.record.holder.worker, 1, self.now))
+            assert again is self.record
+
+    @invariant()
+    def one_holder(self) -> None:
+        """The holder changes only by way of nobody, and only before user code ran."""
+        for before, after in zip(self.history, self.history[1:], strict=False):
+            if before.holder is not None and after.holder != before.holder:
+                assert after.holder is None
+                assert before.user_code is None
+
+    @invariant()
+    def user_code_never_starts_twice(self) -> None:
+        assert len(self.user_code) <= 1
+
+    @invariant()
+    def never_succeeded_without_an_accepted_state(self) -> None:
+        outcome = self.record.outcome
+        if outcome is not None and outcome.verdict is Verdict.SUCCEEDED:
+            assert outcome.accepted_state is not None
+            assert outcome.accepted_state in self.accepted
+            assert outcome.accepted_state not in FAILED_STATES
+
+    @invariant()
+    def an_accepted_state_decides(self) -> None:
+        assert len(self.accepted) <= 1
+        if self.accepted and self.record.outcome is not None:
+            expected = Verdict.FAILED if self.accepted[0] in FAILED_STATES else Verdict.SUCCEEDED
+            assert self.record.outcome.verdict is expected
+
+    @invariant()
+    def ended_stays_ended(self) -> None:
+        ended = [r for r in self.history if r.state is JobState.ENDED]
+        assert len(ended) <= 1
+        if ended:
+            assert self.record is ended[0]
+            assert self.record.job is None
+            assert self.record.outcome is not None
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        """Until it has ended, the whole job is there to be handed out or explained."""
+        if self.record.state is not JobState.ENDED:
+            assert self.record.job is not None
+        if self.record.state is JobState.WAITING:
+            assert self.record.holder is None
+            assert (self.record.parked is not None) == (len(self.record.releases) >= RELEASES_BEFORE_PARKED)
+
+    @invariant()
+    def survives_the_wire(self) -> None:
+        assert JobRecord.model_validate_json(self.record.model_dump_json(exclude_none=True)) == self.record
+
+
+TestJobLife = JobLife.TestCase
+TestJobLife.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)

@@ -1,0 +1,13 @@
+"""Jobs for tests."""
+
+import uuid
+from datetime import UTC, datetime
+
+from edge_schemas.jobs import Job, TaskIdentity, TaskWork
+
+
+def make_job(queue: str = "default", *, team: str | None = None) -> Job:
+    """A job that nobody has seen yet."""
+    task = TaskIdentity(ti_id=str(uuid.uuid4()), dag_id="d", task_id="t", run_id="r", try_number=1)
+    work = TaskWork(task=task, workload={}, core_executor="LocalExecutor")
+    return Job(id=str(uuid.uuid4()), queue=queue, team=team, work=work, published_at=datetime.now(UTC))

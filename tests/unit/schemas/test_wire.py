@@ -1,0 +1,141 @@
+"""Names, paths and signatures of the wire: what is allowed, what is refused, and that encodings can be reversed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from edge_schemas import subjects
+from edge_schemas.errors import ERRORS, EdgeError, ErrorCode
+from edge_schemas.execution_paths import split_path
+from edge_schemas.gate_auth import GateCall, check_answer, check_call, sign_answer, sign_call
+from edge_schemas.ids import MAX_TOKEN_CHARS, QueueName, decode_name, encode_name
+from edge_schemas.workers import SecretKind, hash_secret, new_secret
+
+QUEUE = TypeAdapter(QueueName)
+KEY = b"k" * 32
+
+
+@given(st.text(min_size=1, max_size=60))
+def test_every_name_survives_encoding(name: str) -> None:
+    """One token of a subject, whatever the name holds, and back again."""
+    try:
+        token = encode_name(name)
+    except UnicodeEncodeError:
+        return  # a lone surrogate is no text
+    assert not set(token) & set(". *>/\\ \t\n")
+    assert not token.startswith("-")
+    assert decode_name(token) == name
+
+
+@given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
+def test_two_queues_never_share_a_consumer(one: str, other: str) -> None:
+    try:
+        names = {
+            subjects.consumer_name(None, one),
+            subjects.consumer_name(None, other),
+            subjects.consumer_name(one, other),
+        }
+    except UnicodeEncodeError:
+        return
+    assert len(names) == (2 if one == other else 3)
+
+
+def test_a_subject_tells_queue_and_job() -> None:
+    job = "0b9f1e6e-6f0c-4d39-9a3a-6f2f0c6a0a11"
+    for team in (None, "team a"):
+        assert subjects.parse_job_subject(subjects.job_subject(team, "a.b*", job)) == (team, "a.b*", job)
+
+
+@pytest.mark.parametrize("name", ["", " x", "x ", "a\nb", "a\x00b", "x" * 101, "ä" * 100, "\ud800"])
+def test_impossible_queue_names_are_refused(name: str) -> None:
+    with pytest.raises((ValidationError, UnicodeEncodeError)):
+        QUEUE.validate_python(name)
+
+
+@pytest.mark.parametrize("name", ["default", "a.b", "*", ">", "Halle 3 / Süd", "x" * 100])
+def test_unusual_queue_names_are_served(name: str) -> None:
+    assert QUEUE.validate_python(name) == name
+    assert len(encode_name(name)) <= MAX_TOKEN_CHARS
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "",
+        "/x",
+        "a//b",
+        "a/",
+        "a/../b",
+        "a/%2e%2e/b",
+        "a/.",
+        "%2E",
+        "a%2F..%2Fb",
+        "a\\b",
+        "a%5cb",
+        "a%00b",
+        "a%0a",
+        "%ff",
+        "a%",
+        "a%zz",
+        "a?b",
+        "a#b",
+        "a b",
+        "ä",
+        "a%7f",
+        "a" * 5000,
+    ],
+)
+def test_ambiguous_paths_are_refused(raw: str) -> None:
+    """Whatever two servers could read differently never reaches Airflow."""
+    with pytest.raises(EdgeError) as refusal:
+        split_path(raw)
+    assert refusal.value.code is ErrorCode.INVALID_REQUEST
+
+
+def test_encoded_keys_stay_in_their_segment() -> None:
+    assert split_path("variables/a%2Fb%20c") == ("variables", "a/b c")
+    assert (
+        split_path("xcoms/d/manual__2026-01-01T00:00:00+00:00/t/return_value")[2] == "manual__2026-01-01T00:00:00+00:00"
+    )
+
+
+def test_gate_signatures_cover_everything_that_is_decided_upon() -> None:
+    call = GateCall("PATCH", "/gate/v1/jobs/j/execution/x?y=1", "north", "request-1", b"{}")
+    header, nonce = sign_call(KEY, call, now=1000.0)
+    assert check_call(KEY, call, header, now=1030.0) == nonce
+    for forged in (
+        GateCall("PUT", call.target, call.worker, call.request_id, call.body),
+        GateCall(call.method, "/other", call.worker, call.request_id, call.body),
+        GateCall(call.method, call.target, "south", call.request_id, call.body),
+        GateCall(call.method, call.target, call.worker, "request-2", call.body),
+        GateCall(call.method, call.target, call.worker, call.request_id, b"{ }"),
+    ):
+        assert check_call(KEY, forged, header, now=1000.0) is None
+    assert check_call(b"other", call, header, now=1000.0) is None
+    assert check_call(KEY, call, header, now=1100.0) is None
+    for nonsense in ("", "v1", "v1;x;y;z", "v1;٣;n;m", header + "ä"):
+        assert check_call(KEY, call, nonsense, now=1000.0) is None
+    answer = sign_answer(KEY, nonce, 200, b"body")
+    assert check_answer(KEY, nonce, 200, b"body", answer)
+    assert not check_answer(KEY, "other", 200, b"body", answer)
+    assert not check_answer(KEY, nonce, 500, b"body", answer)
+
+
+def test_secrets_say_what_they_open_and_only_their_hash_is_kept() -> None:
+    secret = new_secret(SecretKind.WORKER)
+    assert secret.startswith("erw_")
+    assert len(secret) >= 47
+    assert hash_secret(secret) != hash_secret(new_secret(SecretKind.WORKER))
+    assert secret not in hash_secret(secret)
+
+
+def test_every_code_is_in_the_table() -> None:
+    assert set(ERRORS) == set(ErrorCode)
+    problem = EdgeError(ErrorCode.OFFSET_MISMATCH, "rewind", expected_offset=7).problem("request-1")
+    assert (problem.status, problem.code, problem.expected_offset, problem.request_id) == (
+        409,
+        "offset_mismatch",
+        7,
+        "request-1",
+    )
