@@ -302,7 +302,7 @@ class Broker:
             tls=tls,
             allow_reconnect=True,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=0.2,
+            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; the annotation is narrower than the code
             connect_timeout=5,
             ping_interval=10,
             max_outstanding_pings=2,

@@ -107,6 +107,6 @@ class Mirror:
 
     async def _stop(self, watcher: KeyValue.KeyWatcher) -> None:
         try:
-            await watcher.stop()
+            await watcher.stop()  # type: ignore[no-untyped-call]
         except (nats.errors.Error, ValueError) as error:
             log.debug("mirror_stop_failed", bucket=self._bucket, error=repr(error))
