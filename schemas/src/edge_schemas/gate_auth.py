@@ -7,12 +7,14 @@ network between relay and keeper is not trusted, give the gate a TLS address.
 
 import hashlib
 import hmac
+import re
 import secrets
 from dataclasses import dataclass
 
 SIGNATURE_HEADER = "Edge-Signature"
 MAX_SKEW_S = 60
 _SCHEME = "v1"
+_STAMP = re.compile(r"[0-9]{1,15}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,12 @@ def sign_call(key: bytes, call: GateCall, *, now: float) -> tuple[str, str]:
 def check_call(key: bytes, call: GateCall, header: str, *, now: float) -> str | None:
     """The nonce of a request whose signature is right and fresh, else None."""
     parts = header.split(";")
-    if len(parts) != 4 or parts[0] != _SCHEME or not parts[1].isascii() or not parts[1].isdigit():
+    if len(parts) != 4 or parts[0] != _SCHEME or not _STAMP.match(parts[1]):
         return None
     _, stamp, nonce, mac = parts
     if abs(now - int(stamp)) > MAX_SKEW_S:
         return None
-    return nonce if hmac.compare_digest(mac.encode(), _call_mac(key, call, stamp, nonce).encode()) else None
+    return nonce if hmac.compare_digest(_bytes(mac), _call_mac(key, call, stamp, nonce).encode()) else None
 
 
 def sign_answer(key: bytes, nonce: str, status: int, body: bytes) -> str:
@@ -56,7 +58,7 @@ def sign_answer(key: bytes, nonce: str, status: int, body: bytes) -> str:
 
 def check_answer(key: bytes, nonce: str, status: int, body: bytes, header: str) -> bool:
     """Whether the gate made this answer to the request with this nonce."""
-    return hmac.compare_digest(header.encode(), sign_answer(key, nonce, status, body).encode())
+    return hmac.compare_digest(_bytes(header), sign_answer(key, nonce, status, body).encode())
 
 
 def _call_mac(key: bytes, call: GateCall, stamp: str, nonce: str) -> str:
@@ -64,5 +66,10 @@ def _call_mac(key: bytes, call: GateCall, stamp: str, nonce: str) -> str:
     return _mac(key, "call", stamp, nonce, call.method, call.target, call.worker, call.request_id, digest)
 
 
+def _bytes(header: str) -> bytes:
+    """HTTP libraries put what is not UTF-8 into a string as lone surrogates, which do not encode."""
+    return header.encode(errors="replace")
+
+
 def _mac(key: bytes, *parts: str) -> str:
-    return hmac.new(key, "\n".join(parts).encode(), hashlib.sha256).hexdigest()
+    return hmac.new(key, _bytes("\n".join(parts)), hashlib.sha256).hexdigest()

@@ -58,14 +58,14 @@ class EnrollTokenRequest(Inbound):
     """Asks for an enrolment token.
 
     Attributes:
-        uses: How many workers may enrol with it.
+        uses: How many workers may enrol with it; bounded because all uses are kept in one value of at most 1 MiB.
         ttl_s: Seconds until it expires.
     """
 
     queues: tuple[QueueName, ...] = Field(min_length=1, max_length=100)
     site: SiteName
     team: TeamName | None = None
-    uses: int = Field(default=1, ge=1, le=10_000)
+    uses: int = Field(default=1, ge=1, le=5_000)
     ttl_s: int = Field(default=3600, ge=1, le=366 * 86400)
 
 
