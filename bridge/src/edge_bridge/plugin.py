@@ -1,0 +1,9 @@
+"""The plugin that Airflow loads in each of its processes. It does nothing there: it makes the package visible."""
+
+from airflow.plugins_manager import AirflowPlugin
+
+
+class EdgeRelayPlugin(AirflowPlugin):
+    """Shows in `airflow plugins` that Edge Relay is installed."""
+
+    name = "edge_relay"

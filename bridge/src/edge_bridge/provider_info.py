@@ -1,0 +1,90 @@
+"""What Airflow reads about this package: executor, commands, and the `[edge_relay]` section of its configuration.
+
+Read while Airflow's own configuration is being built, in every process: this module imports nothing.
+"""
+
+from typing import Any
+
+VERSION = "0.1.0"
+
+
+def _option(description: str, default: str, *, kind: str = "string", sensitive: bool = False) -> dict[str, Any]:
+    option: dict[str, Any] = {
+        "description": description,
+        "version_added": VERSION,
+        "type": kind,
+        "example": None,
+        "default": default,
+    }
+    return option | {"sensitive": True} if sensitive else option
+
+
+def _secret(what: str, file: str) -> dict[str, Any]:
+    return _option(
+        f"{what} Empty means that it is read from the file {file} in secrets_dir. "
+        "Give it by environment, _CMD or _SECRET rather than in a file that others read.",
+        "",
+        sensitive=True,
+    )
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "nats_urls": _option(
+        "NATS servers of one cluster, separated by commas, without credentials: nats:// or tls://.",
+        "nats://127.0.0.1:4222",
+    ),
+    "nats_ca_file": _option("File with the CA certificates of tls:// servers. Empty means the system's.", ""),
+    "secrets_dir": _option(
+        "Folder with executor.password, keeper.password, reader.password and gate.secret. Each component reads only "
+        "its own file, so each machine needs only the files of the components it runs.",
+        "",
+    ),
+    "executor_password": _secret("Password of the NATS user executor (scheduler).", "executor.password"),
+    "keeper_password": _secret("Password of the NATS user keeper (airflow edge-relay keeper).", "keeper.password"),
+    "reader_password": _secret("Password of the NATS user reader (logs, in the api-server).", "reader.password"),
+    "gate_secret": _secret("Secret with which relay and gate sign what they tell each other.", "gate.secret"),
+    "gate_host": _option("Address on which the keeper's gate listens for relays.", "127.0.0.1"),
+    "gate_port": _option(
+        "Port on which the keeper's gate listens for relays; 0 takes a free one.", "8794", kind="integer"
+    ),
+    "execution_api_url": _option(
+        "Where the keeper finds Airflow's Execution API. Empty means [core] execution_api_server_url, or else "
+        "http://localhost:8080/execution/.",
+        "",
+    ),
+    "offline_tolerance": _option(
+        "Seconds that a worker may be out of contact before its running tasks are given up and retried. The worker "
+        "stops them itself 30 s earlier, so that never two copies run.",
+        "900",
+        kind="integer",
+    ),
+    "parallelism": _option(
+        "How many tasks the executor may have handed out, waiting or running. Waiting ones take none of [core] "
+        "parallelism, running ones do; pools and max_active_tasks count both, as for every executor.",
+        "10000",
+        kind="integer",
+    ),
+    "reconcile_interval": _option(
+        "Seconds between two comparisons of what the executor handed out, what NATS holds and what Airflow wants.",
+        "30",
+        kind="integer",
+    ),
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """What Airflow's provider manager asks for."""
+    return {
+        "package-name": "edge-relay-bridge",
+        "name": "Edge Relay",
+        "description": "Runs tasks at edge sites, over a queue in NATS JetStream and an HTTPS relay.",
+        "executors": ["edge_bridge.executor.RelayExecutor"],
+        "cli": ["edge_bridge.cli.get_cli_commands"],
+        "plugins": [{"name": "edge_relay", "plugin-class": "edge_bridge.plugin.EdgeRelayPlugin"}],
+        "config": {
+            "edge_relay": {
+                "description": "How Airflow's side of Edge Relay works: executor, keeper and log reader.",
+                "options": OPTIONS,
+            }
+        },
+    }

@@ -1,0 +1,112 @@
+"""The `[edge_relay]` section, read once by each component when it starts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from edge_schemas.broker.connection import BrokerSettings
+from edge_schemas.broker.permissions import EXECUTOR
+
+SECTION = "edge_relay"
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the text names it and says what to do."""
+
+
+class Conf(Protocol):
+    """Airflow's configuration, or an executor's view of it, which knows the team's own values."""
+
+    def get(self, section: str, key: str, /, **options: Any) -> str | None:
+        """An option's value, or its default."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorSettings:
+    """What the executor needs to know.
+
+    Attributes:
+        core_executor: `[core] executor` as it is written; the worker needs the names in it.
+    """
+
+    broker: BrokerSettings
+    core_executor: str
+    reconcile_interval_s: float
+
+
+def executor_settings(conf: Conf) -> ExecutorSettings:
+    """The executor's settings.
+
+    Raises:
+        SettingsError: One is missing or wrong.
+    """
+    return ExecutorSettings(
+        broker=broker_settings(conf, EXECUTOR),
+        core_executor=core_executor(),
+        reconcile_interval_s=positive(conf, "reconcile_interval"),
+    )
+
+
+def core_executor() -> str:
+    """`[core] executor` as it is written, for all teams."""
+    from airflow.configuration import conf
+
+    return conf.get_mandatory_value("core", "executor")
+
+
+def broker_settings(conf: Conf, role: str) -> BrokerSettings:
+    """How a component reaches NATS as the user of its role.
+
+    Raises:
+        SettingsError: No server is named or the role's password is missing.
+    """
+    urls = tuple(url.strip() for url in text(conf, "nats_urls").split(",") if url.strip())
+    if not urls:
+        raise SettingsError(f"[{SECTION}] nats_urls is empty: name at least one NATS server")
+    ca_file = text(conf, "nats_ca_file")
+    return BrokerSettings(
+        urls=urls,
+        role=role,
+        password=secret(conf, f"{role}_password", f"{role}.password"),
+        ca_file=Path(ca_file) if ca_file else None,
+    )
+
+
+def secret(conf: Conf, option: str, file: str) -> str:
+    """A secret from its option or from its file in `secrets_dir`.
+
+    Raises:
+        SettingsError: It is in neither place.
+    """
+    if value := text(conf, option):
+        return value
+    folder = text(conf, "secrets_dir")
+    if not folder:
+        raise SettingsError(f"set [{SECTION}] {option}, or [{SECTION}] secrets_dir to the folder that holds {file}")
+    try:
+        value = (Path(folder) / file).read_text().strip()
+    except OSError as error:
+        raise SettingsError(
+            f"[{SECTION}] {option} is not set and {Path(folder) / file} can't be read: {error.strerror}"
+        ) from error
+    if not value:
+        raise SettingsError(f"{Path(folder) / file} is empty")
+    return value
+
+
+def positive(conf: Conf, option: str) -> int:
+    """A whole number above 0.
+
+    Raises:
+        SettingsError: It is none.
+    """
+    value = text(conf, option)
+    if not value.isascii() or not value.isdigit() or int(value) == 0:
+        raise SettingsError(f"[{SECTION}] {option} is {value!r}, must be a whole number above 0")
+    return int(value)
+
+
+def text(conf: Conf, option: str) -> str:
+    """An option as text; empty if it is not set."""
+    return (conf.get(SECTION, option) or "").strip()
