@@ -1,0 +1,26 @@
+"""Starts the task host in the runtime's interpreter, as a program given by its path.
+
+That interpreter has Airflow but perhaps not this distribution, nor what the agent needs. So the import system is shown
+the folder of `edge_worker` and nothing else of it, and only `edge_worker.runtime_side` is loaded from there.
+"""
+
+import os
+import sys
+
+if __name__ == "__main__":
+    # Whatever the agent had open is not for tasks.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    # Python puts a program's folder first on the path; there it would hide modules of the user's DAGs.
+    folder = __file__.rpartition("/")[0]
+    if sys.path[0] == folder:
+        del sys.path[0]
+
+    import types
+
+    worker = types.ModuleType("edge_worker")
+    worker.__path__ = [folder]
+    sys.modules["edge_worker"] = worker
+
+    from edge_worker.runtime_side.host import main
+
+    sys.exit(main())
