@@ -1,0 +1,114 @@
+"""Builds the relay's two applications, for workers and for operators, around one set of parts. No logic."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from edge_relay import keys
+from edge_relay.audit import Audit
+from edge_relay.auth import Credentials
+from edge_relay.handlers import health
+from edge_relay.lifecycle import Lifecycle
+from edge_relay.metrics import Metrics
+from edge_relay.middlewares import finish_headers, middlewares
+from edge_relay.receipts import ReceiptKey
+from edge_relay.settings import Settings
+from edge_schemas.broker.bucket import Bucket
+from edge_schemas.broker.connection import Broker
+from edge_schemas.broker.records import RecordStore
+from edge_schemas.subjects import ACCESS_BUCKET
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """One replica, ready to be served.
+
+    Attributes:
+        workers: The exposed application. It owns the parts: start it first and clean it up last.
+        operators: The internal application.
+    """
+
+    workers: web.Application
+    operators: web.Application
+
+
+def build(settings: Settings) -> Relay:
+    """Everything but open sockets.
+
+    Raises:
+        SettingsError: A secret can't be read.
+    """
+    workers = web.Application(middlewares=middlewares(), client_max_size=settings.max_body_bytes)
+    operators = web.Application(middlewares=middlewares(), client_max_size=settings.max_body_bytes)
+    parts = _parts(settings)
+    for app in (workers, operators):
+        for key, part in parts.items():
+            app[key] = part
+        app.on_response_prepare.append(finish_headers)
+        health.routes_of_both(app)
+    _add_worker_routes(workers)
+    _add_operator_routes(operators)
+    workers.cleanup_ctx.append(_running)
+    workers.on_shutdown.append(_stop)
+    return Relay(workers, operators)
+
+
+def _add_worker_routes(app: web.Application) -> None:
+    """What the exposed listener serves."""
+
+
+def _add_operator_routes(app: web.Application) -> None:
+    """What the internal listener serves."""
+    health.routes_of_operators(app)
+
+
+def _parts(settings: Settings) -> dict[web.AppKey[Any], Any]:
+    broker = Broker(settings.broker())
+    return {
+        keys.SETTINGS: settings,
+        keys.LIFECYCLE: Lifecycle(),
+        keys.METRICS: Metrics(),
+        keys.BROKER: broker,
+        keys.RECORDS: RecordStore(broker),
+        keys.CREDENTIALS: Credentials(broker),
+        keys.RECEIPT_KEY: ReceiptKey(Bucket(broker, ACCESS_BUCKET)),
+        keys.AUDIT: Audit(broker, settings.name),
+    }
+
+
+async def _running(app: web.Application) -> AsyncIterator[None]:
+    """The connection to NATS and every loop of the relay. A loop that dies ends the process in order."""
+    loops: dict[str, Coroutine[Any, Any, None]] = {
+        "credentials": app[keys.CREDENTIALS].run(),
+        "receipt-key": app[keys.RECEIPT_KEY].run(),
+    }
+    async with app[keys.BROKER], asyncio.TaskGroup() as group:
+        tasks = [group.create_task(loop, name=name) for name, loop in loops.items()]
+        yield
+        for task in tasks:
+            task.cancel()
+
+
+async def _stop(app: web.Application) -> None:
+    """Answer whoever waits; calls in progress go on."""
+    app[keys.LIFECYCLE].stopping.set()
+
+
+def runner(app: web.Application, settings: Settings) -> web.AppRunner:
+    """How an application is served, in production and in tests alike.
+
+    A handler is cancelled when its client leaves. Bodies are not decompressed by the server: a handler that accepts an
+    encoding bounds the result itself.
+    """
+    return web.AppRunner(
+        app,
+        handler_cancellation=True,
+        auto_decompress=False,
+        access_log=None,
+        shutdown_timeout=settings.stop_timeout_s,
+        keepalive_timeout=75.0,
+        lingering_time=2.0,
+    )

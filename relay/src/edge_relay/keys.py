@@ -1,0 +1,30 @@
+"""The typed keys under which both applications find the parts of the relay."""
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from edge_relay.audit import Audit
+    from edge_relay.auth import Credentials
+    from edge_relay.dispatchers import Dispatchers
+    from edge_relay.lifecycle import Lifecycle
+    from edge_relay.metrics import Metrics
+    from edge_relay.polls import ParkedPolls
+    from edge_relay.receipts import ReceiptKey
+    from edge_relay.settings import Settings
+    from edge_relay.worker_store import WorkerStore
+    from edge_schemas.broker.connection import Broker
+    from edge_schemas.broker.records import RecordStore
+
+SETTINGS: web.AppKey["Settings"] = web.AppKey("settings")
+LIFECYCLE: web.AppKey["Lifecycle"] = web.AppKey("lifecycle")
+METRICS: web.AppKey["Metrics"] = web.AppKey("metrics")
+BROKER: web.AppKey["Broker"] = web.AppKey("broker")
+RECORDS: web.AppKey["RecordStore"] = web.AppKey("records")
+WORKERS: web.AppKey["WorkerStore"] = web.AppKey("workers")
+CREDENTIALS: web.AppKey["Credentials"] = web.AppKey("credentials")
+RECEIPT_KEY: web.AppKey["ReceiptKey"] = web.AppKey("receipt_key")
+AUDIT: web.AppKey["Audit"] = web.AppKey("audit")
+POLLS: web.AppKey["ParkedPolls"] = web.AppKey("polls")
+DISPATCHERS: web.AppKey["Dispatchers"] = web.AppKey("dispatchers")

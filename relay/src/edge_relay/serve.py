@@ -1,0 +1,116 @@
+"""Serving one replica: two listeners, signals, and an end that loses nothing."""
+
+import asyncio
+import signal
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from edge_relay import keys
+from edge_relay.app import build, runner
+from edge_relay.settings import Settings, SettingsError
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A replica that takes connections.
+
+    Attributes:
+        workers_url: Of the exposed listener, with the address it is bound to.
+        operators_url: Of the internal one.
+        app: The exposed application, for its parts.
+    """
+
+    workers_url: str
+    operators_url: str
+    app: web.Application
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Serving]:
+    """Serve while inside; on leaving, parked polls are answered, calls in progress end, and NATS is flushed.
+
+    Raises:
+        SettingsError: A file can't be read, or an address can't be bound.
+    """
+    tls = tls_context(settings)
+    relay = build(settings)
+    async with AsyncExitStack() as stack:
+        workers = await _start(stack, relay.workers, settings)
+        operators = await _start(stack, relay.operators, settings)
+        port = await _listen(workers, settings.host, settings.port, tls)
+        operators_port = await _listen(operators, settings.operators_host, settings.operators_port, None)
+        scheme = "https" if tls else "http"
+        urls = f"{scheme}://{settings.host}:{port}", f"http://{settings.operators_host}:{operators_port}"
+        log.info("relay_serving", workers=urls[0], operators=urls[1], relay=settings.name)
+        try:
+            yield Serving(*urls, relay.workers)
+        finally:
+            relay.workers[keys.LIFECYCLE].stopping.set()
+            log.info("relay_stopping", delay_s=settings.stop_delay_s)
+            await asyncio.sleep(settings.stop_delay_s)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; a second signal leaves at once.
+
+    Raises:
+        SettingsError: See `serving`.
+    """
+    leave = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave.set)
+    async with serving(settings):
+        await leave.wait()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+    log.info("relay_stopped")
+
+
+def run(settings: Settings) -> None:
+    """Serve in this process, on uvloop: it holds a TLS connection in an eighth of the memory that asyncio needs."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop_runner:
+        loop_runner.run(serve(settings))
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """The workers' listener speaks TLS if it has a certificate.
+
+    Raises:
+        SettingsError: The files hold no certificate and key that go together.
+    """
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    except (OSError, ssl.SSLError) as error:
+        text = f"RELAY_TLS_CERT_FILE and RELAY_TLS_KEY_FILE can't be used: {error}"
+        raise SettingsError(text) from error
+    return context
+
+
+async def _start(stack: AsyncExitStack, app: web.Application, settings: Settings) -> web.AppRunner:
+    app_runner = runner(app, settings)
+    stack.push_async_callback(app_runner.cleanup)
+    await app_runner.setup()
+    return app_runner
+
+
+async def _listen(app_runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None) -> int:
+    site = web.TCPSite(app_runner, host, port, ssl_context=tls)
+    try:
+        await site.start()
+    except OSError as error:
+        raise SettingsError(f"can't listen on {host}:{port}: {error.strerror or error}") from error
+    bound = app_runner.addresses[0]
+    return int(bound[1])

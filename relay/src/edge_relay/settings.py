@@ -1,0 +1,153 @@
+"""The relay's settings, from the environment (`RELAY_…`) or the command line; loaded once and passed down."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from edge_schemas.broker.connection import BrokerSettings
+from edge_schemas.broker.permissions import RELAY
+from edge_schemas.polls import MAX_HOLD_S
+
+
+class SettingsError(Exception):
+    """A setting can't be used; the text names it and says what to change."""
+
+
+def _default_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Settings(BaseSettings):
+    """How one relay replica runs. Secrets come from files, never from the environment or the command line."""
+
+    model_config = SettingsConfigDict(env_prefix="RELAY_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    name: str = Field(
+        default_factory=_default_name,
+        max_length=120,
+        description="Names this replica in logs and in what is kept of a worker's last poll. Default: host and pid.",
+    )
+    host: str = Field(default="0.0.0.0", description="Address on which workers are served.")
+    port: int = Field(default=8443, ge=0, le=65535, description="Port on which workers are served; 0 takes a free one.")
+    operators_host: str = Field(
+        default="127.0.0.1", description="Address of the operators' listener: /v1/admin, /metrics. Keep it internal."
+    )
+    operators_port: int = Field(
+        default=8444, ge=0, le=65535, description="Port of the operators' listener; 0 takes a free one."
+    )
+    tls_cert_file: Path | None = Field(
+        default=None,
+        description="PEM certificate chain of the workers' listener. Without it plain HTTP is served, "
+        "which is right only behind a load balancer that ends TLS.",
+    )
+    tls_key_file: Path | None = Field(default=None, description="PEM private key that goes with RELAY_TLS_CERT_FILE.")
+    nats_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("nats://127.0.0.1:4222",),
+        min_length=1,
+        description="Servers of one NATS cluster, separated by commas, without credentials.",
+    )
+    nats_password_file: Path | None = Field(
+        default=None, description="File with the password of the NATS user 'relay'. Required to serve."
+    )
+    nats_ca_file: Path | None = Field(
+        default=None, description="PEM CA file for tls:// servers with a CA of their own."
+    )
+    gate_url: str | None = Field(
+        default=None,
+        description="Base URL of the keeper's gate. Without it calls to the Execution API are refused.",
+    )
+    gate_key_file: Path | None = Field(
+        default=None, description="File with the secret that relay and gate share. Required with RELAY_GATE_URL."
+    )
+    gate_ca_file: Path | None = Field(
+        default=None, description="PEM CA file for an https:// gate with a CA of its own."
+    )
+    gate_timeout_s: float = Field(
+        default=60.0, gt=0, le=600, description="Seconds that a call through the gate may take before it is refused."
+    )
+    hold_s: float = Field(
+        default=MAX_HOLD_S,
+        ge=0,
+        le=MAX_HOLD_S,
+        description="Longest time in seconds that a poll is held. Keep it below the idle time-outs of proxies.",
+    )
+    max_body_bytes: int = Field(
+        default=1 << 20, ge=1 << 16, le=1 << 30, description="Largest request body in bytes; larger ones are refused."
+    )
+    stop_delay_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=300,
+        description="Seconds between a failing /readyz and the end of listening, for load balancers to notice.",
+    )
+    stop_timeout_s: float = Field(
+        default=20.0, gt=0, le=300, description="Seconds that calls in progress get to end when the relay stops."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severity that is logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto: JSON unless standard error is a terminal."
+    )
+
+    @field_validator("nats_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("nats_urls")
+    @classmethod
+    def _refuse_credentials(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if "@" in url:
+                msg = "RELAY_NATS_URLS must not hold credentials; put the password into RELAY_NATS_PASSWORD_FILE"
+                raise ValueError(msg)
+        return urls
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            msg = "RELAY_TLS_CERT_FILE and RELAY_TLS_KEY_FILE go together: set both or none"
+            raise ValueError(msg)
+        if self.gate_url is not None and self.gate_key_file is None:
+            msg = "RELAY_GATE_URL needs RELAY_GATE_KEY_FILE, the secret that relay and gate share"
+            raise ValueError(msg)
+        return self
+
+    def broker(self) -> BrokerSettings:
+        """How to reach NATS.
+
+        Raises:
+            SettingsError: The password can't be read.
+        """
+        password = read_secret("RELAY_NATS_PASSWORD_FILE", self.nats_password_file)
+        return BrokerSettings(self.nats_urls, RELAY, password.decode(), self.nats_ca_file)
+
+    def gate_key(self) -> bytes:
+        """The secret that relay and gate share.
+
+        Raises:
+            SettingsError: It can't be read.
+        """
+        return read_secret("RELAY_GATE_KEY_FILE", self.gate_key_file)
+
+
+def read_secret(setting: str, path: Path | None) -> bytes:
+    """The content of a file named by a setting, without surrounding white space.
+
+    Raises:
+        SettingsError: There is no such setting or file, or it is empty.
+    """
+    if path is None:
+        raise SettingsError(f"{setting} is not set")
+    try:
+        content = path.read_bytes().strip()
+    except OSError as error:
+        raise SettingsError(f"{setting}: can't read {path}: {error.strerror}") from error
+    if not content:
+        raise SettingsError(f"{setting}: {path} is empty")
+    return content
