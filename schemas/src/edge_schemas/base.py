@@ -1,4 +1,7 @@
-"""The two kinds of wire model: what a relay accepts strictly, what a client reads leniently."""
+"""The two kinds of wire model: what a relay accepts strictly, what a client reads leniently.
+
+Validation errors never repeat what was sent: they end up in logs, and it may be a secret.
+"""
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -9,7 +12,7 @@ Instant = AwareDatetime
 class Inbound(BaseModel):
     """A body that the relay receives. An unknown field is an error, so that a typing mistake never passes unseen."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Outbound(BaseModel):
@@ -18,4 +21,4 @@ class Outbound(BaseModel):
     Fields this version does not know are ignored, so that an older reader lives beside a newer writer.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)

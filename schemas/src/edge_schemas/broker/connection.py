@@ -173,7 +173,11 @@ class Broker:
         number = self._next_id
         self._subscriptions[number] = (subject, handler)
         if self._client is not None and self._connected.is_set():
-            self._live[number] = await self._client.subscribe(subject, cb=handler)
+            try:
+                self._live[number] = await self._client.subscribe(subject, cb=handler)
+            except nats.errors.Error as error:
+                # The connection has just closed for good; its successor takes over every subscription.
+                log.debug("broker_subscribe_postponed", subject=subject, error=repr(error))
         return number
 
     async def unsubscribe(self, number: int) -> None:

@@ -18,6 +18,7 @@ ROLES = (OPERATOR, RELAY, EXECUTOR, KEEPER, READER)
 _RECORDS = subjects.kv_stream(subjects.RECORDS_BUCKET)
 _WORKERS = subjects.kv_stream(subjects.WORKERS_BUCKET)
 _ACCESS = subjects.kv_stream(subjects.ACCESS_BUCKET)
+_ALL = (subjects.JOBS, subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _WORKERS, _ACCESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ _RIGHTS = {
     OPERATOR: Rights((">",), (">",)),
     RELAY: Rights(
         (
-            *_api(f"CONSUMER.MSG.NEXT.{subjects.JOBS}.*", f"STREAM.INFO.{subjects.JOBS}"),
+            *_api(f"CONSUMER.MSG.NEXT.{subjects.JOBS}.*"),
+            *_api(*(f"STREAM.INFO.{stream}" for stream in _ALL)),
             f"$JS.ACK.{subjects.JOBS}.>",
             *_read(_RECORDS, _WORKERS, _ACCESS, subjects.LOGS),
             *_watch(_WORKERS, _ACCESS),
