@@ -1,0 +1,149 @@
+"""The command line: `edge-worker enroll` and `edge-worker run`.
+
+Exit status: 0 done, 1 unexpected, 2 wrong settings, 3 the credential was revoked, 4 enrolment was refused, 5 the relay
+could not be reached.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_worker import __version__
+from edge_worker.log import setup_logging
+from edge_worker.settings import Settings, SettingsError, check_relay_url, load_settings
+
+EXIT_SETTINGS = 2
+EXIT_REFUSED = 4
+EXIT_UNREACHABLE = 5
+ENROLL_TRIES = 5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status."""
+    arguments = vars(_parser().parse_args(argv))
+    command, config = arguments.pop("command"), arguments.pop("config")
+    renew = arguments.pop("renew", False)
+    try:
+        settings = load_settings(arguments, config=config)
+        setup_logging(settings.log_level)
+        return asyncio.run(_run(settings)) if command == "run" else asyncio.run(_enroll(settings, renew=renew))
+    except SettingsError as error:
+        print(f"edge-worker: {error}", file=sys.stderr)
+        return EXIT_SETTINGS
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edge-worker", description="Runs Airflow tasks at the edge.")
+    parser.add_argument("--version", action="version", version=f"edge-worker {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    enroll = commands.add_parser("enroll", help="give this machine an identity, with an enrolment token")
+    enroll.add_argument("--renew", action="store_true", help="replace the identity that this machine already has")
+    run = commands.add_parser("run", help="take jobs and run them until told to drain")
+    for command in (enroll, run):
+        command.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
+        for name, field in Settings.model_fields.items():
+            extra = field.json_schema_extra
+            if isinstance(extra, dict) and extra.get("flag") is False:
+                continue
+            command.add_argument(*_flags(name), dest=name, metavar="VALUE", help=_help(field.description))
+    return parser
+
+
+def _flags(name: str) -> list[str]:
+    flag = "--" + name.replace("_", "-")
+    return {"relay_url": [flag, "--relay"], "enroll_token_file": [flag, "--token-file"]}.get(name, [flag])
+
+
+def _help(description: str | None) -> str:
+    return (description or "").replace("%", "%%")
+
+
+async def _enroll(settings: Settings, *, renew: bool) -> int:
+    # Imported late: `--version` and a wrong flag need no HTTP client.
+    from edge_worker.enroll import enroll
+    from edge_worker.relay_client import CallError
+    from edge_worker.retry import Fate, fate_of
+    from edge_worker.state import StateDir
+
+    state = StateDir(settings.state_dir)
+    state.prepare()
+    with state.locked():
+        known = state.identity()
+        if known is not None and not renew:
+            who = f"{known.enrollment.worker} at {known.relay_url}"
+            raise SettingsError(f"this machine is already enrolled as {who} (--renew replaces that)")
+        relay_url = settings.relay_url or (known.relay_url if known else None)
+        if relay_url is None:
+            msg = "say which relay: --relay https://relay.example.com"
+            raise SettingsError(msg)
+        token = _token(settings, use_stdin=True)
+        try:
+            identity = await enroll(
+                relay_url, token, settings, state, pause=asyncio.sleep, tries=ENROLL_TRIES, on_retry=_print_retry
+            )
+        except CallError as error:
+            is_final = fate_of(error) is Fate.FINAL
+            print(f"edge-worker: not enrolled at {relay_url}: {error}", file=sys.stderr)
+            return EXIT_REFUSED if is_final else EXIT_UNREACHABLE
+    enrollment = identity.enrollment
+    print(f"Enrolled as {enrollment.worker} at site {enrollment.site}.")
+    print(f"Queues: {', '.join(enrollment.settings.queues)}")
+    print(f"Next: edge-worker run --state-dir {settings.state_dir}")
+    return 0
+
+
+def _print_retry(reason: str) -> None:
+    print(f"edge-worker: no answer yet, trying again: {reason}", file=sys.stderr)
+
+
+def _token(settings: Settings, *, use_stdin: bool) -> str:
+    """The enrolment token, from wherever it is; never from an argument, which every user of the machine can read."""
+    file = settings.enroll_token_file
+    if file is not None and file.name != "-":
+        try:
+            token = file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"enroll_token_file cannot be read: {error}"
+            raise SettingsError(msg) from None
+    elif settings.enroll_token is not None and file is None:
+        token = settings.enroll_token.get_secret_value().strip()
+    else:
+        token = sys.stdin.readline().strip() if use_stdin else ""
+    if not token or not token.isprintable() or " " in token:
+        msg = "an enrolment token is needed: --token-file FILE, EDGE_WORKER_ENROLL_TOKEN or on standard input"
+        raise SettingsError(msg)
+    return token
+
+
+async def _run(settings: Settings) -> int:
+    from edge_worker.enroll import enroll
+    from edge_worker.relay_client import Refused
+    from edge_worker.state import StateDir
+    from edge_worker.worker import Worker
+
+    state = StateDir(settings.state_dir)
+    state.prepare()
+    with state.locked():
+        identity = state.identity()
+        if identity is None:
+            if settings.relay_url is None or (settings.enroll_token is None and settings.enroll_token_file is None):
+                msg = "this machine is not enrolled; run: edge-worker enroll --relay https://relay.example.com"
+                raise SettingsError(msg)
+            token = _token(settings, use_stdin=False)
+            try:
+                identity = await enroll(
+                    check_relay_url(settings.relay_url),
+                    token,
+                    settings,
+                    state,
+                    pause=asyncio.sleep,
+                    on_retry=_print_retry,
+                )
+            except Refused as error:
+                print(f"edge-worker: not enrolled at {settings.relay_url}: {error}", file=sys.stderr)
+                return EXIT_REFUSED
+        return await Worker(settings, state, identity).run()

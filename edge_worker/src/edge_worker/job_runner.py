@@ -1,0 +1,304 @@
+"""One job from grant to outcome, also when the agent was restarted in between."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from edge_schemas.jobs import Job
+from edge_schemas.polls import FinishRequest, Grant, JobPhase, ReleaseRequest, StartRequest, StopDirective
+from edge_worker.job_dir import JobDir
+from edge_worker.jobs import HeldJob, JobTable, StopWish
+from edge_worker.link import Link
+from edge_worker.log import EventLog, bound
+from edge_worker.outbox import Outbox
+from edge_worker.process import is_alive, stop_tree
+from edge_worker.relay_client import Refused, RelayClient
+from edge_worker.retry import until_final
+from edge_worker.runtime_side import job_files
+from edge_worker.state import StateDir
+from edge_worker.task_host import JobResult, LaunchFailed
+from edge_worker.upload_loop import LogUploader
+
+LOG_FIRST_S = 2.0
+"""How long the rest of the log may go ahead of the outcome, so that it is complete when the job has ended."""
+TELL_AFTER_S = 0.2
+"""Until then the outcome is mostly accepted, and one poll can tell of the free slot and of the end of the job."""
+
+log = EventLog("edge_worker.job_runner")
+
+
+class Host(Protocol):
+    """Runs the processes of jobs; `TaskHost`."""
+
+    async def launch(self, job: Job, job_dir: Path) -> None:
+        """Starts a job; raises `LaunchFailed`."""
+
+    async def wait(self, job_dir: Path) -> JobResult:
+        """Until it has ended."""
+
+
+@dataclass
+class JobRunner:
+    """Runs jobs, each in an asyncio task of its own.
+
+    Attributes:
+        group: Where these tasks live.
+        incarnation: Of this run of the agent.
+        grace_s: Between SIGTERM and SIGKILL.
+    """
+
+    client: RelayClient
+    link: Link
+    state: StateDir
+    table: JobTable
+    host: Host
+    uploader: LogUploader
+    outbox: Outbox
+    group: asyncio.TaskGroup
+    incarnation: int
+    grace_s: float
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def take(self, grant: Grant) -> None:
+        """Runs a granted job, or gives it back if there is no room for it."""
+        held = self.table.get(grant.job.id)
+        if held is not None:
+            # The message was delivered again because our start has not come through yet.
+            held.receipt = grant.receipt
+            return
+        log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
+        if (refusal := self.table.refusal()) is not None:
+            self._spawn(self._release(grant.job.id, grant.receipt, refusal), f"release-{grant.job.id}")
+            return
+        held = HeldJob(grant.job, self.state.job_dir(grant.job.id), receipt=grant.receipt)
+        self.table.add(held)
+        self._spawn(self._run_granted(held), f"job-{held.id}")
+
+    def stop(self, directive: StopDirective) -> None:
+        """A job is to end. One that has no process any more is about to be settled anyway."""
+        held = self.table.get(directive.job)
+        if held is None or held.phase is JobPhase.FINISHING:
+            return
+        if held.stop is None or (directive.drop and not held.stop.drop):
+            log.info("job_stop_wanted", job=held.id, reason=directive.reason, drop=directive.drop)
+        held.want_stop(StopWish(directive.reason, drop=directive.drop))
+
+    def stop_all(self, reason: str) -> None:
+        """Every job is to end now."""
+        for held in self.table:
+            held.want_stop(StopWish(reason))
+
+    def resume(self) -> None:
+        """Takes up the jobs that an earlier run of the agent left behind."""
+        for job_dir in self.state.job_dirs():
+            job = job_dir.job()
+            if job is None:
+                # It was never started: the folder is written before the relay is asked.
+                log.warning("job_dir_incomplete", path=str(job_dir.path))
+                self._archive(job_dir)
+                continue
+            held = HeldJob(job, job_dir, receipt=job_dir.receipt())
+            held.final_state = job_dir.final_state()
+            self._resume_one(held)
+
+    async def until_idle(self) -> None:
+        """Returns once every job is settled and its log uploaded."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    @property
+    def busy(self) -> int:
+        """Jobs that are not settled or whose log is not uploaded."""
+        return len(self._tasks)
+
+    def cancel_all(self) -> None:
+        """Stops caring, at once. Processes go on; the next run of the agent takes them up."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = self.group.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _resume_one(self, held: HeldJob) -> None:
+        if held.dir.was_finished:
+            self.table.finishing(held)
+            self._spawn(self._upload_rest(held), f"log-{held.id}")
+            return
+        self.table.add(held)
+        if (finish := held.dir.finish()) is not None:
+            self.table.finishing(held)
+            self._spawn(self._resume_settlement(held, finish), f"job-{held.id}")
+        elif held.dir.was_launched:
+            self.table.running(held)
+            log.info("job_adopted", job=held.id, is_alive=is_alive(held.dir.path))
+            self._spawn(self._run_started(held, is_launched=True), f"job-{held.id}")
+        elif held.dir.was_started:
+            self.table.running(held)
+            self._spawn(self._run_started(held), f"job-{held.id}")
+        else:
+            # Whether the start came through is not known; asking again is harmless and tells.
+            self._spawn(self._run_granted(held), f"job-{held.id}")
+
+    async def _run_granted(self, held: HeldJob) -> None:
+        with bound(job=held.id):
+            try:
+                held.dir.create(held.job, held.receipt)
+            except OSError as error:
+                log.error("job_dir_not_writable", error=str(error))  # noqa: TRY400 - the cause is in the event
+                self.table.forget(held)
+                await self._release(held.id, held.receipt, f"the worker's disk cannot be written: {error.strerror}")
+                return
+            try:
+                await until_final(lambda: self._start(held), pause=self.link.pause)
+            except Refused as error:
+                log.warning("start_refused", code=error.code, reason=str(error))
+                self.table.forget(held)
+                self._archive(held.dir)
+                return
+            self.table.running(held)
+            try:
+                held.dir.mark_started()
+            except OSError as error:
+                log.warning("start_not_marked", error=str(error))
+        await self._run_started(held)
+
+    async def _start(self, held: HeldJob) -> None:
+        await self.client.start(held.id, StartRequest(receipt=held.receipt, incarnation=self.incarnation))
+
+    async def _run_started(self, held: HeldJob, *, is_launched: bool = False) -> None:
+        """From the confirmed start to the settled outcome; the rest of the log may follow after that."""
+        with bound(job=held.id):
+            async with asyncio.TaskGroup() as group:
+                upload = group.create_task(self.uploader.follow(held), name=f"log-{held.id}")
+                stopper = group.create_task(self._stop_when_wanted(held), name=f"stop-{held.id}")
+                finish = await self._process(held, is_launched=is_launched)
+                stopper.cancel()
+                self.table.finishing(held)
+                await self._settle(held, finish, upload)
+            self._archive(held.dir)
+
+    async def _process(self, held: HeldJob, *, is_launched: bool) -> FinishRequest:
+        if not is_launched:
+            if held.stop is not None:
+                return FinishRequest(reason=_short(f"stopped before it was launched: {held.stop.reason}"))
+            try:
+                await self.host.launch(held.job, held.dir.path)
+            except LaunchFailed as error:
+                # An earlier run of the agent may have asked for the launch as well, and have had its way.
+                if not held.dir.was_launched:
+                    log.error("job_not_launched", reason=error.reason)  # noqa: TRY400 - the cause is in the event
+                    self._say(held, f"The task could not be launched on this worker: {error.reason}")
+                    return FinishRequest(reason=_short(f"not launched: {error.reason}"))
+            log.info(
+                "job_started", queue=held.job.queue, dag=held.job.work.task.dag_id, task=held.job.work.task.task_id
+            )
+        result = await self.host.wait(held.dir.path)
+        return FinishRequest(exit_code=result.exit_code, reason=_reason(result))
+
+    async def _settle(self, held: HeldJob, finish: FinishRequest, upload: asyncio.Task[None]) -> None:
+        asyncio.get_running_loop().call_later(TELL_AFTER_S, self.table.changed)
+        # Its answer decides the outcome; without a link the outcome could not be delivered either.
+        await held.no_final_write.wait()
+        if held.stop is not None and held.stop.drop:
+            upload.cancel()
+            log.info("job_dropped", reason=held.stop.reason)
+        else:
+            await asyncio.wait({upload}, timeout=LOG_FIRST_S)
+            taken = await self.outbox.deliver(held, finish)
+            log.info(
+                "job_finished",
+                exit_code=finish.exit_code,
+                reason=finish.reason,
+                final_state=held.final_state,
+                stopped=held.stop.reason if held.stop else None,
+                accepted=taken,
+            )
+        self.table.forget(held)
+
+    async def _resume_settlement(self, held: HeldJob, finish: FinishRequest) -> None:
+        with bound(job=held.id):
+            async with asyncio.TaskGroup() as group:
+                upload = group.create_task(self.uploader.follow(held), name=f"log-{held.id}")
+                await self._settle(held, finish, upload)
+            self._archive(held.dir)
+
+    async def _upload_rest(self, held: HeldJob) -> None:
+        with bound(job=held.id):
+            await self.uploader.follow(held)
+            self._archive(held.dir)
+
+    async def _stop_when_wanted(self, held: HeldJob) -> None:
+        await held.stop_wanted.wait()
+        while not held.gone.is_set():
+            await held.no_final_write.wait()
+            if held.final_state is not None:
+                log.info("stop_not_needed", final_state=held.final_state)
+                return
+            if is_alive(held.dir.path):
+                if await self._climb_down(held):
+                    return
+            else:
+                # Between start and launch; `_process` looks as well, but only once.
+                await asyncio.sleep(TELL_AFTER_S)
+
+    async def _climb_down(self, held: HeldJob) -> bool:
+        """The stop ladder. False if it was left because the task is just reporting its end."""
+        reason = held.stop.reason if held.stop else ""
+        async with asyncio.TaskGroup() as group:
+            ladder = group.create_task(
+                stop_tree(
+                    held.dir.path,
+                    grace_s=self.grace_s,
+                    on_step=lambda step: self._say(held, f"Edge worker stops this task ({reason}): {step}"),
+                )
+            )
+            report = group.create_task(held.final_write_begun.wait())
+            await asyncio.wait({ladder, report}, return_when=asyncio.FIRST_COMPLETED)
+            has_ended = ladder.done()
+            ladder.cancel()
+            report.cancel()
+        return has_ended
+
+    def _say(self, held: HeldJob, text: str) -> None:
+        """A line in the task's log, for whoever wonders there why it ended."""
+        log.info("job_stopping", step=text)
+        try:
+            job_files.write_log_line(held.dir.path, text, level="warning")
+        except OSError as error:
+            log.warning("log_line_not_written", error=str(error))
+
+    async def _release(self, job: str, receipt: str, reason: str) -> None:
+        request = ReleaseRequest(receipt=receipt, reason=reason[:500], counted=False)
+        log.info("job_released", job=job, reason=reason)
+        try:
+            await until_final(lambda: self.client.release(job, request), pause=self.link.pause)
+        except Refused as error:
+            log.info("release_refused", job=job, code=error.code)
+
+    def _archive(self, job_dir: JobDir) -> None:
+        try:
+            self.state.archive(job_dir)
+        except OSError as error:
+            log.warning("job_dir_not_archived", path=str(job_dir.path), error=str(error))
+
+
+def _reason(result: JobResult) -> str | None:
+    if result.error:
+        return _short(result.error)
+    if result.exit_code is None or result.exit_code == 0:
+        return None
+    if result.exit_code < 0:
+        try:
+            return f"the task's process was ended by {signal.Signals(-result.exit_code).name}"
+        except ValueError:
+            return f"the task's process was ended by signal {-result.exit_code}"
+    return f"the task's process ended with status {result.exit_code}"
+
+
+def _short(text: str) -> str:
+    return text[:1000]

@@ -1,0 +1,309 @@
+"""The calls of a worker to its relay: one method per route, typed in and out, no retries.
+
+Every call fails in one of two ways. `NoAnswer`: nothing came, or what came is not from the relay (a proxy's page, a
+captive portal). `Refused`: the relay said no, with a code. Who may repeat what is decided in `retry`.
+"""
+
+import gzip
+import re
+import secrets
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import aiohttp
+from aiohappyeyeballs import AddrInfoType
+from pydantic import BaseModel, ValidationError
+from yarl import URL
+
+from edge_schemas import routes
+from edge_schemas.errors import Problem
+from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
+from edge_schemas.polls import FinishRequest, Poll, PollAnswer, ReleaseRequest, StartRequest
+from edge_schemas.workers import Enrollment, EnrollRequest
+from edge_worker import __version__
+from edge_worker.proxy import Proxy
+
+CONNECT_S: Final = 10.0
+CALL_S: Final = 30.0
+HOLD_MARGIN_S: Final = 15.0
+SLOWEST_BYTES_PER_S: Final = 8 * 1024
+"""A large body may take its time on a thin line; below this rate it is given up and repeated."""
+_QUOTED_CHARS = 120
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class CallError(Exception):
+    """A call that did not succeed."""
+
+
+class NoAnswer(CallError):
+    """The relay has not answered; what was asked may or may not have happened.
+
+    Attributes:
+        connected: A connection stood before it failed.
+        proxy_status: The status with which the proxy, not the relay, refused.
+    """
+
+    def __init__(self, detail: str, *, connected: bool = True, proxy_status: int | None = None) -> None:
+        super().__init__(detail)
+        self.connected = connected
+        self.proxy_status = proxy_status
+
+
+class Refused(CallError):
+    """The relay has answered with a problem.
+
+    Attributes:
+        retry_after_s: How long the relay asks to wait.
+    """
+
+    def __init__(self, problem: Problem, retry_after_s: float | None = None) -> None:
+        super().__init__(f"{problem.code}: {problem.detail or problem.title}")
+        self.problem = problem
+        self.code = problem.code
+        self.retry_after_s = problem.retry_after_s if retry_after_s is None else retry_after_s
+
+
+@dataclass(frozen=True)
+class ExecutionCall:
+    """A call of a task to Airflow's Execution API.
+
+    Attributes:
+        raw_path: Percent-encoded, as the task sent it, without a leading slash.
+        query: Raw, without the question mark.
+        headers: Those of `FORWARDED_HEADERS` only.
+        request_id: The same for every repeat.
+    """
+
+    method: str
+    raw_path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    request_id: str
+
+
+@dataclass(frozen=True)
+class ExecutionAnswer:
+    """What the Execution API answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class _Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class RelayClient:
+    """One connection pool to one relay. Use as an asynchronous context manager.
+
+    Args:
+        relay_url: Without a trailing slash.
+        secret: The worker's credential, or an enrolment token.
+        tls: Whom to trust.
+        proxy: Used for every call; None connects directly.
+    """
+
+    def __init__(self, relay_url: str, secret: str, *, tls: ssl.SSLContext, proxy: Proxy | None) -> None:
+        self._base = relay_url
+        self._secret = secret
+        self._tls = tls
+        self._proxy = proxy
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._tls, keepalive_timeout=30, socket_factory=_open_socket)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # The proxy is resolved by us; with trust_env aiohttp would also send passwords of ~/.netrc to the relay.
+            trust_env=False,
+            headers={"User-Agent": f"edge-worker/{__version__}"},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def enroll(self, request: EnrollRequest) -> Enrollment:
+        """Trades the enrolment token for an identity."""
+        return _parse(Enrollment, await self._post(routes.ENROLL, request))
+
+    async def poll(self, poll: Poll) -> PollAnswer | None:
+        """Reports and waits for up to `hold_s`; None means that there is nothing to do."""
+        timeout = aiohttp.ClientTimeout(total=poll.hold_s + HOLD_MARGIN_S, sock_connect=CONNECT_S)
+        reply = await self._post(routes.POLL, poll, timeout=timeout)
+        return None if reply.status == 204 else _parse(PollAnswer, reply)
+
+    async def start(self, job: str, request: StartRequest) -> None:
+        """Confirms a grant."""
+        await self._post(routes.JOB_START.format(job=job), request)
+
+    async def finish(self, job: str, request: FinishRequest) -> None:
+        """Reports that a job's processes are gone."""
+        await self._post(routes.JOB_FINISH.format(job=job), request)
+
+    async def release(self, job: str, request: ReleaseRequest) -> None:
+        """Gives a granted job back."""
+        await self._post(routes.JOB_RELEASE.format(job=job), request)
+
+    async def append_log(self, job: str, offset: int, chunk: bytes) -> LogPosition:
+        """Uploads log bytes, compressed if that makes them smaller.
+
+        What is too large for one call is cut off. The answer says up to where the log is durable.
+        """
+        headers = {"Content-Type": "application/octet-stream"}
+        chunk = chunk[:MAX_CHUNK_DECODED_BYTES]
+        packed = gzip.compress(chunk, compresslevel=3, mtime=0)
+        if len(packed) < len(chunk) and len(packed) <= MAX_CHUNK_BYTES:
+            chunk, headers["Content-Encoding"] = packed, "gzip"
+        chunk = chunk[:MAX_CHUNK_BYTES]
+        path = routes.JOB_LOG.format(job=job)
+        return _parse(LogPosition, await self._call("PUT", path, query=f"offset={offset}", body=chunk, headers=headers))
+
+    async def execution(self, job: str, call: ExecutionCall) -> ExecutionAnswer:
+        """Hands a call on to the Execution API, path and query untouched.
+
+        Raises:
+            Refused: The relay or the gate answered.
+            NoAnswer: Somebody else did.
+        """
+        path = routes.JOB_EXECUTION.format(job=job, path=call.raw_path)
+        reply = await self._call(
+            call.method,
+            path,
+            query=call.query,
+            body=call.body,
+            headers=call.headers,
+            request_id=call.request_id,
+            checked=False,
+        )
+        if reply.headers.get(routes.ORIGIN_HEADER) != routes.EXECUTION_ORIGIN:
+            self._check(reply, call.request_id)
+            msg = f"an answer with status {reply.status} that is not marked as the Execution API's"
+            raise NoAnswer(msg)
+        return ExecutionAnswer(reply.status, reply.headers, reply.body)
+
+    async def _post(self, path: str, body: BaseModel, *, timeout: aiohttp.ClientTimeout | None = None) -> _Reply:
+        content = body.model_dump_json().encode()
+        return await self._call(
+            "POST", path, body=content, headers={"Content-Type": "application/json"}, timeout=timeout
+        )
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes,
+        headers: Mapping[str, str],
+        query: str = "",
+        request_id: str | None = None,
+        timeout: aiohttp.ClientTimeout | None = None,
+        checked: bool = True,
+    ) -> _Reply:
+        if self._session is None:
+            msg = "the client is not open"
+            raise RuntimeError(msg)
+        request_id = request_id or secrets.token_hex(16)
+        ours = {"Authorization": f"Bearer {self._secret}", routes.REQUEST_ID_HEADER: request_id}
+        try:
+            async with self._session.request(
+                method,
+                # As it is: yarl would decode and encode the path anew.
+                URL(f"{self._base}{path}{'?' if query else ''}{query}", encoded=True),
+                data=body or None,
+                headers={**headers, **ours},
+                timeout=timeout or _timeout(body),
+                allow_redirects=False,
+                proxy=self._proxy.url if self._proxy else None,
+                proxy_headers=self._proxy.headers if self._proxy else None,
+            ) as answer:
+                reply = _Reply(answer.status, answer.headers, await answer.read())
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._no_answer(error) from error
+        if checked:
+            self._check(reply, request_id)
+        return reply
+
+    def _check(self, reply: _Reply, request_id: str) -> None:
+        """Raises unless the relay itself has answered with success.
+
+        The request id, which the relay echoes, tells its answers from those of a portal or proxy that says 200 to all.
+        """
+        if 200 <= reply.status < 300 and reply.headers.get(routes.REQUEST_ID_HEADER) == request_id:
+            return
+        if _content_type(reply) == routes.PROBLEM_TYPE:
+            raise Refused(_parse(Problem, reply), _retry_after(reply))
+        msg = f"not the relay's answer: status {reply.status}{_quote(reply)}"
+        raise NoAnswer(msg)
+
+    def _no_answer(self, error: Exception) -> NoAnswer:
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            where = self._proxy.url if self._proxy else "?"
+            detail = f"the proxy {where} answered {error.status} {_printable(error.message)}"
+            return NoAnswer(detail, connected=False, proxy_status=error.status)
+        if isinstance(error, aiohttp.ClientProxyConnectionError):
+            where = self._proxy.url if self._proxy else "?"
+            return NoAnswer(f"the proxy {where} cannot be reached: {error.os_error}", connected=False)
+        # A total time-out may strike while connecting too; then the connection never stood for as long as a poll.
+        connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+        return NoAnswer(f"{type(error).__name__}: {error}".rstrip(": "), connected=connected)
+
+
+def _timeout(body: bytes) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=CALL_S + len(body) / SLOWEST_BYTES_PER_S, sock_connect=CONNECT_S)
+
+
+def _open_socket(address: AddrInfoType) -> socket.socket:
+    """A socket that notices within a minute that nobody is at the other end, though nothing is being sent."""
+    family, kind, protocol, _, _ = address
+    opened = socket.socket(family, kind, protocol)
+    opened.setblocking(False)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 50_000)):
+        if hasattr(socket, name):
+            opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return opened
+
+
+def _parse(model: type[_Model], reply: _Reply) -> _Model:
+    try:
+        return model.model_validate_json(reply.body)
+    except ValidationError as error:
+        # Neither the error nor the body is quoted: both may hold what a task was given.
+        msg = f"an answer with status {reply.status} that is no {model.__name__} ({error.error_count()} faults)"
+        raise NoAnswer(msg) from None
+
+
+def _retry_after(reply: _Reply) -> float | None:
+    text = reply.headers.get("Retry-After", "")
+    return float(text) if re.fullmatch(r"\d{1,5}(\.\d+)?", text) else None
+
+
+def _content_type(reply: _Reply) -> str:
+    return reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _quote(reply: _Reply) -> str:
+    """The beginning of a foreign page, to recognise who wrote it. Never of JSON: it may hold a secret."""
+    text = reply.body[: 4 * _QUOTED_CHARS].decode(errors="replace").strip()
+    if not text or "json" in _content_type(reply) or text[0] in '{["':
+        return ""
+    return f", {_printable(text)!r}"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)[:_QUOTED_CHARS]

@@ -1,0 +1,159 @@
+"""The state folder: who this worker is, how often it was started, and the folders of its jobs.
+
+worker.json     identity and credential, mode 0600
+enrolling.json  the secret of an enrolment whose answer has not arrived yet, mode 0600
+incarnation     counts the starts
+lock            held by the running agent
+jobs/<job>/     a job the worker has to do with; see `job_dir`
+ended/<job>/    kept for `log_keep_days`
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import rmtree
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from edge_schemas.base import Outbound
+from edge_schemas.workers import Enrollment
+from edge_worker.files import write_atomically
+from edge_worker.job_dir import JobDir
+from edge_worker.log import EventLog
+from edge_worker.settings import SettingsError
+
+_Model = TypeVar("_Model", bound=Outbound)
+log = EventLog("edge_worker.state")
+
+
+class Identity(Outbound):
+    """What enrolment gave this worker, and the credential that goes with it. Holds a secret: never log it."""
+
+    relay_url: str
+    secret: str
+    enrollment: Enrollment
+
+
+class PendingEnrollment(Outbound):
+    """A secret whose hash was sent, or may have been sent, to a relay.
+
+    The next try uses it again, which makes a repeat harmless.
+    """
+
+    relay_url: str
+    secret: str
+
+
+class StateDir:
+    """The state folder of one worker."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._identity = path / "worker.json"
+        self._pending = path / "enrolling.json"
+        self._jobs = path / "jobs"
+        self._ended = path / "ended"
+
+    def prepare(self) -> None:
+        """Makes the folders.
+
+        Raises:
+            SettingsError: They cannot be made or written.
+        """
+        try:
+            for folder in (self.path, self._jobs, self._ended):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+        except OSError as error:
+            msg = f"state_dir {self.path} cannot be used: {error}"
+            raise SettingsError(msg) from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second agent away from this folder.
+
+        Raises:
+            SettingsError: Another agent holds it.
+        """
+        with (self.path / "lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                msg = f"another edge-worker uses the state folder {self.path}; give each its own --state-dir"
+                raise SettingsError(msg) from None
+            yield
+
+    def identity(self) -> Identity | None:
+        """Who this worker is; None before enrolment.
+
+        Raises:
+            SettingsError: The file is damaged.
+        """
+        return _read(self._identity, Identity)
+
+    def pending_enrollment(self) -> PendingEnrollment | None:
+        """The enrolment that was begun and not completed."""
+        return _read(self._pending, PendingEnrollment)
+
+    def begin_enrollment(self, pending: PendingEnrollment) -> None:
+        """Writes the secret down before anybody is told of it."""
+        write_atomically(self._pending, pending.model_dump_json().encode())
+
+    def complete_enrollment(self, identity: Identity) -> None:
+        """From here on the worker is enrolled."""
+        write_atomically(self._identity, identity.model_dump_json().encode())
+        self._pending.unlink(missing_ok=True)
+
+    def next_incarnation(self) -> int:
+        """One more than at the last start."""
+        file = self.path / "incarnation"
+        try:
+            count = int(file.read_text()) + 1
+        except FileNotFoundError:
+            count = 1
+        except ValueError:
+            # A lower number than before would be refused as superseded; the clock is higher than any count of starts.
+            count = int(time.time())
+        write_atomically(file, str(count).encode())
+        return count
+
+    def job_dir(self, job_id: str) -> JobDir:
+        """The folder of a job, which need not exist."""
+        return JobDir(self._jobs / job_id)
+
+    def job_dirs(self) -> list[JobDir]:
+        """The folders of the jobs that an earlier run of the agent left."""
+        return [JobDir(path) for path in sorted(self._jobs.iterdir()) if path.is_dir()]
+
+    def archive(self, job_dir: JobDir) -> None:
+        """Puts the folder of an ended job aside."""
+        target = self._ended / job_dir.path.name
+        if target.exists():
+            rmtree(target, ignore_errors=True)
+        job_dir.path.rename(target)
+        os.utime(target)
+
+    def clean_up(self, *, keep_days: float, now: float) -> None:
+        """Removes ended jobs that are older than wanted. What cannot be removed stays and is logged."""
+        for path in self._ended.iterdir():
+            try:
+                if now - path.stat().st_mtime >= keep_days * 86400:
+                    rmtree(path)
+            except OSError as error:
+                log.warning("ended_job_not_removed", path=str(path), error=str(error))
+
+
+def _read(path: Path, model: type[_Model]) -> _Model | None:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        # A validation error would quote the file, and with it the secret.
+        why = str(error) if isinstance(error, OSError) else "it is damaged"
+        msg = f"{path} cannot be read: {why}"
+        raise SettingsError(msg) from None

@@ -1,0 +1,31 @@
+"""Whom the worker trusts."""
+
+import ssl
+from pathlib import Path
+
+from edge_worker.settings import Settings, SettingsError
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """The system's authorities and those of the settings.
+
+    One context for relay and proxy alike: aiohttp uses it for both, and the authority of a proxy that inspects TLS
+    must be trusted for the relay's name anyway.
+
+    Raises:
+        SettingsError: A file cannot be read or holds no certificate.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for name, path in (("ca_file", settings.ca_file), ("proxy_ca_file", settings.proxy_ca_file)):
+        if path is not None:
+            _trust(context, name, path)
+    return context
+
+
+def _trust(context: ssl.SSLContext, name: str, path: Path) -> None:
+    try:
+        context.load_verify_locations(cafile=str(path))
+    except (OSError, ssl.SSLError) as error:
+        msg = f"{name}: {path} cannot be used: {error}"
+        raise SettingsError(msg) from None

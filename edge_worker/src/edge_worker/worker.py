@@ -1,0 +1,222 @@
+"""Builds the parts of the agent and runs their loops in one TaskGroup."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from edge_schemas.polls import Grant, StopDirective
+from edge_schemas.workers import WorkerSettings
+from edge_worker.gateway import Gateway
+from edge_worker.health import worker_health, worker_versions
+from edge_worker.hold import Hold
+from edge_worker.job_runner import Host, JobRunner
+from edge_worker.jobs import JobTable
+from edge_worker.ladder import Ladder, Rung
+from edge_worker.link import Link
+from edge_worker.log import EventLog, bound
+from edge_worker.outbox import Outbox
+from edge_worker.poll_loop import PollLoop, Report
+from edge_worker.proxy import resolve_proxy
+from edge_worker.relay_client import RelayClient
+from edge_worker.runtime_dir import prepare_runtime_dir, runtime_dir_of
+from edge_worker.settings import Settings, proxy_environment, task_environment
+from edge_worker.state import Identity, StateDir
+from edge_worker.task_host import TaskHost
+from edge_worker.tls import tls_context
+from edge_worker.upload_loop import LogUploader
+
+EXIT_OK = 0
+EXIT_REVOKED = 3
+DELIVERY_GRACE_S = 10.0
+"""How long outcomes and logs of stopped jobs may still take. What is left is delivered after the next start."""
+_LOOK_AT_RUNTIME_EVERY_S = 0.5
+_CLEAN_UP_EVERY_S = 3600.0
+
+log = EventLog("edge_worker.worker")
+
+
+class Runtime(Host, Protocol):
+    """Where jobs run; `TaskHost`."""
+
+    async def run_forever(self) -> None:
+        """Keeps the runtime ready until cancelled."""
+
+    async def versions(self) -> str | None:
+        """Airflow's version; None while the runtime is not ready."""
+
+
+@dataclass
+class Desk:
+    """Hands what a poll brings to the part that deals with it."""
+
+    runner: JobRunner
+    state: StateDir
+    identity: Identity
+    ladder: Ladder
+    exit_code: int = EXIT_OK
+
+    def take(self, grant: Grant) -> None:
+        """See `JobRunner.take`."""
+        self.runner.take(grant)
+
+    def stop(self, directive: StopDirective) -> None:
+        """See `JobRunner.stop`."""
+        self.runner.stop(directive)
+
+    def adopt(self, settings: WorkerSettings) -> None:
+        """Writes down what the centre wants now."""
+        enrollment = self.identity.enrollment.model_copy(update={"settings": settings})
+        self.identity = self.identity.model_copy(update={"enrollment": enrollment})
+        log.info("settings_changed", version=settings.version, queues=list(settings.queues))
+        try:
+            self.state.complete_enrollment(self.identity)
+        except OSError as error:
+            log.warning("settings_not_on_disk", error=str(error))
+
+    def revoked(self) -> None:
+        """Takes nothing new, and leaves once no job is left."""
+        self.exit_code = EXIT_REVOKED
+        self.ladder.reach(Rung.DRAIN, "the credential was revoked")
+
+
+@dataclass
+class Worker:
+    """One agent.
+
+    Attributes:
+        settings: The owner's.
+        state: Prepared and locked.
+        identity: From enrolment.
+        runtime: Where jobs run; a `TaskHost` made from the settings unless given.
+    """
+
+    settings: Settings
+    state: StateDir
+    identity: Identity
+    runtime: Runtime | None = None
+    ladder: Ladder = field(default_factory=Ladder)
+    _airflow: str | None = None
+
+    async def run(self) -> int:
+        """Works until drained; returns the exit status."""
+        runtime_dir = runtime_dir_of(self.settings)
+        socket = prepare_runtime_dir(runtime_dir)
+        relay_url = self.settings.relay_url or self.identity.relay_url
+        proxy = resolve_proxy(relay_url, self.settings, proxy_environment())
+        tls = tls_context(self.settings)
+        incarnation = self.state.next_incarnation()
+        with bound(worker=self.identity.enrollment.worker), self.ladder.on_signals():
+            log.info(
+                "worker_started",
+                relay=relay_url,
+                proxy=proxy.url if proxy else None,
+                proxy_from=proxy.source if proxy else None,
+                incarnation=incarnation,
+                slots=self.settings.slots,
+                queues=list(self.identity.enrollment.settings.queues),
+                state_dir=str(self.state.path),
+            )
+            runtime = self.runtime or self._task_host(runtime_dir, socket)
+            async with RelayClient(relay_url, self.identity.secret, tls=tls, proxy=proxy) as client:
+                code = await self._work(client, runtime, socket, incarnation)
+            log.info("worker_stopped", exit_code=code)
+        return code
+
+    def _task_host(self, runtime_dir: Path, socket: Path) -> TaskHost:
+        return TaskHost(
+            runtime_python=self.settings.runtime_python,
+            runtime_dir=runtime_dir,
+            state_dir=self.settings.state_dir,
+            gateway_socket=socket,
+            env=task_environment(self.settings),
+            bundles={bundle: str(path) for bundle, path in self.settings.bundles.items()},
+            worker=self.identity.enrollment.worker,
+        )
+
+    async def _work(self, client: RelayClient, runtime: Runtime, socket: Path, incarnation: int) -> int:
+        """All loops, until the ladder says to leave. A loop that dies takes the agent down in order."""
+        link = Link()
+        table = JobTable(self.settings.slots)
+        async with asyncio.TaskGroup() as jobs:
+            runner = JobRunner(
+                client=client,
+                link=link,
+                state=self.state,
+                table=table,
+                host=runtime,
+                uploader=LogUploader(client, link),
+                outbox=Outbox(client, link),
+                group=jobs,
+                incarnation=incarnation,
+                grace_s=self.settings.grace_s,
+            )
+            desk = Desk(runner, self.state, self.identity, self.ladder)
+            async with Gateway(client, table, link, socket).serving(), asyncio.TaskGroup() as loops:
+                running = [
+                    loops.create_task(runtime.run_forever(), name="task-host"),
+                    loops.create_task(self._watch_runtime(runtime, table), name="watch-runtime"),
+                    loops.create_task(self._clean_up(), name="clean-up"),
+                    loops.create_task(self._poll_loop(client, table, link, desk, incarnation).run(), name="poll-loop"),
+                ]
+                runner.resume()
+                await self._until_leaving(table, runner)
+                for loop in running:
+                    loop.cancel()
+            runner.cancel_all()
+        return desk.exit_code
+
+    def _poll_loop(self, client: RelayClient, table: JobTable, link: Link, desk: Desk, incarnation: int) -> PollLoop:
+        report = Report(
+            incarnation=incarnation,
+            settings_version=self.identity.enrollment.settings.version,
+            versions=lambda: worker_versions(self._airflow),
+            health=lambda: worker_health(self.state.path),
+        )
+        return PollLoop(client, table, link, desk, report, Hold(self.settings.poll_hold_s))
+
+    async def _watch_runtime(self, runtime: Runtime, table: JobTable) -> None:
+        """Takes no jobs while nothing could run them."""
+        while True:
+            version = await runtime.versions()
+            if version is None:
+                table.close_intake("runtime", "the worker's Airflow runtime is not ready")
+            else:
+                self._airflow = version
+                table.open_intake("runtime")
+            await asyncio.sleep(_LOOK_AT_RUNTIME_EVERY_S)
+
+    async def _clean_up(self) -> None:
+        while True:
+            self.state.clean_up(keep_days=self.settings.log_keep_days, now=time.time())
+            await asyncio.sleep(_CLEAN_UP_EVERY_S)
+
+    async def _until_leaving(self, table: JobTable, runner: JobRunner) -> None:
+        """The three rungs: all jobs are settled; they were stopped and had time to be settled; at once."""
+        async with asyncio.TaskGroup() as group:
+            rungs = [
+                group.create_task(self._drain(table, runner), name="drain"),
+                group.create_task(self._stop(runner), name="stop"),
+                group.create_task(self.ladder.at(Rung.LEAVE), name="leave"),
+            ]
+            await asyncio.wait(rungs, return_when=asyncio.FIRST_COMPLETED)
+            for rung in rungs:
+                rung.cancel()
+        if runner.busy:
+            log.warning("jobs_left_behind", jobs=runner.busy, means="they are taken up at the next start")
+
+    async def _drain(self, table: JobTable, runner: JobRunner) -> None:
+        await self.ladder.at(Rung.DRAIN)
+        table.drain()
+        try:
+            async with asyncio.timeout(self.settings.drain_timeout_s):
+                await runner.until_idle()
+        except TimeoutError:
+            self.ladder.reach(Rung.STOP, "drain_timeout_s has passed")
+            await runner.until_idle()
+
+    async def _stop(self, runner: JobRunner) -> None:
+        await self.ladder.at(Rung.STOP)
+        runner.stop_all("the worker is being shut down")
+        await asyncio.sleep(self.settings.grace_s + DELIVERY_GRACE_S)
