@@ -3,9 +3,11 @@
 The relay itself reaches no Airflow and holds no token: what it sends is what the worker sent, and who the worker is.
 """
 
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -47,21 +49,33 @@ class GateClient:
     Args:
         urls: Base addresses of the keepers' gates, without a path.
         key: The secret shared with the keepers.
+        timeout_s: For one call.
+        ca_file: Whom to trust at `https://` addresses; None trusts what the machine trusts.
         clock: Unix time; signatures are bound to it.
     """
 
-    def __init__(self, urls: Sequence[str], key: bytes, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        key: bytes,
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+        ca_file: Path | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._urls = tuple(url.rstrip("/") for url in urls)
         self._key = key
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        self._tls = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
         self._clock = clock
         self._good = 0
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._tls, keepalive_timeout=30),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
+            timeout=self._timeout,
             # An answer's signature is over the bytes as they come.
             auto_decompress=False,
             headers={"Accept-Encoding": "identity", "User-Agent": "edge-relay"},

@@ -66,9 +66,9 @@ def _call_mac(key: bytes, call: GateCall, stamp: str, nonce: str) -> str:
     return _mac(key, "call", stamp, nonce, call.method, call.target, call.worker, call.request_id, digest)
 
 
-def _bytes(header: str) -> bytes:
-    """HTTP libraries put what is not UTF-8 into a string as lone surrogates, which do not encode."""
-    return header.encode(errors="replace")
+def _bytes(text: str) -> bytes:
+    """HTTP libraries put what is not UTF-8 into a string as lone surrogates, which plain UTF-8 refuses."""
+    return text.encode(errors="surrogatepass")
 
 
 def _mac(key: bytes, *parts: str) -> str:
