@@ -1,0 +1,224 @@
+"""How fast a relay hands out jobs, and what a grant, a start and a finish cost it.
+
+One relay process on uvloop over TLS, one nats-server with file storage, workers as plain HTTP clients in this process.
+"""
+
+import asyncio
+import os
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import orjson
+from support.broker import PASSWORDS, connected, eventually, free_port, running_server
+from support.jobs import make_job
+
+from bench.figures import Row, cpu_seconds, spread
+from edge_relay import tls
+from edge_schemas.broker.bucket import Bucket
+from edge_schemas.broker.connection import Broker
+from edge_schemas.broker.layout import ensure_consumer
+from edge_schemas.broker.permissions import EXECUTOR, RELAY
+from edge_schemas.broker.records import RecordStore
+from edge_schemas.records import new_record
+from edge_schemas.routes import JOB_FINISH, JOB_START, POLL, READYZ
+from edge_schemas.subjects import ACCESS_BUCKET, job_subject
+from edge_schemas.workers import SecretKind, WorkerAccess, WorkerSettings, hash_secret, new_secret
+
+QUEUE = "bench"
+LATENCY_JOBS = 300
+PACE_S = 0.02
+COST_JOBS = 600
+CALLERS = 32
+VERSIONS = {"agent": "bench", "python": "bench", "platform": "bench"}
+
+
+@dataclass
+class Client:
+    """A worker as the relay sees it."""
+
+    session: aiohttp.ClientSession
+    url: str
+    secret: str
+    seq: int = 0
+    granted: dict[str, str] = field(default_factory=dict)
+
+    async def poll(self, *, hold_s: float) -> list[str]:
+        """Ask for one job; the jobs that were granted."""
+        self.seq += 1
+        body = {"protocol": 1, "incarnation": 1, "seq": self.seq, "slots": 1, "free": 1, "hold_s": hold_s}
+        status, answer = await self._post(POLL, {**body, "versions": VERSIONS})
+        grants = answer["grants"] if status == 200 else []
+        self.granted.update({grant["job"]["id"]: grant["receipt"] for grant in grants})
+        return [grant["job"]["id"] for grant in grants]
+
+    async def start(self, job: str) -> None:
+        """Become the holder."""
+        receipt = self.granted.pop(job)
+        status, answer = await self._post(JOB_START.format(job=job), {"receipt": receipt, "incarnation": 1})
+        assert status < 300, answer
+
+    async def finish(self, job: str) -> None:
+        """Settle."""
+        status, answer = await self._post(JOB_FINISH.format(job=job), {"exit_code": 0})
+        assert status < 300, answer
+
+    async def _post(self, path: str, body: dict[str, object]) -> tuple[int, dict[str, list[dict[str, dict[str, str]]]]]:
+        headers = {"Authorization": f"Bearer {self.secret}", "Content-Type": "application/json"}
+        async with self.session.post(self.url + path, data=orjson.dumps(body), headers=headers) as reply:
+            content = await reply.read()
+            return reply.status, orjson.loads(content) if content else {}
+
+
+@dataclass
+class Stand:
+    """Everything that runs."""
+
+    pid: int
+    url: str
+    session: aiohttp.ClientSession
+    executor: Broker
+    relay: Broker
+
+    async def client(self, number: int) -> Client:
+        """A new worker with a credential of its own."""
+        secret = new_secret(SecretKind.WORKER)
+        access = WorkerAccess(
+            worker=f"bench-{number}",
+            secret_hash=hash_secret(secret),
+            site="bench",
+            settings=WorkerSettings(version=1, queues=(QUEUE,)),
+            enrolled_at=datetime.now(UTC),
+        )
+        await Bucket(self.relay, ACCESS_BUCKET).put(f"worker.{access.secret_hash}", access.model_dump_json().encode())
+        return Client(self.session, self.url, secret)
+
+    async def publish(self, times: dict[str, float] | None = None) -> str:
+        """Dispatch a job; notes when its message was sent."""
+        job = make_job(QUEUE)
+        await RecordStore(self.executor).create(new_record(job))
+        if times is not None:
+            times[job.id] = time.perf_counter()
+        await self.executor.store(job_subject(None, QUEUE, job.id), job.model_dump_json().encode())
+        return job.id
+
+
+async def measure(directory: Path) -> tuple[str, list[Row]]:
+    """The section of the page."""
+    async with _stand(directory) as stand:
+        rows = [
+            (f"publish → grant, {parked} parked, median / p99 of {LATENCY_JOBS}", spread(await _latency(stand, parked)))
+            for parked in (1, 100)
+        ]
+        rows += await _costs(stand)
+    return "Relay: hand-out and cost of a call", rows
+
+
+async def _latency(stand: Stand, parked: int) -> list[float]:
+    """Seconds from sending the message to the grant in the worker's hands."""
+    clients = [await stand.client(1000 * parked + i) for i in range(parked)]
+    published: dict[str, float] = {}
+    seen: list[float] = []
+    done = asyncio.Event()
+
+    async def work(client: Client) -> None:
+        while not done.is_set():
+            for job in await client.poll(hold_s=2):
+                seen.append(time.perf_counter() - published[job])
+                await client.start(job)
+                await client.finish(job)
+
+    async with asyncio.TaskGroup() as group:
+        for client in clients:
+            group.create_task(work(client))
+        for n in range(LATENCY_JOBS):
+            # Open loop: a slow answer does not slow the next job down, but one worker can only take one at a time.
+            await eventually(lambda n=n: parked > 1 or len(seen) >= n)
+            await asyncio.sleep(PACE_S)
+            await stand.publish(published)
+        await eventually(lambda: len(seen) >= LATENCY_JOBS, timeout_s=30)
+        done.set()
+    return seen
+
+
+async def _costs(stand: Stand) -> list[Row]:
+    """CPU of the relay for each call, measured one kind of call at a time over a backlog."""
+    clients = [await stand.client(10_000_000 + i) for i in range(CALLERS)]
+    for _ in range(COST_JOBS):
+        await stand.publish()
+    jobs: list[tuple[Client, str]] = []
+
+    async def take(client: Client) -> None:
+        while len(jobs) < COST_JOBS:
+            jobs.extend([(client, job) for job in await client.poll(hold_s=1)])
+
+    async def each(action: str) -> None:
+        left = list(jobs)
+
+        async def run() -> None:
+            while left:
+                client, job = left.pop()
+                await getattr(client, action)(job)
+
+        await asyncio.gather(*(run() for _ in range(CALLERS)))
+
+    rows = []
+    for name, step in (
+        ("grant", lambda: asyncio.gather(*(take(client) for client in clients))),
+        ("start", lambda: each("start")),
+        ("finish", lambda: each("finish")),
+    ):
+        before, began = cpu_seconds(stand.pid), time.perf_counter()
+        await step()
+        used, wall = cpu_seconds(stand.pid) - before, time.perf_counter() - began
+        figure = f"{used / COST_JOBS * 1e6:.0f} µs CPU, {COST_JOBS / used:.0f} per CPU-second ({COST_JOBS / wall:.0f}/s wall)"
+        rows.append((f"{name}, {CALLERS} callers, {COST_JOBS} jobs", figure))
+    return rows
+
+
+@asynccontextmanager
+async def _stand(directory: Path) -> AsyncIterator[Stand]:
+    files = tls.ensure(directory / "tls", ["127.0.0.1"], now=datetime.now(UTC))
+    password = directory / "relay.password"
+    password.write_text(PASSWORDS[RELAY])
+    port, operators_port = free_port(), free_port()
+    async with running_server(directory / "nats") as nats:
+        settings = {
+            "RELAY_HOST": "127.0.0.1",
+            "RELAY_PORT": str(port),
+            "RELAY_OPERATORS_PORT": str(operators_port),
+            "RELAY_TLS_CERT_FILE": str(files.cert),
+            "RELAY_TLS_KEY_FILE": str(files.key),
+            "RELAY_NATS_URLS": nats.url,
+            "RELAY_NATS_PASSWORD_FILE": str(password),
+            "RELAY_LOG_LEVEL": "warning",
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "edge_relay", "serve", env={**os.environ, **settings}
+        )
+        try:
+            context = ssl.create_default_context(cafile=str(files.ca_cert))
+            connector = aiohttp.TCPConnector(ssl=context, limit=0)
+            url = f"https://127.0.0.1:{port}"
+            async with aiohttp.ClientSession(connector=connector) as session:
+                await eventually(lambda: _ready(session, url), timeout_s=20)
+                async with connected(nats, EXECUTOR) as executor, connected(nats, RELAY) as relay:
+                    await ensure_consumer(executor, None, QUEUE)
+                    yield Stand(process.pid, url, session, executor, relay)
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+async def _ready(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url + READYZ) as reply:
+            return reply.status == 200
+    except aiohttp.ClientError:
+        return False
