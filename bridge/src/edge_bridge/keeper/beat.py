@@ -1,0 +1,149 @@
+"""Beats for the tasks of connected and briefly lost workers, so that Airflow does not take distance for death.
+
+Through the API, with the host and process that `/run` named: it touches only a task instance that runs just there.
+Several keepers may beat for one task; that is harmless.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import orjson
+import structlog
+
+from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
+from edge_bridge.keeper.picture import Picture
+from edge_bridge.keeper.upstream import Answer, ExecutionApi, ExecutionCall
+from edge_bridge.keeper.watch import Withdrawals, unwanted
+from edge_schemas.errors import EdgeError
+from edge_schemas.records import JobRecord, JobState
+
+log = structlog.get_logger(__name__)
+
+BEATS_AT_ONCE = 4
+"""More only queue in the api-server."""
+SHARE_OF_TIMEOUT = 3
+_STOP_ANSWERS = frozenset({404, 409, 410})
+
+
+@dataclass(frozen=True, slots=True)
+class BeatSettings:
+    """When to beat.
+
+    Attributes:
+        heartbeat_timeout: After which Airflow fails a task; `[scheduler] task_instance_heartbeat_timeout`.
+        offline_tolerance: How long a worker may be silent and still be beaten for.
+    """
+
+    heartbeat_timeout: timedelta
+    offline_tolerance: timedelta
+
+
+def is_due(
+    record: JobRecord, row: TaskRow | None, *, silent_for: timedelta, now: datetime, settings: BeatSettings
+) -> bool:
+    """Whether this job's task needs a beat."""
+    if record.state is not JobState.RUNNING or record.user_code is None:
+        return False
+    if record.finishing or record.accepted_state is not None:
+        return False
+    if row is None or row.state != "running" or row.dispatch != record.id:
+        return False
+    if silent_for > settings.offline_tolerance:
+        return False
+    return row.last_heartbeat_at is None or now - row.last_heartbeat_at > settings.heartbeat_timeout / SHARE_OF_TIMEOUT
+
+
+class Beats:
+    """Sends what is due. Run `run()` in a task group and hand it each look at the database."""
+
+    def __init__(
+        self,
+        picture: Picture,
+        dispatches: Dispatches,
+        withdrawals: Withdrawals,
+        api: ExecutionApi,
+        settings: BeatSettings,
+    ) -> None:
+        self._picture = picture
+        self._dispatches = dispatches
+        self._withdrawals = withdrawals
+        self._api = api
+        # Keepers that look at the same second should not all beat at it.
+        self._settings = BeatSettings(
+            settings.heartbeat_timeout * random.uniform(0.8, 1),  # noqa: S311  # spreads keepers, nothing secret
+            settings.offline_tolerance,
+        )
+        self._due: asyncio.Queue[JobRecord] = asyncio.Queue()
+        self._under_way: set[str] = set()
+
+    def take(self, records: list[JobRecord], rows: Mapping[str, TaskRow], now: datetime) -> None:
+        """Queue the beats that a look at the database shows to be due."""
+        for record in records:
+            if record.id in self._under_way or record.holder is None:
+                continue
+            silent_for = timedelta(seconds=self._picture.silent_for(record.holder.worker))
+            row = rows.get(record.task.ti_id)
+            if is_due(record, row, silent_for=silent_for, now=now, settings=self._settings):
+                self._under_way.add(record.id)
+                self._due.put_nowait(record)
+
+    async def run(self) -> None:
+        """Send what is due, for ever."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(BEATS_AT_ONCE):
+                group.create_task(self._send_all(), name=f"keeper-beat-{number}")
+
+    async def _send_all(self) -> None:
+        while True:
+            record = await self._due.get()
+            try:
+                await self._beat(record)
+            finally:
+                self._under_way.discard(record.id)
+
+    async def _beat(self, record: JobRecord) -> None:
+        assert record.user_code is not None  # noqa: S101  # is_due() saw it
+        body = orjson.dumps({"hostname": record.user_code.hostname, "pid": record.user_code.pid})
+        path = f"task-instances/{record.task.ti_id}/heartbeat"
+        call = ExecutionCall("PUT", path, "", {"content-type": "application/json"}, body)
+        try:
+            answer = await self._api.call(record.task.ti_id, call, tries=1)
+        except EdgeError as error:
+            # Queued again at the next look; the api-server's absence is logged where it is called.
+            log.debug("beat_failed", job=record.id, code=error.code)
+            return
+        if answer.accepted:
+            log.debug("beat_sent", job=record.id)
+        elif _says_running_elsewhere(answer):
+            log.error("task_running_elsewhere", job=record.id, ti=record.task.ti_id, worker=_worker(record))
+        elif answer.status in _STOP_ANSWERS:
+            await self._look_again(record)
+        else:
+            log.warning("beat_refused", job=record.id, status=answer.status)
+
+    async def _look_again(self, record: JobRecord) -> None:
+        """The refusal may be the job's own end: only what the database and the record say now counts."""
+        try:
+            row = await self._dispatches.one(record.task.ti_id)
+        except DatabaseUnavailable as error:
+            log.warning("database_unavailable", error=str(error))
+            return
+        if (reason := unwanted(record, row)) is not None:
+            await self._withdrawals.withdraw(record, reason)
+
+
+def _says_running_elsewhere(answer: Answer) -> bool:
+    if answer.status != 409:
+        return False
+    try:
+        detail = orjson.loads(answer.body)["detail"]
+        return bool(detail["reason"] == "running_elsewhere")
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return False
+
+
+def _worker(record: JobRecord) -> str | None:
+    return None if record.holder is None else record.holder.worker

@@ -1,0 +1,38 @@
+"""`airflow edge-relay keeper`."""
+
+import argparse
+import asyncio
+import sys
+from typing import cast
+
+import structlog
+
+from edge_bridge.keeper.logging import configure_logging
+from edge_bridge.keeper.service import serve
+from edge_bridge.keeper.settings import keeper_settings
+from edge_bridge.keeper.tokens import SigningUnavailable, mint_from_config
+from edge_bridge.settings import Conf, SettingsError
+
+log = structlog.get_logger(__name__)
+
+
+def run(args: argparse.Namespace) -> None:  # noqa: ARG001  # what Airflow calls commands with
+    """Run a keeper until SIGTERM or SIGINT. Exits with 2 if its settings won't do, 1 if it can't listen."""
+    from airflow.configuration import conf
+
+    # Its `get` is overloaded more narrowly than we use it.
+    ours = cast("Conf", conf)
+    configure_logging(conf.get("logging", "logging_level", fallback="INFO"))
+    try:
+        settings, mint = keeper_settings(ours), mint_from_config()
+    except (SettingsError, SigningUnavailable) as error:
+        sys.exit(_complain(str(error), 2))
+    try:
+        asyncio.run(serve(settings, mint))
+    except OSError as error:
+        sys.exit(_complain(f"the gate can't listen on {settings.gate_host}:{settings.gate_port}: {error.strerror}", 1))
+
+
+def _complain(text: str, status: int) -> int:
+    print(f"airflow edge-relay keeper: {text}", file=sys.stderr)
+    return status

@@ -1,0 +1,233 @@
+"""Decides about one call of a job and passes it on: who holds the job, is it allowed, is the dispatch still wanted.
+
+Each write is remembered with its answer in the job's record, so that a repeat after a lost answer gets the same one
+from any keeper: Airflow itself would answer a repeated `up_for_retry` with 404.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+import orjson
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches
+from edge_bridge.keeper.rules import CallKind, check
+from edge_bridge.keeper.upstream import Answer, ExecutionApi, ExecutionCall
+from edge_schemas.broker.records import RecordStore
+from edge_schemas.errors import EdgeError, ErrorCode
+from edge_schemas.execution_paths import split_path
+from edge_schemas.ids import RequestId
+from edge_schemas.records import (
+    AnswerWrite,
+    BeginFinishing,
+    JobRecord,
+    JobState,
+    ReportUserCode,
+    WriteAnswer,
+    check_holder,
+)
+
+log = structlog.get_logger(__name__)
+
+MAX_REMEMBERED_BYTES = 8 * 1024
+"""A larger answer is not kept with the record: a repeat of that write is passed on again. Airflow bears that for every
+write with a large answer, which in effect is `/run`; answers to final states are empty."""
+JSON = {"Content-Type": "application/json"}
+"""Exactly so: the SDK takes an error body with any other type, a charset included, for a network failure."""
+
+M = TypeVar("M", bound=BaseModel)
+_REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
+
+
+class _RunBody(BaseModel):
+    """What is read of the body of `/run`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    hostname: str = Field(min_length=1, max_length=1000)
+    pid: int
+
+
+class _StateBody(BaseModel):
+    """What is read of the body of `/state`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    state: str = Field(min_length=1, max_length=50)
+
+
+@dataclass(frozen=True, slots=True)
+class JobCall:
+    """A call that a worker makes for a job; the relay's signature on it was right."""
+
+    job: str
+    worker: str
+    request_id: str
+    execution: ExecutionCall
+
+
+class PassThrough:
+    """Answers the calls of jobs.
+
+    Args:
+        records: Decide who holds a job; read through the stream leader at each call.
+        dispatches: Airflow's database.
+        api: Airflow's Execution API.
+    """
+
+    def __init__(self, records: RecordStore, dispatches: Dispatches, api: ExecutionApi) -> None:
+        self._records = records
+        self._dispatches = dispatches
+        self._api = api
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def answer(self, call: JobCall) -> Answer:
+        """The answer to give, Airflow's or one in its name.
+
+        Raises:
+            EdgeError: The call is refused or can't be answered now.
+        """
+        segments = split_path(call.execution.path)
+        record = check_holder(await self._records.get(call.job), call.worker)
+        kind = check(call.execution.method, segments, call.execution.query, record.task)
+        if kind is CallKind.READ:
+            return await self._read(record, call)
+        if kind is CallKind.HEARTBEAT:
+            return await self._heartbeat(record, call)
+        _check_request_id(call.request_id)
+        # One write of a job at a time: a repeat that overtakes the first one's answer waits for it here.
+        lock = self._locks.setdefault(call.job, asyncio.Lock())
+        async with lock:
+            record = check_holder(await self._records.get(call.job), call.worker)
+            return await self._write(record, kind, call)
+
+    async def _read(self, record: JobRecord, call: JobCall) -> Answer:
+        if _is_to_stop(record):
+            # Any other refusal makes the SDK return a default value, and the task go on with it.
+            return _in_airflows_form(403, reason="not_running", message="The job is to stop")
+        return await self._forward(record, call)
+
+    async def _heartbeat(self, record: JobRecord, call: JobCall) -> Answer:
+        if _is_at_its_end(record):
+            return Answer(204, b"", {})
+        if _is_to_stop(record):
+            return _not_running()
+        answer = await self._forward(record, call)
+        if answer.accepted:
+            return answer
+        # The refusal may be about the job's own final state, on its way at the same moment.
+        now = check_holder(await self._records.get(call.job), call.worker)
+        return Answer(204, b"", {}) if _is_at_its_end(now) else answer
+
+    async def _write(self, record: JobRecord, kind: CallKind, call: JobCall) -> Answer:
+        if record.last_write is not None and record.last_write.request_id == call.request_id:
+            return _replayed(record.last_write)
+        if _is_to_stop(record):
+            return _not_running()
+        if kind is CallKind.RUN:
+            return await self._run(record, call)
+        if kind is CallKind.STATE:
+            return await self._state(record, call)
+        answer = await self._forward(record, call)
+        if record.accepted_state is None:
+            await self._remember(call, answer)
+        # After the final state the SDK still writes, for example links as XComs: passed on as in any Airflow, but the
+        # answer to the final state stays the one that is remembered.
+        return answer
+
+    async def _run(self, record: JobRecord, call: JobCall) -> Answer:
+        _refuse_after_the_end(record)
+        body = _parse(_RunBody, call.execution.body)
+        if (refusal := await self._unless_dispatched(record)) is not None:
+            return refusal
+        seen = ReportUserCode(call.worker, body.hostname, body.pid, datetime.now(UTC))
+        await self._records.change(call.job, seen)
+        answer = await self._forward(record, call)
+        await self._remember(call, answer)
+        log.info("task_run", job=call.job, worker=call.worker, status=answer.status)
+        return answer
+
+    async def _state(self, record: JobRecord, call: JobCall) -> Answer:
+        _refuse_after_the_end(record)
+        state = _parse(_StateBody, call.execution.body).state
+        answer = await self._unless_dispatched(record)
+        if answer is None:
+            await self._records.change(call.job, BeginFinishing(call.worker))
+            answer = await self._forward(record, call)
+        await self._remember(call, answer, state=state if answer.accepted else None)
+        log.info("task_state", job=call.job, worker=call.worker, state=state, status=answer.status)
+        return answer
+
+    async def _unless_dispatched(self, record: JobRecord) -> Answer | None:
+        """Airflow's refusal, if this job is no longer the task instance's current dispatch."""
+        try:
+            row = await self._dispatches.one(record.task.ti_id)
+        except DatabaseUnavailable as error:
+            log.warning("database_unavailable", error=str(error))
+            raise EdgeError(
+                ErrorCode.GATE_UNAVAILABLE, "Airflow's database does not answer", retry_after_s=2.0
+            ) from None
+        if row is not None and row.dispatch == record.id:
+            return None
+        return _in_airflows_form(
+            409,
+            reason="invalid_state",
+            message="This dispatch is not the task instance's current one",
+            previous_state=None if row is None else row.state,
+        )
+
+    async def _forward(self, record: JobRecord, call: JobCall) -> Answer:
+        return await self._api.call(record.task.ti_id, call.execution)
+
+    async def _remember(self, call: JobCall, answer: Answer, *, state: str | None = None) -> None:
+        kept = answer.body
+        if len(kept) > MAX_REMEMBERED_BYTES:
+            if state is None and not call.execution.path.endswith("/state"):
+                return
+            kept = b""
+        written = WriteAnswer(request_id=call.request_id, status=answer.status, body=kept.decode(errors="replace"))
+        await self._records.change(call.job, AnswerWrite(call.worker, written, state))
+
+
+def _is_at_its_end(record: JobRecord) -> bool:
+    return record.finishing or record.accepted_state is not None
+
+
+def _is_to_stop(record: JobRecord) -> bool:
+    return record.state is JobState.STOPPING and not _is_at_its_end(record)
+
+
+def _refuse_after_the_end(record: JobRecord) -> None:
+    if record.accepted_state is not None:
+        raise EdgeError(ErrorCode.WRONG_STATE, "a final state was already accepted")
+
+
+def _check_request_id(request_id: str) -> None:
+    try:
+        _REQUEST_ID.validate_python(request_id)
+    except ValidationError:
+        raise EdgeError(ErrorCode.INVALID_REQUEST, "a write needs an X-Request-Id of 8 to 64 characters") from None
+
+
+def _parse(model: type[M], body: bytes) -> M:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, e["loc"])) or "body" for e in error.errors(include_input=False))
+        raise EdgeError(ErrorCode.INVALID_REQUEST, f"missing or malformed: {fields}") from None
+
+
+def _replayed(write: WriteAnswer) -> Answer:
+    return Answer(write.status, write.body.encode(), JSON if write.body else {})
+
+
+def _not_running() -> Answer:
+    return _in_airflows_form(409, reason="not_running", message="The job is to stop", current_state=None)
+
+
+def _in_airflows_form(status: int, **detail: Any) -> Answer:
+    return Answer(status, orjson.dumps({"detail": detail}), JSON)

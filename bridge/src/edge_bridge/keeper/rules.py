@@ -1,0 +1,128 @@
+"""Which calls of the Execution API a job may make: a closed list of methods and paths, and the ids in them.
+
+Pure. Airflow lets any execution token write any XCom; here a job writes only those of its own task instance. What
+connections and variables it may use is policy, not protocol, and is not decided here.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from urllib.parse import parse_qsl
+
+from edge_schemas.errors import EdgeError, ErrorCode
+from edge_schemas.jobs import TaskIdentity
+
+_QUERY = re.compile(r"^[!$-;=?-~]*$")
+"""Visible ASCII without the characters that begin a fragment or must be encoded: `"`, `#`, `<`, `>`."""
+
+
+class CallKind(Enum):
+    """What the gate has to do for a call besides passing it on."""
+
+    READ = auto()
+    WRITE = auto()
+    RUN = auto()
+    STATE = auto()
+    HEARTBEAT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A path of the Execution API.
+
+    Attributes:
+        methods: Allowed on it.
+        path: Segments: a literal, `*` (any one), `**` (any further, at least one), `{ti} {dag} {run} {task}` (our own).
+        kind: Of the call; None means by its method.
+        own_map_index: The query must say our map index, or nothing where we have none.
+    """
+
+    methods: frozenset[str]
+    path: tuple[str, ...]
+    kind: CallKind | None = None
+    own_map_index: bool = False
+
+
+def _rule(methods: str, path: str, kind: CallKind | None = None, *, own_map_index: bool = False) -> _Rule:
+    return _Rule(frozenset(methods.split()), tuple(path.split("/")), kind, own_map_index)
+
+
+_RULES = (
+    _rule("PATCH", "task-instances/{ti}/run", CallKind.RUN),
+    _rule("PATCH", "task-instances/{ti}/state", CallKind.STATE),
+    _rule("PUT", "task-instances/{ti}/heartbeat", CallKind.HEARTBEAT),
+    _rule("PUT", "task-instances/{ti}/rtif"),
+    _rule("PATCH", "task-instances/{ti}/skip-downstream"),
+    _rule("PATCH", "task-instances/{ti}/rendered-map-index"),
+    _rule("GET", "task-instances/{ti}/previous-successful-dagrun"),
+    _rule("GET", "task-instances/{ti}/validate-inlets-and-outlets"),
+    _rule("GET", "task-instances/count"),
+    _rule("GET", "task-instances/states"),
+    _rule("GET", "task-instances/breadcrumbs"),
+    _rule("GET", "task-instances/previous/*/*"),
+    _rule("GET", "task-reschedules/{ti}/start_date"),
+    _rule("GET PUT DELETE", "store/ti/{ti}/**"),
+    _rule("DELETE", "store/ti/{ti}"),
+    _rule("GET PUT DELETE", "store/asset/by-name/value"),
+    _rule("GET PUT DELETE", "store/asset/by-uri/value"),
+    _rule("DELETE", "store/asset/by-name/clear"),
+    _rule("DELETE", "store/asset/by-uri/clear"),
+    _rule("GET POST PATCH", "hitlDetails/{ti}"),
+    _rule("GET", "connections/*"),
+    _rule("GET PUT DELETE", "variables/**"),
+    _rule("POST DELETE", "xcoms/{dag}/{run}/{task}/**", own_map_index=True),
+    _rule("GET HEAD", "xcoms/*/*/*/**"),
+    _rule("GET", "dag-runs/count"),
+    _rule("GET", "dag-runs/previous"),
+    _rule("GET POST", "dag-runs/*/*"),
+    _rule("GET", "dag-runs/*/*/state"),
+    _rule("POST", "dag-runs/*/*/clear"),
+    _rule("GET", "dags/*"),
+    _rule("GET", "assets/by-name"),
+    _rule("GET", "assets/by-uri"),
+    _rule("GET", "assets/by-alias"),
+    _rule("GET", "asset-events/by-asset"),
+    _rule("GET", "asset-events/by-asset-alias"),
+    _rule("GET", "health"),
+    _rule("GET", "health/ping"),
+)
+
+
+def check(method: str, segments: Sequence[str], query: str, task: TaskIdentity) -> CallKind:
+    """The kind of a call that this task instance may make.
+
+    Args:
+        method: In upper case.
+        segments: From `split_path`: decoded, an encoded slash still inside its segment.
+        query: Raw, without the question mark.
+        task: Whose job it is.
+
+    Raises:
+        EdgeError: `forbidden` if the call is not on the list or names what is not the job's own; `invalid_request` if
+            two servers could read the query differently.
+    """
+    if not _QUERY.match(query):
+        raise EdgeError(ErrorCode.INVALID_REQUEST, "the query holds characters that must be percent-encoded")
+    # Airflow's server decodes the whole path before it looks for slashes, so an encoded one separates there.
+    path = "/".join(segments).split("/")
+    for rule in _RULES:
+        if method in rule.methods and _matches(rule.path, path, task):
+            if rule.own_map_index and not _says_own_map_index(query, task):
+                raise EdgeError(ErrorCode.FORBIDDEN, "a job writes XComs of its own map index only")
+            return rule.kind or (CallKind.READ if method in {"GET", "HEAD"} else CallKind.WRITE)
+    raise EdgeError(ErrorCode.FORBIDDEN, f"a job may not call {method} on this path of the Execution API")
+
+
+def _matches(pattern: Sequence[str], path: Sequence[str], task: TaskIdentity) -> bool:
+    if pattern[-1] == "**":
+        pattern, path = pattern[:-1], path[: len(pattern) - 1] if len(path) >= len(pattern) else ()
+    own = {"{ti}": task.ti_id, "{dag}": task.dag_id, "{run}": task.run_id, "{task}": task.task_id}
+    return len(pattern) == len(path) and all(
+        wanted == "*" or own.get(wanted, wanted) == found for wanted, found in zip(pattern, path, strict=True)
+    )
+
+
+def _says_own_map_index(query: str, task: TaskIdentity) -> bool:
+    said = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "map_index"]
+    return all(value == str(task.map_index) for value in said) if said else task.map_index == -1

@@ -1,0 +1,116 @@
+"""The keeper's process: builds the parts, runs their loops in one task group, ends on a signal."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+
+import structlog
+from aiohttp import web
+
+from edge_bridge.keeper.beat import Beats
+from edge_bridge.keeper.dispatch import Dispatches, TaskRow
+from edge_bridge.keeper.gate import build_app
+from edge_bridge.keeper.passthrough import PassThrough
+from edge_bridge.keeper.picture import Picture
+from edge_bridge.keeper.settings import KeeperSettings
+from edge_bridge.keeper.tokens import TokenMint
+from edge_bridge.keeper.upstream import ExecutionApi
+from edge_bridge.keeper.watch import Watch, Withdrawals
+from edge_schemas.broker.connection import Broker
+from edge_schemas.broker.records import RecordStore
+from edge_schemas.records import JobRecord
+
+log = structlog.get_logger(__name__)
+
+STOP_WAIT_S = 25.0
+"""For calls that are under way; longer than Airflow's API takes for one."""
+LOOK_OVERDUE_S = 30.0
+
+
+class Keeper:
+    """A running keeper.
+
+    Attributes:
+        port: Of the gate; of interest where the settings say 0.
+    """
+
+    def __init__(self, settings: KeeperSettings, broker: Broker, dispatches: Dispatches, api: ExecutionApi) -> None:
+        self._settings = settings
+        self._broker = broker
+        records = RecordStore(broker)
+        withdrawals = Withdrawals(broker, records)
+        self._picture = Picture(broker)
+        self._beats = Beats(self._picture, dispatches, withdrawals, api, settings.beat)
+        self._watch = Watch(self._picture, dispatches, withdrawals, self._on_look)
+        self._app = build_app(settings.gate_secret, PassThrough(records, dispatches, api), self.health)
+        self.port = settings.gate_port
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; then answer what is under way and return.
+
+        Raises:
+            OSError: The gate's address can't be listened on.
+        """
+        async with self._listening(), asyncio.TaskGroup() as group:
+            loops = [
+                group.create_task(self._picture.run(), name="keeper-picture"),
+                group.create_task(self._watch.run(), name="keeper-watch"),
+                group.create_task(self._beats.run(), name="keeper-beats"),
+            ]
+            log.info("keeper_ready", host=self._settings.gate_host, port=self.port)
+            await stop.wait()
+            log.info("keeper_stopping")
+            for loop in loops:
+                loop.cancel()
+
+    def health(self) -> dict[str, object]:
+        """For `/healthz`: `ok` means that calls can be answered and Airflow is being watched."""
+        looked = self._watch.looked_s_ago
+        watching = looked is not None and looked < LOOK_OVERDUE_S
+        return {
+            "ok": self._broker.connected and self._picture.complete and watching,
+            "broker_connected": self._broker.connected,
+            "picture_complete": self._picture.complete,
+            "database_seen_s_ago": None if looked is None else round(looked, 1),
+            "unfinished_jobs": len(self._picture.unfinished()),
+        }
+
+    def _on_look(self, records: list[JobRecord], rows: Mapping[str, TaskRow]) -> None:
+        self._beats.take(records, rows, datetime.now(UTC))
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        # A call that was begun is brought to its end though its caller leaves: what Airflow answers must be remembered.
+        runner = web.AppRunner(
+            self._app, access_log=None, handler_cancellation=False, shutdown_timeout=STOP_WAIT_S, keepalive_timeout=75
+        )
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, self._settings.gate_host, self.port)
+            await site.start()
+            self.port = runner.addresses[0][1]
+            yield
+        finally:
+            await runner.cleanup()
+
+
+async def serve(settings: KeeperSettings, mint: TokenMint) -> None:
+    """Run a keeper until SIGTERM or SIGINT. It starts without NATS, api-server or database too, and waits for them."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running_parts(settings, mint) as keeper:
+        await keeper.run(stop)
+
+
+@asynccontextmanager
+async def running_parts(settings: KeeperSettings, mint: TokenMint) -> AsyncIterator[Keeper]:
+    """A keeper with its connections, which end with the context."""
+    async with AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(Broker(settings.broker))
+        dispatches = stack.enter_context(Dispatches())
+        api = await stack.enter_async_context(ExecutionApi(settings.execution_api_url, mint))
+        yield Keeper(settings, broker, dispatches, api)

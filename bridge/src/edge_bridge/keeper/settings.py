@@ -1,0 +1,69 @@
+"""What the keeper reads of Airflow's configuration, once, at its start."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from edge_bridge.keeper.beat import BeatSettings
+from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, positive, secret, text
+from edge_schemas.broker.connection import BrokerSettings
+from edge_schemas.broker.permissions import KEEPER
+
+DEFAULT_API_URL = "http://localhost:8080/execution/"
+MIN_SECRET_CHARS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperSettings:
+    """Everything the keeper needs to know."""
+
+    broker: BrokerSettings
+    gate_host: str
+    gate_port: int
+    gate_secret: bytes = field(repr=False)
+    execution_api_url: str
+    beat: BeatSettings
+
+
+def keeper_settings(conf: Conf) -> KeeperSettings:
+    """The keeper's settings.
+
+    Raises:
+        SettingsError: One is missing or wrong.
+    """
+    key = secret(conf, "gate_secret", "gate.secret")
+    if len(key) < MIN_SECRET_CHARS:
+        raise SettingsError(f"[{SECTION}] gate_secret has fewer than {MIN_SECRET_CHARS} characters: use a random one")
+    return KeeperSettings(
+        broker=broker_settings(conf, KEEPER),
+        gate_host=text(conf, "gate_host"),
+        gate_port=_port(conf),
+        gate_secret=key.encode(),
+        execution_api_url=_api_url(conf),
+        beat=BeatSettings(
+            heartbeat_timeout=timedelta(seconds=_heartbeat_timeout_s(conf)),
+            offline_tolerance=timedelta(seconds=positive(conf, "offline_tolerance")),
+        ),
+    )
+
+
+def _port(conf: Conf) -> int:
+    value = text(conf, "gate_port")
+    if not value.isascii() or not value.isdigit() or int(value) > 65535:
+        raise SettingsError(f"[{SECTION}] gate_port is {value!r}, must be a TCP port")
+    return int(value)
+
+
+def _api_url(conf: Conf) -> str:
+    url = text(conf, "execution_api_url") or conf.get("core", "execution_api_server_url", fallback=None)
+    url = url or DEFAULT_API_URL
+    if not url.startswith(("http://", "https://")):
+        raise SettingsError(f"[{SECTION}] execution_api_url must begin with http:// or https://")
+    return url
+
+
+def _heartbeat_timeout_s(conf: Conf) -> float:
+    value = conf.get("scheduler", "task_instance_heartbeat_timeout") or ""
+    try:
+        return float(value)
+    except ValueError:
+        raise SettingsError(f"[scheduler] task_instance_heartbeat_timeout is {value!r}, must be a number") from None

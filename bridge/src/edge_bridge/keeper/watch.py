@@ -1,0 +1,140 @@
+"""Once a second: what does Airflow still want? What it does not is withdrawn, whoever caused it.
+
+A look at the database sees everything that no listener tells of: marks, clears, deletes and time-outs alike.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+import structlog
+
+from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
+from edge_bridge.keeper.picture import Picture
+from edge_schemas.broker.connection import Broker
+from edge_schemas.broker.records import RecordStore
+from edge_schemas.errors import EdgeError
+from edge_schemas.records import JobRecord, JobState, Withdraw
+from edge_schemas.subjects import worker_notice
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY_S = 1.0
+LOOK_TIMEOUT_S = 30.0
+WITHDRAWALS_AT_ONCE = 16
+WANTED_STATES = frozenset({"queued", "running", "restarting"})
+"""Of a task instance whose current dispatch is this job. A clear while running gives a new id besides RESTARTING."""
+
+Rows = Mapping[str, TaskRow]
+OnLook = Callable[[list[JobRecord], Rows], None]
+"""Takes the unfinished records of a look and what Airflow says of their task instances. Must not block."""
+
+
+def unwanted(record: JobRecord, row: TaskRow | None) -> str | None:
+    """Why Airflow no longer wants this job, or None if it does or if the job is past stopping."""
+    if record.finishing or record.accepted_state is not None or record.state is JobState.STOPPING:
+        return None
+    if row is None:
+        return "the task instance was cleared, retried or deleted in Airflow"
+    if row.dispatch != record.id:
+        return "Airflow has dispatched the task instance anew"
+    if row.state not in WANTED_STATES:
+        return f"the task instance is {row.state or 'without a state'} in Airflow"
+    return None
+
+
+class Withdrawals:
+    """Withdraws jobs from their workers."""
+
+    def __init__(self, broker: Broker, records: RecordStore) -> None:
+        self._broker = broker
+        self._records = records
+
+    async def withdraw(self, record: JobRecord, reason: str) -> None:
+        """Swap the record, and wake the worker if it is to stop something.
+
+        The record decides: a job whose final state is on its way to Airflow, or that has ended, stays as it is. A
+        waiting job's message is purged by the executor, which sees the record end.
+        """
+        try:
+            before, after = await self._records.change(record.id, Withdraw(reason, datetime.now(UTC)))
+        except EdgeError as error:
+            # Seen again at the next look, unless the record itself is gone.
+            log.warning("withdraw_failed", job=record.id, code=error.code)
+            return
+        if after is before:
+            return
+        log.info("job_withdrawn", job=record.id, ti=record.task.ti_id, state=after.state, reason=reason)
+        if after.state is JobState.STOPPING and after.holder is not None:
+            await self._broker.publish(worker_notice(after.holder.worker))
+
+
+class Watch:
+    """Looks at Airflow's database and withdraws what is unwanted.
+
+    Args:
+        on_look: Told of each look; the beats hang on it.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        picture: Picture,
+        dispatches: Dispatches,
+        withdrawals: Withdrawals,
+        on_look: OnLook,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._picture = picture
+        self._dispatches = dispatches
+        self._withdrawals = withdrawals
+        self._on_look = on_look
+        self._clock = clock
+        self._failing = False
+        self._looked_at: float | None = None
+
+    @property
+    def looked_s_ago(self) -> float | None:
+        """Seconds since the last look that worked; None if none did yet."""
+        return None if self._looked_at is None else self._clock() - self._looked_at
+
+    async def run(self) -> None:
+        """Look once a second, for ever."""
+        while True:
+            began = self._clock()
+            self._picture.tick()
+            try:
+                async with asyncio.timeout(LOOK_TIMEOUT_S):
+                    await self.look()
+            except (DatabaseUnavailable, TimeoutError) as error:
+                if not self._failing:
+                    log.warning("watch_failing", error=str(error) or f"no answer within {LOOK_TIMEOUT_S:g} s")
+                self._failing = True
+            else:
+                if self._failing:
+                    log.info("watch_resumed")
+                self._failing = False
+            await asyncio.sleep(max(0.05, LOOK_EVERY_S - (self._clock() - began)))
+
+    async def look(self) -> None:
+        """Look once.
+
+        Raises:
+            DatabaseUnavailable: Look again.
+        """
+        records = self._picture.unfinished()
+        rows = await self._dispatches.many(record.task.ti_id for record in records) if records else {}
+        self._looked_at = self._clock()
+        self._on_look(records, rows)
+        found = [(record, unwanted(record, rows.get(record.task.ti_id))) for record in records]
+        limit = asyncio.Semaphore(WITHDRAWALS_AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            for record, reason in found:
+                if reason is not None:
+                    group.create_task(self._withdraw(limit, record, reason))
+
+    async def _withdraw(self, limit: asyncio.Semaphore, record: JobRecord, reason: str) -> None:
+        async with limit:
+            await self._withdrawals.withdraw(record, reason)

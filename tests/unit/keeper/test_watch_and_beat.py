@@ -1,0 +1,94 @@
+"""What the keeper concludes from a record and the task instance's row."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from edge_bridge.keeper.beat import BeatSettings, is_due
+from edge_bridge.keeper.dispatch import TaskRow
+from edge_bridge.keeper.watch import unwanted
+from edge_schemas.jobs import Job, TaskIdentity, TaskWork
+from edge_schemas.records import (
+    BeginFinishing,
+    JobRecord,
+    JobState,
+    ReportUserCode,
+    Start,
+    Withdraw,
+    new_record,
+    transition,
+)
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+SETTINGS = BeatSettings(timedelta(seconds=300), timedelta(minutes=15))
+
+
+def waiting() -> JobRecord:
+    task = TaskIdentity(ti_id=str(uuid.uuid4()), dag_id="d", task_id="t", run_id="r", try_number=1)
+    work = TaskWork(task=task, workload={}, core_executor="")
+    return new_record(Job(id=str(uuid.uuid4()), queue="q", work=work, published_at=NOW))
+
+
+def started() -> JobRecord:
+    return transition(waiting(), Start("w", 1, NOW))
+
+
+def in_user_code() -> JobRecord:
+    return transition(started(), ReportUserCode("w", "host", 7, NOW))
+
+
+def row(record: JobRecord, state: str | None = "running", **more: Any) -> TaskRow:
+    fields: dict[str, Any] = {"dispatch": record.id, "last_heartbeat_at": NOW, "hostname": "host", "pid": 7}
+    return TaskRow(state=state, **{**fields, **more})
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "restarting"])
+def test_a_wanted_job_is_left_alone(state: str) -> None:
+    for record in (waiting(), started(), in_user_code()):
+        assert unwanted(record, row(record, state)) is None
+
+
+@pytest.mark.parametrize("state", ["success", "failed", "skipped", "scheduled", "removed", "deferred", None])
+def test_a_job_whose_task_is_in_any_other_state_is_unwanted(state: str | None) -> None:
+    record = in_user_code()
+    assert unwanted(record, row(record, state)) is not None
+
+
+def test_a_cleared_or_newly_dispatched_task_is_unwanted() -> None:
+    record = waiting()
+    assert "cleared" in str(unwanted(record, None))
+    assert "anew" in str(unwanted(record, row(record, "queued", dispatch=str(uuid.uuid4()))))
+
+
+def test_a_job_on_its_way_to_the_end_is_not_stopped() -> None:
+    """The row it sees may be its own final state."""
+    finishing = transition(in_user_code(), BeginFinishing("w"))
+    assert unwanted(finishing, row(finishing, "success")) is None
+    assert unwanted(finishing, None) is None
+    stopping = transition(in_user_code(), Withdraw("marked failed", NOW))
+    assert stopping.state is JobState.STOPPING
+    assert unwanted(stopping, None) is None
+
+
+def due(record: JobRecord, found: TaskRow | None, *, silent_s: float = 0) -> bool:
+    return is_due(record, found, silent_for=timedelta(seconds=silent_s), now=NOW, settings=SETTINGS)
+
+
+def test_a_beat_is_due_after_a_third_of_airflows_timeout() -> None:
+    record = in_user_code()
+    assert not due(record, row(record, last_heartbeat_at=NOW - timedelta(seconds=99)))
+    assert due(record, row(record, last_heartbeat_at=NOW - timedelta(seconds=101)))
+    assert due(record, row(record, last_heartbeat_at=None))
+
+
+def test_no_beat_for_whom_it_would_be_a_lie() -> None:
+    record, old = in_user_code(), NOW - timedelta(seconds=200)
+    assert due(record, row(record, last_heartbeat_at=old), silent_s=899)
+    assert not due(record, row(record, last_heartbeat_at=old), silent_s=901)
+    assert not due(record, row(record, "success", last_heartbeat_at=old))
+    assert not due(record, row(record, last_heartbeat_at=old, dispatch="another"))
+    assert not due(record, None)
+    for unfit in (started(), transition(record, BeginFinishing("w")), transition(record, Withdraw("x", NOW))):
+        assert not due(unfit, row(unfit, last_heartbeat_at=old))
