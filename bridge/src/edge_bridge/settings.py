@@ -17,7 +17,7 @@ class SettingsError(Exception):
 class Conf(Protocol):
     """Airflow's configuration, or an executor's view of it, which knows the team's own values."""
 
-    def get(self, section: str, key: str, /, **options: Any) -> str | None:
+    def get(self, section: str, key: str, **kwargs: Any) -> str | None:
         """An option's value, or its default."""
         ...
 

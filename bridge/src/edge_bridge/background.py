@@ -1,0 +1,101 @@
+"""Everything of the executor that waits for NATS or for the database, in the portal's loop."""
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+
+from edge_bridge.adoption import read_records
+from edge_bridge.ledger import Entry, Ledger
+from edge_bridge.publisher import Publisher
+from edge_bridge.reconcile import Reconciler
+from edge_bridge.reports import Reports
+from edge_bridge.settings import ExecutorSettings
+from edge_schemas.broker.connection import Broker, BrokerUnavailable
+from edge_schemas.broker.mirror import Mirror
+from edge_schemas.broker.records import RecordStore
+from edge_schemas.jobs import Job
+from edge_schemas.records import JobRecord
+from edge_schemas.subjects import RECORDS_BUCKET
+
+log = structlog.get_logger(__name__)
+
+RESTART_S = 5.0
+
+
+class Background:
+    """The executor's loops, with one connection to NATS.
+
+    Made in the scheduler's thread; its methods are called in the loop only.
+    """
+
+    def __init__(self, settings: ExecutorSettings) -> None:
+        self._settings = settings
+        self._wanted: asyncio.Queue[str] = asyncio.Queue()
+        self._link: tuple[Broker, RecordStore] | None = None
+        self._linked = asyncio.Event()
+        self.ledger = Ledger()
+        self.reports = Reports(self.ledger, self._wanted.put_nowait)
+        self.publisher = Publisher(self.reports.refuse)
+        self.reconciler = Reconciler(
+            self.ledger,
+            self.publisher,
+            self.reports,
+            interval_s=settings.reconcile_interval_s,
+            core_executor=settings.core_executor,
+        )
+
+    async def run(self) -> None:
+        """Run the loops until cancelled. One that fails is a bug, but must not silence the executor: all start anew."""
+        while True:
+            try:
+                await self._serve()
+            except Exception:
+                log.exception("executor_background_failed", restart_s=RESTART_S)
+            self._linked.clear()
+            await asyncio.sleep(RESTART_S)
+
+    def publish(self, entries: list[Entry], jobs: list[Job]) -> None:
+        """Follow new dispatches and send them on their way."""
+        self.ledger.add(entries)
+        self.publisher.add(jobs)
+
+    def adopt(self, known: list[tuple[Entry, JobRecord]], undecided: list[Entry]) -> None:
+        """Follow the dispatches of a scheduler that is gone."""
+        self.ledger.add(entry for entry, _ in known)
+        self.ledger.add(undecided)
+        for entry, record in known:
+            self.reports.take(entry, record)
+
+    async def read_records(self, jobs: Iterable[str]) -> dict[str, JobRecord | None]:
+        """See `adoption.read_records`; empty while there is no connection object at all."""
+        await self._linked.wait()
+        assert self._link is not None  # noqa: S101  # set together with the event
+        return await read_records(*self._link, jobs)
+
+    async def flush(self, timeout_s: float) -> int:
+        """Publish what is pending, if NATS is there; returns how many jobs are left."""
+        if self._link is None or not self._link[0].connected:
+            return len(self.publisher)
+        return await self.publisher.flush(timeout_s)
+
+    async def _serve(self) -> None:
+        async with Broker(self._settings.broker) as broker, asyncio.TaskGroup() as group:
+            store = RecordStore(broker)
+            self._link = broker, store
+            self._linked.set()
+            mirror = Mirror(broker, RECORDS_BUCKET, self.reports.watch)
+            group.create_task(mirror.run(), name="records-mirror")
+            group.create_task(self.publisher.run(broker, store), name="publisher")
+            group.create_task(self.reports.run(), name="reports")
+            group.create_task(self.reconciler.run(broker, store), name="reconciler")
+            group.create_task(self._republish(store), name="republisher")
+
+    async def _republish(self, store: RecordStore) -> None:
+        """Jobs that wait anew get their message at once; should that fail, the reconciler does it."""
+        while True:
+            job = await self._wanted.get()
+            try:
+                await self.reconciler.republish(store, job)
+            except BrokerUnavailable as error:
+                log.warning("republish_left_to_reconciler", job=job, error=str(error))

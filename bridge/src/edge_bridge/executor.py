@@ -1,0 +1,205 @@
+"""The executor: Airflow's scheduler on one side, everything else in the background.
+
+Each method returns at once, whatever state NATS is in, and none raises for it. The key of a task is in `running` from
+the moment it was handed out, also while it waits, as Airflow's `has_task` wants it; `slots_occupied` counts only what
+runs, so that a queue nobody serves takes nothing from other executors.
+"""
+
+import uuid
+from collections.abc import Hashable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import structlog
+from airflow.executors.base_executor import BaseExecutor, ExecutorConf
+from airflow.executors.workloads import ExecuteTask
+
+from edge_bridge import settings
+from edge_bridge.adoption import READ_S, decide
+from edge_bridge.background import Background
+from edge_bridge.ledger import Entry, Report, Verb
+from edge_bridge.mapping import JobRefused, identity_of, is_dispatch_id, job_of
+from edge_bridge.portal import Portal
+from edge_schemas.jobs import Job
+
+if TYPE_CHECKING:
+    from airflow.executors.workloads.types import WorkloadKey
+    from airflow.models.taskinstance import TaskInstance
+
+log = structlog.get_logger(__name__)
+
+ADOPTION_S = READ_S + 0.3
+FLUSH_S = 5.0
+STOP_S = 3.0
+NO_CALLBACKS = "edge sites do not run callbacks: give the deadline's callback an executor that does"
+LOG_HINT = "This task was handed to an edge site. Its log shows here as soon as its first lines have arrived."
+
+
+class RelayExecutor(BaseExecutor):
+    """Runs tasks at edge sites, over NATS JetStream and the HTTPS relay.
+
+    The api-server makes instances too and never starts them: making one does no I/O.
+
+    Not implemented on purpose: `revoke_task`. Waiting for a site that is away is no fault, and without it Airflow does
+    not fail tasks for being queued long.
+    """
+
+    supports_callbacks = True
+    """Refused politely. Without this flag the scheduler would stop at the first one."""
+    supports_connection_test = False
+    supports_multi_team = True
+    supported_workload_types = frozenset({"ExecuteTask", "ExecuteCallback"})
+    """How Airflow 3.4 asks for the same."""
+    pre_assigns_external_executor_id: ClassVar[bool] = True
+    is_local = False
+    is_production = True
+    serve_logs = False
+
+    def __init__(self, parallelism: int | None = None, team_name: str | None = None) -> None:
+        limit = parallelism or settings.positive(ExecutorConf(team_name), "parallelism")
+        super().__init__(parallelism=limit, team_name=team_name)
+        self._background: Background | None = None
+        self._portal = Portal("edge-relay-executor")
+        self._current: dict[Hashable, str] = {}
+        self._core_executor = ""
+
+    def start(self) -> None:
+        """Start the background; NATS may come later.
+
+        Raises:
+            SettingsError: A setting is missing or wrong.
+        """
+        chosen = settings.executor_settings(self.conf)
+        self._core_executor = chosen.core_executor
+        self._background = Background(chosen)
+        self._portal.start(self._background.run)
+        log.info("executor_started", nats_urls=chosen.broker.urls, parallelism=self.parallelism)
+
+    def _process_workloads(self, workload_items: Sequence[Any]) -> None:
+        entries: list[Entry] = []
+        jobs: list[Job] = []
+        for workload in workload_items:
+            self._forget_queued(workload)
+            if not isinstance(workload, ExecuteTask):
+                log.warning("callback_refused", callback=str(workload.key), reason=NO_CALLBACKS)
+                self.fail(workload.key, NO_CALLBACKS)
+                continue
+            key = self._key(workload.ti)
+            try:
+                job = job_of(workload, core_executor=self._core_executor, team=self.team_name, now=datetime.now(UTC))
+            except JobRefused as error:
+                self._refuse(key, workload, str(error))
+                continue
+            entries.append(self._follow(key, workload.ti, job.id))
+            jobs.append(job)
+        if self._background is not None:
+            self._portal.post(self._background.publish, entries, jobs)
+
+    def sync(self) -> None:
+        """Hand over what the background found out, for current dispatches only."""
+        if self._background is None:
+            return
+        outbox = self._background.reports.outbox
+        while outbox:
+            report = outbox.popleft()
+            if self._current.get(report.key) == report.job:
+                self._hand_over(report)
+            else:
+                log.debug("stale_report_dropped", job=report.job)
+
+    def try_adopt_task_instances(self, tis: Sequence["TaskInstance"]) -> Sequence["TaskInstance"]:
+        """Take over tasks of a scheduler that is gone; returns those that no job is known of."""
+        if self._background is None:
+            return tis
+        background = self._background
+        by_job = {str(ti.external_executor_id): ti for ti in tis if is_dispatch_id(ti.external_executor_id)}
+        entries = [self._entry(self._key(ti), ti, job) for job, ti in by_job.items()]
+        records = self._portal.call(lambda: background.read_records(by_job), ADOPTION_S) or {}
+        adoption = decide(entries, records)
+        for entry in [entry for entry, _ in adoption.known] + adoption.undecided:
+            self._hold(entry.key, entry.job)
+        self._portal.post(background.adopt, adoption.known, adoption.undecided)
+        log.info(
+            "tasks_adopted",
+            known=len(adoption.known),
+            undecided=len(adoption.undecided),
+            returned=len(tis) - len(adoption.known) - len(adoption.undecided),
+        )
+        kept = {entry.job for entry, _ in adoption.known} | {entry.job for entry in adoption.undecided}
+        return [ti for ti in tis if str(ti.external_executor_id) not in kept]
+
+    @property
+    def slots_occupied(self) -> int:
+        """Jobs that run at a worker; those that wait take none of `[core] parallelism`."""
+        return 0 if self._background is None else self._background.ledger.started
+
+    def get_task_log(
+        self,
+        ti: "TaskInstance",  # noqa: ARG002  # Airflow's signature
+        try_number: int,  # noqa: ARG002
+    ) -> tuple[list[str], list[str]]:
+        """One message, so that Airflow does not look for a log server on the worker; the lines come from elsewhere."""
+        return [LOG_HINT], []
+
+    def end(self) -> None:
+        """Publish what is left, for a limited time, and stop."""
+        background = self._background
+        if background is None:
+            return
+        left = self._portal.call(lambda: background.flush(FLUSH_S), FLUSH_S + 0.5)
+        if left != 0:
+            log.warning("jobs_not_published", jobs=left, then="the next scheduler finds and queues them again")
+        if not self._portal.stop(STOP_S):
+            log.warning("executor_background_still_stopping")
+
+    def terminate(self) -> None:
+        """Stop without publishing what is left; jobs at the edge go on."""
+        self._portal.stop(STOP_S)
+
+    def _hand_over(self, report: Report) -> None:
+        key = cast("WorkloadKey", report.key)
+        match report.verb:
+            case Verb.SUCCEED:
+                self.success(key, report.info)
+            case Verb.FAIL:
+                self.fail(key, report.info)
+            case Verb.FORGET:
+                self.running.discard(key)
+                del self._current[key]
+            case Verb.NOTE:
+                self.log_task_event(event="edge job parked", extra=report.info or "", ti_key=key)
+
+    def _follow(self, key: Hashable, ti: Any, job: str) -> Entry:
+        self._hold(key, job)
+        return self._entry(key, ti, job)
+
+    def _hold(self, key: Hashable, job: str) -> None:
+        self.running.add(cast("WorkloadKey", key))
+        self._current[key] = job
+
+    def _entry(self, key: Hashable, ti: Any, job: str) -> Entry:
+        return Entry(key=key, job=job, dispatch=job, task=identity_of(ti), team=self.team_name)
+
+    def _refuse(self, key: Hashable, workload: ExecuteTask, reason: str) -> None:
+        """Fail a task that can't be sent; told through the background, which repeats what gets lost."""
+        log.warning("task_refused", task=str(key), reason=reason)
+        entry = self._follow(key, workload.ti, f"refused-{uuid.uuid4()}")
+        entry.dispatch = getattr(workload.ti, "external_executor_id", None)
+        if self._background is not None:
+            self._portal.post(self._background.ledger.add, [entry])
+            self._portal.post(self._background.reports.refuse, entry.job, reason)
+
+    def _key(self, ti: Any) -> Hashable:
+        """Airflow's key of a task instance; 3.4 has a method for it."""
+        make = getattr(super(), "get_task_key", None)
+        return cast("Hashable", make(ti) if make is not None else ti.key)
+
+    def _forget_queued(self, workload: Any) -> None:
+        """Take a workload out of the base class's queue; 3.4 has one for each type."""
+        queues = getattr(self, "executor_queues", None)
+        if queues is not None:
+            queues[workload.type].pop(workload.key, None)
+        elif isinstance(workload, ExecuteTask):
+            self.queued_tasks.pop(workload.key, None)
+        else:
+            self.queued_callbacks.pop(workload.key, None)

@@ -1,0 +1,203 @@
+"""What should be against what is: every dispatch of this executor is looked at again and again until it is settled.
+
+Messages, events and records can each be missing after a crash; a task can be taken back by a user. The comparison
+finds it and does what is missing. All of it may be repeated and none of it is decided on a cached picture alone.
+"""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from time import monotonic
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from edge_bridge import tasks
+from edge_bridge.ledger import Entry, Ledger, Report, Verb
+from edge_bridge.mapping import JobRefused, TaskRow, is_awaited, job_of
+from edge_bridge.publisher import Publisher
+from edge_bridge.reports import Reports
+from edge_schemas.broker.connection import Broker, JetStreamError
+from edge_schemas.broker.layout import ensure_consumer
+from edge_schemas.broker.records import RecordStore
+from edge_schemas.errors import EdgeError
+from edge_schemas.records import JobState, Withdraw
+from edge_schemas.subjects import JOBS, job_subject, parse_job_subject, queue_filter
+
+log = structlog.get_logger(__name__)
+
+SETTLE_S = 20.0
+"""An event needs a loop of the scheduler to take effect, and a record a moment to be seen."""
+CONCURRENCY = 16
+
+
+class Reconciler:
+    """Compares Airflow, records and messages for the dispatches in the ledger. Lives in the portal's loop."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        publisher: Publisher,
+        reports: Reports,
+        *,
+        interval_s: float,
+        core_executor: str,
+        settle_s: float = SETTLE_S,
+    ) -> None:
+        self._ledger = ledger
+        self._publisher = publisher
+        self._reports = reports
+        self._interval_s = interval_s
+        self._core_executor = core_executor
+        self._settle_s = settle_s
+
+    async def run(self, broker: Broker, store: RecordStore) -> None:
+        """Compare at every interval, for ever."""
+        while True:
+            await asyncio.sleep(self._interval_s * random.uniform(0.9, 1.1))  # noqa: S311  # jitter, nothing secret
+            try:
+                await self.compare(broker, store)
+            except (EdgeError, JetStreamError, SQLAlchemyError, TimeoutError) as error:
+                log.warning("reconcile_failed", error=repr(error))
+
+    async def compare(self, broker: Broker, store: RecordStore) -> None:
+        """One comparison.
+
+        Raises:
+            EdgeError: NATS could not be asked; the next comparison does the rest.
+            JetStreamError: NATS refused.
+            sqlalchemy.exc.SQLAlchemyError: The database refused.
+            TimeoutError: The database did not answer in time.
+        """
+        before = monotonic() - self._settle_s
+        entries = self._ledger.select(lambda e: self._is_due(e, before))
+        await _each(entries, lambda e: self._refresh(store, e), when=lambda e: e.report is None and e.state is None)
+        rows = await tasks.look(entry.task for entry in entries)
+
+        def row(entry: Entry) -> TaskRow | None:
+            return rows.get(tasks.name_of(entry.task))
+
+        for entry in entries:
+            if entry.report is not None:
+                self._repeat(entry, row(entry))
+        missing = [e for e in entries if e.report is None and e.state is None]
+        await _each(missing, lambda e: self._restore(e, row(e)))
+        waiting = [e for e in entries if e.report is None and e.state is JobState.WAITING]
+        await _each(waiting, lambda e: self._withdraw(broker, store, e), when=lambda e: not is_awaited(e, row(e)))
+        await self._check_messages(broker, store, [e for e in waiting if e.parked is None and is_awaited(e, row(e))])
+
+    async def republish(self, store: RecordStore, job: str) -> None:
+        """Put the message of a job back, if its record waits for it.
+
+        Raises:
+            BrokerUnavailable: The record could not be read.
+        """
+        record = await store.get(job)
+        if record is not None and record.state is JobState.WAITING and record.parked is None and record.job is not None:
+            self._publisher.publish_again(record.job)
+
+    def _is_due(self, entry: Entry, before: float) -> bool:
+        if entry.job in self._publisher:
+            return False
+        if entry.report is not None:
+            return 0 < entry.reported_at < before
+        return entry.since < before and entry.state in {None, JobState.WAITING}
+
+    async def _refresh(self, store: RecordStore, entry: Entry) -> None:
+        """Nothing was seen of the record: the watch may be behind, so ask the leader."""
+        record = await store.get(entry.job)
+        if record is not None:
+            self._reports.take(entry, record)
+
+    def _repeat(self, entry: Entry, row: TaskRow | None) -> None:
+        """Airflow was told; if it still waits for this dispatch, the event was lost on its side."""
+        assert entry.report is not None  # noqa: S101  # the caller has asked
+        if is_awaited(entry, row):
+            log.warning("report_repeated", job=entry.job, task=entry.task.task_id)
+            entry.reported_at = monotonic()
+            self._reports.outbox.append(entry.report)
+        else:
+            self._reports.outbox.append(Report(entry.key, entry.job, Verb.FORGET))
+            self._ledger.drop(entry.job)
+
+    async def _restore(self, entry: Entry, row: TaskRow | None) -> None:
+        """There is no record: the scheduler before us died before it made one, or NATS has lost it."""
+        if row is None or not is_awaited(entry, row):
+            self._reports.outbox.append(Report(entry.key, entry.job, Verb.FORGET))
+            self._ledger.drop(entry.job)
+        elif row.state == "queued":
+            await self._publish_anew(entry)
+        else:
+            verb = Verb.SUCCEED if row.state == "restarting" else Verb.FAIL
+            self._reports.settle(
+                entry, Report(entry.key, entry.job, verb, f"NATS has no record of edge job {entry.job}")
+            )
+
+    async def _publish_anew(self, entry: Entry) -> None:
+        workload = await tasks.rebuild(entry.task, entry.job)
+        if workload is None:
+            return
+        try:
+            job = job_of(workload, core_executor=self._core_executor, team=entry.team, now=datetime.now(UTC))
+        except JobRefused as error:
+            self._reports.refuse(entry.job, str(error))
+            return
+        log.warning("job_without_record_published", job=job.id, queue=job.queue)
+        self._publisher.add([job])
+
+    async def _withdraw(self, broker: Broker, store: RecordStore, entry: Entry) -> None:
+        """Airflow no longer wants this dispatch: the record first, the message second."""
+        record = await store.get(entry.job)
+        if record is None or record.state is not JobState.WAITING:
+            self._reports.take(entry, record)
+            return
+        reason = "Airflow no longer wants this dispatch"
+        _, after = await store.change(entry.job, Withdraw(reason, datetime.now(UTC)))
+        if after.state is JobState.ENDED:
+            subject = job_subject(after.team, after.queue, after.id)
+            await broker.api(f"STREAM.PURGE.{JOBS}", {"filter": subject})
+            log.info("job_withdrawn", job=entry.job, queue=after.queue)
+        self._reports.take(entry, after)
+
+    async def _check_messages(self, broker: Broker, store: RecordStore, waiting: list[Entry]) -> None:
+        """Each waiting job has its message; a delivered one stays in the stream until the job starts."""
+        queues: dict[tuple[str | None, str], set[str]] = defaultdict(set)
+        for entry in waiting:
+            if entry.queue is not None:
+                queues[entry.team, entry.queue].add(entry.job)
+        for (team, queue), jobs in queues.items():
+            await ensure_consumer(broker, team, queue)
+            for job in jobs - await _stored_jobs(broker, team, queue):
+                await self.republish(store, job)
+
+
+async def _stored_jobs(broker: Broker, team: str | None, queue: str) -> set[str]:
+    """The jobs of a queue that have a message, from the stream leader, page by page."""
+    jobs: set[str] = set()
+    seen = 0
+    while True:
+        request = {"subjects_filter": queue_filter(team, queue), "offset": seen}
+        answer = await broker.api(f"STREAM.INFO.{JOBS}", request)
+        page = answer["state"].get("subjects") or {}
+        jobs |= {parse_job_subject(subject)[2] for subject in page}
+        seen += len(page)
+        if not page or seen >= int(answer.get("total", 0)):
+            return jobs
+
+
+async def _each(
+    entries: Iterable[Entry], do: Callable[[Entry], Awaitable[None]], *, when: Callable[[Entry], bool] = lambda _: True
+) -> None:
+    """Do something for several entries, a few at a time; the first failure goes on when all have ended."""
+    limit = asyncio.Semaphore(CONCURRENCY)
+
+    async def one(entry: Entry) -> None:
+        async with limit:
+            await do(entry)
+
+    results = await asyncio.gather(*(one(e) for e in entries if when(e)), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

@@ -1,0 +1,82 @@
+"""Task instances in Airflow's database, read in a thread and a session of our own, never in the scheduler's."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from edge_bridge.mapping import TaskRow
+from edge_schemas.jobs import TaskIdentity
+
+if TYPE_CHECKING:
+    from airflow.executors.workloads import ExecuteTask
+
+BATCH = 200
+READ_TIMEOUT_S = 30.0
+
+Name = tuple[str, str, str, int]
+
+
+def name_of(task: TaskIdentity) -> Name:
+    """What stays the same of a task instance over tries and clears; its id does not."""
+    return task.dag_id, task.task_id, task.run_id, task.map_index
+
+
+async def look(tasks: Iterable[TaskIdentity]) -> dict[Name, TaskRow]:
+    """State and dispatch of task instances; those that are gone are missing.
+
+    Raises:
+        TimeoutError: The database did not answer in time.
+        sqlalchemy.exc.SQLAlchemyError: It refused.
+    """
+    names = sorted({name_of(task) for task in tasks})
+    async with asyncio.timeout(READ_TIMEOUT_S):
+        return await asyncio.to_thread(_read_rows, names) if names else {}
+
+
+async def rebuild(task: TaskIdentity, dispatch: str) -> "ExecuteTask | None":
+    """The workload of a task that is still queued with this dispatch, made anew and without a token; else None.
+
+    Raises:
+        TimeoutError: The database did not answer in time.
+        sqlalchemy.exc.SQLAlchemyError: It refused.
+    """
+    async with asyncio.timeout(READ_TIMEOUT_S):
+        return await asyncio.to_thread(_make_workload, task, dispatch)
+
+
+def _read_rows(names: list[Name]) -> dict[Name, TaskRow]:
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select, tuple_
+
+    found: dict[Name, TaskRow] = {}
+    columns = (TaskInstance.dag_id, TaskInstance.task_id, TaskInstance.run_id, TaskInstance.map_index)
+    with create_session(scoped=False) as session:
+        for start in range(0, len(names), BATCH):
+            query = select(*columns, TaskInstance.state, TaskInstance.external_executor_id).where(
+                tuple_(*columns).in_(names[start : start + BATCH])
+            )
+            for dag_id, task_id, run_id, map_index, state, dispatch in session.execute(query):
+                plain = None if state is None else str(getattr(state, "value", state))
+                found[dag_id, task_id, run_id, map_index] = TaskRow(plain, dispatch)
+    return found
+
+
+def _make_workload(task: TaskIdentity, dispatch: str) -> "ExecuteTask | None":
+    from airflow.executors.workloads import ExecuteTask
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from airflow.utils.state import TaskInstanceState
+    from sqlalchemy import select
+
+    with create_session(scoped=False) as session:
+        query = select(TaskInstance).where(
+            TaskInstance.dag_id == task.dag_id,
+            TaskInstance.task_id == task.task_id,
+            TaskInstance.run_id == task.run_id,
+            TaskInstance.map_index == task.map_index,
+            TaskInstance.state == TaskInstanceState.QUEUED,
+            TaskInstance.external_executor_id == dispatch,
+        )
+        ti = session.scalar(query)
+        return None if ti is None else ExecuteTask.make(ti)
