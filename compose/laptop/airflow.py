@@ -1,0 +1,147 @@
+"""The centre: Airflow on SQLite, as separate processes like in any installation, and the keeper beside it."""
+
+import base64
+import json
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from laptop.airflow_api import AirflowApi
+from laptop.ports import choose
+from laptop.processes import Child, clean_environment, stop_all
+from laptop.relay import PROGRAMS, RelayFacts
+
+BOTH_EXECUTORS = "LocalExecutor,edge:edge_bridge.executor.RelayExecutor"
+ONLY_RELAY = "edge_bridge.executor.RelayExecutor"
+USER = "admin"
+SERVICES = ("api-server", "scheduler", "dag-processor", "keeper")
+
+
+class Airflow:
+    """An Airflow with fresh secrets, in a folder of its own.
+
+    Attributes:
+        secrets: By name, what must never leave the centre.
+        password: Of the user `admin`.
+    """
+
+    def __init__(self, directory: Path, dags: Sequence[Path], *, executor: str, gate_port: int) -> None:
+        self.directory, self.executor = directory, executor
+        self.port = choose(8080)
+        self.password = secrets.token_urlsafe(12)
+        self.secrets = {
+            "jwt_secret": secrets.token_urlsafe(64),
+            "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "secret_key": secrets.token_urlsafe(32),
+        }
+        self.api = AirflowApi(self.url, USER, self.password)
+        self.children: dict[str, Child] = {}
+        self._dags, self._gate_port = dags, gate_port
+
+    @property
+    def url(self) -> str:
+        """Of the web interface and the REST API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def logs(self) -> list[Path]:
+        """What its processes wrote."""
+        return [child.log for child in self.children.values()]
+
+    async def prepare(self) -> None:
+        """Make folders, files and the database; needs nothing of the relay.
+
+        Raises:
+            ChildFailed: The database could not be made.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        copy_dags(self._dags, self.directory / "dags")
+        passwords = self.directory / "passwords.json"
+        passwords.touch(mode=0o600)
+        passwords.write_text(json.dumps({USER: self.password}))
+        migrate = self._child("db-migrate", ["db", "migrate"], None)
+        await migrate.start()
+        await migrate.succeed(180)
+
+    async def start(self, relay: RelayFacts) -> None:
+        """Start all services. They are of use once `ready` answers true."""
+        commands = {name: [name] for name in SERVICES} | {"keeper": ["edge-relay", "keeper"]}
+        for name in SERVICES:
+            await self._child(name, commands[name], relay).start()
+
+    async def ready(self) -> bool:
+        """Whether api-server, scheduler and dag-processor say that they are well."""
+        return await self.api.healthy()
+
+    async def stop(self) -> None:
+        """Stop all services."""
+        await self.api.close()
+        await stop_all(self.children.values(), grace_s=15)
+
+    def _child(self, name: str, arguments: list[str], relay: RelayFacts | None) -> Child:
+        argv = [str(PROGRAMS / "airflow"), *arguments]
+        log = self.directory / "output" / f"{name}.log"
+        child = Child(name, argv, log=log, cwd=self.directory, env=self.environment(relay))
+        self.children[name] = child
+        return child
+
+    def environment(self, relay: RelayFacts | None) -> dict[str, str]:
+        """What makes an `airflow` command speak for this installation."""
+        options = self._core() | self._intervals() | (self._edge_relay(relay) if relay else {})
+        return clean_environment(
+            {"AIRFLOW_HOME": str(self.directory)}
+            | {f"AIRFLOW__{section.upper()}__{key.upper()}": value for (section, key), value in options.items()}
+        )
+
+    def _core(self) -> dict[tuple[str, str], str]:
+        return {
+            ("core", "executor"): self.executor,
+            ("core", "parallelism"): "16",
+            ("core", "dags_folder"): str(self.directory / "dags"),
+            ("core", "load_examples"): "False",
+            ("core", "dags_are_paused_at_creation"): "False",
+            ("core", "fernet_key"): self.secrets["fernet_key"],
+            ("core", "simple_auth_manager_users"): f"{USER}:admin",
+            ("core", "simple_auth_manager_passwords_file"): str(self.directory / "passwords.json"),
+            ("core", "execution_api_server_url"): f"{self.url}/execution/",
+            ("database", "sql_alchemy_conn"): f"sqlite:///{quote(str(self.directory / 'airflow.db'))}",
+            ("database", "load_default_connections"): "False",
+            ("api", "host"): "127.0.0.1",
+            ("api", "port"): str(self.port),
+            ("api", "base_url"): self.url,
+            ("api", "workers"): "1",
+            ("api", "secret_key"): self.secrets["secret_key"],
+            ("api_auth", "jwt_secret"): self.secrets["jwt_secret"],
+            ("logging", "base_log_folder"): str(self.directory / "logs"),
+            ("logging", "worker_log_server_port"): str(choose()),
+            ("dag_processor", "dag_bundle_storage_path"): str(self.directory / "bundles"),
+            ("usage_data_collection", "enabled"): "False",
+        }
+
+    def _intervals(self) -> dict[tuple[str, str], str]:
+        return {
+            ("scheduler", "scheduler_idle_sleep_time"): "0.2",
+            ("dag_processor", "refresh_interval"): "5",
+            ("dag_processor", "bundle_refresh_check_interval"): "1",
+        }
+
+    def _edge_relay(self, relay: RelayFacts) -> dict[tuple[str, str], str]:
+        return {
+            ("logging", "remote_logging"): "True",
+            ("logging", "remote_base_log_folder"): "edge-relay://",
+            ("edge_relay", "nats_urls"): relay.nats_url,
+            ("edge_relay", "secrets_dir"): str(relay.secrets_dir),
+            ("edge_relay", "gate_port"): str(self._gate_port),
+            ("edge_relay", "execution_api_url"): f"{self.url}/execution/",
+            ("edge_relay", "reconcile_interval"): "5",
+        }
+
+
+def copy_dags(sources: Sequence[Path], target: Path) -> None:
+    """Make a folder with the DAG files of all sources."""
+    target.mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        for file in sorted(source.glob("*.py")):
+            shutil.copy(file, target / file.name)

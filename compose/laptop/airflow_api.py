@@ -1,0 +1,141 @@
+"""Airflow's public REST API, as far as the system, its report and its tests ask for it."""
+
+import asyncio
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+import aiohttp
+
+Json: TypeAlias = dict[str, Any]
+ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+_TIMEOUT = aiohttp.ClientTimeout(total=30)
+
+
+class ApiRefused(Exception):
+    """The API answered with an error.
+
+    Attributes:
+        status: The HTTP status.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"Airflow answered {status}: {text}")
+        self.status = status
+
+
+class AirflowApi:
+    """One user's view of an Airflow. Logs in at the first call."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self._url, self._login = url, {"username": user, "password": password}
+        self._session: aiohttp.ClientSession | None = None
+        self._token: str | None = None
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._session:
+            await self._session.close()
+            self._session = None
+
+    async def healthy(self) -> bool:
+        """Whether scheduler and dag-processor were heard of lately; False too while the api-server is not there."""
+        try:
+            health = await self._call("GET", "/api/v2/monitor/health")
+        except (aiohttp.ClientError, ApiRefused, TimeoutError):
+            return False
+        return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+
+    async def get(self, path: str, **params: str | int) -> Json:
+        """GET below `/api/v2/`.
+
+        Raises:
+            ApiRefused: Any status but 2xx.
+        """
+        return await self._authorized("GET", path, params=params)
+
+    async def post(self, path: str, body: Json) -> Json:
+        """POST below `/api/v2/`; raises as `get`."""
+        return await self._authorized("POST", path, json=body)
+
+    async def patch(self, path: str, body: Json) -> Json:
+        """PATCH below `/api/v2/`; raises as `get`."""
+        return await self._authorized("PATCH", path, json=body)
+
+    async def has_dag(self, dag: str) -> bool:
+        """Whether the DAG was parsed and stored."""
+        try:
+            return bool(await self.get(f"dags/{dag}"))
+        except ApiRefused as refused:
+            if refused.status == 404:
+                return False
+            raise
+
+    async def trigger(self, dag: str, conf: Json | None = None) -> str:
+        """Start a run and return its id."""
+        run = await self.post(f"dags/{dag}/dagRuns", {"logical_date": None, "conf": conf or {}})
+        return str(run["dag_run_id"])
+
+    async def run_state(self, dag: str, run: str) -> str:
+        """State of a DAG run."""
+        return str((await self.get(f"dags/{dag}/dagRuns/{quote(run, safe='')}"))["state"])
+
+    async def task_instances(self, dag: str, run: str) -> list[Json]:
+        """All task instances of a run, mapped ones one by one."""
+        answer = await self.get(f"dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances", limit=100)
+        return list(answer["task_instances"])
+
+    async def tries(self, dag: str, run: str, task: str, map_index: int = -1) -> list[Json]:
+        """All tries of a task instance, oldest first."""
+        mapped = f"/{map_index}" if map_index >= 0 else ""
+        answer = await self.get(f"{_task(dag, run, task)}{mapped}/tries")
+        return sorted(answer["task_instances"], key=lambda found: int(found["try_number"]))
+
+    async def xcom(self, dag: str, run: str, task: str, *, key: str = "return_value", map_index: int = -1) -> Any:
+        """The value that a task left."""
+        answer = await self.get(f"{_task(dag, run, task)}/xcomEntries/{key}", map_index=map_index)
+        return answer["value"]
+
+    async def log(self, dag: str, run: str, task: str, *, attempt: int = 1, map_index: int = -1) -> list[Json]:
+        """A task's log, one dict per line, as the log view shows it."""
+        answer = await self.get(f"{_task(dag, run, task)}/logs/{attempt}", map_index=map_index, full_content="true")
+        return [line if isinstance(line, dict) else {"event": line} for line in answer["content"]]
+
+    async def set_state(self, dag: str, run: str, task: str, state: str, map_index: int = -1) -> None:
+        """Mark a task instance as success or failed, as a user does."""
+        mapped = f"/{map_index}" if map_index >= 0 else ""
+        await self.patch(f"{_task(dag, run, task)}{mapped}", {"new_state": state})
+
+    async def _authorized(self, method: str, path: str, **options: Any) -> Json:
+        if self._token is None:
+            answer = await self._call("POST", "/auth/token", json=self._login)
+            self._token = str(answer["access_token"])
+        return await self._call(
+            method, f"/api/v2/{path}", headers={"Authorization": f"Bearer {self._token}"}, **options
+        )
+
+    async def _call(self, method: str, path: str, **options: Any) -> Json:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
+        async with self._session.request(method, self._url + path, **options) as answer:
+            if answer.status >= 300:
+                raise ApiRefused(answer.status, (await answer.text())[:500])
+            found: Json = await answer.json() if answer.status != 204 else {}
+            return found
+
+
+def _task(dag: str, run: str, task: str) -> str:
+    return f"dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances/{task}"
+
+
+async def wait_for_end(api: AirflowApi, dag: str, run: str, *, timeout_s: float) -> str:
+    """The state in which a run ended.
+
+    Raises:
+        TimeoutError: It has not.
+    """
+    async with asyncio.timeout(timeout_s):
+        while True:
+            state = await api.run_state(dag, run)
+            if state in {"success", "failed"}:
+                return state
+            await asyncio.sleep(0.2)

@@ -1,0 +1,68 @@
+"""What the demo runs: work that goes back and forth between the centre and an edge site.
+
+A task with `executor="edge"` waits in its queue until a worker that serves the queue takes it.
+"""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import Param, dag, get_current_context, task
+
+
+@dag(schedule=None, catchup=False, params={"who": Param("Ada", type="string")}, tags=["edge-relay"])
+def demo() -> None:
+    """Bash and Python, XCom both ways, params, templates, a mapped task, a retry, and a task that talks."""
+
+    @task
+    def order() -> dict[str, Any]:
+        """At the centre: what the edge is to make."""
+        return {"part": "bolt", "count": 20}
+
+    @task(executor="edge", queue="plant")
+    def make(wanted: dict[str, Any]) -> list[int]:
+        """At the edge: takes the centre's order."""
+        print(f"making {wanted['count']} of {wanted['part']}")
+        return list(range(wanted["count"]))
+
+    @task(executor="edge", queue="plant")
+    def square(number: int) -> int:
+        """At the edge, twenty times."""
+        return number * number
+
+    @task
+    def total(squares: list[int]) -> int:
+        """At the centre: adds up what the edge made."""
+        return sum(squares)
+
+    greet = BashOperator(
+        task_id="greet",
+        bash_command='echo "Hello {{ params.who }}, this is try {{ ti.try_number }} of {{ ti.task_id }}"',
+        executor="edge",
+        queue="plant",
+    )
+
+    @task(retries=1, retry_delay=timedelta(seconds=1), executor="edge", queue="plant")
+    def stumble() -> str:
+        """At the edge: fails at its first try."""
+        attempt = get_current_context()["ti"].try_number
+        if attempt == 1:
+            msg = "the first try fails on purpose"
+            raise RuntimeError(msg)
+        return f"went well at try {attempt}"
+
+    @task(executor="edge", queue="plant")
+    def talk() -> None:
+        """At the edge: prints for a few seconds, for those who watch the log."""
+        for tick in range(12):
+            print(f"tick {tick}", flush=True)
+            time.sleep(0.5)
+
+    made = make(order())
+    total(square.expand(number=made))
+    greet >> talk()
+    stumble()
+
+
+demo()

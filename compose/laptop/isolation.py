@@ -1,0 +1,107 @@
+"""What Linux offers to keep a program from the network: a namespace of its own, or Landlock."""
+
+import ctypes
+import fcntl
+import os
+import platform
+import socket
+import struct
+import sys
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+Kind: TypeAlias = Literal["namespace", "landlock", "none"]
+
+CHOICE = "EDGE_DEMO_ISOLATION"
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
+# Landlock's system calls have the same numbers on every architecture.
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
+_LANDLOCK_CREATE_RULESET_VERSION, _LANDLOCK_RULE_NET_PORT = 1, 2
+_LANDLOCK_ACCESS_NET_CONNECT_TCP = 2
+_LANDLOCK_FIRST_WITH_NETWORK = 4
+
+
+class NotPossible(Exception):
+    """This machine cannot keep a program from the network. The text says what was tried and what can be done."""
+
+
+def enter(proxy_port: int) -> tuple[Kind, socket.socket | None]:
+    """Wall this process in, for good and with all it will start. It must have one thread.
+
+    Args:
+        proxy_port: The one TCP port that stays within reach where there is no namespace.
+
+    Returns:
+        How, and with a namespace the socket that listens inside for what is to be carried to the proxy.
+
+    Raises:
+        NotPossible: There is no way, and the environment does not say that none is needed.
+    """
+    if os.environ.get(CHOICE) == "none":
+        return "none", None
+    reasons = []
+    for kind, build in (("namespace", _enter_namespace), ("landlock", lambda: _enter_landlock(proxy_port))):
+        if os.environ.get(CHOICE, kind) == kind:
+            try:
+                return kind, build()  # type: ignore[return-value]  # a Literal in a loop
+            except OSError as refused:
+                reasons.append(f"{kind}: {refused}")
+    msg = (
+        f"this machine cannot isolate the worker ({'; '.join(reasons)}). Allow unprivileged user namespaces, "
+        f"use a kernel with Landlock for TCP (6.7 or later), or set {CHOICE}=none to run without isolation"
+    )
+    raise NotPossible(msg)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever this process's descendants leave behind, so that it can be found."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _enter_namespace() -> socket.socket:
+    if sys.platform != "linux":
+        msg = f"not on {platform.system()}"
+        raise OSError(msg)
+    user, group = os.geteuid(), os.getegid()
+    _checked(ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER | _CLONE_NEWNET))
+    # The program keeps its user: what it may do with files does not change.
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    _raise_loopback()
+    return socket.create_server(("127.0.0.1", 3128), backlog=128)
+
+
+def _raise_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sh14x", b"lo", 0)
+        name, flags = struct.unpack("16sh14x", fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request))
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", name, flags | _IFF_UP))
+
+
+def _enter_landlock(proxy_port: int) -> None:
+    if sys.platform != "linux":
+        msg = f"not on {platform.system()}"
+        raise OSError(msg)
+    libc = ctypes.CDLL(None, use_errno=True)
+    version = _checked(libc.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION))
+    if version < _LANDLOCK_FIRST_WITH_NETWORK:
+        msg = f"Landlock {version} has no rules for TCP"
+        raise OSError(msg)
+    handled = struct.pack("QQ", 0, _LANDLOCK_ACCESS_NET_CONNECT_TCP)
+    rules = _checked(libc.syscall(_LANDLOCK_CREATE_RULESET, handled, len(handled), 0))
+    allowed = struct.pack("QQ", _LANDLOCK_ACCESS_NET_CONNECT_TCP, proxy_port)
+    _checked(libc.syscall(_LANDLOCK_ADD_RULE, rules, _LANDLOCK_RULE_NET_PORT, allowed, 0))
+    _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    _checked(libc.syscall(_LANDLOCK_RESTRICT_SELF, rules, 0))
+    os.close(rules)
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
