@@ -1,7 +1,7 @@
 """Credentials in `edge_access`: access tokens of operators, enrolment tokens, workers. Only hashes are stored.
 
-Keys: `access.<hash>`, `enroll.<hash>`, `worker.<hash>` and `name.<worker>`. The last reserves a worker's name: names are
-made from the hash that the worker chose, so without it somebody with an enrolment token could search for a secret
+Keys: `access.<hash>`, `enroll.<hash>`, `worker.<hash>` and `name.<worker>`. The last reserves a worker's name: names
+are made from the hash that the worker chose, so without it somebody with an enrolment token could search for a secret
 whose name is another worker's.
 """
 
@@ -78,6 +78,8 @@ class AccessStore:
             EdgeError: `enrollment_refused`; nothing was used.
             BrokerUnavailable: The outcome is unknown; repeat it.
         """
+        if not token.startswith(SecretKind.ENROLLMENT) or not token.isascii():
+            raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, f"an enrolment token begins with {SecretKind.ENROLLMENT}")
         entry, worker = await self._take_use(hash_secret(token), request.secret_hash, now)
         access = WorkerAccess(
             worker=worker,

@@ -8,14 +8,22 @@ from typing import Any
 from aiohttp import web
 
 from edge_relay import keys
+from edge_relay.access import AccessStore
 from edge_relay.audit import Audit
 from edge_relay.auth import Credentials
-from edge_relay.handlers import health
+from edge_relay.dispatchers import Dispatchers
+from edge_relay.gate_client import GateClient
+from edge_relay.handlers import admin, description, enrollment, health, jobs, logs, passthrough, poll
+from edge_relay.holders import Holders
 from edge_relay.lifecycle import Lifecycle
+from edge_relay.log_store import LogStore
 from edge_relay.metrics import Metrics
 from edge_relay.middlewares import finish_headers, middlewares
+from edge_relay.notices import Notices
+from edge_relay.polls import ParkedPolls
 from edge_relay.receipts import ReceiptKey
 from edge_relay.settings import Settings
+from edge_relay.worker_store import WorkerStore
 from edge_schemas.broker.bucket import Bucket
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.records import RecordStore
@@ -51,6 +59,7 @@ def build(settings: Settings) -> Relay:
         health.routes_of_both(app)
     _add_worker_routes(workers)
     _add_operator_routes(operators)
+    workers.cleanup_ctx.append(_gate)
     workers.cleanup_ctx.append(_running)
     workers.on_shutdown.append(_stop)
     return Relay(workers, operators)
@@ -58,21 +67,37 @@ def build(settings: Settings) -> Relay:
 
 def _add_worker_routes(app: web.Application) -> None:
     """What the exposed listener serves."""
+    enrollment.add_routes(app)
+    poll.add_routes(app)
+    jobs.add_routes(app)
+    logs.add_routes(app)
+    passthrough.add_routes(app)
+    description.add_routes(app)
 
 
 def _add_operator_routes(app: web.Application) -> None:
     """What the internal listener serves."""
     health.routes_of_operators(app)
+    admin.add_routes(app)
 
 
 def _parts(settings: Settings) -> dict[web.AppKey[Any], Any]:
     broker = Broker(settings.broker())
+    records = RecordStore(broker)
+    metrics = Metrics()
     return {
         keys.SETTINGS: settings,
         keys.LIFECYCLE: Lifecycle(),
-        keys.METRICS: Metrics(),
+        keys.METRICS: metrics,
+        keys.WORKERS: WorkerStore(broker),
+        keys.POLLS: ParkedPolls(metrics),
+        keys.DISPATCHERS: Dispatchers(broker, metrics),
         keys.BROKER: broker,
-        keys.RECORDS: RecordStore(broker),
+        keys.RECORDS: records,
+        keys.HOLDERS: Holders(records),
+        keys.LOGS: LogStore(broker),
+        keys.GATE: GateClient.from_settings(settings),
+        keys.ACCESS: AccessStore(broker),
         keys.CREDENTIALS: Credentials(broker),
         keys.RECEIPT_KEY: ReceiptKey(Bucket(broker, ACCESS_BUCKET)),
         keys.AUDIT: Audit(broker, settings.name),
@@ -81,8 +106,14 @@ def _parts(settings: Settings) -> dict[web.AppKey[Any], Any]:
 
 async def _running(app: web.Application) -> AsyncIterator[None]:
     """The connection to NATS and every loop of the relay. A loop that dies ends the process in order."""
+    credentials, polls, dispatchers = app[keys.CREDENTIALS], app[keys.POLLS], app[keys.DISPATCHERS]
+    credentials.on_change(polls.credential_changed)
+    app[keys.LIFECYCLE].on_stop(polls.wake_all)
+    app[keys.BROKER].on_connection(polls.suspect_all)
     loops: dict[str, Coroutine[Any, Any, None]] = {
-        "credentials": app[keys.CREDENTIALS].run(),
+        "dispatchers": dispatchers.run(),
+        "notices": Notices(app[keys.BROKER], polls, dispatchers, credentials).run(),
+        "credentials": credentials.run(),
         "receipt-key": app[keys.RECEIPT_KEY].run(),
     }
     async with app[keys.BROKER], asyncio.TaskGroup() as group:
@@ -92,9 +123,19 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
             task.cancel()
 
 
+async def _gate(app: web.Application) -> AsyncIterator[None]:
+    """The connections to the keepers' gates, if there are any."""
+    gate = app[keys.GATE]
+    if gate is None:
+        yield
+        return
+    async with gate:
+        yield
+
+
 async def _stop(app: web.Application) -> None:
     """Answer whoever waits; calls in progress go on."""
-    app[keys.LIFECYCLE].stopping.set()
+    app[keys.LIFECYCLE].stop()
 
 
 def runner(app: web.Application, settings: Settings) -> web.AppRunner:

@@ -1,4 +1,4 @@
-"""Calls the keeper's gate for a task: signed on the way there, checked on the way back, on to the next keeper if one is away.
+"""Calls a keeper's gate for a task: signed on the way there, checked on the way back; with one away, the next.
 
 The relay itself reaches no Airflow and holds no token: what it sends is what the worker sent, and who the worker is.
 """
@@ -15,6 +15,7 @@ import aiohttp
 import structlog
 from yarl import URL
 
+from edge_relay.settings import Settings, SettingsError
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.gate_auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
 from edge_schemas.routes import FORWARDED_HEADERS, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
@@ -71,6 +72,25 @@ class GateClient:
         self._good = 0
         self._session: aiohttp.ClientSession | None = None
 
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """A client for the gates that are set, or None if there are none.
+
+        Raises:
+            SettingsError: A file can't be read.
+        """
+        if not settings.gate_urls:
+            return None
+        try:
+            return cls(
+                settings.gate_urls,
+                settings.gate_key(),
+                timeout_s=settings.gate_timeout_s,
+                ca_file=settings.gate_ca_file,
+            )
+        except OSError as error:
+            raise SettingsError(f"RELAY_GATE_CA_FILE: can't use {settings.gate_ca_file}: {error}") from error
+
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._tls, keepalive_timeout=30),
@@ -113,9 +133,7 @@ class GateClient:
                 continue
             self._good = index
             return answer
-        raise EdgeError(
-            ErrorCode.GATE_UNAVAILABLE, "no keeper answers at the moment", retry_after_s=RETRY_AFTER_S
-        )
+        raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "no keeper answers at the moment", retry_after_s=RETRY_AFTER_S)
 
     async def _ask(self, base: str, call: GateCall, headers: Mapping[str, str]) -> GateAnswer:
         assert self._session is not None  # noqa: S101  # used only within its context

@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from edge_relay.access import AccessStore
     from edge_relay.audit import Audit
     from edge_relay.auth import Credentials
     from edge_relay.dispatchers import Dispatchers
+    from edge_relay.gate_client import GateClient
+    from edge_relay.holders import Holders
     from edge_relay.lifecycle import Lifecycle
+    from edge_relay.log_store import LogStore
     from edge_relay.metrics import Metrics
     from edge_relay.polls import ParkedPolls
     from edge_relay.receipts import ReceiptKey
@@ -28,3 +32,7 @@ RECEIPT_KEY: web.AppKey["ReceiptKey"] = web.AppKey("receipt_key")
 AUDIT: web.AppKey["Audit"] = web.AppKey("audit")
 POLLS: web.AppKey["ParkedPolls"] = web.AppKey("polls")
 DISPATCHERS: web.AppKey["Dispatchers"] = web.AppKey("dispatchers")
+ACCESS: web.AppKey["AccessStore"] = web.AppKey("access")
+HOLDERS: web.AppKey["Holders"] = web.AppKey("holders")
+LOGS: web.AppKey["LogStore"] = web.AppKey("logs")
+GATE: web.AppKey["GateClient | None"] = web.AppKey("gate")

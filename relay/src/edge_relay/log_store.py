@@ -18,10 +18,31 @@ from edge_schemas.broker.bucket import NO_MESSAGE, WRONG_LAST_SEQUENCE
 from edge_schemas.broker.connection import Broker, JetStreamError
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.logs import MAX_JOB_LOG_BYTES
-from edge_schemas.subjects import LOGS, OFFSET_HEADER
+from edge_schemas.subjects import HOLD_HEADER, LOGS, OFFSET_HEADER
 
-CACHED_JOBS = 20_000
+CACHED_LOGS = 20_000
 _PREAMBLE = b"NATS/1.0\r\n"
+
+
+class NewHold(Exception):
+    """The log so far is another hold's. If the caller's hold is the newest, append with `begin=True`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """The end of a log.
+
+    Attributes:
+        end: Durable up to here, over all holds.
+        base: Where the newest hold's file begins.
+        hold: Which one that is; empty if there is no message.
+        sequence: Of the newest message in the stream, 0 if there is none.
+    """
+
+    end: int = 0
+    base: int = 0
+    hold: str = ""
+    sequence: int = 0
 
 
 @dataclass(slots=True)
@@ -29,13 +50,11 @@ class _Log:
     """What is known of one log.
 
     Attributes:
-        end: Durable up to here; None until it was read, and again after any doubt.
-        sequence: Of the newest message in the stream, 0 if there is none.
+        tail: None until it was read, and again after any doubt.
         users: Appends that hold or wait for the lock.
     """
 
-    end: int | None = None
-    sequence: int = 0
+    tail: _Tail | None = None
     users: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -43,67 +62,85 @@ class _Log:
 class LogStore:
     """The logs of all jobs."""
 
-    def __init__(self, broker: Broker, *, cached_jobs: int = CACHED_JOBS) -> None:
+    def __init__(self, broker: Broker, *, cached_logs: int = CACHED_LOGS) -> None:
         self._broker = broker
-        self._cached_jobs = cached_jobs
+        self._cached_logs = cached_logs
         self._logs: OrderedDict[str, _Log] = OrderedDict()
 
-    async def append(self, subject: str, offset: int, data: bytes) -> int:
-        """Store bytes of a log that begin at `offset`; returns the offset up to which the log is durable.
+    async def append(self, subject: str, hold: str, offset: int, data: bytes, *, begin: bool = False) -> int:
+        """Store bytes of a holder's log file that begin at `offset`; returns up to where the file is durable.
 
         Bytes that are durable already are dropped, whatever they are: a log file only grows.
 
+        Args:
+            subject: Of the job's log.
+            hold: Tells the holds of one job apart; printable ASCII.
+            offset: In the file of this hold.
+            data: May be empty; the answer still tells the position.
+            begin: This hold is known to be the newest, its file may begin here.
+
         Raises:
+            NewHold: The log is another hold's and `begin` is not set.
             EdgeError: `offset_mismatch` (bytes before `offset` are missing), `payload_too_large` (the log is full).
             BrokerUnavailable: The outcome is unknown; repeat it.
         """
-        if offset + len(data) > MAX_JOB_LOG_BYTES:
-            raise EdgeError(
-                ErrorCode.PAYLOAD_TOO_LARGE, f"the log of a job may have {MAX_JOB_LOG_BYTES} bytes; the rest is not kept"
-            )
         async with self._locked(subject) as log:
             while True:
-                end = await self._end(subject, log)
-                if offset > end:
-                    raise EdgeError(
-                        ErrorCode.OFFSET_MISMATCH, f"the log is durable up to {end}", expected_offset=end
-                    )
-                fresh = data[end - offset :]
-                if not fresh or await self._store(subject, log, end, fresh):
-                    return end + len(fresh)
+                tail = await self._tail(subject, log, hold, begin=begin)
+                durable = tail.end - tail.base
+                if offset > durable:
+                    text = f"the log is durable up to {durable}"
+                    raise EdgeError(ErrorCode.OFFSET_MISMATCH, text, expected_offset=durable)
+                fresh = data[durable - offset :]
+                if tail.end + len(fresh) > MAX_JOB_LOG_BYTES:
+                    text = f"the log of a job may have {MAX_JOB_LOG_BYTES} bytes; the rest is not kept"
+                    raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text)
+                if not fresh or await self._store(subject, log, tail, fresh):
+                    return durable + len(fresh)
 
-    async def _end(self, subject: str, log: _Log) -> int:
-        if log.end is None:
-            end, log.sequence = await self._read_end(subject)
-            log.end = end
-        return log.end
+    async def _tail(self, subject: str, log: _Log, hold: str, *, begin: bool) -> _Tail:
+        """The end of the log, as this hold goes on from it."""
+        tail = log.tail
+        if tail is None:
+            tail = log.tail = await self._read_tail(subject)
+        if tail.hold == hold:
+            return tail
+        if tail.hold and not begin:
+            raise NewHold
+        return _Tail(end=tail.end, base=tail.end, hold=hold, sequence=tail.sequence)
 
-    async def _store(self, subject: str, log: _Log, end: int, data: bytes) -> bool:
+    async def _store(self, subject: str, log: _Log, tail: _Tail, data: bytes) -> bool:
         """Append; False if another replica was faster, or this one in a call whose answer was lost."""
-        headers = {OFFSET_HEADER: str(end), "Nats-Expected-Last-Subject-Sequence": str(log.sequence)}
+        headers = {
+            OFFSET_HEADER: str(tail.end),
+            HOLD_HEADER: f"{tail.base} {tail.hold}",
+            "Nats-Expected-Last-Subject-Sequence": str(tail.sequence),
+        }
         # Until the answer is there, and for good if none comes, what is known may be behind.
-        log.end = None
+        log.tail = None
         try:
             sequence = await self._broker.store(subject, data, headers)
         except JetStreamError as error:
             if error.code != WRONG_LAST_SEQUENCE:
                 raise
             return False
-        log.end, log.sequence = end + len(data), sequence
+        log.tail = _Tail(tail.end + len(data), tail.base, tail.hold, sequence)
         return True
 
-    async def _read_end(self, subject: str) -> tuple[int, int]:
-        """End and sequence of the newest message, from the stream leader."""
+    async def _read_tail(self, subject: str) -> _Tail:
+        """From the newest message, through the stream leader."""
         try:
             answer = await self._broker.api(f"STREAM.MSG.GET.{LOGS}", {"last_by_subj": subject})
         except JetStreamError as error:
             if error.code == NO_MESSAGE:
-                return 0, 0
+                return _Tail()
             raise
         message = answer["message"]
         raw = base64.b64decode(message.get("hdrs", "")).removeprefix(_PREAMBLE)
-        offset = BytesParser(policy=compat32).parsebytes(raw, headersonly=True)[OFFSET_HEADER]
-        return int(offset) + len(base64.b64decode(message.get("data", ""))), int(message["seq"])
+        headers = BytesParser(policy=compat32).parsebytes(raw, headersonly=True)
+        base, _, hold = headers[HOLD_HEADER].partition(" ")
+        end = int(headers[OFFSET_HEADER]) + len(base64.b64decode(message.get("data", "")))
+        return _Tail(end, int(base), hold, int(message["seq"]))
 
     @asynccontextmanager
     async def _locked(self, subject: str) -> AsyncIterator[_Log]:
@@ -119,7 +156,7 @@ class LogStore:
             self._evict()
 
     def _evict(self) -> None:
-        while len(self._logs) > self._cached_jobs:
+        while len(self._logs) > self._cached_logs:
             subject, log = next(iter(self._logs.items()))
             if log.users:
                 return

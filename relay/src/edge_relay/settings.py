@@ -56,12 +56,13 @@ class Settings(BaseSettings):
     nats_ca_file: Path | None = Field(
         default=None, description="PEM CA file for tls:// servers with a CA of their own."
     )
-    gate_url: str | None = Field(
-        default=None,
-        description="Base URL of the keeper's gate. Without it calls to the Execution API are refused.",
+    gate_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Base URLs of the keepers' gates, separated by commas; the next one is asked when one is away. "
+        "Without any, calls to the Execution API are refused.",
     )
     gate_key_file: Path | None = Field(
-        default=None, description="File with the secret that relay and gate share. Required with RELAY_GATE_URL."
+        default=None, description="File with the secret that relay and gate share. Required with RELAY_GATE_URLS."
     )
     gate_ca_file: Path | None = Field(
         default=None, description="PEM CA file for an https:// gate with a CA of its own."
@@ -94,7 +95,7 @@ class Settings(BaseSettings):
         default="auto", description="auto: JSON unless standard error is a terminal."
     )
 
-    @field_validator("nats_urls", mode="before")
+    @field_validator("nats_urls", "gate_urls", mode="before")
     @classmethod
     def _split_urls(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -113,8 +114,8 @@ class Settings(BaseSettings):
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             msg = "RELAY_TLS_CERT_FILE and RELAY_TLS_KEY_FILE go together: set both or none"
             raise ValueError(msg)
-        if self.gate_url is not None and self.gate_key_file is None:
-            msg = "RELAY_GATE_URL needs RELAY_GATE_KEY_FILE, the secret that relay and gate share"
+        if self.gate_urls and self.gate_key_file is None:
+            msg = "RELAY_GATE_URLS needs RELAY_GATE_KEY_FILE, the secret that relay and gate share"
             raise ValueError(msg)
         return self
 

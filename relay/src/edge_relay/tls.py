@@ -6,7 +6,7 @@ and authority key identifiers, critical basic constraints.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def _make_ca(now: datetime) -> _Pair:
     name = _name(f"Edge Relay development CA {serial:x}"[:60])
     usage = _key_usage(key_cert_sign=True, crl_sign=True)
     builder = (
-        _builder(name, name, key, serial, now, CA_LIFE)
+        _builder(name, name, key, serial=serial, now=now, life=CA_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
     )
@@ -110,7 +110,7 @@ def _make_server(ca: _Pair, names: list[x509.GeneralName], now: datetime) -> _Pa
     issuer_id = ca.cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     life = min(SERVER_LIFE, ca.cert.not_valid_after_utc - now)
     builder = (
-        _builder(_name("Edge Relay"), ca.cert.subject, key, x509.random_serial_number(), now, life)
+        _builder(_name("Edge Relay"), ca.cert.subject, key, serial=x509.random_serial_number(), now=now, life=life)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -124,6 +124,7 @@ def _builder(
     subject: x509.Name,
     issuer: x509.Name,
     key: ec.EllipticCurvePrivateKey,
+    *,
     serial: int,
     now: datetime,
     life: timedelta,

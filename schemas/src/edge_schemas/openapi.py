@@ -172,12 +172,12 @@ OPERATIONS = (
 
 def document() -> dict[str, Any]:
     """The whole document, as plain JSON values; the same at every call."""
-    models = {m for op in OPERATIONS for m in op.answers.values() if m is not None} | {Problem}
-    requests = {op.request for op in OPERATIONS if op.request is not None}
+    models: set[type[BaseModel]] = {Problem}
+    for op in OPERATIONS:
+        models.update(model for model in (op.request, *op.answers.values()) if model is not None)
+    # "validation" for answers too: what is None is left out of an answer, so a field with a default isn't required.
     _, definitions = models_json_schema(
-        [(model, "serialization") for model in sorted(models, key=lambda m: m.__name__)]
-        + [(model, "validation") for model in sorted(requests, key=lambda m: m.__name__)],
-        ref_template=_SCHEMA_REF,
+        [(model, "validation") for model in sorted(models, key=lambda m: m.__name__)], ref_template=_SCHEMA_REF
     )
     paths: dict[str, Any] = {}
     for op in OPERATIONS:
@@ -273,7 +273,8 @@ def _responses(op: Operation) -> dict[str, Any]:
     for status, codes in sorted(by_status.items()):
         found[str(status)] = _problems(codes)
     if op.path == routes.JOB_EXECUTION:
-        what = f"What the Execution API answered; marked by the header `{routes.ORIGIN_HEADER}: {routes.EXECUTION_ORIGIN}`."
+        mark = f"{routes.ORIGIN_HEADER}: {routes.EXECUTION_ORIGIN}"
+        what = f"What the Execution API answered; marked by the header `{mark}`."
         found["default"] = {"description": what}
     return found
 

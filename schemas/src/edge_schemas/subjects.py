@@ -17,7 +17,12 @@ NO_TEAM = "-"
 NOTICES = "edge.notices"
 """Core NATS, no stream: a notice only wakes whoever waits, who then looks at the state."""
 OFFSET_HEADER = "Edge-Offset"
-"""On a message of `EDGE_LOGS`: where its bytes begin in the job's log file."""
+"""On a message of `EDGE_LOGS`: where its bytes begin in the job's log."""
+HOLD_HEADER = "Edge-Hold"
+"""On a message of `EDGE_LOGS`: where in the job's log the file of this holder begins, and which hold it is.
+
+A job that was given up before user code ran has a second holder, whose log file begins anew: it follows the first.
+"""
 
 
 def job_subject(team: str | None, queue: str, job: str) -> str:

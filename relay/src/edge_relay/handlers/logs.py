@@ -1,0 +1,58 @@
+"""`PUT /v1/jobs/{job}/log?offset=N`: the bytes of a job's log, also for a while after the job ended."""
+
+import re
+
+from aiohttp import web
+
+from edge_relay import keys
+from edge_relay.auth import require_worker
+from edge_relay.bodies import json_response
+from edge_relay.log_store import NewHold
+from edge_relay.path_ids import job_of
+from edge_relay.raw_bodies import decode, read_bounded
+from edge_relay.settling import settle
+from edge_schemas import routes
+from edge_schemas.errors import EdgeError, ErrorCode
+from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
+from edge_schemas.subjects import log_subject
+
+CONTENT_TYPE = "application/octet-stream"
+_OFFSET = re.compile(r"0|[1-9][0-9]{0,11}")
+
+
+def add_routes(app: web.Application) -> None:
+    """For the workers' listener."""
+    app.router.add_put(routes.JOB_LOG, append)
+
+
+async def append(request: web.Request) -> web.Response:
+    """Store a chunk; the answer is the offset up to which the worker's log file is durable."""
+    principal = await require_worker(request)
+    job, offset = job_of(request), _offset(request)
+    if request.content_type != CONTENT_TYPE:
+        raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, f"send the body as {CONTENT_TYPE}")
+    # Before the body: who is not the holder gets nothing read.
+    await request.app[keys.HOLDERS].require(job, principal.worker)
+    body = await read_bounded(request, MAX_CHUNK_BYTES)
+    data = decode(body, request.headers.get("Content-Encoding", ""), MAX_CHUNK_DECODED_BYTES)
+    end = await settle(_append(request.app, job, principal.worker, offset, data), name=f"log-{job}")
+    request.app[keys.METRICS].log_bytes.inc(max(0, min(len(data), end - offset)))
+    return json_response(LogPosition(offset=end))
+
+
+async def _append(app: web.Application, job: str, worker: str, offset: int, data: bytes) -> int:
+    hold = await app[keys.HOLDERS].require(job, worker)
+    logs = app[keys.LOGS]
+    subject = log_subject(hold.task.ti_id, hold.task.try_number, job)
+    try:
+        return await logs.append(subject, hold.id, offset, data)
+    except NewHold:
+        hold = await app[keys.HOLDERS].require(job, worker, fresh=True)
+        return await logs.append(subject, hold.id, offset, data, begin=True)
+
+
+def _offset(request: web.Request) -> int:
+    values = request.query.getall("offset", [])
+    if len(values) != 1 or len(request.query) != 1 or not _OFFSET.fullmatch(values[0]):
+        raise EdgeError(ErrorCode.INVALID_REQUEST, "send offset=N, a count of bytes, and nothing else in the query")
+    return int(values[0])
