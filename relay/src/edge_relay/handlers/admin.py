@@ -9,7 +9,7 @@ from edge_relay import keys
 from edge_relay.auth import require_operator
 from edge_relay.bodies import json_response, read_model
 from edge_relay.path_ids import job_of, worker_of
-from edge_relay.settling import settle
+from edge_relay.settling import settled
 from edge_schemas import routes
 from edge_schemas.broker.bucket import Bucket
 from edge_schemas.errors import EdgeError, ErrorCode
@@ -33,7 +33,7 @@ async def create_enroll_token(request: web.Request) -> web.Response:
     """Make a token. A repeat makes another one, which expires unused."""
     operator = await require_operator(request)
     body = await read_model(request, EnrollTokenRequest)
-    token = await settle(request.app[keys.ACCESS].create_enroll_token(body, now=datetime.now(UTC)), name="enroll-token")
+    token = await settled(request.app[keys.ACCESS].create_enroll_token(body, now=datetime.now(UTC)))
     await request.app[keys.AUDIT].record(
         "enroll-token-created", operator=operator.name, site=body.site, queues=", ".join(body.queues), uses=body.uses
     )
@@ -58,7 +58,7 @@ async def list_workers(request: web.Request) -> web.Response:
 async def revoke_worker(request: web.Request) -> web.Response:
     """End a worker's credential. A repeat changes nothing."""
     operator = await require_operator(request)
-    await settle(_revoke(request.app, worker_of(request), operator.name), name="revoke")
+    await settled(_revoke(request.app, worker_of(request), operator.name))
     return web.Response(status=204)
 
 
@@ -75,7 +75,7 @@ async def redrive_job(request: web.Request) -> web.Response:
     """Take a parked job out of the dead ones; the executor, which watches records, publishes it again."""
     operator = await require_operator(request)
     job = job_of(request)
-    await settle(request.app[keys.RECORDS].change(job, Redrive()), name="redrive")
+    await settled(request.app[keys.RECORDS].change(job, Redrive()))
     await request.app[keys.AUDIT].record("job-redriven", operator=operator.name, job=job)
     return web.Response(status=204)
 

@@ -7,7 +7,7 @@ from aiohttp import web
 from edge_relay import keys
 from edge_relay.auth import bearer
 from edge_relay.bodies import json_response, read_model
-from edge_relay.settling import settle
+from edge_relay.settling import settled
 from edge_schemas import routes
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.polls import SUPPORTED_PROTOCOLS
@@ -26,7 +26,7 @@ async def enroll(request: web.Request) -> web.Response:
     if body.protocol not in SUPPORTED_PROTOCOLS:
         served = ", ".join(map(str, SUPPORTED_PROTOCOLS))
         raise EdgeError(ErrorCode.PROTOCOL_UNSUPPORTED, f"this relay serves protocol {served}")
-    return json_response(await settle(_enroll(request.app, token, body), name="enroll"))
+    return json_response(await settled(_enroll(request.app, token, body)))
 
 
 async def _enroll(app: web.Application, token: str, body: EnrollRequest) -> Enrollment:

@@ -10,7 +10,7 @@ from edge_relay.bodies import json_response
 from edge_relay.log_store import NewHold
 from edge_relay.path_ids import job_of
 from edge_relay.raw_bodies import decode, read_bounded
-from edge_relay.settling import settle
+from edge_relay.settling import settled
 from edge_schemas import routes
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
@@ -35,7 +35,7 @@ async def append(request: web.Request) -> web.Response:
     await request.app[keys.HOLDERS].require(job, principal.worker)
     body = await read_bounded(request, MAX_CHUNK_BYTES)
     data = decode(body, request.headers.get("Content-Encoding", ""), MAX_CHUNK_DECODED_BYTES)
-    end = await settle(_append(request.app, job, principal.worker, offset, data), name=f"log-{job}")
+    end = await settled(_append(request.app, job, principal.worker, offset, data))
     request.app[keys.METRICS].log_bytes.inc(max(0, min(len(data), end - offset)))
     return json_response(LogPosition(offset=end))
 
