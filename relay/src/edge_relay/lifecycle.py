@@ -1,6 +1,7 @@
 """Whether this replica still takes work: the difference between running and stopping."""
 
 import asyncio
+from collections.abc import Callable
 
 from edge_schemas.errors import EdgeError, ErrorCode
 
@@ -12,6 +13,17 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.stopping = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_stop(self, listener: Callable[[], None]) -> None:
+        """Call `listener` once the replica stops."""
+        self._listeners.append(listener)
+
+    def stop(self) -> None:
+        """Take nothing new from now on; may be said twice."""
+        self.stopping.set()
+        for listener in self._listeners:
+            listener()
 
     def check(self) -> None:
         """Refuse new work once the replica stops.

@@ -34,10 +34,12 @@ class Receipt:
 
     Attributes:
         ack_subject: Settles the message that was granted.
+        consumer: Of the queue that the job came from.
         expires_at: From here on another worker may have been granted the job.
     """
 
     ack_subject: str
+    consumer: str
     job: str
     worker: str
     expires_at: datetime
@@ -50,7 +52,7 @@ class Receipt:
 def seal(key: bytes, receipt: Receipt) -> str:
     """The receipt as a worker carries it."""
     expires_ms = int(receipt.expires_at.timestamp() * 1000)
-    body = orjson.dumps([receipt.ack_subject, receipt.job, receipt.worker, expires_ms])
+    body = orjson.dumps([receipt.ack_subject, receipt.consumer, receipt.job, receipt.worker, expires_ms])
     return base64.urlsafe_b64encode(_mac(key, body) + body).rstrip(b"=").decode()
 
 
@@ -68,12 +70,12 @@ def open_receipt(key: bytes, sealed: str, *, job: str, worker: str) -> Receipt:
     mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
     if not hmac.compare_digest(mac, _mac(key, body)):
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the receipt was not made by this relay")
-    ack_subject, made_for_job, made_for_worker, expires_ms = orjson.loads(body)
+    ack_subject, consumer, made_for_job, made_for_worker, expires_ms = orjson.loads(body)
     if made_for_worker != worker:
         raise EdgeError(ErrorCode.FORBIDDEN, "the receipt was made for another worker")
     if made_for_job != job:
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the receipt belongs to another job")
-    return Receipt(ack_subject, job, worker, datetime.fromtimestamp(expires_ms / 1000, UTC))
+    return Receipt(ack_subject, consumer, job, worker, datetime.fromtimestamp(expires_ms / 1000, UTC))
 
 
 def _mac(key: bytes, body: bytes) -> bytes:

@@ -53,7 +53,7 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
         try:
             yield Serving(*urls, relay.workers)
         finally:
-            relay.workers[keys.LIFECYCLE].stopping.set()
+            relay.workers[keys.LIFECYCLE].stop()
             log.info("relay_stopping", delay_s=settings.stop_delay_s)
             await asyncio.sleep(settings.stop_delay_s)
 

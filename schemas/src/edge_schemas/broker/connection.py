@@ -181,14 +181,24 @@ class Broker:
         return number
 
     async def unsubscribe(self, number: int) -> None:
-        """End a subscription."""
+        """End a subscription. What the server had sent by then is still handled: it may be a job."""
         self._subscriptions.pop(number, None)
         live = self._live.pop(number, None)
-        if live is not None and self._connected.is_set():
-            try:
-                await live.unsubscribe()
-            except nats.errors.Error as error:
-                log.debug("broker_unsubscribe_failed", error=repr(error))
+        if live is None:
+            return
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                await (live.drain() if self._connected.is_set() else live.unsubscribe())
+        except (nats.errors.Error, TimeoutError) as error:
+            # The connection went meanwhile; a reconnected client must not take the subscription up again.
+            log.debug("broker_unsubscribe_failed", error=repr(error))
+            await self._forget(live)
+
+    async def _forget(self, live: Subscription) -> None:
+        try:
+            await live.unsubscribe()
+        except nats.errors.Error as error:
+            log.debug("broker_unsubscribe_failed", error=repr(error))
 
     def new_inbox(self) -> str:
         """A subject of our own for answers."""

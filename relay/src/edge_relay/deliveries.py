@@ -1,0 +1,48 @@
+"""A message of a queue as it arrived, and the three ways to settle it.
+
+Settling is fire and forget: an ack or nak that is lost lets the message come back after the grant wait, where the
+record decides again.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from edge_schemas.broker.connection import Broker
+from edge_schemas.jobs import Job
+
+_ACK = b"+ACK"
+_NAK = b"-NAK"
+_TERM = b"+TERM"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """A job that JetStream has delivered and that waits to be settled.
+
+    Attributes:
+        ack_subject: Settles it, from any connection of any replica.
+        consumer: Of the queue it came from.
+    """
+
+    job: Job
+    ack_subject: str
+    consumer: str
+    arrived_at: datetime
+
+
+async def ack(broker: Broker, ack_subject: str) -> None:
+    """The record decides from here on: drop the message."""
+    await broker.publish(ack_subject, _ACK)
+
+
+async def nak(broker: Broker, ack_subject: str, *, delay_s: float = 0.0) -> None:
+    """Give the message back to the queue, at once or after a delay."""
+    delay = b"" if delay_s <= 0 else b" " + orjson.dumps({"delay": int(delay_s * 1e9)})
+    await broker.publish(ack_subject, _NAK + delay)
+
+
+async def term(broker: Broker, ack_subject: str, reason: str) -> None:
+    """Remove a message that must not be delivered again; the server's advisory carries the reason."""
+    await broker.publish(ack_subject, _TERM + b" " + reason.encode())

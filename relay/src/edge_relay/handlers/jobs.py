@@ -1,0 +1,146 @@
+"""What a worker does with a granted job: start it, finish it, give it back."""
+
+import random
+from datetime import UTC, datetime
+
+import structlog
+from aiohttp import web
+
+from edge_relay import deliveries, keys
+from edge_relay.auth import Principal, require_worker
+from edge_relay.bodies import read_model
+from edge_relay.path_ids import job_of
+from edge_relay.receipts import Receipt, open_receipt
+from edge_relay.settling import settled
+from edge_schemas import routes
+from edge_schemas.errors import EdgeError, ErrorCode
+from edge_schemas.polls import FinishRequest, ReleaseRequest, StartRequest
+from edge_schemas.records import Finish, JobRecord, Release, Start
+from edge_schemas.subjects import dead_subject
+
+log = structlog.get_logger(__name__)
+
+MAX_RELEASE_DELAY_S = 15.0
+_NOT_WAITING = frozenset({ErrorCode.JOB_ENDED, ErrorCode.NOT_HOLDER, ErrorCode.WRONG_STATE})
+"""Refusals that mean: the record no longer waits to be started, so its message must go."""
+
+
+def add_routes(app: web.Application) -> None:
+    """Serve start, finish and release."""
+    app.router.add_post(routes.JOB_START, start)
+    app.router.add_post(routes.JOB_FINISH, finish)
+    app.router.add_post(routes.JOB_RELEASE, release)
+
+
+async def start(request: web.Request) -> web.Response:
+    """`POST /v1/jobs/{job}/start`: exactly one worker becomes the holder; a repeat gets the same answer."""
+    principal, job = await _caller(request)
+    body = await read_model(request, StartRequest)
+    receipt = await _open(request.app, body.receipt, job, principal)
+    await settled(_start(request.app, principal, receipt, body.incarnation))
+    return web.Response(status=204)
+
+
+async def finish(request: web.Request) -> web.Response:
+    """`POST /v1/jobs/{job}/finish`: the holder reports that the processes are gone; a repeat gets the same answer."""
+    principal, job = await _caller(request)
+    body = await read_model(request, FinishRequest)
+    event = Finish(principal.worker, body.exit_code, body.reason, datetime.now(UTC))
+    await settled(_finish(request.app, job, event))
+    return web.Response(status=204)
+
+
+async def release(request: web.Request) -> web.Response:
+    """`POST /v1/jobs/{job}/release`: give a granted job back, later for each time; put it aside after too many."""
+    principal, job = await _caller(request)
+    body = await read_model(request, ReleaseRequest)
+    receipt = await _open(request.app, body.receipt, job, principal)
+    if receipt.expired(datetime.now(UTC)):
+        # Its ack subject would settle a later delivery, which may be another worker's.
+        raise EdgeError(ErrorCode.RECEIPT_EXPIRED)
+    event = Release(principal.worker, body.reason, body.counted, datetime.now(UTC))
+    await settled(_release(request.app, receipt, event))
+    return web.Response(status=204)
+
+
+async def _caller(request: web.Request) -> tuple[Principal, str]:
+    principal = await require_worker(request)
+    job = job_of(request)
+    structlog.contextvars.bind_contextvars(job=job)
+    return principal, job
+
+
+async def _open(app: web.Application, sealed: str, job: str, principal: Principal) -> Receipt:
+    return open_receipt(await app[keys.RECEIPT_KEY].get(), sealed, job=job, worker=principal.worker)
+
+
+async def _start(app: web.Application, principal: Principal, receipt: Receipt, incarnation: int) -> None:
+    broker = app[keys.BROKER]
+    if receipt.expired(datetime.now(UTC)):
+        await _require_started(app, receipt)
+    if receipt.consumer not in principal.consumers:
+        await deliveries.nak(broker, receipt.ack_subject)
+        raise EdgeError(ErrorCode.FORBIDDEN, "the worker no longer serves this queue")
+    event = Start(principal.worker, incarnation, datetime.now(UTC))
+    try:
+        before, after = await app[keys.RECORDS].change(receipt.job, event)
+    except EdgeError as error:
+        if error.code in _NOT_WAITING:
+            await deliveries.ack(broker, receipt.ack_subject)
+        raise
+    await deliveries.ack(broker, receipt.ack_subject)
+    if after is not before:
+        app[keys.METRICS].starts.inc()
+        log.info("job_started", queue=after.queue)
+
+
+async def _require_started(app: web.Application, receipt: Receipt) -> None:
+    """A late start is a repeat whose first answer was lost, or it is too late.
+
+    Raises:
+        EdgeError: `receipt_expired`.
+    """
+    record = await app[keys.RECORDS].get(receipt.job)
+    mine = record is not None and record.holder is not None and record.holder.worker == receipt.worker
+    if not mine:
+        raise EdgeError(ErrorCode.RECEIPT_EXPIRED)
+
+
+async def _finish(app: web.Application, job: str, event: Finish) -> None:
+    before, after = await app[keys.RECORDS].change(job, event)
+    if after is not before and after.outcome is not None:
+        app[keys.METRICS].finishes.labels(after.outcome.verdict).inc()
+        log.info("job_finished", queue=after.queue, verdict=after.outcome.verdict, reason=after.outcome.reason)
+
+
+async def _release(app: web.Application, receipt: Receipt, event: Release) -> None:
+    broker = app[keys.BROKER]
+    try:
+        _, after = await app[keys.RECORDS].change(receipt.job, event)
+    except EdgeError as error:
+        if error.code in _NOT_WAITING:
+            await deliveries.ack(broker, receipt.ack_subject)
+        raise
+    app[keys.METRICS].releases.inc()
+    releases = len(after.releases)
+    log.info("job_released", queue=after.queue, reason=event.reason, counted=event.counted, releases=releases)
+    if after.parked is None:
+        await deliveries.nak(broker, receipt.ack_subject, delay_s=release_delay_s(releases))
+    else:
+        await _park(app, receipt, after)
+
+
+async def _park(app: web.Application, receipt: Receipt, record: JobRecord) -> None:
+    """Keep the history where operators look, then remove the message. A repeat writes the same again."""
+    history = record.model_dump_json(exclude={"job"}, exclude_none=True).encode()
+    await app[keys.BROKER].store(dead_subject(record.team, record.queue, record.id), history)
+    await deliveries.term(app[keys.BROKER], receipt.ack_subject, "parked")
+    app[keys.METRICS].parked.inc()
+    await app[keys.AUDIT].record("job-parked", job=record.id, queue=record.queue, reason=record.parked)
+    log.warning("job_parked", queue=record.queue, reason=record.parked)
+
+
+def release_delay_s(releases: int) -> float:
+    """How long a job that was given back this many times stays away: 1 s at first, 15 s at most, with jitter."""
+    delay = min(MAX_RELEASE_DELAY_S, 2.0 ** max(0, releases - 1))
+    return delay * random.uniform(0.9, 1.0)  # noqa: S311  # jitter, nothing secret

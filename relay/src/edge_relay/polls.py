@@ -1,0 +1,115 @@
+"""The polls that are parked on this replica, and what can wake them. A notice only wakes: who is woken looks."""
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from edge_relay.demand import Waiter
+from edge_relay.metrics import Metrics
+from edge_schemas.polls import Poll
+
+REPEAT_AFTER_S = 1.0
+"""What a worker was just told is not told again before this: it may need some time to make its report agree."""
+MAX_TOLD = 20_000
+
+
+@dataclass(eq=False, slots=True)
+class ParkedPoll:
+    """One poll, from its arrival to its answer.
+
+    Attributes:
+        worker: Who polls.
+        secret_hash: The credential it came with.
+        arrival: Tells it from every other poll of this worker.
+        look: State that concerns it may have changed since it was last read.
+        noticed: Somebody said so who is not this replica: perhaps a newer poll arrived elsewhere.
+        outdone: A newer poll of this worker arrived here.
+    """
+
+    worker: str
+    secret_hash: str
+    poll: Poll
+    arrival: str = field(default_factory=lambda: uuid.uuid4().hex)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    look: bool = True
+    noticed: bool = False
+    outdone: bool = False
+    waiter: Waiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.waiter = Waiter(self.poll.free, self.wake.set)
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Orders the polls of one worker."""
+        return self.poll.incarnation, self.poll.seq
+
+
+class ParkedPolls:
+    """All polls of this replica that have no answer yet."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._by_worker: dict[str, set[ParkedPoll]] = {}
+        self._told: dict[str, tuple[object, float]] = {}
+
+    @contextmanager
+    def parked(self, poll: ParkedPoll) -> Iterator[None]:
+        """Let a poll be woken while inside. Enter before its arrival is written: from then on notices concern it."""
+        self._by_worker.setdefault(poll.worker, set()).add(poll)
+        self._metrics.polls_parked.inc()
+        try:
+            yield
+        finally:
+            self._metrics.polls_parked.dec()
+            polls = self._by_worker[poll.worker]
+            polls.discard(poll)
+            if not polls:
+                del self._by_worker[poll.worker]
+
+    def arrived(self, poll: ParkedPoll) -> None:
+        """This poll is the newest of its worker: older ones that are parked here are outdone."""
+        for other in self._by_worker.get(poll.worker, ()):
+            if other is not poll and other.age <= poll.age:
+                other.outdone = True
+                other.wake.set()
+
+    def notice(self, worker: str, payload: bytes) -> None:
+        """A notice for a worker: its own arrival is no news to a poll, anything else is."""
+        for poll in self._by_worker.get(worker, ()):
+            if payload != poll.arrival.encode():
+                poll.look = poll.noticed = True
+                poll.wake.set()
+
+    def credential_changed(self, secret_hash: str) -> None:
+        """Wake the polls that came with this credential."""
+        for polls in self._by_worker.values():
+            for poll in polls:
+                if poll.secret_hash == secret_hash:
+                    poll.wake.set()
+
+    def wake_all(self) -> None:
+        """The replica stops."""
+        for polls in self._by_worker.values():
+            for poll in polls:
+                poll.wake.set()
+
+    def suspect_all(self) -> None:
+        """The broker came back: notices may have been lost, so everybody looks."""
+        for polls in self._by_worker.values():
+            for poll in polls:
+                poll.look = poll.noticed = True
+                poll.wake.set()
+
+    def told(self, worker: str, what: object, now: float) -> None:
+        """Remember what a worker was told besides grants."""
+        if len(self._told) >= MAX_TOLD:
+            self._told = {w: (said, at) for w, (said, at) in self._told.items() if now - at < REPEAT_AFTER_S}
+        self._told[worker] = (what, now)
+
+    def repeat_at(self, worker: str, what: object) -> float:
+        """When a worker may be told this; in the past if it was not told lately."""
+        said, at = self._told.get(worker, (None, 0.0))
+        return at + REPEAT_AFTER_S if said == what else 0.0
