@@ -111,6 +111,7 @@ class Broker:
                     await self._client.flush()
             except (TimeoutError, nats.errors.Error):
                 log.info("broker_flush_failed", role=self._settings.role)
+            self._lose()  # wanted, so nothing to warn of
             await self._client.close()
 
     @property
