@@ -1,0 +1,154 @@
+"""A task host in the interpreter that runs the tests, and a folder of DAGs."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from edge_schemas.jobs import Job, TaskIdentity, TaskWork
+from edge_worker.runtime_side import job_files
+from edge_worker.task_host import JobResult, TaskHost
+from support.execution_api import ExecutionApi, serve_execution_api
+
+DAGS = Path(__file__).with_name("dags")
+
+
+@dataclass
+class Site:
+    """An edge machine: folders, a gateway, a task host.
+
+    Attributes:
+        host: The agent's end of the task host; replaced by `restarted_agent`.
+    """
+
+    root: Path
+    runtime_dir: Path
+    api: ExecutionApi
+    bundles: dict[str, str] = field(default_factory=lambda: {"dags": str(DAGS), "gone": "/nowhere/at/all"})
+    env: dict[str, str] = field(default_factory=lambda: {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"})
+    _host: TaskHost | None = None
+
+    @property
+    def host(self) -> TaskHost:
+        assert self._host is not None
+        return self._host
+
+    def make_host(self) -> TaskHost:
+        """A new agent's end, with the same folders and settings."""
+        return TaskHost(
+            runtime_python=Path(sys.executable),
+            runtime_dir=self.runtime_dir,
+            state_dir=self.root / "state",
+            gateway_socket=self.api.socket,
+            env=self.env,
+            bundles=self.bundles,
+            worker="press-17",
+        )
+
+    @asynccontextmanager
+    async def agent(self) -> AsyncIterator[TaskHost]:
+        """Runs a task host as the agent does."""
+        self._host = self.make_host()
+        running = asyncio.create_task(self._host.run_forever())
+        try:
+            yield self._host
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+    def job(self, task_id: str, *, bundle: str = "dags", dag_id: str = "d", executor: str = "LocalExecutor") -> Job:
+        """A job for a task of the DAGs here."""
+        ti_id = str(uuid.uuid4())
+        identity = {"task_id": task_id, "dag_id": dag_id, "run_id": "r1", "try_number": 1, "map_index": -1}
+        ti = {
+            **identity,
+            "id": ti_id,
+            "dag_version_id": str(uuid.uuid4()),
+            "hostname": "",
+            "queue": "edge",
+            "pool_slots": 1,
+            "priority_weight": 1,
+            "context_carrier": {},
+        }
+        workload = {
+            "ti": ti,
+            "dag_rel_path": f"{dag_id}.py",
+            "bundle_info": {"name": bundle, "version": None},
+            "log_path": "dag_id=d/attempt=1.log",
+            "sentry_integration": "",
+            "type": "ExecuteTask",
+        }
+        work = TaskWork(task=TaskIdentity(ti_id=ti_id, **identity), workload=workload, core_executor=executor)
+        return Job(id=str(uuid.uuid4()), queue="edge", work=work, published_at=datetime.now(tz=UTC))
+
+    def folder(self, job: Job) -> Path:
+        """The job's folder, made if need be."""
+        path = self.root / "jobs" / job.id
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    async def launch(self, task_id: str, **kwargs: Any) -> tuple[Job, Path]:
+        """Start a task."""
+        job = self.job(task_id, **kwargs)
+        await self.host.launch(job, self.folder(job))
+        return job, self.folder(job)
+
+    async def run(self, task_id: str, **kwargs: Any) -> tuple[Job, JobResult]:
+        """Run a task to its end."""
+        job, folder = await self.launch(task_id, **kwargs)
+        return job, await self.host.wait(folder)
+
+    def events(self, job: Job) -> list[str]:
+        """What stands in the task's log, one string a line."""
+        path = self.folder(job) / job_files.TASK_LOG
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        return [str(json.loads(line)["event"]) for line in lines]
+
+    def kill_jobs(self) -> None:
+        """End the jobs that a failed test left running."""
+        for path in (self.root / "jobs").glob("*"):
+            taken = job_files.read_taken(path)
+            if taken is not None and taken.pid and job_files.start_time(taken.pid) == taken.start:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(taken.pid, signal.SIGKILL)
+
+
+@asynccontextmanager
+async def make_site(root: Path) -> AsyncIterator[Site]:
+    """An edge machine; its sockets live under a short path, as they must."""
+    runtime_dir = Path(tempfile.mkdtemp(prefix="er-"))
+    try:
+        async with serve_execution_api(runtime_dir / "gw.sock") as api:
+            site = Site(root, runtime_dir, api)
+            yield site
+            site.kill_jobs()
+    finally:
+        shutil.rmtree(runtime_dir)
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    """An edge machine of one's own, without a running task host."""
+    async with make_site(tmp_path) as site:
+        yield site
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    """An edge machine with a warm task host, which the tests of a module share."""
+    async with make_site(tmp_path_factory.mktemp("site")) as site, site.agent():
+        yield site

@@ -1,0 +1,12 @@
+"""A DAG that names an executor as the centre calls it."""
+
+import pendulum
+from airflow.sdk import DAG, task
+
+with DAG("aliased", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
+
+    @task(executor="relay")
+    def named_executor():
+        print("named")
+
+    named_executor()

@@ -1,0 +1,115 @@
+"""The tasks that the tests run at the edge."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pendulum
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import DAG, Variable, task
+
+
+def pause_until(flag: str) -> None:
+    """Wait for the test to say go on."""
+    while not Path(flag).exists():
+        time.sleep(0.02)
+
+
+with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
+
+    @task
+    def hello():
+        print("hello from the edge")
+        return {"answer": 42}
+
+    @task
+    def fail():
+        msg = "the machine is on fire"
+        raise RuntimeError(msg)
+
+    @task
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @task
+    def show_environment():
+        print("environment", sorted(os.environ))
+        print("path", sys.path)
+        print("descriptors", sorted(os.listdir("/proc/self/fd"), key=int))
+
+    @task
+    def tick():
+        """Prints a line and waits for the flag that the test sets."""
+        print("tick 1")
+        pause_until(Variable.get("flag"))
+        print("tick 2")
+
+    @task
+    def read_with_default():
+        print("value:", Variable.get("v1", default="DEFAULT"))
+
+    @task
+    def read_secret():
+        Variable.get("api_password")
+        print("done")
+
+    @task
+    def print_while_reading():
+        """A thread prints far more than the pipes hold while the main thread waits in a read."""
+        done = threading.Event()
+        longest = 0.0
+
+        def chatter():
+            nonlocal longest
+            before = time.monotonic()
+            for number in range(5000):
+                print("line", number)
+                now = time.monotonic()
+                longest = max(longest, now - before)
+                before = now
+            Path(os.environ["AIRFLOW_HOME"], "chatter-done").touch()
+            done.set()
+
+        thread = threading.Thread(target=chatter)
+        thread.start()
+        print("value:", Variable.get("v1", default="DEFAULT"))
+        thread.join()
+        print("stalled", round(longest, 1))
+
+    @task
+    def stubborn():
+        """Ignores SIGTERM and has started processes that left its session, one of them orphaned."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        nested = "trap '' TERM; (setsid sleep 1000 & echo $! >> {0}; setsid sleep 1000 & echo $! >> {0}); sleep 1000"
+        child = subprocess.Popen(["setsid", "bash", "-c", nested.format(Variable.get("pids"))])
+        Path(Variable.get("pids")).open("a").write(f"{os.getpid()}\n{child.pid}\n")
+        while True:
+            time.sleep(1)
+
+    @task
+    def polite():
+        """Goes at SIGTERM, as a task does whose `on_kill` ends its work."""
+
+        def leave(number, frame):
+            print("leaving")
+            raise SystemExit(3)
+
+        signal.signal(signal.SIGTERM, leave)
+        print("ready")
+        time.sleep(1000)
+
+    hello()
+    fail()
+    die()
+    show_environment()
+    tick()
+    read_with_default()
+    read_secret()
+    print_while_reading()
+    stubborn()
+    polite()
+    BashOperator(task_id="bash", bash_command="echo from bash $((6 * 7)); echo last")
