@@ -1,0 +1,13 @@
+"""Two replicas before one NATS."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from support.relay_edge import Edge, running_edge
+
+
+@pytest.fixture
+async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
+    async with running_edge(tmp_path, replicas=2) as running:
+        yield running
