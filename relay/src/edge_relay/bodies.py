@@ -13,6 +13,7 @@ Model = TypeVar("Model", bound=BaseModel)
 JSON_TYPE = "application/json"
 MAX_ERRORS_TOLD = 5
 MAX_FIELD_CHARS = 80
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
@@ -40,6 +41,18 @@ def require_type(request: web.Request, content_type: str) -> None:
         raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, f"send the body as {content_type}")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body without a content encoding")
+
+
+def job_of(request: web.Request) -> str:
+    """The job that the path of a call names.
+
+    Raises:
+        EdgeError: `invalid_request`: it can't be a job's id.
+    """
+    job = request.match_info["job"]
+    if not _JOB_ID.fullmatch(job):
+        raise EdgeError(ErrorCode.INVALID_REQUEST, "the path must name a job by its id, a lower-case UUID")
+    return job
 
 
 def explain(error: ValidationError) -> str:

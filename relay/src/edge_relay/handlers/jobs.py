@@ -8,8 +8,7 @@ from aiohttp import web
 
 from edge_relay import deliveries, keys
 from edge_relay.auth import Principal, require_worker
-from edge_relay.bodies import read_model
-from edge_relay.path_ids import job_of
+from edge_relay.bodies import job_of, read_model
 from edge_relay.receipts import Receipt, open_receipt
 from edge_relay.settling import settled
 from edge_schemas import routes
