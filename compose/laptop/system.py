@@ -1,7 +1,7 @@
 """The whole system: what runs, started and stopped as one."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -95,7 +95,13 @@ class LaptopSystem:
         return False
 
     async def add_worker(
-        self, name: str, queues: Sequence[str], *, relay_url: str | None = None, slots: int = 4
+        self,
+        name: str,
+        queues: Sequence[str],
+        *,
+        relay_url: str | None = None,
+        slots: int = 4,
+        extra: Mapping[str, str] | None = None,
     ) -> EdgeWorker:
         """Enrol and start one more worker.
 
@@ -104,6 +110,7 @@ class LaptopSystem:
             queues: Which it serves.
             relay_url: If not the relay's own: somebody between the two.
             slots: How many tasks it runs at once.
+            extra: Further variables of its environment.
         """
         token = await self.relay.enroll_token(queues=queues, site=name)
         worker = EdgeWorker(
@@ -114,6 +121,7 @@ class LaptopSystem:
             proxy=self.proxy,
             probes=self._probes(),
             slots=slots,
+            extra=extra,
         )
         self.workers[name] = worker
         await worker.enroll(token, self.dags)

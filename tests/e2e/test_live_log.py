@@ -1,0 +1,53 @@
+"""A log can be read while its task runs, and is whole at the end, with the link cut in between as well."""
+
+from laptop.airflow_api import wait_for_end
+from laptop.live_log import watch
+from laptop.system import LaptopSystem
+from support.broker import eventually
+from support.system import job_folders, operator, until, uploaded_log
+
+DAG, TASK = "chatter", "chat"
+TICKS = [f"tick {n}" for n in range(20)]
+
+
+async def _start(system: LaptopSystem) -> str:
+    await until(lambda: system.api.has_dag(DAG), timeout_s=30)
+    return await system.api.trigger(DAG)
+
+
+async def test_a_printed_line_is_in_airflow_s_answer_within_two_seconds(system: LaptopSystem) -> None:
+    run = await _start(system)
+    watched = await watch(system.api, DAG, run, TASK, starts_with="tick")
+    assert len(watched.delays) >= 10, watched
+    assert watched.worst <= 2.0, watched
+
+
+async def test_a_log_is_whole_after_the_link_was_cut(system: LaptopSystem) -> None:
+    worker = system.workers["edge-1"]
+    run = await _start(system)
+
+    def printed() -> int:
+        folders = job_folders(worker, DAG, run, TASK)
+        log = folders[0] / "task.log" if folders else None
+        return log.read_bytes().count(b'"tick ') if log and log.exists() else 0
+
+    async with operator(system) as broker:
+        await eventually(lambda: printed() >= 3, timeout_s=30, what="the task prints")
+        folder = job_folders(worker, DAG, run, TASK)[0]
+        await until(lambda: uploaded_log(broker, folder.name), what="some of it arrives")
+        await system.cut()
+        try:
+            before = printed()
+            await eventually(lambda: printed() >= before + 3, timeout_s=30, what="the task goes on without a link")
+        finally:
+            await system.restore()
+        assert await wait_for_end(system.api, DAG, run, timeout_s=90) == "success"
+        folder = job_folders(worker, DAG, run, TASK)[0]
+        local = (folder / "task.log").read_bytes()
+
+        async def whole() -> bool:
+            return await uploaded_log(broker, folder.name) == local
+
+        await until(whole, timeout_s=30, what="the whole log arrives")
+    lines = [line["event"] for line in await system.api.log(DAG, run, TASK)]
+    assert [line for line in lines if str(line).startswith("tick")] == TICKS

@@ -1,0 +1,35 @@
+"""Free ports, the familiar ones first."""
+
+import socket
+
+from laptop.ports import choose
+
+
+def test_a_free_preferred_port_is_taken_once() -> None:
+    preferred = _free()
+    assert choose(preferred) == preferred
+    assert choose(preferred) != preferred
+
+
+def test_a_taken_port_is_passed_over() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert choose(port) != port
+
+
+def test_a_port_taken_on_all_addresses_is_passed_over() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert choose(port) != port
+
+
+def test_no_port_is_given_twice() -> None:
+    chosen = [choose() for _ in range(50)]
+    assert len(set(chosen)) == 50
+
+
+def _free() -> int:
+    with socket.socket() as any_socket:
+        any_socket.bind(("127.0.0.1", 0))
+        port: int = any_socket.getsockname()[1]
+        return port
