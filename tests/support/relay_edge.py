@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import orjson
@@ -67,7 +67,7 @@ class Edge:
         self.access_token = access_token
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> "Edge":
+    async def __aenter__(self) -> Self:
         context = ssl.create_default_context(cafile=str(self.ca))
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         self._session = aiohttp.ClientSession(
@@ -135,7 +135,9 @@ class Edge:
             await self.records.change(job.id, Start(worker.name, 1, datetime.now(UTC)))
         return job
 
-    async def put_log(self, job: Job, worker: Worker, offset: int, data: bytes, *, replica: int = 0, **more: str) -> Reply:
+    async def put_log(
+        self, job: Job, worker: Worker, offset: int, data: bytes, *, replica: int = 0, **more: str
+    ) -> Reply:
         """Upload a chunk; `more` are headers."""
         headers = {"Content-Type": "application/octet-stream", **{k.replace("_", "-"): v for k, v in more.items()}}
         path = f"{routes.JOB_LOG.format(job=job.id)}?offset={offset}"

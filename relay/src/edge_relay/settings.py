@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from edge_schemas.broker.connection import BrokerSettings
@@ -152,3 +152,37 @@ def read_secret(setting: str, path: Path | None) -> bytes:
     if not content:
         raise SettingsError(f"{setting}: {path} is empty")
     return content
+
+
+class AdminSettings(BaseSettings):
+    """How commands for operators reach `/v1/admin`."""
+
+    model_config = SettingsConfigDict(env_prefix="RELAY_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    admin_url: str = Field(default="http://127.0.0.1:8444", description="Base URL of the operators' listener.")
+    access_token_file: Path | None = Field(default=None, description="File with the operator's access token.")
+    access_token: SecretStr | None = Field(
+        default=None, description="The access token itself, where there can be no file. The file wins."
+    )
+    admin_ca_file: Path | None = Field(default=None, description="PEM CA file for an https:// operators' listener.")
+
+
+class NatsAdminSettings(BaseSettings):
+    """How commands for operators reach NATS."""
+
+    model_config = SettingsConfigDict(env_prefix="RELAY_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    nats_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("nats://127.0.0.1:4222",),
+        min_length=1,
+        description="Servers of a NATS cluster, without credentials.",
+    )
+    operator_password_file: Path | None = Field(
+        default=None, description="File with the password of the NATS user 'operator'."
+    )
+    nats_ca_file: Path | None = Field(default=None, description="PEM CA file for tls:// servers with an own CA.")
+
+    @field_validator("nats_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -4,21 +4,21 @@ import asyncio
 from datetime import UTC, datetime
 
 from aiohttp import web
+from pydantic import TypeAdapter, ValidationError
 
 from edge_relay import keys
 from edge_relay.auth import require_operator
-from edge_relay.bodies import json_response, read_model
-from edge_relay.path_ids import job_of, worker_of
+from edge_relay.bodies import job_of, json_response, read_model
 from edge_relay.settling import settled
 from edge_schemas import routes
-from edge_schemas.broker.bucket import Bucket
 from edge_schemas.errors import EdgeError, ErrorCode
+from edge_schemas.ids import WorkerName
 from edge_schemas.polls import WorkerEntry
 from edge_schemas.records import Redrive
-from edge_schemas.subjects import WORKERS_BUCKET
 from edge_schemas.workers import EnrollTokenRequest, WorkerAccess, WorkerList, WorkerSummary
 
 _READS_AT_ONCE = 32
+_WORKER: TypeAdapter[str] = TypeAdapter(WorkerName)
 
 
 def add_routes(app: web.Application) -> None:
@@ -43,13 +43,12 @@ async def create_enroll_token(request: web.Request) -> web.Response:
 async def list_workers(request: web.Request) -> web.Response:
     """All workers that ever enrolled, with what their last poll said."""
     await require_operator(request)
-    bucket = Bucket(request.app[keys.BROKER], WORKERS_BUCKET)
+    entries = request.app[keys.WORKERS]
     limit = asyncio.Semaphore(_READS_AT_ONCE)
 
     async def summarise(access: WorkerAccess) -> WorkerSummary:
         async with limit:
-            stored = await bucket.get(access.worker)
-        return _summary(access, None if stored.value is None else WorkerEntry.model_validate_json(stored.value))
+            return _summary(access, await entries.get(access.worker))
 
     everybody = sorted(request.app[keys.CREDENTIALS].workers(), key=lambda access: access.worker)
     return json_response(WorkerList(workers=tuple(await asyncio.gather(*map(summarise, everybody)))))
@@ -58,7 +57,7 @@ async def list_workers(request: web.Request) -> web.Response:
 async def revoke_worker(request: web.Request) -> web.Response:
     """End a worker's credential. A repeat changes nothing."""
     operator = await require_operator(request)
-    await settled(_revoke(request.app, worker_of(request), operator.name))
+    await settled(_revoke(request.app, _worker_of(request), operator.name))
     return web.Response(status=204)
 
 
@@ -93,3 +92,10 @@ def _summary(access: WorkerAccess, entry: WorkerEntry | None) -> WorkerSummary:
         slots=entry.slots if entry else None,
         jobs=len(entry.jobs) if entry else None,
     )
+
+
+def _worker_of(request: web.Request) -> str:
+    try:
+        return _WORKER.validate_python(request.match_info["worker"])
+    except ValidationError:
+        raise EdgeError(ErrorCode.INVALID_REQUEST, "a worker's name is a DNS label") from None

@@ -6,9 +6,8 @@ from aiohttp import web
 
 from edge_relay import keys
 from edge_relay.auth import require_worker
-from edge_relay.bodies import json_response
+from edge_relay.bodies import job_of, json_response
 from edge_relay.log_store import NewHold
-from edge_relay.path_ids import job_of
 from edge_relay.raw_bodies import decode, read_bounded
 from edge_relay.settling import settled
 from edge_schemas import routes

@@ -11,9 +11,9 @@ from aiohttp import web
 
 from edge_relay import keys
 from edge_relay.auth import require_worker
+from edge_relay.bodies import job_of
 from edge_relay.gate_client import GateAnswer
 from edge_relay.middlewares import REQUEST_ID
-from edge_relay.path_ids import job_of
 from edge_relay.raw_bodies import read_bounded
 from edge_schemas import routes
 from edge_schemas.errors import EdgeError, ErrorCode

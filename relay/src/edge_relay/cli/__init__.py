@@ -1,0 +1,27 @@
+"""The command `edge-relay`. What a command needs is imported when it runs, so that `--help` answers at once."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from edge_relay.cli import arguments
+from edge_relay.cli.output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Failure, explain
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 refused or failed, 2 wrong usage or setting, 3 no answer."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = arguments.build(words)
+    options = parser.parse_args(words)
+    command: Callable[[argparse.Namespace], None] | None = getattr(options, "command", None)
+    if command is None:
+        parser.print_help(sys.stderr)
+        return EXIT_USAGE
+    try:
+        command(options)
+    except Failure as failure:
+        explain(failure)
+        return failure.status
+    except KeyboardInterrupt:
+        return EXIT_FAILED
+    return EXIT_OK

@@ -1,0 +1,205 @@
+"""Commands that speak to `/v1/admin` of a relay."""
+
+import json
+import ssl
+import urllib.error
+import urllib.request
+from argparse import Namespace
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
+from pathlib import Path
+from urllib.parse import quote
+
+from pydantic import ValidationError
+from typing_extensions import override
+
+from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure, print_json, print_table, say
+from edge_relay.private_files import read_secret
+from edge_relay.settings import AdminSettings, SettingsError
+from edge_relay.standalone_facts import Facts, read_facts
+from edge_schemas import routes
+from edge_schemas.errors import Problem
+from edge_schemas.workers import EnrollToken, EnrollTokenRequest, WorkerList, WorkerSummary
+
+TIMEOUT_S = 15.0
+MAX_ANSWER_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class AdminClient:
+    """Calls of one command. Synchronous: a command makes one call and ends."""
+
+    url: str
+    token: str
+    ca_file: Path | None
+
+    def call(self, method: str, path: str, body: str | None = None) -> bytes:
+        """The body of a good answer.
+
+        Raises:
+            Failure: The relay refused, or there was no answer.
+        """
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(  # noqa: S310  # the scheme was checked
+            self.url + path, data=None if body is None else body.encode(), headers=headers, method=method
+        )
+        try:
+            with self._opener().open(request, timeout=TIMEOUT_S) as answer:
+                return bytes(answer.read(MAX_ANSWER_BYTES))
+        except urllib.error.HTTPError as error:
+            raise _refusal(error) from None
+        except (OSError, HTTPException) as error:
+            text = f"no answer from {self.url}: {_reason(error)}. Is the relay up, and is --url right?"
+            raise Failure(text, EXIT_NO_ANSWER) from None
+
+    def _opener(self) -> urllib.request.OpenerDirector:
+        try:
+            tls = ssl.create_default_context(cafile=None if self.ca_file is None else str(self.ca_file))
+        except OSError as error:
+            raise Failure(f"can't use the CA file {self.ca_file}: {error}", EXIT_USAGE) from None
+        # The operators' listener is internal: no proxy has a part in it, and nobody may redirect the token.
+        return urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls), _NoRedirect()
+        )
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """An answer that points elsewhere is an error: the token would go along."""
+
+    @override
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def create_enroll_token(options: Namespace) -> None:
+    """`enroll-token create`."""
+    queues = tuple(part.strip() for part in options.queues.split(",") if part.strip())
+    try:
+        order = EnrollTokenRequest(
+            queues=queues, site=options.site, team=options.team, uses=options.uses, ttl_s=options.ttl
+        )
+    except ValidationError as error:
+        from edge_relay.bodies import explain
+
+        raise Failure(explain(error), EXIT_USAGE) from None
+    answer = _client(options).call("POST", routes.ADMIN_ENROLL_TOKENS, order.model_dump_json())
+    token = EnrollToken.model_validate_json(answer)
+    if options.json:
+        print_json(json.loads(answer))
+        return
+    say(token.token)
+    queues_text = ", ".join(token.queues)
+    say(f"For {token.uses} worker(s) at {token.site}, queues {queues_text}, until {token.expires_at:%F %H:%M} UTC.")
+    say("It is shown this once. On the worker's machine put it into a file and run 'edge-worker enroll'.")
+
+
+def list_workers(options: Namespace) -> None:
+    """`workers list`."""
+    answer = _client(options).call("GET", routes.ADMIN_WORKERS)
+    if options.json:
+        print_json(json.loads(answer))
+        return
+    workers = WorkerList.model_validate_json(answer).workers
+    if not workers:
+        say("No worker has enrolled yet. 'edge-relay enroll-token create' makes a token for one.")
+        return
+    header = ("WORKER", "SITE", "TEAM", "QUEUES", "STATE", "LAST POLL", "JOBS", "SLOTS", "HOST")
+    print_table(header, [_row(worker, datetime.now(UTC)) for worker in workers])
+
+
+def revoke_worker(options: Namespace) -> None:
+    """`workers revoke`."""
+    _client(options).call("POST", routes.ADMIN_WORKER_REVOKE.format(worker=_segment(options.worker)), "")
+    _done(options, f"{options.worker} is revoked: its calls are refused from now on.", worker=options.worker)
+
+
+def redrive_job(options: Namespace) -> None:
+    """`jobs redrive`."""
+    _client(options).call("POST", routes.ADMIN_JOB_REDRIVE.format(job=_segment(options.job)), "")
+    _done(options, f"{options.job} waits again; its executor publishes it within a minute.", job=options.job)
+
+
+def _done(options: Namespace, text: str, **facts: str) -> None:
+    if options.json:
+        print_json(facts)
+    else:
+        say(text)
+
+
+def _client(options: Namespace) -> AdminClient:
+    """From the options, else the environment; a data folder stands for all three.
+
+    Raises:
+        Failure: It is not clear which relay is meant.
+    """
+    try:
+        settings = AdminSettings()
+        facts = None if options.data_dir is None else read_facts(options.data_dir)
+        token_file = _token_file(options, facts, settings)
+        secret = settings.access_token.get_secret_value().strip() if settings.access_token else ""
+        token = read_secret(token_file) if token_file is not None else secret
+    except (SettingsError, OSError, ValueError) as error:
+        raise Failure(str(error), EXIT_USAGE) from None
+    if not token:
+        text = "an access token is needed: --data-dir of a standalone relay, --access-token-file, or RELAY_ACCESS_TOKEN"
+        raise Failure(text, EXIT_USAGE)
+    url = str(options.url or (facts.operator_url if facts is not None else "") or settings.admin_url).rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise Failure(f"--url: {url!r} is no http:// or https:// address", EXIT_USAGE)
+    return AdminClient(url, token, options.ca_file or settings.admin_ca_file)
+
+
+def _token_file(options: Namespace, facts: Facts | None, settings: AdminSettings) -> Path | None:
+    given: Path | None = options.access_token_file
+    if given is not None:
+        return given
+    return settings.access_token_file if facts is None else facts.access_token_file
+
+
+def _refusal(error: urllib.error.HTTPError) -> Failure:
+    body = error.read(1 << 16)
+    try:
+        problem = Problem.model_validate_json(body)
+    except ValidationError:
+        return Failure(f"status {error.code}, not from the operators' listener of a relay: check --url")
+    hints = {
+        "unauthenticated": ": check the access token",
+        "not_found": ": 'edge-relay workers list' shows all names",
+    }
+    status = EXIT_NO_ANSWER if problem.retryable and problem.status >= 500 else 1
+    return Failure(f"refused ({problem.code}): {problem.detail or problem.title}{hints.get(problem.code, '')}", status)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "reason", error)) or type(error).__name__
+
+
+def _segment(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _row(worker: WorkerSummary, now: datetime) -> tuple[str, ...]:
+    return (
+        worker.worker,
+        worker.site,
+        worker.team or "-",
+        ",".join(worker.queues),
+        "revoked" if worker.revoked else "active",
+        "never" if worker.last_poll_at is None else _ago(now - worker.last_poll_at),
+        _count(worker.jobs),
+        _count(worker.slots),
+        worker.hostname or "-",
+    )
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _ago(age: timedelta) -> str:
+    seconds = max(0, int(age.total_seconds()))
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"

@@ -1,0 +1,176 @@
+"""The command line: which commands there are and what they take."""
+
+import argparse
+import re
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeAlias
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"  # noqa: SLF001  # the type has no other name
+_TTL = re.compile(r"([0-9]{1,9})([smhd]?)")
+_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_EPILOG = "Exit status: 0 done, 1 refused or failed, 2 wrong usage or setting, 3 no answer (try again)."
+
+
+def build(words: Sequence[str]) -> ArgumentParser:
+    """The parser for these words: what `serve` takes is looked up only if `serve` is asked for."""
+    parser = ArgumentParser("edge-relay", description="A queue over HTTPS for tasks at the edge.", epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=f"edge-relay {version('edge-relay')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_serve(commands, with_settings="serve" in words[:1])
+    _add_standalone(commands)
+    _add_streams(commands)
+    _add_access_token(commands)
+    _add_nats_config(commands)
+    _add_enroll_token(commands)
+    _add_workers(commands)
+    _add_jobs(commands)
+    return parser
+
+
+def _add_serve(commands: Subparsers, *, with_settings: bool) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="serve workers and operators",
+        description="Serve one replica of the relay. Each option is also a variable: --nats-urls is RELAY_NATS_URLS.",
+    )
+    if with_settings:
+        from edge_relay.settings import Settings
+
+        for name, field in Settings.model_fields.items():
+            text = (field.description or "").replace("%", "%%")
+            serve.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=text)
+    serve.set_defaults(command=_lazily("serving", "serve"))
+
+
+def _add_standalone(commands: Subparsers) -> None:
+    text = "Run nats-server and the relay together, for a laptop, a demo, or a small site."
+    one = commands.add_parser("standalone", help="run nats-server and the relay in one command", description=text)
+    one.add_argument("--data-dir", type=Path, required=True, metavar="D", help="keeps everything; made if need be")
+    one.add_argument("--host", help="address for workers; default 127.0.0.1")
+    one.add_argument("--port", type=_port, help="for workers; default 8443 or the next free one, 0 takes any")
+    one.add_argument("--operator-port", type=_port, help="for operators; default 8444 or the next free one")
+    one.add_argument("--nats-port", type=_port, help="of nats-server; default 4222 or the next free one")
+    one.add_argument("--public-url", metavar="URL", help="by which workers reach the relay, if not by its address")
+    one.add_argument("--tls-host", action="append", default=[], metavar="NAME", help="further name in the certificate")
+    one.add_argument("--gate-url", action="append", default=[], metavar="URL", help="of a keeper's gate")
+    one.add_argument("--nats-server", type=Path, metavar="PATH", help="the nats-server to run")
+    one.set_defaults(command=_lazily("serving", "standalone"))
+
+
+def _add_streams(commands: Subparsers) -> None:
+    streams = _group(commands, "streams", "streams and buckets in NATS")
+    apply = streams.add_parser("apply", help="create or update them; says what the server refuses")
+    apply.add_argument("--replicas", type=int, choices=(1, 3, 5), default=1, help="copies of each stream in a cluster")
+    _add_nats_options(apply)
+    apply.set_defaults(command=_lazily("broker", "apply_streams"))
+
+
+def _add_access_token(commands: Subparsers) -> None:
+    tokens = _group(commands, "access-token", "tokens for operators")
+    create = tokens.add_parser("create", help="make an access token for /v1/admin, directly in NATS; it is shown once")
+    create.add_argument("--name", required=True, help="whose it is; shown in the audit")
+    create.add_argument("--json", action="store_true", help="print JSON")
+    _add_nats_options(create)
+    create.set_defaults(command=_lazily("broker", "create_access_token"))
+
+
+def _add_nats_config(commands: Subparsers) -> None:
+    text = "Print a nats-server configuration with the users of an installation. It holds their passwords."
+    config = commands.add_parser("nats-config", help="print a nats-server configuration", description=text)
+    config.add_argument(
+        "--secrets-dir", type=Path, required=True, metavar="D", help="has ROLE.password for each role; see --create"
+    )
+    config.add_argument("--create", action="store_true", help="make the password files that are missing")
+    config.add_argument("--host", default="0.0.0.0", help="address to listen on")  # the users decide
+    config.add_argument("--port", type=_port, default=4222)
+    config.add_argument("--store-dir", type=Path, default=Path("/data/jetstream"), help="where JetStream keeps files")
+    config.set_defaults(command=_lazily("broker", "print_nats_config"))
+
+
+def _add_enroll_token(commands: Subparsers) -> None:
+    tokens = _group(commands, "enroll-token", "tokens for workers to enrol with")
+    create = tokens.add_parser("create", help="make an enrolment token; it is shown once")
+    create.add_argument("--queues", required=True, metavar="A,B", help="queues that the workers may serve")
+    create.add_argument("--site", required=True, help="where they stand; begins their names")
+    create.add_argument("--team", help="whose queues they are")
+    create.add_argument("--uses", type=int, default=1, metavar="N", help="how many workers may enrol; default 1")
+    create.add_argument("--ttl", type=_seconds, default=3600, metavar="T", help="90s, 30m, 1h or 7d; default 1h")
+    _add_admin_options(create)
+    create.set_defaults(command=_lazily("admin", "create_enroll_token"))
+
+
+def _add_workers(commands: Subparsers) -> None:
+    workers = _group(commands, "workers", "workers and their credentials")
+    listing = workers.add_parser("list", help="list all workers that ever enrolled")
+    _add_admin_options(listing)
+    listing.set_defaults(command=_lazily("admin", "list_workers"))
+    revoke = workers.add_parser("revoke", help="end a worker's credential within seconds, for good")
+    revoke.add_argument("worker", metavar="NAME")
+    _add_admin_options(revoke)
+    revoke.set_defaults(command=_lazily("admin", "revoke_worker"))
+
+
+def _add_jobs(commands: Subparsers) -> None:
+    jobs = _group(commands, "jobs", "jobs")
+    redrive = jobs.add_parser("redrive", help="have a parked job published again")
+    redrive.add_argument("job", metavar="JOB")
+    _add_admin_options(redrive)
+    redrive.set_defaults(command=_lazily("admin", "redrive_job"))
+
+
+def _add_admin_options(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("where the relay is")
+    group.add_argument("--data-dir", type=Path, metavar="D", help="of a standalone relay on this machine")
+    group.add_argument("--url", help="of the operators' listener; RELAY_ADMIN_URL")
+    group.add_argument(
+        "--access-token-file",
+        type=Path,
+        metavar="FILE",
+        help="RELAY_ACCESS_TOKEN_FILE; RELAY_ACCESS_TOKEN",
+    )
+    group.add_argument("--ca-file", type=Path, metavar="FILE", help="whom to trust at https://; RELAY_ADMIN_CA_FILE")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_nats_options(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("where NATS is")
+    group.add_argument("--data-dir", type=Path, metavar="D", help="of a standalone relay on this machine")
+    group.add_argument("--nats-urls", metavar="A,B", help="without credentials; RELAY_NATS_URLS")
+    group.add_argument(
+        "--operator-password-file",
+        type=Path,
+        metavar="FILE",
+        help="of NATS user operator; RELAY_OPERATOR_PASSWORD_FILE",
+    )
+    group.add_argument("--nats-ca-file", type=Path, metavar="FILE", help="for tls:// servers; RELAY_NATS_CA_FILE")
+
+
+def _group(commands: Subparsers, name: str, text: str) -> Subparsers:
+    group = commands.add_parser(name, help=text)
+    return group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def _lazily(module: str, function: str) -> Callable[[Namespace], None]:
+    def run(options: Namespace) -> None:
+        from importlib import import_module
+
+        command: Callable[[Namespace], None] = getattr(import_module(f"edge_relay.cli.{module}"), function)
+        command(options)
+
+    return run
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
+
+
+def _seconds(text: str) -> int:
+    match = _TTL.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 90s, 30m, 1h or 7d")
+    return int(match[1]) * _UNIT_S[match[2]]

@@ -1,0 +1,92 @@
+"""Commands that speak to NATS itself, as the operator user: streams, the first access token, server configuration."""
+
+import asyncio
+import secrets
+from argparse import Namespace
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edge_relay.access import AccessStore
+from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure, print_json, say
+from edge_relay.nats_server import render_config
+from edge_relay.private_files import make_private_dir, read_or_make, read_secret
+from edge_relay.settings import NatsAdminSettings, SettingsError
+from edge_relay.standalone_facts import read_facts
+from edge_schemas.broker import layout
+from edge_schemas.broker.connection import Broker, BrokerSettings, BrokerUnavailable
+from edge_schemas.broker.permissions import OPERATOR, ROLES
+
+CONNECT_S = 10.0
+
+
+def apply_streams(options: Namespace) -> None:
+    """`streams apply`."""
+
+    async def apply(broker: Broker) -> None:
+        for line in await layout.apply(broker, layout.LayoutSettings(replicas=options.replicas)):
+            say(line)
+
+    _with_broker(options, apply)
+
+
+def create_access_token(options: Namespace) -> None:
+    """`access-token create`."""
+
+    async def create(broker: Broker) -> None:
+        token = await AccessStore(broker).create_access_token(options.name, now=datetime.now(UTC))
+        if options.json:
+            print_json({"name": options.name, "token": token})
+        else:
+            say(token)
+            say("It is shown this once. Keep it in a file of mode 0600 and name that with --access-token-file.")
+
+    _with_broker(options, create)
+
+
+def print_nats_config(options: Namespace) -> None:
+    """`nats-config`."""
+    directory: Path = options.secrets_dir
+    try:
+        if options.create:
+            make_private_dir(directory)
+        passwords = {role: _password(directory / f"{role}.password", create=options.create) for role in ROLES}
+    except (OSError, ValueError) as error:
+        raise Failure(f"{error}. --create makes what is missing", EXIT_USAGE) from None
+    text = render_config(host=options.host, port=options.port, store_dir=options.store_dir, passwords=passwords)
+    print(text)
+
+
+def _password(path: Path, *, create: bool) -> str:
+    return read_or_make(path, secrets.token_urlsafe(32)) if create else read_secret(path)
+
+
+def _with_broker(options: Namespace, work: Callable[[Broker], Awaitable[None]]) -> None:
+    settings = _broker_settings(options)
+
+    async def run() -> None:
+        async with Broker(settings) as broker:
+            await broker.wait_connected(CONNECT_S)
+            await work(broker)
+
+    try:
+        asyncio.run(run())
+    except BrokerUnavailable as error:
+        raise Failure(f"{error}. Is nats-server up, and is the operator's password right?", EXIT_NO_ANSWER) from None
+    except layout.LayoutRefused as error:
+        raise Failure(str(error)) from None
+
+
+def _broker_settings(options: Namespace) -> BrokerSettings:
+    try:
+        settings = NatsAdminSettings()
+        if options.data_dir is not None:
+            facts = read_facts(options.data_dir)
+            return BrokerSettings((facts.nats_url,), OPERATOR, read_secret(facts.secrets_dir / f"{OPERATOR}.password"))
+        password_file = options.operator_password_file or settings.operator_password_file
+        if password_file is None:
+            raise Failure("--operator-password-file is needed, or --data-dir of a standalone relay", EXIT_USAGE)
+        urls = tuple(part.strip() for part in options.nats_urls.split(",")) if options.nats_urls else settings.nats_urls
+        return BrokerSettings(urls, OPERATOR, read_secret(password_file), options.nats_ca_file or settings.nats_ca_file)
+    except (SettingsError, OSError, ValueError) as error:
+        raise Failure(str(error), EXIT_USAGE) from None

@@ -1,0 +1,63 @@
+"""Commands that stay: `serve` and `standalone`."""
+
+from argparse import Namespace
+
+from pydantic import ValidationError
+
+from edge_relay import serve as relay
+from edge_relay.bodies import explain
+from edge_relay.cli.output import EXIT_USAGE, Failure, say
+from edge_relay.logging import configure_logging
+from edge_relay.nats_server import ServerFailed, ServerMissing
+from edge_relay.settings import Settings, SettingsError
+from edge_relay.standalone import Options, StandaloneFailed
+from edge_relay.standalone import run as run_standalone
+from edge_relay.tls import HostRefused
+from edge_schemas.broker.connection import BrokerUnavailable
+from edge_schemas.broker.layout import LayoutRefused
+
+
+def serve(options: Namespace) -> None:
+    """`serve`."""
+    given = {name: getattr(options, name) for name in Settings.model_fields}
+    settings = _settings({name: value for name, value in given.items() if value is not None})
+    configure_logging(settings.log_level, settings.log_format)
+    try:
+        relay.run(settings)
+    except SettingsError as error:
+        raise Failure(str(error), EXIT_USAGE) from None
+
+
+def standalone(options: Namespace) -> None:
+    """`standalone`."""
+    base = _settings({})
+    configure_logging(base.log_level, base.log_format)
+    wanted = Options(
+        data_dir=options.data_dir,
+        host=options.host,
+        port=options.port,
+        operator_port=options.operator_port,
+        nats_port=options.nats_port,
+        public_url=options.public_url,
+        tls_hosts=tuple(options.tls_host),
+        gate_urls=tuple(options.gate_url),
+        nats_server=options.nats_server,
+    )
+    try:
+        run_standalone(wanted, base, say)
+    except (SettingsError, HostRefused, ServerMissing) as error:
+        raise Failure(str(error), EXIT_USAGE) from None
+    except (StandaloneFailed, ServerFailed, LayoutRefused, BrokerUnavailable) as error:
+        raise Failure(str(error)) from None
+
+
+def _settings(given: dict[str, str]) -> Settings:
+    """From the options, else the environment.
+
+    Raises:
+        Failure: A setting is wrong; the text names it.
+    """
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # text, as from the environment; pydantic makes of it what it should be
+    except ValidationError as error:
+        raise Failure(f"settings: {explain(error)}", EXIT_USAGE) from None
