@@ -129,8 +129,7 @@ class Airflow:
 
     def _edge_relay(self, relay: RelayFacts) -> dict[tuple[str, str], str]:
         return {
-            ("logging", "remote_logging"): "True",
-            ("logging", "remote_base_log_folder"): "edge-relay://",
+            ("logging", "logging_config_class"): "edge_bridge.log_config.LOGGING_CONFIG",
             ("edge_relay", "nats_urls"): relay.nats_url,
             ("edge_relay", "secrets_dir"): str(relay.secrets_dir),
             ("edge_relay", "gate_port"): str(self._gate_port),

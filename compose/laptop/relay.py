@@ -1,7 +1,6 @@
 """The exposed part: `edge-relay standalone`, which runs nats-server and the relay."""
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,14 +42,10 @@ class Relay:
         self.directory = directory
         self.gate_port = choose(8794)
         self.facts: RelayFacts | None = None
-        ports = {"RELAY_PORT": choose(8443), "RELAY_OPERATORS_PORT": choose(8444)}
-        self._env = clean_environment(
-            {name: str(port) for name, port in ports.items()}
-            | {"RELAY_HOST": "127.0.0.1", "RELAY_GATE_URLS": f"http://127.0.0.1:{self.gate_port}"}
-        )
         self._data = directory / "data"
-        argv = [str(PROGRAMS / "edge-relay"), "standalone", "--data-dir", str(self._data)]
-        self.child = Child("relay", argv, log=directory / "relay.log", cwd=directory, env=self._env)
+        gate = f"http://127.0.0.1:{self.gate_port}"
+        argv = [str(PROGRAMS / "edge-relay"), "standalone", "--data-dir", str(self._data), "--gate-url", gate]
+        self.child = Child("relay", argv, log=directory / "relay.log", cwd=directory, env=clean_environment())
 
     async def start(self) -> RelayFacts:
         """Start it and wait until it says where it is.
@@ -69,7 +64,7 @@ class Relay:
         if not file.exists():
             return False
         said: dict[str, Any] = json.loads(file.read_text())
-        if said["pid"] not in {self.child.pid, os.getpid()}:
+        if said["pid"] != self.child.pid:
             return False  # left over from a run before
         self.facts = RelayFacts(
             url=said["relay_url"],
