@@ -1,0 +1,81 @@
+"""The remote log store that Airflow would use without us: it keeps the logs of all other tasks."""
+
+import threading
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+Streams = tuple[list[str], list[Generator[str, None, None]]]
+"""Messages for the head of the page, and streams of lines."""
+
+
+class Delegate:
+    """Finds that store when it is first needed, and keeps its errors off the log page.
+
+    Args:
+        find: Gives the store or None.
+    """
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find = find
+        self._lock = threading.Lock()
+        self._found = False
+        self._store: Any = None
+
+    @property
+    def store(self) -> Any:
+        """A `RemoteLogIO`, or None."""
+        with self._lock:
+            if not self._found:
+                self._store = self._find()
+                self._found = True
+            return self._store
+
+    def stream(self, relative_path: str, ti: Any) -> Streams:
+        """Its logs of a try, whichever of Airflow's two interfaces it has."""
+        try:
+            return self._ask(relative_path, ti)
+        except Exception as error:  # noqa: BLE001  # whatever a foreign store raises, the page must show the rest
+            log.warning("remote_log_store_failed", path=relative_path, error=type(error).__name__)
+            return [f"The remote log store failed: {type(error).__name__}; see the api-server's log"], []
+
+    def _ask(self, relative_path: str, ti: Any) -> Streams:
+        if self.store is None:
+            return [], []
+        if hasattr(self.store, "stream"):
+            messages, streams = self.store.stream(relative_path, ti)
+            return list(messages), list(streams or [])
+        messages, texts = self.store.read(relative_path, ti)
+        return list(messages), [_as_stream(text.splitlines()) for text in texts or []]
+
+
+def _as_stream(lines: Iterable[str]) -> Generator[str, None, None]:
+    yield from lines
+
+
+def airflows_own_store() -> Any:
+    """What Airflow finds by `[logging] remote_logging` and `remote_base_log_folder`, as if we were not there."""
+    from airflow._shared.logging.factory import DEFAULT_LOGGING_CONFIG_PATH, resolve_remote_task_log
+    from airflow._shared.module_loading import import_string
+    from airflow.configuration import conf
+    from airflow.providers_manager import ProvidersManager
+
+    class _WithoutUs:
+        """The configuration as it would be with Airflow's default logging module."""
+
+        def get(self, section: str, key: str, **options: Any) -> Any:
+            if (section, key) == ("logging", "logging_config_class"):
+                return DEFAULT_LOGGING_CONFIG_PATH
+            return conf.get(section, key, **options)
+
+        def getboolean(self, section: str, key: str, **options: Any) -> bool:
+            return conf.getboolean(section, key, **options)
+
+    without_us: Any = _WithoutUs()
+    # Airflow's class has no annotations.
+    providers: Callable[[], Any] = ProvidersManager
+    store, _ = resolve_remote_task_log(conf=without_us, providers_manager=providers(), import_string=import_string)
+    return store
