@@ -112,7 +112,7 @@ class ExecutionApi:
 
     def _run_context(self) -> dict[str, Any]:
         instant = "2026-01-01T00:00:00Z"
-        run = {
+        run: dict[str, Any] = {
             "dag_id": "d",
             "run_id": "r1",
             "logical_date": instant,

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+
 from edge_schemas.jobs import Job, TaskIdentity, TaskWork
 from edge_worker.runtime_side import job_files
 from edge_worker.task_host import JobResult, TaskHost
@@ -73,7 +74,13 @@ class Site:
     def job(self, task_id: str, *, bundle: str = "dags", dag_id: str = "d", executor: str = "LocalExecutor") -> Job:
         """A job for a task of the DAGs here."""
         ti_id = str(uuid.uuid4())
-        identity = {"task_id": task_id, "dag_id": dag_id, "run_id": "r1", "try_number": 1, "map_index": -1}
+        identity: dict[str, Any] = {
+            "task_id": task_id,
+            "dag_id": dag_id,
+            "run_id": "r1",
+            "try_number": 1,
+            "map_index": -1,
+        }
         ti = {
             **identity,
             "id": ti_id,
@@ -131,12 +138,16 @@ class Site:
 async def make_site(root: Path) -> AsyncIterator[Site]:
     """An edge machine; its sockets live under a short path, as they must."""
     runtime_dir = Path(tempfile.mkdtemp(prefix="er-"))
+    # What a careless library in the agent leaves open and inheritable.
+    agents_own = os.open(__file__, os.O_RDONLY)
+    os.set_inheritable(agents_own, True)
     try:
         async with serve_execution_api(runtime_dir / "gw.sock") as api:
             site = Site(root, runtime_dir, api)
             yield site
             site.kill_jobs()
     finally:
+        os.close(agents_own)
         shutil.rmtree(runtime_dir)
 
 

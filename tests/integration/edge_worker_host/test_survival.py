@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from edge_worker.process import is_alive, stop_tree
 from edge_worker.process_table import read_processes
 from edge_worker.runtime_side import job_files
@@ -47,7 +48,7 @@ async def test_task_goes_on_when_the_host_is_killed(site: "Site", tmp_path: Path
         (tmp_path / "flag").touch()
         result = await waiting
         assert result.final_state == "success"
-        job, result = await site.run("hello")
+        _, result = await site.run("hello")
         assert result.final_state == "success"
         assert _host_pid(host) != first
 
@@ -58,7 +59,7 @@ async def test_new_agent_waits_for_a_task_of_the_old_one(site: "Site", tmp_path:
         first = _host_pid(host)
         # As after `kill -9` of the agent: the connection ends without a word.
         assert host._link is not None
-        host._link.say = lambda message: None  # type: ignore[method-assign, assignment]
+        host._link.say = lambda message: None  # type: ignore[method-assign]
     assert _lives(first)
     async with site.agent() as host:
         await eventually(lambda: host._link is not None)
@@ -83,10 +84,10 @@ async def test_other_settings_get_another_host_and_the_old_one_leaves(site: "Sit
         _, folder = await _start_tick(site, tmp_path / "flag")
         first = _host_pid(host)
         assert host._link is not None
-        host._link.say = lambda message: None  # type: ignore[method-assign, assignment]
+        host._link.say = lambda message: None  # type: ignore[method-assign]
     site.env["NEW"] = "setting"
     async with site.agent() as host:
-        job, result = await site.run("show_environment")
+        job, _ = await site.run("show_environment")
         assert _host_pid(host) != first
         assert any("'NEW'" in event for event in site.events(job))
         assert _lives(first)

@@ -13,6 +13,7 @@ from typing import Any
 
 from edge_worker.runtime_side import calls, job_files
 from edge_worker.runtime_side.job_files import Result
+from edge_worker.runtime_side.pump import OutputPump
 
 _PR_SET_CHILD_SUBREAPER = 36
 _MAX_ERROR_CHARS = 500
@@ -113,7 +114,7 @@ def _supervise(job: Mapping[str, Any], settings: Settings) -> Result:
     from airflow.sdk.execution_time import supervisor
 
     workload = job["workload"]
-    pump = calls.OutputPump()
+    pump = OutputPump()
     pump.install(supervisor.ActivitySubprocess)
     client = Client(
         base_url=f"http://gateway/jobs/{job['id']}/execution/",

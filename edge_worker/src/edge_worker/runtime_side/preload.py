@@ -24,6 +24,8 @@ _NEEDED = (
     "airflow.sdk.log",
 )
 _USUAL = (
+    "airflow.sdk.definitions.asset.metadata",
+    "airflow.sdk.definitions.connection",
     "airflow.sdk.definitions.decorators",
     "airflow.sdk.definitions.mappedoperator",
     "airflow.sdk.definitions.param",
@@ -41,6 +43,7 @@ _USUAL = (
     "airflow.providers.standard.operators.bash",
     "airflow.providers.standard.operators.empty",
     "airflow.providers.standard.operators.python",
+    "jinja2.ext",
     "pendulum",
 )
 

@@ -1,5 +1,7 @@
 """The tasks that the tests run at the edge."""
+# ruff: noqa: T201 (what they print is the point)
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -7,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pendulum
 from airflow.providers.standard.operators.bash import BashOperator
@@ -22,48 +25,50 @@ def pause_until(flag: str) -> None:
 with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
 
     @task
-    def hello():
+    def hello() -> dict[str, int]:
         print("hello from the edge")
         return {"answer": 42}
 
     @task
-    def fail():
+    def fail() -> None:
         msg = "the machine is on fire"
         raise RuntimeError(msg)
 
     @task
-    def die():
+    def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     @task
-    def show_environment():
+    def show_environment() -> None:
         print("environment", sorted(os.environ))
         print("path", sys.path)
-        print("descriptors", sorted(os.listdir("/proc/self/fd"), key=int))
+        for descriptor in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                print("descriptor", descriptor.readlink())
 
     @task
-    def tick():
+    def tick() -> None:
         """Prints a line and waits for the flag that the test sets."""
         print("tick 1")
         pause_until(Variable.get("flag"))
         print("tick 2")
 
     @task
-    def read_with_default():
+    def read_with_default() -> None:
         print("value:", Variable.get("v1", default="DEFAULT"))
 
     @task
-    def read_secret():
+    def read_secret() -> None:
         Variable.get("api_password")
         print("done")
 
     @task
-    def print_while_reading():
+    def print_while_reading() -> None:
         """A thread prints far more than the pipes hold while the main thread waits in a read."""
         done = threading.Event()
         longest = 0.0
 
-        def chatter():
+        def chatter() -> None:
             nonlocal longest
             before = time.monotonic()
             for number in range(5000):
@@ -81,20 +86,21 @@ with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
         print("stalled", round(longest, 1))
 
     @task
-    def stubborn():
+    def stubborn() -> None:
         """Ignores SIGTERM and has started processes that left its session, one of them orphaned."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         nested = "trap '' TERM; (setsid sleep 1000 & echo $! >> {0}; setsid sleep 1000 & echo $! >> {0}); sleep 1000"
         child = subprocess.Popen(["setsid", "bash", "-c", nested.format(Variable.get("pids"))])
-        Path(Variable.get("pids")).open("a").write(f"{os.getpid()}\n{child.pid}\n")
+        with Path(Variable.get("pids")).open("a") as pids:
+            pids.write(f"{os.getpid()}\n{child.pid}\n")
         while True:
             time.sleep(1)
 
     @task
-    def polite():
+    def polite() -> None:
         """Goes at SIGTERM, as a task does whose `on_kill` ends its work."""
 
-        def leave(number, frame):
+        def leave(number: int, frame: object) -> NoReturn:
             print("leaving")
             raise SystemExit(3)
 

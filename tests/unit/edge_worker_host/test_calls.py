@@ -1,0 +1,189 @@
+"""A supervisor's calls, and the output that is read meanwhile."""
+
+import selectors
+import socket
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from edge_worker.runtime_side import calls
+from edge_worker.runtime_side.calls import WaitingTransport
+from edge_worker.runtime_side.pump import OutputPump
+
+STATE = "http://gateway/jobs/j/execution/task-instances/t/state"
+BEAT = "http://gateway/jobs/j/execution/task-instances/t/heartbeat"
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses made between tries; none is slept."""
+    made: list[float] = []
+    monkeypatch.setattr("time.sleep", made.append)
+    return made
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """What the gateway does at each try: a status, or an error that is raised."""
+    planned: list[Any] = []
+
+    def answer(_: Any, request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers[calls.REQUEST_ID])
+        step = planned.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return httpx.Response(step, request=request)
+
+    seen: list[str] = []
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
+    yield planned
+    assert len(set(seen)) <= 1, "one call, one request id"
+
+
+def _send(method: str, url: str) -> httpx.Response:
+    with WaitingTransport("/nowhere", OutputPump()) as transport:
+        return transport.handle_request(httpx.Request(method, url))
+
+
+def test_call_is_repeated_under_one_id_until_airflow_answers(answers: list[Any], pauses: list[float]) -> None:
+    answers += [httpx.ConnectError(""), httpx.ReadError(""), httpx.RemoteProtocolError(""), 503, 502, 204]
+    assert _send("PATCH", STATE).status_code == 204
+    assert len(pauses) == 5
+    assert pauses == sorted(pauses)
+
+
+@pytest.mark.parametrize("status", [403, 404, 409, 410, 500])
+def test_what_airflow_says_is_handed_on(answers: list[Any], pauses: list[float], status: int) -> None:
+    answers += [status]
+    assert _send("PATCH", STATE).status_code == status
+    assert pauses == []
+
+
+@pytest.mark.parametrize("trouble", [httpx.ConnectError(""), httpx.WriteError(""), 503])
+def test_heartbeat_is_answered_while_the_gateway_is_away(answers: list[Any], pauses: list[float], trouble: Any) -> None:
+    answers += [trouble]
+    assert _send("PUT", BEAT).status_code == 204
+    assert pauses == []
+
+
+def test_heartbeat_answer_that_means_stop_is_handed_on(answers: list[Any], pauses: list[float]) -> None:
+    answers += [409]
+    assert _send("PUT", BEAT).status_code == 409
+
+
+class Supervisor:
+    """The parts of the SDK's class that the pump uses."""
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.lines: list[bytes] = []
+        self.on_close: Callable[[], None] = lambda: None
+        self.ours, self.childs = socket.socketpair()
+        self.requests, self.childs_requests = socket.socketpair()
+        self.selector = selectors.DefaultSelector()
+        self._open_sockets = weakref.WeakKeyDictionary({self.ours: "stdout", self.requests: "requests"})
+        for sock in (self.ours, self.requests):
+            self.selector.register(sock, selectors.EVENT_READ, (self._read, self._on_close))
+
+    def _on_child_started(self) -> str:
+        return "started"
+
+    def _read(self, sock: socket.socket) -> bool:
+        data = sock.recv(4096)
+        self.lines.append(data)
+        return bool(data)
+
+    def _on_close(self, sock: socket.socket) -> None:
+        self.selector.unregister(sock)
+        del self._open_sockets[sock]
+        self.on_close()
+
+    def close(self) -> None:
+        self.selector.close()
+        for sock in (self.ours, self.childs, self.requests, self.childs_requests):
+            sock.close()
+
+
+@pytest.fixture
+def pumped(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[OutputPump, Supervisor]]:
+    # Installing replaces the method for good, as in a fork; here it is put back.
+    monkeypatch.setattr(Supervisor, "_on_child_started", Supervisor._on_child_started)
+    pump = OutputPump()
+    pump.install(Supervisor)
+    supervisor = Supervisor()
+    assert supervisor._on_child_started() == "started"
+    yield pump, supervisor
+    supervisor.close()
+    if pump._wake is not None:
+        for end in pump._wake:
+            socket.close(end)
+
+
+def test_output_is_read_during_a_call_and_requests_are_not(pumped: tuple[OutputPump, Supervisor]) -> None:
+    pump, supervisor = pumped
+    supervisor.childs_requests.send(b"next request")
+    more = [b"x" * 100 for _ in range(3000)]
+
+    def call() -> str:
+        for line in more:
+            supervisor.childs.sendall(line)
+        return "answer"
+
+    assert pump.call(call) == "answer"
+    supervisor.childs.close()
+    pump.call(lambda: None)
+    for key, _ in supervisor.selector.select(0):
+        key.data[0](key.fileobj)
+    assert b"next request" in supervisor.lines
+    assert sum(len(line) for line in supervisor.lines if line != b"next request") == 300_000
+
+
+def test_socket_read_by_the_pump_does_not_block_the_sdks_loop(pumped: tuple[OutputPump, Supervisor]) -> None:
+    pump, supervisor = pumped
+    supervisor.childs.send(b"a line")
+    ((key, _),) = supervisor.selector.select(0)
+    read = threading.Event()
+    supervisor.lines = _Announcing(read)
+    pump.call(read.wait)
+    # The loop now serves what it found ready before the call: there is nothing left to read.
+    assert key.data[0](key.fileobj)
+    assert supervisor.lines == [b"a line"]
+
+
+def test_socket_closed_by_the_pump_does_not_stop_the_sdks_loop(pumped: tuple[OutputPump, Supervisor]) -> None:
+    pump, supervisor = pumped
+    supervisor.childs.close()
+    ((key, _),) = supervisor.selector.select(0)
+    closed = threading.Event()
+    supervisor.on_close = closed.set
+    pump.call(closed.wait)
+    assert key.data[0](key.fileobj)
+
+
+class _Announcing(list[bytes]):
+    def __init__(self, event: threading.Event) -> None:
+        super().__init__()
+        self._event = event
+
+    def append(self, line: bytes) -> None:
+        super().append(line)
+        self._event.set()
+
+
+def test_error_of_a_call_is_raised_where_it_was_made(pumped: tuple[OutputPump, Supervisor]) -> None:
+    pump, _ = pumped
+    with pytest.raises(ZeroDivisionError):
+        pump.call(lambda: 1 / 0)
+
+
+def test_sdk_without_the_names_that_the_pump_needs_calls_plainly() -> None:
+    class Other:
+        pass
+
+    pump = OutputPump()
+    pump.install(Other)
+    assert pump.call(threading.current_thread) is threading.current_thread()
