@@ -90,7 +90,7 @@ class Gateway:
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_route("*", "/{tail:.*}", self._handle)
         # A write whose task has died meanwhile is still delivered: it may be the task's final state.
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=False, shutdown_timeout=0)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=False, shutdown_timeout=0.1)
         await runner.setup()
         try:
             self._socket.unlink(missing_ok=True)

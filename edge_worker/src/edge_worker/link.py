@@ -23,6 +23,11 @@ class Link:
         """False from the first report of a loss until the next answer."""
         return self._lost_at is None
 
+    @property
+    def is_proven(self) -> bool:
+        """The relay has answered, and nothing was lost since."""
+        return self._answered_before and self._lost_at is None
+
     def answered(self) -> None:
         """The relay has answered, be it with a refusal."""
         if self._lost_at is not None:

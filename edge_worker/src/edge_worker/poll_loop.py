@@ -87,7 +87,8 @@ class PollLoop:
                 self._wake.clear()
                 poll = self._next_poll()
                 task = polls.create_task(self._one(poll), name=f"poll-{poll.seq}")
-                task.add_done_callback(lambda _: self._wake.set())
+                # Only the newest poll's end calls for another one: two polls would replace each other without end.
+                task.add_done_callback(lambda _, seq=poll.seq: self._wake.set() if seq == self._seq else None)
                 await self._wake.wait()
                 if task.done():
                     await asyncio.sleep(task.result())
@@ -105,7 +106,8 @@ class PollLoop:
             free=self.table.free,
             jobs=self.table.reports(),
             draining=self.table.is_draining,
-            hold_s=self.hold.current_s,
+            # Until the relay has answered, a held poll could not be told from one that went nowhere.
+            hold_s=self.hold.current_s if self.link.is_proven else 0,
             settings_version=self.report.settings_version,
             versions=self.report.versions(),
             health=self.report.health(),
