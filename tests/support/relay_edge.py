@@ -1,5 +1,6 @@
 """A relay on real sockets over TLS with a real NATS, and everything a test of its edge needs."""
 
+import io
 import ssl
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -101,7 +102,9 @@ class Edge:
             sent.setdefault("Content-Type", "application/json")
         relay = self.relays[replica]
         url = URL((relay.operators_url if operators else relay.workers_url) + path, encoded=True)
-        async with self._session.request(method, url, data=body, headers=sent, allow_redirects=False) as answer:
+        async with self._session.request(
+            method, url, data=None if body is None else io.BytesIO(body), headers=sent, allow_redirects=False
+        ) as answer:
             return Reply(answer.status, answer.headers, await answer.read())
 
     async def admin(self, method: str, path: str, json: object = None, **more: Any) -> Reply:

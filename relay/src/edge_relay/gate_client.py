@@ -3,6 +3,7 @@
 The relay itself reaches no Airflow and holds no token: what it sends is what the worker sent, and who the worker is.
 """
 
+import io
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -144,7 +145,8 @@ class GateClient:
                 call.method,
                 # As it is: yarl would decode the path and encode it anew.
                 URL(f"{base}{call.target}", encoded=True),
-                data=call.body or None,
+                # aiohttp warns of large bodies as plain bytes, which it writes in one go.
+                data=io.BytesIO(call.body) if call.body else None,
                 headers={**headers, **ours},
                 skip_auto_headers=("Content-Type",),
                 allow_redirects=False,

@@ -85,13 +85,13 @@ class LogStore:
             BrokerUnavailable: The outcome is unknown; repeat it.
         """
         async with self._locked(subject) as log:
+            if log.tail is not None and (log.tail.hold != hold or offset > log.tail.end - log.tail.base):
+                # Another replica has more of it, or this is a refusal: neither is decided from memory.
+                log.tail = None
             while True:
                 tail = await self._tail(subject, log, hold, begin=begin)
                 durable = tail.end - tail.base
-                if offset > durable:
-                    text = f"the log is durable up to {durable}"
-                    raise EdgeError(ErrorCode.OFFSET_MISMATCH, text, expected_offset=durable)
-                fresh = data[durable - offset :]
+                fresh = _beyond(durable, offset, data)
                 if tail.end + len(fresh) > MAX_JOB_LOG_BYTES:
                     text = f"the log of a job may have {MAX_JOB_LOG_BYTES} bytes; the rest is not kept"
                     raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text)
@@ -161,3 +161,15 @@ class LogStore:
             if log.users:
                 return
             del self._logs[subject]
+
+
+def _beyond(durable: int, offset: int, data: bytes) -> bytes:
+    """What of the data is not durable yet.
+
+    Raises:
+        EdgeError: `offset_mismatch`.
+    """
+    if offset > durable:
+        text = f"the log is durable up to {durable}"
+        raise EdgeError(ErrorCode.OFFSET_MISMATCH, text, expected_offset=durable)
+    return data[durable - offset :]

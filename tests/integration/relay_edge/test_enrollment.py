@@ -3,10 +3,9 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from support.relay_edge import Edge
-
 from edge_schemas import routes
 from edge_schemas.workers import EnrollRequest, EnrollTokenRequest, SecretKind, hash_secret, new_secret
+from support.relay_edge import Edge
 
 
 async def test_a_token_becomes_a_worker_with_the_tokens_rights(edge: Edge) -> None:
