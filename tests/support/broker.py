@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 from edge_relay.nats_server import NatsServer, find_binary
 from edge_schemas.broker import layout, permissions
@@ -50,7 +50,15 @@ async def connected(server: NatsServer, role: str) -> AsyncIterator[Broker]:
         yield broker
 
 
-async def eventually(check: Callable[[], T | Awaitable[T]], *, timeout_s: float = 10.0, what: str = "") -> T:
+@overload
+async def eventually(check: Callable[[], Awaitable[T]], *, timeout_s: float = 10.0, what: str = "") -> T: ...
+
+
+@overload
+async def eventually(check: Callable[[], T], *, timeout_s: float = 10.0, what: str = "") -> T: ...
+
+
+async def eventually(check: Callable[[], Any], *, timeout_s: float = 10.0, what: str = "") -> Any:
     """Wait until `check` answers something true and return it; asked every 20 ms."""
     deadline = time.monotonic() + timeout_s
     while True:

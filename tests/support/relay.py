@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from edge_relay import keys
 from edge_schemas import routes
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.layout import ensure_consumer
@@ -42,9 +43,15 @@ class Agent:
 
     async def poll(self, *, replica: int | None = None, **report: Any) -> Reply:
         """One poll; `report` replaces fields of it."""
+        body = self.report(**report)
+        where = self.replica if replica is None else replica
+        return await self.edge.call("POST", routes.POLL, self.secret, json=body, replica=where)
+
+    def report(self, **report: Any) -> dict[str, Any]:
+        """The body of the next poll."""
         if "seq" not in report:
             self.seq += 1
-        body = {
+        return {
             "protocol": PROTOCOL,
             "incarnation": self.incarnation,
             "seq": self.seq,
@@ -55,8 +62,6 @@ class Agent:
             "versions": VERSIONS,
             **report,
         }
-        where = self.replica if replica is None else replica
-        return await self.edge.call("POST", routes.POLL, self.secret, json=body, replica=where)
 
     async def grants(self, wanted: int = 1, **report: Any) -> list[dict[str, Any]]:
         """Poll until this many jobs were granted."""
@@ -90,8 +95,6 @@ async def agent(edge: Edge, *, replica: int = 0, **more: Any) -> Agent:
 
 async def parked(edge: Edge, number: int, *, replica: int = 0) -> None:
     """Wait until this many polls are parked on a replica."""
-    from edge_relay import keys
-
     polls = edge.relays[replica].app[keys.METRICS].registry
 
     def count() -> bool:
@@ -112,8 +115,6 @@ async def pulling(edge: Edge, consumer: str, number: int = 1) -> None:
 
 def metric(edge: Edge, name: str, labels: dict[str, str] | None = None, *, replica: int = 0) -> float:
     """A metric's value; 0 if it was never touched."""
-    from edge_relay import keys
-
     value = edge.relays[replica].app[keys.METRICS].registry.get_sample_value(name, labels)
     return value or 0.0
 

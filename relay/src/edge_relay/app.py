@@ -24,10 +24,8 @@ from edge_relay.polls import ParkedPolls
 from edge_relay.receipts import ReceiptKey
 from edge_relay.settings import Settings
 from edge_relay.worker_store import WorkerStore
-from edge_schemas.broker.bucket import Bucket
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.records import RecordStore
-from edge_schemas.subjects import ACCESS_BUCKET
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ def _parts(settings: Settings) -> dict[web.AppKey[Any], Any]:
         keys.GATE: GateClient.from_settings(settings),
         keys.ACCESS: AccessStore(broker),
         keys.CREDENTIALS: Credentials(broker),
-        keys.RECEIPT_KEY: ReceiptKey(Bucket(broker, ACCESS_BUCKET)),
+        keys.RECEIPT_KEY: ReceiptKey(broker),
         keys.AUDIT: Audit(broker, settings.name),
     }
 

@@ -17,8 +17,9 @@ import orjson
 import structlog
 
 from edge_schemas.broker.bucket import Bucket, RevisionConflict
-from edge_schemas.broker.connection import BrokerUnavailable
+from edge_schemas.broker.connection import Broker, BrokerUnavailable
 from edge_schemas.errors import EdgeError, ErrorCode
+from edge_schemas.subjects import ACCESS_BUCKET
 
 log = structlog.get_logger(__name__)
 
@@ -85,8 +86,9 @@ def _mac(key: bytes, body: bytes) -> bytes:
 class ReceiptKey:
     """The key that all replicas share. The first one makes it; it is never written anywhere but in `edge_access`."""
 
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._bucket = Bucket(broker, ACCESS_BUCKET)
         self._key: bytes | None = None
         self.ready = asyncio.Event()
 
@@ -104,6 +106,7 @@ class ReceiptKey:
     async def run(self) -> None:
         """Read the key as soon as the broker allows it."""
         while True:
+            await self._broker.wait_connected()
             try:
                 await self.get()
                 return

@@ -3,16 +3,14 @@
 import base64
 from datetime import UTC, datetime, timedelta
 
-import pytest
-from support.broker import eventually
-from support.jobs import make_job
-from support.relay import agent, publish
-from support.relay_edge import Edge
-
 from edge_relay import keys
 from edge_relay.receipts import Receipt, seal
 from edge_schemas.records import JobState, Verdict
 from edge_schemas.subjects import dead_subject
+from support.broker import eventually
+from support.jobs import make_job
+from support.relay import agent, publish
+from support.relay_edge import Edge
 
 
 async def waiting_messages(edge: Edge) -> int:
@@ -82,26 +80,26 @@ async def test_expired_receipts(edge: Edge) -> None:
     assert (await one.start(old)).status == 204
 
 
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        (lambda r: "", "invalid_request"),
-        (lambda r: "é", "invalid_request"),
-        (lambda r: r[:-2], "invalid_request"),
-        (lambda r: ("A" if r[0] != "A" else "B") + r[1:], "invalid_request"),
-        (lambda r: base64.urlsafe_b64encode(bytes(32) + b'["$JS.ACK.X","d","j","w",9]').decode(), "invalid_request"),
-        (lambda r: "x" * 5000, "invalid_request"),
-    ],
-)
-async def test_forged_receipts(edge: Edge, change: object, code: str) -> None:
+async def test_forged_receipts(edge: Edge) -> None:
     one = await agent(edge)
     job = await publish(edge.broker)
     [grant] = await one.grants()
-    forged = {**grant, "receipt": change(grant["receipt"])}  # type: ignore[operator]
-    assert (await one.start(forged)).code == code
+    good = grant["receipt"]
+    forgeries = [
+        "",
+        "é",
+        good[:-2],
+        ("A" if good[0] != "A" else "B") + good[1:],
+        base64.urlsafe_b64encode(bytes(32) + b'["$JS.ACK.X","default","j","w",9]').decode(),
+        "x" * 5000,
+    ]
+    for forged in forgeries:
+        assert (await one.start({**grant, "receipt": forged})).code == "invalid_request"
+        assert (await one.release({**grant, "receipt": forged})).code == "invalid_request"
     record = await edge.records.get(job.id)
     assert record is not None
     assert record.state is JobState.WAITING
+    assert record.releases == ()
 
 
 async def test_a_receipt_does_not_start_another_job(edge: Edge) -> None:

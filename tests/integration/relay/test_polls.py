@@ -4,14 +4,13 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
+from edge_schemas.broker.layout import ensure_consumer
+from edge_schemas.records import Withdraw
+from edge_schemas.subjects import worker_notice
 from support.broker import eventually
 from support.jobs import make_job
 from support.relay import Agent, agent, metric, parked, publish, pulling
 from support.relay_edge import Edge
-
-from edge_schemas.broker.layout import ensure_consumer
-from edge_schemas.records import Withdraw
-from edge_schemas.subjects import worker_notice
 
 
 async def test_a_published_job_reaches_a_parked_poll(edge: Edge) -> None:

@@ -23,6 +23,10 @@ class LayoutCheck:
     def __init__(self) -> None:
         self._good_until = 0.0
 
+    def forget(self) -> None:
+        """Look again the next time."""
+        self._good_until = 0.0
+
     async def require(self, app: web.Application) -> None:
         """Refuse while streams are missing or wrong.
 

@@ -1,0 +1,182 @@
+"""Whatever comes: a clear 4xx problem, never a 500, and nothing changed."""
+
+import asyncio
+import gzip
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+
+from edge_relay import keys
+from edge_relay.app import Relay, build
+from edge_schemas import routes
+from edge_schemas.subjects import job_subject
+from edge_schemas.workers import SecretKind, new_secret
+from support.relay import Agent, agent, metric, publish
+from support.relay_edge import Edge, Worker, running_edge
+
+JSON = {"Content-Type": "application/json"}
+
+
+def problem(reply: Any) -> tuple[int, str]:
+    assert reply.headers["Content-Type"] == routes.PROBLEM_TYPE
+    assert reply.json["request_id"] == reply.headers["X-Request-Id"]
+    return reply.status, reply.code
+
+
+WRONG_FIELDS: list[dict[str, Any]] = [
+    {"protocol": "one"},
+    {"incarnation": 0},
+    {"seq": -1},
+    {"seq": 1.5},
+    {"slots": 1025},
+    {"free": 9},
+    {"hold_s": 51},
+    {"hold_s": -1},
+    {"jobs": [{"id": "../x", "phase": "running"}]},
+    {"jobs": [{"id": "00000000-0000-0000-0000-000000000000", "phase": "flying"}]},
+    {"jobs": [{"id": "00000000-0000-0000-0000-000000000000", "phase": "running"}] * 2},
+    {"jobs": {"id": 1}},
+    {"versions": {"agent": "x" * 121, "python": "", "platform": ""}},
+    {"health": {"load_1m": -1}},
+    {"surprise": 1},
+    {"queues": ["everything"]},
+]
+NO_REPORTS = [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a":' * 5000, b'{"hold_s": NaN}', b"1" * 10_000, b'"\\ud800"']
+
+
+async def test_fields_that_are_wrong(edge: Edge) -> None:
+    one = await agent(edge)
+    for change in WRONG_FIELDS:
+        reply = await one.poll(**change)
+        assert problem(reply) == (400, "invalid_request"), change
+        [field] = change
+        assert field in reply.json["detail"]
+
+
+async def test_bodies_that_are_no_report(edge: Edge) -> None:
+    one = await agent(edge)
+    for body in NO_REPORTS:
+        reply = await edge.call("POST", routes.POLL, one.secret, body=body, headers=JSON)
+        assert problem(reply) == (400, "invalid_request"), body[:20]
+    for number in (b"NaN", b"Infinity", b"1e999"):
+        body = orjson.dumps(one.report(hold_s=12.5)).replace(b"12.5", number)
+        reply = await edge.call("POST", routes.POLL, one.secret, body=body, headers=JSON)
+        assert problem(reply) == (400, "invalid_request"), number
+
+
+async def test_what_was_sent_is_not_repeated(edge: Edge) -> None:
+    one = await agent(edge)
+    reply = await one.poll(versions={"agent": one.secret * 5, "python": "", "platform": ""})
+    assert problem(reply) == (400, "invalid_request")
+    assert one.secret.encode() not in reply.body
+    reply = await one.poll(**cast("Any", {"k" * 5000 + "\x1b[31m": one.secret}))
+    assert len(reply.json["detail"]) < 500
+    assert "\x1b" not in reply.json["detail"]
+
+
+async def test_other_types_and_encodings(edge: Edge) -> None:
+    one = await agent(edge)
+    for headers in ({}, {"Content-Type": "text/plain"}, {"Content-Type": "nonsense"}):
+        reply = await edge.call("POST", routes.POLL, one.secret, body=b"{}", headers=headers)
+        assert problem(reply) == (415, "unsupported_media_type")
+    packed = await edge.call(
+        "POST", routes.POLL, one.secret, body=gzip.compress(b"{}"), headers={**JSON, "Content-Encoding": "gzip"}
+    )
+    assert problem(packed) == (415, "unsupported_media_type")
+
+
+async def test_too_large(tmp_path: Path) -> None:
+    async with running_edge(tmp_path, max_body_bytes=1 << 16) as edge:
+        one = await agent(edge)
+        reply = await edge.call("POST", routes.POLL, one.secret, body=b" " * ((1 << 16) + 1), headers=JSON)
+        assert problem(reply) == (413, "payload_too_large")
+        assert (await one.poll(hold_s=0)).status == 204
+
+
+async def test_paths_and_methods_nobody_knows(edge: Edge) -> None:
+    assert problem(await edge.call("GET", "/v1/nothing")) == (404, "not_found")
+    assert problem(await edge.call("GET", "/%2e%2e/%00")) == (404, "not_found")
+    reply = await edge.call("DELETE", routes.POLL)
+    assert problem(reply) == (405, "method_not_allowed")
+    assert reply.headers["Allow"] == "POST"
+
+
+async def test_other_protocols(edge: Edge) -> None:
+    one = await agent(edge)
+    for protocol in (0, 2, 10**15):
+        assert problem(await one.poll(protocol=protocol)) == (426, "protocol_unsupported")
+
+
+async def test_no_call_without_a_credential(edge: Edge) -> None:
+    """Every route but the open ones; a credential of another kind opens none of them either."""
+    one = await agent(edge)
+    token = await edge.token()
+    relay: Relay = _relay_of(edge)
+    open_routes = {routes.HEALTHZ, routes.READYZ, routes.OPENAPI, routes.METRICS}
+    for app, operators in ((relay.workers, False), (relay.operators, True)):
+        for route in app.router.routes():
+            resource = route.resource
+            if resource is None or resource.canonical in open_routes:
+                continue
+            path = resource.canonical
+            for name in ("job", "worker", "path"):
+                path = path.replace(f"{{{name}}}", "00000000-0000-0000-0000-000000000000")
+            method = "POST" if route.method == "*" else route.method
+            if method == "HEAD":  # as GET, but for the body that says why
+                continue
+            wrong = {None, "x", new_secret(SecretKind.WORKER), new_secret(SecretKind.ACCESS)}
+            wrong |= {edge.access_token} if not operators else {one.secret, token}
+            for secret in wrong:
+                reply = await edge.call(method, path, secret, json={}, operators=operators)
+                if resource.canonical == routes.ENROLL:
+                    assert reply.code in {"unauthenticated", "enrollment_refused", "invalid_request"}, path
+                else:
+                    assert problem(reply) == (401, "unauthenticated"), path
+                    assert reply.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_an_unknown_credential_while_the_broker_is_away(tmp_path: Path) -> None:
+    """Nobody can know that it is wrong: the worker must come back, not think that it was revoked."""
+    async with running_edge(tmp_path) as edge:
+        one = await agent(edge)
+        assert (await one.poll(hold_s=0)).status == 204
+        await edge.server.stop(kill=True)
+        stranger = Agent(edge, one_like(one))
+        assert problem(await stranger.poll()) == (503, "broker_unavailable")
+
+
+async def test_a_worker_that_enrolled_elsewhere_a_moment_ago(edge: Edge) -> None:
+    """The other replica's memory may be behind; it asks before it refuses."""
+    for _ in range(5):
+        worker = await edge.worker()
+        assert (await Agent(edge, worker).poll(replica=1, hold_s=0)).status == 204
+
+
+async def test_a_message_that_holds_no_job(edge: Edge) -> None:
+    """It is removed, counted, and those behind it are served."""
+    one = await agent(edge)
+    good = await publish(edge.broker)
+    await edge.broker.store(job_subject(None, "default", "no-job"), b'{"id": 1}')
+    await edge.broker.store(job_subject(None, "default", "other"), good.model_dump_json().encode())
+    last = await publish(edge.broker)
+    grants = await one.grants(2)
+    assert {grant["job"]["id"] for grant in grants} == {good.id, last.id}
+    assert metric(edge, "edge_relay_bad_messages_total") == 2
+
+
+async def test_a_flood_of_unknown_credentials(edge: Edge) -> None:
+    """Strangers are refused or told to wait; a worker is served meanwhile."""
+    one = await agent(edge)
+    strangers = [edge.call("POST", routes.POLL, new_secret(SecretKind.WORKER), json={}) for _ in range(300)]
+    replies, mine = await asyncio.gather(asyncio.gather(*strangers), one.poll(hold_s=0))
+    assert {reply.code for reply in replies} <= {"unauthenticated", "rate_limited"}
+    assert mine.status == 204
+
+
+def one_like(one: Agent) -> Worker:
+    return Worker(one.name, new_secret(SecretKind.WORKER))
+
+
+def _relay_of(edge: Edge) -> Relay:
+    return build(edge.relays[0].app[keys.SETTINGS])

@@ -1,0 +1,179 @@
+"""Readiness, stopping, and a process that gets signals."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from edge_relay import keys
+from edge_relay.handlers.health import LAYOUT
+from edge_schemas.broker.layout import ensure_consumer
+from support.broker import PASSWORDS, eventually, free_port
+from support.relay import Agent, agent, both, parked, publish, pulling
+from support.relay_edge import Edge, running_edge
+
+
+async def test_a_stopping_replica_sends_its_workers_to_the_other_one(edge: Edge) -> None:
+    """Nobody loses a job: what is under way to the stopping replica is served by the other at once."""
+    one = await agent(edge)
+    await ensure_consumer(edge.broker, None, "default")
+    async with asyncio.TaskGroup() as group:
+        poll = group.create_task(one.poll(free=8))
+        await pulling(edge, "default")
+        edge.relays[0].app[keys.LIFECYCLE].stop()
+        reply = await poll
+    assert (reply.status, reply.code) == (503, "draining")
+    assert reply.headers["Retry-After"] == "1"
+    assert (await edge.call("GET", "/readyz")).code == "draining"
+    assert (await one.poll()).code == "draining"
+    await ready(edge, replica=1)
+    job = await publish(edge.broker)
+    [grant] = await one.grants(replica=1)
+    assert grant["job"]["id"] == job.id
+    assert (await one.start(grant, replica=0)).status == 204, "what is no new work is still served"
+
+
+async def test_ready_only_with_all_streams(edge: Edge) -> None:
+    await ready(edge)
+    await edge.broker.api("STREAM.DELETE.EDGE_LOGS")
+    edge.relays[0].app[LAYOUT].forget()
+    edge.relays[1].app[LAYOUT].forget()
+    for replica in (0, 1):
+        reply = await edge.call("GET", "/readyz", replica=replica)
+        assert reply.code == "broker_unavailable"
+        assert "EDGE_LOGS" in reply.json["detail"]
+
+
+async def test_a_relay_that_starts_before_its_broker(tmp_path: Path) -> None:
+    """It is alive but not ready, and serves as soon as the broker is there."""
+    async with running_edge(tmp_path) as edge:
+        await edge.server.stop(kill=True)
+        async with relay_process(edge, tmp_path / "second") as (process, url), aiohttp.ClientSession() as session:
+            async with session.get(f"{url}/healthz") as answer:
+                assert answer.status == 200
+            async with session.get(f"{url}/readyz") as answer:
+                assert answer.status == 503
+                assert (await answer.json())["code"] == "broker_unavailable"
+            await edge.server.start()
+
+            async def is_ready() -> bool:
+                async with session.get(f"{url}/readyz") as answer:
+                    return answer.status == 200
+
+            await eventually(is_ready, what="ready")
+            assert process.returncode is None
+
+
+async def test_sigterm_answers_parked_polls_and_loses_nothing(tmp_path: Path) -> None:
+    async with running_edge(tmp_path) as edge:
+        await ensure_consumer(edge.broker, None, "default")
+        worker = await edge.worker()
+        async with relay_process(edge, tmp_path / "second") as (process, url), aiohttp.ClientSession() as session:
+            body = Agent(edge, worker).report(free=8)
+            headers = {"Authorization": f"Bearer {worker.secret}"}
+            async with asyncio.TaskGroup() as group:
+                poll = group.create_task(session.post(f"{url}/v1/poll", json=body, headers=headers).__aenter__())
+                await pulling(edge, "default")
+                process.send_signal(signal.SIGTERM)
+                answer = await poll
+            assert answer.status == 503
+            assert (await answer.json())["code"] == "draining"
+            async with asyncio.timeout(10):
+                assert await process.wait() == 0
+        job = await publish(edge.broker)
+        one = await agent(edge)
+        [grant] = await one.grants()
+        assert grant["job"]["id"] == job.id
+
+
+@pytest.mark.parametrize("killed", [True, False])
+async def test_jobs_survive_replicas_that_come_and_go(tmp_path: Path, killed: bool) -> None:
+    """A replica leaves, or is killed, while jobs are published; each job is started exactly once."""
+    async with running_edge(tmp_path) as edge:
+        one = await agent(edge)
+        jobs = [await publish(edge.broker) for _ in range(10)]
+        started: list[str] = []
+        async with relay_process(edge, tmp_path / "second") as (process, _):
+            for grant in await one.grants(3):
+                assert (await one.start(grant)).status == 204
+                started.append(grant["job"]["id"])
+            process.send_signal(signal.SIGKILL if killed else signal.SIGTERM)
+            await process.wait()
+        for grant in await one.grants(7):
+            assert (await one.start(grant)).status == 204
+            started.append(grant["job"]["id"])
+        assert sorted(started) == sorted(job.id for job in jobs)
+
+
+async def test_a_slow_call_may_end_while_the_relay_stops(tmp_path: Path) -> None:
+    async with running_edge(tmp_path) as edge:
+        one = await agent(edge)
+        await publish(edge.broker)
+        [grant] = await one.grants()
+        polling = asyncio.create_task(one.poll(free=0))
+        await parked(edge, 1)
+        edge.relays[0].app[keys.LIFECYCLE].stop()
+        replies = await both([one.start(grant), polling])
+        assert [reply.status for reply in replies] == [204, 503]
+
+
+async def ready(edge: Edge, *, replica: int = 0) -> None:
+    """Wait until a replica says that it can serve."""
+
+    async def says_so() -> bool:
+        reply = await edge.call("GET", "/readyz", replica=replica)
+        return (reply.status, reply.json) == (200, {"status": "ok"})
+
+    await eventually(says_so, what="ready")
+
+
+@asynccontextmanager
+async def relay_process(edge: Edge, directory: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A relay in a process of its own, without TLS; killed at the end."""
+    password = _password_file(directory)
+    port = free_port()
+    environment = {
+        "RELAY_HOST": "127.0.0.1",
+        "RELAY_PORT": str(port),
+        "RELAY_OPERATORS_PORT": "0",
+        "RELAY_NATS_URLS": edge.server.url,
+        "RELAY_NATS_PASSWORD_FILE": str(password),
+    }
+    code = (
+        "from edge_relay.logging import configure_logging; from edge_relay.serve import run; "
+        "from edge_relay.settings import Settings; configure_logging('info'); run(Settings())"
+    )
+    with (directory / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, env=environment, stdout=log, stderr=log
+        )
+    try:
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{port}"
+            await eventually(lambda: _answers(session, url, process), what="the relay listens")
+            yield process, url
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def _password_file(directory: Path) -> Path:
+    directory.mkdir()
+    file = directory / "password"
+    file.write_text(PASSWORDS["relay"])
+    return file
+
+
+async def _answers(session: aiohttp.ClientSession, url: str, process: asyncio.subprocess.Process) -> bool:
+    assert process.returncode is None
+    try:
+        async with session.get(f"{url}/healthz") as answer:
+            return answer.status == 200
+    except aiohttp.ClientConnectionError:
+        return False
