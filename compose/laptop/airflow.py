@@ -39,6 +39,7 @@ class Airflow:
         self.api = AirflowApi(self.url, USER, self.password)
         self.children: dict[str, Child] = {}
         self._dags, self._gate_port = dags, gate_port
+        self._warm = False
 
     @property
     def url(self) -> str:
@@ -72,8 +73,9 @@ class Airflow:
             await self._child(name, commands[name], relay).start()
 
     async def ready(self) -> bool:
-        """Whether api-server, scheduler and dag-processor say that they are well."""
-        return await self.api.healthy()
+        """Whether api-server, scheduler and dag-processor say that they are well, and tasks would be answered."""
+        self._warm = self._warm or await self.api.warm()
+        return self._warm and await self.api.healthy()
 
     async def stop(self) -> None:
         """Stop all services."""

@@ -45,6 +45,13 @@ class AirflowApi:
             return False
         return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
 
+    async def warm(self) -> bool:
+        """Call the Execution API once: its first call takes seconds, which else the first task would wait for."""
+        try:
+            return bool(await self._call("GET", "/execution/health/ping"))
+        except (aiohttp.ClientError, ApiRefused, TimeoutError):
+            return False
+
     async def get(self, path: str, **params: str | int) -> Json:
         """GET below `/api/v2/`.
 
