@@ -24,7 +24,9 @@ def _default_name() -> str:
 class Settings(BaseSettings):
     """How one relay replica runs. Secrets come from files, never from the environment or the command line."""
 
-    model_config = SettingsConfigDict(env_prefix="RELAY_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RELAY_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     name: str = Field(
         default_factory=_default_name,
@@ -157,7 +159,9 @@ def read_secret(setting: str, path: Path | None) -> bytes:
 class AdminSettings(BaseSettings):
     """How commands for operators reach `/v1/admin`."""
 
-    model_config = SettingsConfigDict(env_prefix="RELAY_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RELAY_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     admin_url: str = Field(default="http://127.0.0.1:8444", description="Base URL of the operators' listener.")
     access_token_file: Path | None = Field(default=None, description="File with the operator's access token.")
@@ -170,7 +174,9 @@ class AdminSettings(BaseSettings):
 class NatsAdminSettings(BaseSettings):
     """How commands for operators reach NATS."""
 
-    model_config = SettingsConfigDict(env_prefix="RELAY_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RELAY_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     nats_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("nats://127.0.0.1:4222",),

@@ -1,0 +1,109 @@
+"""What a poll is told, for every state of a record and every phase that a worker may report."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from edge_relay.answer import directives, is_leftover
+from edge_schemas.polls import JobPhase, JobReport, Poll, WorkerVersions
+from edge_schemas.records import (
+    Event,
+    Finish,
+    GiveUp,
+    JobRecord,
+    Release,
+    Start,
+    Withdraw,
+    new_record,
+    transition,
+)
+from edge_schemas.workers import WorkerSettings
+from support.jobs import make_job
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SETTINGS = WorkerSettings(version=3, queues=("default",))
+GRANTED, RUNNING, FINISHING = JobPhase.GRANTED, JobPhase.RUNNING, JobPhase.FINISHING
+WAITING: list[Event] = []
+PARKED: list[Event] = [Release("x", "no", True, NOW)] * 5
+MINE: list[Event] = [Start("me", 1, NOW)]
+THEIRS: list[Event] = [Start("they", 1, NOW)]
+STOPPING = [*MINE, Withdraw("cleared", NOW)]
+ENDED = [*MINE, Finish("me", 0, None, NOW)]
+TAKEN_BACK = [*MINE, GiveUp("silence", NOW)]
+
+
+def record(events: list[Event]) -> JobRecord:
+    found = new_record(make_job())
+    for event in events:
+        found = transition(found, event)
+    return found
+
+
+def poll(*reports: JobReport, settings_version: int = 3) -> Poll:
+    versions = WorkerVersions(agent="", python="", platform="")
+    return Poll(
+        protocol=1,
+        incarnation=1,
+        seq=1,
+        slots=1,
+        free=1,
+        versions=versions,
+        jobs=reports,
+        settings_version=settings_version,
+    )
+
+
+@pytest.mark.parametrize(
+    ("events", "phase", "told"),
+    [
+        (WAITING, GRANTED, None),
+        (WAITING, RUNNING, "drop"),
+        (WAITING, FINISHING, "drop"),
+        (TAKEN_BACK, RUNNING, "drop"),
+        (TAKEN_BACK, GRANTED, None),
+        (PARKED, GRANTED, "drop"),
+        (MINE, GRANTED, None),
+        (MINE, RUNNING, None),
+        (MINE, FINISHING, None),
+        (THEIRS, GRANTED, "drop"),
+        (THEIRS, RUNNING, "drop"),
+        (STOPPING, GRANTED, "stop"),
+        (STOPPING, RUNNING, "stop"),
+        (STOPPING, FINISHING, None),
+        (ENDED, GRANTED, "drop"),
+        (ENDED, RUNNING, "drop"),
+        (ENDED, FINISHING, "drop"),
+        (None, RUNNING, "drop"),
+        (None, GRANTED, "drop"),
+    ],
+)
+def test_stop_directives(events: list[Event] | None, phase: JobPhase, told: str | None) -> None:
+    found = None if events is None else record(events)
+    report = JobReport(id=make_job().id if found is None else found.id, phase=phase)
+    said = directives("me", poll(report), {report.id: found}, SETTINGS)
+    assert [("drop" if one.drop else "stop") for one in said.stop] == ([told] if told else [])
+    assert bool(said) is (told is not None)
+    if told == "stop":
+        assert said.stop[0].reason == "cleared"
+
+
+def test_a_job_that_could_not_be_looked_up_is_left_alone() -> None:
+    """No record because nobody could be asked is not the same as no record."""
+    said = directives("me", poll(JobReport(id=make_job().id, phase=RUNNING)), {}, SETTINGS)
+    assert not said
+
+
+def test_settings_are_told_to_who_has_others() -> None:
+    """Also to a worker that claims a higher version: the centre decides."""
+    for version in (0, 2, 4):
+        assert directives("me", poll(settings_version=version), {}, SETTINGS).settings == SETTINGS
+    assert directives("me", poll(), {}, SETTINGS).settings is None
+
+
+def test_a_message_of_a_job_that_this_worker_holds_is_a_leftover() -> None:
+    mine, theirs, waiting = record(MINE), record(THEIRS), record(WAITING)
+    records = {one.id: one for one in (mine, theirs, waiting)}
+    assert is_leftover("me", mine.id, records)
+    assert not is_leftover("me", theirs.id, records)
+    assert not is_leftover("me", waiting.id, records)
+    assert not is_leftover("me", "unknown", records)

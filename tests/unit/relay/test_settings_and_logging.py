@@ -1,0 +1,97 @@
+"""Settings that contradict each other are refused with both names; no log line holds a local variable."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import structlog
+from pydantic import ValidationError
+
+from edge_relay.logging import configure_logging
+from edge_relay.serve import tls_context
+from edge_relay.settings import Settings, SettingsError
+
+
+def test_urls_are_split_and_hold_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAY_NATS_URLS", "nats://a:4222, nats://b:4222")
+    assert Settings().nats_urls == ("nats://a:4222", "nats://b:4222")
+    with pytest.raises(ValidationError, match="RELAY_NATS_PASSWORD_FILE") as refused:
+        Settings(nats_urls=("nats://relay:hunter2@a:4222",))
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"tls_cert_file": Path("c")}, "RELAY_TLS_KEY_FILE"),
+        ({"tls_key_file": Path("k")}, "RELAY_TLS_CERT_FILE"),
+        ({"gate_urls": ("http://keeper:1",)}, "RELAY_GATE_KEY_FILE"),
+        ({"hold_s": 51.0}, "less than or equal to 50"),
+        ({"nats_urls": ()}, "at least 1"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(values: dict[str, object], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        Settings.model_validate(values)
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_secrets_come_from_files(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    with pytest.raises(SettingsError, match="RELAY_NATS_PASSWORD_FILE is not set"):
+        Settings().broker()
+    with pytest.raises(SettingsError, match="No such file"):
+        Settings(nats_password_file=file).broker()
+    file.write_text(" \n")
+    with pytest.raises(SettingsError, match="is empty"):
+        Settings(nats_password_file=file).broker()
+    file.write_text("hunter2\n")
+    broker = Settings(nats_password_file=file).broker()
+    assert broker.password == "hunter2"
+    assert "hunter2" not in repr(broker)
+
+
+def test_files_that_hold_no_certificate(tmp_path: Path) -> None:
+    file = tmp_path / "x.pem"
+    file.write_text("nothing")
+    with pytest.raises(SettingsError, match="RELAY_TLS_CERT_FILE"):
+        tls_context(Settings(tls_cert_file=file, tls_key_file=file))
+
+
+@pytest.fixture
+def _restored_logging() -> object:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("_restored_logging")
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_tracebacks_hold_no_values_of_variables(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", log_format)
+    log = structlog.get_logger("test")
+
+    def fail(password: str) -> None:
+        copy = password + "!"
+        raise RuntimeError(len(copy))
+
+    try:
+        fail("hunter" + str(2))
+    except RuntimeError:
+        log.exception("it_failed", queue="q")
+        logging.getLogger("a.library").exception("failed too")
+    log.debug("not shown")
+    shown = capsys.readouterr().err
+    assert "hunter2" not in shown
+    assert shown.count("RuntimeError") >= 2
+    assert "not shown" not in shown
+    if log_format == "json":
+        first = json.loads(shown.splitlines()[0])
+        assert (first["event"], first["queue"], first["level"]) == ("it_failed", "q", "error")
