@@ -66,7 +66,7 @@ check-lock: $(READY)
 		|| { echo "requirements.lock is behind the dependency lists: run 'make lock'" >&2; exit 1; }
 
 bench: $(READY) ## print the measured figures
-	PYTHONPATH="$(CURDIR)/tests" $(PY) -m bench $(ARGS)
+	PYTHONPATH="$(CURDIR)/tests:$(CURDIR)/compose" $(PY) -m bench $(ARGS)
 
 fmt: $(READY) ## format, and repair what the linter can repair
 	$(PY) -m ruff check --fix-only .

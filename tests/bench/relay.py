@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import orjson
-from support.broker import PASSWORDS, connected, eventually, free_port, running_server
-from support.jobs import make_job
 
 from bench.figures import Row, cpu_seconds, spread
 from edge_relay import tls
@@ -30,6 +30,8 @@ from edge_schemas.records import new_record
 from edge_schemas.routes import JOB_FINISH, JOB_START, POLL, READYZ
 from edge_schemas.subjects import ACCESS_BUCKET, job_subject
 from edge_schemas.workers import SecretKind, WorkerAccess, WorkerSettings, hash_secret, new_secret
+from support.broker import PASSWORDS, connected, eventually, free_port, running_server
+from support.jobs import make_job
 
 QUEUE = "bench"
 LATENCY_JOBS = 300
@@ -55,7 +57,8 @@ class Client:
         body = {"protocol": 1, "incarnation": 1, "seq": self.seq, "slots": 1, "free": 1, "hold_s": hold_s}
         status, answer = await self._post(POLL, {**body, "versions": VERSIONS})
         grants = answer["grants"] if status == 200 else []
-        self.granted.update({grant["job"]["id"]: grant["receipt"] for grant in grants})
+        for grant in grants:
+            self.granted[grant["job"]["id"]] = grant["receipt"]
         return [grant["job"]["id"] for grant in grants]
 
     async def start(self, job: str) -> None:
@@ -69,7 +72,7 @@ class Client:
         status, answer = await self._post(JOB_FINISH.format(job=job), {"exit_code": 0})
         assert status < 300, answer
 
-    async def _post(self, path: str, body: dict[str, object]) -> tuple[int, dict[str, list[dict[str, dict[str, str]]]]]:
+    async def _post(self, path: str, body: dict[str, object]) -> tuple[int, Any]:
         headers = {"Authorization": f"Bearer {self.secret}", "Content-Type": "application/json"}
         async with self.session.post(self.url + path, data=orjson.dumps(body), headers=headers) as reply:
             content = await reply.read()
@@ -139,12 +142,17 @@ async def _latency(stand: Stand, parked: int) -> list[float]:
             group.create_task(work(client))
         for n in range(LATENCY_JOBS):
             # Open loop: a slow answer does not slow the next job down, but one worker can only take one at a time.
-            await eventually(lambda n=n: parked > 1 or len(seen) >= n)
+            if parked == 1:
+                await eventually(partial(_has, seen, n))
             await asyncio.sleep(PACE_S)
             await stand.publish(published)
         await eventually(lambda: len(seen) >= LATENCY_JOBS, timeout_s=30)
         done.set()
     return seen
+
+
+def _has(seen: list[float], count: int) -> bool:
+    return len(seen) >= count
 
 
 async def _costs(stand: Stand) -> list[Row]:
@@ -177,7 +185,8 @@ async def _costs(stand: Stand) -> list[Row]:
         before, began = cpu_seconds(stand.pid), time.perf_counter()
         await step()
         used, wall = cpu_seconds(stand.pid) - before, time.perf_counter() - began
-        figure = f"{used / COST_JOBS * 1e6:.0f} µs CPU, {COST_JOBS / used:.0f} per CPU-second ({COST_JOBS / wall:.0f}/s wall)"
+        rates = f"{COST_JOBS / used:.0f} per CPU-second, {COST_JOBS / wall:.0f}/s wall"
+        figure = f"{used / COST_JOBS * 1e6:.0f} µs CPU ({rates})"
         rows.append((f"{name}, {CALLERS} callers, {COST_JOBS} jobs", figure))
     return rows
 
