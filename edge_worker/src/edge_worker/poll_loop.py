@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -87,14 +88,18 @@ class PollLoop:
                 self._wake.clear()
                 poll = self._next_poll()
                 task = polls.create_task(self._one(poll), name=f"poll-{poll.seq}")
-                # Only the newest poll's end calls for another one: two polls would replace each other without end.
-                task.add_done_callback(lambda _, seq=poll.seq: self._wake.set() if seq == self._seq else None)
+                task.add_done_callback(partial(self._ended, poll.seq))
                 await self._wake.wait()
                 if task.done():
                     await asyncio.sleep(task.result())
                 else:
                     asyncio.get_running_loop().call_later(SUPERSEDED_GRACE_S, task.cancel)
                     await asyncio.sleep(COALESCE_S)
+
+    def _ended(self, seq: int, _: asyncio.Task[float]) -> None:
+        # An older poll's end calls for no other one: two polls would replace each other without end.
+        if seq == self._seq:
+            self._wake.set()
 
     def _next_poll(self) -> Poll:
         self._seq += 1
