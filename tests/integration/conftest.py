@@ -6,22 +6,22 @@ import pytest
 
 from support.broker import PASSWORDS
 from support.real_airflow import RealAirflow, running_airflow
-from support.sync_nats import log_server
+from support.sync_nats import RunningNats, log_server
 
 
 @pytest.fixture(scope="session")
-def nats_for_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def nats_for_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNats]:
     """The NATS that Airflow's api-server reads logs from; lives as long as it."""
-    with log_server(tmp_path_factory.mktemp("nats-for-logs")) as url:
-        yield url
+    with log_server(tmp_path_factory.mktemp("nats-for-logs")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
-def airflow(nats_for_logs: str) -> Iterator[RealAirflow]:
+def airflow(nats_for_logs: RunningNats) -> Iterator[RealAirflow]:
     """Airflow's database and api-server, with our log reader in it."""
     settings = {
         "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "edge_bridge.log_config.LOGGING_CONFIG",
-        "AIRFLOW__EDGE_RELAY__NATS_URLS": nats_for_logs,
+        "AIRFLOW__EDGE_RELAY__NATS_URLS": nats_for_logs.url,
         "AIRFLOW__EDGE_RELAY__READER_PASSWORD": PASSWORDS["reader"],
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor,edge:edge_bridge.executor.RelayExecutor",
     }

@@ -11,6 +11,8 @@ from edge_schemas.records import Finish, JobState, Verdict
 from support.keeper import WORKER, Centre, run_body
 from support.real_airflow import DAG_ID, RUN_ID, add_task, change_task, read_task
 
+pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
+
 
 def state_body(state: str = "success", **more: Any) -> dict[str, Any]:
     return {"state": state, "end_date": datetime.now(UTC).isoformat(), **more}

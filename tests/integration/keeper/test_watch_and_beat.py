@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
+import pytest
 
 from edge_relay.nats_server import NatsServer
 from edge_schemas.broker.permissions import EXECUTOR
@@ -15,6 +16,8 @@ from edge_schemas.subjects import worker_notice
 from support.broker import connected, eventually
 from support.keeper import WORKER, Centre, FakeRelay, keeper_settings, run_body, running_keeper
 from support.real_airflow import RealAirflow, add_task, change_task, delete_task, read_task
+
+pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
 
 
 def beat_at(ti_id: str) -> datetime:
