@@ -24,7 +24,7 @@ async def test_python_task_prints_returns_and_succeeds(running: "Site") -> None:
     ti = job.work.task.ti_id
     assert result == JobResult(exit_code=0, final_state="success", error=None)
     assert "hello from the edge" in running.events(job)
-    assert running.api.xcoms["xcoms/d/r1/hello/return_value"] == {"answer": 42}
+    assert running.api.xcoms["xcoms/d/r1/hello/return_value"] == [42]
     assert running.api.states[job.id] == "success"
     assert running.api.runs[job.id]["hostname"] == "press-17"
     assert running.api.paths(job.id) == [

@@ -25,9 +25,9 @@ def pause_until(flag: str) -> None:
 with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
 
     @task
-    def hello() -> dict[str, int]:
+    def hello() -> list[int]:
         print("hello from the edge")
-        return {"answer": 42}
+        return [42]
 
     @task
     def fail() -> None:
