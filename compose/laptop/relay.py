@@ -44,7 +44,11 @@ class Relay:
         self.facts: RelayFacts | None = None
         self._data = directory / "data"
         gate = f"http://127.0.0.1:{self.gate_port}"
-        argv = [str(PROGRAMS / "edge-relay"), "standalone", "--data-dir", str(self._data), "--gate-url", gate]
+        ports = {"--port": 8443, "--operator-port": 8444, "--nats-port": 4222}
+        argv = [
+            *(str(PROGRAMS / "edge-relay"), "standalone", "--data-dir", str(self._data), "--gate-url", gate),
+            *(word for option, port in ports.items() for word in (option, str(choose(port)))),
+        ]
         self.child = Child("relay", argv, log=directory / "relay.log", cwd=directory, env=clean_environment())
 
     async def start(self) -> RelayFacts:
