@@ -17,6 +17,7 @@ from edge_relay.handlers import admin, description, enrollment, health, jobs, lo
 from edge_relay.holders import Holders
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.log_store import LogStore
+from edge_relay.logging import server_logger
 from edge_relay.metrics import Metrics
 from edge_relay.middlewares import finish_headers, middlewares
 from edge_relay.notices import Notices
@@ -147,6 +148,7 @@ def runner(app: web.Application, settings: Settings) -> web.AppRunner:
         handler_cancellation=True,
         auto_decompress=False,
         access_log=None,
+        logger=server_logger(),
         shutdown_timeout=settings.stop_timeout_s,
         keepalive_timeout=75.0,
         lingering_time=2.0,

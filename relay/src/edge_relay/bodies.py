@@ -1,5 +1,6 @@
 """Reading and writing JSON bodies: bounded, typed, and refused in words that help without repeating what came."""
 
+import asyncio
 import re
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from edge_schemas.errors import EdgeError, ErrorCode
 Model = TypeVar("Model", bound=BaseModel)
 
 JSON_TYPE = "application/json"
+BODY_TIMEOUT_S = 60.0
 MAX_ERRORS_TOLD = 5
 MAX_FIELD_CHARS = 80
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -22,9 +24,14 @@ async def read_model(request: web.Request, model: type[Model]) -> Model:
 
     Raises:
         EdgeError: `unsupported_media_type`, `payload_too_large` or `invalid_request`.
+        ConnectionResetError: It came too slowly. No code fits: without an answer the caller repeats the call.
     """
     require_type(request, JSON_TYPE)
-    body = await request.read()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await request.read()
+    except TimeoutError:
+        raise ConnectionResetError("the body did not arrive in time") from None
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

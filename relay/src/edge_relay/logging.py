@@ -41,6 +41,19 @@ def configure_logging(level: str, log_format: str = "auto") -> None:
     root.setLevel(level.upper())
 
 
+def server_logger() -> logging.Logger:
+    """For aiohttp's server: it logs what is no HTTP with a traceback that quotes what came, credentials included."""
+    logger = logging.getLogger("edge_relay.http")
+    if not logger.filters:
+        logger.addFilter(_without_traceback)
+    return logger
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    record.exc_info = record.exc_text = None
+    return True
+
+
 def _renderers(*, console: bool) -> list[Processor]:
     if console:
         return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]

@@ -87,7 +87,11 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             response.headers["Allow"] = error.headers["Allow"]
         return response
     except ConnectionError:
-        raise  # nobody is left to answer
+        # Nobody is left to answer. aiohttp would take it for an error of ours; an answer into a closed connection it
+        # drops in silence.
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=CLIENT_GONE)
     except Exception as error:  # the last resort: the server goes on, the log has the traceback
         log.exception("request_failed", error=type(error).__name__)
         return problem_response(EdgeError(ErrorCode.INTERNAL), request[REQUEST_ID])

@@ -2,10 +2,13 @@
 
 import asyncio
 import gzip
+import ssl
 from pathlib import Path
 from typing import Any, cast
 
 import orjson
+import pytest
+from yarl import URL
 
 from edge_relay import keys
 from edge_relay.app import Relay, build
@@ -172,6 +175,33 @@ async def test_a_flood_of_unknown_credentials(edge: Edge) -> None:
     replies, mine = await asyncio.gather(asyncio.gather(*strangers), one.poll(hold_s=0))
     assert {reply.code for reply in replies} <= {"unauthenticated", "rate_limited"}
     assert mine.status == 204
+
+
+async def test_what_is_no_http(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
+    """Refused, and what came is not quoted in the log: it may hold a credential."""
+    one = await agent(edge)
+    header = f"Authorization: Bearer {one.secret}"
+    for request in (
+        f"POST /v1/poll HTTP/1.1\r\nHost: x\r\n{header}\x00\r\n\r\n",
+        f"POST /v1/poll HTTP/1.1\r\nHost: x\r\n{header}{'x' * 20_000}\r\n\r\n",
+        f"POST {one.secret}",
+        f"POST /v1/poll HTTP/1.1\r\nHost: x\r\n{header}\r\nTransfer-Encoding: chunked\r\n\r\n{one.secret}\r\n",
+    ):
+        reader, writer = await raw(edge)
+        writer.write(request.encode())
+        writer.write_eof() if writer.can_write_eof() else None
+        async with asyncio.timeout(5):
+            line = await reader.readline() if "HTTP" in request else b""
+        assert line.split()[1:2] in ([b"400"], []), line
+        writer.close()
+    assert one.secret not in caplog.text
+    assert (await one.poll(hold_s=0)).status == 204
+
+
+async def raw(edge: Edge) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    context = ssl.create_default_context(cafile=str(edge.ca))
+    port = URL(edge.relays[0].workers_url).port
+    return await asyncio.open_connection("127.0.0.1", port, ssl=context)
 
 
 def one_like(one: Agent) -> Worker:

@@ -4,9 +4,15 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
+import aiohttp
+import pytest
+from aiohttp import web
+
+from edge_relay.handlers import poll as poll_handler
 from edge_schemas.broker.layout import ensure_consumer
-from edge_schemas.records import Withdraw
+from edge_schemas.records import Start, Withdraw
 from edge_schemas.subjects import worker_notice
+from edge_schemas.workers import hash_secret
 from support.broker import eventually
 from support.jobs import make_job
 from support.relay import Agent, agent, metric, parked, publish, pulling
@@ -199,3 +205,65 @@ async def test_new_settings_are_told_until_the_worker_has_them(edge: Edge) -> No
     reply = await one.poll(settings_version=0)
     assert reply.json["settings"] == {"version": 1, "queues": ["default"]}
     assert (await one.poll(settings_version=1, hold_s=0)).status == 204
+
+
+async def test_a_revocation_that_nobody_announces(edge: Edge) -> None:
+    """The replica that wrote it died before its notice: the bucket's watch brings it."""
+    one = await agent(edge)
+    async with asyncio.TaskGroup() as group:
+        poll = group.create_task(one.poll(replica=1))
+        await parked(edge, 1, replica=1)
+        began = time.monotonic()
+        await edge.access.revoke(hash_secret(one.secret), now=datetime.now(UTC))
+        reply = await poll
+    assert reply.code == "credential_revoked"
+    assert time.monotonic() - began < 2
+
+
+async def test_a_grant_that_could_not_be_written_comes_back_at_once(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks between the message's arrival and the last byte of the answer."""
+    one, two = await agent(edge), await agent(edge, replica=1)
+    job = await publish(edge.broker)
+
+    class Broken(web.Response):
+        async def write_eof(self, data: bytes = b"") -> None:
+            raise ConnectionResetError("the client has gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(poll_handler, "json_response", lambda model: Broken())
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await one.poll()
+    began = time.monotonic()
+    [grant] = await two.grants()
+    assert grant["job"]["id"] == job.id
+    assert time.monotonic() - began < 5
+
+
+async def test_a_message_of_a_job_that_runs_is_dropped(edge: Edge) -> None:
+    """The ack of its start was lost; it comes to the very worker that runs the job."""
+    one = await agent(edge)
+    job = await publish(edge.broker)
+    await edge.records.change(job.id, Start(one.name, 1, datetime.now(UTC)))
+    assert (await one.poll(jobs=[{"id": job.id, "phase": "running"}])).status == 204
+
+    async def gone() -> bool:
+        return bool((await edge.broker.api("STREAM.INFO.EDGE_JOBS"))["state"]["messages"] == 0)
+
+    await eventually(gone, what="the message was acked")
+
+
+async def test_pulls_end_without_errors_while_all_is_well(edge: Edge) -> None:
+    """A filled pull, one that was cut short and a queue that ran dry are no reason to back off."""
+    one = await agent(edge)
+    for _ in range(4):
+        await publish(edge.broker)
+    granted = 0
+    while granted < 4:
+        for grant in (await one.poll(free=2 if granted == 0 else 8)).json["grants"]:
+            assert (await one.start(grant)).status == 204
+            granted += 1
+    assert (await one.poll(free=8, hold_s=0.2)).status == 204
+    for status in ("400", "409", "503"):
+        assert metric(edge, "edge_relay_pull_errors_total", {"status": status}) == 0
