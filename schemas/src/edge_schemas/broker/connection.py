@@ -105,14 +105,19 @@ class Broker:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
-        if self._client is not None and not self._client.is_closed:
+        client = self._client
+        if client is None or client.is_closed:
+            return
+        steps = (client.flush, client.close) if self._connected.is_set() else (client.close,)
+        for step in steps:
+            if step == client.close:
+                self._lose()  # wanted, so nothing to warn of
             try:
                 async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                    await self._client.flush()
-            except (TimeoutError, nats.errors.Error):
-                log.info("broker_flush_failed", role=self._settings.role)
-            self._lose()  # wanted, so nothing to warn of
-            await self._client.close()
+                    await step()
+            except (TimeoutError, nats.errors.Error, OSError) as failure:
+                # The server has gone: nobody may fail to leave for that.
+                log.info("broker_close_failed", role=self._settings.role, error=repr(failure))
 
     @property
     def connected(self) -> bool:
