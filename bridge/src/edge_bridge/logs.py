@@ -10,13 +10,16 @@ import glob
 import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from edge_bridge.logs_delegate import Delegate, Streams, airflows_own_store
+from edge_bridge.logs_found import LogsUnavailable
 from edge_bridge.logs_owner import is_ours, possible_logs
-from edge_bridge.logs_store import LogStore, LogsUnavailable
+from edge_bridge.logs_store import LogStore
 from edge_bridge.logs_text import Chunk, lines
-from edge_schemas.broker.connection import BrokerSettings
+
+if TYPE_CHECKING:
+    from edge_schemas.broker.connection import BrokerSettings
 
 LIVE_STATES = frozenset({"running", "deferred"})
 ASKS_WORKER_STATES = frozenset(
@@ -126,7 +129,7 @@ def _hide_host(ti: Any) -> None:
         set_committed_value(ti, "hostname", "")
 
 
-def _reader_settings() -> BrokerSettings:
+def _reader_settings() -> "BrokerSettings":
     from airflow.configuration import conf
 
     from edge_bridge.settings import Conf, broker_settings

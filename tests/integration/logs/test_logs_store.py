@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_bridge.logs_store import CACHED_LOG_BYTES, PATIENCE_S, LogStore, LogsUnavailable
+from edge_bridge.logs_found import PATIENCE_S, LogsUnavailable
+from edge_bridge.logs_store import CACHED_LOG_BYTES, LogStore
 from edge_bridge.logs_text import lines
 from edge_bridge.settings import SettingsError
 from edge_schemas.broker.connection import BrokerSettings
@@ -41,7 +42,7 @@ def test_a_log_grows_while_it_is_read(url: str, store: LogStore) -> None:
 
 
 def test_a_page_reads_only_what_is_new(url: str, store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    import edge_bridge.logs_store as module
+    import edge_bridge.logs_reader as module
 
     cursors: list[int] = []
     original = module._direct_get

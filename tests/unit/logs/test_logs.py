@@ -1,5 +1,8 @@
 """The log reader in front of the store that Airflow would have without it."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +12,8 @@ import pytest
 
 from edge_bridge.logs import EdgeRemoteLogIO
 from edge_bridge.logs_delegate import airflows_own_store
-from edge_bridge.logs_store import LogKey, LogStore, LogsUnavailable
+from edge_bridge.logs_found import LogsUnavailable
+from edge_bridge.logs_store import LogKey, LogStore
 from edge_bridge.logs_text import Chunk
 
 TI = SimpleNamespace(
@@ -149,3 +153,10 @@ def test_airflow_takes_our_reader_in_every_runtime(monkeypatch: pytest.MonkeyPat
             monkeypatch.setattr(active, name, getattr(active, name))
         module._load_logging_config()
         assert isinstance(active.remote_task_log, EdgeRemoteLogIO)
+
+
+def test_a_process_that_reads_no_logs_loads_no_nats(tmp_path: Path) -> None:
+    """The logging configuration is imported in every process of Airflow, a task's own included."""
+    code = "import sys, edge_bridge.log_config; sys.exit(any(m.split('.')[0] == 'nats' for m in sys.modules))"
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0

@@ -1,0 +1,125 @@
+"""An api-server that is away or fails: nothing of it reaches a task, which would take it for an answer."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from edge_relay.nats_server import NatsServer
+from edge_schemas.broker.permissions import EXECUTOR
+from edge_schemas.broker.records import RecordStore
+from edge_schemas.records import JobState
+from support.broker import connected, free_port
+from support.keeper import Centre, FakeRelay, keeper_settings, run_body, running_keeper
+from support.real_airflow import RealAirflow, add_task, change_task
+
+pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@pytest.fixture
+async def fragile(airflow: RealAirflow, nats: NatsServer) -> AsyncIterator[tuple[Centre, list[Handler]]]:
+    """A centre whose api-server answers as the last handler of the list says, and is away while there is none."""
+    handlers: list[Handler] = []
+    port = free_port()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if not handlers:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        return await handlers[-1](request)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    settings = replace(keeper_settings(nats, airflow), execution_api_url=f"http://127.0.0.1:{port}/execution/")
+    async with (
+        connected(nats, EXECUTOR) as broker,
+        running_keeper(settings) as keeper,
+        aiohttp.ClientSession() as session,
+    ):
+        yield Centre(keeper, FakeRelay(session, port=keeper.port), RecordStore(broker), broker, nats), handlers
+    await runner.cleanup()
+
+
+async def failing(_: web.Request) -> web.Response:
+    return web.Response(status=502, text="<html>a load balancer's page</html>")
+
+
+async def refusing_token(_: web.Request) -> web.Response:
+    return web.json_response({"detail": "Invalid auth token"}, status=403)
+
+
+@pytest.mark.parametrize("handler", [None, failing, refusing_token])
+async def test_a_fault_of_the_centre_is_never_an_answer(
+    fragile: tuple[Centre, list[Handler]], handler: Handler | None
+) -> None:
+    centre, handlers = fragile
+    handlers += [handler] if handler else []
+    ids = add_task()
+    await centre.started(ids)
+    for method, path, body in (
+        ("GET", "variables/x", None),
+        ("PATCH", f"task-instances/{ids.ti_id}/run", run_body()),
+        ("PATCH", f"task-instances/{ids.ti_id}/state", {"state": "success"}),
+    ):
+        reply = await centre.relay.call(method, ids.job, path, body)
+        assert (reply.status, reply.code, reply.signed, reply.from_airflow) == (503, "gate_unavailable", True, False)
+        assert reply.body["retryable"] is True
+    # Its final state may be on its way: what the database says of it in between stops nothing.
+    record = await centre.record(ids.job)
+    assert (record.finishing, record.accepted_state) == (True, None)
+    change_task(ids.ti_id, state="success")
+    marker = add_task()
+    await centre.started(marker)
+    change_task(marker.ti_id, state="failed")
+    await centre.reaches(marker.job, JobState.STOPPING)
+    assert (await centre.record(ids.job)).state is JobState.RUNNING
+
+
+async def test_a_short_absence_is_not_noticed(fragile: tuple[Centre, list[Handler]]) -> None:
+    centre, handlers = fragile
+    calls: list[str] = []
+
+    async def at_the_second_try(request: web.Request) -> web.Response:
+        calls.append(request.headers["Authorization"])
+        return web.Response(status=500) if len(calls) == 1 else web.json_response({"key": "x", "value": "v"})
+
+    handlers.append(at_the_second_try)
+    ids = add_task()
+    await centre.started(ids)
+    reply = await centre.relay.call("GET", ids.job, "variables/x")
+    assert (reply.status, reply.body["value"]) == (200, "v")
+    assert len(calls) == 2
+    assert calls[0] != calls[1], "each try has a token of its own"
+
+
+async def test_path_query_and_allowed_headers_arrive_as_they_were(fragile: tuple[Centre, list[Handler]]) -> None:
+    """A key is one path parameter to Airflow: encoded anew it would be another key."""
+    centre, handlers = fragile
+    seen: list[tuple[str, dict[str, str]]] = []
+
+    async def remember(request: web.Request) -> web.Response:
+        seen.append((request.raw_path, {name.lower(): value for name, value in request.headers.items()}))
+        return web.json_response({}, headers={"Refreshed-API-Token": "secret", "Set-Cookie": "a=b"})
+
+    handlers.append(remember)
+    ids = add_task()
+    await centre.started(ids)
+    relay = centre.relay.but(
+        headers={"Airflow-API-Version": "2026-06-30", "Authorization": "Bearer forged", "Cookie": "a=b", "X-Other": "1"}
+    )
+    path = "variables/a%2Fb%20c%C3%BC+d?prefix=%2F&x=%20+"
+    reply = await relay.call("GET", ids.job, path)
+    raw, headers = seen[0]
+    assert raw == f"/execution/{path}"
+    assert headers["airflow-api-version"] == "2026-06-30"
+    assert headers["authorization"].startswith("Bearer ey")
+    assert not {"cookie", "x-other", "edge-signature", "edge-worker"} & headers.keys()
+    assert not {"Refreshed-API-Token", "Set-Cookie"} & reply.headers.keys()
