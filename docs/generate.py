@@ -5,11 +5,21 @@
 
 import argparse
 import difflib
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from edge_bridge.provider_info import OPTIONS
+from edge_relay.settings import Settings as RelaySettings
+from edge_schemas import openapi
+from edge_schemas.broker.permissions import ROLES, rights
 from edge_schemas.errors import ERRORS
+from edge_worker.settings import Settings as WorkerSettings
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -31,9 +41,81 @@ def problem_codes() -> str:
     )
 
 
+def openapi_document() -> str:
+    """The wire between worker and relay, as the relay serves it."""
+    return json.dumps(openapi.document(), indent=2, ensure_ascii=False) + "\n"
+
+
+def settings() -> str:
+    """Every setting of the three parts, from the code that reads them."""
+    options = "".join(
+        f"| `{name}` | {_default(option['default'] or None)} | {_cell(option['description'])} |\n"
+        for name, option in OPTIONS.items()
+    )
+    return (
+        "# Settings\n\n"
+        "## Relay\n\n"
+        "Environment variables of `edge-relay serve`. Secrets are read from files.\n\n"
+        f"{_environment('RELAY_', RelaySettings)}\n"
+        "## Bridge\n\n"
+        "Section `[edge_relay]` of Airflow's configuration, or `AIRFLOW__EDGE_RELAY__<NAME>` in the environment.\n\n"
+        "| option | default | what it does |\n|---|---|---|\n"
+        f"{options}\n"
+        "## Worker\n\n"
+        "Environment variables of `edge-worker`. The same names, in lower case and without the prefix, stand in the\n"
+        "TOML file given with `--config`; as options they have hyphens. An option wins over the environment, and that\n"
+        "over the file.\n\n"
+        f"{_environment('EDGE_WORKER_', WorkerSettings)}"
+    )
+
+
+def nats_rights() -> str:
+    """What each NATS user may do, from the code that configures the server."""
+    sections = "".join(
+        f"## `{role}`\n\nMay publish to: {_subjects(rights(role).publish)}.\n\n"
+        f"May subscribe to: {_subjects(rights(role).subscribe)}.\n\n"
+        for role in ROLES
+    )
+    return (
+        "# Rights of the NATS users\n\n"
+        "One user per component; a worker has none. `edge-relay nats-config` prints a server configuration with\nthem.\n\n"
+        f"{sections.rstrip()}\n"
+    )
+
+
+def _environment(prefix: str, model: type[BaseModel]) -> str:
+    rows = "".join(
+        f"| `{prefix}{name.upper()}` | {_default(_plain_default(field))} | {_cell(field.description or '')} |\n"
+        for name, field in model.model_fields.items()
+    )
+    return f"| variable | default | what it does |\n|---|---|---|\n{rows}"
+
+
+def _plain_default(field: FieldInfo) -> object:
+    """None where it depends on the machine; then the description says so."""
+    return None if field.default is PydanticUndefined else field.default
+
+
+def _default(value: object) -> str:
+    if value in (None, (), {}):
+        return "none"
+    return f"`{', '.join(map(str, value)) if isinstance(value, tuple) else value}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _subjects(subjects: Sequence[str]) -> str:
+    return ", ".join(f"`{subject}`" for subject in subjects)
+
+
 # Each page and what makes it; a function returns the whole text. A new generated page is one more line.
 PAGES: dict[str, Callable[[], str]] = {
+    "nats-rights.md": nats_rights,
+    "openapi.json": openapi_document,
     "problem-codes.md": problem_codes,
+    "settings.md": settings,
 }
 
 

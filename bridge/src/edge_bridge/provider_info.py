@@ -53,8 +53,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "",
     ),
     "offline_tolerance": _option(
-        "Seconds that a worker may be out of contact before its running tasks are given up and retried. The worker "
-        "stops them itself 30 s earlier, so that never two copies run.",
+        "Seconds that a worker may be out of contact while the keeper goes on beating for its running tasks. After "
+        "that they stand without heartbeats, and [scheduler] task_instance_heartbeat_timeout ends them.",
         "900",
         kind="integer",
     ),
