@@ -78,7 +78,8 @@ def nats_rights() -> str:
     )
     return (
         "# Rights of the NATS users\n\n"
-        "One user per component; a worker has none. `edge-relay nats-config` prints a server configuration with\nthem.\n\n"
+        "One user per component; a worker has none. `edge-relay nats-config` prints a server configuration with them."
+        "\n\n"
         f"{sections.rstrip()}\n"
     )
 
