@@ -10,6 +10,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from laptop.guard import guarded
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -69,7 +71,8 @@ def fresh(directory: Path) -> Path:
 
 
 def run(main: Callable[[], Awaitable[int]]) -> int:
-    """Run a command to its end; SIGINT, SIGTERM and SIGHUP cancel it, so that it can clean up."""
+    """Run a command to its end, guarded; SIGINT, SIGTERM and SIGHUP cancel it, so that it can clean up."""
+    guarded()
 
     async def cancellable() -> int:
         task = asyncio.ensure_future(main())

@@ -4,6 +4,8 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 from laptop.airflow import copy_dags
 from laptop.edge_box import Facts, read_facts
@@ -39,6 +41,7 @@ class EdgeWorker:
         self.state = directory / "state"
         self._relay, self._relay_url, self._proxy, self._probes = relay, relay_url, proxy, probes
         self._extra = dict(extra or {})
+        self._runtime: Path | None = None
         self._facts = directory / "box.json"
         self.child = self._box("worker", ["run"])
 
@@ -67,6 +70,9 @@ class EdgeWorker:
 
     async def start(self) -> None:
         """Run it; returns before its first poll."""
+        if self._runtime is None or not self._runtime.exists():
+            # The name of a Unix socket is short, the path to our folder may be long.
+            self._runtime = Path(mkdtemp(prefix="edge-relay-"))
         self._facts.unlink(missing_ok=True)
         self.child = self._box("worker", ["run"])
         await self.child.start()
@@ -78,6 +84,8 @@ class EdgeWorker:
     async def stop(self) -> None:
         """Drain it, then take the box away with whatever is left in it."""
         await self.child.stop(grace_s=10)
+        if self._runtime:
+            rmtree(self._runtime, ignore_errors=True)
 
     def _box(self, name: str, arguments: list[str]) -> Child:
         probes = [f"--probe={probe}={address}" for probe, address in self._probes.items()]
@@ -100,5 +108,6 @@ class EdgeWorker:
                 "EDGE_WORKER_SLOTS": str(self.slots),
                 "EDGE_WORKER_DRAIN_TIMEOUT_S": "3",
             }
+            | ({"EDGE_WORKER_RUNTIME_DIR": str(self._runtime)} if self._runtime else {})
             | self._extra
         )

@@ -24,7 +24,7 @@ from pathlib import Path
 from laptop import isolation
 from laptop.isolation import Kind, NotPossible
 from laptop.leash import follow_parent
-from laptop.proc import family, kill
+from laptop.proc import adopt_orphans, end_of
 
 
 @dataclass(frozen=True)
@@ -135,14 +135,14 @@ async def _outside(options: argparse.Namespace, inside: socket.socket, program: 
         loop.add_signal_handler(signum, os.kill, program, signum)
     report, descriptors, _, _ = await asyncio.to_thread(socket.recv_fds, inside, 65536, 1)
     if not report:
-        return await _end_of(program)  # it has said why
+        return await end_of(program)  # it has said why
     listener = socket.socket(fileno=descriptors[0]) if descriptors else None
     await asyncio.to_thread(_write_facts, options, json.loads(report), _port(listener, options.proxy_port))
     server = await _forward(listener, options.proxy_port) if listener else None
     inside.send(b".")
     inside.close()
     try:
-        return await _end_of(program)
+        return await end_of(program)
     finally:
         if server:
             server.close()
@@ -179,23 +179,6 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-async def _end_of(program: int) -> int:
-    status = await asyncio.to_thread(_reap_until, program)
-    left = family(os.getpid())
-    left.pop(os.getpid(), None)
-    await kill(left)
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
-
-
-def _reap_until(program: int) -> int:
-    """The program's wait status; orphans that end before it are let go."""
-    while True:
-        pid, status = os.waitpid(-1, 0)
-        if pid == program:
-            return status
-
-
 if __name__ == "__main__":
-    isolation.adopt_orphans()
+    adopt_orphans()
     sys.exit(main())

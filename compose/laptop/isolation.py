@@ -15,7 +15,7 @@ Kind: TypeAlias = Literal["namespace", "landlock", "none"]
 CHOICE = "EDGE_DEMO_ISOLATION"
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
-_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
+_PR_SET_NO_NEW_PRIVS = 38
 # Landlock's system calls have the same numbers on every architecture.
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
 _LANDLOCK_CREATE_RULESET_VERSION, _LANDLOCK_RULE_NET_PORT = 1, 2
@@ -53,12 +53,6 @@ def enter(proxy_port: int) -> tuple[Kind, socket.socket | None]:
         f"use a kernel with Landlock for TCP (6.7 or later), or set {CHOICE}=none to run without isolation"
     )
     raise NotPossible(msg)
-
-
-def adopt_orphans() -> None:
-    """Become the parent of whatever this process's descendants leave behind, so that it can be found."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _enter_namespace() -> socket.socket:

@@ -1,12 +1,17 @@
 """What runs on this machine, as far as it is ours: who started whom, read from `/proc` or from `ps`."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import subprocess
+import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,43 @@ async def kill(processes: dict[int, Seen], *, timeout_s: float = 10) -> None:
                 with suppress(ProcessLookupError):
                     os.kill(seen.pid, signal.SIGKILL)
             await asyncio.sleep(0.02)
+
+
+async def end_of(program: int, *, grace_s: float = 0) -> int:
+    """Wait for a child of this process, then take away whatever it left behind; returns its exit status.
+
+    This process must have called `adopt_orphans`, else it does not find them. Orphans that end earlier are let go.
+
+    Args:
+        program: Process id of the child.
+        grace_s: How long they may take to end by themselves.
+    """
+    status = await asyncio.to_thread(_reap_until, program)
+    left = _others()
+    deadline = time.monotonic() + grace_s
+    while still_there(left) and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    await kill(left | _others())
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever this process's descendants leave behind. On Linux; elsewhere it goes to init."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _others() -> dict[int, Seen]:
+    """This process's family without itself."""
+    return {pid: seen for pid, seen in family(os.getpid()).items() if pid != os.getpid()}
+
+
+def _reap_until(program: int) -> int:
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == program:
+            return status
 
 
 def _all() -> dict[int, Seen]:
