@@ -40,7 +40,7 @@ class Relay:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.gate_port = choose(8794)
+        self.gate_port = choose(8799)
         self.facts: RelayFacts | None = None
         self._data = directory / "data"
         gate = f"http://127.0.0.1:{self.gate_port}"

@@ -45,7 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gate_secret": _secret("Secret with which relay and gate sign what they tell each other.", "gate.secret"),
     "gate_host": _option("Address on which the keeper's gate listens for relays.", "127.0.0.1"),
     "gate_port": _option(
-        "Port on which the keeper's gate listens for relays; 0 takes a free one.", "8794", kind="integer"
+        "Port on which the keeper's gate listens for relays; 0 takes a free one.", "8799", kind="integer"
     ),
     "execution_api_url": _option(
         "Where the keeper finds Airflow's Execution API. Empty means [core] execution_api_server_url, or else "

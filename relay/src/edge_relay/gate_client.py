@@ -28,8 +28,8 @@ CALL_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 3.0
 MAX_ANSWER_BYTES = 64 << 20
 RETRY_AFTER_S = 2.0
-PASSED_BACK = ("Content-Type", ORIGIN_HEADER)
-"""Everything else stays behind, a refreshed token above all."""
+PASSED_BACK = ("Content-Type", "Content-Range", ORIGIN_HEADER)
+"""Everything else stays behind, a refreshed token above all. `Content-Range` tells the length of a mapped XCom."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ from edge_schemas.workers import EnrollTokenRequest, SecretKind, new_secret
 log = structlog.get_logger(__name__)
 
 DEFAULT_PORT, DEFAULT_OPERATOR_PORT, DEFAULT_NATS_PORT = 8443, 8444, 4222
-DEFAULT_GATE_URL = "http://127.0.0.1:8794"
+DEFAULT_GATE_URL = "http://127.0.0.1:8799"
 PORTS_TRIED = 100
 LOOPBACK = "127.0.0.1"
 CONNECT_S = 15.0
@@ -129,12 +129,12 @@ async def standing(options: Options, base: Settings, data_dir: Path) -> AsyncIte
     place = _Place(data_dir, _make_secrets(data_dir))
     binary = find_binary(options.nats_server)
     nats_port = _choose(LOOPBACK, options.nats_port, DEFAULT_NATS_PORT, "--nats-port")
+    settings, files = _relay_settings(options, base, place, f"nats://{LOOPBACK}:{nats_port}")
     async with running_nats(binary, data_dir / "nats", place.passwords, nats_port) as url:
         token = await _provision(url, place)
-        settings, public_url, files = _relay_settings(options, base, place, url)
         async with serving(settings) as relay:
             facts = Facts(
-                relay_url=_public_url(public_url, settings.host, urlsplit(relay.workers_url).port),
+                relay_url=_public_url(options.public_url, settings.host, urlsplit(relay.workers_url).port),
                 operator_url=relay.operators_url,
                 ca_file=files.ca_cert,
                 nats_url=url,
@@ -199,9 +199,7 @@ def _make_secrets(data_dir: Path) -> dict[str, str]:
     return {role: read_or_make(directory / f"{role}.password", secrets.token_urlsafe(32)) for role in ROLES}
 
 
-def _relay_settings(
-    options: Options, base: Settings, place: _Place, nats_url: str
-) -> tuple[Settings, str | None, tls.TlsFiles]:
+def _relay_settings(options: Options, base: Settings, place: _Place, nats_url: str) -> tuple[Settings, tls.TlsFiles]:
     given = base.model_fields_set
     host = options.host or (base.host if "host" in given else LOOPBACK)
     port = options.port if options.port is not None else (base.port if "port" in given else None)
@@ -223,7 +221,7 @@ def _relay_settings(
         "gate_urls": options.gate_urls or base.gate_urls or (DEFAULT_GATE_URL,),
         "gate_key_file": place.gate_secret,
     }
-    return Settings.model_validate({**dict(base), **changes}), options.public_url, files
+    return Settings.model_validate({**dict(base), **changes}), files
 
 
 def _public_url(given: str | None, host: str, port: int | None) -> str:

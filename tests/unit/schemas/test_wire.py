@@ -95,6 +95,7 @@ def test_ambiguous_paths_are_refused(raw: str) -> None:
 
 def test_encoded_keys_stay_in_their_segment() -> None:
     assert split_path("variables/a%2Fb%20c") == ("variables", "a/b c")
+    assert split_path("variables/a[1]^|") == ("variables", "a[1]^|")
     assert (
         split_path("xcoms/d/manual__2026-01-01T00:00:00+00:00/t/return_value")[2] == "manual__2026-01-01T00:00:00+00:00"
     )

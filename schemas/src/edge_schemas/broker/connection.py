@@ -27,6 +27,7 @@ from edge_schemas.errors import EdgeError, ErrorCode
 log = structlog.get_logger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
+CANCEL_AGAIN_S = 0.5
 NO_RESPONDERS = "503"
 HEADER_RESERVE_BYTES = 512
 """The server counts headers too and closes the connection of whoever exceeds its limit."""
@@ -102,9 +103,10 @@ class Broker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._keeper is not None:
+        while self._keeper is not None and not self._keeper.done():
+            # Again and again: nats-py swallows a cancellation that meets the end of a connect.
             self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+            await asyncio.wait({self._keeper}, timeout=CANCEL_AGAIN_S)
         client = self._client
         if client is None or client.is_closed:
             return
@@ -286,8 +288,8 @@ class Broker:
         while True:
             closed = asyncio.Event()
             client = Client()
+            self._client = client  # also while it connects, so that whoever leaves meanwhile closes its socket
             await self._connect(client, closed)
-            self._client = client
             self._inbox = client.new_inbox()
             await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
             for number, (subject, handler) in list(self._subscriptions.items()):
