@@ -44,15 +44,16 @@ def still_there(processes: dict[int, Seen]) -> list[Seen]:
     return [seen for seen in processes.values() if seen.pid in now and now[seen.pid].started == seen.started]
 
 
-async def kill(processes: dict[int, Seen], *, timeout_s: float = 10) -> None:
-    """SIGKILL each that still runs and wait until all have gone.
+async def kill(processes: dict[int, Seen], *, grace_s: float = 0, timeout_s: float = 10) -> None:
+    """SIGKILL each that still runs after the grace, and wait until all have gone.
 
     Raises:
         TimeoutError: One stays.
     """
-    async with asyncio.timeout(timeout_s):
+    patience = time.monotonic() + grace_s
+    async with asyncio.timeout(grace_s + timeout_s):
         while left := still_there(processes):
-            for seen in left:
+            for seen in left if time.monotonic() >= patience else ():
                 with suppress(ProcessLookupError):
                     os.kill(seen.pid, signal.SIGKILL)
             await asyncio.sleep(0.02)
@@ -68,11 +69,8 @@ async def end_of(program: int, *, grace_s: float = 0) -> int:
         grace_s: How long they may take to end by themselves.
     """
     status = await asyncio.to_thread(_reap_until, program)
-    left = _others()
-    deadline = time.monotonic() + grace_s
-    while still_there(left) and time.monotonic() < deadline:
-        await asyncio.sleep(0.05)
-    await kill(left | _others())
+    await kill(_others(), grace_s=grace_s)
+    await kill(_others())  # what was started meanwhile
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 
