@@ -1,6 +1,7 @@
 """One edge site: a worker with its own folders, in a box from which only the forward proxy can be reached."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from laptop.proxy import ForwardProxy
 from laptop.relay import PROGRAMS, RelayFacts
 
 _COMPOSE = Path(__file__).parents[1]
+_MAX_RUNTIME_PATH_BYTES = 80
 
 
 class EdgeWorker:
@@ -41,7 +43,7 @@ class EdgeWorker:
         self.state = directory / "state"
         self._relay, self._relay_url, self._proxy, self._probes = relay, relay_url, proxy, probes
         self._extra = dict(extra or {})
-        self._runtime: Path | None = None
+        self._runtime = _short_folder(directory / "run")
         self._facts = directory / "box.json"
         self.child = self._box("worker", ["run"])
 
@@ -70,9 +72,7 @@ class EdgeWorker:
 
     async def start(self) -> None:
         """Run it; returns before its first poll."""
-        if self._runtime is None or not self._runtime.exists():
-            # The name of a Unix socket is short, the path to our folder may be long.
-            self._runtime = Path(mkdtemp(prefix="edge-relay-"))
+        self._runtime.mkdir(mode=0o700, exist_ok=True)
         self._facts.unlink(missing_ok=True)
         self.child = self._box("worker", ["run"])
         await self.child.start()
@@ -84,8 +84,7 @@ class EdgeWorker:
     async def stop(self) -> None:
         """Drain it, then take the box away with whatever is left in it."""
         await self.child.stop(grace_s=10)
-        if self._runtime:
-            rmtree(self._runtime, ignore_errors=True)
+        rmtree(self._runtime, ignore_errors=True)
 
     def _box(self, name: str, arguments: list[str]) -> Child:
         probes = [f"--probe={probe}={address}" for probe, address in self._probes.items()]
@@ -105,9 +104,14 @@ class EdgeWorker:
                 "EDGE_WORKER_STATE_DIR": str(self.state),
                 "EDGE_WORKER_CA_FILE": str(self._relay.ca_file),
                 "EDGE_WORKER_BUNDLES": json.dumps({"dags-folder": str(self.directory / "dags")}),
+                "EDGE_WORKER_RUNTIME_DIR": str(self._runtime),
                 "EDGE_WORKER_SLOTS": str(self.slots),
                 "EDGE_WORKER_DRAIN_TIMEOUT_S": "3",
             }
-            | ({"EDGE_WORKER_RUNTIME_DIR": str(self._runtime)} if self._runtime else {})
             | self._extra
         )
+
+
+def _short_folder(wanted: Path) -> Path:
+    """The folder itself, or a temporary one if its path is too long for the name of a Unix socket."""
+    return wanted if len(os.fsencode(wanted)) <= _MAX_RUNTIME_PATH_BYTES else Path(mkdtemp(prefix="edge-relay-"))
