@@ -28,6 +28,8 @@ from edge_relay.worker_store import WorkerStore
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.records import RecordStore
 
+_CANCEL_AGAIN_S = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class Relay:
@@ -118,8 +120,11 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
     async with app[keys.BROKER], asyncio.TaskGroup() as group:
         tasks = [group.create_task(loop, name=name) for name, loop in loops.items()]
         yield
-        for task in tasks:
-            task.cancel()
+        while waiting := [task for task in tasks if not task.done()]:
+            # Again and again: nats-py swallows a cancellation that meets the end of a call.
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)
 
 
 async def _gate(app: web.Application) -> AsyncIterator[None]:

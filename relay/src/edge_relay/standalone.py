@@ -26,9 +26,10 @@ import uvloop
 from edge_relay import keys, tls
 from edge_relay.access import AccessStore
 from edge_relay.nats_server import find_binary
+from edge_relay.ports import choose_port
 from edge_relay.private_files import make_private_dir, read_or_make, read_secret
 from edge_relay.serve import serving
-from edge_relay.settings import Settings, SettingsError
+from edge_relay.settings import Settings
 from edge_relay.standalone_facts import Facts, remove_facts, write_facts
 from edge_relay.standalone_nats import running_nats
 from edge_schemas.broker import layout
@@ -40,7 +41,6 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_PORT, DEFAULT_OPERATOR_PORT, DEFAULT_NATS_PORT = 8443, 8444, 4222
 DEFAULT_GATE_URL = "http://127.0.0.1:8799"
-PORTS_TRIED = 100
 LOOPBACK = "127.0.0.1"
 CONNECT_S = 15.0
 FIRST_TOKEN = EnrollTokenRequest(queues=("default",), site="laptop", uses=10, ttl_s=24 * 3600)
@@ -100,27 +100,33 @@ def run(options: Options, base: Settings, say: Callable[[str], None]) -> None:
         say: Prints lines for people.
 
     Raises:
-        StandaloneFailed: The data folder is in use, or a port is.
-        SettingsError: See `serving`; ServerMissing, ServerFailed, LayoutRefused and HostRefused likewise.
+        StandaloneFailed: The data folder is in use.
+        SettingsError: See `serving` and `choose_port`; ServerMissing, ServerFailed, LayoutRefused and HostRefused likewise.
     """
     # Absolute: what is written down must hold in other folders too.
     data_dir = make_private_dir(Path(os.path.abspath(options.data_dir)))  # noqa: PTH100  # resolve() would follow links
     with _locked(data_dir), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         remove_facts(data_dir)
-        runner.run(_run(options, base, data_dir, say))
+        try:
+            runner.run(_run(options, base, data_dir, say))
+        except asyncio.CancelledError:
+            raise StandaloneFailed("stopped before it was up") from None
 
 
 async def _run(options: Options, base: Settings, data_dir: Path, say: Callable[[str], None]) -> None:
-    leave = asyncio.Event()
+    leave, loop, this = asyncio.Event(), asyncio.get_running_loop(), asyncio.current_task()
+    assert this is not None  # noqa: S101  # a coroutine runs in a task
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, leave.set)
+        loop.add_signal_handler(number, this.cancel)
     async with standing(options, base, data_dir) as (facts, token):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, leave.set)
         for line in greeting(facts, token, data_dir):
             say(line)
         await leave.wait()
         say("Stopping: parked polls are answered, calls in progress end. Once more to leave at once.")
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().remove_signal_handler(number)
+            loop.remove_signal_handler(number)
 
 
 @asynccontextmanager
@@ -128,7 +134,7 @@ async def standing(options: Options, base: Settings, data_dir: Path) -> AsyncIte
     """Everything up while inside; gives what was written into `standalone.json`, and a new enrolment token."""
     place = _Place(data_dir, _make_secrets(data_dir))
     binary = find_binary(options.nats_server)
-    nats_port = _choose(LOOPBACK, options.nats_port, DEFAULT_NATS_PORT, "--nats-port")
+    nats_port = choose_port(LOOPBACK, options.nats_port, DEFAULT_NATS_PORT, "--nats-port")
     settings, files = _relay_settings(options, base, place, f"nats://{LOOPBACK}:{nats_port}")
     async with running_nats(binary, data_dir / "nats", place.passwords, nats_port) as url:
         token = await _provision(url, place)
@@ -210,10 +216,15 @@ def _relay_settings(options: Options, base: Settings, place: _Place, nats_url: s
     names = [LOOPBACK, "::1", "localhost", socket.gethostname(), *options.tls_hosts]
     names += [name for name in (host, public_host) if name and name not in _WILDCARDS]
     files = tls.ensure(place.data_dir / "tls", names, now=datetime.now(UTC))
+    workers_port = choose_port(host, port, DEFAULT_PORT, "--port")
+    operators_host = base.operators_host
+    operators_port = choose_port(
+        operators_host, operators, DEFAULT_OPERATOR_PORT, "--operator-port", besides=workers_port
+    )
     changes: dict[str, object] = {
         "host": host,
-        "port": _choose(host, port, DEFAULT_PORT, "--port"),
-        "operators_port": _choose(base.operators_host, operators, DEFAULT_OPERATOR_PORT, "--operator-port"),
+        "port": workers_port,
+        "operators_port": operators_port,
         "tls_cert_file": files.cert,
         "tls_key_file": files.key,
         "nats_urls": (nats_url,),
@@ -229,38 +240,6 @@ def _public_url(given: str | None, host: str, port: int | None) -> str:
         return given.rstrip("/")
     name = socket.gethostname() if host in _WILDCARDS else host
     return f"https://{f'[{name}]' if ':' in name else name}:{port}"
-
-
-def _choose(host: str, wanted: int | None, default: int, option: str) -> int:
-    """A port that is free right now: the wanted one, or from the default upwards.
-
-    Raises:
-        StandaloneFailed: The wanted one, or each that was tried, is taken.
-    """
-    candidates = range(default, default + PORTS_TRIED) if wanted is None else (wanted,)
-    for port in candidates:
-        if found := _free(host, port):
-            return found
-    taken = (
-        f"port {wanted} on {host} is taken" if wanted is not None else f"no port from {default} on is free on {host}"
-    )
-    raise StandaloneFailed(f"{taken}: choose another one with {option}, or {option} 0 for any")
-
-
-def _free(host: str, port: int) -> int | None:
-    """The port, or another one for 0; None if it can't be bound."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise SettingsError(f"--host: {host!r} is no address of this machine: {error}") from None
-    with socket.socket(family, kind, protocol) as probe:
-        # As the server does: a port that a former run has just left is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError:
-            return None
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

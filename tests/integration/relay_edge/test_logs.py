@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support.relay_edge import Edge, running_edge
 
 from edge_schemas import routes
 from edge_schemas.broker.connection import Broker
@@ -17,6 +16,8 @@ from edge_schemas.jobs import Job
 from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES
 from edge_schemas.records import Finish, GiveUp, Start
 from edge_schemas.subjects import LOGS, OFFSET_HEADER, log_subject
+from support.broker import eventually
+from support.relay_edge import Edge, running_edge
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ async def test_a_log_arrives_byte_for_byte(edge: Edge) -> None:
     assert first.json == {"offset": MAX_CHUNK_BYTES}
     rest = text[MAX_CHUNK_BYTES:]
     assert len(rest) > MAX_CHUNK_BYTES
-    second = await edge.put_log(job, worker, MAX_CHUNK_BYTES, gzip.compress(rest), Content_Encoding="gzip")
+    second = await edge.put_log(job, worker, MAX_CHUNK_BYTES, gzip.compress(rest), headers={"Content-Encoding": "gzip"})
     assert second.json == {"offset": len(text)}
     assert await stored(edge.broker, job) == text
 
@@ -98,7 +99,7 @@ async def test_a_log_goes_on_after_the_job_has_ended(edge: Edge) -> None:
 
 
 async def test_the_log_of_a_second_holder_follows_the_first_ones(pair: Edge) -> None:
-    """A job given up before user code ran starts again elsewhere: its log file begins at 0 there, and nothing is lost."""
+    """A job given up before user code ran starts again elsewhere, with a log file that begins at 0."""
     one, two = await pair.worker(uses=1), await pair.worker(uses=1)
     job = await pair.job(one)
     await pair.put_log(job, one, 0, b"first holder\n")
@@ -122,8 +123,7 @@ async def test_a_crash_of_the_broker_loses_and_doubles_nothing(edge: Edge) -> No
     async def again() -> bool:
         return (await edge.put_log(job, worker, 7, b"after\n")).status == 200
 
-    while not await again():
-        await asyncio.sleep(0.05)
+    await eventually(again, what="the relay has the broker back")
     await edge.broker.wait_connected(10)
     assert await stored(edge.broker, job) == b"before\nafter\n"
 
@@ -164,12 +164,12 @@ async def test_wrong_bodies(edge: Edge) -> None:
     bomb = gzip.compress(bytes(MAX_CHUNK_DECODED_BYTES + 1))
     for body, headers, expected in [
         (bytes(MAX_CHUNK_BYTES + 1), {}, (413, "payload_too_large")),
-        (bomb, {"Content_Encoding": "gzip"}, (413, "payload_too_large")),
-        (b"no gzip", {"Content_Encoding": "gzip"}, (400, "invalid_request")),
-        (b"x", {"Content_Encoding": "br"}, (415, "unsupported_media_type")),
-        (b"x", {"Content_Type": "text/html"}, (415, "unsupported_media_type")),
+        (bomb, {"Content-Encoding": "gzip"}, (413, "payload_too_large")),
+        (b"no gzip", {"Content-Encoding": "gzip"}, (400, "invalid_request")),
+        (b"x", {"Content-Encoding": "br"}, (415, "unsupported_media_type")),
+        (b"x", {"Content-Type": "text/html"}, (415, "unsupported_media_type")),
     ]:
-        reply = await edge.put_log(job, worker, 0, body, **headers)
+        reply = await edge.put_log(job, worker, 0, body, headers=headers)
         assert (reply.status, reply.code) == expected
     assert await stored(edge.broker, job) == b""
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from support.broker import free_port
-from support.fake_gate import KEY, FakeGate, running_gate
-from support.relay_edge import Edge, Worker, running_edge
 
 from edge_schemas import routes
 from edge_schemas.jobs import Job
 from edge_schemas.records import Finish
+from support.broker import free_port
+from support.fake_gate import KEY, FakeGate, running_gate
+from support.relay_edge import Edge, Worker, running_edge
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ async def raw_call(setup: Setup, target: str, method: str = "GET") -> tuple[int,
     url = urlsplit(setup.edge.relays[0].workers_url)
     context = ssl.create_default_context(cafile=str(setup.edge.ca))
     reader, writer = await asyncio.open_connection(url.hostname, url.port, ssl=context)
-    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {setup.worker.secret}\r\nConnection: close\r\n\r\n"
+    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {setup.worker.secret}\r\n"
+    head += "Connection: close\r\n\r\n"
     writer.write(head.encode("latin-1"))
     async with asyncio.timeout(10):
         answer = await reader.read()
