@@ -1,0 +1,170 @@
+"""An executor between a real scheduler's steps and a real nats-server, and a worker's doings without a worker."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_relay.nats_server import NatsServer
+from edge_schemas.broker.bucket import NO_MESSAGE
+from edge_schemas.broker.connection import Broker, JetStreamError
+from edge_schemas.broker.permissions import EXECUTOR, OPERATOR
+from edge_schemas.broker.records import RecordStore
+from edge_schemas.records import AnswerWrite, Event, Finish, JobRecord, Release, Start, WriteAnswer
+from edge_schemas.subjects import JOBS, job_subject
+from support import airflow_home
+from support.broker import PASSWORDS, connected, eventually, running_server
+
+Executors = Callable[[], Any]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tables() -> None:
+    airflow_home.create_tables()
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    async with running_server(tmp_path / "nats") as running:
+        yield running
+
+
+@pytest.fixture
+def executors(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Executors]:
+    """Makes started executors, each as a scheduler of its own would; all are ended."""
+    from edge_bridge.executor import RelayExecutor
+
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a-secret-for-tests-that-is-long-enough-for-hs512-" * 2)
+    monkeypatch.setenv("AIRFLOW__EDGE_RELAY__NATS_URLS", server.url)
+    monkeypatch.setenv("AIRFLOW__EDGE_RELAY__EXECUTOR_PASSWORD", PASSWORDS[EXECUTOR])
+    monkeypatch.setenv("AIRFLOW__EDGE_RELAY__RECONCILE_INTERVAL", "3600")
+    made: list[RelayExecutor] = []
+
+    def make() -> RelayExecutor:
+        executor = RelayExecutor()
+        executor.start()
+        made.append(executor)
+        return executor
+
+    yield make
+    for executor in made:
+        executor.terminate()
+
+
+@dataclass
+class Edge:
+    """What a worker, a relay and an operator would do to the jobs, done through the records."""
+
+    broker: Broker
+    store: RecordStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = RecordStore(self.broker)
+
+    async def record(self, job: str) -> JobRecord | None:
+        return await self.store.get(job)
+
+    async def appears(self, job: str) -> JobRecord:
+        """The record of a job that is being published, with its message stored."""
+
+        async def published() -> JobRecord | bool:
+            record = await self.store.get(job)
+            return record if record is not None and await self.message(record) else False
+
+        found = await eventually(published, what=f"record and message of {job}")
+        assert isinstance(found, JobRecord)
+        return found
+
+    async def message(self, record: JobRecord) -> dict[str, Any] | None:
+        subject = job_subject(record.team, record.queue, record.id)
+        try:
+            answer = await self.broker.api(f"STREAM.MSG.GET.{JOBS}", {"last_by_subj": subject})
+        except JetStreamError as error:
+            if error.code != NO_MESSAGE:
+                raise
+            return None
+        message: dict[str, Any] = answer["message"]
+        return message
+
+    async def drop_message(self, record: JobRecord) -> None:
+        subject = job_subject(record.team, record.queue, record.id)
+        await self.broker.api(f"STREAM.PURGE.{JOBS}", {"filter": subject})
+
+    async def do(self, job: str, event: Event) -> JobRecord:
+        return (await self.store.change(job, event))[1]
+
+    async def start(self, job: str) -> JobRecord:
+        """A worker starts the job; the message is acknowledged."""
+        record = await self.do(job, Start("w", 1, datetime.now(UTC)))
+        await self.drop_message(record)
+        return record
+
+    async def accept(self, job: str, state: str) -> None:
+        """Airflow has accepted the task's final state."""
+        await self.do(job, AnswerWrite("w", WriteAnswer(request_id="12345678", status=204, body=""), state))
+
+    async def finish(self, job: str, reason: str | None = None) -> JobRecord:
+        return await self.do(job, Finish("w", 0, reason, datetime.now(UTC)))
+
+    async def park(self, job: str) -> None:
+        for number in range(5):
+            await self.do(job, Release("w", f"no such runtime {number}", counted=True, at=datetime.now(UTC)))
+
+
+@pytest.fixture
+async def edge(server: NatsServer) -> AsyncIterator[Edge]:
+    async with connected(server, OPERATOR) as broker:
+        yield Edge(broker)
+
+
+@dataclass
+class Centre:
+    """A scheduler with one relay executor."""
+
+    executor: Any
+    scheduler: airflow_home.Scheduler
+
+    def dispatch(self, dag: Any) -> dict[str, str]:
+        """Queue what is scheduled and hand it out; returns the job of each task."""
+        while self.scheduler.queue():
+            pass
+        self.scheduler.beat()
+        return {task: row.external_executor_id for task, row in airflow_home.task_rows(dag.dag_id).items()}
+
+    async def beats_until(self, check: Callable[[], Any], what: str = "") -> None:
+        """Let the scheduler loop until something holds."""
+
+        def step() -> bool:
+            started = time.monotonic()
+            self.scheduler.beat()
+            assert time.monotonic() - started < 2, "the executor has blocked the scheduler"
+            return bool(check())
+
+        await eventually(step, what=what)
+
+    def compare(self) -> None:
+        """One round of the reconciler, for everything, however young."""
+        background = self.executor._background
+        background.reconciler._settle_s = -1
+        done = self.executor._portal.call(lambda: _done(background.reconciler.compare(*background._link)), 10)
+        assert done
+
+
+async def _done(work: Any) -> bool:
+    await work
+    return True
+
+
+@pytest.fixture
+def centres(executors: Executors) -> Callable[[], Centre]:
+    """Makes schedulers."""
+
+    def make() -> Centre:
+        executor = executors()
+        return Centre(executor, airflow_home.Scheduler(executor))
+
+    return make

@@ -1,0 +1,120 @@
+"""Records watched and reports handed over: only for the current dispatch, and only what is new."""
+
+import uuid
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from edge_bridge.ledger import Entry, Ledger, Report, Verb
+from edge_bridge.reports import Reports
+from edge_schemas.records import Finish, GiveUp, Redrive, Release, Start, new_record, transition
+from support.jobs import make_job
+
+NOW = datetime.now(UTC)
+
+
+class Watched:
+    """Reports of one job whose records are fed by hand."""
+
+    def __init__(self) -> None:
+        job = make_job()
+        self.record = new_record(job)
+        self.entry = Entry(key="k", job=job.id, dispatch=job.id, task=job.work.task)
+        self.ledger = Ledger()
+        self.ledger.add([self.entry])
+        self.wanted: list[str] = []
+        self.reports = Reports(self.ledger, self.wanted.append)
+
+    def see(self, *events: Any) -> None:
+        """The watch delivers the record after each event."""
+        for event in events:
+            self.record = transition(self.record, event)
+            self.reports.watch(self.record.id, self.record.model_dump_json(exclude_none=True).encode())
+
+
+def test_only_started_jobs_count() -> None:
+    watched = Watched()
+    watched.reports.watch(watched.record.id, watched.record.model_dump_json().encode())
+    assert watched.ledger.started == 0
+    watched.see(Start("w", 1, NOW))
+    assert watched.ledger.started == 1
+    watched.see(Finish("w", 0, None, NOW))
+    assert watched.ledger.started == 0
+    assert watched.entry.report is not None
+
+
+def test_a_job_that_waits_anew_wants_its_message() -> None:
+    watched = Watched()
+    watched.see(Start("w", 1, NOW), GiveUp("silent", NOW))
+    assert watched.wanted == [watched.record.id]
+    watched.see(*(Release("w", "why", counted=True, at=NOW) for _ in range(5)))
+    assert [r.verb for r in watched.reports.outbox] == [Verb.NOTE]
+    assert watched.wanted == [watched.record.id]
+    watched.see(Redrive())
+    assert watched.wanted == [watched.record.id] * 2
+
+
+def test_other_jobs_and_unreadable_records_change_nothing() -> None:
+    watched = Watched()
+    watched.reports.watch(str(uuid.uuid4()), b"not even looked at")
+    watched.reports.watch(watched.record.id, b"{}")
+    watched.reports.watch(watched.record.id, None)
+    assert watched.entry.state is None
+    assert not watched.reports.outbox
+
+
+def test_the_end_is_noted_once() -> None:
+    """A record seen again, from a listing or a slow watch, is not another end."""
+    watched = Watched()
+    watched.see(Start("w", 1, NOW), Finish("w", 1, "boom", NOW))
+    first = watched.entry.report
+    watched.see(Finish("w", 1, "boom", NOW))
+    assert watched.entry.report is first
+    assert first is not None
+    assert first.verb is Verb.FAIL
+
+
+@pytest.fixture
+def executor(monkeypatch: pytest.MonkeyPatch) -> Any:
+    from edge_bridge.executor import RelayExecutor
+
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "s" * 64)
+    made: Any = RelayExecutor()
+    made._background = SimpleNamespace(reports=Reports(Ledger(), lambda _: None), ledger=Ledger())
+    return made
+
+
+def test_sync_drops_reports_of_older_dispatches(executor: Any) -> None:
+    """The key is the same, the dispatch is not: an event would fail the newer one."""
+    from airflow.models.taskinstancekey import TaskInstanceKey
+
+    key = TaskInstanceKey("d", "t", "r", 1)
+    executor._hold(key, "new")
+    executor._background.reports.outbox.extend(
+        [Report(key, "old", Verb.FAIL, "late"), Report(key, "old", Verb.FORGET), Report(key, "old", Verb.SUCCEED)]
+    )
+    executor.sync()
+    assert executor.get_event_buffer() == {}
+    assert executor.running == {key}
+    executor._background.reports.outbox.append(Report(key, "new", Verb.FAIL, "boom"))
+    executor.sync()
+    assert executor.get_event_buffer() == {key: ("failed", "boom")}
+    assert executor.running == set()
+
+
+def test_a_report_may_be_repeated_until_it_is_settled(executor: Any) -> None:
+    from airflow.models.taskinstancekey import TaskInstanceKey
+
+    key = TaskInstanceKey("d", "t", "r", 1)
+    executor._hold(key, "j")
+    outbox = executor._background.reports.outbox
+    for _ in range(2):
+        outbox.append(Report(key, "j", Verb.FAIL, "boom"))
+        executor.sync()
+        assert executor.get_event_buffer() == {key: ("failed", "boom")}
+        assert not executor.has_task(SimpleNamespace(id=None, key=key))
+    outbox.extend([Report(key, "j", Verb.FORGET), Report(key, "j", Verb.FAIL, "after the end")])
+    executor.sync()
+    assert executor.get_event_buffer() == {}
