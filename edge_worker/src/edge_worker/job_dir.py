@@ -37,7 +37,11 @@ class JobDir:
     @property
     def was_launched(self) -> bool:
         """A process for the job exists or existed."""
-        taken = job_files.read_taken(self.path)
+        try:
+            taken = job_files.read_taken(self.path)
+        except (ValueError, TypeError):
+            # Damaged. Whoever wrote it has taken the job; to start it again would be worse than to lose its outcome.
+            return True
         return taken is not None and taken.pid != 0
 
     @property
@@ -71,7 +75,7 @@ class JobDir:
         """Of the grant; empty if it was not written."""
         try:
             return (self.path / "receipt").read_text()
-        except (FileNotFoundError, UnicodeDecodeError):
+        except (OSError, UnicodeDecodeError):
             return ""
 
     def mark_started(self) -> None:
@@ -81,7 +85,7 @@ class JobDir:
     def final_state(self) -> str | None:
         """The state that Airflow accepted from the task."""
         try:
-            return (self.path / "final_state").read_text() or None
+            return (self.path / "final_state").read_text(errors="replace") or None
         except FileNotFoundError:
             return None
 

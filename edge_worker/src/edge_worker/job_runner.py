@@ -19,13 +19,19 @@ from edge_worker.relay_client import Refused, RelayClient
 from edge_worker.retry import until_final
 from edge_worker.runtime_side import job_files
 from edge_worker.state import StateDir
-from edge_worker.task_host import JobResult, LaunchFailed
+from edge_worker.task_host import LOOK_EVERY_S, JobResult, LaunchFailed
 from edge_worker.upload_loop import LogUploader
 
 LOG_FIRST_S = 2.0
 """How long the rest of the log may go ahead of the outcome, so that it is complete when the job has ended."""
 TELL_AFTER_S = 0.2
 """Until then the outcome is mostly accepted, and one poll can tell of the free slot and of the end of the job."""
+DISK_PAUSE_S = 30.0
+"""How long nothing is taken after a job could not be written down: given back, it would be granted again at once."""
+FAULT_PAUSE_S = 1.0
+LONGEST_FAULT_PAUSE_S = 60.0
+MAX_FAULTS = 6
+"""After so many unexpected errors a job is no longer followed, but reported as failed once nothing of it runs."""
 
 log = EventLog("edge_worker.job_runner")
 
@@ -75,7 +81,7 @@ class JobRunner:
             return
         held = HeldJob(grant.job, self.state.job_dir(grant.job.id), receipt=grant.receipt)
         self.table.add(held)
-        self._spawn(self._run_granted(held), f"job-{held.id}")
+        self._spawn(self._guarded(held, self._run_granted(held)), f"job-{held.id}")
 
     def stop(self, directive: StopDirective) -> None:
         """A job is to end. One that has no process any more is about to be settled anyway."""
@@ -102,7 +108,9 @@ class JobRunner:
                 continue
             held = HeldJob(job, job_dir, receipt=job_dir.receipt())
             held.final_state = job_dir.final_state()
-            self._resume_one(held)
+            if not job_dir.was_finished:
+                self.table.add(held)
+            self._spawn(self._guarded(held, self._go_on(held)), f"job-{held.id}")
 
     async def until_idle(self) -> None:
         """Returns once every job is settled and its log uploaded."""
@@ -124,47 +132,66 @@ class JobRunner:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _resume_one(self, held: HeldJob) -> None:
+    async def _guarded(self, held: HeldJob, work: Coroutine[Any, Any, None]) -> None:
+        """No error of one job ends the others: it goes on as after a restart, from what its folder says."""
+        faults = 0
+        with bound(job=held.id):
+            while True:
+                try:
+                    return await work
+                except Exception as error:
+                    faults += 1
+                    log.exception("job_fault", faults=faults)
+                    reason = f"the worker could not follow this job: {type(error).__name__}"
+                await asyncio.sleep(min(FAULT_PAUSE_S * 2.0 ** (faults - 1), LONGEST_FAULT_PAUSE_S))
+                work = self._go_on(held) if faults < MAX_FAULTS else self._give_up(held, reason)
+
+    def _go_on(self, held: HeldJob) -> Coroutine[Any, Any, None]:
+        """What is left to do for a job, by its folder."""
         if held.dir.was_finished:
-            self.table.finishing(held)
-            self._spawn(self._upload_rest(held), f"log-{held.id}")
-            return
-        self.table.add(held)
+            return self._upload_rest(held)
         if (finish := held.dir.finish()) is not None:
             self.table.finishing(held)
-            self._spawn(self._resume_settlement(held, finish), f"job-{held.id}")
-        elif held.dir.was_launched:
+            return self._resume_settlement(held, finish)
+        if held.dir.was_launched:
             self.table.running(held)
             log.info("job_adopted", job=held.id, is_alive=is_alive(held.dir.path))
-            self._spawn(self._run_started(held, is_launched=True), f"job-{held.id}")
-        elif held.dir.was_started:
+            return self._run_started(held, is_launched=True)
+        if held.dir.was_started:
             self.table.running(held)
-            self._spawn(self._run_started(held), f"job-{held.id}")
-        else:
-            # Whether the start came through is not known; asking again is harmless and tells.
-            self._spawn(self._run_granted(held), f"job-{held.id}")
+            return self._run_started(held)
+        # Whether the start came through is not known; asking again is harmless and tells.
+        return self._run_granted(held)
+
+    async def _give_up(self, held: HeldJob, reason: str) -> None:
+        while is_alive(held.dir.path):  # noqa: ASYNC110 - a lock held by a process sets no event
+            await asyncio.sleep(LOOK_EVERY_S)
+        self.table.finishing(held)
+        await self.outbox.deliver(held, FinishRequest(reason=reason))
+        self.table.forget(held)
+        self._archive(held.dir)
 
     async def _run_granted(self, held: HeldJob) -> None:
-        with bound(job=held.id):
-            try:
-                held.dir.create(held.job, held.receipt)
-            except OSError as error:
-                log.error("job_dir_not_writable", error=str(error))  # noqa: TRY400 - the cause is in the event
-                self.table.forget(held)
-                await self._release(held.id, held.receipt, f"the worker's disk cannot be written: {error.strerror}")
-                return
-            try:
-                await until_final(lambda: self._start(held), pause=self.link.pause)
-            except Refused as error:
-                log.warning("start_refused", code=error.code, reason=str(error))
-                self.table.forget(held)
-                self._archive(held.dir)
-                return
-            self.table.running(held)
-            try:
-                held.dir.mark_started()
-            except OSError as error:
-                log.warning("start_not_marked", error=str(error))
+        try:
+            held.dir.create(held.job, held.receipt)
+        except OSError as error:
+            log.error("job_dir_not_writable", error=str(error))  # noqa: TRY400 - the cause is in the event
+            self._pause_intake()
+            self.table.forget(held)
+            await self._release(held.id, held.receipt, f"the worker's disk cannot be written: {error.strerror}")
+            return
+        try:
+            await until_final(lambda: self._start(held), pause=self.link.pause)
+        except Refused as error:
+            log.warning("start_refused", code=error.code, reason=str(error))
+            self.table.forget(held)
+            self._archive(held.dir)
+            return
+        self.table.running(held)
+        try:
+            held.dir.mark_started()
+        except OSError as error:
+            log.warning("start_not_marked", error=str(error))
         await self._run_started(held)
 
     async def _start(self, held: HeldJob) -> None:
@@ -172,15 +199,14 @@ class JobRunner:
 
     async def _run_started(self, held: HeldJob, *, is_launched: bool = False) -> None:
         """From the confirmed start to the settled outcome; the rest of the log may follow after that."""
-        with bound(job=held.id):
-            async with asyncio.TaskGroup() as group:
-                upload = group.create_task(self.uploader.follow(held), name=f"log-{held.id}")
-                stopper = group.create_task(self._stop_when_wanted(held), name=f"stop-{held.id}")
-                finish = await self._process(held, is_launched=is_launched)
-                stopper.cancel()
-                self.table.finishing(held)
-                await self._settle(held, finish, upload)
-            self._archive(held.dir)
+        async with asyncio.TaskGroup() as group:
+            upload = group.create_task(self.uploader.follow(held), name=f"log-{held.id}")
+            stopper = group.create_task(self._stop_when_wanted(held), name=f"stop-{held.id}")
+            finish = await self._process(held, is_launched=is_launched)
+            stopper.cancel()
+            self.table.finishing(held)
+            await self._settle(held, finish, upload)
+        self._archive(held.dir)
 
     async def _process(self, held: HeldJob, *, is_launched: bool) -> FinishRequest:
         if not is_launched:
@@ -221,16 +247,14 @@ class JobRunner:
         self.table.forget(held)
 
     async def _resume_settlement(self, held: HeldJob, finish: FinishRequest) -> None:
-        with bound(job=held.id):
-            async with asyncio.TaskGroup() as group:
-                upload = group.create_task(self.uploader.follow(held), name=f"log-{held.id}")
-                await self._settle(held, finish, upload)
-            self._archive(held.dir)
+        async with asyncio.TaskGroup() as group:
+            upload = group.create_task(self.uploader.follow(held), name=f"log-{held.id}")
+            await self._settle(held, finish, upload)
+        self._archive(held.dir)
 
     async def _upload_rest(self, held: HeldJob) -> None:
-        with bound(job=held.id):
-            await self.uploader.follow(held)
-            self._archive(held.dir)
+        await self.uploader.follow(held)
+        self._archive(held.dir)
 
     async def _stop_when_wanted(self, held: HeldJob) -> None:
         await held.stop_wanted.wait()
@@ -280,6 +304,10 @@ class JobRunner:
         except Refused as error:
             log.info("release_refused", job=job, code=error.code)
 
+    def _pause_intake(self) -> None:
+        self.table.close_intake("disk", "the worker's disk cannot be written")
+        asyncio.get_running_loop().call_later(DISK_PAUSE_S, self.table.open_intake, "disk")
+
     def _archive(self, job_dir: JobDir) -> None:
         try:
             self.state.archive(job_dir)
@@ -301,4 +329,5 @@ def _reason(result: JobResult) -> str | None:
 
 
 def _short(text: str) -> str:
-    return text[:1000]
+    """As much as the wire takes; user code may have named something that is no valid text."""
+    return text.encode(errors="replace").decode()[:1000]

@@ -40,9 +40,13 @@ class EventLog:
         """Someone must act."""
         self._write(logging.ERROR, event, fields)
 
-    def _write(self, level: int, event: str, fields: Mapping[str, object]) -> None:
+    def exception(self, event: str, **fields: object) -> None:
+        """An error that nobody has foreseen, with its traceback; to be called where it was caught."""
+        self._write(logging.ERROR, event, fields, exc_info=True)
+
+    def _write(self, level: int, event: str, fields: Mapping[str, object], *, exc_info: bool = False) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, "%s", event, extra={"fields": {**_bound.get(), **fields}})
+            self._logger.log(level, "%s", event, exc_info=exc_info, extra={"fields": {**_bound.get(), **fields}})
 
 
 @contextmanager

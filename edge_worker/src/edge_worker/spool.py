@@ -5,6 +5,9 @@ The relay's cursor is the truth: ours moves only when an answer has come, in eit
 
 from edge_schemas.logs import MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES
 from edge_worker.job_dir import JobDir
+from edge_worker.log import EventLog
+
+log = EventLog("edge_worker.spool")
 
 
 class Spool:
@@ -35,4 +38,8 @@ class Spool:
         """The relay has said up to where it has the log."""
         if offset != self.offset:
             self.offset = offset
-            self._dir.put_log_offset(offset)
+            try:
+                self._dir.put_log_offset(offset)
+            except OSError as error:
+                # A full disk does not keep the log from going where there is room.
+                log.warning("log_offset_not_written", error=str(error))
