@@ -8,10 +8,11 @@ import base64
 from dataclasses import dataclass
 from datetime import timedelta
 
-from edge_schemas.broker.connection import Broker, JetStreamError
+from edge_schemas.broker.connection import Broker, BrokerUnavailable, JetStreamError
 from edge_schemas.subjects import kv_stream, kv_subject
 
 NO_MESSAGE = 10037
+STREAM_NOT_FOUND = 10059
 WRONG_LAST_SEQUENCE = 10071
 _DELETE_MARKS = (b"KV-Operation:", b"Nats-Marker-Reason:")
 
@@ -39,7 +40,7 @@ class Bucket:
         """The newest value, from the leader; revision 0 if there never was one.
 
         Raises:
-            BrokerUnavailable: No answer.
+            BrokerUnavailable: No answer, or no such bucket yet.
         """
         call = f"STREAM.MSG.GET.{kv_stream(self.name)}"
         try:
@@ -47,6 +48,9 @@ class Bucket:
         except JetStreamError as error:
             if error.code == NO_MESSAGE:
                 return Stored(None, 0)
+            if error.code == STREAM_NOT_FOUND:
+                text = f"there is no bucket {self.name}: run 'edge-relay streams apply'"
+                raise BrokerUnavailable(text) from error
             raise
         message = answer["message"]
         headers = base64.b64decode(message.get("hdrs", ""))

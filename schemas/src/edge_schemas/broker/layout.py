@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_schemas import subjects
+from edge_schemas.broker.bucket import STREAM_NOT_FOUND
 from edge_schemas.broker.connection import Broker, JetStreamError
 from edge_schemas.polls import GRANT_WAIT_S
 
 OLDEST_SERVER = (2, 11, 0)
 """Per-message life (`Nats-TTL`) came with this release."""
-STREAM_NOT_FOUND = 10059
 _NS = 1_000_000_000
 _DAY_NS = 86_400 * _NS
 _MIB = 1 << 20
