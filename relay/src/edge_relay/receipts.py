@@ -45,6 +45,11 @@ class Receipt:
     worker: str
     expires_at: datetime
 
+    @property
+    def grant(self) -> str:
+        """Names this grant among those of the job: each delivery of a message has its own ack subject."""
+        return hashlib.sha256(self.ack_subject.encode()).hexdigest()[:16]
+
     def expired(self, now: datetime) -> bool:
         """Whether the grant wait is over."""
         return now >= self.expires_at

@@ -83,11 +83,16 @@ class StopWish(Outbound):
 
 
 class ReleaseNote(Outbound):
-    """A worker gave the job back."""
+    """A worker gave the job back.
+
+    Attributes:
+        grant: Which grant it gave back, so that a repeat of the call is not counted again.
+    """
 
     worker: WorkerName
     reason: str
     at: Instant
+    grant: str | None = None
 
 
 class JobRecord(Outbound):
@@ -165,12 +170,13 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A worker gives a granted job back; `counted` if the job itself may be the cause."""
+    """A worker gives a granted job back; `counted` if the job itself may be the cause, once for each `grant`."""
 
     worker: str
     reason: str
     counted: bool
     at: Instant
+    grant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +339,10 @@ def _release(record: JobRecord, event: Release) -> JobRecord:
         raise EdgeError(ErrorCode.WRONG_STATE, "only a job that was not started can be given back")
     if not event.counted or record.parked is not None:
         return record
-    releases = (*record.releases, ReleaseNote(worker=event.worker, reason=event.reason, at=event.at))
+    if event.grant is not None and any(note.grant == event.grant for note in record.releases):
+        return record
+    note = ReleaseNote(worker=event.worker, reason=event.reason, at=event.at, grant=event.grant)
+    releases = (*record.releases, note)
     parked = (
         f"given back {len(releases)} times, last: {event.reason}" if len(releases) >= RELEASES_BEFORE_PARKED else None
     )

@@ -57,7 +57,7 @@ async def release(request: web.Request) -> web.Response:
     if receipt.expired(datetime.now(UTC)):
         # Its ack subject would settle a later delivery, which may be another worker's.
         raise EdgeError(ErrorCode.RECEIPT_EXPIRED)
-    event = Release(principal.worker, body.reason, body.counted, datetime.now(UTC))
+    event = Release(principal.worker, body.reason, body.counted, datetime.now(UTC), receipt.grant)
     await settled(_release(request.app, receipt, event))
     return web.Response(status=204)
 
