@@ -161,7 +161,10 @@ class AccessStore:
         stored = await self._bucket.get(f"{WORKER}.{secret_hash}")
         if stored.value is None:
             raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, "this worker was removed; enrol with a new secret")
-        return WorkerAccess.model_validate_json(stored.value)
+        access = WorkerAccess.model_validate_json(stored.value)
+        if access.revoked_at is not None:
+            raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, "this worker was revoked; enrol with a new secret")
+        return access
 
 
 def candidate_names(site: str, secret_hash: str) -> list[str]:

@@ -32,6 +32,16 @@ async def test_many_at_once_get_no_more_than_the_uses(edge: Edge) -> None:
     assert len({reply.json["worker"] for reply in replies if reply.status == 200}) == 3
 
 
+async def test_a_revoked_worker_does_not_come_back_by_a_repeat(edge: Edge) -> None:
+    """It would think itself enrolled, and be refused from its first poll on."""
+    token, secret = await edge.token(uses=2), new_secret(SecretKind.WORKER)
+    worker = (await edge.enroll(token, secret)).json["worker"]
+    assert (await edge.admin("POST", routes.ADMIN_WORKER_REVOKE.format(worker=worker))).status == 204
+    reply = await edge.enroll(token, secret)
+    assert (reply.status, reply.code) == (403, "enrollment_refused")
+    assert "revoked" in reply.json["detail"]
+
+
 async def test_refusals_say_why(edge: Edge) -> None:
     """Unknown, expired and used up have one code; a person is told which of the last two it is."""
     stale = await edge.access.create_enroll_token(
