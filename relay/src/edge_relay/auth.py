@@ -179,6 +179,8 @@ class Credentials:
 
     def _take_worker(self, secret_hash: str, entry: WorkerAccess | None) -> None:
         before = self._workers.get(secret_hash)
+        if entry is not None and before is not None and before.revoked_at is not None and entry.revoked_at is None:
+            return  # an answer that was under way meanwhile; a revocation is for good
         if entry is None:
             self._workers.pop(secret_hash, None)
         else:

@@ -1,0 +1,26 @@
+"""What a replica makes of entries that arrive out of order, without a broker."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from edge_relay.auth import Credentials
+from edge_schemas.broker.connection import Broker, BrokerSettings
+from edge_schemas.errors import EdgeError
+from edge_schemas.workers import WorkerAccess, WorkerSettings
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+HASH = "0" * 64
+ENTRY = WorkerAccess(
+    worker="w", secret_hash=HASH, site="s", settings=WorkerSettings(version=1, queues=("q",)), enrolled_at=NOW
+)
+
+
+def test_an_older_answer_does_not_undo_a_revocation() -> None:
+    """The watch and an answer to a look-up come by different ways: the older value may come last."""
+    credentials = Credentials(Broker(BrokerSettings(("nats://127.0.0.1:1",), "relay", "x")))
+    revoked = ENTRY.model_copy(update={"revoked_at": NOW})
+    for entry in (ENTRY, revoked, ENTRY):
+        credentials._apply(f"worker.{HASH}", entry.model_dump_json().encode())  # as watch and look-up do
+    with pytest.raises(EdgeError, match="revoked"):
+        credentials.current(HASH)
