@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -125,9 +126,10 @@ class Settings(BaseSettings):
         """How to reach NATS.
 
         Raises:
-            SettingsError: The password can't be read.
+            SettingsError: The password or the CA file can't be read.
         """
         password = read_secret("RELAY_NATS_PASSWORD_FILE", self.nats_password_file)
+        check_ca_file("RELAY_NATS_CA_FILE", self.nats_ca_file)
         return BrokerSettings(self.nats_urls, RELAY, password.decode(), self.nats_ca_file)
 
     def gate_key(self) -> bytes:
@@ -154,6 +156,20 @@ def read_secret(setting: str, path: Path | None) -> bytes:
     if not content:
         raise SettingsError(f"{setting}: {path} is empty")
     return content
+
+
+def check_ca_file(setting: str, path: Path | None) -> None:
+    """Refuse a CA file that would keep every connection from being made; None is fine.
+
+    Raises:
+        SettingsError: There is no such file, or it holds no certificate.
+    """
+    if path is None:
+        return
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except OSError as error:
+        raise SettingsError(f"{setting}: can't use {path}: {error.strerror or error}") from error
 
 
 class AdminSettings(BaseSettings):

@@ -55,6 +55,17 @@ def test_secrets_come_from_files(tmp_path: Path) -> None:
     assert "hunter2" not in repr(broker)
 
 
+def test_a_ca_file_for_nats_that_cannot_be_used(tmp_path: Path) -> None:
+    """Found out at the start, not by a relay that never gets a connection."""
+    password, file = tmp_path / "password", tmp_path / "ca.pem"
+    password.write_text("x")
+    with pytest.raises(SettingsError, match="RELAY_NATS_CA_FILE: can't use"):
+        Settings(nats_password_file=password, nats_ca_file=file).broker()
+    file.write_text("nothing")
+    with pytest.raises(SettingsError, match="RELAY_NATS_CA_FILE: can't use"):
+        Settings(nats_password_file=password, nats_ca_file=file).broker()
+
+
 def test_files_that_hold_no_certificate(tmp_path: Path) -> None:
     file = tmp_path / "x.pem"
     file.write_text("nothing")
