@@ -20,7 +20,8 @@ RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$", description="
 MAX_QUEUE_CHARS = 100
 MAX_TEAM_CHARS = 50
 MAX_TOKEN_CHARS = 180
-"""A consumer name holds team and queue and may have 255 characters."""
+MAX_TEAM_TOKEN_CHARS = 73
+"""A consumer name holds team and queue, each encoded, and two characters between them: 255 is what NATS allows."""
 
 _PLAIN = re.compile(rb"[A-Za-z0-9-]")
 _ENCODED = re.compile(r"_([0-9A-F]{2})")
@@ -60,14 +61,18 @@ def decode_name(token: str) -> str:
     return name
 
 
-def _check_name(name: str) -> str:
+def _check_name(name: str, longest: int = MAX_TOKEN_CHARS) -> str:
     if name != name.strip() or any(unicodedata.category(c).startswith("C") for c in name):
         msg = "must not begin or end with white space nor hold control characters"
         raise ValueError(msg)
-    if len(encode_name(name)) > MAX_TOKEN_CHARS:
-        msg = f"is longer than {MAX_TOKEN_CHARS} characters once encoded for a NATS subject; choose a shorter name"
+    if len(encode_name(name)) > longest:
+        msg = f"is longer than {longest} characters once encoded for a NATS subject; choose a shorter name"
         raise ValueError(msg)
     return name
+
+
+def _check_team(name: str) -> str:
+    return _check_name(name, MAX_TEAM_TOKEN_CHARS)
 
 
 QueueName = Annotated[
@@ -78,5 +83,5 @@ QueueName = Annotated[
 TeamName = Annotated[
     str,
     Field(min_length=1, max_length=MAX_TEAM_CHARS, description="An Airflow team."),
-    AfterValidator(_check_name),
+    AfterValidator(_check_team),
 ]

@@ -9,10 +9,11 @@ from edge_schemas import subjects
 from edge_schemas.errors import ERRORS, EdgeError, ErrorCode
 from edge_schemas.execution_paths import split_path
 from edge_schemas.gate_auth import GateCall, check_answer, check_call, sign_answer, sign_call
-from edge_schemas.ids import MAX_TOKEN_CHARS, QueueName, decode_name, encode_name
+from edge_schemas.ids import MAX_TOKEN_CHARS, QueueName, TeamName, decode_name, encode_name
 from edge_schemas.workers import SecretKind, hash_secret, new_secret
 
 QUEUE = TypeAdapter(QueueName)
+TEAM = TypeAdapter(TeamName)
 KEY = b"k" * 32
 
 
@@ -39,6 +40,14 @@ def test_two_queues_never_share_a_consumer(one: str, other: str) -> None:
     except UnicodeEncodeError:
         return
     assert len(names) == (2 if one == other else 3)
+
+
+def test_nats_allows_the_longest_consumer_name() -> None:
+    """Of the longest names that are allowed; NATS refuses a consumer whose name has more than 255 characters."""
+    team, queue = TEAM.validate_python("_" * 11 + "x" * 39), QUEUE.validate_python("_" * 60)
+    assert len(subjects.consumer_name(team, queue)) <= 255
+    with pytest.raises(ValidationError, match="choose a shorter name"):
+        TEAM.validate_python("_" * 25)
 
 
 def test_a_subject_tells_queue_and_job() -> None:
