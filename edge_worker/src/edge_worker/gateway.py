@@ -30,7 +30,12 @@ from edge_worker.relay_client import CallError, ExecutionAnswer, ExecutionCall, 
 from edge_worker.retry import Backoff, Fate, fate_of
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+MAX_TARGET_CHARS = 8000
+"""Path and query; servers and proxies on the way take no more."""
 RETRY_CAP_S = 5.0
+
+_MAX_LINE_BYTES = 1024 * 1024
+"""Far above what goes on, so that a request that is too long is refused by us, in the form that the SDK understands."""
 
 _TARGET = re.compile(r"/jobs/([0-9a-f-]{36})/execution/([^?#]*)(?:\?([^#]*))?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
@@ -88,9 +93,16 @@ class Gateway:
     async def serving(self) -> AsyncIterator[None]:
         """Listens while inside. A socket file that a killed agent left behind is replaced."""
         app = web.Application(client_max_size=MAX_BODY_BYTES)
-        app.router.add_route("*", "/{tail:.*}", self._handle)
+        app.router.add_route("*", "/{tail:.*}", self._answer)
         # A write whose task has died meanwhile is still delivered: it may be the task's final state.
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=False, shutdown_timeout=0.1)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=False,
+            shutdown_timeout=0.1,
+            max_line_size=_MAX_LINE_BYTES,
+            max_field_size=_MAX_LINE_BYTES,
+        )
         await runner.setup()
         try:
             self._socket.unlink(missing_ok=True)
@@ -100,8 +112,17 @@ class Gateway:
         finally:
             await runner.cleanup()
 
-    async def _handle(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.Response:
+        """What a request gets. An error in here would make aiohttp answer what becomes a default value."""
         is_read = request.method in {"GET", "HEAD"}
+        try:
+            return await self._handle(request, is_read=is_read)
+        except Exception:
+            log.exception("call_fault", method=request.method)
+            why = "an error in the edge worker; its own log tells more"
+            return _refusal(why) if is_read else _json(500, {"reason": "internal_error", "message": why})
+
+    async def _handle(self, request: web.Request, *, is_read: bool) -> web.Response:
         try:
             target = self._target(request)
         except EdgeError as error:
@@ -118,6 +139,8 @@ class Gateway:
         match = _TARGET.fullmatch(request.raw_path)
         if match is None:
             raise EdgeError(ErrorCode.INVALID_REQUEST, "the path is not one of the gateway's")
+        if len(request.raw_path) > MAX_TARGET_CHARS:
+            raise EdgeError(ErrorCode.INVALID_REQUEST, f"path and query are longer than {MAX_TARGET_CHARS} characters")
         job, raw_path, query = match[1], match[2], match[3] or ""
         return _Target(self._table.get(job), raw_path, split_path(raw_path), query)
 

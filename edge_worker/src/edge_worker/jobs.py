@@ -6,8 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from edge_schemas.jobs import Job
-from edge_schemas.polls import JobPhase, JobReport
+from edge_schemas.polls import MAX_SLOTS, JobPhase, JobReport
 from edge_worker.job_dir import JobDir
+
+MAX_JOBS = 2 * MAX_SLOTS
+"""As many as a poll may name."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,10 @@ class JobTable:
     @property
     def free(self) -> int:
         """How many jobs it would take now."""
-        return 0 if self.is_draining or self._closed_for else max(0, self.slots - self._occupied)
+        if self.is_draining or self._closed_for:
+            return 0
+        # Outcomes that the relay does not take yet hold no slot, but a poll has room for only so many jobs.
+        return max(0, min(self.slots - self._occupied, MAX_JOBS - len(self._jobs)))
 
     @property
     def _occupied(self) -> int:

@@ -77,9 +77,14 @@ class StateDir:
         """Keeps a second agent away from this folder.
 
         Raises:
-            SettingsError: Another agent holds it.
+            SettingsError: Another agent holds it, or it cannot be opened.
         """
-        with (self.path / "lock").open("a") as file:
+        try:
+            opened = (self.path / "lock").open("a")
+        except OSError as error:
+            msg = f"state_dir {self.path} cannot be used: {error}"
+            raise SettingsError(msg) from None
+        with opened as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -139,7 +144,12 @@ class StateDir:
 
     def clean_up(self, *, keep_days: float, now: float) -> None:
         """Removes ended jobs that are older than wanted. What cannot be removed stays and is logged."""
-        for path in self._ended.iterdir():
+        try:
+            paths = list(self._ended.iterdir())
+        except OSError as error:
+            log.warning("ended_jobs_not_listed", path=str(self._ended), error=str(error))
+            return
+        for path in paths:
             try:
                 if now - path.stat().st_mtime >= keep_days * 86400:
                     rmtree(path)

@@ -3,16 +3,21 @@
 import errno
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from edge_schemas.records import JobState, Verdict
 from edge_worker import job_dir, job_runner
 from edge_worker.job_dir import JobDir
+from edge_worker.jobs import MAX_JOBS, HeldJob, JobTable
+from edge_worker.relay_client import RelayClient
 from edge_worker.runtime_side import job_files
-from edge_worker.settings import Settings
+from edge_worker.settings import Settings, SettingsError
+from edge_worker.state import StateDir
 from support.fake_relay import FakeRelay
 from support.fake_runtime import script_job
-from support.worker import running_agent
+from support.jobs import make_job
+from support.worker import Agent, running_agent
 
 
 @pytest.fixture(autouse=True)
@@ -125,3 +130,64 @@ async def test_a_job_that_cannot_be_written_down_is_given_back_once_and_nothing_
             await relay.until(lambda: relay.state(job.id) is JobState.ENDED)
     assert [release.counted for release in relay.released] == [False]
     assert agent.runtime.launched == [job.id]
+
+
+async def _read(agent: Agent, job_id: str, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(agent.socket))) as session,
+        session.request(method, f"http://gateway/jobs/{job_id}/execution/{path}", headers=headers) as answer,
+    ):
+        return answer.status, answer.headers.get("Content-Type", "")
+
+
+async def test_a_read_that_is_too_long_is_refused_as_the_sdk_understands_it(
+    relay: FakeRelay, settings: Settings
+) -> None:
+    job = script_job("print('here', flush=True)\nimport time\ntime.sleep(0.5)")
+    async with running_agent(relay, settings) as agent:
+        await relay.publish(job)
+        await agent.until_log(job.id, b"here")
+        answers = [
+            await _read(agent, job.id, f"variables/{'k' * 20_000}"),
+            await _read(agent, job.id, f"xcoms/d/r/t/k?include={'k' * 20_000}"),
+            await _read(agent, job.id, "variables/k", correlation="k" * 20_000),
+        ]
+    assert answers == [(403, "application/json"), (403, "application/json"), (200, "application/json")]
+
+
+async def test_an_unforeseen_error_in_the_gateway_never_becomes_a_default_value(
+    relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        msg = "a bug"
+        raise ValueError(msg)
+
+    monkeypatch.setattr(RelayClient, "execution", fail)
+    job = script_job("print('here', flush=True)\nimport time\ntime.sleep(0.5)")
+    async with running_agent(relay, settings) as agent:
+        await relay.publish(job)
+        await agent.until_log(job.id, b"here")
+        assert await _read(agent, job.id, "variables/k") == (403, "application/json")
+        assert await _read(agent, job.id, "xcoms/d/r/t/k", "POST") == (500, "application/json")
+
+
+def test_no_more_jobs_are_taken_than_a_poll_can_name(tmp_path: Path) -> None:
+    table = JobTable(2)
+    for _ in range(MAX_JOBS - 1):
+        held = HeldJob(make_job(), JobDir(tmp_path))
+        table.add(held)
+        table.finishing(held)
+    assert table.free == 1
+    table.add(HeldJob(make_job(), JobDir(tmp_path)))
+    assert table.free == 0
+    assert table.refusal() is not None
+
+
+def test_a_lock_that_cannot_be_opened_is_a_wrong_setting(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(SettingsError, match="state_dir"), StateDir(tmp_path).locked():
+        pass
+
+
+def test_a_missing_folder_of_ended_jobs_stops_nobody(tmp_path: Path) -> None:
+    StateDir(tmp_path).clean_up(keep_days=1, now=0)
