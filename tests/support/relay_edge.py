@@ -139,12 +139,19 @@ class Edge:
         return job
 
     async def put_log(
-        self, job: Job, worker: Worker, offset: int, data: bytes, *, replica: int = 0, **more: str
+        self,
+        job: Job,
+        worker: Worker,
+        offset: int,
+        data: bytes,
+        *,
+        replica: int = 0,
+        headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Upload a chunk; `more` are headers."""
-        headers = {"Content-Type": "application/octet-stream", **{k.replace("_", "-"): v for k, v in more.items()}}
+        """Upload a chunk."""
+        sent = {"Content-Type": "application/octet-stream", **(headers or {})}
         path = f"{routes.JOB_LOG.format(job=job.id)}?offset={offset}"
-        return await self.call("PUT", path, worker.secret, body=data, headers=headers, replica=replica)
+        return await self.call("PUT", path, worker.secret, body=data, headers=sent, replica=replica)
 
 
 @asynccontextmanager

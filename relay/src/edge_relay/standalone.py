@@ -101,7 +101,8 @@ def run(options: Options, base: Settings, say: Callable[[str], None]) -> None:
 
     Raises:
         StandaloneFailed: The data folder is in use.
-        SettingsError: See `serving` and `choose_port`; ServerMissing, ServerFailed, LayoutRefused and HostRefused likewise.
+        SettingsError: See `serving` and `choose_port`.
+        ServerMissing, ServerFailed, LayoutRefused, HostRefused: Their texts say what to do.
     """
     # Absolute: what is written down must hold in other folders too.
     data_dir = make_private_dir(Path(os.path.abspath(options.data_dir)))  # noqa: PTH100  # resolve() would follow links
@@ -217,9 +218,8 @@ def _relay_settings(options: Options, base: Settings, place: _Place, nats_url: s
     names += [name for name in (host, public_host) if name and name not in _WILDCARDS]
     files = tls.ensure(place.data_dir / "tls", names, now=datetime.now(UTC))
     workers_port = choose_port(host, port, DEFAULT_PORT, "--port")
-    operators_host = base.operators_host
     operators_port = choose_port(
-        operators_host, operators, DEFAULT_OPERATOR_PORT, "--operator-port", besides=workers_port
+        base.operators_host, operators, DEFAULT_OPERATOR_PORT, "--operator-port", besides=workers_port
     )
     changes: dict[str, object] = {
         "host": host,

@@ -185,9 +185,8 @@ async def test_a_signal_during_the_start_is_obeyed(tmp_path: Path) -> None:
     """Also while it waits for something: no server is left behind."""
     data_dir = tmp_path / "data"
     async with standalone(data_dir, *ANY_PORT, wait=False) as relay:
-        await eventually(
-            lambda: (data_dir / "nats" / "nats-server.pid").exists(), timeout_s=30, what="nats-server is up"
-        )
+        pid_file = data_dir / "nats" / "nats-server.pid"
+        await eventually(pid_file.exists, timeout_s=30, what="nats-server is up")
         left = relay.nats_pid()
         assert await relay.stop() in {0, 1}
         assert _gone(left)

@@ -17,7 +17,7 @@ from edge_schemas.broker import layout
 from edge_schemas.broker.connection import Broker, BrokerSettings, BrokerUnavailable
 from edge_schemas.broker.permissions import OPERATOR, ROLES
 
-CONNECT_S = 10.0
+CONNECT_S = 5.0
 
 
 def apply_streams(options: Namespace) -> None:
