@@ -1,8 +1,4 @@
-"""The command line: `edge-worker enroll` and `edge-worker run`.
-
-Exit status: 0 done, 1 unexpected, 2 wrong settings, 3 the credential was revoked, 4 enrolment was refused, 5 the relay
-could not be reached.
-"""
+"""The command line: `edge-worker enroll` and `edge-worker run`."""
 
 import argparse
 import asyncio
@@ -14,10 +10,15 @@ from edge_worker import __version__
 from edge_worker.log import setup_logging
 from edge_worker.settings import Settings, SettingsError, check_relay_url, load_settings
 
+EXIT_UNEXPECTED = 1
 EXIT_SETTINGS = 2
 EXIT_REFUSED = 4
 EXIT_UNREACHABLE = 5
 ENROLL_TRIES = 5
+_STATUSES = (
+    "Exit status: 0 done, 1 unexpected, 2 wrong settings, 3 the credential was revoked, 4 enrolment was refused, 5 the "
+    "relay could not be reached."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,12 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"edge-worker: {error}", file=sys.stderr)
         return EXIT_SETTINGS
+    except OSError as error:
+        # A full or read-only disk, for the most part. Nothing of it needs a traceback.
+        print(f"edge-worker: {error}", file=sys.stderr)
+        return EXIT_UNEXPECTED
     except KeyboardInterrupt:
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edge-worker", description="Runs Airflow tasks at the edge.")
+    parser = argparse.ArgumentParser(
+        prog="edge-worker", description="Runs Airflow tasks at the edge.", epilog=_STATUSES
+    )
     parser.add_argument("--version", action="version", version=f"edge-worker {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     enroll = commands.add_parser("enroll", help="give this machine an identity, with an enrolment token")
@@ -65,7 +72,7 @@ def _help(description: str | None) -> str:
 async def _enroll(settings: Settings, *, renew: bool) -> int:
     # Imported late: `--version` and a wrong flag need no HTTP client.
     from edge_worker.enroll import enroll
-    from edge_worker.relay_client import CallError
+    from edge_worker.relay_client import CallError, Refused
     from edge_worker.retry import Fate, fate_of
     from edge_worker.state import StateDir
 
@@ -86,9 +93,9 @@ async def _enroll(settings: Settings, *, renew: bool) -> int:
                 relay_url, token, settings, state, pause=asyncio.sleep, tries=ENROLL_TRIES, on_retry=_print_retry
             )
         except CallError as error:
-            is_final = fate_of(error) is Fate.FINAL
+            is_refused = isinstance(error, Refused) and fate_of(error) is not Fate.RETRY
             print(f"edge-worker: not enrolled at {relay_url}: {error}", file=sys.stderr)
-            return EXIT_REFUSED if is_final else EXIT_UNREACHABLE
+            return EXIT_REFUSED if is_refused else EXIT_UNREACHABLE
     enrollment = identity.enrollment
     print(f"Enrolled as {enrollment.worker} at site {enrollment.site}.")
     print(f"Queues: {', '.join(enrollment.settings.queues)}")

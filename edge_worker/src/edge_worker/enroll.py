@@ -8,7 +8,7 @@ from edge_schemas.workers import EnrollRequest, SecretKind, hash_secret, new_sec
 from edge_worker.log import EventLog
 from edge_worker.proxy import resolve_proxy
 from edge_worker.relay_client import CallError, RelayClient
-from edge_worker.retry import Backoff, Pause, until_final
+from edge_worker.retry import Backoff, Fate, Pause, fate_of, until_final
 from edge_worker.settings import Settings, proxy_environment
 from edge_worker.state import Identity, PendingEnrollment, StateDir
 from edge_worker.tls import tls_context
@@ -37,7 +37,7 @@ async def enroll(
         settings: For proxy and trust.
         state: The prepared state folder.
         pause: Waits between tries.
-        tries: Gives up after so many without an answer; None never does.
+        tries: Gives up after so many without an answer, at once if a person must do something; None never does.
         on_retry: Told why the last try failed.
 
     Raises:
@@ -66,7 +66,7 @@ def _limit(tries: int | None, on_retry: Callable[[str], None]) -> Callable[[Call
     def failed(error: CallError, _delay_s: float) -> None:
         nonlocal failures
         failures += 1
-        if failures == tries:
+        if tries is not None and (failures >= tries or fate_of(error) is Fate.RETRY_SLOWLY):
             raise error
         on_retry(str(error))
 
