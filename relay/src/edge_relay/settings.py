@@ -3,6 +3,7 @@
 import os
 import socket
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -106,10 +107,10 @@ class Settings(BaseSettings):
     @field_validator("nats_urls")
     @classmethod
     def _refuse_credentials(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        for url in urls:
-            if "@" in url:
-                msg = "RELAY_NATS_URLS must not hold credentials; put the password into RELAY_NATS_PASSWORD_FILE"
-                raise ValueError(msg)
+        try:
+            refuse_credentials("RELAY_NATS_URLS", urls)
+        except SettingsError as error:
+            raise ValueError(str(error)) from None
         return urls
 
     @model_validator(mode="after")
@@ -130,7 +131,10 @@ class Settings(BaseSettings):
         """
         password = read_secret("RELAY_NATS_PASSWORD_FILE", self.nats_password_file)
         check_ca_file("RELAY_NATS_CA_FILE", self.nats_ca_file)
-        return BrokerSettings(self.nats_urls, RELAY, password.decode(), self.nats_ca_file)
+        try:
+            return BrokerSettings(self.nats_urls, RELAY, password.decode(), self.nats_ca_file)
+        except UnicodeDecodeError:
+            raise SettingsError(f"RELAY_NATS_PASSWORD_FILE: {self.nats_password_file} holds no text") from None
 
     def gate_key(self) -> bytes:
         """The secret that relay and gate share.
@@ -156,6 +160,16 @@ def read_secret(setting: str, path: Path | None) -> bytes:
     if not content:
         raise SettingsError(f"{setting}: {path} is empty")
     return content
+
+
+def refuse_credentials(setting: str, urls: Iterable[str]) -> None:
+    """Addresses are logged and told in errors, so no password may stand in them.
+
+    Raises:
+        SettingsError: There may be one.
+    """
+    if any("@" in url for url in urls):
+        raise SettingsError(f"{setting} must not hold credentials; put the password into a file and name that")
 
 
 def check_ca_file(setting: str, path: Path | None) -> None:

@@ -41,15 +41,16 @@ class AdminClient:
             Failure: The relay refused, or there was no answer.
         """
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(  # noqa: S310  # the scheme was checked
-            self.url + path, data=None if body is None else body.encode(), headers=headers, method=method
-        )
+        data = None if body is None else body.encode()
         try:
+            request = urllib.request.Request(  # noqa: S310  # the scheme was checked
+                self.url + path, data=data, headers=headers, method=method
+            )
             with self._opener().open(request, timeout=TIMEOUT_S) as answer:
                 return bytes(answer.read(MAX_ANSWER_BYTES))
         except urllib.error.HTTPError as error:
             raise _refusal(error) from None
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:
             text = f"no answer from {self.url}: {_reason(error)}. Is the relay up, and is --url right?"
             raise Failure(text, EXIT_NO_ANSWER) from None
 
@@ -144,6 +145,9 @@ def _client(options: Namespace) -> AdminClient:
     if not token:
         text = "an access token is needed: --data-dir of a standalone relay, --access-token-file, or RELAY_ACCESS_TOKEN"
         raise Failure(text, EXIT_USAGE)
+    if not token.isascii() or not token.isprintable() or " " in token:
+        # Nobody repeats it: what else stands beside the token may be one too.
+        raise Failure("the access token is one word of ASCII characters; what was given is not", EXIT_USAGE)
     url = str(options.url or (facts.operator_url if facts is not None else "") or settings.admin_url).rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise Failure(f"--url: {url!r} is no http:// or https:// address", EXIT_USAGE)

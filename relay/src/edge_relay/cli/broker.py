@@ -11,7 +11,7 @@ from edge_relay.access import AccessStore
 from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure, print_json, say
 from edge_relay.nats_server import render_config
 from edge_relay.private_files import make_private_dir, read_or_make, read_secret
-from edge_relay.settings import NatsAdminSettings, SettingsError, check_ca_file
+from edge_relay.settings import NatsAdminSettings, SettingsError, check_ca_file, refuse_credentials
 from edge_relay.standalone_facts import read_facts
 from edge_schemas.broker import layout
 from edge_schemas.broker.connection import Broker, BrokerSettings, BrokerUnavailable
@@ -87,6 +87,7 @@ def _broker_settings(options: Namespace) -> BrokerSettings:
         if password_file is None:
             raise Failure("--operator-password-file is needed, or --data-dir of a standalone relay", EXIT_USAGE)
         urls = tuple(part.strip() for part in options.nats_urls.split(",")) if options.nats_urls else settings.nats_urls
+        refuse_credentials("--nats-urls", urls)
         ca_file = options.nats_ca_file or settings.nats_ca_file
         check_ca_file("--nats-ca-file", ca_file)
         return BrokerSettings(urls, OPERATOR, read_secret(password_file), ca_file)
