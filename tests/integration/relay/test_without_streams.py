@@ -25,9 +25,11 @@ async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
 
 async def call(relay: Serving, path: str, method: str = "GET") -> tuple[int, str]:
     headers = {"Authorization": f"Bearer {new_secret(SecretKind.WORKER)}"}
-    async with aiohttp.ClientSession(headers=headers) as session:
-        async with session.request(method, relay.workers_url + path) as answer:
-            return answer.status, await answer.text()
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.request(method, relay.workers_url + path) as answer,
+    ):
+        return answer.status, await answer.text()
 
 
 async def test_it_waits_for_its_streams(server: NatsServer, tmp_path: Path) -> None:
