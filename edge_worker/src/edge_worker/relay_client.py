@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from yarl import URL
 
 from edge_schemas import routes
-from edge_schemas.errors import Problem
+from edge_schemas.errors import EdgeError, ErrorCode, Problem
 from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_schemas.polls import FinishRequest, Poll, PollAnswer, ReleaseRequest, StartRequest
 from edge_schemas.workers import Enrollment, EnrollRequest
@@ -29,10 +29,18 @@ from edge_worker.proxy import Proxy
 
 CONNECT_S: Final = 10.0
 CALL_S: Final = 30.0
+EXECUTION_S: Final = 75.0
+"""Longer than the relay waits for Airflow, so that its answer comes before ours would be given up."""
 HOLD_MARGIN_S: Final = 15.0
 SLOWEST_BYTES_PER_S: Final = 8 * 1024
 """A large body may take its time on a thin line; below this rate it is given up and repeated."""
 _QUOTED_CHARS = 120
+_BODILESS = {
+    401: ErrorCode.UNAUTHENTICATED,
+    409: ErrorCode.WRONG_STATE,
+    410: ErrorCode.JOB_ENDED,
+    429: ErrorCode.RATE_LIMITED,
+}
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -188,6 +196,7 @@ class RelayClient:
             body=call.body,
             headers=call.headers,
             request_id=call.request_id,
+            timeout=_timeout(call.body, EXECUTION_S),
             checked=False,
         )
         if reply.headers.get(routes.ORIGIN_HEADER) != routes.EXECUTION_ORIGIN:
@@ -246,7 +255,7 @@ class RelayClient:
         if 200 <= reply.status < 300 and reply.headers.get(routes.REQUEST_ID_HEADER) == request_id:
             return
         if _content_type(reply) == routes.PROBLEM_TYPE:
-            raise Refused(_parse(Problem, reply), _retry_after(reply))
+            raise Refused(_parse(Problem, reply) if reply.body else _bodiless(reply.status), _retry_after(reply))
         msg = f"not the relay's answer: status {reply.status}{_quote(reply)}"
         raise NoAnswer(msg)
 
@@ -263,8 +272,8 @@ class RelayClient:
         return NoAnswer(f"{type(error).__name__}: {error}".rstrip(": "), connected=connected)
 
 
-def _timeout(body: bytes) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=CALL_S + len(body) / SLOWEST_BYTES_PER_S, sock_connect=CONNECT_S)
+def _timeout(body: bytes, base_s: float = CALL_S) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=base_s + len(body) / SLOWEST_BYTES_PER_S, sock_connect=CONNECT_S)
 
 
 def _open_socket(address: AddrInfoType) -> socket.socket:
@@ -286,6 +295,11 @@ def _parse(model: type[_Model], reply: _Reply) -> _Model:
         # Neither the error nor the body is quoted: both may hold what a task was given.
         msg = f"an answer with status {reply.status} that is no {model.__name__} ({error.error_count()} faults)"
         raise NoAnswer(msg) from None
+
+
+def _bodiless(status: int) -> Problem:
+    """The problem in an answer to HEAD, as far as its status tells."""
+    return EdgeError(_BODILESS.get(status, ErrorCode.INTERNAL if status >= 500 else ErrorCode.FORBIDDEN)).problem()
 
 
 def _retry_after(reply: _Reply) -> float | None:

@@ -60,8 +60,8 @@ class Settings(BaseModel):
     runtime_dir: LocalPath | None = Field(
         default=None,
         description="Folder of the local gateway's Unix socket; made with mode 0700. The path must be short, because "
-        "the name of a Unix socket has at most 107 bytes. Default: a folder below `$XDG_RUNTIME_DIR` or `/tmp`, one per "
-        "state folder.",
+        "the name of a Unix socket has at most 107 bytes. Default: a folder below `$XDG_RUNTIME_DIR` or `/tmp`, one "
+        "per state folder.",
     )
     slots: int = Field(
         default_factory=lambda: min(os.cpu_count() or 1, MAX_SLOTS),

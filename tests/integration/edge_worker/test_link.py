@@ -45,8 +45,7 @@ async def test_a_task_outlives_a_lost_link(relay: FakeRelay, settings: Settings,
                 asked += 1
                 if how == "html":
                     return html_page()
-                assert request.transport is not None
-                request.transport.abort()
+                request.protocol.force_close()
                 return web.Response()
 
             relay.fault = fault

@@ -1,0 +1,95 @@
+"""Real signals to real agents."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from edge_schemas.records import JobState
+from edge_worker.settings import Settings
+from edge_worker.state import StateDir
+from support.agent_process import EDGE_WORKER, WITH_FAKE_RUNTIME, agent_environment, agent_process
+from support.fake_relay import ENROLL_TOKEN, FakeRelay
+from support.fake_runtime import script_job
+from support.worker import eventually, make_identity
+
+
+def _events(log: Path) -> list[str]:
+    return [json.loads(line)["event"] for line in log.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_an_idle_worker_leaves_on_a_signal(
+    relay: FakeRelay, settings: Settings, tmp_path: Path, number: signal.Signals
+) -> None:
+    """`edge-worker run` itself: it enrols, polls, drains."""
+    log = tmp_path / "agent.log"
+    environment = agent_environment(settings, EDGE_WORKER_RELAY_URL=relay.url, EDGE_WORKER_ENROLL_TOKEN=ENROLL_TOKEN)
+    async with agent_process((*EDGE_WORKER, "run"), environment, log) as process:
+        await relay.until(lambda: relay.holds_a_poll)
+        process.send_signal(number)
+        assert await process.wait() == 0
+    events = _events(log)
+    assert events.index("worker_enrolled") < events.index("worker_started") < events.index("worker_stopped")
+    assert ENROLL_TOKEN not in log.read_text()
+
+
+async def test_the_first_signal_lets_jobs_end(relay: FakeRelay, settings: Settings, tmp_path: Path) -> None:
+    go, log = tmp_path / "go", tmp_path / "agent.log"
+    job = script_job(f"print('up')\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\nsucceed()")
+    state = _enrolled(relay, settings)
+    async with agent_process(WITH_FAKE_RUNTIME, agent_environment(settings), log) as process:
+        await relay.publish(job)
+        task_log = state.job_dir(job.id).log
+        await eventually(lambda: task_log.exists() and b"up" in task_log.read_bytes())
+        process.send_signal(signal.SIGTERM)
+        await relay.until(lambda: relay.polls[-1].draining and relay.polls[-1].free == 0)
+        assert relay.state(job.id) is JobState.RUNNING
+        go.touch()
+        assert await process.wait() == 0
+    outcome = relay.records[job.id].outcome
+    assert outcome is not None
+    assert outcome.exit_code == 0
+
+
+async def test_the_second_signal_stops_the_jobs(relay: FakeRelay, settings: Settings, tmp_path: Path) -> None:
+    job, log = script_job("print('up'); time.sleep(60)"), tmp_path / "agent.log"
+    state = _enrolled(relay, settings)
+    async with agent_process(WITH_FAKE_RUNTIME, agent_environment(settings), log) as process:
+        await relay.publish(job)
+        task_log = state.job_dir(job.id).log
+        await eventually(lambda: task_log.exists() and b"up" in task_log.read_bytes())
+        for rung in (1, 2):
+            process.send_signal(signal.SIGTERM)
+            await eventually(lambda rung=rung: _events(log).count("ladder_rung_reached") == rung)  # type: ignore[misc]
+        assert await process.wait() == 0
+    outcome = relay.records[job.id].outcome
+    assert outcome is not None
+    assert outcome.exit_code == -15
+    assert b"shut down" in relay.logs[job.id]
+
+
+async def test_the_third_signal_leaves_at_once(relay: FakeRelay, settings: Settings, tmp_path: Path) -> None:
+    """The outcome that cannot be delivered stays on disk."""
+    job, log = script_job("print('up'); time.sleep(60)"), tmp_path / "agent.log"
+    state = _enrolled(relay, settings)
+    async with agent_process(WITH_FAKE_RUNTIME, agent_environment(settings), log) as process:
+        await relay.publish(job)
+        task_log = state.job_dir(job.id).log
+        await eventually(lambda: task_log.exists() and b"up" in task_log.read_bytes())
+        await relay.stop()
+        for rung in (1, 2):
+            process.send_signal(signal.SIGTERM)
+            await eventually(lambda rung=rung: _events(log).count("ladder_rung_reached") == rung)  # type: ignore[misc]
+        await eventually(lambda: state.job_dir(job.id).finish() is not None)
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    assert "jobs_left_behind" in _events(log)
+
+
+def _enrolled(relay: FakeRelay, settings: Settings) -> StateDir:
+    state = StateDir(settings.state_dir)
+    state.prepare()
+    state.complete_enrollment(make_identity(relay))
+    return state
