@@ -7,6 +7,7 @@ server's refusal, with its code).
 """
 
 import asyncio
+import random
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,10 @@ log = structlog.get_logger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
 CANCEL_AGAIN_S = 0.5
+FIRST_DELAY_S = 0.05
+LONGEST_DELAY_S = 10.0
+STEADY_S = 30.0
+"""A connection that stood for so long was not closed for what is asked of it at the start."""
 NO_RESPONDERS = "503"
 HEADER_RESERVE_BYTES = 512
 """The server counts headers too and closes the connection of whoever exceeds its limit."""
@@ -285,20 +290,35 @@ class Broker:
         return self._client
 
     async def _keep_connected(self) -> None:
+        """Replace a connection that was closed for good, later each time that it was closed soon."""
+        loop = asyncio.get_running_loop()
+        delay_s = FIRST_DELAY_S
         while True:
             closed = asyncio.Event()
             client = Client()
             self._client = client  # also while it connects, so that whoever leaves meanwhile closes its socket
             await self._connect(client, closed)
-            self._inbox = client.new_inbox()
-            await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
-            for number, (subject, handler) in list(self._subscriptions.items()):
-                self._live[number] = await client.subscribe(subject, cb=handler)
-            self._announce()
-            await closed.wait()
+            began = loop.time()
+            try:
+                await self._take_up(client)
+                await closed.wait()
+            except nats.errors.ConnectionClosedError:
+                pass  # closed while it was taken up
             self._lose()
             self._live.clear()
             log.warning("broker_connection_replaced", role=self._settings.role)
+            if loop.time() - began > STEADY_S:
+                delay_s = FIRST_DELAY_S
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311  # jitter, nothing secret
+            delay_s = min(delay_s * 2, LONGEST_DELAY_S)
+
+    async def _take_up(self, client: Client) -> None:
+        """Subscribe to everything again, then tell who listens."""
+        self._inbox = client.new_inbox()
+        await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+        for number, (subject, handler) in list(self._subscriptions.items()):
+            self._live[number] = await client.subscribe(subject, cb=handler)
+        self._announce()
 
     async def _connect(self, client: Client, closed: asyncio.Event) -> None:
         tls = ssl.create_default_context(cafile=str(self._settings.ca_file)) if self._settings.ca_file else None

@@ -1,0 +1,64 @@
+"""A server that closes each connection for good, as it does when an account is over its limits."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from edge_schemas.broker.connection import Broker, BrokerSettings
+from support.broker import eventually
+
+INFO = b'INFO {"server_id":"x","version":"2.11.0","proto":1,"headers":true,"max_payload":1048576}\r\n'
+LIMIT = b"-ERR 'maximum account active connections exceeded'\r\n"
+
+
+class Refusing:
+    """Takes connections and, while it refuses, ends each one after its first subscription."""
+
+    def __init__(self) -> None:
+        self.refuses = True
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        writer.write(INFO)
+        try:
+            while line := await reader.readline():
+                if line.startswith(b"PING"):
+                    writer.write(b"PONG\r\n")
+                if line.startswith(b"SUB") and self.refuses:
+                    writer.write(LIMIT)
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Refusing]:
+    refusing = Refusing()
+    listening = await asyncio.start_server(refusing.serve, "127.0.0.1", 0)
+    refusing.url = f"nats://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    async with listening:
+        yield refusing
+
+
+async def test_it_is_asked_again_ever_later_and_taken_up_once_it_allows(server: Refusing) -> None:
+    """Without a pause a relay would open hundreds of connections a second, and log each."""
+    loop = asyncio.get_running_loop()
+    with capture_logs() as events:
+        async with Broker(BrokerSettings((server.url,), "relay", "x")) as broker:
+            moments: list[float] = []
+
+            def closed() -> bool:
+                count = sum(event["event"] == "broker_connection_replaced" for event in events)
+                moments.extend([loop.time()] * (count - len(moments)))
+                return bool(count >= 5)
+
+            await eventually(closed)
+            assert moments[4] - moments[0] > 0.3, "four growing pauses, each at least half of 50, 100, 200 and 400 ms"
+            server.refuses = False
+
+            def stands() -> bool:
+                return broker.connected
+
+            await eventually(stands)
