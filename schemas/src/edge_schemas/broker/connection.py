@@ -201,7 +201,10 @@ class Broker:
             return
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                await (live.drain() if self._connected.is_set() else live.unsubscribe())
+                if self._connected.is_set():
+                    await live.drain()  # type: ignore[no-untyped-call]
+                else:
+                    await live.unsubscribe()
         except (nats.errors.Error, TimeoutError) as error:
             # The connection went meanwhile; a reconnected client must not take the subscription up again.
             log.debug("broker_unsubscribe_failed", error=repr(error))
