@@ -408,5 +408,5 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-_TEMPORARY = frozenset({10008, 10039, 10076, 10118})
-"""System temporarily unavailable, JetStream not available / not enabled for a moment, and no quorum."""
+_TEMPORARY = frozenset({10008, 10023, 10039, 10076, 10118})
+"""System temporarily unavailable, disk full, JetStream not available / not enabled for a moment, and no quorum."""
