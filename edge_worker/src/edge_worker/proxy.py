@@ -78,7 +78,8 @@ def _parse(named: str, source: str, settings: Settings) -> Proxy:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError:
-        host, port, parts = None, None, urlsplit("")
+        msg = f"{source}: must look like http://proxy.example.com:3128"
+        raise SettingsError(msg) from None
     if parts.scheme not in _DEFAULT_PORTS:
         msg = f"{source}: a proxy of kind {parts.scheme or '?'!r} is not supported; use http:// or https://"
         raise SettingsError(msg)

@@ -263,10 +263,16 @@ class RelayClient:
         if isinstance(error, aiohttp.ClientHttpProxyError):
             where = self._proxy.url if self._proxy else "?"
             detail = f"the proxy {where} answered {error.status} {_printable(error.message)}"
+            if error.status == 407:
+                detail += "; check proxy_user and proxy_password_file, or user and password in the proxy's URL"
             return NoAnswer(detail, connected=False, proxy_status=error.status)
         if isinstance(error, aiohttp.ClientProxyConnectionError):
             where = self._proxy.url if self._proxy else "?"
             return NoAnswer(f"the proxy {where} cannot be reached: {error.os_error}", connected=False)
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+            detail = f"the certificate of {error.host}:{error.port} is not trusted: {why}; ca_file names its authority"
+            return NoAnswer(detail, connected=False)
         # A total time-out may strike while connecting too; then the connection never stood for as long as a poll.
         connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
         return NoAnswer(f"{type(error).__name__}: {error}".rstrip(": "), connected=connected)

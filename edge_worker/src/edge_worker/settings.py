@@ -28,7 +28,11 @@ class SettingsError(Exception):
 
 
 def _json_or_map(value: object) -> object:
-    return json.loads(value) if isinstance(value, str) else value
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        msg = f"is no JSON object: {error}"
+        raise ValueError(msg) from None
 
 
 def _comma_separated(value: object) -> object:
@@ -154,12 +158,14 @@ def check_relay_url(url: str) -> str:
     """The URL without a trailing slash.
 
     Raises:
-        ValueError: It is not `https://host[:port]`, or `http://` to anything but a loopback address.
+        ValueError: It is no URL, not `https://host[:port]`, or `http://` to anything but a loopback address.
     """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         msg = "must look like https://relay.example.com"
         raise ValueError(msg)
+    # Looked at for the error that a port out of range raises here and nowhere before the first call.
+    _ = parts.port
     if parts.username is not None or parts.query or parts.fragment:
         msg = "must not hold a user, a query or a fragment"
         raise ValueError(msg)
@@ -199,7 +205,8 @@ def load_settings(
         name: environ[PREFIX + name.upper()] for name in Settings.model_fields if environ.get(PREFIX + name.upper())
     }
     values |= {name: value for name, value in (flags or {}).items() if value is not None}
-    values.setdefault("state_dir", _default_state_dir(environ))
+    if "state_dir" not in values:
+        values["state_dir"] = _default_state_dir(environ)
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -232,7 +239,12 @@ def _default_state_dir(environ: Mapping[str, str]) -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/edge-worker")
     base = environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "edge-worker"
+    try:
+        return (Path(base) if base else Path.home() / ".local" / "state") / "edge-worker"
+    except RuntimeError:
+        # A container that runs as a user without a name.
+        msg = "this user has no home folder; say where the worker keeps its state: --state-dir"
+        raise SettingsError(msg) from None
 
 
 def runtime_base(environ: Mapping[str, str] | None = None) -> Path | None:

@@ -184,7 +184,10 @@ class TaskHost:
     async def _connect(self, socket: Path) -> "_Link":
         with contextlib.suppress(OSError, HostDied):
             return await _Link.open(socket)
-        child = start_host(self._setup, socket)
+        try:
+            child = start_host(self._setup, socket)
+        except OSError as error:
+            raise HostDied(f"{self._setup.runtime_python} (runtime_python): {error.strerror}") from None
         self._children.append(child)
         try:
             async with asyncio.timeout(READY_S):
@@ -204,7 +207,8 @@ class TaskHost:
         status = child.status()
         # "Already running": another one, started by an earlier agent, is on its way to serve the same socket.
         if status not in {None, _ALREADY_RUNNING}:
-            raise HostDied(last_log_line(self._setup.state_dir) or f"it ended with status {status}")
+            why = last_log_line(self._setup.state_dir) or f"it ended with status {status}"
+            raise HostDied(f"{self._setup.runtime_python} (runtime_python): {why}")
 
     async def _retire_others(self, own: Path) -> None:
         """Hosts of an earlier setup end once their jobs have ended."""
