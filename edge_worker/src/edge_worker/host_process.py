@@ -111,8 +111,13 @@ class HostChild:
     def status(self) -> int | None:
         """The exit status, negative for a signal; None while it runs. Asking also buries a dead one."""
         if self._status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self._status = os.waitstatus_to_exitcode(status) if pid else None
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                # Whoever started the agent had it ignore SIGCHLD: the kernel buries children and keeps no status.
+                self._status = 255
+            else:
+                self._status = os.waitstatus_to_exitcode(status) if pid else None
         return self._status
 
     def terminate(self) -> None:

@@ -276,8 +276,12 @@ class _Link:
         if not line:
             writer.close()
             raise HostDied("it closed the connection")
-        hello = json.loads(line)
-        return cls(reader, writer, hello["airflow"], hello["pid"])
+        try:
+            hello = json.loads(line)
+            return cls(reader, writer, hello["airflow"], hello["pid"])
+        except (ValueError, TypeError, KeyError):
+            writer.close()
+            raise HostDied("it speaks another language") from None
 
     def say(self, message: Mapping[str, Any]) -> None:
         """Send a message."""
@@ -307,9 +311,11 @@ class _Link:
         with contextlib.suppress(ConnectionError):
             while line := await self._reader.readline():
                 message = json.loads(line)
+                if not isinstance(message, dict):
+                    raise HostDied("it speaks another language")
                 if "exited" in message:
                     on_exited(message["exited"])
-                elif (answer := self._asked.get(message["id"])) is not None and not answer.done():
+                elif (answer := self._asked.get(message.get("id", 0))) is not None and not answer.done():
                     answer.set_result(message)
 
     def close(self) -> None:
