@@ -30,8 +30,9 @@ async def append(request: web.Request) -> web.Response:
     job, offset = job_of(request), _offset(request)
     if request.content_type != CONTENT_TYPE:
         raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, f"send the body as {CONTENT_TYPE}")
-    # Before the body: who is not the holder gets nothing read.
-    await request.app[keys.HOLDERS].require(job, principal.worker)
+    # Before the body: who is not the holder gets nothing read. A file that begins may be that of a new hold of the same
+    # worker, whose bytes would pass for the former hold's.
+    await request.app[keys.HOLDERS].require(job, principal.worker, fresh=offset == 0)
     body = await read_bounded(request, MAX_CHUNK_BYTES)
     data = decode(body, request.headers.get("Content-Encoding", ""), MAX_CHUNK_DECODED_BYTES)
     end = await settled(_append(request.app, job, principal.worker, offset, data))
