@@ -85,8 +85,9 @@ class LogStore:
             BrokerUnavailable: The outcome is unknown; repeat it.
         """
         async with self._locked(subject) as log:
-            if log.tail is not None and (log.tail.hold != hold or offset > log.tail.end - log.tail.base):
-                # Another replica has more of it, or this is a refusal: neither is decided from memory.
+            if log.tail is not None and (log.tail.hold != hold or offset != log.tail.end - log.tail.base):
+                # Another replica has more of it, it is another hold's by now, or this is a refusal or a repeat: none of
+                # that is decided from memory.
                 log.tail = None
             while True:
                 tail = await self._tail(subject, log, hold, begin=begin)
