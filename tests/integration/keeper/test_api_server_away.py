@@ -13,7 +13,7 @@ from edge_schemas.broker.records import RecordStore
 from edge_schemas.records import JobState
 from support.broker import connected, free_port
 from support.keeper import Centre, FakeRelay, keeper_settings, run_body, running_keeper
-from support.real_airflow import RealAirflow, add_task, change_task
+from support.real_airflow import RealAirflow, add_task, change_task, retry_task
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
 
@@ -123,3 +123,62 @@ async def test_path_query_and_allowed_headers_arrive_as_they_were(fragile: tuple
     assert headers["authorization"].startswith("Bearer ey")
     assert not {"cookie", "x-other", "edge-signature", "edge-worker"} & headers.keys()
     assert not {"Refreshed-API-Token", "Set-Cookie"} & reply.headers.keys()
+
+
+def losing_the_answer(change: Callable[[], object], *, times: int, then: int) -> Handler:
+    """Airflow takes a state, but its answer and those to the next tries are lost; from then on it refuses."""
+    tries: list[None] = []
+
+    async def handle(_: web.Request) -> web.Response:
+        tries.append(None)
+        if len(tries) == 1:
+            change()
+        if len(tries) <= times:
+            return web.Response(status=502)
+        return web.json_response({"detail": {"reason": "not_running", "message": "refused"}}, status=then)
+
+    return handle
+
+
+@pytest.mark.parametrize("lost", [1, 3], ids=["within one call", "all tries of one call"])
+async def test_a_retry_whose_answer_was_lost_is_taken(fragile: tuple[Centre, list[Handler]], lost: int) -> None:
+    """The task instance has a new id by then: Airflow does not know the old one any more."""
+    centre, handlers = fragile
+    ids = add_task(state="running")
+    await centre.started(ids)
+    handlers.append(losing_the_answer(lambda: retry_task(ids), times=lost, then=404))
+    path, body = f"task-instances/{ids.ti_id}/state", {"state": "up_for_retry"}
+    reply = await centre.relay.call("PATCH", ids.job, path, body, request_id="one-request-id")
+    if lost == 3:
+        assert reply.status == 503
+        reply = await centre.relay.call("PATCH", ids.job, path, body, request_id="one-request-id")
+    assert (reply.status, reply.from_airflow) == (204, True)
+    record = await centre.record(ids.job)
+    assert (record.accepted_state, record.state) == ("up_for_retry", JobState.RUNNING)
+
+
+async def test_a_deferral_whose_trigger_was_faster_than_the_repeat_is_taken(
+    fragile: tuple[Centre, list[Handler]],
+) -> None:
+    centre, handlers = fragile
+    ids = add_task(state="running")
+    await centre.started(ids)
+    handlers.append(losing_the_answer(lambda: change_task(ids.ti_id, state="scheduled"), times=1, then=409))
+    reply = await centre.relay.call("PATCH", ids.job, f"task-instances/{ids.ti_id}/state", {"state": "deferred"})
+    assert reply.status == 204
+    assert (await centre.record(ids.job)).accepted_state == "deferred"
+
+
+async def test_a_clear_that_came_before_the_state_is_still_a_refusal(fragile: tuple[Centre, list[Handler]]) -> None:
+    """Taken for accepted, the clean run that the user asked for would be counted as a retry."""
+    centre, handlers = fragile
+    ids = add_task(state="running")
+    await centre.started(ids)
+
+    def clear() -> None:
+        change_task(retry_task(ids), state="restarting")
+
+    handlers.append(losing_the_answer(clear, times=1, then=404))
+    reply = await centre.relay.call("PATCH", ids.job, f"task-instances/{ids.ti_id}/state", {"state": "up_for_retry"})
+    assert (reply.status, reply.from_airflow) == (404, True)
+    assert (await centre.record(ids.job)).accepted_state is None

@@ -1,20 +1,32 @@
-"""What Airflow's database says of task instances: state, dispatch and heartbeat, looked up by primary key.
+"""What Airflow's database says of task instances: state, dispatch and heartbeat, looked up by key.
 
 Read only. The tables are no public interface of Airflow: the tests run against each minor release.
 """
 
 import asyncio
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from edge_schemas.jobs import TaskIdentity
+from edge_schemas.records import JobRecord
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+
+T = TypeVar("T")
 
 CHUNK = 500
 """Ids in one statement; a thousand tasks are two short ones."""
 THREADS = 4
+LOOK_TIMEOUT_S = 20.0
+PASSING_STATES = frozenset({"up_for_retry", "up_for_reschedule", "deferred", "awaiting_input"})
+"""Final for the job, not for the task, which goes on in another dispatch."""
 
 
 class DatabaseUnavailable(Exception):
@@ -30,6 +42,21 @@ class TaskRow:
     last_heartbeat_at: datetime | None
     hostname: str | None
     pid: int | None
+
+
+def has_taken(record: JobRecord, state: str, row: TaskRow | None) -> bool:
+    """Whether Airflow has taken this final state of the job though it refuses it now: told by what became of the task.
+
+    Once taken, a retry has a new id, and a deferral may be on its way again: a repeat is refused then.
+
+    Args:
+        row: Of the task, whatever id it has now.
+    """
+    if row is None or row.dispatch is None:
+        return False
+    if row.dispatch != record.id:
+        return state in PASSING_STATES
+    return row.state == state or (row.state == "scheduled" and state in PASSING_STATES)
 
 
 class Dispatches:
@@ -60,10 +87,46 @@ class Dispatches:
         Raises:
             DatabaseUnavailable: Ask again later.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _select, list(ti_ids))
+        return await self._ask(partial(_select_by_id, list(ti_ids)))
+
+    async def by_name(self, task: TaskIdentity) -> TaskRow | None:
+        """The row of a task whose id may have changed; None if it was deleted.
+
+        Raises:
+            DatabaseUnavailable: Ask again later.
+        """
+        return await self._ask(partial(_select_by_name, task))
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, question)
+        except TimeoutError:
+            raise DatabaseUnavailable(f"no answer within {LOOK_TIMEOUT_S:g} s") from None
 
 
-def _select(ti_ids: Sequence[str]) -> dict[str, TaskRow]:
+def _select_by_id(ti_ids: Sequence[str]) -> dict[str, TaskRow]:
+    from airflow.models.taskinstance import TaskInstance
+
+    chunks = [ti_ids[start : start + CHUNK] for start in range(0, len(ti_ids), CHUNK)]
+    return _select(*(TaskInstance.id.in_([uuid.UUID(ti_id) for ti_id in chunk]) for chunk in chunks))
+
+
+def _select_by_name(task: TaskIdentity) -> TaskRow | None:
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import and_
+
+    ti = TaskInstance
+    mine = and_(
+        ti.dag_id == task.dag_id,
+        ti.task_id == task.task_id,
+        ti.run_id == task.run_id,
+        ti.map_index == task.map_index,
+    )
+    return next(iter(_select(mine).values()), None)
+
+
+def _select(*conditions: "ColumnElement[bool]") -> dict[str, TaskRow]:
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -74,9 +137,8 @@ def _select(ti_ids: Sequence[str]) -> dict[str, TaskRow]:
     columns = (ti.id, ti.state, ti.external_executor_id, ti.last_heartbeat_at, ti.hostname, ti.pid)
     try:
         with create_session(scoped=False) as session:
-            for start in range(0, len(ti_ids), CHUNK):
-                ids = [uuid.UUID(ti_id) for ti_id in ti_ids[start : start + CHUNK]]
-                for row in session.execute(select(*columns).where(ti.id.in_(ids))):
+            for condition in conditions:
+                for row in session.execute(select(*columns).where(condition)):
                     state = None if row.state is None else str(row.state)
                     found[str(row.id)] = TaskRow(
                         state, row.external_executor_id, row.last_heartbeat_at, row.hostname, row.pid

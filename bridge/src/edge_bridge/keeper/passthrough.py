@@ -5,6 +5,7 @@ from any keeper: Airflow itself would answer a repeated `up_for_retry` with 404.
 """
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ import orjson
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches
+from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow, has_taken
 from edge_bridge.keeper.rules import CallKind, check
 from edge_bridge.keeper.upstream import Answer, ExecutionApi, ExecutionCall
 from edge_schemas.broker.records import RecordStore
@@ -155,22 +156,21 @@ class PassThrough:
         _refuse_after_the_end(record)
         state = _parse(_StateBody, call.execution.body).state
         answer = await self._unless_dispatched(record)
+        sent = record.finishing or answer is None
         if answer is None:
             await self._records.change(call.job, BeginFinishing(call.worker))
             answer = await self._forward(record, call)
+        # What was sent, by now or in a call whose answer nobody saw, may have been taken the first time.
+        if sent and answer.status in {404, 409} and await self._has_taken(record, state):
+            log.info("task_state_was_taken", job=call.job, state=state, status=answer.status)
+            answer = Answer(204, b"", {})
         await self._remember(call, answer, state=state if answer.accepted else None)
         log.info("task_state", job=call.job, worker=call.worker, state=state, status=answer.status)
         return answer
 
     async def _unless_dispatched(self, record: JobRecord) -> Answer | None:
         """Airflow's refusal, if this job is no longer the task instance's current dispatch."""
-        try:
-            row = await self._dispatches.one(record.task.ti_id)
-        except DatabaseUnavailable as error:
-            log.warning("database_unavailable", error=str(error))
-            raise EdgeError(
-                ErrorCode.GATE_UNAVAILABLE, "Airflow's database does not answer", retry_after_s=2.0
-            ) from None
+        row = await _row(self._dispatches.one(record.task.ti_id))
         if row is not None and row.dispatch == record.id:
             return None
         return _in_airflows_form(
@@ -179,6 +179,9 @@ class PassThrough:
             message="This dispatch is not the task instance's current one",
             previous_state=None if row is None else row.state,
         )
+
+    async def _has_taken(self, record: JobRecord, state: str) -> bool:
+        return has_taken(record, state, await _row(self._dispatches.by_name(record.task)))
 
     async def _forward(self, record: JobRecord, call: JobCall) -> Answer:
         return await self._api.call(record.task.ti_id, call.execution)
@@ -191,6 +194,14 @@ class PassThrough:
             kept = b""
         written = WriteAnswer(request_id=call.request_id, status=answer.status, body=kept.decode(errors="replace"))
         await self._records.change(call.job, AnswerWrite(call.worker, written, state))
+
+
+async def _row(look: Awaitable[TaskRow | None]) -> TaskRow | None:
+    try:
+        return await look
+    except DatabaseUnavailable as error:
+        log.warning("database_unavailable", error=str(error))
+        raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "Airflow's database does not answer", retry_after_s=2.0) from None
 
 
 def _is_at_its_end(record: JobRecord) -> bool:
