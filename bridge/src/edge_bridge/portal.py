@@ -52,7 +52,8 @@ class Portal:
         """Run a coroutine in the loop and wait for its result, for a limited time.
 
         Returns:
-            Its result, or None if the time is over or the loop has ended; then the coroutine is cancelled.
+            Its result, or None if the time is over or the loop has ended, and the coroutine is cancelled; or if it
+            failed: an exception would end the scheduler or a log page, neither of which can mend it.
         """
         if self._loop is None or self._loop.is_closed():
             return None
@@ -66,6 +67,9 @@ class Portal:
             return future.result(timeout_s)
         except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
             future.cancel()
+            return None
+        except Exception:
+            log.exception("portal_call_failed", portal=self._name)
             return None
 
     def stop(self, timeout_s: float) -> bool:
