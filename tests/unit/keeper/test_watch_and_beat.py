@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import structlog
 
 from edge_bridge.keeper.beat import BeatSettings, is_due
 from edge_bridge.keeper.dispatch import TaskRow
-from edge_bridge.keeper.watch import unwanted
+from edge_bridge.keeper.watch import Withdrawals, unwanted
+from edge_schemas.broker.connection import JetStreamError
 from edge_schemas.jobs import Job, TaskIdentity, TaskWork
 from edge_schemas.records import (
     BeginFinishing,
@@ -92,3 +94,16 @@ def test_no_beat_for_whom_it_would_be_a_lie() -> None:
     assert not due(record, None)
     for unfit in (started(), transition(record, BeginFinishing("w")), transition(record, Withdraw("x", NOW))):
         assert not due(unfit, row(unfit, last_heartbeat_at=old))
+
+
+async def test_a_nats_that_refuses_a_withdrawal_does_not_end_the_watch() -> None:
+    """Without room on its disk, say. The keeper would end, and with it the beats for all that runs."""
+
+    class Full:
+        async def change(self, _job: str, _event: object) -> Any:
+            raise JetStreamError(10047, "insufficient storage resources available")
+
+    withdrawals: Any = Withdrawals
+    with structlog.testing.capture_logs() as logs:
+        await withdrawals(None, Full()).withdraw(in_user_code(), "marked failed")
+    assert [line["event"] for line in logs] == ["withdraw_refused"]

@@ -12,7 +12,7 @@ import structlog
 
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
 from edge_bridge.keeper.picture import Picture
-from edge_schemas.broker.connection import Broker
+from edge_schemas.broker.connection import Broker, JetStreamError
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.errors import EdgeError
 from edge_schemas.records import JobRecord, JobState, Withdraw
@@ -62,6 +62,10 @@ class Withdrawals:
         except EdgeError as error:
             # Seen again at the next look, unless the record itself is gone.
             log.warning("withdraw_failed", job=record.id, code=error.code)
+            return
+        except JetStreamError as error:
+            # A full disk, say. Beats must go on meanwhile.
+            log.warning("withdraw_refused", job=record.id, error=str(error))
             return
         if after is before:
             return
