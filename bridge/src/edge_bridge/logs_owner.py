@@ -33,7 +33,7 @@ def is_ours(ti: Any) -> bool:
 
 @lru_cache(maxsize=64)
 def executor_is_ours(name: str | None) -> bool | None:
-    """Whether a task's `executor` means `RelayExecutor` or a subclass; None if it is not configured any more."""
+    """Whether a task's `executor` means `RelayExecutor` or a subclass; None if that can't be told (any more)."""
     from airflow.executors.executor_loader import ExecutorLoader
 
     from edge_bridge.executor import RelayExecutor
@@ -46,7 +46,12 @@ def executor_is_ours(name: str | None) -> bool | None:
         meant = [known for known in configured if name in _names(known)]
     if not meant:
         return None
-    classes = [ExecutorLoader.import_executor_cls(known)[0] for known in meant]
+    try:
+        classes = [ExecutorLoader.import_executor_cls(known)[0] for known in meant]
+    except ImportError as error:
+        # It runs elsewhere and is not installed here; Airflow shows its logs without it.
+        log.warning("executor_not_installed", executor=name, error=str(error))
+        return None
     return any(issubclass(found, RelayExecutor) for found in classes)
 
 
