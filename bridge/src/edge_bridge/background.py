@@ -11,7 +11,7 @@ from edge_bridge.publisher import Publisher
 from edge_bridge.reconcile import Reconciler
 from edge_bridge.reports import Reports
 from edge_bridge.settings import ExecutorSettings
-from edge_schemas.broker.connection import Broker, BrokerUnavailable
+from edge_schemas.broker.connection import Broker, BrokerUnavailable, JetStreamError
 from edge_schemas.broker.mirror import Mirror
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.jobs import Job
@@ -31,11 +31,11 @@ class Background:
 
     def __init__(self, settings: ExecutorSettings) -> None:
         self._settings = settings
-        self._wanted: asyncio.Queue[str] = asyncio.Queue()
+        self._messages: asyncio.Queue[str] = asyncio.Queue()
         self._link: tuple[Broker, RecordStore] | None = None
         self._linked = asyncio.Event()
         self.ledger = Ledger()
-        self.reports = Reports(self.ledger, self._wanted.put_nowait)
+        self.reports = Reports(self.ledger, self._messages.put_nowait)
         self.publisher = Publisher(self.reports.refuse)
         self.reconciler = Reconciler(
             self.ledger,
@@ -89,13 +89,16 @@ class Background:
             group.create_task(self.publisher.run(broker, store), name="publisher")
             group.create_task(self.reports.run(), name="reports")
             group.create_task(self.reconciler.run(broker, store), name="reconciler")
-            group.create_task(self._republish(store), name="republisher")
+            group.create_task(self._mend_messages(broker, store), name="message-mender")
 
-    async def _republish(self, store: RecordStore) -> None:
-        """Jobs that wait anew get their message at once; should that fail, the reconciler does it."""
+    async def _mend_messages(self, broker: Broker, store: RecordStore) -> None:
+        """Jobs that wait anew get their message at once, and those that ended while they waited lose it."""
         while True:
-            job = await self._wanted.get()
+            await broker.wait_connected()
+            job = await self._messages.get()
             try:
-                await self.reconciler.republish(store, job)
-            except BrokerUnavailable as error:
-                log.warning("republish_left_to_reconciler", job=job, error=str(error))
+                await self.reconciler.mend_message(broker, store, job)
+            except (BrokerUnavailable, JetStreamError) as error:
+                log.warning("message_not_mended", job=job, error=str(error))
+                self._messages.put_nowait(job)
+                await asyncio.sleep(RESTART_S)

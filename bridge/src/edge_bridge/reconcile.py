@@ -85,18 +85,23 @@ class Reconciler:
         missing = [e for e in entries if e.report is None and e.state is None]
         await _each(missing, lambda e: self._restore(e, row(e)))
         waiting = [e for e in entries if e.report is None and e.state is JobState.WAITING]
-        await _each(waiting, lambda e: self._withdraw(broker, store, e), when=lambda e: not is_awaited(e, row(e)))
+        await _each(waiting, lambda e: self._withdraw(store, e), when=lambda e: not is_awaited(e, row(e)))
         await self._check_messages(broker, store, [e for e in waiting if e.parked is None and is_awaited(e, row(e))])
 
-    async def republish(self, store: RecordStore, job: str) -> None:
-        """Put the message of a job back, if its record waits for it.
+    async def mend_message(self, broker: Broker, store: RecordStore, job: str) -> None:
+        """Put the message of a job back if its record waits for it, or remove it if the job ended unstarted.
 
         Raises:
-            BrokerUnavailable: The record could not be read.
+            BrokerUnavailable: NATS could not be asked.
+            JetStreamError: NATS refused.
         """
         record = await store.get(job)
-        if record is not None and record.state is JobState.WAITING and record.parked is None and record.job is not None:
+        if record is None:
+            return
+        if record.state is JobState.WAITING and record.parked is None and record.job is not None:
             self._publisher.publish_again(record.job)
+        elif record.state is JobState.ENDED and record.holder is None:
+            await broker.api(f"STREAM.PURGE.{JOBS}", {"filter": job_subject(record.team, record.queue, record.id)})
 
     def _is_due(self, entry: Entry, before: float) -> bool:
         if entry.job in self._publisher:
@@ -147,18 +152,15 @@ class Reconciler:
         log.warning("job_without_record_published", job=job.id, queue=job.queue)
         self._publisher.add([job])
 
-    async def _withdraw(self, broker: Broker, store: RecordStore, entry: Entry) -> None:
-        """Airflow no longer wants this dispatch: the record first, the message second."""
+    async def _withdraw(self, store: RecordStore, entry: Entry) -> None:
+        """Airflow no longer wants this dispatch: the record now; its message goes as for every withdrawn job."""
         record = await store.get(entry.job)
         if record is None or record.state is not JobState.WAITING:
             self._reports.take(entry, record)
             return
         reason = "Airflow no longer wants this dispatch"
         _, after = await store.change(entry.job, Withdraw(reason, datetime.now(UTC)))
-        if after.state is JobState.ENDED:
-            subject = job_subject(after.team, after.queue, after.id)
-            await broker.api(f"STREAM.PURGE.{JOBS}", {"filter": subject})
-            log.info("job_withdrawn", job=entry.job, queue=after.queue)
+        log.info("job_withdrawn", job=entry.job, queue=after.queue, state=after.state)
         self._reports.take(entry, after)
 
     async def _check_messages(self, broker: Broker, store: RecordStore, waiting: list[Entry]) -> None:
@@ -170,7 +172,7 @@ class Reconciler:
         for (team, queue), jobs in queues.items():
             await ensure_consumer(broker, team, queue)
             for job in jobs - await _stored_jobs(broker, team, queue):
-                await self.republish(store, job)
+                await self.mend_message(broker, store, job)
 
 
 async def _stored_jobs(broker: Broker, team: str | None, queue: str) -> set[str]:

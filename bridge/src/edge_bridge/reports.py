@@ -27,13 +27,14 @@ class Reports:
     """From records to reports. Lives in the portal's loop; `outbox` is emptied by the scheduler's thread.
 
     Args:
-        on_wanted: Called with the id of a job that waits anew (after a silence, or redriven) and needs its message.
+        on_message: Called with the id of a job whose message needs a look: it waits anew (after a silence, or redriven)
+            and has none, or it ended while it waited and should have none.
     """
 
-    def __init__(self, ledger: Ledger, on_wanted: Callable[[str], None]) -> None:
+    def __init__(self, ledger: Ledger, on_message: Callable[[str], None]) -> None:
         self.outbox: deque[Report] = deque()
         self._ledger = ledger
-        self._on_wanted = on_wanted
+        self._on_message = on_message
         self._due: dict[str, Entry] = {}
         self._wake = asyncio.Event()
 
@@ -57,10 +58,12 @@ class Reports:
             return
         if record.outcome is not None:
             self.settle(entry, report_of(entry.key, entry.job, record.outcome))
+            if record.holder is None:
+                self._on_message(entry.job)
         elif record.parked is not None and parked is None:
             self.outbox.append(Report(entry.key, entry.job, Verb.NOTE, f"edge job {entry.job} parked: {record.parked}"))
         elif record.state is JobState.WAITING and (state in STARTED or parked is not None):
-            self._on_wanted(entry.job)
+            self._on_message(entry.job)
 
     def refuse(self, job: str, reason: str) -> None:
         """A job can never be published."""
@@ -74,7 +77,8 @@ class Reports:
         self._wake.set()
 
     async def run(self) -> None:
-        """Look up the tasks of ended jobs and hand their reports over, for ever."""
+        """Look up the tasks of ended jobs and hand their reports over, for ever. What a former run left comes first."""
+        self._wake.set()
         while True:
             await self._wake.wait()
             self._wake.clear()

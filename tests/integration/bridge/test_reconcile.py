@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from edge_schemas.records import JobState, Verdict
+from edge_schemas.records import JobRecord, JobState, Verdict, Withdraw
 from support.airflow_home import Scheduler, dag_run, set_task, task_rows
 from support.broker import eventually
 
@@ -52,10 +53,23 @@ async def test_what_airflow_takes_back_is_withdrawn(centres: Centres, edge: Any)
         ended = await edge.record(jobs["t0"])
         assert ended.state is JobState.ENDED
         assert ended.outcome.verdict is Verdict.CANCELLED
-        assert await edge.message(records["t0"]) is None
+        await _gone(edge, records["t0"])
         assert await edge.message(records["t1"])
         await centre.beats_until(lambda: {key.task_id for key in centre.executor.running} == {"t1"})
         assert task_rows(dag.dag_id)["t0"].state is None
+
+
+async def test_a_job_that_a_keeper_withdraws_leaves_no_message(centres: Centres, edge: Any) -> None:
+    """It would stand in the queue of a site that is away, and be counted, until somebody comes to take it."""
+    centre = centres()
+    with dag_run(2) as dag:
+        jobs = centre.dispatch(dag)
+        records = {task: await edge.appears(job) for task, job in jobs.items()}
+        await _seen_waiting(centre, *jobs.values())
+        set_task(dag.dag_id, "t0", state="failed")
+        await edge.do(jobs["t0"], Withdraw("the task instance is failed in Airflow", datetime.now(UTC)))
+        await _gone(edge, records["t0"])
+        assert await edge.message(records["t1"])
 
 
 async def test_a_running_job_is_never_withdrawn_here(centres: Centres, edge: Any) -> None:
@@ -148,6 +162,13 @@ def _route(scheduler: Scheduler, executors: dict[str | None, Any]) -> None:
         return executors[workload.get_executor_name() if hasattr(workload, "get_executor_name") else workload.executor]
 
     vars(scheduler.runner)["_try_to_load_executor"] = load
+
+
+async def _gone(edge: Any, record: JobRecord) -> None:
+    async def gone() -> bool:
+        return await edge.message(record) is None
+
+    await eventually(gone, what="no message")
 
 
 async def _seen_waiting(centre: Any, *jobs: str) -> None:

@@ -1,5 +1,6 @@
 """Records watched and reports handed over: only for the current dispatch, and only what is new."""
 
+import asyncio
 import uuid
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -9,7 +10,8 @@ import pytest
 
 from edge_bridge.ledger import Entry, Ledger, Report, Verb
 from edge_bridge.reports import Reports
-from edge_schemas.records import Finish, GiveUp, Redrive, Release, Start, new_record, transition
+from edge_schemas.records import Finish, GiveUp, Redrive, Release, Start, Withdraw, new_record, transition
+from support.broker import eventually
 from support.jobs import make_job
 
 NOW = datetime.now(UTC)
@@ -118,3 +120,36 @@ def test_a_report_may_be_repeated_until_it_is_settled(executor: Any) -> None:
     outbox.extend([Report(key, "j", Verb.FORGET), Report(key, "j", Verb.FAIL, "after the end")])
     executor.sync()
     assert executor.get_event_buffer() == {}
+
+
+async def test_a_job_that_ended_unstarted_is_rid_of_its_message() -> None:
+    watched = Watched()
+    watched.see(Withdraw("marked failed", NOW))
+    assert watched.wanted == [watched.record.id]
+    started = Watched()
+    started.see(Start("w", 1, NOW), Finish("w", 0, None, NOW))
+    assert started.wanted == []
+
+
+async def test_reports_go_on_where_a_former_run_was_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The background starts anew after a failure of any of its loops; a report under way must not wait for another."""
+    hangs, asked = asyncio.Event(), asyncio.Event()
+
+    async def look(_: object) -> dict[Any, Any]:
+        asked.set()
+        if not hangs.is_set():
+            await asyncio.Event().wait()
+        return {}
+
+    monkeypatch.setattr("edge_bridge.tasks.look", look)
+    watched = Watched()
+    watched.see(Start("w", 1, NOW), Finish("w", 1, "boom", NOW))
+    first = asyncio.create_task(watched.reports.run())
+    await asked.wait()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    hangs.set()
+    second = asyncio.create_task(watched.reports.run())
+    await eventually(lambda: [r.verb for r in watched.reports.outbox] == [Verb.FORGET], what="the report")
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
