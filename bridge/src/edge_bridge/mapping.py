@@ -1,7 +1,7 @@
 """Between Airflow's words and ours: workload to job, outcome to event. Pure functions."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
@@ -114,9 +114,12 @@ def due_report(entry: Entry, row: TaskRow | None) -> Report:
     """What Airflow is told now that a dispatch is over.
 
     No event where the task has gone on (scheduled anew, deferred, waiting for its next turn): by the time the scheduler
-    handles the event it could be taken for one of the next dispatch, and would fail it.
+    handles the event it could be taken for one of the next dispatch, and would fail it. A task that was cleared while it
+    ran begins anew at a success; a failure would first cost it the delay of a retry.
     """
     assert entry.report is not None  # noqa: S101  # the caller has set it
+    if is_awaited(entry, row) and row is not None and row.state == "restarting":
+        return replace(entry.report, verb=Verb.SUCCEED)
     if is_awaited(entry, row) or (row is not None and row.state in FINISHED_STATES):
         return entry.report
     return Report(entry.key, entry.job, Verb.FORGET)

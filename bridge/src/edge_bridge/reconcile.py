@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edge_bridge import tasks
 from edge_bridge.ledger import Entry, Ledger, Report, Verb
-from edge_bridge.mapping import JobRefused, TaskRow, is_awaited, job_of
+from edge_bridge.mapping import JobRefused, TaskRow, due_report, is_awaited, job_of
 from edge_bridge.publisher import Publisher
 from edge_bridge.reports import Reports
 from edge_schemas.broker.connection import Broker, JetStreamError
@@ -118,11 +118,10 @@ class Reconciler:
 
     def _repeat(self, entry: Entry, row: TaskRow | None) -> None:
         """Airflow was told; if it still waits for this dispatch, the event was lost on its side."""
-        assert entry.report is not None  # noqa: S101  # the caller has asked
         if is_awaited(entry, row):
             log.warning("report_repeated", job=entry.job, task=entry.task.task_id)
             entry.reported_at = monotonic()
-            self._reports.outbox.append(entry.report)
+            self._reports.outbox.append(due_report(entry, row))
         else:
             self._reports.outbox.append(Report(entry.key, entry.job, Verb.FORGET))
             self._ledger.drop(entry.job)
@@ -135,10 +134,8 @@ class Reconciler:
         elif row.state == "queued":
             await self._publish_anew(entry)
         else:
-            verb = Verb.SUCCEED if row.state == "restarting" else Verb.FAIL
-            self._reports.settle(
-                entry, Report(entry.key, entry.job, verb, f"NATS has no record of edge job {entry.job}")
-            )
+            report = Report(entry.key, entry.job, Verb.FAIL, f"NATS has no record of edge job {entry.job}")
+            self._reports.settle(entry, report)
 
     async def _publish_anew(self, entry: Entry) -> None:
         workload = await tasks.rebuild(entry.task, entry.job)

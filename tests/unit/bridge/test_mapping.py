@@ -87,7 +87,6 @@ def test_each_verdict_has_its_event(verdict: Verdict, verb: Verb) -> None:
     [
         (TaskRow("running", JOB), True),
         (TaskRow("queued", JOB), True),
-        (TaskRow("restarting", JOB), True),
         (TaskRow("success", JOB), True),
         (TaskRow("running", "another dispatch"), False),
         (TaskRow("queued", "another dispatch"), False),
@@ -105,3 +104,13 @@ def test_airflow_is_told_only_while_the_event_can_mean_this_dispatch(row: TaskRo
     entry.report = report_of("k", JOB, Outcome(verdict=Verdict.FAILED, ended_at=NOW))
     report = due_report(entry, row)
     assert report is entry.report if told else report.verb is Verb.FORGET
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_a_task_cleared_while_it_ran_begins_anew_however_the_job_ended(verdict: Verdict) -> None:
+    """Its process may have failed, or its worker been lost, before the stop reached it."""
+    task = TaskIdentity(ti_id=str(uuid.uuid4()), dag_id="d", task_id="t", run_id="r", try_number=1)
+    entry = Entry(key="k", job=JOB, dispatch=JOB, task=task)
+    entry.report = report_of("k", JOB, Outcome(verdict=verdict, ended_at=NOW))
+    assert due_report(entry, TaskRow("restarting", JOB)).verb is Verb.SUCCEED
+    assert due_report(entry, TaskRow("restarting", "another dispatch")).verb is Verb.FORGET

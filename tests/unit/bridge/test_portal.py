@@ -21,10 +21,14 @@ class Refusing:
         raise JetStreamError(10047, "insufficient storage resources available")
 
 
+async def _stay() -> None:
+    await asyncio.Event().wait()
+
+
 @pytest.fixture
 def portal() -> Iterator[Portal]:
     made = Portal("test")
-    made.start(asyncio.Event().wait)
+    made.start(_stay)
     yield made
     assert made.stop(5)
 
