@@ -114,7 +114,7 @@ def due_report(entry: Entry, row: TaskRow | None) -> Report:
     """What Airflow is told now that a dispatch is over.
 
     No event where the task has gone on (scheduled anew, deferred, waiting for its next turn): by the time the scheduler
-    handles the event it could be taken for one of the next dispatch, and would fail it. A task that was cleared while it
+    handles the event it could be taken for one of the next dispatch, and would fail it. A task cleared while it
     ran begins anew at a success; a failure would first cost it the delay of a retry.
     """
     assert entry.report is not None  # noqa: S101  # the caller has set it
