@@ -79,11 +79,12 @@ def test_files_that_hold_no_certificate(tmp_path: Path) -> None:
 @pytest.fixture
 def _restored_logging() -> object:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, config = root.handlers[:], root.level, structlog.get_config()
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
+    # Not the defaults: Airflow, if a test before has imported it, has its own and breaks without it.
+    structlog.configure(**config)
 
 
 @pytest.mark.usefixtures("_restored_logging")
