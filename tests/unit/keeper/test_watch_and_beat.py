@@ -1,24 +1,29 @@
 """What the keeper concludes from a record and the task instance's row."""
 
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import structlog
 
+from edge_bridge.keeper import watch
 from edge_bridge.keeper.beat import BeatSettings, is_due
-from edge_bridge.keeper.dispatch import TaskRow
-from edge_bridge.keeper.watch import Withdrawals, unwanted
+from edge_bridge.keeper.dispatch import Dispatches, TaskRow
+from edge_bridge.keeper.watch import Watch, Withdrawals, unwanted
 from edge_schemas.broker.connection import JetStreamError
 from edge_schemas.jobs import Job, TaskIdentity, TaskWork
 from edge_schemas.records import (
+    AnswerWrite,
     BeginFinishing,
     JobRecord,
     JobState,
     ReportUserCode,
     Start,
     Withdraw,
+    WriteAnswer,
     new_record,
     transition,
 )
@@ -92,8 +97,36 @@ def test_no_beat_for_whom_it_would_be_a_lie() -> None:
     assert not due(record, row(record, "success", last_heartbeat_at=old))
     assert not due(record, row(record, last_heartbeat_at=old, dispatch="another"))
     assert not due(record, None)
-    for unfit in (started(), transition(record, BeginFinishing("w")), transition(record, Withdraw("x", NOW))):
+    accepted = AnswerWrite("w", WriteAnswer(request_id="12345678", status=204, body=""), "success")
+    for unfit in (started(), transition(record, accepted), transition(record, Withdraw("x", NOW))):
         assert not due(unfit, row(unfit, last_heartbeat_at=old))
+
+
+def test_a_final_state_that_is_long_on_its_way_does_not_end_the_beats() -> None:
+    """The api-server was away when it came, and now the link is: within the tolerance Airflow must go on waiting."""
+    record, old = transition(in_user_code(), BeginFinishing("w")), NOW - timedelta(seconds=200)
+    assert due(record, row(record, last_heartbeat_at=old), silent_s=600)
+    assert not due(record, row(record, "success", last_heartbeat_at=old))
+
+
+async def test_what_runs_is_looked_at_each_time_and_much_that_waits_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "WAITING_AT_ONCE", 4)
+    records = [waiting() for _ in range(10)] + [in_user_code(), started()]
+    looks: list[list[str]] = []
+
+    class Rows:
+        async def many(self, ti_ids: Iterable[str]) -> dict[str, TaskRow]:
+            looks.append(list(ti_ids))
+            return {record.task.ti_id: row(record) for record in records}
+
+    picture: Any = SimpleNamespace(unfinished=lambda: records)
+    withdrawals: Any = None  # nothing is unwanted
+    looking = Watch(picture, cast("Dispatches", Rows()), withdrawals, lambda *_: None)
+    for _ in range(3):
+        await looking.look()
+    assert [len(look) for look in looks] == [6, 6, 6]
+    assert all({record.task.ti_id for record in records[10:]} <= set(look) for look in looks)
+    assert {ti_id for look in looks for ti_id in look} == {record.task.ti_id for record in records}
 
 
 async def test_a_nats_that_refuses_a_withdrawal_does_not_end_the_watch() -> None:

@@ -44,10 +44,13 @@ class BeatSettings:
 def is_due(
     record: JobRecord, row: TaskRow | None, *, silent_for: timedelta, now: datetime, settings: BeatSettings
 ) -> bool:
-    """Whether this job's task needs a beat."""
+    """Whether this job's task needs a beat.
+
+    Also while its final state is on its way: that may take long, where the api-server or the link is away in between.
+    """
     if record.state is not JobState.RUNNING or record.user_code is None:
         return False
-    if record.finishing or record.accepted_state is not None:
+    if record.accepted_state is not None:
         return False
     if row is None or row.state != "running" or row.dispatch != record.id:
         return False

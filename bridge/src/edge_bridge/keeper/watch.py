@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 LOOK_EVERY_S = 1.0
 LOOK_TIMEOUT_S = 30.0
 WITHDRAWALS_AT_ONCE = 16
+WAITING_AT_ONCE = 2000
+"""Of one look. A site that is away may leave tens of thousands waiting; looking at all of them each second would cost
+the gate the processor, and the gate asks for itself before one of them runs."""
 WANTED_STATES = frozenset({"queued", "running", "restarting"})
 """Of a task instance whose current dispatch is this job. A clear while running gives a new id besides RESTARTING."""
 
@@ -97,6 +100,7 @@ class Watch:
         self._on_look = on_look
         self._clock = clock
         self._failing = False
+        self._turn = 0
         self._looked_at: float | None = None
 
     @property
@@ -128,7 +132,7 @@ class Watch:
         Raises:
             DatabaseUnavailable: Look again.
         """
-        records = self._picture.unfinished()
+        records = self._to_look_at()
         rows = await self._dispatches.many(record.task.ti_id for record in records) if records else {}
         self._looked_at = self._clock()
         self._on_look(records, rows)
@@ -138,6 +142,17 @@ class Watch:
             for record, reason in found:
                 if reason is not None:
                     group.create_task(self._withdraw(limit, record, reason))
+
+    def _to_look_at(self) -> list[JobRecord]:
+        """All that was started, and what waits as far as one look bears it, in turns."""
+        records = self._picture.unfinished()
+        waiting = [record for record in records if record.state is JobState.WAITING]
+        if len(waiting) <= WAITING_AT_ONCE:
+            return records
+        begin = self._turn % len(waiting)
+        self._turn = begin + WAITING_AT_ONCE
+        turn = (waiting[begin:] + waiting[:begin])[:WAITING_AT_ONCE]
+        return [record for record in records if record.state is not JobState.WAITING] + turn
 
     async def _withdraw(self, limit: asyncio.Semaphore, record: JobRecord, reason: str) -> None:
         async with limit:
