@@ -1,5 +1,6 @@
 """The `[edge_relay]` section, read once by each component when it starts."""
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,18 +60,28 @@ def broker_settings(conf: Conf, role: str) -> BrokerSettings:
     """How a component reaches NATS as the user of its role.
 
     Raises:
-        SettingsError: No server is named or the role's password is missing.
+        SettingsError: No server is named, the role's password is missing or the CA file can't be used.
     """
     urls = tuple(url.strip() for url in text(conf, "nats_urls").split(",") if url.strip())
     if not urls:
         raise SettingsError(f"[{SECTION}] nats_urls is empty: name at least one NATS server")
-    ca_file = text(conf, "nats_ca_file")
     return BrokerSettings(
         urls=urls,
         role=role,
         password=secret(conf, f"{role}_password", f"{role}.password"),
-        ca_file=Path(ca_file) if ca_file else None,
+        ca_file=_ca_file(conf),
     )
+
+
+def _ca_file(conf: Conf) -> Path | None:
+    """Tried here: a connection that finds out in the background could only log it, again and again."""
+    if not (path := text(conf, "nats_ca_file")):
+        return None
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(f"[{SECTION}] nats_ca_file: {path} can't be used: {error}") from error
+    return Path(path)
 
 
 def secret(conf: Conf, option: str, file: str) -> str:

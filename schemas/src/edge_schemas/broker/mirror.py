@@ -71,7 +71,9 @@ class Mirror:
             if entry is None:
                 break
             seen.add(entry.key)
-            self._take(entry)
+            # Also a lower revision than the known one: the bucket may have been restored from a backup.
+            if entry.revision != self._known.get(entry.key):
+                self._take(entry)
         for key in self._known.keys() - seen:
             del self._known[key]
             self._on_change(key, None)
@@ -92,15 +94,12 @@ class Mirror:
 
     async def _take_all(self, watcher: KeyValue.KeyWatcher) -> None:
         async for entry in watcher:
-            if entry is not None:
+            if entry is not None and (entry.revision or 0) > self._known.get(entry.key, 0):
                 self._take(entry)
 
     def _take(self, entry: KeyValue.Entry) -> None:
-        revision = entry.revision or 0
-        if revision <= self._known.get(entry.key, 0):
-            return
         if entry.operation is None and entry.value is not None:
-            self._known[entry.key] = revision
+            self._known[entry.key] = entry.revision or 0
             self._on_change(entry.key, entry.value)
         elif self._known.pop(entry.key, None) is not None:
             self._on_change(entry.key, None)

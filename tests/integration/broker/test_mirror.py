@@ -1,0 +1,31 @@
+"""A mirror follows its bucket, also when the bucket was restored from an older copy."""
+
+import asyncio
+from pathlib import Path
+
+from edge_schemas.broker.bucket import Bucket
+from edge_schemas.broker.layout import LayoutSettings, apply
+from edge_schemas.broker.mirror import Mirror
+from edge_schemas.broker.permissions import OPERATOR
+from edge_schemas.subjects import WORKERS_BUCKET, kv_stream
+from support.broker import connected, eventually, running_server
+
+
+async def test_a_restored_bucket_is_read_although_its_revisions_are_lower(tmp_path: Path) -> None:
+    seen: dict[str, bytes | None] = {}
+    async with running_server(tmp_path) as server, connected(server, OPERATOR) as broker:
+        bucket = Bucket(broker, WORKERS_BUCKET)
+        for number in range(5):
+            await bucket.put("north", b"%d" % number)
+        await bucket.put("gone", b"x")
+        mirror = Mirror(broker, WORKERS_BUCKET, seen.__setitem__)
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(mirror.run())
+            await eventually(lambda: seen == {"north": b"4", "gone": b"x"})
+            await broker.api(f"STREAM.DELETE.{kv_stream(WORKERS_BUCKET)}")
+            await apply(broker, LayoutSettings())
+            await bucket.put("north", b"restored")
+            await server.stop(kill=True)
+            await server.start()
+            await eventually(lambda: seen == {"north": b"restored", "gone": None}, what=f"seen: {seen}")
+            following.cancel()
