@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 import structlog
+from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_bridge import tasks
@@ -82,7 +83,7 @@ class Reconciler:
         for entry in entries:
             if entry.report is not None:
                 self._repeat(entry, row(entry))
-        missing = [e for e in entries if e.report is None and e.state is None]
+        missing = [e for e in entries if e.report is None and e.state is None and e.since < before]
         await _each(missing, lambda e: self._restore(e, row(e)))
         waiting = [e for e in entries if e.report is None and e.state is JobState.WAITING]
         await _each(waiting, lambda e: self._withdraw(store, e), when=lambda e: not is_awaited(e, row(e)))
@@ -112,7 +113,13 @@ class Reconciler:
 
     async def _refresh(self, store: RecordStore, entry: Entry) -> None:
         """Nothing was seen of the record: the watch may be behind, so ask the leader."""
-        record = await store.get(entry.job)
+        try:
+            record = await store.get(entry.job)
+        except ValidationError:
+            # Of another version, perhaps. It is there, so nothing is missing; the other dispatches must go on.
+            log.exception("record_unreadable", job=entry.job)
+            entry.since = monotonic()
+            return
         if record is not None:
             self._reports.take(entry, record)
 
