@@ -29,12 +29,10 @@ class Adoption:
     Attributes:
         known: Adopted, with their records.
         undecided: Adopted, to be looked at later.
-        unknown: There is no such job: returned to the scheduler.
     """
 
     known: list[tuple[Entry, JobRecord]]
     undecided: list[Entry]
-    unknown: list[Entry]
 
 
 async def read_records(broker: Broker, store: RecordStore, jobs: Iterable[str]) -> dict[str, JobRecord | None]:
@@ -59,13 +57,11 @@ async def read_records(broker: Broker, store: RecordStore, jobs: Iterable[str]) 
 
 
 def decide(entries: Iterable[Entry], records: dict[str, JobRecord | None]) -> Adoption:
-    """Who is adopted."""
-    adoption = Adoption([], [], [])
+    """Who is adopted; whoever has no record is not."""
+    adoption = Adoption([], [])
     for entry in entries:
         if entry.job not in records:
             adoption.undecided.append(entry)
         elif (record := records[entry.job]) is not None:
             adoption.known.append((entry, record))
-        else:
-            adoption.unknown.append(entry)
     return adoption

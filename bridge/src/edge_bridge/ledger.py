@@ -9,7 +9,7 @@ from enum import Enum, auto
 from time import monotonic
 
 from edge_schemas.jobs import TaskIdentity
-from edge_schemas.records import JobRecord, JobState, Outcome
+from edge_schemas.records import JobRecord, JobState
 
 STARTED = frozenset({JobState.RUNNING, JobState.STOPPING})
 
@@ -56,7 +56,6 @@ class Entry:
     team: str | None = None
     state: JobState | None = None
     parked: str | None = None
-    outcome: Outcome | None = None
     report: Report | None = None
     reported_at: float = 0.0
     since: float = field(default_factory=monotonic)
@@ -64,7 +63,7 @@ class Entry:
     def update(self, record: JobRecord) -> None:
         """Take over what a record says."""
         self.queue, self.team = record.queue, record.team
-        self.state, self.parked, self.outcome = record.state, record.parked, record.outcome
+        self.state, self.parked = record.state, record.parked
 
 
 class Ledger:

@@ -34,7 +34,7 @@ OTHER = str(uuid.uuid4())
 def test_what_became_of_the_task_tells_whether_a_state_was_taken(
     state: str, found: str, dispatched: str | None, *, taken: bool
 ) -> None:
-    row = TaskRow(found, dispatched, datetime.now(UTC), "host", 7)
+    row = TaskRow(found, dispatched, datetime.now(UTC))
     assert has_taken(RECORD, state, row) is taken
     assert not has_taken(RECORD, state, None)
 

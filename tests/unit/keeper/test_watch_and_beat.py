@@ -47,7 +47,7 @@ def in_user_code() -> JobRecord:
 
 
 def row(record: JobRecord, state: str | None = "running", **more: Any) -> TaskRow:
-    fields: dict[str, Any] = {"dispatch": record.id, "last_heartbeat_at": NOW, "hostname": "host", "pid": 7}
+    fields: dict[str, Any] = {"dispatch": record.id, "last_heartbeat_at": NOW}
     return TaskRow(state=state, **{**fields, **more})
 
 

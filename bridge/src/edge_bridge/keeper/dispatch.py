@@ -40,8 +40,6 @@ class TaskRow:
     state: str | None
     dispatch: str | None
     last_heartbeat_at: datetime | None
-    hostname: str | None
-    pid: int | None
 
 
 def has_taken(record: JobRecord, state: str, row: TaskRow | None) -> bool:
@@ -134,15 +132,13 @@ def _select(*conditions: "ColumnElement[bool]") -> dict[str, TaskRow]:
 
     found: dict[str, TaskRow] = {}
     ti = TaskInstance
-    columns = (ti.id, ti.state, ti.external_executor_id, ti.last_heartbeat_at, ti.hostname, ti.pid)
+    columns = (ti.id, ti.state, ti.external_executor_id, ti.last_heartbeat_at)
     try:
         with create_session(scoped=False) as session:
             for condition in conditions:
                 for row in session.execute(select(*columns).where(condition)):
                     state = None if row.state is None else str(row.state)
-                    found[str(row.id)] = TaskRow(
-                        state, row.external_executor_id, row.last_heartbeat_at, row.hostname, row.pid
-                    )
+                    found[str(row.id)] = TaskRow(state, row.external_executor_id, row.last_heartbeat_at)
     except SQLAlchemyError as error:
         # The text of a database error may hold the connection's URL; its type says enough.
         raise DatabaseUnavailable(type(error).__name__) from None
