@@ -104,7 +104,10 @@ class JobLife(RuleBasedStateMachine):
 
     @rule()
     def redrive(self) -> None:
-        self.apply(Redrive())
+        was = self.record
+        taken = self.apply(Redrive())
+        assert taken == (was.state is JobState.WAITING)
+        assert (self.record is was) == (was.parked is None)
 
     @rule()
     def withdraw(self) -> None:

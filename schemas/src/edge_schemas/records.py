@@ -181,7 +181,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Redrive:
-    """An operator wants a parked job to be published again."""
+    """An operator wants a parked job to be published again; of one that waits already, nothing.
+
+    The releases are counted anew. Their history stays in `EDGE_DEAD` until its age limit, or until the job is parked
+    again.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,8 +356,10 @@ def _release(record: JobRecord, event: Release) -> JobRecord:
 def _redrive(record: JobRecord) -> JobRecord:
     if record.state is JobState.ENDED:
         raise EdgeError(ErrorCode.JOB_ENDED)
+    if record.state is not JobState.WAITING:
+        raise EdgeError(ErrorCode.WRONG_STATE, "the job has been started")
     if record.parked is None:
-        raise EdgeError(ErrorCode.WRONG_STATE, "the job is not parked")
+        return record
     return record.model_copy(update={"parked": None, "releases": ()})
 
 

@@ -259,13 +259,15 @@ async def test_operators_see_workers_and_redrive_parked_jobs(plant: Plant) -> No
 
     redrive = routes.ADMIN_JOB_REDRIVE.format
     job = await edge.job()
-    is_refusal(await edge.admin("POST", redrive(job=job.id)), ErrorCode.WRONG_STATE)
+    is_refusal(await edge.admin("POST", redrive(job=plant.job.id)), ErrorCode.WRONG_STATE)
     for number in range(5):
         await edge.records.change(job.id, Release(f"w{number}", "no room", counted=True, at=datetime.now(UTC)))
     assert (await edge.admin("POST", redrive(job=job.id))).status == 204
     record = await edge.records.get(job.id)
     assert record is not None
     assert record.parked is None
+    assert (await edge.admin("POST", redrive(job=job.id))).status == 204
+    assert await edge.records.get(job.id) == record
     is_refusal(await edge.admin("POST", redrive(job=NOBODYS_JOB)), ErrorCode.JOB_ENDED)
     is_refusal(await edge.admin("POST", redrive(job="x.y")), ErrorCode.INVALID_REQUEST)
     is_refusal(await edge.admin("POST", routes.ADMIN_WORKER_REVOKE.format(worker="nobody")), ErrorCode.NOT_FOUND)

@@ -118,7 +118,7 @@ def revoke_worker(options: Namespace) -> None:
 def redrive_job(options: Namespace) -> None:
     """`jobs redrive`."""
     _client(options).call("POST", routes.ADMIN_JOB_REDRIVE.format(job=_segment(options.job)), "")
-    _done(options, f"{options.job} waits again; its executor publishes it within a minute.", job=options.job)
+    _done(options, f"{options.job} waits; if it was parked, its executor publishes it within a minute.", job=options.job)
 
 
 def _done(options: Namespace, text: str, **facts: str) -> None:

@@ -71,7 +71,10 @@ async def _revoke(app: web.Application, worker: str, operator: str) -> None:
 
 
 async def redrive_job(request: web.Request) -> web.Response:
-    """Take a parked job out of the dead ones; the executor, which watches records, publishes it again."""
+    """End the parking of a job; the executor, which watches records, publishes it again. A repeat changes nothing.
+
+    Its history stays in `EDGE_DEAD` until the stream's age limit.
+    """
     operator = await require_operator(request)
     job = job_of(request)
     await settled(request.app[keys.RECORDS].change(job, Redrive()))
