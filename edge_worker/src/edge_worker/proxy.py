@@ -22,6 +22,8 @@ _VARIABLES = {
     "http": ("http_proxy", "all_proxy", "ALL_PROXY"),
 }
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_PORT = "[0-9]{1,5}"
+X
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,9 @@ def _matches(host: str, port: int, entry: str) -> bool:
 
 def _split_port(entry: str) -> tuple[str, int | None]:
     """A name or address and its port. A bare IPv6 address has colons but no port."""
-    if match := re.fullmatch(r"\[([^]]+)](?::(\d+))?", entry):
+    if match := re.fullmatch(rf"\[([^]]+)](?::({_PORT}))?", entry):
         return match[1], int(match[2]) if match[2] else None
     if entry.count(":") == 1:
         name, _, port = entry.partition(":")
-        return (name, int(port)) if port.isdigit() else (entry, None)
+        return (name, int(port)) if re.fullmatch(_PORT, port) else (entry, None)
     return entry, None

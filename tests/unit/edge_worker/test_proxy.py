@@ -102,6 +102,10 @@ def test_an_unreadable_password_file_is_an_error(tmp_path: Path) -> None:
         ("[fd00::1]", "[fd00::1]:443", True),
         ("[fd00::1]", "[fd00::1]:8443", False),
         ("relay.example.com", "10.0.0.0/8", False),
+        ("relay.example.com", "relay.example.com:²", False),
+        ("relay.example.com", "relay.example.com:٤٤٣", False),
+        pytest.param("relay.example.com", "relay.example.com:" + "4" * 5000, False, id="far too long a port"),
+        ("[fd00::1]", "[fd00::1]:٤٤٣", False),
     ],
 )
 def test_no_proxy(host: str, exceptions: str, *, expected: bool) -> None:
