@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_worker.runtime_dir import MAX_SOCKET_PATH_BYTES
 from edge_worker.runtime_side import job_files
 
 MAIN = Path(__file__).with_name("task_host_main.py")
 LOG = "task-host.log"
 MAX_LOG_BYTES = 4 * 1024 * 1024
-MAX_SOCKET_PATH_BYTES = 107
-"""What a Unix socket's address holds on Linux, without its end."""
 
 _IDLE_EXIT_S = 900.0
 _SIGNALS_RESET = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)

@@ -8,7 +8,8 @@ from pathlib import Path
 from edge_worker.settings import Settings, SettingsError, runtime_base
 
 SOCKET_NAME = "gw.sock"
-_MAX_SOCKET_PATH_BYTES = 107
+MAX_SOCKET_PATH_BYTES = 107
+"""What a Unix socket's address holds on Linux, without its end."""
 
 
 def runtime_dir_of(settings: Settings) -> Path:
@@ -27,7 +28,7 @@ def prepare_runtime_dir(path: Path) -> Path:
         SettingsError: The path is too long, or what is there belongs to someone else or is open to others.
     """
     socket = path / SOCKET_NAME
-    if len(os.fsencode(socket)) > _MAX_SOCKET_PATH_BYTES:
+    if len(os.fsencode(socket)) > MAX_SOCKET_PATH_BYTES:
         msg = f"runtime_dir {path} is too long for a Unix socket; choose one with at most 90 characters"
         raise SettingsError(msg)
     try:
