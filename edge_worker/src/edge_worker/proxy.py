@@ -23,7 +23,7 @@ _VARIABLES = {
 }
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PORT = "[0-9]{1,5}"
-X
+"""`str.isdigit()` is true for more than `int()` understands."""
 
 
 @dataclass(frozen=True)
