@@ -32,6 +32,8 @@ WORKER = "worker"
 NAME = "name"
 MAX_LABEL_CHARS = 63
 SHORTEST_SUFFIX = 6
+KEPT_AFTER_EXPIRY = timedelta(days=1)
+"""For how long an enrolment that took its use in time may be repeated, and a refusal says "expired", not "unknown"."""
 
 
 class AccessStore:
@@ -63,7 +65,7 @@ class AccessStore:
         entry = EnrollTokenEntry(
             queues=request.queues, site=request.site, team=request.team, uses=request.uses, expires_at=expires_at
         )
-        await self._bucket.put(f"{ENROLL}.{hash_secret(token)}", _dump(entry), revision=0)
+        await self._bucket.put(f"{ENROLL}.{hash_secret(token)}", _dump(entry), revision=0, life=_life(entry, now))
         return EnrollToken(
             token=token, site=request.site, queues=request.queues, uses=request.uses, expires_at=expires_at
         )
@@ -71,8 +73,8 @@ class AccessStore:
     async def enroll(self, token: str, request: EnrollRequest, *, now: datetime) -> tuple[WorkerAccess, bool]:
         """Trade a use of an enrolment token for a worker; also says whether the worker is new.
 
-        The same secret with the same token gets the same answer as often as it asks, even after the token has expired,
-        and takes one use only.
+        The same secret with the same token gets the same answer as often as it asks, up to a day after the token
+        has expired, and takes one use only.
 
         Raises:
             EdgeError: `enrollment_refused`; nothing was used.
@@ -141,7 +143,9 @@ class AccessStore:
             use = EnrollmentUse(secret_hash=secret_hash, worker=worker)
             updated = entry.model_copy(update={"used": (*entry.used, use)})
             try:
-                await self._bucket.put(f"{ENROLL}.{token_hash}", _dump(updated), revision=stored.revision)
+                # Each value has a life of its own: without one, a token that was used would stay for ever.
+                life = _life(entry, now)
+                await self._bucket.put(f"{ENROLL}.{token_hash}", _dump(updated), revision=stored.revision, life=life)
             except RevisionConflict:
                 continue
             return updated, worker
@@ -179,6 +183,10 @@ def _check_usable(entry: EnrollTokenEntry, now: datetime) -> None:
         raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, f"the enrolment token expired at {entry.expires_at:%F %H:%M} UTC")
     if len(entry.used) >= entry.uses:
         raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, f"the enrolment token's {entry.uses} uses are used up")
+
+
+def _life(entry: EnrollTokenEntry, now: datetime) -> timedelta:
+    return entry.expires_at - now + KEPT_AFTER_EXPIRY
 
 
 def _dump(entry: EnrollTokenEntry | WorkerAccess) -> bytes:

@@ -1,9 +1,12 @@
 """Enrolment: a token becomes workers, as many as it has uses, however often a call is repeated."""
 
 import asyncio
+import base64
+import re
 from datetime import UTC, datetime, timedelta
 
 from edge_schemas import routes
+from edge_schemas.subjects import kv_stream, kv_subject
 from edge_schemas.workers import EnrollRequest, EnrollTokenRequest, SecretKind, hash_secret, new_secret
 from support.relay_edge import Edge
 
@@ -97,3 +100,21 @@ async def test_secrets_are_kept_as_hashes_only(edge: Edge) -> None:
     assert any(hash_secret(secret).encode() in content for content in files)
     for one in (token, secret, edge.access_token):
         assert not any(one.encode() in content for content in files)
+
+
+async def test_an_enrolment_token_leaves_the_bucket_a_day_after_it_expires(edge: Edge) -> None:
+    """Each use writes its entry anew: that must not make it stay for ever, nor go while a repeat may come."""
+    token = await edge.token(uses=2, ttl_s=3600)
+    assert await _life_s(edge, token) == 3600 + 86400
+    for _ in range(2):
+        assert (await edge.enroll(token)).status == 200
+        assert 3600 + 86400 - 60 < await _life_s(edge, token) <= 3600 + 86400
+
+
+async def _life_s(edge: Edge, token: str) -> int:
+    """After which time the server removes what it has about a token; 0 for never."""
+    subject = kv_subject("edge_access", f"enroll.{hash_secret(token)}")
+    call = f"STREAM.MSG.GET.{kv_stream('edge_access')}"
+    message = (await edge.broker.api(call, {"last_by_subj": subject}))["message"]
+    found = re.search(rb"Nats-TTL: ?([0-9]+)s", base64.b64decode(message.get("hdrs", "")))
+    return int(found[1]) if found else 0

@@ -118,7 +118,8 @@ def revoke_worker(options: Namespace) -> None:
 def redrive_job(options: Namespace) -> None:
     """`jobs redrive`."""
     _client(options).call("POST", routes.ADMIN_JOB_REDRIVE.format(job=_segment(options.job)), "")
-    _done(options, f"{options.job} waits; if it was parked, its executor publishes it within a minute.", job=options.job)
+    text = f"{options.job} waits; if it was parked, its executor publishes it within a minute."
+    _done(options, text, job=options.job)
 
 
 def _done(options: Namespace, text: str, **facts: str) -> None:

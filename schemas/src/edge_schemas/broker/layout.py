@@ -87,7 +87,7 @@ def stream_configs(settings: LayoutSettings) -> list[dict[str, Any]]:
         },
         _bucket(subjects.RECORDS_BUCKET, "job records", allow_msg_ttl=True),
         _bucket(subjects.WORKERS_BUCKET, "the last poll of each worker"),
-        _bucket(subjects.ACCESS_BUCKET, "hashes of credentials and what they open"),
+        _bucket(subjects.ACCESS_BUCKET, "hashes of credentials and what they open", allow_msg_ttl=True),
     ]
     return [{"storage": "file", "num_replicas": settings.replicas, **stream} for stream in streams]
 
