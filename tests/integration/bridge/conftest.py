@@ -39,6 +39,7 @@ def executors(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[E
     from edge_bridge.executor import RelayExecutor
 
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a-secret-for-tests-that-is-long-enough-for-hs512-" * 2)
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "LocalExecutor")
     monkeypatch.setenv("AIRFLOW__EDGE_RELAY__NATS_URLS", server.url)
     monkeypatch.setenv("AIRFLOW__EDGE_RELAY__EXECUTOR_PASSWORD", PASSWORDS[EXECUTOR])
     monkeypatch.setenv("AIRFLOW__EDGE_RELAY__RECONCILE_INTERVAL", "3600")
