@@ -56,7 +56,45 @@ class AccessStore:
 
     async def _put_access_token(self, token: str, name: str, now: datetime) -> None:
         entry = AccessTokenEntry(name=name, created_at=now)
-        await self._bucket.put(f"{ACCESS}.{hash_secret(token)}", entry.model_dump_json().encode())
+        await self._bucket.put(f"{ACCESS}.{hash_secret(token)}", _dump(entry))
+
+    async def access_tokens(self) -> dict[str, AccessTokenEntry]:
+        """All access tokens, revoked ones too, by the hash of the token."""
+        found = {}
+        for key in await self._bucket.keys(f"{ACCESS}.*"):
+            stored = await self._bucket.get(key)
+            if stored.value is not None:
+                found[key.removeprefix(f"{ACCESS}.")] = AccessTokenEntry.model_validate_json(stored.value)
+        return found
+
+    async def revoke_access_tokens(self, name: str, *, now: datetime) -> list[str]:
+        """End every access token of this name and return their hashes, those of earlier revocations included.
+
+        They are marked, not deleted: a standalone relay would bring the token in its file back at its next start.
+
+        Raises:
+            EdgeError: `not_found`.
+            BrokerUnavailable: The outcome is unknown; repeat it.
+        """
+        hashes = [token_hash for token_hash, entry in (await self.access_tokens()).items() if entry.name == name]
+        if not hashes:
+            raise EdgeError(ErrorCode.NOT_FOUND, f"there is no access token of the name {name!r}")
+        for token_hash in hashes:
+            await self._revoke_access_token(f"{ACCESS}.{token_hash}", now)
+        return hashes
+
+    async def _revoke_access_token(self, key: str, now: datetime) -> None:
+        while True:
+            stored = await self._bucket.get(key)
+            entry = None if stored.value is None else AccessTokenEntry.model_validate_json(stored.value)
+            if entry is None or entry.revoked_at is not None:
+                return
+            revoked = entry.model_copy(update={"revoked_at": now})
+            try:
+                await self._bucket.put(key, _dump(revoked), revision=stored.revision)
+            except RevisionConflict:
+                continue
+            return
 
     async def create_enroll_token(self, request: EnrollTokenRequest, *, now: datetime) -> EnrollToken:
         """A new enrolment token; shown once."""
@@ -189,5 +227,5 @@ def _life(entry: EnrollTokenEntry, now: datetime) -> timedelta:
     return entry.expires_at - now + KEPT_AFTER_EXPIRY
 
 
-def _dump(entry: EnrollTokenEntry | WorkerAccess) -> bytes:
+def _dump(entry: AccessTokenEntry | EnrollTokenEntry | WorkerAccess) -> bytes:
     return entry.model_dump_json(exclude_none=True).encode()

@@ -85,12 +85,12 @@ class Credentials:
         await self._broker.publish(access_notice(secret_hash))
 
     async def refresh(self, secret_hash: str) -> None:
-        """Read a worker's entry again.
+        """Read the entry of a worker, or of an operator who is known here, again.
 
         Raises:
             BrokerUnavailable: Later, then; the bucket's watch brings it too.
         """
-        key = _WORKER_PREFIX + secret_hash
+        key = (_ACCESS_PREFIX if secret_hash in self._operators else _WORKER_PREFIX) + secret_hash
         self._apply(key, (await self._bucket.get(key)).value)
 
     async def worker(self, secret: str) -> Principal:
@@ -123,7 +123,7 @@ class Credentials:
         """The operator that this access token opens.
 
         Raises:
-            EdgeError: `unauthenticated`, `rate_limited`.
+            EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
             BrokerUnavailable: Nobody here knows the token, and the broker can't be asked.
         """
         _check_form(secret, SecretKind.ACCESS)
@@ -133,6 +133,8 @@ class Credentials:
         entry = self._operators.get(secret_hash)
         if entry is None:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "the access token is unknown")
+        if entry.revoked_at is not None:
+            raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the access token was revoked")
         return entry
 
     def workers(self) -> list[WorkerAccess]:
@@ -190,13 +192,16 @@ class Credentials:
                 listener(secret_hash)
 
     def _take_operator(self, secret_hash: str, value: bytes | None) -> None:
-        self._operators.pop(secret_hash, None)
-        if value is not None:
-            self._operators[secret_hash] = AccessTokenEntry.model_validate_json(value)
+        before = self._operators.pop(secret_hash, None)
+        entry = None if value is None else AccessTokenEntry.model_validate_json(value)
+        if entry is not None and before is not None and before.revoked_at is not None:
+            entry = before  # as with workers: a revocation is for good
+        if entry is not None:
+            self._operators[secret_hash] = entry
 
 
 def access_notice(secret_hash: str) -> str:
-    """Wakes every replica to read a worker's credential again."""
+    """Wakes every replica to read a credential again."""
     return f"{NOTICES}.access.{secret_hash}"
 
 

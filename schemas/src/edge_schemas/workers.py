@@ -136,3 +136,4 @@ class AccessTokenEntry(Outbound):
 
     name: str
     created_at: Instant
+    revoked_at: Instant | None = None

@@ -170,6 +170,7 @@ def _refusal(error: urllib.error.HTTPError) -> Failure:
         return Failure(f"status {error.code}, not from the operators' listener of a relay: check --url")
     hints = {
         "unauthenticated": ": check the access token",
+        "credential_revoked": ": 'edge-relay access-token create' makes another",
         "not_found": ": 'edge-relay workers list' shows all names",
     }
     status = EXIT_NO_ANSWER if problem.retryable and problem.status >= 500 else 1

@@ -75,6 +75,15 @@ def _add_access_token(commands: Subparsers) -> None:
     create.add_argument("--json", action="store_true", help="print JSON")
     _add_nats_options(create)
     create.set_defaults(command=_lazily("broker", "create_access_token"))
+    listing = tokens.add_parser("list", help="list all access tokens by name, directly in NATS")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    _add_nats_options(listing)
+    listing.set_defaults(command=_lazily("broker", "list_access_tokens"))
+    revoke = tokens.add_parser("revoke", help="end all access tokens of a name within seconds, directly in NATS")
+    revoke.add_argument("name", metavar="NAME")
+    revoke.add_argument("--json", action="store_true", help="print JSON")
+    _add_nats_options(revoke)
+    revoke.set_defaults(command=_lazily("broker", "revoke_access_token"))
 
 
 def _add_nats_config(commands: Subparsers) -> None:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_relay.access import AccessStore
-from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure, print_json, say
+from edge_relay.auth import access_notice
+from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure, print_json, print_table, say
 from edge_relay.nats_server import render_config
 from edge_relay.private_files import make_private_dir, read_or_make, read_secret
 from edge_relay.settings import NatsAdminSettings, SettingsError, check_ca_file, refuse_credentials
@@ -16,6 +17,8 @@ from edge_relay.standalone_facts import read_facts
 from edge_schemas.broker import layout
 from edge_schemas.broker.connection import Broker, BrokerSettings, BrokerUnavailable
 from edge_schemas.broker.permissions import OPERATOR, ROLES
+from edge_schemas.errors import EdgeError, ErrorCode
+from edge_schemas.workers import AccessTokenEntry
 
 CONNECT_S = 5.0
 
@@ -42,6 +45,54 @@ def create_access_token(options: Namespace) -> None:
             say("It is shown this once. Keep it in a file of mode 0600 and name that with --access-token-file.")
 
     _with_broker(options, create)
+
+
+def list_access_tokens(options: Namespace) -> None:
+    """`access-token list`."""
+
+    async def show(broker: Broker) -> None:
+        entries = sorted(
+            (await AccessStore(broker).access_tokens()).values(), key=lambda one: (one.name, one.created_at)
+        )
+        if options.json:
+            print_json({"access_tokens": [_facts(entry) for entry in entries]})
+        elif not entries:
+            say("There is no access token yet. 'edge-relay access-token create' makes one.")
+        else:
+            print_table(("NAME", "CREATED (UTC)", "STATE"), [_row(entry) for entry in entries])
+
+    _with_broker(options, show)
+
+
+def revoke_access_token(options: Namespace) -> None:
+    """`access-token revoke`."""
+
+    async def revoke(broker: Broker) -> None:
+        try:
+            hashes = await AccessStore(broker).revoke_access_tokens(options.name, now=datetime.now(UTC))
+        except EdgeError as error:
+            if error.code is not ErrorCode.NOT_FOUND:
+                raise
+            raise Failure(f"{error}: 'edge-relay access-token list' shows all") from None
+        for token_hash in hashes:
+            # Relays follow the bucket; the notice is for those whose watch has died unnoticed.
+            await broker.publish(access_notice(token_hash))
+        if options.json:
+            print_json({"name": options.name, "tokens": len(hashes)})
+        else:
+            say(f"{options.name} is revoked ({len(hashes)} token(s)): calls with it are refused from now on.")
+
+    _with_broker(options, revoke)
+
+
+def _facts(entry: AccessTokenEntry) -> dict[str, object]:
+    created = entry.created_at.astimezone(UTC).isoformat()
+    return {"name": entry.name, "created_at": created, "revoked": entry.revoked_at is not None}
+
+
+def _row(entry: AccessTokenEntry) -> tuple[str, ...]:
+    created = f"{entry.created_at.astimezone(UTC):%F %H:%M}"
+    return (entry.name, created, "active" if entry.revoked_at is None else "revoked")
 
 
 def print_nats_config(options: Namespace) -> None:

@@ -49,14 +49,29 @@ class Bucket:
             if error.code == NO_MESSAGE:
                 return Stored(None, 0)
             if error.code == STREAM_NOT_FOUND:
-                text = f"there is no bucket {self.name}: run 'edge-relay streams apply'"
-                raise BrokerUnavailable(text) from error
+                raise self._missing() from error
             raise
         message = answer["message"]
         headers = base64.b64decode(message.get("hdrs", ""))
         deleted = any(mark in headers for mark in _DELETE_MARKS)
         data = base64.b64decode(message.get("data", ""))
         return Stored(None if deleted else data, int(message["seq"]))
+
+    async def keys(self, pattern: str) -> list[str]:
+        """The keys that match a subject pattern, deleted ones included: they have a last message too.
+
+        Raises:
+            BrokerUnavailable: No answer, or no such bucket yet.
+        """
+        order = {"subjects_filter": kv_subject(self.name, pattern)}
+        try:
+            answer = await self._broker.api(f"STREAM.INFO.{kv_stream(self.name)}", order)
+        except JetStreamError as error:
+            if error.code == STREAM_NOT_FOUND:
+                raise self._missing() from error
+            raise
+        prefix = kv_subject(self.name, "")
+        return [subject.removeprefix(prefix) for subject in answer["state"].get("subjects") or ()]
 
     async def put(self, key: str, value: bytes, *, revision: int | None = None, life: timedelta | None = None) -> int:
         """Write a value and return its revision.
@@ -82,3 +97,6 @@ class Bucket:
             if error.code == WRONG_LAST_SEQUENCE:
                 raise RevisionConflict(key) from None
             raise
+
+    def _missing(self) -> BrokerUnavailable:
+        return BrokerUnavailable(f"there is no bucket {self.name}: run 'edge-relay streams apply'")
