@@ -53,12 +53,16 @@ class NoAnswer(CallError):
 
     Attributes:
         connected: A connection stood before it failed.
+        status: Of the answer, if somebody else than the relay gave one.
         proxy_status: The status with which the proxy, not the relay, refused.
     """
 
-    def __init__(self, detail: str, *, connected: bool = True, proxy_status: int | None = None) -> None:
+    def __init__(
+        self, detail: str, *, connected: bool = True, status: int | None = None, proxy_status: int | None = None
+    ) -> None:
         super().__init__(detail)
         self.connected = connected
+        self.status = status
         self.proxy_status = proxy_status
 
 
@@ -257,7 +261,7 @@ class RelayClient:
         if _content_type(reply) == routes.PROBLEM_TYPE:
             raise Refused(_parse(Problem, reply) if reply.body else _bodiless(reply.status), _retry_after(reply))
         msg = f"not the relay's answer: status {reply.status}{_quote(reply)}"
-        raise NoAnswer(msg)
+        raise NoAnswer(msg, status=reply.status)
 
     def _no_answer(self, error: Exception) -> NoAnswer:
         if isinstance(error, aiohttp.ClientHttpProxyError):
@@ -300,7 +304,7 @@ def _parse(model: type[_Model], reply: _Reply) -> _Model:
     except ValidationError as error:
         # Neither the error nor the body is quoted: both may hold what a task was given.
         msg = f"an answer with status {reply.status} that is no {model.__name__} ({error.error_count()} faults)"
-        raise NoAnswer(msg) from None
+        raise NoAnswer(msg, status=reply.status) from None
 
 
 def _bodiless(status: int) -> Problem:

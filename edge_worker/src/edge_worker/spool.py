@@ -11,10 +11,15 @@ log = EventLog("edge_worker.spool")
 
 
 class Spool:
-    """Reads a growing log from the offset that is not uploaded yet."""
+    """Reads a growing log from the offset that is not uploaded yet.
+
+    Attributes:
+        chunk_bytes: The most that is read at once; whoever uploads may lower it.
+    """
 
     def __init__(self, job_dir: JobDir) -> None:
         self._dir = job_dir
+        self.chunk_bytes = MAX_CHUNK_DECODED_BYTES
         self.offset = job_dir.log_offset()
 
     def backlog(self) -> int:
@@ -26,8 +31,8 @@ class Spool:
         return max(0, min(size, MAX_JOB_LOG_BYTES) - self.offset)
 
     def next_chunk(self) -> bytes:
-        """The bytes to upload next, at most as many as one call may carry; empty if there are none."""
-        length = min(self.backlog(), MAX_CHUNK_DECODED_BYTES)
+        """The bytes to upload next, at most `chunk_bytes`; empty if there are none."""
+        length = min(self.backlog(), self.chunk_bytes)
         if length == 0:
             return b""
         with self._dir.log.open("rb") as file:

@@ -3,16 +3,19 @@
 import asyncio
 
 from edge_schemas.errors import ErrorCode
+from edge_schemas.logs import MAX_CHUNK_DECODED_BYTES
 from edge_worker.jobs import HeldJob
 from edge_worker.link import Link
 from edge_worker.log import EventLog
-from edge_worker.relay_client import CallError, Refused, RelayClient
+from edge_worker.relay_client import CallError, NoAnswer, Refused, RelayClient
 from edge_worker.retry import Backoff, Fate, fate_of
 from edge_worker.spool import Spool
 
 LOOK_EVERY_S = 0.3
 UPLOAD_EVERY_S = 0.5
 """A line is in Airflow two seconds after it was printed; more calls than that would serve nobody."""
+MIN_CHUNK_BYTES = 4 * 1024
+"""What refuses even this as too large is not helped by still smaller chunks."""
 _MAX_REWINDS = 5
 
 log = EventLog("edge_worker.upload_loop")
@@ -24,6 +27,8 @@ class LogUploader:
     def __init__(self, client: RelayClient, link: Link) -> None:
         self._client = client
         self._link = link
+        # What something on the way lets through, learned from its refusals; the same for all logs.
+        self._chunk_bytes = MAX_CHUNK_DECODED_BYTES
 
     async def follow(self, held: HeldJob) -> None:
         """Uploads until the job's process is gone and the relay has every byte, or wants no more of them."""
@@ -54,14 +59,35 @@ class LogUploader:
 
     async def _upload_backlog(self, job: str, spool: Spool) -> bool:
         sent = False
+        spool.chunk_bytes = min(spool.chunk_bytes, self._chunk_bytes)
         while chunk := spool.next_chunk():
             before = spool.offset
-            position = await self._client.append_log(job, before, chunk)
+            try:
+                position = await self._client.append_log(job, before, chunk)
+            except CallError as error:
+                if self._shrink(spool, len(chunk), error):
+                    continue
+                raise
             spool.adopt(position.offset)
             sent = True
             if position.offset <= before:
                 break
         return sent
+
+    def _shrink(self, spool: Spool, size: int, error: CallError) -> bool:
+        """Halves the chunks after one of this size was too large; False if that was not it, or they are small enough.
+
+        The relay says so when the log is full: what still fits is taken, and other logs are not concerned.
+        """
+        is_foreign = isinstance(error, NoAnswer) and error.status == 413
+        is_relays = isinstance(error, Refused) and error.code == ErrorCode.PAYLOAD_TOO_LARGE
+        if not (is_foreign or is_relays) or size <= MIN_CHUNK_BYTES:
+            return False
+        spool.chunk_bytes = max(MIN_CHUNK_BYTES, size // 2)
+        if is_foreign:
+            self._chunk_bytes = min(self._chunk_bytes, spool.chunk_bytes)
+        log.info("log_chunks_shortened", chunk_bytes=spool.chunk_bytes, reason=str(error))
+        return True
 
     def _rewind(self, spool: Spool, error: Refused) -> bool:
         expected = error.problem.expected_offset
