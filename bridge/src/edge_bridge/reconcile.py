@@ -25,7 +25,7 @@ from edge_schemas.broker.layout import ensure_consumer
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.errors import EdgeError
 from edge_schemas.records import JobState, Withdraw
-from edge_schemas.subjects import JOBS, job_subject, parse_job_subject, queue_filter
+from edge_schemas.subjects import JOBS, job_subject, parse_job_subject, queue_filter, worker_notice
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +86,7 @@ class Reconciler:
         missing = [e for e in entries if e.report is None and e.state is None and e.since < before]
         await _each(missing, lambda e: self._restore(e, row(e)))
         waiting = [e for e in entries if e.report is None and e.state is JobState.WAITING]
-        await _each(waiting, lambda e: self._withdraw(store, e), when=lambda e: not is_awaited(e, row(e)))
+        await _each(waiting, lambda e: self._withdraw(broker, store, e), when=lambda e: not is_awaited(e, row(e)))
         await self._check_messages(broker, store, [e for e in waiting if e.parked is None and is_awaited(e, row(e))])
 
     async def mend_message(self, broker: Broker, store: RecordStore, job: str) -> None:
@@ -156,7 +156,7 @@ class Reconciler:
         log.warning("job_without_record_published", job=job.id, queue=job.queue)
         self._publisher.add([job])
 
-    async def _withdraw(self, store: RecordStore, entry: Entry) -> None:
+    async def _withdraw(self, broker: Broker, store: RecordStore, entry: Entry) -> None:
         """Airflow no longer wants this dispatch: the record now; its message goes as for every withdrawn job."""
         record = await store.get(entry.job)
         if record is None or record.state is not JobState.WAITING:
@@ -165,6 +165,8 @@ class Reconciler:
         reason = "Airflow no longer wants this dispatch"
         _, after = await store.change(entry.job, Withdraw(reason, datetime.now(UTC)))
         log.info("job_withdrawn", job=entry.job, queue=after.queue, state=after.state)
+        if after.holder is not None:  # it was started in this moment: its worker is to stop it
+            await broker.publish(worker_notice(after.holder.worker))
         self._reports.take(entry, after)
 
     async def _check_messages(self, broker: Broker, store: RecordStore, waiting: list[Entry]) -> None:

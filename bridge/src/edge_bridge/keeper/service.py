@@ -16,7 +16,7 @@ from edge_bridge.keeper.passthrough import PassThrough
 from edge_bridge.keeper.picture import Picture
 from edge_bridge.keeper.settings import KeeperSettings
 from edge_bridge.keeper.tokens import TokenMint
-from edge_bridge.keeper.upstream import ExecutionApi
+from edge_bridge.keeper.upstream import ALL_TRIES_S, ExecutionApi
 from edge_bridge.keeper.watch import Watch, Withdrawals
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.records import RecordStore
@@ -24,8 +24,8 @@ from edge_schemas.records import JobRecord
 
 log = structlog.get_logger(__name__)
 
-STOP_WAIT_S = 25.0
-"""For calls that are under way; longer than Airflow's API takes for one."""
+STOP_WAIT_S = ALL_TRIES_S + 5.0
+"""For calls that are under way: longer than the longest of them takes."""
 LOOK_OVERDUE_S = 30.0
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,8 @@ log = structlog.get_logger(__name__)
 CALL_TIMEOUT_S = 20.0
 CONNECT_TIMEOUT_S = 3.0
 TRIES = 3
-"""With their pauses well within the time that a relay waits for the gate."""
+ALL_TRIES_S = 45.0
+"""All of them together: well within the minute that a relay waits for the gate."""
 RETRY_PAUSE_S = 0.2
 RETRY_AFTER_S = 2.0
 PASSED_BACK = ("Content-Type", "Content-Range")
@@ -95,12 +97,14 @@ class ExecutionApi:
             EdgeError: `gate_unavailable`: the api-server is away, fails or refuses our token. Repeat the call; its
                 outcome is unknown.
         """
-        for attempt in range(tries):
-            if attempt:
-                await asyncio.sleep(RETRY_PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
-            answer = await self._try(ti_id, call)
-            if answer is not None:
-                return answer
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ALL_TRIES_S):
+                for attempt in range(tries):
+                    if attempt:
+                        await asyncio.sleep(RETRY_PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
+                    answer = await self._try(ti_id, call)
+                    if answer is not None:
+                        return answer
         raise EdgeError(
             ErrorCode.GATE_UNAVAILABLE, "Airflow's api-server does not answer as it should", retry_after_s=RETRY_AFTER_S
         )
