@@ -1,10 +1,15 @@
-"""Names and identifiers with their allowed characters and lengths."""
+"""Names and identifiers with their allowed characters and lengths.
+
+People type some of them; those are refused in words that say what is allowed, not by a pattern.
+"""
 
 import re
 import unicodedata
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -13,10 +18,9 @@ JobId = Annotated[
     str, Field(pattern=_UUID, description="A dispatch: Airflow's external_executor_id, a lower-case UUID.")
 ]
 TaskInstanceId = Annotated[str, Field(pattern=_UUID, description="Airflow's task instance id, a lower-case UUID.")]
-WorkerName = Annotated[str, Field(pattern=_LABEL, description="Given by the relay at enrolment; a DNS label.")]
-SiteName = Annotated[str, Field(pattern=_LABEL, description="Where a worker stands; a DNS label.")]
 RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$", description="Names one call over all its repeats.")]
 
+LABEL_RULE = "a DNS label: lower-case letters, digits and inner hyphens, at most 63"
 MAX_QUEUE_CHARS = 100
 MAX_TEAM_CHARS = 50
 MAX_TOKEN_CHARS = 180
@@ -61,27 +65,58 @@ def decode_name(token: str) -> str:
     return name
 
 
-def _check_name(name: str, longest: int = MAX_TOKEN_CHARS) -> str:
-    if name != name.strip() or any(unicodedata.category(c).startswith("C") for c in name):
-        msg = "must not begin or end with white space nor hold control characters"
-        raise ValueError(msg)
-    if len(encode_name(name)) > longest:
-        msg = f"is longer than {longest} characters once encoded for a NATS subject; choose a shorter name"
-        raise ValueError(msg)
+def _check_label(name: str) -> str:
+    if not re.fullmatch(_LABEL, name):
+        raise PydanticCustomError("dns_label", f"must be {LABEL_RULE}")
     return name
 
 
+def _check_queue(name: str) -> str:
+    return _check_name(name, MAX_QUEUE_CHARS, MAX_TOKEN_CHARS)
+
+
 def _check_team(name: str) -> str:
-    return _check_name(name, MAX_TEAM_TOKEN_CHARS)
+    return _check_name(name, MAX_TEAM_CHARS, MAX_TEAM_TOKEN_CHARS)
 
 
+def _check_name(name: str, longest: int, longest_token: int) -> str:
+    plain = name == name.strip() and not any(unicodedata.category(c).startswith("C") for c in name)
+    if not plain or not 1 <= len(name) <= longest:
+        raise PydanticCustomError(
+            "name",
+            "must have 1 to {longest} characters, no white space at either end and no control characters",
+            {"longest": longest},
+        )
+    if len(encode_name(name)) > longest_token:
+        raise PydanticCustomError(
+            "name_too_long",
+            "is longer than {longest} characters once encoded for a NATS subject; choose a shorter name",
+            {"longest": longest_token},
+        )
+    return name
+
+
+def _lengths(longest: int) -> JsonDict:
+    return {"minLength": 1, "maxLength": longest}
+
+
+WorkerName = Annotated[
+    str,
+    Field(description="Given by the relay at enrolment; a DNS label.", json_schema_extra={"pattern": _LABEL}),
+    AfterValidator(_check_label),
+]
+SiteName = Annotated[
+    str,
+    Field(description="Where a worker stands; a DNS label.", json_schema_extra={"pattern": _LABEL}),
+    AfterValidator(_check_label),
+]
 QueueName = Annotated[
     str,
-    Field(min_length=1, max_length=MAX_QUEUE_CHARS, description="A named line of jobs, as Airflow's `queue`."),
-    AfterValidator(_check_name),
+    Field(description="A named line of jobs, as Airflow's `queue`.", json_schema_extra=_lengths(MAX_QUEUE_CHARS)),
+    AfterValidator(_check_queue),
 ]
 TeamName = Annotated[
     str,
-    Field(min_length=1, max_length=MAX_TEAM_CHARS, description="An Airflow team."),
+    Field(description="An Airflow team.", json_schema_extra=_lengths(MAX_TEAM_CHARS)),
     AfterValidator(_check_team),
 ]

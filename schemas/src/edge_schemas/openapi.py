@@ -135,7 +135,7 @@ OPERATIONS = (
         {201: workers.EnrollToken},
         _ACCESS,
         workers.EnrollTokenRequest,
-        (*_CALL, *_BODY),
+        (*_CALL, *_BODY, _E.CREDENTIAL_REVOKED),
     ),
     Operation(
         "get",
@@ -145,7 +145,7 @@ OPERATIONS = (
         "operators",
         {200: workers.WorkerList},
         _ACCESS,
-        errors=_CALL,
+        errors=(*_CALL, _E.CREDENTIAL_REVOKED),
     ),
     Operation(
         "post",
@@ -155,7 +155,7 @@ OPERATIONS = (
         "operators",
         {204: None},
         _ACCESS,
-        errors=(*_CALL, _E.NOT_FOUND),
+        errors=(*_CALL, _E.CREDENTIAL_REVOKED, _E.NOT_FOUND),
     ),
     Operation(
         "post",
@@ -165,7 +165,7 @@ OPERATIONS = (
         "operators",
         {204: None},
         _ACCESS,
-        errors=(*_CALL, _E.WRONG_STATE, _E.JOB_ENDED),
+        errors=(*_CALL, _E.CREDENTIAL_REVOKED, _E.WRONG_STATE, _E.JOB_ENDED),
     ),
 )
 

@@ -277,7 +277,9 @@ async def test_operators_see_workers_and_redrive_parked_jobs(plant: Plant) -> No
 @pytest.mark.parametrize("name", ["a.b", "*", ">", "a b", "UPPER", "-x", "x" * 300, "ü", ""])
 async def test_names_that_are_none_make_no_token(edge: Edge, name: str) -> None:
     order = {"queues": ["default"], "site": name}
-    is_refusal(await edge.admin("POST", routes.ADMIN_ENROLL_TOKENS, order), ErrorCode.INVALID_REQUEST)
+    reply = await edge.admin("POST", routes.ADMIN_ENROLL_TOKENS, order)
+    is_refusal(reply, ErrorCode.INVALID_REQUEST)
+    assert reply.json["detail"].startswith("site: must be a DNS label: lower-case letters")
 
 
 @pytest.mark.parametrize("queue", ["", " x", "x ", "a\nb", "x" * 101, "ü" * 100, "\u202e"])

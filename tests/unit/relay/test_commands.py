@@ -40,3 +40,20 @@ def test_credentials_in_the_address_of_nats_are_not_repeated(
     assert status == EXIT_USAGE
     assert "credentials" in said
     assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    ("queues", "site", "words"),
+    [
+        ("default", "Plant.7", "site: must be a DNS label: lower-case letters, digits and inner hyphens, at most 63"),
+        ("x" * 101, "plant", "queues.0: must have 1 to 100 characters, no white space at either end"),
+    ],
+)
+def test_a_name_that_is_not_allowed(
+    queues: str, site: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("era_x")
+    words_typed = ["enroll-token", "create", "--queues", queues, "--site", site, "--access-token-file", str(file)]
+    assert main(words_typed) == EXIT_USAGE
+    assert words in capsys.readouterr().err

@@ -9,11 +9,21 @@ from edge_schemas import subjects
 from edge_schemas.errors import ERRORS, EdgeError, ErrorCode
 from edge_schemas.execution_paths import split_path
 from edge_schemas.gate_auth import GateCall, check_answer, check_call, sign_answer, sign_call
-from edge_schemas.ids import MAX_TOKEN_CHARS, QueueName, TeamName, decode_name, encode_name
+from edge_schemas.ids import (
+    MAX_TOKEN_CHARS,
+    QueueName,
+    SiteName,
+    TeamName,
+    WorkerName,
+    decode_name,
+    encode_name,
+)
 from edge_schemas.workers import SecretKind, hash_secret, new_secret
 
 QUEUE = TypeAdapter(QueueName)
 TEAM = TypeAdapter(TeamName)
+SITE = TypeAdapter(SiteName)
+WORKER = TypeAdapter(WorkerName)
 KEY = b"k" * 32
 
 
@@ -60,6 +70,26 @@ def test_a_subject_tells_queue_and_job() -> None:
 def test_impossible_queue_names_are_refused(name: str) -> None:
     with pytest.raises((ValidationError, UnicodeEncodeError)):
         QUEUE.validate_python(name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        (SITE, "Plant.7", "must be a DNS label: lower-case letters, digits and inner hyphens, at most 63"),
+        (SITE, "x\n", "must be a DNS label: lower-case letters, digits and inner hyphens, at most 63"),
+        (WORKER, "x" * 64, "must be a DNS label: lower-case letters, digits and inner hyphens, at most 63"),
+        (QUEUE, "", "must have 1 to 100 characters, no white space at either end and no control characters"),
+        (QUEUE, "x" * 101, "must have 1 to 100 characters, no white space at either end and no control characters"),
+        (QUEUE, "a\nb", "must have 1 to 100 characters, no white space at either end and no control characters"),
+        (QUEUE, "ü" * 100, "is longer than 180 characters once encoded for a NATS subject; choose a shorter name"),
+        (TEAM, "x ", "must have 1 to 50 characters, no white space at either end and no control characters"),
+    ],
+)
+def test_a_refused_name_is_told_what_is_allowed(kind: TypeAdapter[str], name: str, words: str) -> None:
+    """In words: whoever types a name at a prompt does not read patterns."""
+    with pytest.raises(ValidationError) as refusal:
+        kind.validate_python(name)
+    assert [error["msg"] for error in refusal.value.errors()] == [words]
 
 
 @pytest.mark.parametrize("name", ["default", "a.b", "*", ">", "Halle 3 / Süd", "x" * 100])

@@ -12,7 +12,7 @@ from edge_relay.bodies import job_of, json_response, read_model
 from edge_relay.settling import settled
 from edge_schemas import routes
 from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.ids import WorkerName
+from edge_schemas.ids import LABEL_RULE, WorkerName
 from edge_schemas.polls import WorkerEntry
 from edge_schemas.records import Redrive
 from edge_schemas.workers import EnrollTokenRequest, WorkerAccess, WorkerList, WorkerSummary
@@ -101,4 +101,4 @@ def _worker_of(request: web.Request) -> str:
     try:
         return _WORKER.validate_python(request.match_info["worker"])
     except ValidationError:
-        raise EdgeError(ErrorCode.INVALID_REQUEST, "a worker's name is a DNS label") from None
+        raise EdgeError(ErrorCode.INVALID_REQUEST, f"a worker's name is {LABEL_RULE}") from None
