@@ -1,11 +1,16 @@
 """Start, finish and release on two replicas with a real NATS."""
 
+import asyncio
 import base64
 from datetime import UTC, datetime, timedelta
 
+import orjson
+from nats.aio.msg import Msg
+
 from edge_relay import keys
 from edge_relay.receipts import Receipt, seal
-from edge_schemas.records import JobState, Verdict
+from edge_schemas.broker import layout
+from edge_schemas.records import JobRecord, JobState, Release, Verdict
 from edge_schemas.subjects import dead_subject
 from support.broker import eventually
 from support.jobs import make_job
@@ -139,6 +144,36 @@ async def test_a_released_job_comes_back_and_is_parked_in_the_end(edge: Edge) ->
 
     await eventually(gone, what="the message was removed")
     assert (await one.start({**grant, "receipt": receipts[-1]})).code == "wrong_state"
+
+
+async def test_no_job_is_parked_before_its_history_is_kept(edge: Edge) -> None:
+    """`EDGE_DEAD` fails at the fifth release: the job stays as it was until the history is stored."""
+    one = await agent(edge)
+    job = await publish(edge.broker)
+    [grant] = await one.grants()
+    for number in range(4):
+        event = Release("other", "no room", counted=True, at=datetime.now(UTC), grant=str(number))
+        await edge.records.change(job.id, event)
+    dead: asyncio.Queue[Msg] = asyncio.Queue()
+    # In the stream's place, so that the test sees the attempt and decides how it ends.
+    await edge.broker.api("STREAM.DELETE.EDGE_DEAD")
+    number = await edge.broker.subscribe("edge.dead.>", dead.put)
+    releasing = asyncio.create_task(one.release(grant, reason="the last"))
+    async with asyncio.timeout(5):
+        attempt = await dead.get()
+    record = await edge.records.get(job.id)
+    assert record is not None
+    assert record.parked is None
+    await edge.broker.unsubscribe(number)
+    await layout.apply(edge.broker, layout.LayoutSettings())
+    refusal = {"error": {"code": 503, "err_code": 10008, "description": "system temporarily unavailable"}}
+    await edge.broker.publish(attempt.reply, orjson.dumps(refusal))
+    assert (await releasing).status == 204
+    record = await edge.records.get(job.id)
+    assert record is not None
+    assert record.parked == "given back 5 times, last: the last"
+    kept = await edge.broker.api("STREAM.MSG.GET.EDGE_DEAD", {"last_by_subj": dead_subject(None, "default", job.id)})
+    assert JobRecord.model_validate_json(base64.b64decode(kept["message"]["data"])).parked == record.parked
 
 
 async def test_a_release_brings_the_job_back_after_a_moment(edge: Edge) -> None:

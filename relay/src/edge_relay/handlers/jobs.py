@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -12,6 +13,7 @@ from edge_relay.bodies import job_of, read_model
 from edge_relay.receipts import Receipt, open_receipt
 from edge_relay.settling import settled
 from edge_schemas import routes
+from edge_schemas.broker.connection import Broker
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.polls import FinishRequest, ReleaseRequest, StartRequest
 from edge_schemas.records import Finish, JobRecord, Release, Start
@@ -115,7 +117,10 @@ async def _finish(app: web.Application, job: str, event: Finish) -> None:
 async def _release(app: web.Application, receipt: Receipt, event: Release) -> None:
     broker = app[keys.BROKER]
     try:
-        _, after = await app[keys.RECORDS].change(receipt.job, event)
+        # History, record, message. So no job is parked without its history, whatever fails and whether or not anybody
+        # calls again; a history whose job was not parked after all does no harm, as the record decides. The message
+        # goes last: until then the job comes back after the grant wait.
+        _, after = await app[keys.RECORDS].change(receipt.job, event, first=partial(_keep_history, broker))
     except EdgeError as error:
         if error.code in _NOT_WAITING:
             await deliveries.ack(broker, receipt.ack_subject)
@@ -129,10 +134,15 @@ async def _release(app: web.Application, receipt: Receipt, event: Release) -> No
         await _park(app, receipt, after)
 
 
+async def _keep_history(broker: Broker, record: JobRecord) -> None:
+    """Put the history of a job that is about to be parked where operators look. A repeat writes it anew."""
+    if record.parked is not None:
+        history = record.model_dump_json(exclude={"job"}, exclude_none=True).encode()
+        await broker.store(dead_subject(record.team, record.queue, record.id), history)
+
+
 async def _park(app: web.Application, receipt: Receipt, record: JobRecord) -> None:
-    """Keep the history where operators look, then remove the message. A repeat writes the same again."""
-    history = record.model_dump_json(exclude={"job"}, exclude_none=True).encode()
-    await app[keys.BROKER].store(dead_subject(record.team, record.queue, record.id), history)
+    """Remove the message of a parked job, and say that it is."""
     await deliveries.term(app[keys.BROKER], receipt.ack_subject, "parked")
     app[keys.METRICS].parked.inc()
     await app[keys.AUDIT].record("job-parked", job=record.id, queue=record.queue, reason=record.parked)

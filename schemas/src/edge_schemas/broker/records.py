@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 
 from edge_schemas.broker.bucket import Bucket, RevisionConflict
 from edge_schemas.broker.connection import Broker, BrokerUnavailable
@@ -10,6 +11,9 @@ from edge_schemas.subjects import RECORDS_BUCKET
 
 PATIENCE_S = 8.0
 """How long a change outlasts a broker that is changing its leader (5 to 9 s when one dies unplanned)."""
+
+
+BeforeChange = Callable[[JobRecord], Awaitable[None]]
 
 
 class DispatchSeen(Exception):
@@ -52,8 +56,14 @@ class RecordStore:
             if _parse(stored.value) != record:
                 raise DispatchSeen(record.id) from None
 
-    async def change(self, job: str, event: Event) -> tuple[JobRecord, JobRecord]:
+    async def change(self, job: str, event: Event, *, first: BeforeChange | None = None) -> tuple[JobRecord, JobRecord]:
         """Apply an event; returns the record before and after, the same object if nothing changed.
+
+        Args:
+            job: Its id.
+            event: What happened.
+            first: Awaited with each successor before it is swapped in; while it fails for want of the broker, nothing
+                changes. Somebody may be faster with another change, so what it does must harm nobody.
 
         Raises:
             EdgeError: `transition` refused; nothing changed.
@@ -67,6 +77,8 @@ class RecordStore:
                 after = transition(before, event)
                 assert before is not None  # noqa: S101  # transition() refuses None
                 if after is not before:
+                    if first is not None:
+                        await first(after)
                     await self._put(after, stored.revision)
             except RevisionConflict:
                 await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311  # spreads racing writers, nothing secret
