@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 
-from airflow.sdk import Variable, dag, task
+from airflow.sdk import Variable, chain, dag, task
 
 
 @dag(schedule=None, catchup=False)
@@ -54,6 +54,30 @@ def chatter() -> None:
     chat()
 
 
+@dag(schedule=None, catchup=False, max_active_tasks=1000)
+def crowd() -> None:
+    """Waits in a queue that nobody serves."""
+
+    @task(executor="edge", queue="nobody", pool="crowd")
+    def wait(number: int) -> None:
+        """Never runs."""
+
+    wait.expand(number=list(range(500)))
+
+
+@dag(schedule=None, catchup=False)
+def centre_only() -> None:
+    """Work for the local executor, one task after another."""
+
+    @task
+    def step() -> None:
+        """Nothing."""
+
+    chain(*(step.override(task_id=f"step{n}")() for n in range(4)))
+
+
 held()
 endless()
 chatter()
+crowd()
+centre_only()

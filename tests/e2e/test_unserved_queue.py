@@ -1,0 +1,42 @@
+"""A queue that nobody serves is no load on anybody else: waiting jobs take none of the scheduler's slots."""
+
+from urllib.parse import quote
+
+from edge_schemas.subjects import JOBS, queue_filter
+from laptop.airflow_api import wait_for_end
+from laptop.system import LaptopSystem
+from support.system import operator, until
+
+CROWD, CENTRE = "crowd", "centre_only"
+TASKS = 500
+
+
+async def test_five_hundred_waiting_tasks_slow_no_other_executor(system: LaptopSystem) -> None:
+    """With `[core] parallelism` at 32, the local executor would stand still if they counted."""
+    api = system.api
+    await until(lambda: api.has_dag(CROWD), timeout_s=30)
+    await api.post("pools", {"name": "crowd", "slots": 1000})
+    run = await api.trigger(CROWD)
+    path = f"dags/{CROWD}/dagRuns/{quote(run, safe='')}"
+
+    async def queued() -> int:
+        return int((await api.get(f"{path}/taskInstances", state="queued", limit=1))["total_entries"])
+
+    async def stored() -> int:
+        async with operator(system) as broker:
+            info = await broker.api(f"STREAM.INFO.{JOBS}", {"subjects_filter": queue_filter(None, "nobody")})
+            return len(info["state"].get("subjects") or {})
+
+    async def all_wait() -> bool:
+        return await queued() == await stored() == TASKS
+
+    await until(all_wait, timeout_s=150, what="all of them wait in NATS")
+    assert await wait_for_end(api, CENTRE, await api.trigger(CENTRE), timeout_s=60) == "success"
+    assert await queued() == TASKS
+
+    await api.patch(path, {"state": "failed"})
+
+    async def none_left() -> bool:
+        return await stored() == 0
+
+    await until(none_left, timeout_s=60, what="what Airflow no longer wants leaves the queue")
