@@ -253,6 +253,8 @@ class JobRunner:
         self._archive(held.dir)
 
     async def _upload_rest(self, held: HeldJob) -> None:
+        # An outcome is only reported once no process is left; this run has seen none.
+        held.gone.set()
         await self.uploader.follow(held)
         self._archive(held.dir)
 

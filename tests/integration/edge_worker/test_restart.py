@@ -1,5 +1,6 @@
 """The agent goes down while jobs run; nothing is lost and nothing runs twice."""
 
+import asyncio
 import signal
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from aiohttp import web
 
 from edge_schemas.polls import JobPhase
 from edge_schemas.records import JobState
+from edge_worker import job_runner, worker
 from edge_worker.settings import Settings
 from edge_worker.state import StateDir
 from support.agent_process import WITH_FAKE_RUNTIME, agent_environment, agent_process
@@ -90,6 +92,61 @@ async def test_an_undelivered_outcome_is_delivered_by_the_next_agent(
         assert await _exit_code(relay, job.id) == 5
         assert agent.runtime.launched == []
     assert relay.logs[job.id] == b"short\n"
+
+
+async def test_a_drain_with_a_limit_ends_without_a_link_and_the_next_agent_delivers(
+    relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One job is stopped; one is reporting its end, which nobody interrupts, and goes on."""
+    monkeypatch.setattr(worker, "DELIVERY_GRACE_S", 1.0)
+    stopped = script_job("print('up'); time.sleep(60)")
+    reporting = script_job(
+        "print('up')\n"
+        "while True:\n"
+        "  try: status = succeed(); break\n"
+        "  except (OSError, http.client.HTTPException): time.sleep(0.05)\n"
+        "print('said', status)"
+    )
+    limited = settings.model_copy(update={"drain_timeout_s": 0.3})
+    relay.fault = lambda request: html_page() if "/execution/" in request.path else None
+    async with running_agent(relay, limited) as agent:
+        for job in (stopped, reporting):
+            await relay.publish(job)
+            await agent.until_log(job.id, b"up")
+        await relay.until(lambda: any("/execution/" in path for path in relay.requests))
+        await relay.stop()
+        agent.drain()
+        async with asyncio.timeout(10):
+            await agent.until_ended()
+        assert {job_dir.path.name for job_dir in agent.state.job_dirs()} == {stopped.id, reporting.id}
+    relay.fault = lambda _: None
+    await relay.start()
+    async with running_agent(relay, settings):
+        assert await _exit_code(relay, stopped.id) == -15
+        assert await _exit_code(relay, reporting.id) == 0
+    assert b"said 204" in relay.logs[reporting.id]
+
+
+async def test_a_drain_with_a_limit_ends_though_a_log_cannot_be_delivered(
+    relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "DELIVERY_GRACE_S", 0.3)
+    monkeypatch.setattr(job_runner, "LOG_FIRST_S", 0.1)
+    job = script_job("print('kept')")
+    limited = settings.model_copy(update={"drain_timeout_s": 0.3})
+    relay.fault = lambda request: html_page(413) if request.path.endswith("/log") else None
+    async with running_agent(relay, limited) as agent:
+        await relay.publish(job)
+        assert await _exit_code(relay, job.id) == 0
+        agent.drain()
+        async with asyncio.timeout(10):
+            await agent.until_ended()
+        assert job.id not in relay.logs
+    relay.fault = lambda _: None
+    async with running_agent(relay, settings) as agent:
+        await relay.until(lambda: job.id in relay.logs)
+        await eventually(lambda: not agent.state.job_dirs())
+    assert relay.logs[job.id] == b"kept\n"
 
 
 async def test_a_start_whose_answer_was_never_seen_is_asked_for_again(
