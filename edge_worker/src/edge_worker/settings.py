@@ -115,7 +115,10 @@ class Settings(BaseModel):
     drain_timeout_s: float | None = Field(
         default=None,
         ge=0,
-        description="Seconds that a draining worker waits for its jobs before it stops them. Default: without limit.",
+        description="Seconds that a draining worker waits until its jobs have ended and the relay has their outcomes "
+        "and logs. Then it stops the jobs, and leaves within `grace_s` and ten seconds more; what the relay does not "
+        "have by then stays on disk and is delivered after the next start. Default: without limit, also while the "
+        "relay cannot be reached.",
     )
     poll_hold_s: float = Field(
         default=MAX_HOLD_S,
