@@ -56,6 +56,7 @@ def build(settings: Settings) -> Relay:
     for app in (workers, operators):
         for key, part in parts.items():
             app[key] = part
+        app[keys.EXPOSED] = app is workers
         app.on_response_prepare.append(finish_headers)
         health.routes_of_both(app)
     _add_worker_routes(workers)

@@ -36,3 +36,5 @@ ACCESS: web.AppKey["AccessStore"] = web.AppKey("access")
 HOLDERS: web.AppKey["Holders"] = web.AppKey("holders")
 LOGS: web.AppKey["LogStore"] = web.AppKey("logs")
 GATE: web.AppKey["GateClient | None"] = web.AppKey("gate")
+EXPOSED: web.AppKey[bool] = web.AppKey("exposed", bool)
+"""Whether strangers can reach this application: it does not tell them what the installation looks like inside."""

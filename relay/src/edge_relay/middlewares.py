@@ -20,6 +20,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUEST_ID = web.RequestKey("request_id", str)
 CLIENT_GONE = 499
 """Logged and counted, never sent: the client left before its answer."""
+BROKER_DETAIL = "the message broker can't be used at the moment; the relay's log says why. Repeat the call later"
+"""All that the exposed listener says; the whole detail may name subjects, and with them hashes of secrets."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _QUIET = frozenset({routes.HEALTHZ, routes.READYZ, routes.METRICS})
 _HELD = frozenset({routes.POLL})
@@ -62,7 +64,7 @@ def _account(request: web.Request, status: int, seconds: float) -> None:
     metrics.requests.labels(route, str(status)).inc()
     if route not in _HELD:
         metrics.request_seconds.labels(route).observe(seconds)
-    level = "debug" if route in _QUIET else "info"
+    level = "debug" if route in _QUIET and status < 500 else "info"
     method = request.method if request.method.isalpha() else "?"
     log.log(_LEVELS[level], "request_served", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
@@ -77,6 +79,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except EdgeError as error:
         structlog.contextvars.bind_contextvars(code=str(error.code))
+        if error.code is ErrorCode.BROKER_UNAVAILABLE:
+            structlog.contextvars.bind_contextvars(detail=error.detail)
+            if request.app[keys.EXPOSED]:
+                error = EdgeError(error.code, BROKER_DETAIL, **error.extra)
         return problem_response(error, request[REQUEST_ID])
     except web.HTTPException as error:
         code = _CODE_OF_STATUS.get(error.status, ErrorCode.INVALID_REQUEST)

@@ -1,11 +1,16 @@
 """A relay that is up before its streams are: it waits and says what is missing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
+from edge_relay.middlewares import BROKER_DETAIL
 from edge_relay.nats_server import NatsServer, find_binary
 from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings
@@ -23,16 +28,25 @@ async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
     await bare.stop(kill=True)
 
 
-async def call(relay: Serving, path: str, method: str = "GET") -> tuple[int, str]:
+async def call(relay: Serving, path: str, method: str = "GET", *, operators: bool = False) -> tuple[int, str]:
+    listener = relay.operators_url if operators else relay.workers_url
     headers = {"Authorization": f"Bearer {new_secret(SecretKind.WORKER)}"}
     async with (
         aiohttp.ClientSession(headers=headers) as session,
-        session.request(method, relay.workers_url + path) as answer,
+        session.request(method, listener + path) as answer,
     ):
         return answer.status, await answer.text()
 
 
-async def test_it_waits_for_its_streams(server: NatsServer, tmp_path: Path) -> None:
+@pytest.fixture
+def events() -> Iterator[list[EventDict]]:
+    """What is logged, with what is bound to it."""
+    with capture_logs(processors=[merge_contextvars]) as captured:
+        yield captured
+
+
+async def test_it_waits_for_its_streams(server: NatsServer, tmp_path: Path, events: list[EventDict]) -> None:
+    """Operators and the log are told what is missing, workers only that they should come again."""
     (tmp_path / "password").write_text(PASSWORDS[RELAY])
     settings = Settings(
         host="127.0.0.1",
@@ -43,15 +57,19 @@ async def test_it_waits_for_its_streams(server: NatsServer, tmp_path: Path) -> N
     )
 
     async def says_what_is_missing() -> bool:
-        return "streams apply" in (await call(relay, "/readyz"))[1]
+        return "streams apply" in (await call(relay, "/readyz", operators=True))[1]
 
     async def is_ready() -> bool:
         return (await call(relay, "/readyz"))[0] == 200
 
     async with serving(settings) as relay:
         await eventually(says_what_is_missing)
-        status, problem = await call(relay, "/v1/poll", "POST")
-        assert (status, "broker_unavailable" in problem) == (503, True), problem
+        for path, method in (("/v1/poll", "POST"), ("/readyz", "GET")):
+            status, problem = await call(relay, path, method)
+            assert (status, orjson.loads(problem)["code"]) == (503, "broker_unavailable")
+            assert orjson.loads(problem)["detail"] == BROKER_DETAIL
+            [*_, served] = [event for event in events if event.get("route") == path]
+            assert "streams apply" in served["detail"]
         async with connected(server, OPERATOR) as operator:
             await layout.apply(operator, layout.LayoutSettings())
         await eventually(is_ready, timeout_s=20)
