@@ -9,15 +9,16 @@ from typing import Any, Protocol
 
 from edge_schemas.jobs import Job
 from edge_schemas.polls import FinishRequest, Grant, JobPhase, ReleaseRequest, StartRequest, StopDirective
-from edge_worker.job_dir import JobDir
+from edge_worker.fault_guard import guarded
+from edge_worker.job_stop import say, stop_when_wanted
 from edge_worker.jobs import HeldJob, JobTable, StopWish
+from edge_worker.leftovers import put_aside, take_up
 from edge_worker.link import Link
 from edge_worker.log import EventLog, bound
 from edge_worker.outbox import Outbox
-from edge_worker.process import is_alive, stop_tree
+from edge_worker.process import is_alive
 from edge_worker.relay_client import Refused, RelayClient
 from edge_worker.retry import until_final
-from edge_worker.runtime_side import job_files
 from edge_worker.state import StateDir
 from edge_worker.task_host import LOOK_EVERY_S, JobResult, LaunchFailed
 from edge_worker.upload_loop import LogUploader
@@ -28,10 +29,6 @@ TELL_AFTER_S = 0.2
 """Until then the outcome is mostly accepted, and one poll can tell of the free slot and of the end of the job."""
 DISK_PAUSE_S = 30.0
 """How long nothing is taken after a job could not be written down: given back, it would be granted again at once."""
-FAULT_PAUSE_S = 1.0
-LONGEST_FAULT_PAUSE_S = 60.0
-MAX_FAULTS = 6
-"""After so many unexpected errors a job is no longer followed, but reported as failed once nothing of it runs."""
 
 log = EventLog("edge_worker.job_runner")
 
@@ -99,16 +96,8 @@ class JobRunner:
 
     def resume(self) -> None:
         """Takes up the jobs that an earlier run of the agent left behind."""
-        for job_dir in self.state.job_dirs():
-            job = job_dir.job()
-            if job is None:
-                # It was never started: the folder is written before the relay is asked.
-                log.warning("job_dir_incomplete", path=str(job_dir.path))
-                self._archive(job_dir)
-                continue
-            held = HeldJob(job, job_dir, receipt=job_dir.receipt())
-            held.final_state = job_dir.final_state()
-            if not job_dir.was_finished:
+        for held in take_up(self.state):
+            if not held.dir.was_finished:
                 self.table.add(held)
             self._spawn(self._guarded(held, self._go_on(held)), f"job-{held.id}")
 
@@ -133,18 +122,8 @@ class JobRunner:
         task.add_done_callback(self._tasks.discard)
 
     async def _guarded(self, held: HeldJob, work: Coroutine[Any, Any, None]) -> None:
-        """No error of one job ends the others: it goes on as after a restart, from what its folder says."""
-        faults = 0
         with bound(job=held.id):
-            while True:
-                try:
-                    return await work
-                except Exception as error:
-                    faults += 1
-                    log.exception("job_fault", faults=faults)
-                    reason = f"the worker could not follow this job: {type(error).__name__}"
-                await asyncio.sleep(min(FAULT_PAUSE_S * 2.0 ** (faults - 1), LONGEST_FAULT_PAUSE_S))
-                work = self._go_on(held) if faults < MAX_FAULTS else self._give_up(held, reason)
+            await guarded(work, go_on=lambda: self._go_on(held), give_up=lambda reason: self._give_up(held, reason))
 
     def _go_on(self, held: HeldJob) -> Coroutine[Any, Any, None]:
         """What is left to do for a job, by its folder."""
@@ -169,7 +148,7 @@ class JobRunner:
         self.table.finishing(held)
         await self.outbox.deliver(held, FinishRequest(reason=reason))
         self.table.forget(held)
-        self._archive(held.dir)
+        put_aside(self.state, held.dir)
 
     async def _run_granted(self, held: HeldJob) -> None:
         try:
@@ -185,7 +164,7 @@ class JobRunner:
         except Refused as error:
             log.warning("start_refused", code=error.code, reason=str(error))
             self.table.forget(held)
-            self._archive(held.dir)
+            put_aside(self.state, held.dir)
             return
         self.table.running(held)
         try:
@@ -201,12 +180,12 @@ class JobRunner:
         """From the confirmed start to the settled outcome; the rest of the log may follow after that."""
         async with asyncio.TaskGroup() as group:
             upload = group.create_task(self.uploader.follow(held), name=f"log-{held.id}")
-            stopper = group.create_task(self._stop_when_wanted(held), name=f"stop-{held.id}")
+            stopper = group.create_task(stop_when_wanted(held, grace_s=self.grace_s), name=f"stop-{held.id}")
             finish = await self._process(held, is_launched=is_launched)
             stopper.cancel()
             self.table.finishing(held)
             await self._settle(held, finish, upload)
-        self._archive(held.dir)
+        put_aside(self.state, held.dir)
 
     async def _process(self, held: HeldJob, *, is_launched: bool) -> FinishRequest:
         if not is_launched:
@@ -218,7 +197,7 @@ class JobRunner:
                 # An earlier run of the agent may have asked for the launch as well, and have had its way.
                 if not held.dir.was_launched:
                     log.error("job_not_launched", reason=error.reason)  # noqa: TRY400 - the cause is in the event
-                    self._say(held, f"The task could not be launched on this worker: {error.reason}")
+                    say(held, f"The task could not be launched on this worker: {error.reason}")
                     return FinishRequest(reason=_short(f"not launched: {error.reason}"))
             log.info(
                 "job_started", queue=held.job.queue, dag=held.job.work.task.dag_id, task=held.job.work.task.task_id
@@ -250,53 +229,13 @@ class JobRunner:
         async with asyncio.TaskGroup() as group:
             upload = group.create_task(self.uploader.follow(held), name=f"log-{held.id}")
             await self._settle(held, finish, upload)
-        self._archive(held.dir)
+        put_aside(self.state, held.dir)
 
     async def _upload_rest(self, held: HeldJob) -> None:
         # An outcome is only reported once no process is left; this run has seen none.
         held.gone.set()
         await self.uploader.follow(held)
-        self._archive(held.dir)
-
-    async def _stop_when_wanted(self, held: HeldJob) -> None:
-        await held.stop_wanted.wait()
-        while not held.gone.is_set():
-            await held.no_final_write.wait()
-            if held.final_state is not None:
-                log.info("stop_not_needed", final_state=held.final_state)
-                return
-            if is_alive(held.dir.path):
-                if await self._climb_down(held):
-                    return
-            else:
-                # Between start and launch; `_process` looks as well, but only once.
-                await asyncio.sleep(TELL_AFTER_S)
-
-    async def _climb_down(self, held: HeldJob) -> bool:
-        """The stop ladder. False if it was left because the task is just reporting its end."""
-        reason = held.stop.reason if held.stop else ""
-        async with asyncio.TaskGroup() as group:
-            ladder = group.create_task(
-                stop_tree(
-                    held.dir.path,
-                    grace_s=self.grace_s,
-                    on_step=lambda step: self._say(held, f"Edge worker stops this task ({reason}): {step}"),
-                )
-            )
-            report = group.create_task(held.final_write_begun.wait())
-            await asyncio.wait({ladder, report}, return_when=asyncio.FIRST_COMPLETED)
-            has_ended = ladder.done()
-            ladder.cancel()
-            report.cancel()
-        return has_ended
-
-    def _say(self, held: HeldJob, text: str) -> None:
-        """A line in the task's log, for whoever wonders there why it ended."""
-        log.info("job_stopping", step=text)
-        try:
-            job_files.write_log_line(held.dir.path, text, level="warning")
-        except OSError as error:
-            log.warning("log_line_not_written", error=str(error))
+        put_aside(self.state, held.dir)
 
     async def _release(self, job: str, receipt: str, reason: str) -> None:
         request = ReleaseRequest(receipt=receipt, reason=reason[:500], counted=False)
@@ -309,12 +248,6 @@ class JobRunner:
     def _pause_intake(self) -> None:
         self.table.close_intake("disk", "the worker's disk cannot be written")
         asyncio.get_running_loop().call_later(DISK_PAUSE_S, self.table.open_intake, "disk")
-
-    def _archive(self, job_dir: JobDir) -> None:
-        try:
-            self.state.archive(job_dir)
-        except OSError as error:
-            log.warning("job_dir_not_archived", path=str(job_dir.path), error=str(error))
 
 
 def _reason(result: JobResult) -> str | None:

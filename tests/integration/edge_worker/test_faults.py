@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from edge_schemas.records import JobState, Verdict
-from edge_worker import job_dir, job_runner
+from edge_worker import fault_guard, job_dir, job_runner
 from edge_worker.job_dir import JobDir
 from edge_worker.jobs import MAX_JOBS, HeldJob, JobTable
 from edge_worker.relay_client import RelayClient
@@ -22,7 +22,7 @@ from support.worker import Agent, running_agent
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_runner, "FAULT_PAUSE_S", 0.01)
+    monkeypatch.setattr(fault_guard, "FAULT_PAUSE_S", 0.01)
 
 
 def _no_space() -> OSError:
