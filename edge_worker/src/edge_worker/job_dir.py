@@ -65,17 +65,25 @@ class JobDir:
         write_atomically(self.path / "job.json", job.model_dump_json().encode())
 
     def job(self) -> Job | None:
-        """The job; None if the folder was left half made."""
+        """The job; None if the folder was left half made.
+
+        Raises:
+            OSError: What is there cannot be read.
+        """
         try:
             return Job.model_validate_json((self.path / "job.json").read_bytes())
-        except (OSError, ValidationError):
+        except (FileNotFoundError, ValidationError):
             return None
 
     def receipt(self) -> str:
-        """Of the grant; empty if it was not written."""
+        """Of the grant; empty if it was not written.
+
+        Raises:
+            OSError: What is there cannot be read.
+        """
         try:
             return (self.path / "receipt").read_text()
-        except (OSError, UnicodeDecodeError):
+        except (FileNotFoundError, UnicodeDecodeError):
             return ""
 
     def mark_started(self) -> None:

@@ -11,17 +11,32 @@ log = EventLog("edge_worker.leftovers")
 
 
 def take_up(state: StateDir) -> Iterator[HeldJob]:
-    """The jobs of an earlier run, as their folders tell of them. Folders that tell of none are put aside."""
+    """The jobs of an earlier run, as their folders tell of them.
+
+    A folder that tells of none is put aside; one that cannot be read now is left for the next start.
+    """
     for job_dir in state.job_dirs():
-        job = job_dir.job()
-        if job is None:
+        try:
+            held = _read(job_dir)
+        except OSError as error:
+            # The cause is in the event.
+            log.error("job_dir_not_readable", path=str(job_dir.path), error=str(error))  # noqa: TRY400
+            continue
+        if held is None:
             # It was never started: the folder is written before the relay is asked.
             log.warning("job_dir_incomplete", path=str(job_dir.path))
             put_aside(state, job_dir)
-            continue
-        held = HeldJob(job, job_dir, receipt=job_dir.receipt())
-        held.final_state = job_dir.final_state()
-        yield held
+        else:
+            yield held
+
+
+def _read(job_dir: JobDir) -> HeldJob | None:
+    job = job_dir.job()
+    if job is None:
+        return None
+    held = HeldJob(job, job_dir, receipt=job_dir.receipt())
+    held.final_state = job_dir.final_state()
+    return held
 
 
 def put_aside(state: StateDir, job_dir: JobDir) -> None:
