@@ -12,7 +12,7 @@ from edge_schemas.polls import FinishRequest, Grant, JobPhase, ReleaseRequest, S
 from edge_worker.fault_guard import guarded
 from edge_worker.job_stop import say, stop_when_wanted
 from edge_worker.jobs import HeldJob, JobTable, StopWish
-from edge_worker.leftovers import put_aside, take_up
+from edge_worker.leftovers import clear_way, put_aside, take_up
 from edge_worker.link import Link
 from edge_worker.log import EventLog, bound
 from edge_worker.outbox import Outbox
@@ -78,7 +78,8 @@ class JobRunner:
             return
         held = HeldJob(grant.job, self.state.job_dir(grant.job.id), receipt=grant.receipt)
         self.table.add(held)
-        self._spawn(self._guarded(held, self._run_granted(held)), f"job-{held.id}")
+        earlier = {task for task in self._tasks if task.get_name() == f"job-{held.id}"}
+        self._spawn(self._guarded(held, self._run_anew(held, earlier)), f"job-{held.id}")
 
     def stop(self, directive: StopDirective) -> None:
         """A job is to end. One that has no process any more is about to be settled anyway."""
@@ -150,14 +151,25 @@ class JobRunner:
         self.table.forget(held)
         put_aside(self.state, held.dir)
 
+    async def _run_anew(self, held: HeldJob, earlier: set[asyncio.Task[None]]) -> None:
+        """Runs a job of which there may be something left from an earlier hold by this worker."""
+        if earlier:
+            # What they still upload would be taken for the log of this hold, and they would put its folder aside.
+            for task in earlier:
+                task.cancel()
+            await asyncio.wait(earlier)
+        try:
+            clear_way(self.state, held.dir)
+        except OSError as error:
+            await self._give_back(held, error)
+        else:
+            await self._run_granted(held)
+
     async def _run_granted(self, held: HeldJob) -> None:
         try:
             held.dir.create(held.job, held.receipt)
         except OSError as error:
-            log.error("job_dir_not_writable", error=str(error))  # noqa: TRY400 - the cause is in the event
-            self._pause_intake()
-            self.table.forget(held)
-            await self._release(held.id, held.receipt, f"the worker's disk cannot be written: {error.strerror}")
+            await self._give_back(held, error)
             return
         try:
             await until_final(lambda: self._start(held), pause=self.link.pause)
@@ -236,6 +248,12 @@ class JobRunner:
         held.gone.set()
         await self.uploader.follow(held)
         put_aside(self.state, held.dir)
+
+    async def _give_back(self, held: HeldJob, error: OSError) -> None:
+        log.error("job_dir_not_writable", error=str(error))
+        self._pause_intake()
+        self.table.forget(held)
+        await self._release(held.id, held.receipt, f"the job's folder cannot be made: {error.strerror}")
 
     async def _release(self, job: str, receipt: str, reason: str) -> None:
         request = ReleaseRequest(receipt=receipt, reason=reason[:500], counted=False)

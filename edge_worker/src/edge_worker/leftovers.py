@@ -1,10 +1,12 @@
 """The folders that earlier runs of the agent left: which jobs to take up from them, and putting them aside."""
 
+import errno
 from collections.abc import Iterator
 
 from edge_worker.job_dir import JobDir
 from edge_worker.jobs import HeldJob
 from edge_worker.log import EventLog
+from edge_worker.process import is_alive
 from edge_worker.state import StateDir
 
 log = EventLog("edge_worker.leftovers")
@@ -37,6 +39,22 @@ def _read(job_dir: JobDir) -> HeldJob | None:
     held = HeldJob(job, job_dir, receipt=job_dir.receipt())
     held.final_state = job_dir.final_state()
     return held
+
+
+def clear_way(state: StateDir, job_dir: JobDir) -> None:
+    """Puts aside what an earlier hold of a job left where a new one is to have its folder.
+
+    Its process, outcome or log offset would be taken for the new one's.
+
+    Raises:
+        OSError: The folder cannot be moved, or a process of it lives.
+    """
+    if not job_dir.path.exists():
+        return
+    if is_alive(job_dir.path):
+        raise OSError(errno.EBUSY, "an earlier process of the job lives", str(job_dir.path))
+    log.warning("job_dir_left_over", path=str(job_dir.path))
+    state.archive(job_dir)
 
 
 def put_aside(state: StateDir, job_dir: JobDir) -> None:

@@ -135,10 +135,17 @@ class StateDir:
         return [JobDir(path) for path in sorted(self._jobs.iterdir()) if path.is_dir()]
 
     def archive(self, job_dir: JobDir) -> None:
-        """Puts the folder of an ended job aside."""
+        """Puts the folder of an ended job aside, in place of the one that an earlier hold of the job left there.
+
+        Raises:
+            OSError: It stays where it is.
+        """
         target = self._ended / job_dir.path.name
         if target.exists():
             rmtree(target, ignore_errors=True)
+        if target.exists():
+            # Something in it cannot be removed: user code may have run as somebody else.
+            target = target.with_name(f"{target.name}.{time.time_ns()}")
         job_dir.path.rename(target)
         os.utime(target)
 

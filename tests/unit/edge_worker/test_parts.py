@@ -132,6 +132,18 @@ class TestStateDir:
         state.clean_up(keep_days=1, now=now + 86_400)
         assert not kept.exists()
 
+    def test_an_ended_job_is_put_beside_one_that_cannot_be_removed(
+        self, state: StateDir, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("edge_worker.state.rmtree", lambda *_, **__: None)
+        job = make_job()
+        for receipt in ("first", "second"):
+            state.job_dir(job.id).create(job, receipt)
+            state.archive(state.job_dir(job.id))
+        kept = (state.path / "ended").iterdir()
+        assert sorted((path / "receipt").read_text() for path in kept) == ["first", "second"]
+        assert state.job_dirs() == []
+
 
 class TestRuntimeDir:
     """Where the socket is."""
