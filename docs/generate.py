@@ -94,7 +94,8 @@ def _environment(prefix: str, model: type[BaseModel]) -> str:
 
 def _plain_default(field: FieldInfo) -> object:
     """None where it depends on the machine; then the description says so."""
-    return None if field.default is PydanticUndefined else field.default
+    is_of_this_machine = isinstance(field.default, Path) and field.default.is_absolute()
+    return None if field.default is PydanticUndefined or is_of_this_machine else field.default
 
 
 def _default(value: object) -> str:
