@@ -119,11 +119,20 @@ def _token(settings: Settings, *, use_stdin: bool) -> str:
     elif settings.enroll_token is not None and file is None:
         token = settings.enroll_token.get_secret_value().strip()
     else:
-        token = sys.stdin.readline().strip() if use_stdin else ""
+        token = _token_from_stdin() if use_stdin else ""
     if not token or not token.isprintable() or " " in token:
         msg = "an enrolment token is needed: --token-file FILE, EDGE_WORKER_ENROLL_TOKEN or on standard input"
         raise SettingsError(msg)
     return token
+
+
+def _token_from_stdin() -> str:
+    """A person is asked, and what is typed is not shown."""
+    if sys.stdin.isatty():
+        from getpass import getpass
+
+        return getpass("Enrolment token: ").strip()
+    return sys.stdin.readline().strip()
 
 
 async def _run(settings: Settings) -> int:
