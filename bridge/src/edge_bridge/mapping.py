@@ -24,7 +24,7 @@ NO_DISPATCH_ID = (
 )
 
 ACTIVE_STATES = frozenset({"queued", "running", "restarting"})
-"""Task states in which Airflow waits for news of the executor."""
+"""Task states in which Airflow still wants the current dispatch and waits for news of it."""
 FINISHED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """Task states in which an event changes nothing, but completes the scheduler's log."""
 

@@ -148,7 +148,7 @@ async def relay_process(edge: Edge, directory: Path) -> AsyncIterator[tuple[asyn
         "RELAY_NATS_PASSWORD_FILE": str(password),
     }
     code = (
-        "from edge_relay.logging import configure_logging; from edge_relay.serve import run; "
+        "from edge_schemas.broker.logging import configure_logging; from edge_relay.serve import run; "
         "from edge_relay.settings import Settings; configure_logging('info'); run(Settings())"
     )
     with (directory / "log").open("wb") as log:

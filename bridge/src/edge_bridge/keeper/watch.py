@@ -12,6 +12,7 @@ import structlog
 
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
 from edge_bridge.keeper.picture import Picture
+from edge_bridge.mapping import ACTIVE_STATES
 from edge_schemas.broker.connection import Broker, JetStreamError
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.errors import EdgeError
@@ -26,8 +27,6 @@ WITHDRAWALS_AT_ONCE = 16
 WAITING_AT_ONCE = 2000
 """Of one look. A site that is away may leave tens of thousands waiting; looking at all of them each second would cost
 the gate the processor, and the gate asks for itself before one of them runs."""
-WANTED_STATES = frozenset({"queued", "running", "restarting"})
-"""Of a task instance whose current dispatch is this job. A clear while running gives a new id besides RESTARTING."""
 
 Rows = Mapping[str, TaskRow]
 OnLook = Callable[[list[JobRecord], Rows], None]
@@ -42,7 +41,8 @@ def unwanted(record: JobRecord, row: TaskRow | None) -> str | None:
         return "the task instance was cleared, retried or deleted in Airflow"
     if row.dispatch != record.id:
         return "Airflow has dispatched the task instance anew"
-    if row.state not in WANTED_STATES:
+    # A clear while running gives a new id besides RESTARTING.
+    if row.state not in ACTIVE_STATES:
         return f"the task instance is {row.state or 'without a state'} in Airflow"
     return None
 

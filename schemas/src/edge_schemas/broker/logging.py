@@ -1,7 +1,8 @@
-"""How the keeper logs: one JSON object a line, or coloured lines on a terminal.
+"""How relay and keeper log: one JSON object a line, or coloured lines on a terminal.
 
-Airflow has configured logging when a command of it runs, with tracebacks that show local variables. Those hold tokens,
-secrets and payloads here, so the keeper sets up its own.
+Tracebacks are rendered without the values of local variables: those hold tokens, passwords and payloads. The keeper
+needs this as much as the relay: Airflow has configured logging when a command of it runs, with tracebacks that show
+them.
 """
 
 import logging
@@ -11,14 +12,20 @@ import structlog
 from structlog.typing import Processor
 
 
-def configure_logging(level: str) -> None:
-    """Send the keeper's events, and what libraries log, to standard error in one format without local variables."""
+def configure_logging(level: str, log_format: str = "auto") -> None:
+    """Send the events of this process, and what libraries log, to standard error in one format.
+
+    Args:
+        level: Least severity, in any case; one that does not exist means `info`.
+        log_format: `json`, `console`, or `auto`: console on a terminal.
+    """
+    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    threshold = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    threshold = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -29,7 +36,7 @@ def configure_logging(level: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(console=console)],
         )
     )
     root = logging.getLogger()
@@ -37,7 +44,7 @@ def configure_logging(level: str) -> None:
     root.setLevel(threshold)
 
 
-def _renderers() -> list[Processor]:
-    if sys.stderr.isatty():
+def _renderers(*, console: bool) -> list[Processor]:
+    if console:
         return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
