@@ -7,7 +7,7 @@ from edge_schemas.broker.bucket import Bucket
 from edge_schemas.broker.layout import LayoutSettings, apply
 from edge_schemas.broker.mirror import Mirror
 from edge_schemas.broker.permissions import OPERATOR
-from edge_schemas.subjects import WORKERS_BUCKET, kv_stream
+from edge_schemas.subjects import WORKERS_BUCKET, kv_stream, kv_subject
 from support.broker import connected, eventually, running_server
 
 
@@ -29,3 +29,17 @@ async def test_a_restored_bucket_is_read_although_its_revisions_are_lower(tmp_pa
             await server.start()
             await eventually(lambda: seen == {"north": b"restored", "gone": None}, what=f"seen: {seen}")
             following.cancel()
+
+
+async def test_a_key_that_went_before_it_was_listed_is_told_as_gone(tmp_path: Path) -> None:
+    """Who read the key by himself in between would keep it for ever otherwise: a deleted credential, for one."""
+    seen: dict[str, bytes | None] = {}
+    async with running_server(tmp_path) as server, connected(server, OPERATOR) as broker:
+        await Bucket(broker, WORKERS_BUCKET).put("north", b"read by itself")
+        await broker.store(kv_subject(WORKERS_BUCKET, "north"), b"", {"KV-Operation": "DEL"})
+        mirror = Mirror(broker, WORKERS_BUCKET, seen.__setitem__)
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(mirror.run())
+            await mirror.complete.wait()
+            following.cancel()
+    assert seen == {"north": None}

@@ -19,7 +19,8 @@ RELIST_S = 120.0
 LIST_TIMEOUT_S = 30.0
 
 OnChange = Callable[[str, bytes | None], None]
-"""Key and new value, None when the key is gone. Called in the event loop; must not block."""
+"""Key and new value, None when the key is gone; told more than once, perhaps, and of keys never heard of. Called in the
+event loop; must not block."""
 
 
 class Mirror:
@@ -101,7 +102,9 @@ class Mirror:
         if entry.operation is None and entry.value is not None:
             self._known[entry.key] = entry.revision or 0
             self._on_change(entry.key, entry.value)
-        elif self._known.pop(entry.key, None) is not None:
+        else:
+            # Also for a key that was never seen here: a listener may have read it by itself before it was deleted.
+            self._known.pop(entry.key, None)
             self._on_change(entry.key, None)
 
     async def _stop(self, watcher: KeyValue.KeyWatcher) -> None:
