@@ -103,6 +103,7 @@ class Problem(Outbound):
     detail: str | None = None
     request_id: str | None = None
     expected_offset: int | None = None
+    superseded_by: int | None = None
     retry_after_s: float | None = None
 
 

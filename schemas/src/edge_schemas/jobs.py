@@ -1,11 +1,13 @@
 """A job, as it is published, kept in its record and granted to a worker."""
 
+from enum import StrEnum
 from typing import Any
 
 from pydantic import Field
 
 from edge_schemas.base import Instant, Outbound
 from edge_schemas.ids import JobId, QueueName, TaskInstanceId, TeamName
+from edge_schemas.offline import OfflinePolicy
 
 
 class TaskIdentity(Outbound):
@@ -32,11 +34,53 @@ class TaskWork(Outbound):
     core_executor: str
 
 
+class ErrandKind(StrEnum):
+    """What Airflow may want run besides tasks."""
+
+    CALLBACK = "callback"
+    CONNECTION_TEST = "connection_test"
+
+
+class Errand(Outbound):
+    """Something that is no task: it has no try, no state of its own in Airflow, and is never run twice.
+
+    Attributes:
+        id: Airflow's id of the callback or of the connection test, a UUID.
+    """
+
+    kind: ErrandKind
+    id: TaskInstanceId
+
+
+class ErrandWork(Outbound):
+    """What the task host needs to run an errand.
+
+    Attributes:
+        workload: Airflow's `ExecuteCallback` or `TestConnection` as JSON, without its token.
+        core_executor: As in `TaskWork`.
+    """
+
+    errand: Errand
+    workload: dict[str, Any]
+    core_executor: str
+
+
 class Job(Outbound):
     """One dispatch of one unit of work. It holds no token and no secret."""
 
     id: JobId
     queue: QueueName
     team: TeamName | None = None
-    work: TaskWork
+    work: TaskWork | ErrandWork
+    offline: OfflinePolicy = OfflinePolicy()
     published_at: Instant
+
+    @property
+    def task(self) -> TaskIdentity | None:
+        """The task instance, unless this is an errand."""
+        return self.work.task if isinstance(self.work, TaskWork) else None
+
+    @property
+    def errand(self) -> Errand | None:
+        """The errand, unless this is a task."""
+        return self.work.errand if isinstance(self.work, ErrandWork) else None

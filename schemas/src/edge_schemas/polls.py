@@ -13,6 +13,7 @@ from pydantic import Field
 from edge_schemas.base import Inbound, Instant, Outbound
 from edge_schemas.ids import JobId, WorkerName
 from edge_schemas.jobs import Job
+from edge_schemas.offline import OfflinePolicy
 from edge_schemas.workers import WorkerSettings
 
 PROTOCOL = 1
@@ -34,10 +35,15 @@ class JobPhase(StrEnum):
 
 
 class JobReport(Inbound):
-    """A job that the worker knows of."""
+    """A job that the worker knows of.
+
+    Attributes:
+        offline: The offline contract that the worker keeps for it.
+    """
 
     id: JobId
     phase: JobPhase
+    offline: OfflinePolicy | None = None
 
 
 class WorkerHealth(Inbound):
@@ -71,11 +77,21 @@ class Poll(Inbound):
         free: Jobs it would take now; never above `slots`, 0 while it drains.
         hold_s: How long it is willing to wait for an answer; the relay may answer sooner.
         settings_version: The version of `WorkerSettings` it acts by.
+        instance: Names machine, boot and state folder. An agent with the same one as an earlier agent took its place:
+            one agent at a time can lock a state folder. Empty where the machine does not tell.
+        host: The machine's name, for people.
+        superseded_by: The incarnation in whose favour this agent was answered `superseded`. That it lives on to say so
+            means that the credential was copied.
+        contested: It was told that its credential is contested and takes no jobs.
     """
 
     protocol: int
     incarnation: int = Field(ge=1)
     seq: int = Field(ge=1)
+    instance: str = Field(default="", max_length=64)
+    host: str = Field(default="", max_length=253)
+    superseded_by: int | None = Field(default=None, ge=1)
+    contested: bool = False
     slots: int = Field(ge=0, le=MAX_SLOTS)
     free: int = Field(ge=0, le=MAX_SLOTS)
     jobs: tuple[JobReport, ...] = Field(default=(), max_length=2 * MAX_SLOTS)
@@ -106,12 +122,50 @@ class StopDirective(Outbound):
     drop: bool = False
 
 
+class AgentSeen(Outbound):
+    """An agent as one of its polls showed it. Of two polls the one with the higher `(incarnation, seq)` is newer.
+
+    Attributes:
+        arrival: Drawn by the relay for each arriving poll.
+        address: Where the poll came from, as the relay saw it; a proxy's or a load balancer's, perhaps.
+        left: Its connection was gone before the poll was answered: no poll of this agent is parked.
+    """
+
+    instance: str
+    incarnation: int
+    seq: int
+    arrival: str
+    host: str
+    address: str
+    last_poll_at: Instant
+    left: bool = False
+
+
+class Contest(Outbound):
+    """Two agents use one worker's credential at once: the state folder was copied.
+
+    Both keep the jobs they have, and nothing is given up because one of them lacks it. The newer one gets no jobs until
+    an operator decides.
+    """
+
+    older: AgentSeen
+    newer: AgentSeen
+    since: Instant
+
+
 class PollAnswer(Outbound):
-    """What the worker is told. With nothing to say the relay answers 204 instead."""
+    """What the worker is told. With nothing to say the relay answers 204 instead.
+
+    Attributes:
+        contest: Told to the newer of two agents with one credential until it reports `contested`.
+        uncontested: Told to an agent that reports `contested` and is not any more.
+    """
 
     grants: tuple[Grant, ...] = ()
     stop: tuple[StopDirective, ...] = ()
     settings: WorkerSettings | None = None
+    contest: Contest | None = None
+    uncontested: bool = False
 
 
 class StartRequest(Inbound):
@@ -127,10 +181,13 @@ class FinishRequest(Inbound):
     Attributes:
         exit_code: Of the task host's fork, negative for a signal; None if no process ever ran.
         reason: For people, shown in Airflow when no final state was accepted.
+        give_back: The job itself had no part in this end: the worker is being shut down, or was killed. If user code
+            never ran the job waits again, and no try is spent.
     """
 
     exit_code: int | None = None
     reason: str | None = Field(default=None, max_length=1000)
+    give_back: bool = False
 
 
 class ReleaseRequest(Inbound):
@@ -149,20 +206,38 @@ class WorkerEntry(Outbound):
     """What is known of a worker's last poll; the heartbeat message in `edge_workers`.
 
     Attributes:
-        arrival: Drawn by the relay for each arriving poll; a parked poll whose entry holds another one is superseded.
-        last_poll_at: Contact is the arrival of a poll, not that one is parked.
+        agent: Who sent it. A parked poll whose entry holds another arrival of its incarnation is superseded.
+        predecessor: The agent whose place this one took, at `taken_over_at`.
+        contest: Two agents live.
+        relay: The replica at which it arrived.
+        hold_s: How long it may stay unanswered.
     """
 
     worker: WorkerName
     site: str
-    incarnation: int
-    seq: int
-    arrival: str
+    agent: AgentSeen
+    predecessor: AgentSeen | None = None
+    taken_over_at: Instant | None = None
+    contest: Contest | None = None
     relay: str
-    last_poll_at: Instant
+    hold_s: float
     slots: int
     free: int
     draining: bool
     jobs: tuple[JobReport, ...]
     versions: WorkerVersions
     health: WorkerHealth
+
+
+class RelayBeat(Outbound):
+    """A replica says that workers can reach it; sent on `RELAY_BEATS` every `RELAY_BEAT_S`.
+
+    Attributes:
+        serving_since: Since when it has served workers and been connected to the broker, without a break.
+    """
+
+    relay: str
+    serving_since: Instant
+
+
+RELAY_BEAT_S = 2.0

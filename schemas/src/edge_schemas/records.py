@@ -13,11 +13,12 @@ from typing import assert_never
 from edge_schemas.base import Instant, Outbound
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.ids import JobId, QueueName, RequestId, TeamName, WorkerName
-from edge_schemas.jobs import Job, TaskIdentity
+from edge_schemas.jobs import Errand, Job, TaskIdentity
+from edge_schemas.offline import OfflinePolicy
 
 RELEASES_BEFORE_PARKED = 5
 ENDED_RECORD_LIFE = timedelta(days=7)
-"""Longer than any tolerance, so that whatever a late worker sends still finds a record that refuses it."""
+"""So that whatever a late worker sends still finds a record that refuses it; no record refuses as well."""
 
 FAILED_STATES = frozenset({"failed", "up_for_retry", "removed", "upstream_failed"})
 """Airflow states whose acceptance makes the outcome `failed`; any other accepted state makes it `succeeded`."""
@@ -52,7 +53,12 @@ class Outcome(Outbound):
 
 
 class Holder(Outbound):
-    """The worker that started the job; it alone may finish it, log for it and call the Execution API for it."""
+    """The worker that started the job; it alone may finish it, log for it and call the Execution API for it.
+
+    Attributes:
+        incarnation: Of the worker's agent that last presented the receipt. A later one that does not have the job any
+            more has lost it.
+    """
 
     worker: WorkerName
     incarnation: int
@@ -99,6 +105,7 @@ class JobRecord(Outbound):
     """The truth about one job.
 
     Attributes:
+        task: Which task instance; None for an errand.
         job: The whole job while it is not ended; dropped then, to keep the bucket small.
         finishing: A terminal state is on its way to Airflow. While set, no heartbeat answer means "stop".
         accepted_state: The terminal state that Airflow accepted. It decides the outcome, whatever the exit status.
@@ -108,7 +115,9 @@ class JobRecord(Outbound):
     id: JobId
     queue: QueueName
     team: TeamName | None = None
-    task: TaskIdentity
+    task: TaskIdentity | None = None
+    errand: Errand | None = None
+    offline: OfflinePolicy = OfflinePolicy()
     state: JobState
     job: Job | None = None
     created_at: Instant
@@ -160,12 +169,13 @@ class AnswerWrite:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The holder reports that the job's processes are gone."""
+    """The holder reports that the job's processes are gone; `give_back` if the job itself had no part in it."""
 
     worker: str
     exit_code: int | None
     reason: str | None
     at: Instant
+    give_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +207,27 @@ class Withdraw:
 
 
 @dataclass(frozen=True, slots=True)
-class GiveUp:
-    """The holder has been out of contact for longer than is tolerated, or came back without the job."""
+class Expire:
+    """The job has waited for longer than its queue allows."""
 
     reason: str
     at: Instant
 
 
-Event = Start | ReportUserCode | BeginFinishing | AnswerWrite | Finish | Release | Redrive | Withdraw | GiveUp
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The holder has been out of contact for longer than is tolerated, or came back without the job.
+
+    Attributes:
+        lacked_by: The incarnation that came back without it. Nothing happens if that one or a later one has started it.
+    """
+
+    reason: str
+    at: Instant
+    lacked_by: int | None = None
+
+
+Event = Start | ReportUserCode | BeginFinishing | AnswerWrite | Finish | Release | Redrive | Withdraw | Expire | GiveUp
 
 
 def new_record(job: Job) -> JobRecord:
@@ -213,7 +236,9 @@ def new_record(job: Job) -> JobRecord:
         id=job.id,
         queue=job.queue,
         team=job.team,
-        task=job.work.task,
+        task=job.task,
+        errand=job.errand,
+        offline=job.offline,
         state=JobState.WAITING,
         job=job,
         created_at=job.published_at,
@@ -248,6 +273,8 @@ def transition(record: JobRecord | None, event: Event) -> JobRecord:
             return _redrive(record)
         case Withdraw():
             return _withdraw(record, event)
+        case Expire():
+            return _expire(record, event)
         case GiveUp():
             return _give_up(record, event)
         case _:
@@ -277,7 +304,9 @@ def _start(record: JobRecord, event: Start) -> JobRecord:
             raise EdgeError(ErrorCode.NOT_HOLDER)
         if record.state is JobState.STOPPING:
             raise EdgeError(ErrorCode.WRONG_STATE, "the job is to stop")
-        return record
+        if record.holder.incarnation >= event.incarnation:
+            return record
+        return record.model_copy(update={"holder": record.holder.model_copy(update={"incarnation": event.incarnation})})
     if record.parked is not None:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job is parked")
     holder = Holder(worker=event.worker, incarnation=event.incarnation, started_at=event.at)
@@ -323,16 +352,29 @@ def _finish(record: JobRecord, event: Finish) -> JobRecord:
             return record
         raise EdgeError(ErrorCode.JOB_ENDED)
     check_holder(record, event.worker)
+    if event.give_back and record.state is JobState.RUNNING and not may_have_run(record):
+        note = ReleaseNote(worker=event.worker, reason=event.reason or "given back", at=event.at)
+        return _released(_waiting_again(record), note)
     verdict, reason = _verdict(record, event)
     return _ended(record, verdict, reason, event.at, exit_code=event.exit_code)
 
 
+def may_have_run(record: JobRecord) -> bool:
+    """Whether user code may have begun: from then on the job is never handed out again. Of an errand nobody tells."""
+    return record.user_code is not None or record.errand is not None
+
+
 def _verdict(record: JobRecord, event: Finish) -> tuple[Verdict, str | None]:
-    """An accepted final state decides; without one a job that was to stop is cancelled and any other has failed."""
+    """An accepted final state decides; without one a job that was to stop is cancelled and any other has failed.
+
+    An errand has no state in Airflow: how its process ended decides.
+    """
     if record.accepted_state is not None:
         return (Verdict.FAILED if record.accepted_state in FAILED_STATES else Verdict.SUCCEEDED), event.reason
     if record.stop is not None:
         return Verdict.CANCELLED, record.stop.reason
+    if record.errand is not None and event.exit_code == 0:
+        return Verdict.SUCCEEDED, event.reason
     return Verdict.FAILED, event.reason or "the task's process ended without a final state"
 
 
@@ -345,10 +387,13 @@ def _release(record: JobRecord, event: Release) -> JobRecord:
         return record
     if event.grant is not None and any(note.grant == event.grant for note in record.releases):
         return record
-    note = ReleaseNote(worker=event.worker, reason=event.reason, at=event.at, grant=event.grant)
+    return _released(record, ReleaseNote(worker=event.worker, reason=event.reason, at=event.at, grant=event.grant))
+
+
+def _released(record: JobRecord, note: ReleaseNote) -> JobRecord:
     releases = (*record.releases, note)
     parked = (
-        f"given back {len(releases)} times, last: {event.reason}" if len(releases) >= RELEASES_BEFORE_PARKED else None
+        f"given back {len(releases)} times, last: {note.reason}" if len(releases) >= RELEASES_BEFORE_PARKED else None
     )
     return record.model_copy(update={"releases": releases, "parked": parked})
 
@@ -375,19 +420,32 @@ def _withdraw(record: JobRecord, event: Withdraw) -> JobRecord:
     return record.model_copy(update={"state": JobState.STOPPING, "stop": wish})
 
 
+def _expire(record: JobRecord, event: Expire) -> JobRecord:
+    """A job that was taken in time is none of this event's business."""
+    if record.state is not JobState.WAITING:
+        return record
+    return _ended(record, Verdict.FAILED, event.reason, event.at)
+
+
 def _give_up(record: JobRecord, event: GiveUp) -> JobRecord:
     if record.state is JobState.ENDED:
         return record
     if record.holder is None:
         raise EdgeError(ErrorCode.WRONG_STATE, "nobody holds the job")
+    if event.lacked_by is not None and record.holder.incarnation >= event.lacked_by:
+        return record
     if record.accepted_state is not None:
         verdict = Verdict.FAILED if record.accepted_state in FAILED_STATES else Verdict.SUCCEEDED
         return _ended(record, verdict, event.reason, event.at)
     if record.state is JobState.STOPPING:
         return _ended(record, Verdict.CANCELLED, event.reason, event.at)
-    if record.user_code is None:
-        return record.model_copy(update={"state": JobState.WAITING, "holder": None})
+    if not may_have_run(record):
+        return _waiting_again(record)
     return _ended(record, Verdict.LOST, event.reason, event.at)
+
+
+def _waiting_again(record: JobRecord) -> JobRecord:
+    return record.model_copy(update={"state": JobState.WAITING, "holder": None, "finishing": False, "last_write": None})
 
 
 def _ended(
@@ -401,6 +459,8 @@ def _ended(
         queue=record.queue,
         team=record.team,
         task=record.task,
+        errand=record.errand,
+        offline=record.offline,
         state=JobState.ENDED,
         created_at=record.created_at,
         holder=record.holder,

@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field
 
@@ -79,19 +80,53 @@ class EnrollToken(Outbound):
     expires_at: Instant
 
 
+class WorkerState(StrEnum):
+    """Whether a worker can be counted on.
+
+    Offline means that several contacts were missed in a row. Contested means that two agents use its credential: one of
+    them runs on a copy of its state folder.
+    """
+
+    NEVER_SEEN = "never seen"
+    ONLINE = "online"
+    DRAINING = "draining"
+    OFFLINE = "offline"
+    CONTESTED = "contested"
+    REVOKED = "revoked"
+
+
 class WorkerSummary(Outbound):
-    """A worker as operators see it."""
+    """A worker as operators see it.
+
+    Attributes:
+        tolerance_s: The shortest offline tolerance of its jobs.
+        contest: Where the two agents run, the older one first, if there are two.
+    """
 
     worker: WorkerName
     site: SiteName
     team: TeamName | None = None
     queues: tuple[QueueName, ...]
-    revoked: bool
+    state: WorkerState
     enrolled_at: Instant
     hostname: str = ""
     last_poll_at: Instant | None = None
     slots: int | None = None
     jobs: int | None = None
+    tolerance_s: float | None = None
+    contest: tuple[str, ...] = ()
+
+
+class SettleRequest(Inbound):
+    """Decides which of two agents with one credential is the worker."""
+
+    keep: Literal["older", "newer"]
+
+
+class CancelRequest(Inbound):
+    """An operator wants a job to end."""
+
+    reason: str = Field(min_length=1, max_length=500)
 
 
 class WorkerList(Outbound):

@@ -104,7 +104,7 @@ _RIGHTS = {
             "edge.audit.>",
             f"{subjects.NOTICES}.>",
         ),
-        ("_INBOX_keeper.>",),
+        ("_INBOX_keeper.>", subjects.RELAY_BEATS),
     ),
     READER: Rights(
         _api(f"DIRECT.GET.{subjects.LOGS}", f"DIRECT.GET.{subjects.LOGS}.>", f"STREAM.INFO.{subjects.LOGS}"),
