@@ -25,7 +25,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 .PHONY: $(READY)
 endif
 
-.PHONY: help demo up test check bench fmt lock clean check-format check-lint check-types check-imports check-generated \
+.PHONY: help demo up test soak check bench fmt lock clean check-format check-lint check-types check-imports check-generated \
 	check-lock docs
 
 help: ## print this list
@@ -39,7 +39,10 @@ up: $(READY) ## start the whole system, print its URLs and logins, stay until Ct
 
 # Fast folders first, so that what is broken shows early.
 test: $(READY) ## run all tests, the fast ones first
-	$(PY) -m pytest tests/unit tests/property tests/integration tests/e2e $(ARGS)
+	$(PY) -m pytest -m "not soak" tests/unit tests/property tests/integration tests/faults tests/e2e $(ARGS)
+
+soak: $(READY) ## run the tests that take minutes: parts killed at random, long cuts; some need Docker or PostgreSQL
+	$(PY) -m pytest -m soak tests $(ARGS)
 
 check: check-format check-lint check-types check-imports check-generated check-lock ## lint, types, import rules, generated files, lock
 
