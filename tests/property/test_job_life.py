@@ -13,6 +13,7 @@ from edge_schemas.records import (
     AnswerWrite,
     BeginFinishing,
     Event,
+    Expire,
     Finish,
     GiveUp,
     JobRecord,
@@ -24,19 +25,25 @@ from edge_schemas.records import (
     Verdict,
     Withdraw,
     WriteAnswer,
+    may_have_run,
     new_record,
     transition,
 )
-from support.jobs import make_job
+from support.jobs import make_errand, make_job
 
 WORKERS = st.sampled_from(["north", "south", "copy"])
+INCARNATIONS = st.integers(min_value=1, max_value=4)
 PIDS = st.integers(min_value=1, max_value=3)
 FINAL_STATES = st.sampled_from(["success", "failed", "up_for_retry", "deferred", "up_for_reschedule", "skipped"])
 START_OF_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class JobLife(RuleBasedStateMachine):
-    """One dispatch, three workers that may say anything at any time, a keeper and an executor."""
+    """One dispatch, three workers that may say anything at any time, a keeper and an executor.
+
+    Workers are restarted, killed and copied, come back with a job or without it, or never; the keeper gives jobs up on
+    whatever it believes, the executor lets them expire, users and operators take them back.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +52,7 @@ class JobLife(RuleBasedStateMachine):
         self.history: list[JobRecord] = [self.record]
         self.user_code: set[tuple[str, int]] = set()
         self.accepted: list[str] = []
-        self.withdrawn_while_waiting = False
+        self.over_while_waiting = False
 
     def apply(self, event: Event) -> bool:
         """Whether the event was taken; a refusal must leave everything as it was and name a known reason."""
@@ -63,13 +70,15 @@ class JobLife(RuleBasedStateMachine):
         assert self.record.model_dump_json() == before
         return False
 
-    @rule(worker=WORKERS)
-    def start(self, worker: str) -> None:
+    @rule(worker=WORKERS, incarnation=INCARNATIONS)
+    def start(self, worker: str, incarnation: int) -> None:
         was = self.record
-        taken = self.apply(Start(worker, 1, self.now))
+        taken = self.apply(Start(worker, incarnation, self.now))
         if taken:
             assert was.state is JobState.WAITING or (was.holder is not None and was.holder.worker == worker)
-            assert not self.withdrawn_while_waiting
+            assert not self.over_while_waiting
+            assert self.record.holder is not None
+            assert self.record.holder.incarnation >= incarnation
         else:
             assert was.state is not JobState.WAITING or was.parked is not None
 
@@ -91,12 +100,16 @@ class JobLife(RuleBasedStateMachine):
         if self.apply(AnswerWrite(worker, answer, state if taken else None)) and taken:
             self.accepted.append(state)
 
-    @rule(worker=WORKERS, exit_code=st.sampled_from([0, 1, -9, None]))
-    def finish(self, worker: str, exit_code: int | None) -> None:
+    @rule(worker=WORKERS, exit_code=st.sampled_from([0, 1, -9, None]), give_back=st.booleans())
+    def finish(self, worker: str, exit_code: int | None, *, give_back: bool) -> None:
+        """A worker's own restart, shutdown or death is told with `give_back`."""
         before = self.record
-        if self.apply(Finish(worker, exit_code, None, self.now)):
+        if self.apply(Finish(worker, exit_code, None, self.now, give_back)):
             assert before.holder is not None
             assert before.holder.worker == worker
+            if self.record.state is JobState.WAITING:
+                assert give_back
+                assert not may_have_run(before)
 
     @rule(worker=WORKERS, counted=st.booleans())
     def release(self, worker: str, *, counted: bool) -> None:
@@ -113,33 +126,62 @@ class JobLife(RuleBasedStateMachine):
     def withdraw(self) -> None:
         was = self.record.state
         self.apply(Withdraw("marked failed", self.now))
-        self.withdrawn_while_waiting |= was is JobState.WAITING
+        self.over_while_waiting |= was is JobState.WAITING
 
     @rule()
-    def give_up(self) -> None:
+    def expire(self) -> None:
+        """Its queue lets no job wait so long; of a job that was taken that is no business of the executor's."""
+        was = self.record
+        self.apply(Expire("waited too long", self.now))
+        assert (self.record is was) == (was.state is not JobState.WAITING)
+        self.over_while_waiting |= was.state is JobState.WAITING
+
+    @rule()
+    def give_up_the_silent(self) -> None:
         self.apply(GiveUp("silent for too long", self.now))
+
+    @rule(incarnation=INCARNATIONS)
+    def give_up_the_lacked(self, incarnation: int) -> None:
+        """The keeper's picture may be old: an incarnation that has the job itself never loses it by this."""
+        was = self.record
+        taken = self.apply(GiveUp("came back without it", self.now, lacked_by=incarnation))
+        if taken and was.holder is not None and was.holder.incarnation >= incarnation:
+            assert self.record is was
 
     @rule()
     def repeat_is_harmless(self) -> None:
         """The holder's own start, asked again, changes nothing."""
         if self.record.state is JobState.RUNNING and self.record.holder is not None:
-            again = transition(self.record, Start(self.record.holder.worker, 1, self.now))
+            holder = self.record.holder
+            again = transition(self.record, Start(holder.worker, holder.incarnation, self.now))
             assert again is self.record
 
     @invariant()
     def one_holder(self) -> None:
-        """The holder changes only by way of nobody, and only before user code ran."""
+        """The holder changes only by way of nobody, and only before user code ran; its incarnation only rises."""
         for before, after in zip(self.history, self.history[1:], strict=False):
-            if before.holder is not None and after.holder != before.holder:
-                assert after.holder is None
-                assert before.user_code is None
+            if before.holder is None or after.holder == before.holder:
+                continue
+            if after.holder is None:
+                assert not may_have_run(before)
+            else:
+                assert after.holder.worker == before.holder.worker
+                assert after.holder.incarnation > before.holder.incarnation
 
     @invariant()
     def user_code_never_starts_twice(self) -> None:
         assert len(self.user_code) <= 1
 
     @invariant()
+    def a_withdrawn_or_ended_job_never_starts(self) -> None:
+        if self.over_while_waiting:
+            assert self.record.state is JobState.ENDED
+            assert self.record.holder is None
+
+    @invariant()
     def never_succeeded_without_an_accepted_state(self) -> None:
+        if self.record.errand is not None:
+            return
         outcome = self.record.outcome
         if outcome is not None and outcome.verdict is Verdict.SUCCEEDED:
             assert outcome.accepted_state is not None
@@ -176,5 +218,29 @@ class JobLife(RuleBasedStateMachine):
         assert JobRecord.model_validate_json(self.record.model_dump_json(exclude_none=True)) == self.record
 
 
+class ErrandLife(JobLife):
+    """The same for something that is no task: nobody tells when its code begins, so it is never handed out again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.record = new_record(make_errand())
+        self.history = [self.record]
+
+    @invariant()
+    def never_handed_out_again(self) -> None:
+        states = [record.state for record in self.history]
+        if JobState.RUNNING in states:
+            assert JobState.WAITING not in states[states.index(JobState.RUNNING) :]
+
+    @invariant()
+    def succeeds_by_its_exit_status_only(self) -> None:
+        outcome = self.record.outcome
+        if outcome is not None and outcome.verdict is Verdict.SUCCEEDED:
+            assert outcome.exit_code == 0
+            assert outcome.accepted_state is None
+
+
 TestJobLife = JobLife.TestCase
-TestJobLife.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+TestJobLife.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestErrandLife = ErrandLife.TestCase
+TestErrandLife.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

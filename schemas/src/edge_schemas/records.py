@@ -315,6 +315,7 @@ def _start(record: JobRecord, event: Start) -> JobRecord:
 
 def _report_user_code(record: JobRecord, event: ReportUserCode) -> JobRecord:
     check_holder(record, event.worker)
+    _require_task(record)
     if record.state is JobState.STOPPING:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job is to stop")
     if record.user_code is not None:
@@ -328,9 +329,15 @@ def _report_user_code(record: JobRecord, event: ReportUserCode) -> JobRecord:
 
 def _begin_finishing(record: JobRecord, event: BeginFinishing) -> JobRecord:
     check_holder(record, event.worker)
+    _require_task(record)
     if record.accepted_state is not None:
         raise EdgeError(ErrorCode.WRONG_STATE, "a final state was already accepted")
     return record if record.finishing else record.model_copy(update={"finishing": True})
+
+
+def _require_task(record: JobRecord) -> None:
+    if record.errand is not None:
+        raise EdgeError(ErrorCode.WRONG_STATE, "this job is no task: it has no state in Airflow")
 
 
 def _answer_write(record: JobRecord, event: AnswerWrite) -> JobRecord:
