@@ -11,6 +11,7 @@ from edge_schemas.polls import MAX_HOLD_S, AgentSeen, Contest, WorkerEntry
 
 ONE_HOLD = timedelta(seconds=MAX_HOLD_S + 10)
 """An older agent that lives polls again within this: its parked poll ends, and it is told that it is superseded."""
+TAKEOVER_RETRY_S = 2.0
 MISSED_CONTACTS = 3
 SHORTEST_CONTACT_S = 5.0
 
@@ -85,6 +86,22 @@ def has_taken_over(entry: WorkerEntry, now: datetime) -> bool:
     if older.left or (older.instance and older.instance == entry.agent.instance):
         return True
     return now - entry.taken_over_at >= ONE_HOLD
+
+
+def check_taken_over(entry: WorkerEntry | None, *, holder: int, incarnation: int, now: datetime) -> None:
+    """Whether an agent may start anew, or settle, a job that an older incarnation of its worker started.
+
+    It finds the job's folder on its disk. If that disk is a copy, the job runs elsewhere, and would be ended, or run
+    again, by somebody who knows nothing of it.
+
+    Raises:
+        EdgeError: `takeover_pending`: not certain yet, or contested.
+    """
+    if incarnation <= holder:
+        return
+    known = entry is not None and entry.agent.incarnation >= incarnation
+    if not known or entry is None or not has_taken_over(entry, now):
+        raise EdgeError(ErrorCode.TAKEOVER_PENDING, retry_after_s=TAKEOVER_RETRY_S)
 
 
 def settle(entry: WorkerEntry, *, keep_newer: bool) -> WorkerEntry:

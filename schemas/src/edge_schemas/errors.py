@@ -26,6 +26,7 @@ class ErrorCode(StrEnum):
     OFFSET_MISMATCH = "offset_mismatch"
     RECEIPT_EXPIRED = "receipt_expired"
     SUPERSEDED = "superseded"
+    TAKEOVER_PENDING = "takeover_pending"
     JOB_ENDED = "job_ended"
     PAYLOAD_TOO_LARGE = "payload_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
@@ -78,6 +79,9 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     _E.OFFSET_MISMATCH: ErrorKind(409, False, "Log bytes are missing before this offset", "rewinds to expected_offset"),
     _E.RECEIPT_EXPIRED: ErrorKind(409, False, "The receipt is no longer valid", "drops the grant"),
     _E.SUPERSEDED: ErrorKind(409, False, "A newer poll of this worker has arrived", "drops the answer of this poll"),
+    _E.TAKEOVER_PENDING: ErrorKind(
+        409, True, "An older agent of this worker may still have the job", "waits Retry-After, asks again"
+    ),
     _E.JOB_ENDED: ErrorKind(410, False, "The job has ended or is unknown", "stops and drops the job"),
     _E.PAYLOAD_TOO_LARGE: ErrorKind(413, False, "The body is too large", "splits it or fails the job"),
     _E.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, False, "The content type or encoding is not served", "logs a bug"),

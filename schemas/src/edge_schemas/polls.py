@@ -179,12 +179,14 @@ class FinishRequest(Inbound):
     """The job's processes are gone.
 
     Attributes:
+        incarnation: Of the agent that says so, which need not be the one that started the job.
         exit_code: Of the task host's fork, negative for a signal; None if no process ever ran.
         reason: For people, shown in Airflow when no final state was accepted.
         give_back: The job itself had no part in this end: the worker is being shut down, or was killed. If user code
             never ran the job waits again, and no try is spent.
     """
 
+    incarnation: int | None = Field(default=None, ge=1)
     exit_code: int | None = None
     reason: str | None = Field(default=None, max_length=1000)
     give_back: bool = False
