@@ -4,8 +4,10 @@ import base64
 import json
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import quote
 
 from laptop.airflow_api import AirflowApi
@@ -16,7 +18,8 @@ from laptop.relay import PROGRAMS, RelayFacts
 BOTH_EXECUTORS = "LocalExecutor,edge:edge_bridge.executor.RelayExecutor"
 ONLY_RELAY = "edge_bridge.executor.RelayExecutor"
 USER = "admin"
-SERVICES = ("api-server", "scheduler", "dag-processor", "keeper")
+KEEPER = ["edge-relay", "keeper"]
+Options: TypeAlias = Mapping[tuple[str, str], str]
 
 
 class Airflow:
@@ -25,9 +28,20 @@ class Airflow:
     Attributes:
         secrets: By name, what must never leave the centre.
         password: Of the user `admin`.
+        children: Its services by name, once they have been started. Each can be stopped, killed and started again.
     """
 
-    def __init__(self, directory: Path, dags: Sequence[Path], *, executor: str, gate_port: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        dags: Sequence[Path],
+        *,
+        executor: str,
+        gate_ports: Sequence[int],
+        options: Options | None = None,
+        schedulers: int = 1,
+    ) -> None:
+        """A keeper for each gate port, and so many schedulers; `options` are Airflow's, by section and name."""
         self.directory, self.executor = directory, executor
         self.port = choose(8080)
         self.password = secrets.token_urlsafe(12)
@@ -38,7 +52,9 @@ class Airflow:
         }
         self.api = AirflowApi(self.url, USER, self.password)
         self.children: dict[str, Child] = {}
-        self._dags, self._gate_port = dags, gate_port
+        self._dags, self._options = dags, dict(options or {})
+        self._services = _services(gate_ports, schedulers)
+        self._log_ports = {("logging", f"{kind}_log_server_port"): str(choose()) for kind in ("worker", "trigger")}
         self._warm = False
 
     @property
@@ -62,15 +78,16 @@ class Airflow:
         passwords = self.directory / "passwords.json"
         passwords.touch(mode=0o600)
         passwords.write_text(json.dumps({USER: self.password}))
-        migrate = self._child("db-migrate", ["db", "migrate"], None)
+        migrate = self.children["db-migrate"] = self._child("db-migrate", ["db", "migrate"], self.environment(None))
         await migrate.start()
         await migrate.succeed(180)
 
     async def start(self, relay: RelayFacts) -> None:
         """Start all services. They are of use once `ready` answers true."""
-        commands = {name: [name] for name in SERVICES} | {"keeper": ["edge-relay", "keeper"]}
-        for name in SERVICES:
-            await self._child(name, commands[name], relay).start()
+        for name, service in self._services.items():
+            environment = self.environment(relay) | as_variables(service.options)
+            self.children[name] = self._child(name, service.command, environment)
+            await self.children[name].start()
 
     async def ready(self) -> bool:
         """Whether api-server, scheduler and dag-processor say that they are well, and tasks would be answered."""
@@ -82,20 +99,15 @@ class Airflow:
         await self.api.close()
         await stop_all(self.children.values(), grace_s=15)
 
-    def _child(self, name: str, arguments: list[str], relay: RelayFacts | None) -> Child:
+    def _child(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
         argv = [str(PROGRAMS / "airflow"), *arguments]
         log = self.directory / "output" / f"{name}.log"
-        child = Child(name, argv, log=log, cwd=self.directory, env=self.environment(relay))
-        self.children[name] = child
-        return child
+        return Child(name, argv, log=log, cwd=self.directory, env=environment)
 
     def environment(self, relay: RelayFacts | None) -> dict[str, str]:
         """What makes an `airflow` command speak for this installation."""
-        options = self._core() | self._intervals() | (self._edge_relay(relay) if relay else {})
-        return clean_environment(
-            {"AIRFLOW_HOME": str(self.directory)}
-            | {f"AIRFLOW__{section.upper()}__{key.upper()}": value for (section, key), value in options.items()}
-        )
+        options = self._core() | self._intervals() | (self._edge_relay(relay) if relay else {}) | self._options
+        return clean_environment({"AIRFLOW_HOME": str(self.directory)} | as_variables(options))
 
     def _core(self) -> dict[tuple[str, str], str]:
         return {
@@ -117,7 +129,7 @@ class Airflow:
             ("api", "secret_key"): self.secrets["secret_key"],
             ("api_auth", "jwt_secret"): self.secrets["jwt_secret"],
             ("logging", "base_log_folder"): str(self.directory / "logs"),
-            ("logging", "worker_log_server_port"): str(choose()),
+            **self._log_ports,
             ("dag_processor", "dag_bundle_storage_path"): str(self.directory / "bundles"),
             ("usage_data_collection", "enabled"): "False",
         }
@@ -125,6 +137,7 @@ class Airflow:
     def _intervals(self) -> dict[tuple[str, str], str]:
         return {
             ("scheduler", "scheduler_idle_sleep_time"): "0.2",
+            ("scheduler", "orphaned_tasks_check_interval"): "30",
             ("dag_processor", "refresh_interval"): "5",
             ("dag_processor", "bundle_refresh_check_interval"): "1",
         }
@@ -134,10 +147,39 @@ class Airflow:
             ("logging", "logging_config_class"): "edge_bridge.log_config.LOGGING_CONFIG",
             ("edge_relay", "nats_urls"): relay.nats_url,
             ("edge_relay", "secrets_dir"): str(relay.secrets_dir),
-            ("edge_relay", "gate_port"): str(self._gate_port),
             ("edge_relay", "execution_api_url"): f"{self.url}/execution/",
             ("edge_relay", "reconcile_interval"): "5",
         }
+
+
+@dataclass(frozen=True)
+class _Service:
+    """One process of Airflow's: its `airflow` command, and the options that are its own."""
+
+    command: Sequence[str]
+    options: Options = field(default_factory=dict)
+
+
+def _services(gate_ports: Sequence[int], schedulers: int) -> dict[str, _Service]:
+    """By name, in the order of their start; the second of a kind is called `scheduler-2` or `keeper-2`."""
+    found = {"api-server": _Service(["api-server"])}
+    for number in range(1, schedulers + 1):
+        # Each serves the logs of its own local tasks.
+        port = {("logging", "worker_log_server_port"): str(choose())} if number > 1 else {}
+        found[_numbered("scheduler", number)] = _Service(["scheduler"], port)
+    found |= {name: _Service([name]) for name in ("dag-processor", "triggerer")}
+    for number, gate_port in enumerate(gate_ports, 1):
+        found[_numbered("keeper", number)] = _Service(KEEPER, {("edge_relay", "gate_port"): str(gate_port)})
+    return found
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}-{number}"
+
+
+def as_variables(options: Options) -> dict[str, str]:
+    """Options of Airflow as variables of the environment."""
+    return {f"AIRFLOW__{section.upper()}__{key.upper()}": value for (section, key), value in options.items()}
 
 
 def copy_dags(sources: Sequence[Path], target: Path) -> None:

@@ -1,7 +1,11 @@
-"""One edge site: a worker with its own folders, in a box from which only the forward proxy can be reached."""
+"""One edge site: a worker with its own folders, in a box from which only the forward proxy can be reached.
+
+For tests also one whose agent can be killed and started alone, which a box does not survive.
+"""
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,7 +49,7 @@ class EdgeWorker:
         self._extra = dict(extra or {})
         self._runtime = _short_folder(directory / "run")
         self._facts = directory / "box.json"
-        self.child = self._box("worker", ["run"])
+        self.child = self._program("worker", ["run"])
 
     @property
     def facts(self) -> Facts:
@@ -66,7 +70,7 @@ class EdgeWorker:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         copy_dags(dags, self.directory / "dags")
-        enrolling = self._box("enroll", ["enroll", "--relay", self._relay_url, "--token-file", "-"])
+        enrolling = self._program("enroll", ["enroll", "--relay", self._relay_url, "--token-file", "-"])
         await enrolling.start(stdin=token.encode() + b"\n")
         await enrolling.succeed(60)
 
@@ -74,10 +78,10 @@ class EdgeWorker:
         """Run it; returns before its first poll."""
         self._runtime.mkdir(mode=0o700, exist_ok=True)
         self._facts.unlink(missing_ok=True)
-        self.child = self._box("worker", ["run"])
+        self.child = self._program("worker", ["run"])
         await self.child.start()
 
-    async def boxed(self) -> bool:
+    async def up(self) -> bool:
         """Whether its box is closed and tried out."""
         return self._facts.exists()
 
@@ -86,21 +90,22 @@ class EdgeWorker:
         await self.child.stop(grace_s=10)
         rmtree(self._runtime, ignore_errors=True)
 
-    def _box(self, name: str, arguments: list[str]) -> Child:
+    def _program(self, name: str, arguments: list[str]) -> Child:
+        """The worker's program, in its surroundings."""
         probes = [f"--probe={probe}={address}" for probe, address in self._probes.items()]
-        argv = [
-            *(sys.executable, "-m", "laptop.edge_box", "--proxy-port", str(self._proxy.port)),
-            *("--facts", str(self._facts), *probes, "--"),
-            *(str(PROGRAMS / "edge-worker"), *arguments),
-        ]
-        log = self.directory / f"{name}.log"
-        return Child(f"{self.name} {name}", argv, log=log, cwd=self.directory, env=self._environment())
+        box = ["laptop.edge_box", "--proxy-port", str(self._proxy.port), "--facts", str(self._facts), *probes]
+        return self._child(name, [sys.executable, "-m", *box, "--"], arguments, proxy_port="{port}")
 
-    def _environment(self) -> dict[str, str]:
+    def _child(self, name: str, around: list[str], arguments: list[str], *, proxy_port: int | str) -> Child:
+        argv = [*around, str(PROGRAMS / "edge-worker"), *arguments]
+        log = self.directory / f"{name}.log"
+        env = self._environment(proxy_port) | ({"PYTHONPATH": str(_COMPOSE)} if around else {})
+        return Child(f"{self.name} {name}", argv, log=log, cwd=self.directory, env=env)
+
+    def _environment(self, proxy_port: int | str) -> dict[str, str]:
         return clean_environment(
             {
-                "PYTHONPATH": str(_COMPOSE),  # for the box; the box takes it away
-                "HTTPS_PROXY": self._proxy.url_with_login("{port}"),
+                "HTTPS_PROXY": self._proxy.url_with_login(proxy_port),
                 "EDGE_WORKER_STATE_DIR": str(self.state),
                 "EDGE_WORKER_CA_FILE": str(self._relay.ca_file),
                 "EDGE_WORKER_BUNDLES": json.dumps({"dags-folder": str(self.directory / "dags")}),
@@ -110,6 +115,54 @@ class EdgeWorker:
             }
             | self._extra
         )
+
+
+class OpenWorker(EdgeWorker):
+    """A worker without walls, whose agent can die and come back while its machine stays: `laptop.machine`."""
+
+    @property
+    def agent(self) -> int | None:
+        """The agent's process id, while it runs."""
+        try:
+            return int(self._pid_file.read_text())
+        except FileNotFoundError:
+            return None
+
+    async def start(self) -> None:
+        """Run it, on a machine that begins anew."""
+        self._pid_file.unlink(missing_ok=True)
+        await super().start()
+
+    async def up(self) -> bool:
+        """Whether the agent was started."""
+        return self.agent is not None
+
+    def signal_agent(self, signum: signal.Signals) -> None:
+        """Send the agent a signal, and nothing to what it started: SIGKILL is a crash of it alone.
+
+        Raises:
+            ProcessLookupError: It does not run.
+        """
+        if (agent := self.agent) is None:
+            raise ProcessLookupError
+        os.kill(agent, signum)
+
+    def start_agent(self) -> None:
+        """Start the agent again, once `agent` is None."""
+        os.kill(self.child.pid, signal.SIGUSR1)
+
+    async def crash(self) -> None:
+        """Take agent, task host and tasks away at once, as when the machine loses its power. `start` brings it back."""
+        await self.child.crash()
+
+    def _program(self, name: str, arguments: list[str]) -> Child:
+        stays = name == "worker"
+        machine = [sys.executable, "-m", "laptop.machine", "--pid-file", str(self._pid_file), "--"] if stays else []
+        return self._child(name, machine, arguments, proxy_port=self._proxy.port)
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.directory / "agent.pid"
 
 
 def _short_folder(wanted: Path) -> Path:

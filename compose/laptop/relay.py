@@ -1,4 +1,4 @@
-"""The exposed part: `edge-relay standalone`, which runs nats-server and the relay."""
+"""The exposed part: `edge-relay standalone`, which runs nats-server and the relay, and replicas beside it."""
 
 import json
 import sys
@@ -12,6 +12,7 @@ import aiohttp
 from edge_schemas import routes
 from laptop.ports import choose
 from laptop.processes import Child, clean_environment
+from laptop.waiting import listening
 
 PROGRAMS = Path(sys.executable).parent
 
@@ -36,20 +37,43 @@ class RelayFacts:
 
 
 class Relay:
-    """The relay and its nats-server as a child process."""
+    """The relay and its nats-server as a child process.
 
-    def __init__(self, directory: Path) -> None:
+    Attributes:
+        gate_ports: Where it looks for the keepers' gates.
+        facts: Once it is up.
+    """
+
+    def __init__(self, directory: Path, *, keepers: int = 1) -> None:
         self.directory = directory
-        self.gate_port = choose(8799)
+        self.gate_ports = [choose(8799) for _ in range(keepers)]
         self.facts: RelayFacts | None = None
         self._data = directory / "data"
-        gate = f"http://127.0.0.1:{self.gate_port}"
         ports = {"--port": 8443, "--operator-port": 8444, "--nats-port": 4222}
         argv = [
-            *(str(PROGRAMS / "edge-relay"), "standalone", "--data-dir", str(self._data), "--gate-url", gate),
+            *(str(PROGRAMS / "edge-relay"), "standalone", "--data-dir", str(self._data)),
+            *(word for url in self.gate_urls for word in ("--gate-url", url)),
             *(word for option, port in ports.items() for word in (option, str(choose(port)))),
         ]
         self.child = Child("relay", argv, log=directory / "relay.log", cwd=directory, env=clean_environment())
+
+    @property
+    def gate_urls(self) -> list[str]:
+        """The keepers' gates."""
+        return [f"http://127.0.0.1:{port}" for port in self.gate_ports]
+
+    @property
+    def nats(self) -> int | None:
+        """The process id of nats-server, while it runs. When it dies, the relay's process starts it again."""
+        try:
+            return int((self._data / "nats" / "nats-server.pid").read_text())
+        except FileNotFoundError:
+            return None
+
+    def replica(self, name: str) -> "Replica":
+        """A further replica with the same NATS and the same certificate, in a process of its own."""
+        assert self.facts is not None
+        return Replica(self.directory / name, self.facts, tls=self._data / "tls", gate_urls=self.gate_urls)
 
     async def start(self) -> RelayFacts:
         """Start it and wait until it says where it is.
@@ -103,3 +127,40 @@ class Relay:
     async def stop(self) -> None:
         """Stop relay and nats-server."""
         await self.child.stop(grace_s=15)
+
+
+class Replica:
+    """One more relay, which can be killed without taking nats-server along.
+
+    Attributes:
+        url: For workers.
+    """
+
+    def __init__(self, directory: Path, facts: RelayFacts, *, tls: Path, gate_urls: Sequence[str]) -> None:
+        self._port, operators = choose(), choose()
+        self.url = f"https://127.0.0.1:{self._port}"
+        settings = {
+            "RELAY_HOST": "127.0.0.1",
+            "RELAY_PORT": str(self._port),
+            "RELAY_OPERATORS_PORT": str(operators),
+            "RELAY_TLS_CERT_FILE": str(tls / "relay.pem"),
+            "RELAY_TLS_KEY_FILE": str(tls / "relay.key"),
+            "RELAY_NATS_URLS": facts.nats_url,
+            "RELAY_NATS_PASSWORD_FILE": str(facts.secrets_dir / "relay.password"),
+            "RELAY_GATE_URLS": ",".join(gate_urls),
+            "RELAY_GATE_KEY_FILE": str(facts.secrets_dir / "gate.secret"),
+        }
+        argv = [str(PROGRAMS / "edge-relay"), "serve"]
+        env = clean_environment(settings)
+        self.child = Child(directory.name, argv, log=directory / "relay.log", cwd=directory, env=env)
+        self._directory = directory
+
+    async def start(self) -> None:
+        """Start it and wait until it listens.
+
+        Raises:
+            ChildFailed: It does not.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        await self.child.start()
+        await self.child.until(lambda: listening(self._port), timeout_s=60)
