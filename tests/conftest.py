@@ -5,6 +5,11 @@ import tempfile
 
 import pytest
 
+from support import whole_system
+from support.whole_system import beside, system
+
+__all__ = ["beside", "system"]
+
 _OURS = ("AIRFLOW_", "BRIDGE_", "EDGE_WORKER_", "NATS_", "RELAY_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -20,3 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
     home = tempfile.TemporaryDirectory(prefix="edge-relay-tests-")
     config.add_cleanup(home.cleanup)
     os.environ["AIRFLOW_HOME"] = home.name
+    whole_system.configure(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Prepare what shares one whole system."""
+    whole_system.mark(items)

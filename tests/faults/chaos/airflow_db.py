@@ -1,0 +1,40 @@
+"""What Airflow's database says of a run. Read as a file: the api-server may be away at any time."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faults.chaos.judge import Try
+from faults.chaos.ledger import Instance
+from laptop.airflow_api import ENDED
+
+_TRIES = """
+    select dag_id, run_id, task_id, map_index, try_number, state, {last} from {table}
+    where dag_id = ? and run_id = ? and (task_id, map_index) is not null
+"""
+
+
+@dataclass(frozen=True)
+class AirflowDatabase:
+    """The SQLite file of an Airflow that runs."""
+
+    path: Path
+
+    def tries(self, dag: str, run: str) -> list[Try]:
+        """All tries of all task instances, old ones too."""
+        rows = [
+            row
+            for table, last in (("task_instance_history", 0), ("task_instance", 1))
+            for row in self._read(_TRIES.format(table=table, last=last), dag, run)
+        ]
+        return [Try(Instance(*name), number, state, bool(last)) for *name, number, state, last in rows]
+
+    def unfinished(self, dag: str, run: str) -> int:
+        """How many task instances have not ended."""
+        return sum(each.is_last and each.state not in ENDED for each in self.tries(dag, run))
+
+    def _read(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10)) as connection:
+            return connection.execute(query, values).fetchall()

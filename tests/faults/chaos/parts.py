@@ -1,0 +1,141 @@
+"""What can be taken away from a running system, at once and without a word, and how each part comes back."""
+
+import asyncio
+import json
+import os
+import signal
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from laptop.edge import OpenWorker
+from laptop.processes import Child
+from laptop.relay import Replica
+from laptop.system import LaptopSystem
+
+
+class Part(ABC):
+    """A part of the system."""
+
+    name: str
+
+    @abstractmethod
+    async def kill(self) -> bool:
+        """SIGKILL; False if it does not run at the moment."""
+
+    @abstractmethod
+    async def revive(self) -> None:
+        """Start it again, unless somebody else does."""
+
+
+@dataclass
+class Agent(Part):
+    """A worker's agent; its task host and its tasks live on."""
+
+    worker: OpenWorker
+    name: str = "agent"
+
+    @override
+    async def kill(self) -> bool:
+        with suppress(ProcessLookupError):
+            self.worker.signal_agent(signal.SIGKILL)
+            return True
+        return False
+
+    @override
+    async def revive(self) -> None:
+        while self.worker.agent is not None:  # noqa: ASYNC110  # the machine notes it within milliseconds
+            await asyncio.sleep(0.01)
+        self.worker.start_agent()
+
+
+@dataclass
+class TaskHost(Part):
+    """The task host of the moment, which the agent starts again; its tasks live on."""
+
+    worker: OpenWorker
+    name: str = "task host"
+
+    @override
+    async def kill(self) -> bool:
+        host = await asyncio.to_thread(self._host)
+        return host is not None and _kill(host)
+
+    @override
+    async def revive(self) -> None:
+        """The agent does."""
+
+    def _host(self) -> int | None:
+        """The last one that an agent spoke to."""
+        lines = self.worker.child.log.read_text(errors="replace").splitlines()
+        for line in reversed(lines):
+            if "task_host_ready" in line:
+                return int(json.loads(line)["host_pid"])
+        return None
+
+
+@dataclass
+class Relay(Part):
+    """The replica that the worker speaks to."""
+
+    replica: Replica
+    name: str = "relay"
+
+    @override
+    async def kill(self) -> bool:
+        was_there = self.replica.child.running
+        await self.replica.child.kill()
+        return was_there
+
+    @override
+    async def revive(self) -> None:
+        await self.replica.start()
+
+
+@dataclass
+class Nats(Part):
+    """nats-server, which the first relay starts again."""
+
+    system: LaptopSystem
+    name: str = "NATS"
+
+    @override
+    async def kill(self) -> bool:
+        pid = self.system.relay.nats
+        return pid is not None and _kill(pid)
+
+    @override
+    async def revive(self) -> None:
+        """The first relay does."""
+
+
+class Service(Part):
+    """A service of Airflow's, with all that it started."""
+
+    def __init__(self, child: Child) -> None:
+        self.name, self._child = child.name, child
+
+    @override
+    async def kill(self) -> bool:
+        was_there = self._child.running
+        await self._child.crash()
+        return was_there
+
+    @override
+    async def revive(self) -> None:
+        await self._child.start()
+
+
+def parts(system: LaptopSystem, worker: OpenWorker, replica: Replica) -> list[Part]:
+    """All parts that a job needs."""
+    services = [Service(system.airflow.children[name]) for name in ("keeper", "api-server", "scheduler")]
+    return [Agent(worker), TaskHost(worker), Relay(replica), Nats(system), *services]
+
+
+def _kill(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+        return True
+    return False

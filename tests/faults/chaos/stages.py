@@ -1,0 +1,86 @@
+"""Where in their lives jobs stand at a moment, so that a kill can be aimed and counted."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from edge_schemas.broker.connection import Broker
+from edge_schemas.broker.mirror import Mirror
+from edge_schemas.records import JobRecord, JobState
+from edge_schemas.subjects import RECORDS_BUCKET
+from laptop.edge import EdgeWorker
+
+UNREPORTED = timedelta(seconds=0.7)
+"""About so long after its end the executor hears of a job and the scheduler of it; nobody outside can see when."""
+
+
+class Stage(StrEnum):
+    """A part of a job's life."""
+
+    WAITING = "waiting"
+    GRANTED = "granted"
+    STARTED = "started, before /run"
+    USER_CODE = "user code"
+    FINISHING = "final state in flight"
+    ACCEPTED = "final state accepted, not finished"
+    REPORTING = "ended, being reported"
+
+
+class Observer:
+    """Follows the records of one queue's jobs, and the folders of the worker that serves it."""
+
+    def __init__(self, queue: str, jobs: Path) -> None:
+        self._queue, self._jobs = queue, jobs
+        self._records: dict[str, JobRecord] = {}
+
+    def stages(self) -> set[Stage]:
+        """Where at least one job stands now."""
+        now = datetime.now(UTC)
+        found = {stage for record in self._records.values() if (stage := _stage(record, now)) is not None}
+        if any(not (folder / "started").exists() for folder in self._jobs.iterdir()):
+            found.add(Stage.GRANTED)
+        return found
+
+    def note(self, job: str, value: bytes | None) -> None:
+        """A record was written, or went."""
+        if value is None:
+            self._records.pop(job, None)
+            return
+        record = JobRecord.model_validate_json(value)
+        if record.queue != self._queue:
+            return
+        self._records[job] = record
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        long_ago = datetime.now(UTC) - 2 * UNREPORTED
+        old = [job for job, each in self._records.items() if each.outcome and each.outcome.ended_at < long_ago]
+        for job in old:
+            del self._records[job]
+
+
+@asynccontextmanager
+async def following(broker: Broker, queue: str, worker: EdgeWorker) -> AsyncIterator[Observer]:
+    """An observer that follows while inside."""
+    observer = Observer(queue, worker.state / "jobs")
+    mirror = asyncio.create_task(Mirror(broker, RECORDS_BUCKET, observer.note).run(), name="observer")
+    try:
+        yield observer
+    finally:
+        mirror.cancel()
+        await asyncio.gather(mirror, return_exceptions=True)
+
+
+def _stage(record: JobRecord, now: datetime) -> Stage | None:
+    if record.outcome is not None:
+        return Stage.REPORTING if now - record.outcome.ended_at < UNREPORTED else None
+    if record.state is JobState.WAITING:
+        return Stage.WAITING
+    if record.user_code is None:
+        return Stage.STARTED
+    if record.accepted_state is not None:
+        return Stage.ACCEPTED
+    return Stage.FINISHING if record.finishing else Stage.USER_CODE

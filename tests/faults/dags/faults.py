@@ -1,0 +1,120 @@
+"""Tasks that write down themselves what becomes of them, so that nobody's word has to be taken for it.
+
+A run's `conf` names the ledger: one JSON object a line, appended in one write. `faults.chaos.ledger` reads it.
+"""
+# ruff: noqa: T201  # what a task prints is its log
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Variable, dag, get_current_context, task
+
+PULSE_S = 0.2
+STOPPABLE = 24
+
+
+def conf(name: str) -> Any:
+    """What the run was given."""
+    given = get_current_context()["dag_run"].conf
+    assert given is not None
+    return given[name]
+
+
+def note(event: str, **more: Any) -> None:
+    """Add a line to the ledger."""
+    ti = get_current_context()["ti"]
+    line = {
+        "dag": ti.dag_id,
+        "run": ti.run_id,
+        "task": ti.task_id,
+        "map_index": ti.map_index,
+        "try": ti.try_number,
+        "pid": os.getpid(),
+        "event": event,
+        "time": time.time(),
+        **more,
+    }
+    ledger = os.open(conf("ledger"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(ledger, json.dumps(line).encode() + b"\n")
+    finally:
+        os.close(ledger)
+
+
+def live(seconds: float) -> None:
+    """Work for so long, with a sign of life now and then."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(PULSE_S, left))
+        note("alive")
+
+
+def chaos(tasks: int) -> None:
+    """Many short tasks. One in ten fails by itself on its first try, and is to succeed on its second."""
+
+    @task(executor="edge", queue="chaos", retries=3, retry_delay=timedelta(0))
+    def work(number: int) -> int:
+        """A read in the middle, which must not come out wrong, and an XCom at the end."""
+        note("begin")
+        print(f"begin {number}", flush=True)
+        chance = random.Random(number)
+        live(chance.uniform(0.2, 2))
+        note("read", value=Variable.get("chaos", default="default"))
+        live(chance.uniform(0.1, 1))
+        print(f"end {number}", flush=True)
+        if number % 10 == 3 and get_current_context()["ti"].try_number == 1:
+            note("raise")
+            msg = "on purpose"
+            raise RuntimeError(msg)
+        note("end")
+        return number * 2
+
+    work.expand(number=list(range(tasks)))
+
+
+def one_task(queue: str) -> None:
+    """Works for as long as its run says; tried twice."""
+
+    @task(executor="edge", queue=queue, retries=1, retry_delay=timedelta(0))
+    def work() -> str:
+        """Prints a line a second."""
+        note("begin")
+        seconds = conf("seconds")
+        for second in range(int(seconds)):
+            print(f"second {second}", flush=True)
+            live(1)
+        note("end")
+        return "done"
+
+    work()
+
+
+def stoppable() -> None:
+    """Tasks that only a signal ends, and that write down when it comes."""
+
+    @task(executor="edge", queue="stop")
+    def run_on(number: int) -> None:
+        """Has a child, and neither of the two heeds SIGTERM."""
+        child = subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+        signal.signal(signal.SIGTERM, lambda *_: note("term"))
+        note("begin", child=child.pid)
+        while True:
+            live(1)
+
+    run_on.expand(number=list(range(STOPPABLE)))
+
+
+for size in (30, 500):
+    dag(f"chaos_{size}", schedule=None, catchup=False, max_active_tasks=1000)(chaos)(size)
+for name in ("long", "brief", "scaled"):
+    dag(f"one_{name}", schedule=None, catchup=False)(one_task)(name)
+dag("stoppable", schedule=None, catchup=False, max_active_tasks=1000)(stoppable)()
+dag("stoppable_timeout", schedule=None, catchup=False, max_active_tasks=1000, dagrun_timeout=timedelta(seconds=20))(
+    stoppable
+)()

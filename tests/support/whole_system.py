@@ -1,0 +1,66 @@
+"""One whole system for all tests that ask for `system`, whichever folder they are in: it takes its time to start.
+
+What takes minutes of waiting, and next to no work, can run beside the other tests: a coroutine function named by
+`@pytest.mark.beside(it)` is started with the system; the marked test comes last and awaits the fixture `beside`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+import pytest_asyncio
+
+if TYPE_CHECKING:
+    from laptop.system import LaptopSystem
+
+TESTS = Path(__file__).parents[1]
+DAGS = [TESTS / "e2e" / "dags", TESTS / "faults" / "dags"]
+Companion: TypeAlias = "Callable[[LaptopSystem], Coroutine[Any, Any, Any]]"
+
+_companions = pytest.StashKey[dict[str, asyncio.Task[Any]]]()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def system(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> "AsyncIterator[LaptopSystem]":
+    """NATS, relay, Airflow with both executors, keeper, forward proxy and one boxed worker for the queue `plant`."""
+    from laptop.system import DAGS as OWN_DAGS
+    from laptop.system import LaptopSystem
+
+    running = LaptopSystem(tmp_path_factory.mktemp("system"), dags=[OWN_DAGS, *DAGS])
+    companions = request.session.stash[_companions] = {}
+    try:
+        await running.start()
+        for item in request.session.items:
+            for mark in item.iter_markers("beside"):
+                companions[item.nodeid] = asyncio.create_task(mark.args[0](running), name=item.name)
+        yield running
+    finally:
+        for companion in companions.values():
+            companion.cancel()
+        await asyncio.gather(*companions.values(), return_exceptions=True)
+        await running.stop()
+
+
+@pytest.fixture
+def beside(request: pytest.FixtureRequest, system: "LaptopSystem") -> Awaitable[Any]:
+    """What runs beside the others for this test."""
+    return request.session.stash[_companions][request.node.nodeid]
+
+
+def configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line("markers", "beside(companion): awaits what was started together with the whole system")
+
+
+def mark(items: list[pytest.Item]) -> None:
+    """Let all that share the system share the loop in which it was started, and have time to wait for its start."""
+    for item in items:
+        if "system" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+            item.add_marker(pytest.mark.timeout(240), append=True)
+    items.sort(key=lambda item: item.get_closest_marker("beside") is not None)
