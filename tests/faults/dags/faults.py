@@ -13,7 +13,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Variable, dag, get_current_context, task
+from airflow.sdk import DAG, Variable, get_current_context, task
 
 PULSE_S = 0.2
 STOPPABLE = 24
@@ -55,66 +55,54 @@ def live(seconds: float) -> None:
         note("alive")
 
 
-def chaos(tasks: int) -> None:
-    """Many short tasks. One in ten fails by itself on its first try, and is to succeed on its second."""
-
-    @task(executor="edge", queue="chaos", retries=3, retry_delay=timedelta(0))
-    def work(number: int) -> int:
-        """A read in the middle, which must not come out wrong, and an XCom at the end."""
-        note("begin")
-        print(f"begin {number}", flush=True)
-        chance = random.Random(number)
-        live(chance.uniform(0.2, 2))
-        note("read", value=Variable.get("chaos", default="default"))
-        live(chance.uniform(0.1, 1))
-        print(f"end {number}", flush=True)
-        if number % 10 == 3 and get_current_context()["ti"].try_number == 1:
-            note("raise")
-            msg = "on purpose"
-            raise RuntimeError(msg)
-        note("end")
-        return number * 2
-
-    work.expand(number=list(range(tasks)))
+@task(executor="edge", queue="chaos", retries=3, retry_delay=timedelta(0))
+def work(number: int) -> int:
+    """A read in the middle, which must not come out wrong, and an XCom at the end. One in ten fails on its first try."""
+    note("begin")
+    print(f"begin {number}", flush=True)
+    chance = random.Random(number)  # only to differ
+    live(chance.uniform(0.2, 2))
+    note("read", value=Variable.get("chaos", default="default"))
+    live(chance.uniform(0.1, 1))
+    print(f"end {number}", flush=True)
+    if number % 10 == 3 and get_current_context()["ti"].try_number == 1:
+        note("raise")
+        msg = "on purpose"
+        raise RuntimeError(msg)
+    note("end")
+    return number * 2
 
 
-def one_task(queue: str) -> None:
-    """Works for as long as its run says; tried twice."""
-
-    @task(executor="edge", queue=queue, retries=1, retry_delay=timedelta(0))
-    def work() -> str:
-        """Prints a line a second."""
-        note("begin")
-        seconds = conf("seconds")
-        for second in range(int(seconds)):
-            print(f"second {second}", flush=True)
-            live(1)
-        note("end")
-        return "done"
-
-    work()
+@task(retries=1, retry_delay=timedelta(0))
+def work_long() -> str:
+    """Works for as long as its run says, and prints a line a second."""
+    note("begin")
+    for second in range(int(conf("seconds"))):
+        print(f"second {second}", flush=True)
+        live(1)
+    note("end")
+    return "done"
 
 
-def stoppable() -> None:
-    """Tasks that only a signal ends, and that write down when it comes."""
-
-    @task(executor="edge", queue="stop")
-    def run_on(number: int) -> None:
-        """Has a child, and neither of the two heeds SIGTERM."""
-        child = subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
-        signal.signal(signal.SIGTERM, lambda *_: note("term"))
-        note("begin", child=child.pid)
-        while True:
-            live(1)
-
-    run_on.expand(number=list(range(STOPPABLE)))
+@task(executor="edge", queue="stop")
+def run_on(number: int) -> None:
+    """Has a child, and neither of the two heeds SIGTERM: it is only written down."""
+    child = subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+    signal.signal(signal.SIGTERM, lambda *_: note("term"))
+    note("begin", child=child.pid)
+    while True:
+        live(1)
 
 
 for size in (30, 500):
-    dag(f"chaos_{size}", schedule=None, catchup=False, max_active_tasks=1000)(chaos)(size)
+    with DAG(f"chaos_{size}", schedule=None, catchup=False, max_active_tasks=1000):
+        work.expand(number=list(range(size)))
 for name in ("long", "brief", "scaled"):
-    dag(f"one_{name}", schedule=None, catchup=False)(one_task)(name)
-dag("stoppable", schedule=None, catchup=False, max_active_tasks=1000)(stoppable)()
-dag("stoppable_timeout", schedule=None, catchup=False, max_active_tasks=1000, dagrun_timeout=timedelta(seconds=20))(
-    stoppable
-)()
+    with DAG(f"one_{name}", schedule=None, catchup=False):
+        work_long.override(executor="edge", queue=name)()
+with DAG("stoppable", schedule=None, catchup=False, max_active_tasks=1000):
+    run_on.expand(number=list(range(STOPPABLE)))
+with DAG(
+    "stoppable_timeout", schedule=None, catchup=False, max_active_tasks=1000, dagrun_timeout=timedelta(seconds=20)
+):
+    run_on.expand(number=list(range(STOPPABLE)))
