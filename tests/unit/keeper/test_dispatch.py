@@ -52,6 +52,6 @@ async def test_a_database_that_hangs_is_unavailable_and_holds_nobody(monkeypatch
     with Dispatches() as dispatches:
         try:
             with pytest.raises(DatabaseUnavailable, match="no answer"):
-                await dispatches.one(RECORD.task.ti_id)
+                await dispatches.one(str(uuid.uuid4()))
         finally:
             released.set()

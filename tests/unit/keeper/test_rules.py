@@ -5,7 +5,7 @@ import pytest
 from edge_bridge.keeper.rules import CallKind, check
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.execution_paths import split_path
-from edge_schemas.jobs import TaskIdentity
+from edge_schemas.jobs import Errand, ErrandKind, TaskIdentity
 
 TI = "01a2020b-14ca-71cd-90f9-af9c47c5bfbd"
 OTHER = "01a2020b-14ca-71cd-90f9-af9c47c5bfbe"
@@ -14,8 +14,12 @@ MAPPED = PLAIN.model_copy(update={"map_index": 3})
 RUN = "manual__2026-01-01T00:00:00%2B00:00"
 
 
-def kind(method: str, path: str, query: str = "", task: TaskIdentity = PLAIN) -> CallKind:
-    return check(method, split_path(path), query, task)
+CALLBACK = Errand(kind=ErrandKind.CALLBACK, id=TI)
+CONNECTION_TEST = Errand(kind=ErrandKind.CONNECTION_TEST, id=TI)
+
+
+def kind(method: str, path: str, query: str = "", owner: TaskIdentity | Errand = PLAIN) -> CallKind:
+    return check(method, split_path(path), query, owner)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +116,51 @@ def test_a_mapped_task_must_say_its_index(query: str, *, allowed: bool) -> None:
     else:
         with pytest.raises(EdgeError):
             kind("DELETE", f"xcoms/d/{RUN}/t/key", query, MAPPED)
+
+
+@pytest.mark.parametrize(
+    ("errand", "method", "path", "expected"),
+    [
+        (CALLBACK, "GET", "connections/smtp_default", CallKind.READ),
+        (CALLBACK, "GET", "variables/a/deep/key", CallKind.READ),
+        (CALLBACK, "GET", "variables/keys", CallKind.READ),
+        (CONNECTION_TEST, "GET", f"connection-tests/{TI}/connection", CallKind.READ),
+        (CONNECTION_TEST, "PATCH", f"connection-tests/{TI}", CallKind.WRITE),
+    ],
+)
+def test_what_the_sdk_calls_for_an_errand_is_allowed(
+    errand: Errand, method: str, path: str, expected: CallKind
+) -> None:
+    assert kind(method, path, owner=errand) is expected
+
+
+@pytest.mark.parametrize("errand", [CALLBACK, CONNECTION_TEST])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PATCH", f"task-instances/{TI}/run"),
+        ("PATCH", f"task-instances/{TI}/state"),
+        ("PUT", f"task-instances/{TI}/heartbeat"),
+        ("GET", f"connection-tests/{OTHER}/connection"),
+        ("PATCH", f"connection-tests/{OTHER}"),
+        ("GET", f"connection-tests/{TI}"),
+        ("PUT", "variables/key"),
+        ("DELETE", "variables/key"),
+        ("POST", f"xcoms/d/{RUN}/t/key"),
+        ("GET", f"xcoms/d/{RUN}/t/key"),
+        ("POST", "dag-runs/d/r"),
+    ],
+)
+def test_an_errand_has_no_state_and_writes_nothing_else(errand: Errand, method: str, path: str) -> None:
+    with pytest.raises(EdgeError) as error:
+        kind(method, path, owner=errand)
+    assert error.value.code is ErrorCode.FORBIDDEN
+
+
+def test_one_kind_of_errand_may_not_do_the_others_calls() -> None:
+    for errand, path in ((CALLBACK, f"connection-tests/{TI}/connection"), (CONNECTION_TEST, "connections/other")):
+        with pytest.raises(EdgeError):
+            kind("GET", path, owner=errand)
 
 
 @pytest.mark.parametrize("query", ["a=b#c", "a=b c", "a=\x00", "a=ü", "a=<b>"])

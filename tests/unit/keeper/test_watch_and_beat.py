@@ -15,6 +15,7 @@ from edge_bridge.keeper.dispatch import Dispatches, TaskRow
 from edge_bridge.keeper.watch import Watch, Withdrawals, unwanted
 from edge_schemas.broker.connection import JetStreamError
 from edge_schemas.jobs import Job, TaskIdentity, TaskWork
+from edge_schemas.offline import OfflinePolicy
 from edge_schemas.records import (
     AnswerWrite,
     BeginFinishing,
@@ -27,15 +28,22 @@ from edge_schemas.records import (
     new_record,
     transition,
 )
+from support.jobs import make_errand
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-SETTINGS = BeatSettings(timedelta(seconds=300), timedelta(minutes=15))
+SETTINGS = BeatSettings(timedelta(seconds=300))
 
 
 def waiting() -> JobRecord:
     task = TaskIdentity(ti_id=str(uuid.uuid4()), dag_id="d", task_id="t", run_id="r", try_number=1)
     work = TaskWork(task=task, workload={}, core_executor="")
-    return new_record(Job(id=str(uuid.uuid4()), queue="q", work=work, published_at=NOW))
+    offline = OfflinePolicy(tolerance_s=600)
+    return new_record(Job(id=str(uuid.uuid4()), queue="q", work=work, offline=offline, published_at=NOW))
+
+
+def ti_id(record: JobRecord) -> str:
+    assert record.task is not None
+    return record.task.ti_id
 
 
 def started() -> JobRecord:
@@ -80,7 +88,7 @@ def test_a_job_on_its_way_to_the_end_is_not_stopped() -> None:
 
 
 def due(record: JobRecord, found: TaskRow | None, *, silent_s: float = 0) -> bool:
-    return is_due(record, found, silent_for=timedelta(seconds=silent_s), now=NOW, settings=SETTINGS)
+    return is_due(record, found, silent_for_s=silent_s, now=NOW, settings=SETTINGS)
 
 
 def test_a_beat_is_due_after_a_third_of_airflows_timeout() -> None:
@@ -92,8 +100,8 @@ def test_a_beat_is_due_after_a_third_of_airflows_timeout() -> None:
 
 def test_no_beat_for_whom_it_would_be_a_lie() -> None:
     record, old = in_user_code(), NOW - timedelta(seconds=200)
-    assert due(record, row(record, last_heartbeat_at=old), silent_s=899)
-    assert not due(record, row(record, last_heartbeat_at=old), silent_s=901)
+    assert due(record, row(record, last_heartbeat_at=old), silent_s=600)
+    assert not due(record, row(record, last_heartbeat_at=old), silent_s=601)
     assert not due(record, row(record, "success", last_heartbeat_at=old))
     assert not due(record, row(record, last_heartbeat_at=old, dispatch="another"))
     assert not due(record, None)
@@ -112,21 +120,42 @@ def test_a_final_state_that_is_long_on_its_way_does_not_end_the_beats() -> None:
 async def test_what_runs_is_looked_at_each_time_and_much_that_waits_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "WAITING_AT_ONCE", 4)
     records = [waiting() for _ in range(10)] + [in_user_code(), started()]
+    errand = new_record(make_errand())
     looks: list[list[str]] = []
 
     class Rows:
         async def many(self, ti_ids: Iterable[str]) -> dict[str, TaskRow]:
             looks.append(list(ti_ids))
-            return {record.task.ti_id: row(record) for record in records}
+            return {ti_id(record): row(record) for record in records}
 
-    picture: Any = SimpleNamespace(unfinished=lambda: records)
+    picture: Any = SimpleNamespace(unfinished=lambda: [errand, *records])
     withdrawals: Any = None  # nothing is unwanted
     looking = Watch(picture, cast("Dispatches", Rows()), withdrawals, lambda *_: None)
     for _ in range(3):
         await looking.look()
     assert [len(look) for look in looks] == [6, 6, 6]
-    assert all({record.task.ti_id for record in records[10:]} <= set(look) for look in looks)
-    assert {ti_id for look in looks for ti_id in look} == {record.task.ti_id for record in records}
+    assert all({ti_id(record) for record in records[10:]} <= set(look) for look in looks)
+    assert {looked_at for look in looks for looked_at in look} == {ti_id(record) for record in records}
+
+
+async def test_two_dispatches_of_one_task_instance_are_told_apart() -> None:
+    """The older one is unwanted and the newer one is not, though they share a row."""
+    old = in_user_code()
+    new = old.model_copy(update={"id": str(uuid.uuid4())})
+    withdrawn: list[str] = []
+
+    class Rows:
+        async def many(self, _: Iterable[str]) -> dict[str, TaskRow]:
+            return {ti_id(new): row(new)}
+
+    class Noted:
+        async def withdraw(self, record: JobRecord, _reason: str) -> None:
+            withdrawn.append(record.id)
+
+    picture: Any = SimpleNamespace(unfinished=lambda: [old, new])
+    withdrawals: Any = Noted()
+    await Watch(picture, cast("Dispatches", Rows()), withdrawals, lambda *_: None).look()
+    assert withdrawn == [old.id]
 
 
 async def test_a_nats_that_refuses_a_withdrawal_does_not_end_the_watch() -> None:

@@ -17,11 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow, has_taken
 from edge_bridge.keeper.rules import CallKind, check
+from edge_bridge.keeper.tokens import speaker
 from edge_bridge.keeper.upstream import Answer, ExecutionApi, ExecutionCall
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.execution_paths import split_path
 from edge_schemas.ids import RequestId
+from edge_schemas.jobs import TaskIdentity
 from edge_schemas.records import (
     AnswerWrite,
     BeginFinishing,
@@ -93,8 +95,8 @@ class PassThrough:
             EdgeError: The call is refused or can't be answered now.
         """
         segments = split_path(call.execution.path)
-        record = check_holder(await self._records.get(call.job), call.worker)
-        kind = check(call.execution.method, segments, call.execution.query, record.task)
+        record = await self._held(call)
+        kind = check(call.execution.method, segments, call.execution.query, record.errand or _task(record))
         if kind is CallKind.READ:
             return await self._read(record, call)
         if kind is CallKind.HEARTBEAT:
@@ -103,8 +105,15 @@ class PassThrough:
         # One write of a job at a time: a repeat that overtakes the first one's answer waits for it here.
         lock = self._locks.setdefault(call.job, asyncio.Lock())
         async with lock:
-            record = check_holder(await self._records.get(call.job), call.worker)
+            # Looked at again after the wait, and before each further try: a job that was given up meanwhile writes no
+            # more. What remains is a write that Airflow has already been sent, and takes after the give-up: within
+            # milliseconds as a rule, `CALL_TIMEOUT_S` at most. Of XComs the next try clears what is there at its start,
+            # which is seconds later; a final state is taken or refused by Airflow as the dispatch then stands.
+            record = await self._held(call)
             return await self._write(record, kind, call)
+
+    async def _held(self, call: JobCall) -> JobRecord:
+        return check_holder(await self._records.get(call.job), call.worker)
 
     async def _read(self, record: JobRecord, call: JobCall) -> Answer:
         if _is_to_stop(record):
@@ -121,7 +130,7 @@ class PassThrough:
         if answer.accepted:
             return answer
         # The refusal may be about the job's own final state, on its way at the same moment.
-        now = check_holder(await self._records.get(call.job), call.worker)
+        now = await self._held(call)
         return Answer(204, b"", {}) if _is_at_its_end(now) else answer
 
     async def _write(self, record: JobRecord, kind: CallKind, call: JobCall) -> Answer:
@@ -170,7 +179,7 @@ class PassThrough:
 
     async def _unless_dispatched(self, record: JobRecord) -> Answer | None:
         """Airflow's refusal, if this job is no longer the task instance's current dispatch."""
-        row = await _row(self._dispatches.one(record.task.ti_id))
+        row = await _row(self._dispatches.one(_task(record).ti_id))
         if row is not None and row.dispatch == record.id:
             return None
         return _in_airflows_form(
@@ -181,10 +190,10 @@ class PassThrough:
         )
 
     async def _has_taken(self, record: JobRecord, state: str) -> bool:
-        return has_taken(record, state, await _row(self._dispatches.by_name(record.task)))
+        return has_taken(record, state, await _row(self._dispatches.by_name(_task(record))))
 
     async def _forward(self, record: JobRecord, call: JobCall) -> Answer:
-        return await self._api.call(record.task.ti_id, call.execution)
+        return await self._api.call(speaker(record), call.execution, before_retry=lambda: self._held(call))
 
     async def _remember(self, call: JobCall, answer: Answer, *, state: str | None = None) -> None:
         kept = answer.body
@@ -202,6 +211,11 @@ async def _row(look: Awaitable[TaskRow | None]) -> TaskRow | None:
     except DatabaseUnavailable as error:
         log.warning("database_unavailable", error=str(error))
         raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "Airflow's database does not answer", retry_after_s=2.0) from None
+
+
+def _task(record: JobRecord) -> TaskIdentity:
+    assert record.task is not None  # noqa: S101  # no rule of an errand leads here
+    return record.task
 
 
 def _is_at_its_end(record: JobRecord) -> bool:

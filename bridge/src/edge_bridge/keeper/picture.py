@@ -6,14 +6,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
+from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from edge_bridge.keeper.contact import ContactClock
+from edge_schemas.broker.bucket import Bucket
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.mirror import Mirror
-from edge_schemas.polls import WorkerEntry
+from edge_schemas.polls import RelayBeat, WorkerEntry
 from edge_schemas.records import JobRecord, JobState
-from edge_schemas.subjects import RECORDS_BUCKET, WORKERS_BUCKET
+from edge_schemas.subjects import RECORDS_BUCKET, RELAY_BEATS, WORKERS_BUCKET
 
 log = structlog.get_logger(__name__)
 
@@ -29,14 +31,16 @@ class Picture:
     def __init__(self, broker: Broker, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._broker = broker
         self._clock = clock
+        self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
         self._records_mirror = Mirror(broker, RECORDS_BUCKET, self._take_record)
         self._workers_mirror = Mirror(broker, WORKERS_BUCKET, self._take_worker)
         self._records: dict[str, JobRecord] = {}
-        self._arrivals: dict[str, str] = {}
+        self._workers: dict[str, WorkerEntry] = {}
         self._contact = ContactClock()
 
     async def run(self) -> None:
-        """Follow both buckets, for ever."""
+        """Follow both buckets and the relays' beats, for ever."""
+        await self._broker.subscribe(RELAY_BEATS, self._take_relay_beat)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._records_mirror.run(), name="keeper-records")
             group.create_task(self._workers_mirror.run(), name="keeper-workers")
@@ -50,15 +54,27 @@ class Picture:
         """The jobs that have not ended, without what a worker needs to run them."""
         return list(self._records.values())
 
+    def worker(self, name: str) -> WorkerEntry | None:
+        """The last poll of a worker, as far as it was heard of here."""
+        return self._workers.get(name)
+
     def silent_for(self, worker: str) -> float:
-        """Seconds since the worker's last poll; see `ContactClock`."""
-        now = self._clock()
-        self._contact.tick(now, connected=self._broker.connected)
-        return self._contact.silent_for(worker, now)
+        """Seconds since the worker's last poll that count as silence; see `ContactClock`."""
+        self.tick()
+        return self._contact.silent_for(worker, self._clock())
 
     def tick(self) -> None:
-        """Look whether NATS can be heard; call it about once a second."""
+        """Look whether NATS is connected; call it about once a second."""
         self._contact.tick(self._clock(), connected=self._broker.connected)
+
+    async def look_up(self, worker: str) -> None:
+        """Take in the worker's entry as the leader has it: a watch may lose its consumer without a word.
+
+        Raises:
+            BrokerUnavailable: Ask again later.
+        """
+        stored = await self._workers_bucket.get(worker)
+        self._take_worker(worker, stored.value)
 
     def _take_record(self, key: str, value: bytes | None) -> None:
         record = None if value is None else self._parse_record(key, value)
@@ -69,21 +85,31 @@ class Picture:
 
     def _take_worker(self, key: str, value: bytes | None) -> None:
         if value is None:
-            self._arrivals.pop(key, None)
-            self._contact.forget(key)
+            # Its silence goes on: it may still have jobs.
+            self._workers.pop(key, None)
             return
         try:
             entry = WorkerEntry.model_validate_json(value)
         except ValidationError as error:
             log.warning("worker_entry_unreadable", worker=key, errors=error.error_count())
             return
-        if self._arrivals.get(key) == entry.arrival:
+        known = self._workers.get(key)
+        self._workers[key] = entry
+        if known is not None and known.agent.arrival == entry.agent.arrival:
             return
-        # Only an entry that was there before we were is dated by the relay's clock.
-        listed = not self._workers_mirror.complete.is_set()
-        age_s = (datetime.now(UTC) - entry.last_poll_at).total_seconds() if listed else 0.0
-        self._arrivals[key] = entry.arrival
-        self._contact.heard(key, self._clock(), age_s=age_s)
+        if self._workers_mirror.complete.is_set():
+            self._contact.heard(key, self._clock())
+        else:
+            # It was there before we listened: only the relay's clock dates it.
+            self._contact.heard_before(key, self._clock(), age_s=_age_s(entry.agent.last_poll_at))
+
+    async def _take_relay_beat(self, message: Msg) -> None:
+        try:
+            beat = RelayBeat.model_validate_json(message.data)
+        except ValidationError as error:
+            log.warning("relay_beat_unreadable", errors=error.error_count())
+            return
+        self._contact.relay_lives(self._clock(), serving_for_s=_age_s(beat.serving_since))
 
     def _parse_record(self, key: str, value: bytes) -> JobRecord | None:
         try:
@@ -91,3 +117,7 @@ class Picture:
         except ValidationError as error:
             log.warning("record_unreadable", job=key, errors=error.error_count())
             return None
+
+
+def _age_s(instant: datetime) -> float:
+    return (datetime.now(UTC) - instant).total_seconds()

@@ -1,7 +1,8 @@
 """Which calls of the Execution API a job may make: a closed list of methods and paths, and the ids in them.
 
-Pure. Airflow lets any execution token write any XCom; here a job writes only those of its own task instance. What
-connections and variables it may use is policy, not protocol, and is not decided here.
+Pure. Airflow lets any execution token write any XCom; here a job writes only those of its own task instance. An errand
+has a few reads or two paths of its own, and neither `/run` nor `/state`. What connections and variables a job may use
+is policy, not protocol, and is not decided here.
 """
 
 import re
@@ -11,7 +12,7 @@ from enum import Enum, auto
 from urllib.parse import parse_qsl
 
 from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.jobs import TaskIdentity
+from edge_schemas.jobs import Errand, ErrandKind, TaskIdentity
 
 _QUERY = re.compile(r"^[!$-;=?-~]*$")
 """Visible ASCII without the characters that begin a fragment or must be encoded: `"`, `#`, `<`, `>`."""
@@ -33,7 +34,8 @@ class _Rule:
 
     Attributes:
         methods: Allowed on it.
-        path: Segments: a literal, `*` (any one), `**` (any further, at least one), `{ti} {dag} {run} {task}` (our own).
+        path: Segments: a literal, `*` (any one), `**` (any further, at least one), `{ti} {dag} {run} {task}` or
+            `{errand}` (our own).
         kind: Of the call; None means by its method.
         own_map_index: The query must say our map index, or nothing where we have none.
     """
@@ -48,7 +50,7 @@ def _rule(methods: str, path: str, kind: CallKind | None = None, *, own_map_inde
     return _Rule(frozenset(methods.split()), tuple(path.split("/")), kind, own_map_index)
 
 
-_RULES = (
+_TASK_RULES = (
     _rule("PATCH", "task-instances/{ti}/run", CallKind.RUN),
     _rule("PATCH", "task-instances/{ti}/state", CallKind.STATE),
     _rule("PUT", "task-instances/{ti}/heartbeat", CallKind.HEARTBEAT),
@@ -87,16 +89,25 @@ _RULES = (
     _rule("GET", "health"),
     _rule("GET", "health/ping"),
 )
+_ERRAND_RULES = {
+    # The callback's process can ask its supervisor for nothing else. Logs that it uploads need a connection too.
+    ErrandKind.CALLBACK: (_rule("GET", "connections/*"), _rule("GET", "variables/**")),
+    # Airflow gives the connection once. It is a read here all the same: its answer, a password, must not be remembered.
+    ErrandKind.CONNECTION_TEST: (
+        _rule("GET", "connection-tests/{errand}/connection"),
+        _rule("PATCH", "connection-tests/{errand}"),
+    ),
+}
 
 
-def check(method: str, segments: Sequence[str], query: str, task: TaskIdentity) -> CallKind:
-    """The kind of a call that this task instance may make.
+def check(method: str, segments: Sequence[str], query: str, owner: TaskIdentity | Errand) -> CallKind:
+    """The kind of a call that this task instance or errand may make.
 
     Args:
         method: In upper case.
         segments: From `split_path`: decoded, an encoded slash still inside its segment.
         query: Raw, without the question mark.
-        task: Whose job it is.
+        owner: Whose job it is.
 
     Raises:
         EdgeError: `forbidden` if the call is not on the list or names what is not the job's own; `invalid_request` if
@@ -106,23 +117,31 @@ def check(method: str, segments: Sequence[str], query: str, task: TaskIdentity) 
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the query holds characters that must be percent-encoded")
     # Airflow's server decodes the whole path before it looks for slashes, so an encoded one separates there.
     path = "/".join(segments).split("/")
-    for rule in _RULES:
-        if method in rule.methods and _matches(rule.path, path, task):
-            if rule.own_map_index and not _says_own_map_index(query, task):
+    rules = _ERRAND_RULES[owner.kind] if isinstance(owner, Errand) else _TASK_RULES
+    own = _own(owner)
+    for rule in rules:
+        if method in rule.methods and _matches(rule.path, path, own):
+            if rule.own_map_index and not _says_own_map_index(query, owner):
                 raise EdgeError(ErrorCode.FORBIDDEN, "a job writes XComs of its own map index only")
             return rule.kind or (CallKind.READ if method in {"GET", "HEAD"} else CallKind.WRITE)
     raise EdgeError(ErrorCode.FORBIDDEN, f"a job may not call {method} on this path of the Execution API")
 
 
-def _matches(pattern: Sequence[str], path: Sequence[str], task: TaskIdentity) -> bool:
+def _own(owner: TaskIdentity | Errand) -> dict[str, str]:
+    if isinstance(owner, Errand):
+        return {"{errand}": owner.id}
+    return {"{ti}": owner.ti_id, "{dag}": owner.dag_id, "{run}": owner.run_id, "{task}": owner.task_id}
+
+
+def _matches(pattern: Sequence[str], path: Sequence[str], own: dict[str, str]) -> bool:
     if pattern[-1] == "**":
         pattern, path = pattern[:-1], path[: len(pattern) - 1] if len(path) >= len(pattern) else ()
-    own = {"{ti}": task.ti_id, "{dag}": task.dag_id, "{run}": task.run_id, "{task}": task.task_id}
     return len(pattern) == len(path) and all(
         wanted == "*" or own.get(wanted, wanted) == found for wanted, found in zip(pattern, path, strict=True)
     )
 
 
-def _says_own_map_index(query: str, task: TaskIdentity) -> bool:
+def _says_own_map_index(query: str, owner: TaskIdentity | Errand) -> bool:
+    own = -1 if isinstance(owner, Errand) else owner.map_index
     said = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "map_index"]
-    return all(value == str(task.map_index) for value in said) if said else task.map_index == -1
+    return all(value == str(own) for value in said) if said else own == -1

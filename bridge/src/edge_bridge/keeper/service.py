@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
@@ -12,12 +13,14 @@ from aiohttp import web
 from edge_bridge.keeper.beat import Beats
 from edge_bridge.keeper.dispatch import Dispatches, TaskRow
 from edge_bridge.keeper.gate import build_app
+from edge_bridge.keeper.give_up import GiveUps
 from edge_bridge.keeper.passthrough import PassThrough
 from edge_bridge.keeper.picture import Picture
 from edge_bridge.keeper.settings import KeeperSettings
 from edge_bridge.keeper.tokens import TokenMint
 from edge_bridge.keeper.upstream import ALL_TRIES_S, ExecutionApi
 from edge_bridge.keeper.watch import Watch, Withdrawals
+from edge_schemas.broker.audit import Audit
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.records import JobRecord
@@ -44,6 +47,8 @@ class Keeper:
         self._picture = Picture(broker)
         self._beats = Beats(self._picture, dispatches, withdrawals, api, settings.beat)
         self._watch = Watch(self._picture, dispatches, withdrawals, self._on_look)
+        audit = Audit(broker, keeper=socket.gethostname())
+        self._give_ups = GiveUps(self._picture, broker, records, audit)
         self._app = build_app(settings.gate_secret, PassThrough(records, dispatches, api), self.health)
         self.port = settings.gate_port
 
@@ -58,6 +63,7 @@ class Keeper:
                 group.create_task(self._picture.run(), name="keeper-picture"),
                 group.create_task(self._watch.run(), name="keeper-watch"),
                 group.create_task(self._beats.run(), name="keeper-beats"),
+                group.create_task(self._give_ups.run(), name="keeper-give-ups"),
             ]
             log.info("keeper_ready", host=self._settings.gate_host, port=self.port)
             await stop.wait()

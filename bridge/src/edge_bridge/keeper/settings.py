@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from edge_bridge.keeper.beat import BeatSettings
-from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, positive, secret, text
+from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, secret, text
 from edge_schemas.broker.connection import BrokerSettings
 from edge_schemas.broker.permissions import KEEPER
 
@@ -39,10 +39,7 @@ def keeper_settings(conf: Conf) -> KeeperSettings:
         gate_port=_port(conf),
         gate_secret=key.encode(),
         execution_api_url=_api_url(conf),
-        beat=BeatSettings(
-            heartbeat_timeout=timedelta(seconds=_heartbeat_timeout_s(conf)),
-            offline_tolerance=timedelta(seconds=positive(conf, "offline_tolerance")),
-        ),
+        beat=BeatSettings(timedelta(seconds=_heartbeat_timeout_s(conf))),
     )
 
 

@@ -1,9 +1,44 @@
 """Tokens for the Execution API, minted for each call: none waits anywhere, to expire or to be stolen."""
 
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
+
+from edge_schemas.jobs import ErrandKind
+from edge_schemas.records import JobRecord
 
 TOKEN_LIFE_S = 60
 """Longer than a call may take; Airflow allows ten more seconds for clocks that differ."""
+
+
+class TokenScope(StrEnum):
+    """What a token of the Execution API is good for."""
+
+    EXECUTION = "execution"
+    """Everything but connection tests."""
+    WORKLOAD = "workload"
+    """Connection tests, which take no other; and `/run`, where we use the other one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """In whose name a call is made.
+
+    Attributes:
+        id: Of a task instance, a callback or a connection test.
+    """
+
+    id: str
+    scope: TokenScope
+
+
+def speaker(record: JobRecord) -> Speaker:
+    """In whose name the calls of a job are made."""
+    if record.errand is not None:
+        is_test = record.errand.kind is ErrandKind.CONNECTION_TEST
+        return Speaker(record.errand.id, TokenScope.WORKLOAD if is_test else TokenScope.EXECUTION)
+    assert record.task is not None  # noqa: S101  # a job is one or the other
+    return Speaker(record.task.ti_id, TokenScope.EXECUTION)
 
 
 class Signer(Protocol):
@@ -18,14 +53,14 @@ class SigningUnavailable(Exception):
 
 
 class TokenMint:
-    """Makes execution tokens. Signing takes some 30 µs: nothing is cached."""
+    """Makes tokens. Signing takes some 30 µs: nothing is cached."""
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
 
-    def mint(self, ti_id: str) -> str:
-        """A token that speaks for this task instance."""
-        return self._signer.generate({"sub": ti_id, "scope": "execution"})
+    def mint(self, who: Speaker) -> str:
+        """A token that speaks in this name."""
+        return self._signer.generate({"sub": who.id, "scope": who.scope.value})
 
 
 def mint_from_config() -> TokenMint:

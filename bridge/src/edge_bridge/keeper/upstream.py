@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,7 +12,7 @@ import aiohttp
 import structlog
 from yarl import URL
 
-from edge_bridge.keeper.tokens import TokenMint
+from edge_bridge.keeper.tokens import Speaker, TokenMint
 from edge_schemas.errors import EdgeError, ErrorCode
 
 log = structlog.get_logger(__name__)
@@ -27,6 +27,10 @@ RETRY_AFTER_S = 2.0
 PASSED_BACK = ("Content-Type", "Content-Range")
 """`HEAD` on an XCom answers in `Content-Range`. Never `Refreshed-API-Token`."""
 _BAD_TOKEN = b"Invalid auth token"
+
+
+BeforeRetry = Callable[[], Awaitable[object]]
+"""Awaited before each further try of a call; what it raises ends the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +94,16 @@ class ExecutionApi:
         if self._session is not None:
             await self._session.close()
 
-    async def call(self, ti_id: str, call: ExecutionCall, *, tries: int = TRIES) -> Answer:
+    async def call(
+        self, who: Speaker, call: ExecutionCall, *, tries: int = TRIES, before_retry: BeforeRetry | None = None
+    ) -> Answer:
         """Airflow's answer, whatever it is, unless it is a fault of the centre.
+
+        Args:
+            who: In whose name.
+            call: What is asked.
+            tries: How often at most.
+            before_retry: Looks whether the call is still wanted.
 
         Raises:
             EdgeError: `gate_unavailable`: the api-server is away, fails or refuses our token. Repeat the call; its
@@ -102,14 +114,16 @@ class ExecutionApi:
                 for attempt in range(tries):
                     if attempt:
                         await asyncio.sleep(RETRY_PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
-                    answer = await self._try(ti_id, call)
+                        if before_retry is not None:
+                            await before_retry()
+                    answer = await self._try(who, call)
                     if answer is not None:
                         return answer
         raise EdgeError(
             ErrorCode.GATE_UNAVAILABLE, "Airflow's api-server does not answer as it should", retry_after_s=RETRY_AFTER_S
         )
 
-    async def _try(self, ti_id: str, call: ExecutionCall) -> Answer | None:
+    async def _try(self, who: Speaker, call: ExecutionCall) -> Answer | None:
         assert self._session is not None  # noqa: S101  # used only within its context
         suffix = f"?{call.query}" if call.query else ""
         try:
@@ -118,18 +132,20 @@ class ExecutionApi:
                 # As it is: yarl would decode the path and encode it anew.
                 URL(f"{self._url}{call.path}{suffix}", encoded=True),
                 data=call.body or None,
-                headers={**call.headers, "Authorization": f"Bearer {self._mint.mint(ti_id)}"},
+                headers={**call.headers, "Authorization": f"Bearer {self._mint.mint(who)}"},
                 skip_auto_headers=("Content-Type",),
                 allow_redirects=False,
             ) as reply:
                 body = await reply.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            log.warning("execution_api_unreachable", ti=ti_id, method=call.method, error=type(error).__name__)
+            log.warning("execution_api_unreachable", subject=who.id, method=call.method, error=type(error).__name__)
             return None
         if reply.status >= 500:
-            log.warning("execution_api_failed", ti=ti_id, method=call.method, status=reply.status)
+            log.warning("execution_api_failed", subject=who.id, method=call.method, status=reply.status)
             return None
         if reply.status == 401 or (reply.status == 403 and _BAD_TOKEN in body):
-            log.error("execution_token_refused", ti=ti_id, hint="compare [api_auth] and clocks with the api-server's")
+            log.error(
+                "execution_token_refused", subject=who.id, hint="compare [api_auth] and clocks with the api-server's"
+            )
             return None
         return Answer(reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers})

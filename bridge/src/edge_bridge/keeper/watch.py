@@ -29,8 +29,9 @@ WAITING_AT_ONCE = 2000
 the gate the processor, and the gate asks for itself before one of them runs."""
 
 Rows = Mapping[str, TaskRow]
+"""What Airflow says of the jobs' task instances, by job; none for those that are gone."""
 OnLook = Callable[[list[JobRecord], Rows], None]
-"""Takes the unfinished records of a look and what Airflow says of their task instances. Must not block."""
+"""Takes the unfinished records of a look and their rows. Must not block."""
 
 
 def unwanted(record: JobRecord, row: TaskRow | None) -> str | None:
@@ -72,7 +73,7 @@ class Withdrawals:
             return
         if after is before:
             return
-        log.info("job_withdrawn", job=record.id, ti=record.task.ti_id, state=after.state, reason=reason)
+        log.info("job_withdrawn", job=record.id, ti=_ti_id(record), state=after.state, reason=reason)
         if after.state is JobState.STOPPING and after.holder is not None:
             await self._broker.publish(worker_notice(after.holder.worker))
 
@@ -133,19 +134,25 @@ class Watch:
             DatabaseUnavailable: Look again.
         """
         records = self._to_look_at()
-        rows = await self._dispatches.many(record.task.ti_id for record in records) if records else {}
+        rows = await self._rows(records)
         self._looked_at = self._clock()
         self._on_look(records, rows)
-        found = [(record, unwanted(record, rows.get(record.task.ti_id))) for record in records]
+        found = [(record, unwanted(record, rows.get(record.id))) for record in records]
         limit = asyncio.Semaphore(WITHDRAWALS_AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for record, reason in found:
                 if reason is not None:
                     group.create_task(self._withdraw(limit, record, reason))
 
+    async def _rows(self, records: list[JobRecord]) -> dict[str, TaskRow]:
+        ti_ids = {record.id: record.task.ti_id for record in records if record.task is not None}
+        rows = await self._dispatches.many(set(ti_ids.values())) if ti_ids else {}
+        # Two jobs of one task instance may be unfinished: it was dispatched anew.
+        return {job: rows[ti_id] for job, ti_id in ti_ids.items() if ti_id in rows}
+
     def _to_look_at(self) -> list[JobRecord]:
-        """All that was started, and what waits as far as one look bears it, in turns."""
-        records = self._picture.unfinished()
+        """All tasks that were started, and what waits as far as one look bears it, in turns. Errands have no row."""
+        records = [record for record in self._picture.unfinished() if record.task is not None]
         waiting = [record for record in records if record.state is JobState.WAITING]
         if len(waiting) <= WAITING_AT_ONCE:
             return records
@@ -157,3 +164,7 @@ class Watch:
     async def _withdraw(self, limit: asyncio.Semaphore, record: JobRecord, reason: str) -> None:
         async with limit:
             await self._withdrawals.withdraw(record, reason)
+
+
+def _ti_id(record: JobRecord) -> str | None:
+    return None if record.task is None else record.task.ti_id

@@ -1,0 +1,116 @@
+"""Gives up the jobs of workers that are silent for too long or came back without them, so that Airflow can retry.
+
+What is given up has ended at the edge: a worker stops a job by itself before its tolerance is over, and one that came
+back without a job does not have it any more. So no two copies of a task run.
+"""
+
+import asyncio
+from collections import defaultdict
+from datetime import UTC, datetime
+
+import structlog
+
+from edge_bridge.keeper.picture import Picture
+from edge_schemas.agents import has_taken_over
+from edge_schemas.broker.audit import Audit
+from edge_schemas.broker.connection import Broker, JetStreamError
+from edge_schemas.broker.records import RecordStore
+from edge_schemas.errors import EdgeError
+from edge_schemas.polls import WorkerEntry
+from edge_schemas.records import GiveUp, Holder, JobRecord, JobState
+from edge_schemas.subjects import worker_notice
+
+log = structlog.get_logger(__name__)
+
+JUDGE_EVERY_S = 1.0
+AT_ONCE = 16
+_HELD = frozenset({JobState.RUNNING, JobState.STOPPING})
+
+
+def verdict(record: JobRecord, entry: WorkerEntry | None, *, silent_for_s: float, now: datetime) -> GiveUp | None:
+    """Why this job is to be given up, or None if it goes on.
+
+    Args:
+        record: Of any job.
+        entry: The last poll of its holder, if one is known.
+        silent_for_s: How long the holder has been silent by the clock that stands still in outages.
+        now: For the event, and to tell whether the holder's agent stands alone.
+    """
+    holder = record.holder
+    if record.state not in _HELD or holder is None:
+        return None
+    if entry is not None and _lacks(entry, record.id, holder) and has_taken_over(entry, now):
+        agent = entry.agent
+        reason = f"worker {holder.worker} came back without the job: its agent was started anew"
+        return GiveUp(reason, now, lacked_by=agent.incarnation, hold=holder)
+    tolerance_s = record.offline.tolerance_s
+    if silent_for_s > tolerance_s:
+        reason = (
+            f"no contact with worker {holder.worker} for {silent_for_s:.0f} s (offline tolerance {tolerance_s:g} s)"
+        )
+        return GiveUp(reason, now, hold=holder)
+    return None
+
+
+def _lacks(entry: WorkerEntry, job: str, holder: Holder) -> bool:
+    return holder.incarnation < entry.agent.incarnation and all(report.id != job for report in entry.jobs)
+
+
+class GiveUps:
+    """Gives up what the picture shows to be lost; the worker's entry and the record decide. Run `run()`."""
+
+    def __init__(self, picture: Picture, broker: Broker, records: RecordStore, audit: Audit) -> None:
+        self._picture = picture
+        self._broker = broker
+        self._records = records
+        self._audit = audit
+        self._limit = asyncio.Semaphore(AT_ONCE)
+
+    async def run(self) -> None:
+        """Judge once a second, for ever."""
+        while True:
+            await self.judge()
+            await asyncio.sleep(JUDGE_EVERY_S)
+
+    async def judge(self) -> None:
+        """Give up what is lost by now. What can't be, for want of NATS, is judged again."""
+        async with asyncio.TaskGroup() as group:
+            for worker, records in self._held().items():
+                if self._verdicts(worker, records):
+                    group.create_task(self._give_up_all(worker, records))
+
+    def _held(self) -> dict[str, list[JobRecord]]:
+        held: dict[str, list[JobRecord]] = defaultdict(list)
+        for record in self._picture.unfinished():
+            if record.holder is not None:
+                held[record.holder.worker].append(record)
+        return held
+
+    def _verdicts(self, worker: str, records: list[JobRecord]) -> list[tuple[JobRecord, GiveUp]]:
+        entry, silent_for_s = self._picture.worker(worker), self._picture.silent_for(worker)
+        now = datetime.now(UTC)
+        found = [(record, verdict(record, entry, silent_for_s=silent_for_s, now=now)) for record in records]
+        return [(record, event) for record, event in found if event is not None]
+
+    async def _give_up_all(self, worker: str, records: list[JobRecord]) -> None:
+        """Judged twice: the second time by what the leader knows of the worker, for the picture may be behind."""
+        try:
+            async with self._limit:
+                await self._picture.look_up(worker)
+            for record, event in self._verdicts(worker, records):
+                async with self._limit:
+                    await self._give_up(worker, record, event)
+        except (EdgeError, JetStreamError) as error:
+            log.warning("give_up_postponed", worker=worker, jobs=len(records), error=str(error))
+
+    async def _give_up(self, worker: str, record: JobRecord, event: GiveUp) -> None:
+        before, after = await self._records.change(record.id, event)
+        if after is before:
+            return
+        outcome = None if after.outcome is None else after.outcome.verdict.value
+        ti_id = None if record.task is None else record.task.ti_id
+        facts = {"job": record.id, "ti": ti_id, "queue": record.queue, "worker": worker, "reason": event.reason}
+        log.warning("job_given_up", **facts, state=after.state.value, verdict=outcome)
+        await self._audit.record("job-given-up", **facts, state=after.state.value, verdict=outcome)
+        # Should its poll be parked, or come in just now, it is told at once.
+        await self._broker.publish(worker_notice(worker))

@@ -1,0 +1,135 @@
+"""When a job is given up: after its own tolerance, or when its worker certainly came back without it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from edge_bridge.keeper.give_up import verdict
+from edge_schemas.agents import ONE_HOLD, arrive
+from edge_schemas.jobs import Job
+from edge_schemas.offline import OfflinePolicy
+from edge_schemas.polls import AgentSeen, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
+from edge_schemas.records import (
+    JobRecord,
+    JobState,
+    ReportUserCode,
+    Start,
+    Verdict,
+    Withdraw,
+    new_record,
+    transition,
+)
+from support.jobs import make_errand, make_job
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def started(job: Job | None = None, *, incarnation: int = 1) -> JobRecord:
+    offline = OfflinePolicy(tolerance_s=60)
+    job = (job or make_job()).model_copy(update={"offline": offline})
+    return transition(new_record(job), Start("w", incarnation, NOW))
+
+
+def in_user_code(**more: Any) -> JobRecord:
+    return transition(started(**more), ReportUserCode("w", "host", 7, NOW))
+
+
+def poll(incarnation: int, *jobs: str, instance: str = "here", seq: int = 1) -> WorkerEntry:
+    agent = AgentSeen(
+        instance=instance,
+        incarnation=incarnation,
+        seq=seq,
+        arrival=f"{instance}-{incarnation}-{seq}",
+        host="",
+        address="",
+        last_poll_at=NOW,
+    )
+    return WorkerEntry(
+        worker="w",
+        site="s",
+        agent=agent,
+        relay="r",
+        hold_s=50,
+        slots=4,
+        free=4,
+        draining=False,
+        jobs=tuple(JobReport(id=job, phase=JobPhase.RUNNING) for job in jobs),
+        versions=WorkerVersions(agent="1", python="3", platform="linux"),
+        health=WorkerHealth(),
+    )
+
+
+def seen(record: JobRecord, entry: WorkerEntry | None = None, *, silent_for_s: float = 0, now: datetime = NOW) -> Any:
+    return verdict(record, entry, silent_for_s=silent_for_s, now=now)
+
+
+def test_the_jobs_own_tolerance_decides() -> None:
+    record = in_user_code()
+    assert seen(record, silent_for_s=60) is None
+    event = seen(record, silent_for_s=61)
+    assert event.reason == "no contact with worker w for 61 s (offline tolerance 60 s)"
+    ended = transition(record, event)
+    assert ended.outcome is not None
+    assert (ended.outcome.verdict, ended.outcome.reason) == (Verdict.LOST, event.reason)
+
+
+def test_what_ran_no_user_code_waits_again_and_what_was_to_stop_is_cancelled() -> None:
+    assert transition(started(), seen(started(), silent_for_s=61)).state is JobState.WAITING
+    stopping = transition(in_user_code(), Withdraw("marked failed", NOW))
+    ended = transition(stopping, seen(stopping, silent_for_s=61))
+    assert ended.outcome is not None
+    assert ended.outcome.verdict is Verdict.CANCELLED
+    errand = started(make_errand())
+    assert transition(errand, seen(errand, silent_for_s=61)).state is JobState.ENDED
+
+
+def test_nobody_holds_what_waits_or_has_ended() -> None:
+    waiting = new_record(make_job())
+    ended = transition(in_user_code(), seen(in_user_code(), silent_for_s=61))
+    for record in (waiting, ended):
+        assert seen(record, poll(9), silent_for_s=1e6) is None
+
+
+def test_a_job_that_its_restarted_worker_lacks_is_given_up_at_once() -> None:
+    """The same state folder on the same machine: only one agent at a time can have locked it."""
+    record = in_user_code()
+    entry = arrive(poll(1, record.id), poll(2), superseded_by=None)
+    event = seen(record, entry)
+    assert event is not None
+    assert event.lacked_by == 2
+    assert "came back without the job" in event.reason
+    assert seen(record, arrive(poll(1, record.id), poll(2, record.id), superseded_by=None)) is None
+
+
+def test_an_older_agent_that_may_live_elsewhere_has_one_hold_to_say_so() -> None:
+    record = in_user_code()
+    entry = arrive(poll(1, record.id), poll(2, instance="there"), superseded_by=None)
+    assert seen(record, entry, now=NOW + ONE_HOLD - timedelta(seconds=1)) is None
+    assert seen(record, entry, now=NOW + ONE_HOLD) is not None
+
+
+def test_a_copied_credential_loses_nothing_for_lacking() -> None:
+    """Both agents' polls go on arriving, each without the other's jobs."""
+    record = in_user_code()
+    entry = arrive(poll(1, record.id), poll(2, instance="there"), superseded_by=None)
+    contested = arrive(entry, poll(1, record.id, seq=2), superseded_by=2)
+    assert contested.contest is not None
+    for later in (contested, arrive(contested, poll(2, instance="there", seq=2), superseded_by=None)):
+        assert seen(record, later, now=NOW + 3 * ONE_HOLD) is None
+
+
+def test_its_own_incarnation_does_not_lack_a_job() -> None:
+    """A poll that was on its way while the job was started does not list it yet."""
+    record = in_user_code(incarnation=2)
+    assert seen(record, arrive(poll(1), poll(2), superseded_by=None)) is None
+
+
+@pytest.mark.parametrize("held", [Start("v", 1, NOW), Start("w", 1, NOW + timedelta(seconds=90))])
+def test_a_verdict_does_not_meet_a_later_hold(held: Start) -> None:
+    """Another keeper was faster, the job waited again, and somebody has it now: perhaps the same worker."""
+    record = started()
+    event = seen(record, silent_for_s=61)
+    again = transition(transition(record, event), held)
+    assert transition(again, event) is again
+    assert transition(again, seen(again, silent_for_s=61)) is not again
