@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from edge_schemas.polls import JobPhase, JobReport, Poll, StopDirective
+from edge_schemas.polls import Contest, JobPhase, JobReport, Poll, StopDirective
 from edge_schemas.records import JobRecord, JobState
 from edge_schemas.workers import WorkerSettings
 
@@ -14,13 +15,25 @@ class Directives:
 
     stop: tuple[StopDirective, ...] = ()
     settings: WorkerSettings | None = None
+    contest: Contest | None = None
+    uncontested: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.stop) or self.settings is not None
+        return bool(self.stop) or self.settings is not None or self.contest is not None or self.uncontested
+
+    @property
+    def gist(self) -> Any:
+        """What makes it news. A contest says when both agents last polled, which is none."""
+        return self.stop, self.settings, self.contest and self.contest.since, self.uncontested
 
 
 def directives(
-    worker: str, poll: Poll, records: Mapping[str, JobRecord | None], settings: WorkerSettings
+    worker: str,
+    poll: Poll,
+    records: Mapping[str, JobRecord | None],
+    settings: WorkerSettings,
+    *,
+    contest: Contest | None = None,
 ) -> Directives:
     """What to tell a worker.
 
@@ -30,11 +43,14 @@ def directives(
         records: Of the jobs it reports, None where there is no record. A job that is left out could not be looked up:
             nothing is said about it.
         settings: As they are now.
+        contest: What keeps this agent from getting jobs, if anything does.
     """
     stop = (_stop(worker, report, records[report.id]) for report in poll.jobs if report.id in records)
     return Directives(
         stop=tuple(directive for directive in stop if directive is not None),
         settings=settings if settings.version != poll.settings_version else None,
+        contest=None if poll.contested else contest,
+        uncontested=poll.contested and contest is None,
     )
 
 
@@ -46,7 +62,7 @@ def is_leftover(worker: str, job: str, records: Mapping[str, JobRecord | None]) 
 
 def _stop(worker: str, report: JobReport, record: JobRecord | None) -> StopDirective | None:
     if record is None or record.state is JobState.ENDED:
-        return StopDirective(job=report.id, reason="the job has ended", drop=True)
+        return StopDirective(job=report.id, reason=_why_ended(record), drop=True)
     if record.holder is not None and record.holder.worker != worker:
         return StopDirective(job=report.id, reason="another worker holds the job", drop=True)
     if record.holder is None:
@@ -54,6 +70,11 @@ def _stop(worker: str, report: JobReport, record: JobRecord | None) -> StopDirec
     if record.state is JobState.STOPPING and report.phase is not JobPhase.FINISHING:
         return StopDirective(job=report.id, reason=record.stop.reason if record.stop else "the job is to stop")
     return None
+
+
+def _why_ended(record: JobRecord | None) -> str:
+    why = None if record is None or record.outcome is None else record.outcome.reason
+    return f"the job has ended: {why}" if why else "the job has ended"
 
 
 def _stop_unheld(report: JobReport, record: JobRecord) -> StopDirective | None:

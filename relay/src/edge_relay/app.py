@@ -11,6 +11,7 @@ from edge_relay import keys
 from edge_relay.access import AccessStore
 from edge_relay.audit import Audit
 from edge_relay.auth import Credentials
+from edge_relay.beats import Beats
 from edge_relay.dispatchers import Dispatchers
 from edge_relay.gate_client import GateClient
 from edge_relay.handlers import admin, description, enrollment, health, jobs, logs, passthrough, poll
@@ -117,6 +118,7 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
         "notices": Notices(app[keys.BROKER], polls, dispatchers, credentials).run(),
         "credentials": credentials.run(),
         "receipt-key": app[keys.RECEIPT_KEY].run(),
+        "beats": Beats(app[keys.BROKER], app[keys.WORKERS], app[keys.LIFECYCLE], app[keys.SETTINGS].name).run(),
     }
     async with app[keys.BROKER], asyncio.TaskGroup() as group:
         tasks = [group.create_task(loop, name=name) for name, loop in loops.items()]

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.jobs import TaskIdentity
 from edge_schemas.records import JobRecord, JobState
+from edge_schemas.subjects import log_subject
 
 KEPT_S = 10.0
 """A job that was given up before user code ran may get another holder; the former one may go on for this long."""
@@ -21,11 +21,12 @@ class Hold:
 
     Attributes:
         started_at: Tells the holds of one job apart.
+        log_subject: Where the job's log is kept.
     """
 
     worker: str
     started_at: datetime
-    task: TaskIdentity
+    log_subject: str
 
     @property
     def id(self) -> str:
@@ -72,4 +73,12 @@ def held(record: JobRecord | None, worker: str) -> Hold:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job has not been started")
     if record.holder.worker != worker:
         raise EdgeError(ErrorCode.NOT_HOLDER)
-    return Hold(worker, record.holder.started_at, record.task)
+    return Hold(worker, record.holder.started_at, _log_subject(record))
+
+
+def _log_subject(record: JobRecord) -> str:
+    """By task instance and try; an errand has no tries."""
+    if record.task is not None:
+        return log_subject(record.task.ti_id, record.task.try_number, record.id)
+    # A record of another version that names neither: its log is kept under the job.
+    return log_subject(record.id if record.errand is None else record.errand.id, 0, record.id)

@@ -1,4 +1,4 @@
-"""Whether this replica still takes work: the difference between running and stopping."""
+"""Whether this replica takes work: from the moment that workers can reach it until it stops."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,12 +12,17 @@ class Lifecycle:
     """One way only: once stopping, a replica never takes polls again."""
 
     def __init__(self) -> None:
+        self.serving = asyncio.Event()
         self.stopping = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
 
     def on_stop(self, listener: Callable[[], None]) -> None:
         """Call `listener` once the replica stops."""
         self._listeners.append(listener)
+
+    def serve(self) -> None:
+        """The workers' listener takes connections."""
+        self.serving.set()
 
     def stop(self) -> None:
         """Take nothing new from now on; may be said twice."""

@@ -28,6 +28,9 @@ class Metrics:
         self.starts = Counter("edge_relay_starts", "Jobs started", registry=self.registry)
         self.finishes = Counter("edge_relay_finishes", "Jobs finished", ["verdict"], registry=self.registry)
         self.releases = Counter("edge_relay_releases", "Jobs given back by a worker", registry=self.registry)
+        self.give_backs = Counter(
+            "edge_relay_give_backs", "Started jobs whose user code never ran, given back", registry=self.registry
+        )
         self.parked = Counter(
             "edge_relay_parked_jobs", "Jobs put aside after too many releases", registry=self.registry
         )

@@ -1,14 +1,15 @@
 """The polls that are parked on this replica, and what can wake them. A notice only wakes: who is woken looks."""
 
 import asyncio
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from edge_relay.demand import Waiter
 from edge_relay.metrics import Metrics
-from edge_schemas.polls import Poll
+from edge_relay.worker_store import StoredEntry
+from edge_schemas.agents import current_arrival
+from edge_schemas.polls import AgentSeen, Poll
 
 REPEAT_AFTER_S = 1.0
 """What a worker was just told is not told again before this: it may need some time to make its report agree."""
@@ -22,29 +23,26 @@ class ParkedPoll:
     Attributes:
         worker: Who polls.
         secret_hash: The credential it came with.
-        arrival: Tells it from every other poll of this worker.
+        agent: Who polls, as seen when the poll arrived; its `arrival` tells it from every other poll of this worker.
+        known: The worker's entry, as last seen; None until the poll's arrival is in it.
         look: State that concerns it may have changed since it was last read.
         noticed: Somebody said so who is not this replica: perhaps a newer poll arrived elsewhere.
-        outdone: A newer poll of this worker arrived here.
+        outdone_by: A newer poll of this agent, or of a newer agent, that arrived here.
     """
 
     worker: str
     secret_hash: str
     poll: Poll
-    arrival: str = field(default_factory=lambda: uuid.uuid4().hex)
+    agent: AgentSeen
+    known: StoredEntry | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     look: bool = True
     noticed: bool = False
-    outdone: bool = False
+    outdone_by: AgentSeen | None = None
     waiter: Waiter = field(init=False)
 
     def __post_init__(self) -> None:
         self.waiter = Waiter(self.poll.free, self.wake.set)
-
-    @property
-    def age(self) -> tuple[int, int]:
-        """Orders the polls of one worker."""
-        return self.poll.incarnation, self.poll.seq
 
 
 class ParkedPolls:
@@ -69,17 +67,21 @@ class ParkedPolls:
             if not polls:
                 del self._by_worker[poll.worker]
 
-    def arrived(self, poll: ParkedPoll) -> None:
-        """This poll is the newest of its worker: older ones that are parked here are outdone."""
+    def arrived(self, poll: ParkedPoll, known: StoredEntry) -> None:
+        """This poll is in its worker's entry: those that are parked here and count no more by that are outdone."""
+        poll.known = known
         for other in self._by_worker.get(poll.worker, ()):
-            if other is not poll and other.age <= poll.age:
-                other.outdone = True
+            if other.known is None or other.known.revision >= known.revision:
+                continue  # it arrived later: that it is not in this entry says nothing
+            current = current_arrival(known.entry, other.agent)
+            if current.arrival != other.agent.arrival:
+                other.outdone_by = current
                 other.wake.set()
 
     def notice(self, worker: str, payload: bytes) -> None:
         """A notice for a worker: its own arrival is no news to a poll, anything else is."""
         for poll in self._by_worker.get(worker, ()):
-            if payload != poll.arrival.encode():
+            if payload != poll.agent.arrival.encode():
                 poll.look = poll.noticed = True
                 poll.wake.set()
 

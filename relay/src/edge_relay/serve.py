@@ -49,6 +49,7 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
         operators_port = await _listen(operators, settings.operators_host, settings.operators_port, None)
         scheme = "https" if tls else "http"
         urls = f"{scheme}://{settings.host}:{port}", f"http://{settings.operators_host}:{operators_port}"
+        relay.workers[keys.LIFECYCLE].serve()
         log.info("relay_serving", workers=urls[0], operators=urls[1], relay=settings.name)
         try:
             yield Serving(*urls, relay.workers)

@@ -2,10 +2,14 @@
 
 Pure, and the only way a worker's entry changes. A cut, a restart, a repeat by a load balancer and a poll that was
 delivered late must none of them look like a copied credential, and a copied credential must not cost a job.
+
+Proof that two agents live is one of: two instances with one incarnation, which a restart never makes; or a poll of an
+agent that says in whose favour it was turned away, which only the living say.
 """
 
 from datetime import datetime, timedelta
 
+from edge_schemas.base import Instant
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.polls import MAX_HOLD_S, AgentSeen, Contest, WorkerEntry
 
@@ -14,6 +18,7 @@ ONE_HOLD = timedelta(seconds=MAX_HOLD_S + 10)
 TAKEOVER_RETRY_S = 2.0
 MISSED_CONTACTS = 3
 SHORTEST_CONTACT_S = 5.0
+MAX_PREDECESSORS = 8
 
 
 def arrive(current: WorkerEntry | None, new: WorkerEntry, *, superseded_by: int | None) -> WorkerEntry:
@@ -34,15 +39,26 @@ def arrive(current: WorkerEntry | None, new: WorkerEntry, *, superseded_by: int 
     known, agent = current.agent, new.agent
     if known.arrival == agent.arrival:
         return current
-    if known.incarnation == agent.incarnation and known.instance != agent.instance:
+    if is_same_agent(known, agent):
+        if is_newer(known, agent):
+            raise superseded(by=known)
+        return _carried_on(current, new)
+    former = next((one for one in current.predecessors if is_same_agent(one, agent)), None)
+    if former is not None and not is_newer(agent, former):
+        raise superseded(by=known)  # a repeat of what it said while it was the worker's agent
+    if known.incarnation == agent.incarnation:
         return _contested(new, older=known, newer=agent)
-    if is_newer(known, agent):
-        if superseded_by == known.incarnation and agent.incarnation < known.incarnation:
-            return _contested(new, older=agent, newer=known)
-        raise superseded(by=known)
-    if agent.incarnation > known.incarnation:
-        return new.model_copy(update={"predecessor": known, "taken_over_at": agent.last_poll_at})
-    return new.model_copy(update={"predecessor": current.predecessor, "taken_over_at": current.taken_over_at})
+    if former is None and agent.incarnation > known.incarnation:
+        return _taken_over(current, new)
+    if superseded_by is not None and superseded_by != agent.incarnation:
+        older, newer = sorted((agent, known), key=lambda one: one.incarnation)
+        return _contested(new, older=older, newer=newer)
+    raise superseded(by=known)
+
+
+def is_same_agent(one: AgentSeen, other: AgentSeen) -> bool:
+    """Whether both polls came from one process."""
+    return (one.instance, one.incarnation) == (other.instance, other.incarnation)
 
 
 def is_newer(one: AgentSeen, other: AgentSeen) -> bool:
@@ -57,35 +73,35 @@ def superseded(*, by: AgentSeen) -> EdgeError:
 
 def current_arrival(entry: WorkerEntry, agent: AgentSeen) -> AgentSeen:
     """The newest poll of this agent, or of the one that took its place."""
-    if entry.contest is None:
-        return entry.agent
-    return entry.contest.older if is_older_side(entry.contest, agent) else entry.contest.newer
+    return entry.agent if entry.contest is None else _side(entry.contest, agent)
+
+
+def gets_jobs(entry: WorkerEntry, agent: AgentSeen) -> bool:
+    """Whether this agent may be granted jobs: not if it is the newer of two that use one credential."""
+    return entry.contest is None or _side(entry.contest, agent) is entry.contest.older
 
 
 def leave(entry: WorkerEntry, arrival: str) -> WorkerEntry | None:
     """The entry after a poll's connection was closed before its answer; None if that is no news any more."""
     if entry.agent.arrival == arrival and not entry.agent.left:
-        return entry.model_copy(update={"agent": _left(entry.agent)})
-    older = entry.predecessor
-    if older is not None and older.arrival == arrival and not older.left:
-        return entry.model_copy(update={"predecessor": _left(older)})
-    return None
+        return entry.model_copy(update={"agent": entry.agent.model_copy(update={"left": True})})
+    alive = tuple(one for one in entry.predecessors if one.arrival != arrival)
+    return entry.model_copy(update={"predecessors": alive}) if len(alive) < len(entry.predecessors) else None
 
 
 def has_taken_over(entry: WorkerEntry, now: datetime) -> bool:
     """Whether the agent certainly stands alone, so that a job which it lacks is lost.
 
-    Its predecessor had the same state folder on the same machine since its boot, or has no parked poll, or has said
-    nothing for a whole hold.
+    Each agent before it had the same state folder on the same machine since its boot, or has no parked poll, or has
+    said nothing for a whole hold.
     """
     if entry.contest is not None:
         return False
-    older = entry.predecessor
-    if older is None or entry.taken_over_at is None:
+    if entry.taken_over_at is None:
         return True
-    if older.left or (older.instance and older.instance == entry.agent.instance):
-        return True
-    return now - entry.taken_over_at >= ONE_HOLD
+    if entry.agent.last_poll_at < entry.taken_over_at:
+        return False  # the other one of two that an operator decided between sent what the entry says
+    return not _perhaps_alive(entry, now)
 
 
 def check_taken_over(entry: WorkerEntry | None, *, holder: int, incarnation: int, now: datetime) -> None:
@@ -104,12 +120,18 @@ def check_taken_over(entry: WorkerEntry | None, *, holder: int, incarnation: int
         raise EdgeError(ErrorCode.TAKEOVER_PENDING, retry_after_s=TAKEOVER_RETRY_S)
 
 
-def settle(entry: WorkerEntry, *, keep_newer: bool) -> WorkerEntry:
-    """The entry after an operator decided which of two agents is the worker. Should the other live on, it shows."""
-    if entry.contest is None:
+def settle(entry: WorkerEntry, *, keep_newer: bool, at: Instant) -> WorkerEntry:
+    """The entry after an operator decided which of two agents is the worker; the same object if nobody contests it.
+
+    Should the other live on, it shows before anything is given up: it is a predecessor from here on.
+    """
+    contest = entry.contest
+    if contest is None:
         return entry
-    kept = entry.contest.newer if keep_newer else entry.contest.older
-    return entry.model_copy(update={"agent": kept, "contest": None, "predecessor": None, "taken_over_at": None})
+    kept, dropped = (contest.newer, contest.older) if keep_newer else (contest.older, contest.newer)
+    return entry.model_copy(
+        update={"agent": kept, "contest": None, "predecessors": (dropped,), "taken_over_at": at},
+    )
 
 
 def is_offline(entry: WorkerEntry, now: datetime) -> bool:
@@ -118,28 +140,65 @@ def is_offline(entry: WorkerEntry, now: datetime) -> bool:
     return now - entry.agent.last_poll_at > MISSED_CONTACTS * contact
 
 
-def is_older_side(contest: Contest, agent: AgentSeen) -> bool:
-    """Which of the two a poll belongs to. A restart of either keeps its instance, and changes its incarnation."""
-    for side, is_older in ((contest.older, True), (contest.newer, False)):
-        if (side.instance, side.incarnation) == (agent.instance, agent.incarnation):
-            return is_older
-    return agent.instance == contest.older.instance != contest.newer.instance
+def _carried_on(current: WorkerEntry, new: WorkerEntry) -> WorkerEntry:
+    """A further poll of the worker's agent."""
+    before = _perhaps_alive(current, new.agent.last_poll_at)
+    return new.model_copy(update={"predecessors": before, "taken_over_at": current.taken_over_at})
+
+
+def _taken_over(current: WorkerEntry, new: WorkerEntry) -> WorkerEntry:
+    """The first poll of a newer agent.
+
+    One that was started anew before its own predecessors were certainly gone inherits them, and the time since when
+    they have been silent: else a restart would hide the agent that it was copied from.
+    """
+    known, agent, at = current.agent, new.agent, new.agent.last_poll_at
+    inherited = tuple(one for one in _perhaps_alive(current, at) if not _is_same_place(one, agent))
+    is_gone = known.left or _is_same_place(known, agent)
+    before = inherited if is_gone else (*inherited, known)
+    since = current.taken_over_at if is_gone and inherited else at
+    return new.model_copy(update={"predecessors": before[-MAX_PREDECESSORS:], "taken_over_at": since})
+
+
+def _perhaps_alive(entry: WorkerEntry, now: datetime) -> tuple[AgentSeen, ...]:
+    """The agents before this one of which it is not certain that they are gone."""
+    is_over = entry.taken_over_at is None or now - entry.taken_over_at >= ONE_HOLD
+    return () if is_over else entry.predecessors
+
+
+def _is_same_place(one: AgentSeen, other: AgentSeen) -> bool:
+    """Whether both had the same state folder on the same machine since its boot, so that only one can live."""
+    return bool(one.instance) and one.instance == other.instance
+
+
+def _side(contest: Contest, agent: AgentSeen) -> AgentSeen:
+    """Which of the two an agent is, or took the place of.
+
+    A restart keeps the instance. A reboot changes it: then the agent is newer than the side it was, and if it is newer
+    than both, its machine's name and who has been silent for longer must tell. A mistake costs nothing but time: the
+    sides change places, and both are served.
+    """
+    sides = (contest.older, contest.newer)
+    for found in (
+        [side for side in sides if is_same_agent(side, agent)],
+        [side for side in sides if _is_same_place(side, agent)],
+        newer_than := [side for side in sides if side.incarnation <= agent.incarnation],
+        [side for side in newer_than if side.host == agent.host],
+    ):
+        if len(found) == 1:
+            return found[0]
+    return min(newer_than or [contest.older], key=lambda side: side.last_poll_at)
 
 
 def _arrive_contested(current: WorkerEntry, contest: Contest, new: WorkerEntry) -> WorkerEntry:
-    is_older = is_older_side(contest, new.agent)
-    side = contest.older if is_older else contest.newer
-    if side.arrival == new.agent.arrival:
+    side, agent = _side(contest, new.agent), new.agent
+    if side.arrival == agent.arrival:
         return current
-    if is_newer(side, new.agent):
+    if side.incarnation > agent.incarnation or (is_same_agent(side, agent) and is_newer(side, agent)):
         raise superseded(by=side)
-    changed = contest.model_copy(update={"older" if is_older else "newer": new.agent})
+    changed = contest.model_copy(update={"older" if side is contest.older else "newer": agent})
     return new.model_copy(update={"contest": changed})
 
 
 def _contested(new: WorkerEntry, *, older: AgentSeen, newer: AgentSeen) -> WorkerEntry:
     return new.model_copy(update={"contest": Contest(older=older, newer=newer, since=new.agent.last_poll_at)})
-
-
-def _left(agent: AgentSeen) -> AgentSeen:
-    return agent.model_copy(update={"left": True})

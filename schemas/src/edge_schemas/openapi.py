@@ -14,6 +14,7 @@ from edge_schemas.errors import ERRORS, ErrorCode, Problem
 from edge_schemas.ids import JobId, RequestId, WorkerName
 from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES, LogPosition
 from edge_schemas.polls import PROTOCOL, FinishRequest, Poll, PollAnswer, ReleaseRequest, StartRequest
+from edge_schemas.records import JobRecord
 
 _E = ErrorCode
 _SCHEMA_REF = "#/components/schemas/{model}"
@@ -79,7 +80,7 @@ OPERATIONS = (
         {204: None},
         _WORKER,
         StartRequest,
-        (*_CALL, *_BODY, *_JOB, _E.FORBIDDEN, _E.RECEIPT_EXPIRED),
+        (*_CALL, *_BODY, *_JOB, _E.FORBIDDEN, _E.RECEIPT_EXPIRED, _E.TAKEOVER_PENDING),
     ),
     Operation(
         "post",
@@ -90,7 +91,7 @@ OPERATIONS = (
         {204: None},
         _WORKER,
         FinishRequest,
-        (*_CALL, *_BODY, *_JOB),
+        (*_CALL, *_BODY, *_JOB, _E.TAKEOVER_PENDING),
     ),
     Operation(
         "post",
@@ -156,6 +157,38 @@ OPERATIONS = (
         {204: None},
         _ACCESS,
         errors=(*_CALL, _E.CREDENTIAL_REVOKED, _E.NOT_FOUND),
+    ),
+    Operation(
+        "post",
+        routes.ADMIN_WORKER_SETTLE,
+        "settleWorker",
+        "Decide which of two agents with one credential is the worker",
+        "operators",
+        {204: None},
+        _ACCESS,
+        workers.SettleRequest,
+        (*_CALL, *_BODY, _E.CREDENTIAL_REVOKED, _E.NOT_FOUND),
+    ),
+    Operation(
+        "get",
+        routes.ADMIN_JOB,
+        "showJob",
+        "The record of a job, without its workload",
+        "operators",
+        {200: JobRecord},
+        _ACCESS,
+        errors=(*_CALL, _E.CREDENTIAL_REVOKED, _E.NOT_FOUND),
+    ),
+    Operation(
+        "post",
+        routes.ADMIN_JOB_CANCEL,
+        "cancelJob",
+        "End a job, wherever it is; the answer says where it stands then",
+        "operators",
+        {200: JobRecord},
+        _ACCESS,
+        workers.CancelRequest,
+        (*_CALL, *_BODY, _E.CREDENTIAL_REVOKED, _E.JOB_ENDED),
     ),
     Operation(
         "post",

@@ -209,7 +209,7 @@ class WorkerEntry(Outbound):
 
     Attributes:
         agent: Who sent it. A parked poll whose entry holds another arrival of its incarnation is superseded.
-        predecessor: The agent whose place this one took, at `taken_over_at`.
+        predecessors: Agents before this one that may still live; all silent since `taken_over_at`, else it would show.
         contest: Two agents live.
         relay: The replica at which it arrived.
         hold_s: How long it may stay unanswered.
@@ -218,7 +218,7 @@ class WorkerEntry(Outbound):
     worker: WorkerName
     site: str
     agent: AgentSeen
-    predecessor: AgentSeen | None = None
+    predecessors: tuple[AgentSeen, ...] = ()
     taken_over_at: Instant | None = None
     contest: Contest | None = None
     relay: str

@@ -58,11 +58,13 @@ class Holder(Outbound):
     Attributes:
         incarnation: Of the worker's agent that last presented the receipt. A later one that does not have the job any
             more has lost it.
+        grant: Which grant it started.
     """
 
     worker: WorkerName
     incarnation: int
     started_at: Instant
+    grant: str | None = None
 
 
 class UserCode(Outbound):
@@ -92,13 +94,15 @@ class ReleaseNote(Outbound):
     """A worker gave the job back.
 
     Attributes:
-        grant: Which grant it gave back, so that a repeat of the call is not counted again.
+        grant: Which grant it gave back, so that a repeat of the call is not counted again, nor the job started by one.
+        call: The request by which a started job was given back, so that a repeat does not give back a later hold.
     """
 
     worker: WorkerName
     reason: str
     at: Instant
     grant: str | None = None
+    call: RequestId | None = None
 
 
 class JobRecord(Outbound):
@@ -134,11 +138,12 @@ class JobRecord(Outbound):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The worker presents its receipt."""
+    """The worker presents its receipt for a `grant`."""
 
     worker: str
     incarnation: int
     at: Instant
+    grant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +174,18 @@ class AnswerWrite:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The holder reports that the job's processes are gone; `give_back` if the job itself had no part in it."""
+    """The holder reports that the job's processes are gone; `give_back` if the job itself had no part in it.
+
+    Attributes:
+        call: The request that says so; the same for its repeats.
+    """
 
     worker: str
     exit_code: int | None
     reason: str | None
     at: Instant
     give_back: bool = False
+    call: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +230,13 @@ class GiveUp:
 
     Attributes:
         lacked_by: The incarnation that came back without it. Nothing happens if that one or a later one has started it.
+        hold: Which hold was judged. Nothing happens if the job was handed out again since; None means any.
     """
 
     reason: str
     at: Instant
     lacked_by: int | None = None
+    hold: Holder | None = None
 
 
 Event = Start | ReportUserCode | BeginFinishing | AnswerWrite | Finish | Release | Redrive | Withdraw | Expire | GiveUp
@@ -252,7 +264,8 @@ def transition(record: JobRecord | None, event: Event) -> JobRecord:
 
     Raises:
         EdgeError: `job_ended` if there is no record or it is ended, `not_holder` if another worker holds the job,
-            `wrong_state` if the job's state does not know the event. Nothing changes.
+            `wrong_state` if the job's state does not know the event, `receipt_expired` for the start of a grant
+            that was given back. Nothing changes.
     """
     if record is None:
         raise EdgeError(ErrorCode.JOB_ENDED, "there is no such job, or it ended long ago")
@@ -289,11 +302,16 @@ def check_holder(record: JobRecord | None, worker: str) -> JobRecord:
     """
     if record is None or record.state is JobState.ENDED:
         raise EdgeError(ErrorCode.JOB_ENDED)
+    _holder(record, worker)
+    return record
+
+
+def _holder(record: JobRecord, worker: str) -> Holder:
     if record.holder is None:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job has not been started")
     if record.holder.worker != worker:
         raise EdgeError(ErrorCode.NOT_HOLDER)
-    return record
+    return record.holder
 
 
 def _start(record: JobRecord, event: Start) -> JobRecord:
@@ -309,7 +327,9 @@ def _start(record: JobRecord, event: Start) -> JobRecord:
         return record.model_copy(update={"holder": record.holder.model_copy(update={"incarnation": event.incarnation})})
     if record.parked is not None:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job is parked")
-    holder = Holder(worker=event.worker, incarnation=event.incarnation, started_at=event.at)
+    if event.grant is not None and any(note.grant == event.grant for note in record.releases):
+        raise EdgeError(ErrorCode.RECEIPT_EXPIRED, "this grant was given back")
+    holder = Holder(worker=event.worker, incarnation=event.incarnation, started_at=event.at, grant=event.grant)
     return record.model_copy(update={"state": JobState.RUNNING, "holder": holder})
 
 
@@ -358,12 +378,22 @@ def _finish(record: JobRecord, event: Finish) -> JobRecord:
                 raise EdgeError(ErrorCode.JOB_ENDED, "the job was given up before this outcome arrived")
             return record
         raise EdgeError(ErrorCode.JOB_ENDED)
-    check_holder(record, event.worker)
+    if event.give_back and _is_given_back(record, event):
+        return record
+    holder = _holder(record, event.worker)
     if event.give_back and record.state is JobState.RUNNING and not may_have_run(record):
-        note = ReleaseNote(worker=event.worker, reason=event.reason or "given back", at=event.at)
+        why = event.reason or "given back"
+        note = ReleaseNote(worker=event.worker, reason=why, at=event.at, grant=holder.grant, call=event.call)
         return _released(_waiting_again(record), note)
     verdict, reason = _verdict(record, event)
     return _ended(record, verdict, reason, event.at, exit_code=event.exit_code)
+
+
+def _is_given_back(record: JobRecord, event: Finish) -> bool:
+    """Whether this is a repeat: the job waits since, or was even started again."""
+    if event.call is not None and any(note.call == event.call for note in record.releases):
+        return True
+    return record.state is JobState.WAITING and bool(record.releases) and record.releases[-1].worker == event.worker
 
 
 def may_have_run(record: JobRecord) -> bool:
@@ -439,6 +469,8 @@ def _give_up(record: JobRecord, event: GiveUp) -> JobRecord:
         return record
     if record.holder is None:
         raise EdgeError(ErrorCode.WRONG_STATE, "nobody holds the job")
+    if event.hold is not None and not _is_same_hold(record.holder, event.hold):
+        return record
     if event.lacked_by is not None and record.holder.incarnation >= event.lacked_by:
         return record
     if record.accepted_state is not None:
@@ -449,6 +481,11 @@ def _give_up(record: JobRecord, event: GiveUp) -> JobRecord:
     if not may_have_run(record):
         return _waiting_again(record)
     return _ended(record, Verdict.LOST, event.reason, event.at)
+
+
+def _is_same_hold(one: Holder, other: Holder) -> bool:
+    """A later incarnation of the worker may have taken the hold over."""
+    return (one.worker, one.started_at) == (other.worker, other.started_at)
 
 
 def _waiting_again(record: JobRecord) -> JobRecord:

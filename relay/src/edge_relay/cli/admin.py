@@ -14,13 +14,22 @@ from urllib.parse import quote
 from pydantic import ValidationError
 from typing_extensions import override
 
-from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure, print_json, print_table, say
+from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure, print_facts, print_json, print_table, say
 from edge_relay.private_files import read_secret
 from edge_relay.settings import AdminSettings, SettingsError
 from edge_relay.standalone_facts import Facts, read_facts
 from edge_schemas import routes
 from edge_schemas.errors import Problem
-from edge_schemas.workers import EnrollToken, EnrollTokenRequest, WorkerList, WorkerSummary
+from edge_schemas.records import JobRecord, JobState
+from edge_schemas.workers import (
+    CancelRequest,
+    EnrollToken,
+    EnrollTokenRequest,
+    SettleRequest,
+    WorkerList,
+    WorkerState,
+    WorkerSummary,
+)
 
 TIMEOUT_S = 15.0
 MAX_ANSWER_BYTES = 64 << 20
@@ -105,14 +114,64 @@ def list_workers(options: Namespace) -> None:
     if not workers:
         say("No worker has enrolled yet. 'edge-relay enroll-token create' makes a token for one.")
         return
-    header = ("WORKER", "SITE", "TEAM", "QUEUES", "STATE", "LAST POLL", "JOBS", "SLOTS", "HOST")
+    header = ("WORKER", "SITE", "TEAM", "QUEUES", "STATE", "LAST POLL", "JOBS", "SLOTS", "TOLERANCE", "HOST")
     print_table(header, [_row(worker, datetime.now(UTC)) for worker in workers])
+    for worker in workers:
+        if worker.state is WorkerState.CONTESTED:
+            older, newer = worker.contest
+            say(
+                f"\n{worker.worker}: two agents use its credential, the older on {older}, the newer on {newer}.\n"
+                "The newer one gets no jobs. Shut down the wrong one and enrol it anew, then run "
+                f"'edge-relay workers settle {worker.worker} --keep older' (or newer)."
+            )
 
 
 def revoke_worker(options: Namespace) -> None:
     """`workers revoke`."""
     _client(options).call("POST", routes.ADMIN_WORKER_REVOKE.format(worker=_segment(options.worker)), "")
     _done(options, f"{options.worker} is revoked: its calls are refused from now on.", worker=options.worker)
+
+
+def settle_worker(options: Namespace) -> None:
+    """`workers settle`."""
+    order = SettleRequest(keep=options.keep)
+    path = routes.ADMIN_WORKER_SETTLE.format(worker=_segment(options.worker))
+    _client(options).call("POST", path, order.model_dump_json())
+    text = (
+        f"The {options.keep} agent is {options.worker}. Should the other one live on, 'workers list' shows both again."
+    )
+    _done(options, text, worker=options.worker, keep=options.keep)
+
+
+def show_job(options: Namespace) -> None:
+    """`jobs show`."""
+    answer = _client(options).call("GET", routes.ADMIN_JOB.format(job=_segment(options.job)))
+    if options.json:
+        print_json(json.loads(answer))
+    else:
+        print_facts(_job_facts(JobRecord.model_validate_json(answer)))
+
+
+def cancel_job(options: Namespace) -> None:
+    """`jobs cancel`."""
+    try:
+        order = CancelRequest(reason=options.reason)
+    except ValidationError as error:
+        from edge_relay.bodies import explain
+
+        raise Failure(explain(error), EXIT_USAGE) from None
+    path = routes.ADMIN_JOB_CANCEL.format(job=_segment(options.job))
+    answer = _client(options).call("POST", path, order.model_dump_json())
+    if options.json:
+        print_json(json.loads(answer))
+        return
+    record = JobRecord.model_validate_json(answer)
+    if record.state is JobState.STOPPING and record.holder is not None:
+        say(f"{record.id} is to stop; worker {record.holder.worker} is told.")
+    elif record.state is JobState.RUNNING:
+        say(f"{record.id} goes on: its final state is on its way to Airflow.")
+    else:
+        say(f"{record.id} has ended: {_outcome(record)}.")
 
 
 def redrive_job(options: Namespace) -> None:
@@ -171,7 +230,6 @@ def _refusal(error: urllib.error.HTTPError) -> Failure:
     hints = {
         "unauthenticated": ": check the access token",
         "credential_revoked": ": 'edge-relay access-token create' makes another",
-        "not_found": ": 'edge-relay workers list' shows all names",
     }
     status = EXIT_NO_ANSWER if problem.retryable and problem.status >= 500 else 1
     return Failure(f"refused ({problem.code}): {problem.detail or problem.title}{hints.get(problem.code, '')}", status)
@@ -191,12 +249,64 @@ def _row(worker: WorkerSummary, now: datetime) -> tuple[str, ...]:
         worker.site,
         worker.team or "-",
         ",".join(worker.queues),
-        "revoked" if worker.revoked else "active",
+        worker.state.value,
         "never" if worker.last_poll_at is None else _ago(now - worker.last_poll_at),
         _count(worker.jobs),
         _count(worker.slots),
-        worker.hostname or "-",
+        "-" if worker.tolerance_s is None else _span(worker.tolerance_s),
+        " and ".join(worker.contest) or worker.hostname or "-",
     )
+
+
+def _job_facts(record: JobRecord) -> list[tuple[str, str]]:
+    """What there is to say about a job, in the order in which it happened."""
+    contract = record.offline
+    facts = [
+        ("job", record.id),
+        ("queue", record.queue if record.team is None else f"{record.queue} of team {record.team}"),
+        ("task", "-"),
+        ("state", record.state.value if record.parked is None else f"{record.state}, parked: {record.parked}"),
+        (
+            "offline",
+            f"given up {_span(contract.tolerance_s)} after the last contact; on silence: {contract.on_silence}",
+        ),
+        ("created", _moment(record.created_at)),
+    ]
+    if record.task is not None:
+        task = record.task
+        where = "" if task.map_index < 0 else f" [{task.map_index}]"
+        facts[2] = ("task", f"{task.dag_id}.{task.task_id}{where}, run {task.run_id}, try {task.try_number}")
+    elif record.errand is not None:
+        facts[2] = ("errand", f"{record.errand.kind} {record.errand.id}")
+    facts += [("given back", f"{_moment(note.at)} by {note.worker}: {note.reason}") for note in record.releases]
+    if record.holder is not None:
+        facts.append(("held", f"since {_moment(record.holder.started_at)} by {record.holder.worker}"))
+    if record.user_code is not None:
+        code = record.user_code
+        facts.append(("user code", f"since {_moment(code.at)} on {code.hostname}, pid {code.pid}"))
+    if record.stop is not None:
+        facts.append(("to stop", f"since {_moment(record.stop.at)}: {record.stop.reason}"))
+    if record.outcome is not None:
+        facts.append(("ended", f"{_moment(record.outcome.ended_at)}: {_outcome(record)}"))
+    return facts
+
+
+def _outcome(record: JobRecord) -> str:
+    outcome = record.outcome
+    if outcome is None:
+        return record.state.value
+    return f"{outcome.verdict}, {outcome.reason}" if outcome.reason else outcome.verdict.value
+
+
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%F %T} UTC"
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
 
 
 def _count(value: int | None) -> str:

@@ -47,6 +47,13 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Print what is known of one thing, a line for each fact."""
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        print(f"{name.ljust(width)}  {printable(value)}")
+
+
 def printable(text: str, *, keep: str = "") -> str:
     """The text without what could steer a terminal: names come from workers and other operators."""
     return "".join(char if char.isprintable() or char in keep else "?" for char in text)

@@ -10,9 +10,11 @@ from aiohttp import web
 from edge_relay import deliveries, keys
 from edge_relay.auth import Principal, require_worker
 from edge_relay.bodies import job_of, read_model
+from edge_relay.middlewares import REQUEST_ID
 from edge_relay.receipts import Receipt, open_receipt
 from edge_relay.settling import settled
 from edge_schemas import routes
+from edge_schemas.agents import check_taken_over
 from edge_schemas.broker.connection import Broker
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.polls import FinishRequest, ReleaseRequest, StartRequest
@@ -46,8 +48,10 @@ async def finish(request: web.Request) -> web.Response:
     """`POST /v1/jobs/{job}/finish`: the holder reports that the processes are gone; a repeat gets the same answer."""
     principal, job = await _caller(request)
     body = await read_model(request, FinishRequest)
-    event = Finish(principal.worker, body.exit_code, body.reason, datetime.now(UTC))
-    await settled(_finish(request.app, job, event))
+    event = Finish(
+        principal.worker, body.exit_code, body.reason, datetime.now(UTC), body.give_back, request[REQUEST_ID]
+    )
+    await settled(_finish(request.app, job, event, body.incarnation))
     return web.Response(status=204)
 
 
@@ -82,9 +86,11 @@ async def _start(app: web.Application, principal: Principal, receipt: Receipt, i
     if receipt.consumer not in principal.consumers:
         await deliveries.nak(broker, receipt.ack_subject)
         raise EdgeError(ErrorCode.FORBIDDEN, "the worker no longer serves this queue")
-    event = Start(principal.worker, incarnation, datetime.now(UTC))
+    event = Start(principal.worker, incarnation, datetime.now(UTC), receipt.grant)
     try:
-        before, after = await app[keys.RECORDS].change(receipt.job, event)
+        before, after = await app[keys.RECORDS].change(
+            receipt.job, event, first=lambda before, _: _check_taken_over(app, before, incarnation)
+        )
     except EdgeError as error:
         if error.code in _NOT_WAITING:
             await deliveries.ack(broker, receipt.ack_subject)
@@ -107,11 +113,36 @@ async def _require_started(app: web.Application, receipt: Receipt) -> None:
         raise EdgeError(ErrorCode.RECEIPT_EXPIRED)
 
 
-async def _finish(app: web.Application, job: str, event: Finish) -> None:
-    before, after = await app[keys.RECORDS].change(job, event)
-    if after is not before and after.outcome is not None:
+async def _check_taken_over(app: web.Application, record: JobRecord, incarnation: int) -> None:
+    """Refuse an agent that takes up a job of an older one of its worker, as long as that one may live.
+
+    Raises:
+        EdgeError: `takeover_pending`.
+    """
+    holder = record.holder
+    if holder is not None and incarnation > holder.incarnation:
+        entry = await app[keys.WORKERS].get(holder.worker)
+        check_taken_over(entry, holder=holder.incarnation, incarnation=incarnation, now=datetime.now(UTC))
+
+
+async def _finish(app: web.Application, job: str, event: Finish, incarnation: int | None) -> None:
+    async def first(before: JobRecord, after: JobRecord) -> None:
+        if incarnation is not None:
+            await _check_taken_over(app, before, incarnation)
+        await _keep_history(app[keys.BROKER], before, after)
+
+    before, after = await app[keys.RECORDS].change(job, event, first=first)
+    if after is before:
+        return
+    if after.outcome is not None:
         app[keys.METRICS].finishes.labels(after.outcome.verdict).inc()
         log.info("job_finished", queue=after.queue, verdict=after.outcome.verdict, reason=after.outcome.reason)
+        return
+    # No message is there to be given back: it went at the start. The executor watches records and publishes it again.
+    app[keys.METRICS].give_backs.inc()
+    log.info("job_given_back", queue=after.queue, reason=event.reason, releases=len(after.releases))
+    if after.parked is not None:
+        await _tell_of_parking(app, after)
 
 
 async def _release(app: web.Application, receipt: Receipt, event: Release) -> None:
@@ -131,19 +162,19 @@ async def _release(app: web.Application, receipt: Receipt, event: Release) -> No
     if after.parked is None:
         await deliveries.nak(broker, receipt.ack_subject, delay_s=release_delay_s(releases))
     else:
-        await _park(app, receipt, after)
+        await deliveries.term(broker, receipt.ack_subject, "parked")
+        await _tell_of_parking(app, after)
 
 
-async def _keep_history(broker: Broker, record: JobRecord) -> None:
+async def _keep_history(broker: Broker, _: JobRecord, after: JobRecord) -> None:
     """Put the history of a job that is about to be parked where operators look. A repeat writes it anew."""
-    if record.parked is not None:
-        history = record.model_dump_json(exclude={"job"}, exclude_none=True).encode()
-        await broker.store(dead_subject(record.team, record.queue, record.id), history)
+    if after.parked is not None:
+        history = after.model_dump_json(exclude={"job"}, exclude_none=True).encode()
+        await broker.store(dead_subject(after.team, after.queue, after.id), history)
 
 
-async def _park(app: web.Application, receipt: Receipt, record: JobRecord) -> None:
-    """Remove the message of a parked job, and say that it is."""
-    await deliveries.term(app[keys.BROKER], receipt.ack_subject, "parked")
+async def _tell_of_parking(app: web.Application, record: JobRecord) -> None:
+    """Operators have to look at it."""
     app[keys.METRICS].parked.inc()
     await app[keys.AUDIT].record("job-parked", job=record.id, queue=record.queue, reason=record.parked)
     log.warning("job_parked", queue=record.queue, reason=record.parked)

@@ -13,7 +13,6 @@ from edge_relay.settling import settled
 from edge_schemas import routes
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
-from edge_schemas.subjects import log_subject
 
 CONTENT_TYPE = "application/octet-stream"
 _OFFSET = re.compile(r"0|[1-9][0-9]{0,11}")
@@ -43,12 +42,11 @@ async def append(request: web.Request) -> web.Response:
 async def _append(app: web.Application, job: str, worker: str, offset: int, data: bytes) -> int:
     hold = await app[keys.HOLDERS].require(job, worker)
     logs = app[keys.LOGS]
-    subject = log_subject(hold.task.ti_id, hold.task.try_number, job)
     try:
-        return await logs.append(subject, hold.id, offset, data)
+        return await logs.append(hold.log_subject, hold.id, offset, data)
     except NewHold:
         hold = await app[keys.HOLDERS].require(job, worker, fresh=True)
-        return await logs.append(subject, hold.id, offset, data, begin=True)
+        return await logs.append(hold.log_subject, hold.id, offset, data, begin=True)
 
 
 def _offset(request: web.Request) -> int:

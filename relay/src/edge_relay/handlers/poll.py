@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -16,11 +17,21 @@ from edge_relay.bodies import json_response, read_model
 from edge_relay.deliveries import Delivery
 from edge_relay.polls import ParkedPoll
 from edge_relay.receipts import Receipt, seal
-from edge_relay.worker_store import superseded
-from edge_schemas import routes
+from edge_relay.worker_store import StoredEntry
+from edge_schemas import agents, routes
 from edge_schemas.broker.connection import BrokerUnavailable
 from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.polls import GRANT_WAIT_S, SUPPORTED_PROTOCOLS, Grant, JobPhase, Poll, PollAnswer, WorkerEntry
+from edge_schemas.polls import (
+    GRANT_WAIT_S,
+    SUPPORTED_PROTOCOLS,
+    AgentSeen,
+    Contest,
+    Grant,
+    JobPhase,
+    Poll,
+    PollAnswer,
+    WorkerEntry,
+)
 from edge_schemas.records import JobRecord
 
 log = structlog.get_logger(__name__)
@@ -44,13 +55,18 @@ async def poll(request: web.Request) -> web.StreamResponse:
     report = await read_model(request, Poll)
     check_report(report)
     app[keys.LIFECYCLE].check()
-    parked = ParkedPoll(principal.worker, principal.secret_hash, report)
+    parked = ParkedPoll(principal.worker, principal.secret_hash, report, agent_seen(report, request.remote))
     with app[keys.POLLS].parked(parked):
-        await app[keys.WORKERS].arrive(worker_entry(app, principal, parked))
-        app[keys.POLLS].arrived(parked)
-        conversation = Conversation(app, parked)
+        known = await app[keys.WORKERS].arrive(worker_entry(app, principal, parked), superseded_by=report.superseded_by)
+        app[keys.POLLS].arrived(parked, known)
+        await tell_of_contest(app, known.entry, parked.agent)
+        conversation = Conversation(app, parked, known)
         try:
             return await conversation.answer(request)
+        except (asyncio.CancelledError, ConnectionError):
+            await conversation.give_back(parked.waiter.close())
+            await conversation.leave()
+            raise
         finally:
             await conversation.give_back(parked.waiter.close())
 
@@ -72,17 +88,48 @@ def check_report(report: Poll) -> None:
         raise EdgeError(ErrorCode.INVALID_REQUEST, "jobs: a job is listed twice")
 
 
+def hold_s(report: Poll, longest_s: float) -> float:
+    """How long a poll may be held: long holds would leave too few contacts before the fence of a job comes down."""
+    contracts = [job.offline.longest_hold_s for job in report.jobs if job.offline is not None]
+    return min(report.hold_s, longest_s, *contracts)
+
+
+def agent_seen(report: Poll, address: str | None) -> AgentSeen:
+    """Who polls, with a new arrival."""
+    return AgentSeen(
+        instance=report.instance,
+        incarnation=report.incarnation,
+        seq=report.seq,
+        arrival=uuid.uuid4().hex,
+        host=report.host,
+        address=address or "",
+        last_poll_at=datetime.now(UTC),
+    )
+
+
+async def tell_of_contest(app: web.Application, entry: WorkerEntry, agent: AgentSeen) -> None:
+    """Say once, with the arrival that brought it to light, that two agents use one credential."""
+    contest = entry.contest
+    if contest is None or contest.since != agent.last_poll_at:
+        return
+    facts = {
+        f"{side}_{name}": str(getattr(seen, name))
+        for side, seen in (("older", contest.older), ("newer", contest.newer))
+        for name in ("host", "address", "incarnation")
+    }
+    log.error("credential_copied", worker=entry.worker, **facts)
+    await app[keys.AUDIT].record("credential-copied", worker=entry.worker, **facts)
+
+
 def worker_entry(app: web.Application, principal: Principal, parked: ParkedPoll) -> WorkerEntry:
     """The heartbeat message of an arriving poll."""
     report = parked.poll
     return WorkerEntry(
         worker=principal.worker,
         site=principal.site,
-        incarnation=report.incarnation,
-        seq=report.seq,
-        arrival=parked.arrival,
+        agent=parked.agent,
         relay=app[keys.SETTINGS].name,
-        last_poll_at=datetime.now(UTC),
+        hold_s=hold_s(report, app[keys.SETTINGS].hold_s),
         slots=report.slots,
         free=report.free,
         draining=report.draining,
@@ -95,11 +142,12 @@ def worker_entry(app: web.Application, principal: Principal, parked: ParkedPoll)
 class Conversation:
     """One parked poll until its answer: what it is told is computed anew each time that something wakes it."""
 
-    def __init__(self, app: web.Application, parked: ParkedPoll) -> None:
+    def __init__(self, app: web.Application, parked: ParkedPoll, known: StoredEntry) -> None:
         self._app = app
         self._parked = parked
+        self._entry = known.entry
         self._records: dict[str, JobRecord | None] = {}
-        self._deadline = self._now() + min(parked.poll.hold_s, app[keys.SETTINGS].hold_s)
+        self._deadline = self._now() + hold_s(parked.poll, app[keys.SETTINGS].hold_s)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Wait, then answer. Whatever was granted and could not be told is given back."""
@@ -123,6 +171,11 @@ class Conversation:
             self._app[keys.METRICS].returns.labels("poll_gone").inc()
             await deliveries.nak(self._app[keys.BROKER], delivery.ack_subject)
 
+    async def leave(self) -> None:
+        """The connection was closed before the answer. That of a replica which stops is closed by us: no news."""
+        if not self._app[keys.LIFECYCLE].stopping.is_set():
+            await self._app[keys.WORKERS].leave(self._parked.worker, self._parked.agent.arrival)
+
     async def _wait(self) -> Directives:
         """Until there is something to say; what besides grants.
 
@@ -133,10 +186,13 @@ class Conversation:
         while True:
             parked.wake.clear()
             principal = self._check()
-            self._app[keys.DISPATCHERS].enlist(parked.waiter, principal.consumers)
+            self._enlist(principal)
             look_again = math.inf if await self._look() else self._now() + LOOK_AGAIN_S
-            said = answer.directives(parked.worker, parked.poll, self._records, principal.settings)
-            repeat_at = self._app[keys.POLLS].repeat_at(parked.worker, said) if said else math.inf
+            self._enlist(principal)
+            said = answer.directives(
+                parked.worker, parked.poll, self._records, principal.settings, contest=self._contest()
+            )
+            repeat_at = self._app[keys.POLLS].repeat_at(parked.worker, said.gist) if said else math.inf
             if parked.waiter.taken or repeat_at <= self._now():
                 return said
             if self._now() >= self._deadline:
@@ -145,11 +201,20 @@ class Conversation:
                 async with asyncio.timeout_at(min(self._deadline, repeat_at, look_again)):
                     await parked.wake.wait()
 
+    def _enlist(self, principal: Principal) -> None:
+        """Wait for jobs of the queues that this agent may serve now."""
+        consumers = () if self._contest() else principal.consumers
+        self._app[keys.DISPATCHERS].enlist(self._parked.waiter, consumers)
+
+    def _contest(self) -> Contest | None:
+        """What keeps this agent from getting jobs, by what was last seen."""
+        return None if agents.gets_jobs(self._entry, self._parked.agent) else self._entry.contest
+
     def _check(self) -> Principal:
         """Whether this poll may go on waiting, and as whom."""
         self._app[keys.LIFECYCLE].check()
-        if self._parked.outdone:
-            raise superseded()
+        if self._parked.outdone_by is not None:
+            raise agents.superseded(by=self._parked.outdone_by)
         return self._app[keys.CREDENTIALS].current(self._parked.secret_hash)
 
     async def _look(self) -> bool:
@@ -172,8 +237,12 @@ class Conversation:
 
     async def _check_arrival(self) -> None:
         entry = await self._app[keys.WORKERS].get(self._parked.worker)
-        if entry is not None and entry.arrival != self._parked.arrival:
-            raise superseded()
+        if entry is None:
+            return
+        current = agents.current_arrival(entry, self._parked.agent)
+        if current.arrival != self._parked.agent.arrival:
+            raise agents.superseded(by=current)
+        self._entry = entry
 
     async def _read_records(self) -> None:
         jobs = [job.id for job in self._parked.poll.jobs]
@@ -184,7 +253,8 @@ class Conversation:
 
     async def _usable(self, granted: list[Delivery]) -> list[Delivery]:
         """Without what this worker may not, or need not, be offered; that is settled here."""
-        allowed = self._app[keys.CREDENTIALS].current(self._parked.secret_hash).consumers
+        principal = self._app[keys.CREDENTIALS].current(self._parked.secret_hash)
+        allowed = () if self._contest() else principal.consumers
         busy = {job.id for job in self._parked.poll.jobs if job.phase is not JobPhase.GRANTED}
         broker = self._app[keys.BROKER]
         for delivery in list(granted):
@@ -207,7 +277,7 @@ class Conversation:
 
     def _account(self, grants: Sequence[Grant], said: Directives) -> None:
         if said:
-            self._app[keys.POLLS].told(self._parked.worker, said, self._now())
+            self._app[keys.POLLS].told(self._parked.worker, said.gist, self._now())
         for grant in grants:
             self._app[keys.METRICS].grants.labels(grant.job.queue).inc()
             log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
@@ -222,4 +292,11 @@ class Conversation:
 def _response(grants: Sequence[Grant], said: Directives) -> web.Response:
     if not grants and not said:
         return web.Response(status=204)
-    return json_response(PollAnswer(grants=tuple(grants), stop=said.stop, settings=said.settings))
+    told = PollAnswer(
+        grants=tuple(grants),
+        stop=said.stop,
+        settings=said.settings,
+        contest=said.contest,
+        uncontested=said.uncontested,
+    )
+    return json_response(told)

@@ -13,7 +13,8 @@ PATIENCE_S = 8.0
 """How long a change outlasts a broker that is changing its leader (5 to 9 s when one dies unplanned)."""
 
 
-BeforeChange = Callable[[JobRecord], Awaitable[None]]
+BeforeChange = Callable[[JobRecord, JobRecord], Awaitable[None]]
+"""Awaited with the record as it is and its successor."""
 
 
 class DispatchSeen(Exception):
@@ -62,11 +63,11 @@ class RecordStore:
         Args:
             job: Its id.
             event: What happened.
-            first: Awaited with each successor before it is swapped in; while it fails for want of the broker, nothing
-                changes. Somebody may be faster with another change, so what it does must harm nobody.
+            first: Awaited before each swap; while it fails for want of the broker, or if it refuses, nothing changes.
+                Somebody may be faster with another change, so what it does must harm nobody.
 
         Raises:
-            EdgeError: `transition` refused; nothing changed.
+            EdgeError: `transition` or `first` refused; nothing changed.
             BrokerUnavailable: The outcome is unknown; repeat it: events may be repeated.
         """
         retry = _Retry(self._patience_s)
@@ -78,7 +79,7 @@ class RecordStore:
                 assert before is not None  # noqa: S101  # transition() refuses None
                 if after is not before:
                     if first is not None:
-                        await first(after)
+                        await first(before, after)
                     await self._put(after, stored.revision)
             except RevisionConflict:
                 await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311  # spreads racing writers, nothing secret

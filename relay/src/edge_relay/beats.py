@@ -1,0 +1,53 @@
+"""Says every few seconds that workers can reach this replica: the keepers' clock of silence stands still without it."""
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import structlog
+
+from edge_relay.lifecycle import Lifecycle
+from edge_relay.worker_store import WorkerStore
+from edge_schemas.broker.connection import Broker, BrokerUnavailable
+from edge_schemas.polls import RELAY_BEAT_S, RelayBeat
+from edge_schemas.subjects import RELAY_BEATS
+
+log = structlog.get_logger(__name__)
+
+
+class Beats:
+    """Publishes the beats of this replica. Run `run()` in a task group; it ends when the replica stops."""
+
+    def __init__(self, broker: Broker, workers: WorkerStore, lifecycle: Lifecycle, relay: str) -> None:
+        self._broker = broker
+        self._workers = workers
+        self._lifecycle = lifecycle
+        self._relay = relay
+        self._since: datetime | None = None
+        broker.on_connection(self._begin_anew)
+
+    async def run(self) -> None:
+        """Beat while workers are served and what they say can be kept."""
+        await self._lifecycle.serving.wait()
+        self._begin_anew()
+        while not self._lifecycle.stopping.is_set():
+            await self._beat()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RELAY_BEAT_S):
+                    await self._lifecycle.stopping.wait()
+
+    async def _beat(self) -> None:
+        try:
+            # Connected is not enough: without a leader no poll arrives, and no worker must be thought silent for that.
+            async with asyncio.timeout(RELAY_BEAT_S):
+                await self._workers.probe()
+        except (BrokerUnavailable, TimeoutError) as error:
+            log.debug("beat_left_out", error=repr(error))
+            self._since = None
+            return
+        self._since = self._since or datetime.now(UTC)
+        beat = RelayBeat(relay=self._relay, serving_since=self._since)
+        await self._broker.publish(RELAY_BEATS, beat.model_dump_json().encode())
+
+    def _begin_anew(self) -> None:
+        self._since = None
