@@ -12,7 +12,7 @@ from laptop.airflow_api import ENDED
 
 _TRIES = """
     select dag_id, run_id, task_id, map_index, try_number, state, {last} from {table}
-    where dag_id = ? and run_id = ? and (task_id, map_index) is not null
+    where dag_id = ? and run_id = ?
 """
 
 

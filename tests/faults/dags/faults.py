@@ -57,7 +57,7 @@ def live(seconds: float) -> None:
 
 @task(executor="edge", queue="chaos", retries=3, retry_delay=timedelta(0))
 def work(number: int) -> int:
-    """A read in the middle, which must not come out wrong, and an XCom at the end. One in ten fails on its first try."""
+    """A read in the middle, which must not come out wrong; an XCom at the end. One in ten fails on its first try."""
     note("begin")
     print(f"begin {number}", flush=True)
     chance = random.Random(number)  # only to differ
