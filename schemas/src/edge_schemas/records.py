@@ -488,11 +488,6 @@ def _is_same_hold(one: Holder, other: Holder) -> bool:
     return (one.worker, one.started_at) == (other.worker, other.started_at)
 
 
-def _is_same_hold(one: Holder, other: Holder) -> bool:
-    """A later incarnation of the worker may have taken the hold over."""
-    return (one.worker, one.started_at) == (other.worker, other.started_at)
-
-
 def _waiting_again(record: JobRecord) -> JobRecord:
     return record.model_copy(update={"state": JobState.WAITING, "holder": None, "finishing": False, "last_write": None})
 
