@@ -1,16 +1,19 @@
 """Everything of the executor that waits for NATS or for the database, in the portal's loop."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import structlog
 
 from edge_bridge.adoption import read_records
+from edge_bridge.executor_settings import ExecutorSettings
 from edge_bridge.ledger import Entry, Ledger
+from edge_bridge.mapping import JobMaker
 from edge_bridge.publisher import Publisher
 from edge_bridge.reconcile import Reconciler
 from edge_bridge.reports import Reports
-from edge_bridge.settings import ExecutorSettings
+from edge_bridge.waiting import WaitingWatch
 from edge_schemas.broker.connection import Broker, BrokerUnavailable, JetStreamError
 from edge_schemas.broker.mirror import Mirror
 from edge_schemas.broker.records import RecordStore
@@ -21,6 +24,8 @@ from edge_schemas.subjects import RECORDS_BUCKET
 log = structlog.get_logger(__name__)
 
 RESTART_S = 5.0
+MENDERS = 8
+"""A site that vanishes gives back all its jobs at once."""
 
 
 class Background:
@@ -29,21 +34,23 @@ class Background:
     Made in the scheduler's thread; its methods are called in the loop only.
     """
 
-    def __init__(self, settings: ExecutorSettings) -> None:
+    def __init__(self, settings: ExecutorSettings, maker: JobMaker) -> None:
         self._settings = settings
         self._messages: asyncio.Queue[str] = asyncio.Queue()
+        self._unseen: asyncio.Queue[str] = asyncio.Queue()
         self._link: tuple[Broker, RecordStore] | None = None
         self._linked = asyncio.Event()
         self.ledger = Ledger()
         self.reports = Reports(self.ledger, self._messages.put_nowait)
-        self.publisher = Publisher(self.reports.refuse)
+        self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait)
         self.reconciler = Reconciler(
             self.ledger,
             self.publisher,
             self.reports,
             interval_s=settings.reconcile_interval_s,
-            core_executor=settings.core_executor,
+            maker=maker,
         )
+        self.waiting = WaitingWatch(self.ledger, self.reports, settings.queues)
 
     async def run(self) -> None:
         """Run the loops until cancelled. One that fails is a bug, but must not silence the executor: all start anew."""
@@ -66,6 +73,8 @@ class Background:
         self.ledger.add(undecided)
         for entry, record in known:
             self.reports.take(entry, record)
+        for entry in undecided:
+            self._unseen.put_nowait(entry.job)
 
     async def read_records(self, jobs: Iterable[str]) -> dict[str, JobRecord | None]:
         """See `adoption.read_records`; empty while there is no connection object at all."""
@@ -89,16 +98,27 @@ class Background:
             group.create_task(self.publisher.run(broker, store), name="publisher")
             group.create_task(self.reports.run(), name="reports")
             group.create_task(self.reconciler.run(broker, store), name="reconciler")
-            group.create_task(self._mend_messages(broker, store), name="message-mender")
+            group.create_task(self.waiting.run(store), name="waiting")
+            for number in range(MENDERS):
+                mend, see = self.reconciler.mend_message, self.reconciler.see
+                group.create_task(
+                    self._work_off(self._messages, broker, partial(mend, broker, store)),
+                    name=f"message-mender-{number}",
+                )
+                group.create_task(self._work_off(self._unseen, broker, partial(see, store)), name=f"seer-{number}")
 
-    async def _mend_messages(self, broker: Broker, store: RecordStore) -> None:
-        """Jobs that wait anew get their message at once, and those that ended while they waited lose it."""
+    async def _work_off(self, jobs: asyncio.Queue[str], broker: Broker, do: Callable[[str], Awaitable[None]]) -> None:
+        """Do something for each job, as soon as NATS is there.
+
+        Jobs that wait anew get their message, those that ended while they waited lose it; records that nobody could
+        read in time are read.
+        """
         while True:
             await broker.wait_connected()
-            job = await self._messages.get()
+            job = await jobs.get()
             try:
-                await self.reconciler.mend_message(broker, store, job)
+                await do(job)
             except (BrokerUnavailable, JetStreamError) as error:
-                log.warning("message_not_mended", job=job, error=str(error))
-                self._messages.put_nowait(job)
+                log.warning("job_not_mended", job=job, error=str(error))
+                jobs.put_nowait(job)
                 await asyncio.sleep(RESTART_S)

@@ -14,11 +14,12 @@ import structlog
 from airflow.executors.base_executor import BaseExecutor, ExecutorConf
 from airflow.executors.workloads import ExecuteTask
 
-from edge_bridge import settings
+from edge_bridge import settings, tasks
 from edge_bridge.adoption import READ_S, decide
 from edge_bridge.background import Background
+from edge_bridge.executor_settings import executor_settings
 from edge_bridge.ledger import Entry, Report, Verb
-from edge_bridge.mapping import JobRefused, identity_of, is_dispatch_id, job_of
+from edge_bridge.mapping import JobMaker, JobRefused, errand_of, identity_of, is_dispatch_id
 from edge_bridge.portal import Portal
 from edge_schemas.jobs import Job
 
@@ -31,7 +32,6 @@ log = structlog.get_logger(__name__)
 ADOPTION_S = READ_S + 0.3
 FLUSH_S = 5.0
 STOP_S = 3.0
-NO_CALLBACKS = "edge sites do not run callbacks: give the deadline's callback an executor that does"
 LOG_HINT = "This task was handed to an edge site. Its log shows here as soon as its first lines have arrived."
 
 
@@ -45,10 +45,9 @@ class RelayExecutor(BaseExecutor):
     """
 
     supports_callbacks = True
-    """Refused politely. Without this flag the scheduler would stop at the first one."""
-    supports_connection_test = False
+    supports_connection_test = True
     supports_multi_team = True
-    supported_workload_types = frozenset({"ExecuteTask", "ExecuteCallback"})
+    supported_workload_types = frozenset({"ExecuteTask", "ExecuteCallback", "TestConnection"})
     """How Airflow 3.4 asks for the same."""
     pre_assigns_external_executor_id: ClassVar[bool] = True
     is_local = False
@@ -61,7 +60,7 @@ class RelayExecutor(BaseExecutor):
         self._background: Background | None = None
         self._portal = Portal("edge-relay-executor")
         self._current: dict[Hashable, str] = {}
-        self._core_executor = ""
+        self._maker: JobMaker | None = None
 
     def start(self) -> None:
         """Start the background; NATS may come later.
@@ -69,9 +68,9 @@ class RelayExecutor(BaseExecutor):
         Raises:
             SettingsError: A setting is missing or wrong.
         """
-        chosen = settings.executor_settings(self.conf)
-        self._core_executor = chosen.core_executor
-        self._background = Background(chosen)
+        chosen = executor_settings(self.conf)
+        self._maker = JobMaker(chosen.core_executor, self.team_name, chosen.queues, chosen.errand_queues)
+        self._background = Background(chosen, self._maker)
         self._portal.start(self._background.run)
         log.info("executor_started", nats_urls=chosen.broker.urls, parallelism=self.parallelism)
 
@@ -80,18 +79,9 @@ class RelayExecutor(BaseExecutor):
         jobs: list[Job] = []
         for workload in workload_items:
             self._forget_queued(workload)
-            if not isinstance(workload, ExecuteTask):
-                log.warning("callback_refused", callback=str(workload.key), reason=NO_CALLBACKS)
-                self.fail(workload.key, NO_CALLBACKS)
-                continue
-            key = self._key(workload.ti)
-            try:
-                job = job_of(workload, core_executor=self._core_executor, team=self.team_name, now=datetime.now(UTC))
-            except JobRefused as error:
-                self._refuse(key, workload, str(error))
-                continue
-            entries.append(self._follow(key, workload.ti, job.id))
-            jobs.append(job)
+            if (made := self._make(workload)) is not None:
+                entries.append(made[0])
+                jobs.append(made[1])
         if self._background is not None:
             self._portal.post(self._background.publish, entries, jobs)
 
@@ -102,7 +92,9 @@ class RelayExecutor(BaseExecutor):
         outbox = self._background.reports.outbox
         while outbox:
             report = outbox.popleft()
-            if self._current.get(report.key) == report.job:
+            if report.verb is Verb.FOLLOW:
+                self._hold(report.key, report.job)
+            elif self._current.get(report.key) == report.job:
                 self._hand_over(report)
             else:
                 log.debug("stale_report_dropped", job=report.job)
@@ -112,8 +104,9 @@ class RelayExecutor(BaseExecutor):
         if self._background is None:
             return tis
         background = self._background
+        self._complete(tis)
         by_job = {str(ti.external_executor_id): ti for ti in tis if is_dispatch_id(ti.external_executor_id)}
-        entries = [self._entry(self._key(ti), ti, job) for job, ti in by_job.items()]
+        entries = [self._task_entry(ti, job) for job, ti in by_job.items()]
         records = self._portal.call(lambda: background.read_records(by_job), ADOPTION_S) or {}
         adoption = decide(entries, records)
         for entry in [entry for entry, _ in adoption.known] + adoption.undecided:
@@ -168,26 +161,61 @@ class RelayExecutor(BaseExecutor):
                 del self._current[key]
             case Verb.NOTE:
                 self.log_task_event(event="edge job parked", extra=report.info or "", ti_key=key)
+            case Verb.RUN:
+                self.running_state(key)
+            case Verb.FOLLOW:
+                self._hold(key, report.job)
 
-    def _follow(self, key: Hashable, ti: Any, job: str) -> Entry:
-        self._hold(key, job)
-        return self._entry(key, ti, job)
+    def _make(self, workload: Any) -> tuple[Entry, Job] | None:
+        """The job of a workload, followed from here on; None if it was refused."""
+        assert self._maker is not None  # noqa: S101  # set by start(), before anything is handed out
+        make = self._maker.task if isinstance(workload, ExecuteTask) else self._maker.errand
+        try:
+            job = make(workload, datetime.now(UTC))
+        except JobRefused as error:
+            self._refuse(workload, str(error))
+            return None
+        entry = self._entry(workload, job.id)
+        self._hold(entry.key, job.id)
+        return entry, job
+
+    def _refuse(self, workload: Any, reason: str) -> None:
+        """Fail a workload that can't be sent; told through the background, which repeats what gets lost."""
+        log.warning("workload_refused", workload=str(workload.key), reason=reason)
+        job = f"refused-{uuid.uuid4()}"
+        try:
+            entry = self._entry(workload, job)
+        except JobRefused:
+            self.fail(workload.key, reason)
+            return
+        self._hold(entry.key, job)
+        if self._background is not None:
+            self._portal.post(self._background.ledger.add, [entry])
+            self._portal.post(self._background.reports.refuse, job, reason)
 
     def _hold(self, key: Hashable, job: str) -> None:
         self.running.add(cast("WorkloadKey", key))
         self._current[key] = job
 
-    def _entry(self, key: Hashable, ti: Any, job: str) -> Entry:
-        return Entry(key=key, job=job, dispatch=job, task=identity_of(ti), team=self.team_name)
+    def _task_entry(self, ti: Any, job: str) -> Entry:
+        dispatch = getattr(ti, "external_executor_id", None)
+        return Entry(key=self._key(ti), job=job, dispatch=dispatch, task=identity_of(ti), team=self.team_name)
 
-    def _refuse(self, key: Hashable, workload: ExecuteTask, reason: str) -> None:
-        """Fail a task that can't be sent; told through the background, which repeats what gets lost."""
-        log.warning("task_refused", task=str(key), reason=reason)
-        entry = self._follow(key, workload.ti, f"refused-{uuid.uuid4()}")
-        entry.dispatch = getattr(workload.ti, "external_executor_id", None)
-        if self._background is not None:
-            self._portal.post(self._background.ledger.add, [entry])
-            self._portal.post(self._background.reports.refuse, entry.job, reason)
+    def _entry(self, workload: Any, job: str) -> Entry:
+        """What is followed of a workload; raises `JobRefused` for an errand that can't be."""
+        if isinstance(workload, ExecuteTask):
+            return self._task_entry(workload.ti, job)
+        errand = errand_of(workload)
+        return Entry(key=workload.key, job=job, dispatch=errand.id, errand=errand, team=self.team_name)
+
+    def _complete(self, tis: Sequence["TaskInstance"]) -> None:
+        """Airflow loads orphans without their try, which is part of their key: it would be read for each by itself."""
+        from sqlalchemy.orm.attributes import set_committed_value
+
+        tries = tasks.try_numbers(ti.id for ti in tis)
+        for ti in tis:
+            if ti.id in tries:
+                set_committed_value(ti, "try_number", tries[ti.id])
 
     def _key(self, ti: Any) -> Hashable:
         """Airflow's key of a task instance; 3.4 has a method for it."""
@@ -203,3 +231,5 @@ class RelayExecutor(BaseExecutor):
             self.queued_tasks.pop(workload.key, None)
         else:
             self.queued_callbacks.pop(workload.key, None)
+            # Airflow 3.2 has no connection tests.
+            getattr(self, "queued_connection_tests", {}).pop(workload.key, None)

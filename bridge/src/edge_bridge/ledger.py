@@ -5,10 +5,11 @@ Lives in the portal's loop: only code that runs there changes it. `started` alon
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum, auto
 from time import monotonic
 
-from edge_schemas.jobs import TaskIdentity
+from edge_schemas.jobs import Errand, TaskIdentity
 from edge_schemas.records import JobRecord, JobState
 
 STARTED = frozenset({JobState.RUNNING, JobState.STOPPING})
@@ -23,11 +24,15 @@ class Verb(Enum):
     """The task needs no event (any more)."""
     NOTE = auto()
     """Leave a line in Airflow's audit log."""
+    RUN = auto()
+    """An errand was started. A task says that by itself."""
+    FOLLOW = auto()
+    """An errand of a scheduler that is gone is ours from here on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Something for the scheduler's thread. It counts only while `job` is the current dispatch of `key`."""
+    """Something for the scheduler's thread. Only FOLLOW counts where `job` is not the current dispatch of `key`."""
 
     key: Hashable
     job: str
@@ -42,8 +47,12 @@ class Entry:
     Attributes:
         key: Airflow's own key, never looked into.
         job: The job's id; a made-up one if the dispatch was refused because it has none.
-        dispatch: The task's `external_executor_id` as Airflow has it.
+        dispatch: The task's `external_executor_id` as Airflow has it; an errand's own id.
+        task: The task instance; None for an errand.
+        errand: The errand; None for a task.
         state: Of the newest record seen; None if none was seen, or it is gone.
+        releases: How often the job was given back.
+        created_at: Of the record: the job waits since then.
         report: What Airflow was told when the dispatch was over, and when; repeated should it get lost.
         since: Monotonic seconds.
     """
@@ -51,11 +60,14 @@ class Entry:
     key: Hashable
     job: str
     dispatch: str | None
-    task: TaskIdentity
+    task: TaskIdentity | None = None
+    errand: Errand | None = None
     queue: str | None = None
     team: str | None = None
     state: JobState | None = None
     parked: str | None = None
+    releases: int = 0
+    created_at: datetime | None = None
     report: Report | None = None
     reported_at: float = 0.0
     since: float = field(default_factory=monotonic)
@@ -63,7 +75,8 @@ class Entry:
     def update(self, record: JobRecord) -> None:
         """Take over what a record says."""
         self.queue, self.team = record.queue, record.team
-        self.state, self.parked = record.state, record.parked
+        self.state, self.parked, self.releases = record.state, record.parked, len(record.releases)
+        self.created_at = record.created_at
 
 
 class Ledger:

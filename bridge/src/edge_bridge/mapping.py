@@ -3,25 +3,39 @@
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from edge_bridge.ledger import Entry, Report, Verb
-from edge_schemas.jobs import Job, TaskIdentity, TaskWork
+from edge_bridge.queues import Queues
+from edge_schemas.jobs import Errand, ErrandKind, ErrandWork, Job, TaskIdentity, TaskWork
 from edge_schemas.records import Outcome, Verdict
 
 if TYPE_CHECKING:
-    from airflow.executors.workloads import ExecuteTask
+    from airflow.executors.workloads import ExecuteCallback, ExecuteTask, TestConnection
 
 WORKLOAD_KEYS = frozenset({"ti", "dag_rel_path", "bundle_info", "log_path", "sentry_integration"})
 """What travels of a workload. Its token does not: the gate attaches a fresh one to each call."""
+CALLBACK_KEYS = frozenset({"callback", "dag_rel_path", "bundle_info", "log_path"})
+CONNECTION_TEST_KEYS = frozenset({"connection_test_id", "connection_id", "timeout"})
 
 NO_DISPATCH_ID = (
     "the task was queued without a dispatch id of its own: name the executor by its alias (or its full module path), "
     "not by its class name"
 )
+NO_ERRAND_QUEUE = {
+    ErrandKind.CALLBACK: (
+        "edge sites do not run callbacks here: set [edge_relay] callback_queue to a queue whose workers shall, or give "
+        "the deadline's callback another executor"
+    ),
+    ErrandKind.CONNECTION_TEST: (
+        "edge sites do not test connections here: set [edge_relay] connection_test_queue to a queue whose workers "
+        "shall, or name a queue or another executor with the test"
+    ),
+}
 
 ACTIVE_STATES = frozenset({"queued", "running", "restarting"})
 """Task states in which Airflow still wants the current dispatch and waits for news of it."""
@@ -45,8 +59,12 @@ class TaskLike(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskRow:
-    """What Airflow's database says of a task instance."""
+class Row:
+    """What Airflow's database says of a task instance, or in the same words of an errand.
+
+    Attributes:
+        dispatch: A task's `external_executor_id`, an errand's own id.
+    """
 
     state: str | None
     dispatch: str | None
@@ -64,25 +82,79 @@ def identity_of(ti: TaskLike) -> TaskIdentity:
     )
 
 
-def job_of(workload: "ExecuteTask", *, core_executor: str, team: str | None, now: datetime) -> Job:
-    """The job of a workload.
+def errand_of(workload: "ExecuteCallback | TestConnection") -> Errand:
+    """Which errand this is.
 
     Raises:
-        JobRefused: It has no dispatch id, or its queue has a name that NATS can't carry.
+        JobRefused: Its id is no UUID, so nothing would recognise a repeat.
     """
-    dispatch = getattr(workload.ti, "external_executor_id", None)
-    if not is_dispatch_id(dispatch):
-        raise JobRefused(NO_DISPATCH_ID)
-    work = TaskWork(
-        task=identity_of(workload.ti),
-        workload=workload.model_dump(mode="json", include=set(WORKLOAD_KEYS)),
-        core_executor=core_executor,
-    )
+    kind = ErrandKind.CALLBACK if hasattr(workload, "callback") else ErrandKind.CONNECTION_TEST
     try:
-        return Job(id=str(dispatch), queue=workload.ti.queue, team=team, work=work, published_at=now)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise JobRefused(f"the task can't be sent to an edge site: {problems}") from None
+        return Errand(kind=kind, id=str(workload.key))
+    except ValidationError:
+        raise JobRefused(f"{workload.key} is no UUID, so it can't be sent to an edge site") from None
+
+
+@dataclass(frozen=True, slots=True)
+class JobMaker:
+    """Makes jobs of workloads, each with the rules of its queue.
+
+    Attributes:
+        errand_queues: Where errands go that name no queue; kinds that are not wanted are missing.
+    """
+
+    core_executor: str
+    team: str | None
+    queues: Queues
+    errand_queues: dict[ErrandKind, str]
+
+    def task(self, workload: "ExecuteTask", now: datetime) -> Job:
+        """The job of a task.
+
+        Raises:
+            JobRefused: It has no dispatch id, or its queue has a name that NATS can't carry.
+        """
+        dispatch = getattr(workload.ti, "external_executor_id", None)
+        if not is_dispatch_id(dispatch):
+            raise JobRefused(NO_DISPATCH_ID)
+        plain = _plain(workload, WORKLOAD_KEYS)
+        work = TaskWork(task=identity_of(workload.ti), workload=plain, core_executor=self.core_executor)
+        return self._job(str(dispatch), workload.ti.queue, work, now)
+
+    def errand(self, workload: "ExecuteCallback | TestConnection", now: datetime) -> Job:
+        """The job of a callback or a connection test. Its id is the errand's own: a repeat is recognised by it.
+
+        Raises:
+            JobRefused: There is no queue for it, its queue has a name that NATS can't carry, or it is no plain data.
+        """
+        errand = errand_of(workload)
+        queue = getattr(workload, "queue", None) or self.errand_queues.get(errand.kind)
+        if not queue:
+            raise JobRefused(NO_ERRAND_QUEUE[errand.kind])
+        plain = _plain(workload, CALLBACK_KEYS if errand.kind is ErrandKind.CALLBACK else CONNECTION_TEST_KEYS)
+        work = ErrandWork(errand=errand, workload=plain, core_executor=self.core_executor)
+        return self._job(errand.id, queue, work, now)
+
+    def _job(self, job: str, queue: str, work: TaskWork | ErrandWork, now: datetime) -> Job:
+        offline = self.queues.rules(queue).offline
+        try:
+            return Job(id=job, queue=queue, team=self.team, work=work, offline=offline, published_at=now)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)
+            )
+            raise JobRefused(f"it can't be sent to an edge site: {problems}") from None
+
+
+def _plain(workload: Any, keys: frozenset[str]) -> dict[str, Any]:
+    """What travels of a workload, as JSON has it."""
+    try:
+        plain: dict[str, Any] = workload.model_dump(mode="json", include=set(keys))
+    except PydanticSerializationError as error:
+        raise JobRefused(
+            f"it holds something that JSON can't carry, so it can't be sent to an edge site: {error}"
+        ) from None
+    return plain
 
 
 def is_dispatch_id(value: object) -> bool:
@@ -96,30 +168,33 @@ def is_dispatch_id(value: object) -> bool:
 
 
 def report_of(key: Hashable, job: str, outcome: Outcome) -> Report:
-    """What Airflow is told of an ended job.
+    """What Airflow is told of an ended job that it still waits for.
 
-    Cancelled is a success: Airflow itself wanted the end, and after a clear this makes it run the task again.
+    Cancelled is a failure then: somebody else wanted the end, an operator for instance. Where Airflow wanted it, it no
+    longer waits: see `due_report`.
     """
-    failed = outcome.verdict in {Verdict.FAILED, Verdict.LOST}
+    succeeded = outcome.verdict is Verdict.SUCCEEDED
     reason = f": {outcome.reason}" if outcome.reason else ""
-    return Report(key, job, Verb.FAIL if failed else Verb.SUCCEED, f"edge job {job} {outcome.verdict}{reason}")
+    return Report(key, job, Verb.SUCCEED if succeeded else Verb.FAIL, f"edge job {job} {outcome.verdict}{reason}")
 
 
-def is_awaited(entry: Entry, row: TaskRow | None) -> bool:
+def is_awaited(entry: Entry, row: Row | None) -> bool:
     """Whether Airflow still waits for news of this very dispatch."""
     return row is not None and row.state in ACTIVE_STATES and row.dispatch == entry.dispatch
 
 
-def due_report(entry: Entry, row: TaskRow | None) -> Report:
+def due_report(entry: Entry, row: Row | None) -> Report:
     """What Airflow is told now that a dispatch is over.
 
     No event where the task has gone on (scheduled anew, deferred, waiting for its next turn): by the time the scheduler
     handles the event it could be taken for one of the next dispatch, and would fail it. A task cleared while it
-    ran begins anew at a success; a failure would first cost it the delay of a retry.
+    ran begins anew at a success; a failure would first cost it the delay of a retry. An errand takes any event,
+    whatever its state: it is told once.
     """
     assert entry.report is not None  # noqa: S101  # the caller has set it
-    if is_awaited(entry, row) and row is not None and row.state == "restarting":
-        return replace(entry.report, verb=Verb.SUCCEED)
-    if is_awaited(entry, row) or (row is not None and row.state in FINISHED_STATES):
+    if is_awaited(entry, row):
+        restarting = row is not None and row.state == "restarting"
+        return replace(entry.report, verb=Verb.SUCCEED) if restarting else entry.report
+    if entry.errand is None and row is not None and row.state in FINISHED_STATES:
         return entry.report
     return Report(entry.key, entry.job, Verb.FORGET)

@@ -8,12 +8,14 @@ from typing import Any
 VERSION = "0.1.0"
 
 
-def _option(description: str, default: str, *, kind: str = "string", sensitive: bool = False) -> dict[str, Any]:
+def _option(
+    description: str, default: str, *, kind: str = "string", example: str | None = None, sensitive: bool = False
+) -> dict[str, Any]:
     option: dict[str, Any] = {
         "description": description,
         "version_added": VERSION,
         "type": kind,
-        "example": None,
+        "example": example,
         "default": default,
     }
     return option | {"sensitive": True} if sensitive else option
@@ -53,10 +55,39 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "",
     ),
     "offline_tolerance": _option(
-        "Seconds that a worker may be out of contact while the keeper goes on beating for its running tasks. After "
-        "that they stand without heartbeats, and [scheduler] task_instance_heartbeat_timeout ends them.",
+        "Seconds that a worker may be out of contact before its jobs are given up: from 10 to 2592000 (30 days). Until "
+        "then its tasks go on and Airflow waits for them; after it Airflow retries them. In effect for tasks that are "
+        "queued from then on; a queue may have its own, see queues.",
         "900",
         kind="integer",
+    ),
+    "on_silence": _option(
+        "What a worker does with its jobs when nearly the whole offline_tolerance has passed without contact: stop or "
+        "continue. With continue two copies of a task may run at once, for Airflow retries it all the same.",
+        "stop",
+    ),
+    "queue_timeout": _option(
+        "Seconds that a job may wait for a worker to take it; then its task fails, or is retried. Empty or 0: it waits "
+        "as long as it takes, which is no fault where sites may be away.",
+        "",
+        kind="integer",
+    ),
+    "queues": _option(
+        "Queues with an offline_tolerance, on_silence or queue_timeout of their own: a JSON object by queue name. What "
+        "a queue does not name is as for all.",
+        "",
+        example='{"plant": {"offline_tolerance": 86400, "on_silence": "continue", "queue_timeout": 3600}}',
+    ),
+    "callback_queue": _option(
+        "Queue of Airflow's callbacks (of deadlines, for instance) that are to run at edge sites. Its workers need the "
+        "DAG bundle. A callback runs at most once: if its worker is lost, it has failed. Empty: callbacks are refused.",
+        "",
+    ),
+    "connection_test_queue": _option(
+        "Queue of connection tests that name none themselves. A worker that tests a connection sees its password. "
+        "Airflow itself gives up a test that takes longer than [connection_test] timeout, waiting included, by half a "
+        "minute or more. Empty: such tests are refused.",
+        "",
     ),
     "parallelism": _option(
         "How many tasks the executor may have handed out, waiting or running. Waiting ones take none of [core] "

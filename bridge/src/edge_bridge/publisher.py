@@ -51,10 +51,12 @@ class Publisher:
 
     Args:
         on_refused: Called with a job that can never be published, and the reason.
+        on_seen: Called with an errand's job that has a record already, of an earlier attempt: it is not run twice.
     """
 
-    def __init__(self, on_refused: Callable[[str, str], None]) -> None:
+    def __init__(self, on_refused: Callable[[str, str], None], on_seen: Callable[[str], None]) -> None:
         self._on_refused = on_refused
+        self._on_seen = on_seen
         self._pending: dict[str, Publication] = {}
         self._queue: asyncio.Queue[Publication] = asyncio.Queue()
         self._consumers: set[tuple[str | None, str]] = set()
@@ -136,9 +138,12 @@ class Publisher:
             asyncio.get_running_loop().call_later(REFUSED_DELAY_S, self._queue.put_nowait, publication)
             return True
         except DispatchSeen:
-            self._refuse(publication, NO_DISPATCH_ID)
+            if publication.job.errand is None:
+                self._refuse(publication, NO_DISPATCH_ID)
+            else:
+                self._on_seen(publication.job.id)
         except PayloadTooLarge as error:
-            self._refuse(publication, f"the task can't be sent to an edge site: {error}")
+            self._refuse(publication, f"it can't be sent to an edge site: {error}")
         self._done(publication)
         return True
 
@@ -168,5 +173,5 @@ class Publisher:
         if monotonic() - self._warned_at >= WARN_EVERY_S:
             self._warned_at = monotonic()
             log.warning(
-                "publishing_waits", what=f"{what}: {len(self)} tasks wait and stay queued in Airflow", error=error
+                "publishing_waits", what=f"{what}: {len(self)} jobs wait and stay queued in Airflow", error=error
             )

@@ -7,7 +7,7 @@ finds it and does what is missing. All of it may be repeated and none of it is d
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -15,23 +15,26 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from edge_bridge import tasks
+from edge_bridge import errands, tasks
+from edge_bridge.fan_out import each
 from edge_bridge.ledger import Entry, Ledger, Report, Verb
-from edge_bridge.mapping import JobRefused, TaskRow, due_report, is_awaited, job_of
+from edge_bridge.mapping import JobMaker, JobRefused, Row, due_report, is_awaited
 from edge_bridge.publisher import Publisher
-from edge_bridge.reports import Reports
+from edge_bridge.reports import Look, Reports
 from edge_schemas.broker.connection import Broker, JetStreamError
 from edge_schemas.broker.layout import ensure_consumer
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.errors import EdgeError
-from edge_schemas.records import JobState, Withdraw
+from edge_schemas.jobs import Errand, TaskIdentity
+from edge_schemas.records import JobRecord, JobState, Withdraw
 from edge_schemas.subjects import JOBS, job_subject, parse_job_subject, queue_filter, worker_notice
 
 log = structlog.get_logger(__name__)
 
+Step = Callable[[Broker, RecordStore], Coroutine[None, None, None]]
+
 SETTLE_S = 20.0
 """An event needs a loop of the scheduler to take effect, and a record a moment to be seen."""
-CONCURRENCY = 16
 
 
 class Reconciler:
@@ -44,27 +47,27 @@ class Reconciler:
         reports: Reports,
         *,
         interval_s: float,
-        core_executor: str,
+        maker: JobMaker,
         settle_s: float = SETTLE_S,
     ) -> None:
         self._ledger = ledger
         self._publisher = publisher
         self._reports = reports
         self._interval_s = interval_s
-        self._core_executor = core_executor
+        self._maker = maker
         self._settle_s = settle_s
 
     async def run(self, broker: Broker, store: RecordStore) -> None:
-        """Compare at every interval, for ever."""
+        """Compare at every interval, for ever; errands of a scheduler that is gone are looked for at once."""
+        await broker.wait_connected()
+        await self._try(self.adopt_errands, broker, store)
         while True:
             await asyncio.sleep(self._interval_s * random.uniform(0.9, 1.1))  # noqa: S311  # jitter, nothing secret
-            try:
-                await self.compare(broker, store)
-            except (EdgeError, JetStreamError, SQLAlchemyError, TimeoutError) as error:
-                log.warning("reconcile_failed", error=repr(error))
+            for step in (self.compare_tasks, self.compare_errands, self.adopt_errands):
+                await self._try(step, broker, store)
 
-    async def compare(self, broker: Broker, store: RecordStore) -> None:
-        """One comparison.
+    async def compare_tasks(self, broker: Broker, store: RecordStore) -> None:
+        """One comparison of the tasks.
 
         Raises:
             EdgeError: NATS could not be asked; the next comparison does the rest.
@@ -72,22 +75,31 @@ class Reconciler:
             sqlalchemy.exc.SQLAlchemyError: The database refused.
             TimeoutError: The database did not answer in time.
         """
-        before = monotonic() - self._settle_s
-        entries = self._ledger.select(lambda e: self._is_due(e, before))
-        await _each(entries, lambda e: self._refresh(store, e), when=lambda e: e.report is None and e.state is None)
-        rows = await tasks.look(entry.task for entry in entries)
+        await self._compare(broker, store, self._due(of_errands=False), tasks.look)
 
-        def row(entry: Entry) -> TaskRow | None:
-            return rows.get(tasks.name_of(entry.task))
+    async def compare_errands(self, broker: Broker, store: RecordStore) -> None:
+        """One comparison of the errands; raises as `compare_tasks` does."""
+        await self._compare(broker, store, self._due(of_errands=True), errands.look)
 
-        for entry in entries:
-            if entry.report is not None:
-                self._repeat(entry, row(entry))
-        missing = [e for e in entries if e.report is None and e.state is None and e.since < before]
-        await _each(missing, lambda e: self._restore(e, row(e)))
-        waiting = [e for e in entries if e.report is None and e.state is JobState.WAITING]
-        await _each(waiting, lambda e: self._withdraw(broker, store, e), when=lambda e: not is_awaited(e, row(e)))
-        await self._check_messages(broker, store, [e for e in waiting if e.parked is None and is_awaited(e, row(e))])
+    async def adopt_errands(self, _: Broker, store: RecordStore) -> None:
+        """Follow errands that Airflow waits for and nobody here does: Airflow itself hands over tasks only.
+
+        Another scheduler that lives may follow them too. What each of them does may be done twice. Raises as
+        `compare_tasks` does.
+        """
+        for errand in await errands.handed_out():
+            if self._ledger.get(errand.id) is None and (record := await store.get(errand.id)) is not None:
+                self._adopt_errand(errand, record)
+
+    async def see(self, store: RecordStore, job: str) -> None:
+        """Take over the record of a job whose entry came after the watch had shown it.
+
+        Raises:
+            BrokerUnavailable: NATS could not be asked.
+        """
+        entry = self._ledger.get(job)
+        if entry is not None and entry.state is None:
+            await self._refresh(store, entry)
 
     async def mend_message(self, broker: Broker, store: RecordStore, job: str) -> None:
         """Put the message of a job back if its record waits for it, or remove it if the job ended unstarted.
@@ -104,12 +116,47 @@ class Reconciler:
         elif record.state is JobState.ENDED and record.holder is None:
             await broker.api(f"STREAM.PURGE.{JOBS}", {"filter": job_subject(record.team, record.queue, record.id)})
 
+    async def _try(self, step: Step, broker: Broker, store: RecordStore) -> None:
+        try:
+            await step(broker, store)
+        except (EdgeError, JetStreamError, SQLAlchemyError, TimeoutError) as error:
+            log.warning("reconcile_failed", step=step.__name__, error=repr(error))
+
+    async def _compare(self, broker: Broker, store: RecordStore, entries: list[Entry], look: Look) -> None:
+        before = monotonic() - self._settle_s
+        unseen = [e for e in entries if e.report is None and e.state is None]
+        await each(unseen, lambda e: self._refresh(store, e))
+        rows = await look(entries)
+        for entry in entries:
+            if entry.report is not None:
+                self._repeat(entry, rows.get(entry.job))
+        missing = [e for e in unseen if e.report is None and e.state is None and e.since < before]
+        await each(missing, lambda e: self._restore(e, rows.get(e.job)))
+        waiting = [e for e in entries if e.report is None and e.state is JobState.WAITING]
+        unwanted = [e for e in waiting if not is_awaited(e, rows.get(e.job))]
+        await each(unwanted, lambda e: self._withdraw(broker, store, e))
+        wanted = [e for e in waiting if e.parked is None and is_awaited(e, rows.get(e.job))]
+        await self._check_messages(broker, store, wanted)
+
+    def _due(self, *, of_errands: bool) -> list[Entry]:
+        before = monotonic() - self._settle_s
+        return self._ledger.select(lambda e: (e.errand is not None) is of_errands and self._is_due(e, before))
+
     def _is_due(self, entry: Entry, before: float) -> bool:
         if entry.job in self._publisher:
             return False
         if entry.report is not None:
             return 0 < entry.reported_at < before
-        return entry.since < before and entry.state in {None, JobState.WAITING}
+        return entry.state is JobState.WAITING or (entry.state is None and entry.since < before)
+
+    def _adopt_errand(self, errand: Errand, record: JobRecord) -> None:
+        if record.errand != errand or record.team != self._maker.team:
+            return
+        entry = Entry(key=errands.key_of(errand), job=record.id, dispatch=errand.id, errand=errand)
+        log.info("errand_adopted", job=record.id, kind=errand.kind, state=record.state)
+        self._ledger.add([entry])
+        self._reports.outbox.append(Report(entry.key, entry.job, Verb.FOLLOW))
+        self._reports.take(entry, record)
 
     async def _refresh(self, store: RecordStore, entry: Entry) -> None:
         """Nothing was seen of the record: the watch may be behind, so ask the leader."""
@@ -123,33 +170,36 @@ class Reconciler:
         if record is not None:
             self._reports.take(entry, record)
 
-    def _repeat(self, entry: Entry, row: TaskRow | None) -> None:
+    def _repeat(self, entry: Entry, row: Row | None) -> None:
         """Airflow was told; if it still waits for this dispatch, the event was lost on its side."""
         if is_awaited(entry, row):
-            log.warning("report_repeated", job=entry.job, task=entry.task.task_id)
+            log.warning("report_repeated", job=entry.job, key=str(entry.key))
             entry.reported_at = monotonic()
             self._reports.outbox.append(due_report(entry, row))
         else:
             self._reports.outbox.append(Report(entry.key, entry.job, Verb.FORGET))
             self._ledger.drop(entry.job)
 
-    async def _restore(self, entry: Entry, row: TaskRow | None) -> None:
-        """There is no record: the scheduler before us died before it made one, or NATS has lost it."""
+    async def _restore(self, entry: Entry, row: Row | None) -> None:
+        """There is no record: the scheduler before us died before it made one, or NATS has lost it.
+
+        A queued task has not run; of an errand Airflow does not know.
+        """
         if row is None or not is_awaited(entry, row):
             self._reports.outbox.append(Report(entry.key, entry.job, Verb.FORGET))
             self._ledger.drop(entry.job)
-        elif row.state == "queued":
-            await self._publish_anew(entry)
+        elif row.state == "queued" and entry.task is not None:
+            await self._publish_anew(entry, entry.task)
         else:
             report = Report(entry.key, entry.job, Verb.FAIL, f"NATS has no record of edge job {entry.job}")
             self._reports.settle(entry, report)
 
-    async def _publish_anew(self, entry: Entry) -> None:
-        workload = await tasks.rebuild(entry.task, entry.job)
+    async def _publish_anew(self, entry: Entry, task: TaskIdentity) -> None:
+        workload = await tasks.rebuild(task, entry.job)
         if workload is None:
             return
         try:
-            job = job_of(workload, core_executor=self._core_executor, team=entry.team, now=datetime.now(UTC))
+            job = self._maker.task(workload, datetime.now(UTC))
         except JobRefused as error:
             self._reports.refuse(entry.job, str(error))
             return
@@ -193,19 +243,3 @@ async def _stored_jobs(broker: Broker, team: str | None, queue: str) -> set[str]
         seen += len(page)
         if not page or seen >= int(answer.get("total", 0)):
             return jobs
-
-
-async def _each(
-    entries: Iterable[Entry], do: Callable[[Entry], Awaitable[None]], *, when: Callable[[Entry], bool] = lambda _: True
-) -> None:
-    """Do something for several entries, a few at a time; the first failure goes on when all have ended."""
-    limit = asyncio.Semaphore(CONCURRENCY)
-
-    async def one(entry: Entry) -> None:
-        async with limit:
-            await do(entry)
-
-    results = await asyncio.gather(*(one(e) for e in entries if when(e)), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result

@@ -1,42 +1,46 @@
 """Job records, watched, and what follows for Airflow: handed to `sync()` in the scheduler's thread.
 
 A record ends only after Airflow has accepted the task's final state, so no event can overtake it. Before an event is
-handed over, the task is looked up: see `mapping.due_report`.
+handed over, the task or errand is looked up: see `mapping.due_report`. Tasks and errands are looked up apart, so that
+neither waits for the other.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 
 import structlog
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from edge_bridge import tasks
+from edge_bridge import errands, tasks
 from edge_bridge.ledger import STARTED, Entry, Ledger, Report, Verb
-from edge_bridge.mapping import due_report, report_of
+from edge_bridge.mapping import Row, due_report, is_awaited, report_of
+from edge_schemas.jobs import ErrandKind
 from edge_schemas.records import JobRecord, JobState
 
 log = structlog.get_logger(__name__)
 
 RETRY_S = 5.0
 
+Look = Callable[[Iterable[Entry]], Awaitable[dict[str, Row]]]
+
 
 class Reports:
     """From records to reports. Lives in the portal's loop; `outbox` is emptied by the scheduler's thread.
 
     Args:
-        on_message: Called with the id of a job whose message needs a look: it waits anew (after a silence, or redriven)
-            and has none, or it ended while it waited and should have none.
+        on_message: Called with the id of a job whose message needs a look: it waits anew (after a silence, given back,
+            or redriven) and may have none, or it ended while it waited and should have none.
     """
 
     def __init__(self, ledger: Ledger, on_message: Callable[[str], None]) -> None:
         self.outbox: deque[Report] = deque()
         self._ledger = ledger
         self._on_message = on_message
-        self._due: dict[str, Entry] = {}
-        self._wake = asyncio.Event()
+        self._tasks = _Due()
+        self._errands = _Due()
 
     def watch(self, job: str, value: bytes | None) -> None:
         """A record of the bucket has changed; nearly all that come by are other executors' or long ended."""
@@ -52,17 +56,21 @@ class Reports:
 
     def take(self, entry: Entry, record: JobRecord | None) -> None:
         """Act on the newest record of a job of ours."""
-        state, parked = entry.state, entry.parked
+        state, parked, releases = entry.state, entry.parked, entry.releases
         self._ledger.take(entry, record)
         if record is None or entry.report is not None:
             return
+        if entry.errand is not None and entry.state in STARTED and state not in STARTED:
+            self.outbox.append(Report(entry.key, entry.job, Verb.RUN))
         if record.outcome is not None:
             self.settle(entry, report_of(entry.key, entry.job, record.outcome))
             if record.holder is None:
                 self._on_message(entry.job)
         elif record.parked is not None and parked is None:
             self.outbox.append(Report(entry.key, entry.job, Verb.NOTE, f"edge job {entry.job} parked: {record.parked}"))
-        elif record.state is JobState.WAITING and (state in STARTED or parked is not None):
+        elif record.state is JobState.WAITING and (
+            state in STARTED or parked is not None or _gave_back_unseen(record, releases)
+        ):
             self._on_message(entry.job)
 
     def refuse(self, job: str, reason: str) -> None:
@@ -71,31 +79,64 @@ class Reports:
             self.settle(entry, Report(entry.key, job, Verb.FAIL, reason))
 
     def settle(self, entry: Entry, report: Report) -> None:
-        """A dispatch is over: tell Airflow, once the task was looked up."""
+        """A dispatch is over: tell Airflow, once the task or errand was looked up."""
         entry.report = report
-        self._due[entry.job] = entry
-        self._wake.set()
+        (self._tasks if entry.errand is None else self._errands).add(entry)
 
     async def run(self) -> None:
-        """Look up the tasks of ended jobs and hand their reports over, for ever. What a former run left comes first."""
-        self._wake.set()
+        """Look up what ended jobs were for and hand their reports over, for ever; first what a former run left."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._hand_over_all(self._tasks, tasks.look), name="reports-of-tasks")
+            group.create_task(self._hand_over_all(self._errands, errands.look), name="reports-of-errands")
+
+    async def _hand_over_all(self, due: "_Due", look: Look) -> None:
+        due.wake.set()
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            batch = list(self._due.values())
+            await due.wake.wait()
+            due.wake.clear()
+            batch = list(due.entries.values())
             try:
-                rows = await tasks.look(entry.task for entry in batch)
+                rows = await look(batch)
+                for entry in batch:
+                    await self._end_connection_test(entry, rows.get(entry.job))
             except (SQLAlchemyError, TimeoutError) as error:
                 log.warning("reports_wait_for_database", jobs=len(batch), error=repr(error))
-                self._wake.set()
+                due.wake.set()
                 await asyncio.sleep(RETRY_S)
                 continue
             for entry in batch:
-                self._due.pop(entry.job, None)
-                self._hand_over(entry, due_report(entry, rows.get(tasks.name_of(entry.task))))
+                due.entries.pop(entry.job, None)
+                self._hand_over(entry, due_report(entry, rows.get(entry.job)))
+
+    async def _end_connection_test(self, entry: Entry, row: Row | None) -> None:
+        """Airflow takes no event for it, and a worker that never ran it can't have told the result."""
+        if entry.errand is None or entry.errand.kind is not ErrandKind.CONNECTION_TEST or not is_awaited(entry, row):
+            return
+        if entry.report is not None and entry.report.verb is Verb.FAIL:
+            await errands.fail_connection_test(entry.errand, entry.report.info or "")
 
     def _hand_over(self, entry: Entry, report: Report) -> None:
         entry.reported_at = monotonic()
         self.outbox.append(report)
         if report.verb is Verb.FORGET:
             self._ledger.drop(entry.job)
+
+
+class _Due:
+    """Dispatches that are over and wait for a look at Airflow's database."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.wake = asyncio.Event()
+
+    def add(self, entry: Entry) -> None:
+        self.entries[entry.job] = entry
+        self.wake.set()
+
+
+def _gave_back_unseen(record: JobRecord, releases: int) -> bool:
+    """Whether the job was started and given back so fast that the watch saw nothing of it.
+
+    What is given back unstarted names its grant, and still has its message.
+    """
+    return len(record.releases) > releases and record.releases[-1].grant is None

@@ -1,12 +1,10 @@
 """The `[edge_relay]` section, read once by each component when it starts."""
 
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from edge_schemas.broker.connection import BrokerSettings
-from edge_schemas.broker.permissions import EXECUTOR
 
 SECTION = "edge_relay"
 
@@ -21,39 +19,6 @@ class Conf(Protocol):
     def get(self, section: str, key: str, **kwargs: Any) -> str | None:
         """An option's value, or its default."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutorSettings:
-    """What the executor needs to know.
-
-    Attributes:
-        core_executor: `[core] executor` as it is written; the worker needs the names in it.
-    """
-
-    broker: BrokerSettings
-    core_executor: str
-    reconcile_interval_s: float
-
-
-def executor_settings(conf: Conf) -> ExecutorSettings:
-    """The executor's settings.
-
-    Raises:
-        SettingsError: One is missing or wrong.
-    """
-    return ExecutorSettings(
-        broker=broker_settings(conf, EXECUTOR),
-        core_executor=core_executor(),
-        reconcile_interval_s=positive(conf, "reconcile_interval"),
-    )
-
-
-def core_executor() -> str:
-    """`[core] executor` as it is written, for all teams."""
-    from airflow.configuration import conf
-
-    return conf.get_mandatory_value("core", "executor")
 
 
 def broker_settings(conf: Conf, role: str) -> BrokerSettings:

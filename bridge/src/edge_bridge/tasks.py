@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from uuid import UUID
 
-from edge_bridge.mapping import TaskRow
+from edge_bridge.ledger import Entry
+from edge_bridge.mapping import Row
 from edge_schemas.jobs import TaskIdentity
 
 if TYPE_CHECKING:
@@ -21,16 +23,41 @@ def name_of(task: TaskIdentity) -> Name:
     return task.dag_id, task.task_id, task.run_id, task.map_index
 
 
-async def look(tasks: Iterable[TaskIdentity]) -> dict[Name, TaskRow]:
-    """State and dispatch of task instances; those that are gone are missing.
+async def look(entries: Iterable[Entry]) -> dict[str, Row]:
+    """State and dispatch of the task instances of dispatches, by job; those that are gone are missing.
 
     Raises:
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It refused.
     """
-    names = sorted({name_of(task) for task in tasks})
+    names = {entry.job: name_of(entry.task) for entry in entries if entry.task is not None}
+    if not names:
+        return {}
     async with asyncio.timeout(READ_TIMEOUT_S):
-        return await asyncio.to_thread(_read_rows, names) if names else {}
+        rows = await asyncio.to_thread(_read_rows, sorted(set(names.values())))
+    return {job: rows[name] for job, name in names.items() if name in rows}
+
+
+def try_numbers(ids: Iterable[UUID]) -> dict[UUID, int]:
+    """The tries of task instances, read at once.
+
+    Airflow hands over orphans without them: each would be read by itself, while the scheduler waits.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: The database refused.
+    """
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    wanted = list(ids)
+    found: dict[UUID, int] = {}
+    with create_session(scoped=False) as session:
+        for start in range(0, len(wanted), BATCH):
+            query = select(TaskInstance.id, TaskInstance.try_number)
+            rows = session.execute(query.where(TaskInstance.id.in_(wanted[start : start + BATCH])))
+            found |= {row.id: row.try_number for row in rows}
+    return found
 
 
 async def rebuild(task: TaskIdentity, dispatch: str) -> "ExecuteTask | None":
@@ -44,12 +71,12 @@ async def rebuild(task: TaskIdentity, dispatch: str) -> "ExecuteTask | None":
         return await asyncio.to_thread(_make_workload, task, dispatch)
 
 
-def _read_rows(names: list[Name]) -> dict[Name, TaskRow]:
+def _read_rows(names: list[Name]) -> dict[Name, Row]:
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
     from sqlalchemy import select, tuple_
 
-    found: dict[Name, TaskRow] = {}
+    found: dict[Name, Row] = {}
     columns = (TaskInstance.dag_id, TaskInstance.task_id, TaskInstance.run_id, TaskInstance.map_index)
     with create_session(scoped=False) as session:
         for start in range(0, len(names), BATCH):
@@ -58,7 +85,7 @@ def _read_rows(names: list[Name]) -> dict[Name, TaskRow]:
             )
             for dag_id, task_id, run_id, map_index, state, dispatch in session.execute(query):
                 plain = None if state is None else str(getattr(state, "value", state))
-                found[dag_id, task_id, run_id, map_index] = TaskRow(plain, dispatch)
+                found[dag_id, task_id, run_id, map_index] = Row(plain, dispatch)
     return found
 
 

@@ -151,12 +151,13 @@ class Centre:
         """One round of the reconciler, for everything, however young."""
         background = self.executor._background
         background.reconciler._settle_s = -1
-        done = self.executor._portal.call(lambda: _done(background.reconciler.compare(*background._link)), 10)
-        assert done
+        assert self.executor._portal.call(lambda: _compare(background), 10)
 
 
-async def _done(work: Any) -> bool:
-    await work
+async def _compare(background: Any) -> bool:
+    reconciler = background.reconciler
+    for step in (reconciler.compare_tasks, reconciler.compare_errands, reconciler.adopt_errands):
+        await step(*background._link)
     return True
 
 

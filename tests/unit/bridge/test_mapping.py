@@ -7,12 +7,21 @@ from typing import Any, cast
 import pytest
 
 from edge_bridge.ledger import Entry, Verb
-from edge_bridge.mapping import JobRefused, TaskRow, due_report, is_dispatch_id, job_of, report_of
-from edge_schemas.jobs import TaskIdentity
+from edge_bridge.mapping import JobMaker, JobRefused, Row, due_report, is_dispatch_id, report_of
+from edge_bridge.queues import QueueRules, Queues
+from edge_schemas.jobs import Errand, ErrandKind, ErrandWork, TaskIdentity, TaskWork
+from edge_schemas.offline import OfflinePolicy, OnSilence
 from edge_schemas.records import Outcome, Verdict
 
 JOB = str(uuid.uuid4())
 NOW = datetime.now(UTC)
+PATIENT = OfflinePolicy(tolerance_s=86400, on_silence=OnSilence.CONTINUE)
+
+
+def maker(**changes: Any) -> JobMaker:
+    """Makes jobs with rules of its own for the queue "plant 1"."""
+    queues = Queues(QueueRules(OfflinePolicy()), {"plant 1": QueueRules(PATIENT)})
+    return JobMaker(**{"core_executor": "x", "team": None, "queues": queues, "errand_queues": {}, **changes})
 
 
 def workload(**ti: Any) -> Any:
@@ -45,8 +54,9 @@ def workload(**ti: Any) -> Any:
 
 
 def test_a_job_carries_the_workload_and_no_token() -> None:
-    job = job_of(workload(), core_executor="LocalExecutor,edge:x.Y", team="t1", now=NOW)
+    job = maker(core_executor="LocalExecutor,edge:x.Y", team="t1").task(workload(), NOW)
     assert (job.id, job.queue, job.team, job.published_at) == (JOB, "plant 1", "t1", NOW)
+    assert isinstance(job.work, TaskWork)
     assert (job.work.task.try_number, job.work.task.map_index) == (2, 3)
     assert job.work.core_executor == "LocalExecutor,edge:x.Y"
     assert set(job.work.workload) == {"ti", "dag_rel_path", "bundle_info", "log_path", "sentry_integration"}
@@ -58,20 +68,87 @@ def test_a_job_carries_the_workload_and_no_token() -> None:
 def test_without_a_dispatch_id_of_its_own_a_task_is_refused(missing: str | None) -> None:
     assert not is_dispatch_id(missing)
     with pytest.raises(JobRefused, match="by its alias"):
-        job_of(workload(external_executor_id=missing), core_executor="x", team=None, now=NOW)
+        maker().task(workload(external_executor_id=missing), NOW)
 
 
 @pytest.mark.parametrize("queue", ["", " padded", "line\nbreak", "x" * 101, "\N{SNOWMAN}" * 40])
 def test_a_queue_name_that_nats_cannot_carry_is_refused(queue: str) -> None:
     with pytest.raises(JobRefused, match="queue"):
-        job_of(workload(queue=queue), core_executor="x", team=None, now=NOW)
+        maker().task(workload(queue=queue), NOW)
+
+
+def test_each_job_carries_the_offline_policy_of_its_queue() -> None:
+    assert maker().task(workload(), NOW).offline == PATIENT
+    assert maker().task(workload(queue="other"), NOW).offline == OfflinePolicy()
+
+
+def callback(**changes: Any) -> Any:
+    """A callback of a deadline, made by Airflow's own model."""
+    from airflow.executors.workloads import ExecuteCallback
+
+    data = {"path": "a.b", "kwargs": {"at": NOW}, "dag_run_id": 1}
+    return ExecuteCallback.model_validate(
+        {
+            "token": "a-token-nobody-may-see",
+            "callback": {"id": JOB, "fetch_method": "import_path", "data": data, **changes},
+            "dag_rel_path": "d.py",
+            "bundle_info": {"name": "b"},
+            "log_path": "executor_callbacks/d/r/1",
+        }
+    )
+
+
+def connection_test(queue: str | None = None) -> Any:
+    """A test that a user asked for, made by Airflow's own model."""
+    from airflow.executors.workloads import TestConnection
+
+    return TestConnection(
+        token="a-token-nobody-may-see", connection_test_id=uuid.UUID(JOB), connection_id="c", timeout=9, queue=queue
+    )
+
+
+WANTED = {ErrandKind.CALLBACK: "calls", ErrandKind.CONNECTION_TEST: "tests"}
+
+
+@pytest.mark.parametrize(
+    ("made", "kind", "queue", "keys"),
+    [
+        (callback, ErrandKind.CALLBACK, "calls", {"callback", "dag_rel_path", "bundle_info", "log_path"}),
+        (connection_test, ErrandKind.CONNECTION_TEST, "tests", {"connection_test_id", "connection_id", "timeout"}),
+        (
+            lambda: connection_test("own"),
+            ErrandKind.CONNECTION_TEST,
+            "own",
+            {"connection_test_id", "connection_id", "timeout"},
+        ),
+    ],
+)
+def test_an_errand_goes_to_its_queue_under_its_own_id(made: Any, kind: ErrandKind, queue: str, keys: set[str]) -> None:
+    job = maker(errand_queues=WANTED).errand(made(), NOW)
+    assert (job.id, job.queue, job.task, job.errand) == (JOB, queue, None, Errand(kind=kind, id=JOB))
+    assert isinstance(job.work, ErrandWork)
+    assert set(job.work.workload) == keys
+    assert "a-token" not in job.model_dump_json()
+
+
+@pytest.mark.parametrize(("made", "option"), [(callback, "callback_queue"), (connection_test, "connection_test_queue")])
+def test_an_errand_without_a_queue_is_refused_with_the_option_that_helps(made: Any, option: str) -> None:
+    with pytest.raises(JobRefused, match=option):
+        maker().errand(made(), NOW)
+
+
+def test_an_errand_that_cannot_be_told_from_others_or_carried_is_refused() -> None:
+    with pytest.raises(JobRefused, match="UUID"):
+        maker(errand_queues=WANTED).errand(callback(id="c1"), NOW)
+    with pytest.raises(JobRefused, match="JSON"):
+        maker(errand_queues=WANTED).errand(callback(data={"kwargs": object()}), NOW)
 
 
 @pytest.mark.parametrize(
     ("verdict", "verb"),
     [
         (Verdict.SUCCEEDED, Verb.SUCCEED),
-        (Verdict.CANCELLED, Verb.SUCCEED),
+        (Verdict.CANCELLED, Verb.FAIL),
         (Verdict.FAILED, Verb.FAIL),
         (Verdict.LOST, Verb.FAIL),
     ],
@@ -85,20 +162,20 @@ def test_each_verdict_has_its_event(verdict: Verdict, verb: Verb) -> None:
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        (TaskRow("running", JOB), True),
-        (TaskRow("queued", JOB), True),
-        (TaskRow("success", JOB), True),
-        (TaskRow("running", "another dispatch"), False),
-        (TaskRow("queued", "another dispatch"), False),
-        (TaskRow("scheduled", JOB), False),
-        (TaskRow("up_for_reschedule", JOB), False),
-        (TaskRow("up_for_retry", JOB), False),
-        (TaskRow("deferred", JOB), False),
-        (TaskRow(None, None), False),
+        (Row("running", JOB), True),
+        (Row("queued", JOB), True),
+        (Row("success", JOB), True),
+        (Row("running", "another dispatch"), False),
+        (Row("queued", "another dispatch"), False),
+        (Row("scheduled", JOB), False),
+        (Row("up_for_reschedule", JOB), False),
+        (Row("up_for_retry", JOB), False),
+        (Row("deferred", JOB), False),
+        (Row(None, None), False),
         (None, False),
     ],
 )
-def test_airflow_is_told_only_while_the_event_can_mean_this_dispatch(row: TaskRow | None, told: bool) -> None:
+def test_airflow_is_told_only_while_the_event_can_mean_this_dispatch(row: Row | None, told: bool) -> None:
     task = TaskIdentity(ti_id=str(uuid.uuid4()), dag_id="d", task_id="t", run_id="r", try_number=1)
     entry = Entry(key="k", job=JOB, dispatch=JOB, task=task)
     entry.report = report_of("k", JOB, Outcome(verdict=Verdict.FAILED, ended_at=NOW))
@@ -112,5 +189,27 @@ def test_a_task_cleared_while_it_ran_begins_anew_however_the_job_ended(verdict: 
     task = TaskIdentity(ti_id=str(uuid.uuid4()), dag_id="d", task_id="t", run_id="r", try_number=1)
     entry = Entry(key="k", job=JOB, dispatch=JOB, task=task)
     entry.report = report_of("k", JOB, Outcome(verdict=verdict, ended_at=NOW))
-    assert due_report(entry, TaskRow("restarting", JOB)).verb is Verb.SUCCEED
-    assert due_report(entry, TaskRow("restarting", "another dispatch")).verb is Verb.FORGET
+    assert due_report(entry, Row("restarting", JOB)).verb is Verb.SUCCEED
+    assert due_report(entry, Row("restarting", "another dispatch")).verb is Verb.FORGET
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_what_an_operator_cancelled_has_failed(state: str) -> None:
+    """Airflow waits for it still, so it was not Airflow that wanted the end; a success would be no end of the task."""
+    task = TaskIdentity(ti_id=str(uuid.uuid4()), dag_id="d", task_id="t", run_id="r", try_number=1)
+    entry = Entry(key="k", job=JOB, dispatch=JOB, task=task)
+    entry.report = report_of("k", JOB, Outcome(verdict=Verdict.CANCELLED, reason="cancelled by ann", ended_at=NOW))
+    report = due_report(entry, Row(state, JOB))
+    assert (report.verb, report.info) == (Verb.FAIL, f"edge job {JOB} cancelled: cancelled by ann")
+    assert due_report(entry, Row(state, "another dispatch")).verb is Verb.FORGET
+    assert due_report(entry, Row("scheduled", JOB)).verb is Verb.FORGET
+
+
+@pytest.mark.parametrize(
+    ("state", "told"), [("queued", True), ("running", True), ("success", False), ("failed", False)]
+)
+def test_an_errand_is_told_only_while_airflow_waits_for_it(state: str, told: bool) -> None:
+    """Airflow takes each event of a callback, also one that would turn its success into a failure."""
+    entry = Entry(key="k", job=JOB, dispatch=JOB, errand=Errand(kind=ErrandKind.CALLBACK, id=JOB))
+    entry.report = report_of("k", JOB, Outcome(verdict=Verdict.LOST, ended_at=NOW))
+    assert due_report(entry, Row(state, JOB)).verb is (Verb.FAIL if told else Verb.FORGET)

@@ -10,9 +10,10 @@ import pytest
 
 from edge_bridge.ledger import Entry, Ledger, Report, Verb
 from edge_bridge.reports import Reports
+from edge_schemas.jobs import Job
 from edge_schemas.records import Finish, GiveUp, Redrive, Release, Start, Withdraw, new_record, transition
 from support.broker import eventually
-from support.jobs import make_job
+from support.jobs import make_errand, make_job
 
 NOW = datetime.now(UTC)
 
@@ -20,10 +21,10 @@ NOW = datetime.now(UTC)
 class Watched:
     """Reports of one job whose records are fed by hand."""
 
-    def __init__(self) -> None:
-        job = make_job()
+    def __init__(self, job: Job | None = None) -> None:
+        job = job or make_job()
         self.record = new_record(job)
-        self.entry = Entry(key="k", job=job.id, dispatch=job.id, task=job.work.task)
+        self.entry = Entry(key="k", job=job.id, dispatch=job.id, task=job.task, errand=job.errand)
         self.ledger = Ledger()
         self.ledger.add([self.entry])
         self.wanted: list[str] = []
@@ -51,11 +52,29 @@ def test_a_job_that_waits_anew_wants_its_message() -> None:
     watched = Watched()
     watched.see(Start("w", 1, NOW), GiveUp("silent", NOW))
     assert watched.wanted == [watched.record.id]
-    watched.see(*(Release("w", "why", counted=True, at=NOW) for _ in range(5)))
+    watched.see(*(Release("w", "why", counted=True, at=NOW, grant=f"g{n}") for n in range(5)))
     assert [r.verb for r in watched.reports.outbox] == [Verb.NOTE]
     assert watched.wanted == [watched.record.id]
     watched.see(Redrive())
     assert watched.wanted == [watched.record.id] * 2
+
+
+def test_a_job_given_back_wants_its_message_even_if_nobody_saw_it_run() -> None:
+    """It may be started and given back before the watch comes round."""
+    watched = Watched()
+    watched.see(Redrive())
+    watched.record = transition(watched.record, Start("w", 1, NOW))
+    watched.see(Finish("w", None, "no runtime", NOW, give_back=True))
+    assert watched.wanted == [watched.record.id]
+
+
+def test_an_errand_says_when_it_starts_and_is_never_handed_out_again() -> None:
+    watched = Watched(make_errand())
+    watched.see(Start("w", 1, NOW), GiveUp("silent", NOW))
+    assert [r.verb for r in watched.reports.outbox] == [Verb.RUN]
+    assert watched.wanted == []
+    assert watched.entry.report is not None
+    assert watched.entry.report.verb is Verb.FAIL
 
 
 def test_other_jobs_and_unreadable_records_change_nothing() -> None:

@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from edge_bridge.executor_settings import executor_settings
+from edge_bridge.provider_info import OPTIONS
+from edge_bridge.queues import read_queues
 from edge_bridge.settings import SettingsError, broker_settings
+from edge_schemas.offline import OfflinePolicy, OnSilence
 
 GOOD = {"nats_urls": "nats://one:4222, nats://two:4222", "keeper_password": "secret"}
 
@@ -38,3 +42,51 @@ def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | N
 def test_a_missing_password_names_both_places() -> None:
     with pytest.raises(SettingsError, match=r"keeper_password.*secrets_dir"):
         broker_settings(Conf(nats_urls="nats://one"), "keeper")
+
+
+DEFAULTS = {name: str(option["default"]) for name, option in OPTIONS.items()}
+
+
+def test_a_queue_has_what_it_names_and_else_what_all_have() -> None:
+    conf = Conf(**DEFAULTS | {"queue_timeout": "60", "queues": str(OPTIONS["queues"]["example"])})
+    queues = read_queues(conf)
+    plant = queues.rules("plant")
+    assert plant.offline == OfflinePolicy(tolerance_s=86400, on_silence=OnSilence.CONTINUE)
+    assert plant.timeout_s == 3600
+    assert queues.rules("other").offline == OfflinePolicy()
+    assert queues.rules("other").timeout_s == 60
+    free = read_queues(Conf(**DEFAULTS | {"queue_timeout": "60", "queues": '{"plant": {"queue_timeout": 0}}'}))
+    assert free.rules("plant").timeout_s is None
+    assert not read_queues(Conf(**DEFAULTS)).any_times_out
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("offline_tolerance", "5", r"offline_tolerance is '5'.*greater than or equal to 10"),
+        ("offline_tolerance", "soon", r"offline_tolerance is 'soon'"),
+        ("on_silence", "wait", r"on_silence is 'wait'.*'stop' or 'continue'"),
+        ("queue_timeout", "-1", r"queue_timeout is '-1'"),
+        ("queues", "plant=60", "queues is no JSON"),
+        ("queues", "[1]", "queues must be an object by queue name"),
+        ("queues", '{" padded": {}}', "queues must be an object by queue name"),
+        ("queues", '{"plant": 60}', r"queues must be an object.*plant is 60"),
+        ("queues", '{"plant": {"tolerance": 60}}', r"queues, queue 'plant': tolerance"),
+        ("queues", '{"plant": {"on_silence": "wait"}}', r"queues, queue 'plant': on_silence is 'wait'"),
+        ("queues", '{"plant": {"offline_tolerance": 9e9}}', r"queues, queue 'plant': offline_tolerance"),
+        ("callback_queue", "a\nb", "callback_queue is"),
+        ("connection_test_queue", "x" * 101, "connection_test_queue is"),
+    ],
+)
+def test_a_wrong_rule_names_option_and_queue(option: str, value: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=rf"\[edge_relay\] {says}"):
+        executor_settings(Conf(**DEFAULTS | {"executor_password": "secret", option: value}))
+
+
+def test_a_team_has_rules_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.executors.base_executor import ExecutorConf
+
+    monkeypatch.setenv("AIRFLOW__EDGE_RELAY__OFFLINE_TOLERANCE", "100")
+    monkeypatch.setenv("AIRFLOW__RED___EDGE_RELAY__OFFLINE_TOLERANCE", "200")
+    assert read_queues(ExecutorConf(None)).rules("q").offline.tolerance_s == 100
+    assert read_queues(ExecutorConf("red")).rules("q").offline.tolerance_s == 200

@@ -1,0 +1,125 @@
+"""Errands in Airflow's database: callbacks and connection tests, read in a thread and a session of our own.
+
+Airflow 3.2 knows no connection tests; nobody can ask for one there.
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, TypeVar
+from uuid import UUID
+
+from edge_bridge.ledger import Entry
+from edge_bridge.mapping import Row
+from edge_bridge.tasks import BATCH, READ_TIMEOUT_S
+from edge_schemas.jobs import Errand, ErrandKind
+
+T = TypeVar("T")
+
+HANDED_OUT = ("queued", "running")
+NOT_YET = frozenset({"scheduled", "pending"})
+"""The scheduler commits "queued" after it has handed the errand out, or not at all: then it hands it out again."""
+
+
+async def look(entries: Iterable[Entry]) -> dict[str, Row]:
+    """The states of errands, by job; those that are gone are missing.
+
+    Raises:
+        TimeoutError: The database did not answer in time.
+        sqlalchemy.exc.SQLAlchemyError: It refused.
+    """
+    jobs = {entry.job: entry.errand for entry in entries if entry.errand is not None}
+    if not jobs:
+        return {}
+    states = await _in_thread(lambda: _read_states(set(jobs.values())))
+    return {job: Row(states[errand], errand.id) for job, errand in jobs.items() if errand in states}
+
+
+async def handed_out() -> list[Errand]:
+    """The errands that Airflow waits for, of all executors.
+
+    Raises:
+        TimeoutError: The database did not answer in time.
+        sqlalchemy.exc.SQLAlchemyError: It refused.
+    """
+    return await _in_thread(_read_handed_out)
+
+
+async def fail_connection_test(errand: Errand, reason: str) -> None:
+    """End a test that Airflow still waits for; it takes no event for one, and would wait for its time-out.
+
+    Raises:
+        TimeoutError: The database did not answer in time.
+        sqlalchemy.exc.SQLAlchemyError: It refused.
+    """
+    await _in_thread(lambda: _fail_connection_test(UUID(errand.id), reason))
+
+
+def key_of(errand: Errand) -> Hashable:
+    """Airflow's own key of an errand."""
+    if errand.kind is ErrandKind.CONNECTION_TEST:
+        from airflow.models.connection_test import ConnectionTestKey
+
+        return ConnectionTestKey(id=errand.id)
+    from airflow.executors.workloads.callback import CallbackDTO, CallbackFetchMethod
+
+    return CallbackDTO(id=errand.id, fetch_method=CallbackFetchMethod.IMPORT_PATH, data={}).key
+
+
+async def _in_thread(read: Callable[[], T]) -> T:
+    async with asyncio.timeout(READ_TIMEOUT_S):
+        return await asyncio.to_thread(read)
+
+
+def _models() -> dict[ErrandKind, Any]:
+    from airflow.models.callback import ExecutorCallback
+
+    models: dict[ErrandKind, Any] = {ErrandKind.CALLBACK: ExecutorCallback}
+    try:
+        from airflow.models.connection_test import ConnectionTestRequest
+    except ImportError:
+        return models
+    return models | {ErrandKind.CONNECTION_TEST: ConnectionTestRequest}
+
+
+def _read_states(errands: set[Errand]) -> dict[Errand, str | None]:
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    found: dict[Errand, str | None] = {}
+    with create_session(scoped=False) as session:
+        for kind, model in _models().items():
+            ids = [UUID(errand.id) for errand in errands if errand.kind is kind]
+            for start in range(0, len(ids), BATCH):
+                rows = session.execute(select(model.id, model.state).where(model.id.in_(ids[start : start + BATCH])))
+                found |= {Errand(kind=kind, id=str(row.id)): _plain(row.state) for row in rows}
+    return found
+
+
+def _read_handed_out() -> list[Errand]:
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session(scoped=False) as session:
+        return [
+            Errand(kind=kind, id=str(identifier))
+            for kind, model in _models().items()
+            for identifier in session.scalars(select(model.id).where(model.state.in_(HANDED_OUT)))
+        ]
+
+
+def _fail_connection_test(identifier: UUID, reason: str) -> None:
+    from airflow.models.connection_test import ConnectionTestRequest
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session(scoped=False) as session:
+        query = select(ConnectionTestRequest).where(ConnectionTestRequest.id == identifier)
+        # Locked: the worker's own answer may come in this moment.
+        test = session.scalar(query.where(ConnectionTestRequest.state.in_(HANDED_OUT)).with_for_update())
+        if test is not None:
+            test.state, test.result_message = "failed", reason[:2000]
+
+
+def _plain(state: Any) -> str | None:
+    plain = None if state is None else str(getattr(state, "value", state))
+    return "queued" if plain in NOT_YET else plain

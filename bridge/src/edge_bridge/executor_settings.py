@@ -1,0 +1,69 @@
+"""What the executor reads of the `[edge_relay]` section."""
+
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter, ValidationError
+
+from edge_bridge.queues import Queues, read_queues
+from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, positive, text
+from edge_schemas.broker.connection import BrokerSettings
+from edge_schemas.broker.permissions import EXECUTOR
+from edge_schemas.ids import QueueName
+from edge_schemas.jobs import ErrandKind
+
+CALLBACK_QUEUE = "callback_queue"
+CONNECTION_TEST_QUEUE = "connection_test_queue"
+
+_QUEUE_NAME: TypeAdapter[str] = TypeAdapter(QueueName)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorSettings:
+    """What the executor needs to know.
+
+    Attributes:
+        core_executor: `[core] executor` as it is written; the worker needs the names in it.
+        errand_queues: Where errands go; kinds that are not wanted are missing.
+    """
+
+    broker: BrokerSettings
+    core_executor: str
+    reconcile_interval_s: float
+    queues: Queues
+    errand_queues: dict[ErrandKind, str]
+
+
+def executor_settings(conf: Conf) -> ExecutorSettings:
+    """The executor's settings.
+
+    Raises:
+        SettingsError: One is missing or wrong.
+    """
+    named = {
+        ErrandKind.CALLBACK: _queue(conf, CALLBACK_QUEUE),
+        ErrandKind.CONNECTION_TEST: _queue(conf, CONNECTION_TEST_QUEUE),
+    }
+    return ExecutorSettings(
+        broker=broker_settings(conf, EXECUTOR),
+        core_executor=core_executor(),
+        reconcile_interval_s=positive(conf, "reconcile_interval"),
+        queues=read_queues(conf),
+        errand_queues={kind: queue for kind, queue in named.items() if queue},
+    )
+
+
+def core_executor() -> str:
+    """`[core] executor` as it is written, for all teams."""
+    from airflow.configuration import conf
+
+    return conf.get_mandatory_value("core", "executor")
+
+
+def _queue(conf: Conf, option: str) -> str:
+    """The queue that an option names, or nothing."""
+    if not (name := text(conf, option)):
+        return ""
+    try:
+        return _QUEUE_NAME.validate_python(name)
+    except ValidationError as error:
+        raise SettingsError(f"[{SECTION}] {option} is {name!r}: {error.errors()[0]['msg']}") from None
