@@ -35,6 +35,12 @@ def supervisor_is_gone(job_dir: Path) -> bool:
     return taken.boot != job_files.boot_id() or job_files.start_time(taken.pid) != taken.start
 
 
+def has_rebooted(job_dir: Path) -> bool:
+    """Whether the machine has gone down since the job was taken."""
+    taken = job_files.read_taken(job_dir)
+    return taken is not None and taken.boot != job_files.boot_id()
+
+
 async def stop_tree(job_dir: Path, *, grace_s: float, on_step: Callable[[str], None]) -> None:
     """End all processes of a job: SIGTERM, a grace, SIGKILL. Returns when all are gone, at once if none is left.
 

@@ -9,19 +9,20 @@ import contextlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_schemas.jobs import Job
 from edge_worker.host_process import HostChild, HostSetup, last_log_line, start_host
-from edge_worker.process import is_alive, stop_tree, supervisor_is_gone
+from edge_worker.process import has_rebooted, is_alive, stop_tree, supervisor_is_gone
 from edge_worker.runtime_side import job_files
 
 READY_S = 180.0
 """How long a host may take to import Airflow; a small machine with a cold disk needs a good part of it."""
 ANSWER_S = 30.0
 LOOK_EVERY_S = 0.5
+DEFAULT_LOG_MAX_BYTES = 64 * 1024 * 1024
 
 _CONNECT_EVERY_S = 0.1
 _FIRST_PAUSE_S = 0.5
@@ -71,6 +72,7 @@ class TaskHost:
         env: The environment of user code. Nothing else of the agent's environment reaches it.
         bundles: The local folder of each DAG bundle, by the bundle's name.
         worker: The worker's name, which Airflow sees as the hostname.
+        log_max_bytes: The most that the log of one job takes on disk.
     """
 
     def __init__(
@@ -83,8 +85,10 @@ class TaskHost:
         env: Mapping[str, str],
         bundles: Mapping[str, str],
         worker: str,
+        log_max_bytes: int = DEFAULT_LOG_MAX_BYTES,
     ) -> None:
         self._setup = HostSetup(runtime_python, runtime_dir, state_dir, gateway_socket, env, bundles, worker)
+        self._log_max_bytes = log_max_bytes
         self._link: _Link | None = None
         self._broken: str | None = None
         self._decided = asyncio.Event()
@@ -125,10 +129,10 @@ class TaskHost:
             LaunchFailed: It does not run here and never will in this folder.
         """
         link = await self._ready_link()
-        request = {"id": job.id, "workload": job.work.workload, "core_executor": job.work.core_executor}
+        request = {"op": "run", "job": _told(job), "dir": str(job_dir), "log_max_bytes": self._log_max_bytes}
         try:
             async with asyncio.timeout(ANSWER_S):
-                answer = await link.ask({"op": "run", "job": request, "dir": str(job_dir)})
+                answer = await link.ask(request)
         except (HostDied, TimeoutError):
             # Perhaps the job's process exists, perhaps it is about to: whoever makes `pid.json` first decides.
             if job_files.take(job_dir, job_files.nobody(job.id)) or not _was_started(job_dir):
@@ -151,7 +155,8 @@ class TaskHost:
                     ended.clear()
         finally:
             self._ended.pop(str(job_dir), None)
-        return _result(job_dir)
+        result = job_files.read_result(job_dir)
+        return _end_without_result(job_dir) if result is None else JobResult(**asdict(result))
 
     async def _ready_link(self) -> "_Link":
         try:
@@ -235,18 +240,34 @@ class TaskHost:
         )
 
 
+def _told(job: Job) -> dict[str, Any]:
+    """What the job's process needs to know; it has neither the wire's models nor pydantic's."""
+    return {
+        "id": job.id,
+        "workload": job.work.workload,
+        "core_executor": job.work.core_executor,
+        "offline": {"tolerance_s": job.offline.tolerance_s, "fence_after_s": job.offline.fence_after_s},
+    }
+
+
 def _was_started(job_dir: Path) -> bool:
     taken = job_files.read_taken(job_dir)
     return taken is not None and taken.pid != 0
 
 
-def _result(job_dir: Path) -> JobResult:
-    result = job_files.read_result(job_dir)
-    if result is not None:
-        return JobResult(result.exit_code, result.final_state, result.error)
+def _end_without_result(job_dir: Path) -> JobResult:
+    """Nobody is left to say how the job ended; what is known is said here, and in the task's log."""
     if not _was_started(job_dir):
         return JobResult(None, None, "no process was ever started for this job")
-    return JobResult(None, None, "the supervisor was killed before it could report how the task ended")
+    if has_rebooted(job_dir):
+        reason = "the machine went down while the task ran"
+    else:
+        reason = "the supervisor was killed before it could report how the task ended"
+    try:
+        job_files.write_log_line(job_dir, f"The task has failed: {reason}")
+    except OSError as error:
+        _log.warning("log_line_not_written", extra={"reason": str(error)})
+    return JobResult(None, None, reason)
 
 
 class _Link:

@@ -8,21 +8,20 @@ import shutil
 import signal
 import sys
 import tempfile
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from edge_schemas.jobs import Job, TaskIdentity, TaskWork
+from edge_schemas.jobs import Job
 from edge_worker.runtime_side import job_files
 from edge_worker.task_host import JobResult, TaskHost
 from support.execution_api import ExecutionApi, serve_execution_api
+from support.sdk_jobs import sdk_job
 
 DAGS = Path(__file__).with_name("dags")
 
@@ -71,58 +70,28 @@ class Site:
             with contextlib.suppress(asyncio.CancelledError):
                 await running
 
-    def job(self, task_id: str, *, bundle: str = "dags", dag_id: str = "d", executor: str = "LocalExecutor") -> Job:
-        """A job for a task of the DAGs here."""
-        ti_id = str(uuid.uuid4())
-        identity: dict[str, Any] = {
-            "task_id": task_id,
-            "dag_id": dag_id,
-            "run_id": "r1",
-            "try_number": 1,
-            "map_index": -1,
-        }
-        ti = {
-            **identity,
-            "id": ti_id,
-            "dag_version_id": str(uuid.uuid4()),
-            "hostname": "",
-            "queue": "edge",
-            "pool_slots": 1,
-            "priority_weight": 1,
-            "context_carrier": {},
-        }
-        workload = {
-            "ti": ti,
-            "dag_rel_path": f"{dag_id}.py",
-            "bundle_info": {"name": bundle, "version": None},
-            "log_path": "dag_id=d/attempt=1.log",
-            "sentry_integration": "",
-            "type": "ExecuteTask",
-        }
-        work = TaskWork(task=TaskIdentity(ti_id=ti_id, **identity), workload=workload, core_executor=executor)
-        return Job(id=str(uuid.uuid4()), queue="edge", work=work, published_at=datetime.now(tz=UTC))
-
     def folder(self, job: Job) -> Path:
         """The job's folder, made if need be."""
         path = self.root / "jobs" / job.id
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    async def launch(self, task_id: str, **kwargs: Any) -> tuple[Job, Path]:
-        """Start a task."""
-        job = self.job(task_id, **kwargs)
+    async def launch(self, task: str | Job, **options: Any) -> tuple[Job, Path]:
+        """Start a task, or another job."""
+        job = sdk_job(task, **options) if isinstance(task, str) else task
         await self.host.launch(job, self.folder(job))
         return job, self.folder(job)
 
-    async def run(self, task_id: str, **kwargs: Any) -> tuple[Job, JobResult]:
-        """Run a task to its end."""
-        job, folder = await self.launch(task_id, **kwargs)
+    async def run(self, task: str | Job, **options: Any) -> tuple[Job, JobResult]:
+        """Run a task, or another job, to its end."""
+        job, folder = await self.launch(task, **options)
         return job, await self.host.wait(folder)
 
     def events(self, job: Job) -> list[str]:
         """What stands in the task's log, one string a line."""
         path = self.folder(job) / job_files.TASK_LOG
-        lines = path.read_bytes().splitlines() if path.exists() else []
+        # The last line may be on its way.
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
         return [str(json.loads(line)["event"]) for line in lines]
 
     def kill_jobs(self) -> None:

@@ -13,6 +13,7 @@ from edge_worker.process_table import read_processes
 from edge_worker.runtime_side import job_files
 from edge_worker.task_host import LaunchFailed, TaskHost
 from support.execution_api import eventually
+from support.sdk_jobs import sdk_job
 
 if TYPE_CHECKING:
     from integration.edge_worker_host.conftest import Site
@@ -112,7 +113,7 @@ async def test_killed_supervisor_ends_its_user_code_and_is_no_success(site: "Sit
 async def test_runtime_without_airflow_is_a_launch_that_failed(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
     site.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = "nonsense://"
     async with site.agent() as host:
-        job = site.job("hello")
+        job = sdk_job("hello")
         with pytest.raises(LaunchFailed, match="the task host cannot be started: "):
             await host.launch(job, site.folder(job))
         assert await host.versions() is None
@@ -126,7 +127,7 @@ async def test_launch_that_the_host_does_not_answer_never_starts_later(
         pid = _host_pid(host)
         os.kill(pid, signal.SIGSTOP)
         monkeypatch.setattr("edge_worker.task_host.ANSWER_S", 0.2)
-        job = site.job("hello")
+        job = sdk_job("hello")
         with pytest.raises(LaunchFailed, match="did not answer"):
             await host.launch(job, site.folder(job))
         monkeypatch.undo()

@@ -12,6 +12,7 @@ from edge_worker.process import is_alive
 from edge_worker.runtime_side import job_files
 from edge_worker.task_host import JobResult, LaunchFailed
 from support.execution_api import eventually
+from support.sdk_jobs import ti_of
 
 if TYPE_CHECKING:
     from integration.edge_worker_host.conftest import Site
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")
 
 async def test_python_task_prints_returns_and_succeeds(running: "Site") -> None:
     job, result = await running.run("hello")
-    ti = job.work.task.ti_id
+    ti = ti_of(job)
     assert result == JobResult(exit_code=0, final_state="success", error=None)
     assert "hello from the edge" in running.events(job)
     assert running.api.xcoms["xcoms/d/r1/hello/return_value"] == [42]
@@ -58,9 +59,9 @@ async def test_killed_task_with_retries_is_no_success_and_sends_no_state(running
         job, result = await running.run("die")
     finally:
         running.api.should_retry = False
-    assert result == JobResult(exit_code=-9, final_state="up_for_retry", error=None)
+    assert result == JobResult(exit_code=-9, final_state="up_for_retry", error="the process was ended by SIGKILL")
     assert job.id not in running.api.states
-    assert any("SIGKILL" in line for line in (running.folder(job) / job_files.TASK_LOG).read_text().splitlines())
+    assert "The task was ended by SIGKILL" in running.events(job)
 
 
 async def test_what_a_task_prints_is_in_its_log_while_it_runs(running: "Site", tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ async def test_job_is_started_once_in_its_folder(running: "Site") -> None:
     job, _ = await running.run("hello")
     with pytest.raises(LaunchFailed, match="already started"):
         await running.host.launch(job, running.folder(job))
-    assert running.api.paths(job.id).count(f"PATCH task-instances/{job.work.task.ti_id}/run") == 1
+    assert running.api.paths(job.id).count(f"PATCH task-instances/{ti_of(job)}/run") == 1
 
 
 async def test_read_held_while_the_gateway_dies_gets_the_real_value(running: "Site") -> None:
@@ -184,7 +185,7 @@ async def test_final_state_held_while_the_gateway_dies_is_delivered_under_one_re
     api = running.api
     held = api.held["/state"] = asyncio.Event()
     job, folder = await running.launch("hello")
-    path = f"task-instances/{job.work.task.ti_id}/state"
+    path = f"task-instances/{ti_of(job)}/state"
     await eventually(lambda: f"PATCH {path}" in api.paths(job.id))
     await api.die()
     held.set()

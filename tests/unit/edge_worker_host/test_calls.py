@@ -5,6 +5,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,9 +13,11 @@ import pytest
 
 from edge_worker.runtime_side import calls
 from edge_worker.runtime_side.calls import WaitingTransport
+from edge_worker.runtime_side.fence import Fence
 from edge_worker.runtime_side.pump import OutputPump
 
 STATE = "http://gateway/jobs/j/execution/task-instances/t/state"
+READ = "http://gateway/jobs/j/execution/variables/v"
 BEAT = "http://gateway/jobs/j/execution/task-instances/t/heartbeat"
 
 
@@ -44,9 +47,15 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     assert len(set(seen)) <= 1, "one call, one request id"
 
 
-def _send(method: str, url: str) -> httpx.Response:
-    with WaitingTransport("/nowhere", OutputPump()) as transport:
+def _send(method: str, url: str, **lease: Any) -> httpx.Response:
+    with WaitingTransport("/nowhere", OutputPump(), _fence(**lease)) as transport:
         return transport.handle_request(httpx.Request(method, url))
+
+
+def _fence(*, fence_after_s: float | None = None, said: list[str] | None = None) -> Fence:
+    """A fence without a lease; by default one that lets the job go on for ever."""
+    offline = {"tolerance_s": 10.0, "fence_after_s": fence_after_s}
+    return Fence(Path("/nowhere/lease"), offline, [].append if said is None else said.append)
 
 
 def test_call_is_repeated_under_one_id_until_airflow_answers(answers: list[Any], pauses: list[float]) -> None:
@@ -68,6 +77,26 @@ def test_heartbeat_is_answered_while_the_gateway_is_away(answers: list[Any], pau
     answers += [trouble]
     assert _send("PUT", BEAT).status_code == 204
     assert pauses == []
+
+
+@pytest.mark.parametrize(("method", "url", "status"), [("PUT", BEAT, 409), ("PATCH", STATE, 409), ("GET", READ, 403)])
+def test_out_of_contact_and_without_an_agent_a_job_is_ended_as_the_gateway_would(
+    answers: list[Any], pauses: list[float], method: str, url: str, status: int
+) -> None:
+    answers += [httpx.ConnectError("")]
+    said: list[str] = []
+    response = _send(method, url, fence_after_s=0, said=said)
+    assert response.status_code == status
+    # The SDK compares the string.
+    assert response.headers["content-type"] == "application/json"
+    assert response.json()["detail"]["reason"] == ("forbidden" if method == "GET" else "not_running")
+    assert said[0].startswith("The edge worker's agent does not answer and had no contact with the centre for 0 s")
+    assert pauses == []
+
+
+def test_agent_that_hangs_is_not_waited_for_beyond_the_fence(answers: list[Any], pauses: list[float]) -> None:
+    answers += [httpx.ReadTimeout("")]
+    assert _send("GET", READ, fence_after_s=0).status_code == 403
 
 
 def test_heartbeat_answer_that_means_stop_is_handed_on(answers: list[Any], pauses: list[float]) -> None:
@@ -113,9 +142,11 @@ def pumped(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[OutputPump, Superv
     # Installing replaces the method for good, as in a fork; here it is put back.
     monkeypatch.setattr(Supervisor, "_on_child_started", Supervisor._on_child_started)
     pump = OutputPump()
-    pump.install(Supervisor)
+    started: list[str] = []
+    pump.install(Supervisor, "_on_child_started", lambda: started.append("yes"))
     supervisor = Supervisor()
     assert supervisor._on_child_started() == "started"
+    assert started == ["yes"]
     yield pump, supervisor
     supervisor.close()
     if pump._wake is not None:
@@ -180,5 +211,5 @@ def test_sdk_without_the_names_that_the_pump_needs_calls_plainly() -> None:
         pass
 
     pump = OutputPump()
-    pump.install(Other)
+    pump.install(Other, "_on_child_started", lambda: None)
     assert pump.call(threading.current_thread) is threading.current_thread()

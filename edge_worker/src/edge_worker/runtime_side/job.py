@@ -1,19 +1,21 @@
 """One job in its own process: take it, run Airflow's supervisor, write down how it ended."""
 
+import contextlib
 import ctypes
-import inspect
 import json
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_worker.runtime_side import calls, job_files
+from edge_worker.runtime_side import job_files, supervise
+from edge_worker.runtime_side.fence import Fence, Guard, end_descendants
 from edge_worker.runtime_side.job_files import Result
-from edge_worker.runtime_side.pump import OutputPump
+from edge_worker.runtime_side.lease import LEASE
+from edge_worker.runtime_side.supervise import Attendance
 
 _PR_SET_CHILD_SUBREAPER = 36
 _MAX_ERROR_CHARS = 500
@@ -25,7 +27,7 @@ class Settings:
     """What holds for every job of a task host.
 
     Attributes:
-        gateway_socket: The Unix socket of the agent's local gateway.
+        gateway_socket: The Unix socket of the agent's local gateway; the lease lies beside it.
         bundles: The local folder of each DAG bundle, by the bundle's name.
     """
 
@@ -41,25 +43,41 @@ def run(request: Mapping[str, Any], settings: Settings, ready: int) -> int:
     """Run a job in a process that was forked for it, and return the process's exit status.
 
     Args:
-        request: `job` (`id`, `workload`, `core_executor`) and `dir`, the job's folder.
+        request: `job` (`id`, `workload`, `core_executor`, `offline`), `dir`, the job's folder, and `log_max_bytes`.
         settings: Of the task host.
         ready: Descriptor to which one JSON object is written once it is decided whether the job runs here.
     """
     job_dir = Path(request["dir"])
-    job_id: str = request["job"]["id"]
     os.setsid()
     _adopt_orphans()
-    lock = job_files.hold_lock(job_dir)
-    if lock is None or not job_files.take(job_dir, job_files.myself(job_id)):
+    try:
+        lock = _take(job_dir, request["job"]["id"])
+    except OSError as error:
+        _answer(ready, {"ok": False, "reason": f"the job's folder cannot be written: {error.strerror}"})
+        return 1
+    if lock is None:
         _answer(ready, {"ok": False, "reason": "this job was already started here"})
         return 1
     _answer(ready, {"ok": True})
     _redirect_output(job_dir)
-    result = _result(request["job"], job_dir, settings)
+    result = _result(request, job_dir, settings)
     sys.stdout.flush()
     job_files.write_result(job_dir, result)
     job_files.release_lock(lock)
     return 0
+
+
+def _take(job_dir: Path, job_id: str) -> int | None:
+    """The lock of a job that is now ours; None if somebody else has it, or had it.
+
+    Raises:
+        OSError: The disk is full: nothing has been taken.
+    """
+    lock = job_files.hold_lock(job_dir)
+    if lock is None:
+        return None
+    job_files.reserve_result(job_dir)
+    return lock if job_files.take(job_dir, job_files.myself(job_id)) else None
 
 
 def _answer(ready: int, answer: Mapping[str, Any]) -> None:
@@ -80,76 +98,56 @@ def _redirect_output(job_dir: Path) -> None:
     os.close(log)
 
 
-def _result(job: Mapping[str, Any], job_dir: Path, settings: Settings) -> Result:
+def _result(request: Mapping[str, Any], job_dir: Path, settings: Settings) -> Result:
+    job: Mapping[str, Any] = request["job"]
+    fence = Fence(Path(settings.gateway_socket).with_name(LEASE), job["offline"], partial(_say, job_dir))
+    guard = Guard(fence, settings.gateway_socket)
+    attendance = Attendance(job_dir, settings.gateway_socket, fence, guard, request["log_max_bytes"])
     try:
         os.environ.update(_environment(job, job_dir, settings.bundles))
-        return _supervise(job, settings)
+        return supervise.run(job, attendance)
     except Exception as error:  # noqa: BLE001 (whatever went wrong is this job's end, and is shown)
+        # A supervisor that failed in the middle leaves user code behind that nobody would see the end of.
+        end_descendants()
         text = _describe(error)
-        job_files.write_log_line(job_dir, f"The task could not be run: {text}")
+        _say(job_dir, f"{supervise.noun(job)} could not be run: {text}")
         return Result(exit_code=1, final_state=None, error=text)
+    finally:
+        guard.stop()
+        if fence.has_struck:
+            end_descendants()
+
+
+def _say(job_dir: Path, text: str) -> None:
+    """A line in the task's log, if the disk takes it."""
+    with contextlib.suppress(OSError):
+        job_files.write_log_line(job_dir, text)
 
 
 def _environment(job: Mapping[str, Any], job_dir: Path, bundles: Mapping[str, str]) -> dict[str, str]:
     """What differs from job to job; Airflow reads all of it when it needs it, not when it is imported."""
-    name: str = job["workload"]["bundle_info"]["name"]
+    return {
+        job_files.JOB_MARK: job["id"],
+        "AIRFLOW__CORE__EXECUTOR": job["core_executor"],
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(_bundles(job["workload"], bundles)),
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(job_dir),
+    }
+
+
+def _bundles(workload: Mapping[str, Any], bundles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The one bundle that the job needs; a connection test needs none."""
+    if "bundle_info" not in workload:
+        return []
+    name: str = workload["bundle_info"]["name"]
     folder = bundles.get(name)
     if folder is None:
         known = ", ".join(sorted(bundles)) or "none"
         raise Unrunnable(f"DAG bundle {name!r} is not mapped to a folder on this worker (mapped: {known})")
     if not Path(folder).is_dir():
         raise Unrunnable(f"DAG bundle {name!r} is mapped to {folder}, which is not a folder")
-    bundle = {"name": name, "classpath": _LOCAL_BUNDLE, "kwargs": {"path": folder}}
-    return {
-        job_files.JOB_MARK: job["id"],
-        "AIRFLOW__CORE__EXECUTOR": job["core_executor"],
-        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
-        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(job_dir),
-    }
-
-
-def _supervise(job: Mapping[str, Any], settings: Settings) -> Result:
-    from airflow.sdk.api.client import Client
-    from airflow.sdk.api.datamodels._generated import BundleInfo, TaskInstance
-    from airflow.sdk.execution_time import supervisor
-
-    workload = job["workload"]
-    pump = OutputPump()
-    pump.install(supervisor.ActivitySubprocess)
-    client = Client(
-        base_url=f"http://gateway/jobs/{job['id']}/execution/",
-        token="none",  # noqa: S106 (the centre attaches one to each call)
-        timeout=calls.gateway_timeout(),
-        transport=calls.WaitingTransport(settings.gateway_socket, pump),
-    )
-    arguments: dict[str, Any] = {
-        "ti": TaskInstance.model_validate(workload["ti"]),
-        "bundle_info": BundleInfo.model_validate(workload["bundle_info"]),
-        "dag_rel_path": workload["dag_rel_path"],
-        "token": "none",
-        "log_path": job_files.TASK_LOG,
-        "client": client,
-        "sentry_integration": workload.get("sentry_integration") or "",
-    }
-    # Called `supervise` before Airflow 3.3, and with fewer arguments.
-    supervise: Any = getattr(supervisor, "supervise_task", None) or supervisor.supervise
-    known = inspect.signature(supervise).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-        arguments = {name: value for name, value in arguments.items() if name in known}
-    code = supervise(**arguments)
-    return Result(exit_code=_exit_code(code), final_state=_final_state(pump.process), error=None)
-
-
-def _exit_code(code: object) -> int | None:
-    """The SDK gives a number, or a negative signal that is no plain number."""
-    if isinstance(code, signal.Signals):
-        return -abs(int(code))
-    return int(code) if isinstance(code, int) else None
-
-
-def _final_state(process: Any) -> str | None:
-    state = getattr(process, "final_state", None)
-    return None if state is None else str(getattr(state, "value", state))
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise Unrunnable(f"DAG bundle {name!r} is mapped to {folder}, which the worker's user may not read")
+    return [{"name": name, "classpath": _LOCAL_BUNDLE, "kwargs": {"path": folder}}]
 
 
 def _describe(error: Exception) -> str:

@@ -5,7 +5,7 @@ A job's folder holds:
 * `lock`: held (`flock`) by the supervisor from before its first deed to its end, and by the user code it forks.
 * `pid.json`: who took the job; made once, never replaced. Whoever makes it decides whether the job runs here.
 * `result.json`: how the job ended; written once, complete or not at all.
-* `task.log`: the task's log as Airflow shows it. `supervisor.log`: what the supervisor itself had to say.
+* `task.log`: the task's log as Airflow shows it (`log_file`). `supervisor.log`: what the supervisor itself had to say.
 
 No wait status of a parent is needed to know whether a job runs or how it ended, so agent and host may die at any time.
 """
@@ -31,6 +31,9 @@ SUPERVISOR_LOG = "supervisor.log"
 JOB_MARK = "EDGE_RELAY_JOB"
 """Environment variable with the job's id; it finds processes that have left the job's process tree."""
 
+_RESERVE = ".result.reserve"
+_RESERVE_BYTES = 4096
+"""Far more than a result has."""
 _LOCK_TRIES = 100
 _LOCK_PAUSE_S = 0.02
 _PROC = Path("/proc")
@@ -98,8 +101,22 @@ def read_taken(job_dir: Path) -> Taken | None:
 
 def write_result(job_dir: Path, result: Result) -> None:
     """Write `result.json` so that a reader, or the next boot, sees all of it or nothing."""
-    _draft(job_dir / RESULT, asdict(result)).replace(job_dir / RESULT)
+    reserve = job_dir / _RESERVE
+    if reserve.exists():
+        _overwrite(reserve, json.dumps(asdict(result)).encode())
+        reserve.replace(job_dir / RESULT)
+    else:
+        _draft(job_dir / RESULT, asdict(result)).replace(job_dir / RESULT)
     _sync_folder(job_dir)
+
+
+def reserve_result(job_dir: Path) -> None:
+    """Take the room for `result.json` before the job starts: it may fill the disk.
+
+    Raises:
+        OSError: The disk is full already.
+    """
+    (job_dir / _RESERVE).write_bytes(bytes(_RESERVE_BYTES))
 
 
 def read_result(job_dir: Path) -> Result | None:
@@ -146,13 +163,17 @@ def is_locked(job_dir: Path) -> bool:
 
 def write_log_line(job_dir: Path, event: str, *, level: str = "error") -> None:
     """Add a line to the task's log in the form that Airflow's log view reads."""
-    stamp = datetime.now(tz=UTC).isoformat().replace("+00:00", "Z")
-    line = json.dumps({"timestamp": stamp, "level": level, "event": event, "logger": "task"})
     log = os.open(job_dir / TASK_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        os.write(log, line.encode() + b"\n")
+        os.write(log, log_line(event, level))
     finally:
         os.close(log)
+
+
+def log_line(event: str, level: str) -> bytes:
+    """A line in the form that Airflow's log view reads."""
+    stamp = datetime.now(tz=UTC).isoformat().replace("+00:00", "Z")
+    return json.dumps({"timestamp": stamp, "level": level, "event": event, "logger": "task"}).encode() + b"\n"
 
 
 def start_time(pid: int) -> int | None:
@@ -187,6 +208,14 @@ def _draft(path: Path, fields: Mapping[str, Any]) -> Path:
         file.flush()
         os.fsync(file.fileno())
     return draft
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    """Replace the content of a file by a shorter one, in the room it has."""
+    with path.open("rb+", buffering=0) as file:
+        file.write(content)
+        file.truncate()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

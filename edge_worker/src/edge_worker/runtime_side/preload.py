@@ -12,6 +12,12 @@ import logging
 import sys
 import threading
 import types
+from typing import BinaryIO, cast
+
+from edge_worker.runtime_side.log_file import SureOutput
+
+MAX_OUTPUT_BYTES = 8 * 1024 * 1024
+"""Of what a supervisor says of itself, and of the host's own log."""
 
 _log = logging.getLogger("edge_worker.task_host")
 
@@ -89,7 +95,7 @@ def _warm_up() -> None:
     from airflow.sdk import log
 
     # Without this the supervisor would log at debug level and unmasked, secrets included.
-    log.configure_logging(json_output=True, output=sys.stdout.buffer)
+    log.configure_logging(json_output=True, output=cast("BinaryIO", SureOutput(1, MAX_OUTPUT_BYTES)))
     log.load_remote_log_handler()
     # Not promised by the SDK; where they are missing, each task does it for itself.
     with contextlib.suppress(AttributeError):

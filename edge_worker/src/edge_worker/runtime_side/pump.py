@@ -32,21 +32,28 @@ class OutputPump:
         self.process: Any = None
         self._wake: tuple[int, int] | None = None
 
-    def install(self, subprocess_class: Any) -> None:
-        """Have the SDK's class show us its instance as soon as the task's process exists."""
-        original = getattr(subprocess_class, "_on_child_started", None)
+    def install(self, subprocess_class: Any, method: str, on_start: Callable[[], None]) -> None:
+        """Have the SDK's class show us its instance as soon as the process with user code exists.
+
+        Args:
+            subprocess_class: One of the SDK's kinds of supervised process.
+            method: That the SDK calls first once the process was forked.
+            on_start: Called then; threads may be started from there on.
+        """
+        original = getattr(subprocess_class, method, None)
         if original is None:
             return
 
         @wraps(original)
-        def on_child_started(process: Any, *args: Any, **kwargs: Any) -> Any:
+        def show(process: Any, *args: Any, **kwargs: Any) -> Any:
             self.process = process
+            on_start()
             if self._readable():
                 self._prepare_handlers()
                 _wake_at_exit(process)
             return original(process, *args, **kwargs)
 
-        subprocess_class._on_child_started = on_child_started  # noqa: SLF001
+        setattr(subprocess_class, method, show)
 
     def call(self, work: Callable[[], T]) -> T:
         """The result of `work`, during which the task's output is read.

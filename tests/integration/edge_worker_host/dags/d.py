@@ -22,6 +22,14 @@ def pause_until(flag: str) -> None:
         time.sleep(0.02)
 
 
+def write_ledger() -> NoReturn:
+    """Write down ten times a second that this process lives."""
+    with Path(Variable.get("ledger")).open("a", buffering=1) as ledger:
+        while True:
+            ledger.write(f"{time.clock_gettime(time.CLOCK_BOOTTIME)}\n")
+            time.sleep(0.1)
+
+
 with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
 
     @task
@@ -108,7 +116,37 @@ with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
         print("ready")
         time.sleep(1000)
 
+    @task
+    def keep_ledger() -> None:
+        """Goes on at SIGTERM, as plain Python code does."""
+        write_ledger()
+
+    @task
+    def polite_ledger() -> None:
+        """Goes at SIGTERM."""
+        signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(3))
+        write_ledger()
+
+    @task
+    def leave_group() -> None:
+        """Has a child in a session of its own, which nobody would end."""
+        child = subprocess.Popen(["setsid", "bash", "-c", "trap '' TERM; while true; do sleep 0.1; done"])
+        with Path(Variable.get("ledger")).with_name("pids").open("a") as pids:
+            pids.write(f"{child.pid}\n")
+        write_ledger()
+
+    @task
+    def blocked() -> None:
+        """Waits for an answer in one thread and lives on in another."""
+        threading.Thread(target=write_ledger, daemon=True).start()
+        time.sleep(0.3)
+        print("WRONG", Variable.get("v1", default="DEFAULT"))
+
     hello()
+    keep_ledger()
+    polite_ledger()
+    leave_group()
+    blocked()
     fail()
     die()
     show_environment()

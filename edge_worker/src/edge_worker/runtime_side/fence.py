@@ -1,0 +1,162 @@
+"""The offline contract as a supervisor keeps it while its agent is dead.
+
+The centre gives a job up, and Airflow runs it elsewhere, once the worker has been silent for the whole tolerance. The
+agent stops its jobs before that. Tasks outlive the agent, so where it cannot be asked they stop themselves.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from edge_worker.runtime_side import lease
+
+LOOK_EVERY_S = 0.25
+KILL_AHEAD_S = 1.0
+"""So long before the tolerance is over everything is killed that did not go by itself: by then it must be gone."""
+
+_ASK_S = 2.0
+_PROC = Path("/proc")
+_PARENT_FIELD = 1
+_MAX_ROUNDS = 20
+
+
+class Right(Enum):
+    """What a job may do as far as its lease tells."""
+
+    RUN = "run"
+    STOP = "stop"
+    NONE = "none"
+    """Another copy may run at any moment."""
+
+
+class Fence:
+    """Tells whether a job may still run.
+
+    Args:
+        path: The lease's file.
+        offline: `tolerance_s` and `fence_after_s` of the job's queue; the latter None if the job goes on regardless.
+        say: Puts a line into the task's log.
+    """
+
+    def __init__(self, path: Path, offline: Mapping[str, Any], say: Callable[[str], None]) -> None:
+        self._path = path
+        self._tolerance_s: float = offline["tolerance_s"]
+        self._fence_after_s: float | None = offline["fence_after_s"]
+        self._say = say
+        # Without a lease the contact is the one that brought the job.
+        self._contact = lease.now()
+        self._refresh()
+        self.has_struck = False
+
+    def right(self) -> Right:
+        """Reads the lease anew only where the one known has run out."""
+        if self._fence_after_s is None:
+            return Right.RUN
+        if self._silence() >= self._fence_after_s:
+            self._refresh()
+        silence = self._silence()
+        if silence >= max(self._fence_after_s, self._tolerance_s - KILL_AHEAD_S):
+            return Right.NONE
+        return Right.STOP if silence >= self._fence_after_s else Right.RUN
+
+    def seconds_left(self) -> float | None:
+        """Until the job has to stop unless there is contact; None if it never has to."""
+        return None if self._fence_after_s is None else self._fence_after_s - self._silence()
+
+    def strike(self, what: str) -> None:
+        """Say in the task's log why it ends, the first time."""
+        if self.has_struck:
+            return
+        self.has_struck = True
+        self._say(
+            f"The edge worker's agent does not answer and had no contact with the centre for {self._silence():.0f} s; "
+            f"after {self._tolerance_s:g} s the task may be started elsewhere. {what}"
+        )
+
+    def _silence(self) -> float:
+        return lease.now() - self._contact
+
+    def _refresh(self) -> None:
+        found = lease.read_lease(self._path)
+        if found is not None:
+            self._contact = found.sent_at
+
+
+class Guard:
+    """Kills a job's processes at once when nothing is left of the tolerance and no agent answers.
+
+    A thread, because the supervisor's main thread may be in a call that hangs, or in the middle of a slower way to end
+    the task. To be started only after the task's process was forked, which would not have it.
+    """
+
+    def __init__(self, fence: Fence, gateway_socket: str) -> None:
+        self._fence = fence
+        self._gateway_socket = gateway_socket
+        self._over = threading.Event()
+
+    def start(self) -> None:
+        """Watch from now on, until `stop`."""
+        if self._fence.seconds_left() is not None:
+            threading.Thread(target=self._watch, name="fence", daemon=True).start()
+
+    def stop(self) -> None:
+        """The job has ended."""
+        self._over.set()
+
+    def _watch(self) -> None:
+        while not self._over.wait(LOOK_EVERY_S):
+            if self._fence.right() is Right.NONE and not answers(self._gateway_socket):
+                self._fence.strike("All its processes are killed.")
+                end_descendants()
+                return
+
+
+def answers(gateway_socket: str) -> bool:
+    """Whether an agent lives: then the fence is its business. One that was stopped or hangs does not count."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(_ASK_S)
+        try:
+            sock.connect(gateway_socket)
+            # Any answer will do, and to this it is a refusal.
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
+            return bool(sock.recv(1))
+        except OSError:
+            return False
+
+
+def end_descendants() -> None:
+    """Kill all processes below this one. Those whose parent dies become its children and are found the next time."""
+    for _ in range(_MAX_ROUNDS):
+        found = _descendants(os.getpid())
+        if not found:
+            return
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        threading.Event().wait(0.05)
+
+
+def _descendants(ancestor: int) -> set[int]:
+    parents = _parents()
+    found: set[int] = set()
+    while grown := {pid for pid, parent in parents.items() if parent == ancestor or parent in found} - found:
+        found |= grown
+    return found
+
+
+def _parents() -> dict[int, int]:
+    """The parent of each living process; a zombie is none."""
+    parents = {}
+    for entry in os.listdir(_PROC) if _PROC.is_dir() else ():  # noqa: PTH208 (a name is enough, and there are many)
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (_PROC / entry / "stat").read_bytes().rpartition(b")")[2].split()
+                if fields[0] not in {b"Z", b"X"}:
+                    parents[int(entry)] = int(fields[_PARENT_FIELD])
+    return parents
