@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import ssl
 import struct
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -132,8 +133,9 @@ class BaseLink(ABC):
         seen: What went through.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = (host, port)
+        self._tls = tls
         self.seen = Seen()
         self._cut: Cut | None = None
         self._keeps = False
@@ -150,12 +152,12 @@ class BaseLink(ABC):
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, url: str) -> AsyncIterator[Self]:
-        """A link to the host and port of a URL, closed with the block."""
+    async def to(cls, url: str, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
+        """A link to the host and port of a URL, closed with the block; `tls` if that side alone speaks it."""
         parts = urlsplit(url)
         assert parts.hostname is not None
         assert parts.port is not None
-        async with cls(parts.hostname, parts.port) as link:
+        async with cls(parts.hostname, parts.port, tls) as link:
             yield link
 
     async def __aenter__(self) -> Self:
@@ -220,7 +222,7 @@ class BaseLink(ABC):
         """One connection, until it ends."""
 
     async def _connect(self, connection: Connection) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_connection(*self._target)
+        reader, writer = await asyncio.open_connection(*self._target, ssl=self._tls)
         connection.add(writer)
         return reader, writer
 
@@ -294,6 +296,7 @@ class Strike:
         answer_holds: Strikes only where the answer has this in it; for `Point.ANSWER`.
         times: How often it still strikes.
         lasts_s: How long the link is cut; for `Fault.REFUSE`.
+        each: Strikes the first try of each different target, query included, instead of `times` requests.
         happened: Set at the first strike.
     """
 
@@ -304,16 +307,21 @@ class Strike:
     answer_holds: bytes
     times: int
     lasts_s: float
+    each: bool
     count: int = 0
+    struck: set[str] = field(default_factory=set)
     happened: asyncio.Event = field(default_factory=asyncio.Event)
 
     def awaits(self, request: "Message") -> bool:
         """Whether this request may be the one."""
-        return self.count < self.times and request.method == self.method and bool(self.path.search(request.target))
+        if request.method != self.method or not self.path.search(request.target):
+            return False
+        return request.target not in self.struck if self.each else self.count < self.times
 
-    def strike(self) -> None:
+    def strike(self, request: "Message") -> None:
         """It happens."""
         self.count += 1
+        self.struck.add(request.target)
         self.happened.set()
 
 
@@ -377,8 +385,8 @@ async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
 class HttpLink(BaseLink):
     """A link that reads plain HTTP/1.1: whole requests go there, whole answers come back."""
 
-    def __init__(self, host: str, port: int) -> None:
-        super().__init__(host, port)
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(host, port, tls)
         self._strikes: list[Strike] = []
 
     @property
@@ -396,9 +404,10 @@ class HttpLink(BaseLink):
         answer_holds: bytes = b"",
         times: int = 1,
         lasts_s: float = 0.5,
+        each: bool = False,
     ) -> Strike:
         """Let a fault wait for the next request whose path, query included, matches the expression."""
-        strike = Strike(fault, method, re.compile(path), at, answer_holds, times, lasts_s)
+        strike = Strike(fault, method, re.compile(path), at, answer_holds, times, lasts_s, each)
         self._strikes.append(strike)
         return strike
 
@@ -415,26 +424,27 @@ class HttpLink(BaseLink):
                 upstream = await self._connect(connection)
             answer = await self._while_client_stays(connection, self._delivered(connection, upstream, request, strikes))
             await self._pass(connection)
-            if not await self._after(connection, answer, strikes):
+            if not await self._after(connection, request, answer, strikes):
                 return
 
     async def _before(self, connection: Connection, request: Message, strikes: list[Strike]) -> bool:
         """What happens to a request on its way there; False if it was answered in the other side's place."""
         for strike in strikes:
             if strike.at is Point.REQUEST and strike.fault not in {Fault.REPEAT, Fault.REPEAT_AT_ONCE}:
-                strike.strike()
+                strike.strike(request)
                 if strike.fault is Fault.BAD_GATEWAY:
                     connection.writer.write(BAD_GATEWAY)
                     return False
                 await self._lose(connection, strike)
         return True
 
-    async def _after(self, connection: Connection, answer: Message, strikes: list[Strike]) -> bool:
+    async def _after(self, connection: Connection, request: Message, answer: Message, strikes: list[Strike]) -> bool:
         """What happens to an answer on its way back; False if the connection has ended with it."""
         for strike in strikes:
-            if strike.at is not Point.ANSWER or strike.answer_holds not in answer.raw or strike.count >= strike.times:
+            # Another request may have been struck while this one was parked.
+            if strike.at is not Point.ANSWER or strike.answer_holds not in answer.raw or not strike.awaits(request):
                 continue
-            strike.strike()
+            strike.strike(request)
             if strike.fault is Fault.BAD_GATEWAY:
                 connection.writer.write(BAD_GATEWAY)
                 return True
@@ -466,10 +476,10 @@ class HttpLink(BaseLink):
     ) -> Message:
         for strike in strikes:
             if strike.fault is Fault.REPEAT:
-                strike.strike()
+                strike.strike(request)
                 await self._exchange(await self._connect(connection), request)
             elif strike.fault is Fault.REPEAT_AT_ONCE:
-                strike.strike()
+                strike.strike(request)
                 first = self._exchange(await self._connect(connection), request)
                 _, answer = await asyncio.gather(first, self._exchange(upstream, request))
                 return answer

@@ -1,0 +1,142 @@
+"""A cut at each step of a job's life: the task ends as if nothing had happened, once.
+
+Each cell is a job of its own with a fault that waits for one of its calls. The cells of a test run at the same time
+before one relay and one agent, so each of them also goes through the cuts of the others.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pytest
+
+from edge_schemas.jobs import Job
+from edge_schemas.records import Verdict
+from support.broker import eventually
+from support.link import Fault, HttpLink, Point, Strike
+from support.site import Machine, Site, assert_happened_once, log_is_complete
+
+pytestmark = pytest.mark.timeout(240)
+
+SHARED = pytest.mark.asyncio(loop_scope="session")
+JOBS = r"^/v1/jobs/{job}"
+STEPS: dict[str, tuple[str, str]] = {
+    "poll": ("POST", r"^/v1/poll$"),
+    "grant": ("POST", r"^/v1/poll$"),
+    "start": ("POST", JOBS + "/start$"),
+    "run": ("PATCH", JOBS + "/execution/task-instances/.*/run$"),
+    "user code": ("GET", JOBS + "/execution/variables/read$"),
+    "xcom": ("POST", JOBS + "/execution/xcoms/.*/pushed"),
+    "final state": ("PATCH", JOBS + "/execution/task-instances/.*/state$"),
+    "finish": ("POST", JOBS + "/finish$"),
+    "log": ("PUT", JOBS + r"/log\?"),
+}
+WAYS: dict[str, tuple[Fault, Point]] = {
+    "refused": (Fault.REFUSE, Point.REQUEST),
+    "refused after delivery": (Fault.REFUSE, Point.ANSWER),
+    "reset": (Fault.RESET, Point.REQUEST),
+    "reset after delivery": (Fault.RESET, Point.ANSWER),
+    "half an answer": (Fault.HALF_ANSWER, Point.ANSWER),
+    "502 of a proxy": (Fault.BAD_GATEWAY, Point.REQUEST),
+    "502 of a proxy after delivery": (Fault.BAD_GATEWAY, Point.ANSWER),
+    "repeated": (Fault.REPEAT, Point.REQUEST),
+    "repeated at once": (Fault.REPEAT_AT_ONCE, Point.REQUEST),
+    "black hole": (Fault.BLACK_HOLE, Point.REQUEST),
+    "black hole after delivery": (Fault.BLACK_HOLE, Point.ANSWER),
+}
+SILENT = ("black hole", "black hole after delivery")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fault at one step."""
+
+    step: str
+    way: str
+
+    @property
+    def makes_sense(self) -> bool:
+        """A grant is in the answer to a poll: it can't be lost on the way there."""
+        return self.step != "grant" or WAYS[self.way][1] is Point.ANSWER
+
+    def arm(self, link: HttpLink, job: Job) -> Strike:
+        """Let the fault wait for this job."""
+        method, path = STEPS[self.step]
+        fault, point = WAYS[self.way]
+        return link.arm(
+            fault,
+            method,
+            path.replace("{job}", re.escape(job.id)),
+            at=point,
+            answer_holds=job.id.encode() if self.step == "grant" else b"",
+            each=self.step == "log",
+        )
+
+
+# Each step and each way at least once; none that only a time-out of a minute notices.
+CHOSEN = (
+    Cell("poll", "refused"),
+    Cell("poll", "repeated at once"),
+    Cell("grant", "reset after delivery"),
+    Cell("grant", "half an answer"),
+    Cell("start", "502 of a proxy after delivery"),
+    Cell("start", "repeated at once"),
+    Cell("run", "refused after delivery"),
+    Cell("run", "repeated"),
+    Cell("user code", "502 of a proxy"),
+    Cell("user code", "reset"),
+    Cell("xcom", "half an answer"),
+    Cell("xcom", "repeated at once"),
+    Cell("final state", "reset after delivery"),
+    Cell("final state", "502 of a proxy after delivery"),
+    Cell("finish", "half an answer"),
+    Cell("finish", "repeated"),
+    Cell("log", "502 of a proxy after delivery"),
+    Cell("log", "repeated at once"),
+)
+
+
+async def _run_cells(site: Site, worker: Machine, cells: Iterable[Cell], *, within_s: float = 30) -> None:
+    """All cells at the same time; tells of each one that did not go as if nothing had happened."""
+    jobs = {cell: site.prepare(worker) for cell in cells}
+    strikes = {cell: cell.arm(site.link, job) for cell, job in jobs.items()}
+    for job in jobs.values():
+        await site.publish(job)
+    found = await asyncio.gather(*(_harm(site, worker, job, strikes[cell], within_s) for cell, job in jobs.items()))
+    harmed = {f"{cell.step}: {cell.way}": harm for cell, harm in zip(jobs, found, strict=True) if harm}
+    assert not harmed, harmed
+
+
+async def _harm(site: Site, worker: Machine, job: Job, strike: Strike, within_s: float) -> str | None:
+    """What went wrong with a job; None if nothing did."""
+    try:
+        record = await site.ended(job, within_s=within_s)
+        assert record.outcome is not None
+        assert record.outcome.verdict is Verdict.SUCCEEDED, record.outcome
+        assert strike.happened.is_set(), "the fault has not met its call"
+        assert_happened_once(site, job)
+        await eventually(lambda: log_is_complete(site, worker, job, lines=60), what="complete log")
+    except AssertionError as error:
+        return f"{job.id}: {error}"
+    return None
+
+
+@SHARED
+async def test_a_fault_at_each_step_harms_no_task(site: Site, worker: Machine) -> None:
+    await _run_cells(site, worker, CHOSEN)
+
+
+@pytest.mark.soak
+@SHARED
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_fault_at_every_step_harms_no_task(site: Site, worker: Machine, way: str) -> None:
+    """A connection that is silent for good is given up by time-outs of the agent: 30 s, polls 65 s, tasks 75 s."""
+    cells = [cell for step in STEPS if (cell := Cell(step, way)).makes_sense]
+    await _run_cells(site, worker, cells, within_s=200 if way in SILENT else 60)
+
+
+def test_the_chosen_cells_have_each_step_and_each_way() -> None:
+    assert {cell.step for cell in CHOSEN} == set(STEPS)
+    assert {cell.way for cell in CHOSEN} == set(WAYS) - set(SILENT)
+    assert all(cell.makes_sense for cell in CHOSEN)
