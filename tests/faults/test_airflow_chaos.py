@@ -34,7 +34,7 @@ RIGHT = "right"
 @pytest.mark.timeout(300)
 async def test_thirty_tasks_through_seven_kills(system: LaptopSystem, tmp_path: Path) -> None:
     """Each part once."""
-    async with _storm(system, every_s=(0.5, 1.5), away_s=(0, 1)) as storm:
+    async with _storm(system, every_s=(0.2, 1), away_s=(0, 1), aim_s=1) as storm:
         trial = await _Trial.begin(system, tmp_path, tasks=30)
         await storm.rage(lambda hits: hits.kills.total() >= 7)
         await trial.prove(timeout_s=120)
@@ -44,7 +44,7 @@ async def test_thirty_tasks_through_seven_kills(system: LaptopSystem, tmp_path: 
 @pytest.mark.timeout(5400)
 async def test_five_hundred_tasks_hit_in_every_stage_of_their_lives(system: LaptopSystem, tmp_path: Path) -> None:
     """Goes on with another five hundred, twice at most, until each stage was hit five times."""
-    async with _storm(system, every_s=(1, 4), away_s=(0, 3)) as storm:
+    async with _storm(system, every_s=(1, 4), away_s=(0, 3), aim_s=3) as storm:
         for _ in range(3):
             trial = await _Trial.begin(system, tmp_path, tasks=500)
             await storm.rage(trial.over(timeout_s=1500))
@@ -99,7 +99,7 @@ class _Trial:
 
 @asynccontextmanager
 async def _storm(
-    system: LaptopSystem, *, every_s: tuple[float, float], away_s: tuple[float, float]
+    system: LaptopSystem, *, every_s: tuple[float, float], away_s: tuple[float, float], aim_s: float
 ) -> AsyncIterator[Storm]:
     """A storm over a worker and a relay of its own, and over the services that all share."""
     seed = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
@@ -107,7 +107,8 @@ async def _storm(
     worker = await system.add_open_worker("chaos", [QUEUE], relay_url=replica.url, slots=6)
     try:
         async with operator(system) as broker, following(broker, QUEUE, worker) as observer:
-            storm = Storm(parts(system, worker, replica), observer, random.Random(seed), every_s=every_s, away_s=away_s)
+            chosen = parts(system, worker, replica)
+            storm = Storm(chosen, observer, random.Random(seed), every_s=every_s, away_s=away_s, aim_s=aim_s)
             yield storm
             print(storm.hits.table())
     finally:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from laptop.edge import OpenWorker
 from laptop.processes import Child
 from laptop.relay import Replica
 from laptop.system import LaptopSystem
+from laptop.waiting import listening
 
 
 class Part(ABC):
@@ -27,7 +29,7 @@ class Part(ABC):
 
     @abstractmethod
     async def revive(self) -> None:
-        """Start it again, unless somebody else does."""
+        """Start it again, unless somebody else does, and wait until it is of use."""
 
 
 @dataclass
@@ -114,8 +116,8 @@ class Nats(Part):
 class Service(Part):
     """A service of Airflow's, with all that it started."""
 
-    def __init__(self, child: Child) -> None:
-        self.name, self._child = child.name, child
+    def __init__(self, child: Child, ready: Callable[[], Awaitable[bool]] | None = None) -> None:
+        self.name, self._child, self._ready = child.name, child, ready
 
     @override
     async def kill(self) -> bool:
@@ -126,12 +128,23 @@ class Service(Part):
     @override
     async def revive(self) -> None:
         await self._child.start()
+        if self._ready is not None:
+            await self._child.until(self._ready, timeout_s=120)
 
 
 def parts(system: LaptopSystem, worker: OpenWorker, replica: Replica) -> list[Part]:
     """All parts that a job needs."""
-    services = [Service(system.airflow.children[name]) for name in ("keeper", "api-server", "scheduler")]
-    return [Agent(worker), TaskHost(worker), Relay(replica), Nats(system), *services]
+    services = system.airflow.children
+    gate = system.relay.gate_ports[0]
+    return [
+        Agent(worker),
+        TaskHost(worker),
+        Relay(replica),
+        Nats(system),
+        Service(services["keeper"], lambda: listening(gate)),
+        Service(services["api-server"], system.api.warm),
+        Service(services["scheduler"]),
+    ]
 
 
 def _kill(pid: int) -> bool:

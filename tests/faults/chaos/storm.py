@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from faults.chaos.parts import Part
 from faults.chaos.stages import Observer, Stage
 
-AIM_S = 3.0
-LOOK_EVERY_S = 0.001
+LOOK_EVERY_S = 0.002
 
 
 @dataclass
@@ -51,14 +50,15 @@ class Hits:
 
 
 class Storm:
-    """Kills one part after another; each comes back after a while, others may be away by then.
+    """Kills one part after another, most while others are away. A part is killed anew only once it was up again.
 
     Args:
         parts: That may be taken away.
         observer: Tells where jobs stand.
         chance: Seeded by whoever wants to repeat it.
         every_s: Least and longest time between two kills.
-        away_s: Least and longest time that a part stays away.
+        away_s: Least and longest time after which a part is started again.
+        aim_s: How long to wait for a job in the stage that was hit least.
     """
 
     def __init__(
@@ -69,15 +69,16 @@ class Storm:
         *,
         every_s: tuple[float, float],
         away_s: tuple[float, float],
+        aim_s: float,
     ) -> None:
         self._parts, self._observer, self._chance = parts, observer, chance
-        self._every_s, self._away_s = every_s, away_s
+        self._every_s, self._away_s, self._aim_s = every_s, away_s, aim_s
         self._bag: list[Part] = []
         self._coming_back: dict[str, asyncio.Task[None]] = {}
         self.hits = Hits()
 
     async def rage(self, over: Callable[[Hits], bool]) -> None:
-        """Until it is over; returns once every part has been started again."""
+        """Until it is over; returns once every part is up again."""
         try:
             while not over(self.hits):
                 await asyncio.sleep(self._chance.uniform(*self._every_s))
@@ -96,7 +97,7 @@ class Storm:
 
     async def _aim(self) -> None:
         """Wait for a job to stand where it was hit least, for a while."""
-        wanted, deadline = self.hits.rarest, time.monotonic() + AIM_S
+        wanted, deadline = self.hits.rarest, time.monotonic() + self._aim_s
         while wanted not in self._observer.stages() and time.monotonic() < deadline:  # noqa: ASYNC110  # seen from outside only
             await asyncio.sleep(LOOK_EVERY_S)
 
