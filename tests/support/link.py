@@ -101,24 +101,37 @@ class Seen:
 class Connection:
     """One connection through the link, both its ends."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_dead: bool) -> None:
-        self.reader = reader
-        self.writer = writer
+    def __init__(self, accepted: socket.socket, *, is_dead: bool) -> None:
         self.is_dead = is_dead
-        self._upstreams: list[asyncio.StreamWriter] = []
+        self._is_closed = False
+        self._accepted = accepted
+        self._writers: list[asyncio.StreamWriter] = []
 
-    def add(self, upstream: asyncio.StreamWriter) -> None:
+    async def open(self) -> None:
+        """Make the client's end readable.
+
+        Raises:
+            ConnectionAbortedError: The link was cut meanwhile.
+        """
+        self.reader, self.writer = await asyncio.open_connection(sock=self._accepted, limit=CHUNK_BYTES)
+        self.add(self.writer)
+        if self._is_closed:
+            raise ConnectionAbortedError
+
+    def add(self, writer: asyncio.StreamWriter) -> None:
         """Another end, closed with the connection."""
-        self._upstreams.append(upstream)
+        self._writers.append(writer)
 
     def close(self) -> None:
         """In order: both sides see the end."""
-        for writer in (self.writer, *self._upstreams):
+        self._is_closed = True
+        for writer in self._writers:
             writer.close()
 
     def reset(self) -> None:
         """Both sides get an RST."""
-        for writer in (self.writer, *self._upstreams):
+        self._is_closed = True
+        for writer in self._writers:
             raw = writer.get_extra_info("socket")
             with contextlib.suppress(OSError):
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -139,15 +152,13 @@ class BaseLink(ABC):
         self.seen = Seen()
         self._cut: Cut | None = None
         self._keeps = False
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._passing = asyncio.Event()
         self._passing.set()
         self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._mending: asyncio.Task[None] | None = None
         # Nobody else is given the port while the listener is closed.
-        self._placeholder = socket.socket()
-        self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._placeholder.bind(("127.0.0.1", 0))
+        self._placeholder = _bound(0)
         self.port: int = self._placeholder.getsockname()[1]
 
     @classmethod
@@ -161,11 +172,13 @@ class BaseLink(ABC):
             yield link
 
     async def __aenter__(self) -> Self:
-        await self._listen()
+        self._listen()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._close_listener()
+        # A task that was not begun would leave its socket open.
+        await asyncio.sleep(0)
         tasks = [*self._connections.values(), *([self._mending] if self._mending else [])]
         for connection in list(self._connections):
             connection.reset()
@@ -209,8 +222,8 @@ class BaseLink(ABC):
             mending.cancel()
         self._cut = None
         self._passing.set()
-        if self._server is None:
-            await self._listen()
+        if self._listener is None:
+            self._listen()
 
     async def mended(self) -> None:
         """Wait until a cut that lasts some time is over."""
@@ -237,27 +250,36 @@ class BaseLink(ABC):
         await asyncio.sleep(seconds)
         await self.mend()
 
-    async def _listen(self) -> None:
-        host, port = "127.0.0.1", self.port
-        self._server = await asyncio.start_server(self._accept, host, port, reuse_port=True, limit=CHUNK_BYTES)
+    def _listen(self) -> None:
+        """With a socket of our own: asyncio's server loses track of what it accepts while it is being closed."""
+        self._listener = _bound(self.port)
+        self._listener.listen(100)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     def _close_listener(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer, is_dead=self._cut is Cut.BLACK_HOLE and not self._keeps)
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            accepted, _ = listener.accept()
+        except OSError:
+            # It has gone again.
+            return
+        accepted.setblocking(False)
         self.seen.connections += 1
         if self._cut is Cut.RESET:
-            connection.reset()
-        elif self._cut is Cut.REFUSE:
-            connection.close()
-        else:
-            self._connections[connection] = asyncio.create_task(self._run(connection))
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            accepted.close()
+            return
+        connection = Connection(accepted, is_dead=self._cut is Cut.BLACK_HOLE and not self._keeps)
+        self._connections[connection] = asyncio.create_task(self._run(connection))
 
     async def _run(self, connection: Connection) -> None:
         try:
+            await connection.open()
             await self._pass(connection)
             await self._serve(connection)
         except (OSError, EOFError):
@@ -266,6 +288,14 @@ class BaseLink(ABC):
         finally:
             del self._connections[connection]
             connection.close()
+
+
+def _bound(port: int) -> socket.socket:
+    bound = socket.socket()
+    bound.setblocking(False)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound
 
 
 class Link(BaseLink):
