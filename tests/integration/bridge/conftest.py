@@ -1,11 +1,17 @@
 """An executor between a real scheduler's steps and a real nats-server, and a worker's doings without a worker."""
 
+import asyncio
+import json
+import os
+import signal
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -170,3 +176,81 @@ def centres(executors: Executors) -> Callable[[], Centre]:
         return Centre(executor, airflow_home.Scheduler(executor))
 
     return make
+
+
+@pytest.fixture
+def killed(centres: Callable[[], Centre]) -> Callable[[Any], dict[str, str]]:
+    """Has a scheduler in a process of its own hand out a DAG run's tasks and kills it; returns the job of each task."""
+
+    def hand_out_and_die(dag: Any) -> dict[str, str]:
+        out, into = os.pipe()
+        with warnings.catch_warnings():
+            # Python 3.12 warns of threads that a fork leaves behind; the child needs none of them.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            try:
+                _live(centres, dag, into)
+            finally:
+                os._exit(1)
+        os.close(into)
+        try:
+            with os.fdopen(out) as told:
+                jobs: dict[str, str] = json.loads(told.readline())
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        _fall_silent(jobs.pop(""))
+        return jobs
+
+    return hand_out_and_die
+
+
+def _live(centres: Callable[[], Centre], dag: Any, into: int) -> None:
+    from airflow import settings
+
+    settings.engine.dispose(close=False)
+    centre = centres()
+    jobs = centre.dispatch(dag)
+    while len(centre.executor._background.publisher):
+        time.sleep(0.01)
+    os.write(into, json.dumps(jobs | {"": str(centre.scheduler.job.id)}).encode() + b"\n")
+    signal.pause()
+
+
+def _fall_silent(scheduler_job: str) -> None:
+    """Its last heartbeat is an hour ago: what Airflow sees of a scheduler that was killed."""
+    from airflow.jobs.job import Job
+    from airflow.utils.session import create_session
+
+    with create_session(scoped=False) as session:
+        job = session.get(Job, int(scheduler_job))
+        assert job is not None
+        job.latest_heartbeat = datetime.now(UTC) - timedelta(hours=1)
+
+
+@pytest.fixture
+async def slow_nats(server: NatsServer) -> AsyncIterator[str]:
+    """The server again, behind a link on which each byte takes a third of a second, both ways."""
+    address = urlsplit(server.url).hostname, urlsplit(server.url).port
+    pumps: set[asyncio.Task[None]] = set()
+    ends: list[asyncio.StreamWriter] = []
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            asyncio.get_running_loop().call_later(0.3, writer.write, data)
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*address)
+        ends.extend((writer, back))
+        pumps.update(asyncio.create_task(pump(*way)) for way in ((reader, back), (there, writer)))
+
+    link = await asyncio.start_server(accept, "127.0.0.1", 0)
+    yield f"nats://127.0.0.1:{link.sockets[0].getsockname()[1]}"
+    link.close()
+    for task in pumps:
+        task.cancel()
+    await asyncio.gather(*pumps, return_exceptions=True)
+    for end in ends:
+        end.close()
+    await asyncio.gather(*(end.wait_closed() for end in ends), return_exceptions=True)

@@ -188,29 +188,6 @@ async def test_a_task_without_its_own_dispatch_id_is_refused(centres: Centres, e
         assert len(seen) == 0
 
 
-def test_a_callback_fails_politely(centres: Centres) -> None:
-    """The scheduler goes on; the callback's output says why."""
-    from airflow.executors.workloads import ExecuteCallback
-
-    executor = centres().executor
-    callback = ExecuteCallback.model_validate(
-        {
-            "token": "",
-            "callback": {"id": "c1", "fetch_method": "import_path", "data": {"path": "a.b"}},
-            "dag_rel_path": "d.py",
-            "bundle_info": {"name": "b"},
-            "log_path": "x",
-        }
-    )
-    executor.queue_workload(callback, session=None)
-    executor.heartbeat()
-    ((state, info),) = executor.get_event_buffer().values()
-    assert state == "failed"
-    assert "callbacks" in info
-    assert not executor.queued_callbacks
-    assert not executor.running
-
-
 async def test_ending_with_nats_away_takes_seconds(centres: Centres, server: NatsServer) -> None:
     """The scheduler's end is not held up; what was not published is said."""
     centre = centres()
