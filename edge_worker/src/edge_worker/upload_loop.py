@@ -45,6 +45,10 @@ class LogUploader:
                     return
                 await _until_gone(held, UPLOAD_EVERY_S if sent else LOOK_EVERY_S)
             except Refused as error:
+                if error.code == ErrorCode.PAYLOAD_TOO_LARGE and not spool.is_cut:
+                    # The log is full although ours is not: an earlier hold of the job has filled it.
+                    spool.cut()
+                    continue
                 rewinds = rewinds + 1 if self._rewind(spool, error) else 0
                 if rewinds > _MAX_REWINDS or (rewinds == 0 and fate_of(error) is Fate.FINAL):
                     log.warning("log_upload_refused", code=error.code, reason=str(error), offset=spool.offset)
@@ -60,8 +64,13 @@ class LogUploader:
     async def _upload_backlog(self, job: str, spool: Spool) -> bool:
         sent = False
         spool.chunk_bytes = min(spool.chunk_bytes, self._chunk_bytes)
-        while chunk := spool.next_chunk():
+        while True:
+            if spool.is_at_gap:
+                await self._close_gap(job, spool)
+            if not (chunk := spool.next_chunk()):
+                return sent
             before = spool.offset
+            spool.is_sure = False
             try:
                 position = await self._client.append_log(job, before, chunk)
             except CallError as error:
@@ -71,8 +80,14 @@ class LogUploader:
             spool.adopt(position.offset)
             sent = True
             if position.offset <= before:
-                break
-        return sent
+                return sent
+
+    async def _close_gap(self, job: str, spool: Spool) -> None:
+        """Says what is missing. Not before it is known what the relay has: an answer may have been lost."""
+        if not spool.is_sure:
+            spool.adopt((await self._client.append_log(job, spool.offset, b"")).offset)
+        if spool.is_at_gap:
+            spool.close_gap()
 
     def _shrink(self, spool: Spool, size: int, error: CallError) -> bool:
         """Halves the chunks after one of this size was too large; False if that was not it, or they are small enough.

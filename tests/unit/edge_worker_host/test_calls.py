@@ -55,7 +55,7 @@ def _send(method: str, url: str, **lease: Any) -> httpx.Response:
 def _fence(*, fence_after_s: float | None = None, said: list[str] | None = None) -> Fence:
     """A fence without a lease; by default one that lets the job go on for ever."""
     offline = {"tolerance_s": 10.0, "fence_after_s": fence_after_s}
-    return Fence(Path("/nowhere/lease"), offline, [].append if said is None else said.append)
+    return Fence(Path("/nowhere/lease"), offline, (said if said is not None else []).append)
 
 
 def test_call_is_repeated_under_one_id_until_airflow_answers(answers: list[Any], pauses: list[float]) -> None:

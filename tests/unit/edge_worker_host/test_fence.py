@@ -1,0 +1,82 @@
+"""Since when a job may not run any more."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_worker.runtime_side import fence, job_files, lease
+from edge_worker.runtime_side.fence import Fence, Right
+
+OFFLINE = {"tolerance_s": 60.0, "fence_after_s": 30.0}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time since boot, to be changed."""
+    now = [1000.0]
+    monkeypatch.setattr(lease, "now", lambda: now[0])
+    return now
+
+
+def _write(path: Path, sent_at: Any, boot: str | None = None) -> None:
+    path.write_text(json.dumps({"boot": job_files.boot_id() if boot is None else boot, "sent_at": sent_at}))
+
+
+def _ignore(_: str) -> None:
+    """What is said is of no interest."""
+
+
+def _rights(found: Fence, clock: list[float], at: tuple[float, ...]) -> list[Right]:
+    rights = []
+    for instant in at:
+        clock[0] = instant
+        rights.append(found.right())
+    return rights
+
+
+def test_right_ends_in_two_steps_after_the_last_contact(tmp_path: Path, clock: list[float]) -> None:
+    _write(tmp_path / "lease", 990.0)
+    found = Fence(tmp_path / "lease", OFFLINE, _ignore)
+    assert _rights(found, clock, (1019.9, 1020, 1048.9, 1049)) == [Right.RUN, Right.STOP, Right.STOP, Right.NONE]
+
+
+def test_contact_gives_the_right_back(tmp_path: Path, clock: list[float]) -> None:
+    _write(tmp_path / "lease", 990.0)
+    found = Fence(tmp_path / "lease", OFFLINE, _ignore)
+    assert _rights(found, clock, (1049,)) == [Right.NONE]
+    _write(tmp_path / "lease", 1048.0)
+    assert _rights(found, clock, (1049, 1077, 1078)) == [Right.RUN, Right.RUN, Right.STOP]
+
+
+@pytest.mark.parametrize("content", [None, "an earlier boot", "{", '{"boot": "x"}', "[]"])
+def test_without_a_lease_of_this_boot_the_start_counts(tmp_path: Path, clock: list[float], content: str | None) -> None:
+    path = tmp_path / "lease"
+    if content == "an earlier boot":
+        _write(path, 999999.0, boot=content)
+    elif content is not None:
+        path.write_text(content)
+    found = Fence(path, OFFLINE, _ignore)
+    assert _rights(found, clock, (1029, 1030)) == [Right.RUN, Right.STOP]
+
+
+def test_job_that_goes_on_regardless_has_no_fence(tmp_path: Path, clock: list[float]) -> None:
+    found = Fence(tmp_path / "lease", {**OFFLINE, "fence_after_s": None}, _ignore)
+    assert _rights(found, clock, (10.0**9,)) == [Right.RUN]
+    assert found.seconds_left() is None
+
+
+def test_reason_is_said_once(tmp_path: Path, clock: list[float]) -> None:
+    said: list[str] = []
+    found = Fence(tmp_path / "lease", OFFLINE, said.append)
+    clock[0] += 31
+    found.strike("It is stopped.")
+    found.strike("All its processes are killed.")
+    (text,) = said
+    assert "no contact with the centre for 31 s; after 60 s" in text
+    assert text.endswith("It is stopped.")
+
+
+def test_nobody_answers_where_nobody_listens(tmp_path: Path) -> None:
+    assert not fence.answers(str(tmp_path / "gw.sock"))
