@@ -33,13 +33,27 @@ async def publish(broker: Broker, job: Job | None = None, *, consumer: bool = Tr
 class Agent:
     """An enrolled worker that does what a test tells it."""
 
-    def __init__(self, edge: Edge, worker: Worker, *, replica: int = 0, incarnation: int = 1) -> None:
+    def __init__(
+        self, edge: Edge, worker: Worker, *, replica: int = 0, incarnation: int = 1, instance: str = "machine"
+    ) -> None:
         self.edge = edge
         self.name = worker.name
         self.secret = worker.secret
         self.replica = replica
+        self.worker = worker
         self.incarnation = incarnation
+        self.instance = instance
         self.seq = 0
+
+    def again(self, *, instance: str | None = None, incarnation: int | None = None) -> "Agent":
+        """A further start of this worker's agent, or a copy of it on another machine."""
+        return Agent(
+            self.edge,
+            self.worker,
+            replica=self.replica,
+            incarnation=self.incarnation + 1 if incarnation is None else incarnation,
+            instance=self.instance if instance is None else instance,
+        )
 
     async def poll(self, *, replica: int | None = None, **report: Any) -> Reply:
         """One poll; `report` replaces fields of it."""
@@ -55,6 +69,8 @@ class Agent:
             "protocol": PROTOCOL,
             "incarnation": self.incarnation,
             "seq": self.seq,
+            "instance": self.instance,
+            "host": f"host-of-{self.instance}",
             "slots": 8,
             "free": 1,
             "hold_s": 20,
@@ -76,16 +92,20 @@ class Agent:
         body = {"receipt": grant["receipt"], "incarnation": self.incarnation}
         return await self._post(routes.JOB_START, job or grant["job"]["id"], body, replica)
 
-    async def finish(self, job: str, *, replica: int | None = None, **body: Any) -> Reply:
-        return await self._post(routes.JOB_FINISH, job, body, replica)
+    async def finish(self, job: str, *, replica: int | None = None, request: str | None = None, **body: Any) -> Reply:
+        return await self._post(routes.JOB_FINISH, job, body, replica, request)
 
     async def release(self, grant: dict[str, Any], *, replica: int | None = None, **body: Any) -> Reply:
         body = {"receipt": grant["receipt"], "reason": "does not fit", **body}
         return await self._post(routes.JOB_RELEASE, grant["job"]["id"], body, replica)
 
-    async def _post(self, route: str, job: str, body: dict[str, Any], replica: int | None) -> Reply:
+    async def _post(
+        self, route: str, job: str, body: dict[str, Any], replica: int | None, request: str | None = None
+    ) -> Reply:
         where = self.replica if replica is None else replica
-        return await self.edge.call("POST", route.format(job=job), self.secret, json=body, replica=where)
+        headers = {} if request is None else {routes.REQUEST_ID_HEADER: request}
+        path = route.format(job=job)
+        return await self.edge.call("POST", path, self.secret, json=body, replica=where, headers=headers)
 
 
 async def agent(edge: Edge, *, replica: int = 0, **more: Any) -> Agent:

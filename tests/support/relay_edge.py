@@ -2,7 +2,6 @@
 
 import io
 import ssl
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,10 +22,11 @@ from edge_schemas import routes
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.permissions import OPERATOR, RELAY
 from edge_schemas.broker.records import RecordStore
-from edge_schemas.jobs import Job, TaskIdentity, TaskWork
+from edge_schemas.jobs import Job
 from edge_schemas.records import Start, new_record
 from edge_schemas.workers import EnrollTokenRequest, SecretKind, hash_secret, new_secret
 from support.broker import PASSWORDS, connected, running_server
+from support.jobs import make_job
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,9 @@ class Edge:
         assert reply.status == 200, reply.body
         return Worker(reply.json["worker"], secret)
 
-    async def job(self, worker: Worker | None = None) -> Job:
+    async def job(self, worker: Worker | None = None, job: Job | None = None) -> Job:
         """A job, running on a worker if one is given."""
-        task = TaskIdentity(ti_id=str(uuid.uuid4()), dag_id="d", task_id="t", run_id="r", try_number=1)
-        work = TaskWork(task=task, workload={}, core_executor="LocalExecutor")
-        job = Job(id=str(uuid.uuid4()), queue="default", work=work, published_at=datetime.now(UTC))
+        job = job or make_job()
         await self.records.create(new_record(job))
         if worker is not None:
             await self.records.change(job.id, Start(worker.name, 1, datetime.now(UTC)))

@@ -8,7 +8,7 @@ import structlog
 
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.worker_store import WorkerStore
-from edge_schemas.broker.connection import Broker, BrokerUnavailable
+from edge_schemas.broker.connection import Broker, BrokerUnavailable, JetStreamError
 from edge_schemas.polls import RELAY_BEAT_S, RelayBeat
 from edge_schemas.subjects import RELAY_BEATS
 
@@ -24,24 +24,27 @@ class Beats:
         self._lifecycle = lifecycle
         self._relay = relay
         self._since: datetime | None = None
+        self._kick = asyncio.Event()
         broker.on_connection(self._begin_anew)
+        lifecycle.on_stop(self._kick.set)
 
     async def run(self) -> None:
         """Beat while workers are served and what they say can be kept."""
         await self._lifecycle.serving.wait()
-        self._begin_anew()
         while not self._lifecycle.stopping.is_set():
-            await self._beat()
+            self._kick.clear()
+            if self._broker.connected:
+                await self._beat()
             with suppress(TimeoutError):
                 async with asyncio.timeout(RELAY_BEAT_S):
-                    await self._lifecycle.stopping.wait()
+                    await self._kick.wait()
 
     async def _beat(self) -> None:
         try:
             # Connected is not enough: without a leader no poll arrives, and no worker must be thought silent for that.
             async with asyncio.timeout(RELAY_BEAT_S):
                 await self._workers.probe()
-        except (BrokerUnavailable, TimeoutError) as error:
+        except (BrokerUnavailable, JetStreamError, TimeoutError) as error:
             log.debug("beat_left_out", error=repr(error))
             self._since = None
             return
@@ -51,3 +54,4 @@ class Beats:
 
     def _begin_anew(self) -> None:
         self._since = None
+        self._kick.set()

@@ -35,7 +35,7 @@ def arrive(current: WorkerEntry | None, new: WorkerEntry, *, superseded_by: int 
     if current is None:
         return new
     if current.contest is not None:
-        return _arrive_contested(current, current.contest, new)
+        return _arrive_contested(current, current.contest, new, superseded_by)
     known, agent = current.agent, new.agent
     if known.arrival == agent.arrival:
         return current
@@ -73,7 +73,9 @@ def superseded(*, by: AgentSeen) -> EdgeError:
 
 def current_arrival(entry: WorkerEntry, agent: AgentSeen) -> AgentSeen:
     """The newest poll of this agent, or of the one that took its place."""
-    return entry.agent if entry.contest is None else _side(entry.contest, agent)
+    if entry.contest is None:
+        return entry.agent
+    return _side(entry.contest, agent) or _instead_of(entry.contest, agent)
 
 
 def gets_jobs(entry: WorkerEntry, agent: AgentSeen) -> bool:
@@ -171,30 +173,45 @@ def _is_same_place(one: AgentSeen, other: AgentSeen) -> bool:
     return bool(one.instance) and one.instance == other.instance
 
 
-def _side(contest: Contest, agent: AgentSeen) -> AgentSeen:
-    """Which of the two an agent is, or took the place of.
+def _side(contest: Contest, agent: AgentSeen) -> AgentSeen | None:
+    """Which of the two an agent is, or took the place of; None if it is neither, as far as can be told."""
+    sides = (contest.older, contest.newer)
+    same = [side for side in sides if is_same_agent(side, agent)] or [s for s in sides if _is_same_place(s, agent)]
+    return same[0] if len(same) == 1 else None
 
-    A restart keeps the instance. A reboot changes it: then the agent is newer than the side it was, and if it is newer
-    than both, its machine's name and who has been silent for longer must tell. A mistake costs nothing but time: the
-    sides change places, and both are served.
+
+def _side_of_stranger(contest: Contest, agent: AgentSeen) -> AgentSeen:
+    """Which of the two to replace by an agent that is neither: one of them after a reboot, or a third.
+
+    A wrong guess costs time only. Whoever has lost its place is a stranger then, and comes back.
     """
     sides = (contest.older, contest.newer)
     for found in (
-        [side for side in sides if is_same_agent(side, agent)],
-        [side for side in sides if _is_same_place(side, agent)],
-        newer_than := [side for side in sides if side.incarnation <= agent.incarnation],
-        [side for side in newer_than if side.host == agent.host],
+        [side for side in sides if side.host == agent.host],
+        [side for side in sides if side.incarnation <= agent.incarnation],
     ):
         if len(found) == 1:
             return found[0]
-    return min(newer_than or [contest.older], key=lambda side: side.last_poll_at)
+    return min(sides, key=lambda side: side.last_poll_at)
 
 
-def _arrive_contested(current: WorkerEntry, contest: Contest, new: WorkerEntry) -> WorkerEntry:
-    side, agent = _side(contest, new.agent), new.agent
-    if side.arrival == agent.arrival:
+def _instead_of(contest: Contest, stranger: AgentSeen) -> AgentSeen:
+    """In whose favour a stranger is turned away: not in that of one with its own number, which would prove nothing."""
+    return contest.older if contest.older.incarnation != stranger.incarnation else contest.newer
+
+
+def _arrive_contested(
+    current: WorkerEntry, contest: Contest, new: WorkerEntry, superseded_by: int | None
+) -> WorkerEntry:
+    agent = new.agent
+    side = _side(contest, agent)
+    if side is None:
+        if superseded_by is None:
+            raise superseded(by=_instead_of(contest, agent))  # what an agent said before its reboot, perhaps
+        side = _side_of_stranger(contest, agent)
+    elif side.arrival == agent.arrival:
         return current
-    if side.incarnation > agent.incarnation or (is_same_agent(side, agent) and is_newer(side, agent)):
+    elif side.incarnation > agent.incarnation or (is_same_agent(side, agent) and is_newer(side, agent)):
         raise superseded(by=side)
     changed = contest.model_copy(update={"older" if side is contest.older else "newer": agent})
     return new.model_copy(update={"contest": changed})

@@ -174,7 +174,7 @@ async def test_a_stop_wish_reaches_a_parked_poll_within_a_second(edge: Edge) -> 
     assert (await one.poll(jobs=[{"id": job.id, "phase": "finishing"}], hold_s=0.2)).status == 204
     assert (await one.finish(job.id)).status == 204
     told = await one.poll(jobs=report)
-    assert told.json["stop"] == [{"job": job.id, "reason": "the job has ended", "drop": True}]
+    assert told.json["stop"] == [{"job": job.id, "reason": "the job has ended: marked failed", "drop": True}]
 
 
 async def test_a_job_of_another_worker_is_dropped(edge: Edge) -> None:

@@ -17,6 +17,7 @@ from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_
 from edge_schemas.records import Finish, GiveUp, Start
 from edge_schemas.subjects import LOGS, OFFSET_HEADER, log_subject
 from support.broker import eventually
+from support.jobs import make_errand
 from support.relay_edge import Edge, running_edge
 
 
@@ -29,7 +30,8 @@ async def pair(tmp_path: Path) -> AsyncIterator[Edge]:
 
 async def stored(broker: Broker, job: Job) -> bytes:
     """The log as a reader puts it together: chunk after chunk, each where the one before ends."""
-    subject, sequence, log = log_subject(job.work.task.ti_id, job.work.task.try_number, job.id), 1, bytearray()
+    owner = (job.task.ti_id, job.task.try_number) if job.task else (job.id, 0)
+    subject, log = log_subject(*owner, job.id), bytearray()
     state = (await broker.api(f"STREAM.INFO.{LOGS}"))["state"]
     client = broker._require().jetstream()
     for sequence in range(1, state["last_seq"] + 1):
@@ -51,6 +53,14 @@ async def test_a_log_arrives_byte_for_byte(edge: Edge) -> None:
     second = await edge.put_log(job, worker, MAX_CHUNK_BYTES, gzip.compress(rest), headers={"Content-Encoding": "gzip"})
     assert second.json == {"offset": len(text)}
     assert await stored(edge.broker, job) == text
+
+
+async def test_an_errand_has_a_log_too(edge: Edge) -> None:
+    """It has no task instance and no tries: its own id and try 0 stand for them."""
+    worker = await edge.worker()
+    errand = await edge.job(worker, make_errand())
+    assert (await edge.put_log(errand, worker, 0, b"called back\n")).json == {"offset": 12}
+    assert await stored(edge.broker, errand) == b"called back\n"
 
 
 async def test_overlap_is_trimmed_and_a_gap_refused(edge: Edge) -> None:

@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 import pytest
 
 from edge_relay.answer import directives, is_leftover
-from edge_schemas.polls import JobPhase, JobReport, Poll, WorkerVersions
+from edge_schemas.polls import AgentSeen, Contest, JobPhase, JobReport, Poll, WorkerVersions
 from edge_schemas.records import (
     Event,
     Finish,
     GiveUp,
     JobRecord,
     Release,
+    ReportUserCode,
     Start,
     Withdraw,
     new_record,
@@ -85,6 +86,38 @@ def test_stop_directives(events: list[Event] | None, phase: JobPhase, told: str 
     assert bool(said) is (told is not None)
     if told == "stop":
         assert said.stop[0].reason == "cleared"
+
+
+@pytest.mark.parametrize(
+    ("events", "why"),
+    [
+        ([*MINE, ReportUserCode("me", "h", 1, NOW), GiveUp("no contact for 900 s", NOW)], "no contact for 900 s"),
+        ([Withdraw("cancelled by operator ann: wrong data", NOW)], "cancelled by operator ann: wrong data"),
+    ],
+)
+def test_a_worker_that_comes_back_late_is_told_why_its_job_has_ended(events: list[Event], why: str) -> None:
+    found = record(events)
+    said = directives("me", poll(JobReport(id=found.id, phase=RUNNING)), {found.id: found}, SETTINGS)
+    assert said.stop[0].reason == f"the job has ended: {why}"
+
+
+def test_a_contest_is_told_until_the_agent_reports_it_and_its_end_likewise() -> None:
+    seen = AgentSeen(instance="a", incarnation=1, seq=1, arrival="x", host="h", address="", last_poll_at=NOW)
+    contest = Contest(older=seen, newer=seen, since=NOW)
+    contested = poll().model_copy(update={"contested": True})
+    assert directives("me", poll(), {}, SETTINGS, contest=contest).contest == contest
+    assert not directives("me", contested, {}, SETTINGS, contest=contest)
+    assert directives("me", contested, {}, SETTINGS).uncontested
+    assert not directives("me", poll(), {}, SETTINGS)
+
+
+def test_that_the_other_agent_polled_again_is_no_news() -> None:
+    """Else an agent that does not know the word would poll without a pause."""
+    seen = AgentSeen(instance="a", incarnation=1, seq=1, arrival="x", host="h", address="", last_poll_at=NOW)
+    once = Contest(older=seen, newer=seen, since=NOW)
+    later = once.model_copy(update={"older": seen.model_copy(update={"seq": 2})})
+    gists = [directives("me", poll(), {}, SETTINGS, contest=contest).gist for contest in (once, later)]
+    assert gists[0] == gists[1]
 
 
 def test_a_job_that_could_not_be_looked_up_is_left_alone() -> None:

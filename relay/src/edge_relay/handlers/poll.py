@@ -57,18 +57,26 @@ async def poll(request: web.Request) -> web.StreamResponse:
     app[keys.LIFECYCLE].check()
     parked = ParkedPoll(principal.worker, principal.secret_hash, report, agent_seen(report, request.remote))
     with app[keys.POLLS].parked(parked):
-        known = await app[keys.WORKERS].arrive(worker_entry(app, principal, parked), superseded_by=report.superseded_by)
-        app[keys.POLLS].arrived(parked, known)
-        await tell_of_contest(app, known.entry, parked.agent)
-        conversation = Conversation(app, parked, known)
         try:
-            return await conversation.answer(request)
+            return await _answer(request, principal, parked)
         except (asyncio.CancelledError, ConnectionError):
-            await conversation.give_back(parked.waiter.close())
-            await conversation.leave()
+            if not app[keys.LIFECYCLE].stopping.is_set():  # else it was us who closed the connection
+                await app[keys.WORKERS].leave(parked.worker, parked.agent.arrival)
             raise
-        finally:
-            await conversation.give_back(parked.waiter.close())
+
+
+async def _answer(request: web.Request, principal: Principal, parked: ParkedPoll) -> web.StreamResponse:
+    """Let the poll arrive, then wait with it."""
+    app = request.app
+    new = worker_entry(app, principal, parked)
+    known = await app[keys.WORKERS].arrive(new, superseded_by=parked.poll.superseded_by)
+    app[keys.POLLS].arrived(parked, known)
+    await tell_of_contest(app, known.entry, parked.agent)
+    conversation = Conversation(app, parked, known)
+    try:
+        return await conversation.answer(request)
+    finally:
+        await conversation.give_back(parked.waiter.close())
 
 
 def check_report(report: Poll) -> None:
@@ -170,11 +178,6 @@ class Conversation:
         for delivery in unused:
             self._app[keys.METRICS].returns.labels("poll_gone").inc()
             await deliveries.nak(self._app[keys.BROKER], delivery.ack_subject)
-
-    async def leave(self) -> None:
-        """The connection was closed before the answer. That of a replica which stops is closed by us: no news."""
-        if not self._app[keys.LIFECYCLE].stopping.is_set():
-            await self._app[keys.WORKERS].leave(self._parked.worker, self._parked.agent.arrival)
 
     async def _wait(self) -> Directives:
         """Until there is something to say; what besides grants.
