@@ -50,7 +50,7 @@ from edge_worker.runtime_side.job_files import TASK_LOG
 from edge_worker.settings import Settings as AgentSettings
 from edge_worker.state import Identity, StateDir
 from support.agent_process import EDGE_WORKER, agent_environment
-from support.broker import PASSWORDS, broker_settings, connected, eventually, running_server
+from support.broker import PASSWORDS, broker_settings, connected, eventually, free_port, running_server
 from support.fake_airflow import DAG_ID, FakeAirflow, FakeDispatches, FakeTask, PlainSigner, running_fake_airflow
 from support.keeper import KEY
 from support.link import HttpLink, Link
@@ -90,12 +90,23 @@ class Site:
     root: Path
     keeper: service.Keeper
     grant_wait_s: float
+    relay_settings: RelaySettings
     jobs: dict[str, FakeTask] = field(default_factory=dict)
+
+    _relay: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @property
     def broker(self) -> Broker:
         """With an operator's rights, straight to NATS."""
         return self.edge.broker
+
+    async def start_relay(self) -> None:
+        """A replica, at the address that the last one had."""
+        self.edge.relays[:] = [await self._relay.enter_async_context(serving(self.relay_settings))]
+
+    async def stop_relay(self) -> None:
+        """In order: parked polls are answered."""
+        await self._relay.aclose()
 
     def ledger(self, job: str) -> list[Line]:
         """What the user code of a job has written down."""
@@ -216,6 +227,10 @@ class Machine:
         found = [*self.settings.state_dir.glob(f"*/{job}*/{TASK_LOG}")]
         return found[0].read_bytes() if found else b""
 
+    def forget(self, job: str) -> None:
+        """As if its folder had never reached the disk."""
+        shutil.rmtree(self.settings.state_dir / "jobs" / job)
+
     def events(self) -> list[dict[str, Any]]:
         """What its agents have logged."""
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
@@ -289,13 +304,15 @@ async def running_site(root: Path, *, grant_wait_s: float = GRANT_WAIT_S) -> Asy
         keeper = await stack.enter_async_context(_keeper(server, airflow))
         broker = await stack.enter_async_context(connected(server, OPERATOR))
         settings, ca = _relay_settings(root, nats_link, keeper.port)
-        relay = await stack.enter_async_context(serving(settings))
         token = await AccessStore(broker).create_access_token("tests", now=datetime.now(UTC))
-        edge = await stack.enter_async_context(Edge(server, [relay], ca, broker, token))
+        edge = await stack.enter_async_context(Edge(server, [], ca, broker, token))
         context = ssl.create_default_context(cafile=str(ca))
-        link = await stack.enter_async_context(HttpLink.to(relay.workers_url, tls=context))
+        link = await stack.enter_async_context(HttpLink.to(f"https://127.0.0.1:{settings.port}", tls=context))
         (root / "ledgers").mkdir()
-        yield Site(edge, airflow, server, link, nats_link, root / "ledgers", keeper, grant_wait_s)
+        site = Site(edge, airflow, server, link, nats_link, root / "ledgers", keeper, grant_wait_s, settings)
+        stack.push_async_callback(site.stop_relay)
+        await site.start_relay()
+        yield site
 
 
 def _relay_settings(root: Path, nats_link: Link, gate_port: int) -> tuple[RelaySettings, Path]:
@@ -306,8 +323,8 @@ def _relay_settings(root: Path, nats_link: Link, gate_port: int) -> tuple[RelayS
     settings = RelaySettings(
         name="relay-0",
         host="127.0.0.1",
-        port=0,
-        operators_port=0,
+        port=free_port(),
+        operators_port=free_port(),
         tls_cert_file=files.cert,
         tls_key_file=files.key,
         nats_urls=(f"nats://127.0.0.1:{nats_link.port}",),
