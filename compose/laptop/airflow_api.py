@@ -68,6 +68,10 @@ class AirflowApi:
         """PATCH below `/api/v2/`; raises as `get`."""
         return await self._authorized("PATCH", path, json=body)
 
+    async def delete(self, path: str) -> None:
+        """DELETE below `/api/v2/`; raises as `get`."""
+        await self._authorized("DELETE", path)
+
     async def has_dag(self, dag: str) -> bool:
         """Whether the DAG was parsed and stored."""
         try:
