@@ -1,13 +1,15 @@
 """A relay without a broker, on a real socket, that follows the wire strictly.
 
-Job records are the real ones, changed by the real `transition()`. What a test can break: the server may be stopped and
-started on the same port, answer with a proxy's page, cut connections, or lose an answer after it has acted.
+Job records and the workers' entries are the real ones, changed by the real rules. What a test can break: the server
+may be stopped and started on the same port, answer with a proxy's page, cut connections, or lose an answer after it has
+acted.
 """
 
 import asyncio
 import json
 import secrets
 import ssl
+import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -18,11 +20,13 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from edge_schemas import routes
+from edge_schemas.agents import arrive, current_arrival, gets_jobs, superseded
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.execution_paths import split_path
 from edge_schemas.jobs import Job
 from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_schemas.polls import (
+    AgentSeen,
     FinishRequest,
     Grant,
     Poll,
@@ -30,6 +34,7 @@ from edge_schemas.polls import (
     ReleaseRequest,
     StartRequest,
     StopDirective,
+    WorkerEntry,
 )
 from edge_schemas.records import (
     Event,
@@ -112,7 +117,7 @@ class FakeRelay:
     finishes: dict[str, list[FinishRequest]] = field(default_factory=dict)
     wire_sizes: list[int] = field(default_factory=list)
     parked: int = 0
-    _latest: dict[str, tuple[int, int]] = field(default_factory=dict)
+    entries: dict[str, WorkerEntry] = field(default_factory=dict)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _runner: web.AppRunner | None = None
 
@@ -124,6 +129,7 @@ class FakeRelay:
     async def start(self) -> None:
         """Listens; after a stop on the same port again."""
         app = web.Application(client_max_size=16 * 1024 * 1024, middlewares=[self._middleware])
+        app.router.add_get(routes.HEALTHZ, self._health)
         app.router.add_post(routes.ENROLL, self._enroll)
         app.router.add_post(routes.POLL, self._poll)
         app.router.add_post(routes.JOB_START, self._start_job)
@@ -228,18 +234,17 @@ class FakeRelay:
     async def _poll(self, request: web.Request) -> web.Response:
         worker = self._worker(request)
         poll = await _body(request, Poll)
-        mine = (poll.incarnation, poll.seq)
-        if mine < self._latest.get(worker, (0, 0)):
-            raise EdgeError(ErrorCode.SUPERSEDED)
-        self._latest[worker] = mine
+        entry = _entry(worker, poll, request.remote or "")
+        self.entries[worker] = arrive(self.entries.get(worker), entry, superseded_by=poll.superseded_by)
         self.polls.append(poll)
         answer: PollAnswer | None = None
 
         def settled() -> bool:
             nonlocal answer
-            if self._latest[worker] != mine:
-                raise EdgeError(ErrorCode.SUPERSEDED)
-            answer = self._answer(worker, poll)
+            current = current_arrival(self.entries[worker], entry.agent)
+            if current.arrival != entry.agent.arrival:
+                raise superseded(by=current)
+            answer = self._answer(worker, poll, entry.agent)
             return answer is not None
 
         self.parked += 1
@@ -254,7 +259,15 @@ class FakeRelay:
         assert answer is not None
         return _json(answer)
 
-    def _answer(self, worker: str, poll: Poll) -> PollAnswer | None:
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    def _answer(self, worker: str, poll: Poll, agent: AgentSeen) -> PollAnswer | None:
+        entry = self.entries[worker]
+        if not gets_jobs(entry, agent):
+            return None if poll.contested else PollAnswer(contest=entry.contest)
+        if poll.contested:
+            return PollAnswer(uncontested=True)
         stop = tuple(wish for job in poll.jobs if (wish := self._stop(worker, job.id)) is not None)
         waiting = [job for job, record in self.records.items() if record.state is JobState.WAITING]
         fresh = [job for job in waiting if job not in self.granted]
@@ -288,7 +301,8 @@ class FakeRelay:
     async def _finish(self, request: web.Request) -> web.Response:
         worker, job = self._worker(request), request.match_info["job"]
         body = await _body(request, FinishRequest)
-        self._swap(job, Finish(worker=worker, exit_code=body.exit_code, reason=body.reason, at=_now()))
+        event = Finish(worker=worker, exit_code=body.exit_code, reason=body.reason, at=_now(), give_back=body.give_back)
+        self._swap(job, event)
         self.finishes.setdefault(job, []).append(body)
         return web.Response(status=204)
 
@@ -323,6 +337,31 @@ class FakeRelay:
         self.calls.append(call)
         await self._notify()
         return await self.execution(call)
+
+
+def _entry(worker: str, poll: Poll, address: str) -> WorkerEntry:
+    agent = AgentSeen(
+        instance=poll.instance,
+        incarnation=poll.incarnation,
+        seq=poll.seq,
+        arrival=uuid.uuid4().hex,
+        host=poll.host,
+        address=address,
+        last_poll_at=_now(),
+    )
+    return WorkerEntry(
+        worker=worker,
+        site="plant",
+        agent=agent,
+        relay="fake",
+        hold_s=poll.hold_s,
+        slots=poll.slots,
+        free=poll.free,
+        draining=poll.draining,
+        jobs=poll.jobs,
+        versions=poll.versions,
+        health=poll.health,
+    )
 
 
 def _problem(error: EdgeError, request_id: str) -> web.Response:

@@ -59,7 +59,7 @@ class FakeRuntime(TaskHost):
             job.id,
             str(job_dir),
             str(self._socket),
-            job.work.task.ti_id,
+            job.task.ti_id if job.task is not None else "none",
             str(job.work.workload["script"]),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

@@ -6,6 +6,8 @@ One Unix socket for all jobs, `http://gateway/jobs/<job>/execution/<path of Airf
 * Everything else goes to the relay, path and query untouched, and is held without limit while the link is down. A
   read that fails or times out makes the SDK return a *default value* and the task succeed wrongly; so a read ends only
   in an answer of the Execution API or in a 403, which the SDK turns into an exception.
+* A task's rendered fields do not keep it waiting: see `late_writes`.
+* Once a job is fenced nothing of it goes on, but a final state that was under way by then.
 * Error bodies are exactly `application/json`: the SDK compares the string.
 """
 
@@ -16,6 +18,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -24,6 +27,7 @@ from edge_schemas import routes
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.execution_paths import split_path
 from edge_worker.jobs import HeldJob, JobTable, StopWish
+from edge_worker.late_writes import LateWrites
 from edge_worker.link import Link
 from edge_worker.log import EventLog, bound
 from edge_worker.relay_client import CallError, ExecutionAnswer, ExecutionCall, NoAnswer, Refused, RelayClient
@@ -45,6 +49,8 @@ _STOPPING_CODES = frozenset(
 )
 _DROPPING_CODES = frozenset({ErrorCode.NOT_HOLDER, ErrorCode.JOB_ENDED})
 
+_FENCED = "the worker was out of contact for too long"
+
 log = EventLog("edge_worker.gateway")
 
 
@@ -61,16 +67,18 @@ class _Target:
 
     @property
     def is_own_instance(self) -> bool:
-        """The path is `task-instances/<the job's task instance>/...`."""
-        if self.held is None or len(self.segments) != 3:
-            return False
-        return self.segments[:2] == ("task-instances", self.held.job.work.task.ti_id)
+        """The path is `task-instances/<the job's task instance>/...`; an errand has no task instance."""
+        task = self.held.job.task if self.held is not None else None
+        return task is not None and len(self.segments) == 3 and self.segments[:2] == ("task-instances", task.ti_id)
 
     def is_heartbeat(self, method: str) -> bool:
         return method == "PUT" and self.is_own_instance and self.segments[2] == "heartbeat"
 
     def is_final_write(self, method: str) -> bool:
         return method == "PATCH" and self.is_own_instance and self.segments[2] == "state"
+
+    def is_rendered_fields(self, method: str) -> bool:
+        return method == "PUT" and self.is_own_instance and self.segments[2] == "rtif"
 
 
 class Gateway:
@@ -88,6 +96,7 @@ class Gateway:
         self._table = table
         self._link = link
         self._socket = socket
+        self._late = LateWrites(partial(self._refused, is_read=False))
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -110,6 +119,7 @@ class Gateway:
             self._socket.chmod(0o600)
             yield
         finally:
+            await self._late.drop_all()
             await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
@@ -150,19 +160,50 @@ class Gateway:
         except web.HTTPRequestEntityTooLarge:
             return _refusal(f"the body is larger than {MAX_BODY_BYTES} bytes")
         try:
-            if target.is_final_write(request.method):
-                answer = await self._write_final_state(held, call)
-            else:
-                answer = await self._until_answered(held, call, is_read=is_read, is_final=False)
+            answer = await self._answer_to(target, held, call, is_read=is_read)
         except Refused as error:
             return self._refused(held, error, is_read=is_read)
         except GaveUp as error:
             return _no_longer(is_read=is_read, message=str(error))
         return _pass_on(answer)
 
+    async def _answer_to(
+        self, target: _Target, held: HeldJob, call: ExecutionCall, *, is_read: bool
+    ) -> ExecutionAnswer:
+        """The answer to a call of a task.
+
+        Raises:
+            Refused: For good.
+            GaveUp: See there.
+        """
+        if held.is_fenced:
+            raise GaveUp(_FENCED)
+        if target.is_final_write(call.method):
+            return await self._write_final_state(held, call)
+        if is_read:
+            return await self._unless_fenced(held, call, is_read=True)
+        await self._late.delivered(held)
+        if target.is_rendered_fields(call.method):
+            return await self._late.answer(held, self._unless_fenced(held, call, is_read=False))
+        return await self._unless_fenced(held, call, is_read=False)
+
+    async def _unless_fenced(self, held: HeldJob, call: ExecutionCall, *, is_read: bool) -> ExecutionAnswer:
+        """What hangs on a dead link is not waited for once the job is fenced."""
+        answering = asyncio.create_task(self._until_answered(held, call, is_read=is_read, is_final=False))
+        fenced = asyncio.create_task(held.fenced.wait())
+        try:
+            await asyncio.wait({answering, fenced}, return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                raise GaveUp(_FENCED)
+            return answering.result()
+        finally:
+            answering.cancel()
+            fenced.cancel()
+
     async def _write_final_state(self, held: HeldJob, call: ExecutionCall) -> ExecutionAnswer:
         """While it is under way, and once it was accepted, no stop touches the job."""
         with held.final_write():
+            await self._late.delivered(held)
             answer = await self._until_answered(held, call, is_read=False, is_final=True)
             if 200 <= answer.status < 300:
                 held.final_state = _state_of(call.body)
@@ -225,6 +266,8 @@ async def _call_of(request: web.Request, target: _Target) -> ExecutionCall:
 
 
 def _check_still_wanted(held: HeldJob) -> None:
+    if held.is_fenced:
+        raise GaveUp(_FENCED)
     if held.is_stopping:
         raise GaveUp("the job is to stop")
     if held.gone.is_set():

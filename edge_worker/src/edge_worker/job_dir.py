@@ -86,6 +86,13 @@ class JobDir:
         except (FileNotFoundError, UnicodeDecodeError):
             return ""
 
+    def started_at(self) -> float | None:
+        """When the start was confirmed, by the machine's wall clock; None if it was not."""
+        try:
+            return (self.path / "started").stat().st_mtime
+        except FileNotFoundError:
+            return None
+
     def mark_started(self) -> None:
         """To be called before anything is launched."""
         write_atomically(self.path / "started", b"")

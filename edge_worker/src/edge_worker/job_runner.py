@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import TypeAdapter, ValidationError
+
+from edge_schemas.errors import ErrorCode
+from edge_schemas.ids import JobId
 from edge_schemas.jobs import Job
 from edge_schemas.polls import FinishRequest, Grant, JobPhase, ReleaseRequest, StartRequest, StopDirective
 from edge_worker.fault_guard import guarded
-from edge_worker.job_stop import say, stop_when_wanted
+from edge_worker.job_dir import JobDir
+from edge_worker.job_stop import say, stop_when_wanted, tell
 from edge_worker.jobs import HeldJob, JobTable, StopWish
 from edge_worker.leftovers import clear_way, put_aside, take_up
 from edge_worker.link import Link
@@ -29,6 +34,13 @@ TELL_AFTER_S = 0.2
 """Until then the outcome is mostly accepted, and one poll can tell of the free slot and of the end of the job."""
 DISK_PAUSE_S = 30.0
 """How long nothing is taken after a job could not be written down: given back, it would be granted again at once."""
+START_GRACE_S = 2.0
+DROPPED_LOG_S = 30.0
+"""How long the log of a job that is not ours any more may still go to the relay: it says why the task ended."""
+LOOK_AT_UNREAD_EVERY_S = 3.0
+SHUT_DOWN = "the worker is being shut down"
+
+_JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
 log = EventLog("edge_worker.job_runner")
 
@@ -63,7 +75,7 @@ class JobRunner:
     group: asyncio.TaskGroup
     incarnation: int
     grace_s: float
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: set[asyncio.Task[object]] = field(default_factory=set)
 
     def take(self, grant: Grant) -> None:
         """Runs a granted job, or gives it back if there is no room for it."""
@@ -73,7 +85,10 @@ class JobRunner:
             held.receipt = grant.receipt
             return
         log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
-        if (refusal := self.table.refusal()) is not None:
+        refusal = self.table.refusal()
+        if grant.job.id in self.table.unread:
+            refusal = "what an earlier run left of this job cannot be read"
+        if refusal is not None:
             self._spawn(self._release(grant.job.id, grant.receipt, refusal), f"release-{grant.job.id}")
             return
         held = HeldJob(grant.job, self.state.job_dir(grant.job.id), receipt=grant.receipt)
@@ -90,17 +105,57 @@ class JobRunner:
             log.info("job_stop_wanted", job=held.id, reason=directive.reason, drop=directive.drop)
         held.want_stop(StopWish(directive.reason, drop=directive.drop))
 
-    def stop_all(self, reason: str) -> None:
+    def drain(self) -> None:
+        """Gives back what nobody has started yet; what runs may end."""
+        for held in self.table:
+            if held.phase is JobPhase.GRANTED:
+                held.want_stop(StopWish(SHUT_DOWN, gives_back=True))
+
+    def stop_all(self) -> None:
         """Every job is to end now."""
         for held in self.table:
-            held.want_stop(StopWish(reason))
+            held.want_stop(StopWish(SHUT_DOWN, gives_back=True))
+
+    def tell_all(self, text: str) -> None:
+        """A line in the log of each task that runs."""
+        for held in self.table:
+            if held.phase is JobPhase.RUNNING and held.dir.was_launched:
+                tell(held, text)
 
     def resume(self) -> None:
         """Takes up the jobs that an earlier run of the agent left behind."""
-        for held in take_up(self.state):
+        for job_dir in self.state.job_dirs():
+            self._resume_one(job_dir)
+
+    async def watch_unread(self) -> None:
+        """Takes up later, when it can be read, what could not be read at the start."""
+        while True:
+            await asyncio.sleep(LOOK_AT_UNREAD_EVERY_S)
+            for job_id in self.table.unread:
+                self._resume_one(self.state.job_dir(job_id))
+
+    def _resume_one(self, job_dir: JobDir) -> None:
+        job_id = job_dir.path.name
+        try:
+            held = take_up(self.state, job_dir) if job_dir.path.exists() else None
+        except OSError as error:
+            self._cannot_read(job_dir, error)
+            return
+        if held is not None:
             if not held.dir.was_finished:
                 self.table.add(held)
             self._spawn(self._guarded(held, self._go_on(held)), f"job-{held.id}")
+        if job_id in self.table.unread:
+            log.info("job_dir_readable", job=job_id)
+            self.table.forget_unread(job_id)
+
+    def _cannot_read(self, job_dir: JobDir, error: OSError) -> None:
+        """Said once. The job stays reported, for the centre must not take it for lost while its process may live."""
+        if job_dir.path.name in self.table.unread:
+            return
+        log.error("job_dir_not_readable", path=str(job_dir.path), error=str(error))
+        if is_job_id(job_dir.path.name):
+            self.table.add_unread(job_dir.path.name)
 
     async def until_idle(self) -> None:
         """Returns once every job is settled and its log uploaded."""
@@ -117,8 +172,8 @@ class JobRunner:
         for task in self._tasks:
             task.cancel()
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = self.group.create_task(work, name=name)
+    def _spawn(self, work: Coroutine[Any, Any, object], name: str) -> None:
+        task: asyncio.Task[object] = self.group.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -147,11 +202,11 @@ class JobRunner:
         while is_alive(held.dir.path):  # noqa: ASYNC110 - a lock held by a process sets no event
             await asyncio.sleep(LOOK_EVERY_S)
         self.table.finishing(held)
-        await self.outbox.deliver(held, FinishRequest(reason=reason))
+        await self.outbox.deliver(held, FinishRequest(reason=_short(reason)))
         self.table.forget(held)
         put_aside(self.state, held.dir)
 
-    async def _run_anew(self, held: HeldJob, earlier: set[asyncio.Task[None]]) -> None:
+    async def _run_anew(self, held: HeldJob, earlier: set[asyncio.Task[object]]) -> None:
         """Runs a job of which there may be something left from an earlier hold by this worker."""
         if earlier:
             # What they still upload would be taken for the log of this hold, and they would put its folder aside.
@@ -172,11 +227,14 @@ class JobRunner:
             await self._give_back(held, error)
             return
         try:
-            await until_final(lambda: self._start(held), pause=self.link.pause)
+            is_started = await self._start_unless_leaving(held)
         except Refused as error:
             log.warning("start_refused", code=error.code, reason=str(error))
             self.table.forget(held)
             put_aside(self.state, held.dir)
+            return
+        if not is_started:
+            await self._hand_back(held)
             return
         self.table.running(held)
         try:
@@ -187,6 +245,33 @@ class JobRunner:
 
     async def _start(self, held: HeldJob) -> None:
         await self.client.start(held.id, StartRequest(receipt=held.receipt, incarnation=self.incarnation))
+
+    async def _start_unless_leaving(self, held: HeldJob) -> bool:
+        """Whether the start was confirmed; not, if the worker is to leave first.
+
+        Raises:
+            Refused: For good.
+        """
+        starting = asyncio.create_task(until_final(lambda: self._start(held), pause=self.link.pause))
+        leaving = asyncio.create_task(held.stop_wanted.wait())
+        try:
+            await asyncio.wait({starting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            # One that is under way must not overtake the release that would follow.
+            await asyncio.wait({starting}, timeout=START_GRACE_S)
+            if starting.done():
+                starting.result()
+            return starting.done()
+        finally:
+            starting.cancel()
+            leaving.cancel()
+
+    async def _hand_back(self, held: HeldJob) -> None:
+        """A job whose start is not known to have come through is released, and given back if it had."""
+        reason = held.stop.reason if held.stop else SHUT_DOWN
+        if await self._release(held.id, held.receipt, reason) == ErrorCode.WRONG_STATE:
+            await self.outbox.deliver(held, FinishRequest(reason=_short(reason), give_back=True))
+        self.table.forget(held)
+        put_aside(self.state, held.dir)
 
     async def _run_started(self, held: HeldJob, *, is_launched: bool = False) -> None:
         """From the confirmed start to the settled outcome; the rest of the log may follow after that."""
@@ -202,7 +287,8 @@ class JobRunner:
     async def _process(self, held: HeldJob, *, is_launched: bool) -> FinishRequest:
         if not is_launched:
             if held.stop is not None:
-                return FinishRequest(reason=_short(f"stopped before it was launched: {held.stop.reason}"))
+                reason = f"stopped before it was launched: {held.stop.reason}"
+                return FinishRequest(reason=_short(reason), give_back=held.stop.gives_back)
             try:
                 await self.host.launch(held.job, held.dir.path)
             except LaunchFailed as error:
@@ -211,19 +297,19 @@ class JobRunner:
                     log.error("job_not_launched", reason=error.reason)  # noqa: TRY400 - the cause is in the event
                     say(held, f"The task could not be launched on this worker: {error.reason}")
                     return FinishRequest(reason=_short(f"not launched: {error.reason}"))
-            log.info(
-                "job_started", queue=held.job.queue, dag=held.job.work.task.dag_id, task=held.job.work.task.task_id
-            )
+            log.info("job_started", queue=held.job.queue, **_what(held.job))
         result = await self.host.wait(held.dir.path)
-        return FinishRequest(exit_code=result.exit_code, reason=_reason(result))
+        return _finish(held, result)
 
     async def _settle(self, held: HeldJob, finish: FinishRequest, upload: asyncio.Task[None]) -> None:
         asyncio.get_running_loop().call_later(TELL_AFTER_S, self.table.changed)
         # Its answer decides the outcome; without a link the outcome could not be delivered either.
         await held.no_final_write.wait()
         if held.stop is not None and held.stop.drop:
-            upload.cancel()
             log.info("job_dropped", reason=held.stop.reason)
+            self.table.forget(held)
+            await asyncio.wait({upload}, timeout=DROPPED_LOG_S)
+            upload.cancel()
         else:
             await asyncio.wait({upload}, timeout=LOG_FIRST_S)
             taken = await self.outbox.deliver(held, finish)
@@ -255,22 +341,52 @@ class JobRunner:
         self.table.forget(held)
         await self._release(held.id, held.receipt, f"the job's folder cannot be made: {error.strerror}")
 
-    async def _release(self, job: str, receipt: str, reason: str) -> None:
+    async def _release(self, job: str, receipt: str, reason: str) -> str | None:
+        """Gives a granted job back; the code with which that was refused, if it was."""
         request = ReleaseRequest(receipt=receipt, reason=reason[:500], counted=False)
         log.info("job_released", job=job, reason=reason)
         try:
             await until_final(lambda: self.client.release(job, request), pause=self.link.pause)
         except Refused as error:
             log.info("release_refused", job=job, code=error.code)
+            return error.code
+        return None
 
     def _pause_intake(self) -> None:
-        self.table.close_intake("disk", "the worker's disk cannot be written")
-        asyncio.get_running_loop().call_later(DISK_PAUSE_S, self.table.open_intake, "disk")
+        self.table.close_intake("job_dir", "the worker's disk cannot be written")
+        asyncio.get_running_loop().call_later(DISK_PAUSE_S, self.table.open_intake, "job_dir")
+
+
+def is_job_id(name: str) -> bool:
+    """Whether a poll could name such a job."""
+    try:
+        _JOB_ID.validate_python(name)
+    except ValidationError:
+        return False
+    return True
+
+
+def _what(job: Job) -> dict[str, str]:
+    """What runs, for the agent's log."""
+    if job.task is not None:
+        return {"dag": job.task.dag_id, "task": job.task.task_id}
+    return {"errand": job.errand.kind} if job.errand is not None else {}
+
+
+def _finish(held: HeldJob, result: JobResult) -> FinishRequest:
+    """What to report of a job whose processes are gone."""
+    reason = _reason(result)
+    is_lost = result.exit_code is None and result.error is not None
+    stop = held.stop if held.final_state is None else None
+    if stop is not None:
+        reason = f"{stop.reason}; {reason}" if reason else stop.reason
+    give_back = is_lost or (stop is not None and stop.gives_back)
+    return FinishRequest(exit_code=result.exit_code, reason=_short(reason) if reason else None, give_back=give_back)
 
 
 def _reason(result: JobResult) -> str | None:
     if result.error:
-        return _short(result.error)
+        return result.error
     if result.exit_code is None or result.exit_code == 0:
         return None
     if result.exit_code < 0:

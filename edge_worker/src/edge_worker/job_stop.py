@@ -1,6 +1,10 @@
-"""Ends a job's processes when somebody wants it, but not while the task is reporting how it ended."""
+"""Ends a job's processes when somebody wants it, but not while the task is reporting how it ended.
+
+The fence has the last word: what is left of an overdue job is killed, whatever it does.
+"""
 
 import asyncio
+from collections.abc import Awaitable
 
 from edge_worker.jobs import HeldJob
 from edge_worker.log import EventLog
@@ -19,6 +23,16 @@ async def stop_when_wanted(held: HeldJob, *, grace_s: float) -> None:
         held: The job, from before its launch on.
         grace_s: Between SIGTERM and SIGKILL.
     """
+    if await _done_before(_stop_in_order(held, grace_s), held.overdue):
+        return
+    while not held.gone.is_set():
+        if is_alive(held.dir.path):
+            await _stop(held, 0)
+            return
+        await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def _stop_in_order(held: HeldJob, grace_s: float) -> None:
     await held.stop_wanted.wait()
     while not held.gone.is_set():
         await held.no_final_write.wait()
@@ -26,35 +40,46 @@ async def stop_when_wanted(held: HeldJob, *, grace_s: float) -> None:
             log.info("stop_not_needed", final_state=held.final_state)
             return
         if is_alive(held.dir.path):
-            if await _climb_down(held, grace_s):
+            if await _done_before(_stop(held, grace_s), held.final_write_begun):
                 return
         else:
             # Between start and launch; whoever launches looks as well, but only once.
             await asyncio.sleep(_LOOK_EVERY_S)
 
 
-async def _climb_down(held: HeldJob, grace_s: float) -> bool:
-    """The stop ladder. False if it was left because the task is just reporting its end."""
+async def _stop(held: HeldJob, grace_s: float) -> None:
     reason = held.stop.reason if held.stop else ""
-    async with asyncio.TaskGroup() as group:
-        ladder = group.create_task(
-            stop_tree(
-                held.dir.path,
-                grace_s=grace_s,
-                on_step=lambda step: say(held, f"Edge worker stops this task ({reason}): {step}"),
-            )
-        )
-        report = group.create_task(held.final_write_begun.wait())
-        await asyncio.wait({ladder, report}, return_when=asyncio.FIRST_COMPLETED)
-        has_ended = ladder.done()
-        ladder.cancel()
-        report.cancel()
-    return has_ended
+    await stop_tree(
+        held.dir.path,
+        grace_s=grace_s,
+        on_step=lambda step: say(held, f"Edge worker stops this task ({reason}): {step}"),
+    )
+
+
+async def _done_before(work: Awaitable[None], event: asyncio.Event) -> bool:
+    """Does the work unless the event comes first; whether it was done."""
+    doing, coming = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({doing, coming}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            doing.result()
+            return True
+        doing.cancel()
+        await asyncio.wait({doing})
+        return False
+    finally:
+        doing.cancel()
+        coming.cancel()
 
 
 def say(held: HeldJob, text: str) -> None:
     """A line in the task's log, for whoever wonders there why it ended."""
     log.info("job_stopping", step=text)
+    tell(held, text)
+
+
+def tell(held: HeldJob, text: str) -> None:
+    """A line in the task's log."""
     try:
         job_files.write_log_line(held.dir.path, text, level="warning")
     except OSError as error:

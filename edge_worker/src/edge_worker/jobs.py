@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_schemas.jobs import Job
 from edge_schemas.polls import MAX_SLOTS, JobPhase, JobReport
@@ -15,10 +15,16 @@ MAX_JOBS = 2 * MAX_SLOTS
 
 @dataclass(frozen=True)
 class StopWish:
-    """Why a job is to end; with `drop` nothing is reported of it."""
+    """Why a job is to end.
+
+    Attributes:
+        drop: Nothing is reported of it.
+        gives_back: The job itself has no part in it: if its user code never ran it may run elsewhere.
+    """
 
     reason: str
     drop: bool = False
+    gives_back: bool = False
 
 
 class HeldJob:
@@ -29,6 +35,9 @@ class HeldJob:
         phase: Where it stands; changed by `JobTable` only.
         stop: Set once somebody wants it to end.
         stop_wanted: Set together with `stop`.
+        fenced: Set once the worker was out of contact for too long. Nothing more of the job reaches the centre but a
+            final state that was under way by then: it was earned in time, and the centre decides what it is worth.
+        overdue: The tolerance is as good as over: whatever is left of the job is killed, final state or not.
         gone: No process of the job is left.
         final_state: The state that Airflow accepted from the task. Nobody kills the job after that.
         final_write_begun: A final state is on its way to Airflow.
@@ -42,6 +51,8 @@ class HeldJob:
         self.phase = phase
         self.stop: StopWish | None = None
         self.stop_wanted = asyncio.Event()
+        self.fenced = asyncio.Event()
+        self.overdue = asyncio.Event()
         self.gone = asyncio.Event()
         self.final_state: str | None = None
         self.final_write_begun = asyncio.Event()
@@ -64,8 +75,18 @@ class HeldJob:
         if self.stop is None:
             self.stop = wish
         elif wish.drop:
-            self.stop = StopWish(self.stop.reason, drop=True)
+            self.stop = replace(self.stop, drop=True)
         self.stop_wanted.set()
+
+    @property
+    def is_fenced(self) -> bool:
+        """See `fenced`."""
+        return self.fenced.is_set()
+
+    def fence(self, wish: StopWish) -> None:
+        """The worker has been out of contact for too long."""
+        self.want_stop(wish)
+        self.fenced.set()
 
     @contextmanager
     def final_write(self) -> Iterator[None]:
@@ -93,6 +114,7 @@ class JobTable:
         self.slots = slots
         self.is_draining = False
         self._jobs: dict[str, HeldJob] = {}
+        self._unread: set[str] = set()
         self._closed_for: dict[str, str] = {}
         self._listeners: list[Callable[[], None]] = []
 
@@ -112,11 +134,11 @@ class JobTable:
         if self.is_draining or self._closed_for:
             return 0
         # Outcomes that the relay does not take yet hold no slot, but a poll has room for only so many jobs.
-        return max(0, min(self.slots - self._occupied, MAX_JOBS - len(self._jobs)))
+        return max(0, min(self.slots - self._occupied, MAX_JOBS - len(self._jobs) - len(self._unread)))
 
     @property
     def _occupied(self) -> int:
-        return sum(job.phase is not JobPhase.FINISHING for job in self._jobs.values())
+        return sum(job.phase is not JobPhase.FINISHING for job in self._jobs.values()) + len(self._unread)
 
     def refusal(self) -> str | None:
         """Why it would take no job; None if it would."""
@@ -128,7 +150,21 @@ class JobTable:
 
     def reports(self) -> tuple[JobReport, ...]:
         """What a poll says of the jobs."""
-        return tuple(JobReport(id=job.id, phase=job.phase) for job in self._jobs.values())
+        known = (JobReport(id=job.id, phase=job.phase, offline=job.job.offline) for job in self._jobs.values())
+        return (*known, *(JobReport(id=job_id, phase=JobPhase.RUNNING) for job_id in sorted(self._unread)))
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Jobs of which nothing is known but the id, for their folders cannot be read. A process of theirs may live."""
+        return frozenset(self._unread)
+
+    def add_unread(self, job_id: str) -> None:
+        """Keeps a job reported whose folder cannot be read now."""
+        self._unread.add(job_id)
+
+    def forget_unread(self, job_id: str) -> None:
+        """The folder can be read, or is gone."""
+        self._unread.discard(job_id)
 
     def add(self, job: HeldJob) -> None:
         """The worker now has to do with this job."""

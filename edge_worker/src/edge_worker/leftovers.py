@@ -1,7 +1,6 @@
 """The folders that earlier runs of the agent left: which jobs to take up from them, and putting them aside."""
 
 import errno
-from collections.abc import Iterator
 
 from edge_worker.job_dir import JobDir
 from edge_worker.jobs import HeldJob
@@ -12,29 +11,19 @@ from edge_worker.state import StateDir
 log = EventLog("edge_worker.leftovers")
 
 
-def take_up(state: StateDir) -> Iterator[HeldJob]:
-    """The jobs of an earlier run, as their folders tell of them.
+def take_up(state: StateDir, job_dir: JobDir) -> HeldJob | None:
+    """The job of an earlier run, as its folder tells of it; None if it tells of none, and is put aside.
 
-    A folder that tells of none is put aside; one that cannot be read now is left for the next start.
+    Raises:
+        OSError: It cannot be read now. A process of the job may live all the same.
     """
-    for job_dir in state.job_dirs():
-        try:
-            held = _read(job_dir)
-        except OSError as error:
-            # The cause is in the event.
-            log.error("job_dir_not_readable", path=str(job_dir.path), error=str(error))  # noqa: TRY400
-            continue
-        if held is None:
-            # It was never started: the folder is written before the relay is asked.
-            log.warning("job_dir_incomplete", path=str(job_dir.path))
-            put_aside(state, job_dir)
-        else:
-            yield held
-
-
-def _read(job_dir: JobDir) -> HeldJob | None:
     job = job_dir.job()
+    if job is None and is_alive(job_dir.path):
+        raise OSError(errno.EBUSY, "it is damaged, and a process of the job lives", str(job_dir.path))
     if job is None:
+        # It was never started: the folder is written before the relay is asked.
+        log.warning("job_dir_incomplete", path=str(job_dir.path))
+        put_aside(state, job_dir)
         return None
     held = HeldJob(job, job_dir, receipt=job_dir.receipt())
     held.final_state = job_dir.final_state()

@@ -16,7 +16,11 @@ class Link:
         self._clock = clock
         self._lost_at: float | None = None
         self._answered_before = False
+        self._proven = False
+        self._heard_at = clock()
         self._back = asyncio.Event()
+        self._on_suspicion: list[Callable[[], None]] = []
+        self._on_turn: list[Callable[[], None]] = []
 
     @property
     def is_up(self) -> bool:
@@ -25,25 +29,53 @@ class Link:
 
     @property
     def is_proven(self) -> bool:
-        """The relay has answered, and nothing was lost since."""
-        return self._answered_before and self._lost_at is None
+        """The relay has answered a poll, and nothing has cast doubt on the link since."""
+        return self._proven
+
+    @property
+    def unheard_s(self) -> float:
+        """Seconds since the relay has last answered a call of any kind."""
+        return self._clock() - self._heard_at
+
+    def on_suspicion(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` when a proven link is no longer to be trusted."""
+        self._on_suspicion.append(listener)
+
+    def on_turn(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` when the link is lost and when it is back, before those who pause go on."""
+        self._on_turn.append(listener)
+
+    def heard(self) -> None:
+        """The relay has answered a call of some kind."""
+        self._heard_at = self._clock()
 
     def answered(self) -> None:
-        """The relay has answered, be it with a refusal."""
-        if self._lost_at is not None:
-            log.info("relay_reachable", after_s=round(self._clock() - self._lost_at, 1))
+        """The relay has answered a poll."""
+        lost_at, self._lost_at = self._lost_at, None
+        if lost_at is not None:
+            log.info("relay_reachable", after_s=round(self._clock() - lost_at, 1))
+            self._turn()
         elif not self._answered_before:
             log.info("relay_reachable")
-        self._lost_at = None
-        self._answered_before = True
+        self._answered_before = self._proven = True
         self._back.set()
         self._back = asyncio.Event()
 
+    def suspect(self, why: str) -> None:
+        """A call got no answer: a poll that is parked may be parked nowhere."""
+        if self._proven:
+            self._proven = False
+            log.debug("link_suspected", reason=why)
+            for listener in self._on_suspicion:
+                listener()
+
     def lost(self, why: str) -> None:
-        """No answer came; `why` is for people and holds no credential."""
+        """No poll is answered; `why` is for people and holds no credential."""
+        self._proven = False
         if self._lost_at is None:
             self._lost_at = self._clock()
             log.warning("relay_unreachable", reason=why)
+            self._turn()
 
     async def pause(self, delay_s: float) -> None:
         """Waits before a repeat; returns at once when the relay answers again after a loss."""
@@ -56,3 +88,7 @@ class Link:
                 await back.wait()
         except TimeoutError:
             return
+
+    def _turn(self) -> None:
+        for listener in self._on_turn:
+            listener()

@@ -11,11 +11,16 @@ log = EventLog("edge_worker.outbox")
 
 
 class Outbox:
-    """Delivers outcomes, however long it takes."""
+    """Delivers outcomes, however long it takes.
 
-    def __init__(self, client: RelayClient, link: Link) -> None:
+    Args:
+        incarnation: Of this run of the agent, which need not be the one that wrote an outcome down.
+    """
+
+    def __init__(self, client: RelayClient, link: Link, incarnation: int) -> None:
         self._client = client
         self._link = link
+        self._incarnation = incarnation
 
     async def deliver(self, held: HeldJob, finish: FinishRequest) -> bool:
         """Reports an outcome until the relay has taken it or refused it for good.
@@ -24,6 +29,7 @@ class Outbox:
             Whether it was taken. A refusal (the job was given up, another holds it) settles the job just as well.
         """
         _keep(held, finish)
+        finish = finish.model_copy(update={"incarnation": self._incarnation})
         try:
             await until_final(
                 lambda: self._client.finish(held.id, finish), pause=self._link.pause, on_retry=_say_that_it_waits

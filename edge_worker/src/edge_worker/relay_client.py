@@ -4,6 +4,7 @@ Every call fails in one of two ways. `NoAnswer`: nothing came, or what came is n
 captive portal). `Refused`: the relay said no, with a code. Who may repeat what is decided in `retry`.
 """
 
+import asyncio
 import gzip
 import re
 import secrets
@@ -25,10 +26,12 @@ from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosit
 from edge_schemas.polls import FinishRequest, Poll, PollAnswer, ReleaseRequest, StartRequest
 from edge_schemas.workers import Enrollment, EnrollRequest
 from edge_worker import __version__
+from edge_worker.link import Link
 from edge_worker.proxy import Proxy
 
 CONNECT_S: Final = 10.0
 CALL_S: Final = 30.0
+CHECK_S: Final = 10.0
 EXECUTION_S: Final = 75.0
 """Longer than the relay waits for Airflow, so that its answer comes before ours would be given up."""
 HOLD_MARGIN_S: Final = 15.0
@@ -116,38 +119,62 @@ class _Reply:
 
 
 class RelayClient:
-    """One connection pool to one relay. Use as an asynchronous context manager.
+    """The way to one relay. Use as an asynchronous context manager.
+
+    Polls have connections of their own. Those of all other calls are thrown away when the link is lost and when it is
+    back: what hangs on a dead one would hang for up to a minute after everything else works again.
 
     Args:
         relay_url: Without a trailing slash.
         secret: The worker's credential, or an enrolment token.
         tls: Whom to trust.
         proxy: Used for every call; None connects directly.
+        link: Told of each answer and of each call without one, and tells when it is lost and back.
     """
 
-    def __init__(self, relay_url: str, secret: str, *, tls: ssl.SSLContext, proxy: Proxy | None) -> None:
+    def __init__(
+        self, relay_url: str, secret: str, *, tls: ssl.SSLContext, proxy: Proxy | None, link: Link | None = None
+    ) -> None:
         self._base = relay_url
         self._secret = secret
         self._tls = tls
         self._proxy = proxy
-        self._session: aiohttp.ClientSession | None = None
+        self._link = link or Link()
+        self._polls: aiohttp.ClientSession | None = None
+        self._calls: aiohttp.ClientSession | None = None
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
+        self._polls, self._calls = self._open(), self._open()
+        self._link.on_turn(self._renew)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        polls, calls, self._polls, self._calls = self._polls, self._calls, None, None
+        for session in (polls, calls):
+            if session is not None:
+                await session.close()
+        await asyncio.gather(*self._closing)
+
+    def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(limit=0, ssl=self._tls, keepalive_timeout=30, socket_factory=_open_socket)
-        self._session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             # The proxy is resolved by us; with trust_env aiohttp would also send passwords of ~/.netrc to the relay.
             trust_env=False,
             headers={"User-Agent": f"edge-worker/{__version__}"},
         )
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
+    def _renew(self) -> None:
+        """Calls that are under way fail with `NoAnswer`, and are repeated by whoever made them."""
+        if self._calls is not None:
+            closing = asyncio.create_task(self._calls.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            self._calls = self._open()
 
     async def enroll(self, request: EnrollRequest) -> Enrollment:
         """Trades the enrolment token for an identity."""
@@ -156,8 +183,13 @@ class RelayClient:
     async def poll(self, poll: Poll) -> PollAnswer | None:
         """Reports and waits for up to `hold_s`; None means that there is nothing to do."""
         timeout = aiohttp.ClientTimeout(total=poll.hold_s + HOLD_MARGIN_S, sock_connect=CONNECT_S)
-        reply = await self._post(routes.POLL, poll, timeout=timeout)
+        reply = await self._post(routes.POLL, poll, timeout=timeout, is_poll=True)
         return None if reply.status == 204 else _parse(PollAnswer, reply)
+
+    async def check(self) -> None:
+        """Asks whether the relay answers at all."""
+        timeout = aiohttp.ClientTimeout(total=CHECK_S, sock_connect=CONNECT_S)
+        await self._call("GET", routes.HEALTHZ, body=b"", headers={}, timeout=timeout)
 
     async def start(self, job: str, request: StartRequest) -> None:
         """Confirms a grant."""
@@ -206,14 +238,16 @@ class RelayClient:
         if reply.headers.get(routes.ORIGIN_HEADER) != routes.EXECUTION_ORIGIN:
             self._check(reply, call.request_id)
             msg = f"an answer with status {reply.status} that is not marked as the Execution API's"
-            raise NoAnswer(msg)
+            raise NoAnswer(msg, status=reply.status)
+        self._link.heard()
         return ExecutionAnswer(reply.status, reply.headers, reply.body)
 
-    async def _post(self, path: str, body: BaseModel, *, timeout: aiohttp.ClientTimeout | None = None) -> _Reply:
+    async def _post(
+        self, path: str, body: BaseModel, *, timeout: aiohttp.ClientTimeout | None = None, is_poll: bool = False
+    ) -> _Reply:
         content = body.model_dump_json().encode()
-        return await self._call(
-            "POST", path, body=content, headers={"Content-Type": "application/json"}, timeout=timeout
-        )
+        headers = {"Content-Type": "application/json"}
+        return await self._call("POST", path, body=content, headers=headers, timeout=timeout, is_poll=is_poll)
 
     async def _call(
         self,
@@ -226,14 +260,16 @@ class RelayClient:
         request_id: str | None = None,
         timeout: aiohttp.ClientTimeout | None = None,
         checked: bool = True,
+        is_poll: bool = False,
     ) -> _Reply:
-        if self._session is None:
+        session = self._polls if is_poll else self._calls
+        if session is None:
             msg = "the client is not open"
             raise RuntimeError(msg)
         request_id = request_id or secrets.token_hex(16)
         ours = {"Authorization": f"Bearer {self._secret}", routes.REQUEST_ID_HEADER: request_id}
         try:
-            async with self._session.request(
+            async with session.request(
                 method,
                 # As it is: yarl would decode and encode the path anew.
                 URL(f"{self._base}{path}{'?' if query else ''}{query}", encoded=True),
@@ -245,8 +281,14 @@ class RelayClient:
                 proxy_headers=self._proxy.headers if self._proxy else None,
             ) as answer:
                 reply = _Reply(answer.status, answer.headers, await answer.read())
+                if reply.status == 503:
+                    # Another replica may be at the end of another connection.
+                    answer.close()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._no_answer(error) from error
+            failure = self._no_answer(error)
+            if session is self._calls:
+                self._link.suspect(str(failure))
+            raise failure from error
         if checked:
             self._check(reply, request_id)
         return reply
@@ -257,8 +299,10 @@ class RelayClient:
         The request id, which the relay echoes, tells its answers from those of a portal or proxy that says 200 to all.
         """
         if 200 <= reply.status < 300 and reply.headers.get(routes.REQUEST_ID_HEADER) == request_id:
+            self._link.heard()
             return
         if _content_type(reply) == routes.PROBLEM_TYPE:
+            self._link.heard()
             raise Refused(_parse(Problem, reply) if reply.body else _bodiless(reply.status), _retry_after(reply))
         msg = f"not the relay's answer: status {reply.status}{_quote(reply)}"
         raise NoAnswer(msg, status=reply.status)

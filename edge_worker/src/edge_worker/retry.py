@@ -71,16 +71,22 @@ class Backoff:
         """The call has succeeded."""
         self._failures = 0
 
-    def next_pause(self, error: CallError) -> float:
-        """Seconds to wait before the next try; never less than the relay asked for."""
+    def next_pause(self, error: CallError, *, cap_s: float | None = None) -> float:
+        """Seconds to wait before the next try; never less than the relay asked for.
+
+        Args:
+            error: Why the last one failed.
+            cap_s: Takes the place of the usual one, for this pause.
+        """
+        cap_s = self._cap_s if cap_s is None else cap_s
         # The exponent is bounded: a loop may fail for months.
-        nominal = min(self._cap_s, self._first_s * 2.0 ** min(self._failures, 16))
+        nominal = min(cap_s, self._first_s * 2.0 ** min(self._failures, 16))
         self._failures += 1
         if fate_of(error) is Fate.RETRY_SLOWLY:
             nominal = self._slow_s
         pause = nominal * (0.5 + self._jitter() / 2)
         asked = error.retry_after_s if isinstance(error, Refused) else None
-        return pause if asked is None else asked + min(pause, self._cap_s)
+        return pause if asked is None else asked + min(pause, cap_s)
 
 
 async def until_final(

@@ -2,13 +2,14 @@
 
 worker.json     identity and credential, mode 0600
 enrolling.json  the secret of an enrolment whose answer has not arrived yet, mode 0600
-incarnation     counts the starts
+incarnation     rises with every start
 lock            held by the running agent
 jobs/<job>/     a job the worker has to do with; see `job_dir`
 ended/<job>/    kept for `log_keep_days`
 """
 
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from edge_schemas.workers import Enrollment
 from edge_worker.files import write_atomically
 from edge_worker.job_dir import JobDir
 from edge_worker.log import EventLog
+from edge_worker.runtime_side.job_files import boot_id
 from edge_worker.settings import SettingsError
 
 _Model = TypeVar("_Model", bound=Outbound)
@@ -114,17 +116,27 @@ class StateDir:
         self._pending.unlink(missing_ok=True)
 
     def next_incarnation(self) -> int:
-        """One more than at the last start."""
+        """Higher than at any earlier start, also after the folder was restored from a copy."""
         file = self.path / "incarnation"
         try:
-            count = int(file.read_text()) + 1
-        except FileNotFoundError:
-            count = 1
-        except ValueError:
-            # A lower number than before would be refused as superseded; the clock is higher than any count of starts.
-            count = int(time.time())
-        write_atomically(file, str(count).encode())
-        return count
+            last = int(file.read_text())
+        except (FileNotFoundError, ValueError):
+            last = 0
+        incarnation = max(last + 1, int(time.time()))
+        write_atomically(file, str(incarnation).encode())
+        return incarnation
+
+    def instance(self) -> str:
+        """Names this machine, its boot and this folder; empty where the machine tells nothing of itself.
+
+        Another machine, a copy of the folder and a later boot have other names, so whoever has the same one has had
+        the lock of this folder after us.
+        """
+        machine, boot = machine_id(), boot_id()
+        if not machine and not boot:
+            return ""
+        found = self.path.stat()
+        return hashlib.sha256(f"{machine} {boot} {found.st_dev}:{found.st_ino}".encode()).hexdigest()[:32]
 
     def job_dir(self, job_id: str) -> JobDir:
         """The folder of a job, which need not exist."""
@@ -162,6 +174,14 @@ class StateDir:
                     rmtree(path)
             except OSError as error:
                 log.warning("ended_job_not_removed", path=str(path), error=str(error))
+
+
+def machine_id() -> str:
+    """Of the installed system; empty where there is none. It is to be hashed before it is told to anybody."""
+    try:
+        return Path("/etc/machine-id").read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _read(path: Path, model: type[_Model]) -> _Model | None:

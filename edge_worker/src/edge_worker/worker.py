@@ -1,6 +1,7 @@
 """Builds the parts of the agent and runs their loops in one TaskGroup."""
 
 import asyncio
+import platform
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,16 +12,19 @@ from edge_schemas.workers import WorkerSettings
 from edge_worker.gateway import Gateway
 from edge_worker.health import worker_health, worker_versions
 from edge_worker.hold import Hold
-from edge_worker.job_runner import Host, JobRunner
+from edge_worker.job_runner import SHUT_DOWN, Host, JobRunner
 from edge_worker.jobs import JobTable
 from edge_worker.ladder import Ladder, Rung
+from edge_worker.lease import Fence, Lease
 from edge_worker.link import Link
+from edge_worker.link_check import LinkCheck
 from edge_worker.log import EventLog, bound
 from edge_worker.outbox import Outbox
 from edge_worker.poll_loop import PollLoop, Report
 from edge_worker.proxy import resolve_proxy
 from edge_worker.relay_client import RelayClient
 from edge_worker.runtime_dir import prepare_runtime_dir, runtime_dir_of
+from edge_worker.runtime_side.lease import LEASE
 from edge_worker.settings import Settings, proxy_environment, task_environment
 from edge_worker.state import Identity, StateDir
 from edge_worker.task_host import TaskHost
@@ -119,8 +123,9 @@ class Worker:
                 state_dir=str(self.state.path),
             )
             runtime = self.runtime or self._task_host(runtime_dir, socket)
-            async with RelayClient(relay_url, self.identity.secret, tls=tls, proxy=proxy) as client:
-                code = await self._work(client, runtime, socket, incarnation)
+            link = Link()
+            async with RelayClient(relay_url, self.identity.secret, tls=tls, proxy=proxy, link=link) as client:
+                code = await self._work(client, link, runtime, socket, incarnation)
             log.info("worker_stopped", exit_code=code)
         return code
 
@@ -135,10 +140,11 @@ class Worker:
             worker=self.identity.enrollment.worker,
         )
 
-    async def _work(self, client: RelayClient, runtime: Runtime, socket: Path, incarnation: int) -> int:
+    async def _work(self, client: RelayClient, link: Link, runtime: Runtime, socket: Path, incarnation: int) -> int:
         """All loops, until the ladder says to leave. A loop that dies takes the agent down in order."""
-        link = Link()
         table = JobTable(self.settings.slots)
+        lease = Lease(socket.with_name(LEASE))
+        fence = Fence(table, lease)
         async with asyncio.TaskGroup() as jobs:
             runner = JobRunner(
                 client=client,
@@ -147,34 +153,43 @@ class Worker:
                 table=table,
                 host=runtime,
                 uploader=LogUploader(client, link),
-                outbox=Outbox(client, link),
+                outbox=Outbox(client, link, incarnation),
                 group=jobs,
                 incarnation=incarnation,
                 grace_s=self.settings.grace_s,
             )
             desk = Desk(runner, self.state, self.identity, self.ladder)
             async with Gateway(client, table, link, socket).serving(), asyncio.TaskGroup() as loops:
+                runner.resume()
+                # Before anything of them is gone on with: they may have been out of contact for too long.
+                fence.look()
+                poll_loop = PollLoop(
+                    client, table, link, desk, self._report(incarnation), Hold(self.settings.poll_hold_s), lease
+                )
                 running = [
                     loops.create_task(runtime.run_forever(), name="task-host"),
                     loops.create_task(self._watch_runtime(runtime, table), name="watch-runtime"),
                     loops.create_task(self._clean_up(), name="clean-up"),
-                    loops.create_task(self._poll_loop(client, table, link, desk, incarnation).run(), name="poll-loop"),
+                    loops.create_task(runner.watch_unread(), name="watch-unread"),
+                    loops.create_task(fence.run(), name="fence"),
+                    loops.create_task(LinkCheck(client, link, table).run(), name="link-check"),
+                    loops.create_task(poll_loop.run(), name="poll-loop"),
                 ]
-                runner.resume()
                 await self._until_leaving(table, runner)
                 for loop in running:
                     loop.cancel()
             runner.cancel_all()
         return desk.exit_code
 
-    def _poll_loop(self, client: RelayClient, table: JobTable, link: Link, desk: Desk, incarnation: int) -> PollLoop:
-        report = Report(
+    def _report(self, incarnation: int) -> Report:
+        return Report(
             incarnation=incarnation,
+            instance=self.state.instance(),
+            host=platform.node()[:253],
             settings_version=self.identity.enrollment.settings.version,
             versions=lambda: worker_versions(self._airflow),
             health=lambda: worker_health(self.state.path),
         )
-        return PollLoop(client, table, link, desk, report, Hold(self.settings.poll_hold_s))
 
     async def _watch_runtime(self, runtime: Runtime, table: JobTable) -> None:
         """Takes no jobs while nothing could run them."""
@@ -203,12 +218,15 @@ class Worker:
             await asyncio.wait(rungs, return_when=asyncio.FIRST_COMPLETED)
             for rung in rungs:
                 rung.cancel()
+        runner.tell_all("Edge worker: the worker leaves without waiting for this task, which its next start takes up")
         if runner.busy:
             log.warning("jobs_left_behind", jobs=runner.busy, means="they are taken up at the next start")
 
     async def _drain(self, table: JobTable, runner: JobRunner) -> None:
         await self.ladder.at(Rung.DRAIN)
         table.drain()
+        runner.drain()
+        runner.tell_all(f"Edge worker: {SHUT_DOWN}; it waits for this task to end")
         try:
             async with asyncio.timeout(self.settings.drain_timeout_s):
                 await runner.until_idle()
@@ -218,5 +236,5 @@ class Worker:
 
     async def _stop(self, runner: JobRunner) -> None:
         await self.ladder.at(Rung.STOP)
-        runner.stop_all("the worker is being shut down")
+        runner.stop_all()
         await asyncio.sleep(self.settings.grace_s + DELIVERY_GRACE_S)

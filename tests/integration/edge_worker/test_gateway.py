@@ -56,7 +56,8 @@ class Setup:
 
     @property
     def instance(self) -> str:
-        return f"task-instances/{self.held.job.work.task.ti_id}"
+        assert self.held.job.task is not None
+        return f"task-instances/{self.held.job.task.ti_id}"
 
     async def beat(self) -> Answer:
         return await self.call("PUT", f"{self.instance}/heartbeat", b'{"hostname":"h","pid":1}')

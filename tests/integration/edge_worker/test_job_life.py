@@ -23,7 +23,8 @@ async def test_a_job_is_granted_started_run_and_finished(relay: FakeRelay, setti
     assert outcome is not None
     assert outcome.exit_code == 0
     assert relay.logs[job.id] == b"hello\n"
-    assert [call.raw_path for call in relay.calls] == [f"task-instances/{job.work.task.ti_id}/state"]
+    assert job.task is not None
+    assert [call.raw_path for call in relay.calls] == [f"task-instances/{job.task.ti_id}/state"]
     assert agent.code == 0
     assert not agent.state.job_dirs()
 

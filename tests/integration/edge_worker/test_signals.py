@@ -64,9 +64,8 @@ async def test_the_second_signal_stops_the_jobs(relay: FakeRelay, settings: Sett
             process.send_signal(signal.SIGTERM)
             await eventually(lambda rung=rung: _events(log).count("ladder_rung_reached") == rung)  # type: ignore[misc]
         assert await process.wait() == 0
-    outcome = relay.records[job.id].outcome
-    assert outcome is not None
-    assert outcome.exit_code == -15
+    (finish,) = relay.finishes[job.id]
+    assert (finish.exit_code, finish.give_back) == (-15, True)
     assert b"shut down" in relay.logs[job.id]
 
 

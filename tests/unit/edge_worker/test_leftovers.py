@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_worker.job_dir import JobDir
 from edge_worker.leftovers import take_up
+from edge_worker.runtime_side import job_files
 from edge_worker.state import StateDir
 from support.jobs import make_job
 
@@ -17,21 +19,22 @@ def state(tmp_path: Path) -> StateDir:
 
 
 @pytest.mark.parametrize("name", ["job.json", "receipt", "final_state"])
-def test_a_folder_that_cannot_be_read_now_is_left_for_the_next_start(state: StateDir, name: str) -> None:
-    unreadable, other = make_job(), make_job()
-    for job in (unreadable, other):
-        state.job_dir(job.id).create(job, "receipt")
-        state.job_dir(job.id).put_final_state("success")
-    folder = state.job_dir(unreadable.id).path
+def test_a_folder_that_cannot_be_read_now_is_left_for_later(state: StateDir, name: str) -> None:
+    job = make_job()
+    job_dir = state.job_dir(job.id)
+    job_dir.create(job, "receipt")
+    job_dir.put_final_state("success")
+    folder = job_dir.path
     (folder / name).rename(folder / "kept")
     # A folder in a file's place: what even root cannot read as a file.
     (folder / name).mkdir()
-    assert [held.id for held in take_up(state)] == [other.id]
+    with pytest.raises(OSError, match=name):
+        take_up(state, job_dir)
     (folder / name).rmdir()
     (folder / "kept").rename(folder / name)
-    found = {held.id: held for held in take_up(state)}
-    assert found.keys() == {unreadable.id, other.id}
-    assert (found[unreadable.id].receipt, found[unreadable.id].final_state) == ("receipt", "success")
+    found = take_up(state, job_dir)
+    assert found is not None
+    assert (found.receipt, found.final_state) == ("receipt", "success")
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"id": 1}'])
@@ -40,6 +43,18 @@ def test_a_folder_without_a_job_is_put_aside(state: StateDir, content: bytes | N
     folder.mkdir()
     if content is not None:
         (folder / "job.json").write_bytes(content)
-    assert list(take_up(state)) == []
+    assert take_up(state, JobDir(folder)) is None
     assert not folder.exists()
     assert (state.path / "ended" / folder.name).is_dir()
+
+
+def test_a_damaged_folder_is_not_put_aside_while_its_process_lives(state: StateDir) -> None:
+    """Its job would not be reported any more, and be started elsewhere beside that process."""
+    job_dir = state.job_dir(make_job().id)
+    job_dir.path.mkdir()
+    lock = job_files.hold_lock(job_dir.path)
+    assert lock is not None
+    with pytest.raises(OSError, match="lives"):
+        take_up(state, job_dir)
+    job_files.release_lock(lock)
+    assert take_up(state, job_dir) is None

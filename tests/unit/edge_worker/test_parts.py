@@ -97,12 +97,24 @@ class TestStateDir:
         return state
 
     def test_the_incarnation_rises_with_every_start(self, state: StateDir) -> None:
-        assert [state.next_incarnation() for _ in range(3)] == [1, 2, 3]
+        first, second, third = (state.next_incarnation() for _ in range(3))
+        assert first < second < third
 
-    def test_a_damaged_incarnation_does_not_fall(self, state: StateDir) -> None:
-        state.next_incarnation()
-        (state.path / "incarnation").write_bytes(b"")
-        assert state.next_incarnation() > 1_000_000
+    def test_the_incarnation_does_not_fall_when_the_clock_does(self, state: StateDir) -> None:
+        (state.path / "incarnation").write_text(str(2**40))
+        assert state.next_incarnation() == 2**40 + 1
+
+    @pytest.mark.parametrize("content", [b"", b"3"])
+    def test_a_damaged_or_restored_incarnation_is_not_used_again(self, state: StateDir, content: bytes) -> None:
+        """Of a backup: the numbers since then were used by agents that may live."""
+        (state.path / "incarnation").write_bytes(content)
+        assert state.next_incarnation() >= 1_700_000_000
+
+    def test_a_copy_of_the_folder_has_another_instance(self, state: StateDir, tmp_path: Path) -> None:
+        copy = StateDir(tmp_path / "copy")
+        copy.prepare()
+        assert len(state.instance()) in range(1, 65)
+        assert state.instance() == StateDir(state.path).instance() != copy.instance()
 
     def test_two_agents_cannot_share_it(self, state: StateDir) -> None:
         with state.locked(), pytest.raises(SettingsError, match="another edge-worker"), state.locked():
