@@ -30,6 +30,8 @@ class ExecutionApi:
 
     Attributes:
         variables: By key; any other key is not found.
+        connections: By id: type, host and what else differs from nothing.
+        connection_tests: What was reported of connection tests, by their id.
         should_retry: Told to each task at `/run`.
         stop: Jobs whose heartbeats are answered "not running".
         held: Calls whose path ends so wait until the event is set.
@@ -37,6 +39,8 @@ class ExecutionApi:
 
     socket: Path
     variables: dict[str, str] = field(default_factory=dict)
+    connections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    connection_tests: dict[str, dict[str, Any]] = field(default_factory=dict)
     should_retry: bool = False
     stop: set[str] = field(default_factory=set)
     held: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -79,7 +83,7 @@ class ExecutionApi:
         for end, event in self.held.items():
             if path.endswith(end):
                 await event.wait()
-        status, answer = self._answer(job, request.method, path, body)
+        status, answer = self.answer(job, request.method, path, body)
         if status == 204:
             return web.Response(status=204)
         # Airflow's client knows an error by exactly this content type.
@@ -87,7 +91,8 @@ class ExecutionApi:
             body=json.dumps(answer).encode(), status=status, headers={"Content-Type": "application/json"}
         )
 
-    def _answer(self, job: str, method: str, path: str, body: Any) -> Answer:
+    def answer(self, job: str, method: str, path: str, body: Any) -> Answer:
+        """What Airflow says to a call."""
         kind, _, rest = path.partition("/")
         last = path.rpartition("/")[2]
         match kind, last:
@@ -107,8 +112,19 @@ class ExecutionApi:
                 return 201, {"message": "ok"}
             case "variables", _ if rest in self.variables:
                 return 200, {"key": rest, "value": self.variables[rest]}
+            case "connections", _ if rest in self.connections:
+                return 200, self._connection(rest)
+            case "connection-tests", "connection":
+                return 200, self._connection("tested")
+            case "connection-tests", _:
+                self.connection_tests[rest] = body
+                return 204, None
             case _:
                 return 404, {"detail": {"reason": "not_found", "message": f"no {path}"}}
+
+    def _connection(self, conn_id: str) -> dict[str, Any]:
+        nothing = dict.fromkeys(("host", "schema", "login", "password", "port", "extra"))
+        return {"conn_id": conn_id, **nothing, **self.connections[conn_id]}
 
     def _run_context(self) -> dict[str, Any]:
         instant = "2026-01-01T00:00:00Z"
