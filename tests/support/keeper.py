@@ -18,13 +18,18 @@ from edge_bridge.keeper.service import Keeper, running_parts
 from edge_bridge.keeper.settings import KeeperSettings
 from edge_bridge.keeper.tokens import mint_from_config
 from edge_relay.nats_server import NatsServer
+from edge_schemas.agents import arrive
+from edge_schemas.broker.bucket import Bucket
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.permissions import KEEPER
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.gate_auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
-from edge_schemas.jobs import Job, TaskIdentity, TaskWork
+from edge_schemas.jobs import Errand, ErrandKind, ErrandWork, Job, TaskIdentity, TaskWork
+from edge_schemas.offline import DEFAULT_TOLERANCE_S, OfflinePolicy
+from edge_schemas.polls import AgentSeen, JobPhase, JobReport, RelayBeat, WorkerEntry, WorkerHealth, WorkerVersions
 from edge_schemas.records import JobRecord, JobState, Start, new_record
 from edge_schemas.routes import GATE_EXECUTION, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
+from edge_schemas.subjects import RELAY_BEATS, WORKERS_BUCKET
 from support.broker import broker_settings, eventually
 from support.real_airflow import DAG_ID, RUN_ID, RealAirflow, TaskIds
 
@@ -105,16 +110,21 @@ class Centre:
 
     async def waiting(self, ids: TaskIds) -> JobRecord:
         """Publish the record of a task instance's dispatch."""
-        task = TaskIdentity(ti_id=ids.ti_id, dag_id=DAG_ID, run_id=RUN_ID, task_id=ids.task_id, try_number=1)
-        work = TaskWork(task=task, workload={}, core_executor="")
-        record = new_record(Job(id=ids.job, queue="edge", work=work, published_at=datetime.now(UTC)))
-        await self.records.create(record)
-        return record
+        return await publish(self.records, ids)
 
     async def started(self, ids: TaskIds, worker: str = WORKER) -> JobRecord:
         """As `waiting`, and a worker has become the holder."""
         await self.waiting(ids)
         _, after = await self.records.change(ids.job, Start(worker, 1, datetime.now(UTC)))
+        return after
+
+    async def errand(self, kind: ErrandKind, errand_id: str | None = None) -> JobRecord:
+        """A callback or connection test that the worker has started."""
+        errand = Errand(kind=kind, id=errand_id or str(uuid.uuid4()))
+        work = ErrandWork(errand=errand, workload={}, core_executor="")
+        job = Job(id=errand.id, queue="errands", work=work, published_at=datetime.now(UTC))
+        await self.records.create(new_record(job))
+        _, after = await self.records.change(job.id, Start(WORKER, 1, datetime.now(UTC)))
         return after
 
     async def running(self, ids: TaskIds) -> JobRecord:
@@ -140,21 +150,83 @@ class Centre:
                 await asyncio.sleep(0.02)
 
 
+async def publish(records: RecordStore, ids: TaskIds, *, tolerance_s: float = DEFAULT_TOLERANCE_S) -> JobRecord:
+    """Publish the record of a task instance's dispatch."""
+    task = TaskIdentity(ti_id=ids.ti_id, dag_id=DAG_ID, run_id=RUN_ID, task_id=ids.task_id, try_number=1)
+    work = TaskWork(task=task, workload={}, core_executor="")
+    offline = OfflinePolicy(tolerance_s=tolerance_s)
+    record = new_record(Job(id=ids.job, queue="edge", work=work, offline=offline, published_at=datetime.now(UTC)))
+    await records.create(record)
+    return record
+
+
+async def poll(
+    relay: Broker, *jobs: str, worker: str = WORKER, incarnation: int = 1, instance: str = "machine-1", ago_s: float = 0
+) -> None:
+    """Write down a worker's poll as a relay does."""
+    bucket = Bucket(relay, WORKERS_BUCKET)
+    stored = await bucket.get(worker)
+    known = None if stored.value is None else WorkerEntry.model_validate_json(stored.value)
+    agent = AgentSeen(
+        instance=instance,
+        incarnation=incarnation,
+        seq=1 if known is None else known.agent.seq + 1,
+        arrival=uuid.uuid4().hex,
+        host="machine",
+        address="127.0.0.1",
+        last_poll_at=datetime.now(UTC) - timedelta(seconds=ago_s),
+    )
+    new = WorkerEntry(
+        worker=worker,
+        site="somewhere",
+        agent=agent,
+        relay="relay-1",
+        hold_s=50,
+        slots=4,
+        free=4,
+        draining=False,
+        jobs=tuple(JobReport(id=job, phase=JobPhase.RUNNING) for job in jobs),
+        versions=WorkerVersions(agent="1", python="3", platform="linux"),
+        health=WorkerHealth(),
+    )
+    entry = arrive(known, new, superseded_by=None)
+    await bucket.put(worker, entry.model_dump_json(exclude_none=True).encode(), revision=stored.revision)
+
+
+@asynccontextmanager
+async def beating(relay: Broker, *, serving_for_s: float = 3600) -> AsyncIterator[None]:
+    """A relay replica that has served for so long and says so, more often than it must: tests can't wait."""
+    beat = RelayBeat(relay="relay-1", serving_since=datetime.now(UTC) - timedelta(seconds=serving_for_s))
+
+    async def go_on() -> None:
+        while True:
+            await relay.publish(RELAY_BEATS, beat.model_dump_json().encode())
+            await asyncio.sleep(0.2)
+
+    task = asyncio.create_task(go_on(), name="relay-beats")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
 def run_body(**changes: Any) -> dict[str, Any]:
     """The body of `/run`."""
     return {**RUN_BODY, "start_date": datetime.now(UTC).isoformat(), **changes}
 
 
-def keeper_settings(server: NatsServer, airflow: RealAirflow, **beat: timedelta) -> KeeperSettings:
+def keeper_settings(
+    server: NatsServer, airflow: RealAirflow, *, heartbeat_timeout: timedelta = timedelta(seconds=300)
+) -> KeeperSettings:
     """Settings of a keeper on a free port."""
-    beats = {"heartbeat_timeout": timedelta(seconds=300), "offline_tolerance": timedelta(minutes=15), **beat}
     return KeeperSettings(
         broker=broker_settings(server, KEEPER),
         gate_host="127.0.0.1",
         gate_port=0,
         gate_secret=KEY,
         execution_api_url=airflow.execution_url,
-        beat=BeatSettings(**beats),
+        beat=BeatSettings(heartbeat_timeout),
     )
 
 

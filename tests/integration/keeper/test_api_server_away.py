@@ -1,7 +1,9 @@
 """An api-server that is away or fails: nothing of it reaches a task, which would take it for an answer."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import aiohttp
 import pytest
@@ -10,10 +12,10 @@ from aiohttp import web
 from edge_relay.nats_server import NatsServer
 from edge_schemas.broker.permissions import EXECUTOR
 from edge_schemas.broker.records import RecordStore
-from edge_schemas.records import JobState
+from edge_schemas.records import GiveUp, JobState, ReportUserCode
 from support.broker import connected, free_port
-from support.keeper import Centre, FakeRelay, keeper_settings, run_body, running_keeper
-from support.real_airflow import RealAirflow, add_task, change_task, retry_task
+from support.keeper import WORKER, Centre, FakeRelay, keeper_settings, run_body, running_keeper
+from support.real_airflow import DAG_ID, RUN_ID, RealAirflow, add_task, change_task, retry_task
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
 
@@ -182,3 +184,35 @@ async def test_a_clear_that_came_before_the_state_is_still_a_refusal(fragile: tu
     reply = await centre.relay.call("PATCH", ids.job, f"task-instances/{ids.ti_id}/state", {"state": "up_for_retry"})
     assert (reply.status, reply.from_airflow) == (404, True)
     assert (await centre.record(ids.job)).accepted_state is None
+
+
+async def test_a_write_that_is_under_way_when_its_job_is_given_up_is_not_tried_again(
+    fragile: tuple[Centre, list[Handler]],
+) -> None:
+    """XComs are not fenced in Airflow: a late one would stand in place of the next try's.
+
+    One write is in the middle of its tries when the job is given up, another waits for it. None of them arrives.
+    """
+    centre, handlers = fragile
+    ids = add_task(state="running")
+    held = await centre.started(ids)
+    arrived: list[str] = []
+    under_way, given_up = asyncio.Event(), asyncio.Event()
+
+    async def api(request: web.Request) -> web.Response:
+        arrived.append(f"{request.method} {request.path}")
+        under_way.set()
+        await given_up.wait()
+        return web.Response(status=502)
+
+    handlers.append(api)
+    xcom = f"xcoms/{DAG_ID}/{RUN_ID}/{ids.task_id}"
+    first = asyncio.create_task(centre.relay.call("POST", ids.job, f"{xcom}/one", "late"))
+    await under_way.wait()
+    second = asyncio.create_task(centre.relay.call("POST", ids.job, f"{xcom}/two", "late"))
+    await centre.records.change(ids.job, ReportUserCode(WORKER, "host-1", 4711, datetime.now(UTC)))
+    await centre.records.change(ids.job, GiveUp("no contact", datetime.now(UTC), hold=held.holder))
+    given_up.set()
+    replies = await asyncio.gather(first, second)
+    assert [(reply.status, reply.code) for reply in replies] == [(410, "job_ended")] * 2
+    assert arrived == [f"POST /execution/{xcom}/one"]

@@ -138,6 +138,13 @@ async def test_what_runs_is_looked_at_each_time_and_much_that_waits_in_turns(mon
     assert {looked_at for look in looks for looked_at in look} == {ti_id(record) for record in records}
 
 
+def test_looks_follow_each_other_as_fast_as_they_are_cheap() -> None:
+    assert watch.period_s(0.01) == 0.25
+    assert watch.period_s(0.1) == 0.4
+    assert watch.period_s(0.25) == 0.8  # 8,000 running tasks
+    assert watch.period_s(5) == 10  # a database that is slow is not asked without a pause
+
+
 async def test_two_dispatches_of_one_task_instance_are_told_apart() -> None:
     """The older one is unwanted and the newer one is not, though they share a row."""
     old = in_user_code()

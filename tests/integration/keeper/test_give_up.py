@@ -1,0 +1,145 @@
+"""Jobs of workers that vanish or come back without them, with real keepers, NATS and Airflow."""
+
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from edge_bridge.keeper.contact import CLOCK_DIFFERENCE_S
+from edge_relay.nats_server import NatsServer
+from edge_schemas.broker.connection import Broker
+from edge_schemas.broker.permissions import EXECUTOR, OPERATOR, RELAY
+from edge_schemas.broker.records import RecordStore
+from edge_schemas.records import JobState, Outcome, ReportUserCode, Start, Verdict
+from edge_schemas.subjects import AUDIT
+from support.broker import connected, eventually
+from support.keeper import WORKER, FakeRelay, beating, keeper_settings, poll, publish, running_keeper
+from support.real_airflow import DAG_ID, RUN_ID, RealAirflow, TaskIds, add_task
+
+pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
+
+
+@pytest.fixture
+async def relay(nats: NatsServer) -> AsyncIterator[Broker]:
+    """The connection of a relay."""
+    async with connected(nats, RELAY) as broker:
+        yield broker
+
+
+@pytest.fixture
+async def records(nats: NatsServer) -> AsyncIterator[RecordStore]:
+    """Where the executor publishes."""
+    async with connected(nats, EXECUTOR) as broker:
+        yield RecordStore(broker)
+
+
+@asynccontextmanager
+async def two_keepers(airflow: RealAirflow, nats: NatsServer) -> AsyncIterator[FakeRelay]:
+    """Two keepers, and a relay that calls the first one's gate."""
+    settings = keeper_settings(nats, airflow)
+    async with running_keeper(settings) as one, running_keeper(settings), aiohttp.ClientSession() as session:
+        yield FakeRelay(session, port=one.port)
+
+
+async def in_user_code(records: RecordStore, ids: TaskIds, *, tolerance_s: float) -> None:
+    await publish(records, ids, tolerance_s=tolerance_s)
+    now = datetime.now(UTC)
+    await records.change(ids.job, Start(WORKER, 1, now))
+    await records.change(ids.job, ReportUserCode(WORKER, "host-1", 4711, now))
+
+
+async def ended(records: RecordStore, job: str) -> Outcome | None:
+    record = await records.get(job)
+    assert record is not None
+    return record.outcome
+
+
+async def audited(nats: NatsServer, job: str) -> list[dict[str, Any]]:
+    """What the audit stream says of a job."""
+    async with connected(nats, OPERATOR) as operator:
+        last = (await operator.api(f"STREAM.INFO.{AUDIT}"))["state"]["last_seq"]
+        order = [orjson.dumps({"seq": number}) for number in range(1, last + 1)]
+        found = [await operator.request(f"$JS.API.DIRECT.GET.{AUDIT}", one) for one in order]
+    events = [orjson.loads(message.data) for message in found]
+    return [event for event in events if event.get("job") == job]
+
+
+async def test_jobs_of_a_vanished_worker_are_lost_when_their_own_tolerance_is_over(
+    airflow: RealAirflow, nats: NatsServer, relay: Broker, records: RecordStore
+) -> None:
+    """By two keepers that start while it is silent: once, at its time, with a reason, and nothing arrives after it."""
+    short, long = add_task("running"), add_task("running")
+    await in_user_code(records, short, tolerance_s=60)
+    await in_user_code(records, long, tolerance_s=600)
+    await poll(relay, short.job, long.job, ago_s=57 + CLOCK_DIFFERENCE_S)
+    over = time.monotonic() + 3
+    xcom = f"xcoms/{DAG_ID}/{RUN_ID}/{short.task_id}/key"
+    async with two_keepers(airflow, nats) as gate, beating(relay):
+        in_time = await gate.call("POST", short.job, f"{xcom}-in-time", "v")
+        outcome = await eventually(lambda: ended(records, short.job))
+        late_s = time.monotonic() - over
+        late = await gate.call("POST", short.job, f"{xcom}-late", "v")
+        read = await gate.call("GET", short.job, "variables/x")
+        kept = await gate.call("GET", long.job, xcom.replace("key", "key-late"))
+    assert 0 <= late_s < 2.5, late_s
+    assert outcome is not None
+    assert (outcome.verdict, in_time.status) == (Verdict.LOST, 201)
+    assert (late.status, late.code, read.status, read.code) == (410, "job_ended", 410, "job_ended")
+    assert (kept.status, kept.from_airflow) == (404, True)
+    assert await ended(records, long.job) is None
+    [event] = await audited(nats, short.job)
+    assert (event["action"], event["worker"], event["reason"]) == ("job-given-up", WORKER, outcome.reason)
+    assert re.fullmatch(r"no contact with worker plant-1 for 6\d s \(offline tolerance 60 s\)", event["reason"])
+
+
+async def test_a_centre_that_was_away_loses_nobodys_jobs_at_its_start(
+    airflow: RealAirflow, nats: NatsServer, relay: Broker, records: RecordStore
+) -> None:
+    """The last poll is an hour old, and so is the centre's end. A worker that then calls keeps its jobs."""
+    ids, marker = add_task("running"), add_task("running")
+    await in_user_code(records, ids, tolerance_s=60)
+    await in_user_code(records, marker, tolerance_s=10)
+    await poll(relay, ids.job, marker.job, ago_s=3600)
+    async with two_keepers(airflow, nats), beating(relay, serving_for_s=8 + CLOCK_DIFFERENCE_S):
+        # Relays serve again for 8 s by then: the shortest tolerance ends 2 s later, and no other does.
+        await eventually(lambda: ended(records, marker.job))
+        assert await ended(records, ids.job) is None
+
+
+async def test_a_worker_started_anew_loses_what_it_lacks_within_seconds(
+    airflow: RealAirflow, nats: NatsServer, relay: Broker, records: RecordStore
+) -> None:
+    kept, lacked, unstarted, copied = add_task("running"), add_task("running"), add_task(), add_task("running")
+    for ids in (kept, lacked):
+        await in_user_code(records, ids, tolerance_s=600)
+    await publish(records, unstarted)
+    await records.change(unstarted.job, Start(WORKER, 1, datetime.now(UTC)))
+    await publish(records, copied)
+    await records.change(copied.job, Start("plant-2", 1, datetime.now(UTC)))
+    await records.change(copied.job, ReportUserCode("plant-2", "host-2", 4711, datetime.now(UTC)))
+    async with two_keepers(airflow, nats), beating(relay):
+        await poll(relay, kept.job, lacked.job, unstarted.job)
+        await poll(relay, copied.job, worker="plant-2")
+        await poll(relay, worker="plant-2", incarnation=2, instance="another-machine")
+        await poll(relay, kept.job, incarnation=2)
+        began = time.monotonic()
+        outcome = await eventually(lambda: ended(records, lacked.job))
+        assert time.monotonic() - began < 3
+        assert outcome is not None
+        assert outcome.verdict is Verdict.LOST
+        assert "came back without the job" in str(outcome.reason)
+
+        async def waits_again() -> bool:
+            record = await records.get(unstarted.job)
+            return record is not None and record.state is JobState.WAITING
+
+        await eventually(waits_again)
+    # The other agent of plant-2 may live on another machine.
+    for ids in (kept, copied):
+        assert await ended(records, ids.job) is None
