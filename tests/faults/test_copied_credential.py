@@ -1,0 +1,112 @@
+"""A worker's state folder is copied to a second machine, while jobs run, and both agents are switched on."""
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_schemas import subjects
+from edge_schemas.jobs import Job
+from edge_schemas.records import JobState, Verdict
+from edge_schemas.workers import WorkerState, WorkerSummary
+from support.agent_process import WITH_FAKE_RUNTIME
+from support.broker import eventually
+from support.site import Machine, Site, enrolled, machine
+from support.system import messages
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="session")]
+
+_SCRIPT = """
+ledger, flag = open({ledger!r}, "a", buffering=1), {flag!r}
+def note(what):
+    line = dict(job=os.environ["JOB"], pid=os.getpid(), what=what, at=time.time())
+    ledger.write(json.dumps(line) + "\\n")
+ti = "task-instances/" + os.environ["TI"]
+run = {{"hostname": "h", "pid": os.getpid(), "unixname": "u", "state": "running"}}
+assert call("PATCH", ti + "/run", run, "run-00001")[0] == 200
+note("begin")
+while not os.path.exists(flag): time.sleep(0.05)
+note("end")
+assert succeed() == 204
+"""
+
+
+async def _published(site: Site, worker: Machine) -> Job:
+    """A job for the fake runtime: whose processes run is the question here, not what they load."""
+    job = site.prepare(worker)
+    script = _SCRIPT.format(ledger=site.jobs[job.id].conf["ledger"], flag=str(site.flag(job.id)))
+    work = job.work.model_copy(update={"workload": {"script": script}})
+    return await site.publish(job.model_copy(update={"work": work}))
+
+
+async def _listed(site: Site, worker: str) -> WorkerSummary:
+    reply = await site.edge.admin("GET", "/v1/admin/workers")
+    [found] = [summary for summary in reply.json["workers"] if summary["worker"] == worker]
+    return WorkerSummary.model_validate(found)
+
+
+async def _command(site: Site, *arguments: str) -> str:
+    """What an operator types."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "RELAY_ADMIN_URL": site.edge.relays[0].operators_url,
+        "RELAY_ACCESS_TOKEN": site.edge.access_token,
+        **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "edge_relay", *arguments), env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode()
+
+
+async def _audited(site: Site, action: str, worker: str) -> list[dict[str, Any]]:
+    stored = [json.loads(message["data"]) for message in await messages(site.broker, subjects.AUDIT)]
+    return [fact for fact in stored if fact["action"] == action and fact["worker"] == worker]
+
+
+async def test_a_copied_credential_loses_nothing_and_is_named(site: Site, tmp_path: Path) -> None:
+    identity = await enrolled(site)
+    name = identity.enrollment.worker
+    with machine(site, identity, tmp_path / "first" / "state", slots=3) as first:
+        first.command = WITH_FAKE_RUNTIME
+        await first.start()
+        jobs = [await _published(site, first) for _ in range(2)]
+        for job in jobs:
+            await site.began(job)
+        shutil.copytree(first.settings.state_dir, tmp_path / "second" / "state")
+        with machine(site, identity, tmp_path / "second" / "state", slots=3) as second:
+            second.command = WITH_FAKE_RUNTIME
+            await second.start()
+
+            async def is_contested() -> bool:
+                return (await _listed(site, name)).state is WorkerState.CONTESTED
+
+            # The older agent is told at its next poll that it was superseded, and polls again to say that it lives.
+            await eventually(is_contested, timeout_s=30, what="both agents noticed")
+            assert len((await _listed(site, name)).contest) == 2
+            assert f"{name}: two agents use its credential" in await _command(site, "workers", "list")
+            assert await _audited(site, "credential-copied", name)
+            # The older agent has one slot left, the newer one three, and gets nothing.
+            more = [await _published(site, first) for _ in range(2)]
+            await eventually(lambda: any(site.ledger(job.id) for job in more), timeout_s=30)
+            [other] = [job for job in more if not site.ledger(job.id)]
+            assert (await site.record(other)).state is JobState.WAITING
+            assert {(await site.record(job)).state for job in jobs} == {JobState.RUNNING}
+            assert not any(event["event"] == "job_started" for event in second.events())
+            await second.kill_all()
+        await _command(site, "workers", "settle", name, "--keep", "older")
+        for job in (*jobs, *more):
+            site.flag(job.id).touch()
+        for job in (*jobs, *more):
+            record = await site.ended(job, within_s=40)
+            assert record.outcome is not None
+            assert record.outcome.verdict is Verdict.SUCCEEDED, record.outcome
+            assert [line.what for line in site.ledger(job.id)] == ["begin", "end"]
+        assert (await _listed(site, name)).state is WorkerState.ONLINE
