@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import structlog
 from airflow.executors.base_executor import BaseExecutor, ExecutorConf
 from airflow.executors.workloads import ExecuteTask
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm.attributes import set_committed_value
 
 from edge_bridge import settings, tasks
 from edge_bridge.adoption import READ_S, decide
@@ -210,9 +212,11 @@ class RelayExecutor(BaseExecutor):
 
     def _complete(self, tis: Sequence["TaskInstance"]) -> None:
         """Airflow loads orphans without their try, which is part of their key: it would be read for each by itself."""
-        from sqlalchemy.orm.attributes import set_committed_value
-
-        tries = tasks.try_numbers(ti.id for ti in tis)
+        try:
+            tries = tasks.try_numbers(ti.id for ti in tis)
+        except SQLAlchemyError as error:
+            log.warning("orphans_read_one_by_one", tasks=len(tis), error=repr(error))
+            return
         for ti in tis:
             if ti.id in tries:
                 set_committed_value(ti, "try_number", tries[ti.id])

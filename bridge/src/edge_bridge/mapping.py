@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 WORKLOAD_KEYS = frozenset({"ti", "dag_rel_path", "bundle_info", "log_path", "sentry_integration"})
 """What travels of a workload. Its token does not: the gate attaches a fresh one to each call."""
-CALLBACK_KEYS = frozenset({"callback", "dag_rel_path", "bundle_info", "log_path"})
-CONNECTION_TEST_KEYS = frozenset({"connection_test_id", "connection_id", "timeout"})
+CALLBACK_KEYS = frozenset({"type", "callback", "dag_rel_path", "bundle_info", "log_path"})
+CONNECTION_TEST_KEYS = frozenset({"type", "connection_test_id", "connection_id", "timeout"})
 
 NO_DISPATCH_ID = (
     "the task was queued without a dispatch id of its own: name the executor by its alias (or its full module path), "

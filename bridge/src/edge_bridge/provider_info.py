@@ -6,6 +6,7 @@ Read while Airflow's own configuration is being built, in every process: this mo
 from typing import Any
 
 VERSION = "0.1.0"
+QUEUES_EXAMPLE = '{"plant": {"offline_tolerance": 86400, "on_silence": "continue", "queue_timeout": 3600}}'
 
 
 def _option(
@@ -73,10 +74,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         kind="integer",
     ),
     "queues": _option(
-        "Queues with an offline_tolerance, on_silence or queue_timeout of their own: a JSON object by queue name. What "
-        "a queue does not name is as for all.",
+        "Queues with an offline_tolerance, on_silence or queue_timeout of their own: a JSON object by queue name, such as "
+        f"{QUEUES_EXAMPLE}. What a queue does not name is as for all.",
         "",
-        example='{"plant": {"offline_tolerance": 86400, "on_silence": "continue", "queue_timeout": 3600}}',
+        example=QUEUES_EXAMPLE,
     ),
     "callback_queue": _option(
         "Queue of Airflow's callbacks (of deadlines, for instance) that are to run at edge sites. Its workers need the "

@@ -209,7 +209,8 @@ def killed(centres: Callable[[], Centre]) -> Callable[[Any], dict[str, str]]:
 def _live(centres: Callable[[], Centre], dag: Any, into: int) -> None:
     from airflow import settings
 
-    settings.engine.dispose(close=False)
+    assert settings.engine is not None
+    settings.engine.dispose(close=False)  # its connections are the parent's
     centre = centres()
     jobs = centre.dispatch(dag)
     while len(centre.executor._background.publisher):

@@ -29,7 +29,8 @@ class Errands:
 
     def callback(self, dag: Any) -> str:
         """One that waits to be handed out; returns its id."""
-        from airflow.models.callback import CallbackFetchMethod, ExecutorCallback
+        from airflow.executors.workloads.callback import CallbackFetchMethod
+        from airflow.models.callback import ExecutorCallback
         from airflow.models.dagrun import DagRun
         from airflow.sdk.definitions.callback import SyncCallback
         from airflow.utils.session import create_session

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from edge_schemas.records import JobRecord, JobState, Verdict, Withdraw
+from edge_schemas.subjects import JOBS
 from support.airflow_home import Scheduler, dag_run, set_task, task_rows
 from support.broker import eventually
 
@@ -39,6 +40,27 @@ async def test_a_message_lost_twice_is_published_twice(centres: Centres, edge: A
             await _seen_waiting(centre, job)
             centre.compare()
             await edge.appears(job)
+
+
+async def test_after_an_operators_purge_every_waiting_task_gets_its_message_again(
+    centres: Centres, edge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within one interval, however young the task; parked and running ones get none."""
+    monkeypatch.setenv("AIRFLOW__EDGE_RELAY__RECONCILE_INTERVAL", "1")
+    centre = centres()
+    with dag_run(20, queue="plant 1") as one, dag_run(20, queue="plant 2") as two:
+        jobs = [*centre.dispatch(one).values(), *centre.dispatch(two).values()]
+        records = [await edge.appears(job) for job in jobs]
+        await edge.start(jobs[0])
+        await edge.park(jobs[1])
+        set_task(one.dag_id, "t0", state="running")
+        await edge.broker.api(f"STREAM.PURGE.{JOBS}")
+        began = time.monotonic()
+        for record in records[2:]:
+            await edge.appears(record.id)
+        assert time.monotonic() - began < 4
+        assert await edge.message(records[0]) is None
+        assert await edge.message(records[1]) is None
 
 
 async def test_what_airflow_takes_back_is_withdrawn(centres: Centres, edge: Any) -> None:

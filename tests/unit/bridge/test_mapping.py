@@ -113,13 +113,18 @@ WANTED = {ErrandKind.CALLBACK: "calls", ErrandKind.CONNECTION_TEST: "tests"}
 @pytest.mark.parametrize(
     ("made", "kind", "queue", "keys"),
     [
-        (callback, ErrandKind.CALLBACK, "calls", {"callback", "dag_rel_path", "bundle_info", "log_path"}),
-        (connection_test, ErrandKind.CONNECTION_TEST, "tests", {"connection_test_id", "connection_id", "timeout"}),
+        (callback, ErrandKind.CALLBACK, "calls", {"type", "callback", "dag_rel_path", "bundle_info", "log_path"}),
+        (
+            connection_test,
+            ErrandKind.CONNECTION_TEST,
+            "tests",
+            {"type", "connection_test_id", "connection_id", "timeout"},
+        ),
         (
             lambda: connection_test("own"),
             ErrandKind.CONNECTION_TEST,
             "own",
-            {"connection_test_id", "connection_id", "timeout"},
+            {"type", "connection_test_id", "connection_id", "timeout"},
         ),
     ],
 )
