@@ -1,0 +1,154 @@
+"""How long a job may go on without contact."""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from edge_schemas.offline import OfflinePolicy, OnSilence
+from edge_schemas.polls import JobPhase
+from edge_worker import lease as module
+from edge_worker.job_dir import JobDir
+from edge_worker.jobs import HeldJob, JobTable
+from edge_worker.lease import KILL_AHEAD_S, Fence, Lease
+from edge_worker.runtime_side import job_files
+from edge_worker.runtime_side.lease import read_lease
+from support.jobs import make_job
+
+
+@dataclass
+class _Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> _Clock:
+    return _Clock()
+
+
+@pytest.fixture
+def lease(tmp_path: Path, clock: _Clock) -> Lease:
+    return Lease(tmp_path / "lease", clock=clock)
+
+
+def _running(tmp_path: Path, offline: OfflinePolicy, *, is_launched: bool = True) -> HeldJob:
+    """A job whose process, if it has one, is this test's own."""
+    job = make_job().model_copy(update={"offline": offline})
+    job_dir = JobDir(tmp_path / job.id)
+    job_dir.path.mkdir()
+    job_dir.mark_started()
+    if is_launched:
+        assert job_files.hold_lock(job_dir.path) is not None
+        job_files.take(job_dir.path, job_files.myself(job.id))
+    return HeldJob(job, job_dir, phase=JobPhase.RUNNING)
+
+
+def _table(*jobs: HeldJob) -> JobTable:
+    table = JobTable(len(jobs))
+    for held in jobs:
+        table.add(held)
+    return table
+
+
+class TestFence:
+    """Which jobs end when."""
+
+    def test_a_job_is_stopped_before_its_tolerance_is_over_and_killed_when_it_nearly_is(
+        self, tmp_path: Path, clock: _Clock, lease: Lease
+    ) -> None:
+        held = _running(tmp_path, OfflinePolicy(tolerance_s=100))
+        fence = Fence(_table(held), lease)
+        lease.renew(clock.now)
+        seen = []
+        for after_s in (69.9, 70, 100 - KILL_AHEAD_S - 0.1, 100 - KILL_AHEAD_S):
+            clock.now = 1000 + after_s
+            fence.look()
+            seen.append((held.is_fenced, held.overdue.is_set()))
+        assert seen == [(False, False), (True, False), (True, False), (True, True)]
+        assert held.stop is not None
+        assert held.stop.reason == "no contact with the relay for 70 s (offline tolerance 100 s)"
+        assert held.stop.gives_back
+
+    def test_after_a_suspend_beyond_the_tolerance_everything_is_killed_at_once(
+        self, tmp_path: Path, clock: _Clock, lease: Lease
+    ) -> None:
+        held = _running(tmp_path, OfflinePolicy())
+        lease.renew(clock.now)
+        clock.now += 86_400
+        Fence(_table(held), lease).look()
+        assert held.overdue.is_set()
+
+    def test_who_is_not_fenced(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
+        goes_on = _running(tmp_path, OfflinePolicy(on_silence=OnSilence.CONTINUE))
+        decided = _running(tmp_path, OfflinePolicy())
+        decided.final_state = "success"
+        granted = _running(tmp_path, OfflinePolicy(), is_launched=False)
+        granted.phase = JobPhase.GRANTED
+        lease.renew(clock.now)
+        clock.now += 86_400
+        table = _table(goes_on, decided, granted)
+        Fence(table, lease).look()
+        assert [held.is_fenced for held in table] == [False, False, False]
+
+    def test_an_answered_poll_renews_from_when_it_was_sent(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
+        held = _running(tmp_path, OfflinePolicy(tolerance_s=100))
+        fence = Fence(_table(held), lease)
+        lease.renew(clock.now)
+        sent_at = clock.now = 1060
+        clock.now += 50
+        lease.renew(sent_at)
+        lease.renew(sent_at - 30)  # an older one that is answered late
+        clock.now = sent_at + 69
+        fence.look()
+        assert not held.is_fenced
+        clock.now = sent_at + 70
+        fence.look()
+        assert held.is_fenced
+
+
+class TestLease:
+    """What the file says, and what is made of one that is there."""
+
+    def test_supervisors_can_read_it(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
+        lease.renew(clock.now)
+        found = read_lease(tmp_path / "lease")
+        assert found is not None
+        assert (found.boot, found.sent_at) == (job_files.boot_id(), 1000)
+
+    def test_it_is_written_at_most_once_a_second(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
+        for now in (1000, 1000.5, 1000.9):
+            clock.now = now
+            lease.renew(now)
+        assert json.loads((tmp_path / "lease").read_text())["sent_at"] == 1000
+        clock.now = 1001
+        lease.renew(1001)
+        assert json.loads((tmp_path / "lease").read_text())["sent_at"] == 1001
+
+    def test_the_silence_of_an_earlier_agent_counts(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
+        lease.renew(clock.now)
+        clock.now += 500
+        assert Lease(tmp_path / "lease", clock=clock).silence_s(JobDir(tmp_path)) == 500
+
+    @pytest.mark.parametrize("boot", ["another boot", None])
+    def test_without_one_of_this_boot_a_job_counts_from_its_start(
+        self, tmp_path: Path, clock: _Clock, monkeypatch: pytest.MonkeyPatch, boot: str | None
+    ) -> None:
+        if boot is not None:
+            (tmp_path / "lease").write_text(json.dumps({"boot": boot, "sent_at": 999.0}))
+        runs, waits = (_running(tmp_path, OfflinePolicy(), is_launched=launched) for launched in (True, False))
+        os.utime(runs.dir.path / "started", (5000, 5000))
+        monkeypatch.setattr(module.time, "time", lambda: 5040.0)
+        lease = Lease(tmp_path / "lease", clock=clock)
+        assert [lease.silence_s(held.dir) for held in (runs, waits)] == [40, math.inf]
+
+    def test_a_lease_that_cannot_be_written_still_holds(self, clock: _Clock, tmp_path: Path) -> None:
+        lease = Lease(tmp_path / "no such folder" / "lease", clock=clock)
+        lease.renew(clock.now)
+        clock.now += 7
+        assert lease.silence_s(JobDir(tmp_path)) == 7
