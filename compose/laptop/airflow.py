@@ -38,10 +38,21 @@ class Airflow:
         *,
         executor: str,
         gate_ports: Sequence[int],
+        errand_queue: str,
         options: Options | None = None,
         schedulers: int = 1,
     ) -> None:
-        """A keeper for each gate port, and so many schedulers; `options` are Airflow's, by section and name."""
+        """An Airflow with a keeper for each gate port, and so many schedulers.
+
+        Args:
+            directory: Keeps everything.
+            dags: Folders with DAG files.
+            executor: For `[core] executor`.
+            gate_ports: On which the keepers listen for the relay.
+            errand_queue: Queue of callbacks and connection tests.
+            options: Of Airflow, by section and name; they win.
+            schedulers: How many.
+        """
         self.directory, self.executor = directory, executor
         self.port = choose(8080)
         self.password = secrets.token_urlsafe(12)
@@ -52,7 +63,7 @@ class Airflow:
         }
         self.api = AirflowApi(self.url, USER, self.password)
         self.children: dict[str, Child] = {}
-        self._dags, self._options = dags, dict(options or {})
+        self._dags, self._errands, self._options = dags, errand_queue, dict(options or {})
         self._services = _services(gate_ports, schedulers)
         self._log_ports = {("logging", f"{kind}_log_server_port"): str(choose()) for kind in ("worker", "trigger")}
         self._warm = False
@@ -120,7 +131,7 @@ class Airflow:
             ("core", "simple_auth_manager_users"): f"{USER}:admin",
             ("core", "simple_auth_manager_passwords_file"): str(self.directory / "passwords.json"),
             ("core", "execution_api_server_url"): f"{self.url}/execution/",
-            ("database", "sql_alchemy_conn"): f"sqlite:///{quote(str(self.directory / 'airflow.db'))}",
+            ("database", "sql_alchemy_conn"): f"sqlite:///{quote(str(self.directory / 'airflow.db'))}?timeout=30",
             ("database", "load_default_connections"): "False",
             ("api", "host"): "127.0.0.1",
             ("api", "port"): str(self.port),
@@ -149,6 +160,8 @@ class Airflow:
             ("edge_relay", "secrets_dir"): str(relay.secrets_dir),
             ("edge_relay", "execution_api_url"): f"{self.url}/execution/",
             ("edge_relay", "reconcile_interval"): "5",
+            ("edge_relay", "callback_queue"): self._errands,
+            ("edge_relay", "connection_test_queue"): self._errands,
         }
 
 

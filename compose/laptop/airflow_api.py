@@ -1,6 +1,7 @@
 """Airflow's public REST API, as far as the system, its report and its tests ask for it."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -111,18 +112,29 @@ class AirflowApi:
         answer = await self.get(f"{_task(dag, run, task)}/logs/{attempt}", map_index=map_index, full_content="true")
         return [line if isinstance(line, dict) else {"event": line} for line in answer["content"]]
 
+    async def enqueue_connection_test(self, connection: Json, *, executor: str) -> str:
+        """Have a worker try a connection; returns the token to ask with. Needs `[core] test_connection = Enabled`."""
+        answer = await self.post("connections/enqueue-test", {**connection, "executor": executor})
+        return str(answer["token"])
+
+    async def connection_test(self, token: str) -> Json:
+        """How far a test of a connection is."""
+        headers = {"Airflow-Connection-Test-Token": token}
+        return await self._authorized("GET", "connections/enqueue-test", headers=headers)
+
     async def set_state(self, dag: str, run: str, task: str, state: str, map_index: int = -1) -> None:
         """Mark a task instance as success or failed, as a user does."""
         mapped = f"/{map_index}" if map_index >= 0 else ""
         await self.patch(f"{_task(dag, run, task)}{mapped}", {"new_state": state})
 
-    async def _authorized(self, method: str, path: str, **options: Any) -> Json:
+    async def _authorized(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **options: Any
+    ) -> Json:
         if self._token is None:
             answer = await self._call("POST", "/auth/token", json=self._login)
             self._token = str(answer["access_token"])
-        return await self._call(
-            method, f"/api/v2/{path}", headers={"Authorization": f"Bearer {self._token}"}, **options
-        )
+        login = {"Authorization": f"Bearer {self._token}"}
+        return await self._call(method, f"/api/v2/{path}", headers={**login, **(headers or {})}, **options)
 
     async def _call(self, method: str, path: str, **options: Any) -> Json:
         if self._session is None:

@@ -60,8 +60,13 @@ def job_folders(worker: EdgeWorker, dag: str, run: str, task: str, map_index: in
     """The worker's folders of a task's jobs, running or kept, oldest try first. A folder is named for its job."""
     found = []
     for file in worker.state.glob("*/*/job.json"):
-        identity = Job.model_validate_json(file.read_bytes()).work.task
-        if (identity.dag_id, identity.run_id, identity.task_id, identity.map_index) == (dag, run, task, map_index):
+        identity = Job.model_validate_json(file.read_bytes()).task
+        if identity and (identity.dag_id, identity.run_id, identity.task_id, identity.map_index) == (
+            dag,
+            run,
+            task,
+            map_index,
+        ):
             found.append((identity.try_number, file.parent))
     return [folder for _, folder in sorted(found)]
 

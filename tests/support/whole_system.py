@@ -1,7 +1,8 @@
 """One whole system for all tests that ask for `system`, whichever folder they are in: it takes its time to start.
 
 What takes minutes of waiting, and next to no work, can run beside the other tests: a coroutine function named by
-`@pytest.mark.beside(it)` is started with the system; the marked test comes last and awaits the fixture `beside`.
+`@pytest.mark.beside.with_args(it)` is started with the system; the marked test comes last and awaits the fixture
+`beside`.
 """
 
 import asyncio
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parents[1]
 DAGS = [TESTS / "e2e" / "dags", TESTS / "faults" / "dags"]
+OPTIONS = {
+    ("core", "test_connection"): "Enabled",
+    # A scheduler that is killed is missed after seconds, not after half a minute: tests wait for it.
+    ("scheduler", "scheduler_heartbeat_sec"): "1",
+    ("scheduler", "scheduler_health_check_threshold"): "10",
+    ("scheduler", "orphaned_tasks_check_interval"): "3",
+}
 Companion: TypeAlias = "Callable[[LaptopSystem], Coroutine[Any, Any, Any]]"
 
 _companions = pytest.StashKey[dict[str, asyncio.Task[Any]]]()
@@ -30,7 +38,7 @@ async def system(
     from laptop.system import DAGS as OWN_DAGS
     from laptop.system import LaptopSystem
 
-    running = LaptopSystem(tmp_path_factory.mktemp("system"), dags=[OWN_DAGS, *DAGS])
+    running = LaptopSystem(tmp_path_factory.mktemp("system"), dags=[OWN_DAGS, *DAGS], options=OPTIONS)
     companions = request.session.stash[_companions] = {}
     try:
         await running.start()

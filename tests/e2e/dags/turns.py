@@ -15,6 +15,8 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk import BaseOperator, PokeReturnValue, chain, dag, get_current_context, setup, task, teardown
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 EDGE = {"executor": "edge", "queue": "turns"}
 BULK = 5_000_000
@@ -27,22 +29,17 @@ def ledger(context: Any) -> Path:
 
 
 def note(event: str, context: Any = None, **more: Any) -> None:
-    """Add a line to the ledger, in one write. A callback has to hand in the context that it was given."""
+    """Add a line to the ledger. A callback has to hand in the context that it was given."""
     context = context or get_current_context()
     ti = context["ti"]
-    line = {
-        "dag": ti.dag_id,
-        "run": ti.run_id,
-        "task": ti.task_id,
-        "map_index": ti.map_index,
-        "try": ti.try_number,
-        "pid": os.getpid(),
-        "event": event,
-        "time": time.time(),
-        **more,
-    }
-    with ledger(context).open("ab", buffering=0) as file:
-        file.write(json.dumps(line).encode() + b"\n")
+    who = {"dag": ti.dag_id, "run": ti.run_id, "task": ti.task_id, "map_index": ti.map_index, "try": ti.try_number}
+    append(ledger(context), {**who, "event": event, **more})
+
+
+def append(path: Path, line: dict[str, Any]) -> None:
+    """Add who wrote it and when, and write it at once."""
+    with path.open("ab", buffering=0) as file:
+        file.write(json.dumps({"pid": os.getpid(), "time": time.time(), **line}).encode() + b"\n")
 
 
 def noted(event: str) -> int:
@@ -129,7 +126,7 @@ def lingering() -> None:
     task(linger)() >> after()
 
 
-@dag(schedule=None, catchup=False, default_args=EDGE, dagrun_timeout=timedelta(seconds=20))
+@dag(schedule=None, catchup=False, default_args=EDGE, dagrun_timeout=timedelta(seconds=25))
 def timed_out_run() -> None:
     """A run that takes too long."""
     task(linger)()
@@ -265,7 +262,33 @@ def unhurried() -> None:
     once()
 
 
-@dag(schedule=None, catchup=False, default_args=EDGE)
+def too_late(context: Any) -> None:
+    """A deadline's callback."""
+    run = context["dag_run"]
+    who = {"dag": run["dag_id"], "run": run["dag_run_id"], "task": "", "map_index": -1, "try": 0}
+    append(Path(run["conf"]["ledger"]), {**who, "event": "late"})
+
+
+@dag(
+    schedule=None,
+    catchup=False,
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(seconds=1),
+        callback=SyncCallback(too_late, executor="edge"),
+    ),
+)
+def overdue() -> None:
+    """A run that is not done in time."""
+
+    @task(executor="edge", queue="nobody")
+    def never() -> None:
+        """Nobody takes it."""
+
+    never()
+
+
+@dag(schedule=None, catchup=False, default_args={"executor": "edge", "queue": "steady"})
 def steady() -> None:
     """Tasks of different lengths, so that one is at each step of its life whenever a part is restarted."""
 
@@ -299,4 +322,5 @@ called()
 bulky()
 calling_back()
 unhurried()
+overdue()
 steady()
