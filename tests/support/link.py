@@ -133,7 +133,8 @@ class Connection:
         self._is_closed = True
         for writer in self._writers:
             raw = writer.get_extra_info("socket")
-            with contextlib.suppress(OSError):
+            # None if it is closed already.
+            with contextlib.suppress(OSError, AttributeError):
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
 
