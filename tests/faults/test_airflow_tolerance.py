@@ -1,0 +1,111 @@
+"""A worker that is out of contact for longer than its queue tolerates: Airflow retries, and no two copies run at once."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from edge_schemas.offline import FENCE_MARGIN_S
+from faults.chaos.cuts import Watched, behind_a_link
+from faults.chaos.judge import twice_at_once
+from laptop.system import LaptopSystem
+from support.link import Cut
+from support.system import job_folders, until
+from support.whole_system import QUEUES
+
+GIVEN_UP_WITHIN_S = 5.0
+FENCE_AND_KILL_S = 2.0
+
+
+async def _outlive(system: LaptopSystem, queue: str, *, beyond_s: float) -> None:
+    """The first worker never comes back, as far as the retry can know; it does after the retry has ended."""
+    tolerance_s = float(str(QUEUES[queue]["offline_tolerance"]))
+    async with behind_a_link(system, f"{queue}-lost", queue) as (link, lost):
+        task = await Watched.begin(system, f"one_{queue}", seconds=int(tolerance_s * 10))
+        await task.ran_for(1)
+        other = await system.add_worker(f"{queue}-other", [queue])
+        began = time.time()
+        await link.cut(Cut.BLACK_HOLE)
+
+        async def retried() -> bool:
+            return len(task.tries) == 2
+
+        await until(retried, timeout_s=tolerance_s + 30, what="Airflow knows of a second try")
+        failed_after_s = time.time() - began
+        assert await task.end(timeout_s=60) == "success"
+        await asyncio.sleep(max(0, began + tolerance_s + beyond_s - time.time()))
+        await link.mend()
+        first, second = task.lives
+        assert failed_after_s <= tolerance_s + GIVEN_UP_WITHIN_S
+        assert twice_at_once([first, second]) == []
+        assert first.last_seen - began <= max(tolerance_s - FENCE_MARGIN_S, tolerance_s / 2) + FENCE_AND_KILL_S
+        assert [(each.number, each.state) for each in task.tries] == [(1, "failed"), (2, "success")]
+        await _is_told(system, task, first_worker=lost.worker_name, second_worker=other.worker_name)
+        (folder,) = job_folders(lost, task.dag, task.run, "work_long")
+        assert "no contact with the relay" in (folder / "task.log").read_text()
+        await _works_again(system, queue, stop=f"{queue}-other")
+
+
+async def _is_told(system: LaptopSystem, task: Watched, *, first_worker: str, second_worker: str) -> None:
+    """Airflow's users see where each try ran and why the first one failed."""
+    tries = await system.api.tries(task.dag, task.run, "work_long")
+    assert [each["hostname"] for each in tries] == [first_worker, second_worker]
+    events = (await system.api.get("eventLogs", run_id=task.run, limit=100))["event_logs"]
+    assert any("no contact with worker" in str(event["extra"]) for event in events)
+
+
+async def _works_again(system: LaptopSystem, queue: str, *, stop: str) -> None:
+    """The worker that was lost takes work again, once it is the only one."""
+    await system.workers.pop(stop).stop()
+    task = await Watched.begin(system, f"one_{queue}", seconds=1)
+    assert await task.end(timeout_s=60) == "success"
+
+
+@pytest.mark.timeout(300)
+async def test_the_retry_never_overlaps_a_try_that_is_out_of_contact(system: LaptopSystem) -> None:
+    await _outlive(system, "brief", beyond_s=5)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_the_retry_never_overlaps_a_try_that_is_a_minute_late(system: LaptopSystem) -> None:
+    await _outlive(system, "patient", beyond_s=60)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("away", "queue"),
+    [
+        pytest.param("NATS", "brief", id="NATS"),
+        # A worker cannot tell a relay that is away from a link that is cut: where it is to stop then, it stops.
+        pytest.param("every relay", "stubborn", id="every relay"),
+    ],
+)
+async def test_an_outage_of_the_centre_fails_nobody(system: LaptopSystem, away: str, queue: str) -> None:
+    tolerance_s = float(str(QUEUES[queue]["offline_tolerance"]))
+    replica = await system.add_replica(f"relay-{queue}")
+    async with behind_a_link(system, queue, queue, relay_url=replica.url):
+        task = await Watched.begin(system, f"one_{queue}", seconds=int(tolerance_s * 2.5))
+        await task.ran_for(1)
+        first, nats = system.relay.child.pid, system.relay.nats
+        assert nats is not None
+        os.kill(first, signal.SIGSTOP)  # it would start NATS again
+        try:
+            if away == "NATS":
+                os.kill(nats, signal.SIGKILL)
+            else:
+                await replica.child.kill()
+            await asyncio.sleep(tolerance_s + GIVEN_UP_WITHIN_S + 2)
+        finally:
+            os.kill(first, signal.SIGCONT)
+        if away != "NATS":
+            await replica.start()
+        assert await task.end(timeout_s=90) == "success"
+        assert [(each.number, each.state) for each in task.tries] == [(1, "success")]
+        (life,) = task.lives
+        assert life.events == ("begin", "end")
+    await replica.child.stop()
+    del system.replicas[f"relay-{queue}"]
