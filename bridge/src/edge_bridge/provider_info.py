@@ -74,8 +74,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         kind="integer",
     ),
     "queues": _option(
-        "Queues with an offline_tolerance, on_silence or queue_timeout of their own: a JSON object by queue name, such as "
-        f"{QUEUES_EXAMPLE}. What a queue does not name is as for all.",
+        "Queues with an offline_tolerance, on_silence or queue_timeout of their own: a JSON object by queue name, such "
+        f"as {QUEUES_EXAMPLE}. What a queue does not name is as for all.",
         "",
         example=QUEUES_EXAMPLE,
     ),
