@@ -1,10 +1,12 @@
 """What the keeper makes of Airflow's database, and of one that does not answer."""
 
+import asyncio
 import threading
 import uuid
 from datetime import UTC, datetime
 
 import pytest
+from airflow import settings
 
 from edge_bridge.keeper import dispatch
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow, has_taken
@@ -40,8 +42,11 @@ def test_what_became_of_the_task_tells_whether_a_state_was_taken(
 
 
 async def test_a_database_that_hangs_is_unavailable_and_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call of a job would hang with it, and hold that job's later ones."""
+    """Neither later calls, which go by new connections, nor the end of the process."""
     released = threading.Event()
+    engine = settings.engine
+    assert engine is not None
+    connections = engine.pool
 
     def hang(_: list[str]) -> dict[str, TaskRow]:
         released.wait(10)
@@ -49,9 +54,26 @@ async def test_a_database_that_hangs_is_unavailable_and_holds_nobody(monkeypatch
 
     monkeypatch.setattr(dispatch, "LOOK_TIMEOUT_S", 0.1)
     monkeypatch.setattr(dispatch, "_select_by_id", hang)
-    with Dispatches() as dispatches:
-        try:
-            with pytest.raises(DatabaseUnavailable, match="no answer"):
-                await dispatches.one(str(uuid.uuid4()))
-        finally:
-            released.set()
+    dispatches, ti_id = Dispatches(), str(uuid.uuid4())
+    looks = [dispatches.one(ti_id) for _ in range(2 * dispatch.AT_ONCE)]
+    for answer in await asyncio.gather(*looks, return_exceptions=True):
+        assert isinstance(answer, DatabaseUnavailable)
+        assert "no answer" in str(answer)
+    stuck = [thread for thread in threading.enumerate() if thread.name == "keeper-db"]
+    assert len(stuck) >= dispatch.AT_ONCE
+    assert all(thread.daemon for thread in stuck)
+    assert engine.pool is not connections
+    monkeypatch.setattr(dispatch, "_select_by_id", lambda ids: {one: TaskRow("queued", None, None) for one in ids})
+    assert await dispatches.one(ti_id) == TaskRow("queued", None, None)
+    released.set()
+    for thread in stuck:
+        thread.join(5)
+
+
+async def test_what_goes_wrong_in_the_database_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: list[str]) -> dict[str, TaskRow]:
+        raise DatabaseUnavailable("OperationalError")
+
+    monkeypatch.setattr(dispatch, "_select_by_id", fail)
+    with pytest.raises(DatabaseUnavailable, match="OperationalError"):
+        await Dispatches().one(str(uuid.uuid4()))

@@ -4,13 +4,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import structlog
 
-from edge_bridge.keeper.give_up import verdict
+from edge_bridge.keeper.give_up import GiveUps, verdict
 from edge_schemas.agents import ONE_HOLD, arrive
+from edge_schemas.broker.audit import Audit
+from edge_schemas.broker.connection import BrokerUnavailable, JetStreamError
 from edge_schemas.jobs import Job
 from edge_schemas.offline import OfflinePolicy
 from edge_schemas.polls import AgentSeen, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
 from edge_schemas.records import (
+    GiveUp,
     JobRecord,
     JobState,
     ReportUserCode,
@@ -133,3 +137,59 @@ def test_a_verdict_does_not_meet_a_later_hold(held: Start) -> None:
     again = transition(transition(record, event), held)
     assert transition(again, event) is again
     assert transition(again, seen(again, silent_for_s=61)) is not again
+
+
+class Leader:
+    """A picture that is behind, records that note what is done to them, and who is told."""
+
+    def __init__(self, record: JobRecord, *, silent_for_s: float, really: float | Exception) -> None:
+        self.record = record
+        self.silence = silent_for_s
+        self.really = really
+        self.given_up: list[str] = []
+
+    def unfinished(self) -> list[JobRecord]:
+        return [self.record]
+
+    def worker(self, _name: str) -> None:
+        return None
+
+    def silent_for(self, _worker: str) -> float:
+        return self.silence
+
+    async def look_up(self, _worker: str) -> None:
+        if isinstance(self.really, Exception):
+            raise self.really
+        self.silence = self.really
+
+    async def change(self, job: str, event: GiveUp) -> tuple[JobRecord, JobRecord]:
+        self.given_up.append(job)
+        return self.record, transition(self.record, event)
+
+    async def publish(self, *_: object) -> None:
+        return None
+
+    async def judge(self) -> None:
+        anything: Any = self
+        await GiveUps(anything, anything, anything, Audit(anything, keeper="k")).judge()
+
+
+async def test_a_watch_that_is_behind_costs_no_job() -> None:
+    """Its consumer may be gone for two minutes before it lists anew: what the leader knows of the worker decides."""
+    record = in_user_code()
+    behind = Leader(record, silent_for_s=100, really=1)
+    await behind.judge()
+    assert behind.given_up == []
+    right = Leader(record, silent_for_s=100, really=100)
+    await right.judge()
+    assert right.given_up == [record.id]
+
+
+@pytest.mark.parametrize("error", [BrokerUnavailable("no leader"), JetStreamError(10047, "no room on the disk")])
+async def test_a_give_up_that_nats_does_not_take_is_put_off(error: Exception) -> None:
+    """The keeper must not end: it beats for all others."""
+    leader = Leader(in_user_code(), silent_for_s=100, really=error)
+    with structlog.testing.capture_logs() as logs:
+        await leader.judge()
+    assert [line["event"] for line in logs] == ["give_up_postponed"]
+    assert leader.given_up == []

@@ -1,5 +1,6 @@
 """What the keeper concludes from a record and the task instance's row."""
 
+import asyncio
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -10,8 +11,10 @@ import pytest
 import structlog
 
 from edge_bridge.keeper import watch
-from edge_bridge.keeper.beat import BeatSettings, is_due
+from edge_bridge.keeper.beat import Beats, BeatSettings, is_due
 from edge_bridge.keeper.dispatch import Dispatches, TaskRow
+from edge_bridge.keeper.tokens import Speaker
+from edge_bridge.keeper.upstream import Answer
 from edge_bridge.keeper.watch import Watch, Withdrawals, unwanted
 from edge_schemas.broker.connection import JetStreamError
 from edge_schemas.jobs import Job, TaskIdentity, TaskWork
@@ -28,6 +31,7 @@ from edge_schemas.records import (
     new_record,
     transition,
 )
+from support.broker import eventually
 from support.jobs import make_errand
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -176,3 +180,29 @@ async def test_a_nats_that_refuses_a_withdrawal_does_not_end_the_watch() -> None
     with structlog.testing.capture_logs() as logs:
         await withdrawals(None, Full()).withdraw(in_user_code(), "marked failed")
     assert [line["event"] for line in logs] == ["withdraw_refused"]
+
+
+async def test_a_beat_that_is_refused_is_not_tried_at_each_look() -> None:
+    """An api-server that refuses the beats of a large fleet would be asked for each of them four times a second."""
+    refused, taken = in_user_code(), in_user_code()
+    sent: list[str] = []
+
+    class Api:
+        async def call(self, who: Speaker, *_: object, **__: object) -> Answer:
+            sent.append(who.id)
+            return Answer(204 if who.id == ti_id(taken) else 422, b"", {})
+
+    anything: Any = SimpleNamespace(silent_for=lambda _: 0.0)
+    api: Any = Api()
+    beats = Beats(anything, anything, anything, api, SETTINGS)
+    running = asyncio.create_task(beats.run())
+    now = datetime.now(UTC)
+    old = now - timedelta(seconds=200)
+    rows = {record.id: row(record, last_heartbeat_at=old) for record in (refused, taken)}
+    for number, later_s in enumerate((0, 0.3, 5, 12), start=1):
+        beats.take([refused, taken], rows, now + timedelta(seconds=later_s))
+        await eventually(lambda number=number: sent.count(ti_id(taken)) == number)  # type: ignore[misc]
+        await asyncio.sleep(0)
+    assert sent.count(ti_id(refused)) == 2
+    running.cancel()
+    await asyncio.wait({running})

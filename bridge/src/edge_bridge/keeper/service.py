@@ -117,6 +117,5 @@ async def running_parts(settings: KeeperSettings, mint: TokenMint) -> AsyncItera
     """A keeper with its connections, which end with the context."""
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(Broker(settings.broker))
-        dispatches = stack.enter_context(Dispatches())
         api = await stack.enter_async_context(ExecutionApi(settings.execution_api_url, mint))
-        yield Keeper(settings, broker, dispatches, api)
+        yield Keeper(settings, broker, Dispatches(), api)
