@@ -44,7 +44,7 @@ async def test_thirty_tasks_through_seven_kills(system: LaptopSystem, tmp_path: 
 @pytest.mark.timeout(5400)
 async def test_five_hundred_tasks_hit_in_every_stage_of_their_lives(system: LaptopSystem, tmp_path: Path) -> None:
     """Goes on with another five hundred, twice at most, until each stage was hit five times."""
-    async with _storm(system, every_s=(1, 4), away_s=(0, 3), aim_s=3) as storm:
+    async with _storm(system, every_s=(1, 4), away_s=(0, 3), aim_s=3, rounds=3) as storm:
         for _ in range(3):
             trial = await _Trial.begin(system, tmp_path, tasks=500)
             await storm.rage(trial.over(timeout_s=1500))
@@ -99,16 +99,17 @@ class _Trial:
 
 @asynccontextmanager
 async def _storm(
-    system: LaptopSystem, *, every_s: tuple[float, float], away_s: tuple[float, float], aim_s: float
+    system: LaptopSystem, *, every_s: tuple[float, float], away_s: tuple[float, float], aim_s: float, rounds: int = 1
 ) -> AsyncIterator[Storm]:
     """A storm over a worker and a relay of its own, and over the services that all share."""
     seed = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
     replica = await system.add_replica("chaos-relay")
-    worker = await system.add_open_worker("chaos", [QUEUE], relay_url=replica.url, slots=6)
+    worker = await system.add_open_worker("chaos", [QUEUE], relay_url=replica.url, slots=8)
     try:
         async with operator(system) as broker, following(broker, QUEUE, worker) as observer:
             chosen = parts(system, worker, replica)
-            storm = Storm(chosen, observer, random.Random(seed), every_s=every_s, away_s=away_s, aim_s=aim_s)
+            chance = random.Random(seed)
+            storm = Storm(chosen, observer, chance, every_s=every_s, away_s=away_s, aim_s=aim_s, rounds=rounds)
             yield storm
             print(storm.hits.table())
     finally:

@@ -1,4 +1,4 @@
-"""A worker that is out of contact for longer than its queue tolerates: Airflow retries, and no two copies run at once."""
+"""A worker is out of contact for longer than its queue tolerates: Airflow retries, and no two copies run at once."""
 
 import asyncio
 import os

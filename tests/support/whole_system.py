@@ -6,9 +6,10 @@ What takes minutes of waiting, and next to no work, can run beside the other tes
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import json
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
@@ -18,14 +19,19 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parents[1]
 DAGS = [TESTS / "e2e" / "dags", TESTS / "faults" / "dags"]
+QUEUES = {
+    "brief": {"offline_tolerance": 12},
+    "patient": {"offline_tolerance": 60},
+    "stubborn": {"offline_tolerance": 12, "on_silence": "continue"},
+}
 OPTIONS = {
+    ("edge_relay", "queues"): json.dumps(QUEUES),
     ("core", "test_connection"): "Enabled",
     # A scheduler that is killed is missed after seconds, not after half a minute: tests wait for it.
     ("scheduler", "scheduler_heartbeat_sec"): "1",
     ("scheduler", "scheduler_health_check_threshold"): "10",
     ("scheduler", "orphaned_tasks_check_interval"): "3",
 }
-Companion: TypeAlias = "Callable[[LaptopSystem], Coroutine[Any, Any, Any]]"
 
 _companions = pytest.StashKey[dict[str, asyncio.Task[Any]]]()
 

@@ -19,9 +19,14 @@ from laptop.waiting import listening
 
 
 class Part(ABC):
-    """A part of the system."""
+    """A part of the system.
+
+    Attributes:
+        is_quick: Comes back within a second or so; what imports Airflow does not, and nothing goes on without it.
+    """
 
     name: str
+    is_quick = True
 
     @abstractmethod
     async def kill(self) -> bool:
@@ -115,6 +120,8 @@ class Nats(Part):
 
 class Service(Part):
     """A service of Airflow's, with all that it started."""
+
+    is_quick = False
 
     def __init__(self, child: Child, ready: Callable[[], Awaitable[bool]] | None = None) -> None:
         self.name, self._child, self._ready = child.name, child, ready

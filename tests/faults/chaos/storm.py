@@ -58,6 +58,7 @@ class Storm:
         chance: Seeded by whoever wants to repeat it.
         every_s: Least and longest time between two kills.
         away_s: Least and longest time after which a part is started again.
+        rounds: How often parts that are back at once are killed for each time that one of the others is.
         aim_s: How long to wait for a job in the stage that was hit least.
     """
 
@@ -70,9 +71,11 @@ class Storm:
         every_s: tuple[float, float],
         away_s: tuple[float, float],
         aim_s: float,
+        rounds: int = 1,
     ) -> None:
         self._parts, self._observer, self._chance = parts, observer, chance
         self._every_s, self._away_s, self._aim_s = every_s, away_s, aim_s
+        self._rounds = rounds
         self._bag: list[Part] = []
         self._coming_back: dict[str, asyncio.Task[None]] = {}
         self.hits = Hits()
@@ -106,8 +109,8 @@ class Storm:
         await part.revive()
 
     def _draw(self) -> Part:
-        """Each part once, in random order, before one comes again."""
+        """Each part as often as it is to be, in random order, before the next round."""
         if not self._bag:
-            self._bag = list(self._parts)
+            self._bag = [part for part in self._parts for _ in range(self._rounds if part.is_quick else 1)]
             self._chance.shuffle(self._bag)
         return self._bag.pop()
