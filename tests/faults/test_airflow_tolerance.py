@@ -21,7 +21,7 @@ FENCE_AND_KILL_S = 2.0
 
 async def _outlive(system: LaptopSystem, queue: str, *, beyond_s: float) -> None:
     """The first worker never comes back, as far as the retry can know; it does after the retry has ended."""
-    tolerance_s = float(str(QUEUES[queue]["offline_tolerance"]))
+    tolerance_s = float(QUEUES[queue]["offline_tolerance"])
     async with behind_a_link(system, f"{queue}-lost", queue) as (link, lost):
         task = await Watched.begin(system, f"one_{queue}", seconds=int(tolerance_s * 10))
         await task.ran_for(1)
@@ -85,7 +85,7 @@ async def test_the_retry_never_overlaps_a_try_that_is_a_minute_late(system: Lapt
     ],
 )
 async def test_an_outage_of_the_centre_fails_nobody(system: LaptopSystem, away: str, queue: str) -> None:
-    tolerance_s = float(str(QUEUES[queue]["offline_tolerance"]))
+    tolerance_s = float(QUEUES[queue]["offline_tolerance"])
     replica = await system.add_replica(f"relay-{queue}")
     async with behind_a_link(system, queue, queue, relay_url=replica.url):
         task = await Watched.begin(system, f"one_{queue}", seconds=int(tolerance_s * 2.5))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parents[1]
 DAGS = [TESTS / "e2e" / "dags", TESTS / "faults" / "dags"]
-QUEUES = {
+QUEUES: dict[str, dict[str, Any]] = {
     "brief": {"offline_tolerance": 12},
     "patient": {"offline_tolerance": 60},
     "stubborn": {"offline_tolerance": 12, "on_silence": "continue"},
