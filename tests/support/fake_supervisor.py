@@ -32,6 +32,7 @@ def _supervise(job_id: str, job_dir: Path, socket: str, ti_id: str, script: str,
     lock = job_files.hold_lock(job_dir)
     if lock is None or not job_files.take(job_dir, job_files.myself(job_id)):
         return 1
+    job_files.reserve_result(job_dir)
     environment = {**os.environ, "GATEWAY": socket, "JOB": job_id, "TI": ti_id, "PYTHONUNBUFFERED": "1"}
     with (job_dir / job_files.TASK_LOG).open("ab") as log:
         child = subprocess.Popen(

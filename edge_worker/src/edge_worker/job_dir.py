@@ -4,6 +4,7 @@
     receipt         of the grant; to start the job with
     started         the relay has confirmed the start: this worker is the holder
     log_offset      up to where the relay has the log
+    log_gaps.json   where the log that the relay has differs from ours; see `spool`
     final_state     the state that Airflow accepted
     finish.json     the outcome, until the relay has given a final answer to it
     finished        the relay has

@@ -296,7 +296,7 @@ class JobRunner:
                 if not held.dir.was_launched:
                     log.error("job_not_launched", reason=error.reason)  # noqa: TRY400 - the cause is in the event
                     say(held, f"The task could not be launched on this worker: {error.reason}")
-                    return FinishRequest(reason=_short(f"not launched: {error.reason}"))
+                    return FinishRequest(reason=_short(f"not launched: {error.reason}"), give_back=error.gives_back)
             log.info("job_started", queue=held.job.queue, **_what(held.job))
         result = await self.host.wait(held.dir.path)
         return _finish(held, result)

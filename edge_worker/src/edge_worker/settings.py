@@ -130,6 +130,25 @@ class Settings(BaseModel):
     log_keep_days: float = Field(
         default=3, ge=0, description="Days for which the folder of an ended job, with its log, is kept on this machine."
     )
+    log_max_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=64 * 1024,
+        description="The most that the log of one job takes on this machine's disk. Of a longer one the oldest lines "
+        "are dropped, uploaded or not; what was not uploaded is counted in the log that Airflow shows.",
+    )
+    spool_max_bytes: int = Field(
+        default=1024 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="The most that all ended jobs together take on this machine's disk. The oldest are removed first; "
+        "logs that wait for their upload come last, and what is dropped of them is counted in the log that Airflow "
+        "shows.",
+    )
+    disk_reserve_bytes: int = Field(
+        default=200 * 1024 * 1024,
+        ge=0,
+        description="With less than this free on the disk of the state folder the worker takes no jobs. Those that run "
+        "go on.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least severe events that the worker logs."
     )

@@ -5,7 +5,7 @@ enrolling.json  the secret of an enrolment whose answer has not arrived yet, mod
 incarnation     rises with every start
 lock            held by the running agent
 jobs/<job>/     a job the worker has to do with; see `job_dir`
-ended/<job>/    kept for `log_keep_days`
+ended/<job>/    kept for `log_keep_days`, and as long as there is room (`spool_max_bytes`)
 """
 
 import fcntl
@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from edge_schemas.base import Outbound
 from edge_schemas.workers import Enrollment
+from edge_worker.ended_jobs import EndedJobs
 from edge_worker.files import write_atomically
 from edge_worker.job_dir import JobDir
 from edge_worker.log import EventLog
@@ -160,6 +161,10 @@ class StateDir:
             target = target.with_name(f"{target.name}.{time.time_ns()}")
         job_dir.path.rename(target)
         os.utime(target)
+
+    def ended_jobs(self, *, max_bytes: int) -> EndedJobs:
+        """The folders of ended jobs, to be kept below a size."""
+        return EndedJobs(self._ended, self._jobs, max_bytes)
 
     def clean_up(self, *, keep_days: float, now: float) -> None:
         """Removes ended jobs that are older than wanted. What cannot be removed stays and is logged."""

@@ -35,11 +35,16 @@ _log = logging.getLogger(__name__)
 
 
 class LaunchFailed(Exception):
-    """The job was not started and will not be; nothing of it runs here."""
+    """The job was not started and will not be; nothing of it runs here.
 
-    def __init__(self, reason: str) -> None:
+    Attributes:
+        gives_back: Another worker could start it, or this one at another time.
+    """
+
+    def __init__(self, reason: str, *, gives_back: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.gives_back = gives_back
 
 
 class HostDied(Exception):
@@ -139,7 +144,7 @@ class TaskHost:
                 raise LaunchFailed("the task host did not answer") from None
             return
         if not answer["ok"]:
-            raise LaunchFailed(answer["reason"])
+            raise LaunchFailed(answer["reason"], gives_back=answer.get("gives_back", False))
 
     async def wait(self, job_dir: Path) -> JobResult:
         """How a job ended, once it has. Works for jobs that an earlier agent or host has started."""

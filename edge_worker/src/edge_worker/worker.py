@@ -9,6 +9,7 @@ from typing import Protocol
 
 from edge_schemas.polls import Grant, StopDirective
 from edge_schemas.workers import WorkerSettings
+from edge_worker.disk_watch import DiskWatch
 from edge_worker.gateway import Gateway
 from edge_worker.health import worker_health, worker_versions
 from edge_worker.hold import Hold
@@ -138,7 +139,12 @@ class Worker:
             env=task_environment(self.settings),
             bundles={bundle: str(path) for bundle, path in self.settings.bundles.items()},
             worker=self.identity.enrollment.worker,
+            log_max_bytes=self.settings.log_max_bytes,
         )
+
+    def _disk_watch(self, table: JobTable) -> DiskWatch:
+        ended = self.state.ended_jobs(max_bytes=self.settings.spool_max_bytes)
+        return DiskWatch(self.state.path, table, ended, self.settings.disk_reserve_bytes)
 
     async def _work(self, client: RelayClient, link: Link, runtime: Runtime, socket: Path, incarnation: int) -> int:
         """All loops, until the ladder says to leave. A loop that dies takes the agent down in order."""
@@ -170,6 +176,7 @@ class Worker:
                     loops.create_task(runtime.run_forever(), name="task-host"),
                     loops.create_task(self._watch_runtime(runtime, table), name="watch-runtime"),
                     loops.create_task(self._clean_up(), name="clean-up"),
+                    loops.create_task(self._disk_watch(table).run(), name="disk-watch"),
                     loops.create_task(runner.watch_unread(), name="watch-unread"),
                     loops.create_task(fence.run(), name="fence"),
                     loops.create_task(LinkCheck(client, link, table).run(), name="link-check"),

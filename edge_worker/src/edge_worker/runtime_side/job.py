@@ -53,7 +53,8 @@ def run(request: Mapping[str, Any], settings: Settings, ready: int) -> int:
     try:
         lock = _take(job_dir, request["job"]["id"])
     except OSError as error:
-        _answer(ready, {"ok": False, "reason": f"the job's folder cannot be written: {error.strerror}"})
+        reason = f"the job's folder cannot be written: {error.strerror}"
+        _answer(ready, {"ok": False, "reason": reason, "gives_back": True})
         return 1
     if lock is None:
         _answer(ready, {"ok": False, "reason": "this job was already started here"})
