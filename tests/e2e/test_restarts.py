@@ -1,101 +1,17 @@
 """The parts of the centre go and come back while tasks run at the edge: each task ends well, once, in its first try."""
 
-import os
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
-from faults.chaos.ledger import Ledger
-from laptop.airflow_api import wait_for_end
 from laptop.processes import Child
 from laptop.system import LaptopSystem
-from support.broker import eventually
-from support.system import until
+from support.restarts import crash, crash_nats, crash_relay, restart, restart_relay, tasks
 
-DAG = "steady"
-LENGTHS = [2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24]
-"""Seconds that the tasks take: something begins or ends all the time."""
-
-
-@dataclass
-class Tasks:
-    """Tasks of all these lengths, and what they wrote down."""
-
-    system: LaptopSystem
-    ledger: Ledger
-    run: str
-
-    async def stir(self) -> None:
-        """Wait until one more task has begun or ended, unless all have."""
-        before = len(self.ledger.lines())
-        await eventually(lambda: self.done or len(self.ledger.lines()) > before, timeout_s=60, what="a task moves on")
-
-    @property
-    def done(self) -> bool:
-        """Whether every task has written its last line."""
-        return sum(life.events[-1] == "end" for life in self.ledger.lives()) == len(LENGTHS)
-
-    async def end_well(self) -> None:
-        """Wait for the end, and judge: nothing was done twice, and nothing counted as a failure."""
-        await until(self.system.airflow.ready, timeout_s=120, what="Airflow is back")
-        assert await wait_for_end(self.system.api, DAG, self.run, timeout_s=120) == "success"
-        lives = self.ledger.lives()
-        assert [life.events for life in lives] == [("begin", "end")] * len(LENGTHS)
-        assert len({life.instance for life in lives}) == len(LENGTHS)
-        found = await self.system.api.task_instances(DAG, self.run)
-        assert {(ti["state"], ti["try_number"]) for ti in found} == {("success", 1)}
-
-
-@asynccontextmanager
-async def tasks(system: LaptopSystem, folder: Path) -> AsyncIterator[Tasks]:
-    """The tasks, some of them running, on a worker of their own."""
-    worker = await system.add_worker("steady", ["steady"], slots=len(LENGTHS))
-    try:
-        await until(lambda: system.api.has_dag(DAG), timeout_s=40)
-        ledger = Ledger(folder / "ledger")
-        run = await system.api.trigger(DAG, ledger.conf(seconds=LENGTHS))
-        started = Tasks(system, ledger, run)
-        await eventually(lambda: len(ledger.lives()) >= len(LENGTHS) // 2, timeout_s=90, what="half of the tasks run")
-        yield started
-    finally:
-        await worker.stop()
-        del system.workers["steady"]
-
-
-async def crash(child: Child) -> None:
-    """Gone without a word, and back."""
-    await child.crash()
-    await child.start()
-
-
-async def restart(child: Child) -> None:
-    """Told to stop, and started again."""
-    await child.stop(grace_s=30)
-    await child.start()
-
-
-async def crash_nats(system: LaptopSystem) -> None:
-    """Gone without a word; the relay's process brings it back."""
-    old = system.relay.nats
-    assert old is not None
-    os.kill(old, signal.SIGKILL)
-    await eventually(lambda: system.relay.nats not in {old, None}, timeout_s=30, what="NATS is back")
-
-
-async def crash_relay(system: LaptopSystem) -> None:
-    """Gone without a word, NATS with it, and back."""
-    await system.relay.child.crash()
-    await system.relay.start()
-
-
-async def restart_relay(system: LaptopSystem) -> None:
-    """Told to stop, NATS too, and started again."""
-    await system.relay.stop()
-    await system.relay.start()
+SERVICES = ("keeper", "api-server", "scheduler", "triggerer", "dag-processor")
+Fault: TypeAlias = Callable[[LaptopSystem], Awaitable[None]]
 
 
 @pytest.mark.timeout(300)
@@ -114,5 +30,32 @@ async def test_tasks_outlast_the_restart_of_each_part(system: LaptopSystem, tmp_
         ]
         for fault in faults:
             await fault()
+            await running.stir()
+        await running.end_well()
+
+
+def _service(fault: Callable[[Child], Awaitable[None]], name: str) -> Fault:
+    return lambda system: fault(system.airflow.children[name])
+
+
+FAULTS: dict[str, Fault] = {
+    **{f"{name} killed": _service(crash, name) for name in SERVICES},
+    **{f"{name} restarted": _service(restart, name) for name in SERVICES},
+    "NATS killed": crash_nats,
+    "relay killed": crash_relay,
+    "relay restarted": restart_relay,
+}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_tasks_outlast_a_part_that_goes_again_and_again(
+    system: LaptopSystem, tmp_path: Path, fault: Fault
+) -> None:
+    """While anything runs; a part that is not back yet goes again too."""
+    async with tasks(system, tmp_path) as running:
+        while not running.done:
+            await fault(system)
             await running.stir()
         await running.end_well()
