@@ -1,6 +1,7 @@
 """The whole way is cut while tasks run: between worker and relay, or between relay and NATS."""
 
 import time
+from functools import partial
 
 import pytest
 
@@ -35,7 +36,7 @@ async def _survives(site: Site, worker: Machine, link: BaseLink, cut: Cut, *, ke
         record = await site.ended(job, within_s=200)
         assert record.outcome is not None
         assert record.outcome.verdict is Verdict.SUCCEEDED, record.outcome
-        await eventually(lambda job=job: log_is_complete(site, worker, job), timeout_s=100, what="complete log")
+        await eventually(partial(log_is_complete, site, worker, job), timeout_s=100, what="complete log")
     assert_happened_once(site, around)
     for job in (during, after):
         assert [line.what for line in site.ledger(job.id) if line.what != "tick"] == ["begin", "end"]
@@ -58,7 +59,7 @@ async def test_tasks_do_not_notice_a_lost_relay(site: Site, worker: Machine, cut
 @pytest.mark.parametrize(
     ("cut", "keeps"),
     [
-        pytest.param(Cut.RESET, False, id="reset"),
+        pytest.param(Cut.RESET, False, id="reset", marks=pytest.mark.soak),
         pytest.param(Cut.BLACK_HOLE, True, id="black hole", marks=pytest.mark.soak),
         pytest.param(Cut.REFUSE, False, id="refused", marks=pytest.mark.soak),
         pytest.param(Cut.BLACK_HOLE, False, id="black hole that ends connections", marks=pytest.mark.soak),

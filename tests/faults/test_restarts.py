@@ -1,15 +1,21 @@
 """The worker's processes are killed while tasks run, and started again."""
 
 import asyncio
+import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from edge_schemas.agents import ONE_HOLD
 from edge_schemas.jobs import Job
 from edge_schemas.records import JobState, Verdict
 from support.broker import eventually
+from support.link import Cut
 from support.site import Machine, Site, assert_happened_once, log_is_complete
 
+REBOOTED = (sys.executable, str(Path(__file__).parents[1] / "support" / "agent_rebooted.py"))
 pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
 
@@ -41,7 +47,7 @@ async def test_tasks_outlive_a_killed_agent(site: Site, worker: Machine, absence
         record = await site.ended(job)
         assert record.outcome is not None
         assert record.outcome.verdict is Verdict.SUCCEEDED, record.outcome
-        await eventually(lambda job=job: log_is_complete(site, worker, job), what="complete log")
+        await eventually(partial(log_is_complete, site, worker, job), what="complete log")
         assert [line.what for line in site.ledger(job.id) if line.what != "tick"] == ["begin", "end"]
         assert site.jobs[job.id].taken["PATCH task-instances/self/state"] == 1
     assert_happened_once(site, around)
@@ -80,3 +86,32 @@ async def test_a_worker_that_lost_its_state_of_the_jobs_loses_them_at_its_restar
         assert record.outcome is not None
         assert record.outcome.verdict is Verdict.LOST
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.soak
+async def test_power_loss_loses_what_it_had_once_its_old_connection_is_out_of_the_question(
+    site: Site, worker: Machine
+) -> None:
+    """Nobody tells the relay that the old agent's poll is dead, and the disk has lost a job's folder."""
+    jobs = await _running(site, worker)
+    await site.link.cut(Cut.BLACK_HOLE)
+    await worker.kill_all()
+    forgotten, *known = jobs
+    worker.forget(forgotten.id)
+    await site.link.mend()
+    began = time.monotonic()
+    command, worker.command = worker.command, REBOOTED
+    try:
+        await worker.start()
+    finally:
+        worker.command = command
+    for job in known:
+        record = await site.ended(job, within_s=15)
+        assert record.outcome is not None
+        assert record.outcome.verdict in {Verdict.FAILED, Verdict.LOST}
+    record = await site.ended(forgotten, within_s=ONE_HOLD.total_seconds() + 20)
+    assert record.outcome is not None
+    assert record.outcome.verdict is Verdict.LOST
+    assert time.monotonic() - began < ONE_HOLD.total_seconds() + 20
+    await worker.kill_all()
+    await worker.start()

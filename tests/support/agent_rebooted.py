@@ -1,0 +1,15 @@
+"""`edge-worker run` on a machine that was started anew: the same state folder, another boot."""
+
+import sys
+import uuid
+from unittest.mock import patch
+
+from edge_worker import cli, lease, state
+from edge_worker.runtime_side import job_files
+from edge_worker.runtime_side import lease as task_lease
+
+if __name__ == "__main__":
+    boot = str(uuid.uuid4())
+    for module in (job_files, task_lease, lease, state):
+        patch.object(module, "boot_id", lambda: boot).start()
+    sys.exit(cli.main(["run"]))
