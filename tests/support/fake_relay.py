@@ -20,7 +20,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from edge_schemas import routes
-from edge_schemas.agents import arrive, current_arrival, gets_jobs, superseded
+from edge_schemas.agents import arrive, current_arrival, gets_jobs, settle, superseded
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.execution_paths import split_path
 from edge_schemas.jobs import Job
@@ -169,9 +169,19 @@ class FakeRelay:
         self.records[job.id] = new_record(job)
         await self._notify()
 
+    def hand_out(self, job_id: str, worker: str) -> None:
+        """A worker has started the job before the test began."""
+        self.granted[job_id] = "used"
+        self._swap(job_id, Start(worker=worker, incarnation=1, at=_now()))
+
     async def withdraw(self, job_id: str, reason: str = "marked as failed") -> None:
         """Airflow no longer wants the job."""
         self.records[job_id] = transition(self.records[job_id], Withdraw(reason=reason, at=_now()))
+        await self._notify()
+
+    async def settle(self, worker: str, *, keep_newer: bool) -> None:
+        """An operator decides which of two agents is the worker."""
+        self.entries[worker] = settle(self.entries[worker], keep_newer=keep_newer, at=_now())
         await self._notify()
 
     async def until(self, condition: Callable[[], bool]) -> None:

@@ -61,11 +61,12 @@ async def test_jobs_out_of_contact_end_before_their_tolerance_does(
     relay: FakeRelay, settings: Settings, tmp_path: Path, clock: _Clock
 ) -> None:
     """All but the one that may go on; what was under way ends as the SDK understands it."""
-    go, settings = str(tmp_path / "go"), settings.model_copy(update={"slots": 4, "grace_s": 60.0})
+    go, go_on = tmp_path / "go", tmp_path / "go-on"
+    settings = settings.model_copy(update={"slots": 4, "grace_s": 60.0})
     stubborn = _job(_DEAF + "print('up'); time.sleep(60)")
-    reading = _job(_DEAF + _ON_GO.format(go=go) + "print('read', call('GET', 'variables/a')[0]); time.sleep(60)")
-    reporting = _job(_DEAF + _ON_GO.format(go=go) + "print('state', succeed()); time.sleep(60)")
-    goes_on = _job(_ON_GO.format(go=go + "on") + "succeed()", OnSilence.CONTINUE)
+    reading = _job(_DEAF + _ON_GO.format(go=str(go)) + "print('read', call('GET', 'variables/a')[0]); time.sleep(60)")
+    reporting = _job(_DEAF + _ON_GO.format(go=str(go)) + "print('state', succeed()); time.sleep(60)")
+    goes_on = _job(_ON_GO.format(go=str(go_on)) + "succeed()", OnSilence.CONTINUE)
     jobs = (stubborn, reading, reporting, goes_on)
     async with running_agent(relay, settings) as agent:
         for job in jobs:
@@ -75,7 +76,7 @@ async def test_jobs_out_of_contact_end_before_their_tolerance_does(
             _report_user_code(relay, job)
         await relay.until(lambda: all(len(poll.jobs) == 4 and poll.hold_s < 2 for poll in relay.polls[-1:]))
         await relay.stop()
-        Path(go).touch()
+        go.touch()
         clock.ahead_s += 5
         # Stopped in order, with the long grace of the settings.
         await agent.until_log(stubborn.id, b"SIGTERM")
@@ -88,7 +89,7 @@ async def test_jobs_out_of_contact_end_before_their_tolerance_does(
         given_up = GiveUp(reason="no contact", at=datetime.now(UTC))
         relay.records[stubborn.id] = transition(relay.records[stubborn.id], given_up)
         await relay.start()
-        Path(go + "on").touch()
+        go_on.touch()
         await relay.until(lambda: all(relay.state(job.id) is JobState.ENDED for job in jobs))
         await eventually(lambda: not agent.state.job_dirs())
     given_up_outcome = relay.records[stubborn.id].outcome

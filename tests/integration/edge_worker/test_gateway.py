@@ -12,12 +12,13 @@ from aiohttp import web
 
 from edge_schemas.errors import ErrorCode
 from edge_schemas.records import Start
+from edge_worker import late_writes
 from edge_worker.gateway import Gateway
 from edge_worker.job_dir import JobDir
 from edge_worker.jobs import HeldJob, JobTable, StopWish
 from edge_worker.link import Link
 from support.fake_relay import FakeRelay, SeenCall, execution_answer, html_page, problem_answer
-from support.jobs import make_job
+from support.jobs import make_errand, make_job
 from support.worker import NAME, open_client
 
 
@@ -37,6 +38,7 @@ class Setup:
     socket: Path
     held: HeldJob
     link: Link
+    table: JobTable
 
     async def call(self, method: str, target: str, body: bytes = b"", **headers: str) -> Answer:
         """Writes the request byte by byte as given: no client library tidies the path."""
@@ -77,7 +79,7 @@ async def _serving(relay: FakeRelay, short_dir: Path, tmp_path: Path) -> AsyncIt
     await relay.publish(job)
     relay._swap(job.id, Start(worker=NAME, incarnation=1, at=job.published_at))
     async with open_client(relay) as client, Gateway(client, table, link, short_dir / "gw.sock").serving():
-        yield Setup(short_dir / "gw.sock", held, link)
+        yield Setup(short_dir / "gw.sock", held, link, table)
 
 
 @pytest.fixture
@@ -266,3 +268,84 @@ async def test_a_held_read_ends_when_the_job_is_to_stop(relay: FakeRelay, gatewa
     await relay.until(lambda: sum(relay.requests.values()) >= 2)
     gateway.held.want_stop(StopWish("marked as failed"))
     assert (await call).status == 403
+
+
+class TestRenderedFields:
+    """They do not keep a task from beginning while the link is down."""
+
+    async def test_over_a_working_link_the_answer_is_airflows(self, relay: FakeRelay, gateway: Setup) -> None:
+        async def answer(_: SeenCall) -> web.Response:
+            return execution_answer(422, {"detail": "too odd"})
+
+        relay.execution = answer
+        assert (await gateway.call("PUT", f"{gateway.instance}/rtif", b"{}")).status == 422
+
+    async def test_without_one_they_are_answered_and_delivered_before_the_next_write(
+        self, relay: FakeRelay, gateway: Setup, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(late_writes, "AT_ONCE_S", 0.1)
+        relay.fault = lambda _: html_page()
+        answer = await gateway.call("PUT", f"{gateway.instance}/rtif", b'{"f":1}', X_Request_Id="fields-0001")
+        assert (answer.status, json.loads(answer.body)) == (
+            201,
+            {"message": "Rendered task instance fields successfully set"},
+        )
+        assert answer.headers["content-type"] == "application/json"
+        writing = asyncio.create_task(gateway.set_state("success"))
+        reading = asyncio.create_task(gateway.call("GET", "variables/a"))
+        await asyncio.sleep(0.1)
+        relay.fault = lambda _: None
+        assert [(await writing).status, (await reading).status] == [204, 200]
+        writes = [(call.method, call.request_id) for call in relay.calls if call.method != "GET"]
+        assert [writes[0], writes[1][0], len(writes)] == [("PUT", "fields-0001"), "PATCH", 2]
+
+    async def test_they_are_dropped_when_the_job_ends(
+        self, relay: FakeRelay, gateway: Setup, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(late_writes, "AT_ONCE_S", 0.05)
+        relay.fault = lambda _: html_page()
+        await gateway.call("PUT", f"{gateway.instance}/rtif", b"{}")
+        gateway.held.gone.set()
+        assert (await gateway.call("POST", "xcoms/d/r/t/k", b"1")).status == 409
+        assert not relay.calls
+
+
+async def test_a_fenced_job_gets_nothing_through(relay: FakeRelay, gateway: Setup) -> None:
+    """What is held ends at once, as the SDK understands it; what is new does not go out."""
+    relay.fault = lambda _: html_page()
+    held = [
+        asyncio.create_task(gateway.call("GET", "variables/a")),
+        asyncio.create_task(gateway.call("POST", "xcoms/d/r/t/k", b"1")),
+    ]
+    await relay.until(lambda: sum(relay.requests.values()) >= 2)
+    gateway.held.fence(StopWish("no contact"))
+    assert [(await call).status for call in held] == [403, 409]
+    relay.fault = lambda _: None
+    assert (await gateway.set_state("success")).status == 409
+    assert (await gateway.beat()).status == 409
+    assert not relay.calls
+
+
+async def test_a_final_state_that_was_under_way_when_the_job_was_fenced_is_still_delivered(
+    relay: FakeRelay, gateway: Setup
+) -> None:
+    """It was earned in time. The centre refuses it if it has given the job up."""
+    relay.fault = lambda _: html_page()
+    writing = asyncio.create_task(gateway.set_state("success"))
+    await relay.until(lambda: sum(relay.requests.values()) >= 1)
+    gateway.held.fence(StopWish("no contact"))
+    relay.fault = lambda _: None
+    assert (await writing).status == 204
+    assert gateway.held.final_state == "success"
+
+
+async def test_an_errand_has_no_instance_of_its_own(relay: FakeRelay, gateway: Setup) -> None:
+    """What would be a heartbeat or a final state of a task is a call like any other; the gate judges it."""
+    instance = gateway.instance
+    task_record = relay.records[gateway.held.id]
+    gateway.held.job = make_errand()
+    gateway.table.add(gateway.held)
+    relay.records[gateway.held.id] = task_record
+    assert (await gateway.call("PATCH", f"{instance}/state", b'{"state":"success"}')).status == 204
+    assert (await gateway.call("PUT", f"{instance}/heartbeat", b"{}")).status == 204
+    assert (gateway.held.final_state, len(relay.calls)) == (None, 2)

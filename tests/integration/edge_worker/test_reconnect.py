@@ -63,6 +63,6 @@ async def test_a_stop_reaches_the_task_within_seconds_after_a_cut(
     relay: FakeRelay, settings: Settings, how: Cut, cut_s: float
 ) -> None:
     polled_s, stopped_s = await _seconds_until_stopped(relay, settings, how, cut_s)
-    print(f"{how.name} of {cut_s} s: polled after {polled_s:.1f} s, settled after {stopped_s:.1f} s")
+    print(f"{how.name} of {cut_s} s: polled after {polled_s:.1f} s, settled after {stopped_s:.1f} s")  # noqa: T201
     assert polled_s < 4
     assert stopped_s < 5

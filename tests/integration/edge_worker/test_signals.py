@@ -12,7 +12,7 @@ from edge_worker.state import StateDir
 from support.agent_process import EDGE_WORKER, WITH_FAKE_RUNTIME, agent_environment, agent_process
 from support.fake_relay import ENROLL_TOKEN, FakeRelay
 from support.fake_runtime import script_job
-from support.worker import eventually, make_identity
+from support.worker import eventually, make_identity, running_agent
 
 
 def _events(log: Path) -> list[str]:
@@ -51,6 +51,7 @@ async def test_the_first_signal_lets_jobs_end(relay: FakeRelay, settings: Settin
     outcome = relay.records[job.id].outcome
     assert outcome is not None
     assert outcome.exit_code == 0
+    assert b"waits for this task to end" in relay.logs[job.id]
 
 
 async def test_the_second_signal_stops_the_jobs(relay: FakeRelay, settings: Settings, tmp_path: Path) -> None:
@@ -67,6 +68,30 @@ async def test_the_second_signal_stops_the_jobs(relay: FakeRelay, settings: Sett
     (finish,) = relay.finishes[job.id]
     assert (finish.exit_code, finish.give_back) == (-15, True)
     assert b"shut down" in relay.logs[job.id]
+
+
+async def test_the_third_signal_leaves_a_job_that_goes_on(relay: FakeRelay, settings: Settings, tmp_path: Path) -> None:
+    """It ignores SIGTERM, and the grace is long: its supervisor has it end as if nobody had left."""
+    go, log = tmp_path / "go", tmp_path / "agent.log"
+    script = f"print('up')\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\nprint('down'); sys.exit(7)"
+    job = script_job("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + script)
+    settings = settings.model_copy(update={"grace_s": 60.0})
+    state = _enrolled(relay, settings)
+    async with agent_process(WITH_FAKE_RUNTIME, agent_environment(settings), log) as process:
+        await relay.publish(job)
+        task_log = state.job_dir(job.id).log
+        await eventually(lambda: task_log.exists() and b"up" in task_log.read_bytes())
+        for rung in (1, 2, 3):
+            process.send_signal(signal.SIGTERM)
+            await eventually(lambda rung=rung: _events(log).count("ladder_rung_reached") == rung)  # type: ignore[misc]
+        assert await process.wait() == 0
+    go.touch()
+    async with running_agent(relay, settings):
+        await relay.until(lambda: job.id in relay.finishes)
+        await eventually(lambda: not state.job_dirs())
+    assert relay.finishes[job.id][0].exit_code == 7
+    assert b"leaves without waiting" in relay.logs[job.id]
+    assert relay.logs[job.id].endswith(b"down\n")
 
 
 async def test_the_third_signal_leaves_at_once(relay: FakeRelay, settings: Settings, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 
 from edge_schemas.offline import OfflinePolicy, OnSilence
 from edge_schemas.polls import JobPhase
-from edge_worker import lease as module
 from edge_worker.job_dir import JobDir
 from edge_worker.jobs import HeldJob, JobTable
 from edge_worker.lease import KILL_AHEAD_S, Fence, Lease
@@ -143,7 +143,7 @@ class TestLease:
             (tmp_path / "lease").write_text(json.dumps({"boot": boot, "sent_at": 999.0}))
         runs, waits = (_running(tmp_path, OfflinePolicy(), is_launched=launched) for launched in (True, False))
         os.utime(runs.dir.path / "started", (5000, 5000))
-        monkeypatch.setattr(module.time, "time", lambda: 5040.0)
+        monkeypatch.setattr(time, "time", lambda: 5040.0)
         lease = Lease(tmp_path / "lease", clock=clock)
         assert [lease.silence_s(held.dir) for held in (runs, waits)] == [40, math.inf]
 
