@@ -8,6 +8,7 @@ import asyncio
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -117,7 +118,8 @@ async def _harm(site: Site, worker: Machine, job: Job, strike: Strike, within_s:
         # The record ends before the answer that tells of it is on its way.
         await eventually(strike.happened.is_set, what="the fault meets its call")
         assert_happened_once(site, job)
-        await eventually(lambda: log_is_complete(site, worker, job, lines=60), what="complete log")
+        is_complete = partial(log_is_complete, site, worker, job, lines=60)
+        await eventually(is_complete, timeout_s=within_s, what="complete log")
     except AssertionError as error:
         return f"{job.id}: {error}"
     return None

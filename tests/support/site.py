@@ -104,6 +104,13 @@ class Site:
         """A replica, at the address that the last one had."""
         self.edge.relays[:] = [await self._relay.enter_async_context(serving(self.relay_settings))]
 
+    @asynccontextmanager
+    async def other_relay(self) -> AsyncIterator[None]:
+        """A second replica, whose way to NATS is never cut; no worker reaches it."""
+        url = {"name": "relay-1", "port": 0, "operators_port": 0, "nats_urls": (self.server.url,)}
+        async with serving(self.relay_settings.model_copy(update=url)):
+            yield
+
     async def stop_relay(self) -> None:
         """In order: parked polls are answered."""
         await self._relay.aclose()
