@@ -9,7 +9,6 @@ from aiohttp import web
 
 from edge_relay import keys
 from edge_relay.access import AccessStore
-from edge_relay.audit import Audit
 from edge_relay.auth import Credentials
 from edge_relay.beats import Beats
 from edge_relay.dispatchers import Dispatchers
@@ -26,6 +25,7 @@ from edge_relay.polls import ParkedPolls
 from edge_relay.receipts import ReceiptKey
 from edge_relay.settings import Settings
 from edge_relay.worker_store import WorkerStore
+from edge_schemas.broker.audit import Audit
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.records import RecordStore
 
@@ -103,7 +103,7 @@ def _parts(settings: Settings) -> dict[web.AppKey[Any], Any]:
         keys.ACCESS: AccessStore(broker),
         keys.CREDENTIALS: Credentials(broker),
         keys.RECEIPT_KEY: ReceiptKey(broker),
-        keys.AUDIT: Audit(broker, settings.name),
+        keys.AUDIT: Audit(broker, relay=settings.name),
     }
 
 

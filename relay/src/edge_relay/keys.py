@@ -6,7 +6,6 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from edge_relay.access import AccessStore
-    from edge_relay.audit import Audit
     from edge_relay.auth import Credentials
     from edge_relay.dispatchers import Dispatchers
     from edge_relay.gate_client import GateClient
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from edge_relay.receipts import ReceiptKey
     from edge_relay.settings import Settings
     from edge_relay.worker_store import WorkerStore
+    from edge_schemas.broker.audit import Audit
     from edge_schemas.broker.connection import Broker
     from edge_schemas.broker.records import RecordStore
 

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from edge_relay.handlers import poll as poll_handler
+from edge_relay import conversation
 from edge_schemas.broker.layout import ensure_consumer
 from edge_schemas.records import Start, Withdraw
 from edge_schemas.subjects import worker_notice
@@ -232,7 +232,7 @@ async def test_a_grant_that_could_not_be_written_comes_back_at_once(
             raise ConnectionResetError("the client has gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(poll_handler, "json_response", lambda model: Broken())
+        patch.setattr(conversation, "json_response", lambda model: Broken())
         with pytest.raises(aiohttp.ClientConnectionError):
             await one.poll()
     began = time.monotonic()

@@ -132,16 +132,16 @@ def _add_jobs(commands: Subparsers) -> None:
     show = jobs.add_parser("show", help="show where a job stands, who holds it and how long that may be out of contact")
     show.add_argument("job", metavar="JOB")
     _add_admin_options(show)
-    show.set_defaults(command=_lazily("admin", "show_job"))
+    show.set_defaults(command=_lazily("jobs", "show_job"))
     cancel = jobs.add_parser("cancel", help="end a job, wherever it is; Airflow sees it as cancelled")
     cancel.add_argument("job", metavar="JOB")
     cancel.add_argument("--reason", required=True, help="shown in the task's log and in the audit")
     _add_admin_options(cancel)
-    cancel.set_defaults(command=_lazily("admin", "cancel_job"))
+    cancel.set_defaults(command=_lazily("jobs", "cancel_job"))
     redrive = jobs.add_parser("redrive", help="have a parked job published again")
     redrive.add_argument("job", metavar="JOB")
     _add_admin_options(redrive)
-    redrive.set_defaults(command=_lazily("admin", "redrive_job"))
+    redrive.set_defaults(command=_lazily("jobs", "redrive_job"))
 
 
 def _add_admin_options(parser: ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,14 @@ def say(text: str) -> None:
     print(printable(text, keep="\n"), flush=True)
 
 
+def done(options: Namespace, text: str, **facts: str) -> None:
+    """Say what was done, in words or as JSON."""
+    if options.json:
+        print_json(facts)
+    else:
+        say(text)
+
+
 def print_json(value: Any) -> None:
     """Print for programs; everything but ASCII is escaped, so it is safe on a terminal too."""
     print(json.dumps(value, indent=2))
@@ -57,3 +66,11 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 def printable(text: str, *, keep: str = "") -> str:
     """The text without what could steer a terminal: names come from workers and other operators."""
     return "".join(char if char.isprintable() or char in keep else "?" for char in text)
+
+
+def span(seconds: float) -> str:
+    """A length of time in the largest unit that gives a whole number."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"

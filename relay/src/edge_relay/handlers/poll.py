@@ -3,44 +3,21 @@
 import asyncio
 import math
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import structlog
 from aiohttp import web
 
-from edge_relay import answer, deliveries, keys
-from edge_relay.answer import Directives
+from edge_relay import keys
 from edge_relay.auth import Principal, require_worker
-from edge_relay.bodies import json_response, read_model
-from edge_relay.deliveries import Delivery
+from edge_relay.bodies import read_model
+from edge_relay.conversation import Conversation
 from edge_relay.polls import ParkedPoll
-from edge_relay.receipts import Receipt, seal
-from edge_relay.worker_store import StoredEntry
-from edge_schemas import agents, routes
-from edge_schemas.broker.connection import BrokerUnavailable
+from edge_schemas import routes
 from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.polls import (
-    GRANT_WAIT_S,
-    SUPPORTED_PROTOCOLS,
-    AgentSeen,
-    Contest,
-    Grant,
-    JobPhase,
-    Poll,
-    PollAnswer,
-    WorkerEntry,
-)
-from edge_schemas.records import JobRecord
+from edge_schemas.polls import SUPPORTED_PROTOCOLS, AgentSeen, Poll, WorkerEntry
 
 log = structlog.get_logger(__name__)
-
-LOOK_S = 2.0
-"""How long a look at the state may keep a poll from noticing anything else."""
-LOOK_AGAIN_S = 1.0
-RECORDS_AT_ONCE = 16
-LEFTOVER_DELAY_S = 5.0
 
 
 def add_routes(app: web.Application) -> None:
@@ -72,7 +49,7 @@ async def _answer(request: web.Request, principal: Principal, parked: ParkedPoll
     known = await app[keys.WORKERS].arrive(new, superseded_by=parked.poll.superseded_by)
     app[keys.POLLS].arrived(parked, known)
     await tell_of_contest(app, known.entry, parked.agent)
-    conversation = Conversation(app, parked, known)
+    conversation = Conversation(app, parked, known.entry, new.hold_s)
     try:
         return await conversation.answer(request)
     finally:
@@ -145,161 +122,3 @@ def worker_entry(app: web.Application, principal: Principal, parked: ParkedPoll)
         versions=report.versions,
         health=report.health,
     )
-
-
-class Conversation:
-    """One parked poll until its answer: what it is told is computed anew each time that something wakes it."""
-
-    def __init__(self, app: web.Application, parked: ParkedPoll, known: StoredEntry) -> None:
-        self._app = app
-        self._parked = parked
-        self._entry = known.entry
-        self._records: dict[str, JobRecord | None] = {}
-        self._deadline = self._now() + hold_s(parked.poll, app[keys.SETTINGS].hold_s)
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Wait, then answer. Whatever was granted and could not be told is given back."""
-        said = await self._wait()
-        granted = self._parked.waiter.close()
-        try:
-            grants = [await self._grant(delivery) for delivery in await self._usable(granted)]
-            response = _response(grants, said)
-            # Written here and not by the server: a connection that is gone must be noticed while we can give back.
-            await response.prepare(request)
-            await response.write_eof()
-        except BaseException:
-            await self.give_back(granted)
-            raise
-        self._account(grants, said)
-        return response
-
-    async def give_back(self, unused: Sequence[Delivery]) -> None:
-        """Let another poll have these at once."""
-        for delivery in unused:
-            self._app[keys.METRICS].returns.labels("poll_gone").inc()
-            await deliveries.nak(self._app[keys.BROKER], delivery.ack_subject)
-
-    async def _wait(self) -> Directives:
-        """Until there is something to say; what besides grants.
-
-        Raises:
-            EdgeError: `superseded`, `draining`, `credential_revoked`.
-        """
-        parked = self._parked
-        while True:
-            parked.wake.clear()
-            principal = self._check()
-            self._enlist(principal)
-            look_again = math.inf if await self._look() else self._now() + LOOK_AGAIN_S
-            self._enlist(principal)
-            said = answer.directives(
-                parked.worker, parked.poll, self._records, principal.settings, contest=self._contest()
-            )
-            repeat_at = self._app[keys.POLLS].repeat_at(parked.worker, said.gist) if said else math.inf
-            if parked.waiter.taken or repeat_at <= self._now():
-                return said
-            if self._now() >= self._deadline:
-                return Directives()
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(min(self._deadline, repeat_at, look_again)):
-                    await parked.wake.wait()
-
-    def _enlist(self, principal: Principal) -> None:
-        """Wait for jobs of the queues that this agent may serve now."""
-        consumers = () if self._contest() else principal.consumers
-        self._app[keys.DISPATCHERS].enlist(self._parked.waiter, consumers)
-
-    def _contest(self) -> Contest | None:
-        """What keeps this agent from getting jobs, by what was last seen."""
-        return None if agents.gets_jobs(self._entry, self._parked.agent) else self._entry.contest
-
-    def _check(self) -> Principal:
-        """Whether this poll may go on waiting, and as whom."""
-        self._app[keys.LIFECYCLE].check()
-        if self._parked.outdone_by is not None:
-            raise agents.superseded(by=self._parked.outdone_by)
-        return self._app[keys.CREDENTIALS].current(self._parked.secret_hash)
-
-    async def _look(self) -> bool:
-        """Read the state that concerns this poll, if it may have changed; False if that was not possible."""
-        parked = self._parked
-        if not parked.look:
-            return True
-        noticed, parked.look, parked.noticed = parked.noticed, False, False
-        try:
-            async with asyncio.timeout(LOOK_S):
-                if noticed:
-                    await self._check_arrival()
-                await self._read_records()
-        except (BrokerUnavailable, TimeoutError) as error:
-            log.debug("poll_look_failed", error=repr(error))
-            parked.look = True
-            parked.noticed = noticed
-            return False
-        return True
-
-    async def _check_arrival(self) -> None:
-        entry = await self._app[keys.WORKERS].get(self._parked.worker)
-        if entry is None:
-            return
-        current = agents.current_arrival(entry, self._parked.agent)
-        if current.arrival != self._parked.agent.arrival:
-            raise agents.superseded(by=current)
-        self._entry = entry
-
-    async def _read_records(self) -> None:
-        jobs = [job.id for job in self._parked.poll.jobs]
-        store = self._app[keys.RECORDS]
-        for first in range(0, len(jobs), RECORDS_AT_ONCE):
-            some = jobs[first : first + RECORDS_AT_ONCE]
-            self._records.update(zip(some, await asyncio.gather(*map(store.get, some)), strict=True))
-
-    async def _usable(self, granted: list[Delivery]) -> list[Delivery]:
-        """Without what this worker may not, or need not, be offered; that is settled here."""
-        principal = self._app[keys.CREDENTIALS].current(self._parked.secret_hash)
-        allowed = () if self._contest() else principal.consumers
-        busy = {job.id for job in self._parked.poll.jobs if job.phase is not JobPhase.GRANTED}
-        broker = self._app[keys.BROKER]
-        for delivery in list(granted):
-            if delivery.consumer not in allowed:
-                await deliveries.nak(broker, delivery.ack_subject)
-            elif delivery.job.id not in busy:
-                continue
-            elif answer.is_leftover(self._parked.worker, delivery.job.id, self._records):
-                await deliveries.ack(broker, delivery.ack_subject)
-            else:
-                await deliveries.nak(broker, delivery.ack_subject, delay_s=LEFTOVER_DELAY_S)
-            granted.remove(delivery)
-        return granted
-
-    async def _grant(self, delivery: Delivery) -> Grant:
-        key = await self._app[keys.RECEIPT_KEY].get()
-        expires_at = delivery.arrived_at + timedelta(seconds=GRANT_WAIT_S)
-        receipt = Receipt(delivery.ack_subject, delivery.consumer, delivery.job.id, self._parked.worker, expires_at)
-        return Grant(job=delivery.job, receipt=seal(key, receipt), expires_at=expires_at)
-
-    def _account(self, grants: Sequence[Grant], said: Directives) -> None:
-        if said:
-            self._app[keys.POLLS].told(self._parked.worker, said.gist, self._now())
-        for grant in grants:
-            self._app[keys.METRICS].grants.labels(grant.job.queue).inc()
-            log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
-        for directive in said.stop:
-            log.info("stop_told", job=directive.job, reason=directive.reason, drop=directive.drop)
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
-
-
-def _response(grants: Sequence[Grant], said: Directives) -> web.Response:
-    if not grants and not said:
-        return web.Response(status=204)
-    told = PollAnswer(
-        grants=tuple(grants),
-        stop=said.stop,
-        settings=said.settings,
-        contest=said.contest,
-        uncontested=said.uncontested,
-    )
-    return json_response(told)

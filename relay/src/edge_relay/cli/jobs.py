@@ -1,0 +1,100 @@
+"""Commands about jobs, which speak to `/v1/admin` of a relay."""
+
+import json
+from argparse import Namespace
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from edge_relay.cli.admin_client import connect, segment
+from edge_relay.cli.output import EXIT_USAGE, Failure, done, print_facts, print_json, say, span
+from edge_schemas import routes
+from edge_schemas.records import JobRecord, JobState
+from edge_schemas.workers import CancelRequest
+
+
+def show_job(options: Namespace) -> None:
+    """`jobs show`."""
+    answer = connect(options).call("GET", routes.ADMIN_JOB.format(job=segment(options.job)))
+    if options.json:
+        print_json(json.loads(answer))
+    else:
+        print_facts(_job_facts(JobRecord.model_validate_json(answer)))
+
+
+def cancel_job(options: Namespace) -> None:
+    """`jobs cancel`."""
+    try:
+        order = CancelRequest(reason=options.reason)
+    except ValidationError as error:
+        from edge_relay.bodies import explain
+
+        raise Failure(explain(error), EXIT_USAGE) from None
+    path = routes.ADMIN_JOB_CANCEL.format(job=segment(options.job))
+    answer = connect(options).call("POST", path, order.model_dump_json())
+    if options.json:
+        print_json(json.loads(answer))
+        return
+    record = JobRecord.model_validate_json(answer)
+    if record.state is JobState.STOPPING and record.holder is not None:
+        say(f"{record.id} is to stop; worker {record.holder.worker} is told.")
+    elif record.state is JobState.RUNNING:
+        say(f"{record.id} goes on: its final state is on its way to Airflow.")
+    else:
+        say(f"{record.id} has ended: {_outcome(record)}.")
+
+
+def redrive_job(options: Namespace) -> None:
+    """`jobs redrive`."""
+    connect(options).call("POST", routes.ADMIN_JOB_REDRIVE.format(job=segment(options.job)), "")
+    text = f"{options.job} waits; if it was parked, its executor publishes it within a minute."
+    done(options, text, job=options.job)
+
+
+def _job_facts(record: JobRecord) -> list[tuple[str, str]]:
+    """What there is to say about a job."""
+    offline = record.offline
+    return [
+        ("job", record.id),
+        ("queue", record.queue if record.team is None else f"{record.queue} of team {record.team}"),
+        _work(record),
+        ("state", record.state.value if record.parked is None else f"{record.state}, parked: {record.parked}"),
+        ("offline", f"given up after {span(offline.tolerance_s)} without contact; on silence: {offline.on_silence}"),
+        ("created", _moment(record.created_at)),
+        *_history(record),
+    ]
+
+
+def _work(record: JobRecord) -> tuple[str, str]:
+    if record.task is not None:
+        task = record.task
+        index = "" if task.map_index < 0 else f" [{task.map_index}]"
+        return "task", f"{task.dag_id}.{task.task_id}{index}, run {task.run_id}, try {task.try_number}"
+    return "errand", "-" if record.errand is None else f"{record.errand.kind} {record.errand.id}"
+
+
+def _history(record: JobRecord) -> Iterator[tuple[str, str]]:
+    """In the order in which it happened."""
+    for note in record.releases:
+        yield "given back", f"{_moment(note.at)} by {note.worker}: {note.reason}"
+    if record.holder is not None:
+        yield "held", f"since {_moment(record.holder.started_at)} by {record.holder.worker}"
+    if record.user_code is not None:
+        code = record.user_code
+        yield "user code", f"since {_moment(code.at)} on {code.hostname}, pid {code.pid}"
+    if record.stop is not None:
+        yield "to stop", f"since {_moment(record.stop.at)}: {record.stop.reason}"
+    if record.outcome is not None:
+        yield "ended", f"{_moment(record.outcome.ended_at)}: {_outcome(record)}"
+
+
+def _outcome(record: JobRecord) -> str:
+    outcome = record.outcome
+    if outcome is None:
+        return record.state.value
+    return f"{outcome.verdict}, {outcome.reason}" if outcome.reason else outcome.verdict.value
+
+
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%F %T} UTC"
