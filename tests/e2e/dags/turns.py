@@ -126,7 +126,7 @@ def lingering() -> None:
     task(linger)() >> after()
 
 
-@dag(schedule=None, catchup=False, default_args=EDGE, dagrun_timeout=timedelta(seconds=25))
+@dag(schedule=None, catchup=False, default_args=EDGE, dagrun_timeout=timedelta(seconds=20))
 def timed_out_run() -> None:
     """A run that takes too long."""
     task(linger)()
