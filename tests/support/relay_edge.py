@@ -13,7 +13,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from edge_relay import tls
+from edge_relay import keys, tls
 from edge_relay.access import AccessStore
 from edge_relay.nats_server import NatsServer
 from edge_relay.serve import Serving, serving
@@ -173,7 +173,9 @@ async def running_edge(directory: Path, *, replicas: int = 1, **settings: Any) -
                 nats_password_file=password,
                 **settings,
             )
-            relays.append(await stack.enter_async_context(serving(own)))
+            relay = await stack.enter_async_context(serving(own))
+            await relay.app[keys.BROKER].wait_connected(30)
+            relays.append(relay)
         broker = await stack.enter_async_context(connected(server, OPERATOR))
         token = await AccessStore(broker).create_access_token("tests", now=datetime.now(UTC))
         yield await stack.enter_async_context(Edge(server, relays, files.ca_cert, broker, token))

@@ -1,18 +1,124 @@
-"""Calls that come twice, because an answer was lost or a proxy repeated them."""
+"""Calls that come twice, because an answer was lost or a load balancer repeated them: late, or at the same moment."""
 
-from support.relay import agent, publish
-from support.relay_edge import Edge
+import asyncio
+from typing import Any
+
+from edge_schemas import routes
+from edge_schemas.records import JobState
+from edge_schemas.subjects import JOBS
+from support.broker import eventually
+from support.relay import Agent, agent, both, metric, parked, publish
+from support.relay_edge import Edge, Reply
+
+
+async def granted(edge: Edge) -> tuple[Agent, dict[str, Any]]:
+    """A worker that was granted a job."""
+    one = await agent(edge)
+    await publish(edge.broker)
+    [grant] = await one.grants()
+    return one, grant
+
+
+async def total(edge: Edge, name: str, labels: dict[str, str] | None = None) -> float:
+    """What both replicas have counted."""
+    return metric(edge, name, labels) + metric(edge, name, labels, replica=1)
 
 
 async def test_a_release_that_is_repeated_counts_once(edge: Edge) -> None:
     """Else three lost answers would put a job aside that two workers gave back."""
-    one = await agent(edge)
-    job = await publish(edge.broker)
-    [grant] = await one.grants()
-    for replica in (0, 1, 0):
-        assert (await one.release(grant, replica=replica)).status == 204
+    one, grant = await granted(edge)
+    replies = await both([one.release(grant, replica=replica) for replica in (0, 1, 0)])
+    assert [reply.status for reply in replies] == [204, 204, 204]
     [again] = await one.grants()
     assert (await one.release(again)).status == 204
-    record = await edge.records.get(job.id)
+    record = await edge.records.get(grant["job"]["id"])
     assert record is not None
     assert len(record.releases) == 2, "one for each grant"
+
+
+async def test_starts_and_finishes_at_the_same_moment_happen_once(edge: Edge) -> None:
+    one, grant = await granted(edge)
+    job = grant["job"]["id"]
+    replies = await both([one.start(grant, replica=n % 2) for n in range(4)])
+    assert [reply.status for reply in replies] == [204] * 4
+    assert await total(edge, "edge_relay_starts_total") == 1
+    replies = await both([one.finish(job, replica=n % 2, exit_code=0) for n in range(4)])
+    assert [reply.status for reply in replies] == [204] * 4
+    assert await total(edge, "edge_relay_finishes_total", {"verdict": "failed"}) == 1
+    assert (await one.start(grant)).code == "job_ended", "a start that arrives after the end starts nothing"
+
+
+async def test_jobs_are_given_back_once_however_often_it_is_said(edge: Edge) -> None:
+    """A repeat that arrives when the same worker holds the job anew must not end its new hold."""
+    one, grant = await granted(edge)
+    job = grant["job"]["id"]
+    assert (await one.start(grant)).status == 204
+
+    def give_back(replica: int) -> Any:
+        return one.finish(job, replica=replica, give_back=True, reason="upgrade", request="request-one")
+
+    assert [reply.status for reply in await both([give_back(n % 2) for n in range(4)])] == [204] * 4
+    assert await total(edge, "edge_relay_give_backs_total") == 1
+    assert (await one.finish(job, give_back=True)).status == 204, "asked again by the worker itself"
+    assert (await one.start(grant)).code == "receipt_expired"
+    record = await edge.records.get(job)
+    assert record is not None
+    assert record.job is not None
+    assert len(record.releases) == 1
+    await edge.broker.store(f"edge.jobs.-.default.{job}", record.job.model_dump_json().encode())
+    [anew] = await one.grants()
+    assert (await one.start(anew)).status == 204
+    assert (await give_back(0)).status == 204
+    assert [reply.status for reply in await both([one.start(grant, replica=n) for n in (0, 1)])] == [204, 204]
+    record = await edge.records.get(job)
+    assert record is not None
+    assert (record.state, len(record.releases)) == (JobState.RUNNING, 1)
+
+
+async def test_a_start_that_is_repeated_after_a_counted_release_starts_nothing(edge: Edge) -> None:
+    """And it does not take away the message: the job is handed out again."""
+    one, grant = await granted(edge)
+    assert (await one.release(grant)).status == 204
+    assert (await one.start(grant, replica=1)).code == "receipt_expired"
+    [again] = await one.grants()
+    assert again["job"]["id"] == grant["job"]["id"]
+
+
+async def test_a_poll_that_is_repeated_while_it_is_parked_grants_once(edge: Edge) -> None:
+    """The repeat takes over; the connection of the first one belongs to nobody any more, and takes no job along."""
+    one = await agent(edge)
+    body = one.report(hold_s=20)
+
+    async def poll(replica: int) -> Reply:
+        return await edge.call("POST", routes.POLL, one.secret, json=body, replica=replica)
+
+    async with asyncio.TaskGroup() as group:
+        polls = [group.create_task(poll(n % 2)) for n in range(4)]
+
+        def turned_away() -> list[asyncio.Task[Reply]]:
+            return [task for task in polls if task.done()]
+
+        await eventually(lambda: len(turned_away()) == 3, what="three of four are superseded")
+        assert {task.result().code for task in turned_away()} == {"superseded"}
+        job = await publish(edge.broker)
+    replies = [task.result() for task in polls]
+    [grants] = [reply.json["grants"] for reply in replies if reply.status == 200]
+    assert [grant["job"]["id"] for grant in grants] == [job.id]
+    info = await edge.broker.api(f"STREAM.INFO.{JOBS}")
+    assert info["state"]["messages"] == 1, "it waits for its start"
+
+
+async def test_a_poll_that_is_repeated_after_it_was_answered_is_harmless(edge: Edge) -> None:
+    one, grant = await granted(edge)
+    assert (await one.start(grant)).status == 204
+    assert (await one.poll(seq=one.seq, hold_s=0, replica=1)).status == 204
+    newer = one.again()
+    assert (await newer.poll(hold_s=0)).status == 204
+    late = await one.poll(seq=one.seq, hold_s=0)
+    assert (late.code, late.json["superseded_by"]) == ("superseded", newer.incarnation)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(newer.poll())
+        await parked(edge, 1)
+        assert (await one.poll(seq=one.seq, replica=1)).code == "superseded"
+        assert not waiting.done()
+        waiting.cancel()
