@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,6 +118,14 @@ async def make_site(root: Path) -> AsyncIterator[Site]:
     finally:
         os.close(agents_own)
         shutil.rmtree(runtime_dir)
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A folder whose path leaves room for a Unix socket's name, which pytest's own does not."""
+    path = Path(tempfile.mkdtemp(prefix="er-"))
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from typing import NoReturn
 
 import pendulum
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG, Variable, task
+from airflow.sdk import DAG, Connection, Variable, task
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 
 def pause_until(flag: str) -> None:
@@ -60,6 +61,33 @@ with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
         print("tick 1")
         pause_until(Variable.get("flag"))
         print("tick 2")
+
+    @task
+    def die_later() -> None:
+        """Is killed, by itself, once the test sets the flag."""
+        print("tick 1")
+        pause_until(Variable.get("flag"))
+        print("tick 2", flush=True)
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @task
+    def read_much() -> None:
+        """Reads variables and connections for some time, and checks each."""
+        wrong, reads = [], int(Variable.get("reads"))
+        print("reading", flush=True)
+        for number in range(reads):
+            value = Variable.get(f"v{number % 7}", default="DEFAULT")
+            if value != f"value-{number % 7}":
+                wrong.append(value)
+            try:
+                host = Connection.get(f"c{number % 7}").host
+            except AirflowNotFoundException:
+                host = None
+            if host != f"host-{number % 7}":
+                wrong.append(str(host))
+            time.sleep(0.01)
+        print("wrong:", wrong, "of", reads)
 
     @task
     def read_with_default() -> None:
@@ -143,6 +171,8 @@ with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
         print("WRONG", Variable.get("v1", default="DEFAULT"))
 
     hello()
+    die_later()
+    read_much()
     keep_ledger()
     polite_ledger()
     leave_group()
