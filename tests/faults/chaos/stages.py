@@ -30,10 +30,15 @@ class Stage(StrEnum):
 
 
 class Observer:
-    """Follows the records of one queue's jobs, and the folders of the worker that serves it."""
+    """Follows the records of one queue's jobs, and the folders of the worker that serves it.
+
+    Attributes:
+        ended: The jobs that have ended.
+    """
 
     def __init__(self, queue: str, jobs: Path) -> None:
         self._queue, self._jobs = queue, jobs
+        self.ended: set[str] = set()
         self._records: dict[str, JobRecord] = {}
 
     def stages(self) -> set[Stage]:
@@ -53,6 +58,8 @@ class Observer:
         if record.queue != self._queue:
             return
         self._records[job] = record
+        if record.outcome is not None:
+            self.ended.add(job)
         self._forget_old()
 
     def _forget_old(self) -> None:

@@ -59,6 +59,7 @@ class Storm:
         every_s: Least and longest time between two kills.
         away_s: Least and longest time after which a part is started again.
         rounds: How often parts that are back at once are killed for each time that one of the others is.
+        patience_s: How long the next kill may wait for a job to end; a slow machine would never come to an end.
         aim_s: How long to wait for a job in the stage that was hit least.
     """
 
@@ -71,11 +72,12 @@ class Storm:
         every_s: tuple[float, float],
         away_s: tuple[float, float],
         aim_s: float,
+        patience_s: float,
         rounds: int = 1,
     ) -> None:
         self._parts, self._observer, self._chance = parts, observer, chance
         self._every_s, self._away_s, self._aim_s = every_s, away_s, aim_s
-        self._rounds = rounds
+        self._rounds, self._patience_s = rounds, patience_s
         self._bag: list[Part] = []
         self._coming_back: dict[str, asyncio.Task[None]] = {}
         self.hits = Hits()
@@ -84,10 +86,15 @@ class Storm:
         """Until it is over; returns once every part is up again."""
         try:
             while not over(self.hits):
-                await asyncio.sleep(self._chance.uniform(*self._every_s))
+                await self._calm()
                 await self._strike(self._draw())
         finally:
             await asyncio.gather(*self._coming_back.values())
+
+    async def _calm(self) -> None:
+        ended = len(self._observer.ended)
+        await asyncio.sleep(self._chance.uniform(*self._every_s))
+        await _while(lambda: len(self._observer.ended) == ended, self._patience_s)
 
     async def _strike(self, part: Part) -> None:
         if (back := self._coming_back.get(part.name)) is not None:
@@ -100,9 +107,8 @@ class Storm:
 
     async def _aim(self) -> None:
         """Wait for a job to stand where it was hit least, for a while."""
-        wanted, deadline = self.hits.rarest, time.monotonic() + self._aim_s
-        while wanted not in self._observer.stages() and time.monotonic() < deadline:  # noqa: ASYNC110  # seen from outside only
-            await asyncio.sleep(LOOK_EVERY_S)
+        wanted = self.hits.rarest
+        await _while(lambda: wanted not in self._observer.stages(), self._aim_s)
 
     async def _revive(self, part: Part) -> None:
         await asyncio.sleep(self._chance.uniform(*self._away_s))
@@ -114,3 +120,9 @@ class Storm:
             self._bag = [part for part in self._parts for _ in range(self._rounds if part.is_quick else 1)]
             self._chance.shuffle(self._bag)
         return self._bag.pop()
+
+
+async def _while(so: Callable[[], bool], longest_s: float) -> None:
+    deadline = time.monotonic() + longest_s
+    while so() and time.monotonic() < deadline:  # noqa: ASYNC110  # seen from outside only
+        await asyncio.sleep(LOOK_EVERY_S)
