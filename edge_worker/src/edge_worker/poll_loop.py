@@ -246,6 +246,9 @@ class PollLoop:
             self.link.lost(why)
 
     def _refused(self, error: Refused) -> float:
+        if error.code == ErrorCode.SUPERSEDED and error.problem.superseded_by == self.report.incarnation:
+            # Something on the way has sent this poll twice. The other copy counts, and its answer went nowhere.
+            return self._backoff.next_pause(error, cap_s=self._cap_s)
         self._say_once(error)
         match error.code:
             case ErrorCode.DRAINING:

@@ -218,6 +218,19 @@ async def test_an_agent_that_is_superseded_says_soon_that_it_lives(
     assert loop.pauses.taken == [1.0, 15.0]
 
 
+async def test_a_poll_that_a_load_balancer_sent_twice_alarms_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer that came back is that of the copy which was overtaken: the other one's is lost, so ask again."""
+    async with _polling(tmp_path, monkeypatch) as loop:
+        loop.client.fail(1, ErrorCode.SUPERSEDED, superseded_by=loop.last.incarnation)
+        await _settle()
+        assert loop.seqs == [1, 2]
+        assert loop.last.superseded_by is None
+    assert sum(loop.pauses.taken) < 1
+    assert "worker_superseded" not in caplog.text
+
+
 async def test_a_contested_agent_takes_nothing_until_it_is_decided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
