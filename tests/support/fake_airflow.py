@@ -43,7 +43,6 @@ class FakeTask:
     process: tuple[str, int] | None = None
     last_heartbeat_at: datetime | None = None
     taken: Counter[str] = field(default_factory=Counter)
-    reads: int = 0
 
 
 class FakeAirflow:
@@ -51,14 +50,12 @@ class FakeAirflow:
 
     Attributes:
         variables: By key; any other key is not found.
-        refused: Writes that were refused, to be shown by a failing test.
     """
 
     def __init__(self) -> None:
         self.url = ""
         self.tasks: dict[str, FakeTask] = {}
         self.variables: dict[str, str] = {}
-        self.refused: list[str] = []
 
     def add(self, task_id: str, conf: dict[str, Any], *, map_index: int = -1, try_number: int = 1) -> FakeTask:
         """A queued task instance with a new dispatch."""
@@ -82,11 +79,8 @@ class FakeAirflow:
         # Airflow takes its time; repeats that overtake each other have a chance to do harm.
         await asyncio.sleep(0.01)
         status, answer = self._answer(task, request.method, path, body)
-        if request.method != "GET" and not path.endswith("/heartbeat"):
-            if status < 300:
-                task.taken[f"{request.method} {path.replace(task.identity.ti_id, 'self')}"] += 1
-            else:
-                self.refused.append(f"{status} {request.method} {path}")
+        if request.method != "GET" and not path.endswith("/heartbeat") and status < 300:
+            task.taken[f"{request.method} {path.replace(task.identity.ti_id, 'self')}"] += 1
         if status == 204:
             return web.Response(status=204)
         return web.Response(
@@ -112,7 +106,6 @@ class FakeAirflow:
             case ("POST", "xcoms", *_):
                 return 201, {"message": "ok"}
             case ("GET", "variables", key) if key in self.variables:
-                task.reads += 1
                 return 200, {"key": key, "value": self.variables[key]}
             case _:
                 return 404, _reason("not_found")

@@ -225,10 +225,6 @@ class Machine:
         if self._process is not None:
             await self._process.wait()
 
-    def has_process(self) -> bool:
-        """Whether anything of it runs."""
-        return any(True for _ in self._pids())
-
     def local_log(self, job: str) -> bytes:
         """The log as it is on the machine's disk."""
         found = [*self.settings.state_dir.glob(f"*/{job}*/{TASK_LOG}")]
