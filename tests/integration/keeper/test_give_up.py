@@ -1,5 +1,6 @@
 """Jobs of workers that vanish or come back without them, with real keepers, NATS and Airflow."""
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from edge_relay.nats_server import NatsServer
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.permissions import EXECUTOR, OPERATOR, RELAY
 from edge_schemas.broker.records import RecordStore
+from edge_schemas.offline import MIN_TOLERANCE_S
 from edge_schemas.records import JobState, Outcome, ReportUserCode, Start, Verdict
 from edge_schemas.subjects import AUDIT
 from support.broker import connected, eventually
@@ -143,3 +145,34 @@ async def test_a_worker_started_anew_loses_what_it_lacks_within_seconds(
     # The other agent of plant-2 may live on another machine.
     for ids in (kept, copied):
         assert await ended(records, ids.job) is None
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("away", ["relay", "nats"])
+async def test_an_outage_of_the_centre_longer_than_the_tolerance_costs_nothing(
+    airflow: RealAirflow, nats: NatsServer, relay: Broker, records: RecordStore, away: str
+) -> None:
+    """The worker calls again some seconds after the centre is back; only its silence after that counts."""
+    ids, outage_s = add_task("running"), 1.5 * MIN_TOLERANCE_S
+    await in_user_code(records, ids, tolerance_s=MIN_TOLERANCE_S)
+    async with two_keepers(airflow, nats):
+        async with beating(relay):
+            await poll(relay, ids.job)
+            await asyncio.sleep(2)  # a span of contact, so that the outage is one to the keepers
+            if away == "nats":
+                await nats.stop(kill=True)
+                await asyncio.sleep(outage_s)
+        if away == "relay":
+            await asyncio.sleep(outage_s)
+        else:
+            await nats.start()
+            await relay.wait_connected(20)
+        async with beating(relay, serving_for_s=0):
+            await asyncio.sleep(MIN_TOLERANCE_S / 2)
+            assert await ended(records, ids.job) is None
+            await poll(relay, ids.job)
+            began = time.monotonic()
+            outcome = await eventually(lambda: ended(records, ids.job), timeout_s=20)
+            assert outcome is not None
+            assert outcome.verdict is Verdict.LOST
+            assert MIN_TOLERANCE_S <= time.monotonic() - began <= MIN_TOLERANCE_S + 2.5

@@ -25,8 +25,9 @@ SHORTEST_PERIOD_S = 0.25
 LONGEST_PERIOD_S = 0.8
 """So that a mark is seen within a second, by a look that began before it and took 0.2 s too."""
 SHARE_OF_TIME = 4
-"""A look costs some 30 µs of processor time a task, which the gate needs too: a quarter of it may go to looks, more
-only to keep the longest period, and never more than half."""
+"""A look costs some 25 µs of processor time a task, which the gate needs too: a quarter of it may go to looks, more
+only to keep the longest period."""
+SHORTEST_PAUSE_S = 0.1
 LOOK_TIMEOUT_S = 30.0
 WITHDRAWALS_AT_ONCE = 16
 WAITING_AT_ONCE = 1000
@@ -41,7 +42,7 @@ OnLook = Callable[[list[JobRecord], Rows], None]
 
 def period_s(took_s: float) -> float:
     """How long after the beginning of a look that took so long the next one begins."""
-    return max(SHORTEST_PERIOD_S, min(LONGEST_PERIOD_S, took_s * SHARE_OF_TIME), took_s * 2)
+    return max(SHORTEST_PERIOD_S, min(LONGEST_PERIOD_S, took_s * SHARE_OF_TIME), took_s + SHORTEST_PAUSE_S)
 
 
 def unwanted(record: JobRecord, row: TaskRow | None) -> str | None:
