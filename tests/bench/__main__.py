@@ -1,6 +1,6 @@
 """Runs the benchmarks and prints a page in Markdown.
 
-`make bench` runs all; `make bench ARGS="relay"` only the named ones: relay, worker, task.
+`make bench` runs all; `make bench ARGS="relay"` only the named ones: relay, worker, task, stop.
 """
 
 import argparse
@@ -9,10 +9,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import relay, task, worker
+from bench import relay, stop, task, worker
 from bench.figures import machine, table
 
-SECTIONS = {"relay": relay.measure, "worker": worker.measure, "task": task.measure}
+SECTIONS = {"relay": relay.measure, "worker": worker.measure, "task": task.measure, "stop": stop.measure}
 
 
 def main() -> int:

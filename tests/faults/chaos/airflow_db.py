@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,25 @@ class AirflowDatabase:
     def unfinished(self, dag: str, run: str) -> int:
         """How many task instances have not ended."""
         return sum(each.is_last and each.state not in ENDED for each in self.tries(dag, run))
+
+    def dispatches(self, dag: str, run: str) -> dict[Instance, str]:
+        """The job of each task instance that was queued."""
+        query = """
+            select dag_id, run_id, task_id, map_index, external_executor_id from task_instance
+            where dag_id = ? and run_id = ? and external_executor_id is not null
+        """
+        return {Instance(*name): str(job) for *name, job in self._read(query, dag, run)}
+
+    def ends(self, dag: str, run: str) -> dict[Instance, float]:
+        """When Airflow ended each task instance, as seconds since the epoch."""
+        query = """
+            select dag_id, run_id, task_id, map_index, end_date from task_instance
+            where dag_id = ? and run_id = ? and end_date is not null
+        """
+        return {
+            Instance(*name): datetime.fromisoformat(end).replace(tzinfo=UTC).timestamp()
+            for *name, end in self._read(query, dag, run)
+        }
 
     def _read(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10)) as connection:

@@ -104,6 +104,6 @@ for name in ("long", "scaled", "brief", "patient", "stubborn"):
 with DAG("stoppable", schedule=None, catchup=False, max_active_tasks=1000):
     run_on.expand(number=list(range(STOPPABLE)))
 with DAG(
-    "stoppable_timeout", schedule=None, catchup=False, max_active_tasks=1000, dagrun_timeout=timedelta(seconds=20)
+    "stoppable_timeout", schedule=None, catchup=False, max_active_tasks=1000, dagrun_timeout=timedelta(seconds=45)
 ):
     run_on.expand(number=list(range(STOPPABLE)))
