@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from faults.chaos.ledger import Ledger
@@ -17,6 +18,7 @@ from support.system import until
 DAG = "steady"
 LENGTHS = [2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24]
 """Seconds that the tasks take: something begins or ends all the time."""
+_number = count(1)
 
 
 @dataclass
@@ -51,7 +53,8 @@ class Tasks:
 @asynccontextmanager
 async def tasks(system: LaptopSystem, folder: Path) -> AsyncIterator[Tasks]:
     """The tasks, some of them running, on a worker of their own."""
-    worker = await system.add_worker("steady", ["steady"], slots=len(LENGTHS))
+    name = f"steady-{next(_number)}"
+    worker = await system.add_worker(name, ["steady"], slots=len(LENGTHS))
     try:
         await until(lambda: system.api.has_dag(DAG), timeout_s=40)
         ledger = Ledger(folder / "ledger")
@@ -61,7 +64,7 @@ async def tasks(system: LaptopSystem, folder: Path) -> AsyncIterator[Tasks]:
         yield started
     finally:
         await worker.stop()
-        del system.workers["steady"]
+        del system.workers[name]
 
 
 async def crash(child: Child) -> None:
