@@ -59,10 +59,8 @@ class Run:
 
     def term(self, instance: Instance) -> float | None:
         """When the first try got its signal."""
-        found = [
-            line.time for line in self.ledger.lines(self.run) if line.instance == instance and line.event == "term"
-        ]
-        return min(found, default=None)
+        lines = [line for line in self.ledger.lines(self.run) if line.instance == instance and line.event == "term"]
+        return min((line.time for line in lines), default=None)
 
 
 @dataclass
@@ -92,9 +90,8 @@ async def measure(directory: Path) -> tuple[str, list[Row]]:
             for what, wish in (("mark failed", _mark_failed), ("clear", _clear), ("operator's cancel", _cancel)):
                 rows += (await _one_by_one(system, wish)).rows(what)
             rows += (await _timed_out(system)).rows("DAG run timed out")
-            rows += [
-                (f"link back after a cut → SIGTERM, median / p95 of {TASKS}", _seconds(await _after_cuts(system, link)))
-            ]
+            reached = await _after_cuts(system, link)
+            rows.append((f"link back after a cut → SIGTERM, median / p95 of {len(reached)}", _seconds(reached)))
     finally:
         await stopped(system)
     return "Stopping a task", rows
@@ -114,9 +111,11 @@ async def _timed_out(system: LaptopSystem) -> Delays:
     """From the moment at which Airflow's database says that the task has ended."""
     delays = Delays()
     async with _running(system, "stoppable_timeout") as run, asyncio.TaskGroup() as watching:
-        await eventually(
-            lambda: len(run.airflow.ends(run.dag, run.run)) == TASKS, timeout_s=90, what="the run times out"
-        )
+
+        def ended() -> bool:
+            return len(run.airflow.ends(run.dag, run.run)) == TASKS
+
+        await eventually(ended, timeout_s=90, what="the run times out")
         ends = run.airflow.ends(run.dag, run.run)
         for life in run.lives:
             watching.create_task(_watch(run, life, ends[life.instance], delays))
@@ -126,7 +125,7 @@ async def _timed_out(system: LaptopSystem) -> Delays:
 async def _after_cuts(system: LaptopSystem, link: Link) -> list[float]:
     """Several tasks are marked failed during each cut, half of which are black holes."""
     delays = Delays()
-    async with _running(system, "stoppable") as run, asyncio.TaskGroup() as watching:
+    async with _running(system, "stoppable") as run:
         share = TASKS // CUTS
         for number in range(CUTS):
             lives = run.lives[number * share : (number + 1) * share]
@@ -136,9 +135,9 @@ async def _after_cuts(system: LaptopSystem, link: Link) -> list[float]:
             await asyncio.sleep(CUT_S)
             await link.mend()
             since = time.time()
-            for life in lives:
-                watching.create_task(_watch(run, life, since, delays))
-            await eventually(lambda lives=lives: all(run.term(life.instance) for life in lives), timeout_s=60)
+            async with asyncio.TaskGroup() as watching:
+                for life in lives:
+                    watching.create_task(_watch(run, life, since, delays))
     return delays.signal
 
 
@@ -162,7 +161,9 @@ async def _running(system: LaptopSystem, dag: str) -> AsyncIterator[Run]:
 
 
 async def _watch(run: Run, life: Life, since: float, delays: Delays) -> None:
-    term = await eventually(lambda: run.term(life.instance), timeout_s=60, what="the signal comes")
+    await eventually(lambda: run.term(life.instance) is not None, timeout_s=60, what="the signal comes")
+    term = run.term(life.instance)
+    assert term is not None
     delays.signal.append(term - since)
     await eventually(lambda: not _lives(life), timeout_s=60, what="the processes go")
     delays.gone.append(time.time() - term)
