@@ -24,6 +24,7 @@ from edge_worker.outbox import Outbox
 from edge_worker.process import is_alive
 from edge_worker.relay_client import Refused, RelayClient
 from edge_worker.retry import until_final
+from edge_worker.runtime_side import job_files
 from edge_worker.state import StateDir
 from edge_worker.task_host import LOOK_EVERY_S, JobResult, LaunchFailed
 from edge_worker.upload_loop import LogUploader
@@ -43,6 +44,14 @@ SHUT_DOWN = "the worker is being shut down"
 _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
 log = EventLog("edge_worker.job_runner")
+
+
+class _StoppedBefore(Exception):
+    """A job was to end before anything of it was launched."""
+
+    def __init__(self, wish: StopWish) -> None:
+        super().__init__(f"stopped before it was launched: {wish.reason}")
+        self.gives_back = wish.gives_back
 
 
 class Host(Protocol):
@@ -286,11 +295,10 @@ class JobRunner:
 
     async def _process(self, held: HeldJob, *, is_launched: bool) -> FinishRequest:
         if not is_launched:
-            if held.stop is not None:
-                reason = f"stopped before it was launched: {held.stop.reason}"
-                return FinishRequest(reason=_short(reason), give_back=held.stop.gives_back)
             try:
-                await self.host.launch(held.job, held.dir.path)
+                await self._launch_unless_stopped(held)
+            except _StoppedBefore as error:
+                return FinishRequest(reason=_short(str(error)), give_back=error.gives_back)
             except LaunchFailed as error:
                 # An earlier run of the agent may have asked for the launch as well, and have had its way.
                 if not held.dir.was_launched:
@@ -300,6 +308,29 @@ class JobRunner:
             log.info("job_started", queue=held.job.queue, **_what(held.job))
         result = await self.host.wait(held.dir.path)
         return _finish(held, result)
+
+    async def _launch_unless_stopped(self, held: HeldJob) -> None:
+        """Waits for no runtime that takes minutes if the job is to end anyway.
+
+        Raises:
+            LaunchFailed: It does not run here.
+            _StoppedBefore: Nothing of it was launched, or ever will be.
+        """
+        launching = asyncio.create_task(self.host.launch(held.job, held.dir.path))
+        stopping = asyncio.create_task(held.stop_wanted.wait())
+        try:
+            if held.stop is None:
+                await asyncio.wait({launching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if launching.done():
+                launching.result()
+                return
+        finally:
+            launching.cancel()
+            stopping.cancel()
+        await asyncio.wait({launching})
+        # Perhaps the job's process is about to exist: whoever makes `pid.json` first decides.
+        if held.stop is not None and job_files.take(held.dir.path, job_files.nobody(held.id)):
+            raise _StoppedBefore(held.stop)
 
     async def _settle(self, held: HeldJob, finish: FinishRequest, upload: asyncio.Task[None]) -> None:
         asyncio.get_running_loop().call_later(TELL_AFTER_S, self.table.changed)

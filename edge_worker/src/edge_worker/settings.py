@@ -63,7 +63,8 @@ class Settings(BaseModel):
     )
     runtime_dir: LocalPath | None = Field(
         default=None,
-        description="Folder of the local gateway's Unix socket; made with mode 0700. The path must be short, because "
+        description="Folder of the local gateway's Unix socket and of the lease, which tells tasks whose agent is dead "
+        "how long they may go on; made with mode 0700. The path must be short, because "
         "the name of a Unix socket has at most 107 bytes. Default: a folder below `$XDG_RUNTIME_DIR` or `/tmp`, one "
         "per state folder.",
     )
@@ -110,7 +111,11 @@ class Settings(BaseModel):
         "names and passwords in proxy variables are left out.",
     )
     grace_s: float = Field(
-        default=5, ge=0, le=3600, description="Seconds between SIGTERM and SIGKILL when a job is stopped."
+        default=5,
+        ge=0,
+        le=3600,
+        description="Seconds between SIGTERM and SIGKILL when a job is stopped. Fewer where the queue's offline "
+        "tolerance would be over before.",
     )
     drain_timeout_s: float | None = Field(
         default=None,
@@ -125,7 +130,7 @@ class Settings(BaseModel):
         ge=5,
         le=MAX_HOLD_S,
         description="Longest time that a poll is held open. It is shortened by itself where something on the way "
-        "cuts it.",
+        "cuts it, and while the worker has a job of a queue with a short offline tolerance.",
     )
     log_keep_days: float = Field(
         default=3, ge=0, description="Days for which the folder of an ended job, with its log, is kept on this machine."

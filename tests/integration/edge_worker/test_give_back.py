@@ -1,5 +1,6 @@
 """Which ends a job had no part in: what never ran of it may run elsewhere, and no try is spent."""
 
+import asyncio
 import os
 import signal
 
@@ -10,6 +11,7 @@ from edge_schemas.errors import ErrorCode
 from edge_schemas.jobs import Job
 from edge_schemas.records import JobState, Verdict
 from edge_worker import job_runner
+from edge_worker.ladder import Rung
 from edge_worker.runtime_side import job_files
 from edge_worker.settings import Settings
 from edge_worker.state import StateDir
@@ -80,6 +82,25 @@ async def test_a_job_that_nobody_has_started_when_the_worker_leaves_is_released(
         await agent.until_ended()
     assert [release.reason for release in relay.released] == [job_runner.SHUT_DOWN]
     assert (relay.state(job.id), agent.runtime.launched) == (JobState.WAITING, [])
+
+
+async def test_a_job_whose_runtime_never_gets_ready_is_given_back_when_the_worker_leaves(
+    relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, asked = script_job(""), asyncio.Event()
+
+    async def hang(*_: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with running_agent(relay, settings) as agent:
+        monkeypatch.setattr(agent.runtime, "launch", hang)
+        await relay.publish(job)
+        await asked.wait()
+        agent.ladder.reach(Rung.STOP, "the test says so")
+        await agent.until_ended()
+    assert relay.finishes[job.id][0].give_back
+    assert relay.state(job.id) is JobState.WAITING
 
 
 async def test_a_start_that_came_through_unheard_is_given_back_when_the_worker_leaves(
