@@ -6,29 +6,21 @@ judged is what the tasks wrote down, against what Airflow says.
 
 # ruff: noqa: T201  # figures are what it is run for
 
-import asyncio
 import os
 import random
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 
 import pytest
 
-from faults.chaos.airflow_db import AirflowDatabase
-from faults.chaos.judge import judge
-from faults.chaos.ledger import Ledger
 from faults.chaos.parts import parts
 from faults.chaos.stages import following
-from faults.chaos.storm import Hits, Storm
+from faults.chaos.storm import Storm
+from faults.chaos.trial import QUEUE, Trial
 from laptop.system import LaptopSystem
-from support.system import operator, until
-
-QUEUE = "chaos"
-RIGHT = "right"
+from support.system import operator
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class _Pace:
 async def test_thirty_tasks_through_seven_kills(system: LaptopSystem, tmp_path: Path) -> None:
     """Each part once."""
     async with _storm(system, _Pace((0.2, 1), (0, 1), aim_s=1, patience_s=0, rounds=1)) as storm:
-        trial = await _Trial.begin(system, tmp_path, tasks=30)
+        trial = await Trial.begin(system, tmp_path, tasks=30)
         await storm.rage(lambda hits: hits.kills.total() >= 7)
         await trial.prove(timeout_s=120)
 
@@ -57,55 +49,12 @@ async def test_five_hundred_tasks_hit_in_every_stage_of_their_lives(system: Lapt
     """Goes on with another five hundred, twice at most, until each stage was hit five times."""
     async with _storm(system, _Pace((1, 4), (0, 3), aim_s=3, patience_s=15, rounds=3)) as storm:
         for _ in range(3):
-            trial = await _Trial.begin(system, tmp_path, tasks=500)
+            trial = await Trial.begin(system, tmp_path, tasks=500)
             await storm.rage(trial.over(timeout_s=1200))
             await trial.prove(timeout_s=900)
             if storm.hits.enough(5):
                 return
     pytest.fail("a stage was hit less than five times:\n" + storm.hits.table())
-
-
-@dataclass
-class _Trial:
-    """One run of many tasks, and its judgement."""
-
-    system: LaptopSystem
-    ledger: Ledger
-    dag: str
-    run: str
-
-    @classmethod
-    async def begin(cls, system: LaptopSystem, folder: Path, *, tasks: int) -> Self:
-        dag, ledger = f"chaos_{tasks}", Ledger(folder / "ledger")
-        await until(lambda: system.api.has_dag(dag), timeout_s=30)
-        if not (await system.api.get("variables", variable_key_pattern="chaos"))["variables"]:
-            await system.api.post("variables", {"key": "chaos", "value": RIGHT})
-        trial = cls(system, ledger, dag, await system.api.trigger(dag, ledger.conf()))
-        await until(trial.has_begun, timeout_s=60, what="a task runs")
-        return trial
-
-    async def has_begun(self) -> bool:
-        return bool(self.ledger.lives(self.run))
-
-    def over(self, *, timeout_s: float) -> Callable[[Hits], bool]:
-        deadline = time.monotonic() + timeout_s
-        return lambda _: time.monotonic() > deadline or self._unfinished() == 0
-
-    async def prove(self, *, timeout_s: float) -> None:
-        """Wait for the end of all, and judge."""
-        over = self.over(timeout_s=timeout_s)
-        while not over(Hits()):  # noqa: ASYNC110  # a file is looked at
-            await asyncio.sleep(0.5)
-        tries = self._airflow.tries(self.dag, self.run)
-        problems = judge(self.ledger.lives(self.run), tries, right=RIGHT)
-        assert problems == [], "\n".join(problems)
-
-    @property
-    def _airflow(self) -> AirflowDatabase:
-        return AirflowDatabase(self.system.airflow.directory / "airflow.db")
-
-    def _unfinished(self) -> int:
-        return self._airflow.unfinished(self.dag, self.run)
 
 
 @asynccontextmanager
