@@ -46,6 +46,7 @@ def test_silence_counts_from_the_last_poll() -> None:
     centre.clock.heard("w", 41)
     centre.go_on(45)
     assert centre.silence() == 4
+    assert centre.clock.hears
 
 
 def test_nobody_is_silent_before_a_relay_was_heard() -> None:
@@ -98,6 +99,7 @@ def silence_after_outage(away: Callable[[Centre], None]) -> tuple[float, float]:
     centre.go_on(100)
     away(centre)
     during = centre.silence()
+    assert not centre.clock.hears
     centre.go_on(6000)
     return during, centre.silence()
 

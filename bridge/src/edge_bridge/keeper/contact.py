@@ -52,6 +52,11 @@ class ContactClock:
         at = now - max(0.0, age_s - CLOCK_DIFFERENCE_S)
         self._heard[worker] = max(at, self._heard.get(worker, at))
 
+    @property
+    def hears(self) -> bool:
+        """Whether workers could be heard when the clock was last looked at."""
+        return self._hearing
+
     def silent_for(self, worker: str, now: float) -> float:
         """Seconds of silence that count; of a worker never heard of, since anybody could be heard."""
         self._settle(now)

@@ -37,6 +37,7 @@ class Picture:
         self._records: dict[str, JobRecord] = {}
         self._workers: dict[str, WorkerEntry] = {}
         self._contact = ContactClock()
+        self._said_to_hear = False
 
     async def run(self) -> None:
         """Follow both buckets and the relays' beats, for ever."""
@@ -63,9 +64,20 @@ class Picture:
         self.tick()
         return self._contact.silent_for(worker, self._clock())
 
+    @property
+    def hears_workers(self) -> bool:
+        """NATS and a relay are there; otherwise silences stand still, and nothing is given up."""
+        return self._contact.hears
+
     def tick(self) -> None:
         """Look whether NATS is connected; call it about once a second."""
         self._contact.tick(self._clock(), connected=self._broker.connected)
+        if self._said_to_hear is not self._contact.hears:
+            self._said_to_hear = self._contact.hears
+            if self._contact.hears:
+                log.info("contact_possible")
+            else:
+                log.warning("contact_impossible", hint="NATS or every relay is away: nothing is given up meanwhile")
 
     async def look_up(self, worker: str) -> None:
         """Take in the worker's entry as the leader has it: a watch may lose its consumer without a word.

@@ -80,6 +80,7 @@ class Keeper:
             "broker_connected": self._broker.connected,
             "picture_complete": self._picture.complete,
             "database_seen_s_ago": None if looked is None else round(looked, 1),
+            "hears_workers": self._picture.hears_workers,
             "unfinished_jobs": len(self._picture.unfinished()),
         }
 
