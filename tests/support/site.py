@@ -37,6 +37,7 @@ from edge_relay.access import AccessStore
 from edge_relay.nats_server import NatsServer
 from edge_relay.serve import serving
 from edge_relay.settings import Settings as RelaySettings
+from edge_schemas import routes
 from edge_schemas.broker import layout
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.permissions import KEEPER, OPERATOR, RELAY
@@ -103,6 +104,11 @@ class Site:
     async def start_relay(self) -> None:
         """A replica, at the address that the last one had."""
         self.edge.relays[:] = [await self._relay.enter_async_context(serving(self.relay_settings))]
+
+        async def is_ready() -> bool:
+            return (await self.edge.call("GET", routes.READYZ)).status == 200
+
+        await eventually(is_ready, timeout_s=30, what="a relay that is ready")
 
     @asynccontextmanager
     async def other_relay(self) -> AsyncIterator[None]:
