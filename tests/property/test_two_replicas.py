@@ -14,12 +14,17 @@ from edge_schemas.broker.connection import JetStreamError
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.records import JobRecord, JobState, Verdict, Withdraw
 from edge_schemas.subjects import JOBS, job_subject
-from support.relay import Agent, agent, publish
+from support.relay import Agent, agent, both, publish
 from support.relay_edge import Edge, running_edge
 
 MAX_JOBS = 4
 ACTIONS = st.tuples(
-    st.sampled_from(["publish", "poll", "poll", "start", "start", "steal", "finish", "release", "withdraw"]),
+    st.sampled_from(
+        [
+            *["publish", "poll", "poll", "start", "start", "start twice", "steal", "finish", "give back"],
+            *["release", "withdraw", "restart"],
+        ]
+    ),
     st.integers(0, 1),  # which worker
     st.integers(0, 1),  # by which replica
     st.integers(0, 2**16),  # which job or grant, as far as there are some
@@ -30,6 +35,7 @@ REFUSALS = {
     ErrorCode.WRONG_STATE,
     ErrorCode.FORBIDDEN,
     ErrorCode.RECEIPT_EXPIRED,
+    ErrorCode.TAKEOVER_PENDING,
 }
 
 
@@ -43,6 +49,7 @@ class World:
         self.grants: list[tuple[int, dict[str, Any]]] = []
         self.started: dict[str, set[str]] = {}
         self.ended: dict[str, JobRecord] = {}
+        self.calls = 0
 
     async def act(self, action: str, worker: int, replica: int, pick: int) -> None:
         """Do it, and see that a refusal is one of the known ones."""
@@ -58,9 +65,12 @@ class World:
         elif action == "withdraw":
             if self.jobs:
                 await self._withdraw(self.jobs[pick % len(self.jobs)])
-        elif action == "finish":
+        elif action in {"finish", "give back"}:
             if self.jobs:
-                await self._finish(acting, self.jobs[pick % len(self.jobs)], replica)
+                job = self.jobs[pick % len(self.jobs)]
+                await self._finish(acting, job, replica, give_back=action == "give back")
+        elif action == "restart":
+            self.workers[worker] = acting.again()
         elif self.grants:
             owner, grant = self.grants[pick % len(self.grants)]
             await self._with_grant(action, self.workers[owner], self.workers[1 - owner], grant, replica)
@@ -74,22 +84,39 @@ class World:
             assert reply.code == ErrorCode.FORBIDDEN
         else:
             before = await self.edge.records.get(job)
-            reply = await owner.start(grant, replica=replica)
+            replicas = (0, 1) if action == "start twice" else (replica,)
+            replies = await both([owner.start(grant, replica=one) for one in replicas])
+            reply = replies[0]
+            assert len({(one.status, one.code) for one in replies}) == 1, "a repeat gets the same answer"
             if reply.status < 300:
                 assert before is not None
                 assert before.state is not JobState.ENDED
                 self.started.setdefault(job, set()).add(owner.name)
         assert reply.status < 300 or reply.code in REFUSALS, reply.body
 
-    async def _finish(self, acting: Agent, job: str, replica: int) -> None:
+    async def _finish(self, acting: Agent, job: str, replica: int, *, give_back: bool) -> None:
+        """Said twice at once, as by a load balancer."""
         before = await self.edge.records.get(job)
         assert before is not None
-        reply = await acting.finish(job, replica=replica, exit_code=0)
-        if reply.status < 300:
-            assert before.holder is not None
-            assert before.holder.worker == acting.name
-        else:
-            assert reply.code in REFUSALS, reply.body
+        self.calls += 1
+        body = {"exit_code": 0, "give_back": give_back, "incarnation": acting.incarnation}
+        call = f"request-{self.calls}"
+        replies = await both([acting.finish(job, replica=r, request=call, **body) for r in (replica, 1 - replica)])
+        assert len({(one.status, one.code) for one in replies}) == 1, "a repeat gets the same answer"
+        if replies[0].status >= 300:
+            assert replies[0].code in REFUSALS, replies[0].body
+            return
+        if before.holder is None:
+            assert give_back, "only that it was given back before is no reason to refuse"
+            return
+        assert before.holder.worker == acting.name
+        after = await self.edge.records.get(job)
+        assert after is not None
+        if after.state is JobState.WAITING:
+            assert len(after.releases) == len(before.releases) + 1
+            self.started.pop(job)
+            if after.job is not None and after.parked is None:  # as the executor does, which watches records
+                await self.edge.broker.store(job_subject(None, "default", job), after.job.model_dump_json().encode())
 
     async def _withdraw(self, job: str) -> None:
         try:
@@ -106,7 +133,7 @@ class World:
             assert len(starters) <= 1, "two workers were told that they hold one job"
             if record.holder is not None and starters:
                 assert {record.holder.worker} == starters
-            if record.state is JobState.WAITING:
+            if record.state is JobState.WAITING and record.parked is None:
                 assert await self._has_message(job), "a waiting job without a message is lost"
             if record.outcome is not None:
                 assert record.outcome.verdict is not Verdict.SUCCEEDED, "nobody accepted a final state here"

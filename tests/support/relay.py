@@ -123,6 +123,16 @@ async def parked(edge: Edge, number: int, *, replica: int = 0) -> None:
     await eventually(count, what=f"{number} parked polls")
 
 
+async def arrived(edge: Edge, one: Agent) -> None:
+    """Wait until the newest poll of this agent is in its worker's entry."""
+
+    async def is_in() -> bool:
+        entry = await edge.relays[0].app[keys.WORKERS].get(one.name)
+        return entry is not None and (entry.agent.incarnation, entry.agent.seq) == (one.incarnation, one.seq)
+
+    await eventually(is_in, what="the poll has arrived")
+
+
 async def pulling(edge: Edge, consumer: str, number: int = 1) -> None:
     """Wait until pulls for a queue stand at the server."""
 

@@ -391,9 +391,12 @@ def _finish(record: JobRecord, event: Finish) -> JobRecord:
 
 def _is_given_back(record: JobRecord, event: Finish) -> bool:
     """Whether this is a repeat: the job waits since, or was even started again."""
-    if event.call is not None and any(note.call == event.call for note in record.releases):
+    calls = [note.call for note in record.releases]
+    if event.call is not None and event.call in calls:
         return True
-    return record.state is JobState.WAITING and bool(record.releases) and record.releases[-1].worker == event.worker
+    # The worker's own repeat, as a new request. It is no longer recognised once somebody has started the job.
+    was_last = bool(calls) and calls[-1] is not None and record.releases[-1].worker == event.worker
+    return record.state is JobState.WAITING and was_last
 
 
 def may_have_run(record: JobRecord) -> bool:

@@ -19,7 +19,7 @@ from edge_schemas.polls import WorkerEntry
 from edge_schemas.records import JobState, ReportUserCode, Withdraw
 from edge_schemas.subjects import worker_notice
 from support.broker import eventually
-from support.relay import Agent, agent, parked, publish, pulling
+from support.relay import Agent, agent, arrived, parked, publish, pulling
 from support.relay_edge import Edge, Reply
 
 
@@ -34,16 +34,6 @@ async def entry_of(edge: Edge, one: Agent) -> WorkerEntry:
     entry = await edge.relays[0].app[keys.WORKERS].get(one.name)
     assert entry is not None
     return entry
-
-
-async def arrived(edge: Edge, one: Agent) -> None:
-    """Wait until the newest poll of this agent is in the entry."""
-
-    async def is_in() -> bool:
-        entry = await edge.relays[0].app[keys.WORKERS].get(one.name)
-        return entry is not None and (entry.agent.incarnation, entry.agent.seq) == (one.incarnation, one.seq)
-
-    await eventually(is_in, what="the poll has arrived")
 
 
 @asynccontextmanager

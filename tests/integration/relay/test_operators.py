@@ -54,7 +54,8 @@ async def test_a_job_is_shown_without_what_is_in_it(
     for fact in ("d.t, run r, try 1", "running", "given up after 2 h without contact", "press-4, pid 17", one.name):
         assert fact in said, said
     assert await edge_relay(edge, tmp_path, "jobs", "show", job.id, "--json") == EXIT_OK
-    assert json.loads(capsys.readouterr().out) == shown.json
+    said = capsys.readouterr().out
+    assert json.loads(said[said.index("{\n") :]) == shown.json, "what the relay logs stands before it"
 
 
 async def test_jobs_that_do_not_exist(edge: Edge, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

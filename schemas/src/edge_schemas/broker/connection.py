@@ -22,6 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.kv import KeyValue
+from typing_extensions import override
 
 from edge_schemas.errors import EdgeError, ErrorCode
 
@@ -82,6 +83,22 @@ class PayloadTooLarge(EdgeError):
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(ErrorCode.PAYLOAD_TOO_LARGE, f"{size} bytes do not fit into a message of at most {limit}")
+
+
+class _Client(Client):
+    """nats-py's client, but the answer to a ping whose asker has given up does not end its reading.
+
+    It comes late from a server that stood still for some seconds. nats-py would go on without reading, and without a
+    word, until its own pings went unanswered.
+    """
+
+    @override
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            del self._pongs[0]
+            self._pings_outstanding = 0
+        else:
+            await super()._process_pong()
 
 
 class Broker:
@@ -298,7 +315,7 @@ class Broker:
         delay_s = FIRST_DELAY_S
         while True:
             closed = asyncio.Event()
-            client = Client()
+            client = _Client()
             self._client = client  # also while it connects, so that whoever leaves meanwhile closes its socket
             await self._connect(client, closed)
             began = loop.time()
