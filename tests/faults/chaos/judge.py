@@ -7,8 +7,6 @@ from itertools import pairwise
 
 from faults.chaos.ledger import Instance, Life
 
-FAILED = frozenset({"failed", "up_for_retry"})
-
 
 @dataclass(frozen=True)
 class Try:
@@ -82,14 +80,27 @@ def _judge_lives(lives: Sequence[Life], right: str) -> list[str]:
 def _judge_tries(tries: Iterable[Try], lives: Sequence[Life]) -> list[str]:
     problems = []
     for each in tries:
-        last = {life.events[-1] for life in lives if life.attempt == each.number and life.events}
+        last = _last_events(lives, each.number)
         name = f"{each.instance}: try {each.number}"
+        if each.is_last:
+            problems += _spent(each, lives)
         if each.state == "success" and "end" not in last:
             problems.append(f"{name} is green in Airflow, and its user code did not come to its end ({last or 'none'})")
-        if each.state in FAILED and "raise" not in last:
-            problems.append(f"{name} is {each.state} in Airflow, and its user code did not fail ({last or 'none'})")
         if each.is_last and each.state not in {"success", "failed"}:
             problems.append(f"{name} has not ended: it is {each.state}")
         if each.is_last and each.state == "failed":
-            problems.append(f"{name} was the last one, and failed")
+            problems.append(f"{name} was the last one, and failed ({last or 'none'})")
     return problems
+
+
+def _spent(newest: Try, lives: Sequence[Life]) -> list[str]:
+    """Tries that came to nothing by no fault of user code. Airflow keeps no history of one that never ran."""
+    return [
+        f"{newest.instance}: try {number} was spent, and its user code did not fail ({last or 'none'})"
+        for number in range(1, newest.number)
+        if "raise" not in (last := _last_events(lives, number))
+    ]
+
+
+def _last_events(lives: Iterable[Life], attempt: int) -> set[str]:
+    return {life.events[-1] for life in lives if life.attempt == attempt and life.events}

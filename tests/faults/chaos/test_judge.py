@@ -40,7 +40,7 @@ def test_a_task_that_fails_by_itself_and_then_ends_is_right() -> None:
     [
         pytest.param([_life("begin")], ["success"], "green in Airflow", id="falsely green"),
         pytest.param([], ["success"], "green in Airflow", id="green without having run"),
-        pytest.param([_life("begin", "end")], ["failed"], "did not fail", id="falsely red"),
+        pytest.param([_life("begin", "end")], ["failed"], "was the last one", id="falsely red"),
         pytest.param(
             [_life("begin"), _life("begin", "end", attempt=2, pid=11, since=5)],
             ["failed", "success"],
@@ -48,6 +48,9 @@ def test_a_task_that_fails_by_itself_and_then_ends_is_right() -> None:
             id="a try spent for nothing",
         ),
         pytest.param([_life("begin", "raise")], ["failed"], "was the last one", id="failed for good"),
+        pytest.param(
+            [_life("begin", "end", attempt=3)], ["failed", "failed", "success"], "try 2 was spent", id="never ran"
+        ),
         pytest.param([_life("begin")], ["running"], "has not ended", id="lost while it runs"),
         pytest.param([], [None], "has not ended", id="never queued"),
         pytest.param(
