@@ -89,13 +89,13 @@ async def test_a_copied_credential_loses_nothing_and_is_named(site: Site, tmp_pa
                 return (await _listed(site, name)).state is WorkerState.CONTESTED
 
             # The older agent is told at its next poll that it was superseded, and polls again to say that it lives.
-            await eventually(is_contested, timeout_s=30, what="both agents noticed")
+            await eventually(is_contested, timeout_s=90, what="both agents noticed")
             assert len((await _listed(site, name)).contest) == 2
             assert f"{name}: two agents use its credential" in await _command(site, "workers", "list")
             assert await _audited(site, "credential-copied", name)
             # The older agent has one slot left, the newer one three, and gets nothing.
             more = [await _published(site, first) for _ in range(2)]
-            await eventually(lambda: any(site.ledger(job.id) for job in more), timeout_s=30)
+            await eventually(lambda: any(site.ledger(job.id) for job in more), timeout_s=90)
             [other] = [job for job in more if not site.ledger(job.id)]
             assert (await site.record(other)).state is JobState.WAITING
             assert {(await site.record(job)).state for job in jobs} == {JobState.RUNNING}
@@ -105,7 +105,7 @@ async def test_a_copied_credential_loses_nothing_and_is_named(site: Site, tmp_pa
         for job in (*jobs, *more):
             site.flag(job.id).touch()
         for job in (*jobs, *more):
-            record = await site.ended(job, within_s=40)
+            record = await site.ended(job)
             assert record.outcome is not None
             assert record.outcome.verdict is Verdict.SUCCEEDED, record.outcome
             assert [line.what for line in site.ledger(job.id)] == ["begin", "end"]

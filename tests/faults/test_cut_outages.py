@@ -26,11 +26,12 @@ async def _survives(site: Site, worker: Machine, link: BaseLink, cut: Cut, *, ke
         await site.publish(job)
     for job in (during, after, around):
         await site.began(job)
-    await link.cut(cut, lasts_s=lasts_s, keeps=keeps)
+    await link.cut(cut, keeps=keeps)
+    cut_at = time.monotonic()
     site.flag(during.id).touch()
-    await eventually(lambda: site.ledger(during.id)[-1].what == "end", what="user code that ends during the cut")
-    assert link.is_cut
-    await link.mended()
+    await eventually(lambda: site.ledger(during.id)[-1].what == "end", timeout_s=60, what="an end during the cut")
+    await eventually(lambda: time.monotonic() - cut_at > lasts_s, timeout_s=60)
+    await link.mend()
     site.flag(after.id).touch()
     for job in (during, after, around):
         record = await site.ended(job, within_s=200)
@@ -85,35 +86,37 @@ async def test_a_silence_beyond_the_tolerance_ends_user_code_before_the_centre_g
     [first] = await _ticking(site, worker, 1, SHORT)
     cut_at = time.time()
     await site.link.cut(Cut.BLACK_HOLE)
-    lost = await site.ended(first, within_s=TOLERANCE_S + 15)
-    lost_at = time.time()
+    lost = await site.ended(first)
+    assert lost.outcome is not None
+    lost_at = lost.outcome.ended_at.timestamp()
     ticks = [line.at for line in site.ledger(first.id)]
     # The link comes back with the retry: a first try that still ran would show, and the retry begins at once.
     retry = site.prepare(worker, "until_told", result=2)
     await site.publish(retry)
     await site.link.mend()
-    await site.began(retry, within_s=90)
+    await site.began(retry)
     site.flag(first.id).touch()
     site.flag(retry.id).touch()
     record = await site.ended(retry)
-    assert lost.outcome is not None
     assert lost.outcome.verdict is Verdict.LOST
     assert record.outcome is not None
     assert record.outcome.verdict is Verdict.SUCCEEDED
     assert max(ticks) < lost_at - 0.5, "user code ran until the centre gave it up"
     assert max(ticks) == max(line.at for line in site.ledger(first.id)), "user code ran on"
-    assert lost_at - cut_at < TOLERANCE_S + 5 + 1
+    assert lost_at - cut_at < TOLERANCE_S + 5
     assert site.jobs[first.id].taken["PATCH task-instances/self/state"] == 0
 
 
 @pytest.mark.parametrize(
     "part",
     [
-        pytest.param("way to the broker", id="way to the broker"),
-        pytest.param("broker", id="broker", marks=pytest.mark.soak),
-        pytest.param("relay", id="relay", marks=pytest.mark.soak),
+        "way to the broker",
+        # nats-py leaves the connection open that it cannot replace.
+        pytest.param("broker", marks=pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")),
+        "relay",
     ],
 )
+@pytest.mark.soak
 async def test_an_outage_of_the_centre_beyond_the_tolerance_loses_nobody(
     site: Site, worker: Machine, part: str
 ) -> None:
@@ -127,9 +130,9 @@ async def test_an_outage_of_the_centre_beyond_the_tolerance_loses_nobody(
             await site.server.stop(kill=True)
         case _:
             await site.stop_relay()
-    await eventually(lambda: time.monotonic() - began > TOLERANCE_S + 3, timeout_s=30)
+    await eventually(lambda: time.monotonic() - began > TOLERANCE_S + 3, timeout_s=60)
     site.flag(jobs[0].id).touch()
-    await eventually(lambda: site.ledger(jobs[0].id)[-1].what == "end", what="user code that ends meanwhile")
+    await eventually(lambda: site.ledger(jobs[0].id)[-1].what == "end", timeout_s=60, what="an end meanwhile")
     match part:
         case "way to the broker":
             await site.nats_link.mend()
@@ -138,7 +141,7 @@ async def test_an_outage_of_the_centre_beyond_the_tolerance_loses_nobody(
         case _:
             await site.start_relay()
     # The grace after the outage is over for a worker that would have to be heard again by now.
-    await site.ended(jobs[0], within_s=60)
+    await site.ended(jobs[0])
     site.flag(jobs[1].id).touch()
     for job in jobs:
         record = await site.ended(job)

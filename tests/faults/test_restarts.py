@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -40,78 +41,68 @@ async def test_tasks_outlive_a_killed_agent(site: Site, worker: Machine, absence
     site.flag(early.id).touch()
     await eventually(lambda: time.monotonic() - gone_at > absence_s, timeout_s=absence_s + 5)
     await worker.start()
-    record = await site.ended(early)
+    await site.ended(early)
     site.flag(late.id).touch()
     site.flag(last.id).touch()
     for job in jobs:
         record = await site.ended(job)
         assert record.outcome is not None
         assert record.outcome.verdict is Verdict.SUCCEEDED, record.outcome
-        await eventually(partial(log_is_complete, site, worker, job), what="complete log")
+        await eventually(partial(log_is_complete, site, worker, job), timeout_s=60, what="complete log")
         assert [line.what for line in site.ledger(job.id) if line.what != "tick"] == ["begin", "end"]
         assert site.jobs[job.id].taken["PATCH task-instances/self/state"] == 1
     assert_happened_once(site, around)
 
 
 async def test_what_a_dead_worker_had_is_lost_within_ten_seconds_of_its_restart(site: Site, worker: Machine) -> None:
+    """The new agent tells how three jobs ended; of the fourth its disk knows nothing any more."""
     jobs = await _running(site, worker)
     await worker.kill_all()
+    worker.forget(jobs[0].id)
     assert {(await site.record(job)).state for job in jobs} == {JobState.RUNNING}
-    began = time.monotonic()
     await worker.start()
-    outcomes = [record.outcome for record in await asyncio.gather(*(site.ended(job, within_s=10) for job in jobs))]
-    took_s = time.monotonic() - began
-    assert {outcome.verdict for outcome in outcomes if outcome is not None} <= {Verdict.LOST, Verdict.FAILED}
-    assert took_s < 10
-    for job in jobs:
-        assert site.ledger(job.id)[0].what == "begin"
-        assert "end" not in [line.what for line in site.ledger(job.id)]
-        assert site.jobs[job.id].taken["PATCH task-instances/self/state"] == 0
+    verdicts = await _verdicts(site, jobs)
+    assert await _last_end(site, jobs) - worker.started_at() < timedelta(seconds=10)
+    assert verdicts[0] is Verdict.LOST
+    assert set(verdicts[1:]) <= {Verdict.LOST, Verdict.FAILED}
     # The worker is as good as new: a retry runs there.
     retry = await site.publish(site.prepare(worker, parts=1, pause_s=0))
-    assert (record := await site.ended(retry, within_s=90)).outcome is not None
-    assert record.outcome.verdict is Verdict.SUCCEEDED
+    assert await _verdicts(site, [retry]) == [Verdict.SUCCEEDED]
+    for job in jobs:
+        whats = [line.what for line in site.ledger(job.id)]
+        assert whats[0] == "begin"
+        assert "end" not in whats
+        assert site.jobs[job.id].taken["PATCH task-instances/self/state"] == 0
 
 
-async def test_a_worker_that_lost_its_state_of_the_jobs_loses_them_at_its_restart(site: Site, worker: Machine) -> None:
-    """As after power loss with a disk that had nothing written yet: the agent comes back and knows of no job."""
-    jobs = await _running(site, worker)
-    await worker.kill_all()
-    for job in jobs:
-        worker.forget(job.id)
-    began = time.monotonic()
-    await worker.start()
-    for job in jobs:
-        record = await site.ended(job, within_s=10)
-        assert record.outcome is not None
-        assert record.outcome.verdict is Verdict.LOST
-    assert time.monotonic() - began < 10
+async def _last_end(site: Site, jobs: list[Job]) -> datetime:
+    outcomes = [(await site.record(job)).outcome for job in jobs]
+    return max(outcome.ended_at for outcome in outcomes if outcome is not None)
+
+
+async def _verdicts(site: Site, jobs: list[Job], *, within_s: float = 90) -> list[Verdict]:
+    records = await asyncio.gather(*(site.ended(job, within_s=within_s) for job in jobs))
+    return [record.outcome.verdict for record in records if record.outcome is not None]
 
 
 @pytest.mark.soak
-async def test_power_loss_loses_what_it_had_once_its_old_connection_is_out_of_the_question(
+async def test_power_loss_loses_what_the_machine_had_within_a_minute_of_its_restart(
     site: Site, worker: Machine
 ) -> None:
-    """Nobody tells the relay that the old agent's poll is dead, and the disk has lost a job's folder."""
+    """Nobody tells the relay that the old agent's poll is dead, so it takes a whole hold until that is certain."""
     jobs = await _running(site, worker)
     await site.link.cut(Cut.BLACK_HOLE)
     await worker.kill_all()
-    forgotten, *known = jobs
-    worker.forget(forgotten.id)
+    worker.forget(jobs[0].id)
     await site.link.mend()
-    began = time.monotonic()
     command, worker.command = worker.command, REBOOTED
     try:
         await worker.start()
     finally:
         worker.command = command
-    for job in known:
-        record = await site.ended(job, within_s=15)
-        assert record.outcome is not None
-        assert record.outcome.verdict in {Verdict.FAILED, Verdict.LOST}
-    record = await site.ended(forgotten, within_s=ONE_HOLD.total_seconds() + 20)
-    assert record.outcome is not None
-    assert record.outcome.verdict is Verdict.LOST
-    assert time.monotonic() - began < ONE_HOLD.total_seconds() + 20
+    verdicts = await _verdicts(site, jobs, within_s=150)
+    assert await _last_end(site, jobs) - worker.started_at() < ONE_HOLD + timedelta(seconds=10)
+    assert verdicts[0] is Verdict.LOST
+    assert set(verdicts[1:]) <= {Verdict.LOST, Verdict.FAILED}
     await worker.kill_all()
     await worker.start()

@@ -162,7 +162,7 @@ class Site:
         assert record is not None
         return record
 
-    async def ended(self, job: Job, *, within_s: float = 30) -> JobRecord:
+    async def ended(self, job: Job, *, within_s: float = 90) -> JobRecord:
         """The record of a job once it has ended."""
         deadline = time.monotonic() + within_s
         while (record := await self.record(job)).state is not JobState.ENDED:
@@ -170,7 +170,7 @@ class Site:
             await asyncio.sleep(0.05)
         return record
 
-    async def began(self, job: Job, *, within_s: float = 30) -> None:
+    async def began(self, job: Job, *, within_s: float = 90) -> None:
         """Its user code runs."""
         await eventually(lambda: bool(self.ledger(job.id)), timeout_s=within_s, what=f"user code of {job.id}")
 
@@ -243,6 +243,11 @@ class Machine:
     def events(self) -> list[dict[str, Any]]:
         """What its agents have logged."""
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def started_at(self) -> datetime:
+        """When its last agent began to work."""
+        started = [event for event in self.events() if event["event"] == "worker_started"]
+        return datetime.fromisoformat(started[-1]["timestamp"])
 
     def _pids(self) -> Iterator[int]:
         """All have the state folder in the environment that they were started with, or inherited by a fork."""
