@@ -1,12 +1,9 @@
 """What ended jobs take, and a disk that has no room left."""
 
-import asyncio
 import errno
 import json
 import os
-import shutil
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,7 @@ from edge_worker.link import Link
 from edge_worker.runtime_side import job_files
 from edge_worker.settings import Settings
 from edge_worker.upload_loop import LogUploader
+from integration.edge_worker_disk.conftest import fill
 from support.agent_process import WITH_FAKE_RUNTIME, agent_environment, agent_process
 from support.fake_relay import FakeRelay
 from support.fake_runtime import script_job
@@ -114,48 +112,26 @@ def test_result_is_written_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.Mo
     assert job_files.read_result(tmp_path) == result
 
 
-@pytest.fixture
-async def small_disk(short_dir: Path) -> list[str]:
-    """Starts a program that sees a small file system of its own at `short_dir/disk`."""
-    if shutil.which("unshare") is None or sys.platform != "linux":
-        pytest.skip("a file system of its own needs Linux and util-linux")
-    user = [] if os.geteuid() == 0 else ["-Ur"]
-    inner = f'mount -t tmpfs -o size=4m none "{short_dir}/disk" && exec "$@"'
-    command = ["unshare", *user, "-m", "sh", "-c", inner, "sh"]
-    (short_dir / "disk").mkdir()
-    probe = await asyncio.create_subprocess_exec(*command, "true", stderr=asyncio.subprocess.DEVNULL)
-    if await probe.wait() != 0:
-        pytest.skip("this machine lets nobody mount in a namespace of their own")
-    return command
-
-
 async def test_full_disk_stops_new_jobs_and_no_running_one(
-    relay: FakeRelay, settings: Settings, short_dir: Path, small_disk: list[str]
+    relay: FakeRelay, settings: Settings, short_dir: Path, small_disk: tuple[str, ...]
 ) -> None:
     """On a real file system of 4 MiB."""
     seed = short_dir / "seed"
     settings = settings.model_copy(update={"state_dir": short_dir / "disk", "runtime_dir": short_dir / "run"})
     identity = make_identity(relay)
-    seed.mkdir()
     (seed / "worker.json").write_text(identity.model_dump_json())
-    begin = [
-        "sh",
-        "-c",
-        f'chmod 700 "{short_dir}/disk" && cp "{seed}/worker.json" "{short_dir}/disk/" && exec "$@"',
-        "sh",
-    ]
     environment = agent_environment(settings, EDGE_WORKER_DISK_RESERVE_BYTES=str(1024 * 1024))
     go = short_dir / "go"
     job = script_job(
         f"print('up', flush=True)\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\nassert succeed() == 204"
     )
     log = short_dir / "agent.log"
-    async with agent_process([*small_disk, *begin, *WITH_FAKE_RUNTIME], environment, log) as agent:
+    async with agent_process([*small_disk, *WITH_FAKE_RUNTIME], environment, log) as agent:
         disk = Path(f"/proc/{agent.pid}/root{short_dir}/disk")
         await relay.publish(job)
         await relay.until(lambda: b"up" in relay.logs.get(job.id, b""))
         assert relay.polls[-1].free == 1
-        _fill(disk / "filler")
+        fill(disk / "filler")
         await relay.until(lambda: relay.polls[-1].free == 0)
         assert "disk_nearly_full" in log.read_text()
         relay.oversells = True
@@ -179,13 +155,3 @@ async def test_full_disk_stops_new_jobs_and_no_running_one(
         assert await agent.wait() == 0
     await eventually(lambda: "disk_has_room" in log.read_text())
     assert identity.enrollment.worker == NAME
-
-
-def _fill(path: Path) -> None:
-    """Write until nothing more is taken."""
-    with path.open("wb", buffering=0) as filler:
-        while True:
-            try:
-                filler.write(bytes(4096))
-            except OSError:
-                return

@@ -108,6 +108,7 @@ async def test_killed_supervisor_ends_its_user_code_and_is_no_success(site: "Sit
         assert result.exit_code is None
         assert result.error == "the supervisor was killed before it could report how the task ended"
         assert not _lives(user_code)
+        assert f"The task has failed: {result.error}" in (folder / job_files.TASK_LOG).read_text()
 
 
 async def test_runtime_without_airflow_is_a_launch_that_failed(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,13 @@ async def test_bundle_whose_folder_is_gone_fails_with_its_path(running: "Site") 
     assert result.error == "DAG bundle 'gone' is mapped to /nowhere/at/all, which is not a folder"
 
 
+async def test_dag_that_cannot_be_imported_says_why_and_is_tried_again_later(running: "Site") -> None:
+    """As Airflow has it: rescheduled, and after `[workers] missing_dag_retries` times failed."""
+    job, result = await running.run("any", dag_id="broken")
+    assert result.final_state == running.api.states[job.id] == "up_for_reschedule"
+    assert "Error loading DAG from broken.py: No module named 'no_such_driver'" in running.events(job)
+
+
 async def test_task_that_airflow_refuses_fails_with_the_reason(running: "Site") -> None:
     refusal = {"reason": "invalid_state", "message": "no", "previous_state": "success"}
     running.api.refuse_run = (409, {"detail": refusal})

@@ -12,10 +12,10 @@ from edge_schemas.jobs import Job
 from edge_schemas.offline import OfflinePolicy
 from edge_schemas.records import Verdict
 from edge_worker.runtime_side import job_files
-from integration.edge_worker_host.whole_worker import WholeWorker, whole_worker
 from support.execution_api import eventually
 from support.fake_relay import html_page
 from support.sdk_jobs import sdk_job, ti_of
+from support.whole_worker import WholeWorker, whole_worker
 
 pytestmark = pytest.mark.timeout(180)
 

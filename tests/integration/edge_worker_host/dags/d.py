@@ -2,6 +2,7 @@
 # ruff: noqa: T201 (what they print is the point)
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -70,6 +71,18 @@ with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
         print("tick 2", flush=True)
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGKILL)
+
+    @task
+    def chatter() -> None:
+        """Prints, and counts elsewhere what it has printed, until the test sets the flag."""
+        flag, count = Path(Variable.get("flag")), Path(Variable.get("count"))
+        for number in itertools.count():
+            print("line", number, "x" * 1000, flush=True)
+            count.write_text(str(number))
+            if flag.exists():
+                break
+            time.sleep(0.005)
+        print("last")
 
     @task
     def read_much() -> None:
@@ -172,6 +185,7 @@ with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
 
     hello()
     die_later()
+    chatter()
     read_much()
     keep_ledger()
     polite_ledger()

@@ -1,0 +1,3 @@
+"""A DAG that cannot be imported here."""
+
+import no_such_driver  # type: ignore[import-not-found]  # noqa: F401
