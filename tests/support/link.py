@@ -186,11 +186,6 @@ class BaseLink(ABC):
         await asyncio.gather(*tasks, return_exceptions=True)
         self._placeholder.close()
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether anything is wrong with the link at this moment."""
-        return self._cut is not None
-
     async def cut(self, cut: Cut, *, lasts_s: float | None = None, keeps: bool = False) -> None:
         """From now on, until `mend` or for so many seconds.
 
