@@ -141,7 +141,8 @@ class TaskHost:
         except (HostDied, TimeoutError):
             # Perhaps the job's process exists, perhaps it is about to: whoever makes `pid.json` first decides.
             if job_files.take(job_dir, job_files.nobody(job.id)) or not _was_started(job_dir):
-                raise LaunchFailed("the task host did not answer") from None
+                # Either way nothing of it runs here, by no fault of the job.
+                raise LaunchFailed("the task host did not answer", gives_back=True) from None
             return
         if not answer["ok"]:
             raise LaunchFailed(answer["reason"], gives_back=answer.get("gives_back", False))
@@ -170,7 +171,7 @@ class TaskHost:
         except TimeoutError:
             raise LaunchFailed(f"the task host was not ready within {READY_S:.0f} s") from None
         if self._link is None:
-            raise LaunchFailed(self._broken or "the task host is restarting")
+            raise LaunchFailed(self._broken or "the task host is restarting", gives_back=self._broken is None)
         return self._link
 
     async def _serve(self) -> None:

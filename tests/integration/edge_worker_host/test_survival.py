@@ -129,8 +129,9 @@ async def test_launch_that_the_host_does_not_answer_never_starts_later(
         os.kill(pid, signal.SIGSTOP)
         monkeypatch.setattr("edge_worker.task_host.ANSWER_S", 0.2)
         job = sdk_job("hello")
-        with pytest.raises(LaunchFailed, match="did not answer"):
+        with pytest.raises(LaunchFailed, match="did not answer") as failed:
             await host.launch(job, site.folder(job))
+        assert failed.value.gives_back
         monkeypatch.undo()
         os.kill(pid, signal.SIGCONT)
         # The host obeys in the order it was told: once this one has ended, the other had its chance.
