@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,9 @@ from nats.aio.msg import Msg
 from edge_relay import keys
 from edge_relay.cli import main
 from edge_relay.cli.output import EXIT_FAILED, EXIT_OK, EXIT_USAGE
-from edge_relay.handlers.admin import summary
 from edge_schemas import routes
 from edge_schemas.offline import OfflinePolicy, OnSilence
 from edge_schemas.records import AnswerWrite, BeginFinishing, JobState, ReportUserCode, WriteAnswer
-from edge_schemas.workers import WorkerAccess, WorkerSettings, WorkerState
 from support.broker import eventually
 from support.jobs import make_errand, make_job
 from support.relay import agent, parked, publish
@@ -133,29 +131,3 @@ async def test_both_machines_of_a_contested_worker_are_listed_and_one_is_kept(
     assert (entry.contest, entry.agent.host) == (None, "host-of-machine")
     assert await edge_relay(edge, tmp_path, "workers", "settle", "nobody", "--keep", "older") == EXIT_FAILED
     assert "'edge-relay workers list' shows all names" in capsys.readouterr().err
-
-
-async def test_the_state_of_a_worker(edge: Edge) -> None:
-    """Each state by what was seen last; an operator's own decision comes first, then what needs one."""
-    one = await agent(edge)
-    now = datetime.now(UTC)
-    access = WorkerAccess(
-        worker=one.name,
-        secret_hash="0" * 64,
-        site="plant",
-        settings=WorkerSettings(version=1, queues=("default",)),
-        hostname="at enrolment",
-        enrolled_at=now,
-    )
-    assert summary(access, None, now).state is WorkerState.NEVER_SEEN
-    assert summary(access, None, now).hostname == "at enrolment"
-    assert (await one.poll(hold_s=0)).status == 204
-    entry = await edge.relays[0].app[keys.WORKERS].get(one.name)
-    assert entry is not None
-    shown = summary(access, entry, now)
-    assert (shown.state, shown.hostname, shown.tolerance_s) == (WorkerState.ONLINE, "host-of-machine", None)
-    drains = entry.model_copy(update={"draining": True})
-    assert summary(access, drains, now).state is WorkerState.DRAINING
-    assert summary(access, drains, now + timedelta(hours=1)).state is WorkerState.OFFLINE
-    revoked = access.model_copy(update={"revoked_at": now})
-    assert summary(revoked, entry, now).state is WorkerState.REVOKED

@@ -454,4 +454,4 @@ class TwoAgents(Agents):
 TestOneAgent = OneAgent.TestCase
 TestOneAgent.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
 TestTwoAgents = TwoAgents.TestCase
-TestTwoAgents.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+TestTwoAgents.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
