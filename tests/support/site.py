@@ -409,8 +409,8 @@ def assert_happened_once(site: Site, job: Job) -> None:
         f"{xcoms}/pushed": 1,
         f"{xcoms}/return_value": 1,
         "PATCH task-instances/self/state": 1,
-    }
-    assert task.state == "success"
+    }, task.taken
+    assert task.state == "success", task.state
 
 
 async def log_is_complete(site: Site, worker: Machine, job: Job, *, lines: int | None = None) -> bool:
