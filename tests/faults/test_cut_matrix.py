@@ -131,6 +131,7 @@ async def test_a_fault_at_each_step_harms_no_task(site: Site, worker: Machine) -
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 @SHARED
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_fault_at_every_step_harms_no_task(site: Site, worker: Machine, way: str) -> None:
