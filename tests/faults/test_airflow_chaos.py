@@ -50,7 +50,7 @@ async def test_five_hundred_tasks_hit_in_every_stage_of_their_lives(system: Lapt
     async with _storm(system, _Pace((1, 4), (0, 3), aim_s=3, patience_s=15, rounds=3)) as storm:
         for _ in range(3):
             trial = await Trial.begin(system, tmp_path, tasks=500)
-            await storm.rage(trial.over(timeout_s=1200))
+            await storm.rage(trial.over(timeout_s=2400))
             await trial.prove(timeout_s=900)
             if storm.hits.enough(5):
                 return

@@ -17,6 +17,9 @@ from laptop.relay import Replica
 from laptop.system import LaptopSystem
 from laptop.waiting import listening
 
+READY_S = 600
+"""An api-server imports for minutes where others use the processors."""
+
 
 class Part(ABC):
     """A part of the system.
@@ -136,7 +139,7 @@ class Service(Part):
     async def revive(self) -> None:
         await self._child.start()
         if self._ready is not None:
-            await self._child.until(self._ready, timeout_s=120)
+            await self._child.until(self._ready, timeout_s=READY_S)
 
 
 def parts(system: LaptopSystem, worker: OpenWorker, replica: Replica) -> list[Part]:
