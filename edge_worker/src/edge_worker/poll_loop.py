@@ -46,8 +46,6 @@ BUSY_CAP_S = 3.0
 """The same for a worker with jobs: somebody may want them stopped as soon as the link is back."""
 SUPERSEDED_FIRST_S = 1.0
 SUPERSEDED_S = 30.0
-_ARRIVED = frozenset({ErrorCode.BROKER_UNAVAILABLE})
-"""Refusals that renew the lease: the poll has reached the centre, which counts no silence while its broker is away."""
 
 log = EventLog("edge_worker.poll_loop")
 
@@ -183,8 +181,8 @@ class PollLoop:
         try:
             answer = await self.client.poll(poll)
         except CallError as error:
-            if isinstance(error, Refused) and error.code in _ARRIVED:
-                self.lease.renew(sent_at)
+            # No refusal renews the lease: a relay that has lost its broker may be the only one, and the centre does not
+            # hear of the polls that come to it.
             # A poll that a newer one of ours has replaced says nothing about the way to the relay.
             return 0 if poll.seq < self._seq else self._failed(error, self.clock() - began)
         self.lease.renew(sent_at)

@@ -321,6 +321,9 @@ class RelayClient:
             why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
             detail = f"the certificate of {error.host}:{error.port} is not trusted: {why}; ca_file names its authority"
             return NoAnswer(detail, connected=False)
+        if isinstance(error, aiohttp.ServerDisconnectedError):
+            # Its own text holds half an answer, headers and all.
+            return NoAnswer("the connection was closed before the answer was complete")
         # A total time-out may strike while connecting too; then the connection never stood for as long as a poll.
         connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
         return NoAnswer(f"{type(error).__name__}: {error}".rstrip(": "), connected=connected)
