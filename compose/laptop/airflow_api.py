@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from itertools import count
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -9,7 +10,9 @@ import aiohttp
 
 Json: TypeAlias = dict[str, Any]
 ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-_TIMEOUT = aiohttp.ClientTimeout(total=30)
+_TIMEOUT = aiohttp.ClientTimeout(total=60)
+_BUSY = "Database error"
+_BUSY_TRIES = 10
 
 
 class ApiRefused(Exception):
@@ -134,7 +137,15 @@ class AirflowApi:
             answer = await self._call("POST", "/auth/token", json=self._login)
             self._token = str(answer["access_token"])
         login = {"Authorization": f"Bearer {self._token}"}
-        return await self._call(method, f"/api/v2/{path}", headers={**login, **(headers or {})}, **options)
+        for attempt in count(1):
+            try:
+                return await self._call(method, f"/api/v2/{path}", headers={**login, **(headers or {})}, **options)
+            except ApiRefused as refused:
+                if refused.status != 500 or _BUSY not in str(refused) or attempt == _BUSY_TRIES:
+                    raise
+            # SQLite takes one writer at a time, and Airflow gives up, having changed nothing.
+            await asyncio.sleep(0.5)
+        raise AssertionError
 
     async def _call(self, method: str, path: str, **options: Any) -> Json:
         if self._session is None:

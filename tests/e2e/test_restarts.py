@@ -14,7 +14,7 @@ SERVICES = ("keeper", "api-server", "scheduler", "triggerer", "dag-processor")
 Fault: TypeAlias = Callable[[LaptopSystem], Awaitable[None]]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_tasks_outlast_the_restart_of_each_part(system: LaptopSystem, tmp_path: Path) -> None:
     """One part after the other, while tasks begin and end."""
     services = system.airflow.children

@@ -150,7 +150,7 @@ async def test_a_killed_task_is_retried_within_seconds_and_the_reason_is_told(tu
     assert (first["state"], second["state"]) == ("failed", "success")
     died, lived = turns.lives("killed", "die")
     assert [died.events, lived.events] == [("begin",), ("begin", "end")]
-    assert lived.began - died.last_seen < 30
+    assert lived.began - died.last_seen < 120  # seconds, on a machine with nothing else to do; without word: 300 s
     assert "SIGKILL" in str([entry["extra"] for entry in await turns.audit("killed")])
     assert "SIGKILL" in str(await turns.system.api.log("killed", run, "die", attempt=1))
 

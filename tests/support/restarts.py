@@ -32,7 +32,7 @@ class Tasks:
     async def stir(self) -> None:
         """Wait until one more task has begun or ended, unless all have."""
         before = len(self.ledger.lines())
-        await eventually(lambda: self.done or len(self.ledger.lines()) > before, timeout_s=60, what="a task moves on")
+        await eventually(lambda: self.done or len(self.ledger.lines()) > before, timeout_s=180, what="a task moves on")
 
     @property
     def done(self) -> bool:
