@@ -77,8 +77,9 @@ SCALED = {
     ("scheduler", "task_instance_heartbeat_timeout_detection_interval"): "2",
     ("scheduler", "task_queued_timeout"): "30",
     ("execution_api", "jwt_expiration_time"): "30",
-    # The edge ends a job 30 s before this: a margin that is not scaled.
-    ("edge_relay", "offline_tolerance"): "75",
+    # The edge ends a job 30 s before this, counted from a poll that may have been sent a third of the rest before the
+    # cut: margins that are not scaled.
+    ("edge_relay", "offline_tolerance"): "100",
 }
 """Airflow's clocks, a twentieth of their defaults."""
 

@@ -91,11 +91,11 @@ class Watched:
 
 @asynccontextmanager
 async def behind_a_link(
-    system: LaptopSystem, name: str, queue: str, *, relay_url: str | None = None
+    system: LaptopSystem, name: str, queue: str, *, relay_url: str | None = None, slots: int = 4
 ) -> AsyncIterator[tuple[Link, EdgeWorker]]:
     """A worker for a queue, with a link of its own to the relay."""
     async with Link.to(relay_url or system.relay_facts.url) as link:
-        worker = await system.add_worker(name, [queue], relay_url=f"https://127.0.0.1:{link.port}")
+        worker = await system.add_worker(name, [queue], relay_url=f"https://127.0.0.1:{link.port}", slots=slots)
         try:
             yield link, worker
         finally:
