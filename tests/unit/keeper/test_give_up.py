@@ -72,7 +72,7 @@ def test_the_jobs_own_tolerance_decides() -> None:
     record = in_user_code()
     assert seen(record, silent_for_s=60) is None
     event = seen(record, silent_for_s=61)
-    assert event.reason == "no contact with worker w for 61 s (offline tolerance 60 s)"
+    assert event.reason == "no contact with worker w about this job for 61 s (offline tolerance 60 s)"
     ended = transition(record, event)
     assert ended.outcome is not None
     assert (ended.outcome.verdict, ended.outcome.reason) == (Verdict.LOST, event.reason)

@@ -90,7 +90,7 @@ class Beats:
         for record in records:
             if record.id in self._under_way or record.id in self._paused_until or record.holder is None:
                 continue
-            silent_for_s = self._picture.silent_for(record.holder.worker)
+            silent_for_s = self._picture.silent_for(record)
             if is_due(record, rows.get(record.id), silent_for_s=silent_for_s, now=now, settings=self._settings):
                 self._under_way.add(record.id)
                 self._due.put_nowait(record)

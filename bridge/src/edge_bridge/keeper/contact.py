@@ -1,4 +1,4 @@
-"""How long workers have been silent, by a clock that stands still while nobody could have heard them.
+"""How long no poll has named a job, by a clock that stands still while nobody could have been heard.
 
 Pure: time comes in. Contact is the arrival of a poll, which a relay writes into the worker's entry.
 """
@@ -14,7 +14,7 @@ to be shorter by this: late by seconds is better than early."""
 
 
 class ContactClock:
-    """Silence of workers, in monotonic seconds.
+    """Silence about jobs, in monotonic seconds.
 
     Somebody can be heard while NATS is connected and any relay shows signs of life: its beat, or the arrival of a
     poll. Otherwise silence stands still, from the last sign of life on, and when somebody can be heard again it counts
@@ -42,27 +42,31 @@ class ContactClock:
             # Not after an outage: whoever could not be heard has all of its tolerance once more.
             self._floor = min(self._floor, now - max(0.0, serving_for_s - CLOCK_DIFFERENCE_S))
 
-    def heard(self, worker: str, now: float) -> None:
-        """A poll of this worker has just arrived, so a relay lives."""
+    def heard(self, job: str, now: float) -> None:
+        """A poll that names this job has just arrived, so a relay lives."""
         self._take_sign(now)
-        self._heard[worker] = now
+        self._heard[job] = now
 
-    def heard_before(self, worker: str, now: float, *, age_s: float) -> None:
-        """The last poll of this worker arrived so long ago, by the relay's clock."""
+    def heard_before(self, job: str, now: float, *, age_s: float) -> None:
+        """The last poll that names this job arrived so long ago, by the relay's clock."""
         at = now - max(0.0, age_s - CLOCK_DIFFERENCE_S)
-        self._heard[worker] = max(at, self._heard.get(worker, at))
+        self._heard[job] = max(at, self._heard.get(job, at))
+
+    def forget(self, job: str) -> None:
+        """Nobody asks for this job any more."""
+        self._heard.pop(job, None)
 
     @property
     def hears(self) -> bool:
         """Whether workers could be heard when the clock was last looked at."""
         return self._hearing
 
-    def silent_for(self, worker: str, now: float) -> float:
-        """Seconds of silence that count; of a worker never heard of, since anybody could be heard."""
+    def silent_for(self, job: str, now: float) -> float:
+        """Seconds of silence that count; about a job never heard of, since anybody could be heard."""
         self._settle(now)
         if not self._began:
             return 0.0
-        since = max(self._heard.get(worker, self._hearing_since), self._floor)
+        since = max(self._heard.get(job, self._hearing_since), self._floor)
         return max(0.0, (now if self._hearing else self._last_sign) - since)
 
     def _settle(self, now: float) -> None:

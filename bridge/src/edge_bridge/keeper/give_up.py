@@ -33,7 +33,7 @@ def verdict(record: JobRecord, entry: WorkerEntry | None, *, silent_for_s: float
     Args:
         record: Of any job.
         entry: The last poll of its holder, if one is known.
-        silent_for_s: How long the holder has been silent by the clock that stands still in outages.
+        silent_for_s: How long no poll of the holder has named it, by the clock that stands still in outages.
         now: For the event, and to tell whether the holder's agent stands alone.
     """
     holder = record.holder
@@ -46,7 +46,8 @@ def verdict(record: JobRecord, entry: WorkerEntry | None, *, silent_for_s: float
     tolerance_s = record.offline.tolerance_s
     if silent_for_s > tolerance_s:
         reason = (
-            f"no contact with worker {holder.worker} for {silent_for_s:.0f} s (offline tolerance {tolerance_s:g} s)"
+            f"no contact with worker {holder.worker} about this job for {silent_for_s:.0f} s "
+            f"(offline tolerance {tolerance_s:g} s)"
         )
         return GiveUp(reason, now, hold=holder)
     return None
@@ -87,9 +88,9 @@ class GiveUps:
         return held
 
     def _verdicts(self, worker: str, records: list[JobRecord]) -> list[tuple[JobRecord, GiveUp]]:
-        entry, silent_for_s = self._picture.worker(worker), self._picture.silent_for(worker)
+        entry, silent_for = self._picture.worker(worker), self._picture.silent_for
         now = datetime.now(UTC)
-        found = [(record, verdict(record, entry, silent_for_s=silent_for_s, now=now)) for record in records]
+        found = [(record, verdict(record, entry, silent_for_s=silent_for(record), now=now)) for record in records]
         return [(record, event) for record, event in found if event is not None]
 
     async def _give_up_all(self, worker: str, records: list[JobRecord]) -> None:

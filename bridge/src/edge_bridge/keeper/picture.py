@@ -2,16 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import structlog
-from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from edge_bridge.keeper.contact import ContactClock
 from edge_schemas.broker.bucket import Bucket
-from edge_schemas.broker.connection import Broker
+from edge_schemas.broker.connection import Broker, Message
 from edge_schemas.broker.mirror import Mirror
 from edge_schemas.polls import RelayBeat, WorkerEntry
 from edge_schemas.records import JobRecord, JobState
@@ -59,10 +58,13 @@ class Picture:
         """The last poll of a worker, as far as it was heard of here."""
         return self._workers.get(name)
 
-    def silent_for(self, worker: str) -> float:
-        """Seconds since the worker's last poll that count as silence; see `ContactClock`."""
+    def silent_for(self, record: JobRecord) -> float:
+        """Seconds without a poll of the holder that names the job, as far as they count; see `ContactClock`.
+
+        A worker may poll and not have the job: of two agents with one credential one may have died.
+        """
         self.tick()
-        return self._contact.silent_for(worker, self._clock())
+        return self._contact.silent_for(record.id, self._clock())
 
     @property
     def hears_workers(self) -> bool:
@@ -92,8 +94,13 @@ class Picture:
         record = None if value is None else self._parse_record(key, value)
         if record is None or record.state is JobState.ENDED:
             self._records.pop(key, None)
-        else:
-            self._records[key] = record.model_copy(update={"job": None, "last_write": None})
+            self._contact.forget(key)
+            return
+        known = self._records.get(key)
+        self._records[key] = record.model_copy(update={"job": None, "last_write": None})
+        if record.holder is not None and (known is None or known.holder != record.holder):
+            # A poll brought it, and the next one names it.
+            self._heard(self._records_mirror, record.holder.started_at, [key])
 
     def _take_worker(self, key: str, value: bytes | None) -> None:
         if value is None:
@@ -109,13 +116,23 @@ class Picture:
         self._workers[key] = entry
         if known is not None and known.agent.arrival == entry.agent.arrival:
             return
+        named = {report.id for report in entry.jobs}
+        self._heard(self._workers_mirror, entry.agent.last_poll_at, named)
         if self._workers_mirror.complete.is_set():
-            self._contact.heard(key, self._clock())
-        else:
-            # It was there before we listened: only the relay's clock dates it.
-            self._contact.heard_before(key, self._clock(), age_s=_age_s(entry.agent.last_poll_at))
+            self._contact.relay_lives(self._clock(), serving_for_s=0)
+        no_longer = {report.id for report in known.jobs} - named if known is not None else set()
+        for job in no_longer - self._records.keys():
+            self._contact.forget(job)
 
-    async def _take_relay_beat(self, message: Msg) -> None:
+    def _heard(self, mirror: Mirror, at: datetime, jobs: Iterable[str]) -> None:
+        for job in jobs:
+            if mirror.complete.is_set():
+                self._contact.heard(job, self._clock())
+            else:
+                # It was there before we listened: only the relay's clock dates it.
+                self._contact.heard_before(job, self._clock(), age_s=_age_s(at))
+
+    async def _take_relay_beat(self, message: Message) -> None:
         try:
             beat = RelayBeat.model_validate_json(message.data)
         except ValidationError as error:

@@ -38,7 +38,8 @@ NO_RESPONDERS = "503"
 HEADER_RESERVE_BYTES = 512
 """The server counts headers too and closes the connection of whoever exceeds its limit."""
 
-MessageHandler = Callable[[Msg], Awaitable[None]]
+Message = Msg
+MessageHandler = Callable[[Message], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
