@@ -39,6 +39,7 @@ from edge_schemas.polls import (
 from edge_schemas.records import (
     Event,
     Finish,
+    GiveUp,
     JobRecord,
     JobState,
     Release,
@@ -172,6 +173,11 @@ class FakeRelay:
     def hand_out(self, job_id: str, worker: str) -> None:
         """A worker has started the job before the test began."""
         self.granted[job_id] = "used"
+        self._swap(job_id, Start(worker=worker, incarnation=1, at=_now()))
+
+    def hand_over(self, job_id: str, worker: str) -> None:
+        """The centre has given a started job up, and another worker has started it."""
+        self._swap(job_id, GiveUp(reason="no contact", at=_now()))
         self._swap(job_id, Start(worker=worker, incarnation=1, at=_now()))
 
     async def withdraw(self, job_id: str, reason: str = "marked as failed") -> None:

@@ -7,7 +7,7 @@ One Unix socket for all jobs, `http://gateway/jobs/<job>/execution/<path of Airf
   read that fails or times out makes the SDK return a *default value* and the task succeed wrongly; so a read ends only
   in an answer of the Execution API or in a 403, which the SDK turns into an exception.
 * A task's rendered fields do not keep it waiting: see `late_writes`.
-* Once a job is fenced nothing of it goes on, but a final state that was under way by then.
+* What a task repeats under one request id is one call. The supervisor of a frozen job does so for as long as it lasts.
 * Error bodies are exactly `application/json`: the SDK compares the string.
 """
 
@@ -31,6 +31,7 @@ from edge_worker.late_writes import LateWrites
 from edge_worker.link import Link
 from edge_worker.log import EventLog, bound
 from edge_worker.relay_client import CallError, ExecutionAnswer, ExecutionCall, NoAnswer, Refused, RelayClient
+from edge_worker.repeats import AskedAgain, Repeats
 from edge_worker.retry import Backoff, Fate, fate_of
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -48,8 +49,6 @@ _STOPPING_CODES = frozenset(
     {ErrorCode.NOT_HOLDER, ErrorCode.JOB_ENDED, ErrorCode.WRONG_STATE, ErrorCode.CREDENTIAL_REVOKED}
 )
 _DROPPING_CODES = frozenset({ErrorCode.NOT_HOLDER, ErrorCode.JOB_ENDED})
-
-_FENCED = "the worker was out of contact for too long"
 
 log = EventLog("edge_worker.gateway")
 
@@ -97,6 +96,7 @@ class Gateway:
         self._link = link
         self._socket = socket
         self._late = LateWrites(partial(self._refused, is_read=False))
+        self._repeats = Repeats()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -121,6 +121,7 @@ class Gateway:
         finally:
             await self._late.drop_all()
             await runner.cleanup()
+            await self._repeats.drop_all()
 
     async def _answer(self, request: web.Request) -> web.Response:
         """What a request gets. An error in here would make aiohttp answer what becomes a default value."""
@@ -160,11 +161,17 @@ class Gateway:
         except web.HTTPRequestEntityTooLarge:
             return _refusal(f"the body is larger than {MAX_BODY_BYTES} bytes")
         try:
-            answer = await self._answer_to(target, held, call, is_read=is_read)
+            answer = await self._repeats.answer(
+                (held.id, call.request_id, call.method, call.raw_path, call.query),
+                partial(self._answer_to, target, held, call, is_read=is_read),
+            )
         except Refused as error:
             return self._refused(held, error, is_read=is_read)
         except GaveUp as error:
             return _no_longer(is_read=is_read, message=str(error))
+        except AskedAgain:
+            # Read by nobody; if it were, this is what a task's process repeats a call after.
+            return _json(503, "the call was repeated")
         return _pass_on(answer)
 
     async def _answer_to(
@@ -176,29 +183,15 @@ class Gateway:
             Refused: For good.
             GaveUp: See there.
         """
-        if held.is_fenced:
-            raise GaveUp(_FENCED)
         if target.is_final_write(call.method):
             return await self._write_final_state(held, call)
         if is_read:
-            return await self._unless_fenced(held, call, is_read=True)
+            return await self._until_answered(held, call, is_read=True, is_final=False)
         await self._late.delivered(held)
         if target.is_rendered_fields(call.method):
-            return await self._late.answer(held, self._unless_fenced(held, call, is_read=False))
-        return await self._unless_fenced(held, call, is_read=False)
-
-    async def _unless_fenced(self, held: HeldJob, call: ExecutionCall, *, is_read: bool) -> ExecutionAnswer:
-        """What hangs on a dead link is not waited for once the job is fenced."""
-        answering = asyncio.create_task(self._until_answered(held, call, is_read=is_read, is_final=False))
-        fenced = asyncio.create_task(held.fenced.wait())
-        try:
-            await asyncio.wait({answering, fenced}, return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
-                raise GaveUp(_FENCED)
-            return answering.result()
-        finally:
-            answering.cancel()
-            fenced.cancel()
+            delivery = self._until_answered(held, call, is_read=False, is_final=False)
+            return await self._late.answer(held, delivery)
+        return await self._until_answered(held, call, is_read=False, is_final=False)
 
     async def _write_final_state(self, held: HeldJob, call: ExecutionCall) -> ExecutionAnswer:
         """While it is under way, and once it was accepted, no stop touches the job."""
@@ -266,8 +259,6 @@ async def _call_of(request: web.Request, target: _Target) -> ExecutionCall:
 
 
 def _check_still_wanted(held: HeldJob) -> None:
-    if held.is_fenced:
-        raise GaveUp(_FENCED)
     if held.is_stopping:
         raise GaveUp("the job is to stop")
     if held.gone.is_set():

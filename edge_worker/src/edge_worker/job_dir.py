@@ -3,6 +3,7 @@
     job.json        the job as it was granted
     receipt         of the grant; to start the job with
     started         the relay has confirmed the start: this worker is the holder
+    frozen          the job's processes were, or are about to be, stopped; removed once they go on
     log_offset      up to where the relay has the log
     log_gaps.json   where the log that the relay has differs from ours; see `spool`
     final_state     the state that Airflow accepted
@@ -97,6 +98,21 @@ class JobDir:
     def mark_started(self) -> None:
         """To be called before anything is launched."""
         write_atomically(self.path / "started", b"")
+
+    def frozen_at(self) -> float | None:
+        """When its processes were stopped, by the machine's wall clock; None if they may run."""
+        try:
+            return (self.path / "frozen").stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def mark_frozen(self) -> None:
+        """To be called before any process is stopped."""
+        write_atomically(self.path / "frozen", b"", durable=False)
+
+    def unmark_frozen(self) -> None:
+        """To be called once all processes go on."""
+        (self.path / "frozen").unlink(missing_ok=True)
 
     def final_state(self) -> str | None:
         """The state that Airflow accepted from the task."""

@@ -14,9 +14,11 @@ from edge_schemas.ids import JobId
 from edge_schemas.jobs import Job
 from edge_schemas.polls import FinishRequest, Grant, JobPhase, ReleaseRequest, StartRequest, StopDirective
 from edge_worker.fault_guard import guarded
+from edge_worker.freezer import Freezer
 from edge_worker.job_dir import JobDir
-from edge_worker.job_stop import say, stop_when_wanted, tell
+from edge_worker.job_stop import done_before, say, stop_when_wanted, tell
 from edge_worker.jobs import HeldJob, JobTable, StopWish
+from edge_worker.lease import Fence
 from edge_worker.leftovers import clear_way, put_aside, take_up
 from edge_worker.link import Link
 from edge_worker.log import EventLog, bound
@@ -84,6 +86,8 @@ class JobRunner:
     group: asyncio.TaskGroup
     incarnation: int
     grace_s: float
+    fence: Fence
+    freezer: Freezer
     _tasks: set[asyncio.Task[object]] = field(default_factory=set)
 
     def take(self, grant: Grant) -> None:
@@ -151,6 +155,8 @@ class JobRunner:
             self._cannot_read(job_dir, error)
             return
         if held is not None:
+            if held.dir.frozen_at() is not None:
+                held.freeze("an earlier run of the agent has frozen it")
             if not held.dir.was_finished:
                 self.table.add(held)
             self._spawn(self._guarded(held, self._go_on(held)), f"job-{held.id}")
@@ -287,8 +293,10 @@ class JobRunner:
         async with asyncio.TaskGroup() as group:
             upload = group.create_task(self.uploader.follow(held), name=f"log-{held.id}")
             stopper = group.create_task(stop_when_wanted(held, grace_s=self.grace_s), name=f"stop-{held.id}")
+            freezer = group.create_task(self.freezer.attend(held), name=f"freeze-{held.id}")
             finish = await self._process(held, is_launched=is_launched)
             stopper.cancel()
+            freezer.cancel()
             self.table.finishing(held)
             await self._settle(held, finish, upload)
         put_aside(self.state, held.dir)
@@ -296,7 +304,7 @@ class JobRunner:
     async def _process(self, held: HeldJob, *, is_launched: bool) -> FinishRequest:
         if not is_launched:
             try:
-                await self._launch_unless_stopped(held)
+                await self._launch_when_allowed(held)
             except _StoppedBefore as error:
                 return FinishRequest(reason=_short(str(error)), give_back=error.gives_back)
             except LaunchFailed as error:
@@ -309,28 +317,29 @@ class JobRunner:
         result = await self.host.wait(held.dir.path)
         return _finish(held, result)
 
-    async def _launch_unless_stopped(self, held: HeldJob) -> None:
-        """Waits for no runtime that takes minutes if the job is to end anyway.
+    async def _launch_when_allowed(self, held: HeldJob) -> None:
+        """Waits for no runtime that takes minutes if the job is to end anyway, and launches nothing that is frozen.
 
         Raises:
             LaunchFailed: It does not run here.
             _StoppedBefore: Nothing of it was launched, or ever will be.
         """
-        launching = asyncio.create_task(self.host.launch(held.job, held.dir.path))
-        stopping = asyncio.create_task(held.stop_wanted.wait())
-        try:
-            if held.stop is None:
-                await asyncio.wait({launching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if launching.done():
-                launching.result()
+        while held.stop is None:
+            self.fence.look_at(held)
+            if await done_before(held.not_frozen.wait(), held.stop_wanted) and await self._is_launched(held):
                 return
-        finally:
-            launching.cancel()
-            stopping.cancel()
-        await asyncio.wait({launching})
         # Perhaps the job's process is about to exist: whoever makes `pid.json` first decides.
-        if held.stop is not None and job_files.take(held.dir.path, job_files.nobody(held.id)):
+        if job_files.take(held.dir.path, job_files.nobody(held.id)):
             raise _StoppedBefore(held.stop)
+
+    async def _is_launched(self, held: HeldJob) -> bool:
+        """False if the job was to stop or was frozen first.
+
+        Raises:
+            LaunchFailed: It does not run here.
+        """
+        launch = self.host.launch(held.job, held.dir.path)
+        return await done_before(launch, held.stop_wanted, held.frozen) or held.dir.was_launched
 
     async def _settle(self, held: HeldJob, finish: FinishRequest, upload: asyncio.Task[None]) -> None:
         asyncio.get_running_loop().call_later(TELL_AFTER_S, self.table.changed)

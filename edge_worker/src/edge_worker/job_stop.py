@@ -1,14 +1,11 @@
-"""Ends a job's processes when somebody wants it, but not while the task is reporting how it ended.
-
-The fence has the last word: what is left of an overdue job is killed, whatever it does.
-"""
+"""Ends a job's processes when somebody wants it, but not while the task is reporting how it ended."""
 
 import asyncio
 from collections.abc import Awaitable
 
 from edge_worker.jobs import HeldJob
 from edge_worker.log import EventLog
-from edge_worker.process import is_alive, stop_tree
+from edge_worker.process import is_alive, kill_tree, stop_tree
 from edge_worker.runtime_side import job_files
 
 _LOOK_EVERY_S = 0.2
@@ -23,16 +20,6 @@ async def stop_when_wanted(held: HeldJob, *, grace_s: float) -> None:
         held: The job, from before its launch on.
         grace_s: Between SIGTERM and SIGKILL.
     """
-    if await _done_before(_stop_in_order(held, grace_s), held.overdue):
-        return
-    while not held.gone.is_set():
-        if is_alive(held.dir.path):
-            await _stop(held, 0)
-            return
-        await asyncio.sleep(_LOOK_EVERY_S)
-
-
-async def _stop_in_order(held: HeldJob, grace_s: float) -> None:
     await held.stop_wanted.wait()
     while not held.gone.is_set():
         await held.no_final_write.wait()
@@ -40,7 +27,7 @@ async def _stop_in_order(held: HeldJob, grace_s: float) -> None:
             log.info("stop_not_needed", final_state=held.final_state)
             return
         if is_alive(held.dir.path):
-            if await _done_before(_stop(held, grace_s), held.final_write_begun):
+            if await done_before(_stop(held, grace_s), held.final_write_begun):
                 return
         else:
             # Between start and launch; whoever launches looks as well, but only once.
@@ -48,19 +35,22 @@ async def _stop_in_order(held: HeldJob, grace_s: float) -> None:
 
 
 async def _stop(held: HeldJob, grace_s: float) -> None:
+    """What is frozen, or is about to be, must not run on for a grace."""
     reason = held.stop.reason if held.stop else ""
-    await stop_tree(
-        held.dir.path,
-        grace_s=grace_s,
-        on_step=lambda step: say(held, f"Edge worker stops this task ({reason}): {step}"),
-    )
+
+    def on_step(step: str) -> None:
+        say(held, f"Edge worker stops this task ({reason}): {step}")
+
+    if held.is_frozen or not await done_before(stop_tree(held.dir.path, grace_s=grace_s, on_step=on_step), held.frozen):
+        await kill_tree(held.dir.path, on_step=on_step)
 
 
-async def _done_before(work: Awaitable[None], event: asyncio.Event) -> bool:
-    """Does the work unless the event comes first; whether it was done."""
-    doing, coming = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+async def done_before(work: Awaitable[None] | Awaitable[bool], *events: asyncio.Event) -> bool:
+    """Does the work unless one of the events comes first; whether it was done. What it raises then is raised."""
+    doing = asyncio.ensure_future(work)
+    coming = [asyncio.ensure_future(event.wait()) for event in events]
     try:
-        await asyncio.wait({doing, coming}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({doing, *coming}, return_when=asyncio.FIRST_COMPLETED)
         if doing.done():
             doing.result()
             return True
@@ -68,8 +58,8 @@ async def _done_before(work: Awaitable[None], event: asyncio.Event) -> bool:
         await asyncio.wait({doing})
         return False
     finally:
-        doing.cancel()
-        coming.cancel()
+        for each in (doing, *coming):
+            each.cancel()
 
 
 def say(held: HeldJob, text: str) -> None:

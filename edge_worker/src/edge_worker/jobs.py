@@ -35,9 +35,9 @@ class HeldJob:
         phase: Where it stands; changed by `JobTable` only.
         stop: Set once somebody wants it to end.
         stop_wanted: Set together with `stop`.
-        fenced: Set once the worker was out of contact for too long. Nothing more of the job reaches the centre but a
-            final state that was under way by then: it was earned in time, and the centre decides what it is worth.
-        overdue: The tolerance is as good as over: whatever is left of the job is killed, final state or not.
+        frozen: Set while the worker cannot be sure that it still holds the job. Nothing of it runs or begins then.
+        not_frozen: The opposite.
+        frozen_because: Why it was frozen the last time, for people.
         gone: No process of the job is left.
         final_state: The state that Airflow accepted from the task. Nobody kills the job after that.
         final_write_begun: A final state is on its way to Airflow.
@@ -51,8 +51,10 @@ class HeldJob:
         self.phase = phase
         self.stop: StopWish | None = None
         self.stop_wanted = asyncio.Event()
-        self.fenced = asyncio.Event()
-        self.overdue = asyncio.Event()
+        self.frozen = asyncio.Event()
+        self.not_frozen = asyncio.Event()
+        self.not_frozen.set()
+        self.frozen_because = ""
         self.gone = asyncio.Event()
         self.final_state: str | None = None
         self.final_write_begun = asyncio.Event()
@@ -79,14 +81,20 @@ class HeldJob:
         self.stop_wanted.set()
 
     @property
-    def is_fenced(self) -> bool:
-        """See `fenced`."""
-        return self.fenced.is_set()
+    def is_frozen(self) -> bool:
+        """See `frozen`."""
+        return self.frozen.is_set()
 
-    def fence(self, wish: StopWish) -> None:
-        """The worker has been out of contact for too long."""
-        self.want_stop(wish)
-        self.fenced.set()
+    def freeze(self, because: str) -> None:
+        """The worker cannot be sure any more that it holds the job."""
+        self.frozen_because = because
+        self.frozen.set()
+        self.not_frozen.clear()
+
+    def thaw(self) -> None:
+        """The centre has said that it does, or that the job has ended well."""
+        self.frozen.clear()
+        self.not_frozen.set()
 
     @contextmanager
     def final_write(self) -> Iterator[None]:

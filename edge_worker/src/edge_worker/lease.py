@@ -1,7 +1,7 @@
-"""The worker's half of the offline contract: since when it has had no contact, and which jobs must end for it.
+"""The worker's half of the offline contract: since when it has had no contact, and which jobs are frozen for it.
 
 Contact is the arrival of a poll at the centre. The worker counts from when it *sent* the last poll that was answered,
-which is earlier, by a clock that counts suspend. So it always ends a job before the centre gives it up.
+which is earlier, by a clock that counts suspend. So it always freezes a job before the centre gives it up.
 """
 
 import asyncio
@@ -14,15 +14,13 @@ from pathlib import Path
 from edge_schemas.polls import JobPhase
 from edge_worker.files import write_atomically
 from edge_worker.job_dir import JobDir
-from edge_worker.jobs import HeldJob, JobTable, StopWish
+from edge_worker.jobs import HeldJob, JobTable
 from edge_worker.log import EventLog
 from edge_worker.process import is_alive
 from edge_worker.runtime_side.job_files import boot_id
 from edge_worker.runtime_side.lease import now as boot_seconds
 from edge_worker.runtime_side.lease import read_lease
 
-KILL_AHEAD_S = 3.0
-"""So long before the tolerance is over everything that is left of a job is killed: by then it must be gone."""
 LOOK_EVERY_S = 0.5
 WRITE_EVERY_S = 1.0
 
@@ -67,6 +65,11 @@ class Lease:
             return self._clock() - self._sent_at
         return _age_s(job_dir) if job_dir.was_launched else math.inf
 
+    def left_s(self, held: HeldJob) -> float:
+        """Seconds for which a job may run on without contact; none are left from its fence on."""
+        after_s = held.job.offline.fence_after_s
+        return math.inf if after_s is None else after_s - self.silence_s(held.dir)
+
     def _write(self, sent_at: float) -> None:
         try:
             write_atomically(self._path, json.dumps({"boot": boot_id(), "sent_at": sent_at}).encode(), durable=False)
@@ -75,7 +78,7 @@ class Lease:
 
 
 class Fence:
-    """Ends jobs whose worker has been out of contact for nearly as long as their queues tolerate."""
+    """Freezes jobs whose worker has been out of contact for nearly as long as their queues tolerate."""
 
     def __init__(self, table: JobTable, lease: Lease) -> None:
         self._table = table
@@ -88,25 +91,20 @@ class Fence:
             await asyncio.sleep(LOOK_EVERY_S)
 
     def look(self) -> None:
-        """Fences the jobs whose time has come."""
+        """Freezes the jobs whose time has come."""
         for held in self._table:
-            self._look_at(held)
+            self.look_at(held)
 
-    def _look_at(self, held: HeldJob) -> None:
-        offline = held.job.offline
-        after_s = offline.fence_after_s
+    def look_at(self, held: HeldJob) -> None:
+        """Freezes a job if its time has come. What freezes and thaws its processes is the `Freezer`."""
         # Nothing is decided any more by what runs on after an accepted final state.
-        if after_s is None or held.phase is not JobPhase.RUNNING or held.final_state is not None:
+        if held.is_frozen or held.phase is not JobPhase.RUNNING or held.final_state is not None:
             return
-        silence_s = self._lease.silence_s(held.dir)
-        if silence_s < after_s or (held.dir.was_launched and not is_alive(held.dir.path)):
+        if self._lease.left_s(held) > 0 or (held.dir.was_launched and not is_alive(held.dir.path)):
             return
-        if not held.is_fenced:
-            reason = _reason(silence_s, offline.tolerance_s)
-            log.warning("job_fenced", job=held.id, reason=reason)
-            held.fence(StopWish(reason, gives_back=True))
-        if silence_s >= max(after_s, offline.tolerance_s - KILL_AHEAD_S):
-            held.overdue.set()
+        reason = _reason(self._lease.silence_s(held.dir), held.job.offline.tolerance_s)
+        log.warning("job_fenced", job=held.id, reason=reason)
+        held.freeze(reason)
 
 
 def _reason(silence_s: float, tolerance_s: float) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 from edge_schemas.polls import Grant, StopDirective
 from edge_schemas.workers import WorkerSettings
 from edge_worker.disk_watch import DiskWatch
+from edge_worker.freezer import Freezer
 from edge_worker.gateway import Gateway
 from edge_worker.health import worker_health, worker_versions
 from edge_worker.hold import Hold
@@ -163,6 +164,8 @@ class Worker:
                 group=jobs,
                 incarnation=incarnation,
                 grace_s=self.settings.grace_s,
+                fence=fence,
+                freezer=Freezer(client, link, lease, incarnation),
             )
             desk = Desk(runner, self.state, self.identity, self.ladder)
             async with Gateway(client, table, link, socket).serving(), asyncio.TaskGroup() as loops:

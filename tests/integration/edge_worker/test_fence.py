@@ -1,14 +1,18 @@
-"""Real processes that have to end because their worker is out of contact."""
+"""Real processes that stand still because their worker is out of contact, and go on or are killed once it is back."""
 
 import asyncio
-import json
+import os
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from edge_schemas.errors import ErrorCode
 from edge_schemas.jobs import Job
 from edge_schemas.offline import OfflinePolicy, OnSilence
 from edge_schemas.records import GiveUp, JobState, ReportUserCode, Verdict, transition
@@ -16,14 +20,30 @@ from edge_worker import worker
 from edge_worker.ladder import Rung
 from edge_worker.lease import Lease
 from edge_worker.process import is_alive
+from edge_worker.process_table import find_tree, read_processes, supervisor_of
+from edge_worker.runtime_side import job_files
 from edge_worker.runtime_side.lease import now
 from edge_worker.settings import Settings
-from support.fake_relay import FakeRelay
+from edge_worker.state import StateDir
+from support.agent_process import WITH_FAKE_RUNTIME, agent_environment, agent_process
+from support.fake_relay import FakeRelay, SeenCall, execution_answer, html_page, problem_answer
 from support.fake_runtime import script_job
-from support.worker import NAME, Agent, eventually, running_agent
+from support.worker import NAME, Agent, eventually, make_identity, running_agent
 
-_DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-_ON_GO = "print('up')\nwhile not os.path.exists({go!r}): time.sleep(0.02)\n"
+FROZEN = b"freezes this task"
+GOES_ON = b"the task goes on"
+
+# Each tick is another process: a fork that slips through is seen. One that gets a signal that it could act on ticks.
+_TICKS = """
+import signal
+def tick(*_):
+    with open({ledger!r}, "a") as ledger: ledger.write("x")
+for number in (signal.SIGTERM, signal.SIGHUP): signal.signal(number, tick)
+print("up")
+while not os.path.exists({go!r}):
+    if os.fork() == 0: tick(); os._exit(0)
+    os.wait(); time.sleep(0.005)
+"""
 
 
 @dataclass
@@ -43,100 +63,303 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
     return clock
 
 
-def _job(script: str, on_silence: OnSilence = OnSilence.STOP) -> Job:
-    offline = OfflinePolicy(tolerance_s=10, on_silence=on_silence)
-    return script_job(script).model_copy(update={"offline": offline})
+@dataclass
+class _Ticking:
+    """A job that ticks until its flag is there, then does the rest of its script."""
+
+    job: Job
+    ledger: Path
+    go: Path
+
+    @classmethod
+    def make(cls, folder: Path, rest: str = "print('state', succeed())", **offline: OnSilence) -> "_Ticking":
+        number = len(list(folder.glob("ledger-*")))
+        ledger, go = folder / f"ledger-{number}", folder / f"go-{number}"
+        ledger.touch()
+        script = _TICKS.format(ledger=str(ledger), go=str(go)) + rest
+        policy = OfflinePolicy(tolerance_s=10, **offline)
+        return cls(script_job(script).model_copy(update={"offline": policy}), ledger, go)
+
+    @property
+    def ticks(self) -> int:
+        return self.ledger.stat().st_size
+
+    async def for_ticks(self, count: int = 5) -> None:
+        before = self.ticks
+        await eventually(lambda: self.ticks >= before + count)
 
 
-def _alive(agent: Agent, job: Job) -> bool:
-    return is_alive(agent.state.job_dir(job.id).path)
+def _folder(agent: Agent, job: Job) -> Path:
+    return agent.state.job_dir(job.id).path
 
 
-def _report_user_code(relay: FakeRelay, job: Job) -> None:
-    event = ReportUserCode(worker=NAME, hostname="h", pid=1, at=datetime.now(UTC))
-    relay.records[job.id] = transition(relay.records[job.id], event)
+def _user_code_states(folder: Path) -> set[str]:
+    taken = job_files.read_taken(folder)
+    assert taken is not None
+    table = read_processes()
+    states = set()
+    for process in find_tree(taken, table) - {supervisor_of(taken, table)}:
+        states.add(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0])
+    return states
 
 
-async def test_jobs_out_of_contact_end_before_their_tolerance_does(
+async def _until_still(state: StateDir, *jobs: Job) -> None:
+    """As the agent says, and as the kernel does."""
+    for job in jobs:
+        log = state.job_dir(job.id).log
+        await eventually(lambda log=log: FROZEN in log.read_bytes())  # type: ignore[misc]
+        await eventually(lambda job=job: _user_code_states(state.job_dir(job.id).path) == {"T"})  # type: ignore[misc]
+
+
+async def _run(relay: FakeRelay, agent: Agent, *jobs: Job) -> None:
+    """Until all of them run and the agent's poll knows of them."""
+    for job in jobs:
+        await relay.publish(job)
+    for job in jobs:
+        await agent.until_log(job.id, b"up")
+        event = ReportUserCode(worker=NAME, hostname="h", pid=1, at=datetime.now(UTC))
+        relay.records[job.id] = transition(relay.records[job.id], event)
+    await relay.until(lambda: len(relay.polls[-1].jobs) == len(jobs))
+
+
+def _give_up(relay: FakeRelay, job: Job) -> None:
+    relay.records[job.id] = transition(relay.records[job.id], GiveUp(reason="no contact", at=datetime.now(UTC)))
+
+
+def _verdict(relay: FakeRelay, job: Job) -> tuple[Verdict, int | None]:
+    outcome = relay.records[job.id].outcome
+    assert outcome is not None
+    return outcome.verdict, outcome.exit_code
+
+
+async def test_frozen_tasks_go_on_after_an_outage_and_those_given_up_meanwhile_are_killed(
     relay: FakeRelay, settings: Settings, tmp_path: Path, clock: _Clock
 ) -> None:
-    """All but the one that may go on; what was under way ends as the SDK understands it."""
-    go, go_on = tmp_path / "go", tmp_path / "go-on"
     settings = settings.model_copy(update={"slots": 4, "grace_s": 60.0})
-    stubborn = _job(_DEAF + "print('up'); time.sleep(60)")
-    reading = _job(_DEAF + _ON_GO.format(go=str(go)) + "print('read', call('GET', 'variables/a')[0]); time.sleep(60)")
-    reporting = _job(_DEAF + _ON_GO.format(go=str(go)) + "print('state', succeed()); time.sleep(60)")
-    goes_on = _job(_ON_GO.format(go=str(go_on)) + "succeed()", OnSilence.CONTINUE)
-    jobs = (stubborn, reading, reporting, goes_on)
+    calls = "print('xcom', call('POST', 'xcoms/d/r/t/k', 1)[0]); print('state', succeed())"
+    goes_on, given_up = _Ticking.make(tmp_path), _Ticking.make(tmp_path)
+    calling = _Ticking.make(tmp_path, calls)
+    never_stops = _Ticking.make(tmp_path, on_silence=OnSilence.CONTINUE)
+    tasks = (goes_on, given_up, calling, never_stops)
     async with running_agent(relay, settings) as agent:
-        for job in jobs:
-            await relay.publish(job)
-        for job in jobs:
-            await agent.until_log(job.id, b"up")
-            _report_user_code(relay, job)
-        await relay.until(lambda: all(len(poll.jobs) == 4 and poll.hold_s < 2 for poll in relay.polls[-1:]))
+        await _run(relay, agent, *(task.job for task in tasks))
         await relay.stop()
-        go.touch()
+        calling.go.touch()
         clock.ahead_s += 5
-        # Stopped in order, with the long grace of the settings.
-        await agent.until_log(stubborn.id, b"SIGTERM")
-        await agent.until_log(reading.id, b"read 403")
-        still = [_alive(agent, job) for job in jobs]
-        clock.ahead_s += 2
-        await eventually(lambda: not any(_alive(agent, job) for job in (stubborn, reading, reporting)))
-        assert (still, _alive(agent, goes_on)) == ([True] * 4, True)
-        # The centre has given up one of them meanwhile.
-        given_up = GiveUp(reason="no contact", at=datetime.now(UTC))
-        relay.records[stubborn.id] = transition(relay.records[stubborn.id], given_up)
-        await relay.start()
-        go_on.touch()
-        await relay.until(lambda: all(relay.state(job.id) is JobState.ENDED for job in jobs))
-        await eventually(lambda: not agent.state.job_dirs())
-    given_up_outcome = relay.records[stubborn.id].outcome
-    assert given_up_outcome is not None
-    assert given_up_outcome.verdict is Verdict.LOST
-    exits = {job_id: [finish.exit_code for finish in finishes] for job_id, finishes in relay.finishes.items()}
-    assert exits == {reading.id: [-9], reporting.id: [-9], goes_on.id: [0]}
-    for job in (stubborn, reading, reporting):
-        assert b"no contact with the relay for" in relay.logs[job.id]
-    # Earned in time, and tried until the centre says what it is worth; nothing else of a fenced job goes on.
-    assert [(call.job, call.method) for call in relay.calls if call.job != goes_on.id] == [(reporting.id, "PATCH")]
-
-
-async def test_a_machine_that_wakes_after_the_tolerance_kills_at_once(
-    relay: FakeRelay, settings: Settings, clock: _Clock
-) -> None:
-    job = _job(_DEAF + "print('up'); time.sleep(60)")
-    async with running_agent(relay, settings.model_copy(update={"grace_s": 60.0})) as agent:
-        await relay.publish(job)
-        await agent.until_log(job.id, b"up")
-        await relay.stop()
+        await _until_still(agent.state, goes_on.job, given_up.job, calling.job)
+        counted = [task.ticks for task in tasks]
         clock.ahead_s += 3600
-        async with asyncio.timeout(10):
-            await eventually(lambda: not _alive(agent, job))
+        await never_stops.for_ticks(20)
+        assert [task.ticks for task in tasks[:3]] == counted[:3]
+        _give_up(relay, given_up.job)
         await relay.start()
-        await relay.until(lambda: job.id in relay.finishes)
-    assert relay.finishes[job.id][0].give_back
+        await goes_on.for_ticks()
+        await eventually(lambda: not is_alive(_folder(agent, given_up.job)))
+        assert given_up.ticks == counted[1], "killed, and nothing of it ran"
+        for task in (goes_on, never_stops):
+            task.go.touch()
+        await relay.until(lambda: all(relay.state(task.job.id) is JobState.ENDED for task in tasks))
+        await eventually(lambda: not agent.state.job_dirs())
+    assert _verdict(relay, given_up.job) == (Verdict.LOST, None)
+    exits = {job_id: [finish.exit_code for finish in finishes] for job_id, finishes in relay.finishes.items()}
+    assert exits == {task.job.id: [0] for task in (goes_on, calling, never_stops)}
+    told = [FROZEN in relay.logs[task.job.id] for task in tasks], [GOES_ON in relay.logs[task.job.id] for task in tasks]
+    assert told == ([True, True, True, False], [True, False, True, False])
+    assert b"no contact with the relay for" in relay.logs[goes_on.job.id]
+    assert b"(the job has ended): sent SIGKILL" in relay.logs[given_up.job.id]
+    assert b"xcom 200" in relay.logs[calling.job.id]
+    writes = [call.method for call in relay.calls if call.job == calling.job.id]
+    assert writes == ["POST", "PATCH"], "held across the freeze, delivered once"
 
 
-async def test_the_next_agent_goes_on_counting_where_the_last_one_was(
-    relay: FakeRelay, settings: Settings, clock: _Clock
+@pytest.mark.parametrize("refusal", [None, ErrorCode.NOT_HOLDER, ErrorCode.FORBIDDEN])
+async def test_a_machine_that_wakes_after_the_tolerance_runs_nothing_until_it_has_asked(
+    relay: FakeRelay, settings: Settings, tmp_path: Path, clock: _Clock, refusal: ErrorCode | None
 ) -> None:
-    job = _job("print('up'); time.sleep(60)")
+    task = _Ticking.make(tmp_path)
     async with running_agent(relay, settings) as agent:
-        await relay.publish(job)
-        await agent.until_log(job.id, b"up")
-        await relay.until(lambda: bool(relay.polls[-1].jobs))
+        await _run(relay, agent, task.job)
+        relay.fault = lambda request: html_page() if request.path.endswith("/start") else None
+        relay.cut()
+        clock.ahead_s += 3600
+        await _until_still(agent.state, task.job)
+        # Polls are answered again, but that tells nothing of the job.
+        polls = len(relay.polls)
+        await relay.until(lambda: len(relay.polls) > polls and relay.requests[f"/v1/jobs/{task.job.id}/start"] > 2)
+        assert _user_code_states(_folder(agent, task.job)) == {"T"}
+        counted = task.ticks
+        if refusal is None:
+            relay.fault = lambda _: None
+            await task.for_ticks()
+            task.go.touch()
+        else:
+            relay.fault = lambda request: problem_answer(refusal) if request.path.endswith("/start") else None
+        await eventually(lambda: not agent.state.job_dirs())
+    finishes = [(finish.exit_code, finish.give_back) for finish in relay.finishes.get(task.job.id, [])]
+    if refusal is None:
+        assert finishes == [(0, False)]
+        return
+    # Of a job that is another's nothing is reported; one that may still be ours must not stay open for ever.
+    assert finishes == ([] if refusal is ErrorCode.NOT_HOLDER else [(-9, True)])
+    assert task.ticks == counted
+    assert b"the centre does not let it go on" in relay.logs[task.job.id]
+
+
+@pytest.mark.parametrize("by", ["the centre", "the worker's owner"])
+async def test_a_stop_kills_a_frozen_task_as_it_stands(
+    relay: FakeRelay, settings: Settings, tmp_path: Path, clock: _Clock, by: str
+) -> None:
+    """No grace, in which it would have to run."""
+    task = _Ticking.make(tmp_path)
+    async with running_agent(relay, settings.model_copy(update={"grace_s": 5.0})) as agent:
+        await _run(relay, agent, task.job)
         await relay.stop()
+        clock.ahead_s += 5
+        await _until_still(agent.state, task.job)
+        counted = task.ticks
+        if by == "the centre":
+            await relay.withdraw(task.job.id)
+        else:
+            agent.ladder.reach(Rung.STOP, "the test says so")
+            await eventually(lambda: not is_alive(_folder(agent, task.job)))
+        await relay.start()
+        await relay.until(lambda: relay.state(task.job.id) is JobState.ENDED)
+    assert (task.ticks, _verdict(relay, task.job)[1]) == (counted, -9)
+    assert b"sent SIGKILL" in relay.logs[task.job.id]
+    assert b"SIGTERM" not in relay.logs[task.job.id]
+
+
+async def test_the_fence_comes_down_in_the_grace_of_a_stop(
+    relay: FakeRelay, settings: Settings, tmp_path: Path, clock: _Clock
+) -> None:
+    task = _Ticking.make(tmp_path)
+    async with running_agent(relay, settings.model_copy(update={"grace_s": 60.0})) as agent:
+        await _run(relay, agent, task.job)
+        await relay.withdraw(task.job.id)
+        await agent.until_log(task.job.id, b"SIGTERM")
+        await relay.stop()
+        clock.ahead_s += 5
+        await eventually(lambda: not is_alive(_folder(agent, task.job)))
+        await relay.start()
+        await relay.until(lambda: relay.state(task.job.id) is JobState.ENDED)
+    assert _verdict(relay, task.job) == (Verdict.CANCELLED, -9)
+
+
+async def test_an_accepted_final_state_thaws(
+    relay: FakeRelay, settings: Settings, clock: _Clock, tmp_path: Path
+) -> None:
+    """Polls get no answer, but this write does: whoever may write it may also end."""
+    task, go = _Ticking.make(tmp_path), asyncio.Event()
+    task.go.touch()
+
+    async def answer(_: SeenCall) -> web.Response:
+        await go.wait()
+        return execution_answer(204)
+
+    relay.execution = answer
+    async with running_agent(relay, settings) as agent:
+        await relay.publish(task.job)
+        await relay.until(lambda: bool(relay.calls))
+        relay.fault = lambda request: html_page() if request.path.endswith("/poll") else None
+        relay.cut()
+        clock.ahead_s += 5
+        await _until_still(agent.state, task.job)
+        go.set()
+        relay.fault = lambda request: html_page() if request.path.endswith(("/poll", "/start")) else None
+        await agent.until_log(task.job.id, b"state 204")
+        await relay.until(lambda: task.job.id in relay.finishes)
+        relay.fault = lambda _: None
+    assert relay.requests[f"/v1/jobs/{task.job.id}/start"] == 1
+
+
+async def test_the_next_agent_keeps_what_was_frozen_and_asks(
+    relay: FakeRelay, settings: Settings, tmp_path: Path
+) -> None:
+    """The first one is killed; one job was given up meanwhile, and user code of one is awake against all rules."""
+    settings = settings.model_copy(update={"slots": 3})
+    goes_on, given_up, awake = tasks = [_Ticking.make(tmp_path) for _ in range(3)]
+    state = StateDir(settings.state_dir)
+    state.prepare()
+    state.complete_enrollment(make_identity(relay))
+    async with agent_process(WITH_FAKE_RUNTIME, agent_environment(settings), tmp_path / "agent.log"):
+        for task in tasks:
+            await relay.publish(task.job)
+        for task in tasks:
+            await task.for_ticks()
+            event = ReportUserCode(worker=NAME, hostname="h", pid=1, at=datetime.now(UTC))
+            relay.records[task.job.id] = transition(relay.records[task.job.id], event)
+        await relay.until(lambda: len(relay.polls[-1].jobs) == 3)
+        await relay.stop()
+        await _until_still(state, *(task.job for task in tasks))
+    counted = [task.ticks for task in tasks]
+    _wake(state.job_dir(awake.job.id).path)
+    await awake.for_ticks()
+    async with running_agent(relay, settings):
+        await eventually(lambda: _user_code_states(state.job_dir(awake.job.id).path) == {"T"})
+        _give_up(relay, given_up.job)
+        assert [task.ticks for task in tasks[:2]] == counted[:2]
+        await relay.start()
+        for task in (goes_on, awake):
+            await task.for_ticks()
+            task.go.touch()
+        await relay.until(lambda: all(relay.state(task.job.id) is JobState.ENDED for task in tasks))
+        await eventually(lambda: not state.job_dirs())
+    assert given_up.ticks == counted[1]
+    assert [_verdict(relay, task.job)[1] for task in tasks] == [0, None, 0]
+
+
+async def test_a_mark_without_a_freeze_costs_a_question(relay: FakeRelay, settings: Settings, tmp_path: Path) -> None:
+    """The agent died before it had stopped anything, or after it had woken everything."""
+    task = _Ticking.make(tmp_path)
+    async with running_agent(relay, settings) as agent:
+        await _run(relay, agent, task.job)
         agent.ladder.reach(Rung.LEAVE, "the test says so")
         await agent.until_ended()
-    assert _alive(agent, job)
-    clock.ahead_s += 6
+    agent.state.job_dir(task.job.id).mark_frozen()
+    async with running_agent(relay, settings):
+        await relay.until(lambda: relay.requests[f"/v1/jobs/{task.job.id}/start"] == 2)
+        await eventually(lambda: agent.state.job_dir(task.job.id).frozen_at() is None)
+        await task.for_ticks()
+        task.go.touch()
+        await relay.until(lambda: relay.state(task.job.id) is JobState.ENDED)
+
+
+@pytest.mark.parametrize("is_given_up", [False, True])
+async def test_what_was_not_launched_by_then_waits_for_the_answer(
+    relay: FakeRelay,
+    settings: Settings,
+    tmp_path: Path,
+    clock: _Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_given_up: bool,
+) -> None:
+    task, asked = _Ticking.make(tmp_path), asyncio.Event()
+    task.go.touch()
     async with running_agent(relay, settings) as agent:
-        await agent.until_log(job.id, b"no contact with the relay for")
-        await eventually(lambda: not _alive(agent, job))
+        launch: Callable[..., object] = agent.runtime.launch
+
+        async def hang(*_: object) -> None:
+            asked.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(agent.runtime, "launch", hang)
+        await relay.publish(task.job)
+        await asked.wait()
+        await relay.stop()
+        clock.ahead_s += 5
+        await agent.until_log(task.job.id, FROZEN)
+        monkeypatch.setattr(agent.runtime, "launch", launch)
+        if is_given_up:
+            relay.hand_over(task.job.id, "worker-2")
         await relay.start()
-        await relay.until(lambda: job.id in relay.finishes)
-    said = [json.loads(line)["event"] for line in relay.logs[job.id].splitlines()[1:]]
-    assert any("leaves without waiting for this task" in line for line in said)
-    assert any("offline tolerance 10 s" in line for line in said)
+        await eventually(lambda: not agent.state.job_dirs())
+        assert agent.runtime.launched == ([] if is_given_up else [task.job.id])
+        assert relay.state(task.job.id) is (JobState.RUNNING if is_given_up else JobState.ENDED)
+
+
+def _wake(folder: Path) -> None:
+    taken = job_files.read_taken(folder)
+    assert taken is not None
+    for process in find_tree(taken, read_processes()):
+        os.kill(process.pid, signal.SIGCONT)

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -310,32 +311,19 @@ class TestRenderedFields:
         assert not relay.calls
 
 
-async def test_a_fenced_job_gets_nothing_through(relay: FakeRelay, gateway: Setup) -> None:
-    """What is held ends at once, as the SDK understands it; what is new does not go out."""
+async def test_what_a_frozen_job_waits_for_is_held_and_a_repeat_joins_it(relay: FakeRelay, gateway: Setup) -> None:
+    """Its supervisor loses patience every few seconds and asks again; each call is delivered once."""
     relay.fault = lambda _: html_page()
-    held = [
-        asyncio.create_task(gateway.call("GET", "variables/a")),
-        asyncio.create_task(gateway.call("POST", "xcoms/d/r/t/k", b"1")),
-    ]
+    gateway.held.freeze("no contact")
+    xcom = partial(gateway.call, "POST", "xcoms/d/r/t/k", b"1", X_Request_Id="call-0001")
+    older = [asyncio.create_task(xcom()), asyncio.create_task(gateway.set_state("success"))]
     await relay.until(lambda: sum(relay.requests.values()) >= 2)
-    gateway.held.fence(StopWish("no contact"))
-    assert [(await call).status for call in held] == [403, 409]
+    newer = asyncio.create_task(xcom())
+    assert (await older[0]).status == 503
+    assert (await gateway.beat()).status == 204
     relay.fault = lambda _: None
-    assert (await gateway.set_state("success")).status == 409
-    assert (await gateway.beat()).status == 409
-    assert not relay.calls
-
-
-async def test_a_final_state_that_was_under_way_when_the_job_was_fenced_is_still_delivered(
-    relay: FakeRelay, gateway: Setup
-) -> None:
-    """It was earned in time. The centre refuses it if it has given the job up."""
-    relay.fault = lambda _: html_page()
-    writing = asyncio.create_task(gateway.set_state("success"))
-    await relay.until(lambda: sum(relay.requests.values()) >= 1)
-    gateway.held.fence(StopWish("no contact"))
-    relay.fault = lambda _: None
-    assert (await writing).status == 204
+    assert [(await newer).status, (await older[1]).status] == [200, 204]
+    assert sorted(call.method for call in relay.calls) == ["PATCH", "POST"]
     assert gateway.held.final_state == "success"
 
 

@@ -13,7 +13,7 @@ from edge_schemas.offline import OfflinePolicy, OnSilence
 from edge_schemas.polls import JobPhase
 from edge_worker.job_dir import JobDir
 from edge_worker.jobs import HeldJob, JobTable
-from edge_worker.lease import KILL_AHEAD_S, Fence, Lease
+from edge_worker.lease import Fence, Lease
 from edge_worker.runtime_side import job_files
 from edge_worker.runtime_side.lease import read_lease
 from support.jobs import make_job
@@ -57,34 +57,32 @@ def _table(*jobs: HeldJob) -> JobTable:
 
 
 class TestFence:
-    """Which jobs end when."""
+    """Which jobs are frozen when."""
 
-    def test_a_job_is_stopped_before_its_tolerance_is_over_and_killed_when_it_nearly_is(
-        self, tmp_path: Path, clock: _Clock, lease: Lease
-    ) -> None:
+    def test_a_job_is_frozen_before_its_tolerance_is_over(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
         held = _running(tmp_path, OfflinePolicy(tolerance_s=100))
         fence = Fence(_table(held), lease)
         lease.renew(clock.now)
         seen = []
-        for after_s in (69.9, 70, 100 - KILL_AHEAD_S - 0.1, 100 - KILL_AHEAD_S):
+        for after_s in (69.9, 70):
             clock.now = 1000 + after_s
             fence.look()
-            seen.append((held.is_fenced, held.overdue.is_set()))
-        assert seen == [(False, False), (True, False), (True, False), (True, True)]
-        assert held.stop is not None
-        assert held.stop.reason == "no contact with the relay for 70 s (offline tolerance 100 s)"
-        assert held.stop.gives_back
+            seen.append(held.is_frozen)
+        assert seen == [False, True]
+        assert held.frozen_because == "no contact with the relay for 70 s (offline tolerance 100 s)"
+        assert held.stop is None
 
-    def test_after_a_suspend_beyond_the_tolerance_everything_is_killed_at_once(
-        self, tmp_path: Path, clock: _Clock, lease: Lease
-    ) -> None:
+    def test_contact_alone_thaws_nothing(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
         held = _running(tmp_path, OfflinePolicy())
+        fence = Fence(_table(held), lease)
         lease.renew(clock.now)
         clock.now += 86_400
-        Fence(_table(held), lease).look()
-        assert held.overdue.is_set()
+        fence.look()
+        lease.renew(clock.now)
+        fence.look()
+        assert held.is_frozen
 
-    def test_who_is_not_fenced(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
+    def test_who_is_not_frozen(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
         goes_on = _running(tmp_path, OfflinePolicy(on_silence=OnSilence.CONTINUE))
         decided = _running(tmp_path, OfflinePolicy())
         decided.final_state = "success"
@@ -94,7 +92,7 @@ class TestFence:
         clock.now += 86_400
         table = _table(goes_on, decided, granted)
         Fence(table, lease).look()
-        assert [held.is_fenced for held in table] == [False, False, False]
+        assert [held.is_frozen for held in table] == [False, False, False]
 
     def test_an_answered_poll_renews_from_when_it_was_sent(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
         held = _running(tmp_path, OfflinePolicy(tolerance_s=100))
@@ -106,10 +104,10 @@ class TestFence:
         lease.renew(sent_at - 30)  # an older one that is answered late
         clock.now = sent_at + 69
         fence.look()
-        assert not held.is_fenced
+        assert not held.is_frozen
         clock.now = sent_at + 70
         fence.look()
-        assert held.is_fenced
+        assert held.is_frozen
 
 
 class TestLease:
