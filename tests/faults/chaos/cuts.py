@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 import aiohttp
@@ -19,6 +20,7 @@ from support.link import Cut, Link
 from support.system import until
 
 T = TypeVar("T")
+_numbers = count(1)
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ async def behind_a_link(
     system: LaptopSystem, name: str, queue: str, *, relay_url: str | None = None, slots: int = 4
 ) -> AsyncIterator[tuple[Link, EdgeWorker]]:
     """A worker for a queue, with a link of its own to the relay."""
+    name = f"{name}-{next(_numbers)}"  # its folder may be there from a test before
     async with Link.to(relay_url or system.relay_facts.url) as link:
         worker = await system.add_worker(name, [queue], relay_url=f"https://127.0.0.1:{link.port}", slots=slots)
         try:
