@@ -67,7 +67,10 @@ class Fence:
 
     def seconds_left(self) -> float | None:
         """Until the job has to stop unless there is contact; None if it never has to."""
-        return None if self._fence_after_s is None else self._fence_after_s - self._silence()
+        if self._fence_after_s is None:
+            return None
+        self._refresh()
+        return self._fence_after_s - self._silence()
 
     def strike(self, what: str) -> None:
         """Say in the task's log why it ends, the first time."""
