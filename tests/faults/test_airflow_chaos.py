@@ -62,8 +62,9 @@ async def _storm(system: LaptopSystem, pace: _Pace) -> AsyncIterator[Storm]:
     """A storm over a worker and a relay of its own, and over the services that all share."""
     seed = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
     print(f"CHAOS_SEED={seed}")
-    replica = await system.add_replica("chaos-relay")
-    worker = await system.add_open_worker("chaos", [QUEUE], relay_url=replica.url, slots=8)
+    name = f"chaos-{seed}"  # the folder of another storm may be there
+    replica = await system.add_replica(f"{name}-relay")
+    worker = await system.add_open_worker(name, [QUEUE], relay_url=replica.url, slots=8)
     try:
         async with operator(system) as broker, following(broker, QUEUE, worker) as observer:
             storm = Storm(parts(system, worker, replica), observer, random.Random(seed), **asdict(pace))
@@ -74,4 +75,4 @@ async def _storm(system: LaptopSystem, pace: _Pace) -> AsyncIterator[Storm]:
     finally:
         await worker.stop()
         await replica.child.stop()
-        del system.workers["chaos"], system.replicas["chaos-relay"]
+        del system.workers[name], system.replicas[f"{name}-relay"]
