@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from edge_worker.leftovers import clear_way, put_aside, take_up
 from edge_worker.link import Link
 from edge_worker.log import EventLog, bound
 from edge_worker.outbox import Outbox
-from edge_worker.process import is_alive
+from edge_worker.process import is_alive, kill_tree
 from edge_worker.relay_client import Refused, RelayClient
 from edge_worker.retry import until_final
 from edge_worker.runtime_side import job_files
@@ -214,7 +215,10 @@ class JobRunner:
         return self._run_granted(held)
 
     async def _give_up(self, held: HeldJob, reason: str) -> None:
-        while is_alive(held.dir.path):  # noqa: ASYNC110 - a lock held by a process sets no event
+        while is_alive(held.dir.path):
+            if held.is_frozen:
+                # Nobody would hold it still and ask for it.
+                await kill_tree(held.dir.path, on_step=partial(say, held))
             await asyncio.sleep(LOOK_EVERY_S)
         self.table.finishing(held)
         await self.outbox.deliver(held, FinishRequest(reason=_short(reason)))

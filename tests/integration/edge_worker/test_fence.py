@@ -16,7 +16,8 @@ from edge_schemas.errors import ErrorCode
 from edge_schemas.jobs import Job
 from edge_schemas.offline import OfflinePolicy, OnSilence
 from edge_schemas.records import GiveUp, JobState, ReportUserCode, Verdict, transition
-from edge_worker import worker
+from edge_worker import fault_guard, worker
+from edge_worker.freezer import Freezer
 from edge_worker.ladder import Rung
 from edge_worker.lease import Lease
 from edge_worker.process import is_alive
@@ -356,6 +357,25 @@ async def test_what_was_not_launched_by_then_waits_for_the_answer(
         await eventually(lambda: not agent.state.job_dirs())
         assert agent.runtime.launched == ([] if is_given_up else [task.job.id])
         assert relay.state(task.job.id) is (JobState.RUNNING if is_given_up else JobState.ENDED)
+
+
+async def test_a_job_that_the_agent_cannot_follow_is_killed_at_its_fence(
+    relay: FakeRelay, settings: Settings, tmp_path: Path, clock: _Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = _Ticking.make(tmp_path)
+
+    async def fail(*_: object) -> None:
+        await task.for_ticks(1)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(fault_guard, "FAULT_PAUSE_S", 0.01)
+    monkeypatch.setattr(Freezer, "attend", fail)
+    async with running_agent(relay, settings) as agent:
+        await relay.publish(task.job)
+        await task.for_ticks()
+        clock.ahead_s += 5
+        await eventually(lambda: not is_alive(_folder(agent, task.job)))
+        await relay.until(lambda: task.job.id in relay.finishes)
 
 
 def _wake(folder: Path) -> None:
