@@ -1,6 +1,7 @@
 """A worker is out of contact for longer than its queue tolerates: Airflow retries, and no two copies run at once."""
 
 import asyncio
+import os
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from faults.chaos.centre import another_relay, held_still, nats_down
 from faults.chaos.cuts import Watched, behind_a_link
 from faults.chaos.judge import twice_at_once
 from laptop.system import LaptopSystem
+from support.broker import eventually
 from support.link import Cut
 from support.system import job_folders, until
 from support.whole_system import QUEUES
@@ -36,6 +38,8 @@ async def _outlive(system: LaptopSystem, queue: str, *, beyond_s: float) -> None
         assert await task.end(timeout_s=60) == "success"
         await asyncio.sleep(max(0, began + tolerance_s + beyond_s - time.time()))
         await link.mend()
+        pid = task.lives[0].pid
+        await eventually(lambda: not _exists(pid), timeout_s=20, what="the first try's process goes")
         first, second = task.lives
         assert failed_after_s <= tolerance_s + GIVEN_UP_WITHIN_S
         assert twice_at_once([first, second]) == []
@@ -45,6 +49,14 @@ async def _outlive(system: LaptopSystem, queue: str, *, beyond_s: float) -> None
         (folder,) = job_folders(lost, task.dag, task.run, "work_long")
         assert "no contact with the relay" in (folder / "task.log").read_text()
         await _works_again(system, queue, stop=f"{queue}-other")
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 async def _is_told(system: LaptopSystem, task: Watched, *, first_worker: str, second_worker: str) -> None:
@@ -75,15 +87,15 @@ async def test_the_retry_never_overlaps_a_try_that_is_a_minute_late(system: Lapt
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("away", ["NATS", "every relay"])
-async def test_the_centre_gives_nobody_up_for_an_outage_of_its_own(system: LaptopSystem, away: str) -> None:
-    """A worker cannot tell such an outage from a cut, so a queue whose jobs are to stop would stop them here."""
-    tolerance_s = QUEUES["stubborn"]["offline_tolerance"]
+@pytest.mark.parametrize(("away", "queue"), [("NATS", "brief"), ("every relay", "brief"), ("every relay", "stubborn")])
+async def test_an_outage_of_the_centre_fails_nobody(system: LaptopSystem, away: str, queue: str) -> None:
+    """On the first queue a task stands still from its fence on, until the centre says that it goes on."""
+    tolerance_s = QUEUES[queue]["offline_tolerance"]
     async with (
-        another_relay(system, "relay-stubborn") as replica,
-        behind_a_link(system, "stubborn", "stubborn", relay_url=replica.url),
+        another_relay(system, f"relay-{queue}") as replica,
+        behind_a_link(system, queue, queue, relay_url=replica.url),
     ):
-        task = await Watched.begin(system, "one_stubborn", seconds=tolerance_s * 3)
+        task = await Watched.begin(system, f"one_{queue}", seconds=tolerance_s * 3)
         await task.ran_for(1)
         if away == "NATS":
             async with nats_down(system):
