@@ -1,6 +1,7 @@
 """Real processes that stand still because their worker is out of contact, and go on or are killed once it is back."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -100,7 +101,8 @@ def _user_code_states(folder: Path) -> set[str]:
     table = read_processes()
     states = set()
     for process in find_tree(taken, table) - {supervisor_of(taken, table)}:
-        states.add(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0])
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            states.add(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0])
     return states
 
 
