@@ -64,7 +64,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     ),
     "on_silence": _option(
         "What a worker does with its jobs when nearly the whole offline_tolerance has passed without contact: stop or "
-        "continue. With continue two copies of a task may run at once, for Airflow retries it all the same.",
+        "continue. With stop their processes stand still until the centre has said whether they go on or are ended. "
+        "With continue two copies of a task may run at once, for Airflow retries it all the same.",
         "stop",
     ),
     "queue_timeout": _option(

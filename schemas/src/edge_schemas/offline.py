@@ -39,7 +39,7 @@ class OfflinePolicy(Outbound):
 
     @property
     def fence_after_s(self) -> float | None:
-        """Seconds without contact after which the worker stops the job itself; None if it lets it go on.
+        """Seconds without contact after which the worker lets the job stand still; None if it lets it go on.
 
         Half a minute before the tolerance is over, or at half of it where it is that short.
         """

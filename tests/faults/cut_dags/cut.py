@@ -56,7 +56,7 @@ with DAG("cut", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
             print(f"tick {count} of {conf['job']}")  # noqa: T201
             time.sleep(0.2)
         _note(conf, "end")
-        return conf["result"]
+        return int(conf["result"])
 
     step()
     until_told()

@@ -1,6 +1,8 @@
 """Since when a job may not run any more."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +82,34 @@ def test_reason_is_said_once(tmp_path: Path, clock: list[float]) -> None:
 
 def test_nobody_answers_where_nobody_listens(tmp_path: Path) -> None:
     assert not fence.answers(str(tmp_path / "gw.sock"))
+
+
+TREE = """
+import os, signal, subprocess, sys, time
+from edge_worker.runtime_side.fence import stands_still
+def until(wanted):
+    deadline = time.monotonic() + 10
+    while stands_still() is not wanted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return stands_still()
+said = [stands_still()]
+child = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE)
+grandchild = int(child.stdout.readline())
+said.append(stands_still())
+os.kill(child.pid, signal.SIGSTOP)
+os.waitpid(child.pid, os.WUNTRACED)
+said.append(stands_still())
+os.kill(grandchild, signal.SIGSTOP)
+said.append(until(True))
+os.kill(grandchild, signal.SIGCONT)
+said.append(until(False))
+for pid in (grandchild, child.pid):
+    os.kill(pid, signal.SIGKILL)
+print(said)
+"""
+
+
+def test_what_an_agent_left_standing_still_is_left_alone() -> None:
+    """All of it must stand still; a supervisor without user code has nothing to leave alone."""
+    ran = subprocess.run([sys.executable, "-c", TREE], capture_output=True, text=True, timeout=30, check=True)
+    assert ran.stdout.strip() == "[False, False, False, True, False]"

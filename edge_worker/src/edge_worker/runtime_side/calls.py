@@ -13,7 +13,7 @@ from functools import partial
 import httpx
 from typing_extensions import override
 
-from edge_worker.runtime_side.fence import Fence, Right, answers
+from edge_worker.runtime_side.fence import Fence, Right, nobody_sees_to_it
 from edge_worker.runtime_side.pump import OutputPump
 
 REQUEST_ID = "x-request-id"
@@ -70,7 +70,7 @@ class WaitingTransport(httpx.HTTPTransport):
         return None if left is None else max(left, _AGAIN_S)
 
     def _must_stop(self) -> bool:
-        return self._fence.right() is not Right.RUN and not answers(self._gateway_socket)
+        return self._fence.right() is not Right.RUN and nobody_sees_to_it(self._gateway_socket)
 
     def _try(self, request: httpx.Request, *, read_s: float | None) -> httpx.Response | None:
         request.extensions["timeout"] = gateway_timeout(read_s).as_dict()

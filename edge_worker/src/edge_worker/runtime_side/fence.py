@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge_worker.runtime_side import lease
 
@@ -23,6 +23,7 @@ KILL_AHEAD_S = 1.0
 _ASK_S = 2.0
 _PROC = Path("/proc")
 _PARENT_FIELD = 1
+_STOPPED = frozenset({b"T", b"t"})
 _MAX_ROUNDS = 20
 
 
@@ -114,10 +115,18 @@ class Guard:
 
     def _watch(self) -> None:
         while not self._over.wait(LOOK_EVERY_S):
-            if self._fence.right() is Right.NONE and not answers(self._gateway_socket):
+            if self._fence.right() is Right.NONE and nobody_sees_to_it(self._gateway_socket):
                 self._fence.strike("All its processes are killed.")
                 end_descendants()
                 return
+
+
+def nobody_sees_to_it(gateway_socket: str) -> bool:
+    """Whether this process has to end its job itself: no agent answers, and none has left the job standing still.
+
+    What stands still does no harm. The next agent asks the centre about it.
+    """
+    return not answers(gateway_socket) and not stands_still()
 
 
 def answers(gateway_socket: str) -> bool:
@@ -133,10 +142,17 @@ def answers(gateway_socket: str) -> bool:
             return False
 
 
+def stands_still() -> bool:
+    """Whether the processes below this one are stopped, all of them. False if there are none."""
+    table = _living()
+    found = _descendants(os.getpid(), table)
+    return bool(found) and all(table[pid].state in _STOPPED for pid in found)
+
+
 def end_descendants() -> None:
     """Kill all processes below this one. Those whose parent dies become its children and are found the next time."""
     for _ in range(_MAX_ROUNDS):
-        found = _descendants(os.getpid())
+        found = _descendants(os.getpid(), _living())
         if not found:
             return
         for pid in found:
@@ -145,21 +161,25 @@ def end_descendants() -> None:
         threading.Event().wait(0.05)
 
 
-def _descendants(ancestor: int) -> set[int]:
-    parents = _parents()
+class _Process(NamedTuple):
+    state: bytes
+    parent: int
+
+
+def _descendants(ancestor: int, table: Mapping[int, _Process]) -> set[int]:
     found: set[int] = set()
-    while grown := {pid for pid, parent in parents.items() if parent == ancestor or parent in found} - found:
+    while grown := {pid for pid, it in table.items() if it.parent == ancestor or it.parent in found} - found:
         found |= grown
     return found
 
 
-def _parents() -> dict[int, int]:
-    """The parent of each living process; a zombie is none."""
-    parents = {}
+def _living() -> dict[int, _Process]:
+    """All processes that live; a zombie does not."""
+    table = {}
     for entry in os.listdir(_PROC) if _PROC.is_dir() else ():  # noqa: PTH208 (a name is enough, and there are many)
         if entry.isdigit():
             with contextlib.suppress(OSError):
                 fields = (_PROC / entry / "stat").read_bytes().rpartition(b")")[2].split()
                 if fields[0] not in {b"Z", b"X"}:
-                    parents[int(entry)] = int(fields[_PARENT_FIELD])
-    return parents
+                    table[int(entry)] = _Process(fields[0], int(fields[_PARENT_FIELD]))
+    return table

@@ -83,7 +83,7 @@ async def _start(app: web.Application, principal: Principal, receipt: Receipt, i
     broker = app[keys.BROKER]
     if receipt.expired(datetime.now(UTC)):
         await _require_started(app, receipt)
-    if receipt.consumer not in principal.consumers:
+    if receipt.consumer not in principal.consumers and not await _is_holder(app, receipt):
         await deliveries.nak(broker, receipt.ack_subject)
         raise EdgeError(ErrorCode.FORBIDDEN, "the worker no longer serves this queue")
     event = Start(principal.worker, incarnation, datetime.now(UTC), receipt.grant)
@@ -107,10 +107,14 @@ async def _require_started(app: web.Application, receipt: Receipt) -> None:
     Raises:
         EdgeError: `receipt_expired`.
     """
-    record = await app[keys.RECORDS].get(receipt.job)
-    mine = record is not None and record.holder is not None and record.holder.worker == receipt.worker
-    if not mine:
+    if not await _is_holder(app, receipt):
         raise EdgeError(ErrorCode.RECEIPT_EXPIRED)
+
+
+async def _is_holder(app: web.Application, receipt: Receipt) -> bool:
+    """A worker asks for its own job after a cut: whatever has become of its queues, it may finish what it began."""
+    record = await app[keys.RECORDS].get(receipt.job)
+    return record is not None and record.holder is not None and record.holder.worker == receipt.worker
 
 
 async def _check_taken_over(app: web.Application, record: JobRecord, incarnation: int) -> None:
