@@ -31,7 +31,7 @@ PACE_S = 0.5
 CUTS = 4
 CUT_S = 10.0
 GRACE_S = 5.0
-STARTS_WITHIN_S = 90.0
+STARTS_WITHIN_S = 240.0
 
 Wish: TypeAlias = "Callable[[Run, Life], Awaitable[float]]"
 """Lets Airflow want a task no longer; returns the moment from which the signal's delay counts."""
@@ -108,17 +108,13 @@ async def _one_by_one(system: LaptopSystem, wish: Wish) -> Delays:
 
 
 async def _timed_out(system: LaptopSystem) -> Delays:
-    """From the moment at which Airflow's database says that the task has ended."""
+    """From the moment at which Airflow's database says that the run has ended."""
     delays = Delays()
     async with _running(system, "stoppable_timeout") as run, asyncio.TaskGroup() as watching:
-
-        def ended() -> bool:
-            return len(run.airflow.ends(run.dag, run.run)) == TASKS
-
-        await eventually(ended, timeout_s=90, what="the run times out")
-        ends = run.airflow.ends(run.dag, run.run)
+        since = await eventually(lambda: run.airflow.run_ended(run.dag, run.run), timeout_s=120, what="it times out")
+        assert since is not None
         for life in run.lives:
-            watching.create_task(_watch(run, life, ends[life.instance], delays))
+            watching.create_task(_watch(run, life, since, delays))
     return delays
 
 

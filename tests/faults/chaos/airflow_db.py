@@ -44,16 +44,10 @@ class AirflowDatabase:
         """
         return {Instance(*name): str(job) for *name, job in self._read(query, dag, run)}
 
-    def ends(self, dag: str, run: str) -> dict[Instance, float]:
-        """When Airflow ended each task instance, as seconds since the epoch."""
-        query = """
-            select dag_id, run_id, task_id, map_index, end_date from task_instance
-            where dag_id = ? and run_id = ? and end_date is not null
-        """
-        return {
-            Instance(*name): datetime.fromisoformat(end).replace(tzinfo=UTC).timestamp()
-            for *name, end in self._read(query, dag, run)
-        }
+    def run_ended(self, dag: str, run: str) -> float | None:
+        """When Airflow ended the run, as seconds since the epoch."""
+        ((end,),) = self._read("select end_date from dag_run where dag_id = ? and run_id = ?", dag, run)
+        return None if end is None else datetime.fromisoformat(end).replace(tzinfo=UTC).timestamp()
 
     def _read(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10)) as connection:
