@@ -152,8 +152,14 @@ async def _running(system: LaptopSystem, dag: str) -> AsyncIterator[Run]:
     try:
         yield found
     finally:
-        await system.api.patch(found.path, {"state": "failed"})
-        await eventually(lambda: not any(_lives(life) for life in ledger.lives(run)), timeout_s=60, what="all are gone")
+        await eventually(lambda: _ended(found), timeout_s=90, what="all are gone")
+
+
+async def _ended(run: Run) -> bool:
+    """Said again and again: a task that was cleared may be queued after its run was marked."""
+    await run.system.api.patch(run.path, {"state": "failed"})
+    await asyncio.sleep(1)
+    return not any(_lives(life) for life in run.ledger.lives(run.run))
 
 
 async def _watch(run: Run, life: Life, since: float, delays: Delays) -> None:
