@@ -1,6 +1,7 @@
 """A scheduler dies, another takes over: what it adopts, returns, and finds out later."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -196,14 +197,16 @@ async def test_orphans_are_not_looked_up_one_by_one(killed: Any, centres: Centre
 
 @contextmanager
 def _statements() -> Iterator[list[str]]:
-    """The SQL statements that are sent meanwhile."""
+    """The SQL statements that this thread sends meanwhile; the executor's background looks things up as well."""
     from airflow import settings
     from sqlalchemy import event
 
     seen: list[str] = []
+    here = threading.get_ident()
 
     def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-        seen.append(statement)
+        if threading.get_ident() == here:
+            seen.append(statement)
 
     event.listen(settings.engine, "before_cursor_execute", note)
     try:
