@@ -20,7 +20,7 @@ import aiohttp
 from bench.figures import Row, percentile
 from edge_schemas.routes import ADMIN_JOB_CANCEL
 from faults.chaos.airflow_db import AirflowDatabase
-from faults.chaos.ledger import Instance, Ledger, Life
+from faults.chaos.ledger import Instance, Ledger, Life, parse
 from laptop.system import LaptopSystem, stopped
 from support.broker import eventually
 from support.link import Cut, Link
@@ -39,13 +39,18 @@ Wish: TypeAlias = "Callable[[Run, Life], Awaitable[float]]"
 
 @dataclass
 class Run:
-    """A run whose tasks all run."""
+    """A run whose tasks all run.
+
+    Attributes:
+        terms: When the first try of each task got its signal.
+    """
 
     system: LaptopSystem
     dag: str
     run: str
     ledger: Ledger
     lives: list[Life]
+    terms: dict[Instance, float] = field(default_factory=dict)
 
     @property
     def airflow(self) -> AirflowDatabase:
@@ -57,10 +62,22 @@ class Run:
         """Of the run in Airflow's API."""
         return f"dags/{self.dag}/dagRuns/{quote(self.run, safe='')}"
 
-    def term(self, instance: Instance) -> float | None:
-        """When the first try got its signal."""
-        lines = [line for line in self.ledger.lines(self.run) if line.instance == instance and line.event == "term"]
-        return min((line.time for line in lines), default=None)
+    async def follow(self) -> None:
+        """Keep `terms` up to date, until cancelled.
+
+        Reads only what is new, and parses next to nothing of it: the link runs in the same loop.
+        """
+        read = 0
+        while True:
+            with self.ledger.path.open("rb") as file:
+                file.seek(read)
+                whole = file.read().rpartition(b"\n")[0]
+            read += len(whole) + 1 if whole else 0
+            for text in whole.splitlines():
+                if b'"term"' in text:
+                    line = parse(text)
+                    self.terms.setdefault(line.instance, line.time)
+            await asyncio.sleep(0.02)
 
 
 @dataclass
@@ -144,14 +161,18 @@ async def _running(system: LaptopSystem, dag: str) -> AsyncIterator[Run]:
     ledger = Ledger(system.directory / f"{dag}-{time.time_ns()}.ledger")
     run = await system.api.trigger(dag, ledger.conf())
 
-    def all_run() -> bool:
+    async def all_run() -> bool:
+        await asyncio.sleep(0.5)  # a whole ledger is read
         return sum("begin" in life.events for life in ledger.lives(run)) == TASKS
 
     await eventually(all_run, timeout_s=STARTS_WITHIN_S, what="all tasks run")
     found = Run(system, dag, run, ledger, ledger.lives(run))
+    following = asyncio.create_task(found.follow(), name="ledger")
     try:
         yield found
     finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
         await eventually(lambda: _ended(found), timeout_s=90, what="all are gone")
 
 
@@ -163,9 +184,8 @@ async def _ended(run: Run) -> bool:
 
 
 async def _watch(run: Run, life: Life, since: float, delays: Delays) -> None:
-    await eventually(lambda: run.term(life.instance) is not None, timeout_s=60, what="the signal comes")
-    term = run.term(life.instance)
-    assert term is not None
+    await eventually(lambda: life.instance in run.terms, timeout_s=60, what="the signal comes")
+    term = run.terms[life.instance]
     delays.signal.append(term - since)
     await eventually(lambda: not _lives(life), timeout_s=60, what="the processes go")
     delays.gone.append(time.time() - term)

@@ -83,7 +83,7 @@ class Ledger:
         if not self.path.exists():
             return []
         whole, _, _ = self.path.read_text().rpartition("\n")
-        found = [_parse(text) for text in whole.splitlines()]
+        found = [parse(text) for text in whole.splitlines()]
         return [line for line in found if run in (None, line.instance.run)]
 
     def lives(self, run: str | None = None) -> list[Life]:
@@ -99,7 +99,8 @@ def lives(lines: Iterable[Line]) -> list[Life]:
     return [Life(*key, tuple(each)) for key, each in found.items()]
 
 
-def _parse(text: str) -> Line:
+def parse(text: str | bytes) -> Line:
+    """One line of the file."""
     fields = json.loads(text)
     instance = Instance(*(fields.pop(name) for name in ("dag", "run", "task", "map_index")))
     attempt, pid, event, time = (fields.pop(name) for name in ("try", "pid", "event", "time"))
