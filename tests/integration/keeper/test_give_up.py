@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -51,9 +51,9 @@ async def two_keepers(airflow: RealAirflow, nats: NatsServer) -> AsyncIterator[F
 
 async def in_user_code(records: RecordStore, ids: TaskIds, *, tolerance_s: float) -> None:
     await publish(records, ids, tolerance_s=tolerance_s)
-    now = datetime.now(UTC)
-    await records.change(ids.job, Start(WORKER, 1, now))
-    await records.change(ids.job, ReportUserCode(WORKER, "host-1", 4711, now))
+    at = datetime.now(UTC) - timedelta(hours=2)
+    await records.change(ids.job, Start(WORKER, 1, at))
+    await records.change(ids.job, ReportUserCode(WORKER, "host-1", 4711, at))
 
 
 async def ended(records: RecordStore, job: str) -> Outcome | None:
@@ -97,7 +97,9 @@ async def test_jobs_of_a_vanished_worker_are_lost_when_their_own_tolerance_is_ov
     assert await ended(records, long.job) is None
     [event] = await audited(nats, short.job)
     assert (event["action"], event["worker"], event["reason"]) == ("job-given-up", WORKER, outcome.reason)
-    assert re.fullmatch(r"no contact with worker plant-1 for 6\d s \(offline tolerance 60 s\)", event["reason"])
+    assert re.fullmatch(
+        r"no contact with worker plant-1 about this job for 6\d s \(offline tolerance 60 s\)", event["reason"]
+    )
 
 
 async def test_a_centre_that_was_away_loses_nobodys_jobs_at_its_start(
