@@ -121,7 +121,8 @@ class Edge:
 
     async def park(self, job: str) -> None:
         for number in range(5):
-            await self.do(job, Release("w", f"no such runtime {number}", counted=True, at=datetime.now(UTC)))
+            reason, grant = f"no such runtime {number}", f"grant-{number}"
+            await self.do(job, Release("w", reason, counted=True, at=datetime.now(UTC), grant=grant))
 
 
 @pytest.fixture
