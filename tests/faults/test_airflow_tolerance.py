@@ -76,7 +76,7 @@ async def _works_again(system: LaptopSystem, queue: str, *, stop: str) -> None:
 
 @pytest.mark.timeout(300)
 async def test_the_retry_never_overlaps_a_try_that_is_out_of_contact(system: LaptopSystem) -> None:
-    await _outlive(system, "brief", beyond_s=5)
+    await _outlive(system, "brief", beyond_s=3)
 
 
 @pytest.mark.soak

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parents[1]
 DAGS = [TESTS / "e2e" / "dags", TESTS / "faults" / "dags"]
 QUEUES: dict[str, dict[str, Any]] = {
-    "brief": {"offline_tolerance": 12},
+    "brief": {"offline_tolerance": 10},
     "patient": {"offline_tolerance": 60},
-    "stubborn": {"offline_tolerance": 12, "on_silence": "continue"},
+    "stubborn": {"offline_tolerance": 10, "on_silence": "continue"},
 }
 OPTIONS = {
     ("edge_relay", "queues"): json.dumps(QUEUES),

@@ -95,7 +95,7 @@ def run_on(number: int) -> None:
         live(1)
 
 
-for size in (30, 500):
+for size in (20, 30, 500):
     with DAG(f"chaos_{size}", schedule=None, catchup=False, max_active_tasks=1000):
         work.expand(number=list(range(size)))
 for name in ("long", "scaled", "brief", "patient", "stubborn"):
