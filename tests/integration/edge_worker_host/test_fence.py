@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from edge_schemas.offline import OfflinePolicy, OnSilence
-from edge_worker.process import is_alive
+from edge_worker.process import is_alive, stop_tree
 from edge_worker.process_table import read_processes
 from edge_worker.runtime_side import job_files, lease
 from support.execution_api import eventually
@@ -77,6 +77,7 @@ async def test_without_an_agent_every_task_is_gone_before_the_tolerance_is_over(
     assert "WRONG" not in log
     assert "AirflowSecretsBackendAccessDenied" in log
     assert is_alive(goes_on)
+    await stop_tree(goes_on, grace_s=1, on_step=lambda _: None)
 
 
 async def test_lease_that_is_renewed_lets_a_task_go_on_without_an_agent(site: "Site", tmp_path: Path) -> None:
