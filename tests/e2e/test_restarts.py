@@ -1,4 +1,7 @@
-"""The parts of the centre go and come back while tasks run at the edge: each task ends well, once, in its first try."""
+"""The parts of the centre go and come back while tasks run at the edge: each task ends well, once, in its first try.
+
+All of it in `make soak`; `make test` kills each part once in tests/faults/test_airflow_chaos.py.
+"""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,6 +17,7 @@ SERVICES = ("keeper", "api-server", "scheduler", "triggerer", "dag-processor")
 Fault: TypeAlias = Callable[[LaptopSystem], Awaitable[None]]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 async def test_tasks_outlast_the_restart_of_each_part(system: LaptopSystem, tmp_path: Path) -> None:
     """One part after the other, while tasks begin and end."""

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from laptop.airflow import ONLY_RELAY
 from laptop.airflow_api import wait_for_end
 from laptop.system import LaptopSystem
@@ -10,6 +12,7 @@ from support.system import until
 DAG = "sole"
 
 
+@pytest.mark.soak
 async def test_tasks_without_an_executor_run_at_the_edge(tmp_path: Path) -> None:
     dags = Path(__file__).parent / "sole_dags"
     directory = tmp_path / ("a folder with a long name, blanks and ümläute " * 3)

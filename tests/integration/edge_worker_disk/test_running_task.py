@@ -10,7 +10,7 @@ from support.execution_api import eventually
 from support.sdk_jobs import sdk_job
 from support.whole_worker import WholeWorker, whole_worker
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(180)]
 
 
 @pytest.fixture
