@@ -137,6 +137,6 @@ class _Due:
 def _gave_back_unseen(record: JobRecord, releases: int) -> bool:
     """Whether the job was started and given back so fast that the watch saw nothing of it.
 
-    What is given back unstarted names its grant, and still has its message.
+    What was given back unstarted names no call, and still has its message.
     """
-    return len(record.releases) > releases and record.releases[-1].grant is None
+    return len(record.releases) > releases and record.releases[-1].call is not None

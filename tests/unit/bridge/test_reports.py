@@ -63,8 +63,8 @@ def test_a_job_given_back_wants_its_message_even_if_nobody_saw_it_run() -> None:
     """It may be started and given back before the watch comes round."""
     watched = Watched()
     watched.see(Redrive())
-    watched.record = transition(watched.record, Start("w", 1, NOW))
-    watched.see(Finish("w", None, "no runtime", NOW, give_back=True))
+    watched.record = transition(watched.record, Start("w", 1, NOW, grant="g"))
+    watched.see(Finish("w", None, "no runtime", NOW, give_back=True, call="a-request"))
     assert watched.wanted == [watched.record.id]
 
 
