@@ -112,6 +112,7 @@ class Broker:
         self._listeners: list[Callable[[], None]] = []
         self._subscriptions: dict[int, tuple[str, MessageHandler]] = {}
         self._live: dict[int, Subscription] = {}
+        self._subscribing = asyncio.Lock()
         self._next_id = 0
         self._pending: dict[str, asyncio.Future[Msg]] = {}
         self._inbox = ""
@@ -204,11 +205,7 @@ class Broker:
         number = self._next_id
         self._subscriptions[number] = (subject, handler)
         if self._client is not None and self._connected.is_set():
-            try:
-                self._live[number] = await self._client.subscribe(subject, cb=handler)
-            except nats.errors.Error as error:
-                # The connection has just closed for good; its successor takes over every subscription.
-                log.debug("broker_subscribe_postponed", subject=subject, error=repr(error))
+            await self._take_up_subscriptions(self._client)
         return number
 
     async def unsubscribe(self, number: int) -> None:
@@ -326,7 +323,7 @@ class Broker:
             except nats.errors.ConnectionClosedError:
                 pass  # closed while it was taken up
             self._lose()
-            self._live.clear()
+            self._live = {}
             log.warning("broker_connection_replaced", role=self._settings.role)
             if loop.time() - began > STEADY_S:
                 delay_s = FIRST_DELAY_S
@@ -337,9 +334,26 @@ class Broker:
         """Subscribe to everything again, then tell who listens."""
         self._inbox = client.new_inbox()
         await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
-        for number, (subject, handler) in list(self._subscriptions.items()):
-            self._live[number] = await client.subscribe(subject, cb=handler)
+        await self._take_up_subscriptions(client)
         self._announce()
+
+    async def _take_up_subscriptions(self, client: Client) -> None:
+        """Make those that this client does not have yet; it keeps by itself, over its reconnects, those that it has."""
+        async with self._subscribing:
+            live = self._live
+            while missing := self._subscriptions.keys() - live.keys():
+                number = min(missing)
+                subject, handler = self._subscriptions[number]
+                try:
+                    subscription = await client.subscribe(subject, cb=handler)
+                except nats.errors.Error as error:
+                    # The connection has just gone; whatever takes its place takes up the subscriptions.
+                    log.debug("broker_subscribe_postponed", subject=subject, error=repr(error))
+                    return
+                if number in self._subscriptions:
+                    live[number] = subscription
+                else:
+                    await self._forget(subscription)
 
     async def _connect(self, client: Client, closed: asyncio.Event) -> None:
         tls = ssl.create_default_context(cafile=str(self._settings.ca_file)) if self._settings.ca_file else None
@@ -355,6 +369,7 @@ class Broker:
         async def on_reconnected() -> None:
             self.reconnects += 1
             log.info("broker_reconnected", role=self._settings.role)
+            await self._take_up_subscriptions(client)
             self._announce()
 
         await client.connect(
