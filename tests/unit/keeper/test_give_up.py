@@ -10,6 +10,7 @@ from edge_bridge.keeper.give_up import GiveUps, verdict
 from edge_schemas.agents import ONE_HOLD, arrive
 from edge_schemas.broker.audit import Audit
 from edge_schemas.broker.connection import BrokerUnavailable, JetStreamError
+from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.jobs import Job
 from edge_schemas.offline import OfflinePolicy
 from edge_schemas.polls import AgentSeen, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
@@ -142,14 +143,15 @@ def test_a_verdict_does_not_meet_a_later_hold(held: Start) -> None:
 class Leader:
     """A picture that is behind, records that note what is done to them, and who is told."""
 
-    def __init__(self, record: JobRecord, *, silent_for_s: float, really: float | Exception) -> None:
-        self.record = record
+    def __init__(self, *records: JobRecord, silent_for_s: float, really: float | Exception) -> None:
+        self.records = {record.id: record for record in records}
         self.silence = silent_for_s
         self.really = really
+        self.refusals: dict[str, EdgeError] = {}
         self.given_up: list[str] = []
 
     def unfinished(self) -> list[JobRecord]:
-        return [self.record]
+        return list(self.records.values())
 
     def worker(self, _name: str) -> None:
         return None
@@ -163,8 +165,10 @@ class Leader:
         self.silence = self.really
 
     async def change(self, job: str, event: GiveUp) -> tuple[JobRecord, JobRecord]:
+        if job in self.refusals:
+            raise self.refusals[job]
         self.given_up.append(job)
-        return self.record, transition(self.record, event)
+        return self.records[job], transition(self.records[job], event)
 
     async def publish(self, *_: object) -> None:
         return None
@@ -193,3 +197,23 @@ async def test_a_give_up_that_nats_does_not_take_is_put_off(error: Exception) ->
         await leader.judge()
     assert [line["event"] for line in logs] == ["give_up_postponed"]
     assert leader.given_up == []
+
+
+@pytest.mark.parametrize("code", [ErrorCode.WRONG_STATE, ErrorCode.JOB_ENDED])
+async def test_a_job_that_another_keeper_was_faster_with_does_not_hold_up_the_others(code: ErrorCode) -> None:
+    """It waits again, or its record is gone, and the picture may show it for two minutes more."""
+    gone, lost = in_user_code(), in_user_code()
+    leader = Leader(gone, lost, silent_for_s=100, really=100)
+    leader.refusals[gone.id] = EdgeError(code)
+    await leader.judge()
+    assert leader.given_up == [lost.id]
+
+
+async def test_of_a_worker_with_many_jobs_not_each_waits_for_a_nats_that_is_away() -> None:
+    """A keeper judges all workers in turn, and NATS may be there for the next one."""
+    first, second = in_user_code(), in_user_code()
+    leader = Leader(first, second, silent_for_s=100, really=100)
+    leader.refusals = {record.id: BrokerUnavailable("no leader") for record in (first, second)}
+    with structlog.testing.capture_logs() as logs:
+        await leader.judge()
+    assert [line["event"] for line in logs] == ["give_up_postponed"]

@@ -13,7 +13,7 @@ import structlog
 from edge_bridge.keeper.picture import Picture
 from edge_schemas.agents import has_taken_over
 from edge_schemas.broker.audit import Audit
-from edge_schemas.broker.connection import Broker, JetStreamError
+from edge_schemas.broker.connection import Broker, BrokerUnavailable, JetStreamError
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.errors import EdgeError
 from edge_schemas.polls import WorkerEntry
@@ -101,11 +101,18 @@ class GiveUps:
             for record, event in self._verdicts(worker, records):
                 async with self._limit:
                     await self._give_up(worker, record, event)
-        except (EdgeError, JetStreamError) as error:
+        except (BrokerUnavailable, JetStreamError) as error:
             log.warning("give_up_postponed", worker=worker, jobs=len(records), error=str(error))
 
     async def _give_up(self, worker: str, record: JobRecord, event: GiveUp) -> None:
-        before, after = await self._records.change(record.id, event)
+        try:
+            before, after = await self._records.change(record.id, event)
+        except BrokerUnavailable:
+            raise
+        except EdgeError as error:
+            # Another keeper was faster: the job waits again, or has ended long ago and the picture is behind.
+            log.debug("give_up_needless", job=record.id, code=error.code)
+            return
         if after is before:
             return
         outcome = None if after.outcome is None else after.outcome.verdict.value
