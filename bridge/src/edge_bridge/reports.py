@@ -69,8 +69,10 @@ class Reports:
         elif record.parked is not None and parked is None:
             self.outbox.append(Report(entry.key, entry.job, Verb.NOTE, f"edge job {entry.job} parked: {record.parked}"))
         elif record.state is JobState.WAITING and (
-            state in STARTED or parked is not None or _gave_back_unseen(record, releases)
+            state in STARTED or parked is not None or len(record.releases) > releases
         ):
+            # It may have been started and given back before the watch came round. What was given back unstarted has
+            # its message still; another one is refused.
             self._on_message(entry.job)
 
     def refuse(self, job: str, reason: str) -> None:
@@ -132,11 +134,3 @@ class _Due:
     def add(self, entry: Entry) -> None:
         self.entries[entry.job] = entry
         self.wake.set()
-
-
-def _gave_back_unseen(record: JobRecord, releases: int) -> bool:
-    """Whether the job was started and given back so fast that the watch saw nothing of it.
-
-    What was given back unstarted names no call, and still has its message.
-    """
-    return len(record.releases) > releases and record.releases[-1].call is not None
