@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -21,6 +22,9 @@ from edge_schemas.jobs import Job
 from edge_schemas.records import JobRecord
 from edge_schemas.subjects import RECORDS_BUCKET
 
+if TYPE_CHECKING:
+    from airflow.executors.executor_utils import ExecutorName
+
 log = structlog.get_logger(__name__)
 
 RESTART_S = 5.0
@@ -34,7 +38,7 @@ class Background:
     Made in the scheduler's thread; its methods are called in the loop only.
     """
 
-    def __init__(self, settings: ExecutorSettings, maker: JobMaker) -> None:
+    def __init__(self, settings: ExecutorSettings, maker: JobMaker, name: "ExecutorName | None") -> None:
         self._settings = settings
         self._messages: asyncio.Queue[str] = asyncio.Queue()
         self._unseen: asyncio.Queue[str] = asyncio.Queue()
@@ -49,6 +53,7 @@ class Background:
             self.reports,
             interval_s=settings.reconcile_interval_s,
             maker=maker,
+            name=name,
         )
         self.waiting = WaitingWatch(self.ledger, self.reports, settings.queues)
 

@@ -5,13 +5,18 @@ Airflow 3.2 knows no connection tests; nobody can ask for one there.
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from edge_bridge.ledger import Entry
 from edge_bridge.mapping import Row
 from edge_bridge.tasks import BATCH, READ_TIMEOUT_S
 from edge_schemas.jobs import Errand, ErrandKind
+
+if TYPE_CHECKING:
+    from airflow.executors.executor_utils import ExecutorName
+    from airflow.executors.workloads import ExecuteCallback, TestConnection
+    from sqlalchemy.orm import Session
 
 T = TypeVar("T")
 
@@ -42,6 +47,26 @@ async def handed_out() -> list[Errand]:
         sqlalchemy.exc.SQLAlchemyError: It refused.
     """
     return await _in_thread(_read_handed_out)
+
+
+async def is_for(errand: Errand, executor: "ExecutorName") -> bool:
+    """Whether Airflow's scheduler gives this errand to this executor.
+
+    Raises:
+        TimeoutError: The database did not answer in time.
+        sqlalchemy.exc.SQLAlchemyError: It refused.
+    """
+    return await _in_thread(lambda: _chosen_executor(errand) == executor)
+
+
+async def rebuild(errand: Errand) -> "ExecuteCallback | TestConnection | None":
+    """The workload of an errand that is still queued, made anew and without a token; else None.
+
+    Raises:
+        TimeoutError: The database did not answer in time.
+        sqlalchemy.exc.SQLAlchemyError: It refused.
+    """
+    return await _in_thread(lambda: _make_workload(errand))
 
 
 async def fail_connection_test(errand: Errand, reason: str) -> None:
@@ -105,6 +130,54 @@ def _read_handed_out() -> list[Errand]:
             for kind, model in _models().items()
             for identifier in session.scalars(select(model.id).where(model.state.in_(HANDED_OUT)))
         ]
+
+
+def _chosen_executor(errand: Errand) -> "ExecutorName | None":
+    """As the scheduler's `_try_to_load_executor` chooses."""
+    from airflow.executors.executor_loader import ExecutorLoader
+    from airflow.utils.session import create_session
+
+    with create_session(scoped=False) as session:
+        row = session.get(_models()[errand.kind], UUID(errand.id))
+        if row is None:
+            return None
+        wanted, team = row.get_executor_name(), _team(row, session)
+    names = [name for name in ExecutorLoader.get_executor_names(validate_teams=False) if name.team_name in (team, None)]
+    names.sort(key=lambda name: name.team_name != team)
+    for name in names:
+        if wanted in {None, name.alias, name.module_path, name.module_path.rpartition(".")[2]}:
+            return name
+    return None
+
+
+def _team(row: Any, session: "Session") -> str | None:
+    from airflow.configuration import conf
+    from airflow.models.dag import DagModel
+
+    if not conf.getboolean("core", "multi_team", fallback=False):
+        return None
+    if (dag_id := row.get_dag_id()) is None:
+        return getattr(row, "team_name", None)
+    return DagModel.get_team_name(dag_id, session=session)
+
+
+def _make_workload(errand: Errand) -> "ExecuteCallback | TestConnection | None":
+    from airflow.configuration import conf
+    from airflow.executors import workloads
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    with create_session(scoped=False) as session:
+        row = session.get(_models()[errand.kind], UUID(errand.id))
+        if row is None or row.state != "queued":
+            return None
+        if errand.kind is ErrandKind.CONNECTION_TEST:
+            timeout = conf.getint("connection_test", "timeout", fallback=60)
+            return workloads.TestConnection.make(
+                connection_test_id=row.id, connection_id=row.connection_id, timeout=timeout, queue=row.queue
+            )
+        run = session.get(DagRun, row.data.get("dag_run_id"))
+        return None if run is None else workloads.ExecuteCallback.make(row, run)
 
 
 def _fail_connection_test(identifier: UUID, reason: str) -> None:

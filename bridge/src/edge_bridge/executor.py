@@ -72,7 +72,7 @@ class RelayExecutor(BaseExecutor):
         """
         chosen = executor_settings(self.conf)
         self._maker = JobMaker(chosen.core_executor, self.team_name, chosen.queues, chosen.errand_queues)
-        self._background = Background(chosen, self._maker)
+        self._background = Background(chosen, self._maker, self.name)
         self._portal.start(self._background.run)
         log.info("executor_started", nats_urls=chosen.broker.urls, parallelism=self.parallelism)
 

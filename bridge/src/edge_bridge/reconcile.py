@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import structlog
 from pydantic import ValidationError
@@ -25,9 +26,12 @@ from edge_schemas.broker.connection import Broker, JetStreamError
 from edge_schemas.broker.layout import ensure_consumer
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.errors import EdgeError
-from edge_schemas.jobs import Errand, TaskIdentity
+from edge_schemas.jobs import Errand, Job
 from edge_schemas.records import JobRecord, JobState, Withdraw
 from edge_schemas.subjects import JOBS, job_subject, parse_job_subject, queue_filter, worker_notice
+
+if TYPE_CHECKING:
+    from airflow.executors.executor_utils import ExecutorName
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +42,11 @@ SETTLE_S = 20.0
 
 
 class Reconciler:
-    """Compares Airflow, records and messages for the dispatches in the ledger. Lives in the portal's loop."""
+    """Compares Airflow, records and messages for the dispatches in the ledger. Lives in the portal's loop.
+
+    Args:
+        name: Airflow's name for this executor; without it no errand is known to be ours that has no record.
+    """
 
     def __init__(
         self,
@@ -48,6 +56,7 @@ class Reconciler:
         *,
         interval_s: float,
         maker: JobMaker,
+        name: "ExecutorName | None",
         settle_s: float = SETTLE_S,
     ) -> None:
         self._ledger = ledger
@@ -55,6 +64,7 @@ class Reconciler:
         self._reports = reports
         self._interval_s = interval_s
         self._maker = maker
+        self._name = name
         self._settle_s = settle_s
 
     async def run(self, broker: Broker, store: RecordStore) -> None:
@@ -84,11 +94,14 @@ class Reconciler:
     async def adopt_errands(self, _: Broker, store: RecordStore) -> None:
         """Follow errands that Airflow waits for and nobody here does: Airflow itself hands over tasks only.
 
-        Another scheduler that lives may follow them too. What each of them does may be done twice. Raises as
-        `compare_tasks` does.
+        One without a record never reached NATS, and is published should it stay so. Another scheduler that lives may
+        follow them too. What each of them does may be done twice. Raises as `compare_tasks` does.
         """
         for errand in await errands.handed_out():
-            if self._ledger.get(errand.id) is None and (record := await store.get(errand.id)) is not None:
+            if self._ledger.get(errand.id) is not None:
+                continue
+            record = await store.get(errand.id)
+            if await self._is_ours(errand, record):
                 self._adopt_errand(errand, record)
 
     async def see(self, store: RecordStore, job: str) -> None:
@@ -149,11 +162,14 @@ class Reconciler:
             return 0 < entry.reported_at < before
         return entry.state is JobState.WAITING or (entry.state is None and entry.since < before)
 
-    def _adopt_errand(self, errand: Errand, record: JobRecord) -> None:
-        if record.errand != errand or record.team != self._maker.team:
-            return
-        entry = Entry(key=errands.key_of(errand), job=record.id, dispatch=errand.id, errand=errand)
-        log.info("errand_adopted", job=record.id, kind=errand.kind, state=record.state)
+    async def _is_ours(self, errand: Errand, record: JobRecord | None) -> bool:
+        if record is not None:
+            return record.errand == errand and record.team == self._maker.team
+        return self._name is not None and await errands.is_for(errand, self._name)
+
+    def _adopt_errand(self, errand: Errand, record: JobRecord | None) -> None:
+        entry = Entry(key=errands.key_of(errand), job=errand.id, dispatch=errand.id, errand=errand)
+        log.info("errand_adopted", job=entry.job, kind=errand.kind, state=None if record is None else record.state)
         self._ledger.add([entry])
         self._reports.outbox.append(Report(entry.key, entry.job, Verb.FOLLOW))
         self._reports.take(entry, record)
@@ -183,28 +199,35 @@ class Reconciler:
     async def _restore(self, entry: Entry, row: Row | None) -> None:
         """There is no record: the scheduler before us died before it made one, or NATS has lost it.
 
-        A queued task has not run; of an errand Airflow does not know.
+        What is queued has not run: Airflow is told at once when an errand was started.
         """
         if row is None or not is_awaited(entry, row):
             self._reports.outbox.append(Report(entry.key, entry.job, Verb.FORGET))
             self._ledger.drop(entry.job)
-        elif row.state == "queued" and entry.task is not None:
-            await self._publish_anew(entry, entry.task)
+        elif row.state == "queued":
+            await self._publish_anew(entry)
         else:
             report = Report(entry.key, entry.job, Verb.FAIL, f"NATS has no record of edge job {entry.job}")
             self._reports.settle(entry, report)
 
-    async def _publish_anew(self, entry: Entry, task: TaskIdentity) -> None:
-        workload = await tasks.rebuild(task, entry.job)
-        if workload is None:
-            return
+    async def _publish_anew(self, entry: Entry) -> None:
         try:
-            job = self._maker.task(workload, datetime.now(UTC))
+            job = await self._make_anew(entry)
         except JobRefused as error:
             self._reports.refuse(entry.job, str(error))
             return
-        log.warning("job_without_record_published", job=job.id, queue=job.queue)
-        self._publisher.add([job])
+        if job is not None:
+            log.warning("job_without_record_published", job=job.id, queue=job.queue)
+            self._publisher.add([job])
+
+    async def _make_anew(self, entry: Entry) -> Job | None:
+        """The job of a dispatch that is still queued; raises `JobRefused`."""
+        now = datetime.now(UTC)
+        if entry.task is not None:
+            task = await tasks.rebuild(entry.task, entry.job)
+            return None if task is None else self._maker.task(task, now)
+        errand = None if entry.errand is None else await errands.rebuild(entry.errand)
+        return None if errand is None else self._maker.errand(errand, now)
 
     async def _withdraw(self, broker: Broker, store: RecordStore, entry: Entry) -> None:
         """Airflow no longer wants this dispatch: the record now; its message goes as for every withdrawn job."""

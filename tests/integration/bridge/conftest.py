@@ -27,7 +27,7 @@ from edge_schemas.subjects import JOBS, job_subject
 from support import airflow_home
 from support.broker import PASSWORDS, connected, eventually, running_server
 
-Executors = Callable[[], Any]
+Executors = Callable[..., Any]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,8 +53,9 @@ def executors(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[E
     monkeypatch.setenv("AIRFLOW__EDGE_RELAY__RECONCILE_INTERVAL", "3600")
     made: list[RelayExecutor] = []
 
-    def make() -> RelayExecutor:
+    def make(name: Any = None) -> RelayExecutor:
         executor = RelayExecutor()
+        executor.name = name
         executor.start()
         made.append(executor)
         return executor
@@ -171,11 +172,11 @@ async def _compare(background: Any) -> bool:
 
 
 @pytest.fixture
-def centres(executors: Executors) -> Callable[[], Centre]:
-    """Makes schedulers."""
+def centres(executors: Executors) -> Callable[..., Centre]:
+    """Makes schedulers, each with an executor of its own; it may be given the name that Airflow has for it."""
 
-    def make() -> Centre:
-        executor = executors()
+    def make(name: Any = None) -> Centre:
+        executor = executors(name)
         return Centre(executor, airflow_home.Scheduler(executor))
 
     return make

@@ -1,5 +1,6 @@
 """Callbacks and connection tests: to their queue, run at most once, told to Airflow, and no trouble for tasks."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -9,12 +10,14 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from edge_bridge import errands
+from edge_relay.nats_server import NatsServer
 from edge_schemas.jobs import ErrandKind
 from edge_schemas.records import Finish, GiveUp, JobState
 from support.airflow_home import dag_run, set_task, task_rows
 from support.broker import eventually
 
-Centres = Callable[[], Any]
+Centres = Callable[..., Any]
+RELAY_EXECUTOR = "edge_bridge.executor.RelayExecutor"
 NO_DATABASE = OperationalError("select", {}, Exception("no such table"))
 
 
@@ -27,7 +30,7 @@ def _queues(monkeypatch: pytest.MonkeyPatch) -> None:
 class Errands:
     """Callbacks and connection tests in Airflow's database."""
 
-    def callback(self, dag: Any) -> str:
+    def callback(self, dag: Any, executor: str | None = None) -> str:
         """One that waits to be handed out; returns its id."""
         from airflow.executors.workloads.callback import CallbackFetchMethod
         from airflow.models.callback import ExecutorCallback
@@ -38,7 +41,8 @@ class Errands:
 
         with create_session(scoped=False) as session:
             run = session.scalar(select(DagRun.id).where(DagRun.dag_id == dag.dag_id))
-            made = ExecutorCallback(SyncCallback("a.b"), CallbackFetchMethod.IMPORT_PATH, dag_run_id=run)
+            wanted = SyncCallback("a.b", executor=executor)
+            made = ExecutorCallback(wanted, CallbackFetchMethod.IMPORT_PATH, dag_run_id=run, dag_id=dag.dag_id)
             made.state = "pending"
             session.add(made)
             session.flush()
@@ -50,7 +54,7 @@ class Errands:
         from airflow.utils.session import create_session
 
         with create_session(scoped=False) as session:
-            made = ConnectionTestRequest(connection_id="c", conn_type="http", **options)
+            made = ConnectionTestRequest(connection_id=f"c-{uuid.uuid4().hex[:8]}", conn_type="http", **options)
             session.add(made)
             session.flush()
             return str(made.id)
@@ -66,12 +70,10 @@ class Errands:
 
 @contextmanager
 def _session_with(errand: str) -> Iterator[Any]:
-    from uuid import UUID
-
     from airflow.utils.session import create_session
 
     with create_session(scoped=False) as session:
-        rows = [session.get(model, UUID(errand)) for model in errands._models().values()]
+        rows = [session.get(model, uuid.UUID(errand)) for model in errands._models().values()]
         (row,) = [row for row in rows if row is not None]
         yield row
 
@@ -91,6 +93,16 @@ def asked() -> Iterator[Errands]:
     with create_session(scoped=False) as session:
         for model in errands._models().values():
             session.execute(delete(model))
+
+
+def configured(monkeypatch: pytest.MonkeyPatch, **executors: str) -> Any:
+    """As if `[core] executor` listed these, by alias; returns the name of the first, which is the default."""
+    from airflow.executors.executor_loader import ExecutorLoader
+    from airflow.executors.executor_utils import ExecutorName
+
+    names = [ExecutorName(path, alias=alias) for alias, path in executors.items()]
+    monkeypatch.setattr(ExecutorLoader, "get_executor_names", lambda **_: names)
+    return names[0]
 
 
 def hand_out(centre: Any) -> None:
@@ -223,6 +235,53 @@ async def test_the_next_scheduler_takes_over_errands(centres: Centres, edge: Any
         await edge.finish(waits)
         await second.beats_until(lambda: asked.row(waits)[0] == "success")
         assert asked.row(other)[0] == "running"
+
+
+async def test_errands_that_never_reached_nats_are_published_by_the_next_scheduler(
+    centres: Centres, edge: Any, asked: Errands, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their scheduler marked them queued and died while NATS was away. What other executors have is left alone."""
+    relay = configured(monkeypatch, edge=RELAY_EXECUTOR, local="some.Local")
+    await server.stop(kill=True)
+    first = centres(relay)
+    with dag_run(1) as dag:
+        ours = [asked.callback(dag), asked.callback(dag, executor="edge"), asked.connection_test()]
+        theirs = [asked.callback(dag, executor="local"), asked.connection_test(executor="local")]
+        hand_out(first)
+        first.executor.terminate()
+        first.scheduler.die()
+        for errand in theirs:
+            asked.set(errand, "queued")
+        await server.start()
+        second = centres(relay)
+        await second.beats_until(lambda: {key.id for key in second.executor.running} == set(ours))
+        second.compare()
+        for errand in ours:
+            record = await edge.appears(errand)
+            assert (record.state, record.errand.id) == (JobState.WAITING, errand)
+            assert "token" not in record.job.work.workload
+        callback = ours[0]
+        await edge.start(callback)
+        await edge.finish(callback)
+        await second.beats_until(lambda: asked.row(callback)[0] == "success")
+        for errand in theirs:
+            assert await edge.record(errand) is None
+            assert asked.row(errand)[0] == "queued"
+
+
+async def test_a_running_callback_whose_record_is_lost_has_failed(
+    centres: Centres, edge: Any, asked: Errands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NATS came back without its data, and the scheduler is a new one: nobody will ever tell how it ended."""
+    relay = configured(monkeypatch, edge=RELAY_EXECUTOR)
+    with dag_run(1) as dag:
+        job = asked.callback(dag)
+        asked.set(job, "running")
+        centre = centres(relay)
+        await centre.beats_until(lambda: centre.executor.running)
+        centre.compare()
+        await centre.beats_until(lambda: asked.row(job)[0] == "failed")
+        assert "no record" in asked.row(job)[1]
 
 
 async def test_an_errand_that_airflow_gave_up_is_withdrawn(centres: Centres, edge: Any, asked: Errands) -> None:

@@ -21,7 +21,7 @@ async def test_a_record_of_another_version_holds_nobody_up_and_fails_nothing(mon
     reports = Reports(ledger, lambda _: None)
     maker = JobMaker("", None, Queues(QueueRules(OfflinePolicy())), {})
     publisher = Publisher(reports.refuse, lambda _: None)
-    reconciler = Reconciler(ledger, publisher, reports, interval_s=30, maker=maker, settle_s=0)
+    reconciler = Reconciler(ledger, publisher, reports, interval_s=30, maker=maker, name=None, settle_s=0)
     odd, gone = (
         Entry(key=f"k{n}", job=job.id, dispatch=job.id, task=job.task) for n, job in enumerate((make_job(), make_job()))
     )
