@@ -48,8 +48,8 @@ class World:
         self.jobs: list[str] = []
         self.grants: list[tuple[int, dict[str, Any]]] = []
         self.started: dict[str, set[str]] = {}
+        self.receipts: dict[tuple[str, str], str] = {}
         self.ended: dict[str, JobRecord] = {}
-        self.calls = 0
 
     async def act(self, action: str, worker: int, replica: int, pick: int) -> None:
         """Do it, and see that a refusal is one of the known ones."""
@@ -92,24 +92,24 @@ class World:
                 assert before is not None
                 assert before.state is not JobState.ENDED
                 self.started.setdefault(job, set()).add(owner.name)
+                if before.holder is None:
+                    self.receipts[owner.name, job] = grant["receipt"]
         assert reply.status < 300 or reply.code in REFUSALS, reply.body
 
     async def _finish(self, acting: Agent, job: str, replica: int, *, give_back: bool) -> None:
         """Said twice at once, as by a load balancer."""
         before = await self.edge.records.get(job)
         assert before is not None
-        self.calls += 1
-        body = {"exit_code": 0, "give_back": give_back, "incarnation": acting.incarnation}
-        call = f"request-{self.calls}"
-        replies = await both([acting.finish(job, replica=r, request=call, **body) for r in (replica, 1 - replica)])
+        receipt = self.receipts.get((acting.name, job))
+        body = {"exit_code": 0, "give_back": give_back, "incarnation": acting.incarnation, "receipt": receipt}
+        replies = await both([acting.finish(job, replica=one, **body) for one in (replica, 1 - replica)])
         assert len({(one.status, one.code) for one in replies}) == 1, "a repeat gets the same answer"
         if replies[0].status >= 300:
             assert replies[0].code in REFUSALS, replies[0].body
             return
-        if before.holder is None:
-            assert give_back, "only that it was given back before is no reason to refuse"
+        if before.holder is None or before.holder.worker != acting.name:
+            assert receipt is not None, "only that it was given back before is no reason to refuse"
             return
-        assert before.holder.worker == acting.name
         after = await self.edge.records.get(job)
         assert after is not None
         if after.state is JobState.WAITING:

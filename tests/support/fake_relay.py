@@ -311,13 +311,13 @@ class FakeRelay:
         body = await _body(request, StartRequest)
         if body.receipt != self.granted.get(job):
             raise EdgeError(ErrorCode.RECEIPT_EXPIRED)
-        self._swap(job, Start(worker=worker, incarnation=body.incarnation, at=_now()))
+        self._swap(job, Start(worker=worker, incarnation=body.incarnation, at=_now(), grant=body.receipt))
         return web.Response(status=204)
 
     async def _finish(self, request: web.Request) -> web.Response:
         worker, job = self._worker(request), request.match_info["job"]
         body = await _body(request, FinishRequest)
-        event = Finish(worker=worker, exit_code=body.exit_code, reason=body.reason, at=_now(), give_back=body.give_back)
+        event = Finish(worker, body.exit_code, body.reason, _now(), body.give_back, grant=body.receipt)
         self._swap(job, event)
         self.finishes.setdefault(job, []).append(body)
         return web.Response(status=204)

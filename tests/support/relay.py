@@ -92,20 +92,16 @@ class Agent:
         body = {"receipt": grant["receipt"], "incarnation": self.incarnation}
         return await self._post(routes.JOB_START, job or grant["job"]["id"], body, replica)
 
-    async def finish(self, job: str, *, replica: int | None = None, request: str | None = None, **body: Any) -> Reply:
-        return await self._post(routes.JOB_FINISH, job, body, replica, request)
+    async def finish(self, job: str, *, replica: int | None = None, **body: Any) -> Reply:
+        return await self._post(routes.JOB_FINISH, job, body, replica)
 
     async def release(self, grant: dict[str, Any], *, replica: int | None = None, **body: Any) -> Reply:
         body = {"receipt": grant["receipt"], "reason": "does not fit", **body}
         return await self._post(routes.JOB_RELEASE, grant["job"]["id"], body, replica)
 
-    async def _post(
-        self, route: str, job: str, body: dict[str, Any], replica: int | None, request: str | None = None
-    ) -> Reply:
+    async def _post(self, route: str, job: str, body: dict[str, Any], replica: int | None) -> Reply:
         where = self.replica if replica is None else replica
-        headers = {} if request is None else {routes.REQUEST_ID_HEADER: request}
-        path = route.format(job=job)
-        return await self.edge.call("POST", path, self.secret, json=body, replica=where, headers=headers)
+        return await self.edge.call("POST", route.format(job=job), self.secret, json=body, replica=where)
 
 
 async def agent(edge: Edge, *, replica: int = 0, **more: Any) -> Agent:

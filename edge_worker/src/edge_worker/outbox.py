@@ -29,7 +29,7 @@ class Outbox:
             Whether it was taken. A refusal (the job was given up, another holds it) settles the job just as well.
         """
         _keep(held, finish)
-        finish = finish.model_copy(update={"incarnation": self._incarnation})
+        finish = finish.model_copy(update={"incarnation": self._incarnation, "receipt": held.receipt or None})
         try:
             await until_final(
                 lambda: self._client.finish(held.id, finish), pause=self._link.pause, on_retry=_say_that_it_waits

@@ -180,6 +180,8 @@ class FinishRequest(Inbound):
 
     Attributes:
         incarnation: Of the agent that says so, which need not be the one that started the job.
+        receipt: Of the grant with which the job was last started, so that a repeat that comes late does not end a later
+            hold of this worker.
         exit_code: Of the task host's fork, negative for a signal; None if no process ever ran.
         reason: For people, shown in Airflow when no final state was accepted.
         give_back: The job itself had no part in this end: the worker is being shut down, or was killed. If user code
@@ -187,6 +189,7 @@ class FinishRequest(Inbound):
     """
 
     incarnation: int | None = Field(default=None, ge=1)
+    receipt: str | None = Field(default=None, max_length=2048)
     exit_code: int | None = None
     reason: str | None = Field(default=None, max_length=1000)
     give_back: bool = False

@@ -94,15 +94,13 @@ class ReleaseNote(Outbound):
     """A worker gave the job back.
 
     Attributes:
-        grant: Which grant it gave back, so that a repeat of the call is not counted again, nor the job started by one.
-        call: The request by which a started job was given back, so that a repeat does not give back a later hold.
+        grant: Which grant it gave back, so that no repeat of a call counts again, starts the job or ends a later hold.
     """
 
     worker: WorkerName
     reason: str
     at: Instant
     grant: str | None = None
-    call: RequestId | None = None
 
 
 class JobRecord(Outbound):
@@ -177,7 +175,7 @@ class Finish:
     """The holder reports that the job's processes are gone; `give_back` if the job itself had no part in it.
 
     Attributes:
-        call: The request that says so; the same for its repeats.
+        grant: With which the worker last started the job; None if it does not know any more.
     """
 
     worker: str
@@ -185,7 +183,7 @@ class Finish:
     reason: str | None
     at: Instant
     give_back: bool = False
-    call: str | None = None
+    grant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +325,7 @@ def _start(record: JobRecord, event: Start) -> JobRecord:
         return record.model_copy(update={"holder": record.holder.model_copy(update={"incarnation": event.incarnation})})
     if record.parked is not None:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job is parked")
-    if event.grant is not None and any(note.grant == event.grant for note in record.releases):
+    if _was_given_back(record, event.grant):
         raise EdgeError(ErrorCode.RECEIPT_EXPIRED, "this grant was given back")
     holder = Holder(worker=event.worker, incarnation=event.incarnation, started_at=event.at, grant=event.grant)
     return record.model_copy(update={"state": JobState.RUNNING, "holder": holder})
@@ -378,25 +376,20 @@ def _finish(record: JobRecord, event: Finish) -> JobRecord:
                 raise EdgeError(ErrorCode.JOB_ENDED, "the job was given up before this outcome arrived")
             return record
         raise EdgeError(ErrorCode.JOB_ENDED)
-    if event.give_back and _is_given_back(record, event):
-        return record
+    if _was_given_back(record, event.grant):
+        return record  # a repeat: the job waits since, or was even started again
     holder = _holder(record, event.worker)
     if event.give_back and record.state is JobState.RUNNING and not may_have_run(record):
         why = event.reason or "given back"
-        note = ReleaseNote(worker=event.worker, reason=why, at=event.at, grant=holder.grant, call=event.call)
+        grant = event.grant or holder.grant
+        note = ReleaseNote(worker=event.worker, reason=why, at=event.at, grant=grant)
         return _released(_waiting_again(record), note)
     verdict, reason = _verdict(record, event)
     return _ended(record, verdict, reason, event.at, exit_code=event.exit_code)
 
 
-def _is_given_back(record: JobRecord, event: Finish) -> bool:
-    """Whether this is a repeat: the job waits since, or was even started again."""
-    calls = [note.call for note in record.releases]
-    if event.call is not None and event.call in calls:
-        return True
-    # The worker's own repeat, as a new request. It is no longer recognised once somebody has started the job.
-    was_last = bool(calls) and calls[-1] is not None and record.releases[-1].worker == event.worker
-    return record.state is JobState.WAITING and was_last
+def _was_given_back(record: JobRecord, grant: str | None) -> bool:
+    return grant is not None and any(note.grant == grant for note in record.releases)
 
 
 def may_have_run(record: JobRecord) -> bool:
@@ -423,9 +416,7 @@ def _release(record: JobRecord, event: Release) -> JobRecord:
         raise EdgeError(ErrorCode.JOB_ENDED)
     if record.state is not JobState.WAITING:
         raise EdgeError(ErrorCode.WRONG_STATE, "only a job that was not started can be given back")
-    if not event.counted or record.parked is not None:
-        return record
-    if event.grant is not None and any(note.grant == event.grant for note in record.releases):
+    if not event.counted or record.parked is not None or _was_given_back(record, event.grant):
         return record
     return _released(record, ReleaseNote(worker=event.worker, reason=event.reason, at=event.at, grant=event.grant))
 

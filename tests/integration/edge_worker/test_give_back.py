@@ -36,6 +36,7 @@ async def test_a_supervisor_that_was_killed_gives_its_job_back(relay: FakeRelay,
         (finish,) = relay.finishes[job.id]
         assert (finish.give_back, finish.exit_code) == (True, None)
         assert finish.incarnation == relay.polls[-1].incarnation
+        assert finish.receipt == relay.granted[job.id]
         assert relay.state(job.id) is JobState.WAITING
 
 

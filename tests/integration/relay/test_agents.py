@@ -234,7 +234,7 @@ async def test_a_job_that_is_given_back_waits_again(edge: Edge) -> None:
     assert (await one.start(grant)).status == 204
     why = "the worker is being shut down"
     for replica in (0, 1):
-        reply = await one.finish(job.id, give_back=True, reason=why, replica=replica, request="call-0001")
+        reply = await one.finish(job.id, give_back=True, reason=why, replica=replica, receipt=grant["receipt"])
         assert reply.status == 204
     record = await edge.records.get(job.id)
     assert record is not None

@@ -1,10 +1,13 @@
 """Calls that come twice, because an answer was lost or a load balancer repeated them: late, or at the same moment."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from edge_schemas import routes
-from edge_schemas.records import JobState
+from edge_schemas.records import JobState, ReportUserCode
 from edge_schemas.subjects import JOBS
 from support.broker import eventually
 from support.relay import Agent, agent, both, metric, parked, publish
@@ -53,30 +56,60 @@ async def test_starts_and_finishes_at_the_same_moment_happen_once(edge: Edge) ->
 
 
 async def test_jobs_are_given_back_once_however_often_it_is_said(edge: Edge) -> None:
-    """A repeat that arrives when the same worker holds the job anew must not end its new hold."""
+    """By a load balancer, and by the worker itself, which makes a new request of each try."""
     one, grant = await granted(edge)
     job = grant["job"]["id"]
     assert (await one.start(grant)).status == 204
-
-    def give_back(replica: int) -> Any:
-        return one.finish(job, replica=replica, give_back=True, reason="upgrade", request="request-one")
-
-    assert [reply.status for reply in await both([give_back(n % 2) for n in range(4)])] == [204] * 4
+    calls = [one.finish(job, replica=n % 2, give_back=True, receipt=grant["receipt"]) for n in range(4)]
+    assert [reply.status for reply in await both(calls)] == [204] * 4
     assert await total(edge, "edge_relay_give_backs_total") == 1
-    assert (await one.finish(job, give_back=True)).status == 204, "asked again by the worker itself"
     assert (await one.start(grant)).code == "receipt_expired"
     record = await edge.records.get(job)
     assert record is not None
+    assert (record.state, len(record.releases)) == (JobState.WAITING, 1)
+
+
+@pytest.mark.parametrize("runs", [False, True])
+async def test_a_finish_that_comes_late_does_not_end_a_later_hold(edge: Edge, *, runs: bool) -> None:
+    """A replica that stood still reads it when another one has long answered the next try.
+
+    By then the same worker may have the job anew: it would be taken from it, or end as failed while its user code runs.
+    """
+    one, grant = await granted(edge)
+    job = grant["job"]["id"]
+    assert (await one.start(grant)).status == 204
+    assert (await one.finish(job, give_back=True, receipt=grant["receipt"])).status == 204
+    record = await edge.records.get(job)
+    assert record is not None
     assert record.job is not None
-    assert len(record.releases) == 1
     await edge.broker.store(f"edge.jobs.-.default.{job}", record.job.model_dump_json().encode())
     [anew] = await one.grants()
     assert (await one.start(anew)).status == 204
-    assert (await give_back(0)).status == 204
+    if runs:
+        await edge.records.change(job, ReportUserCode(one.name, "h", 1, datetime.now(UTC)))
+    for give_back in (True, False):
+        late = await one.finish(job, replica=1, give_back=give_back, receipt=grant["receipt"])
+        assert late.status == 204, "as the first time"
     assert [reply.status for reply in await both([one.start(grant, replica=n) for n in (0, 1)])] == [204, 204]
     record = await edge.records.get(job)
     assert record is not None
     assert (record.state, len(record.releases)) == (JobState.RUNNING, 1)
+    assert (await one.finish(job, exit_code=0, receipt=anew["receipt"])).status == 204
+    record = await edge.records.get(job)
+    assert record is not None
+    assert record.state is JobState.ENDED
+
+
+async def test_another_workers_receipt_finishes_nothing(edge: Edge) -> None:
+    one, grant = await granted(edge)
+    two = await agent(edge)
+    job = grant["job"]["id"]
+    assert (await one.start(grant)).status == 204
+    assert (await two.finish(job, receipt=grant["receipt"])).code == "forbidden"
+    assert (await one.finish(job, receipt="forged")).code == "invalid_request"
+    record = await edge.records.get(job)
+    assert record is not None
+    assert record.state is JobState.RUNNING
 
 
 async def test_a_poll_that_is_repeated_while_it_is_parked_grants_once(edge: Edge) -> None:

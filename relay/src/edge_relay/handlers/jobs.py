@@ -10,7 +10,6 @@ from aiohttp import web
 from edge_relay import deliveries, keys
 from edge_relay.auth import Principal, require_worker
 from edge_relay.bodies import job_of, read_model
-from edge_relay.middlewares import REQUEST_ID
 from edge_relay.receipts import Receipt, open_receipt
 from edge_relay.settling import settled
 from edge_schemas import routes
@@ -48,9 +47,8 @@ async def finish(request: web.Request) -> web.Response:
     """`POST /v1/jobs/{job}/finish`: the holder reports that the processes are gone; a repeat gets the same answer."""
     principal, job = await _caller(request)
     body = await read_model(request, FinishRequest)
-    event = Finish(
-        principal.worker, body.exit_code, body.reason, datetime.now(UTC), body.give_back, request[REQUEST_ID]
-    )
+    grant = None if body.receipt is None else (await _open(request.app, body.receipt, job, principal)).grant
+    event = Finish(principal.worker, body.exit_code, body.reason, datetime.now(UTC), body.give_back, grant)
     await settled(_finish(request.app, job, event, body.incarnation))
     return web.Response(status=204)
 
