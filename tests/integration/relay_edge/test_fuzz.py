@@ -75,21 +75,29 @@ async def fuzz(edge: Edge, folder: Path, document: dict[str, Any], url: str, sec
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_the_relay_has_an_answer_to_everything(edge: Edge, tmp_path: Path) -> None:
+    relay = edge.relays[0]
+    worker, document = await known(edge)
+    # Operators revoke and cancel: they have a worker of their own.
+    _, for_operators = await known(edge)
+    selection = ("--include-tag", "workers", "--exclude-path", routes.ENROLL)
+    enrol, operate = ("--include-path", routes.ENROLL), ("--include-tag", "operators")
+    token = await edge.token(uses=5000)
+    for name in ("enrolment", "workers", "operators"):
+        (tmp_path / name).mkdir()
+    await asyncio.gather(
+        fuzz(edge, tmp_path / "enrolment", document, relay.workers_url, token, *enrol),
+        fuzz(edge, tmp_path / "workers", document, relay.workers_url, worker.secret, *selection),
+        fuzz(edge, tmp_path / "operators", for_operators, relay.operators_url, edge.access_token, *operate),
+    )
+    await still_serves(edge)
+
+
+async def known(edge: Edge) -> tuple[Worker, dict[str, Any]]:
+    """A worker with running jobs and a waiting one, and the document with their names in it."""
     worker = await edge.worker()
     jobs = [(await edge.job(worker)).id for _ in range(RUNNING_JOBS)] + [(await edge.job()).id]
-    document = with_values(openapi.document(), {"job": jobs, "worker": [worker.name], "path": ["variables/x", "a/b"]})
-    folders = [tmp_path / name for name in ("workers", "enrolment", "operators")]
-    for folder in folders:
-        folder.mkdir()
-    relay = edge.relays[0]
-    enrol = ("--include-path", routes.ENROLL)
-    token = await edge.token(uses=5000)
-    await fuzz(edge, folders[1], document, relay.workers_url, token, *enrol)
-    selection = ("--include-tag", "workers", "--exclude-path", routes.ENROLL)
-    await fuzz(edge, folders[0], document, relay.workers_url, worker.secret, *selection)
-    # Last: it revokes.
-    await fuzz(edge, folders[2], document, relay.operators_url, edge.access_token, "--include-tag", "operators")
-    await still_serves(edge)
+    values = {"job": jobs, "worker": [worker.name], "path": ["variables/x", "a/b"]}
+    return worker, with_values(openapi.document(), values)
 
 
 async def still_serves(edge: Edge) -> None:
