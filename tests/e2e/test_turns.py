@@ -90,7 +90,8 @@ class Turns:
 async def turns(system: LaptopSystem, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Turns]:
     """All runs, just triggered, and a worker for them."""
     turns = Turns(system, Ledger(tmp_path_factory.mktemp("turns") / "ledger"))
-    worker = await system.add_worker("turns", ["turns"], slots=12)
+    # Those that linger sleep on after SIGTERM, for as long as they may.
+    worker = await system.add_worker("turns", ["turns"], slots=12, extra={"EDGE_WORKER_GRACE_S": "1"})
     # One after the other: SQLite takes no two transactions at once, and some calls would fail for it. First of all the
     # one that has to begin in time.
     for name in ("timed_out_run", *LINGERING, *DAGS):

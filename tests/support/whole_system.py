@@ -56,6 +56,9 @@ async def system(
         for companion in companions.values():
             companion.cancel()
         await asyncio.gather(*companions.values(), return_exceptions=True)
+        # What is Airflow's own takes long to leave and has nothing to save; what is ours is stopped in order.
+        services = running.airflow.children.items()
+        await asyncio.gather(*(child.crash() for name, child in services if not name.startswith("keeper")))
         await running.stop()
 
 

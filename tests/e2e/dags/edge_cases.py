@@ -49,7 +49,7 @@ def chatter() -> None:
             print(f"tick {tick}", flush=True)
             for line in range(100):
                 print(f"line {line} of tick {tick}: äöü ✓ \x1b[1mbold\x1b[0m {'x' * 60}", flush=True)
-            time.sleep(0.4)
+            time.sleep(0.25)
 
     chat()
 

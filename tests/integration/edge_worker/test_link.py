@@ -69,7 +69,7 @@ async def test_a_lost_link_is_logged_once_when_it_goes_and_once_when_it_is_back(
         relay.fault = lambda _: html_page()
         before = relay.requests["/v1/poll"]
         relay.cut()
-        await relay.until(lambda: relay.requests["/v1/poll"] >= before + 4)
+        await relay.until(lambda: relay.requests["/v1/poll"] >= before + 3)
         relay.fault = lambda _: None
         await relay.until(lambda: relay.holds_a_poll)
     events = [record.getMessage() for record in caplog.records if record.name == "edge_worker.link"]

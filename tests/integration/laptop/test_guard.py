@@ -16,8 +16,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are ado
 # A command that starts something in a session of its own, which ignores SIGTERM, and notes each signal it gets itself.
 COMMAND = """
 import pathlib, signal, subprocess, sys, time
-from laptop.guard import guarded
-guarded()
+from laptop import guard
+guard._GRACE_S = 0.5
+guard.guarded()
 def note(number, frame):
     with open("signals", "a") as file:
         file.write(signal.Signals(number).name + "\\n")
