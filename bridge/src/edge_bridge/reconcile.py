@@ -115,7 +115,7 @@ class Reconciler:
             await self._refresh(store, entry)
 
     async def mend_message(self, broker: Broker, store: RecordStore, job: str) -> None:
-        """Put the message of a job back if its record waits for it, or remove it if the job ended unstarted.
+        """Put the message of a job back if it waits and has none, or remove it if the job ended unstarted.
 
         Raises:
             BrokerUnavailable: NATS could not be asked.
@@ -124,10 +124,17 @@ class Reconciler:
         record = await store.get(job)
         if record is None:
             return
-        if record.state is JobState.WAITING and record.parked is None and record.job is not None:
+        subject = job_subject(record.team, record.queue, record.id)
+        if record.state is JobState.ENDED and record.holder is None:
+            await broker.api(f"STREAM.PURGE.{JOBS}", {"filter": subject})
+        elif record.state is JobState.WAITING and not await _stored_jobs(broker, subject):
+            await self._publish_again(store, job)
+
+    async def _publish_again(self, store: RecordStore, job: str) -> None:
+        """A job that had no message a moment ago: of one that was parked it goes after the record was changed."""
+        record = await store.get(job)
+        if record is not None and record.state is JobState.WAITING and record.parked is None and record.job is not None:
             self._publisher.publish_again(record.job)
-        elif record.state is JobState.ENDED and record.holder is None:
-            await broker.api(f"STREAM.PURGE.{JOBS}", {"filter": job_subject(record.team, record.queue, record.id)})
 
     async def _try(self, step: Step, broker: Broker, store: RecordStore) -> None:
         try:
@@ -250,16 +257,16 @@ class Reconciler:
                 queues[entry.team, entry.queue].add(entry.job)
         for (team, queue), jobs in queues.items():
             await ensure_consumer(broker, team, queue)
-            for job in jobs - await _stored_jobs(broker, team, queue):
-                await self.mend_message(broker, store, job)
+            for job in jobs - await _stored_jobs(broker, queue_filter(team, queue)):
+                await self._publish_again(store, job)
 
 
-async def _stored_jobs(broker: Broker, team: str | None, queue: str) -> set[str]:
-    """The jobs of a queue that have a message, from the stream leader, page by page."""
+async def _stored_jobs(broker: Broker, subjects: str) -> set[str]:
+    """The jobs that have a message on these subjects, from the stream leader, page by page."""
     jobs: set[str] = set()
     seen = 0
     while True:
-        request = {"subjects_filter": queue_filter(team, queue), "offset": seen}
+        request = {"subjects_filter": subjects, "offset": seen}
         answer = await broker.api(f"STREAM.INFO.{JOBS}", request)
         page = answer["state"].get("subjects") or {}
         jobs |= {parse_job_subject(subject)[2] for subject in page}

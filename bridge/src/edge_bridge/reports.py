@@ -71,8 +71,7 @@ class Reports:
         elif record.state is JobState.WAITING and (
             state in STARTED or parked is not None or len(record.releases) > releases
         ):
-            # It may have been started and given back before the watch came round. What was given back unstarted has
-            # its message still; another one is refused.
+            # It may have been started and given back before the watch came round.
             self._on_message(entry.job)
 
     def refuse(self, job: str, reason: str) -> None:
