@@ -1,24 +1,23 @@
-"""Errands in Airflow's database: callbacks and connection tests, read in a thread and a session of our own.
+"""Errands in Airflow's database: callbacks and connection tests, read in a session of our own.
 
 Airflow 3.2 knows no connection tests; nobody can ask for one there.
 """
 
-import asyncio
-from collections.abc import Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Hashable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from edge_bridge.database import ask
 from edge_bridge.ledger import Entry
 from edge_bridge.mapping import Row
-from edge_bridge.tasks import BATCH, READ_TIMEOUT_S
+from edge_bridge.tasks import BATCH
 from edge_schemas.jobs import Errand, ErrandKind
 
 if TYPE_CHECKING:
     from airflow.executors.executor_utils import ExecutorName
     from airflow.executors.workloads import ExecuteCallback, TestConnection
     from sqlalchemy.orm import Session
-
-T = TypeVar("T")
 
 HANDED_OUT = ("queued", "running")
 NOT_YET = frozenset({"scheduled", "pending"})
@@ -35,7 +34,7 @@ async def look(entries: Iterable[Entry]) -> dict[str, Row]:
     jobs = {entry.job: entry.errand for entry in entries if entry.errand is not None}
     if not jobs:
         return {}
-    states = await _in_thread(lambda: _read_states(set(jobs.values())))
+    states = await ask(partial(_read_states, set(jobs.values())))
     return {job: Row(states[errand], errand.id) for job, errand in jobs.items() if errand in states}
 
 
@@ -46,7 +45,7 @@ async def handed_out() -> list[Errand]:
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It refused.
     """
-    return await _in_thread(_read_handed_out)
+    return await ask(_read_handed_out)
 
 
 async def is_for(errand: Errand, executor: "ExecutorName") -> bool:
@@ -56,7 +55,7 @@ async def is_for(errand: Errand, executor: "ExecutorName") -> bool:
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It refused.
     """
-    return await _in_thread(lambda: _chosen_executor(errand) == executor)
+    return await ask(partial(_chosen_executor, errand)) == executor
 
 
 async def rebuild(errand: Errand) -> "ExecuteCallback | TestConnection | None":
@@ -66,7 +65,7 @@ async def rebuild(errand: Errand) -> "ExecuteCallback | TestConnection | None":
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It refused.
     """
-    return await _in_thread(lambda: _make_workload(errand))
+    return await ask(partial(_make_workload, errand))
 
 
 async def fail_connection_test(errand: Errand, reason: str) -> None:
@@ -76,7 +75,7 @@ async def fail_connection_test(errand: Errand, reason: str) -> None:
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It refused.
     """
-    await _in_thread(lambda: _fail_connection_test(UUID(errand.id), reason))
+    await ask(partial(_fail_connection_test, UUID(errand.id), reason))
 
 
 def key_of(errand: Errand) -> Hashable:
@@ -88,11 +87,6 @@ def key_of(errand: Errand) -> Hashable:
     from airflow.executors.workloads.callback import CallbackDTO, CallbackFetchMethod
 
     return CallbackDTO(id=errand.id, fetch_method=CallbackFetchMethod.IMPORT_PATH, data={}).key
-
-
-async def _in_thread(read: Callable[[], T]) -> T:
-    async with asyncio.timeout(READ_TIMEOUT_S):
-        return await asyncio.to_thread(read)
 
 
 def _models() -> dict[ErrandKind, Any]:

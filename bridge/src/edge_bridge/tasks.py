@@ -1,19 +1,20 @@
-"""Task instances in Airflow's database, read in a thread and a session of our own, never in the scheduler's."""
+"""Task instances in Airflow's database, read in a session of our own, never in the scheduler's."""
 
-import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from edge_bridge.database import ask
 from edge_bridge.ledger import Entry
 from edge_bridge.mapping import Row
 from edge_schemas.jobs import TaskIdentity
 
 if TYPE_CHECKING:
     from airflow.executors.workloads import ExecuteTask
+    from sqlalchemy import ColumnElement
 
 BATCH = 200
-READ_TIMEOUT_S = 30.0
 
 Name = tuple[str, str, str, int]
 
@@ -21,6 +22,15 @@ Name = tuple[str, str, str, int]
 def name_of(task: TaskIdentity) -> Name:
     """What stays the same of a task instance over tries and clears; its id does not."""
     return task.dag_id, task.task_id, task.run_id, task.map_index
+
+
+def named(names: Iterable[Name]) -> "ColumnElement[bool]":
+    """The condition that a row of `task_instance` has one of these names."""
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import tuple_
+
+    columns = (TaskInstance.dag_id, TaskInstance.task_id, TaskInstance.run_id, TaskInstance.map_index)
+    return tuple_(*columns).in_(list(names))
 
 
 async def look(entries: Iterable[Entry]) -> dict[str, Row]:
@@ -33,8 +43,7 @@ async def look(entries: Iterable[Entry]) -> dict[str, Row]:
     names = {entry.job: name_of(entry.task) for entry in entries if entry.task is not None}
     if not names:
         return {}
-    async with asyncio.timeout(READ_TIMEOUT_S):
-        rows = await asyncio.to_thread(_read_rows, sorted(set(names.values())))
+    rows = await ask(partial(_read_rows, sorted(set(names.values()))))
     return {job: rows[name] for job, name in names.items() if name in rows}
 
 
@@ -67,23 +76,21 @@ async def rebuild(task: TaskIdentity, dispatch: str) -> "ExecuteTask | None":
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It refused.
     """
-    async with asyncio.timeout(READ_TIMEOUT_S):
-        return await asyncio.to_thread(_make_workload, task, dispatch)
+    return await ask(partial(_make_workload, task, dispatch))
 
 
 def _read_rows(names: list[Name]) -> dict[Name, Row]:
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
-    from sqlalchemy import select, tuple_
+    from sqlalchemy import select
 
+    ti = TaskInstance
     found: dict[Name, Row] = {}
-    columns = (TaskInstance.dag_id, TaskInstance.task_id, TaskInstance.run_id, TaskInstance.map_index)
+    query = select(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.state, ti.external_executor_id)
     with create_session(scoped=False) as session:
         for start in range(0, len(names), BATCH):
-            query = select(*columns, TaskInstance.state, TaskInstance.external_executor_id).where(
-                tuple_(*columns).in_(names[start : start + BATCH])
-            )
-            for dag_id, task_id, run_id, map_index, state, dispatch in session.execute(query):
+            rows = session.execute(query.where(named(names[start : start + BATCH])))
+            for dag_id, task_id, run_id, map_index, state, dispatch in rows:
                 plain = None if state is None else str(getattr(state, "value", state))
                 found[dag_id, task_id, run_id, map_index] = Row(plain, dispatch)
     return found
@@ -98,10 +105,7 @@ def _make_workload(task: TaskIdentity, dispatch: str) -> "ExecuteTask | None":
 
     with create_session(scoped=False) as session:
         query = select(TaskInstance).where(
-            TaskInstance.dag_id == task.dag_id,
-            TaskInstance.task_id == task.task_id,
-            TaskInstance.run_id == task.run_id,
-            TaskInstance.map_index == task.map_index,
+            named([name_of(task)]),
             TaskInstance.state == TaskInstanceState.QUEUED,
             TaskInstance.external_executor_id == dispatch,
         )

@@ -4,15 +4,15 @@ Read only. The tables are no public interface of Airflow: the tests run against 
 """
 
 import asyncio
-import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from edge_bridge.database import ANSWER_S, ask
+from edge_bridge.tasks import name_of, named
 from edge_schemas.jobs import TaskIdentity
 from edge_schemas.records import JobRecord
 
@@ -24,7 +24,6 @@ T = TypeVar("T")
 CHUNK = 500
 """Ids in one statement; a thousand tasks are two short ones."""
 AT_ONCE = 4
-LOOK_TIMEOUT_S = 20.0
 PASSING_STATES = frozenset({"up_for_retry", "up_for_reschedule", "deferred", "awaiting_input"})
 """Final for the job, not for the task, which goes on in another dispatch."""
 
@@ -58,7 +57,7 @@ def has_taken(record: JobRecord, state: str, row: TaskRow | None) -> bool:
 
 
 class Dispatches:
-    """Looks task instances up, each time in a thread of its own: one that hangs holds nobody but itself."""
+    """Looks task instances up, some at once."""
 
     def __init__(self) -> None:
         self._limit = asyncio.Semaphore(AT_ONCE)
@@ -89,46 +88,9 @@ class Dispatches:
 
     async def _ask(self, question: Callable[[], T]) -> T:
         try:
-            async with asyncio.timeout(LOOK_TIMEOUT_S), self._limit:
-                return await _in_thread(question)
+            return await ask(question, limit=self._limit)
         except TimeoutError:
-            _forget_connections()
-            raise DatabaseUnavailable(f"no answer within {LOOK_TIMEOUT_S:g} s") from None
-
-
-async def _in_thread(question: Callable[[], T]) -> T:
-    """The answer, from a new thread; it costs less than a tenth of a millisecond.
-
-    Not of a pool: behind a link that drops everything a thread is stuck until TCP gives up, a quarter of an hour later.
-    Some of those would be the whole pool, and the process would wait for them at its end.
-    """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
-
-    def tell(how: Callable[[Any], None], what: Any) -> None:
-        if not answer.done():
-            how(what)
-
-    def ask() -> None:
-        how: Callable[[Any], None] = answer.set_result
-        what: Any
-        try:
-            what = question()
-        except Exception as error:  # noqa: BLE001  # raised where the answer is awaited
-            how, what = answer.set_exception, error
-        with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(tell, how, what)
-
-    threading.Thread(target=ask, name="keeper-db", daemon=True).start()
-    return await answer
-
-
-def _forget_connections() -> None:
-    """Let the next look make a new connection: those in Airflow's pool are stuck, or will be."""
-    from airflow import settings
-
-    if settings.engine is not None:
-        settings.engine.dispose(close=False)
+            raise DatabaseUnavailable(f"no answer within {ANSWER_S:g} s") from None
 
 
 def _select_by_id(ti_ids: Sequence[str]) -> dict[str, TaskRow]:
@@ -146,17 +108,7 @@ def _uuid(ti_id: str) -> uuid.UUID:
 
 
 def _select_by_name(task: TaskIdentity) -> TaskRow | None:
-    from airflow.models.taskinstance import TaskInstance
-    from sqlalchemy import and_
-
-    ti = TaskInstance
-    mine = and_(
-        ti.dag_id == task.dag_id,
-        ti.task_id == task.task_id,
-        ti.run_id == task.run_id,
-        ti.map_index == task.map_index,
-    )
-    return next(iter(_select(mine).values()), None)
+    return next(iter(_select(named([name_of(task)])).values()), None)
 
 
 def _select(*conditions: "ColumnElement[bool]") -> dict[str, TaskRow]:
