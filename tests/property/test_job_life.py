@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.records import (
@@ -53,6 +53,15 @@ class JobLife(RuleBasedStateMachine):
         self.user_code: set[tuple[str, int]] = set()
         self.accepted: list[str] = []
         self.over_while_waiting = False
+        self.patience = 0
+
+    @initialize(changes=st.integers(0, 8))
+    def be_wanted_for_a_while(self, changes: int) -> None:
+        """Else most jobs would be withdrawn or expire before anything has happened to them."""
+        self.patience = changes
+
+    def wanted_no_more(self) -> bool:
+        return len(self.history) > self.patience
 
     def apply(self, event: Event) -> bool:
         """Whether the event was taken; a refusal must leave everything as it was and name a known reason."""
@@ -122,12 +131,14 @@ class JobLife(RuleBasedStateMachine):
         assert taken == (was.state is JobState.WAITING)
         assert (self.record is was) == (was.parked is None)
 
+    @precondition(wanted_no_more)
     @rule()
     def withdraw(self) -> None:
         was = self.record.state
         self.apply(Withdraw("marked failed", self.now))
         self.over_while_waiting |= was is JobState.WAITING
 
+    @precondition(wanted_no_more)
     @rule()
     def expire(self) -> None:
         """Its queue lets no job wait so long; of a job that was taken that is no business of the executor's."""
@@ -191,6 +202,8 @@ class JobLife(RuleBasedStateMachine):
     @invariant()
     def an_accepted_state_decides(self) -> None:
         assert len(self.accepted) <= 1
+        if self.accepted:
+            assert self.record.state is not JobState.WAITING, "what Airflow took as ended is not handed out again"
         if self.accepted and self.record.outcome is not None:
             expected = Verdict.FAILED if self.accepted[0] in FAILED_STATES else Verdict.SUCCEEDED
             assert self.record.outcome.verdict is expected

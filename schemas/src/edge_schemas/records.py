@@ -394,7 +394,7 @@ def _was_given_back(record: JobRecord, grant: str | None) -> bool:
 
 def may_have_run(record: JobRecord) -> bool:
     """Whether user code may have begun: from then on the job is never handed out again. Of an errand nobody tells."""
-    return record.user_code is not None or record.errand is not None
+    return record.user_code is not None or record.accepted_state is not None or record.errand is not None
 
 
 def _verdict(record: JobRecord, event: Finish) -> tuple[Verdict, str | None]:
