@@ -12,7 +12,7 @@ from time import monotonic
 import structlog
 
 from edge_bridge.fan_out import each
-from edge_bridge.ledger import Entry, Ledger
+from edge_bridge.ledger import STARTED, Entry, Ledger
 from edge_bridge.queues import Queues
 from edge_bridge.reports import Reports
 from edge_schemas.broker.connection import JetStreamError
@@ -65,7 +65,7 @@ class WaitingWatch:
         await each(self._ledger.select(lambda entry: self._is_late(entry, now)), end)
 
     def warn(self, now: datetime) -> None:
-        """Say of each queue, once a minute, that errands wait there and nobody takes them."""
+        """Say of each queue, once a minute, that errands wait there; how much runs tells a busy one from an unserved."""
         ages: dict[str, list[float]] = defaultdict(list)
         for entry in self._ledger.select(lambda e: e.errand is not None and e.state is JobState.WAITING):
             if entry.queue is not None and (age := _waited_s(entry, now)) > ERRAND_PATIENCE_S:
@@ -78,9 +78,13 @@ class WaitingWatch:
                     queue=queue,
                     errands=len(waited),
                     oldest_s=round(max(waited)),
-                    what="no worker takes callbacks or connection tests from this queue: let one serve it, or change "
-                    "[edge_relay] callback_queue or connection_test_queue",
+                    running=self._running(queue),
+                    what="no worker has taken these callbacks or connection tests. If nothing runs from this queue "
+                    "either, let a worker serve it, or change [edge_relay] callback_queue or connection_test_queue",
                 )
+
+    def _running(self, queue: str) -> int:
+        return len(self._ledger.select(lambda entry: entry.queue == queue and entry.state in STARTED))
 
     def _is_late(self, entry: Entry, now: datetime) -> bool:
         if entry.state is not JobState.WAITING or entry.queue is None or entry.report is not None:

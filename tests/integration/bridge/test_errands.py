@@ -336,18 +336,20 @@ async def test_errands_in_trouble_do_not_hold_up_tasks(
 async def test_errands_that_nobody_takes_are_warned_of(
     centres: Centres, edge: Any, asked: Errands, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Once a minute for each queue, not once for each errand."""
+    """Once a minute for each queue, not once for each errand; and whether its workers may just be busy."""
     centre = centres()
     with dag_run(1) as dag:
-        for errand in (asked.callback(dag), asked.callback(dag)):
-            hand_out(centre)
+        runs, *waiting = (asked.callback(dag) for _ in range(3))
+        hand_out(centre)
+        for errand in (runs, *waiting):
             await edge.appears(errand)
+        await edge.start(runs)
         background = centre.executor._background
-        entries = background.ledger.select(lambda _: True)
-        await eventually(lambda: all(e.state is JobState.WAITING for e in entries))
+        await eventually(lambda: all(background.ledger.get(e).state is JobState.WAITING for e in waiting))
+        await eventually(lambda: centre.executor.slots_occupied == 1)
         capsys.readouterr()
         for seconds in (50, 70, 80):
             background.waiting.warn(datetime.now(UTC) + timedelta(seconds=seconds))
         (line,) = [line for line in capsys.readouterr().out.splitlines() if "errands_wait" in line]
-        assert "queue=calls" in line
-        assert "errands=2" in line
+        for fact in ("queue=calls", "errands=2", "running=1"):
+            assert fact in line
