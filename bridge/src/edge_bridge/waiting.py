@@ -65,7 +65,7 @@ class WaitingWatch:
         await each(self._ledger.select(lambda entry: self._is_late(entry, now)), end)
 
     def warn(self, now: datetime) -> None:
-        """Say of each queue, once a minute, that errands wait there; how much runs tells a busy one from an unserved."""
+        """Say of each queue, once a minute, that errands wait there, and whether its workers may just be busy."""
         ages: dict[str, list[float]] = defaultdict(list)
         for entry in self._ledger.select(lambda e: e.errand is not None and e.state is JobState.WAITING):
             if entry.queue is not None and (age := _waited_s(entry, now)) > ERRAND_PATIENCE_S:
