@@ -55,7 +55,8 @@ async def is_for(errand: Errand, executor: "ExecutorName") -> bool:
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It refused.
     """
-    return await ask(partial(_chosen_executor, errand)) == executor
+    chosen = await ask(partial(_chosen_executor, errand))
+    return chosen is not None and chosen == executor  # Airflow's names can't be compared with None
 
 
 async def rebuild(errand: Errand) -> "ExecuteCallback | TestConnection | None":

@@ -246,7 +246,8 @@ async def test_errands_that_never_reached_nats_are_published_by_the_next_schedul
     first = centres(relay)
     with dag_run(1) as dag:
         ours = [asked.callback(dag), asked.callback(dag, executor="edge"), asked.connection_test()]
-        theirs = [asked.callback(dag, executor="local"), asked.connection_test(executor="local")]
+        theirs = [asked.callback(dag, executor=other) for other in ("local", "unknown")]
+        theirs.append(asked.connection_test(executor="local"))
         hand_out(first)
         first.executor.terminate()
         first.scheduler.die()
