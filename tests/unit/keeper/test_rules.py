@@ -124,7 +124,7 @@ def test_a_mapped_task_must_say_its_index(query: str, *, allowed: bool) -> None:
         (CALLBACK, "GET", "connections/smtp_default", CallKind.READ),
         (CALLBACK, "GET", "variables/a/deep/key", CallKind.READ),
         (CALLBACK, "GET", "variables/keys", CallKind.READ),
-        (CONNECTION_TEST, "GET", f"connection-tests/{TI}/connection", CallKind.READ),
+        (CONNECTION_TEST, "GET", f"connection-tests/{TI}/connection", CallKind.FETCH),
         (CONNECTION_TEST, "PATCH", f"connection-tests/{TI}", CallKind.WRITE),
     ],
 )

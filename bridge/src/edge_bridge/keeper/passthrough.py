@@ -1,7 +1,8 @@
 """Decides about one call of a job and passes it on: who holds the job, is it allowed, is the dispatch still wanted.
 
 Each write is remembered with its answer in the job's record, so that a repeat after a lost answer gets the same one
-from any keeper: Airflow itself would answer a repeated `up_for_retry` with 404.
+from any keeper: Airflow itself would answer a repeated `up_for_retry` with 404. What Airflow answers once and nobody
+else may keep is remembered by this keeper alone.
 """
 
 import asyncio
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 MAX_REMEMBERED_BYTES = 8 * 1024
 """A larger answer is not kept with the record: a repeat of that write is passed on again. Airflow bears that for every
 write with a large answer, which in effect is `/run`; answers to final states are empty."""
+FETCHED_KEPT_S = 120.0
+"""Airflow gives a connection test up sooner, by default."""
 JSON = {"Content-Type": "application/json"}
 """Exactly so: the SDK takes an error body with any other type, a charset included, for a network failure."""
 
@@ -87,6 +90,7 @@ class PassThrough:
         self._dispatches = dispatches
         self._api = api
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._fetched: dict[tuple[str, str], Answer] = {}
 
     async def answer(self, call: JobCall) -> Answer:
         """The answer to give, Airflow's or one in its name.
@@ -102,7 +106,7 @@ class PassThrough:
         if kind is CallKind.HEARTBEAT:
             return await self._heartbeat(record, call)
         _check_request_id(call.request_id)
-        # One write of a job at a time: a repeat that overtakes the first one's answer waits for it here.
+        # One of these calls of a job at a time: a repeat that overtakes the first one's answer waits for it here.
         lock = self._locks.setdefault(call.job, asyncio.Lock())
         async with lock:
             # Looked at again after the wait, and before each further try: a job that was given up meanwhile writes no
@@ -138,6 +142,8 @@ class PassThrough:
             return _replayed(record.last_write)
         if _is_to_stop(record):
             return _not_running()
+        if kind is CallKind.FETCH:
+            return await self._fetch(record, call)
         if kind is CallKind.RUN:
             return await self._run(record, call)
         if kind is CallKind.STATE:
@@ -147,6 +153,17 @@ class PassThrough:
             await self._remember(call, answer)
         # After the final state the SDK still writes, for example links as XComs: passed on as in any Airflow, but the
         # answer to the final state stays the one that is remembered.
+        return answer
+
+    async def _fetch(self, record: JobRecord, call: JobCall) -> Answer:
+        """The answer holds a password: it is kept here for a while, for a repeat, and never in the record."""
+        repeat = call.job, call.request_id
+        if (known := self._fetched.get(repeat)) is not None:
+            return known
+        answer = await self._forward(record, call)
+        if answer.accepted:
+            self._fetched[repeat] = answer
+            asyncio.get_running_loop().call_later(FETCHED_KEPT_S, self._fetched.pop, repeat)
         return answer
 
     async def _run(self, record: JobRecord, call: JobCall) -> Answer:

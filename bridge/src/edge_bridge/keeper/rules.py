@@ -22,6 +22,8 @@ class CallKind(Enum):
     """What the gate has to do for a call besides passing it on."""
 
     READ = auto()
+    FETCH = auto()
+    """A read that Airflow answers once: it changes what Airflow has."""
     WRITE = auto()
     RUN = auto()
     STATE = auto()
@@ -92,9 +94,8 @@ _TASK_RULES = (
 _ERRAND_RULES = {
     # The callback's process can ask its supervisor for nothing else. Logs that it uploads need a connection too.
     ErrandKind.CALLBACK: (_rule("GET", "connections/*"), _rule("GET", "variables/**")),
-    # Airflow gives the connection once. It is a read here all the same: its answer, a password, must not be remembered.
     ErrandKind.CONNECTION_TEST: (
-        _rule("GET", "connection-tests/{errand}/connection"),
+        _rule("GET", "connection-tests/{errand}/connection", CallKind.FETCH),
         _rule("PATCH", "connection-tests/{errand}"),
     ),
 }
