@@ -1,6 +1,7 @@
 """An agent as a process of its own, for signals and kill -9."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from edge_worker.runtime_side import job_files
 from edge_worker.settings import Settings
 
 EDGE_WORKER = (sys.executable, "-m", "edge_worker")
@@ -23,6 +25,15 @@ def agent_environment(settings: Settings, **more: str) -> dict[str, str]:
         "EDGE_WORKER_GRACE_S": str(settings.grace_s),
     }
     return {"PATH": os.environ["PATH"], **given, **more}
+
+
+def kill_jobs(folder: Path) -> None:
+    """End what a test left running of the jobs in this folder: they outlive their agent."""
+    for path in folder.glob("*"):
+        taken = job_files.read_taken(path)
+        if taken is not None and taken.pid and job_files.start_time(taken.pid) == taken.start:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(taken.pid, signal.SIGKILL)
 
 
 @asynccontextmanager

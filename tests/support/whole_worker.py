@@ -16,10 +16,9 @@ from aiohttp import web
 
 from edge_schemas.records import JobRecord, JobState
 from edge_worker.process import is_alive
-from edge_worker.runtime_side import job_files
 from edge_worker.settings import Settings
 from edge_worker.state import StateDir
-from support.agent_process import EDGE_WORKER, agent_environment
+from support.agent_process import EDGE_WORKER, agent_environment, kill_jobs
 from support.execution_api import ExecutionApi, eventually
 from support.fake_relay import FakeRelay, SeenCall, execution_answer
 from support.worker import make_identity
@@ -138,7 +137,7 @@ async def whole_worker(root: Path, runtime_dir: Path, *, slots: int = 3) -> Asyn
     finally:
         await worker.kill_agent()
         await worker.kill_host()
-        _kill_jobs(settings.state_dir / "jobs")
+        kill_jobs(settings.state_dir / "jobs")
         await relay.stop()
 
 
@@ -148,11 +147,3 @@ def _event(line: bytes) -> str:
         return str(json.loads(line)["event"])
     except ValueError:
         return line.decode(errors="replace")
-
-
-def _kill_jobs(folder: Path) -> None:
-    for path in folder.glob("*"):
-        taken = job_files.read_taken(path)
-        if taken is not None and taken.pid and job_files.start_time(taken.pid) == taken.start:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(taken.pid, signal.SIGKILL)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_worker.settings import Settings
+from support.agent_process import kill_jobs
 from support.certificates import Certificates, make_certificates
 from support.fake_relay import FakeRelay
 
@@ -34,7 +35,10 @@ def short_dir() -> Iterator[Path]:
 
 
 @pytest.fixture
-def settings(relay: FakeRelay, tmp_path: Path, short_dir: Path) -> Settings:
-    return Settings(
-        relay_url=relay.url, state_dir=tmp_path / "state", runtime_dir=short_dir, slots=2, grace_s=0.5, log_keep_days=1
+def settings(relay: FakeRelay, tmp_path: Path, short_dir: Path) -> Iterator[Settings]:
+    """The jobs of its state folder are ended after the test, which may have failed in between."""
+    state_dir = tmp_path / "state"
+    yield Settings(
+        relay_url=relay.url, state_dir=state_dir, runtime_dir=short_dir, slots=2, grace_s=0.5, log_keep_days=1
     )
+    kill_jobs(state_dir / "jobs")

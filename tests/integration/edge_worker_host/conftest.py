@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +19,7 @@ import pytest_asyncio
 from edge_schemas.jobs import Job
 from edge_worker.runtime_side import job_files
 from edge_worker.task_host import JobResult, TaskHost
+from support.agent_process import kill_jobs
 from support.execution_api import ExecutionApi, serve_execution_api
 from support.sdk_jobs import sdk_job
 
@@ -96,11 +96,7 @@ class Site:
 
     def kill_jobs(self) -> None:
         """End the jobs that a failed test left running."""
-        for path in (self.root / "jobs").glob("*"):
-            taken = job_files.read_taken(path)
-            if taken is not None and taken.pid and job_files.start_time(taken.pid) == taken.start:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(taken.pid, signal.SIGKILL)
+        kill_jobs(self.root / "jobs")
 
 
 @asynccontextmanager
