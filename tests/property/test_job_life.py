@@ -127,7 +127,7 @@ class JobLife(RuleBasedStateMachine):
     @rule()
     def redrive(self) -> None:
         was = self.record
-        taken = self.apply(Redrive())
+        taken = self.apply(Redrive(self.now))
         assert taken == (was.state is JobState.WAITING)
         assert (self.record is was) == (was.parked is None)
 
@@ -225,6 +225,14 @@ class JobLife(RuleBasedStateMachine):
         if self.record.state is JobState.WAITING:
             assert self.record.holder is None
             assert (self.record.parked is not None) == (len(self.record.releases) >= RELEASES_BEFORE_PARKED)
+
+    @invariant()
+    def each_wait_counts_for_itself(self) -> None:
+        """From when a hold or the parking ended, by which a queue's time-out counts, and from no other moment."""
+        for before, after in zip(self.history, self.history[1:], strict=False):
+            if after.state is JobState.WAITING and after.parked is None:
+                begins_anew = before.state is not JobState.WAITING or before.parked is not None
+                assert (after.waits_since != before.waits_since) == begins_anew
 
     @invariant()
     def survives_the_wire(self) -> None:

@@ -52,7 +52,7 @@ class Entry:
         errand: The errand; None for a task.
         state: Of the newest record seen; None if none was seen, or it is gone.
         releases: How often the job was given back.
-        created_at: Of the record: the job waits since then.
+        waits_since: Since when nobody has taken the job, while it waits.
         report: What Airflow was told when the dispatch was over, and when; repeated should it get lost.
         since: Monotonic seconds.
     """
@@ -67,7 +67,7 @@ class Entry:
     state: JobState | None = None
     parked: str | None = None
     releases: int = 0
-    created_at: datetime | None = None
+    waits_since: datetime | None = None
     report: Report | None = None
     reported_at: float = 0.0
     since: float = field(default_factory=monotonic)
@@ -76,7 +76,7 @@ class Entry:
         """Take over what a record says."""
         self.queue, self.team = record.queue, record.team
         self.state, self.parked, self.releases = record.state, record.parked, len(record.releases)
-        self.created_at = record.created_at
+        self.waits_since = record.waits_since
 
 
 class Ledger:

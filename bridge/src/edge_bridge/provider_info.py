@@ -69,8 +69,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "stop",
     ),
     "queue_timeout": _option(
-        "Seconds that a job may wait for a worker to take it; then its task fails, or is retried. Empty or 0: it waits "
-        "as long as it takes, which is no fault where sites may be away.",
+        "Seconds that a job may wait for a worker to take it; then its task fails, or is retried. What was taken and "
+        "given back before its user code ran waits anew. Empty or 0: it waits as long as it takes, which is no fault "
+        "where sites may be away.",
         "",
         kind="integer",
     ),

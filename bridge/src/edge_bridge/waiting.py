@@ -99,4 +99,4 @@ class WaitingWatch:
 
 
 def _waited_s(entry: Entry, now: datetime) -> float:
-    return 0.0 if entry.created_at is None else (now - entry.created_at).total_seconds()
+    return 0.0 if entry.waits_since is None else (now - entry.waits_since).total_seconds()

@@ -112,6 +112,7 @@ class JobRecord(Outbound):
         finishing: A terminal state is on its way to Airflow. While set, no heartbeat answer means "stop".
         accepted_state: The terminal state that Airflow accepted. It decides the outcome, whatever the exit status.
         parked: Why the job was put aside in `EDGE_DEAD`; it waits, but is not published until redriven.
+        waits_anew_since: When a hold ended before user code ran, or the job was redriven, for the last time.
     """
 
     id: JobId
@@ -131,7 +132,13 @@ class JobRecord(Outbound):
     stop: StopWish | None = None
     releases: tuple[ReleaseNote, ...] = ()
     parked: str | None = None
+    waits_anew_since: Instant | None = None
     outcome: Outcome | None = None
+
+    @property
+    def waits_since(self) -> Instant:
+        """Since when no worker has taken the job, while it waits."""
+        return self.waits_anew_since or self.created_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +211,8 @@ class Redrive:
     The releases are counted anew. Their history stays in `EDGE_DEAD` until its age limit, or until the job is parked
     again.
     """
+
+    at: Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +290,7 @@ def transition(record: JobRecord | None, event: Event) -> JobRecord:
         case Release():
             return _release(record, event)
         case Redrive():
-            return _redrive(record)
+            return _redrive(record, event)
         case Withdraw():
             return _withdraw(record, event)
         case Expire():
@@ -383,7 +392,7 @@ def _finish(record: JobRecord, event: Finish) -> JobRecord:
         why = event.reason or "given back"
         grant = event.grant or holder.grant
         note = ReleaseNote(worker=event.worker, reason=why, at=event.at, grant=grant)
-        return _released(_waiting_again(record), note)
+        return _released(_waiting_again(record, event.at), note)
     verdict, reason = _verdict(record, event)
     return _ended(record, verdict, reason, event.at, exit_code=event.exit_code)
 
@@ -429,14 +438,14 @@ def _released(record: JobRecord, note: ReleaseNote) -> JobRecord:
     return record.model_copy(update={"releases": releases, "parked": parked})
 
 
-def _redrive(record: JobRecord) -> JobRecord:
+def _redrive(record: JobRecord, event: Redrive) -> JobRecord:
     if record.state is JobState.ENDED:
         raise EdgeError(ErrorCode.JOB_ENDED)
     if record.state is not JobState.WAITING:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job has been started")
     if record.parked is None:
         return record
-    return record.model_copy(update={"parked": None, "releases": ()})
+    return record.model_copy(update={"parked": None, "releases": (), "waits_anew_since": event.at})
 
 
 def _withdraw(record: JobRecord, event: Withdraw) -> JobRecord:
@@ -473,7 +482,7 @@ def _give_up(record: JobRecord, event: GiveUp) -> JobRecord:
     if record.state is JobState.STOPPING:
         return _ended(record, Verdict.CANCELLED, event.reason, event.at)
     if not may_have_run(record):
-        return _waiting_again(record)
+        return _waiting_again(record, event.at)
     return _ended(record, Verdict.LOST, event.reason, event.at)
 
 
@@ -482,8 +491,9 @@ def _is_same_hold(one: Holder, other: Holder) -> bool:
     return (one.worker, one.started_at) == (other.worker, other.started_at)
 
 
-def _waiting_again(record: JobRecord) -> JobRecord:
-    return record.model_copy(update={"state": JobState.WAITING, "holder": None, "finishing": False, "last_write": None})
+def _waiting_again(record: JobRecord, at: Instant) -> JobRecord:
+    no_hold = {"holder": None, "finishing": False, "last_write": None}
+    return record.model_copy(update={"state": JobState.WAITING, "waits_anew_since": at, **no_hold})
 
 
 def _ended(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_schemas.records import GiveUp, JobState, ReportUserCode, Verdict, Withdraw
+from edge_schemas.records import Finish, GiveUp, JobState, ReportUserCode, Verdict, Withdraw
 from support.airflow_home import dag_run, set_task, task_rows
 from support.broker import eventually
 
@@ -76,6 +76,23 @@ async def test_waiting_counts_over_a_schedulers_death_and_while_parked(
         await second.beats_until(lambda: {row.state for row in task_rows(dag.dag_id).values()} == {"failed"})
         assert time.monotonic() - adopted < 4
         assert "no such runtime 4" in reasons(dag.dag_id, "t1")
+
+
+async def test_a_job_that_was_given_back_waits_anew(
+    centres: Centres, edge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker took it in time: that it had it for longer than a job may wait is no reason to fail it."""
+    monkeypatch.setenv("AIRFLOW__EDGE_RELAY__QUEUES", SHORT)
+    centre = centres()
+    with dag_run(1, queue="short") as dag:
+        job = centre.dispatch(dag)["t0"]
+        record = await edge.appears(job)
+        await edge.start(job)
+        await eventually(lambda: datetime.now(UTC) - record.created_at > timedelta(seconds=1.5))
+        given_back_at = datetime.now(UTC)
+        await edge.do(job, Finish("w", None, "shut down", given_back_at, give_back=True))
+        await centre.beats_until(lambda: task_rows(dag.dag_id)["t0"].state == "failed")
+        assert (await edge.record(job)).outcome.ended_at - given_back_at >= timedelta(seconds=1)
 
 
 async def test_without_a_time_out_waiting_is_no_fault(centres: Centres, edge: Any) -> None:

@@ -55,14 +55,14 @@ def test_a_job_that_waits_anew_wants_its_message() -> None:
     watched.see(*(Release("w", "why", counted=True, at=NOW, grant=f"g{n}") for n in range(5)))
     assert [r.verb for r in watched.reports.outbox] == [Verb.NOTE]
     watched.wanted.clear()
-    watched.see(Redrive())
+    watched.see(Redrive(NOW))
     assert watched.wanted == [watched.record.id]
 
 
 def test_a_job_given_back_wants_its_message_even_if_nobody_saw_it_run() -> None:
     """It may be started and given back before the watch comes round."""
     watched = Watched()
-    watched.see(Redrive())
+    watched.see(Redrive(NOW))
     watched.record = transition(watched.record, Start("w", 1, NOW, grant="g"))
     watched.see(Finish("w", None, "no runtime", NOW, give_back=True))
     assert watched.wanted == [watched.record.id]

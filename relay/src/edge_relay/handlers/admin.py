@@ -143,8 +143,9 @@ async def redrive_job(request: web.Request) -> web.Response:
     """
     operator = await require_operator(request)
     job = job_of(request)
-    await settled(request.app[keys.RECORDS].change(job, Redrive()))
-    await request.app[keys.AUDIT].record("job-redriven", operator=operator.name, job=job)
+    before, after = await settled(request.app[keys.RECORDS].change(job, Redrive(datetime.now(UTC))))
+    if after is not before:
+        await request.app[keys.AUDIT].record("job-redriven", operator=operator.name, job=job)
     return web.Response(status=204)
 
 
