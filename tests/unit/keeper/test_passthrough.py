@@ -41,7 +41,7 @@ class Centre:
 async def test_a_connection_is_given_again_to_a_repeat_only() -> None:
     """The first answer may be lost on its way to the worker."""
     centre = Centre()
-    assert [(await centre.fetch("the-first")).status, (await centre.fetch("another")).status] == [200, 409]
+    assert [(await centre.fetch("the-first")).status, (await centre.fetch("another-one")).status] == [200, 409]
     assert (await centre.fetch("the-first")).body == b"a password"
 
 
