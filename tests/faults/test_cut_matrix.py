@@ -75,25 +75,31 @@ class Cell:
         )
 
 
-# Each step and each way at least once; none that only a time-out of a minute notices.
+# Each step and each way at least once, each call once lost and once its answer; none that only a time-out of a minute
+# notices.
 CHOSEN = (
     Cell("poll", "refused"),
     Cell("poll", "repeated at once"),
     Cell("grant", "reset after delivery"),
     Cell("grant", "half an answer"),
     Cell("start", "502 of a proxy after delivery"),
+    Cell("start", "reset"),
     Cell("start", "repeated at once"),
     Cell("run", "refused after delivery"),
+    Cell("run", "502 of a proxy"),
     Cell("run", "repeated"),
     Cell("user code", "502 of a proxy"),
-    Cell("user code", "reset"),
+    Cell("user code", "reset after delivery"),
     Cell("xcom", "half an answer"),
+    Cell("xcom", "reset"),
     Cell("xcom", "repeated at once"),
     Cell("final state", "reset after delivery"),
-    Cell("final state", "502 of a proxy after delivery"),
+    Cell("final state", "502 of a proxy"),
     Cell("finish", "half an answer"),
+    Cell("finish", "reset"),
     Cell("finish", "repeated"),
     Cell("log", "502 of a proxy after delivery"),
+    Cell("log", "reset"),
     Cell("log", "repeated at once"),
 )
 
@@ -159,3 +165,9 @@ def test_the_chosen_cells_have_each_step_and_each_way() -> None:
     assert {cell.step for cell in CHOSEN} == set(STEPS)
     assert {cell.way for cell in CHOSEN} == set(WAYS) - set(SILENT)
     assert all(cell.makes_sense for cell in CHOSEN)
+    lost = {
+        point: {cell.step for cell in CHOSEN if WAYS[cell.way][1] is point and not cell.way.startswith("repeated")}
+        for point in Point
+    }
+    assert lost[Point.REQUEST] == set(STEPS) - {"grant"}
+    assert lost[Point.ANSWER] == set(STEPS) - {"poll"}  # the answer to a poll is the grant
