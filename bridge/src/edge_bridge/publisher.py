@@ -39,11 +39,13 @@ class Publication:
     Attributes:
         recorded: The record is there, only the message is missing. The record may have changed since: a message whose
             answer was lost can have been taken and started.
+        is_new: A record that is there already is an older dispatch's.
     """
 
     job: Job
     message_id: str
     recorded: bool
+    is_new: bool = False
 
 
 class Publisher:
@@ -51,7 +53,7 @@ class Publisher:
 
     Args:
         on_refused: Called with a job that can never be published, and the reason.
-        on_seen: Called with an errand's job that has a record already, of an earlier attempt: it is not run twice.
+        on_seen: Called with a job whose record is there already, of an earlier attempt or another scheduler's.
     """
 
     def __init__(self, on_refused: Callable[[str, str], None], on_seen: Callable[[str], None]) -> None:
@@ -73,7 +75,12 @@ class Publisher:
     def add(self, jobs: list[Job]) -> None:
         """Publish new dispatches, in this order."""
         for job in jobs:
-            self._put(Publication(job, job.id, recorded=False))
+            # An errand's id is its own: it may be handed out again, and is not run twice.
+            self._put(Publication(job, job.id, recorded=False, is_new=job.errand is None))
+
+    def publish_missing(self, job: Job) -> None:
+        """Publish a dispatch that had no record a moment ago; a scheduler that is only slow may be faster with it."""
+        self._put(Publication(job, job.id, recorded=False))
 
     def publish_again(self, job: Job) -> None:
         """Put the message of a waiting job back; its id is a new one, or the server would drop it as a repeat."""
@@ -138,7 +145,7 @@ class Publisher:
             asyncio.get_running_loop().call_later(REFUSED_DELAY_S, self._queue.put_nowait, publication)
             return True
         except DispatchSeen:
-            if publication.job.errand is None:
+            if publication.is_new:
                 self._refuse(publication, NO_DISPATCH_ID)
             else:
                 self._on_seen(publication.job.id)

@@ -225,7 +225,7 @@ class Reconciler:
             return
         if job is not None:
             log.warning("job_without_record_published", job=job.id, queue=job.queue)
-            self._publisher.add([job])
+            self._publisher.publish_missing(job)
 
     async def _make_anew(self, entry: Entry) -> Job | None:
         """The job of a dispatch that is still queued; raises `JobRefused`."""

@@ -239,3 +239,27 @@ async def test_a_scheduler_that_was_only_slow_does_not_finish_the_next_dispatch(
         assert task_rows(dag.dag_id)["t0"].state == "queued"
         assert not first.executor.running
         assert len(second.executor.running) == 1
+
+
+async def test_two_schedulers_that_publish_one_dispatch_do_not_fail_it(centres: Centres, edge: Any) -> None:
+    """The one that was only slow was faster, after an outage of NATS: the other follows its record."""
+    first = centres()
+    with dag_run(1) as dag:
+        job = first.dispatch(dag)["t0"]
+        record = await edge.appears(job)
+        second = centres()
+        background, portal = second.executor._background, second.executor._portal
+        background.read_records = _nothing  # as with NATS away
+        first.scheduler.die()
+        assert second.scheduler.adopt() == 0
+        late = record.job.model_copy(update={"published_at": datetime.now(UTC)})
+        portal.post(background.publisher.publish_missing, late)
+        assert await asyncio.to_thread(portal.call, lambda: background.flush(5), 6) == 0
+        await eventually(lambda: background.ledger.get(job).state is JobState.WAITING)
+        second.scheduler.beat()
+        assert background.ledger.get(job).report is None
+        assert task_rows(dag.dag_id)["t0"].state == "queued"
+
+
+async def _nothing(_jobs: Any) -> dict[str, Any]:
+    return {}
