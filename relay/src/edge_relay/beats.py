@@ -41,7 +41,8 @@ class Beats:
 
     async def _beat(self) -> None:
         try:
-            # Connected is not enough: without a leader no poll arrives, and no worker must be thought silent for that.
+            # Connected is not enough: without a leader, or with a full disk, no poll arrives, and no worker must be
+            # thought silent for that.
             async with asyncio.timeout(RELAY_BEAT_S):
                 await self._workers.probe()
         except (BrokerUnavailable, JetStreamError, TimeoutError) as error:

@@ -10,10 +10,10 @@ import structlog
 from pydantic import ValidationError
 
 from edge_schemas import agents
-from edge_schemas.broker.bucket import Bucket, RevisionConflict
+from edge_schemas.broker.bucket import DELETE_MARK, Bucket, RevisionConflict
 from edge_schemas.broker.connection import Broker, BrokerUnavailable
 from edge_schemas.polls import WorkerEntry
-from edge_schemas.subjects import WORKERS_BUCKET, worker_notice
+from edge_schemas.subjects import WORKERS_BUCKET, kv_subject, worker_notice
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +23,7 @@ LEAVE_S = 2.0
 MAX_LEAVING = 64
 """When thousands of connections are closed at once, most go unmarked: a takeover then waits for a whole hold."""
 _PROBE_KEY = "-"
-"""The name of no worker."""
+"""The name of no worker; all that is ever written there is that it is deleted."""
 
 Change = Callable[[WorkerEntry | None], WorkerEntry | None]
 """From the entry as stored to the one to store; None, or the same object, if there is nothing to store."""
@@ -55,12 +55,13 @@ class WorkerStore:
         return _parse((await self._bucket.get(worker)).value)
 
     async def probe(self) -> None:
-        """See whether the stream that keeps the entries has a leader.
+        """See whether an entry could be written: a server whose disk is full still lets them be read.
 
         Raises:
-            BrokerUnavailable: No answer: no poll can arrive at the moment.
+            BrokerUnavailable: No poll can arrive at the moment.
+            JetStreamError: The same, and somebody must mend the stream.
         """
-        await self._bucket.get(_PROBE_KEY)
+        await self._broker.store(kv_subject(WORKERS_BUCKET, _PROBE_KEY), b"", DELETE_MARK)
 
     async def arrive(self, new: WorkerEntry, *, superseded_by: int | None) -> StoredEntry:
         """Make an arriving poll the one that counts, and wake older ones wherever they are parked.

@@ -8,12 +8,11 @@ import orjson
 import pytest
 
 from edge_relay.nats_server import find_binary
+from edge_relay.worker_store import WorkerStore
 from edge_schemas.broker.bucket import Bucket
 from edge_schemas.broker.connection import Broker, BrokerSettings, BrokerUnavailable
-from edge_schemas.subjects import kv_stream, kv_subject
+from edge_schemas.subjects import RECORDS_BUCKET, WORKERS_BUCKET, kv_stream, kv_subject
 from support.broker import free_port
-
-NAME = "edge_jobs"
 
 
 @pytest.fixture
@@ -33,16 +32,38 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
         await server.wait()
 
 
+async def make_bucket(broker: Broker, name: str) -> Bucket:
+    """Without the layout's limits."""
+    stream = kv_stream(name)
+    await broker.api(f"STREAM.CREATE.{stream}", {"name": stream, "subjects": [kv_subject(name, ">")]})
+    return Bucket(broker, name)
+
+
+async def fill(bucket: Bucket) -> None:
+    """Until nothing fits any more."""
+    for number in range(20):
+        await bucket.put(f"job-{number}", b"x" * (100 << 10))
+
+
 async def test_a_full_disk_is_an_outage(broker: Broker) -> None:
-    stream = kv_stream(NAME)
-    await broker.api(f"STREAM.CREATE.{stream}", {"name": stream, "subjects": [kv_subject(NAME, ">")]})
-    bucket = Bucket(broker, NAME)
-
-    async def fill() -> None:
-        for number in range(20):
-            await bucket.put(f"job-{number}", b"x" * (100 << 10))
-
+    bucket = await make_bucket(broker, RECORDS_BUCKET)
     with pytest.raises(BrokerUnavailable, match="insufficient resources"):
-        await fill()
-    await broker.api(f"STREAM.PURGE.{stream}")
+        await fill(bucket)
+    await broker.api(f"STREAM.PURGE.{kv_stream(RECORDS_BUCKET)}")
     await bucket.put("job", b"x")
+
+
+async def test_no_relay_says_that_workers_can_be_heard_while_the_disk_is_full(broker: Broker) -> None:
+    """What is stored can be read, but no poll can arrive: silent by force, nobody's jobs may be given up."""
+    records, entries = await make_bucket(broker, RECORDS_BUCKET), await make_bucket(broker, WORKERS_BUCKET)
+    store = WorkerStore(broker)
+    await store.probe()
+    revision = await entries.put("worker", b"an entry")
+    with pytest.raises(BrokerUnavailable, match="insufficient resources"):
+        await fill(records)
+    assert (await entries.get("worker")).revision == revision
+    with pytest.raises(BrokerUnavailable, match="insufficient resources"):
+        await store.probe()
+    await broker.api(f"STREAM.PURGE.{kv_stream(RECORDS_BUCKET)}")
+    await store.probe()
+    assert await store.get("-") is None

@@ -292,7 +292,7 @@ async def test_no_beat_while_no_poll_can_arrive(edge: Edge) -> None:
         beats.append(message)
 
     await edge.broker.api("STREAM.DELETE.KV_edge_workers")
-    await edge.broker.subscribe("$JS.API.STREAM.MSG.GET.KV_edge_workers", count_look)
+    await edge.broker.subscribe("$KV.edge_workers.-", count_look)
     await eventually(lambda: len(looks) >= 2, what="both replicas have looked whether polls can arrive")
     await edge.broker.subscribe("edge.notices.relay", count_beat)
     more = len(looks) + 4

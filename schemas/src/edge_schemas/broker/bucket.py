@@ -14,6 +14,8 @@ from edge_schemas.subjects import kv_stream, kv_subject
 NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059
 WRONG_LAST_SEQUENCE = 10071
+DELETE_MARK = {"KV-Operation": "DEL"}
+"""Headers of a message which says that its key was deleted."""
 _DELETE_MARKS = (b"KV-Operation:", b"Nats-Marker-Reason:")
 
 
