@@ -217,3 +217,18 @@ async def test_of_a_worker_with_many_jobs_not_each_waits_for_a_nats_that_is_away
     with structlog.testing.capture_logs() as logs:
         await leader.judge()
     assert [line["event"] for line in logs] == ["give_up_postponed"]
+
+
+async def test_a_worker_that_calls_while_its_jobs_are_given_up_keeps_the_rest() -> None:
+    """A thousand jobs take seconds."""
+    first, second = in_user_code(), in_user_code()
+    leader = Leader(first, second, silent_for_s=100, really=100)
+    change = leader.change
+
+    async def hear_of_it(job: str, event: GiveUp) -> tuple[JobRecord, JobRecord]:
+        leader.silence = 0
+        return await change(job, event)
+
+    leader.change = hear_of_it  # type: ignore[method-assign]
+    await leader.judge()
+    assert leader.given_up == [first.id]

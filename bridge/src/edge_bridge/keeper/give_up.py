@@ -77,7 +77,7 @@ class GiveUps:
         """Give up what is lost by now. What can't be, for want of NATS, is judged again."""
         async with asyncio.TaskGroup() as group:
             for worker, records in self._held().items():
-                if self._verdicts(worker, records):
+                if any(self._verdict(worker, record) for record in records):
                     group.create_task(self._give_up_all(worker, records))
 
     def _held(self) -> dict[str, list[JobRecord]]:
@@ -87,20 +87,22 @@ class GiveUps:
                 held[record.holder.worker].append(record)
         return held
 
-    def _verdicts(self, worker: str, records: list[JobRecord]) -> list[tuple[JobRecord, GiveUp]]:
-        entry, silent_for = self._picture.worker(worker), self._picture.silent_for
-        now = datetime.now(UTC)
-        found = [(record, verdict(record, entry, silent_for_s=silent_for(record), now=now)) for record in records]
-        return [(record, event) for record, event in found if event is not None]
+    def _verdict(self, worker: str, record: JobRecord) -> GiveUp | None:
+        entry, silent_for_s = self._picture.worker(worker), self._picture.silent_for(record)
+        return verdict(record, entry, silent_for_s=silent_for_s, now=datetime.now(UTC))
 
     async def _give_up_all(self, worker: str, records: list[JobRecord]) -> None:
-        """Judged twice: the second time by what the leader knows of the worker, for the picture may be behind."""
+        """Judged twice: the second time by what the leader knows of the worker, for the picture may be behind.
+
+        Each job by itself: many take seconds, and the worker may call meanwhile.
+        """
         try:
             async with self._limit:
                 await self._picture.look_up(worker)
-            for record, event in self._verdicts(worker, records):
+            for record in records:
                 async with self._limit:
-                    await self._give_up(worker, record, event)
+                    if (event := self._verdict(worker, record)) is not None:
+                        await self._give_up(worker, record, event)
         except (BrokerUnavailable, JetStreamError) as error:
             log.warning("give_up_postponed", worker=worker, jobs=len(records), error=str(error))
 
