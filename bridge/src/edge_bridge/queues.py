@@ -58,7 +58,7 @@ class _Options(BaseModel):
     @field_validator("queue_timeout", mode="before")
     @classmethod
     def _none_is_zero(cls, value: object) -> object:
-        return 0 if value in {"", None} else value
+        return 0 if value is None or value == "" else value
 
 
 _QUEUES = TypeAdapter(dict[QueueName, dict[str, Any]])
