@@ -69,6 +69,9 @@ async def test_without_an_agent_every_task_is_gone_before_the_tolerance_is_over(
         assert not is_alive(folder)
         assert POLICY.tolerance_s / 2 - 1 < _last_entry(ledger) - contact < POLICY.tolerance_s
         assert "after 6 s the task may be started elsewhere" in (folder / job_files.TASK_LOG).read_text()
+    for result in results:
+        assert result.exit_code is None
+        assert "had no contact with the centre" in (result.error or "")
     assert [result.final_state for result in results[:2]] == ["SERVER_TERMINATED"] * 2
     assert results[2].final_state != "success"
     processes = read_processes()
@@ -78,6 +81,17 @@ async def test_without_an_agent_every_task_is_gone_before_the_tolerance_is_over(
     assert "AirflowSecretsBackendAccessDenied" in log
     assert is_alive(goes_on)
     await stop_tree(goes_on, grace_s=1, on_step=lambda _: None)
+
+
+async def test_what_is_late_already_is_killed_and_not_taken_for_broken(site: "Site", tmp_path: Path) -> None:
+    """As after a suspend in which the agent died too: what the job's end is reported as is the reason, no status."""
+    _, folder, _ = await _start(site, tmp_path, "polite_ledger", POLICY)
+    _write_lease(site, lease.now() - 1000)
+    await site.api.die()
+    result = await site.host.wait(folder)
+    assert result.exit_code is None
+    assert "had no contact with the centre" in (result.error or "")
+    assert "could not be run" not in (folder / job_files.TASK_LOG).read_text()
 
 
 async def test_lease_that_is_renewed_lets_a_task_go_on_without_an_agent(site: "Site", tmp_path: Path) -> None:

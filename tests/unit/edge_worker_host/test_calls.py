@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from edge_worker.runtime_side import calls
+from edge_worker.runtime_side import calls, fence
 from edge_worker.runtime_side.calls import WaitingTransport
-from edge_worker.runtime_side.fence import Fence
+from edge_worker.runtime_side.fence import Fence, Guard
 from edge_worker.runtime_side.pump import OutputPump
 
 STATE = "http://gateway/jobs/j/execution/task-instances/t/state"
@@ -48,13 +48,14 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
 
 def _send(method: str, url: str, **lease: Any) -> httpx.Response:
-    with WaitingTransport("/nowhere", OutputPump(), _fence(**lease)) as transport:
+    guard = Guard(_fence(**lease), "/nowhere/gw.sock")
+    with WaitingTransport("/nowhere/gw.sock", OutputPump(), guard) as transport:
         return transport.handle_request(httpx.Request(method, url))
 
 
-def _fence(*, fence_after_s: float | None = None, said: list[str] | None = None) -> Fence:
+def _fence(*, fence_after_s: float | None = None, tolerance_s: float = 10, said: list[str] | None = None) -> Fence:
     """A fence without a lease; by default one that lets the job go on for ever."""
-    offline = {"tolerance_s": 10.0, "fence_after_s": fence_after_s}
+    offline = {"tolerance_s": tolerance_s, "fence_after_s": fence_after_s}
     return Fence(Path("/nowhere/lease"), offline, (said if said is not None else []).append)
 
 
@@ -90,8 +91,21 @@ def test_out_of_contact_and_without_an_agent_a_job_is_ended_as_the_gateway_would
     # The SDK compares the string.
     assert response.headers["content-type"] == "application/json"
     assert response.json()["detail"]["reason"] == ("forbidden" if method == "GET" else "not_running")
-    assert said[0].startswith("The edge worker's agent does not answer and had no contact with the centre for 0 s")
+    assert said[0].startswith("This task is stopped: the edge worker's agent does not answer and had no contact")
     assert pauses == []
+
+
+def test_once_another_copy_may_run_nothing_is_asked_to_stop_before_it_is_killed(
+    answers: list[Any], pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK answers a refusal with SIGTERM, upon which user code would run its `on_kill`."""
+    answers += [httpx.ConnectError("")]
+    killed: list[str] = []
+    monkeypatch.setattr(fence, "end_descendants", lambda: killed.append("all"))
+    said: list[str] = []
+    assert _send("PUT", BEAT, fence_after_s=0, tolerance_s=0, said=said).status_code == 409
+    assert killed == ["all"]
+    assert said[0].startswith("All processes of this task are killed: ")
 
 
 def test_agent_that_hangs_is_not_waited_for_beyond_the_fence(answers: list[Any], pauses: list[float]) -> None:

@@ -73,11 +73,11 @@ def test_reason_is_said_once(tmp_path: Path, clock: list[float]) -> None:
     said: list[str] = []
     found = Fence(tmp_path / "lease", OFFLINE, said.append)
     clock[0] += 31
-    found.strike("It is stopped.")
-    found.strike("All its processes are killed.")
+    found.strike("This task is stopped")
+    found.strike("All processes of this task are killed")
     (text,) = said
+    assert text == f"This task is stopped: {found.struck}"
     assert "no contact with the centre for 31 s; after 60 s" in text
-    assert text.endswith("It is stopped.")
 
 
 def test_nobody_answers_where_nobody_listens(tmp_path: Path) -> None:

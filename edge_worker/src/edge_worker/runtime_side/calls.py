@@ -13,7 +13,7 @@ from functools import partial
 import httpx
 from typing_extensions import override
 
-from edge_worker.runtime_side.fence import Fence, Right, nobody_sees_to_it
+from edge_worker.runtime_side.fence import Guard
 from edge_worker.runtime_side.pump import OutputPump
 
 REQUEST_ID = "x-request-id"
@@ -26,7 +26,6 @@ _CONNECT_S = 5.0
 _BEAT_S = 5.0
 """The gateway answers a heartbeat by itself; one that takes longer comes from no living agent."""
 _AGAIN_S = 5.0
-_STOPS = "It is stopped."
 _READS = frozenset({"GET", "HEAD"})
 
 
@@ -37,11 +36,10 @@ class WaitingTransport(httpx.HTTPTransport):
     may go on is decided by the centre and by the agent, and by the fence where no agent answers.
     """
 
-    def __init__(self, gateway_socket: str, pump: OutputPump, fence: Fence) -> None:
+    def __init__(self, gateway_socket: str, pump: OutputPump, guard: Guard) -> None:
         super().__init__(uds=gateway_socket)
-        self._gateway_socket = gateway_socket
         self._pump = pump
-        self._fence = fence
+        self._guard = guard
 
     @override
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -56,8 +54,7 @@ class WaitingTransport(httpx.HTTPTransport):
             answer = self._try(request, read_s=_BEAT_S if is_beat else self._patience())
             if answer is not None:
                 return answer
-            if self._must_stop():
-                self._fence.strike(_STOPS)
+            if self._guard.must_stop():
                 return _no_longer(request)
             if is_beat:
                 return httpx.Response(204, request=request)
@@ -66,11 +63,8 @@ class WaitingTransport(httpx.HTTPTransport):
 
     def _patience(self) -> float | None:
         """Until the fence has to be looked at; an agent may hang while a call is held."""
-        left = self._fence.seconds_left()
+        left = self._guard.fence.seconds_left()
         return None if left is None else max(left, _AGAIN_S)
-
-    def _must_stop(self) -> bool:
-        return self._fence.right() is not Right.RUN and nobody_sees_to_it(self._gateway_socket)
 
     def _try(self, request: httpx.Request, *, read_s: float | None) -> httpx.Response | None:
         request.extensions["timeout"] = gateway_timeout(read_s).as_dict()

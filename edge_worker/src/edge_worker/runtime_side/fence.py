@@ -43,6 +43,9 @@ class Fence:
         path: The lease's file.
         offline: `tolerance_s` and `fence_after_s` of the job's queue; the latter None if the job goes on regardless.
         say: Puts a line into the task's log.
+
+    Attributes:
+        struck: Why the fence has ended the job, for people; None if it has not.
     """
 
     def __init__(self, path: Path, offline: Mapping[str, Any], say: Callable[[str], None]) -> None:
@@ -50,10 +53,10 @@ class Fence:
         self._tolerance_s: float = offline["tolerance_s"]
         self._fence_after_s: float | None = offline["fence_after_s"]
         self._say = say
+        self.struck: str | None = None
         # Without a lease the contact is the one that brought the job.
         self._contact = lease.now()
         self._refresh()
-        self.has_struck = False
 
     def right(self) -> Right:
         """Reads the lease anew only where the one known has run out."""
@@ -75,13 +78,12 @@ class Fence:
 
     def strike(self, what: str) -> None:
         """Say in the task's log why it ends, the first time."""
-        if self.has_struck:
-            return
-        self.has_struck = True
-        self._say(
-            f"The edge worker's agent does not answer and had no contact with the centre for {self._silence():.0f} s; "
-            f"after {self._tolerance_s:g} s the task may be started elsewhere. {what}"
-        )
+        if self.struck is None:
+            self.struck = (
+                f"the edge worker's agent does not answer and had no contact with the centre for "
+                f"{self._silence():.0f} s; after {self._tolerance_s:g} s the task may be started elsewhere"
+            )
+            self._say(f"{what}: {self.struck}")
 
     def _silence(self) -> float:
         return lease.now() - self._contact
@@ -93,20 +95,30 @@ class Fence:
 
 
 class Guard:
-    """Kills a job's processes at once when nothing is left of the tolerance and no agent answers.
+    """Ends a job at its fence if no agent does: asks it to stop at first, kills it once another copy may run.
 
-    A thread, because the supervisor's main thread may be in a call that hangs, or in the middle of a slower way to end
-    the task. To be started only after the task's process was forked, which would not have it.
+    Watches in a thread, because the supervisor's main thread may be in a call that hangs, or in the middle of a slower
+    way to end the task.
     """
 
     def __init__(self, fence: Fence, gateway_socket: str) -> None:
-        self._fence = fence
+        self.fence = fence
         self._gateway_socket = gateway_socket
         self._over = threading.Event()
 
+    def must_stop(self) -> bool:
+        """Whether the job has to end now. Where nothing is left of the tolerance nothing of it runs any more then."""
+        right = self.fence.right()
+        if right is Right.RUN or not nobody_sees_to_it(self._gateway_socket):
+            return False
+        self.fence.strike("This task is stopped" if right is Right.STOP else "All processes of this task are killed")
+        if right is Right.NONE:
+            end_descendants()
+        return True
+
     def start(self) -> None:
-        """Watch from now on, until `stop`."""
-        if self._fence.seconds_left() is not None:
+        """Watch from now on, until `stop`. Not before the task's process was forked: it would not have the thread."""
+        if self.fence.seconds_left() is not None:
             threading.Thread(target=self._watch, name="fence", daemon=True).start()
 
     def stop(self) -> None:
@@ -115,9 +127,7 @@ class Guard:
 
     def _watch(self) -> None:
         while not self._over.wait(LOOK_EVERY_S):
-            if self._fence.right() is Right.NONE and nobody_sees_to_it(self._gateway_socket):
-                self._fence.strike("All its processes are killed.")
-                end_descendants()
+            if self.fence.right() is Right.NONE and self.must_stop():
                 return
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -103,20 +103,24 @@ def _result(request: Mapping[str, Any], job_dir: Path, settings: Settings) -> Re
     job: Mapping[str, Any] = request["job"]
     fence = Fence(Path(settings.gateway_socket).with_name(LEASE), job["offline"], partial(_say, job_dir))
     guard = Guard(fence, settings.gateway_socket)
-    attendance = Attendance(job_dir, settings.gateway_socket, fence, guard, request["log_max_bytes"])
+    attendance = Attendance(job_dir, settings.gateway_socket, guard, request["log_max_bytes"])
+    result = Result(exit_code=None, final_state=None, error=None)
     try:
         os.environ.update(_environment(job, job_dir, settings.bundles))
-        return supervise.run(job, attendance)
+        result = supervise.run(job, attendance)
     except Exception as error:  # noqa: BLE001 (whatever went wrong is this job's end, and is shown)
         # A supervisor that failed in the middle leaves user code behind that nobody would see the end of.
         end_descendants()
-        text = _describe(error)
-        _say(job_dir, f"{supervise.noun(job)} could not be run: {text}")
-        return Result(exit_code=1, final_state=None, error=text)
+        if fence.struck is None:
+            text = _describe(error)
+            _say(job_dir, f"{supervise.noun(job)} could not be run: {text}")
+            result = Result(exit_code=1, final_state=None, error=text)
     finally:
         guard.stop()
-        if fence.has_struck:
+        if fence.struck is not None:
             end_descendants()
+    # No status tells anything of what the fence has ended: the job had no part in it.
+    return result if fence.struck is None else replace(result, exit_code=None, error=fence.struck)
 
 
 def _say(job_dir: Path, text: str) -> None:

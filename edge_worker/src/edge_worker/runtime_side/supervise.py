@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from edge_worker.runtime_side import calls, job_files
-from edge_worker.runtime_side.fence import Fence, Guard
+from edge_worker.runtime_side.fence import Guard
 from edge_worker.runtime_side.job_files import Result
 from edge_worker.runtime_side.log_file import CappedLog
 from edge_worker.runtime_side.memory import MemoryWatch
@@ -28,13 +28,12 @@ class Attendance:
     """What stands around the SDK's supervisor of one job.
 
     Attributes:
-        fence: Tells whether the job may go on while no agent answers; `guard` sees to it.
+        guard: Sees to it that the job does not go on for too long while no agent answers.
         log_max_bytes: The most that the task's log takes on disk.
     """
 
     job_dir: Path
     gateway_socket: str
-    fence: Fence
     guard: Guard
     log_max_bytes: int
     pump: OutputPump = field(default_factory=OutputPump)
@@ -48,7 +47,7 @@ class Attendance:
             base_url=f"http://gateway/jobs/{job_id}/execution/",
             token="none",  # noqa: S106 (the centre attaches one to each call)
             timeout=calls.gateway_timeout(),
-            transport=calls.WaitingTransport(self.gateway_socket, self.pump, self.fence),
+            transport=calls.WaitingTransport(self.gateway_socket, self.pump, self.guard),
         )
 
 
