@@ -1,5 +1,7 @@
 """What ended jobs may take on disk, all together: the oldest go first, and those last whose logs are not uploaded."""
 
+import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +80,11 @@ def _drop_logs(waiting: dict[Path, int], excess: int) -> None:
 
 
 def _has_ended(path: Path) -> bool:
-    return JobDir(path).was_launched and not is_alive(path)
+    try:
+        return JobDir(path).was_launched and not is_alive(path)
+    except OSError:
+        # It cannot be read now, so it is not known.
+        return False
 
 
 def _folders(parent: Path) -> Iterator[Path]:
@@ -95,10 +101,9 @@ def _folders(parent: Path) -> Iterator[Path]:
 def size_on_disk(folder: Path) -> int:
     """What a folder's files take, holes not counted."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.lstat().st_blocks * 512
-        except OSError:
-            # Removed meanwhile, or not ours to look at.
-            continue
+    # Not by `rglob`, which fails at folders that go meanwhile.
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            with contextlib.suppress(OSError):
+                total += Path(parent, name).lstat().st_blocks * 512
     return total

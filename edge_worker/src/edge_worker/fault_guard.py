@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from edge_worker.log import EventLog
@@ -16,21 +17,21 @@ Work = Coroutine[Any, Any, None]
 log = EventLog("edge_worker.fault_guard")
 
 
-async def guarded(work: Work, *, go_on: Callable[[], Work], give_up: Callable[[str], Work]) -> None:
+async def guarded(begin: Callable[[], Work], *, go_on: Callable[[], Work], give_up: Callable[[str], Work]) -> None:
     """Does the work of one job to its end, however often it fails.
 
     Args:
-        work: The first try.
-        go_on: What is left to do, as after a restart.
+        begin: The first try.
+        go_on: What is left to do, as after a restart. It may fail itself.
         give_up: Takes the place of `go_on` after `MAX_FAULTS` errors; told the reason, in words for people.
     """
-    faults = 0
+    faults, step = 0, begin
     while True:
         try:
-            return await work
+            return await step()
         except Exception as error:
             faults += 1
             log.exception("job_fault", faults=faults)
             reason = f"the worker could not follow this job: {type(error).__name__}"
         await asyncio.sleep(min(FAULT_PAUSE_S * 2.0 ** (faults - 1), LONGEST_FAULT_PAUSE_S))
-        work = go_on() if faults < MAX_FAULTS else give_up(reason)
+        step = go_on if faults < MAX_FAULTS else partial(give_up, reason)

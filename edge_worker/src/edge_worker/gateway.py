@@ -59,6 +59,7 @@ class GaveUp(Exception):
 
 @dataclass(frozen=True)
 class _Target:
+    job: str
     held: HeldJob | None
     raw_path: str
     segments: tuple[str, ...]
@@ -70,8 +71,11 @@ class _Target:
         task = self.held.job.task if self.held is not None else None
         return task is not None and len(self.segments) == 3 and self.segments[:2] == ("task-instances", task.ti_id)
 
+    def is_some_heartbeat(self, method: str) -> bool:
+        return method == "PUT" and self.segments[0] == "task-instances" and self.segments[-1] == "heartbeat"
+
     def is_heartbeat(self, method: str) -> bool:
-        return method == "PUT" and self.is_own_instance and self.segments[2] == "heartbeat"
+        return self.is_own_instance and self.is_some_heartbeat(method)
 
     def is_final_write(self, method: str) -> bool:
         return method == "PATCH" and self.is_own_instance and self.segments[2] == "state"
@@ -139,6 +143,10 @@ class Gateway:
         except EdgeError as error:
             return _refusal(str(error))
         held = target.held
+        if held is None and target.job in self._table.unread:
+            # Nothing ends it meanwhile. A task's process repeats a call after 503.
+            is_beat = target.is_some_heartbeat(request.method)
+            return web.Response(status=204) if is_beat else _json(503, "the job's folder cannot be read")
         if held is None:
             return _no_longer(is_read=is_read, message="the worker does not know this job")
         if target.is_heartbeat(request.method):
@@ -153,7 +161,7 @@ class Gateway:
         if len(request.raw_path) > MAX_TARGET_CHARS:
             raise EdgeError(ErrorCode.INVALID_REQUEST, f"path and query are longer than {MAX_TARGET_CHARS} characters")
         job, raw_path, query = match[1], match[2], match[3] or ""
-        return _Target(self._table.get(job), raw_path, split_path(raw_path), query)
+        return _Target(job, self._table.get(job), raw_path, split_path(raw_path), query)
 
     async def _forward(self, request: web.Request, target: _Target, held: HeldJob, *, is_read: bool) -> web.Response:
         try:

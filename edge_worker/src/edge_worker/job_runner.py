@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -108,7 +108,7 @@ class JobRunner:
         held = HeldJob(grant.job, self.state.job_dir(grant.job.id), receipt=grant.receipt)
         self.table.add(held)
         earlier = {task for task in self._tasks if task.get_name() == f"job-{held.id}"}
-        self._spawn(self._guarded(held, self._run_anew(held, earlier)), f"job-{held.id}")
+        self._spawn(self._guarded(held, lambda: self._run_anew(held, earlier)), f"job-{held.id}")
 
     def stop(self, directive: StopDirective) -> None:
         """A job is to end. One that has no process any more is about to be settled anyway."""
@@ -152,15 +152,14 @@ class JobRunner:
         job_id = job_dir.path.name
         try:
             held = take_up(self.state, job_dir) if job_dir.path.exists() else None
+            work = None if held is None else self._go_on(held)
         except OSError as error:
             self._cannot_read(job_dir, error)
             return
-        if held is not None:
-            if held.dir.frozen_at() is not None:
-                held.freeze("an earlier run of the agent has frozen it")
+        if held is not None and work is not None:
             if not held.dir.was_finished:
                 self.table.add(held)
-            self._spawn(self._guarded(held, self._go_on(held)), f"job-{held.id}")
+            self._spawn(self._guarded(held, lambda: work), f"job-{held.id}")
         if job_id in self.table.unread:
             log.info("job_dir_readable", job=job_id)
             self.table.forget_unread(job_id)
@@ -193,9 +192,9 @@ class JobRunner:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, held: HeldJob, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, held: HeldJob, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
         with bound(job=held.id):
-            await guarded(work, go_on=lambda: self._go_on(held), give_up=lambda reason: self._give_up(held, reason))
+            await guarded(begin, go_on=lambda: self._go_on(held), give_up=lambda reason: self._give_up(held, reason))
 
     def _go_on(self, held: HeldJob) -> Coroutine[Any, Any, None]:
         """What is left to do for a job, by its folder."""

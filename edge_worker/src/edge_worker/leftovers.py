@@ -27,6 +27,8 @@ def take_up(state: StateDir, job_dir: JobDir) -> HeldJob | None:
         return None
     held = HeldJob(job, job_dir, receipt=job_dir.receipt())
     held.final_state = job_dir.final_state()
+    if job_dir.frozen_at() is not None:
+        held.freeze("an earlier run of the agent has frozen it")
     return held
 
 

@@ -159,15 +159,18 @@ class StateDir:
         if target.exists():
             # Something in it cannot be removed: user code may have run as somebody else.
             target = target.with_name(f"{target.name}.{time.time_ns()}")
+        os.utime(job_dir.path)
         job_dir.path.rename(target)
-        os.utime(target)
 
     def ended_jobs(self, *, max_bytes: int) -> EndedJobs:
         """The folders of ended jobs, to be kept below a size."""
         return EndedJobs(self._ended, self._jobs, max_bytes)
 
     def clean_up(self, *, keep_days: float, now: float) -> None:
-        """Removes ended jobs that are older than wanted. What cannot be removed stays and is logged."""
+        """Removes ended jobs that are older than wanted. What cannot be removed stays and is logged.
+
+        Not for the event loop: after weeks without an agent there may be thousands of them.
+        """
         try:
             paths = list(self._ended.iterdir())
         except OSError as error:

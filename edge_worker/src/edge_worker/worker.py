@@ -214,7 +214,7 @@ class Worker:
 
     async def _clean_up(self) -> None:
         while True:
-            self.state.clean_up(keep_days=self.settings.log_keep_days, now=time.time())
+            await asyncio.to_thread(self.state.clean_up, keep_days=self.settings.log_keep_days, now=time.time())
             await asyncio.sleep(_CLEAN_UP_EVERY_S)
 
     async def _until_leaving(self, table: JobTable, runner: JobRunner) -> None:
@@ -246,5 +246,8 @@ class Worker:
 
     async def _stop(self, runner: JobRunner) -> None:
         await self.ladder.at(Rung.STOP)
+        if self.ladder.rung is Rung.LEAVE:
+            # Both at once: what is left to its next start is not stopped before.
+            return
         runner.stop_all()
         await asyncio.sleep(self.settings.grace_s + DELIVERY_GRACE_S)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,33 @@ def test_oldest_of_the_ended_jobs_make_room(tmp_path: Path) -> None:
     assert folders.total() <= 3 * LOG_BYTES
     folders.ended.trim()
     assert [job for job in jobs if job.path.exists()] == left
+
+
+def test_a_folder_that_cannot_be_read_or_goes_meanwhile_does_not_keep_the_others_from_it(tmp_path: Path) -> None:
+    """What is raised there would end the agent."""
+    folders = Folders(tmp_path, 1)
+    kept, unreadable, goes = (folders.add(parent) for parent in (folders.kept, folders.current, folders.current))
+    (unreadable.path / job_files.PID).unlink()
+    (unreadable.path / job_files.PID).mkdir()
+    (goes.path / "below").mkdir()
+    folders.ended.trim()
+    assert not kept.path.exists()
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        elsewhere = goes.path.with_name("elsewhere")
+        while not over.is_set():
+            goes.path.rename(elsewhere)
+            elsewhere.rename(goes.path)
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        for _ in range(6000):
+            size_on_disk(goes.path)
+    finally:
+        over.set()
+        thread.join()
 
 
 async def test_log_that_waits_for_its_upload_goes_last_and_is_counted(relay: FakeRelay, tmp_path: Path) -> None:
