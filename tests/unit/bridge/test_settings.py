@@ -67,7 +67,7 @@ def test_a_queue_has_what_it_names_and_else_what_all_have() -> None:
         ("offline_tolerance", "soon", r"offline_tolerance is 'soon'"),
         ("on_silence", "wait", r"on_silence is 'wait'.*'stop' or 'continue'"),
         ("queue_timeout", "-1", r"queue_timeout is '-1'"),
-        ("queues", '{"plant": {"queue_timeout": []}}', r"queue_timeout is \[\]"),
+        ("queues", '{"plant": {"queue_timeout": []}}', r"queues, queue 'plant': queue_timeout is \[\]"),
         ("queues", "plant=60", "queues is no JSON"),
         ("queues", "[1]", "queues must be an object by queue name"),
         ("queues", '{" padded": {}}', "queues must be an object by queue name"),
