@@ -43,11 +43,13 @@ class OfflinePolicy(Outbound):
 
         Half a minute before the tolerance is over, or at half of it where it is that short.
         """
-        if self.on_silence is OnSilence.CONTINUE:
-            return None
-        return max(self.tolerance_s - FENCE_MARGIN_S, self.tolerance_s / 2)
+        return None if self.on_silence is OnSilence.CONTINUE else self._fence_s
 
     @property
     def longest_hold_s(self) -> float:
         """How long a poll of a worker that has this job may be held."""
-        return max(self.tolerance_s - FENCE_MARGIN_S, self.tolerance_s / 2) / POLLS_PER_FENCE
+        return self._fence_s / POLLS_PER_FENCE
+
+    @property
+    def _fence_s(self) -> float:
+        return max(self.tolerance_s - FENCE_MARGIN_S, self.tolerance_s / 2)

@@ -22,8 +22,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.kv import KeyValue
-from typing_extensions import override
 
+from edge_schemas.broker.client import ErrorLog, MendedClient
 from edge_schemas.errors import EdgeError, ErrorCode
 
 log = structlog.get_logger(__name__)
@@ -84,22 +84,6 @@ class PayloadTooLarge(EdgeError):
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(ErrorCode.PAYLOAD_TOO_LARGE, f"{size} bytes do not fit into a message of at most {limit}")
-
-
-class _Client(Client):
-    """nats-py's client, but the answer to a ping whose asker has given up does not end its reading.
-
-    It comes late from a server that stood still for some seconds. nats-py would go on without reading, and without a
-    word, until its own pings went unanswered.
-    """
-
-    @override
-    async def _process_pong(self) -> None:
-        if self._pongs and self._pongs[0].done():
-            del self._pongs[0]
-            self._pings_outstanding = 0
-        else:
-            await super()._process_pong()
 
 
 class Broker:
@@ -313,7 +297,7 @@ class Broker:
         delay_s = FIRST_DELAY_S
         while True:
             closed = asyncio.Event()
-            client = _Client()
+            client = MendedClient()
             self._client = client  # also while it connects, so that whoever leaves meanwhile closes its socket
             await self._connect(client, closed)
             began = loop.time()
@@ -389,7 +373,7 @@ class Broker:
             closed_cb=on_closed,
             disconnected_cb=on_disconnected,
             reconnected_cb=on_reconnected,
-            error_cb=_ErrorLog(self._settings.role).handle,
+            error_cb=ErrorLog(self._settings.role).handle,
         )
 
     async def _on_answer(self, message: Msg) -> None:
@@ -413,23 +397,6 @@ class Broker:
         self._connected.set()
         for listener in self._listeners:
             listener()
-
-
-class _ErrorLog:
-    """nats-py's error callback: one line per kind of error and stretch of time, not one per attempt."""
-
-    EVERY_S = 10.0
-
-    def __init__(self, role: str) -> None:
-        self._role = role
-        self._last: dict[str, float] = {}
-
-    async def handle(self, error: Exception) -> None:
-        text = f"{type(error).__name__}: {error}"
-        now = asyncio.get_running_loop().time()
-        if now - self._last.get(text, -self.EVERY_S) >= self.EVERY_S:
-            self._last = {k: t for k, t in self._last.items() if now - t < self.EVERY_S} | {text: now}
-            log.warning("broker_error", role=self._role, error=text)
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
