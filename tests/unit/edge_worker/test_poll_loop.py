@@ -150,6 +150,19 @@ async def test_a_poll_is_held_only_once_the_link_is_proven_and_no_more_once_it_i
         assert (loop.seqs, loop.last.hold_s) == ([1, 2, 3, 4], 50)
 
 
+async def test_the_poll_after_a_broken_one_is_a_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way may have become a black hole, in which a held poll would be missed only at its own end."""
+    async with _polling(tmp_path, monkeypatch) as loop:
+        loop.client.answer(1)
+        await _settle()
+        loop.client.break_off(2)
+        await _settle()
+        assert (loop.seqs, loop.last.hold_s, loop.link.is_up) == ([1, 2, 3], 0, True)
+        loop.client.answer(3)
+        await _settle()
+        assert (loop.seqs, loop.last.hold_s) == ([1, 2, 3, 4], 50)
+
+
 async def test_a_probe_that_hangs_keeps_no_other_one_from_trying(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
