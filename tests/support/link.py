@@ -130,9 +130,9 @@ class Connection:
         """Both sides get an RST."""
         self._is_closed = True
         for writer in self._writers:
-            raw = writer.get_extra_info("socket")
-            # None if it is closed already.
+            # Of a TLS connection that has ended, asyncio no longer knows the socket.
             with contextlib.suppress(OSError, AttributeError):
+                raw = writer.get_extra_info("socket")
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
 
