@@ -162,8 +162,7 @@ class PollLoop:
 
     def _wanted_hold_s(self) -> float:
         """As long as the way bears it, but so that a job's fence does not come near while a poll is parked."""
-        # Until the relay has answered, a held poll could not be told from one that went nowhere. The same is true of the
-        # one after a failure.
+        # Until the relay has answered, a held poll could not be told from one that went nowhere; nor after a failure.
         if self._failures or not self.link.is_proven:
             return 0
         return min([self.hold.current_s, *(held.job.offline.longest_hold_s for held in self.table)])
