@@ -10,10 +10,11 @@ import re
 import secrets
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import aiohttp
 from aiohappyeyeballs import AddrInfoType
@@ -34,10 +35,16 @@ CALL_S: Final = 30.0
 CHECK_S: Final = 10.0
 EXECUTION_S: Final = 75.0
 """Longer than the relay waits for Airflow, so that its answer comes before ours would be given up."""
+AGAIN_S: Final = 12.0
+"""So long without the beginning of an answer, a call is made a second time beside the first. Longer than a connection
+may take: only one that stands can hang."""
+EXECUTION_AGAIN_S: Final = 20.0
+"""The same where Airflow answers, which may be slow itself."""
 HOLD_MARGIN_S: Final = 15.0
 SLOWEST_BYTES_PER_S: Final = 8 * 1024
 """A large body may take its time on a thin line; below this rate it is given up and repeated."""
 _QUOTED_CHARS = 120
+_JSON: Final = {"Content-Type": "application/json"}
 _BODILESS = {
     401: ErrorCode.UNAUTHENTICATED,
     409: ErrorCode.WRONG_STATE,
@@ -183,7 +190,7 @@ class RelayClient:
     async def poll(self, poll: Poll) -> PollAnswer | None:
         """Reports and waits for up to `hold_s`; None means that there is nothing to do."""
         timeout = aiohttp.ClientTimeout(total=poll.hold_s + HOLD_MARGIN_S, sock_connect=CONNECT_S)
-        reply = await self._post(routes.POLL, poll, timeout=timeout, is_poll=True)
+        reply = await self._call("POST", routes.POLL, body=_content(poll), headers=_JSON, timeout=timeout, is_poll=True)
         return None if reply.status == 204 else _parse(PollAnswer, reply)
 
     async def check(self) -> None:
@@ -215,7 +222,9 @@ class RelayClient:
             chunk, headers["Content-Encoding"] = packed, "gzip"
         chunk = chunk[:MAX_CHUNK_BYTES]
         path = routes.JOB_LOG.format(job=job)
-        return _parse(LogPosition, await self._call("PUT", path, query=f"offset={offset}", body=chunk, headers=headers))
+        query = f"offset={offset}"
+        reply = await self._ask("PUT", path, query=query, body=chunk, headers=headers, again_s=AGAIN_S)
+        return _parse(LogPosition, reply)
 
     async def execution(self, job: str, call: ExecutionCall) -> ExecutionAnswer:
         """Hands a call on to the Execution API, path and query untouched.
@@ -225,7 +234,7 @@ class RelayClient:
             NoAnswer: Somebody else did.
         """
         path = routes.JOB_EXECUTION.format(job=job, path=call.raw_path)
-        reply = await self._call(
+        reply = await self._ask(
             call.method,
             path,
             query=call.query,
@@ -234,6 +243,7 @@ class RelayClient:
             request_id=call.request_id,
             timeout=_timeout(call.body, EXECUTION_S),
             checked=False,
+            again_s=EXECUTION_AGAIN_S,
         )
         if reply.headers.get(routes.ORIGIN_HEADER) != routes.EXECUTION_ORIGIN:
             self._check(reply, call.request_id)
@@ -242,12 +252,32 @@ class RelayClient:
         self._link.heard()
         return ExecutionAnswer(reply.status, reply.headers, reply.body)
 
-    async def _post(
-        self, path: str, body: BaseModel, *, timeout: aiohttp.ClientTimeout | None = None, is_poll: bool = False
+    async def _post(self, path: str, body: BaseModel) -> _Reply:
+        return await self._ask("POST", path, body=_content(body), headers=_JSON, again_s=AGAIN_S)
+
+    async def _ask(
+        self, method: str, path: str, *, body: bytes, again_s: float, request_id: str | None = None, **rest: Any
     ) -> _Reply:
-        content = body.model_dump_json().encode()
-        headers = {"Content-Type": "application/json"}
-        return await self._call("POST", path, body=content, headers=headers, timeout=timeout, is_poll=is_poll)
+        """A call that is made a second time, on another connection, if one hangs while the link is good otherwise.
+
+        The first is not given up: it may be the relay that is slow. Both are the same call to the relay, as any repeat.
+        """
+        request_id = request_id or secrets.token_hex(16)
+        begun = asyncio.Event()
+        call = partial(self._call, method, path, body=body, request_id=request_id, **rest)
+        first = asyncio.create_task(call(on_begun=begun.set))
+        tries = {first}
+        try:
+            if await _hangs(first, begun, again_s + len(body) / SLOWEST_BYTES_PER_S) and self._link.is_proven:
+                tries.add(asyncio.create_task(call()))
+            while True:
+                done, tries = await asyncio.wait(tries, return_when=asyncio.FIRST_COMPLETED)
+                answered = [task for task in done if not isinstance(task.exception(), NoAnswer)]
+                if answered or not tries:
+                    return (answered or list(done))[0].result()
+        finally:
+            for task in tries:
+                task.cancel()
 
     async def _call(
         self,
@@ -261,6 +291,7 @@ class RelayClient:
         timeout: aiohttp.ClientTimeout | None = None,
         checked: bool = True,
         is_poll: bool = False,
+        on_begun: Callable[[], None] = lambda: None,
     ) -> _Reply:
         session = self._polls if is_poll else self._calls
         if session is None:
@@ -280,6 +311,7 @@ class RelayClient:
                 proxy=self._proxy.url if self._proxy else None,
                 proxy_headers=self._proxy.headers if self._proxy else None,
             ) as answer:
+                on_begun()
                 reply = _Reply(answer.status, answer.headers, await answer.read())
                 if reply.status == 503:
                     # Another replica may be at the end of another connection.
@@ -327,6 +359,20 @@ class RelayClient:
         # A total time-out may strike while connecting too; then the connection never stood for as long as a poll.
         connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
         return NoAnswer(f"{type(error).__name__}: {error}".rstrip(": "), connected=connected)
+
+
+async def _hangs(call: asyncio.Task[_Reply], begun: asyncio.Event, seconds: float) -> bool:
+    """Whether nothing of an answer has come for so long."""
+    waiting = asyncio.create_task(begun.wait())
+    try:
+        done, _ = await asyncio.wait({call, waiting}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return not done
+    finally:
+        waiting.cancel()
+
+
+def _content(body: BaseModel) -> bytes:
+    return body.model_dump_json().encode()
 
 
 def _timeout(body: bytes, base_s: float = CALL_S) -> aiohttp.ClientTimeout:

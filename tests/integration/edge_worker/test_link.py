@@ -1,15 +1,22 @@
 """The way to the relay breaks, in every way it can; jobs and their outcomes do not notice."""
 
+import asyncio
 import logging
+import ssl
 
 import pytest
 from aiohttp import web
 
+from edge_schemas import routes
 from edge_schemas.records import JobState, Verdict
+from edge_worker import relay_client
+from edge_worker.link import Link
+from edge_worker.relay_client import ExecutionCall, RelayClient
 from edge_worker.settings import Settings
 from support.fake_relay import FakeRelay, SeenCall, execution_answer, html_page
 from support.fake_runtime import script_job
-from support.worker import running_agent
+from support.link import Fault, HttpLink, Point
+from support.worker import NAME, make_identity, running_agent
 
 _LINES = "".join(f"line {n}\n" for n in range(40))
 _PRINTS = """
@@ -58,6 +65,54 @@ async def test_a_task_outlives_a_lost_link(relay: FakeRelay, settings: Settings,
     assert outcome is not None
     assert outcome.exit_code == 0
     assert relay.logs[job.id].decode() == _LINES
+
+
+@pytest.mark.parametrize(
+    ("step", "at"), [("start", Point.REQUEST), ("finish", Point.ANSWER), ("variables/v", Point.REQUEST)]
+)
+async def test_a_connection_that_hangs_alone_is_not_waited_for(
+    relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch, step: str, at: Point
+) -> None:
+    """Each would cost 30 s or more; the link itself is good, so no poll notices."""
+    monkeypatch.setattr(relay_client, "AGAIN_S", 0.3)
+    monkeypatch.setattr(relay_client, "EXECUTION_AGAIN_S", 0.3)
+    job = script_job("print(*call('GET', 'variables/v')); assert succeed() == 204")
+    async with HttpLink.to(relay.url) as link:
+        strike = link.arm(Fault.BLACK_HOLE, "GET" if step == "variables/v" else "POST", f"{step}$", at=at)
+        async with running_agent(relay, settings.model_copy(update={"relay_url": link.url})):
+            await relay.publish(job)
+            async with asyncio.timeout(10):
+                await relay.until(lambda: relay.state(job.id) is JobState.ENDED)
+    assert strike.happened.is_set()
+    assert [finish.exit_code for finish in relay.finishes[job.id]][-1] == 0
+    assert relay.logs[job.id].decode() == '200 b\'{"value": "v"}\'\n'
+    assert len({call.request_id for call in relay.calls if call.method == "GET"}) == 1
+
+
+async def test_an_answer_that_has_begun_is_waited_for(relay: FakeRelay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large one on a thin line is not fetched twice at once."""
+    monkeypatch.setattr(relay_client, "EXECUTION_AGAIN_S", 0.2)
+
+    async def answer(call: SeenCall) -> web.StreamResponse:
+        response = web.StreamResponse(headers={routes.ORIGIN_HEADER: routes.EXECUTION_ORIGIN})
+        await response.prepare(requests[0])
+        await response.write(b"begun, ")
+        await asyncio.sleep(0.8)
+        await response.write(b"done")
+        return response
+
+    requests: list[web.Request] = []
+    relay.fault = requests.append
+    relay.execution = answer  # type: ignore[assignment]
+    job = script_job("")
+    await relay.publish(job)
+    relay.hand_out(job.id, NAME)
+    link = Link()
+    link.answered()
+    tls = ssl.create_default_context()
+    async with RelayClient(relay.url, make_identity(relay).secret, tls=tls, proxy=None, link=link) as client:
+        got = await client.execution(job.id, ExecutionCall("GET", "variables/v", "", {}, b"", "r-0001"))
+    assert (got.body, len(requests)) == (b"begun, done", 1)
 
 
 async def test_a_lost_link_is_logged_once_when_it_goes_and_once_when_it_is_back(
