@@ -134,9 +134,11 @@ class JobLife(RuleBasedStateMachine):
     @precondition(wanted_no_more)
     @rule()
     def withdraw(self) -> None:
-        was = self.record.state
+        was = self.record
         self.apply(Withdraw("marked failed", self.now))
-        self.over_while_waiting |= was is JobState.WAITING
+        self.over_while_waiting |= was.state is JobState.WAITING
+        if was.finishing or was.accepted_state is not None:
+            assert self.record is was, "its final state was accepted or is on its way"
 
     @precondition(wanted_no_more)
     @rule()
