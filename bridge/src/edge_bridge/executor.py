@@ -159,6 +159,8 @@ class RelayExecutor(BaseExecutor):
             case Verb.FAIL:
                 self.fail(key, report.info)
             case Verb.FORGET:
+                # Of an errand that another scheduler follows too: that it runs is old news.
+                self.event_buffer.pop(key, None)
                 self.running.discard(key)
                 del self._current[key]
             case Verb.NOTE:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from edge_bridge import errands
 from edge_bridge.ledger import Entry, Ledger, Report, Verb
 from edge_bridge.reports import Reports
-from edge_schemas.jobs import Job
+from edge_schemas.jobs import Errand, ErrandKind, Job
 from edge_schemas.records import Finish, GiveUp, Redrive, Release, Start, Withdraw, new_record, transition
 from support.broker import eventually
 from support.jobs import make_errand, make_job
@@ -122,6 +123,15 @@ def test_sync_drops_reports_of_older_dispatches(executor: Any) -> None:
     executor._background.reports.outbox.append(Report(key, "new", Verb.FAIL, "boom"))
     executor.sync()
     assert executor.get_event_buffer() == {key: ("failed", "boom")}
+    assert executor.running == set()
+
+
+def test_a_callback_that_another_scheduler_has_told_of_is_not_set_running_again(executor: Any) -> None:
+    """Airflow takes any event of a callback, whatever its state: it would be running for ever."""
+    key = errands.key_of(Errand(kind=ErrandKind.CALLBACK, id=str(uuid.uuid4())))
+    executor._background.reports.outbox.extend(Report(key, "j", verb) for verb in (Verb.FOLLOW, Verb.RUN, Verb.FORGET))
+    executor.sync()
+    assert executor.get_event_buffer() == {}
     assert executor.running == set()
 
 
