@@ -7,7 +7,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from support.link import Cut, Fault, HttpLink, Link, Point
+from support.http_link import Fault, HttpLink, Point
+from support.link import Cut, Link
 
 pytestmark = pytest.mark.timeout(20)
 

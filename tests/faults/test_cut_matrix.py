@@ -15,7 +15,8 @@ import pytest
 from edge_schemas.jobs import Job
 from edge_schemas.records import Verdict
 from support.broker import eventually
-from support.link import Cut, Fault, HttpLink, Point, Strike
+from support.http_link import Fault, HttpLink, Point, Strike
+from support.link import Cut
 from support.site import Machine, Site, assert_happened_once, log_is_complete
 
 pytestmark = pytest.mark.timeout(240)

@@ -53,8 +53,9 @@ from edge_worker.state import Identity, StateDir
 from support.agent_process import EDGE_WORKER, agent_environment
 from support.broker import PASSWORDS, broker_settings, connected, eventually, free_port, running_server
 from support.fake_airflow import DAG_ID, FakeAirflow, FakeDispatches, FakeTask, PlainSigner, running_fake_airflow
+from support.http_link import HttpLink
 from support.keeper import KEY
-from support.link import HttpLink, Link
+from support.link import Link
 from support.relay_edge import Edge
 from support.system import uploaded_log
 

@@ -15,7 +15,7 @@ from edge_worker.relay_client import ExecutionCall, RelayClient
 from edge_worker.settings import Settings
 from support.fake_relay import FakeRelay, SeenCall, execution_answer, html_page
 from support.fake_runtime import script_job
-from support.link import Fault, HttpLink, Point
+from support.http_link import Fault, HttpLink, Point
 from support.worker import NAME, make_identity, running_agent
 
 _LINES = "".join(f"line {n}\n" for n in range(40))
