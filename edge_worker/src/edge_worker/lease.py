@@ -90,6 +90,15 @@ class Fence:
             self.look()
             await asyncio.sleep(LOOK_EVERY_S)
 
+    def now(self) -> float:
+        """See `Lease`."""
+        return self._lease.now()
+
+    def renew(self, sent_at: float) -> None:
+        """See `Lease`. After a suspend a poll may be answered before the next look, and would hide that it lasted."""
+        self.look()
+        self._lease.renew(sent_at)
+
     def look(self) -> None:
         """Freezes the jobs whose time has come."""
         for held in self._table:

@@ -30,7 +30,7 @@ from edge_schemas.polls import (
 from edge_schemas.workers import WorkerSettings
 from edge_worker.hold import Hold
 from edge_worker.jobs import JobTable
-from edge_worker.lease import Lease
+from edge_worker.lease import Fence
 from edge_worker.link import Link
 from edge_worker.log import EventLog
 from edge_worker.relay_client import CallError, NoAnswer, Refused, RelayClient
@@ -94,7 +94,7 @@ class PollLoop:
     desk: Desk
     report: Report
     hold: Hold
-    lease: Lease
+    fence: Fence
     clock: Callable[[], float] = monotonic
     jitter: Callable[[], float] = random.random
     _seq: int = 0
@@ -177,7 +177,7 @@ class PollLoop:
 
     async def _one(self, poll: Poll) -> float:
         """One poll and what follows from its answer; returns the seconds to wait before the next."""
-        began, sent_at = self.clock(), self.lease.now()
+        began, sent_at = self.clock(), self.fence.now()
         try:
             answer = await self.client.poll(poll)
         except CallError as error:
@@ -185,7 +185,7 @@ class PollLoop:
             # hear of the polls that come to it.
             # A poll that a newer one of ours has replaced says nothing about the way to the relay.
             return 0 if poll.seq < self._seq else self._failed(error, self.clock() - began)
-        self.lease.renew(sent_at)
+        self.fence.renew(sent_at)
         self.hold.answered(self.clock() - began)
         self._reached()
         if answer is not None:

@@ -173,7 +173,7 @@ class Worker:
                 # Before anything of them is gone on with: they may have been out of contact for too long.
                 fence.look()
                 poll_loop = PollLoop(
-                    client, table, link, desk, self._report(incarnation), Hold(self.settings.poll_hold_s), lease
+                    client, table, link, desk, self._report(incarnation), Hold(self.settings.poll_hold_s), fence
                 )
                 running = [
                     loops.create_task(runtime.run_forever(), name="task-host"),

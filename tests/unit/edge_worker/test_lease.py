@@ -82,6 +82,15 @@ class TestFence:
         fence.look()
         assert held.is_frozen
 
+    def test_contact_does_not_hide_the_silence_before_it(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
+        """A machine wakes, and its first poll is answered before anybody has looked at the clock."""
+        held = _running(tmp_path, OfflinePolicy(tolerance_s=60))
+        fence = Fence(_table(held), lease)
+        fence.renew(clock.now)
+        clock.now += 3600
+        fence.renew(clock.now)
+        assert held.is_frozen
+
     def test_who_is_not_frozen(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
         goes_on = _running(tmp_path, OfflinePolicy(on_silence=OnSilence.CONTINUE))
         decided = _running(tmp_path, OfflinePolicy())

@@ -19,7 +19,7 @@ from edge_worker.health import worker_versions
 from edge_worker.hold import Hold
 from edge_worker.job_dir import JobDir
 from edge_worker.jobs import HeldJob, JobTable
-from edge_worker.lease import Lease
+from edge_worker.lease import Fence, Lease
 from edge_worker.link import Link
 from edge_worker.poll_loop import Desk, PollLoop, Report
 from edge_worker.relay_client import NoAnswer, Refused, RelayClient
@@ -96,7 +96,9 @@ async def _polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     lease = Lease(tmp_path / "lease", clock=lambda: next(ticks))
     report = Report(7, "instance", "host", 0, lambda: worker_versions(None), WorkerHealth)
     desk = cast("Desk", _Desk(table))
-    loop = PollLoop(cast("RelayClient", client), table, link, desk, report, Hold(50), lease, jitter=lambda: 0.0)
+    loop = PollLoop(
+        cast("RelayClient", client), table, link, desk, report, Hold(50), Fence(table, lease), jitter=lambda: 0.0
+    )
     running = asyncio.create_task(loop.run())
     await _settle()
     try:
