@@ -215,8 +215,8 @@ class JobRunner:
 
     async def _give_up(self, held: HeldJob, reason: str) -> None:
         while is_alive(held.dir.path):
-            if held.is_frozen:
-                # Nobody would hold it still and ask for it.
+            if held.is_frozen or held.is_stopping:
+                # Nobody else would hold it still and ask for it, or end it.
                 await kill_tree(held.dir.path, on_step=partial(say, held))
             await asyncio.sleep(LOOK_EVERY_S)
         self.table.finishing(held)

@@ -361,13 +361,23 @@ async def test_what_was_not_launched_by_then_waits_for_the_answer(
         assert relay.state(task.job.id) is (JobState.RUNNING if is_given_up else JobState.ENDED)
 
 
-async def test_a_job_that_the_agent_cannot_follow_is_killed_at_its_fence(
-    relay: FakeRelay, settings: Settings, tmp_path: Path, clock: _Clock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_wanted", [True, False])
+async def test_a_job_that_the_agent_cannot_follow_is_killed_at_its_fence_and_when_it_is_to_stop(
+    relay: FakeRelay,
+    settings: Settings,
+    tmp_path: Path,
+    clock: _Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_wanted: bool,
 ) -> None:
     task = _Ticking.make(tmp_path)
 
+    faults: list[int] = []
+
     async def fail(*_: object) -> None:
         await task.for_ticks(1)
+        faults.append(1)
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(fault_guard, "FAULT_PAUSE_S", 0.01)
@@ -375,7 +385,11 @@ async def test_a_job_that_the_agent_cannot_follow_is_killed_at_its_fence(
     async with running_agent(relay, settings) as agent:
         await relay.publish(task.job)
         await task.for_ticks()
-        clock.ahead_s += 5
+        await eventually(lambda: faults == [1] * fault_guard.MAX_FAULTS)
+        if is_wanted:
+            clock.ahead_s += 5
+        else:
+            await relay.withdraw(task.job.id)
         await eventually(lambda: not is_alive(_folder(agent, task.job)))
         await relay.until(lambda: task.job.id in relay.finishes)
 
