@@ -1,7 +1,6 @@
 """Real processes that stand still because their worker is out of contact, and go on or are killed once it is back."""
 
 import asyncio
-import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from edge_worker.freezer import Freezer
 from edge_worker.ladder import Rung
 from edge_worker.lease import Lease
 from edge_worker.process import is_alive
-from edge_worker.process_table import find_tree, read_processes, supervisor_of
+from edge_worker.process_table import find_tree, read_processes
 from edge_worker.runtime_side import job_files
 from edge_worker.runtime_side.lease import now
 from edge_worker.settings import Settings
@@ -30,6 +29,7 @@ from edge_worker.state import StateDir
 from support.agent_process import WITH_FAKE_RUNTIME, agent_environment, agent_process
 from support.fake_relay import FakeRelay, SeenCall, execution_answer, html_page, problem_answer
 from support.fake_runtime import script_job
+from support.processes import STANDS_STILL, user_code_states
 from support.worker import NAME, Agent, eventually, make_identity, running_agent
 
 FROZEN = b"freezes this task"
@@ -95,23 +95,12 @@ def _folder(agent: Agent, job: Job) -> Path:
     return agent.state.job_dir(job.id).path
 
 
-def _user_code_states(folder: Path) -> set[str]:
-    taken = job_files.read_taken(folder)
-    assert taken is not None
-    table = read_processes()
-    states = set()
-    for process in find_tree(taken, table) - {supervisor_of(taken, table)}:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            states.add(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0])
-    return states
-
-
 async def _until_still(state: StateDir, *jobs: Job) -> None:
     """As the agent says, and as the kernel does."""
     for job in jobs:
         log = state.job_dir(job.id).log
         await eventually(lambda log=log: FROZEN in log.read_bytes())  # type: ignore[misc]
-        await eventually(lambda job=job: _user_code_states(state.job_dir(job.id).path) == {"T"})  # type: ignore[misc]
+        await eventually(lambda job=job: user_code_states(state.job_dir(job.id).path) == STANDS_STILL)  # type: ignore[misc]
 
 
 async def _run(relay: FakeRelay, agent: Agent, *jobs: Job) -> None:
@@ -189,7 +178,7 @@ async def test_a_machine_that_wakes_after_the_tolerance_runs_nothing_until_it_ha
         # Polls are answered again, but that tells nothing of the job.
         polls = len(relay.polls)
         await relay.until(lambda: len(relay.polls) > polls and relay.requests[f"/v1/jobs/{task.job.id}/start"] > 2)
-        assert _user_code_states(_folder(agent, task.job)) == {"T"}
+        assert user_code_states(_folder(agent, task.job)) == STANDS_STILL
         counted = task.ticks
         if refusal is None:
             relay.fault = lambda _: None
@@ -298,7 +287,7 @@ async def test_the_next_agent_keeps_what_was_frozen_and_asks(
     _wake(state.job_dir(awake.job.id).path)
     await awake.for_ticks()
     async with running_agent(relay, settings):
-        await eventually(lambda: _user_code_states(state.job_dir(awake.job.id).path) == {"T"})
+        await eventually(lambda: user_code_states(state.job_dir(awake.job.id).path) == STANDS_STILL)
         _give_up(relay, given_up.job)
         assert [task.ticks for task in tasks[:2]] == counted[:2]
         await relay.start()
