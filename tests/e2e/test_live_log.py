@@ -1,4 +1,9 @@
-"""A log can be read while its task runs, and is whole at the end, with the link cut in between as well."""
+"""A log can be read while its task runs, and is whole at the end, with the link cut in between as well.
+
+The latter is in `make test`, too: tests/faults/test_cut_matrix.py, tests/faults/test_airflow_long_cut.py.
+"""
+
+import pytest
 
 from laptop.airflow_api import wait_for_end
 from laptop.live_log import watch
@@ -22,6 +27,7 @@ async def test_a_printed_line_is_in_airflow_s_answer_within_two_seconds(system: 
     assert watched.worst <= 2.0, watched
 
 
+@pytest.mark.soak
 async def test_a_log_is_whole_after_the_link_was_cut(system: LaptopSystem) -> None:
     worker = system.workers["edge-1"]
     run = await _start(system)

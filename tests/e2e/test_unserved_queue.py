@@ -1,6 +1,11 @@
-"""A queue that nobody serves is no load on anybody else: waiting jobs take none of the scheduler's slots."""
+"""A queue that nobody serves is no load on anybody else: waiting jobs take none of the scheduler's slots.
+
+The executor's part of it is in `make test`: tests/integration/bridge/test_reconcile.py.
+"""
 
 from urllib.parse import quote
+
+import pytest
 
 from edge_schemas.subjects import JOBS, queue_filter
 from laptop.airflow_api import wait_for_end
@@ -11,6 +16,7 @@ CROWD, CENTRE = "crowd", "centre_only"
 TASKS = 500
 
 
+@pytest.mark.soak
 async def test_five_hundred_waiting_tasks_slow_no_other_executor(system: LaptopSystem) -> None:
     """With `[core] parallelism` at 32, the local executor would stand still if they counted."""
     api = system.api
