@@ -71,8 +71,8 @@ def _help(description: str | None) -> str:
 
 async def _enroll(settings: Settings, *, renew: bool) -> int:
     # Imported late: `--version` and a wrong flag need no HTTP client.
+    from edge_worker.answers import CallError, Refused
     from edge_worker.enroll import enroll
-    from edge_worker.relay_client import CallError, Refused
     from edge_worker.retry import Fate, fate_of
     from edge_worker.state import StateDir
 
@@ -137,7 +137,7 @@ def _token_from_stdin() -> str:
 
 async def _run(settings: Settings) -> int:
     from edge_worker.enroll import enroll
-    from edge_worker.relay_client import Refused
+    from edge_worker.answers import Refused
     from edge_worker.state import StateDir
     from edge_worker.worker import Worker
 

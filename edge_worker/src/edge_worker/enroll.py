@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 from edge_schemas.polls import PROTOCOL
 from edge_schemas.workers import EnrollRequest, SecretKind, hash_secret, new_secret
+from edge_worker.answers import CallError
 from edge_worker.log import EventLog
 from edge_worker.proxy import resolve_proxy
-from edge_worker.relay_client import CallError, RelayClient
+from edge_worker.relay_client import RelayClient
 from edge_worker.retry import Backoff, Fate, Pause, fate_of, until_final
 from edge_worker.settings import Settings, proxy_environment
 from edge_worker.state import Identity, PendingEnrollment, StateDir

@@ -9,13 +9,14 @@ import time
 
 from edge_schemas.errors import ErrorCode
 from edge_schemas.polls import StartRequest
+from edge_worker.answers import NoAnswer, Refused
 from edge_worker.job_stop import tell
 from edge_worker.jobs import HeldJob, StopWish
 from edge_worker.lease import LOOK_EVERY_S, Lease
 from edge_worker.link import Link
 from edge_worker.log import EventLog
 from edge_worker.process import hold_still, let_go_on
-from edge_worker.relay_client import NoAnswer, Refused, RelayClient
+from edge_worker.relay_client import RelayClient
 from edge_worker.retry import Backoff, until_final
 
 ASK_CAP_S = 5.0

@@ -26,11 +26,12 @@ from aiohttp import web
 from edge_schemas import routes
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.execution_paths import split_path
+from edge_worker.answers import CallError, NoAnswer, Refused
 from edge_worker.jobs import HeldJob, JobTable, StopWish
 from edge_worker.late_writes import LateWrites
 from edge_worker.link import Link
 from edge_worker.log import EventLog, bound
-from edge_worker.relay_client import CallError, ExecutionAnswer, ExecutionCall, NoAnswer, Refused, RelayClient
+from edge_worker.relay_client import ExecutionAnswer, ExecutionCall, RelayClient
 from edge_worker.repeats import AskedAgain, Repeats
 from edge_worker.retry import Backoff, Fate, fate_of
 

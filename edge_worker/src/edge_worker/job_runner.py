@@ -14,6 +14,7 @@ from edge_schemas.errors import ErrorCode
 from edge_schemas.ids import JobId
 from edge_schemas.jobs import Job
 from edge_schemas.polls import FinishRequest, Grant, JobPhase, ReleaseRequest, StartRequest, StopDirective
+from edge_worker.answers import Refused
 from edge_worker.fault_guard import guarded
 from edge_worker.freezer import Freezer
 from edge_worker.job_dir import JobDir
@@ -25,7 +26,7 @@ from edge_worker.link import Link
 from edge_worker.log import EventLog, bound
 from edge_worker.outbox import Outbox
 from edge_worker.process import is_alive, kill_tree
-from edge_worker.relay_client import Refused, RelayClient
+from edge_worker.relay_client import RelayClient
 from edge_worker.retry import until_final
 from edge_worker.runtime_side import job_files
 from edge_worker.state import StateDir

@@ -10,9 +10,10 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
+from edge_worker.answers import Refused
 from edge_worker.jobs import HeldJob
 from edge_worker.log import EventLog
-from edge_worker.relay_client import ExecutionAnswer, Refused
+from edge_worker.relay_client import ExecutionAnswer
 
 AT_ONCE_S = 1.0
 """What is answered within this is answered as it was."""

@@ -9,9 +9,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_worker.answers import CallError
 from edge_worker.jobs import JobTable
 from edge_worker.link import Link
-from edge_worker.relay_client import CallError, RelayClient
+from edge_worker.relay_client import RelayClient
 
 CHECK_EVERY_S = 3.0
 PATIENCE_S = 2.0

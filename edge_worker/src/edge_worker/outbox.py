@@ -1,10 +1,11 @@
 """Outcomes that the relay has not acknowledged: on disk before the first try, and there until a final answer."""
 
 from edge_schemas.polls import FinishRequest
+from edge_worker.answers import CallError, Refused
 from edge_worker.jobs import HeldJob
 from edge_worker.link import Link
 from edge_worker.log import EventLog
-from edge_worker.relay_client import CallError, Refused, RelayClient
+from edge_worker.relay_client import RelayClient
 from edge_worker.retry import until_final
 
 log = EventLog("edge_worker.outbox")

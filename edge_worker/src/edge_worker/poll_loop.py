@@ -28,12 +28,13 @@ from edge_schemas.polls import (
     WorkerVersions,
 )
 from edge_schemas.workers import WorkerSettings
+from edge_worker.answers import CallError, NoAnswer, Refused
 from edge_worker.hold import Hold
 from edge_worker.jobs import JobTable
 from edge_worker.lease import Fence
 from edge_worker.link import Link
 from edge_worker.log import EventLog
-from edge_worker.relay_client import CallError, NoAnswer, Refused, RelayClient
+from edge_worker.relay_client import RelayClient
 from edge_worker.retry import Backoff, is_retryable
 
 COALESCE_S = 0.02

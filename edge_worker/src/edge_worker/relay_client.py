@@ -1,12 +1,10 @@
-"""The calls of a worker to its relay: one method per route, typed in and out, no retries.
+"""The calls of a worker to its relay: one method per route, typed in and out.
 
-Every call fails in one of two ways. `NoAnswer`: nothing came, or what came is not from the relay (a proxy's page, a
-captive portal). `Refused`: the relay said no, with a code. Who may repeat what is decided in `retry`.
+How a call fails is told in `answers`. Who may repeat what is decided in `retry`.
 """
 
 import asyncio
 import gzip
-import re
 import secrets
 import socket
 import ssl
@@ -14,19 +12,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 import aiohttp
 from aiohappyeyeballs import AddrInfoType
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from yarl import URL
 
 from edge_schemas import routes
-from edge_schemas.errors import EdgeError, ErrorCode, Problem
 from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_schemas.polls import FinishRequest, Poll, PollAnswer, ReleaseRequest, StartRequest
 from edge_schemas.workers import Enrollment, EnrollRequest
 from edge_worker import __version__
+from edge_worker.answers import NoAnswer, Refused, Reply, judge, no_answer, parse
 from edge_worker.link import Link
 from edge_worker.proxy import Proxy
 
@@ -43,51 +41,7 @@ EXECUTION_AGAIN_S: Final = 20.0
 HOLD_MARGIN_S: Final = 15.0
 SLOWEST_BYTES_PER_S: Final = 8 * 1024
 """A large body may take its time on a thin line; below this rate it is given up and repeated."""
-_QUOTED_CHARS = 120
 _JSON: Final = {"Content-Type": "application/json"}
-_BODILESS = {
-    401: ErrorCode.UNAUTHENTICATED,
-    409: ErrorCode.WRONG_STATE,
-    410: ErrorCode.JOB_ENDED,
-    429: ErrorCode.RATE_LIMITED,
-}
-_Model = TypeVar("_Model", bound=BaseModel)
-
-
-class CallError(Exception):
-    """A call that did not succeed."""
-
-
-class NoAnswer(CallError):
-    """The relay has not answered; what was asked may or may not have happened.
-
-    Attributes:
-        connected: A connection stood before it failed.
-        status: Of the answer, if somebody else than the relay gave one.
-        proxy_status: The status with which the proxy, not the relay, refused.
-    """
-
-    def __init__(
-        self, detail: str, *, connected: bool = True, status: int | None = None, proxy_status: int | None = None
-    ) -> None:
-        super().__init__(detail)
-        self.connected = connected
-        self.status = status
-        self.proxy_status = proxy_status
-
-
-class Refused(CallError):
-    """The relay has answered with a problem.
-
-    Attributes:
-        retry_after_s: How long the relay asks to wait.
-    """
-
-    def __init__(self, problem: Problem, retry_after_s: float | None = None) -> None:
-        super().__init__(f"{problem.code}: {problem.detail or problem.title}")
-        self.problem = problem
-        self.code = problem.code
-        self.retry_after_s = problem.retry_after_s if retry_after_s is None else retry_after_s
 
 
 @dataclass(frozen=True)
@@ -113,13 +67,6 @@ class ExecutionCall:
 class ExecutionAnswer:
     """What the Execution API answered."""
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True)
-class _Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -185,13 +132,13 @@ class RelayClient:
 
     async def enroll(self, request: EnrollRequest) -> Enrollment:
         """Trades the enrolment token for an identity."""
-        return _parse(Enrollment, await self._post(routes.ENROLL, request))
+        return parse(Enrollment, await self._post(routes.ENROLL, request))
 
     async def poll(self, poll: Poll) -> PollAnswer | None:
         """Reports and waits for up to `hold_s`; None means that there is nothing to do."""
         timeout = aiohttp.ClientTimeout(total=poll.hold_s + HOLD_MARGIN_S, sock_connect=CONNECT_S)
         reply = await self._call("POST", routes.POLL, body=_content(poll), headers=_JSON, timeout=timeout, is_poll=True)
-        return None if reply.status == 204 else _parse(PollAnswer, reply)
+        return None if reply.status == 204 else parse(PollAnswer, reply)
 
     async def check(self) -> None:
         """Asks whether the relay answers at all."""
@@ -224,7 +171,7 @@ class RelayClient:
         path = routes.JOB_LOG.format(job=job)
         query = f"offset={offset}"
         reply = await self._ask("PUT", path, query=query, body=chunk, headers=headers, again_s=AGAIN_S)
-        return _parse(LogPosition, reply)
+        return parse(LogPosition, reply)
 
     async def execution(self, job: str, call: ExecutionCall) -> ExecutionAnswer:
         """Hands a call on to the Execution API, path and query untouched.
@@ -252,12 +199,12 @@ class RelayClient:
         self._link.heard()
         return ExecutionAnswer(reply.status, reply.headers, reply.body)
 
-    async def _post(self, path: str, body: BaseModel) -> _Reply:
+    async def _post(self, path: str, body: BaseModel) -> Reply:
         return await self._ask("POST", path, body=_content(body), headers=_JSON, again_s=AGAIN_S)
 
     async def _ask(
         self, method: str, path: str, *, body: bytes, again_s: float, request_id: str | None = None, **rest: Any
-    ) -> _Reply:
+    ) -> Reply:
         """A call that is made a second time, on another connection, if one hangs while the link is good otherwise.
 
         The first is not given up: it may be the relay that is slow. Both are the same call to the relay, as any repeat.
@@ -292,7 +239,7 @@ class RelayClient:
         checked: bool = True,
         is_poll: bool = False,
         on_begun: Callable[[], None] = lambda: None,
-    ) -> _Reply:
+    ) -> Reply:
         session = self._polls if is_poll else self._calls
         if session is None:
             msg = "the client is not open"
@@ -312,12 +259,12 @@ class RelayClient:
                 proxy_headers=self._proxy.headers if self._proxy else None,
             ) as answer:
                 on_begun()
-                reply = _Reply(answer.status, answer.headers, await answer.read())
+                reply = Reply(answer.status, answer.headers, await answer.read())
                 if reply.status == 503:
                     # Another replica may be at the end of another connection.
                     answer.close()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            failure = self._no_answer(error)
+            failure = no_answer(error, self._proxy)
             if session is self._calls:
                 self._link.suspect(str(failure))
             raise failure from error
@@ -325,43 +272,16 @@ class RelayClient:
             self._check(reply, request_id)
         return reply
 
-    def _check(self, reply: _Reply, request_id: str) -> None:
-        """Raises unless the relay itself has answered with success.
-
-        The request id, which the relay echoes, tells its answers from those of a portal or proxy that says 200 to all.
-        """
-        if 200 <= reply.status < 300 and reply.headers.get(routes.REQUEST_ID_HEADER) == request_id:
+    def _check(self, reply: Reply, request_id: str) -> None:
+        try:
+            judge(reply, request_id)
+        except Refused:
             self._link.heard()
-            return
-        if _content_type(reply) == routes.PROBLEM_TYPE:
-            self._link.heard()
-            raise Refused(_parse(Problem, reply) if reply.body else _bodiless(reply.status), _retry_after(reply))
-        msg = f"not the relay's answer: status {reply.status}{_quote(reply)}"
-        raise NoAnswer(msg, status=reply.status)
-
-    def _no_answer(self, error: Exception) -> NoAnswer:
-        if isinstance(error, aiohttp.ClientHttpProxyError):
-            where = self._proxy.url if self._proxy else "?"
-            detail = f"the proxy {where} answered {error.status} {_printable(error.message)}"
-            if error.status == 407:
-                detail += "; check proxy_user and proxy_password_file, or user and password in the proxy's URL"
-            return NoAnswer(detail, connected=False, proxy_status=error.status)
-        if isinstance(error, aiohttp.ClientProxyConnectionError):
-            where = self._proxy.url if self._proxy else "?"
-            return NoAnswer(f"the proxy {where} cannot be reached: {error.os_error}", connected=False)
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
-            detail = f"the certificate of {error.host}:{error.port} is not trusted: {why}; ca_file names its authority"
-            return NoAnswer(detail, connected=False)
-        if isinstance(error, aiohttp.ServerDisconnectedError):
-            # Its own text holds half an answer, headers and all.
-            return NoAnswer("the connection was closed before the answer was complete")
-        # A total time-out may strike while connecting too; then the connection never stood for as long as a poll.
-        connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-        return NoAnswer(f"{type(error).__name__}: {error}".rstrip(": "), connected=connected)
+            raise
+        self._link.heard()
 
 
-async def _hangs(call: asyncio.Task[_Reply], begun: asyncio.Event, seconds: float) -> bool:
+async def _hangs(call: asyncio.Task[Reply], begun: asyncio.Event, seconds: float) -> bool:
     """Whether nothing of an answer has come for so long."""
     waiting = asyncio.create_task(begun.wait())
     try:
@@ -389,38 +309,3 @@ def _open_socket(address: AddrInfoType) -> socket.socket:
         if hasattr(socket, name):
             opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return opened
-
-
-def _parse(model: type[_Model], reply: _Reply) -> _Model:
-    try:
-        return model.model_validate_json(reply.body)
-    except ValidationError as error:
-        # Neither the error nor the body is quoted: both may hold what a task was given.
-        msg = f"an answer with status {reply.status} that is no {model.__name__} ({error.error_count()} faults)"
-        raise NoAnswer(msg, status=reply.status) from None
-
-
-def _bodiless(status: int) -> Problem:
-    """The problem in an answer to HEAD, as far as its status tells."""
-    return EdgeError(_BODILESS.get(status, ErrorCode.INTERNAL if status >= 500 else ErrorCode.FORBIDDEN)).problem()
-
-
-def _retry_after(reply: _Reply) -> float | None:
-    text = reply.headers.get("Retry-After", "")
-    return float(text) if re.fullmatch(r"\d{1,5}(\.\d+)?", text) else None
-
-
-def _content_type(reply: _Reply) -> str:
-    return reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-
-
-def _quote(reply: _Reply) -> str:
-    """The beginning of a foreign page, to recognise who wrote it. Never of JSON: it may hold a secret."""
-    text = reply.body[: 4 * _QUOTED_CHARS].decode(errors="replace").strip()
-    if not text or "json" in _content_type(reply) or text[0] in '{["':
-        return ""
-    return f", {_printable(text)!r}"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)[:_QUOTED_CHARS]

@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import TypeVar
 
 from edge_schemas.errors import ERRORS, ErrorCode
-from edge_worker.relay_client import CallError, NoAnswer, Refused
+from edge_worker.answers import CallError, NoAnswer, Refused
 
 T = TypeVar("T")
 Pause = Callable[[float], Awaitable[None]]

@@ -4,10 +4,11 @@ import asyncio
 
 from edge_schemas.errors import ErrorCode
 from edge_schemas.logs import MAX_CHUNK_DECODED_BYTES
+from edge_worker.answers import CallError, NoAnswer, Refused
 from edge_worker.jobs import HeldJob
 from edge_worker.link import Link
 from edge_worker.log import EventLog
-from edge_worker.relay_client import CallError, NoAnswer, Refused, RelayClient
+from edge_worker.relay_client import RelayClient
 from edge_worker.retry import Backoff, Fate, fate_of
 from edge_worker.spool import Spool
 

@@ -10,8 +10,9 @@ import pytest
 
 from edge_schemas.polls import PROTOCOL
 from edge_schemas.workers import EnrollRequest
+from edge_worker.answers import NoAnswer
 from edge_worker.proxy import Proxy, resolve_proxy
-from edge_worker.relay_client import NoAnswer, RelayClient
+from edge_worker.relay_client import RelayClient
 from edge_worker.retry import Fate, fate_of
 from edge_worker.settings import Settings
 from edge_worker.tls import tls_context

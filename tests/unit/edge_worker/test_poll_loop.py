@@ -15,6 +15,7 @@ from edge_schemas.jobs import Job
 from edge_schemas.offline import OfflinePolicy
 from edge_schemas.polls import AgentSeen, Contest, Grant, Poll, PollAnswer, WorkerHealth
 from edge_worker import poll_loop
+from edge_worker.answers import NoAnswer, Refused
 from edge_worker.health import worker_versions
 from edge_worker.hold import Hold
 from edge_worker.job_dir import JobDir
@@ -22,7 +23,7 @@ from edge_worker.jobs import HeldJob, JobTable
 from edge_worker.lease import Fence, Lease
 from edge_worker.link import Link
 from edge_worker.poll_loop import Desk, PollLoop, Report
-from edge_worker.relay_client import NoAnswer, Refused, RelayClient
+from edge_worker.relay_client import RelayClient
 from support.jobs import make_job
 
 _TURNS = 50

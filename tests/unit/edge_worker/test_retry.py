@@ -3,7 +3,7 @@
 import pytest
 
 from edge_schemas.errors import ERRORS, EdgeError, ErrorCode, Problem
-from edge_worker.relay_client import NoAnswer, Refused
+from edge_worker.answers import NoAnswer, Refused
 from edge_worker.retry import Backoff, Fate, fate_of, until_final
 
 
