@@ -136,8 +136,8 @@ def _token_from_stdin() -> str:
 
 
 async def _run(settings: Settings) -> int:
-    from edge_worker.enroll import enroll
     from edge_worker.answers import Refused
+    from edge_worker.enroll import enroll
     from edge_worker.state import StateDir
     from edge_worker.worker import Worker
 

@@ -11,6 +11,8 @@ from edge_worker.job_dir import JobDir
 
 MAX_JOBS = 2 * MAX_SLOTS
 """As many as a poll may name."""
+SHUT_DOWN = "the worker is being shut down"
+"""The reason for which a worker that leaves ends its jobs."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from edge_worker.freezer import Freezer
 from edge_worker.gateway import Gateway
 from edge_worker.health import worker_health, worker_versions
 from edge_worker.hold import Hold
-from edge_worker.job_runner import SHUT_DOWN, Host, JobRunner
-from edge_worker.jobs import JobTable
+from edge_worker.job_life import Host, JobLife
+from edge_worker.job_runner import JobRunner
+from edge_worker.jobs import SHUT_DOWN, JobTable
 from edge_worker.ladder import Ladder, Rung
 from edge_worker.lease import Fence, Lease
 from edge_worker.link import Link
@@ -153,7 +154,7 @@ class Worker:
         lease = Lease(socket.with_name(LEASE))
         fence = Fence(table, lease)
         async with asyncio.TaskGroup() as jobs:
-            runner = JobRunner(
+            life = JobLife(
                 client=client,
                 link=link,
                 state=self.state,
@@ -161,12 +162,12 @@ class Worker:
                 host=runtime,
                 uploader=LogUploader(client, link),
                 outbox=Outbox(client, link, incarnation),
-                group=jobs,
                 incarnation=incarnation,
                 grace_s=self.settings.grace_s,
                 fence=fence,
                 freezer=Freezer(client, link, lease, incarnation),
             )
+            runner = JobRunner(life, self.state, table, jobs)
             desk = Desk(runner, self.state, self.identity, self.ladder)
             async with Gateway(client, table, link, socket).serving(), asyncio.TaskGroup() as loops:
                 runner.resume()

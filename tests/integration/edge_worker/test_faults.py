@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from edge_schemas.records import JobState, Verdict
-from edge_worker import fault_guard, job_dir, job_runner
+from edge_worker import fault_guard, job_dir, job_life
 from edge_worker.job_dir import JobDir
 from edge_worker.jobs import MAX_JOBS, HeldJob, JobTable
 from edge_worker.relay_client import RelayClient
@@ -117,7 +117,7 @@ async def test_a_job_that_cannot_be_written_down_is_given_back_once_and_nothing_
 
     with monkeypatch.context() as patch:
         patch.setattr(job_dir.JobDir, "create", no_folder)
-        patch.setattr(job_runner, "DISK_PAUSE_S", 1.0)
+        patch.setattr(job_life, "DISK_PAUSE_S", 1.0)
         job = script_job("pass")
         async with running_agent(relay, settings) as agent:
             await relay.until(lambda: relay.holds_a_poll and relay.polls[-1].free == 2)

@@ -10,7 +10,7 @@ from aiohttp import web
 from edge_schemas.errors import ErrorCode
 from edge_schemas.jobs import Job
 from edge_schemas.records import JobState, Verdict
-from edge_worker import job_runner
+from edge_worker.jobs import SHUT_DOWN
 from edge_worker.ladder import Rung
 from edge_worker.runtime_side import job_files
 from edge_worker.settings import Settings
@@ -81,7 +81,7 @@ async def test_a_job_that_nobody_has_started_when_the_worker_leaves_is_released(
         await relay.until(lambda: relay.requests[f"/v1/jobs/{job.id}/start"] > 0)
         agent.drain()
         await agent.until_ended()
-    assert [release.reason for release in relay.released] == [job_runner.SHUT_DOWN]
+    assert [release.reason for release in relay.released] == [SHUT_DOWN]
     assert (relay.state(job.id), agent.runtime.launched) == (JobState.WAITING, [])
 
 
