@@ -233,9 +233,11 @@ class Machine:
             await self._process.wait()
 
     def local_log(self, job: str) -> bytes:
-        """The log as it is on the machine's disk."""
-        found = [*self.settings.state_dir.glob(f"*/{job}*/{TASK_LOG}")]
-        return found[0].read_bytes() if found else b""
+        """The log as it is on the machine's disk; empty while its folder is being moved."""
+        with contextlib.suppress(FileNotFoundError):
+            for found in self.settings.state_dir.glob(f"*/{job}*/{TASK_LOG}"):
+                return found.read_bytes()
+        return b""
 
     def forget(self, job: str) -> None:
         """As if its folder had never reached the disk."""
