@@ -145,7 +145,7 @@ class TaskIds:
 
 
 def _insert_dag() -> None:
-    from airflow.models import DagModel, DagRun
+    from airflow.models import DagModel
     from airflow.models.dagbundle import DagBundleModel
     from airflow.utils.session import create_session
     from sqlalchemy import insert
@@ -155,8 +155,18 @@ def _insert_dag() -> None:
     with create_session(scoped=False) as session:
         session.execute(insert(DagBundleModel).values(name="tests"))
         session.execute(insert(DagModel).values(dag_id=DAG_ID, bundle_name="tests", is_stale=False, **limits))
-        run = {"dag_id": DAG_ID, "run_id": RUN_ID, "run_type": "manual", "state": "running"}
-        session.execute(insert(DagRun).values(**run, logical_date=now, run_after=now, start_date=now))
+    add_run(RUN_ID, logical_date=now, start_date=now)
+
+
+def add_run(run_id: str, **values: Any) -> None:
+    """A run of the same DAG."""
+    from airflow.models import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import insert
+
+    row = {"dag_id": DAG_ID, "run_id": run_id, "run_type": "manual", "state": "running"}
+    with create_session(scoped=False) as session:
+        session.execute(insert(DagRun).values(**row, run_after=datetime.now(UTC), **values))
 
 
 def _say_migrated() -> None:

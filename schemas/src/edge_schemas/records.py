@@ -83,6 +83,13 @@ class WriteAnswer(Outbound):
     body: str
 
 
+class OpenWrite(Outbound):
+    """A write that Airflow answers differently the second time, and that may have been sent."""
+
+    request_id: RequestId
+    sent_at: Instant
+
+
 class StopWish(Outbound):
     """Who wants the job to end, and why."""
 
@@ -129,6 +136,7 @@ class JobRecord(Outbound):
     finishing: bool = False
     accepted_state: str | None = None
     last_write: WriteAnswer | None = None
+    open_write: OpenWrite | None = None
     stop: StopWish | None = None
     releases: tuple[ReleaseNote, ...] = ()
     parked: str | None = None
@@ -158,6 +166,15 @@ class ReportUserCode:
     worker: str
     hostname: str
     pid: int
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class BeginWrite:
+    """The gate is about to forward a write that Airflow answers differently the second time."""
+
+    worker: str
+    request_id: str
     at: Instant
 
 
@@ -246,7 +263,9 @@ class GiveUp:
     hold: Holder | None = None
 
 
-Event = Start | ReportUserCode | BeginFinishing | AnswerWrite | Finish | Release | Redrive | Withdraw | Expire | GiveUp
+GateEvent = ReportUserCode | BeginWrite | BeginFinishing | AnswerWrite
+"""What the gate notes of the holder's calls."""
+Event = Start | GateEvent | Finish | Release | Redrive | Withdraw | Expire | GiveUp
 
 
 def new_record(job: Job) -> JobRecord:
@@ -279,12 +298,6 @@ def transition(record: JobRecord | None, event: Event) -> JobRecord:
     match event:
         case Start():
             return _start(record, event)
-        case ReportUserCode():
-            return _report_user_code(record, event)
-        case BeginFinishing():
-            return _begin_finishing(record, event)
-        case AnswerWrite():
-            return _answer_write(record, event)
         case Finish():
             return _finish(record, event)
         case Release():
@@ -297,6 +310,20 @@ def transition(record: JobRecord | None, event: Event) -> JobRecord:
             return _expire(record, event)
         case GiveUp():
             return _give_up(record, event)
+        case _:
+            return _called(check_holder(record, event.worker), event)
+
+
+def _called(record: JobRecord, event: GateEvent) -> JobRecord:
+    match event:
+        case ReportUserCode():
+            return _report_user_code(record, event)
+        case BeginWrite():
+            return _begin_write(record, event)
+        case BeginFinishing():
+            return _begin_finishing(record)
+        case AnswerWrite():
+            return _answer_write(record, event)
         case _:
             assert_never(event)
 
@@ -341,7 +368,6 @@ def _start(record: JobRecord, event: Start) -> JobRecord:
 
 
 def _report_user_code(record: JobRecord, event: ReportUserCode) -> JobRecord:
-    check_holder(record, event.worker)
     _require_task(record)
     if record.state is JobState.STOPPING:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job is to stop")
@@ -354,8 +380,13 @@ def _report_user_code(record: JobRecord, event: ReportUserCode) -> JobRecord:
     return record.model_copy(update={"user_code": seen})
 
 
-def _begin_finishing(record: JobRecord, event: BeginFinishing) -> JobRecord:
-    check_holder(record, event.worker)
+def _begin_write(record: JobRecord, event: BeginWrite) -> JobRecord:
+    if record.open_write is not None and record.open_write.request_id == event.request_id:
+        return record
+    return record.model_copy(update={"open_write": OpenWrite(request_id=event.request_id, sent_at=event.at)})
+
+
+def _begin_finishing(record: JobRecord) -> JobRecord:
     _require_task(record)
     if record.accepted_state is not None:
         raise EdgeError(ErrorCode.WRONG_STATE, "a final state was already accepted")
@@ -368,10 +399,10 @@ def _require_task(record: JobRecord) -> None:
 
 
 def _answer_write(record: JobRecord, event: AnswerWrite) -> JobRecord:
-    check_holder(record, event.worker)
     return record.model_copy(
         update={
             "last_write": event.answer,
+            "open_write": None,
             "finishing": event.accepted_state is not None,
             "accepted_state": record.accepted_state or event.accepted_state,
         }
@@ -492,7 +523,7 @@ def _is_same_hold(one: Holder, other: Holder) -> bool:
 
 
 def _waiting_again(record: JobRecord, at: Instant) -> JobRecord:
-    no_hold = {"holder": None, "finishing": False, "last_write": None}
+    no_hold = {"holder": None, "finishing": False, "last_write": None, "open_write": None}
     return record.model_copy(update={"state": JobState.WAITING, "waits_anew_since": at, **no_hold})
 
 

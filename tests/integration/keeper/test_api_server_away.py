@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import pytest
@@ -15,7 +15,7 @@ from edge_schemas.broker.records import RecordStore
 from edge_schemas.records import GiveUp, JobState, ReportUserCode
 from support.broker import connected, free_port
 from support.keeper import WORKER, Centre, FakeRelay, keeper_settings, run_body, running_keeper
-from support.real_airflow import DAG_ID, RUN_ID, RealAirflow, add_task, change_task, retry_task
+from support.real_airflow import DAG_ID, RUN_ID, RealAirflow, add_run, add_task, change_task, retry_task
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
 
@@ -184,6 +184,25 @@ async def test_a_clear_that_came_before_the_state_is_still_a_refusal(fragile: tu
     reply = await centre.relay.call("PATCH", ids.job, f"task-instances/{ids.ti_id}/state", {"state": "up_for_retry"})
     assert (reply.status, reply.from_airflow) == (404, True)
     assert (await centre.record(ids.job)).accepted_state is None
+
+
+@pytest.mark.parametrize(("age", "status"), [(timedelta(0), 204), (timedelta(hours=1), 409)], ids=["new", "older"])
+async def test_a_run_whose_trigger_was_not_answered_is_not_refused_to_the_repeat(
+    fragile: tuple[Centre, list[Handler]], age: timedelta, status: int
+) -> None:
+    """The task would fail, or clear a run that has just begun. One that was there before is still a refusal."""
+    centre, handlers = fragile
+    ids = add_task(state="running")
+    await centre.started(ids)
+    run = f"run-{ids.task_id}"
+    handlers.append(
+        losing_the_answer(lambda: add_run(run, queued_at=datetime.now(UTC) - age), times=1, then=409),
+    )
+    path = f"dag-runs/{DAG_ID}/{run}"
+    lost = await centre.relay.call("POST", ids.job, path, {}, request_id="one-request-id")
+    again = [await centre.relay.call("POST", ids.job, path, {}, request_id="one-request-id") for _ in range(2)]
+    other = await centre.relay.call("POST", ids.job, path, {}, request_id="another-request-id")
+    assert [reply.status for reply in (lost, *again, other)] == [503, status, status, 409]
 
 
 async def test_a_write_that_is_under_way_when_its_job_is_given_up_is_not_tried_again(

@@ -44,7 +44,7 @@ def kind(method: str, path: str, query: str = "", owner: TaskIdentity | Errand =
         ("GET", "xcoms/other/run/task/key/item/3", CallKind.READ),
         ("POST", f"xcoms/d/{RUN}/t/return_value", CallKind.WRITE),
         ("DELETE", f"xcoms/d/{RUN}/t/a/key", CallKind.WRITE),
-        ("POST", "dag-runs/other/run", CallKind.WRITE),
+        ("POST", "dag-runs/other/run", CallKind.TRIGGER),
         ("POST", "dag-runs/other/run/clear", CallKind.WRITE),
         ("GET", "assets/by-name", CallKind.READ),
         ("GET", "health/ping", CallKind.READ),

@@ -1,11 +1,12 @@
-"""What Airflow's database says of task instances: state, dispatch and heartbeat, looked up by key.
+"""What Airflow's database says of task instances and runs, looked up by key.
 
 Read only. The tables are no public interface of Airflow: the tests run against each minor release.
 """
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
@@ -18,6 +19,7 @@ from edge_schemas.records import JobRecord
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Session
 
 T = TypeVar("T")
 
@@ -86,6 +88,14 @@ class Dispatches:
         """
         return await self._ask(partial(_select_by_name, task))
 
+    async def is_run_queued_since(self, dag_id: str, run_id: str, since: datetime) -> bool:
+        """Whether there is such a run, and not an older one.
+
+        Raises:
+            DatabaseUnavailable: Ask again later.
+        """
+        return await self._ask(partial(_is_run_queued_since, dag_id, run_id, since))
+
     async def _ask(self, question: Callable[[], T]) -> T:
         try:
             return await ask(question, limit=self._limit)
@@ -113,19 +123,35 @@ def _select_by_name(task: TaskIdentity) -> TaskRow | None:
 
 def _select(*conditions: "ColumnElement[bool]") -> dict[str, TaskRow]:
     from airflow.models.taskinstance import TaskInstance
-    from airflow.utils.session import create_session
     from sqlalchemy import select
-    from sqlalchemy.exc import SQLAlchemyError
 
     found: dict[str, TaskRow] = {}
     ti = TaskInstance
     columns = (ti.id, ti.state, ti.external_executor_id, ti.last_heartbeat_at)
+    with _session() as session:
+        for condition in conditions:
+            for ti_id, state, dispatch, beat in session.execute(select(*columns).where(condition)):
+                found[str(ti_id)] = TaskRow(None if state is None else str(state), dispatch, beat)
+    return found
+
+
+def _is_run_queued_since(dag_id: str, run_id: str, since: datetime) -> bool:
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy import select
+
+    same = (DagRun.dag_id == dag_id, DagRun.run_id == run_id, DagRun.queued_at >= since)
+    with _session() as session:
+        return session.scalar(select(DagRun.id).where(*same)) is not None
+
+
+@contextmanager
+def _session() -> "Iterator[Session]":
+    from airflow.utils.session import create_session
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
         with create_session(scoped=False) as session:
-            for condition in conditions:
-                for ti_id, state, dispatch, beat in session.execute(select(*columns).where(condition)):
-                    found[str(ti_id)] = TaskRow(None if state is None else str(state), dispatch, beat)
+            yield session
     except SQLAlchemyError as error:
         # The text of a database error may hold the connection's URL; its type says enough.
         raise DatabaseUnavailable(type(error).__name__) from None
-    return found

@@ -8,7 +8,7 @@ else may keep is remembered by this keeper alone.
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -16,7 +16,7 @@ import orjson
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow, has_taken
+from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, has_taken
 from edge_bridge.keeper.rules import CallKind, check
 from edge_bridge.keeper.tokens import speaker
 from edge_bridge.keeper.upstream import Answer, ExecutionApi, ExecutionCall
@@ -28,6 +28,7 @@ from edge_schemas.jobs import TaskIdentity
 from edge_schemas.records import (
     AnswerWrite,
     BeginFinishing,
+    BeginWrite,
     JobRecord,
     JobState,
     ReportUserCode,
@@ -42,10 +43,13 @@ MAX_REMEMBERED_BYTES = 8 * 1024
 write with a large answer, which in effect is `/run`; answers to final states are empty."""
 FETCHED_KEPT_S = 120.0
 """Airflow gives a connection test up sooner, by default."""
+CLOCKS_DIFFER_S = 10.0
+"""The api-server's and the keeper's, at most: more than that and Airflow refuses the keeper's tokens."""
 JSON = {"Content-Type": "application/json"}
 """Exactly so: the SDK takes an error body with any other type, a charset included, for a network failure."""
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 _REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
 
 
@@ -148,7 +152,7 @@ class PassThrough:
             return await self._run(record, call)
         if kind is CallKind.STATE:
             return await self._state(record, call)
-        answer = await self._forward(record, call)
+        answer = await (self._trigger(call) if kind is CallKind.TRIGGER else self._forward(record, call))
         if record.accepted_state is None:
             await self._remember(call, answer)
         # After the final state the SDK still writes, for example links as XComs: passed on as in any Airflow, but the
@@ -164,6 +168,25 @@ class PassThrough:
         if answer.accepted:
             self._fetched[repeat] = answer
             asyncio.get_running_loop().call_later(FETCHED_KEPT_S, self._fetched.pop, repeat)
+        return answer
+
+    async def _trigger(self, call: JobCall) -> Answer:
+        """Airflow refuses to make a run twice. If its answer to an earlier try was lost, that is no refusal.
+
+        The task would fail for it, or, told to reset a run that is there, clear one that has just begun.
+        """
+        before, record = await self._records.change(
+            call.job, BeginWrite(call.worker, call.request_id, datetime.now(UTC))
+        )
+        # Each further try comes through here as well.
+        answer = await self._api.call(speaker(record), call.execution, tries=1)
+        sent = before.open_write
+        if answer.status == 409 and sent is not None and sent.request_id == call.request_id:
+            _, dag_id, run_id = split_path(call.execution.path)
+            since = sent.sent_at - timedelta(seconds=CLOCKS_DIFFER_S)
+            if await _looked_up(self._dispatches.is_run_queued_since(dag_id, run_id, since)):
+                log.info("run_was_triggered", job=call.job, dag=dag_id, run=run_id)
+                return Answer(204, b"", {})
         return answer
 
     async def _run(self, record: JobRecord, call: JobCall) -> Answer:
@@ -196,7 +219,7 @@ class PassThrough:
 
     async def _unless_dispatched(self, record: JobRecord) -> Answer | None:
         """Airflow's refusal, if this job is no longer the task instance's current dispatch."""
-        row = await _row(self._dispatches.one(_task(record).ti_id))
+        row = await _looked_up(self._dispatches.one(_task(record).ti_id))
         if row is not None and row.dispatch == record.id:
             return None
         return _in_airflows_form(
@@ -207,7 +230,7 @@ class PassThrough:
         )
 
     async def _has_taken(self, record: JobRecord, state: str) -> bool:
-        return has_taken(record, state, await _row(self._dispatches.by_name(_task(record))))
+        return has_taken(record, state, await _looked_up(self._dispatches.by_name(_task(record))))
 
     async def _forward(self, record: JobRecord, call: JobCall) -> Answer:
         return await self._api.call(speaker(record), call.execution, before_retry=lambda: self._held(call))
@@ -222,7 +245,7 @@ class PassThrough:
         await self._records.change(call.job, AnswerWrite(call.worker, written, state))
 
 
-async def _row(look: Awaitable[TaskRow | None]) -> TaskRow | None:
+async def _looked_up(look: Awaitable[T]) -> T:
     try:
         return await look
     except DatabaseUnavailable as error:

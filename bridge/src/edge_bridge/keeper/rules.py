@@ -25,6 +25,8 @@ class CallKind(Enum):
     FETCH = auto()
     """A read that Airflow answers once: it changes what Airflow has."""
     WRITE = auto()
+    TRIGGER = auto()
+    """A write that Airflow refuses the second time."""
     RUN = auto()
     STATE = auto()
     HEARTBEAT = auto()
@@ -79,7 +81,8 @@ _TASK_RULES = (
     _rule("GET HEAD", "xcoms/*/*/*/**"),
     _rule("GET", "dag-runs/count"),
     _rule("GET", "dag-runs/previous"),
-    _rule("GET POST", "dag-runs/*/*"),
+    _rule("GET", "dag-runs/*/*"),
+    _rule("POST", "dag-runs/*/*", CallKind.TRIGGER),
     _rule("GET", "dag-runs/*/*/state"),
     _rule("POST", "dag-runs/*/*/clear"),
     _rule("GET", "dags/*"),
