@@ -20,6 +20,7 @@ BOTH_EXECUTORS = "LocalExecutor,edge:edge_bridge.executor.RelayExecutor"
 ONLY_RELAY = "edge_bridge.executor.RelayExecutor"
 USER = "admin"
 KEEPER = ["edge-relay", "keeper"]
+BUSY_S = 30
 Options: TypeAlias = Mapping[tuple[str, str], str]
 
 
@@ -97,7 +98,7 @@ class Airflow:
     async def start(self, relay: RelayFacts) -> None:
         """Start all services. They are of use once `ready` answers true."""
         for name, service in self._services.items():
-            environment = self.environment(relay) | as_variables(service.options)
+            environment = self.environment(relay, busy_s=service.busy_s) | as_variables(service.options)
             self.children[name] = self._child(name, service.command, environment)
             await self.children[name].start()
 
@@ -119,12 +120,17 @@ class Airflow:
         log = self.directory / "output" / f"{name}.log"
         return Child(name, argv, log=log, cwd=self.directory, env=environment)
 
-    def environment(self, relay: RelayFacts | None) -> dict[str, str]:
-        """What makes an `airflow` command speak for this installation."""
-        options = self._core() | self._intervals() | (self._edge_relay(relay) if relay else {}) | self._options
+    def environment(self, relay: RelayFacts | None, *, busy_s: int = BUSY_S) -> dict[str, str]:
+        """What makes an `airflow` command speak for this installation.
+
+        Args:
+            relay: None if it needs none.
+            busy_s: How long it waits for another writer of the database.
+        """
+        options = self._core(busy_s) | self._intervals() | (self._edge_relay(relay) if relay else {}) | self._options
         return clean_environment({"AIRFLOW_HOME": str(self.directory)} | as_variables(options))
 
-    def _core(self) -> dict[tuple[str, str], str]:
+    def _core(self, busy_s: int) -> dict[tuple[str, str], str]:
         return {
             ("core", "executor"): self.executor,
             ("core", "parallelism"): "16",
@@ -135,7 +141,7 @@ class Airflow:
             ("core", "simple_auth_manager_users"): f"{USER}:admin",
             ("core", "simple_auth_manager_passwords_file"): str(self.directory / "passwords.json"),
             ("core", "execution_api_server_url"): f"{self.url}/execution/",
-            ("database", "sql_alchemy_conn"): f"sqlite:///{quote(str(self.directory / 'airflow.db'))}?timeout=30",
+            ("database", "sql_alchemy_conn"): f"sqlite:///{quote(str(self.directory / 'airflow.db'))}?timeout={busy_s}",
             ("database", "load_default_connections"): "False",
             ("api", "host"): "127.0.0.1",
             ("api", "port"): str(self.port),
@@ -171,15 +177,18 @@ class Airflow:
 
 @dataclass(frozen=True)
 class _Service:
-    """One process of Airflow's: its `airflow` command, and the options that are its own."""
+    """One process of Airflow's: its `airflow` command, the options that are its own, its patience with the database."""
 
     command: Sequence[str]
     options: Options = field(default_factory=dict)
+    busy_s: int = BUSY_S
 
 
 def _services(gate_ports: Sequence[int], schedulers: int) -> dict[str, _Service]:
     """By name, in the order of their start; the second of a kind is called `scheduler-2` or `keeper-2`."""
-    found = {"api-server": _Service(["api-server"])}
+    # It notes in its event loop what a user does. If one of its threads is writing at that moment, which needs the loop
+    # to come to its end, it waits for itself, and all of Airflow for it, until this time is over.
+    found = {"api-server": _Service(["api-server"], busy_s=5)}
     for number in range(1, schedulers + 1):
         # Each serves the logs of its own local tasks.
         port = {("logging", "worker_log_server_port"): str(choose())} if number > 1 else {}
