@@ -5,6 +5,7 @@ import copy
 import os
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,16 @@ def with_values(document: dict[str, Any], values: dict[str, list[str]]) -> dict[
     return changed
 
 
-async def fuzz(edge: Edge, folder: Path, document: dict[str, Any], url: str, secret: str, *selection: str) -> None:
+async def fuzz(
+    edge: Edge, folder: Path, document: dict[str, Any], url: str, secret: str, *selection: str, examples: int
+) -> None:
     """One run in a process of its own; its report if it found something."""
     file = folder / "openapi.json"
     file.write_bytes(orjson.dumps(document))
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "NO_COLOR": "1", "REQUESTS_CA_BUNDLE": str(edge.ca)}
     process = await asyncio.create_subprocess_exec(
         *(str(PROGRAM), "run", str(file), "--url", url, "--tls-verify", str(edge.ca), "--checks", CHECKS),
-        *("--phases", "coverage,fuzzing", "--max-examples", "10", "--seed", "1", "--request-timeout", "10"),
+        *("--phases", "coverage,fuzzing", "--max-examples", str(examples), "--seed", "1", "--request-timeout", "10"),
         *("--suppress-health-check", "all", "--warnings", "off", "-H", f"Authorization: Bearer {secret}", *selection),
         cwd=folder,
         env=environment,
@@ -73,8 +76,9 @@ async def fuzz(edge: Edge, folder: Path, document: dict[str, Any], url: str, sec
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
-async def test_the_relay_has_an_answer_to_everything(edge: Edge, tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("examples", [5, pytest.param(50, marks=pytest.mark.soak)])
+async def test_the_relay_has_an_answer_to_everything(edge: Edge, tmp_path: Path, examples: int) -> None:
     relay = edge.relays[0]
     worker, document = await known(edge)
     # Operators revoke and cancel: they have a worker of their own.
@@ -84,10 +88,11 @@ async def test_the_relay_has_an_answer_to_everything(edge: Edge, tmp_path: Path)
     token = await edge.token(uses=5000)
     for name in ("enrolment", "workers", "operators"):
         (tmp_path / name).mkdir()
+    run = partial(fuzz, edge, examples=examples)
     await asyncio.gather(
-        fuzz(edge, tmp_path / "enrolment", document, relay.workers_url, token, *enrol),
-        fuzz(edge, tmp_path / "workers", document, relay.workers_url, worker.secret, *selection),
-        fuzz(edge, tmp_path / "operators", for_operators, relay.operators_url, edge.access_token, *operate),
+        run(tmp_path / "enrolment", document, relay.workers_url, token, *enrol),
+        run(tmp_path / "workers", document, relay.workers_url, worker.secret, *selection),
+        run(tmp_path / "operators", for_operators, relay.operators_url, edge.access_token, *operate),
     )
     await still_serves(edge)
 
