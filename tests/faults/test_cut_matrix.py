@@ -82,7 +82,6 @@ CHOSEN = (
     Cell("poll", "refused"),
     Cell("poll", "repeated at once"),
     Cell("grant", "reset after delivery"),
-    Cell("grant", "half an answer"),
     Cell("start", "502 of a proxy after delivery"),
     Cell("start", "reset"),
     Cell("start", "repeated at once"),

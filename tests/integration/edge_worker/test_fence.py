@@ -164,7 +164,9 @@ async def test_frozen_tasks_go_on_after_an_outage_and_those_given_up_meanwhile_a
     assert writes == ["POST", "PATCH"], "held across the freeze, delivered once"
 
 
-@pytest.mark.parametrize("refusal", [None, ErrorCode.NOT_HOLDER, ErrorCode.FORBIDDEN])
+@pytest.mark.parametrize(
+    "refusal", [None, ErrorCode.NOT_HOLDER, pytest.param(ErrorCode.FORBIDDEN, marks=pytest.mark.soak)]
+)
 async def test_a_machine_that_wakes_after_the_tolerance_runs_nothing_until_it_has_asked(
     relay: FakeRelay, settings: Settings, tmp_path: Path, clock: _Clock, refusal: ErrorCode | None
 ) -> None:

@@ -21,6 +21,7 @@ from support.relay_edge import Edge, Worker, running_edge
 
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+WORKERS = ("--include-tag", "workers", "--exclude-path", routes.ENROLL)
 RUNNING_JOBS = 40
 MOST_OUTPUT = 20_000
 
@@ -56,7 +57,7 @@ def with_values(document: dict[str, Any], values: dict[str, list[str]]) -> dict[
 
 
 async def fuzz(
-    edge: Edge, folder: Path, document: dict[str, Any], url: str, secret: str, *selection: str, examples: int
+    edge: Edge, folder: Path, document: dict[str, Any], url: str, secret: str, *selection: str, phases: str
 ) -> None:
     """One run in a process of its own; its report if it found something."""
     file = folder / "openapi.json"
@@ -64,7 +65,7 @@ async def fuzz(
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "NO_COLOR": "1", "REQUESTS_CA_BUNDLE": str(edge.ca)}
     process = await asyncio.create_subprocess_exec(
         *(str(PROGRAM), "run", str(file), "--url", url, "--tls-verify", str(edge.ca), "--checks", CHECKS),
-        *("--phases", "coverage,fuzzing", "--max-examples", str(examples), "--seed", "1", "--request-timeout", "10"),
+        *("--phases", phases, "--max-examples", "50", "--seed", "1", "--request-timeout", "10"),
         *("--suppress-health-check", "all", "--warnings", "off", "-H", f"Authorization: Bearer {secret}", *selection),
         cwd=folder,
         env=environment,
@@ -76,22 +77,28 @@ async def fuzz(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_the_relay_has_an_answer_to_everything_a_worker_sends(edge: Edge, tmp_path: Path) -> None:
+    worker, document = await known(edge)
+    await fuzz(edge, tmp_path, document, edge.relays[0].workers_url, worker.secret, *WORKERS, phases="coverage")
+    await still_serves(edge)
+
+
+@pytest.mark.soak
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("examples", [5, pytest.param(50, marks=pytest.mark.soak)])
-async def test_the_relay_has_an_answer_to_everything(edge: Edge, tmp_path: Path, examples: int) -> None:
+async def test_the_relay_has_an_answer_to_everything(edge: Edge, tmp_path: Path) -> None:
     relay = edge.relays[0]
     worker, document = await known(edge)
     # Operators revoke and cancel: they have a worker of their own.
     _, for_operators = await known(edge)
-    selection = ("--include-tag", "workers", "--exclude-path", routes.ENROLL)
     enrol, operate = ("--include-path", routes.ENROLL), ("--include-tag", "operators")
     token = await edge.token(uses=5000)
     for name in ("enrolment", "workers", "operators"):
         (tmp_path / name).mkdir()
-    run = partial(fuzz, edge, examples=examples)
+    run = partial(fuzz, edge, phases="coverage,fuzzing")
     await asyncio.gather(
         run(tmp_path / "enrolment", document, relay.workers_url, token, *enrol),
-        run(tmp_path / "workers", document, relay.workers_url, worker.secret, *selection),
+        run(tmp_path / "workers", document, relay.workers_url, worker.secret, *WORKERS),
         run(tmp_path / "operators", for_operators, relay.operators_url, edge.access_token, *operate),
     )
     await still_serves(edge)

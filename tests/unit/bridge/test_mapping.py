@@ -64,7 +64,11 @@ def test_a_job_carries_the_workload_and_no_token() -> None:
     assert "a-token" not in job.model_dump_json()
 
 
-@pytest.mark.parametrize("missing", [None, "", "celery-1", JOB.upper(), JOB.replace("-", "")])
+@pytest.mark.parametrize(
+    "missing",
+    [None, "", "celery-1", JOB.upper(), JOB.replace("-", "")],
+    ids=["none", "empty", "of another executor", "in capitals", "without dashes"],
+)
 def test_without_a_dispatch_id_of_its_own_a_task_is_refused(missing: str | None) -> None:
     assert not is_dispatch_id(missing)
     with pytest.raises(JobRefused, match="by its alias"):

@@ -14,29 +14,29 @@ from edge_schemas.records import new_record
 from support.jobs import make_job
 
 RECORD = new_record(make_job())
-OTHER = str(uuid.uuid4())
+DISPATCHES = {"own": RECORD.id, "another": str(uuid.uuid4()), "none": None}
 
 
 @pytest.mark.parametrize(
     ("state", "found", "dispatched", "taken"),
     [
-        ("up_for_retry", "up_for_retry", RECORD.id, True),
-        ("up_for_retry", "scheduled", RECORD.id, True),
-        ("up_for_retry", "queued", OTHER, True),
-        ("up_for_retry", "restarting", RECORD.id, False),
-        ("up_for_retry", "running", RECORD.id, False),
-        ("up_for_retry", "scheduled", None, False),
-        ("deferred", "running", OTHER, True),
-        ("deferred", "failed", RECORD.id, False),
-        ("success", "success", RECORD.id, True),
-        ("success", "failed", RECORD.id, False),
-        ("success", "running", OTHER, False),
+        ("up_for_retry", "up_for_retry", "own", True),
+        ("up_for_retry", "scheduled", "own", True),
+        ("up_for_retry", "queued", "another", True),
+        ("up_for_retry", "restarting", "own", False),
+        ("up_for_retry", "running", "own", False),
+        ("up_for_retry", "scheduled", "none", False),
+        ("deferred", "running", "another", True),
+        ("deferred", "failed", "own", False),
+        ("success", "success", "own", True),
+        ("success", "failed", "own", False),
+        ("success", "running", "another", False),
     ],
 )
 def test_what_became_of_the_task_tells_whether_a_state_was_taken(
-    state: str, found: str, dispatched: str | None, *, taken: bool
+    state: str, found: str, dispatched: str, *, taken: bool
 ) -> None:
-    row = TaskRow(found, dispatched, datetime.now(UTC))
+    row = TaskRow(found, DISPATCHES[dispatched], datetime.now(UTC))
     assert has_taken(RECORD, state, row) is taken
     assert not has_taken(RECORD, state, None)
 
