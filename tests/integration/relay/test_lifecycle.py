@@ -56,7 +56,10 @@ async def test_a_relay_that_starts_before_its_broker(tmp_path: Path) -> None:
     """It is alive but not ready, and serves as soon as the broker is there."""
     async with running_edge(tmp_path) as edge:
         await edge.server.stop(kill=True)
-        async with relay_process(edge, tmp_path / "second") as (process, url), aiohttp.ClientSession() as session:
+        async with (
+            relay_process(edge, tmp_path / "second", answers="/healthz") as (process, url),
+            aiohttp.ClientSession() as session,
+        ):
             async with session.get(f"{url}/healthz") as answer:
                 assert answer.status == 200
             async with session.get(f"{url}/readyz") as answer:
@@ -136,8 +139,10 @@ async def ready(edge: Edge, *, replica: int = 0) -> None:
 
 
 @asynccontextmanager
-async def relay_process(edge: Edge, directory: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """A relay in a process of its own, without TLS; killed at the end."""
+async def relay_process(
+    edge: Edge, directory: Path, *, answers: str = "/readyz"
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A relay in a process of its own, without TLS, once it `answers` well there; killed at the end."""
     password = _password_file(directory)
     port = free_port()
     environment = {
@@ -158,7 +163,7 @@ async def relay_process(edge: Edge, directory: Path) -> AsyncIterator[tuple[asyn
     try:
         async with aiohttp.ClientSession() as session:
             url = f"http://127.0.0.1:{port}"
-            await eventually(lambda: _answers(session, url, process), what="the relay listens")
+            await eventually(lambda: _answers(session, url + answers, process), what="the relay answers")
             yield process, url
     finally:
         if process.returncode is None:
@@ -176,7 +181,7 @@ def _password_file(directory: Path) -> Path:
 async def _answers(session: aiohttp.ClientSession, url: str, process: asyncio.subprocess.Process) -> bool:
     assert process.returncode is None
     try:
-        async with session.get(f"{url}/healthz") as answer:
+        async with session.get(url) as answer:
             return answer.status == 200
     except aiohttp.ClientConnectionError:
         return False
