@@ -118,6 +118,7 @@ class JobRecord(Outbound):
         job: The whole job while it is not ended; dropped then, to keep the bucket small.
         finishing: A terminal state is on its way to Airflow. While set, no heartbeat answer means "stop".
         accepted_state: The terminal state that Airflow accepted. It decides the outcome, whatever the exit status.
+        open_write: Begun, and not known to be answered.
         parked: Why the job was put aside in `EDGE_DEAD`; it waits, but is not published until redriven.
         waits_anew_since: When a hold ended before user code ran, or the job was redriven, for the last time.
     """

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from edge_relay.nats_server import NatsServer
+from edge_schemas.broker.bucket import DELETE_MARK
 from edge_schemas.records import GiveUp, JobState, ReportUserCode, Withdraw
 from support.airflow_home import dag_run, set_task, task_rows
 from support.broker import eventually
@@ -32,7 +33,7 @@ async def test_each_state_is_adopted_as_it_should(centres: Centres, edge: Any) -
         await edge.finish(jobs["t2"], "no power")
         record = await edge.record(jobs["t3"])
         await edge.drop_message(record)
-        await edge.broker.request(f"$KV.edge_jobs.{jobs['t3']}", headers={"KV-Operation": "DEL"})
+        await edge.broker.request(f"$KV.edge_jobs.{jobs['t3']}", headers=DELETE_MARK)
 
         second = centres()
         assert second.scheduler.adopt() == 1
@@ -82,7 +83,7 @@ async def test_a_running_task_whose_record_is_lost_is_failed(centres: Centres, e
         await edge.start(job)
         set_task(dag.dag_id, "t0", state="running")
         await eventually(lambda: first.executor.slots_occupied == 1)
-        await edge.broker.request(f"$KV.edge_jobs.{job}", headers={"KV-Operation": "DEL"})
+        await edge.broker.request(f"$KV.edge_jobs.{job}", headers=DELETE_MARK)
         await eventually(lambda: first.executor.slots_occupied == 0)
         first.compare()
         await first.beats_until(lambda: task_rows(dag.dag_id)["t0"].state == "up_for_retry")

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from edge_schemas.broker.bucket import Bucket
+from edge_schemas.broker.bucket import DELETE_MARK, Bucket
 from edge_schemas.broker.layout import LayoutSettings, apply
 from edge_schemas.broker.mirror import Mirror
 from edge_schemas.broker.permissions import OPERATOR
@@ -36,7 +36,7 @@ async def test_a_key_that_went_before_it_was_listed_is_told_as_gone(tmp_path: Pa
     seen: dict[str, bytes | None] = {}
     async with running_server(tmp_path) as server, connected(server, OPERATOR) as broker:
         await Bucket(broker, WORKERS_BUCKET).put("north", b"read by itself")
-        await broker.store(kv_subject(WORKERS_BUCKET, "north"), b"", {"KV-Operation": "DEL"})
+        await broker.store(kv_subject(WORKERS_BUCKET, "north"), b"", DELETE_MARK)
         mirror = Mirror(broker, WORKERS_BUCKET, seen.__setitem__)
         async with asyncio.TaskGroup() as group:
             following = group.create_task(mirror.run())

@@ -10,6 +10,7 @@ import pytest
 from edge_relay.cli import main
 from edge_relay.cli.output import EXIT_FAILED, EXIT_OK
 from edge_schemas import routes
+from edge_schemas.broker.bucket import DELETE_MARK
 from edge_schemas.broker.permissions import OPERATOR
 from edge_schemas.subjects import kv_stream, kv_subject
 from edge_schemas.workers import hash_secret
@@ -57,7 +58,7 @@ async def test_a_deleted_access_token_is_unknown_within_two_seconds(edge: Edge) 
     """As `nats kv del` leaves it."""
     assert (await ask(edge, edge.access_token)).status == 200
     subject = kv_subject("edge_access", f"access.{hash_secret(edge.access_token)}")
-    await edge.broker.store(subject, b"", {"KV-Operation": "DEL"})
+    await edge.broker.store(subject, b"", DELETE_MARK)
 
     async def refused() -> bool:
         return (await ask(edge, edge.access_token)).code == "unauthenticated"
@@ -68,7 +69,7 @@ async def test_a_deleted_access_token_is_unknown_within_two_seconds(edge: Edge) 
 async def test_access_tokens_are_listed(edge: Edge, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Names and states; neither tokens nor hashes. A deleted one is gone from the list."""
     gone = await edge.access.create_access_token("gone", now=datetime.now(UTC))
-    await edge.broker.store(kv_subject("edge_access", f"access.{hash_secret(gone)}"), b"", {"KV-Operation": "DEL"})
+    await edge.broker.store(kv_subject("edge_access", f"access.{hash_secret(gone)}"), b"", DELETE_MARK)
     await edge.access.create_access_token("ann", now=datetime.now(UTC))
     await edge_relay(edge, tmp_path, "access-token", "revoke", "ann")
     capsys.readouterr()

@@ -180,8 +180,9 @@ class PassThrough:
         )
         # Each further try comes through here as well.
         answer = await self._api.call(speaker(record), call.execution, tries=1)
-        sent = before.open_write
-        if answer.status == 409 and sent is not None and sent.request_id == call.request_id:
+        sent = record.open_write
+        # Nothing to change: this request was begun before.
+        if answer.status == 409 and record is before and sent is not None:
             _, dag_id, run_id = split_path(call.execution.path)
             since = sent.sent_at - timedelta(seconds=CLOCKS_DIFFER_S)
             if await _looked_up(self._dispatches.is_run_queued_since(dag_id, run_id, since)):
