@@ -27,11 +27,13 @@ class TaskWork(Outbound):
     Attributes:
         workload: Airflow's `ExecuteTask` as JSON, without its token.
         core_executor: The centre's `[core] executor`; DAGs that name an alias load only if the worker knows it.
+        airflow_version: The centre's. A runtime of a newer minor version can't run the task.
     """
 
     task: TaskIdentity
     workload: dict[str, Any]
     core_executor: str
+    airflow_version: str | None = None
 
 
 class ErrandKind(StrEnum):
@@ -66,7 +68,11 @@ class ErrandWork(Outbound):
 
 
 class Job(Outbound):
-    """One dispatch of one unit of work. It holds no token and no secret."""
+    """One dispatch of one unit of work. It holds no token and no secret.
+
+    Attributes:
+        traceparent: W3C trace context that Airflow gave the work; spans of its way to the worker belong below it.
+    """
 
     id: JobId
     queue: QueueName
@@ -74,6 +80,7 @@ class Job(Outbound):
     work: TaskWork | ErrandWork
     offline: OfflinePolicy = OfflinePolicy()
     published_at: Instant
+    traceparent: str | None = None
 
     @property
     def task(self) -> TaskIdentity | None:

@@ -46,13 +46,38 @@ class JobReport(Inbound):
     offline: OfflinePolicy | None = None
 
 
-class WorkerHealth(Inbound):
-    """Figures of the worker's machine; shown to operators, never decided upon."""
+class ProxyKind(StrEnum):
+    """How the worker reaches the relay."""
 
+    DIRECT = "direct"
+    HTTP = "http"
+    HTTPS = "https"
+
+
+class WorkerHealth(Inbound):
+    """Figures of the worker and its machine; shown to operators, never decided upon. Counts are since the agent began.
+
+    Attributes:
+        cpu_busy_ratio: Of all CPUs of the machine, since the poll before; 1 is fully busy.
+        disk_free_bytes: Where the state folder is.
+        link_cuts: Times the link to the relay was lost.
+        held_calls: Calls of tasks that wait in the local gateway now.
+        log_lag_bytes: Log bytes on disk that the relay does not have yet.
+        clock_skew_s: This machine's clock minus the relay's.
+        proxy: None where it is not known yet.
+    """
+
+    cpu_busy_ratio: float | None = Field(default=None, ge=0, le=1)
     load_1m: float | None = Field(default=None, ge=0)
     memory_used_bytes: int | None = Field(default=None, ge=0)
     memory_total_bytes: int | None = Field(default=None, ge=0)
     disk_free_bytes: int | None = Field(default=None, ge=0)
+    disk_total_bytes: int | None = Field(default=None, ge=0)
+    link_cuts: int | None = Field(default=None, ge=0)
+    held_calls: int | None = Field(default=None, ge=0)
+    log_lag_bytes: int | None = Field(default=None, ge=0)
+    clock_skew_s: float | None = Field(default=None, allow_inf_nan=False)
+    proxy: ProxyKind | None = None
 
 
 ShortText = Annotated[str, Field(max_length=120)]

@@ -2,6 +2,7 @@
 
 ENROLL = "/v1/enroll"
 POLL = "/v1/poll"
+WORKER = "/v1/worker"
 JOB_START = "/v1/jobs/{job}/start"
 JOB_FINISH = "/v1/jobs/{job}/finish"
 JOB_RELEASE = "/v1/jobs/{job}/release"
@@ -23,6 +24,8 @@ OPENAPI = "/openapi.json"
 
 GATE_EXECUTION = "/gate/v1/jobs/{job}/execution/{path}"
 """On the keeper, for the relay only."""
+GATE_CENTRE = "/gate/v1/centre"
+"""On the keeper, for the relay only: `centre.CentreFacts`."""
 
 REQUEST_ID_HEADER = "X-Request-Id"
 """Chosen by whoever makes the call; the same for all repeats of it. Echoed in every answer."""
