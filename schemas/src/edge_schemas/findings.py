@@ -1,0 +1,142 @@
+"""What doctors find: `edge-worker doctor`, `edge-relay doctor` and `airflow edge-relay doctor` tell it in one form.
+
+A doctor is a list of checks, from the outermost layer inwards. A check looks, changes nothing, and has a time limit;
+where something that it needs has failed it is not tried, so that one fault is told once and not as ten.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+LOOK_LIMIT_S = 10.0
+
+
+class Status(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    NOT_TRIED = "not_tried"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a doctor.
+
+    Attributes:
+        check: The check's stable id, `layer.what`. A check that looks at several things of a kind (queues, keepers) may
+            have a finding for each.
+        detail: What was seen, without secrets.
+        advice: What to do; empty only if all is well or it was not tried.
+    """
+
+    check: str
+    status: Status
+    detail: str
+    advice: str = ""
+
+    @property
+    def layer(self) -> str:
+        """What the check is about, for people."""
+        return self.check.partition(".")[0]
+
+
+def ok(check: str, detail: str) -> Finding:
+    """As it should be."""
+    return Finding(check, Status.OK, detail)
+
+
+def warning(check: str, detail: str, advice: str) -> Finding:
+    """Works, but will hurt or is unusual."""
+    return Finding(check, Status.WARNING, detail, advice)
+
+
+def failed(check: str, detail: str, advice: str) -> Finding:
+    """Jobs can't run so, or not all of them."""
+    return Finding(check, Status.FAILED, detail, advice)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One look at one thing.
+
+    Attributes:
+        id: See `Finding.check`; what `look` finds has this id.
+        look: Does it. Without side effects; what it raises becomes a finding.
+        needs: Ids of earlier checks without which this one makes no sense.
+        limit_s: Seconds that it may take.
+    """
+
+    id: str
+    look: Callable[[], Awaitable[Finding | Iterable[Finding]]]
+    needs: tuple[str, ...] = ()
+    limit_s: float = LOOK_LIMIT_S
+
+
+async def examine(checks: Iterable[Check]) -> AsyncIterator[Finding]:
+    """Do the checks in their order; each finding comes when it is known."""
+    causes: dict[str, str] = {}
+    """Of each check that failed or was not tried, the one that failed first."""
+    for check in checks:
+        cause = next((causes[need] for need in check.needs if need in causes), None)
+        if cause is not None:
+            causes[check.id] = cause
+            yield Finding(check.id, Status.NOT_TRIED, f"{check.id}: because of {cause}")
+            continue
+        for finding in await _look(check):
+            if finding.status is Status.FAILED:
+                causes[check.id] = check.id
+            yield finding
+
+
+async def _look(check: Check) -> Sequence[Finding]:
+    try:
+        async with asyncio.timeout(check.limit_s):
+            found = await check.look()
+    except TimeoutError:
+        return [failed(check.id, f"not done after {check.limit_s:g} s", "Look at what it asks: it hangs or is slow.")]
+    except Exception as error:  # noqa: BLE001  # told, and the other checks are still worth their while
+        detail = f"the check itself failed: {type(error).__name__}: {error}"
+        return [failed(check.id, detail, "This is a fault of the doctor: please report it.")]
+    return [found] if isinstance(found, Finding) else list(found)
+
+
+_WORDS = {Status.OK: "ok", Status.WARNING: "warning", Status.FAILED: "FAILED", Status.NOT_TRIED: "not tried"}
+_STATUS_WIDTH = max(map(len, _WORDS.values()))
+_LAYER_WIDTH = 12
+
+
+def as_text(finding: Finding) -> str:
+    """A line for people, with one below it that says what to do if there is something to do."""
+    line = f"{_WORDS[finding.status]:{_STATUS_WIDTH}}  {finding.layer:{_LAYER_WIDTH}}  {_printable(finding.detail)}"
+    if not finding.advice:
+        return line
+    return f"{line}\n{' ' * (_STATUS_WIDTH + 2)}{_printable(finding.advice)}"
+
+
+def as_json(findings: Iterable[Finding]) -> str:
+    """All findings for programs: an array of objects. Everything but ASCII is escaped."""
+    objects = [
+        {
+            "check": finding.check,
+            "layer": finding.layer,
+            "status": finding.status,
+            "detail": finding.detail,
+            "advice": finding.advice,
+        }
+        for finding in findings
+    ]
+    return json.dumps(objects, indent=2)
+
+
+def exit_status(findings: Iterable[Finding]) -> int:
+    """0 if nothing failed (warnings are no failure), else 1."""
+    return int(any(finding.status is Status.FAILED for finding in findings))
+
+
+def _printable(text: str) -> str:
+    """On one line, and without what could steer a terminal: much of it was said by somebody else."""
+    return "".join(char if char.isprintable() else " " for char in text)
