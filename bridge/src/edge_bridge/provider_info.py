@@ -55,6 +55,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "http://localhost:8080/execution/.",
         "",
     ),
+    "runtime_lock": _option(
+        "File with pinned requirements, as pip reads them, for the Airflow runtimes of workers: `edge-worker runtime "
+        "install` installs exactly these. Keepers read it whenever a worker asks, so it can be replaced at any time. "
+        "Empty: workers install the keeper's version of Airflow with whatever their package index has to go with it.",
+        "",
+    ),
     "offline_tolerance": _option(
         "Seconds that a worker may be out of contact before its jobs are given up: from 10 to 2592000 (30 days). Until "
         "then its tasks go on and Airflow waits for them; after it Airflow retries them. In effect for tasks that are "

@@ -11,9 +11,10 @@ from edge_relay import keys
 from edge_relay.access import AccessStore
 from edge_relay.auth import Credentials
 from edge_relay.beats import Beats
+from edge_relay.centre import Centre
 from edge_relay.dispatchers import Dispatchers
 from edge_relay.gate_client import GateClient
-from edge_relay.handlers import admin, description, enrollment, health, jobs, logs, passthrough, poll
+from edge_relay.handlers import admin, description, enrollment, health, jobs, logs, passthrough, poll, worker
 from edge_relay.holders import Holders
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.log_store import LogStore
@@ -72,6 +73,7 @@ def _add_worker_routes(app: web.Application) -> None:
     """What the exposed listener serves."""
     enrollment.add_routes(app)
     poll.add_routes(app)
+    worker.add_routes(app)
     jobs.add_routes(app)
     logs.add_routes(app)
     passthrough.add_routes(app)
@@ -88,6 +90,7 @@ def _parts(settings: Settings) -> dict[web.AppKey[Any], Any]:
     broker = Broker(settings.broker())
     records = RecordStore(broker)
     metrics = Metrics()
+    gate = GateClient.from_settings(settings)
     return {
         keys.SETTINGS: settings,
         keys.LIFECYCLE: Lifecycle(),
@@ -99,7 +102,8 @@ def _parts(settings: Settings) -> dict[web.AppKey[Any], Any]:
         keys.RECORDS: records,
         keys.HOLDERS: Holders(records),
         keys.LOGS: LogStore(broker),
-        keys.GATE: GateClient.from_settings(settings),
+        keys.GATE: gate,
+        keys.CENTRE: Centre(gate),
         keys.ACCESS: AccessStore(broker),
         keys.CREDENTIALS: Credentials(broker),
         keys.RECEIPT_KEY: ReceiptKey(broker),

@@ -7,6 +7,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from edge_relay.access import AccessStore
     from edge_relay.auth import Credentials
+    from edge_relay.centre import Centre
     from edge_relay.dispatchers import Dispatchers
     from edge_relay.gate_client import GateClient
     from edge_relay.holders import Holders
@@ -36,5 +37,6 @@ ACCESS: web.AppKey["AccessStore"] = web.AppKey("access")
 HOLDERS: web.AppKey["Holders"] = web.AppKey("holders")
 LOGS: web.AppKey["LogStore"] = web.AppKey("logs")
 GATE: web.AppKey["GateClient | None"] = web.AppKey("gate")
+CENTRE: web.AppKey["Centre"] = web.AppKey("centre")
 EXPOSED: web.AppKey[bool] = web.AppKey("exposed", bool)
 """Whether strangers can reach this application: it does not tell them what the installation looks like inside."""

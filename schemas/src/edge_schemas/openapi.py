@@ -10,6 +10,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from edge_schemas import routes, workers
+from edge_schemas.centre import WorkerFacts
 from edge_schemas.errors import ERRORS, ErrorCode, Problem
 from edge_schemas.ids import JobId, RequestId, WorkerName
 from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES, LogPosition
@@ -70,6 +71,16 @@ OPERATIONS = (
         _WORKER,
         Poll,
         (*_CALL, *_BODY, _E.CREDENTIAL_REVOKED, _E.SUPERSEDED, _E.PROTOCOL_UNSUPPORTED),
+    ),
+    Operation(
+        "get",
+        routes.WORKER,
+        "showWorker",
+        "What the credential is good for, and what its runtime must match; changes nothing",
+        "workers",
+        {200: WorkerFacts},
+        _WORKER,
+        errors=(_E.UNAUTHENTICATED, _E.CREDENTIAL_REVOKED, _E.BROKER_UNAVAILABLE),
     ),
     Operation(
         "post",

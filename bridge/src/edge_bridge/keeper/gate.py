@@ -1,11 +1,12 @@
 """The gate's HTTP side: checks that a relay signed the call, and signs the answer. Internal, never exposed.
 
-One route takes all calls of jobs; what is allowed is decided in `passthrough`. An answer to a call whose signature is
-wrong is itself not signed: nobody who lacks the secret can make the gate sign anything.
+One route takes all calls of jobs; what is allowed is decided in `passthrough`. Another tells of the centre. An answer
+to a call whose signature is wrong is itself not signed: nobody who lacks the secret can make the gate sign anything.
 """
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import orjson
@@ -13,6 +14,7 @@ import structlog
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
+from edge_bridge.keeper.centre import CentreView
 from edge_bridge.keeper.passthrough import JobCall, PassThrough
 from edge_bridge.keeper.upstream import Answer, ExecutionCall
 from edge_schemas.errors import EdgeError, ErrorCode
@@ -21,6 +23,7 @@ from edge_schemas.ids import JobId
 from edge_schemas.routes import (
     EXECUTION_ORIGIN,
     FORWARDED_HEADERS,
+    GATE_CENTRE,
     GATE_EXECUTION,
     HEALTHZ,
     ORIGIN_HEADER,
@@ -37,30 +40,36 @@ _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
 Health = Callable[[], dict[str, object]]
 """What `/healthz` tells; `ok` decides between 200 and 503."""
+_AnswerTo = Callable[[web.Request, GateCall], Awaitable[Answer]]
 
 
 def build_app(
-    key: bytes, calls: PassThrough, health: Health, *, clock: Callable[[], float] = time.time
+    key: bytes, calls: PassThrough, centre: CentreView, health: Health, *, clock: Callable[[], float] = time.time
 ) -> web.Application:
     """The gate as an application.
 
     Args:
         key: The secret shared with the relays.
-        calls: Answers them.
+        calls: Answers those of jobs.
+        centre: Tells what workers may know of Airflow.
         health: For `/healthz`.
         clock: Unix time; signatures are bound to it.
     """
-    gate = _Gate(key, calls, health, clock)
+    gate = _Gate(key, calls, centre, health, clock)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_get(HEALTHZ, gate.healthz)
+    app.router.add_get(GATE_CENTRE, gate.centre)
     app.router.add_route("*", GATE_EXECUTION.replace("{path}", "{path:.+}"), gate.execution)
     return app
 
 
 class _Gate:
-    def __init__(self, key: bytes, calls: PassThrough, health: Health, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, key: bytes, calls: PassThrough, centre: CentreView, health: Health, clock: Callable[[], float]
+    ) -> None:
         self._key = key
         self._calls = calls
+        self._centre = centre
         self._health = health
         self._clock = clock
 
@@ -71,6 +80,14 @@ class _Gate:
 
     async def execution(self, request: web.Request) -> web.Response:
         """A call of the Execution API for a job."""
+        return await self._signed(request, self._execution)
+
+    async def centre(self, request: web.Request) -> web.Response:
+        """What workers may know of the centre."""
+        return await self._signed(request, self._facts)
+
+    async def _signed(self, request: web.Request, answer_to: _AnswerTo) -> web.Response:
+        """Answer a call that a relay signed, and sign the answer."""
         worker = request.headers.get(WORKER_HEADER, "")
         request_id = request.headers.get(REQUEST_ID_HEADER, "")
         body = await request.read()
@@ -81,7 +98,7 @@ class _Gate:
             error = EdgeError(ErrorCode.UNAUTHENTICATED, "the call is not signed lately with this gate's secret")
             return _reply(_problem(error, request_id))
         with structlog.contextvars.bound_contextvars(request_id=request_id, worker=worker):
-            answer = await self._answer(request, signed)
+            answer = await _answered(request, signed, answer_to)
         if request.method == "HEAD":
             # No body is on its way, so none may be signed.
             answer = replace(answer, body=b"")
@@ -89,16 +106,26 @@ class _Gate:
         reply.headers[SIGNATURE_HEADER] = sign_answer(self._key, nonce, answer.status, answer.body)
         return reply
 
-    async def _answer(self, request: web.Request, signed: GateCall) -> Answer:
-        try:
-            answer = await self._calls.answer(_job_call(request, signed))
-        except EdgeError as error:
-            log.info("gate_refused", job=request.match_info["job"], code=error.code, detail=error.detail)
-            return _problem(error, signed.request_id)
-        except Exception:
-            log.exception("gate_failed", job=request.match_info["job"])
-            return _problem(EdgeError(ErrorCode.INTERNAL), signed.request_id)
+    async def _execution(self, request: web.Request, signed: GateCall) -> Answer:
+        answer = await self._calls.answer(_job_call(request, signed))
         return replace(answer, headers={**answer.headers, ORIGIN_HEADER: EXECUTION_ORIGIN})
+
+    async def _facts(self, _request: web.Request, _signed: GateCall) -> Answer:
+        facts = await asyncio.to_thread(self._centre.facts)
+        return Answer(200, facts.model_dump_json(exclude_none=True).encode(), {"Content-Type": "application/json"})
+
+
+async def _answered(request: web.Request, signed: GateCall, answer_to: _AnswerTo) -> Answer:
+    """The answer to a call, or the problem in its stead."""
+    job = request.match_info.get("job")
+    try:
+        return await answer_to(request, signed)
+    except EdgeError as error:
+        log.info("gate_refused", job=job, code=error.code, detail=error.detail)
+        return _problem(error, signed.request_id)
+    except Exception:
+        log.exception("gate_failed", job=job)
+        return _problem(EdgeError(ErrorCode.INTERNAL), signed.request_id)
 
 
 def _job_call(request: web.Request, signed: GateCall) -> JobCall:

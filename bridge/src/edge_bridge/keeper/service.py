@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from edge_bridge.keeper.beat import Beats
+from edge_bridge.keeper.centre import CentreView
 from edge_bridge.keeper.dispatch import Dispatches, TaskRow
 from edge_bridge.keeper.gate import build_app
 from edge_bridge.keeper.give_up import GiveUps
@@ -49,7 +50,9 @@ class Keeper:
         self._watch = Watch(self._picture, dispatches, withdrawals, self._on_look)
         audit = Audit(broker, keeper=socket.gethostname())
         self._give_ups = GiveUps(self._picture, broker, records, audit)
-        self._app = build_app(settings.gate_secret, PassThrough(records, dispatches, api), self.health)
+        self._app = build_app(
+            settings.gate_secret, PassThrough(records, dispatches, api), CentreView(settings.runtime_lock), self.health
+        )
         self.port = settings.gate_port
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 from edge_bridge.keeper.beat import BeatSettings
+from edge_bridge.keeper.centre import LockUnreadable, read_lock
 from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, secret, text
 from edge_schemas.broker.connection import BrokerSettings
 from edge_schemas.broker.permissions import KEEPER
@@ -22,6 +24,7 @@ class KeeperSettings:
     gate_secret: bytes = field(repr=False)
     execution_api_url: str
     beat: BeatSettings
+    runtime_lock: Path | None = None
 
 
 def keeper_settings(conf: Conf) -> KeeperSettings:
@@ -40,6 +43,7 @@ def keeper_settings(conf: Conf) -> KeeperSettings:
         gate_secret=key.encode(),
         execution_api_url=_api_url(conf),
         beat=BeatSettings(timedelta(seconds=_heartbeat_timeout_s(conf))),
+        runtime_lock=_runtime_lock(conf),
     )
 
 
@@ -56,6 +60,18 @@ def _api_url(conf: Conf) -> str:
     if not url.startswith(("http://", "https://")):
         raise SettingsError(f"[{SECTION}] execution_api_url must begin with http:// or https://")
     return url
+
+
+def _runtime_lock(conf: Conf) -> Path | None:
+    """Read here too: a keeper that could not tell it should not start."""
+    if not (value := text(conf, "runtime_lock")):
+        return None
+    path = Path(value)
+    try:
+        read_lock(path)
+    except LockUnreadable as error:
+        raise SettingsError(f"[{SECTION}] runtime_lock: {error}") from None
+    return path
 
 
 def _heartbeat_timeout_s(conf: Conf) -> float:
