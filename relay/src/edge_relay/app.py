@@ -25,10 +25,12 @@ from edge_relay.notices import Notices
 from edge_relay.polls import ParkedPolls
 from edge_relay.receipts import ReceiptKey
 from edge_relay.settings import Settings
+from edge_relay.tracing import JobSpans
 from edge_relay.worker_store import WorkerStore
 from edge_schemas.broker.audit import Audit
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.records import RecordStore
+from edge_schemas.broker.tracing import spans_from_environment
 
 _CANCEL_AGAIN_S = 0.2
 
@@ -63,6 +65,7 @@ def build(settings: Settings) -> Relay:
         health.routes_of_both(app)
     _add_worker_routes(workers)
     _add_operator_routes(operators)
+    workers.cleanup_ctx.append(_traces)
     workers.cleanup_ctx.append(_gate)
     workers.cleanup_ctx.append(_running)
     workers.on_shutdown.append(_stop)
@@ -95,6 +98,7 @@ def _parts(settings: Settings) -> dict[web.AppKey[Any], Any]:
         keys.SETTINGS: settings,
         keys.LIFECYCLE: Lifecycle(),
         keys.METRICS: metrics,
+        keys.TRACES: JobSpans(spans_from_environment("relay")),
         keys.WORKERS: WorkerStore(broker),
         keys.POLLS: ParkedPolls(metrics),
         keys.DISPATCHERS: Dispatchers(broker, metrics),
@@ -132,6 +136,12 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
             for task in waiting:
                 task.cancel()
             await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)
+
+
+async def _traces(app: web.Application) -> AsyncIterator[None]:
+    """What is left to tell is sent last."""
+    yield
+    await asyncio.to_thread(app[keys.TRACES].close)
 
 
 async def _gate(app: web.Application) -> AsyncIterator[None]:

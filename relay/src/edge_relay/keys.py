@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edge_relay.polls import ParkedPolls
     from edge_relay.receipts import ReceiptKey
     from edge_relay.settings import Settings
+    from edge_relay.tracing import JobSpans
     from edge_relay.worker_store import WorkerStore
     from edge_schemas.broker.audit import Audit
     from edge_schemas.broker.connection import Broker
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 SETTINGS: web.AppKey["Settings"] = web.AppKey("settings")
 LIFECYCLE: web.AppKey["Lifecycle"] = web.AppKey("lifecycle")
 METRICS: web.AppKey["Metrics"] = web.AppKey("metrics")
+TRACES: web.AppKey["JobSpans"] = web.AppKey("traces")
 BROKER: web.AppKey["Broker"] = web.AppKey("broker")
 RECORDS: web.AppKey["RecordStore"] = web.AppKey("records")
 WORKERS: web.AppKey["WorkerStore"] = web.AppKey("workers")

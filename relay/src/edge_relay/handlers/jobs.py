@@ -49,7 +49,7 @@ async def finish(request: web.Request) -> web.Response:
     body = await read_model(request, FinishRequest)
     grant = None if body.receipt is None else (await _open(request.app, body.receipt, job, principal)).grant
     event = Finish(principal.worker, body.exit_code, body.reason, datetime.now(UTC), body.give_back, grant)
-    await settled(_finish(request.app, job, event, body.incarnation))
+    await settled(_finish(request.app, principal, job, event, body.incarnation))
     return web.Response(status=204)
 
 
@@ -96,6 +96,7 @@ async def _start(app: web.Application, principal: Principal, receipt: Receipt, i
     await deliveries.ack(broker, receipt.ack_subject)
     if after is not before:
         app[keys.METRICS].starts.inc()
+        app[keys.TRACES].started(before, after, receipt, principal.site)
         log.info("job_started", queue=after.queue)
 
 
@@ -127,7 +128,7 @@ async def _check_taken_over(app: web.Application, record: JobRecord, incarnation
         check_taken_over(entry, holder=holder.incarnation, incarnation=incarnation, now=datetime.now(UTC))
 
 
-async def _finish(app: web.Application, job: str, event: Finish, incarnation: int | None) -> None:
+async def _finish(app: web.Application, principal: Principal, job: str, event: Finish, incarnation: int | None) -> None:
     async def first(before: JobRecord, after: JobRecord) -> None:
         if incarnation is not None:
             await _check_taken_over(app, before, incarnation)
@@ -136,6 +137,7 @@ async def _finish(app: web.Application, job: str, event: Finish, incarnation: in
     before, after = await app[keys.RECORDS].change(job, event, first=first)
     if after is before:
         return
+    app[keys.TRACES].finished(before, after, event.at, principal.site)
     if after.outcome is not None:
         app[keys.METRICS].finishes.labels(after.outcome.verdict).inc()
         log.info("job_finished", queue=after.queue, verdict=after.outcome.verdict, reason=after.outcome.reason)

@@ -1,0 +1,51 @@
+"""The spans of a job's way as the relay sees it: `waiting`, `hand-out`, `run`, `finish`, side by side below Airflow's.
+
+No span of ours encloses them: Airflow's span of the task does. What a replica does not know itself the record and the
+receipt tell, so a job may pass through any replicas. A grant that was not started leaves no span: its time is part of
+`waiting`.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from edge_relay.receipts import Receipt
+from edge_schemas.broker.tracing import Attributes, Spans
+from edge_schemas.polls import GRANT_WAIT_S
+from edge_schemas.records import JobRecord, Verdict
+
+FAILURES = frozenset({Verdict.FAILED, Verdict.LOST})
+
+
+class JobSpans:
+    """Tells of what has happened to a job. Costs nothing while there is no collector."""
+
+    def __init__(self, spans: Spans) -> None:
+        self._spans = spans
+
+    def started(self, before: JobRecord, after: JobRecord, receipt: Receipt, site: str) -> None:
+        """A worker has become the holder."""
+        if before.holder is not None or after.holder is None:
+            return  # a later agent of the same worker goes on
+        granted_at = receipt.expires_at - timedelta(seconds=GRANT_WAIT_S)
+        attributes = _attributes(before, after.holder.worker, site)
+        waiting = {**attributes, "releases": len(before.releases) or None}
+        self._spans.tell("waiting", before.job, start=before.waits_since, end=granted_at, attributes=waiting)
+        self._spans.tell("hand-out", before.job, start=granted_at, end=after.holder.started_at, attributes=attributes)
+
+    def finished(self, before: JobRecord, after: JobRecord, arrived_at: datetime, site: str) -> None:
+        """The holder has reported the end, which arrived then and is in the record now; or has given the job back."""
+        if before.holder is None:
+            return
+        verdict = None if after.outcome is None else after.outcome.verdict
+        attributes = {**_attributes(before, before.holder.worker, site), "verdict": verdict or "given back"}
+        failed = verdict in FAILURES
+        started_at = before.holder.started_at
+        self._spans.tell("run", before.job, start=started_at, end=arrived_at, attributes=attributes, failed=failed)
+        self._spans.tell("finish", before.job, start=arrived_at, end=datetime.now(UTC), attributes=attributes)
+
+    def close(self) -> None:
+        """Send what is left, for a short time; blocks meanwhile."""
+        self._spans.close()
+
+
+def _attributes(record: JobRecord, worker: str, site: str) -> Attributes:
+    return {"job": record.id, "queue": record.queue, "team": record.team, "worker": worker, "site": site}
