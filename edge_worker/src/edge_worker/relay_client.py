@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from yarl import URL
 
 from edge_schemas import routes
+from edge_schemas.centre import WorkerFacts
 from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_schemas.polls import FinishRequest, Poll, PollAnswer, ReleaseRequest, StartRequest
 from edge_schemas.workers import Enrollment, EnrollRequest
@@ -145,6 +146,31 @@ class RelayClient:
         timeout = aiohttp.ClientTimeout(total=CHECK_S, sock_connect=CONNECT_S)
         await self._call("GET", routes.HEALTHZ, body=b"", headers={}, timeout=timeout)
 
+    async def look(self, path: str, *, timeout_s: float) -> tuple[Reply, str]:
+        """Gets what is at a path, without showing the credential, and whoever answers.
+
+        Returns:
+            The answer and the request id with which `judge` tells whose it is.
+        """
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
+        request_id = secrets.token_hex(16)
+        reply = await self._call(
+            "GET",
+            path,
+            body=b"",
+            headers={},
+            request_id=request_id,
+            timeout=timeout,
+            checked=False,
+            is_known=False,
+        )
+        return reply, request_id
+
+    async def facts(self, *, timeout_s: float = CALL_S) -> WorkerFacts:
+        """What the credential is good for; changes nothing, and is no contact."""
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
+        return parse(WorkerFacts, await self._call("GET", routes.WORKER, body=b"", headers={}, timeout=timeout))
+
     async def start(self, job: str, request: StartRequest) -> None:
         """Confirms a grant."""
         await self._post(routes.JOB_START.format(job=job), request)
@@ -238,6 +264,7 @@ class RelayClient:
         timeout: aiohttp.ClientTimeout | None = None,
         checked: bool = True,
         is_poll: bool = False,
+        is_known: bool = True,
         on_begun: Callable[[], None] = lambda: None,
     ) -> Reply:
         session = self._polls if is_poll else self._calls
@@ -245,7 +272,9 @@ class RelayClient:
             msg = "the client is not open"
             raise RuntimeError(msg)
         request_id = request_id or secrets.token_hex(16)
-        ours = {"Authorization": f"Bearer {self._secret}", routes.REQUEST_ID_HEADER: request_id}
+        ours = {routes.REQUEST_ID_HEADER: request_id}
+        if is_known:
+            ours["Authorization"] = f"Bearer {self._secret}"
         try:
             async with session.request(
                 method,

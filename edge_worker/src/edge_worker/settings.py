@@ -240,6 +240,36 @@ def load_settings(
         raise SettingsError(_explain(error)) from None
 
 
+def setting_sources(
+    flags: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    config: Path | None = None,
+) -> dict[str, str]:
+    """Who gives each setting that is not left to its default, in words; the arguments are those of `load_settings`.
+
+    Raises:
+        SettingsError: The file cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    config = config or (Path(environ[PREFIX + "CONFIG"]) if environ.get(PREFIX + "CONFIG") else None)
+    found = dict.fromkeys(_from_file(config), f"the file {config}") if config else {}
+    found |= {
+        name: f"the variable {PREFIX}{name.upper()}"
+        for name in Settings.model_fields
+        if environ.get(PREFIX + name.upper())
+    }
+    return found | {
+        name: f"the option --{name.replace('_', '-')}" for name, value in (flags or {}).items() if value is not None
+    }
+
+
+def variable_names(environ: Mapping[str, str] | None = None) -> frozenset[str]:
+    """The names of all variables that are set to something; their values may be secrets of others."""
+    environ = os.environ if environ is None else environ
+    return frozenset(name for name, value in environ.items() if value)
+
+
 def _from_file(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text())
