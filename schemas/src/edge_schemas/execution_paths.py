@@ -1,6 +1,8 @@
 """Paths of the Execution API as they may cross relay, gate and local gateway: decoded once, checked, forwarded raw."""
 
 import re
+from collections.abc import Sequence
+from enum import StrEnum
 from urllib.parse import unquote_to_bytes
 
 from edge_schemas.errors import EdgeError, ErrorCode
@@ -9,6 +11,49 @@ _RAW = re.compile(r"^[A-Za-z0-9._~!$&'()*+,;=:@%/\[\]^|-]+$")
 """What a path may hold, and four more that Airflow's client leaves as they are, as in a variable named `a[1]`."""
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 MAX_PATH_CHARS = 4096
+
+
+class CallClass(StrEnum):
+    """What a call is about, for metrics: few values, whatever a task puts into a path."""
+
+    HEARTBEAT = "heartbeat"
+    RUN = "run"
+    STATE = "state"
+    XCOM = "xcom"
+    CONNECTION = "connection"
+    VARIABLE = "variable"
+    RTIF = "rtif"
+    ASSET = "asset"
+    OTHER = "other"
+
+
+_OF_TASK_INSTANCE = {
+    "heartbeat": CallClass.HEARTBEAT,
+    "run": CallClass.RUN,
+    "state": CallClass.STATE,
+    "rtif": CallClass.RTIF,
+}
+_OF_FIRST = {
+    "xcoms": CallClass.XCOM,
+    "connections": CallClass.CONNECTION,
+    "connection-tests": CallClass.CONNECTION,
+    "variables": CallClass.VARIABLE,
+    "assets": CallClass.ASSET,
+    "asset-events": CallClass.ASSET,
+}
+
+
+def call_class(segments: Sequence[str]) -> CallClass:
+    """The class of a call by its decoded path, allowed or not; see `split_path`."""
+    match segments:
+        case ["task-instances", _, last]:
+            return _OF_TASK_INSTANCE.get(last, CallClass.OTHER)
+        case ["store", "asset", *_]:
+            return CallClass.ASSET
+        case [first, *_]:
+            return _OF_FIRST.get(first, CallClass.OTHER)
+        case _:
+            return CallClass.OTHER
 
 
 def split_path(raw: str) -> tuple[str, ...]:
