@@ -138,8 +138,12 @@ def settle(entry: WorkerEntry, *, keep_newer: bool, at: Instant) -> WorkerEntry:
 
 def is_offline(entry: WorkerEntry, now: datetime) -> bool:
     """Whether the worker has missed several contacts in a row."""
-    contact = timedelta(seconds=max(entry.hold_s, SHORTEST_CONTACT_S))
-    return now - entry.agent.last_poll_at > MISSED_CONTACTS * contact
+    return now - entry.agent.last_poll_at > timedelta(seconds=offline_after_s(entry))
+
+
+def offline_after_s(entry: WorkerEntry) -> float:
+    """Seconds of silence after which the worker has missed several contacts in a row."""
+    return MISSED_CONTACTS * max(entry.hold_s, SHORTEST_CONTACT_S)
 
 
 def _carried_on(current: WorkerEntry, new: WorkerEntry) -> WorkerEntry:

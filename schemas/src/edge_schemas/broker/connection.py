@@ -101,7 +101,9 @@ class Broker:
         self._pending: dict[str, asyncio.Future[Msg]] = {}
         self._inbox = ""
         self._keeper: asyncio.Task[None] | None = None
+        self._was_connected = False
         self.reconnects = 0
+        """Times the connection stood anew, replaced ones included."""
 
     async def __aenter__(self) -> Self:
         self._keeper = asyncio.create_task(self._keep_connected(), name=f"broker-{self._settings.role}")
@@ -351,7 +353,6 @@ class Broker:
             self._lose()
 
         async def on_reconnected() -> None:
-            self.reconnects += 1
             log.info("broker_reconnected", role=self._settings.role)
             await self._take_up_subscriptions(client)
             self._announce()
@@ -394,6 +395,8 @@ class Broker:
             log.error("broker_task_died", role=self._settings.role, exc_info=error)
 
     def _announce(self) -> None:
+        self.reconnects += self._was_connected
+        self._was_connected = True
         self._connected.set()
         for listener in self._listeners:
             listener()
