@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from laptop.airflow_api import wait_for_end
 from laptop.system import LaptopSystem
-from support.system import job_folders, operator, until, uploaded_log
+from support.system import admin, job_folders, until, uploaded_log
 
 DAG = "demo"
 EDGE_TASKS = {"make", "square", "greet", "stumble", "talk"}
@@ -61,7 +61,7 @@ async def test_an_ended_log_equals_the_worker_s_file(
 ) -> None:
     folders = job_folders(system.workers["edge-1"], DAG, run, task, map_index)
     assert len(folders) == jobs
-    async with operator(system) as broker:
+    async with admin(system) as broker:
         for folder in folders:
             local = (folder / "task.log").read_bytes()
             assert local

@@ -9,7 +9,7 @@ from laptop.airflow_api import wait_for_end
 from laptop.live_log import watch
 from laptop.system import LaptopSystem
 from support.broker import eventually
-from support.system import job_folders, operator, until, uploaded_log
+from support.system import admin, job_folders, until, uploaded_log
 
 DAG, TASK = "chatter", "chat"
 TICKS = [f"tick {n}" for n in range(20)]
@@ -37,7 +37,7 @@ async def test_a_log_is_whole_after_the_link_was_cut(system: LaptopSystem) -> No
         log = folders[0] / "task.log" if folders else None
         return log.read_bytes().count(b'"tick ') if log and log.exists() else 0
 
-    async with operator(system) as broker:
+    async with admin(system) as broker:
         await eventually(lambda: printed() >= 3, timeout_s=30, what="the task prints")
         folder = job_folders(worker, DAG, run, TASK)[0]
         await until(lambda: uploaded_log(broker, folder.name), what="some of it arrives")

@@ -11,7 +11,7 @@ from laptop.system import LaptopSystem
 from support.certificates import make_certificates
 from support.recorder import Recorder, recording
 from support.search import Search
-from support.system import messages, operator, until
+from support.system import admin, messages, until
 
 DAG, TASK = "held", "hold"
 
@@ -72,7 +72,7 @@ def _processes(search: Search, pid: int) -> set[str]:
 async def _stored(search: Search, system: LaptopSystem) -> set[str]:
     """What the messages of all streams hold, which are compressed in NATS's files."""
     found: set[str] = set()
-    async with operator(system) as broker:
+    async with admin(system) as broker:
         streams = (await broker.api("STREAM.NAMES"))["streams"]
         for stream in streams:
             for message in await messages(broker, stream):

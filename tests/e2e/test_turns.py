@@ -14,7 +14,7 @@ from edge_schemas.broker.records import RecordStore
 from faults.chaos.ledger import Ledger, Life
 from laptop.airflow_api import Json, wait_for_end
 from laptop.system import LaptopSystem
-from support.system import job_folders, operator, until
+from support.system import admin, job_folders, until
 
 LINGERING = ("cleared", "removed", "dropped", "marked")
 DAGS = (
@@ -258,7 +258,7 @@ async def _clear(turns: Turns, name: str, dag: str, task: str) -> None:
 
 async def _ended_at(turns: Turns, job: str) -> float:
     """When the centre knew of a job's end, by its record."""
-    async with operator(turns.system) as broker:
+    async with admin(turns.system) as broker:
         record = await RecordStore(broker).get(job)
     assert record is not None
     assert record.outcome is not None

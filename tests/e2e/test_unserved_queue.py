@@ -10,7 +10,7 @@ import pytest
 from edge_schemas.subjects import JOBS, queue_filter
 from laptop.airflow_api import wait_for_end
 from laptop.system import LaptopSystem
-from support.system import operator, until
+from support.system import admin, until
 
 CROWD, CENTRE = "crowd", "centre_only"
 TASKS = 500
@@ -29,7 +29,7 @@ async def test_five_hundred_waiting_tasks_slow_no_other_executor(system: LaptopS
         return int((await api.get(f"{path}/taskInstances", state="queued", limit=1))["total_entries"])
 
     async def stored() -> int:
-        async with operator(system) as broker:
+        async with admin(system) as broker:
             info = await broker.api(f"STREAM.INFO.{JOBS}", {"subjects_filter": queue_filter(None, "nobody")})
             return len(info["state"].get("subjects") or {})
 

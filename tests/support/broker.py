@@ -35,8 +35,8 @@ async def running_server(directory: Path) -> AsyncIterator[NatsServer]:
     server = NatsServer(find_binary(), directory, PASSWORDS, port=free_port())
     await server.start()
     try:
-        async with connected(server, permissions.OPERATOR) as operator:
-            await layout.apply(operator, layout.LayoutSettings())
+        async with connected(server, permissions.ADMIN) as admin:
+            await layout.apply(admin, layout.LayoutSettings())
         yield server
     finally:
         await server.stop(kill=True)

@@ -20,7 +20,7 @@ from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings
 from edge_schemas import routes
 from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.permissions import OPERATOR, RELAY
+from edge_schemas.broker.permissions import ADMIN, RELAY
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.jobs import Job
 from edge_schemas.records import Start, new_record
@@ -176,6 +176,6 @@ async def running_edge(directory: Path, *, replicas: int = 1, **settings: Any) -
             relay = await stack.enter_async_context(serving(own))
             await relay.app[keys.BROKER].wait_connected(30)
             relays.append(relay)
-        broker = await stack.enter_async_context(connected(server, OPERATOR))
+        broker = await stack.enter_async_context(connected(server, ADMIN))
         token = await AccessStore(broker).create_access_token("tests", now=datetime.now(UTC))
         yield await stack.enter_async_context(Edge(server, relays, files.ca_cert, broker, token))

@@ -40,7 +40,7 @@ from edge_relay.settings import Settings as RelaySettings
 from edge_schemas import routes
 from edge_schemas.broker import layout
 from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.permissions import KEEPER, OPERATOR, RELAY
+from edge_schemas.broker.permissions import ADMIN, KEEPER, RELAY
 from edge_schemas.jobs import Job, TaskWork
 from edge_schemas.offline import OfflinePolicy
 from edge_schemas.polls import GRANT_WAIT_S
@@ -319,7 +319,7 @@ async def running_site(root: Path, *, grant_wait_s: float = GRANT_WAIT_S) -> Asy
         airflow = await stack.enter_async_context(running_fake_airflow())
         airflow.variables["read"] = "right"
         keeper = await stack.enter_async_context(_keeper(server, airflow))
-        broker = await stack.enter_async_context(connected(server, OPERATOR))
+        broker = await stack.enter_async_context(connected(server, ADMIN))
         settings, ca = _relay_settings(root, nats_link, keeper.port)
         token = await AccessStore(broker).create_access_token("tests", now=datetime.now(UTC))
         edge = await stack.enter_async_context(Edge(server, [], ca, broker, token))

@@ -12,7 +12,7 @@ from typing import Self
 from edge_relay.nats_server import find_binary, render_config
 from edge_schemas.broker import layout
 from edge_schemas.broker.connection import Broker, BrokerSettings
-from edge_schemas.broker.permissions import OPERATOR, RELAY
+from edge_schemas.broker.permissions import ADMIN, RELAY
 from edge_schemas.subjects import OFFSET_HEADER, log_subject
 from support.broker import PASSWORDS, free_port
 
@@ -42,7 +42,7 @@ def log_server(directory: Path) -> Iterator[RunningNats]:
 
 
 async def _apply_layout(url: str) -> None:
-    async with Broker(BrokerSettings((url,), OPERATOR, PASSWORDS[OPERATOR])) as broker:
+    async with Broker(BrokerSettings((url,), ADMIN, PASSWORDS[ADMIN])) as broker:
         await broker.wait_connected(10)
         await layout.apply(broker, layout.LayoutSettings())
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from edge_schemas import subjects
 from edge_schemas.broker.connection import Broker, BrokerSettings, JetStreamError
-from edge_schemas.broker.permissions import OPERATOR
+from edge_schemas.broker.permissions import ADMIN
 from edge_schemas.jobs import Job
 from laptop.edge import EdgeWorker
 from laptop.system import LaptopSystem
@@ -29,11 +29,11 @@ async def until(check: Callable[[], Awaitable[T]], *, timeout_s: float = 30.0, w
 
 
 @asynccontextmanager
-async def operator(system: LaptopSystem) -> AsyncIterator[Broker]:
-    """A connection to the system's NATS that may see everything."""
+async def admin(system: LaptopSystem) -> AsyncIterator[Broker]:
+    """A connection to the system's NATS that may do everything."""
     facts = system.relay_facts
-    password = (facts.secrets_dir / f"{OPERATOR}.password").read_text().strip()
-    async with Broker(BrokerSettings((facts.nats_url,), OPERATOR, password)) as broker:
+    password = (facts.secrets_dir / f"{ADMIN}.password").read_text().strip()
+    async with Broker(BrokerSettings((facts.nats_url,), ADMIN, password)) as broker:
         await broker.wait_connected(10)
         yield broker
 

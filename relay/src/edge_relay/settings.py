@@ -202,7 +202,7 @@ class AdminSettings(BaseSettings):
 
 
 class NatsAdminSettings(BaseSettings):
-    """How commands for operators reach NATS."""
+    """How commands that provision reach NATS."""
 
     model_config = SettingsConfigDict(
         env_prefix="RELAY_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
@@ -213,8 +213,8 @@ class NatsAdminSettings(BaseSettings):
         min_length=1,
         description="Servers of a NATS cluster, without credentials.",
     )
-    operator_password_file: Path | None = Field(
-        default=None, description="File with the password of the NATS user 'operator'."
+    admin_password_file: Path | None = Field(
+        default=None, description="File with the password of the NATS user 'admin'."
     )
     nats_ca_file: Path | None = Field(default=None, description="PEM CA file for tls:// servers with an own CA.")
 

@@ -34,7 +34,7 @@ from edge_relay.standalone_facts import Facts, remove_facts, write_facts
 from edge_relay.standalone_nats import running_nats
 from edge_schemas.broker import layout
 from edge_schemas.broker.connection import Broker, BrokerSettings
-from edge_schemas.broker.permissions import OPERATOR, RELAY, ROLES
+from edge_schemas.broker.permissions import ADMIN, RELAY, ROLES
 from edge_schemas.workers import EnrollTokenRequest, SecretKind, new_secret
 
 log = structlog.get_logger(__name__)
@@ -191,7 +191,7 @@ async def _until_ready(complete: asyncio.Event) -> None:
 
 async def _provision(url: str, place: _Place) -> str:
     """Streams, the access token, and a fresh enrolment token."""
-    async with Broker(BrokerSettings((url,), OPERATOR, place.passwords[OPERATOR])) as broker:
+    async with Broker(BrokerSettings((url,), ADMIN, place.passwords[ADMIN])) as broker:
         await broker.wait_connected(CONNECT_S)
         await layout.apply(broker, layout.LayoutSettings())
         store, now = AccessStore(broker), datetime.now(UTC)

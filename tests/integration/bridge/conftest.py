@@ -20,7 +20,7 @@ import pytest
 from edge_relay.nats_server import NatsServer
 from edge_schemas.broker.bucket import NO_MESSAGE
 from edge_schemas.broker.connection import Broker, JetStreamError
-from edge_schemas.broker.permissions import EXECUTOR, OPERATOR
+from edge_schemas.broker.permissions import ADMIN, EXECUTOR
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.records import AnswerWrite, Event, Finish, JobRecord, Release, Start, WriteAnswer
 from edge_schemas.subjects import JOBS, job_subject
@@ -128,7 +128,7 @@ class Edge:
 
 @pytest.fixture
 async def edge(server: NatsServer) -> AsyncIterator[Edge]:
-    async with connected(server, OPERATOR) as broker:
+    async with connected(server, ADMIN) as broker:
         yield Edge(broker)
 
 

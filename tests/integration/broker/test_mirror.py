@@ -6,14 +6,14 @@ from pathlib import Path
 from edge_schemas.broker.bucket import DELETE_MARK, Bucket
 from edge_schemas.broker.layout import LayoutSettings, apply
 from edge_schemas.broker.mirror import Mirror
-from edge_schemas.broker.permissions import OPERATOR
+from edge_schemas.broker.permissions import ADMIN
 from edge_schemas.subjects import WORKERS_BUCKET, kv_stream, kv_subject
 from support.broker import connected, eventually, running_server
 
 
 async def test_a_restored_bucket_is_read_although_its_revisions_are_lower(tmp_path: Path) -> None:
     seen: dict[str, bytes | None] = {}
-    async with running_server(tmp_path) as server, connected(server, OPERATOR) as broker:
+    async with running_server(tmp_path) as server, connected(server, ADMIN) as broker:
         bucket = Bucket(broker, WORKERS_BUCKET)
         for number in range(5):
             await bucket.put("north", b"%d" % number)
@@ -34,7 +34,7 @@ async def test_a_restored_bucket_is_read_although_its_revisions_are_lower(tmp_pa
 async def test_a_key_that_went_before_it_was_listed_is_told_as_gone(tmp_path: Path) -> None:
     """Who read the key by himself in between would keep it for ever otherwise: a deleted credential, for one."""
     seen: dict[str, bytes | None] = {}
-    async with running_server(tmp_path) as server, connected(server, OPERATOR) as broker:
+    async with running_server(tmp_path) as server, connected(server, ADMIN) as broker:
         await Bucket(broker, WORKERS_BUCKET).put("north", b"read by itself")
         await broker.store(kv_subject(WORKERS_BUCKET, "north"), b"", DELETE_MARK)
         mirror = Mirror(broker, WORKERS_BUCKET, seen.__setitem__)

@@ -11,7 +11,7 @@ from edge_relay.nats_server import NatsServer
 from edge_schemas.broker import layout
 from edge_schemas.broker.connection import Broker, BrokerUnavailable
 from edge_schemas.broker.mirror import Mirror
-from edge_schemas.broker.permissions import EXECUTOR, KEEPER, OPERATOR, READER, RELAY
+from edge_schemas.broker.permissions import ADMIN, EXECUTOR, KEEPER, READER, RELAY
 from edge_schemas.broker.records import DispatchSeen, RecordStore
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.records import Finish, JobRecord, JobState, Start, Verdict, new_record
@@ -96,5 +96,5 @@ async def test_nobody_may_do_anothers_part(server: NatsServer) -> None:
             await asyncio.gather(*(refused(broker, call) for call in calls))
 
     await asyncio.gather(*(kept_out(role, calls) for role, calls in forbidden.items()))
-    async with connected(server, OPERATOR) as operator:
-        assert await layout.check(operator) == []
+    async with connected(server, ADMIN) as admin:
+        assert await layout.check(admin) == []

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edge_schemas.broker.connection import Message
-from edge_schemas.broker.permissions import OPERATOR
+from edge_schemas.broker.permissions import ADMIN
 from support.broker import connected, eventually, running_server
 
 SUBJECT = "edge.notices.test"
@@ -19,7 +19,7 @@ async def test_what_was_asked_for_while_the_server_was_away_is_heard_afterwards(
     async def take(message: Message) -> None:
         heard.append(message.data)
 
-    async with running_server(tmp_path) as server, connected(server, OPERATOR) as broker:
+    async with running_server(tmp_path) as server, connected(server, ADMIN) as broker:
         if not away:
             await broker.subscribe(SUBJECT, take)
         await server.stop(kill=True)

@@ -15,7 +15,7 @@ import pytest
 from edge_bridge.keeper.contact import CLOCK_DIFFERENCE_S
 from edge_relay.nats_server import NatsServer
 from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.permissions import EXECUTOR, OPERATOR, RELAY
+from edge_schemas.broker.permissions import ADMIN, EXECUTOR, RELAY
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.offline import MIN_TOLERANCE_S
 from edge_schemas.records import JobState, Outcome, ReportUserCode, Start, Verdict
@@ -64,10 +64,10 @@ async def ended(records: RecordStore, job: str) -> Outcome | None:
 
 async def audited(nats: NatsServer, job: str) -> list[dict[str, Any]]:
     """What the audit stream says of a job."""
-    async with connected(nats, OPERATOR) as operator:
-        last = (await operator.api(f"STREAM.INFO.{AUDIT}"))["state"]["last_seq"]
+    async with connected(nats, ADMIN) as admin:
+        last = (await admin.api(f"STREAM.INFO.{AUDIT}"))["state"]["last_seq"]
         order = [orjson.dumps({"seq": number}) for number in range(1, last + 1)]
-        found = [await operator.request(f"$JS.API.DIRECT.GET.{AUDIT}", one) for one in order]
+        found = [await admin.request(f"$JS.API.DIRECT.GET.{AUDIT}", one) for one in order]
     events = [orjson.loads(message.data) for message in found]
     return [event for event in events if event.get("job") == job]
 

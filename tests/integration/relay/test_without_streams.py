@@ -15,7 +15,7 @@ from edge_relay.nats_server import NatsServer, find_binary
 from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings
 from edge_schemas.broker import layout
-from edge_schemas.broker.permissions import OPERATOR, RELAY
+from edge_schemas.broker.permissions import ADMIN, RELAY
 from edge_schemas.workers import SecretKind, new_secret
 from support.broker import PASSWORDS, connected, eventually, free_port
 
@@ -70,6 +70,6 @@ async def test_it_waits_for_its_streams(server: NatsServer, tmp_path: Path, even
             assert orjson.loads(problem)["detail"] == BROKER_DETAIL
             [*_, served] = [event for event in events if event.get("route") == path]
             assert "streams apply" in served["detail"]
-        async with connected(server, OPERATOR) as operator:
-            await layout.apply(operator, layout.LayoutSettings())
+        async with connected(server, ADMIN) as admin:
+            await layout.apply(admin, layout.LayoutSettings())
         await eventually(is_ready, timeout_s=20)

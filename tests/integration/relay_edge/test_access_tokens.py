@@ -11,7 +11,7 @@ from edge_relay.cli import main
 from edge_relay.cli.output import EXIT_FAILED, EXIT_OK
 from edge_schemas import routes
 from edge_schemas.broker.bucket import DELETE_MARK
-from edge_schemas.broker.permissions import OPERATOR
+from edge_schemas.broker.permissions import ADMIN
 from edge_schemas.subjects import kv_stream, kv_subject
 from edge_schemas.workers import hash_secret
 from support.broker import PASSWORDS, eventually
@@ -19,10 +19,10 @@ from support.relay_edge import Edge, Reply, running_edge
 
 
 async def edge_relay(edge: Edge, tmp_path: Path, *words: str) -> int:
-    """A command on NATS as the operator, in a thread: it has an event loop of its own."""
-    password = tmp_path / "operator.password"
-    password.write_text(PASSWORDS[OPERATOR])
-    where = ("--nats-urls", edge.server.url, "--operator-password-file", str(password))
+    """A command on NATS as the admin, in a thread: it has an event loop of its own."""
+    password = tmp_path / "admin.password"
+    password.write_text(PASSWORDS[ADMIN])
+    where = ("--nats-urls", edge.server.url, "--admin-password-file", str(password))
     return await asyncio.to_thread(main, [*words, *where])
 
 

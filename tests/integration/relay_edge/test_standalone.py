@@ -211,19 +211,24 @@ async def test_a_killed_nats_server_comes_back(tmp_path: Path) -> None:
 
 
 async def test_after_a_kill_the_next_start_takes_over(tmp_path: Path) -> None:
-    """The nats-server that the killed one left behind must not go on beside the new one on the same files."""
+    """The nats-server that the killed one left behind must not go on beside the new one on the same files.
+
+    The folder is one that a version without user `admin` made.
+    """
     data_dir = tmp_path / "data"
     async with standalone(data_dir, *ANY_PORT) as killed:
         left = killed.nats_pid()
         killed.process.kill()
         await killed.process.wait()
     os.kill(left, 0)
+    (data_dir / "secrets" / "admin.password").unlink()
     assert (data_dir / "standalone.json").exists()
     async with standalone(data_dir, *ANY_PORT, wait=False) as relay:
         await eventually(lambda: _up(relay) and relay.facts["pid"] == relay.process.pid, timeout_s=30)
         assert relay.nats_pid() != left
         assert _gone(left)
         assert (await run("workers", "list", "--data-dir", str(data_dir)))[0] == 0
+        assert (await run("streams", "apply", "--data-dir", str(data_dir)))[0] == 0
 
 
 async def test_sigint_while_polls_are_parked_ends_in_order(tmp_path: Path) -> None:
@@ -258,7 +263,7 @@ async def test_sigint_while_polls_are_parked_ends_in_order(tmp_path: Path) -> No
         (["workers", "list", "--url", "http://127.0.0.1:9"], 3, "no answer from http://127.0.0.1:9"),
         (["enroll-token", "create", "--queues", "q", "--site", "a.b"], 2, "site"),
         (["enroll-token", "create", "--queues", "q", "--site", "s", "--ttl", "soon"], 2, "90s, 30m, 1h or 7d"),
-        (["streams", "apply"], 2, "--operator-password-file"),
+        (["streams", "apply"], 2, "--admin-password-file"),
         (["serve", "--port", "99999"], 2, "port"),
         (["serve"], 2, "RELAY_NATS_PASSWORD_FILE"),
         (["nats-config", "--secrets-dir", "/nowhere"], 2, "--create"),
@@ -281,7 +286,7 @@ def test_errors_say_what_to_do(
 async def test_nats_config_is_what_a_server_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With it, and with the operator's password, the streams are made."""
+    """With it, and with the password of user admin, the streams are made."""
     secrets, store = tmp_path / "secrets", tmp_path / "store"
     words = ("nats-config", "--create", "--secrets-dir", str(secrets), "--host", "127.0.0.1", "--store-dir", str(store))
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -295,12 +300,12 @@ async def test_nats_config_is_what_a_server_takes(
         str(PROGRAM.with_name("nats-server")), "-c", str(config), stderr=asyncio.subprocess.DEVNULL
     )
     try:
-        apply = ("streams", "apply", "--nats-urls", f"nats://127.0.0.1:{port}", "--operator-password-file")
-        status, out, err = await run(*apply, str(secrets / "operator.password"))
+        apply = ("streams", "apply", "--nats-urls", f"nats://127.0.0.1:{port}", "--admin-password-file")
+        status, out, err = await run(*apply, str(secrets / "admin.password"))
         assert (status, out.count("created")) == (0, 7), err
         monkeypatch.setattr(broker, "CONNECT_S", 0.5)
         assert await asyncio.to_thread(main, [*apply, str(secrets / "relay.password")]) == 3
-        assert "operator's password" in capsys.readouterr().err
+        assert "password of user admin" in capsys.readouterr().err
     finally:
         server.terminate()
         await server.wait()

@@ -34,8 +34,8 @@ def test_credentials_in_the_address_of_nats_are_not_repeated(
 ) -> None:
     file = tmp_path / "password"
     file.write_text("x")
-    url = "nats://operator:hunter2@127.0.0.1:1"
-    status = main(["streams", "apply", "--nats-urls", url, "--operator-password-file", str(file)])
+    url = "nats://admin:hunter2@127.0.0.1:1"
+    status = main(["streams", "apply", "--nats-urls", url, "--admin-password-file", str(file)])
     said = capsys.readouterr().err
     assert status == EXIT_USAGE
     assert "credentials" in said

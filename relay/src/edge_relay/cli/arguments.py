@@ -11,6 +11,8 @@ from typing import TypeAlias
 Subparsers: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"  # noqa: SLF001  # the type has no other name
 _TTL = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZE = re.compile(r"([0-9]{1,15})([KMG]?)")
+_SHIFT = {"": 0, "K": 10, "M": 20, "G": 30}
 _EPILOG = "Exit status: 0 done, 1 refused or failed, 2 wrong usage or setting, 3 no answer (try again)."
 
 
@@ -96,6 +98,10 @@ def _add_nats_config(commands: Subparsers) -> None:
     config.add_argument("--host", default="0.0.0.0", help="address to listen on")  # the users decide
     config.add_argument("--port", type=_port, default=4222)
     config.add_argument("--store-dir", type=Path, default=Path("/data/jetstream"), help="where JetStream keeps files")
+    config.add_argument("--max-store", type=_bytes, metavar="N", help="room for JetStream: 500M, 8G; default no limit")
+    config.add_argument("--monitor", metavar="HOST:PORT", help="serve /healthz, /jsz and the like; they ask nobody who")
+    config.add_argument("--nodes", metavar="A,B,C", help="names of all servers of a cluster, as they reach each other")
+    config.add_argument("--node", metavar="A", help="which of them this one is")
     config.set_defaults(command=_lazily("broker", "print_nats_config"))
 
 
@@ -163,10 +169,10 @@ def _add_nats_options(parser: ArgumentParser) -> None:
     group.add_argument("--data-dir", type=Path, metavar="D", help="of a standalone relay on this machine")
     group.add_argument("--nats-urls", metavar="A,B", help="without credentials; RELAY_NATS_URLS")
     group.add_argument(
-        "--operator-password-file",
+        "--admin-password-file",
         type=Path,
         metavar="FILE",
-        help="of NATS user operator; RELAY_OPERATOR_PASSWORD_FILE",
+        help="of NATS user admin; RELAY_ADMIN_PASSWORD_FILE",
     )
     group.add_argument("--nats-ca-file", type=Path, metavar="FILE", help="for tls:// servers; RELAY_NATS_CA_FILE")
 
@@ -190,6 +196,13 @@ def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
     return int(text)
+
+
+def _bytes(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 500M or 8G")
+    return int(match[1]) << _SHIFT[match[2]]
 
 
 def _seconds(text: str) -> int:

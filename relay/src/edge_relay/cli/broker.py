@@ -1,4 +1,4 @@
-"""Commands that speak to NATS itself, as the operator user: streams, the first access token, server configuration."""
+"""Commands that speak to NATS itself, as user `admin`: streams, the first access token, server configuration."""
 
 import asyncio
 import secrets
@@ -10,13 +10,13 @@ from pathlib import Path
 from edge_relay.access import AccessStore
 from edge_relay.auth import access_notice
 from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure, print_json, print_table, say
-from edge_relay.nats_server import render_config
+from edge_relay.nats_server import Node, render_config
 from edge_relay.private_files import make_private_dir, read_or_make, read_secret
 from edge_relay.settings import NatsAdminSettings, SettingsError, check_ca_file, refuse_credentials
 from edge_relay.standalone_facts import read_facts
 from edge_schemas.broker import layout
 from edge_schemas.broker.connection import Broker, BrokerSettings, BrokerUnavailable
-from edge_schemas.broker.permissions import OPERATOR, ROLES
+from edge_schemas.broker.permissions import ADMIN, ROLES
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.workers import AccessTokenEntry
 
@@ -102,10 +102,28 @@ def print_nats_config(options: Namespace) -> None:
         if options.create:
             make_private_dir(directory)
         passwords = {role: _password(directory / f"{role}.password", create=options.create) for role in ROLES}
+        node = _node(options, directory)
     except (OSError, ValueError) as error:
         raise Failure(f"{error}. --create makes what is missing", EXIT_USAGE) from None
-    text = render_config(host=options.host, port=options.port, store_dir=options.store_dir, passwords=passwords)
+    text = render_config(
+        host=options.host,
+        port=options.port,
+        store_dir=options.store_dir,
+        passwords=passwords,
+        monitor=options.monitor,
+        max_store_bytes=options.max_store,
+        node=node,
+    )
     print(text)
+
+
+def _node(options: Namespace, directory: Path) -> Node | None:
+    names = tuple(part.strip() for part in (options.nodes or "").split(",") if part.strip())
+    if not names and options.node is None:
+        return None
+    if options.node not in names:
+        raise Failure("--node must be one of --nodes", EXIT_USAGE)
+    return Node(options.node, names, _password(directory / "cluster.password", create=options.create))
 
 
 def _password(path: Path, *, create: bool) -> str:
@@ -123,7 +141,7 @@ def _with_broker(options: Namespace, work: Callable[[Broker], Awaitable[None]]) 
     try:
         asyncio.run(run())
     except BrokerUnavailable as error:
-        raise Failure(f"{error}. Is nats-server up, and is the operator's password right?", EXIT_NO_ANSWER) from None
+        raise Failure(f"{error}. Is nats-server up, and is it the password of user admin?", EXIT_NO_ANSWER) from None
     except layout.LayoutRefused as error:
         raise Failure(str(error)) from None
 
@@ -133,14 +151,14 @@ def _broker_settings(options: Namespace) -> BrokerSettings:
         settings = NatsAdminSettings()
         if options.data_dir is not None:
             facts = read_facts(options.data_dir)
-            return BrokerSettings((facts.nats_url,), OPERATOR, read_secret(facts.secrets_dir / f"{OPERATOR}.password"))
-        password_file = options.operator_password_file or settings.operator_password_file
+            return BrokerSettings((facts.nats_url,), ADMIN, read_secret(facts.secrets_dir / f"{ADMIN}.password"))
+        password_file = options.admin_password_file or settings.admin_password_file
         if password_file is None:
-            raise Failure("--operator-password-file is needed, or --data-dir of a standalone relay", EXIT_USAGE)
+            raise Failure("--admin-password-file is needed, or --data-dir of a standalone relay", EXIT_USAGE)
         urls = tuple(part.strip() for part in options.nats_urls.split(",")) if options.nats_urls else settings.nats_urls
         refuse_credentials("--nats-urls", urls)
         ca_file = options.nats_ca_file or settings.nats_ca_file
         check_ca_file("--nats-ca-file", ca_file)
-        return BrokerSettings(urls, OPERATOR, read_secret(password_file), ca_file)
+        return BrokerSettings(urls, ADMIN, read_secret(password_file), ca_file)
     except (SettingsError, OSError, ValueError) as error:
         raise Failure(str(error), EXIT_USAGE) from None

@@ -1,6 +1,6 @@
 """Streams, buckets and consumers as they must be on the server; `apply` makes them so and says what can't be.
 
-Names are in `edge_schemas.subjects`. Provisioning runs as the operator user, never from relay or bridge; only the
+Names are in `edge_schemas.subjects`. Provisioning runs as user `admin`, never from relay or bridge; only the
 consumer of a queue is made by the executor, on first use of the queue.
 """
 
@@ -163,16 +163,19 @@ async def check(broker: Broker) -> list[str]:
         if current is None:
             problems.append(f"stream {config['name']} does not exist: run 'edge-relay streams apply'")
             continue
-        wrong = [name for name in differences(config, current) if name in _ESSENTIAL]
+        wrong = [name for name in differences(config, current) if name in ESSENTIAL]
         problems += [
             f"stream {config['name']}: {name} is {current.get(name)!r}, must be {config[name]!r}" for name in wrong
         ]
     return problems
 
 
-_ESSENTIAL = frozenset(
+ESSENTIAL = frozenset(
     {"subjects", "retention", "discard", "discard_new_per_subject", "max_msgs_per_subject", "allow_msg_ttl"}
 )
+"""Settings of a stream without which jobs would be lost or blocked."""
+CHOSEN = frozenset({"num_replicas", "max_bytes", "max_age", "description"})
+"""Settings of a stream that an installation may have as it likes."""
 
 
 def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:

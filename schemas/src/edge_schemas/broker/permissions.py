@@ -1,6 +1,7 @@
 """What each NATS user may do, and no more. A worker has no NATS user.
 
-`operator` provisions and looks; `relay`, `executor`, `keeper` and `reader` (of logs, in the api-server) do their part.
+`admin` provisions and may do everything; `operator` is for people with the `nats` command line; `relay`, `executor`,
+`keeper` and `reader` (of logs, in the api-server) do their part.
 An inbox prefix per role keeps one role from reading another's answers.
 """
 
@@ -8,16 +9,19 @@ from dataclasses import dataclass
 
 from edge_schemas import subjects
 
+ADMIN = "admin"
 OPERATOR = "operator"
 RELAY = "relay"
 EXECUTOR = "executor"
 KEEPER = "keeper"
 READER = "reader"
-ROLES = (OPERATOR, RELAY, EXECUTOR, KEEPER, READER)
+ROLES = (ADMIN, OPERATOR, RELAY, EXECUTOR, KEEPER, READER)
 
 _RECORDS = subjects.kv_stream(subjects.RECORDS_BUCKET)
 _WORKERS = subjects.kv_stream(subjects.WORKERS_BUCKET)
 _ACCESS = subjects.kv_stream(subjects.ACCESS_BUCKET)
+_FOR_EYES = (subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _WORKERS)
+"""What people may read message by message, besides the waiting jobs."""
 _ALL = (subjects.JOBS, subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _WORKERS, _ACCESS)
 
 
@@ -38,6 +42,11 @@ def _read(*streams: str) -> tuple[str, ...]:
     return _api(*(f"STREAM.MSG.GET.{stream}" for stream in streams))
 
 
+def _direct(*streams: str) -> tuple[str, ...]:
+    """Read values and batches through any replica."""
+    return _api(*(f"DIRECT.GET.{stream}{rest}" for stream in streams for rest in ("", ".>")))
+
+
 def _watch(*streams: str) -> tuple[str, ...]:
     """List and follow a bucket; nats-py makes an ordered consumer for it."""
     return tuple(
@@ -56,19 +65,60 @@ def _watch(*streams: str) -> tuple[str, ...]:
     )
 
 
+def _page(*streams: str) -> tuple[str, ...]:
+    """Read a stream in order by a consumer that goes when its reader does; without it, only single messages."""
+    return tuple(
+        right
+        for stream in streams
+        for right in (
+            *_api(
+                f"CONSUMER.CREATE.{stream}",
+                f"CONSUMER.CREATE.{stream}.>",
+                f"CONSUMER.DELETE.{stream}.*",
+                f"CONSUMER.MSG.NEXT.{stream}.*",
+            ),
+            f"$JS.ACK.{stream}.>",
+            f"$JS.FC.{stream}.>",
+        )
+    )
+
+
 def rights(role: str) -> Rights:
     """The rights of a role."""
     return _RIGHTS[role]
 
 
 _RIGHTS = {
-    OPERATOR: Rights((">",), (">",)),
+    ADMIN: Rights((">",), (">",)),
+    OPERATOR: Rights(
+        (
+            *_api("INFO", "STREAM.NAMES", "STREAM.LIST", "STREAM.INFO.*"),
+            *_api("CONSUMER.NAMES.*", "CONSUMER.LIST.*", "CONSUMER.INFO.*.*"),
+            *_read(subjects.JOBS, *_FOR_EYES),
+            *_direct(subjects.JOBS, *_FOR_EYES),
+            *_page(*_FOR_EYES),
+            *_api(f"CONSUMER.PAUSE.{subjects.JOBS}.*"),
+            *_api(f"STREAM.PURGE.{subjects.JOBS}", f"STREAM.PURGE.{subjects.DEAD}"),
+            *_api("STREAM.SNAPSHOT.*"),
+            "$JS.SNAPSHOT.ACK.>",
+        ),
+        (
+            "_INBOX.>",
+            "_INBOX_operator.>",
+            "edge.>",
+            subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
+            subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
+            "$JS.EVENT.ADVISORY.>",
+        ),
+    ),
     RELAY: Rights(
         (
             *_api(f"CONSUMER.MSG.NEXT.{subjects.JOBS}.*"),
             *_api(*(f"STREAM.INFO.{stream}" for stream in _ALL)),
+            # For metrics: room in the store, figures of the queues, the age of the oldest job.
+            *_api("INFO", f"CONSUMER.LIST.{subjects.JOBS}"),
             f"$JS.ACK.{subjects.JOBS}.>",
-            *_read(_RECORDS, _WORKERS, _ACCESS, subjects.LOGS),
+            *_read(_RECORDS, _WORKERS, _ACCESS, subjects.LOGS, subjects.JOBS),
             *_watch(_WORKERS, _ACCESS),
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
@@ -107,7 +157,7 @@ _RIGHTS = {
         ("_INBOX_keeper.>", subjects.RELAY_BEATS),
     ),
     READER: Rights(
-        _api(f"DIRECT.GET.{subjects.LOGS}", f"DIRECT.GET.{subjects.LOGS}.>", f"STREAM.INFO.{subjects.LOGS}"),
+        (*_direct(subjects.LOGS), *_api(f"STREAM.INFO.{subjects.LOGS}")),
         ("_INBOX_reader.>",),
     ),
 }
