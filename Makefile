@@ -67,6 +67,7 @@ check-lock: $(READY)
 	@$(UV) $(COMPILE) --output-file .venv/expected.lock
 	@diff requirements.lock .venv/expected.lock >/dev/null \
 		|| { echo "requirements.lock is behind the dependency lists: run 'make lock'" >&2; exit 1; }
+	$(PY) compose/images/requirements.py --check
 
 bench: $(READY) ## print the measured figures
 	PYTHONPATH="$(CURDIR)/tests:$(CURDIR)/compose" $(PY) -m bench $(ARGS)
@@ -80,6 +81,7 @@ docs: $(READY) ## write the generated pages under docs/reference
 
 lock: $(READY) ## write requirements.lock after a change of dependencies; ARGS=--upgrade takes newer versions too
 	@$(UV) $(COMPILE) $(ARGS) --output-file requirements.lock
+	@$(PY) compose/images/requirements.py
 
 clean: ## remove the environment, caches and what the demo left
 	rm -rf .venv .run .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

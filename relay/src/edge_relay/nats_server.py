@@ -8,6 +8,7 @@ import os
 import shutil
 import sysconfig
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -17,6 +18,9 @@ from edge_schemas.broker.permissions import ROLES, rights
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 20.0
 """A server with many consumers takes its time to leave."""
+CLUSTER = "edge-relay"
+"""The name of the cluster, and of the user as which its servers know each other."""
+CLUSTER_PORT = 6222
 
 
 class ServerMissing(Exception):
@@ -45,10 +49,57 @@ def find_binary(configured: Path | None = None) -> Path:
     raise ServerMissing("no nats-server found: install 'edge-relay[server]', or name a binary with --nats-server")
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One of the servers of a cluster.
+
+    Attributes:
+        name: Its name, which is also where the others and the clients reach it.
+        names: Of all servers, this one included.
+        password: With which the servers know each other.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    password: str = field(repr=False)
+
+    def config(self, host: str, port: int) -> dict[str, object]:
+        """What the configuration of a single server lacks."""
+        login = {"user": CLUSTER, "password": self.password}
+        others = [f"nats-route://{CLUSTER}:{self.password}@{name}:{CLUSTER_PORT}" for name in self.names]
+        return {
+            "server_name": self.name,
+            "client_advertise": f"{self.name}:{port}",
+            "cluster": {
+                "name": CLUSTER,
+                "listen": f"{host}:{CLUSTER_PORT}",
+                "authorization": login,
+                "routes": others,
+            },
+        }
+
+
 def render_config(
-    *, host: str, port: int, store_dir: Path, passwords: Mapping[str, str], monitor_port: int | None = None
+    *,
+    host: str,
+    port: int,
+    store_dir: Path,
+    passwords: Mapping[str, str],
+    monitor: str | None = None,
+    max_store_bytes: int | None = None,
+    node: Node | None = None,
 ) -> str:
-    """The server's configuration, which is JSON in the main; holds the passwords, so keep it private."""
+    """The server's configuration, which is JSON in the main; holds the passwords, so keep it private.
+
+    Args:
+        host: To listen on for clients, and for the other servers of a cluster.
+        port: For clients.
+        store_dir: JetStream's.
+        passwords: One for each role.
+        monitor: `host:port` of the monitoring listener, which asks nobody for a password.
+        max_store_bytes: The most that JetStream takes of this server's disk. Without it nobody can tell how full it is.
+        node: For a cluster.
+    """
     users = [
         {
             "user": role,
@@ -57,13 +108,18 @@ def render_config(
         }
         for role in ROLES
     ]
+    room: dict[str, object] = {} if max_store_bytes is None else {"max_file_store": max_store_bytes}
+    # The account's room is that of all servers together: each copy of a stream counts.
+    limits = (
+        "enabled" if max_store_bytes is None else {"max_store": max_store_bytes * len(node.names if node else (1,))}
+    )
     config: dict[str, object] = {
         "listen": f"{host}:{port}",
-        "jetstream": {"store_dir": str(store_dir)},
-        "accounts": {"EDGE": {"jetstream": "enabled", "users": users}},
+        "jetstream": {"store_dir": str(store_dir), **room},
+        "accounts": {"EDGE": {"jetstream": limits, "users": users}},
+        **({} if monitor is None else {"http": monitor}),
+        **({} if node is None else node.config(host, port)),
     }
-    if monitor_port is not None:
-        config["http"] = f"127.0.0.1:{monitor_port}"
     return orjson.dumps(config, option=orjson.OPT_INDENT_2).decode()
 
 
