@@ -1,7 +1,8 @@
-"""The command line: `edge-worker enroll` and `edge-worker run`."""
+"""The command line: `edge-worker enroll`, `edge-worker run` and `edge-worker doctor`."""
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ EXIT_UNREACHABLE = 5
 ENROLL_TRIES = 5
 _STATUSES = (
     "Exit status: 0 done, 1 unexpected, 2 wrong settings, 3 the credential was revoked, 4 enrolment was refused, 5 the "
-    "relay could not be reached."
+    "relay could not be reached. `doctor` ends with 1 if something failed, else with 0."
 )
 
 
@@ -26,7 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(_parser().parse_args(argv))
     command, config = arguments.pop("command"), arguments.pop("config")
     renew = arguments.pop("renew", False)
+    as_json, wanted = arguments.pop("json", False), arguments.pop("queues", None) or []
     try:
+        if command == "doctor":
+            return asyncio.run(_doctor(arguments, config=config, wanted=wanted, as_json=as_json))
         settings = load_settings(arguments, config=config)
         setup_logging(settings.log_level)
         return asyncio.run(_run(settings)) if command == "run" else asyncio.run(_enroll(settings, renew=renew))
@@ -50,7 +54,16 @@ def _parser() -> argparse.ArgumentParser:
     enroll = commands.add_parser("enroll", help="give this machine an identity, with an enrolment token")
     enroll.add_argument("--renew", action="store_true", help="replace the identity that this machine already has")
     run = commands.add_parser("run", help="take jobs and run them until told to drain")
-    for command in (enroll, run):
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what keeps jobs from running here, and what to do",
+        description="Looks at the settings, the way to the relay and the machine, layer by layer, and changes nothing. "
+        "Also for a worker that is not enrolled, and beside a running agent.",
+        epilog="Exit status: 0 all is well, or there are only warnings; 1 something failed.",
+    )
+    doctor.add_argument("--json", action="store_true", help="print all findings as a JSON array")
+    doctor.add_argument("--queues", type=_queues, metavar="A,B", help="queues that this worker is expected to serve")
+    for command in (enroll, run, doctor):
         command.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
         for name, field in Settings.model_fields.items():
             extra = field.json_schema_extra
@@ -60,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _queues(value: str) -> list[str]:
+    return [queue.strip() for queue in value.split(",") if queue.strip()]
+
+
 def _flags(name: str) -> list[str]:
     flag = "--" + name.replace("_", "-")
     return {"relay_url": [flag, "--relay"], "enroll_token_file": [flag, "--token-file"]}.get(name, [flag])
@@ -67,6 +84,23 @@ def _flags(name: str) -> list[str]:
 
 def _help(description: str | None) -> str:
     return (description or "").replace("%", "%%")
+
+
+async def _doctor(flags: dict[str, object], *, config: Path | None, wanted: Sequence[str], as_json: bool) -> int:
+    from edge_schemas.findings import as_json as in_json
+    from edge_schemas.findings import as_text, exit_status
+    from edge_worker.doctor.examination import examine_worker
+
+    # What there is to say is in the findings.
+    logging.disable(logging.CRITICAL)
+    findings = []
+    async for finding in examine_worker(flags, config=config, wanted=wanted):
+        findings.append(finding)
+        if not as_json:
+            print(as_text(finding), flush=True)
+    if as_json:
+        print(in_json(findings))
+    return exit_status(findings)
 
 
 async def _enroll(settings: Settings, *, renew: bool) -> int:

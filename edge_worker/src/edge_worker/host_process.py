@@ -124,6 +124,11 @@ class HostChild:
         if self.status() is None:
             os.kill(self.pid, signal.SIGTERM)
 
+    def kill(self) -> None:
+        """End it, if it has not ended."""
+        if self.status() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
 
 def start_host(setup: HostSetup, socket: Path) -> HostChild:
     """Start a task host. It serves the socket once it has imported Airflow, which takes seconds.

@@ -1,0 +1,86 @@
+"""What the machine has to spare: DAG files, disk, memory, file descriptors."""
+
+import os
+import resource
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from edge_schemas.findings import Finding, failed, ok, warning
+from edge_worker.disk_watch import free_bytes
+from edge_worker.health import worker_health
+from edge_worker.settings import Settings
+
+BUNDLES, DISK, MEMORY, FILES = "bundles.folders", "machine.disk", "machine.memory", "machine.files"
+_MIB = 1024 * 1024
+AGENT_MIB = 150
+"""The agent and a task host."""
+TASK_MIB = 60
+"""A task that does nothing much; what user code needs comes on top."""
+AGENT_FILES, FILES_PER_JOB = 64, 16
+_ENOUGH_TO_SEE = 1000
+
+
+def bundle_findings(settings: Settings) -> Iterable[Finding]:
+    """One for each folder of DAG files."""
+    if not settings.bundles:
+        advice = """Name the folder of each DAG bundle: --bundles '{"dags-folder": "/srv/dags"}'."""
+        return [warning(BUNDLES, "no folder with DAG files is named, so tasks of DAGs cannot run here", advice)]
+    return [_bundle(name, path) for name, path in settings.bundles.items()]
+
+
+def _bundle(name: str, path: Path) -> Finding:
+    advice = f"Bring the files of bundle {name!r} there, readable for the worker's user, or correct --bundles."
+    try:
+        with os.scandir(path) as entries:
+            count = sum(1 for _, _ in zip(range(_ENOUGH_TO_SEE), _visible(entries), strict=False))
+    except FileNotFoundError:
+        return failed(BUNDLES, f"bundle {name!r}: {path} is not there", advice)
+    except OSError as error:
+        return failed(BUNDLES, f"bundle {name!r}: {path} cannot be read: {error.strerror}", advice)
+    if not count:
+        return failed(BUNDLES, f"bundle {name!r}: {path} is empty", advice)
+    files = "1 file or folder" if count == 1 else f"{count} files and folders"
+    return ok(BUNDLES, f"bundle {name!r}: {path} has {files}")
+
+
+def _visible(entries: Iterable[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+    return (entry for entry in entries if not entry.name.startswith("."))
+
+
+def disk_finding(settings: Settings) -> Finding:
+    """Room for the state folder."""
+    path = next(place for place in (settings.state_dir, *settings.state_dir.parents) if place.exists())
+    free = free_bytes(path)
+    if free is None:
+        return warning(DISK, f"how much is free at {path} cannot be told", "Look at it: df -h.")
+    reserve = settings.disk_reserve_bytes
+    detail = f"{free // _MIB:,} MiB are free at {path}, {reserve // _MIB} MiB are kept in reserve"
+    if free < reserve:
+        return failed(DISK, detail, "The worker takes no jobs: free some space, or lower --disk-reserve-bytes.")
+    if free < reserve + settings.spool_max_bytes:
+        spool = f"Ended jobs and their logs may take {settings.spool_max_bytes // _MIB} MiB more (--spool-max-bytes)."
+        return warning(DISK, detail, f"{spool} Then no jobs are taken.")
+    return ok(DISK, detail)
+
+
+def memory_finding(settings: Settings) -> Finding:
+    """Room for as many tasks as there are slots."""
+    health = worker_health(settings.state_dir)
+    total, used = health.memory_total_bytes, health.memory_used_bytes
+    if total is None or used is None:
+        return ok(MEMORY, "this system does not tell how much memory is free")
+    free, needed = (total - used) // _MIB, AGENT_MIB + TASK_MIB * settings.slots
+    detail = f"{free:,} MiB are free; {settings.slots} slots need {needed:,} MiB besides what user code takes"
+    return ok(MEMORY, detail) if free >= needed else warning(MEMORY, detail, "Lower --slots, or add memory.")
+
+
+def files_finding(settings: Settings) -> Finding:
+    """Enough file descriptors for as many jobs as there are slots."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = AGENT_FILES + FILES_PER_JOB * settings.slots
+    detail = f"this process may open {'any number of' if soft == resource.RLIM_INFINITY else soft} files"
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return ok(FILES, detail)
+    advice = f"Raise it: `ulimit -n {needed}`, LimitNOFILE={needed} in a systemd unit, --ulimit in a container."
+    short = f"{detail}; {settings.slots} slots need about {needed}"
+    return failed(FILES, short, advice) if soft < AGENT_FILES else warning(FILES, short, advice)

@@ -1,0 +1,252 @@
+"""Through the agent's own client: is it a relay, is it ready, does it know this worker, and what may this worker do?"""
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from edge_schemas import routes
+from edge_schemas.centre import WorkerFacts
+from edge_schemas.errors import ErrorCode
+from edge_schemas.findings import Check, Finding, Status, failed, ok, warning
+from edge_schemas.polls import PROTOCOL
+from edge_worker import __version__
+from edge_worker.answers import CallError, NoAnswer, Refused, Reply, judge
+from edge_worker.doctor.limits import Deadline
+from edge_worker.doctor.tls_checks import SKEW_THAT_MATTERS_S, clock_difference, skew_s
+from edge_worker.relay_client import RelayClient
+from edge_worker.state import Identity
+
+URL, CLOCK, READY, CREDENTIAL = "relay.url", "clock.skew", "relay.ready", "credential.known"
+PROTOCOL_CHECK, QUEUES, VERSIONS = "protocol.served", "queues.allowed", "versions.relay"
+_CALL_S = 6.0
+_GUESS_S = 2.0
+_NOTICEABLE_SKEW_S = 5.0
+_GATEWAY_STATUSES = {502, 503, 504}
+_USUAL_PREFIXES = ("/edge-relay", "/relay", "/edge")
+_ENROL_ANEW = (
+    "Have an operator make an enrolment token (`edge-relay enroll-token create`) and give it to `edge-worker enroll "
+    "--renew`."
+)
+
+
+class RelayLooks:
+    """Asks the relay.
+
+    Args:
+        relay_url: Where it should be.
+        client: An open one, with the worker's credential.
+        elsewhere: Makes a client, without a credential, for another address on the same way.
+        wanted: Queues that somebody expects this worker to serve.
+
+    Attributes:
+        facts: What the relay knows of this worker; None until it has told, or if it does not.
+    """
+
+    def __init__(
+        self,
+        relay_url: str,
+        client: RelayClient,
+        elsewhere: Callable[[str], RelayClient],
+        identity: Identity | None,
+        wanted: Sequence[str],
+    ) -> None:
+        self._url = relay_url
+        self._client = client
+        self._elsewhere = elsewhere
+        self._identity = identity
+        self._wanted = wanted
+        self._alive: Reply | None = None
+        self.facts: WorkerFacts | None = None
+
+    def checks(self, needs: str, deadline: Deadline) -> list[Check]:
+        """From the relay's address to this worker's queues."""
+        slow = "The relay, or what is in front of it, is slow or hangs: ask its operator to look at it."
+        called = [
+            deadline.check(URL, self.url, needs=(needs,), limit_s=_CALL_S + _GUESS_S, when_late=slow),
+            deadline.check(CLOCK, self.clock, needs=(URL,), limit_s=1, when_late=slow),
+            deadline.check(READY, self.ready, needs=(URL,), limit_s=_CALL_S, when_late=slow),
+        ]
+        if self._identity is None:
+            return [*called, deadline.check(CREDENTIAL, _not_enrolled, limit_s=1, when_late=slow)]
+        return [
+            *called,
+            deadline.check(CREDENTIAL, self.credential, needs=(READY,), limit_s=_CALL_S, when_late=slow),
+            deadline.check(PROTOCOL_CHECK, self.protocol, needs=(CREDENTIAL,), limit_s=1, when_late=slow),
+            deadline.check(QUEUES, self.queues, needs=(CREDENTIAL,), limit_s=1, when_late=slow),
+            deadline.check(VERSIONS, self.versions, needs=(CREDENTIAL,), limit_s=1, when_late=slow),
+        ]
+
+    async def url(self) -> Finding:
+        """Whether a relay answers at the address."""
+        try:
+            reply, request_id = await self._client.look(routes.HEALTHZ, timeout_s=_CALL_S)
+        except NoAnswer as error:
+            return failed(URL, f"{self._url} does not answer: {error}", "Look at the lines above, and try again.")
+        self._alive = reply
+        why = _not_ours(reply, request_id)
+        if why is None:
+            return ok(URL, f"a relay answers at {self._url}")
+        if reply.status in _GATEWAY_STATUSES:
+            return ok(URL, f"a load balancer or proxy answers at {self._url}{_server(reply)}")
+        if reply.status == 407:
+            advice = "Give user and password with --proxy-user and --proxy-password-file."
+            return failed(URL, "the proxy wants a login before it passes calls on", advice)
+        return failed(URL, f"something else answers at {self._url}{_server(reply)}: {why}", await self._where())
+
+    async def _where(self) -> str:
+        """Looks for the relay above and below the path that was given."""
+        prefix = urlsplit(self._url).path
+        root = self._url.removesuffix(prefix)
+        parts = prefix.strip("/").split("/")
+        above = ["/" + "/".join(parts[:n]) if n else "" for n in range(len(parts) - 1, -1, -1)] if prefix else []
+        candidates = dict.fromkeys([*above, *(prefix + usual for usual in _USUAL_PREFIXES), *_USUAL_PREFIXES])
+        urls = [root + candidate for candidate in candidates if candidate != prefix]
+        for url, is_relay in zip(urls, await asyncio.gather(*map(self._is_relay, urls)), strict=True):
+            if is_relay:
+                return f"The relay is at {url}: make that the relay's URL (--relay-url)."
+        shown = f"the path {prefix} in the URL" if prefix else "a path after the host name missing in the URL"
+        return (
+            f"Ask the relay's operator for its URL: is the host right, and is {shown}? A page to log in at may also "
+            "be the network's own: open it in a browser here."
+        )
+
+    async def _is_relay(self, url: str) -> bool:
+        async with self._elsewhere(url) as client:
+            try:
+                reply, request_id = await client.look(routes.HEALTHZ, timeout_s=_GUESS_S)
+            except NoAnswer:
+                return False
+        return _not_ours(reply, request_id) is None
+
+    async def clock(self) -> Finding:
+        """This machine's clock against the relay's."""
+        skew = skew_s(self._alive.headers.get("Date", "") if self._alive else "", datetime.now(UTC))
+        if skew is None:
+            return Finding(CLOCK, Status.NOT_TRIED, f"{CLOCK}: the answer tells no time")
+        # The header has whole seconds, and the answer was some time on its way.
+        told = "within a second of" if abs(skew) < 1 else clock_difference(skew)
+        detail = f"this machine's clock is {told} the relay's"
+        advice = "Set this machine's clock, and have it follow a time server (chrony, systemd-timesyncd)."
+        if abs(skew) > SKEW_THAT_MATTERS_S:
+            wrong = " With a wrong clock certificates look expired or not valid yet, and Airflow shows wrong times."
+            return failed(CLOCK, detail, advice + wrong)
+        return warning(CLOCK, detail, advice) if abs(skew) > _NOTICEABLE_SKEW_S else ok(CLOCK, detail)
+
+    async def ready(self) -> Finding:
+        """Whether the relay can hand out jobs."""
+        try:
+            reply, request_id = await self._client.look(routes.READYZ, timeout_s=_CALL_S)
+            judge(reply, request_id)
+        except Refused as refused:
+            told = refused.problem.detail or refused.problem.title
+            if refused.code == ErrorCode.DRAINING:
+                return warning(
+                    READY, f"this relay is shutting down: {told}", "Another one, or it, should be back soon."
+                )
+            advice = "Nothing is wrong on this machine: have the relay's operator run `edge-relay doctor`."
+            return failed(READY, f"the relay cannot work: {told}", advice)
+        except NoAnswer as error:
+            if error.status in _GATEWAY_STATUSES:
+                advice = (
+                    "Nothing is wrong on this machine: the relay behind it is down or cannot be reached from there. "
+                    "Tell its operator."
+                )
+                return failed(READY, f"no relay behind the load balancer or proxy: {error}", advice)
+            return failed(READY, f"the relay did not say whether it is ready: {error}", "Try again; tell its operator.")
+        return ok(READY, "the relay is ready")
+
+    async def credential(self) -> Finding:
+        """Whether the relay knows this worker."""
+        try:
+            self.facts = facts = await self._client.facts(timeout_s=_CALL_S)
+        except Refused as refused:
+            return self._refused(refused)
+        except CallError as error:
+            return failed(CREDENTIAL, f"no answer: {error}", "Try again; look at the lines above.")
+        team = f", team {facts.team}" if facts.team else ""
+        return ok(CREDENTIAL, f"the relay knows this worker as {facts.worker} at site {facts.site}{team}")
+
+    def _refused(self, refused: Refused) -> Finding:
+        if refused.code == ErrorCode.CREDENTIAL_REVOKED:
+            return failed(CREDENTIAL, "this worker's credential was revoked by an operator", _ENROL_ANEW)
+        if refused.code == ErrorCode.UNAUTHENTICATED:
+            where = self._identity.relay_url if self._identity else self._url
+            advice = (
+                f"Is it the relay where this worker was enrolled ({where})? If its store was made anew: {_ENROL_ANEW}"
+            )
+            return failed(CREDENTIAL, f"the relay does not know this worker's credential ({refused})", advice)
+        if refused.code == ErrorCode.NOT_FOUND:
+            advice = "Have the relay upgraded; until then only the agent's own log tells whether it is accepted."
+            return warning(CREDENTIAL, "the relay is too old to tell what this worker may do", advice)
+        return failed(CREDENTIAL, f"the relay refuses to tell: {refused}", "Have its operator look into its log.")
+
+    async def protocol(self) -> Finding:
+        """Whether relay and agent speak the same protocol."""
+        if self.facts is None:
+            return _untold(PROTOCOL_CHECK)
+        served = self.facts.protocols
+        detail = f"this agent speaks protocol {PROTOCOL}, the relay serves {', '.join(map(str, served)) or 'none'}"
+        if PROTOCOL in served:
+            return ok(PROTOCOL_CHECK, detail)
+        older, newer = ("this agent", "the relay") if max(served, default=0) > PROTOCOL else ("the relay", "this agent")
+        return failed(PROTOCOL_CHECK, detail, f"Upgrade {older}: it is too old for {newer}.")
+
+    async def queues(self) -> Finding:
+        """Which queues this worker gets jobs of."""
+        if self.facts is None:
+            return _untold(QUEUES)
+        allowed = self.facts.queues
+        change = (
+            f"The enrolment token decides it: have one made with all queues that {self.facts.worker} is to serve "
+            "(`edge-relay enroll-token create --queues …`) and give it to `edge-worker enroll --renew`."
+        )
+        listed = ", ".join(allowed) or "none"
+        if lacking := [queue for queue in self._wanted if queue not in allowed]:
+            return failed(QUEUES, f"not allowed: {', '.join(lacking)}; allowed: {listed}", change)
+        if not allowed:
+            return failed(QUEUES, "this worker has no queue, so it gets no jobs", change)
+        return ok(QUEUES, f"this worker serves {listed}")
+
+    async def versions(self) -> Finding:
+        """Agent and relay; what decides is the protocol."""
+        if self.facts is None:
+            return _untold(VERSIONS)
+        relay = self.facts.relay_version
+        if relay == __version__:
+            return ok(VERSIONS, f"agent and relay are both {relay}")
+        detail = f"the agent is {__version__}, the relay {relay}"
+        if _numbers(__version__) > _numbers(relay):
+            return warning(VERSIONS, detail, "Upgrade the relay: it is meant to be upgraded before its workers.")
+        return ok(VERSIONS, detail)
+
+
+async def _not_enrolled() -> Finding:
+    return Finding(CREDENTIAL, Status.NOT_TRIED, f"{CREDENTIAL}: because this machine is not enrolled")
+
+
+def _not_ours(reply: Reply, request_id: str) -> str | None:
+    """Why this is no answer of a relay; None if it is one."""
+    try:
+        judge(reply, request_id)
+    except NoAnswer as error:
+        location = reply.headers.get("Location", "")
+        return f"{error}, which leads to {urlsplit(location).hostname or location!r}" if location else str(error)
+    except Refused as error:
+        # Whoever speaks in problems need not be a relay: an unknown path is answered so by other services too.
+        return f"status {reply.status}, {error}"
+    return None
+
+
+def _server(reply: Reply) -> str:
+    name = reply.headers.get("Server", "")
+    return f" ({name[:60]})" if name else ""
+
+
+def _untold(check: str) -> Finding:
+    return Finding(check, Status.NOT_TRIED, f"{check}: because the relay is too old to tell")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])

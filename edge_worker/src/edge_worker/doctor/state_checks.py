@@ -1,0 +1,122 @@
+"""The folders that the agent keeps: may it write them, does an agent run on them, who is this worker?"""
+
+import os
+import pwd
+import re
+import stat
+import tempfile
+from pathlib import Path
+
+from edge_schemas.findings import Finding, failed, ok, warning
+from edge_worker.runtime_dir import MAX_SOCKET_PATH_BYTES, SOCKET_NAME, prepare_runtime_dir, runtime_dir_of
+from edge_worker.settings import Settings, SettingsError
+from edge_worker.state import Identity, StateDir
+
+FOLDER, AGENT, IDENTITY, SOCKETS = "state.folder", "state.agent", "identity.file", "runtime-dir.sockets"
+_PROC_LOCKS = Path("/proc/locks")
+_LOCK = re.compile(r"FLOCK\s+ADVISORY\s+WRITE\s+(?P<pid>-?\d+)\s+\S+:(?P<inode>\d+)\s")
+
+
+def folder_finding(path: Path) -> Finding:
+    """Whether the state folder can be used; nothing is made."""
+    elsewhere = "or keep the state elsewhere (--state-dir)."
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return _not_there_yet(path)
+    except OSError as error:
+        return failed(FOLDER, f"{path}: {error.strerror}", f"Run this as the worker's user, {elsewhere}")
+    if not stat.S_ISDIR(found.st_mode):
+        return failed(FOLDER, f"{path} is no folder", f"Move it away, {elsewhere}")
+    if found.st_uid != os.geteuid():
+        return _somebody_elses(path, found.st_uid)
+    try:
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(b"?")
+    except OSError as error:
+        advice = f"Let {_user(os.geteuid())} write it: owner, mode and mount (read-only? full?), {elsewhere}"
+        return failed(FOLDER, f"{path} cannot be written: {error.strerror}", advice)
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        mode = f"{stat.S_IMODE(found.st_mode):04o}"
+        return warning(FOLDER, f"{path} has mode {mode}: others may look into it", f"chmod 0700 {path}")
+    return ok(FOLDER, f"{path} can be written")
+
+
+def _not_there_yet(path: Path) -> Finding:
+    parent = next(parent for parent in path.parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        advice = (
+            f"Make it: install -d -m 700 -o {_user(os.geteuid())} {path}; or keep the state elsewhere (--state-dir)."
+        )
+        return failed(FOLDER, f"{path} is not there and cannot be made in {parent}", advice)
+    return ok(FOLDER, f"{path} is not there yet; `edge-worker enroll` makes it")
+
+
+def _somebody_elses(path: Path, owner: int) -> Finding:
+    user, own = _user(owner), _user(os.geteuid())
+    detail = f"{path} belongs to {user}, and this runs as {own}"
+    advice = f"Run the doctor as the agent runs: sudo -u {user} edge-worker doctor."
+    # Root can read all the same; what it finds need not hold for the agent.
+    return (warning if os.geteuid() == 0 else failed)(FOLDER, detail, advice)
+
+
+def agent_finding(path: Path) -> Finding:
+    """Whether an agent runs on the state folder.
+
+    The lock is looked for, not tried: an agent that starts at this moment must get it.
+    """
+    try:
+        inode = (path / "lock").stat().st_ino
+        locks = _PROC_LOCKS.read_text()
+    except OSError:
+        return ok(AGENT, "no agent runs on this state folder")
+    holder = next((found["pid"] for found in _LOCK.finditer(locks) if int(found["inode"]) == inode), None)
+    if holder is None:
+        return ok(AGENT, "no agent runs on this state folder, as far as can be seen from here")
+    return ok(AGENT, f"an agent runs on this state folder, process {holder}; it is not disturbed")
+
+
+def identity_finding(state: StateDir) -> tuple[Finding, Identity | None]:
+    """Who this worker is."""
+    try:
+        identity = state.identity()
+        pending = state.pending_enrollment() if identity is None else None
+    except SettingsError as error:
+        advice = "Run this as the worker's user. A damaged file is replaced by `edge-worker enroll --renew`."
+        return failed(IDENTITY, str(error), advice), None
+    if identity is not None:
+        worker = identity.enrollment
+        return ok(IDENTITY, f"enrolled as {worker.worker} at site {worker.site}"), identity
+    begun = f"; an enrolment at {pending.relay_url} was begun and not completed" if pending else ""
+    advice = "Enrol it: edge-worker enroll --relay https://relay.example.com, with a token from an operator."
+    return warning(IDENTITY, f"this machine is not enrolled{begun}", advice), None
+
+
+def sockets_finding(settings: Settings) -> Finding:
+    """Whether the folder of sockets can be used; nothing is made."""
+    try:
+        path = runtime_dir_of(settings)
+        if path.exists() or path.is_symlink():
+            prepare_runtime_dir(path)
+            return ok(SOCKETS, f"{path} can be used for sockets")
+    except SettingsError as error:
+        return failed(SOCKETS, str(error), "See --runtime-dir; run this as the worker's user.")
+    except OSError as error:
+        return failed(SOCKETS, f"{settings.runtime_dir}: {error.strerror}", "Run this as the worker's user.")
+    if len(os.fsencode(path / SOCKET_NAME)) > MAX_SOCKET_PATH_BYTES:
+        return failed(
+            SOCKETS, f"{path} is too long for a socket", "Name a folder of at most 90 characters: --runtime-dir."
+        )
+    parent = next(parent for parent in path.parents if parent.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        return failed(
+            SOCKETS, f"{path} is not there and cannot be made in {parent}", "Name another one: --runtime-dir."
+        )
+    return ok(SOCKETS, f"{path} is made at the start of the agent")
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
