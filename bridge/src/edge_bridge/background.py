@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from edge_bridge.adoption import read_records
+from edge_bridge.executor_metrics import TeamMetrics
 from edge_bridge.executor_settings import ExecutorSettings
 from edge_bridge.ledger import Entry, Ledger
 from edge_bridge.mapping import JobMaker
 from edge_bridge.publisher import Publisher
 from edge_bridge.reconcile import Reconciler
 from edge_bridge.reports import Reports
+from edge_bridge.tracing import JobSpans
 from edge_bridge.waiting import WaitingWatch
 from edge_schemas.broker.connection import Broker, BrokerUnavailable, JetStreamError
 from edge_schemas.broker.mirror import Mirror
@@ -38,15 +40,24 @@ class Background:
     Made in the scheduler's thread; its methods are called in the loop only.
     """
 
-    def __init__(self, settings: ExecutorSettings, maker: JobMaker, name: "ExecutorName | None") -> None:
+    def __init__(
+        self,
+        settings: ExecutorSettings,
+        maker: JobMaker,
+        name: "ExecutorName | None",
+        metrics: TeamMetrics,
+        spans: JobSpans,
+    ) -> None:
         self._settings = settings
+        self.metrics = metrics
+        self.spans = spans
         self._messages: asyncio.Queue[str] = asyncio.Queue()
         self._unseen: asyncio.Queue[str] = asyncio.Queue()
         self._link: tuple[Broker, RecordStore] | None = None
         self._linked = asyncio.Event()
         self.ledger = Ledger()
         self.reports = Reports(self.ledger, self._messages.put_nowait)
-        self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait)
+        self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, metrics, spans)
         self.reconciler = Reconciler(
             self.ledger,
             self.publisher,
@@ -54,8 +65,14 @@ class Background:
             interval_s=settings.reconcile_interval_s,
             maker=maker,
             name=name,
+            metrics=metrics,
         )
-        self.waiting = WaitingWatch(self.ledger, self.reports, settings.queues)
+        self.waiting = WaitingWatch(self.ledger, self.reports, settings.queues, metrics)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection to NATS stands. May be asked in any thread."""
+        return self._link is not None and self._link[0].connected
 
     async def run(self) -> None:
         """Run the loops until cancelled. One that fails is a bug, but must not silence the executor: all start anew."""
@@ -89,7 +106,7 @@ class Background:
 
     async def flush(self, timeout_s: float) -> int:
         """Publish what is pending, if NATS is there; returns how many jobs are left."""
-        if self._link is None or not self._link[0].connected:
+        if not self.connected:
             return len(self.publisher)
         return await self.publisher.flush(timeout_s)
 

@@ -11,18 +11,22 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import structlog
+from airflow import __version__ as airflow_version
 from airflow.executors.base_executor import BaseExecutor, ExecutorConf
 from airflow.executors.workloads import ExecuteTask
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm.attributes import set_committed_value
 
-from edge_bridge import settings, tasks
+from edge_bridge import metrics_listener, settings, tasks
 from edge_bridge.adoption import READ_S, decide
 from edge_bridge.background import Background
+from edge_bridge.executor_metrics import Standing, process_metrics
 from edge_bridge.executor_settings import executor_settings
 from edge_bridge.ledger import Entry, Report, Verb
 from edge_bridge.mapping import JobMaker, JobRefused, errand_of, identity_of, is_dispatch_id
 from edge_bridge.portal import Portal
+from edge_bridge.tracing import JobSpans
+from edge_schemas.broker.tracing import spans_from_environment
 from edge_schemas.jobs import Job
 
 if TYPE_CHECKING:
@@ -63,6 +67,7 @@ class RelayExecutor(BaseExecutor):
         self._portal = Portal("edge-relay-executor")
         self._current: dict[Hashable, str] = {}
         self._maker: JobMaker | None = None
+        self._listens = False
 
     def start(self) -> None:
         """Start the background; NATS may come later.
@@ -71,9 +76,15 @@ class RelayExecutor(BaseExecutor):
             SettingsError: A setting is missing or wrong.
         """
         chosen = executor_settings(self.conf)
-        self._maker = JobMaker(chosen.core_executor, self.team_name, chosen.queues, chosen.errand_queues)
-        self._background = Background(chosen, self._maker, self.name)
+        self._maker = JobMaker(
+            chosen.core_executor, self.team_name, chosen.queues, chosen.errand_queues, airflow_version=airflow_version
+        )
+        metrics, spans = process_metrics(), JobSpans(spans_from_environment("executor"))
+        self._background = Background(chosen, self._maker, self.name, metrics.of(self.team_name), spans)
         self._portal.start(self._background.run)
+        self._background.metrics.watch(self._standing)
+        if chosen.metrics_port is not None:
+            self._listens = metrics_listener.listen(metrics.registry, chosen.metrics_host, chosen.metrics_port)
         log.info("executor_started", nats_urls=chosen.broker.urls, parallelism=self.parallelism)
 
     def _process_workloads(self, workload_items: Sequence[Any]) -> None:
@@ -94,12 +105,12 @@ class RelayExecutor(BaseExecutor):
         outbox = self._background.reports.outbox
         while outbox:
             report = outbox.popleft()
-            if report.verb is Verb.FOLLOW:
-                self._hold(report.key, report.job)
-            elif self._current.get(report.key) == report.job:
+            if report.verb is Verb.FOLLOW or self._current.get(report.key) == report.job:
+                self._background.metrics.reported(report.verb.name.lower())
                 self._hand_over(report)
             else:
                 log.debug("stale_report_dropped", job=report.job)
+        self._background.metrics.stands(self._standing())
 
     def try_adopt_task_instances(self, tis: Sequence["TaskInstance"]) -> Sequence["TaskInstance"]:
         """Take over tasks of a scheduler that is gone; returns those that no job is known of."""
@@ -114,12 +125,11 @@ class RelayExecutor(BaseExecutor):
         for entry in [entry for entry, _ in adoption.known] + adoption.undecided:
             self._hold(entry.key, entry.job)
         self._portal.post(background.adopt, adoption.known, adoption.undecided)
-        log.info(
-            "tasks_adopted",
-            known=len(adoption.known),
-            undecided=len(adoption.undecided),
-            returned=len(tis) - len(adoption.known) - len(adoption.undecided),
-        )
+        outcomes = {"known": len(adoption.known), "undecided": len(adoption.undecided)}
+        outcomes["returned"] = len(tis) - sum(outcomes.values())
+        for outcome, number in outcomes.items():
+            background.metrics.adopted(outcome, number)
+        log.info("tasks_adopted", **outcomes)
         kept = {entry.job for entry, _ in adoption.known} | {entry.job for entry in adoption.undecided}
         return [ti for ti in tis if str(ti.external_executor_id) not in kept]
 
@@ -144,12 +154,30 @@ class RelayExecutor(BaseExecutor):
         left = self._portal.call(lambda: background.flush(FLUSH_S), FLUSH_S + 0.5)
         if left != 0:
             log.warning("jobs_not_published", jobs=left, then="the next scheduler finds and queues them again")
-        if not self._portal.stop(STOP_S):
-            log.warning("executor_background_still_stopping")
+        self._stop()
 
     def terminate(self) -> None:
         """Stop without publishing what is left; jobs at the edge go on."""
-        self._portal.stop(STOP_S)
+        self._stop()
+
+    def _stop(self) -> None:
+        if not self._portal.stop(STOP_S):
+            log.warning("executor_background_still_stopping")
+        if self._listens:
+            metrics_listener.close()
+        if self._background is not None:
+            self._background.spans.close()
+
+    def _standing(self) -> Standing:
+        """For metrics; asked in other threads too."""
+        background, handed_out, running = self._background, len(self.running), self.slots_occupied
+        return Standing(
+            backlog=0 if background is None else len(background.publisher),
+            open_slots=self.parallelism - handed_out,
+            queued=max(0, handed_out - running),
+            running=running,
+            broker_connected=background is not None and background.connected,
+        )
 
     def _hand_over(self, report: Report) -> None:
         key = cast("WorkloadKey", report.key)
@@ -186,6 +214,8 @@ class RelayExecutor(BaseExecutor):
     def _refuse(self, workload: Any, reason: str) -> None:
         """Fail a workload that can't be sent; told through the background, which repeats what gets lost."""
         log.warning("workload_refused", workload=str(workload.key), reason=reason)
+        if self._background is not None:
+            self._background.metrics.refused()
         job = f"refused-{uuid.uuid4()}"
         try:
             entry = self._entry(workload, job)

@@ -1,11 +1,12 @@
 """What the executor reads of the `[edge_relay]` section."""
 
 from dataclasses import dataclass
+from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from edge_bridge.queues import Queues, read_queues
-from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, positive, text
+from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, positive, text
 from edge_schemas.broker.connection import BrokerSettings
 from edge_schemas.broker.permissions import EXECUTOR
 from edge_schemas.ids import QueueName
@@ -24,6 +25,7 @@ class ExecutorSettings:
     Attributes:
         core_executor: `[core] executor` as it is written; the worker needs the names in it.
         errand_queues: Where errands go; kinds that are not wanted are missing.
+        metrics_port: None where no metrics are served. Like the host of the scheduler, not of a team.
     """
 
     broker: BrokerSettings
@@ -31,6 +33,8 @@ class ExecutorSettings:
     reconcile_interval_s: float
     queues: Queues
     errand_queues: dict[ErrandKind, str]
+    metrics_host: str
+    metrics_port: int | None
 
 
 def executor_settings(conf: Conf) -> ExecutorSettings:
@@ -43,12 +47,15 @@ def executor_settings(conf: Conf) -> ExecutorSettings:
         ErrandKind.CALLBACK: _queue(conf, CALLBACK_QUEUE),
         ErrandKind.CONNECTION_TEST: _queue(conf, CONNECTION_TEST_QUEUE),
     }
+    whole = _of_all_teams()
     return ExecutorSettings(
         broker=broker_settings(conf, EXECUTOR),
         core_executor=core_executor(),
         reconcile_interval_s=positive(conf, "reconcile_interval"),
         queues=read_queues(conf),
         errand_queues={kind: queue for kind, queue in named.items() if queue},
+        metrics_host=text(whole, "metrics_host"),
+        metrics_port=port(whole, "metrics_port") if text(whole, "metrics_port") else None,
     )
 
 
@@ -57,6 +64,13 @@ def core_executor() -> str:
     from airflow.configuration import conf
 
     return conf.get_mandatory_value("core", "executor")
+
+
+def _of_all_teams() -> Conf:
+    from airflow.configuration import conf
+
+    # Its `get` is overloaded more narrowly than we use it.
+    return cast("Conf", conf)
 
 
 def _queue(conf: Conf, option: str) -> str:

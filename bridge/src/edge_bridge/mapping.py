@@ -11,6 +11,7 @@ from pydantic_core import PydanticSerializationError
 
 from edge_bridge.ledger import Entry, Report, Verb
 from edge_bridge.queues import Queues
+from edge_bridge.tracing import traceparent_of
 from edge_schemas.jobs import Errand, ErrandKind, ErrandWork, Job, TaskIdentity, TaskWork
 from edge_schemas.records import Outcome, Verdict
 
@@ -101,12 +102,14 @@ class JobMaker:
 
     Attributes:
         errand_queues: Where errands go that name no queue; kinds that are not wanted are missing.
+        airflow_version: The centre's.
     """
 
     core_executor: str
     team: str | None
     queues: Queues
     errand_queues: dict[ErrandKind, str]
+    airflow_version: str | None = None
 
     def task(self, workload: "ExecuteTask", now: datetime) -> Job:
         """The job of a task.
@@ -118,8 +121,13 @@ class JobMaker:
         if not is_dispatch_id(dispatch):
             raise JobRefused(NO_DISPATCH_ID)
         plain = _plain(workload, WORKLOAD_KEYS)
-        work = TaskWork(task=identity_of(workload.ti), workload=plain, core_executor=self.core_executor)
-        return self._job(str(dispatch), workload.ti.queue, work, now)
+        work = TaskWork(
+            task=identity_of(workload.ti),
+            workload=plain,
+            core_executor=self.core_executor,
+            airflow_version=self.airflow_version,
+        )
+        return self._job(str(dispatch), workload.ti.queue, work, now, traceparent_of(workload.ti))
 
     def errand(self, workload: "ExecuteCallback | TestConnection", now: datetime) -> Job:
         """The job of a callback or a connection test. Its id is the errand's own: a repeat is recognised by it.
@@ -135,10 +143,20 @@ class JobMaker:
         work = ErrandWork(errand=errand, workload=plain, core_executor=self.core_executor)
         return self._job(errand.id, queue, work, now)
 
-    def _job(self, job: str, queue: str, work: TaskWork | ErrandWork, now: datetime) -> Job:
+    def _job(
+        self, job: str, queue: str, work: TaskWork | ErrandWork, now: datetime, traceparent: str | None = None
+    ) -> Job:
         offline = self.queues.rules(queue).offline
         try:
-            return Job(id=job, queue=queue, team=self.team, work=work, offline=offline, published_at=now)
+            return Job(
+                id=job,
+                queue=queue,
+                team=self.team,
+                work=work,
+                offline=offline,
+                published_at=now,
+                traceparent=traceparent,
+            )
         except ValidationError as error:
             problems = "; ".join(
                 f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)

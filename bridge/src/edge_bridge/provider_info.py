@@ -109,6 +109,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "30",
         kind="integer",
     ),
+    "metrics_port": _option(
+        "Port on which the scheduler serves the executor's metrics for Prometheus at /metrics; 0 takes a free one, "
+        "which the log names. Empty: none. One for all executors of a scheduler, whatever team.",
+        "",
+        kind="integer",
+    ),
+    "metrics_host": _option("Address on which the scheduler serves the executor's metrics.", "127.0.0.1"),
 }
 
 

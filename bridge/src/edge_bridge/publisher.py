@@ -8,12 +8,14 @@ import asyncio
 import random
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 
 import structlog
 
+from edge_bridge.executor_metrics import TeamMetrics
 from edge_bridge.mapping import NO_DISPATCH_ID
+from edge_bridge.tracing import JobSpans
 from edge_schemas.broker.connection import Broker, BrokerUnavailable, JetStreamError, PayloadTooLarge
 from edge_schemas.broker.layout import ensure_consumer
 from edge_schemas.broker.records import DispatchSeen, RecordStore
@@ -40,12 +42,16 @@ class Publication:
         recorded: The record is there, only the message is missing. The record may have changed since: a message whose
             answer was lost can have been taken and started.
         is_new: A record that is there already is an older dispatch's.
+        is_repeat: The job was published before; its message is put back.
+        since: Monotonic seconds.
     """
 
     job: Job
     message_id: str
     recorded: bool
     is_new: bool = False
+    is_repeat: bool = False
+    since: float = field(default_factory=monotonic)
 
 
 class Publisher:
@@ -54,11 +60,21 @@ class Publisher:
     Args:
         on_refused: Called with a job that can never be published, and the reason.
         on_seen: Called with a job whose record is there already, of an earlier attempt or another scheduler's.
+        metrics: Count what happens.
+        spans: Tell of it.
     """
 
-    def __init__(self, on_refused: Callable[[str, str], None], on_seen: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        on_refused: Callable[[str, str], None],
+        on_seen: Callable[[str], None],
+        metrics: TeamMetrics,
+        spans: JobSpans,
+    ) -> None:
         self._on_refused = on_refused
         self._on_seen = on_seen
+        self._metrics = metrics
+        self._spans = spans
         self._pending: dict[str, Publication] = {}
         self._queue: asyncio.Queue[Publication] = asyncio.Queue()
         self._consumers: set[tuple[str | None, str]] = set()
@@ -85,7 +101,8 @@ class Publisher:
     def publish_again(self, job: Job) -> None:
         """Put the message of a waiting job back; its id is a new one, or the server would drop it as a repeat."""
         if job.id not in self._pending:
-            self._put(Publication(job, f"{job.id}.{uuid.uuid4().hex[:12]}", recorded=True))
+            message_id = f"{job.id}.{uuid.uuid4().hex[:12]}"
+            self._put(Publication(job, message_id, recorded=True, is_repeat=True))
 
     async def run(self, broker: Broker, store: RecordStore) -> None:
         """Publish, for ever. What a former run left undone comes first."""
@@ -135,9 +152,11 @@ class Publisher:
             await broker.wait_connected(CONNECT_WAIT_S)
             await self._publish(broker, store, publication)
         except BrokerUnavailable as error:
+            self._metrics.publish_failed()
             self._warn("NATS can't be reached", str(error))
             return False
         except JetStreamError as error:
+            self._metrics.publish_failed()
             self._warn("NATS refuses", str(error))
             if error.code == NO_ROOM:
                 return False
@@ -169,9 +188,18 @@ class Publisher:
         except JetStreamError as error:
             if error.code != NO_ROOM or ALREADY_THERE not in error.description:
                 raise
+        self._account(publication)
         log.info("job_published", job=job.id, queue=job.queue, message_id=publication.message_id)
 
+    def _account(self, publication: Publication) -> None:
+        if publication.is_repeat:
+            self._metrics.republished()
+        else:
+            self._metrics.published(publication.job.queue, monotonic() - publication.since)
+            self._spans.published(publication.job)
+
     def _refuse(self, publication: Publication, reason: str) -> None:
+        self._metrics.refused()
         log.warning("job_refused", job=publication.job.id, queue=publication.job.queue, reason=reason)
         self._on_refused(publication.job.id, reason)
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_bridge import errands, tasks
+from edge_bridge.executor_metrics import TeamMetrics
 from edge_bridge.fan_out import each
 from edge_bridge.ledger import Entry, Ledger, Report, Verb
 from edge_bridge.mapping import JobMaker, JobRefused, Row, due_report, is_awaited
@@ -57,6 +58,7 @@ class Reconciler:
         interval_s: float,
         maker: JobMaker,
         name: "ExecutorName | None",
+        metrics: TeamMetrics,
         settle_s: float = SETTLE_S,
     ) -> None:
         self._ledger = ledger
@@ -65,6 +67,7 @@ class Reconciler:
         self._interval_s = interval_s
         self._maker = maker
         self._name = name
+        self._metrics = metrics
         self._settle_s = settle_s
 
     async def run(self, broker: Broker, store: RecordStore) -> None:
@@ -177,6 +180,7 @@ class Reconciler:
     def _adopt_errand(self, errand: Errand, record: JobRecord | None) -> None:
         entry = Entry(key=errands.key_of(errand), job=errand.id, dispatch=errand.id, errand=errand)
         log.info("errand_adopted", job=entry.job, kind=errand.kind, state=None if record is None else record.state)
+        self._metrics.adopted("errand")
         self._ledger.add([entry])
         self._reports.outbox.append(Report(entry.key, entry.job, Verb.FOLLOW))
         self._reports.take(entry, record)
@@ -243,7 +247,9 @@ class Reconciler:
             self._reports.take(entry, record)
             return
         reason = "Airflow no longer wants this dispatch"
-        _, after = await store.change(entry.job, Withdraw(reason, datetime.now(UTC)))
+        before, after = await store.change(entry.job, Withdraw(reason, datetime.now(UTC)))
+        if after is not before:
+            self._metrics.withdrawn()
         log.info("job_withdrawn", job=entry.job, queue=after.queue, state=after.state)
         if after.holder is not None:  # it was started in this moment: its worker is to stop it
             await broker.publish(worker_notice(after.holder.worker))

@@ -83,6 +83,18 @@ def positive(conf: Conf, option: str) -> int:
     return int(value)
 
 
+def port(conf: Conf, option: str) -> int:
+    """A TCP port; 0 stands for a free one.
+
+    Raises:
+        SettingsError: It is none.
+    """
+    value = text(conf, option)
+    if not value.isascii() or not value.isdigit() or int(value) > 65535:
+        raise SettingsError(f"[{SECTION}] {option} is {value!r}, must be a TCP port")
+    return int(value)
+
+
 def text(conf: Conf, option: str) -> str:
     """An option as text; empty if it is not set."""
     return (conf.get(SECTION, option) or "").strip()

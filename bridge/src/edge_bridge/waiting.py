@@ -11,6 +11,7 @@ from time import monotonic
 
 import structlog
 
+from edge_bridge.executor_metrics import TeamMetrics
 from edge_bridge.fan_out import each
 from edge_bridge.ledger import STARTED, Entry, Ledger
 from edge_bridge.queues import Queues
@@ -30,10 +31,11 @@ WARN_EVERY_S = 60.0
 class WaitingWatch:
     """Looks at the waiting jobs in the ledger every second. Lives in the portal's loop."""
 
-    def __init__(self, ledger: Ledger, reports: Reports, queues: Queues) -> None:
+    def __init__(self, ledger: Ledger, reports: Reports, queues: Queues, metrics: TeamMetrics) -> None:
         self._ledger = ledger
         self._reports = reports
         self._queues = queues
+        self._metrics = metrics
         self._warned: dict[str, float] = {}
 
     async def run(self, store: RecordStore) -> None:
@@ -58,7 +60,9 @@ class WaitingWatch:
 
         async def end(entry: Entry) -> None:
             reason = self._reason(entry)
-            _, after = await store.change(entry.job, Expire(reason, now))
+            before, after = await store.change(entry.job, Expire(reason, now))
+            if after is not before:
+                self._metrics.expired()
             log.info("job_expired", job=entry.job, queue=after.queue, state=after.state, reason=reason)
             self._reports.take(entry, after)
 

@@ -4,12 +4,15 @@ from typing import Any
 
 import pytest
 
+from edge_bridge.executor_metrics import ExecutorMetrics
 from edge_bridge.ledger import Entry, Ledger, Verb
 from edge_bridge.mapping import JobMaker, Row
 from edge_bridge.publisher import Publisher
 from edge_bridge.queues import QueueRules, Queues
 from edge_bridge.reconcile import Reconciler
 from edge_bridge.reports import Reports
+from edge_bridge.tracing import JobSpans
+from edge_schemas.broker.tracing import Spans
 from edge_schemas.offline import OfflinePolicy
 from edge_schemas.records import JobRecord
 from support.jobs import make_job
@@ -20,8 +23,11 @@ async def test_a_record_of_another_version_holds_nobody_up_and_fails_nothing(mon
     ledger = Ledger()
     reports = Reports(ledger, lambda _: None)
     maker = JobMaker("", None, Queues(QueueRules(OfflinePolicy())), {})
-    publisher = Publisher(reports.refuse, lambda _: None)
-    reconciler = Reconciler(ledger, publisher, reports, interval_s=30, maker=maker, name=None, settle_s=0)
+    metrics = ExecutorMetrics().of(None)
+    publisher = Publisher(reports.refuse, lambda _: None, metrics, JobSpans(Spans()))
+    reconciler = Reconciler(
+        ledger, publisher, reports, interval_s=30, maker=maker, name=None, metrics=metrics, settle_s=0
+    )
     odd, gone = (
         Entry(key=f"k{n}", job=job.id, dispatch=job.id, task=job.task) for n, job in enumerate((make_job(), make_job()))
     )

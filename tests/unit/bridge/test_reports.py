@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edge_bridge import errands
+from edge_bridge.executor_metrics import ExecutorMetrics
 from edge_bridge.ledger import Entry, Ledger, Report, Verb
 from edge_bridge.reports import Reports
 from edge_schemas.jobs import Errand, ErrandKind, Job
@@ -104,7 +105,13 @@ def executor(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "s" * 64)
     made: Any = RelayExecutor()
-    made._background = SimpleNamespace(reports=Reports(Ledger(), lambda _: None), ledger=Ledger())
+    made._background = SimpleNamespace(
+        reports=Reports(Ledger(), lambda _: None),
+        ledger=Ledger(),
+        publisher=(),
+        connected=True,
+        metrics=ExecutorMetrics().of(None),
+    )
     return made
 
 

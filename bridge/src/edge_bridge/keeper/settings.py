@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_bridge.keeper.beat import BeatSettings
 from edge_bridge.keeper.centre import LockUnreadable, read_lock
-from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, secret, text
+from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, secret, text
 from edge_schemas.broker.connection import BrokerSettings
 from edge_schemas.broker.permissions import KEEPER
 
@@ -39,19 +39,12 @@ def keeper_settings(conf: Conf) -> KeeperSettings:
     return KeeperSettings(
         broker=broker_settings(conf, KEEPER),
         gate_host=text(conf, "gate_host"),
-        gate_port=_port(conf),
+        gate_port=port(conf, "gate_port"),
         gate_secret=key.encode(),
         execution_api_url=_api_url(conf),
         beat=BeatSettings(timedelta(seconds=_heartbeat_timeout_s(conf))),
         runtime_lock=_runtime_lock(conf),
     )
-
-
-def _port(conf: Conf) -> int:
-    value = text(conf, "gate_port")
-    if not value.isascii() or not value.isdigit() or int(value) > 65535:
-        raise SettingsError(f"[{SECTION}] gate_port is {value!r}, must be a TCP port")
-    return int(value)
 
 
 def _api_url(conf: Conf) -> str:

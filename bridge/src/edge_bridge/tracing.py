@@ -1,0 +1,47 @@
+"""The spans of a job's way as the bridge sees it, below the one that Airflow gave the task: see `broker.tracing`."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from edge_schemas.broker.tracing import Spans
+from edge_schemas.jobs import Job
+from edge_schemas.records import JobRecord, Verdict
+
+
+def traceparent_of(ti: Any) -> str | None:
+    """The trace context that Airflow gave a task instance, in W3C's form; a task's own spans hang below it too."""
+    carrier = getattr(ti, "context_carrier", None)
+    found = carrier.get("traceparent") if isinstance(carrier, dict) else None
+    return found if isinstance(found, str) else None
+
+
+class JobSpans:
+    """Tells of what the bridge did with a job. Costs nothing while there is no collector."""
+
+    def __init__(self, spans: Spans) -> None:
+        self._spans = spans
+
+    def published(self, job: Job) -> None:
+        """The job's record and message are in NATS."""
+        attributes = {"job": job.id, "queue": job.queue, "team": job.team}
+        self._spans.tell("publish", job, start=job.published_at, end=datetime.now(UTC), attributes=attributes)
+
+    def given_up(self, before: JobRecord, after: JobRecord) -> None:
+        """A keeper has given up a job that ran; else its holder's relay tells of its run."""
+        if before.holder is None:
+            return
+        verdict = None if after.outcome is None else after.outcome.verdict
+        attributes = {
+            "job": before.id,
+            "queue": before.queue,
+            "team": before.team,
+            "worker": before.holder.worker,
+            "verdict": verdict or "given back",
+        }
+        failed = verdict in {Verdict.FAILED, Verdict.LOST}
+        started_at, now = before.holder.started_at, datetime.now(UTC)
+        self._spans.tell("run", before.job, start=started_at, end=now, attributes=attributes, failed=failed)
+
+    def close(self) -> None:
+        """Send what is left, for a short time; blocks meanwhile."""
+        self._spans.close()
