@@ -60,6 +60,7 @@ check-imports: $(READY)
 
 check-generated: $(READY)
 	$(PY) docs/generate.py --check
+	PYTHONPATH="$(CURDIR)/compose" $(PY) -m grafana.boards --check
 
 # Resolves with the versions of the lock preferred: newer releases change nothing, a changed dependency list does.
 check-lock: $(READY)
@@ -76,8 +77,9 @@ fmt: $(READY) ## format, and repair what the linter can repair
 	$(PY) -m ruff check --fix-only .
 	$(PY) -m ruff format .
 
-docs: $(READY) ## write the generated pages under docs/reference
+docs: $(READY) ## write the generated pages under docs/reference, and Grafana's dashboards
 	$(PY) docs/generate.py
+	PYTHONPATH="$(CURDIR)/compose" $(PY) -m grafana.boards
 
 lock: $(READY) ## write requirements.lock after a change of dependencies; ARGS=--upgrade takes newer versions too
 	@$(UV) $(COMPILE) $(ARGS) --output-file requirements.lock
