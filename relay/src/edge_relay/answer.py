@@ -17,14 +17,16 @@ class Directives:
     settings: WorkerSettings | None = None
     contest: Contest | None = None
     uncontested: bool = False
+    airflow_wanted: str | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.stop) or self.settings is not None or self.contest is not None or self.uncontested
+        told = (self.settings, self.contest, self.airflow_wanted)
+        return bool(self.stop) or self.uncontested or any(one is not None for one in told)
 
     @property
     def gist(self) -> Any:
         """What makes it news. A contest says when both agents last polled, which is none."""
-        return self.stop, self.settings, self.contest and self.contest.since, self.uncontested
+        return self.stop, self.settings, self.contest and self.contest.since, self.uncontested, self.airflow_wanted
 
 
 def directives(
@@ -34,6 +36,7 @@ def directives(
     settings: WorkerSettings,
     *,
     contest: Contest | None = None,
+    airflow_wanted: str | None = None,
 ) -> Directives:
     """What to tell a worker.
 
@@ -44,6 +47,7 @@ def directives(
             nothing is said about it.
         settings: As they are now.
         contest: What keeps this agent from getting jobs, if anything does.
+        airflow_wanted: The centre's version of Airflow, if the worker's is too new for a job that was there for it.
     """
     stop = (_stop(worker, report, records[report.id]) for report in poll.jobs if report.id in records)
     return Directives(
@@ -51,6 +55,7 @@ def directives(
         settings=settings if settings.version != poll.settings_version else None,
         contest=None if poll.contested else contest,
         uncontested=poll.contested and contest is None,
+        airflow_wanted=airflow_wanted,
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -14,6 +15,7 @@ from edge_relay.answer import Directives
 from edge_relay.auth import Principal
 from edge_relay.bodies import json_response
 from edge_relay.deliveries import Delivery
+from edge_relay.metrics.replica import queue_of
 from edge_relay.polls import ParkedPoll
 from edge_relay.receipts import Receipt, seal
 from edge_schemas import agents
@@ -61,6 +63,7 @@ class Conversation:
             await self.give_back(granted)
             raise
         self._account(grants, said)
+        self._measure(granted)
         return response
 
     async def give_back(self, unused: Sequence[Delivery]) -> None:
@@ -83,7 +86,12 @@ class Conversation:
             look_again = math.inf if await self._look() else self._now() + LOOK_AGAIN_S
             self._enlist(principal)
             said = answer.directives(
-                parked.worker, parked.poll, self._records, principal.settings, contest=self._contest()
+                parked.worker,
+                parked.poll,
+                self._records,
+                principal.settings,
+                contest=self._contest(),
+                airflow_wanted=parked.waiter.airflow_wanted,
             )
             repeat_at = self._app[keys.POLLS].repeat_at(parked.worker, said.gist) if said else math.inf
             if parked.waiter.taken or repeat_at <= self._now():
@@ -149,15 +157,17 @@ class Conversation:
         principal = self._app[keys.CREDENTIALS].current(self._parked.secret_hash)
         allowed = () if self._contest() else principal.consumers
         busy = {job.id for job in self._parked.poll.jobs if job.phase is not JobPhase.GRANTED}
-        broker = self._app[keys.BROKER]
+        broker, returns = self._app[keys.BROKER], self._app[keys.METRICS].returns
         for delivery in list(granted):
             if delivery.consumer not in allowed:
+                returns.labels("not_served").inc()
                 await deliveries.nak(broker, delivery.ack_subject)
             elif delivery.job.id not in busy:
                 continue
             elif answer.is_leftover(self._parked.worker, delivery.job.id, self._records):
                 await deliveries.ack(broker, delivery.ack_subject)
             else:
+                returns.labels("already_held").inc()
                 await deliveries.nak(broker, delivery.ack_subject, delay_s=LEFTOVER_DELAY_S)
             granted.remove(delivery)
         return granted
@@ -171,11 +181,20 @@ class Conversation:
     def _account(self, grants: Sequence[Grant], said: Directives) -> None:
         if said:
             self._app[keys.POLLS].told(self._parked.worker, said.gist, self._now())
+        if said.airflow_wanted is not None:
+            log.warning("runtime_too_new", runtime=self._parked.poll.versions.airflow, centre=said.airflow_wanted)
         for grant in grants:
-            self._app[keys.METRICS].grants.labels(grant.job.queue).inc()
             log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
         for directive in said.stop:
             log.info("stop_told", job=directive.job, reason=directive.reason, drop=directive.drop)
+
+    def _measure(self, granted: Sequence[Delivery]) -> None:
+        metrics = self._app[keys.METRICS]
+        for delivery in granted:
+            queue = queue_of(delivery.job)
+            metrics.grants.labels(*queue).inc()
+            metrics.queue_wait_seconds.labels(*queue).observe(max(0.0, time.time() - delivery.stored_at))
+            metrics.hand_out_seconds.observe(time.monotonic() - delivery.arrived)
 
     @staticmethod
     def _now() -> float:
@@ -191,5 +210,6 @@ def _response(grants: Sequence[Grant], said: Directives) -> web.Response:
         settings=said.settings,
         contest=said.contest,
         uncontested=said.uncontested,
+        airflow_wanted=said.airflow_wanted,
     )
     return json_response(told)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_relay.deliveries import Delivery
+from edge_schemas.jobs import Job, TaskWork
+from edge_schemas.versions import runtime_fault
 
 MAX_BATCH = 32
 EXPIRES_S = 10.0
@@ -23,13 +25,21 @@ NO_RESPONDERS = 503
 
 
 class Waiter:
-    """A poll that would take up to `free` jobs, from whichever queue brings them first."""
+    """A poll that would take up to `free` jobs, from whichever queue brings them first.
 
-    def __init__(self, free: int, on_take: Callable[[], None]) -> None:
+    Attributes:
+        airflow: Airflow's version in its worker's runtime, if it told.
+        airflow_wanted: The centre's version, once there was a job for which the runtime is too new. The poll wants no
+            job then: every one that is fetched for it would have to go back.
+    """
+
+    def __init__(self, free: int, on_change: Callable[[], None], *, airflow: str | None = None) -> None:
         self.wants = free
+        self.airflow = airflow
+        self.airflow_wanted: str | None = None
         self.taken: list[Delivery] = []
         self.lines: set[Line] = set()
-        self._on_take = on_take
+        self._on_change = on_change
 
     def take(self, delivery: Delivery) -> None:
         """Own a delivery from this moment on."""
@@ -39,7 +49,19 @@ class Waiter:
             line.wanted -= 1
             if self.wants == 0:
                 line.leave(self)
-        self._on_take()
+        self._on_change()
+
+    def suits(self, job: Job) -> bool:
+        """Whether its worker can run the job; if not, it leaves all lines."""
+        wanted = job.work.airflow_version if isinstance(job.work, TaskWork) else None
+        if runtime_fault(self.airflow, wanted) is None:
+            return True
+        self.airflow_wanted = wanted
+        for line in list(self.lines):
+            line.leave(self)
+        self.wants = 0
+        self._on_change()
+        return False
 
     def close(self) -> list[Delivery]:
         """Take nothing more; what was taken is handed to the caller, who must settle it."""
@@ -74,8 +96,8 @@ class Line:
             self.wanted -= waiter.wants
 
     def hand_over(self, delivery: Delivery) -> bool:
-        """Give a delivery to the next in line; False if there is nobody."""
-        waiter = next(iter(self._waiters), None)
+        """Give a delivery to the next in line that it suits; False if there is nobody."""
+        waiter = next((one for one in list(self._waiters) if one.suits(delivery.job)), None)
         if waiter is None:
             return False
         del self._waiters[waiter]

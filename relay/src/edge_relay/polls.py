@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from edge_relay.demand import Waiter
-from edge_relay.metrics import Metrics
+from edge_relay.metrics.replica import Metrics
 from edge_relay.worker_store import StoredEntry
 from edge_schemas.agents import current_arrival
 from edge_schemas.polls import AgentSeen, Poll
@@ -42,7 +42,7 @@ class ParkedPoll:
     waiter: Waiter = field(init=False)
 
     def __post_init__(self) -> None:
-        self.waiter = Waiter(self.poll.free, self.wake.set)
+        self.waiter = Waiter(self.poll.free, self.wake.set, airflow=self.poll.versions.airflow)
 
 
 class ParkedPolls:

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from edge_schemas.base import Inbound, Instant, Outbound
-from edge_schemas.ids import JobId, WorkerName
+from edge_schemas.ids import JobId, QueueName, TeamName, WorkerName
 from edge_schemas.jobs import Job
 from edge_schemas.offline import OfflinePolicy
 from edge_schemas.workers import WorkerSettings
@@ -22,6 +22,7 @@ SUPPORTED_PROTOCOLS = (1,)
 
 MAX_SLOTS = 1024
 MAX_HOLD_S = 50.0
+MAX_REASON_CHARS = 500
 GRANT_WAIT_S = 30
 """How long a granted job may stay unstarted before it is handed out again; the consumers' `ack_wait`."""
 
@@ -108,6 +109,7 @@ class Poll(Inbound):
         superseded_by: The incarnation in whose favour this agent was answered `superseded`. That it lives on to say so
             means that the credential was copied.
         contested: It was told that its credential is contested and takes no jobs.
+        takes_none: Why it takes no jobs though it does not drain, for people; its runtime is not ready, for instance.
     """
 
     protocol: int
@@ -121,6 +123,7 @@ class Poll(Inbound):
     free: int = Field(ge=0, le=MAX_SLOTS)
     jobs: tuple[JobReport, ...] = Field(default=(), max_length=2 * MAX_SLOTS)
     draining: bool = False
+    takes_none: str | None = Field(default=None, max_length=MAX_REASON_CHARS)
     hold_s: float = Field(default=MAX_HOLD_S, ge=0, le=MAX_HOLD_S)
     settings_version: int = 0
     versions: WorkerVersions
@@ -184,6 +187,8 @@ class PollAnswer(Outbound):
     Attributes:
         contest: Told to the newer of two agents with one credential until it reports `contested`.
         uncontested: Told to an agent that reports `contested` and is not any more.
+        airflow_wanted: The centre's version of Airflow, told to a worker whose runtime is too new for a job that was
+            there for it. It SHOULD report that it takes none until its runtime is another one.
     """
 
     grants: tuple[Grant, ...] = ()
@@ -191,6 +196,7 @@ class PollAnswer(Outbound):
     settings: WorkerSettings | None = None
     contest: Contest | None = None
     uncontested: bool = False
+    airflow_wanted: str | None = None
 
 
 class StartRequest(Inbound):
@@ -241,6 +247,7 @@ class WorkerEntry(Outbound):
         contest: Two agents live.
         relay: The replica at which it arrived.
         hold_s: How long it may stay unanswered.
+        takes_none: See `Poll`.
     """
 
     worker: WorkerName
@@ -254,6 +261,7 @@ class WorkerEntry(Outbound):
     slots: int
     free: int
     draining: bool
+    takes_none: str | None = None
     jobs: tuple[JobReport, ...]
     versions: WorkerVersions
     health: WorkerHealth

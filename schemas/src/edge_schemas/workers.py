@@ -32,11 +32,16 @@ def hash_secret(secret: str) -> str:
 
 
 class EnrollRequest(Inbound):
-    """Trades an enrolment token (the call's bearer) for a worker. The secret itself never leaves the worker."""
+    """Trades an enrolment token (the call's bearer) for a worker. The secret itself never leaves the worker.
+
+    Attributes:
+        airflow: Airflow's version in the worker's runtime; None if it has no runtime yet.
+    """
 
     protocol: int
     secret_hash: str = Field(pattern=HASH_PATTERN)
     hostname: str = Field(default="", max_length=253)
+    airflow: str | None = Field(default=None, max_length=120)
 
 
 class WorkerSettings(Outbound):
@@ -47,12 +52,17 @@ class WorkerSettings(Outbound):
 
 
 class Enrollment(Outbound):
-    """The worker's identity. It never chooses its queues, site or team."""
+    """The worker's identity. It never chooses its queues, site or team.
+
+    Attributes:
+        airflow: Airflow's version at the centre, if a keeper told it at that time.
+    """
 
     worker: WorkerName
     site: SiteName
     team: TeamName | None = None
     settings: WorkerSettings
+    airflow: str | None = None
 
 
 class EnrollTokenRequest(Inbound):
@@ -101,6 +111,8 @@ class WorkerSummary(Outbound):
     Attributes:
         tolerance_s: The shortest offline tolerance of its jobs.
         contest: Where the two agents run, the older one first, if there are two.
+        airflow: Airflow's version in its runtime, as far as it has told.
+        takes_none: Why it takes no jobs, in its own words.
     """
 
     worker: WorkerName
@@ -115,6 +127,8 @@ class WorkerSummary(Outbound):
     jobs: int | None = None
     tolerance_s: float | None = None
     contest: tuple[str, ...] = ()
+    airflow: str | None = None
+    takes_none: str | None = None
 
 
 class SettleRequest(Inbound):

@@ -54,9 +54,10 @@ def workload(**ti: Any) -> Any:
 
 
 def test_a_job_carries_the_workload_and_no_token() -> None:
-    job = maker(core_executor="LocalExecutor,edge:x.Y", team="t1").task(workload(), NOW)
+    job = maker(core_executor="LocalExecutor,edge:x.Y", team="t1", airflow_version="3.3.2").task(workload(), NOW)
     assert (job.id, job.queue, job.team, job.published_at) == (JOB, "plant 1", "t1", NOW)
     assert isinstance(job.work, TaskWork)
+    assert job.work.airflow_version == "3.3.2"
     assert (job.work.task.try_number, job.work.task.map_index) == (2, 3)
     assert job.work.core_executor == "LocalExecutor,edge:x.Y"
     assert set(job.work.workload) == {"ti", "dag_rel_path", "bundle_info", "log_path", "sentry_integration"}

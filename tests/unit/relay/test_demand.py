@@ -182,6 +182,39 @@ def test_who_has_left_takes_nothing_and_hands_back_what_it_took() -> None:
     assert line.wanted == 0, "closed once and for all"
 
 
+def at(version: str) -> Delivery:
+    """A job of a centre with this Airflow."""
+    job = make_job()
+    work = job.work.model_copy(update={"airflow_version": version})
+    return Delivery(job.model_copy(update={"work": work}), "$JS.ACK", "default", datetime.now(UTC))
+
+
+def test_a_job_passes_by_a_worker_whose_runtime_is_too_new_for_it() -> None:
+    """Those behind it are served; it stands in no line any more, so that nothing is fetched for it in vain."""
+    line, other = Line("q"), Line("other")
+    told: list[str] = []
+    new = Waiter(2, lambda: told.append("new"), airflow="3.4.0")
+    old, unknown = Waiter(1, lambda: None, airflow="3.2.1"), Waiter(1, lambda: None)
+    for one in (new, old, unknown):
+        line.join(one)
+    other.join(new)
+    first, second = at("3.3.2"), at("3.3.2")
+    assert line.hand_over(first)
+    assert line.hand_over(second)
+    assert (new.taken, old.taken, unknown.taken) == ([], [first], [second])
+    assert (new.airflow_wanted, told) == ("3.3.2", ["new"])
+    assert (line.wanted, other.wanted) == (0, 0)
+    other.join(new)
+    assert not other.hand_over(at("3.4.0")), "it is answered first, and says then what it takes"
+
+
+def test_a_job_that_suits_nobody_is_given_back() -> None:
+    line, new = Line("q"), Waiter(1, lambda: None, airflow="4.0.0")
+    line.join(new)
+    assert not line.hand_over(at("3.3.2"))
+    assert new.close() == []
+
+
 def test_a_poll_that_wants_nothing_does_not_wait() -> None:
     line = Line("q")
     line.join(waiter(0))

@@ -51,7 +51,7 @@ def list_workers(options: Namespace) -> None:
     if not workers:
         say("No worker has enrolled yet. 'edge-relay enroll-token create' makes a token for one.")
         return
-    header = ("WORKER", "SITE", "TEAM", "QUEUES", "STATE", "LAST POLL", "JOBS", "SLOTS", "TOLERANCE", "HOST")
+    header = ("WORKER", "SITE", "TEAM", "QUEUES", "STATE", "LAST POLL", "JOBS", "SLOTS", "TOLERANCE", "AIRFLOW", "HOST")
     print_table(header, [_row(worker, datetime.now(UTC)) for worker in workers])
     for worker in workers:
         if worker.state is WorkerState.CONTESTED:
@@ -61,6 +61,8 @@ def list_workers(options: Namespace) -> None:
                 "The newer one gets no jobs. Shut down the wrong one and enrol it anew, then run "
                 f"'edge-relay workers settle {worker.worker} --keep older' (or newer)."
             )
+        if worker.takes_none is not None and worker.state is WorkerState.ONLINE:
+            say(f"\n{worker.worker} takes no jobs: {worker.takes_none}")
 
 
 def revoke_worker(options: Namespace) -> None:
@@ -91,6 +93,7 @@ def _row(worker: WorkerSummary, now: datetime) -> tuple[str, ...]:
         _count(worker.jobs),
         _count(worker.slots),
         "-" if worker.tolerance_s is None else span(worker.tolerance_s),
+        worker.airflow or "-",
         " and ".join(worker.contest) or worker.hostname or "-",
     )
 

@@ -166,6 +166,8 @@ def summary(access: WorkerAccess, entry: WorkerEntry | None, now: datetime) -> W
         jobs=len(entry.jobs) if entry else None,
         tolerance_s=min(tolerances, default=None),
         contest=() if contest is None else (_where(contest.older), _where(contest.newer)),
+        airflow=entry.versions.airflow if entry else None,
+        takes_none=entry.takes_none if entry else None,
     )
 
 

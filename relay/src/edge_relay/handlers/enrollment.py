@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import structlog
 from aiohttp import web
 
 from edge_relay import keys
@@ -11,7 +12,10 @@ from edge_relay.settling import settled
 from edge_schemas import routes
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.polls import SUPPORTED_PROTOCOLS
+from edge_schemas.versions import runtime_fault
 from edge_schemas.workers import Enrollment, EnrollRequest
+
+log = structlog.get_logger(__name__)
 
 
 def add_routes(app: web.Application) -> None:
@@ -26,12 +30,34 @@ async def enroll(request: web.Request) -> web.Response:
     if body.protocol not in SUPPORTED_PROTOCOLS:
         served = ", ".join(map(str, SUPPORTED_PROTOCOLS))
         raise EdgeError(ErrorCode.PROTOCOL_UNSUPPORTED, f"this relay serves protocol {served}")
-    return json_response(await settled(_enroll(request.app, token, body)))
+    enrollment = await settled(_enroll(request.app, token, body))
+    # After the token was taken: strangers make no keeper work.
+    centre = await request.app[keys.CENTRE].facts()
+    if centre is None:
+        return json_response(enrollment)
+    _warn(enrollment.worker, body.airflow, centre.airflow_version)
+    return json_response(enrollment.model_copy(update={"airflow": centre.airflow_version}))
+
+
+def _warn(worker: str, runtime: str | None, centre: str) -> None:
+    """A runtime that is too new is no reason to refuse: the enrolled worker can install another one."""
+    if (fault := runtime_fault(runtime, centre)) is not None:
+        log.warning("runtime_too_new", worker=worker, runtime=runtime, centre=centre, means=fault)
 
 
 async def _enroll(app: web.Application, token: str, body: EnrollRequest) -> Enrollment:
-    access, is_new = await app[keys.ACCESS].enroll(token, body, now=datetime.now(UTC))
+    enrollments = app[keys.METRICS].enrollments
+    try:
+        access, is_new = await app[keys.ACCESS].enroll(token, body, now=datetime.now(UTC))
+    except EdgeError as error:
+        if error.code is ErrorCode.ENROLLMENT_REFUSED:
+            enrollments.labels("refused").inc()
+        raise
+    enrollments.labels("new" if is_new else "repeated").inc()
     if is_new:
-        await app[keys.AUDIT].record("worker-enrolled", worker=access.worker, site=access.site, host=access.hostname)
+        facts = {"airflow": body.airflow} if body.airflow else {}
+        await app[keys.AUDIT].record(
+            "worker-enrolled", worker=access.worker, site=access.site, host=access.hostname, **facts
+        )
         await app[keys.CREDENTIALS].announce(access.secret_hash)
     return Enrollment(worker=access.worker, site=access.site, team=access.team, settings=access.settings)
