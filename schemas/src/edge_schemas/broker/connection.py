@@ -9,6 +9,7 @@ server's refusal, with its code).
 import asyncio
 import random
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +105,8 @@ class Broker:
         self._was_connected = False
         self.reconnects = 0
         """Times the connection stood anew, replaced ones included."""
+        self.lost_at: float | None = None
+        """`time.monotonic()` when the connection was lost for the last time."""
 
     async def __aenter__(self) -> Self:
         self._keeper = asyncio.create_task(self._keep_connected(), name=f"broker-{self._settings.role}")
@@ -384,6 +387,8 @@ class Broker:
 
     def _lose(self) -> None:
         """End the requests of a lost connection at once: nats-py would let them wait for their time-out."""
+        if self._connected.is_set():
+            self.lost_at = time.monotonic()
         self._connected.clear()
         for answer in self._pending.values():
             if not answer.done():
