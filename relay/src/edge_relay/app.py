@@ -19,7 +19,7 @@ from edge_relay.holders import Holders
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.log_store import LogStore
 from edge_relay.logging import server_logger
-from edge_relay.metrics import Metrics
+from edge_relay.metrics.exports import exports
 from edge_relay.middlewares import finish_headers, middlewares
 from edge_relay.notices import Notices
 from edge_relay.polls import ParkedPolls
@@ -92,11 +92,14 @@ def _add_operator_routes(app: web.Application) -> None:
 def _parts(settings: Settings) -> dict[web.AppKey[Any], Any]:
     broker = Broker(settings.broker())
     records = RecordStore(broker)
-    metrics = Metrics()
+    credentials = Credentials(broker)
+    exported = exports(broker, credentials, settings.tls_cert_file)
+    metrics = exported.metrics
     gate = GateClient.from_settings(settings)
     return {
         keys.SETTINGS: settings,
         keys.LIFECYCLE: Lifecycle(),
+        keys.EXPORTS: exported,
         keys.METRICS: metrics,
         keys.TRACES: JobSpans(spans_from_environment("relay")),
         keys.WORKERS: WorkerStore(broker),
@@ -109,7 +112,7 @@ def _parts(settings: Settings) -> dict[web.AppKey[Any], Any]:
         keys.GATE: gate,
         keys.CENTRE: Centre(gate),
         keys.ACCESS: AccessStore(broker),
-        keys.CREDENTIALS: Credentials(broker),
+        keys.CREDENTIALS: credentials,
         keys.RECEIPT_KEY: ReceiptKey(broker),
         keys.AUDIT: Audit(broker, relay=settings.name),
     }
@@ -121,12 +124,16 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
     credentials.on_change(polls.credential_changed)
     app[keys.LIFECYCLE].on_stop(polls.wake_all)
     app[keys.BROKER].on_connection(polls.suspect_all)
+    exported = app[keys.EXPORTS]
     loops: dict[str, Coroutine[Any, Any, None]] = {
         "dispatchers": dispatchers.run(),
         "notices": Notices(app[keys.BROKER], polls, dispatchers, credentials).run(),
         "credentials": credentials.run(),
         "receipt-key": app[keys.RECEIPT_KEY].run(),
         "beats": Beats(app[keys.BROKER], app[keys.WORKERS], app[keys.LIFECYCLE], app[keys.SETTINGS].name).run(),
+        "fleet": exported.fleet.run(),
+        "shared-state": exported.shared.run(),
+        "loop-lag": exported.lag.run(),
     }
     async with app[keys.BROKER], asyncio.TaskGroup() as group:
         tasks = [group.create_task(loop, name=name) for name, loop in loops.items()]

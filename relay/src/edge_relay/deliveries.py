@@ -4,7 +4,8 @@ Settling is fire and forget: an ack or nak that is lost lets the message come ba
 record decides again.
 """
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import orjson
@@ -24,12 +25,36 @@ class Delivery:
     Attributes:
         ack_subject: Settles it, from any connection of any replica.
         consumer: Of the queue it came from.
+        arrived_at: By the wall clock: the receipt tells it to other replicas.
+        arrived: The same moment by `time.monotonic()`.
     """
 
     job: Job
     ack_subject: str
     consumer: str
     arrived_at: datetime
+    arrived: float = field(default_factory=time.monotonic)
+
+    @property
+    def stored_at(self) -> float:
+        """When its message was published, as Unix time."""
+        return int(_ack_tokens(self.ack_subject)[4]) / 1e9
+
+    @property
+    def number(self) -> int:
+        """1 for the first delivery of its message."""
+        return int(_ack_tokens(self.ack_subject)[1])
+
+
+def _ack_tokens(ack_subject: str) -> list[str]:
+    """Consumer, delivery number, sequence in stream and consumer, time in ns, pending.
+
+    Servers write `$JS.ACK.<stream>.<consumer>…`, or with domain and account before the stream and perhaps a token more
+    at the end.
+    """
+    tokens = ack_subject.split(".")
+    first = 3 if len(tokens) == 9 else 5
+    return tokens[first : first + 6]
 
 
 async def ack(broker: Broker, ack_subject: str) -> None:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from edge_relay import deliveries
 from edge_relay.deliveries import Delivery
 from edge_relay.demand import EXPIRES_S, Line, PullBook, Waiter
-from edge_relay.metrics import Metrics
+from edge_relay.metrics.replica import Metrics, queue_of
 from edge_schemas.broker.connection import Broker, BrokerUnavailable
 from edge_schemas.jobs import Job
 from edge_schemas.subjects import JOBS, parse_job_subject
@@ -169,7 +169,10 @@ class Dispatcher:
             self._metrics.bad_messages.inc()
             await deliveries.term(self._broker, message.reply, "the message holds no job")
             return
-        if not self._line.hand_over(Delivery(job, message.reply, self.consumer, datetime.now(UTC))):
+        delivery = Delivery(job, message.reply, self.consumer, datetime.now(UTC))
+        if delivery.number > 1:
+            self._metrics.redeliveries.labels(*queue_of(job)).inc()
+        if not self._line.hand_over(delivery):
             # Nobody wants it any more, nor what else was asked for. A poll elsewhere may: it goes back at once.
             self._stale = True
             self._metrics.returns.labels("unwanted").inc()

@@ -7,7 +7,7 @@ from functools import partial
 from edge_relay.demand import Waiter
 from edge_relay.dispatcher import Dispatcher
 from edge_relay.lifecycle import draining
-from edge_relay.metrics import Metrics
+from edge_relay.metrics.replica import Metrics
 from edge_schemas.broker.connection import Broker
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from edge_relay.holders import Holders
     from edge_relay.lifecycle import Lifecycle
     from edge_relay.log_store import LogStore
-    from edge_relay.metrics import Metrics
+    from edge_relay.metrics.exports import Exports
+    from edge_relay.metrics.replica import Metrics
     from edge_relay.polls import ParkedPolls
     from edge_relay.receipts import ReceiptKey
     from edge_relay.settings import Settings
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SETTINGS: web.AppKey["Settings"] = web.AppKey("settings")
 LIFECYCLE: web.AppKey["Lifecycle"] = web.AppKey("lifecycle")
 METRICS: web.AppKey["Metrics"] = web.AppKey("metrics")
+EXPORTS: web.AppKey["Exports"] = web.AppKey("exports")
 TRACES: web.AppKey["JobSpans"] = web.AppKey("traces")
 BROKER: web.AppKey["Broker"] = web.AppKey("broker")
 RECORDS: web.AppKey["RecordStore"] = web.AppKey("records")

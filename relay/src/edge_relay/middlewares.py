@@ -31,6 +31,12 @@ _CODE_OF_STATUS = {
     413: ErrorCode.PAYLOAD_TOO_LARGE,
     415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
 }
+_CREDENTIAL_FAILURES = {
+    ErrorCode.UNAUTHENTICATED: "unknown",
+    ErrorCode.CREDENTIAL_REVOKED: "revoked",
+    ErrorCode.FORBIDDEN: "forbidden",
+}
+"""The code to the metric's label."""
 
 
 def middlewares() -> tuple[Middleware, ...]:
@@ -79,6 +85,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except EdgeError as error:
         structlog.contextvars.bind_contextvars(code=str(error.code))
+        _count_credential_failure(request, error.code)
         if error.code is ErrorCode.BROKER_UNAVAILABLE:
             structlog.contextvars.bind_contextvars(detail=error.detail)
             if request.app[keys.EXPOSED]:
@@ -101,6 +108,14 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception as error:  # the last resort: the server goes on, the log has the traceback
         log.exception("request_failed", error=type(error).__name__)
         return problem_response(EdgeError(ErrorCode.INTERNAL), request[REQUEST_ID])
+
+
+def _count_credential_failure(request: web.Request, code: ErrorCode) -> None:
+    reason = _CREDENTIAL_FAILURES.get(code)
+    if code is ErrorCode.UNAUTHENTICATED and "Authorization" not in request.headers:
+        reason = "missing"
+    if reason is not None:
+        request.app[keys.METRICS].credential_failures.labels(reason).inc()
 
 
 def problem_response(error: EdgeError, request_id: str) -> web.Response:

@@ -13,6 +13,8 @@ from support.broker import eventually
 from support.relay import Agent, agent, both, metric, parked, publish
 from support.relay_edge import Edge, Reply
 
+QUEUE = {"team": "", "queue": "default"}
+
 
 async def granted(edge: Edge) -> tuple[Agent, dict[str, Any]]:
     """A worker that was granted a job."""
@@ -22,9 +24,9 @@ async def granted(edge: Edge) -> tuple[Agent, dict[str, Any]]:
     return one, grant
 
 
-async def total(edge: Edge, name: str, labels: dict[str, str] | None = None) -> float:
+async def total(edge: Edge, name: str, **labels: str) -> float:
     """What both replicas have counted."""
-    return metric(edge, name, labels) + metric(edge, name, labels, replica=1)
+    return metric(edge, name, {**QUEUE, **labels}) + metric(edge, name, {**QUEUE, **labels}, replica=1)
 
 
 async def test_a_release_that_is_repeated_counts_once(edge: Edge) -> None:
@@ -51,7 +53,7 @@ async def test_starts_and_finishes_at_the_same_moment_happen_once(edge: Edge) ->
     assert await total(edge, "edge_relay_starts_total") == 1
     replies = await both([one.finish(job, replica=n % 2, exit_code=0) for n in range(4)])
     assert [reply.status for reply in replies] == [204] * 4
-    assert await total(edge, "edge_relay_finishes_total", {"verdict": "failed"}) == 1
+    assert await total(edge, "edge_relay_finishes_total", verdict="failed") == 1
     assert (await one.start(grant)).code == "job_ended", "a start that arrives after the end starts nothing"
 
 

@@ -1,7 +1,7 @@
 """What wakes a parked poll, and what does not."""
 
 from edge_relay.handlers.poll import agent_seen, hold_s
-from edge_relay.metrics import Metrics
+from edge_relay.metrics.replica import Metrics
 from edge_relay.polls import MAX_TOLD, REPEAT_AFTER_S, ParkedPoll, ParkedPolls
 from edge_relay.worker_store import StoredEntry
 from edge_schemas.agents import arrive

@@ -4,10 +4,10 @@ import asyncio
 
 import orjson
 from aiohttp import web
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from edge_relay import keys
 from edge_relay.bodies import JSON_TYPE
+from edge_relay.metrics.exposition import CONTENT_TYPE, render
 from edge_schemas import routes
 from edge_schemas.broker import layout
 from edge_schemas.broker.connection import BrokerUnavailable
@@ -64,11 +64,7 @@ async def ready(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """`GET /metrics` in Prometheus' text format; on the operators' listener only."""
-    found = request.app[keys.METRICS]
-    broker = request.app[keys.BROKER]
-    found.broker_connected.set(1 if broker.connected else 0)
-    found.broker_reconnects.set(broker.reconnects)
-    return web.Response(body=generate_latest(found.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return web.Response(body=await render(request.app[keys.METRICS].registry), headers={"Content-Type": CONTENT_TYPE})
 
 
 def routes_of_both(app: web.Application) -> None:

@@ -1,7 +1,7 @@
 """What a worker does with a granted job: start it, finish it, give it back."""
 
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import structlog
@@ -10,13 +10,14 @@ from aiohttp import web
 from edge_relay import deliveries, keys
 from edge_relay.auth import Principal, require_worker
 from edge_relay.bodies import job_of, read_model
+from edge_relay.metrics.replica import Metrics, queue_of
 from edge_relay.receipts import Receipt, open_receipt
 from edge_relay.settling import settled
 from edge_schemas import routes
 from edge_schemas.agents import check_taken_over
 from edge_schemas.broker.connection import Broker
 from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.polls import FinishRequest, ReleaseRequest, StartRequest
+from edge_schemas.polls import GRANT_WAIT_S, FinishRequest, ReleaseRequest, StartRequest
 from edge_schemas.records import Finish, JobRecord, Release, Start
 from edge_schemas.subjects import dead_subject
 
@@ -95,9 +96,17 @@ async def _start(app: web.Application, principal: Principal, receipt: Receipt, i
         raise
     await deliveries.ack(broker, receipt.ack_subject)
     if after is not before:
-        app[keys.METRICS].starts.inc()
+        if before.holder is None:
+            _count_start(app[keys.METRICS], receipt, after, event.at)
         app[keys.TRACES].started(before, after, receipt, principal.site)
         log.info("job_started", queue=after.queue)
+
+
+def _count_start(metrics: Metrics, receipt: Receipt, record: JobRecord, at: datetime) -> None:
+    """Once for each hold, whatever is repeated."""
+    metrics.starts.labels(*queue_of(record)).inc()
+    waited = at - (receipt.expires_at - timedelta(seconds=GRANT_WAIT_S))
+    metrics.start_confirm_seconds.observe(max(0.0, waited.total_seconds()))
 
 
 async def _require_started(app: web.Application, receipt: Receipt) -> None:
@@ -139,13 +148,18 @@ async def _finish(app: web.Application, principal: Principal, job: str, event: F
         return
     app[keys.TRACES].finished(before, after, event.at, principal.site)
     if after.outcome is not None:
-        app[keys.METRICS].finishes.labels(after.outcome.verdict).inc()
+        metrics = app[keys.METRICS]
+        metrics.finishes.labels(*queue_of(after), after.outcome.verdict).inc()
+        if before.holder is not None:
+            run = event.at - before.holder.started_at
+            metrics.run_seconds.labels(*queue_of(after)).observe(max(0.0, run.total_seconds()))
         log.info("job_finished", queue=after.queue, verdict=after.outcome.verdict, reason=after.outcome.reason)
         return
     # No message is there to be given back: it went at the start. The executor watches records and publishes it again.
-    app[keys.METRICS].give_backs.inc()
+    app[keys.METRICS].give_backs.labels(*queue_of(after)).inc()
     log.info("job_given_back", queue=after.queue, reason=event.reason, releases=len(after.releases))
     if after.parked is not None:
+        app[keys.METRICS].parked.labels(*queue_of(after)).inc()
         await _tell_of_parking(app, after)
 
 
@@ -155,12 +169,15 @@ async def _release(app: web.Application, receipt: Receipt, event: Release) -> No
         # History, record, message. So no job is parked without its history, whatever fails and whether or not anybody
         # calls again; a history whose job was not parked after all does no harm, as the record decides. The message
         # goes last: until then the job comes back after the grant wait.
-        _, after = await app[keys.RECORDS].change(receipt.job, event, first=partial(_keep_history, broker))
+        before, after = await app[keys.RECORDS].change(receipt.job, event, first=partial(_keep_history, broker))
     except EdgeError as error:
         if error.code in _NOT_WAITING:
             await deliveries.ack(broker, receipt.ack_subject)
         raise
-    app[keys.METRICS].releases.inc()
+    if after is not before or not event.counted:
+        app[keys.METRICS].releases.labels(*queue_of(after)).inc()
+    if after.parked is not None and before.parked is None:
+        app[keys.METRICS].parked.labels(*queue_of(after)).inc()
     releases = len(after.releases)
     log.info("job_released", queue=after.queue, reason=event.reason, counted=event.counted, releases=releases)
     if after.parked is None:
@@ -179,7 +196,6 @@ async def _keep_history(broker: Broker, _: JobRecord, after: JobRecord) -> None:
 
 async def _tell_of_parking(app: web.Application, record: JobRecord) -> None:
     """Operators have to look at it."""
-    app[keys.METRICS].parked.inc()
     await app[keys.AUDIT].record("job-parked", job=record.id, queue=record.queue, reason=record.parked)
     log.warning("job_parked", queue=record.queue, reason=record.parked)
 

@@ -17,7 +17,7 @@ from edge_relay.middlewares import REQUEST_ID
 from edge_relay.raw_bodies import read_bounded
 from edge_schemas import routes
 from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.execution_paths import split_path
+from edge_schemas.execution_paths import CallClass, call_class, split_path
 from edge_schemas.gate_auth import GateCall
 from edge_schemas.records import check_holder
 
@@ -36,31 +36,35 @@ async def forward(request: web.Request) -> web.Response:
     """Ask the gate for the job's holder; its answer goes back as it is."""
     principal = await require_worker(request)
     job = job_of(request)
-    target = _target(request, job)
+    target, about = _target(request, job)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body without a content encoding")
     check_holder(await request.app[keys.RECORDS].get(job), principal.worker)
     body = await read_bounded(request, MAX_BODY_BYTES)
     call = GateCall(request.method, target, principal.worker, request[REQUEST_ID], body)
-    answer = await _ask(request, call)
+    answer = await _ask(request, call, about)
     return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
 
 
-async def _ask(request: web.Request, call: GateCall) -> GateAnswer:
+async def _ask(request: web.Request, call: GateCall, about: CallClass) -> GateAnswer:
     gate = request.app[keys.GATE]
     if gate is None:
         raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "this relay has no gate: RELAY_GATE_URLS is not set")
-    outcome, began = "unavailable", time.monotonic()
+    outcome, began = "abandoned", time.monotonic()
     try:
         answer = await gate.call(call, request.headers)
         outcome = "answered"
+    except EdgeError:
+        outcome = "unavailable"
+        raise
     finally:
-        request.app[keys.METRICS].gate_seconds.labels(outcome).observe(time.monotonic() - began)
+        seconds = request.app[keys.METRICS].execution_seconds.labels(about, outcome)
+        seconds.observe(time.monotonic() - began)
     return answer
 
 
-def _target(request: web.Request, job: str) -> str:
-    """Raw path and query for the gate.
+def _target(request: web.Request, job: str) -> tuple[str, CallClass]:
+    """Raw path and query for the gate, and what the call is about.
 
     `raw_path` is the target as it was on the wire, in absolute form if somebody sent that.
     """
@@ -69,8 +73,8 @@ def _target(request: web.Request, job: str) -> str:
     if not path.startswith(before):
         raise EdgeError(ErrorCode.INVALID_REQUEST, "send the path in its plain form")
     raw = path.removeprefix(before)
-    split_path(raw)
+    about = call_class(split_path(raw))
     if not _QUERY.fullmatch(query) or "#" in query:
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the query holds characters that must be percent-encoded")
     target = routes.GATE_EXECUTION.format(job=job, path=raw)
-    return f"{target}?{query}" if query else target
+    return (f"{target}?{query}" if query else target), about

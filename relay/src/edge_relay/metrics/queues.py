@@ -1,0 +1,201 @@
+"""What the server tells of each queue, read in a few calls."""
+
+import asyncio
+import base64
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from prometheus_client.core import GaugeMetricFamily
+from pydantic import ValidationError
+
+from edge_relay.metrics.replica import QUEUE
+from edge_relay.metrics.streams import StreamFigures
+from edge_schemas.broker.bucket import NO_MESSAGE
+from edge_schemas.broker.connection import Broker, BrokerUnavailable, JetStreamError
+from edge_schemas.offline import OfflinePolicy
+from edge_schemas.subjects import DEAD, JOBS, parse_dead_subject, parse_job_subject, queue_filter
+
+READS_AT_ONCE = 16
+
+Queue = tuple[str, str]
+"""Team, empty where there is none, and plain name; the values of the labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Oldest:
+    """The oldest job of a queue.
+
+    Attributes:
+        tolerance_s: None where the message does not say.
+    """
+
+    age_s: float
+    tolerance_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    """A queue at the moment of a look; all but `dead` are None where nothing has made its consumer."""
+
+    waiting: int | None = None
+    granted: int | None = None
+    polls_waiting: int | None = None
+    dead: int = 0
+    oldest: Oldest | None = None
+
+    @property
+    def oldest_age_s(self) -> float | None:
+        """0 where no job waits."""
+        if self.waiting is None:
+            return None
+        return self.oldest.age_s if self.oldest else 0.0
+
+
+_FAMILIES: tuple[tuple[str, str, Callable[[QueueFigures], float | None]], ...] = (
+    ("edge_queue_waiting_jobs", "Jobs that no worker was granted yet", lambda queue: queue.waiting),
+    (
+        "edge_queue_granted_jobs",
+        "Jobs that were granted and not started yet, or were given back and rest for some seconds",
+        lambda queue: queue.granted,
+    ),
+    (
+        "edge_queue_oldest_job_age_seconds",
+        "Age of the oldest job that was not started, 0 where there is none",
+        lambda queue: queue.oldest_age_s,
+    ),
+    (
+        "edge_queue_tolerance_seconds",
+        "Offline tolerance of the oldest job that was not started; absent where there is none",
+        lambda queue: queue.oldest.tolerance_s if queue.oldest else None,
+    ),
+    (
+        "edge_queue_dead_jobs",
+        "Jobs in EDGE_DEAD: parked ones, and those that were since redriven or withdrawn, for 14 days",
+        lambda queue: queue.dead,
+    ),
+    (
+        "edge_queue_polls_waiting",
+        "Pulls of all replicas that wait for a job, each for as many as up to 32 polls would take",
+        lambda queue: queue.polls_waiting,
+    ),
+)
+
+
+def queue_families(figures: Mapping[Queue, QueueFigures]) -> Iterator[GaugeMetricFamily]:
+    """One family for each figure; without queues they only describe."""
+    for name, about, value_of in _FAMILIES:
+        family = GaugeMetricFamily(name, about, labels=QUEUE)
+        for queue, found in figures.items():
+            value = value_of(found)
+            if value is not None:
+                family.add_metric(queue, value)
+        yield family
+
+
+class QueueLook:
+    """Looks at all queues. Remembers the parked jobs for as long as their stream stays as it is."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._dead: Mapping[Queue, int] = {}
+        self._dead_mark: object = None
+
+    async def look(self, dead: StreamFigures) -> dict[Queue, QueueFigures]:
+        """The figures of every queue that has a consumer or parked jobs.
+
+        Raises:
+            BrokerUnavailable: Not all of them could be read.
+            JetStreamError: The server refused.
+        """
+        parked = await self._parked(dead)
+        consumers = {queue: info for info in await self._consumers() if (queue := _queue_of(info)) is not None}
+        oldest = await self._oldest([queue for queue, info in consumers.items() if _is_holding(info)])
+        found = {queue: QueueFigures(dead=number) for queue, number in parked.items()}
+        for queue, info in consumers.items():
+            found[queue] = QueueFigures(
+                waiting=info["num_pending"],
+                granted=info["num_ack_pending"],
+                polls_waiting=info["num_waiting"],
+                dead=parked.get(queue, 0),
+                oldest=oldest.get(queue),
+            )
+        return found
+
+    async def _consumers(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        offset = 0
+        while True:
+            page = await self._broker.api(f"CONSUMER.LIST.{JOBS}", {"offset": offset})
+            if page.get("missing"):
+                raise BrokerUnavailable(f"{len(page['missing'])} consumers of {JOBS} have no leader")
+            found += page["consumers"] or ()
+            offset += page["limit"]
+            if offset >= page["total"]:
+                return found
+
+    async def _parked(self, dead: StreamFigures) -> Mapping[Queue, int]:
+        if dead.mark != self._dead_mark:
+            self._dead, self._dead_mark = await self._count_parked(), dead.mark
+        return self._dead
+
+    async def _count_parked(self) -> Mapping[Queue, int]:
+        counts: Counter[Queue] = Counter()
+        offset = 0
+        while True:
+            order = {"subjects_filter": "edge.dead.>", "offset": offset}
+            page = await self._broker.api(f"STREAM.INFO.{DEAD}", order)
+            subjects: dict[str, int] = page["state"].get("subjects") or {}
+            for subject, number in subjects.items():
+                team, queue, _ = parse_dead_subject(subject)
+                counts[team or "", queue] += number
+            offset += page.get("limit", 0)
+            if not subjects or offset >= page.get("total", 0):
+                return counts
+
+    async def _oldest(self, queues: list[Queue]) -> dict[Queue, Oldest]:
+        found: dict[Queue, Oldest] = {}
+        for first in range(0, len(queues), READS_AT_ONCE):
+            some = queues[first : first + READS_AT_ONCE]
+            read = zip(some, await asyncio.gather(*map(self._oldest_of, some)), strict=True)
+            found |= {queue: oldest for queue, oldest in read if oldest is not None}
+        return found
+
+    async def _oldest_of(self, queue: Queue) -> Oldest | None:
+        """None if the queue has become empty."""
+        team, name = queue
+        try:
+            answer = await self._broker.api(
+                f"STREAM.MSG.GET.{JOBS}", {"next_by_subj": queue_filter(team or None, name)}
+            )
+        except JetStreamError as error:
+            if error.code == NO_MESSAGE:
+                return None
+            raise
+        message = answer["message"]
+        age = datetime.now(UTC) - datetime.fromisoformat(message["time"])
+        return Oldest(max(0.0, age.total_seconds()), _tolerance_s(base64.b64decode(message["data"])))
+
+
+def _queue_of(info: dict[str, Any]) -> Queue | None:
+    """The queue of a consumer; None if it is somebody else's."""
+    try:
+        team, queue, _ = parse_job_subject(info["config"].get("filter_subject", ""))
+    except ValueError:
+        return None
+    return team or "", queue
+
+
+def _is_holding(info: dict[str, Any]) -> bool:
+    return int(info["num_pending"]) + int(info["num_ack_pending"]) > 0
+
+
+def _tolerance_s(job: bytes) -> float | None:
+    """Of a job as it was published; None if that is none."""
+    try:
+        return OfflinePolicy.model_validate(orjson.loads(job)["offline"]).tolerance_s
+    except (ValueError, LookupError, TypeError, ValidationError):
+        return None

@@ -1,0 +1,135 @@
+"""What this replica counts and times, in a registry of its own."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+WAIT_S = (0.01, 0.1, 1, 5, 15, 60, 300, 1800, 7200, 43200)
+"""Few, as each is a series for each queue: from at once to half a day."""
+RUN_S = (1, 5, 15, 60, 300, 900, 3600, 10800, 43200, 172800)
+"""Few again: from a second to two days."""
+
+QUEUE = ("team", "queue")
+RETURN_REASONS = ("unwanted", "poll_gone", "not_served", "already_held")
+CREDENTIAL_FAILURES = ("missing", "unknown", "revoked", "forbidden")
+ENROLLMENT_OUTCOMES = ("new", "repeated", "refused")
+
+
+class OfQueue(Protocol):
+    """A job or its record."""
+
+    @property
+    def team(self) -> str | None:
+        """None where there are no teams."""
+
+    @property
+    def queue(self) -> str:
+        """Its plain name."""
+
+
+def queue_of(job: OfQueue) -> tuple[str, str]:
+    """The values of the labels `team` and `queue`."""
+    return job.team or "", job.queue
+
+
+class Metrics:
+    """The counters of one replica; one object per process.
+
+    A repeat of a call counts as a call, but what it asks for counts once, on the replica that did it.
+    """
+
+    def __init__(self) -> None:
+        # A second series for each one that says since when it exists would double what is stored, and nobody asks.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._calls()
+        self._jobs()
+        self._messages()
+        self._times()
+
+    def _calls(self) -> None:
+        self.polls_parked = Gauge(
+            "edge_relay_polls_parked", "Polls that wait for something to say", registry=self.registry
+        )
+        self.requests = self._counter("edge_relay_requests", "Calls answered", ("route", "status"))
+        self.request_seconds = self._histogram(
+            "edge_relay_request_seconds",
+            "Time to answer a call; polls are held on purpose and are not counted",
+            ("route",),
+        )
+        self.credential_failures = self._counter(
+            "edge_relay_credential_failures",
+            "Calls refused for their credential: there is none, nobody knows it, it was revoked, it may not do this",
+            ("reason",),
+            CREDENTIAL_FAILURES,
+        )
+        self.enrollments = self._counter(
+            "edge_relay_enrollments",
+            "Enrolments: of a new worker, a repeat for one that is enrolled, or refused for its token",
+            ("outcome",),
+            ENROLLMENT_OUTCOMES,
+        )
+        self.log_bytes = self._counter("edge_relay_log_bytes", "Log bytes stored")
+
+    def _jobs(self) -> None:
+        self.grants = self._counter("edge_relay_grants", "Jobs offered to a worker", QUEUE)
+        self.starts = self._counter("edge_relay_starts", "Jobs started", QUEUE)
+        self.finishes = self._counter(
+            "edge_relay_finishes", "Jobs whose worker reported their end, by the verdict", (*QUEUE, "verdict")
+        )
+        self.releases = self._counter(
+            "edge_relay_releases",
+            "Granted jobs given back by a worker; a repeat counts only where the release itself does not",
+            QUEUE,
+        )
+        self.give_backs = self._counter(
+            "edge_relay_give_backs", "Started jobs whose user code never ran, given back", QUEUE
+        )
+        self.parked = self._counter("edge_relay_parked_jobs", "Jobs put aside after too many releases", QUEUE)
+
+    def _messages(self) -> None:
+        self.redeliveries = self._counter(
+            "edge_relay_redeliveries", "Messages of a queue that had been delivered before", QUEUE
+        )
+        self.returns = self._counter(
+            "edge_relay_returns",
+            "Messages given back to the queue by the relay: nobody waits any more, the poll had gone, its worker no "
+            "longer serves the queue or still has the job",
+            ("reason",),
+            RETURN_REASONS,
+        )
+        self.bad_messages = self._counter("edge_relay_bad_messages", "Messages of a queue that hold no job")
+        self.pull_errors = self._counter("edge_relay_pull_errors", "Pulls that ended in an error status", ("status",))
+
+    def _times(self) -> None:
+        self.queue_wait_seconds = self._histogram(
+            "edge_relay_queue_wait_seconds", "From the publishing of a job's message to its grant", QUEUE, WAIT_S
+        )
+        self.hand_out_seconds = self._histogram(
+            "edge_relay_hand_out_seconds", "From the arrival of a message at this replica to the written answer"
+        )
+        self.start_confirm_seconds = self._histogram(
+            "edge_relay_start_confirm_seconds", "From the arrival of a job's message at a replica to its start"
+        )
+        self.run_seconds = self._histogram(
+            "edge_relay_run_seconds", "From the start of a job to its reported end", QUEUE, RUN_S
+        )
+        self.execution_seconds = self._histogram(
+            "edge_relay_execution_seconds",
+            "Time of a task's call through the gate, by what it is about; abandoned ones were left by the worker",
+            ("call", "outcome"),
+        )
+
+    def _counter(self, name: str, about: str, labels: Iterable[str] = (), values: Iterable[str] = ()) -> Counter:
+        """A counter; `values` of its one label, where they are known, are there before anything happens."""
+        counter = Counter(name, about, labels, registry=self.registry)
+        for value in values:
+            counter.labels(value)
+        return counter
+
+    def _histogram(
+        self, name: str, about: str, labels: Iterable[str] = (), buckets: tuple[float, ...] = LATENCY_S
+    ) -> Histogram:
+        return Histogram(name, about, labels, buckets=buckets, registry=self.registry)

@@ -1,0 +1,90 @@
+"""What the server tells of its streams and of the room they have."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily
+
+from edge_schemas.broker.connection import Broker
+from edge_schemas.broker.layout import LayoutSettings, stream_configs
+
+STREAMS = tuple(str(config["name"]) for config in stream_configs(LayoutSettings()))
+_LABELS = ("stream",)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFigures:
+    """One stream.
+
+    Attributes:
+        max_bytes: None where there is no limit.
+        mark: Another one as soon as the stream holds other messages.
+    """
+
+    bytes: int
+    messages: int
+    max_bytes: int | None
+    mark: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFigures:
+    """What the account uses of the server's disks; `max_bytes` is None where it may use all of them."""
+
+    bytes: int
+    max_bytes: int | None
+
+
+async def look_at_streams(broker: Broker) -> dict[str, StreamFigures]:
+    """All streams of the layout.
+
+    Raises:
+        BrokerUnavailable: Not all of them could be read.
+        JetStreamError: One is missing.
+    """
+    return {name: _stream_figures(await broker.api(f"STREAM.INFO.{name}")) for name in STREAMS}
+
+
+async def look_at_store(broker: Broker) -> StoreFigures:
+    """The JetStream account.
+
+    Raises:
+        BrokerUnavailable: No answer.
+    """
+    info = await broker.api("INFO")
+    return StoreFigures(int(info["storage"]), _limit(info["limits"]["max_storage"]))
+
+
+def stream_families(streams: Mapping[str, StreamFigures], store: StoreFigures | None) -> Iterator[GaugeMetricFamily]:
+    """The families of streams and store; without figures they only describe."""
+    size = GaugeMetricFamily("edge_broker_stream_bytes", "Size of a stream", labels=_LABELS)
+    limit = GaugeMetricFamily(
+        "edge_broker_stream_max_bytes", "Limit of a stream's size; absent where there is none", labels=_LABELS
+    )
+    messages = GaugeMetricFamily("edge_broker_stream_messages", "Messages in a stream", labels=_LABELS)
+    for name, stream in streams.items():
+        size.add_metric((name,), stream.bytes)
+        messages.add_metric((name,), stream.messages)
+        if stream.max_bytes is not None:
+            limit.add_metric((name,), stream.max_bytes)
+    yield from (size, limit, messages)
+    used = GaugeMetricFamily("edge_broker_store_bytes", "What JetStream keeps on disk for this account")
+    room = GaugeMetricFamily(
+        "edge_broker_store_max_bytes", "What JetStream may keep on disk for this account; absent without a limit"
+    )
+    if store is not None:
+        used.add_metric((), store.bytes)
+        if store.max_bytes is not None:
+            room.add_metric((), store.max_bytes)
+    yield from (used, room)
+
+
+def _stream_figures(info: dict[str, Any]) -> StreamFigures:
+    state = info["state"]
+    mark = int(state["first_seq"]), int(state["last_seq"]), int(state["messages"])
+    return StreamFigures(int(state["bytes"]), mark[2], _limit(info["config"].get("max_bytes", -1)), mark)
+
+
+def _limit(value: int) -> int | None:
+    return int(value) if value > 0 else None
