@@ -15,6 +15,7 @@ from aiohttp import web
 
 from edge_bridge.keeper.centre import CentreView
 from edge_bridge.keeper.gate import build_app
+from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.passthrough import PassThrough
 from edge_bridge.keeper.settings import keeper_settings
 from edge_bridge.settings import SettingsError
@@ -46,7 +47,7 @@ async def asking(lock: Path, *, key: bytes = KEY, url: str | None = None) -> Asy
     async def count(request: web.Request, _response: web.StreamResponse) -> None:
         calls.append(request.path)
 
-    app = build_app(KEY, no_jobs, CentreView(lock), dict)
+    app = build_app(KEY, no_jobs, CentreView(lock), dict, metrics=KeeperMetrics())
     app.on_response_prepare.append(count)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

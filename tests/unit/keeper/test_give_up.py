@@ -7,9 +7,12 @@ import pytest
 import structlog
 
 from edge_bridge.keeper.give_up import GiveUps, verdict
+from edge_bridge.keeper.metrics import KeeperMetrics
+from edge_bridge.tracing import JobSpans
 from edge_schemas.agents import ONE_HOLD, arrive
 from edge_schemas.broker.audit import Audit
 from edge_schemas.broker.connection import BrokerUnavailable, JetStreamError
+from edge_schemas.broker.tracing import Spans
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.jobs import Job
 from edge_schemas.offline import OfflinePolicy
@@ -175,7 +178,9 @@ class Leader:
 
     async def judge(self) -> None:
         anything: Any = self
-        await GiveUps(anything, anything, anything, Audit(anything, keeper="k")).judge()
+        await GiveUps(
+            anything, anything, anything, Audit(anything, keeper="k"), metrics=KeeperMetrics(), spans=JobSpans(Spans())
+        ).judge()
 
 
 async def test_a_watch_that_is_behind_costs_no_job() -> None:

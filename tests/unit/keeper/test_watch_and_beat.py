@@ -13,9 +13,10 @@ import structlog
 from edge_bridge.keeper import watch
 from edge_bridge.keeper.beat import Beats, BeatSettings, is_due
 from edge_bridge.keeper.dispatch import Dispatches, TaskRow
+from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.tokens import Speaker
 from edge_bridge.keeper.upstream import Answer
-from edge_bridge.keeper.watch import Watch, Withdrawals, unwanted
+from edge_bridge.keeper.watch import Unwanted, Watch, Withdrawals, unwanted
 from edge_schemas.broker.connection import JetStreamError
 from edge_schemas.jobs import Job, TaskIdentity, TaskWork
 from edge_schemas.offline import OfflinePolicy
@@ -160,7 +161,7 @@ async def test_two_dispatches_of_one_task_instance_are_told_apart() -> None:
             return {ti_id(new): row(new)}
 
     class Noted:
-        async def withdraw(self, record: JobRecord, _reason: str) -> None:
+        async def withdraw(self, record: JobRecord, _why: Unwanted) -> None:
             withdrawn.append(record.id)
 
     picture: Any = SimpleNamespace(unfinished=lambda: [old, new])
@@ -178,7 +179,7 @@ async def test_a_nats_that_refuses_a_withdrawal_does_not_end_the_watch() -> None
 
     withdrawals: Any = Withdrawals
     with structlog.testing.capture_logs() as logs:
-        await withdrawals(None, Full()).withdraw(in_user_code(), "marked failed")
+        await withdrawals(None, Full(), KeeperMetrics()).withdraw(in_user_code(), Unwanted("state", "marked failed"))
     assert [line["event"] for line in logs] == ["withdraw_refused"]
 
 
@@ -194,7 +195,7 @@ async def test_a_beat_that_is_refused_is_not_tried_at_each_look() -> None:
 
     anything: Any = SimpleNamespace(silent_for=lambda _: 0.0)
     api: Any = Api()
-    beats = Beats(anything, anything, anything, api, SETTINGS)
+    beats = Beats(anything, anything, anything, api, SETTINGS, metrics=KeeperMetrics())
     running = asyncio.create_task(beats.run())
     now = datetime.now(UTC)
     old = now - timedelta(seconds=200)

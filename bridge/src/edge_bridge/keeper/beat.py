@@ -15,6 +15,7 @@ import orjson
 import structlog
 
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
+from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.picture import Picture
 from edge_bridge.keeper.tokens import speaker
 from edge_bridge.keeper.upstream import Answer, ExecutionApi, ExecutionCall
@@ -71,7 +72,10 @@ class Beats:
         withdrawals: Withdrawals,
         api: ExecutionApi,
         settings: BeatSettings,
+        *,
+        metrics: KeeperMetrics,
     ) -> None:
+        self._metrics = metrics
         self._picture = picture
         self._dispatches = dispatches
         self._withdrawals = withdrawals
@@ -122,8 +126,10 @@ class Beats:
             answer = await self._api.call(speaker(record), call, tries=1)
         except EdgeError as error:
             # The api-server's absence is logged where it is called.
+            self._metrics.beat("failed")
             log.debug("beat_failed", job=record.id, code=error.code)
             return False
+        self._metrics.beat("ok" if answer.accepted else "refused")
         if answer.accepted:
             log.debug("beat_sent", job=record.id)
         elif _says_running_elsewhere(answer):
@@ -141,8 +147,8 @@ class Beats:
         except DatabaseUnavailable as error:
             log.warning("database_unavailable", error=str(error))
             return
-        if (reason := unwanted(record, row)) is not None:
-            await self._withdrawals.withdraw(record, reason)
+        if (why := unwanted(record, row)) is not None:
+            await self._withdrawals.withdraw(record, why)
 
 
 def _says_running_elsewhere(answer: Answer) -> bool:

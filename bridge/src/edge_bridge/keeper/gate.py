@@ -12,9 +12,11 @@ from dataclasses import replace
 import orjson
 import structlog
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import TypeAdapter, ValidationError
 
 from edge_bridge.keeper.centre import CentreView
+from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.passthrough import JobCall, PassThrough
 from edge_bridge.keeper.upstream import Answer, ExecutionCall
 from edge_schemas.errors import EdgeError, ErrorCode
@@ -26,6 +28,7 @@ from edge_schemas.routes import (
     GATE_CENTRE,
     GATE_EXECUTION,
     HEALTHZ,
+    METRICS,
     ORIGIN_HEADER,
     PROBLEM_TYPE,
     REQUEST_ID_HEADER,
@@ -44,7 +47,13 @@ _AnswerTo = Callable[[web.Request, GateCall], Awaitable[Answer]]
 
 
 def build_app(
-    key: bytes, calls: PassThrough, centre: CentreView, health: Health, *, clock: Callable[[], float] = time.time
+    key: bytes,
+    calls: PassThrough,
+    centre: CentreView,
+    health: Health,
+    *,
+    metrics: KeeperMetrics,
+    clock: Callable[[], float] = time.time,
 ) -> web.Application:
     """The gate as an application.
 
@@ -53,11 +62,13 @@ def build_app(
         calls: Answers those of jobs.
         centre: Tells what workers may know of Airflow.
         health: For `/healthz`.
+        metrics: Count calls; their whole registry is served at `/metrics`.
         clock: Unix time; signatures are bound to it.
     """
-    gate = _Gate(key, calls, centre, health, clock)
+    gate = _Gate(key, calls, centre, health, metrics=metrics, clock=clock)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_get(HEALTHZ, gate.healthz)
+    app.router.add_get(METRICS, gate.metrics)
     app.router.add_get(GATE_CENTRE, gate.centre)
     app.router.add_route("*", GATE_EXECUTION.replace("{path}", "{path:.+}"), gate.execution)
     return app
@@ -65,12 +76,20 @@ def build_app(
 
 class _Gate:
     def __init__(
-        self, key: bytes, calls: PassThrough, centre: CentreView, health: Health, clock: Callable[[], float]
+        self,
+        key: bytes,
+        calls: PassThrough,
+        centre: CentreView,
+        health: Health,
+        *,
+        metrics: KeeperMetrics,
+        clock: Callable[[], float],
     ) -> None:
         self._key = key
         self._calls = calls
         self._centre = centre
         self._health = health
+        self._metrics = metrics
         self._clock = clock
 
     async def healthz(self, _request: web.Request) -> web.Response:
@@ -78,9 +97,17 @@ class _Gate:
         health = self._health()
         return web.json_response(health, status=200 if health["ok"] else 503)
 
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """What this keeper counts, for Prometheus."""
+        body = generate_latest(self._metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
     async def execution(self, request: web.Request) -> web.Response:
         """A call of the Execution API for a job."""
-        return await self._signed(request, self._execution)
+        began = time.monotonic()
+        reply = await self._signed(request, self._execution)
+        self._metrics.gate_answered(request.match_info["path"], reply.status, time.monotonic() - began)
+        return reply
 
     async def centre(self, request: web.Request) -> web.Response:
         """What workers may know of the centre."""

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 
 import structlog
 
+from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.picture import Picture
+from edge_bridge.tracing import JobSpans
 from edge_schemas.agents import has_taken_over
 from edge_schemas.broker.audit import Audit
 from edge_schemas.broker.connection import Broker, BrokerUnavailable, JetStreamError
@@ -60,11 +62,22 @@ def _lacks(entry: WorkerEntry, job: str, holder: Holder) -> bool:
 class GiveUps:
     """Gives up what the picture shows to be lost; the worker's entry and the record decide. Run `run()`."""
 
-    def __init__(self, picture: Picture, broker: Broker, records: RecordStore, audit: Audit) -> None:
+    def __init__(
+        self,
+        picture: Picture,
+        broker: Broker,
+        records: RecordStore,
+        audit: Audit,
+        *,
+        metrics: KeeperMetrics,
+        spans: JobSpans,
+    ) -> None:
         self._picture = picture
         self._broker = broker
         self._records = records
         self._audit = audit
+        self._metrics = metrics
+        self._spans = spans
         self._limit = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
@@ -117,6 +130,8 @@ class GiveUps:
             return
         if after is before:
             return
+        self._metrics.given_up(event)
+        self._spans.given_up(before, after)
         outcome = None if after.outcome is None else after.outcome.verdict.value
         ti_id = None if record.task is None else record.task.ti_id
         facts = {"job": record.id, "ti": ti_id, "queue": record.queue, "worker": worker, "reason": event.reason}

@@ -15,15 +15,18 @@ from edge_bridge.keeper.centre import CentreView
 from edge_bridge.keeper.dispatch import Dispatches, TaskRow
 from edge_bridge.keeper.gate import build_app
 from edge_bridge.keeper.give_up import GiveUps
+from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
 from edge_bridge.keeper.passthrough import PassThrough
 from edge_bridge.keeper.picture import Picture
 from edge_bridge.keeper.settings import KeeperSettings
 from edge_bridge.keeper.tokens import TokenMint
 from edge_bridge.keeper.upstream import ALL_TRIES_S, ExecutionApi
 from edge_bridge.keeper.watch import Watch, Withdrawals
+from edge_bridge.tracing import JobSpans
 from edge_schemas.broker.audit import Audit
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.records import RecordStore
+from edge_schemas.broker.tracing import spans_from_environment
 from edge_schemas.records import JobRecord
 
 log = structlog.get_logger(__name__)
@@ -40,18 +43,33 @@ class Keeper:
         port: Of the gate; of interest where the settings say 0.
     """
 
-    def __init__(self, settings: KeeperSettings, broker: Broker, dispatches: Dispatches, api: ExecutionApi) -> None:
+    def __init__(
+        self,
+        settings: KeeperSettings,
+        broker: Broker,
+        dispatches: Dispatches,
+        api: ExecutionApi,
+        *,
+        metrics: KeeperMetrics,
+        spans: JobSpans,
+    ) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._broker = broker
         records = RecordStore(broker)
-        withdrawals = Withdrawals(broker, records)
+        withdrawals = Withdrawals(broker, records, metrics)
         self._picture = Picture(broker)
-        self._beats = Beats(self._picture, dispatches, withdrawals, api, settings.beat)
+        self._beats = Beats(self._picture, dispatches, withdrawals, api, settings.beat, metrics=metrics)
         self._watch = Watch(self._picture, dispatches, withdrawals, self._on_look)
         audit = Audit(broker, keeper=socket.gethostname())
-        self._give_ups = GiveUps(self._picture, broker, records, audit)
+        self._give_ups = GiveUps(self._picture, broker, records, audit, metrics=metrics, spans=spans)
+        metrics.registry.register(KeeperState(broker, self._picture, lambda: self._watch.looked_s_ago))
         self._app = build_app(
-            settings.gate_secret, PassThrough(records, dispatches, api), CentreView(settings.runtime_lock), self.health
+            settings.gate_secret,
+            PassThrough(records, dispatches, api),
+            CentreView(settings.runtime_lock),
+            self.health,
+            metrics=metrics,
         )
         self.port = settings.gate_port
 
@@ -67,6 +85,7 @@ class Keeper:
                 group.create_task(self._watch.run(), name="keeper-watch"),
                 group.create_task(self._beats.run(), name="keeper-beats"),
                 group.create_task(self._give_ups.run(), name="keeper-give-ups"),
+                group.create_task(self._metrics.measure_lag(), name="keeper-lag"),
             ]
             log.info("keeper_ready", host=self._settings.gate_host, port=self.port)
             await stop.wait()
@@ -119,7 +138,9 @@ async def serve(settings: KeeperSettings, mint: TokenMint) -> None:
 @asynccontextmanager
 async def running_parts(settings: KeeperSettings, mint: TokenMint) -> AsyncIterator[Keeper]:
     """A keeper with its connections, which end with the context."""
+    metrics, spans = KeeperMetrics(), JobSpans(spans_from_environment("keeper"))
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, spans.close)
         broker = await stack.enter_async_context(Broker(settings.broker))
-        api = await stack.enter_async_context(ExecutionApi(settings.execution_api_url, mint))
-        yield Keeper(settings, broker, Dispatches(), api)
+        api = await stack.enter_async_context(ExecutionApi(settings.execution_api_url, mint, metrics))
+        yield Keeper(settings, broker, Dispatches(), api, metrics=metrics, spans=spans)

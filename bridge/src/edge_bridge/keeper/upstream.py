@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import aiohttp
 import structlog
 from yarl import URL
 
+from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.tokens import Speaker, TokenMint
 from edge_schemas.errors import EdgeError, ErrorCode
 
@@ -70,11 +72,13 @@ class ExecutionApi:
     Args:
         url: Of the API's root, `http(s)://…/execution/`.
         mint: Signs each call.
+        metrics: Count them.
     """
 
-    def __init__(self, url: str, mint: TokenMint) -> None:
+    def __init__(self, url: str, mint: TokenMint, metrics: KeeperMetrics) -> None:
         self._url = url.rstrip("/") + "/"
         self._mint = mint
+        self._metrics = metrics
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -126,13 +130,15 @@ class ExecutionApi:
     async def _try(self, who: Speaker, call: ExecutionCall) -> Answer | None:
         assert self._session is not None  # noqa: S101  # used only within its context
         suffix = f"?{call.query}" if call.query else ""
+        token, began = self._mint.mint(who), time.monotonic()
+        self._metrics.token_minted()
         try:
             async with self._session.request(
                 call.method,
                 # As it is: yarl would decode the path and encode it anew.
                 URL(f"{self._url}{call.path}{suffix}", encoded=True),
                 data=call.body or None,
-                headers={**call.headers, "Authorization": f"Bearer {self._mint.mint(who)}"},
+                headers={**call.headers, "Authorization": f"Bearer {token}"},
                 skip_auto_headers=("Content-Type",),
                 allow_redirects=False,
             ) as reply:
@@ -140,6 +146,7 @@ class ExecutionApi:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("execution_api_unreachable", subject=who.id, method=call.method, error=type(error).__name__)
             return None
+        self._metrics.api_answered(call.path, time.monotonic() - began)
         if reply.status >= 500:
             log.warning("execution_api_failed", subject=who.id, method=call.method, status=reply.status)
             return None

@@ -6,11 +6,13 @@ A look at the database sees everything that no listener tells of: marks, clears,
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
+from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.picture import Picture
 from edge_bridge.mapping import ACTIVE_STATES
 from edge_schemas.broker.connection import Broker, JetStreamError
@@ -45,35 +47,49 @@ def period_s(took_s: float) -> float:
     return max(SHORTEST_PERIOD_S, min(LONGEST_PERIOD_S, took_s * SHARE_OF_TIME), took_s + SHORTEST_PAUSE_S)
 
 
-def unwanted(record: JobRecord, row: TaskRow | None) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Unwanted:
+    """Why Airflow no longer wants a job.
+
+    Attributes:
+        kind: One of a few, for metrics.
+        reason: For people.
+    """
+
+    kind: str
+    reason: str
+
+
+def unwanted(record: JobRecord, row: TaskRow | None) -> Unwanted | None:
     """Why Airflow no longer wants this job, or None if it does or if the job is past stopping."""
     if record.finishing or record.accepted_state is not None or record.state is JobState.STOPPING:
         return None
     if row is None:
-        return "the task instance was cleared, retried or deleted in Airflow"
+        return Unwanted("gone", "the task instance was cleared, retried or deleted in Airflow")
     if row.dispatch != record.id:
-        return "Airflow has dispatched the task instance anew"
+        return Unwanted("redispatched", "Airflow has dispatched the task instance anew")
     # A clear while running gives a new id besides RESTARTING.
     if row.state not in ACTIVE_STATES:
-        return f"the task instance is {row.state or 'without a state'} in Airflow"
+        return Unwanted("state", f"the task instance is {row.state or 'without a state'} in Airflow")
     return None
 
 
 class Withdrawals:
     """Withdraws jobs from their workers."""
 
-    def __init__(self, broker: Broker, records: RecordStore) -> None:
+    def __init__(self, broker: Broker, records: RecordStore, metrics: KeeperMetrics) -> None:
         self._broker = broker
         self._records = records
+        self._metrics = metrics
 
-    async def withdraw(self, record: JobRecord, reason: str) -> None:
+    async def withdraw(self, record: JobRecord, why: Unwanted) -> None:
         """Swap the record, and wake the worker if it is to stop something.
 
         The record decides: a job whose final state is on its way to Airflow, or that has ended, stays as it is. A
         waiting job's message is purged by the executor, which sees the record end.
         """
         try:
-            before, after = await self._records.change(record.id, Withdraw(reason, datetime.now(UTC)))
+            before, after = await self._records.change(record.id, Withdraw(why.reason, datetime.now(UTC)))
         except EdgeError as error:
             # Seen again at the next look, unless the record itself is gone.
             log.warning("withdraw_failed", job=record.id, code=error.code)
@@ -84,7 +100,8 @@ class Withdrawals:
             return
         if after is before:
             return
-        log.info("job_withdrawn", job=record.id, ti=_ti_id(record), state=after.state, reason=reason)
+        self._metrics.withdrawn(after, why.kind)
+        log.info("job_withdrawn", job=record.id, ti=_ti_id(record), state=after.state, reason=why.reason)
         if after.state is JobState.STOPPING and after.holder is not None:
             await self._broker.publish(worker_notice(after.holder.worker))
 
@@ -152,9 +169,9 @@ class Watch:
         found = [(record, unwanted(record, rows.get(record.id))) for record in records]
         limit = asyncio.Semaphore(WITHDRAWALS_AT_ONCE)
         async with asyncio.TaskGroup() as group:
-            for record, reason in found:
-                if reason is not None:
-                    group.create_task(self._withdraw(limit, record, reason))
+            for record, why in found:
+                if why is not None:
+                    group.create_task(self._withdraw(limit, record, why))
 
     async def _rows(self, records: list[JobRecord]) -> dict[str, TaskRow]:
         ti_ids = {record.id: record.task.ti_id for record in records if record.task is not None}
@@ -173,9 +190,9 @@ class Watch:
         turn = (waiting[begin:] + waiting[:begin])[:WAITING_AT_ONCE]
         return [record for record in records if record.state is not JobState.WAITING] + turn
 
-    async def _withdraw(self, limit: asyncio.Semaphore, record: JobRecord, reason: str) -> None:
+    async def _withdraw(self, limit: asyncio.Semaphore, record: JobRecord, why: Unwanted) -> None:
         async with limit:
-            await self._withdrawals.withdraw(record, reason)
+            await self._withdrawals.withdraw(record, why)
 
 
 def _ti_id(record: JobRecord) -> str | None:

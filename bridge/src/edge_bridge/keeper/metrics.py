@@ -1,0 +1,203 @@
+"""What a keeper counts, in a registry of its own, and how it stands when somebody asks.
+
+Labels come from records, from the closed list of call classes or from the code, never from what a worker sends.
+"""
+
+import asyncio
+import time
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from edge_bridge.provider_info import VERSION
+from edge_schemas.broker.connection import Broker
+from edge_schemas.execution_paths import call_class
+from edge_schemas.records import GiveUp, JobRecord, JobState
+
+if TYPE_CHECKING:
+    from edge_bridge.keeper.picture import Picture
+
+TICK_S = 0.5
+_LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+
+class KeeperMetrics:
+    """What happened in one keeper."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._beats = Counter(
+            "edge_keeper_beats",
+            "Heartbeats sent to Airflow for tasks: ok; refused by Airflow; failed, without an answer",
+            ["outcome"],
+            registry=registry,
+        )
+        self._stop_wishes = Counter(
+            "edge_keeper_stop_wishes",
+            "Running jobs told to stop, as the task instance was cleared, retried or deleted (gone), has another "
+            "dispatch (redispatched) or a state in which Airflow wants no run (state)",
+            ["reason"],
+            registry=registry,
+        )
+        self._withdrawals = Counter(
+            "edge_keeper_withdrawals",
+            "Waiting jobs ended for the same reasons",
+            ["reason"],
+            registry=registry,
+        )
+        self._give_ups = Counter(
+            "edge_keeper_give_ups",
+            "Jobs given up: no contact for longer than tolerated (silence), or the worker came back without (lacked)",
+            ["reason"],
+            registry=registry,
+        )
+        self._token_mints = Counter(
+            "edge_keeper_token_mints", "Tokens made, one for each try of a call", registry=registry
+        )
+        self._gate_calls = Counter(
+            "edge_keeper_gate_calls",
+            "Calls of jobs answered to relays, by HTTP status",
+            ["call", "status"],
+            registry=registry,
+        )
+        self._gate_seconds = Histogram(
+            "edge_keeper_gate_seconds",
+            "From the arrival of a job's call until its answer",
+            ["call"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self._api_seconds = Histogram(
+            "edge_keeper_api_seconds",
+            "Time of the api-server's answer to one try of a call; tries without an answer are not in it",
+            ["call"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self._lag = Histogram(
+            "edge_keeper_event_loop_lag_seconds",
+            f"How late a timer of {TICK_S:g} s fires: for so long nobody was served",
+            buckets=_LAG_S,
+            registry=registry,
+        )
+        for of_process in (ProcessCollector, PlatformCollector, GCCollector):
+            of_process(registry=registry)
+
+    def beat(self, outcome: str) -> None:
+        """A heartbeat was sent for a task: `ok`, `refused` or `failed`."""
+        self._beats.labels(outcome).inc()
+
+    def withdrawn(self, after: JobRecord, kind: str) -> None:
+        """Airflow no longer wanted a job."""
+        counter = self._stop_wishes if after.state is JobState.STOPPING else self._withdrawals
+        counter.labels(kind).inc()
+
+    def given_up(self, event: GiveUp) -> None:
+        """A job was given up."""
+        self._give_ups.labels("silence" if event.lacked_by is None else "lacked").inc()
+
+    def token_minted(self) -> None:
+        """A token was made."""
+        self._token_mints.inc()
+
+    def gate_answered(self, path: str, status: int, took_s: float) -> None:
+        """A job's call was answered, whatever the answer."""
+        call = call_class(path.split("/"))
+        self._gate_calls.labels(call, status).inc()
+        self._gate_seconds.labels(call).observe(took_s)
+
+    def api_answered(self, path: str, took_s: float) -> None:
+        """The api-server has answered a try, whatever the answer."""
+        self._api_seconds.labels(call_class(path.split("/"))).observe(took_s)
+
+    async def measure_lag(self) -> None:
+        """Measure how late the event loop is, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + TICK_S
+            await asyncio.sleep(TICK_S)
+            self._lag.observe(max(0.0, loop.time() - due))
+
+
+class KeeperState(Collector):
+    """How a keeper stands, looked at for each scrape. Ask in the event loop.
+
+    Args:
+        broker: Its connection.
+        picture: What it knows of jobs and workers.
+        looked_s_ago: Seconds since the last look at Airflow's database that worked, None before the first.
+    """
+
+    def __init__(self, broker: Broker, picture: "Picture", looked_s_ago: Callable[[], float | None]) -> None:
+        self._broker = broker
+        self._picture = picture
+        self._looked_s_ago = looked_s_ago
+        self._began = time.monotonic()
+        self._queues: set[tuple[str, str]] = set()
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        """For the registry."""
+        yield from self._connection()
+        yield from self._sight()
+        yield from self._jobs()
+
+    def describe(self) -> Iterator[Metric]:
+        """Names, types and labels."""
+        yield from self.collect()
+
+    def _connection(self) -> Iterator[Metric]:
+        from airflow import __version__ as airflow_version
+
+        yield _gauge("edge_keeper_broker_connected", "1 while the connection to NATS stands", self._broker.connected)
+        reconnects = CounterMetricFamily("edge_keeper_broker_reconnects", "Times the connection to NATS came back")
+        reconnects.add_metric((), self._broker.reconnects)
+        labels = ("version", "airflow_version")
+        build = GaugeMetricFamily("edge_keeper_build_info", "1; what runs", labels=labels)
+        build.add_metric((VERSION, airflow_version), 1)
+        yield from (reconnects, build)
+
+    def _sight(self) -> Iterator[Metric]:
+        picture, looked = self._picture, self._looked_s_ago()
+        yield _gauge("edge_keeper_picture_complete", "1 once jobs and workers were listed", picture.complete)
+        yield _gauge(
+            "edge_keeper_hears_workers",
+            "1 while NATS and any relay show signs of life; else silences stand still and nothing is given up",
+            picture.hears_workers,
+        )
+        yield _gauge(
+            "edge_keeper_database_look_age_seconds",
+            "Since the last look at Airflow's database that worked, or else since the start",
+            time.monotonic() - self._began if looked is None else looked,
+        )
+
+    def _jobs(self) -> Iterator[Metric]:
+        """By queue; one that had jobs once is told of with 0 from then on."""
+        of = Tally((record.team or "", record.queue, record.state) for record in self._picture.unfinished())
+        self._queues.update((team, queue) for team, queue, _ in of)
+        for state, name, text in (
+            (JobState.RUNNING, "edge_queue_running_jobs", "Jobs that run at a worker"),
+            (JobState.STOPPING, "edge_queue_stopping_jobs", "Jobs that are to stop, and run until they have"),
+        ):
+            jobs = GaugeMetricFamily(name, text, labels=("team", "queue"))
+            for team, queue in sorted(self._queues):
+                jobs.add_metric((team, queue), of[team, queue, state])
+            yield jobs
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value)
