@@ -142,6 +142,8 @@ async def standing(options: Options, base: Settings, data_dir: Path) -> AsyncIte
         async with serving(settings) as relay:
             facts = Facts(
                 relay_url=_public_url(options.public_url, settings.host, urlsplit(relay.workers_url).port),
+                workers_url=_public_url(None, settings.host, urlsplit(relay.workers_url).port),
+                gate_urls=settings.gate_urls,
                 operator_url=relay.operators_url,
                 ca_file=files.ca_cert,
                 nats_url=url,

@@ -11,11 +11,18 @@ FILE_NAME = "standalone.json"
 
 
 class Facts(BaseModel):
-    """Where things are. It holds no secret, only the names of the files that do."""
+    """Where things are. It holds no secret, only the names of the files that do.
+
+    Attributes:
+        relay_url: By which workers reach it.
+        workers_url: Where it listens for them; None from a relay of an older version.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     relay_url: str
+    workers_url: str | None = None
+    gate_urls: tuple[str, ...] = ()
     operator_url: str
     ca_file: Path
     nats_url: str

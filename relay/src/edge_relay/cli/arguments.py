@@ -23,6 +23,7 @@ def build(words: Sequence[str]) -> ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_serve(commands, with_settings="serve" in words[:1])
     _add_standalone(commands)
+    _add_doctor(commands, with_settings="doctor" in words[:1])
     _add_streams(commands)
     _add_access_token(commands)
     _add_nats_config(commands)
@@ -39,12 +40,36 @@ def _add_serve(commands: Subparsers, *, with_settings: bool) -> None:
         description="Serve one replica of the relay. Each option is also a variable: --nats-urls is RELAY_NATS_URLS.",
     )
     if with_settings:
-        from edge_relay.settings import Settings
-
-        for name, field in Settings.model_fields.items():
-            text = (field.description or "").replace("%", "%%")
-            serve.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=text)
+        _add_settings(serve)
     serve.set_defaults(command=_lazily("serving", "serve"))
+
+
+def _add_settings(parser: "ArgumentParser | argparse._ArgumentGroup") -> None:
+    from edge_relay.settings import Settings
+
+    for name, field in Settings.model_fields.items():
+        text = (field.description or "").replace("%", "%%")
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=text)
+
+
+def _add_doctor(commands: Subparsers, *, with_settings: bool) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="name the layer that keeps the relay from serving, and say what to do",
+        description="Look, from the relay's machine and with its settings, at all that a relay needs: secrets, NATS, "
+        "streams, keepers, its own listeners. Changes nothing.",
+        epilog="Exit status: 0 all is well (warnings too), 1 something failed, 2 wrong usage.",
+    )
+    doctor.add_argument("--data-dir", type=Path, metavar="D", help="of a standalone relay on this machine")
+    doctor.add_argument("--public-url", metavar="URL", help="by which workers reach the relay")
+    doctor.add_argument("--ca-file", type=Path, metavar="FILE", help="whom to trust at the public URL")
+    for role in ("admin", "operator"):
+        text = f"of NATS user {role}, as which the doctor then looks too"
+        doctor.add_argument(f"--{role}-password-file", type=Path, metavar="FILE", help=text)
+    doctor.add_argument("--json", action="store_true", help="print all findings as a JSON array")
+    if with_settings:
+        _add_settings(doctor.add_argument_group("settings of the relay, as for serve"))
+    doctor.set_defaults(command=_lazily("doctor", "doctor"))
 
 
 def _add_standalone(commands: Subparsers) -> None:

@@ -67,17 +67,22 @@ class NatsDoctor:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    def checks(self) -> Iterator[Check]:
-        """From the outermost layer inwards."""
+    def checks(self, *, needs: tuple[str, ...] = ()) -> Iterator[Check]:
+        """From the outermost layer inwards.
+
+        Args:
+            needs: Checks without which there is no password to log in with as the first role.
+        """
         yield Check(DNS, self._dns)
         yield Check(CONNECT, self._connect, (DNS,))
         yield Check(VERSION, self._version, (CONNECT,))
         yield Check(TLS, self._tls, (VERSION,))
+        own = next(iter(self._passwords))
         for role in self._passwords:
-            yield Check(credentials(role), partial(self._credentials, role), (TLS,))
+            known = needs if role == own else ()
+            yield Check(credentials(role), partial(self._credentials, role), (TLS, *known))
             yield Check(rights(role), partial(self._rights, role), (credentials(role),))
-        mine = rights(next(iter(self._passwords)))
-        yield Check(JETSTREAM, self._jetstream, (mine,))
+        yield Check(JETSTREAM, self._jetstream, (rights(own),))
         yield Check(STREAMS, self._check_streams, (JETSTREAM,))
         yield Check(REPLICAS, self._replicas, (STREAMS,))
         yield Check(CONSUMERS, self._consumers, (STREAMS,), _MANY_S)
@@ -136,7 +141,7 @@ class NatsDoctor:
         if bad:
             text = f"Install nats-server {oldest} or later: an older one ignores what streams need, without a word."
             return failed(VERSION, "; ".join(bad), text)
-        return ok(VERSION, f"{oldest} or later")
+        return ok(VERSION, f"{oldest} or later, as it must be")
 
     async def _tls(self) -> Finding:
         good, bad, advice = [], [], ""
@@ -250,7 +255,9 @@ class NatsDoctor:
             text = "Run 'edge-relay streams apply --replicas 3': what has one copy is away whenever its server is."
             return warning(REPLICAS, f"one copy only, in a cluster: {', '.join(single)}", text)
         counts = {info["config"].get("num_replicas", 1) for info in self._streams.values()}
-        return ok(REPLICAS, f"{max(counts)} of each stream, on {'a cluster' if clustered else 'a single server'}")
+        return ok(
+            REPLICAS, f"copies of each stream: {max(counts)}, on {'a cluster' if clustered else 'a single server'}"
+        )
 
     async def _consumers(self) -> list[Finding]:
         found = await self._consumer_infos()
@@ -300,11 +307,11 @@ class NatsDoctor:
             )
             return warning(STORE, "; ".join(full), text)
         streams = sum(info["state"]["bytes"] for info in self._streams.values())
-        return ok(STORE, f"{_mib(used or streams)} in use")
+        return ok(STORE, f"the store holds {_mib(used or streams)}, and has room")
 
     async def _clock(self) -> Finding:
         if self._skew_s is None or abs(self._skew_s) <= SKEW_WARNING_S:
-            return ok(CLOCK, "within 10 s of this machine's clock")
+            return ok(CLOCK, f"the clock of nats-server is within {SKEW_WARNING_S:g} s of this machine's")
         side = "ahead of" if self._skew_s > 0 else "behind"
         text = "Let all machines of the centre keep time by NTP: ages and expiries are compared between them."
         return warning(CLOCK, f"nats-server is {abs(self._skew_s):.0f} s {side} this machine", text)

@@ -1,0 +1,101 @@
+"""`edge-relay doctor`."""
+
+import asyncio
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edge_relay.bodies import explain
+from edge_relay.cli.output import EXIT_FAILED, EXIT_USAGE, Failure
+from edge_relay.doctor.examination import examine_relay
+from edge_relay.doctor.settings_checks import SETTINGS, Target
+from edge_relay.settings import Settings, SettingsError
+from edge_relay.standalone_facts import Facts, read_facts
+from edge_schemas.broker.permissions import ADMIN, OPERATOR, RELAY
+from edge_schemas.findings import Finding, as_json, as_text, exit_status, failed
+
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # nothing is bound
+
+
+def doctor(options: Namespace) -> None:
+    """`doctor`. Ends with 1 if something failed."""
+    try:
+        target = _target(options)
+    except (SettingsError, ValidationError) as error:
+        detail = explain(error) if isinstance(error, ValidationError) else str(error)
+        text = "Correct it; 'edge-relay serve --help' tells all settings."
+        found = [failed(SETTINGS, detail, text)]
+        if not options.json:
+            print(as_text(found[0]))
+    else:
+        found = asyncio.run(_examine(target, quiet=options.json))
+    if options.json:
+        print(as_json(found))
+    sys.stdout.flush()
+    if exit_status(found):
+        raise SystemExit(EXIT_FAILED)
+
+
+async def _examine(target: Target, *, quiet: bool) -> list[Finding]:
+    found = []
+    async for finding in examine_relay(target):
+        found.append(finding)
+        if not quiet:
+            print(as_text(finding), flush=True)
+    return found
+
+
+def _target(options: Namespace) -> Target:
+    given = {name: value for name in Settings.model_fields if (value := getattr(options, name)) is not None}
+    people = {ADMIN: options.admin_password_file, OPERATOR: options.operator_password_file}
+    named = {role: path for role, path in people.items() if path is not None}
+    if options.data_dir is not None:
+        return _standalone(options, given, named)
+    settings = Settings(**given)
+    scheme = "https" if settings.tls_cert_file else "http"
+    return Target(
+        settings,
+        _url(scheme, settings.host, settings.port),
+        _url("http", settings.operators_host, settings.operators_port),
+        options.public_url,
+        options.ca_file,
+        named,
+    )
+
+
+def _standalone(options: Namespace, given: dict[str, str], people: dict[str, Path]) -> Target:
+    """Of the relay that is up with a data folder: it has said where everything is."""
+    if unwanted := sorted(given.keys() - {"gate_urls"}):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in unwanted)
+        raise Failure(f"--data-dir goes without {names}: the standalone relay has settings of its own", EXIT_USAGE)
+    data_dir: Path = options.data_dir
+    facts: Facts = read_facts(data_dir)
+    base = Settings(**given)  # type: ignore[arg-type]  # text, as from the environment
+    gate_urls = base.gate_urls or facts.gate_urls
+    own: dict[str, object] = {
+        "tls_cert_file": data_dir / "tls" / "relay.pem",
+        "tls_key_file": data_dir / "tls" / "relay.key",
+        "nats_urls": (facts.nats_url,),
+        "nats_password_file": facts.secrets_dir / f"{RELAY}.password",
+        "nats_ca_file": None,
+        "gate_urls": gate_urls,
+        "gate_key_file": facts.gate_secret_file,
+    }
+    for role in (ADMIN, OPERATOR):
+        people.setdefault(role, facts.secrets_dir / f"{role}.password")
+    return Target(
+        Settings.model_validate({**dict(base), **own}),
+        facts.workers_url or facts.relay_url,
+        facts.operator_url,
+        options.public_url or facts.relay_url,
+        options.ca_file or facts.ca_file,
+        people,
+    )
+
+
+def _url(scheme: str, host: str, port: int) -> str | None:
+    """Of a listener, from this machine; None if the system has chosen the port."""
+    name = _WILDCARDS.get(host, host)
+    return f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}" if port else None

@@ -1,0 +1,129 @@
+"""Which settings the relay would run with, and whether the files that they name can be used."""
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_relay.private_files import read_secret
+from edge_relay.serve import tls_context
+from edge_relay.settings import Settings, SettingsError
+from edge_schemas.broker.permissions import ADMIN, OPERATOR, RELAY
+from edge_schemas.findings import Check, Finding, failed, ok, warning
+
+SETTINGS, NATS_PASSWORD, GATE_KEY = "settings.values", "settings.nats_password", "settings.gate_key"
+TLS_FILES, MODES = "settings.tls_files", "settings.modes"
+_OPEN_TO_OTHERS = stat.S_IWGRP | stat.S_IRWXO
+"""A group that may read is what container platforms mount."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The relay that is looked at.
+
+    Attributes:
+        workers_url: Where it listens for workers, as seen from this machine; None if the system chooses the port.
+        operators_url: The same for operators.
+        public_url: By which workers reach it, if that was said.
+        ca_file: Whom to trust at the public URL; None trusts what the machine trusts.
+        people: Files with the passwords of the NATS users for people, as which the doctor may look too.
+    """
+
+    settings: Settings
+    workers_url: str | None
+    operators_url: str | None
+    public_url: str | None
+    ca_file: Path | None
+    people: dict[str, Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What could be read.
+
+    Attributes:
+        passwords: Of NATS users by role. The relay's is empty if it can't be read.
+        gate_key: None if there is none.
+    """
+
+    passwords: dict[str, str]
+    gate_key: bytes | None
+
+
+class SettingsDoctor:
+    """Reads the files at once, so that the other checks can be made of what is in them."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._found: dict[str, Finding] = {}
+        self.secrets = Secrets(self._read_passwords(), self._read_gate_key())
+
+    def checks(self) -> Iterator[Check]:
+        """Of the settings and their files."""
+        for finding in (ok(SETTINGS, "settings can be used"), *self._found.values(), self._tls_files(), self._modes()):
+            yield known(finding)
+
+    def _read_passwords(self) -> dict[str, str]:
+        passwords = {RELAY: ""}
+        try:
+            passwords[RELAY] = self._target.settings.broker().password
+            self._found[NATS_PASSWORD] = ok(NATS_PASSWORD, "there is a password of the NATS user relay")
+        except SettingsError as error:
+            text = "Put the password of the NATS user relay, as nats-server has it, into a file and name that."
+            self._found[NATS_PASSWORD] = failed(NATS_PASSWORD, str(error), text)
+        for role in (ADMIN, OPERATOR):
+            if (path := self._target.people.get(role)) is None:
+                continue
+            check = f"settings.{role}_password"
+            try:
+                passwords[role] = read_secret(path)
+            except (OSError, ValueError) as error:
+                text = f"Correct --{role}-password-file, or leave it out: then the doctor looks as the relay only."
+                self._found[check] = failed(check, f"{path}: {error}", text)
+        return passwords
+
+    def _read_gate_key(self) -> bytes | None:
+        settings = self._target.settings
+        if not settings.gate_urls:
+            return None
+        try:
+            key = settings.gate_key()
+        except SettingsError as error:
+            text = "Give relay and keeper the same secret in a file, and name it in RELAY_GATE_KEY_FILE."
+            self._found[GATE_KEY] = failed(GATE_KEY, str(error), text)
+            return None
+        self._found[GATE_KEY] = ok(GATE_KEY, "there is a secret to share with keepers")
+        return key
+
+    def _tls_files(self) -> Finding:
+        try:
+            context = tls_context(self._target.settings)
+        except SettingsError as error:
+            return failed(
+                TLS_FILES, str(error), "Name a certificate chain and the private key that goes with it, as PEM."
+            )
+        return ok(TLS_FILES, "no TLS of the relay's own" if context is None else "certificate and key go together")
+
+    def _modes(self) -> Finding:
+        settings = self._target.settings
+        files = (settings.nats_password_file, settings.gate_key_file, settings.tls_key_file)
+        wide = [str(path) for path in (*files, *self._target.people.values()) if path is not None and _is_open(path)]
+        if wide:
+            return warning(MODES, f"others may read or change {', '.join(wide)}", f"chmod o=,g-w {' '.join(wide)}")
+        return ok(MODES, "others may not read the secrets")
+
+
+def _is_open(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & _OPEN_TO_OTHERS)
+    except OSError:  # told by whoever reads it
+        return False
+
+
+def known(finding: Finding) -> Check:
+    """A check whose finding is known beforehand."""
+
+    async def tell() -> Finding:
+        return finding
+
+    return Check(finding.check, tell)
