@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from edge_schemas import routes
 from edge_schemas.agents import arrive, current_arrival, gets_jobs, settle, superseded
+from edge_schemas.centre import CentreFacts, WorkerFacts
 from edge_schemas.errors import EdgeError, ErrorCode
 from edge_schemas.execution_paths import split_path
 from edge_schemas.jobs import Job
@@ -95,6 +96,8 @@ class FakeRelay:
         lose_answer: Paths (their last segment) whose next answer is lost after the relay has acted.
         hold_s: Never holds a poll longer than this.
         oversells: Grants more than a poll can take.
+        centre: What a keeper told it of the centre.
+        airflow_wanted: Told in place of grants, to a worker that would take jobs.
     """
 
     tls: ssl.SSLContext | None = None
@@ -103,6 +106,8 @@ class FakeRelay:
     lose_answer: Counter[str] = field(default_factory=Counter)
     hold_s: float = 50.0
     oversells: bool = False
+    centre: CentreFacts | None = None
+    airflow_wanted: str | None = None
     queues: tuple[str, ...] = ("default",)
     port: int = 0
     workers: dict[str, str] = field(default_factory=dict)
@@ -119,6 +124,7 @@ class FakeRelay:
     wire_sizes: list[int] = field(default_factory=list)
     parked: int = 0
     entries: dict[str, WorkerEntry] = field(default_factory=dict)
+    enrolled_airflow: str | None = None
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _runner: web.AppRunner | None = None
 
@@ -132,6 +138,7 @@ class FakeRelay:
         app = web.Application(client_max_size=16 * 1024 * 1024, middlewares=[self._middleware])
         app.router.add_get(routes.HEALTHZ, self._health)
         app.router.add_post(routes.ENROLL, self._enroll)
+        app.router.add_get(routes.WORKER, self._facts)
         app.router.add_post(routes.POLL, self._poll)
         app.router.add_post(routes.JOB_START, self._start_job)
         app.router.add_post(routes.JOB_FINISH, self._finish)
@@ -245,7 +252,23 @@ class FakeRelay:
             raise EdgeError(ErrorCode.ENROLLMENT_REFUSED)
         body = await _body(request, EnrollRequest)
         name = self.workers.setdefault(body.secret_hash, f"worker-{len(self.workers) + 1}")
-        return _json(Enrollment(worker=name, site="plant", settings=WorkerSettings(version=1, queues=self.queues)))
+        self.enrolled_airflow = body.airflow
+        settings = WorkerSettings(version=1, queues=self.queues)
+        airflow = self.centre and self.centre.airflow_version
+        return _json(Enrollment(worker=name, site="plant", settings=settings, airflow=airflow))
+
+    async def _facts(self, request: web.Request) -> web.Response:
+        return _json(
+            WorkerFacts(
+                worker=self._worker(request),
+                site="plant",
+                queues=self.queues,
+                protocols=(1,),
+                relay_version="0",
+                now=_now(),
+                centre=self.centre,
+            )
+        )
 
     async def _poll(self, request: web.Request) -> web.Response:
         worker = self._worker(request)
@@ -288,6 +311,8 @@ class FakeRelay:
         waiting = [job for job, record in self.records.items() if record.state is JobState.WAITING]
         fresh = [job for job in waiting if job not in self.granted]
         fresh = fresh if self.oversells else fresh[: poll.free]
+        if self.airflow_wanted is not None and fresh:
+            return PollAnswer(airflow_wanted=self.airflow_wanted, stop=stop)
         grants = tuple(self._grant(job) for job in fresh)
         return PollAnswer(grants=grants, stop=stop) if grants or stop else None
 

@@ -107,6 +107,7 @@ async def _enroll(settings: Settings, *, renew: bool) -> int:
     # Imported late: `--version` and a wrong flag need no HTTP client.
     from edge_worker.answers import CallError, Refused
     from edge_worker.enroll import enroll
+    from edge_worker.host_process import installed_airflow
     from edge_worker.retry import Fate, fate_of
     from edge_worker.state import StateDir
 
@@ -133,6 +134,9 @@ async def _enroll(settings: Settings, *, renew: bool) -> int:
     enrollment = identity.enrollment
     print(f"Enrolled as {enrollment.worker} at site {enrollment.site}.")
     print(f"Queues: {', '.join(enrollment.settings.queues)}")
+    if installed_airflow(settings.runtime_python) is None:
+        print("There is no Airflow runtime here yet, so no task can run.")
+        print(f"Next: edge-worker runtime install --state-dir {settings.state_dir}")
     print(f"Next: edge-worker run --state-dir {settings.state_dir}")
     return 0
 

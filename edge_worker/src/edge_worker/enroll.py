@@ -4,8 +4,10 @@ import platform
 from collections.abc import Callable
 
 from edge_schemas.polls import PROTOCOL
+from edge_schemas.versions import runtime_fault
 from edge_schemas.workers import EnrollRequest, SecretKind, hash_secret, new_secret
 from edge_worker.answers import CallError
+from edge_worker.host_process import installed_airflow
 from edge_worker.log import EventLog
 from edge_worker.proxy import resolve_proxy
 from edge_worker.relay_client import RelayClient
@@ -49,7 +51,12 @@ async def enroll(
     if pending is None or pending.relay_url != relay_url:
         pending = PendingEnrollment(relay_url=relay_url, secret=new_secret(SecretKind.WORKER))
         state.begin_enrollment(pending)
-    request = EnrollRequest(protocol=PROTOCOL, secret_hash=hash_secret(pending.secret), hostname=platform.node()[:253])
+    request = EnrollRequest(
+        protocol=PROTOCOL,
+        secret_hash=hash_secret(pending.secret),
+        hostname=platform.node()[:253],
+        airflow=(installed_airflow(settings.runtime_python) or "")[:120] or None,
+    )
     proxy = resolve_proxy(relay_url, settings, proxy_environment())
     async with RelayClient(relay_url, token, tls=tls_context(settings), proxy=proxy) as client:
         enrollment = await until_final(
@@ -58,6 +65,8 @@ async def enroll(
     identity = Identity(relay_url=relay_url, secret=pending.secret, enrollment=enrollment)
     state.complete_enrollment(identity)
     log.info("worker_enrolled", worker=enrollment.worker, site=enrollment.site, queues=list(enrollment.settings.queues))
+    if (fault := runtime_fault(request.airflow, enrollment.airflow)) is not None:
+        log.warning("runtime_too_new", runtime=request.airflow, centre=enrollment.airflow, means=fault)
     return identity
 
 

@@ -95,6 +95,15 @@ class HostSetup:
         return (path for path in self.runtime_dir.glob("h??????") if path != own)
 
 
+def installed_airflow(python: Path) -> str | None:
+    """Airflow's version beside an interpreter, told by its files; None if there is none, or it lies elsewhere."""
+    for name in ("apache_airflow_core", "apache_airflow"):
+        for entry in _installed(python):
+            if entry.startswith(f"{name}-"):
+                return entry.removeprefix(f"{name}-").removesuffix(".dist-info")
+    return None
+
+
 def _installed(python: Path) -> list[str]:
     """The distributions beside an interpreter, with versions: they change when the runtime is upgraded in place."""
     return sorted(path.name for path in python.parent.parent.glob("lib/python3*/site-packages/*.dist-info"))

@@ -16,6 +16,7 @@ from edge_worker.job_stop import tell
 from edge_worker.jobs import SHUT_DOWN, HeldJob, JobTable, StopWish
 from edge_worker.leftovers import take_up
 from edge_worker.log import EventLog, bound
+from edge_worker.runtime_rule import RuntimeRule
 from edge_worker.state import StateDir
 
 LOOK_AT_UNREAD_EVERY_S = 3.0
@@ -31,12 +32,14 @@ class JobRunner:
 
     Attributes:
         group: Where the tasks that follow them live.
+        rule: Knows which jobs the runtime is too new for.
     """
 
     life: JobLife
     state: StateDir
     table: JobTable
     group: asyncio.TaskGroup
+    rule: RuntimeRule
     _tasks: set[asyncio.Task[object]] = field(default_factory=set)
 
     def take(self, grant: Grant) -> None:
@@ -47,7 +50,7 @@ class JobRunner:
             held.receipt = grant.receipt
             return
         log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
-        refusal = self.table.refusal()
+        refusal = self.table.refusal() or self.rule.refusal(grant.job)
         if grant.job.id in self.table.unread:
             refusal = "what an earlier run left of this job cannot be read"
         if refusal is not None:

@@ -155,8 +155,13 @@ class JobTable:
         if self.is_draining:
             return "the worker is draining"
         if self._closed_for:
-            return next(iter(self._closed_for.values()))
+            return self.closed_because
         return None if self.free else "all slots are taken"
+
+    @property
+    def closed_because(self) -> str | None:
+        """What keeps it from taking any job, besides draining and jobs that it has."""
+        return next(iter(self._closed_for.values()), None)
 
     def reports(self) -> tuple[JobReport, ...]:
         """What a poll says of the jobs."""
@@ -194,11 +199,13 @@ class JobTable:
         if self._jobs.pop(job.id, None) is not None:
             self.changed()
 
-    def close_intake(self, cause: str, why: str) -> None:
-        """Takes no jobs until `open_intake` is called for the same cause."""
-        if cause not in self._closed_for:
+    def close_intake(self, cause: str, why: str) -> bool:
+        """Takes no jobs until `open_intake` is called for the same cause. True if that is news."""
+        is_news = cause not in self._closed_for
+        if is_news:
             self._closed_for[cause] = why
             self.changed()
+        return is_news
 
     def open_intake(self, cause: str) -> None:
         """This cause is over."""

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from edge_schemas.errors import ErrorCode
 from edge_schemas.polls import (
+    MAX_REASON_CHARS,
     PROTOCOL,
     AgentSeen,
     Contest,
@@ -62,6 +63,9 @@ class Desk(Protocol):
 
     def adopt(self, settings: WorkerSettings) -> None:
         """The centre wants other settings."""
+
+    def runtime_refused(self, centre: str) -> None:
+        """The runtime is too new for a job: the centre has this version of Airflow."""
 
     def revoked(self) -> None:
         """The credential is no longer good; confirmed by a second answer."""
@@ -155,6 +159,7 @@ class PollLoop:
             free=self.table.free,
             jobs=self.table.reports(),
             draining=self.table.is_draining,
+            takes_none=(self.table.closed_because or "")[:MAX_REASON_CHARS] or None,
             hold_s=self._hold_s,
             settings_version=self.report.settings_version,
             versions=self.report.versions(),
@@ -214,6 +219,8 @@ class PollLoop:
             self._contested = False
             log.info("worker_uncontested")
             self.table.open_intake("contest")
+        if answer.airflow_wanted is not None:
+            self.desk.runtime_refused(answer.airflow_wanted)
         for directive in answer.stop:
             self.desk.stop(directive)
         for grant in answer.grants:

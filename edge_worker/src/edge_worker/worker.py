@@ -27,6 +27,7 @@ from edge_worker.poll_loop import PollLoop, Report
 from edge_worker.proxy import resolve_proxy
 from edge_worker.relay_client import RelayClient
 from edge_worker.runtime_dir import prepare_runtime_dir, runtime_dir_of
+from edge_worker.runtime_rule import RuntimeRule
 from edge_worker.runtime_side.lease import LEASE
 from edge_worker.settings import Settings, proxy_environment, task_environment
 from edge_worker.state import Identity, StateDir
@@ -62,6 +63,7 @@ class Desk:
     state: StateDir
     identity: Identity
     ladder: Ladder
+    rule: RuntimeRule
     exit_code: int = EXIT_OK
 
     def take(self, grant: Grant) -> None:
@@ -81,6 +83,10 @@ class Desk:
             self.state.complete_enrollment(self.identity)
         except OSError as error:
             log.warning("settings_not_on_disk", error=str(error))
+
+    def runtime_refused(self, centre: str) -> None:
+        """See `RuntimeRule.refused`."""
+        self.rule.refused(centre)
 
     def revoked(self) -> None:
         """Takes nothing new, and leaves once no job is left."""
@@ -167,8 +173,9 @@ class Worker:
                 fence=fence,
                 freezer=Freezer(client, link, lease, incarnation),
             )
-            runner = JobRunner(life, self.state, table, jobs)
-            desk = Desk(runner, self.state, self.identity, self.ladder)
+            rule = RuntimeRule(table)
+            runner = JobRunner(life, self.state, table, jobs, rule)
+            desk = Desk(runner, self.state, self.identity, self.ladder, rule)
             async with Gateway(client, table, link, socket).serving(), asyncio.TaskGroup() as loops:
                 runner.resume()
                 # Before anything of them is gone on with: they may have been out of contact for too long.
@@ -178,7 +185,7 @@ class Worker:
                 )
                 running = [
                     loops.create_task(runtime.run_forever(), name="task-host"),
-                    loops.create_task(self._watch_runtime(runtime, table), name="watch-runtime"),
+                    loops.create_task(self._watch_runtime(runtime, table, rule), name="watch-runtime"),
                     loops.create_task(self._clean_up(), name="clean-up"),
                     loops.create_task(self._disk_watch(table).run(), name="disk-watch"),
                     loops.create_task(runner.watch_unread(), name="watch-unread"),
@@ -202,7 +209,7 @@ class Worker:
             health=lambda: worker_health(self.state.path),
         )
 
-    async def _watch_runtime(self, runtime: Runtime, table: JobTable) -> None:
+    async def _watch_runtime(self, runtime: Runtime, table: JobTable, rule: RuntimeRule) -> None:
         """Takes no jobs while nothing could run them."""
         while True:
             version = await runtime.versions()
@@ -210,6 +217,7 @@ class Worker:
                 table.close_intake("runtime", "the worker's Airflow runtime is not ready")
             else:
                 self._airflow = version
+                rule.found(version)
                 table.open_intake("runtime")
             await asyncio.sleep(_LOOK_AT_RUNTIME_EVERY_S)
 

@@ -4,8 +4,10 @@ import asyncio
 import stat
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
+from edge_schemas.centre import CentreFacts
 from edge_schemas.workers import hash_secret
 from edge_worker.settings import Settings
 from edge_worker.state import StateDir
@@ -100,3 +102,20 @@ async def test_plain_http_to_another_machine_is_refused(settings: Settings) -> N
     result = await _enroll(settings, "--relay", "http://relay.example.com", token=ENROLL_TOKEN)
     assert result.code == 2
     assert "https" in result.errors
+
+
+async def test_it_tells_its_runtime_and_is_warned_of_one_that_is_too_new(relay: FakeRelay, settings: Settings) -> None:
+    """Not refused: only an enrolled worker can ask for another runtime."""
+    relay.centre = CentreFacts(airflow_version="3.1.0", python_version="3.12.1")
+    result = await _enroll(settings, "--relay", relay.url, token=ENROLL_TOKEN)
+    assert result.code == 0
+    assert relay.enrolled_airflow == version("apache-airflow-core")
+    assert "newer than the centre's 3.1.0" in result.output + result.errors
+    assert "edge-worker runtime install" in result.output + result.errors
+
+
+async def test_it_says_that_a_runtime_is_missing(relay: FakeRelay, settings: Settings) -> None:
+    arguments = ("--relay", relay.url, "--runtime-python", "/usr/bin/env")
+    result = await _enroll(settings, *arguments, token=ENROLL_TOKEN)
+    assert (result.code, relay.enrolled_airflow) == (0, None)
+    assert f"edge-worker runtime install --state-dir {settings.state_dir}" in result.output
