@@ -37,9 +37,9 @@ demo: $(READY) ## start the whole system, run a demo DAG through a proxy, report
 up: $(READY) ## start the whole system, print its URLs and logins, stay until Ctrl-C
 	PYTHONPATH="$(CURDIR)/compose" $(PY) -m laptop.up $(ARGS)
 
-# Fast folders first, so that what is broken shows early.
+# In two processes, one of which mostly waits.
 test: $(READY) ## run all tests, the fast ones first
-	$(PY) -m pytest -m "not soak" tests/unit tests/property tests/integration tests/faults tests/e2e $(ARGS)
+	$(PY) tests/side_by_side.py $(ARGS)
 
 soak: $(READY) ## run the tests that take minutes: parts killed at random, long cuts; some need Docker or PostgreSQL
 	$(PY) -m pytest -m soak tests $(ARGS)

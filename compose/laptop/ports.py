@@ -1,8 +1,11 @@
 """Which ports to listen on."""
 
+import random
 import socket
 from contextlib import ExitStack
 
+FIRST, LAST = 15_000, 32_000
+"""Below the range from which systems take the ports of outgoing connections: what is free here stays so for a while."""
 _given: set[int] = set()
 
 
@@ -18,9 +21,9 @@ def choose(preferred: int | None = None) -> int:
                 _given.add(wanted)
                 return wanted
         while True:
-            # Sockets stay bound until a new port has come up, so that the kernel does not repeat itself.
-            port = _bind(held, 0)
-            if port and port not in _given:
+            # At random: other processes choose too, and what is chosen is listened on only later.
+            port = random.randint(FIRST, LAST)
+            if port not in _given and _bind(held, port):
                 _given.add(port)
                 return port
 

@@ -1,7 +1,6 @@
 """A real nats-server for one test, with the users and streams of an installation."""
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,17 +10,15 @@ from typing import Any, TypeVar, overload
 from edge_relay.nats_server import NatsServer, find_binary
 from edge_schemas.broker import layout, permissions
 from edge_schemas.broker.connection import Broker, BrokerSettings
+from laptop.ports import choose
 
 T = TypeVar("T")
 PASSWORDS = {role: f"test-password-of-{role}" for role in permissions.ROLES}
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on at this moment."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
+    """A TCP port on loopback that nobody listens on at this moment, and that this process was not given before."""
+    return choose()
 
 
 def broker_settings(server: NatsServer, role: str) -> BrokerSettings:
