@@ -254,7 +254,7 @@ class FakeRelay:
         name = self.workers.setdefault(body.secret_hash, f"worker-{len(self.workers) + 1}")
         self.enrolled_airflow = body.airflow
         settings = WorkerSettings(version=1, queues=self.queues)
-        airflow = self.centre and self.centre.airflow_version
+        airflow = None if self.centre is None else self.centre.airflow_version
         return _json(Enrollment(worker=name, site="plant", settings=settings, airflow=airflow))
 
     async def _facts(self, request: web.Request) -> web.Response:
