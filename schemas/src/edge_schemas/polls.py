@@ -248,10 +248,13 @@ class WorkerEntry(Outbound):
         relay: The replica at which it arrived.
         hold_s: How long it may stay unanswered.
         takes_none: See `Poll`.
+        queues: Those that its credential opened; None in an entry of a relay that did not say so yet.
     """
 
     worker: WorkerName
     site: str
+    team: TeamName | None = None
+    queues: tuple[QueueName, ...] | None = None
     agent: AgentSeen
     predecessors: tuple[AgentSeen, ...] = ()
     taken_over_at: Instant | None = None
