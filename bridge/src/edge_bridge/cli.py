@@ -1,6 +1,12 @@
 """`airflow edge-relay …`. Imported for every `airflow` command, so it loads nothing of ours but names."""
 
-from airflow.cli.cli_config import ActionCommand, CLICommand, GroupCommand, lazy_load_command
+from collections.abc import Callable
+
+from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
+
+_arg: Callable[..., Arg] = Arg  # without annotations in Airflow
+GATE_URL = _arg(("--gate-url",), action="append", help="base URL of a keeper's gate; may be repeated")
+JSON = _arg(("--json",), action="store_true", help="print all findings as a JSON array")
 
 
 def get_cli_commands() -> list[CLICommand]:
@@ -15,6 +21,16 @@ def get_cli_commands() -> list[CLICommand]:
                     help="Run a keeper, which speaks to Airflow for the tasks at the edge",
                     func=lazy_load_command("edge_bridge.keeper.cli.run"),
                     args=(),
+                ),
+                ActionCommand(
+                    name="doctor",
+                    help="Name the layer that keeps tasks from running at the edge, and say what to do",
+                    description=(
+                        "Looks at settings, Airflow, its database and api-server, NATS, keepers and the fleet; changes "
+                        "nothing. Run it where the scheduler runs. Ends with 1 if something failed."
+                    ),
+                    func=lazy_load_command("edge_bridge.doctor.cli.run"),
+                    args=(GATE_URL, JSON),
                 ),
             ),
         )

@@ -41,13 +41,18 @@ def keeper_settings(conf: Conf) -> KeeperSettings:
         gate_host=text(conf, "gate_host"),
         gate_port=port(conf, "gate_port"),
         gate_secret=key.encode(),
-        execution_api_url=_api_url(conf),
+        execution_api_url=api_url(conf),
         beat=BeatSettings(timedelta(seconds=_heartbeat_timeout_s(conf))),
         runtime_lock=_runtime_lock(conf),
     )
 
 
-def _api_url(conf: Conf) -> str:
+def api_url(conf: Conf) -> str:
+    """Where the Execution API is.
+
+    Raises:
+        SettingsError: It is no address.
+    """
     url = text(conf, "execution_api_url") or conf.get("core", "execution_api_server_url", fallback=None)
     url = url or DEFAULT_API_URL
     if not url.startswith(("http://", "https://")):

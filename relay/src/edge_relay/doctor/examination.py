@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator, Iterator
 
 from edge_relay.doctor.listener_checks import ListenerDoctor
-from edge_relay.doctor.settings_checks import GATE_KEY, NATS_PASSWORD, SettingsDoctor, Target, known
+from edge_relay.doctor.settings_checks import GATE_KEY, NATS_PASSWORD, SettingsDoctor, Target
 from edge_schemas.broker.doctor import NatsDoctor
 from edge_schemas.broker.keeper_doctor import CONNECT, KeeperDoctor
-from edge_schemas.findings import Check, Finding, examine, warning
+from edge_schemas.findings import Check, Finding, examine, known, warning
 
 
 async def examine_relay(target: Target) -> AsyncIterator[Finding]:

@@ -9,7 +9,7 @@ from edge_relay.private_files import read_secret
 from edge_relay.serve import tls_context
 from edge_relay.settings import Settings, SettingsError
 from edge_schemas.broker.permissions import ADMIN, OPERATOR, RELAY
-from edge_schemas.findings import Check, Finding, failed, ok, warning
+from edge_schemas.findings import Check, Finding, failed, known, ok, warning
 
 SETTINGS, NATS_PASSWORD, GATE_KEY = "settings.values", "settings.nats_password", "settings.gate_key"
 TLS_FILES, MODES = "settings.tls_files", "settings.modes"
@@ -118,12 +118,3 @@ def _is_open(path: Path) -> bool:
         return bool(path.stat().st_mode & _OPEN_TO_OTHERS)
     except OSError:  # told by whoever reads it
         return False
-
-
-def known(finding: Finding) -> Check:
-    """A check whose finding is known beforehand."""
-
-    async def tell() -> Finding:
-        return finding
-
-    return Check(finding.check, tell)

@@ -1,0 +1,62 @@
+"""The Execution API as the keeper calls it: does it answer, and does it take our tokens?"""
+
+import uuid
+from collections.abc import Iterator
+
+from edge_bridge.doctor.airflow_checks import JWT
+from edge_bridge.keeper.settings import api_url
+from edge_bridge.keeper.tokens import Speaker, TokenScope, mint_from_config
+from edge_bridge.settings import Conf, SettingsError
+from edge_schemas.broker.http_look import LookFailed, look
+from edge_schemas.findings import Check, Finding, failed, ok
+
+ANSWERS, TOKEN = "api.answers", "api.token"
+_NO_VARIABLE = "edge_relay_doctor"
+
+
+class ApiDoctor:
+    """Looks at the api-server."""
+
+    def __init__(self, conf: Conf) -> None:
+        self._conf = conf
+        self._url = ""
+
+    def checks(self) -> Iterator[Check]:
+        """From whether it answers to whether it trusts us."""
+        yield Check(ANSWERS, self._answers)
+        yield Check(TOKEN, self._token, (ANSWERS, JWT))
+
+    async def _answers(self) -> Finding:
+        try:
+            self._url = api_url(self._conf).rstrip("/")
+        except SettingsError as error:
+            return failed(ANSWERS, str(error), "Write the whole address, such as http://api-server:8080/execution/.")
+        setting = "[edge_relay] execution_api_url or [core] execution_api_server_url"
+        try:
+            seen = await look(f"{self._url}/health")
+        except LookFailed as error:
+            advice = f"Start 'airflow api-server', or correct {setting}."
+            return failed(ANSWERS, f"no Execution API at {self._url}: {error}", advice)
+        if seen.status != 200 or b"healthy" not in seen.body:
+            advice = (
+                f"Correct {setting}: the address ends with /execution/. Behind a proxy it must lead to the api-server."
+            )
+            return failed(ANSWERS, f"what answers at {self._url} is no Execution API (status {seen.status})", advice)
+        return ok(ANSWERS, f"the Execution API answers at {self._url}")
+
+    async def _token(self) -> Finding:
+        """Ask for a variable that is not there, as no task that is there."""
+        token = mint_from_config().mint(Speaker(str(uuid.uuid4()), TokenScope.EXECUTION))
+        try:
+            seen = await look(f"{self._url}/variables/{_NO_VARIABLE}", {"Authorization": f"Bearer {token}"})
+        except LookFailed as error:
+            return failed(TOKEN, f"no answer of the Execution API: {error}", "Look at the api-server's log.")
+        if seen.status in (401, 403):
+            advice = (
+                "Give this machine, the keeper and the api-server one [api_auth] jwt_secret (and jwt_issuer, "
+                "jwt_audience), and clocks within 10 s; restart what you change."
+            )
+            return failed(TOKEN, f"the api-server refuses a token that was signed here (status {seen.status})", advice)
+        if seen.status >= 500:
+            return failed(TOKEN, f"the Execution API fails (status {seen.status})", "Look at the api-server's log.")
+        return ok(TOKEN, "the api-server takes a token that was signed here")

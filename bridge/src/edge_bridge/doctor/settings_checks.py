@@ -1,0 +1,108 @@
+"""The `[edge_relay]` section and the secrets that it names."""
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_bridge.executor_settings import executor_settings
+from edge_bridge.keeper.settings import MIN_SECRET_CHARS
+from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, secret, text
+from edge_schemas.broker.permissions import EXECUTOR, KEEPER, READER
+from edge_schemas.findings import Check, Finding, failed, known, ok, warning
+
+VALUES, GATE_SECRET, MODES = "settings.values", "settings.gate_secret", "settings.modes"
+_OPEN_TO_OTHERS = stat.S_IWGRP | stat.S_IRWXO
+"""A group that may read is what container platforms mount."""
+_PLACES = {KEEPER: "the keeper", READER: "the api-server"}
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """How NATS is reached from here.
+
+    Attributes:
+        passwords: By role; the executor's is empty if there is none.
+    """
+
+    urls: tuple[str, ...]
+    ca_file: Path | None
+    passwords: dict[str, str]
+
+
+class SettingsDoctor:
+    """Reads everything at once, so that the other checks can be made of what is in it."""
+
+    def __init__(self, conf: Conf) -> None:
+        self._conf = conf
+        self._found: list[Finding] = []
+        self._read_values()
+        self.broker = self._read_broker()
+        self.gate_key = self._read_gate_key()
+        self._found.append(self._modes())
+
+    def checks(self) -> Iterator[Check]:
+        """Of the settings and their secrets."""
+        yield from map(known, self._found)
+
+    def _read_values(self) -> None:
+        try:
+            executor_settings(self._conf)
+        except SettingsError as error:
+            if not _is_about_secrets(error):
+                self._found.append(failed(VALUES, str(error), f"Correct it in section [{SECTION}] of airflow.cfg."))
+                return
+        self._found.append(ok(VALUES, f"the settings in [{SECTION}] can be used"))
+
+    def _read_broker(self) -> Broker:
+        urls = tuple(url.strip() for url in text(self._conf, "nats_urls").split(",") if url.strip())
+        ca_file = text(self._conf, "nats_ca_file")
+        passwords = {EXECUTOR: ""}
+        for role in (EXECUTOR, KEEPER, READER):
+            check = password_of(role)
+            try:
+                passwords[role] = broker_settings(self._conf, role).password
+            except SettingsError as error:
+                self._found.append(_no_password(check, role, str(error)))
+            else:
+                self._found.append(ok(check, f"there is a password of the NATS user {role}"))
+        return Broker(urls, Path(ca_file) if ca_file else None, passwords)
+
+    def _read_gate_key(self) -> bytes | None:
+        try:
+            key = secret(self._conf, "gate_secret", "gate.secret")
+        except SettingsError as error:
+            advice = "Fine where no keeper runs; run the doctor on the keeper's machine too. " + str(error)
+            self._found.append(warning(GATE_SECRET, "the secret of gate and relay is not here", advice))
+            return None
+        if len(key) < MIN_SECRET_CHARS:
+            advice = f"Use a random one of {MIN_SECRET_CHARS} characters or more, for keepers and relays alike."
+            self._found.append(failed(GATE_SECRET, "the secret of gate and relay is too short", advice))
+            return None
+        self._found.append(ok(GATE_SECRET, "there is a secret to share with relays"))
+        return key.encode()
+
+    def _modes(self) -> Finding:
+        folder = text(self._conf, "secrets_dir")
+        files = sorted(Path(folder).iterdir()) if folder and Path(folder).is_dir() else []
+        wide = [str(path) for path in files if path.is_file() and path.stat().st_mode & _OPEN_TO_OTHERS]
+        if wide:
+            return warning(MODES, f"others may read or change {', '.join(wide)}", f"chmod o=,g-w {' '.join(wide)}")
+        return ok(MODES, "others may not read the secrets")
+
+
+def password_of(role: str) -> str:
+    """The id of the check."""
+    return f"settings.{role}_password"
+
+
+def _no_password(check: str, role: str, detail: str) -> Finding:
+    if role == EXECUTOR:
+        return failed(check, detail, "The scheduler needs it: put there what nats-server has for the user executor.")
+    advice = f"Fine where {_PLACES[role]} does not run; run the doctor where it does too. {detail}"
+    return warning(check, f"the password of the NATS user {role} is not here", advice)
+
+
+def _is_about_secrets(error: SettingsError) -> bool:
+    """Those are told by themselves."""
+    return "executor_password" in str(error) or "executor.password" in str(error)
