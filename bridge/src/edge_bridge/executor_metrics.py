@@ -95,7 +95,10 @@ class ExecutorMetrics:
         ProcessCollector(registry=registry)
 
     def of(self, team: str | None) -> "TeamMetrics":
-        """The metrics of the executor of a team, or of the one without."""
+        """The metrics of the executor of a team, or of the one without, exported from here on: as 0 at first."""
+        for metric in (self.publish_failures, self.withdrawn, self.republished, self.refused, self.expired):
+            metric.labels(team or "")
+        self.publish_seconds.labels(team or "")
         return TeamMetrics(self, team)
 
     def watch(self, team: str, standing: Callable[[], Standing]) -> None:
