@@ -27,10 +27,25 @@ class Certificates:
         return context
 
 
-def make_certificates(folder: Path) -> Certificates:
-    """An authority nobody trusts unless told to, and a certificate by it."""
+def make_certificates(
+    folder: Path,
+    *,
+    authority: str = "Test authority",
+    host: str = "localhost",
+    begins: dt.timedelta = dt.timedelta(hours=-1),
+    ends: dt.timedelta = dt.timedelta(days=2),
+) -> Certificates:
+    """An authority nobody trusts unless told to, and a certificate by it.
+
+    Args:
+        folder: For the files; it exists.
+        authority: Its name.
+        host: Whose certificate it is; `localhost` has its address too.
+        begins: From now, when the certificate becomes valid.
+        ends: From now, when it expires.
+    """
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = _name("Test authority")
+    ca_name = _name(authority)
     ca_usage = _key_usage(key_cert_sign=True, crl_sign=True)
     ca_key_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
     ca = (
@@ -40,9 +55,12 @@ def make_certificates(folder: Path) -> Certificates:
         .add_extension(ca_key_id, critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    own: list[x509.GeneralName] = [x509.DNSName(host)]
+    if host == "localhost":
+        own.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+    names = x509.SubjectAlternativeName(own)
     leaf = (
-        _builder(_name("localhost"), ca_name, key.public_key())
+        _builder(_name(host), ca_name, key.public_key(), begins, ends)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(names, critical=False)
         .add_extension(_key_usage(digital_signature=True), critical=True)
@@ -64,7 +82,13 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    begins: dt.timedelta = dt.timedelta(hours=-1),
+    ends: dt.timedelta = dt.timedelta(days=2),
+) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
@@ -72,8 +96,8 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicK
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=2))
+        .not_valid_before(now + begins)
+        .not_valid_after(now + ends)
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_schemas.centre import WorkerFacts
 from edge_schemas.findings import Check, Finding, Status, examine, failed, ok
 from edge_worker.doctor import machine_checks, relay_checks, settings_checks, state_checks, way_checks
-from edge_worker.doctor.limits import Deadline, in_thread
+from edge_worker.doctor.limits import WAY_S, WHOLE_S, Deadline, in_thread
 from edge_worker.doctor.redact import Sieve
 from edge_worker.doctor.relay_checks import RelayLooks
 from edge_worker.doctor.runtime_checks import RuntimeLooks, short_folder
@@ -65,7 +65,8 @@ class _Patient:
     told: Told
     wanted: Sequence[str]
     sieve: Sieve = field(default_factory=Sieve)
-    deadline: Deadline = field(default_factory=Deadline)
+    deadline: Deadline = field(default_factory=lambda: Deadline(WHOLE_S))
+    on_the_way: Deadline = field(default_factory=lambda: Deadline(WAY_S))
     _identity: Identity | None = None
     _relay_url: str | None = None
     _proxy: Proxy | None = None
@@ -152,10 +153,10 @@ class _Patient:
             self._relay = RelayLooks(
                 url, client, lambda other: RelayClient(other, "", tls=tls, proxy=proxy), self._identity, self.wanted
             )
-            checks = way_checks.way_checks(way, self.deadline)
+            checks = way_checks.way_checks(way, self.on_the_way)
             last = way_checks.reaches(way)
             if way.relay.scheme == "https":
-                checks.append(tls_check(way, self.told.settings.ca_file, last, self.deadline))
+                checks.append(tls_check(way, self.told.settings.ca_file, last, self.on_the_way))
                 last = TLS
-            async for finding in examine([*checks, *self._relay.checks(last, self.deadline)]):
+            async for finding in examine([*checks, *self._relay.checks(last, self.on_the_way)]):
                 yield finding

@@ -22,6 +22,8 @@ URL, CLOCK, READY, CREDENTIAL = "relay.url", "clock.skew", "relay.ready", "crede
 PROTOCOL_CHECK, QUEUES, VERSIONS = "protocol.served", "queues.allowed", "versions.relay"
 _CALL_S = 6.0
 _GUESS_S = 2.0
+_FACTS_S = 13.0
+"""The relay asks a keeper first, and waits ten seconds for one that does not answer."""
 _NOTICEABLE_SKEW_S = 5.0
 _GATEWAY_STATUSES = {502, 503, 504}
 _USUAL_PREFIXES = ("/edge-relay", "/relay", "/edge")
@@ -72,7 +74,7 @@ class RelayLooks:
             return [*called, deadline.check(CREDENTIAL, _not_enrolled, limit_s=1, when_late=slow)]
         return [
             *called,
-            deadline.check(CREDENTIAL, self.credential, needs=(READY,), limit_s=_CALL_S, when_late=slow),
+            deadline.check(CREDENTIAL, self.credential, needs=(READY,), limit_s=_FACTS_S, when_late=slow),
             deadline.check(PROTOCOL_CHECK, self.protocol, needs=(CREDENTIAL,), limit_s=1, when_late=slow),
             deadline.check(QUEUES, self.queues, needs=(CREDENTIAL,), limit_s=1, when_late=slow),
             deadline.check(VERSIONS, self.versions, needs=(CREDENTIAL,), limit_s=1, when_late=slow),
@@ -160,7 +162,7 @@ class RelayLooks:
     async def credential(self) -> Finding:
         """Whether the relay knows this worker."""
         try:
-            self.facts = facts = await self._client.facts(timeout_s=_CALL_S)
+            self.facts = facts = await self._client.facts(timeout_s=_FACTS_S)
         except Refused as refused:
             return self._refused(refused)
         except CallError as error:

@@ -7,7 +7,6 @@ goes on undisturbed.
 import asyncio
 import contextlib
 import json
-import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from edge_schemas.centre import WorkerFacts
 from edge_schemas.findings import Check, Finding, failed, ok, warning
+from edge_schemas.versions import runtime_fault
 from edge_worker.doctor.limits import WHOLE_S, Deadline
 from edge_worker.host_process import HostChild, HostSetup, last_log_line, start_host
 from edge_worker.settings import Settings, task_environment
@@ -167,20 +167,11 @@ class RuntimeLooks:
 
 
 def compared(airflow: str, centre: str) -> Finding:
-    """A runtime may be older than the centre, as its API serves older clients, and never newer."""
-    detail = f"Airflow {airflow}, the centre has {centre}"
-    if _minor(airflow) > _minor(centre):
-        advice = (
-            f"Make a runtime with Airflow {centre} or older (`edge-worker runtime install`), or upgrade the centre."
-        )
-        return failed(AIRFLOW, f"{detail}: the runtime is newer than the centre", advice)
-    if _minor(airflow)[:1] < _minor(centre)[:1]:
-        return failed(AIRFLOW, f"{detail}: another major version", f"Make a runtime with Airflow {centre}.")
-    return ok(AIRFLOW, detail)
-
-
-def _minor(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    """A runtime's Airflow against the centre's."""
+    if fault := runtime_fault(airflow, centre):
+        why, _, advice = fault.partition(". ")
+        return failed(AIRFLOW, why, advice)
+    return ok(AIRFLOW, f"Airflow {airflow}, the centre has {centre}")
 
 
 async def _hello(socket: Path) -> str:

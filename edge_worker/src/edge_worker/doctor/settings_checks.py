@@ -1,7 +1,7 @@
 """What the worker is told: which relay, which proxy, by which option, variable or file."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -47,12 +47,18 @@ def read_finding(told: Told) -> Finding:
     known = {name.upper() for name in Settings.model_fields} | _NOT_SETTINGS
     mistaken = sorted(name for name in told.variables if name.startswith(PREFIX) and name[len(PREFIX) :] not in known)
     if mistaken:
-        guesses = (difflib.get_close_matches(name, [PREFIX + one for one in sorted(known)], n=1) for name in mistaken)
-        meant = [f"{name}: did you mean {guess[0]}?" for name, guess in zip(mistaken, guesses, strict=True) if guess]
+        names = sorted(PREFIX + one for one in known)
+        guesses = {name: _similar(name, names) for name in mistaken}
+        meant = [f"{name}: did you mean {' or '.join(guess)}?" for name, guess in guesses.items() if guess]
         detail = f"no settings, and without effect: {', '.join(mistaken)}"
         return warning(READ, detail, " ".join(meant) or "docs/reference/settings.md lists all settings.")
     given = ", ".join(f"{name} from {source}" for name, source in sorted(told.sources.items()))
     return ok(READ, given or "all settings have their defaults")
+
+
+def _similar(name: str, names: Sequence[str]) -> list[str]:
+    longer = [one for one in names if one.startswith(name)]
+    return longer[:4] or difflib.get_close_matches(name, names, n=2)
 
 
 def relay_url_of(told: Told, identity: Identity | None) -> str | None:
