@@ -1,0 +1,206 @@
+"""Runs before everything else, at each start: makes the secrets that are missing and hands each to who needs it.
+
+The vault, a volume that only this program sees, holds all of them. Each part of the system has a volume of its own with
+copies of what it needs, readable by its user alone. To replace a secret, delete it from the vault and start again.
+
+    first_start.py            the usual start
+    first_start.py cluster    three NATS servers from now on
+"""
+
+import base64
+import json
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edge_relay import tls
+from edge_relay.nats_server import Node, render_config
+from edge_relay.private_files import make_private_dir, read_or_make, write_file
+from edge_schemas.broker.permissions import ADMIN, EXECUTOR, KEEPER, OPERATOR, READER, RELAY, ROLES
+from edge_schemas.workers import SecretKind, new_secret
+
+VOLUMES = Path("/volumes")
+VAULT = VOLUMES / "vault"
+OWN_TLS = Path("/own-tls")
+NODES = ("nats-1", "nats-2", "nats-3")
+READ_ONLY = 0o400
+USER = "admin"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who may read what stands in a volume."""
+
+    uid: int
+    gid: int
+
+
+ROOT, RELAY_USER, NATS_USER, PEOPLE = Owner(0, 0), Owner(10001, 10001), Owner(10002, 10002), Owner(10003, 10003)
+WORKER_USER, AIRFLOW_USER, GRAFANA_USER = Owner(10004, 10004), Owner(50000, 0), Owner(472, 0)
+
+
+def main(words: list[str]) -> int:
+    """Make and hand out; returns the exit status."""
+    if words not in ([], ["cluster"]):
+        print(__doc__, file=sys.stderr)
+        return 2
+    make_private_dir(VAULT)
+    if words:
+        write_file(VAULT / "cluster", b"three NATS servers\n")
+    passwords = {role: _secret(f"{role}.password", _random) for role in ROLES}
+    _nats(passwords)
+    _relay(_tls_files(), passwords)
+    _airflow(passwords)
+    _people(passwords)
+    _give("grafana", GRAFANA_USER, {"admin.password": _secret("grafana.password", _short)})
+    _own(VOLUMES / "nats-data", NATS_USER)
+    print(_greeting(), flush=True)
+    return 0
+
+
+def _random() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _short() -> str:
+    """For people to type."""
+    return secrets.token_urlsafe(12)
+
+
+def _fernet() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def _secret(name: str, make: Callable[[], str]) -> str:
+    return read_or_make(VAULT / name, make())
+
+
+def _nats(passwords: Mapping[str, str]) -> None:
+    """One configuration for a single server, or one for each of three; a cluster stays one."""
+    room = int(os.environ["NATS_MAX_STORE_MB"]) << 20
+
+    def config(node: Node | None) -> str:
+        return render_config(
+            host="0.0.0.0",
+            port=4222,
+            # Apart: a cluster does not take over what a single server has stored, but would remove it.
+            store_dir=Path("/data/single" if node is None else "/data/cluster"),
+            passwords=passwords,
+            monitor="0.0.0.0:8222",
+            max_store_bytes=room,
+            node=node,
+        )
+
+    if not _is_cluster():
+        _give("nats-1", NATS_USER, {"nats.conf": config(None)})
+        return
+    password = _secret("cluster.password", _random)
+    for name in NODES:
+        if (VOLUMES / name).is_dir():
+            _give(name, NATS_USER, {"nats.conf": config(Node(name, NODES, password))})
+
+
+def _is_cluster() -> bool:
+    return (VAULT / "cluster").exists()
+
+
+def _relay(files: Mapping[str, Path], passwords: Mapping[str, str]) -> None:
+    given = {name: path.read_text() for name, path in files.items() if name != "ca.pem"}
+    given |= {"nats.password": passwords[RELAY], "gate.secret": _secret("gate.secret", _random)}
+    _give("relay", RELAY_USER, given)
+    # What a worker needs to trust the relay; the token to enrol with comes later, if there is to be a worker.
+    _give("edge", WORKER_USER, {"ca.pem": files["ca.pem"].read_text()})
+
+
+def _tls_files() -> Mapping[str, Path]:
+    """The user's own certificate, if there is one, else one of a CA of our own."""
+    own = {name: OWN_TLS / name for name in ("ca.pem", "relay.pem", "relay.key")}
+    missing = [name for name, path in own.items() if not path.is_file()]
+    if not missing:
+        return own
+    if len(missing) < len(own):
+        raise SystemExit(f"TLS_DIR has no {' and no '.join(missing)}: put {', '.join(own)} there, or none of them")
+    hosts = ["edge-relay", "relay", "localhost", "127.0.0.1", "::1"]
+    hosts += [host.strip() for host in os.environ["TLS_HOSTS"].split(",") if host.strip()]
+    made = tls.ensure(VAULT / "tls", hosts, now=datetime.now(UTC))
+    return {"ca.pem": made.ca_cert, "relay.pem": made.cert, "relay.key": made.key}
+
+
+def _airflow(passwords: Mapping[str, str]) -> None:
+    database = _secret("postgres.password", _random)
+    _give("postgres", ROOT, {"password": database})
+    given = {f"{role}.password": passwords[role] for role in (EXECUTOR, KEEPER, READER)}
+    given |= {
+        "gate.secret": _secret("gate.secret", _random),
+        "fernet.key": _secret("fernet.key", _fernet),
+        "jwt.secret": _secret("jwt.secret", _random),
+        "api.secret": _secret("api.secret", _random),
+        "database.url": f"postgresql+psycopg2://airflow:{database}@postgres/airflow",
+        "database.async.url": f"postgresql+asyncpg://airflow:{database}@postgres/airflow",
+    }
+    _give("airflow", AIRFLOW_USER, given)
+    # Airflow's simple auth manager opens this file for writing, so it has a volume of its own.
+    login = json.dumps({USER: _secret("airflow.password", _short)})
+    _give("login", AIRFLOW_USER, {"passwords.json": login}, mode=0o600)
+    _own(VOLUMES / "airflow-logs", AIRFLOW_USER)
+
+
+def _people(passwords: Mapping[str, str]) -> None:
+    """For the `nats` command line as operator, and for `edge-relay` as operator and as admin."""
+    context = {
+        "description": "Edge Relay, as operator",
+        "url": "nats://nats:4222",
+        "user": OPERATOR,
+        "password": passwords[OPERATOR],
+        "inbox_prefix": f"_INBOX_{OPERATOR}",
+    }
+    _give(
+        "people",
+        PEOPLE,
+        {
+            "nats/context/edge.json": json.dumps(context),
+            "nats/context.txt": "edge",
+            "operator.password": passwords[OPERATOR],
+            "admin.password": passwords[ADMIN],
+            "access.token": _secret("access.token", lambda: new_secret(SecretKind.ACCESS)),
+            "replicas": str(len(NODES) if _is_cluster() else 1),
+        },
+    )
+
+
+def _give(volume: str, owner: Owner, texts: Mapping[str, str], *, mode: int = READ_ONLY) -> None:
+    """Write files into a volume, for one user."""
+    folder = VOLUMES / volume
+    _own(folder, owner, mode=0o500 if mode == READ_ONLY else 0o700)
+    for name, text in texts.items():
+        path = folder / name
+        for parent in reversed(path.parents[: len(Path(name).parts) - 1]):
+            parent.mkdir(exist_ok=True)
+            _own(parent, owner, mode=0o500)
+        if not path.exists() or path.read_text() != text:
+            write_file(path, text.encode(), mode=mode)
+        _own(path, owner, mode=mode)
+
+
+def _own(path: Path, owner: Owner, *, mode: int | None = None) -> None:
+    """Give a file or folder to a user, its mode first: afterwards it is not ours to change."""
+    if mode is not None:
+        path.chmod(mode)
+    shutil.chown(path, owner.uid, owner.gid)
+
+
+def _greeting() -> str:
+    return f"""
+Secrets and certificates are in place.
+  Airflow   user {USER}, password by:  docker compose run --rm secret airflow.password
+  Grafana   user {USER}, password by:  docker compose run --rm secret grafana.password
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

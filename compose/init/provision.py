@@ -1,0 +1,77 @@
+"""Runs once NATS is up: streams and buckets, and the operators' access token. With `enroll`: a token for a worker.
+
+provision.py            streams and access token
+provision.py enroll     an enrolment token for the worker of the profile `edge`
+"""
+
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edge_relay.access import AccessStore
+from edge_relay.private_files import read_secret, write_file
+from edge_schemas.broker import layout
+from edge_schemas.broker.connection import Broker, BrokerSettings, BrokerUnavailable
+from edge_schemas.broker.permissions import ADMIN
+from edge_schemas.workers import EnrollTokenRequest
+
+PEOPLE = Path("/volumes/people")
+TOKEN = Path("/volumes/edge/enroll.token")
+WORKER_UID = 10004
+PATIENCE_S = 120
+TOKEN_LIFE_S = 24 * 3600
+
+
+async def main(words: list[str]) -> int:
+    """Do what is asked; returns the exit status."""
+    settings = BrokerSettings((os.environ["NATS_URL"],), ADMIN, read_secret(PEOPLE / "admin.password"))
+    async with Broker(settings) as broker:
+        await broker.wait_connected(PATIENCE_S)
+        if words == ["enroll"]:
+            await _enroll(broker)
+        else:
+            await _provision(broker)
+    return 0
+
+
+async def _provision(broker: Broker) -> None:
+    for line in await _apply(broker):
+        print(line)
+    token = read_secret(PEOPLE / "access.token")
+    await AccessStore(broker).ensure_access_token(token, "compose", now=datetime.now(UTC))
+    print("access token: in place")
+
+
+async def _apply(broker: Broker) -> list[str]:
+    """Try for a while: the servers of a cluster need some seconds to agree on a leader."""
+    wanted = layout.LayoutSettings(
+        replicas=int((PEOPLE / "replicas").read_text()),
+        jobs_max_bytes=int(os.environ["JOBS_MAX_MB"]) << 20,
+        logs_max_bytes=int(os.environ["LOGS_MAX_MB"]) << 20,
+        logs_max_age_days=int(os.environ["LOGS_MAX_AGE_DAYS"]),
+    )
+    give_up = asyncio.get_running_loop().time() + PATIENCE_S
+    while True:
+        try:
+            return await layout.apply(broker, wanted)
+        except (BrokerUnavailable, layout.LayoutRefused) as problem:
+            if asyncio.get_running_loop().time() > give_up:
+                raise
+            print(f"not yet: {problem}")
+        await asyncio.sleep(1)
+
+
+async def _enroll(broker: Broker) -> None:
+    """A new token at each start, in place of the last: a worker that is enrolled does not look at it."""
+    queues = tuple(queue.strip() for queue in os.environ["EDGE_QUEUES"].split(",") if queue.strip())
+    order = EnrollTokenRequest(queues=queues, site=os.environ["EDGE_SITE"], uses=10, ttl_s=TOKEN_LIFE_S)
+    made = await AccessStore(broker).create_enroll_token(order, now=datetime.now(UTC))
+    write_file(TOKEN, f"{made.token}\n".encode(), mode=0o400)
+    os.chown(TOKEN, WORKER_UID, WORKER_UID)
+    print(f"enrolment token for site {made.site}, queues {', '.join(made.queues)}: in place for 24 h")
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(sys.argv[1:])))
