@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -259,6 +260,18 @@ async def finished_in_every_way(story: Story, one: Agent) -> None:
     left.count("edge_relay_give_backs_total", **labels(ALPHA))
 
 
+async def taken_over(story: Story, former: Agent) -> Agent:
+    """A job of a team, whose agent is started anew and takes it up: that is no other start."""
+    await story.publish(BETA)
+    job = await story.take(former, BETA, replica=1)
+    started = await story.start(former, job)
+    newer = former.again()
+    assert (await newer.poll(replica=1, free=0, settings_version=0)).status == 200
+    assert (await newer.start(job.grant, replica=1)).status == 204
+    await story.finish(newer, job, "failed", started=started, replica=1)
+    return newer
+
+
 async def given_back_until_parked(story: Story, one: Agent) -> None:
     """One release that does not count, then five that do, the last one repeated."""
     await story.publish(ALPHA)
@@ -401,6 +414,18 @@ async def agree(story: Story, seconds: float = 5.0) -> list[dict[Series, float]]
         await asyncio.sleep(0.05)
 
 
+@asynccontextmanager
+async def parked_poll(agent: Agent, queue: tuple[str, str], replica: int) -> AsyncIterator[None]:
+    """A poll that waits for jobs meanwhile."""
+    poll = asyncio.create_task(agent.poll(replica=replica, versions=VERSIONS, health=HEALTH, hold_s=50))
+    try:
+        await pulling(agent.edge, queue[1])
+        yield
+    finally:
+        poll.cancel()
+        await asyncio.gather(poll, return_exceptions=True)
+
+
 async def test_every_series_of_two_replicas(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counters, gauges and histograms, of what each replica did and of what both see; none is left out."""
     edge = story.edge
@@ -419,6 +444,7 @@ async def test_every_series_of_two_replicas(story: Story, monkeypatch: pytest.Mo
 
     await finished_in_every_way(story, one)
     await given_back_until_parked(story, one)
+    two = await taken_over(story, two)
     held = await cut_after_the_grant(story, two, monkeypatch)
     await refused(story, one, held.grant["receipt"], revoked)
 
@@ -433,42 +459,41 @@ async def test_every_series_of_two_replicas(story: Story, monkeypatch: pytest.Mo
     since = {queue: story.published[(await story.publish(queue)).id][0] for queue in (ALPHA, BETA)}
     await story.publish(ALPHA, tolerance_s=20)
 
-    poll = asyncio.create_task(three.poll(replica=1, versions=VERSIONS, health=HEALTH, hold_s=50))
     story.states[three.name] = WorkerState.ONLINE
-    await pulling(edge, "gamma")
-    await edge.broker.store(f"edge.jobs.-.gamma.{make_job().id}", b"no job")
-    story.ledgers[1].count("edge_relay_bad_messages_total")
-    story.ledgers[1].set("edge_relay_polls_parked", 1)
-    for ledger in story.ledgers:
-        reported_at = time.time()
-        for agent, team in ((one, ""), (two, "blue team"), (draining, ""), (silent, ""), (copied, "")):
-            expect_worker(ledger, agent, site_of[agent.name], team, reported_at=reported_at)
-            expect_jobs(ledger, agent, site_of[agent.name])
-        expect_jobs(ledger, one, "plant", running=1, finishing=2)
-        expect_worker(ledger, three, "depot", "", reported_at=reported_at)
-        expect_jobs(ledger, three, "depot")
-        ledger.set("edge_worker_free_slots", 1, worker=three.name, site="depot")
-        expect_states(ledger, story.states, site_of)
-        expect_queue(ledger, ALPHA, waiting=2, granted=0, dead=1, pulls=0, since=since[ALPHA])
-        # The granted one is the oldest: nobody has started it.
-        expect_queue(ledger, BETA, waiting=1, granted=1, dead=0, pulls=0, since=story.published[held.job][0])
-        expect_queue(ledger, GAMMA, waiting=0, granted=0, dead=0, pulls=1, since=None)
-    before = await agree(story)
-    assert not any(encode_name(ALPHA[1]) in value for _, of in before[0] for _, value in of), "queues by their names"
+    async with parked_poll(three, GAMMA, replica=1):
+        await edge.broker.store(f"edge.jobs.-.gamma.{make_job().id}", b"no job")
+        story.ledgers[1].count("edge_relay_bad_messages_total")
+        story.ledgers[1].set("edge_relay_polls_parked", 1)
+        for ledger in story.ledgers:
+            reported_at = time.time()
+            for agent, team in ((one, ""), (two, "blue team"), (draining, ""), (silent, ""), (copied, "")):
+                expect_worker(ledger, agent, site_of[agent.name], team, reported_at=reported_at)
+                expect_jobs(ledger, agent, site_of[agent.name])
+            expect_jobs(ledger, one, "plant", running=1, finishing=2)
+            expect_worker(ledger, three, "depot", "", reported_at=reported_at)
+            expect_jobs(ledger, three, "depot")
+            ledger.set("edge_worker_free_slots", 1, worker=three.name, site="depot")
+            expect_states(ledger, story.states, site_of)
+            expect_queue(ledger, ALPHA, waiting=2, granted=0, dead=1, pulls=0, since=since[ALPHA])
+            # The granted one is the oldest: nobody has started it.
+            expect_queue(ledger, BETA, waiting=1, granted=1, dead=0, pulls=0, since=story.published[held.job][0])
+            expect_queue(ledger, GAMMA, waiting=0, granted=0, dead=0, pulls=1, since=None)
+        before = await agree(story)
+        assert not any(encode_name(ALPHA[1]) in value for _, of in before[0] for _, value in of), (
+            "queues by their names"
+        )
 
-    # Thirty jobs later there is not one series more.
-    since_then = 0.0
-    for _ in range(30):
-        since_then = story.published[(await story.publish(ALPHA)).id][0]
-        job = await story.take(one, ALPHA)
-        await story.finish(one, job, "failed", started=await story.start(one, job))
-    await story.report(one, WorkerState.ONLINE, jobs=running)
-    for ledger in story.ledgers:
-        expect_queue(ledger, ALPHA, waiting=2, granted=0, dead=1, pulls=0, since=since_then)
-    after = await agree(story)
-    assert [set(found) for found in after] == [set(found) for found in before]
-    poll.cancel()
-    await asyncio.gather(poll, return_exceptions=True)
+        # Thirty jobs later there is not one series more.
+        since_then = 0.0
+        for _ in range(30):
+            since_then = story.published[(await story.publish(ALPHA)).id][0]
+            job = await story.take(one, ALPHA)
+            await story.finish(one, job, "failed", started=await story.start(one, job))
+        await story.report(one, WorkerState.ONLINE, jobs=running)
+        for ledger in story.ledgers:
+            expect_queue(ledger, ALPHA, waiting=2, granted=0, dead=1, pulls=0, since=since_then)
+        after = await agree(story)
+        assert [set(found) for found in after] == [set(found) for found in before]
 
 
 async def test_the_last_figures_stay_while_nats_is_away(story: Story) -> None:
