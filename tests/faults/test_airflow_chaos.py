@@ -20,7 +20,7 @@ from faults.chaos.stages import following
 from faults.chaos.storm import Storm
 from faults.chaos.trial import QUEUE, Trial
 from laptop.system import LaptopSystem
-from support.system import operator
+from support.system import admin
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ async def _storm(system: LaptopSystem, pace: _Pace) -> AsyncIterator[Storm]:
     replica = await system.add_replica(f"{name}-relay")
     worker = await system.add_open_worker(name, [QUEUE], relay_url=replica.url, slots=8)
     try:
-        async with operator(system) as broker, following(broker, QUEUE, worker) as observer:
+        async with admin(system) as broker, following(broker, QUEUE, worker) as observer:
             storm = Storm(parts(system, worker, replica), observer, random.Random(seed), **asdict(pace))
             try:
                 yield storm
