@@ -65,7 +65,7 @@ async def front(handler: Handler, tls: ssl.SSLContext) -> AsyncIterator[str]:
     """A web server in the relay's place; its URL."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     try:
