@@ -142,7 +142,7 @@ class AirflowDoctor:
             )
             return warning(TOLERANCE, f"a very short offline_tolerance: {', '.join(short)}", advice)
         longest = max(rule.offline.tolerance_s for rule in rules.values())
-        return ok(TOLERANCE, f"sites may be away for {queues.default.offline.tolerance_s} s, at most {longest} s")
+        return ok(TOLERANCE, f"sites may be away for {queues.default.offline.tolerance_s:g} s, at most {longest:g} s")
 
     def _seconds(self, section: str, option: str) -> float:
         return float(self._conf.get(section, option) or 0)

@@ -2,9 +2,11 @@
 
 import argparse
 import asyncio
+import os
 import sys
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO, cast
 
 from edge_bridge.doctor.examination import examine_airflow
 from edge_bridge.settings import Conf
@@ -15,19 +17,33 @@ def run(args: argparse.Namespace) -> None:
     """Look at everything and tell it. Exits with 1 if something failed."""
     from airflow.configuration import conf
 
-    # Its `get` is overloaded more narrowly than we use it.
-    found = asyncio.run(_examine(cast("Conf", conf), args.gate_url or (), quiet=args.json))
-    if args.json:
-        print(as_json(found))
-    sys.stdout.flush()
+    with _others_to_stderr() as out:
+        # Its `get` is overloaded more narrowly than we use it.
+        found = asyncio.run(_examine(cast("Conf", conf), args.gate_url or (), None if args.json else out))
+        if args.json:
+            print(as_json(found), file=out)
     if status := exit_status(found):
         sys.exit(status)
 
 
-async def _examine(conf: Conf, gate_urls: Sequence[str], *, quiet: bool) -> list[Finding]:
+async def _examine(conf: Conf, gate_urls: Sequence[str], out: TextIO | None) -> list[Finding]:
     found = []
     async for finding in examine_airflow(conf, gate_urls):
         found.append(finding)
-        if not quiet:
-            print(as_text(finding), flush=True)
+        if out is not None:
+            print(as_text(finding), file=out, flush=True)
     return found
+
+
+@contextmanager
+def _others_to_stderr() -> Iterator[TextIO]:
+    """Standard output for us alone: Airflow logs there too, and what is piped into a program must be JSON only."""
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "w") as out:
+        os.dup2(2, 1)
+        try:
+            yield out
+        finally:
+            sys.stdout.flush()
+            out.flush()
+            os.dup2(out.fileno(), 1)

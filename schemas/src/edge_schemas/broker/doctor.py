@@ -5,6 +5,7 @@ They look as the NATS users whose passwords the doctor has, each at what its rol
 
 import asyncio
 import base64
+import os
 import socket
 import ssl
 import time
@@ -111,7 +112,11 @@ class NatsDoctor:
         except AddressWrong as error:
             return failed(DNS, str(error), f"Correct {self._setting}.")
         answers = await asyncio.gather(*(_resolve(address) for address in self._addresses), return_exceptions=True)
-        bad = [f"{a.host}: {e}" for a, e in zip(self._addresses, answers, strict=True) if isinstance(e, BaseException)]
+        bad = [
+            f"{a.host}: {_reason(e)}"
+            for a, e in zip(self._addresses, answers, strict=True)
+            if isinstance(e, BaseException)
+        ]
         self._addresses = [a for a, e in zip(self._addresses, answers, strict=True) if not isinstance(e, BaseException)]
         good = [f"{address.host} is {answer}" for address, answer in zip(self._addresses, _texts(answers), strict=True)]
         return _of_servers(DNS, good, bad, f"Is the name in {self._setting} right? This machine's DNS must know it.")
@@ -398,7 +403,12 @@ def _texts(answers: Sequence[str | BaseException]) -> list[str]:
 def _reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    if isinstance(error, ssl.SSLError):
+        return error.reason or str(error)
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror)
+    # asyncio's own text names the address again, and not the reason.
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
 
 
 def _tls_advice(error: BaseException, setting: str) -> str:
