@@ -64,11 +64,16 @@ class Refused(CallError):
 
 @dataclass(frozen=True)
 class Reply:
-    """What has come back of a call, from whomever."""
+    """What has come back of a call, from whomever.
+
+    Attributes:
+        trip_s: How long it took; None if whoever answered may have held the call on purpose.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    trip_s: float | None = None
 
 
 def judge(reply: Reply, request_id: str) -> None:

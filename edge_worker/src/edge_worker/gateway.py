@@ -102,6 +102,8 @@ class Gateway:
         self._socket = socket
         self._late = LateWrites(partial(self._refused, is_read=False))
         self._repeats = Repeats()
+        self.held_calls = 0
+        """How many wait at this moment, after a try that brought no answer."""
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -228,24 +230,28 @@ class Gateway:
         backoff = Backoff(cap_s=RETRY_CAP_S, slow_s=30)
         began = asyncio.get_running_loop().time()
         is_held = False
-        while True:
-            try:
-                answer = await self._client.execution(held.id, call)
-                failure: CallError = NoAnswer(f"the Execution API answered {answer.status}")
-                if not _is_temporary(answer.status, is_read=is_read):
-                    if is_held:
-                        log.info("call_delivered", after_s=round(asyncio.get_running_loop().time() - began, 1))
-                    return answer
-            except CallError as error:
-                if fate_of(error) is Fate.FINAL:
-                    raise
-                failure = error
-            if not is_held:
-                is_held = True
-                log.info("call_held", method=call.method, request_id=call.request_id, reason=str(failure))
-            if not is_final:
-                _check_still_wanted(held)
-            await self._link.pause(backoff.next_pause(failure))
+        try:
+            while True:
+                try:
+                    answer = await self._client.execution(held.id, call)
+                    failure: CallError = NoAnswer(f"the Execution API answered {answer.status}")
+                    if not _is_temporary(answer.status, is_read=is_read):
+                        if is_held:
+                            log.info("call_delivered", after_s=round(asyncio.get_running_loop().time() - began, 1))
+                        return answer
+                except CallError as error:
+                    if fate_of(error) is Fate.FINAL:
+                        raise
+                    failure = error
+                if not is_held:
+                    is_held = True
+                    self.held_calls += 1
+                    log.info("call_held", method=call.method, request_id=call.request_id, reason=str(failure))
+                if not is_final:
+                    _check_still_wanted(held)
+                await self._link.pause(backoff.next_pause(failure))
+        finally:
+            self.held_calls -= is_held
 
     def _refused(self, held: HeldJob, error: Refused, *, is_read: bool) -> web.Response:
         log.warning("call_refused", code=error.code, reason=str(error), request_id=error.problem.request_id)

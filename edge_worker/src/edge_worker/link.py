@@ -16,6 +16,8 @@ class Link:
         self._clock = clock
         self._lost_at: float | None = None
         self._answered_before = False
+        self.cuts = 0
+        """Times it was lost."""
         self._proven = False
         self._heard_at = clock()
         self._back = asyncio.Event()
@@ -74,6 +76,7 @@ class Link:
         self._proven = False
         if self._lost_at is None:
             self._lost_at = self._clock()
+            self.cuts += 1
             log.warning("relay_unreachable", reason=why)
             self._turn()
 

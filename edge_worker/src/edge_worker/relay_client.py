@@ -8,6 +8,7 @@ import gzip
 import secrets
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from edge_schemas.polls import FinishRequest, Poll, PollAnswer, ReleaseRequest, 
 from edge_schemas.workers import Enrollment, EnrollRequest
 from edge_worker import __version__
 from edge_worker.answers import NoAnswer, Refused, Reply, judge, no_answer, parse
+from edge_worker.clock_skew import ClockSkew
 from edge_worker.link import Link
 from edge_worker.proxy import Proxy
 
@@ -85,6 +87,10 @@ class RelayClient:
         tls: Whom to trust.
         proxy: Used for every call; None connects directly.
         link: Told of each answer and of each call without one, and tells when it is lost and back.
+
+    Attributes:
+        proxy: As given.
+        skew: What the answers tell of this machine's clock.
     """
 
     def __init__(
@@ -93,8 +99,9 @@ class RelayClient:
         self._base = relay_url
         self._secret = secret
         self._tls = tls
-        self._proxy = proxy
+        self.proxy = proxy
         self._link = link or Link()
+        self.skew = ClockSkew()
         self._polls: aiohttp.ClientSession | None = None
         self._calls: aiohttp.ClientSession | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -275,6 +282,7 @@ class RelayClient:
         ours = {routes.REQUEST_ID_HEADER: request_id}
         if is_known:
             ours["Authorization"] = f"Bearer {self._secret}"
+        began = time.monotonic()
         try:
             async with session.request(
                 method,
@@ -284,16 +292,18 @@ class RelayClient:
                 headers={**headers, **ours},
                 timeout=timeout or _timeout(body),
                 allow_redirects=False,
-                proxy=self._proxy.url if self._proxy else None,
-                proxy_headers=self._proxy.headers if self._proxy else None,
+                proxy=self.proxy.url if self.proxy else None,
+                proxy_headers=self.proxy.headers if self.proxy else None,
             ) as answer:
                 on_begun()
-                reply = Reply(answer.status, answer.headers, await answer.read())
+                # Of an answer, the head says when it was made; the body may be large.
+                trip_s = None if is_poll else time.monotonic() - began
+                reply = Reply(answer.status, answer.headers, await answer.read(), trip_s)
                 if reply.status == 503:
                     # Another replica may be at the end of another connection.
                     answer.close()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            failure = no_answer(error, self._proxy)
+            failure = no_answer(error, self.proxy)
             if session is self._calls:
                 self._link.suspect(str(failure))
             raise failure from error
@@ -305,9 +315,14 @@ class RelayClient:
         try:
             judge(reply, request_id)
         except Refused:
-            self._link.heard()
+            self._heard(reply)
             raise
+        self._heard(reply)
+
+    def _heard(self, reply: Reply) -> None:
+        """The relay itself has answered."""
         self._link.heard()
+        self.skew.heard(reply.headers.get("Date"), reply.trip_s)
 
 
 async def _hangs(call: asyncio.Task[Reply], begun: asyncio.Event, seconds: float) -> bool:

@@ -30,10 +30,25 @@ class LogUploader:
         self._link = link
         # What something on the way lets through, learned from its refusals; the same for all logs.
         self._chunk_bytes = MAX_CHUNK_DECODED_BYTES
+        self._spools: set[Spool] = set()
+
+    def lag_bytes(self) -> int | None:
+        """Bytes of the logs that are followed which the relay does not have yet; None if the disk can't be read."""
+        try:
+            return sum(spool.backlog() for spool in self._spools)
+        except OSError:
+            return None
 
     async def follow(self, held: HeldJob) -> None:
         """Uploads until the job's process is gone and the relay has every byte, or wants no more of them."""
         spool = Spool(held.dir)
+        self._spools.add(spool)
+        try:
+            await self._follow(held, spool)
+        finally:
+            self._spools.discard(spool)
+
+    async def _follow(self, held: HeldJob, spool: Spool) -> None:
         backoff = Backoff(first_s=UPLOAD_EVERY_S, cap_s=10)
         rewinds = 0
         while True:

@@ -12,7 +12,7 @@ from edge_schemas.workers import WorkerSettings
 from edge_worker.disk_watch import DiskWatch
 from edge_worker.freezer import Freezer
 from edge_worker.gateway import Gateway
-from edge_worker.health import worker_health, worker_versions
+from edge_worker.health import AgentHealth, worker_versions
 from edge_worker.hold import Hold
 from edge_worker.job_life import Host, JobLife
 from edge_worker.job_runner import JobRunner
@@ -159,6 +159,7 @@ class Worker:
         table = JobTable(self.settings.slots)
         lease = Lease(socket.with_name(LEASE))
         fence = Fence(table, lease)
+        uploader = LogUploader(client, link)
         async with asyncio.TaskGroup() as jobs:
             life = JobLife(
                 client=client,
@@ -166,7 +167,7 @@ class Worker:
                 state=self.state,
                 table=table,
                 host=runtime,
-                uploader=LogUploader(client, link),
+                uploader=uploader,
                 outbox=Outbox(client, link, incarnation),
                 incarnation=incarnation,
                 grace_s=self.settings.grace_s,
@@ -176,13 +177,16 @@ class Worker:
             rule = RuntimeRule(table)
             runner = JobRunner(life, self.state, table, jobs, rule)
             desk = Desk(runner, self.state, self.identity, self.ladder, rule)
-            async with Gateway(client, table, link, socket).serving(), asyncio.TaskGroup() as loops:
+            gateway = Gateway(client, table, link, socket)
+            health = AgentHealth(
+                self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
+            )
+            async with gateway.serving(), asyncio.TaskGroup() as loops:
                 runner.resume()
                 # Before anything of them is gone on with: they may have been out of contact for too long.
                 fence.look()
-                poll_loop = PollLoop(
-                    client, table, link, desk, self._report(incarnation), Hold(self.settings.poll_hold_s), fence
-                )
+                report = self._report(incarnation, health)
+                poll_loop = PollLoop(client, table, link, desk, report, Hold(self.settings.poll_hold_s), fence)
                 running = [
                     loops.create_task(runtime.run_forever(), name="task-host"),
                     loops.create_task(self._watch_runtime(runtime, table, rule), name="watch-runtime"),
@@ -199,14 +203,14 @@ class Worker:
             runner.cancel_all()
         return desk.exit_code
 
-    def _report(self, incarnation: int) -> Report:
+    def _report(self, incarnation: int, health: AgentHealth) -> Report:
         return Report(
             incarnation=incarnation,
             instance=self.state.instance(),
             host=platform.node()[:253],
             settings_version=self.identity.enrollment.settings.version,
             versions=lambda: worker_versions(self._airflow),
-            health=lambda: worker_health(self.state.path),
+            health=health.look,
         )
 
     async def _watch_runtime(self, runtime: Runtime, table: JobTable, rule: RuntimeRule) -> None:
