@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import datetime as dt
 import json
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edge_schemas.findings import Finding, Status, ok, warning
-from edge_worker.doctor import settings_checks
+from edge_worker.doctor import (
+    examination,
+    machine_checks,
+    relay_checks,
+    runtime_checks,
+    settings_checks,
+    state_checks,
+    tls_checks,
+    way_checks,
+)
 from edge_worker.doctor.certificate import read_certificate
 from edge_worker.doctor.limits import Deadline, in_thread
 from edge_worker.doctor.redact import Sieve
@@ -98,6 +108,22 @@ def test_a_date_that_is_none_tells_no_skew() -> None:
 def test_what_is_no_http_is_seen(head: bytes) -> None:
     with pytest.raises(NoHttp):
         Head.parse(head)
+
+
+def test_the_page_lists_every_check() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "howto" / "first-start-fails.md").read_text()
+    _, _, ours = page.partition("`edge-worker doctor`")
+    modules = (
+        examination, machine_checks, relay_checks, runtime_checks, settings_checks, state_checks, tls_checks, way_checks,
+    )  # fmt: skip
+    ids = {
+        value
+        for module in modules
+        for name, value in vars(module).items()
+        if name.isupper() and isinstance(value, str) and re.fullmatch(r"[a-z-]+\.[a-z_]+", value)
+    }
+    assert len(ids) > 25
+    assert not {one for one in ids if f"`{one}`" not in ours}
 
 
 # Settings

@@ -14,6 +14,11 @@ from edge_worker.state import Identity
 READ, RELAY, PROXY = "settings.read", "settings.relay", "settings.proxy"
 UNIT_ENVIRONMENT = Path("/etc/edge-worker/environment")
 """Where our systemd unit reads variables from, which a shell does not."""
+_AS_THE_UNIT = (
+    f"systemd-run --pipe --wait --uid=edge-worker --property=EnvironmentFile={UNIT_ENVIRONMENT} "
+    "--setenv=EDGE_WORKER_STATE_DIR=/var/lib/edge-worker --setenv=EDGE_WORKER_RUNTIME_DIR=/run/edge-worker "
+    "/opt/edge-worker/bin/edge-worker doctor"
+)
 _NOT_SETTINGS = {"CONFIG"}
 
 
@@ -85,8 +90,7 @@ def relay_finding(told: Told, identity: Identity | None) -> Finding:
 def _name_a_relay() -> str:
     advice = "Say which: --relay-url https://relay.example.com, or EDGE_WORKER_RELAY_URL."
     if UNIT_ENVIRONMENT.exists():
-        unit = f"systemd-run --pipe --wait -p User=edge-worker -p EnvironmentFile={UNIT_ENVIRONMENT}"
-        advice += f" A service's settings are in {UNIT_ENVIRONMENT}; to examine with them: {unit} edge-worker doctor."
+        advice += f" The settings of the service are in {UNIT_ENVIRONMENT}; to examine with them: {_AS_THE_UNIT}"
     return advice
 
 
