@@ -141,7 +141,6 @@ def _airflow(passwords: Mapping[str, str]) -> None:
         "jwt.secret": _secret("jwt.secret", _random),
         "api.secret": _secret("api.secret", _random),
         "database.url": f"postgresql+psycopg2://airflow:{database}@postgres/airflow",
-        "database.async.url": f"postgresql+asyncpg://airflow:{database}@postgres/airflow",
     }
     _give("airflow", AIRFLOW_USER, given)
     # Airflow's simple auth manager opens this file for writing, so it has a volume of its own.
