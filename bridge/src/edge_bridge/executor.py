@@ -106,7 +106,7 @@ class RelayExecutor(BaseExecutor):
         while outbox:
             report = outbox.popleft()
             if report.verb is Verb.FOLLOW or self._current.get(report.key) == report.job:
-                self._background.metrics.reported(report.verb.name.lower())
+                self._background.metrics.reported(report.verb)
                 self._hand_over(report)
             else:
                 log.debug("stale_report_dropped", job=report.job)

@@ -14,12 +14,14 @@ from typing import Literal
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from edge_bridge.ledger import Verb
 from edge_bridge.provider_info import VERSION
 
 log = structlog.get_logger(__name__)
 
 PUBLISH_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
 """While NATS is away it takes as long as that."""
+ADOPTIONS = ("known", "undecided", "errand", "returned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,18 @@ class ExecutorMetrics:
         ProcessCollector(registry=registry)
 
     def of(self, team: str | None) -> "TeamMetrics":
-        """The metrics of the executor of a team, or of the one without, exported from here on: as 0 at first."""
-        for metric in (self.publish_failures, self.withdrawn, self.republished, self.refused, self.expired):
-            metric.labels(team or "")
-        self.publish_seconds.labels(team or "")
+        """The metrics of the executor of a team, or of the one without.
+
+        They are exported from here on: a series that begins with its first event shows Prometheus no increase.
+        """
+        name = team or ""
+        for counter in (self.publish_failures, self.withdrawn, self.republished, self.refused, self.expired):
+            counter.labels(name)
+        for verb in Verb:
+            self.reports.labels(name, verb.name.lower())
+        for outcome in ADOPTIONS:
+            self.adopted.labels(name, outcome)
+        self.publish_seconds.labels(name)
         return TeamMetrics(self, team)
 
     def watch(self, team: str, standing: Callable[[], Standing]) -> None:
@@ -144,10 +154,11 @@ class TeamMetrics:
         self._metrics.publish_failures.labels(self._team).inc()
         self._incr("publish_failures")
 
-    def reported(self, verb: str) -> None:
+    def reported(self, verb: Verb) -> None:
         """The scheduler was told something about a current dispatch."""
-        self._metrics.reports.labels(self._team, verb).inc()
-        self._incr(f"reports.{verb}")
+        name = verb.name.lower()
+        self._metrics.reports.labels(self._team, name).inc()
+        self._incr(f"reports.{name}")
 
     def adopted(self, outcome: str, dispatches: int = 1) -> None:
         """Dispatches of a scheduler that is gone were looked at."""

@@ -294,10 +294,10 @@ async def settled(keeper: service.Keeper, fake: CountingAirflow) -> dict[str, in
 
 
 def counted(figures: dict[Series, float]) -> dict[Series, float]:
-    """The counters and the numbers of observations, but those that time alone moves."""
+    """The counters and the numbers of observations, but those that time alone moves and those that still are 0."""
     moved_by_time = ("edge_keeper_event_loop", "edge_keeper_broker", "process_", "python_")
     return {
         (name, labels): value
         for (name, labels), value in figures.items()
-        if name.endswith(("_total", "_count")) and not name.startswith(moved_by_time)
+        if value and name.endswith(("_total", "_count")) and not name.startswith(moved_by_time)
     }

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from edge_bridge.keeper.picture import Picture
 
 TICK_S = 0.5
+BEAT_OUTCOMES = ("ok", "refused", "failed")
+UNWANTED_KINDS = ("gone", "redispatched", "state")
+GIVE_UP_REASONS = ("silence", "lacked")
 _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
@@ -94,8 +97,20 @@ class KeeperMetrics:
             buckets=_LAG_S,
             registry=registry,
         )
+        self._begin_with_0()
         for of_process in (ProcessCollector, PlatformCollector, GCCollector):
             of_process(registry=registry)
+
+    def _begin_with_0(self) -> None:
+        """A series that begins with its first event shows Prometheus no increase."""
+        for counter, values in (
+            (self._beats, BEAT_OUTCOMES),
+            (self._stop_wishes, UNWANTED_KINDS),
+            (self._withdrawals, UNWANTED_KINDS),
+            (self._give_ups, GIVE_UP_REASONS),
+        ):
+            for value in values:
+                counter.labels(value)
 
     def beat(self, outcome: str) -> None:
         """A heartbeat was sent for a task: `ok`, `refused` or `failed`."""
