@@ -37,7 +37,7 @@ demo: $(READY) ## start the whole system, run a demo DAG through a proxy, report
 up: $(READY) ## start the whole system, print its URLs and logins, stay until Ctrl-C
 	PYTHONPATH="$(CURDIR)/compose" $(PY) -m laptop.up $(ARGS)
 
-# In two processes, one of which mostly waits.
+# In three processes: most of their time passes in waiting.
 test: $(READY) ## run all tests, the fast ones first
 	$(PY) tests/side_by_side.py $(ARGS)
 

@@ -1,7 +1,7 @@
-"""Runs the tests in two processes: those of the whole system, which wait a lot, beside all others.
+"""Runs the tests in three processes at once: most of their time passes in waiting.
 
-`python tests/side_by_side.py [pytest's options]`. What the second process prints comes when both have ended. The exit
-status is 0 if no test failed, and there was one.
+`python tests/side_by_side.py [pytest's options]`. What the first process prints comes as it is printed, what the
+others print when all have ended. The exit status is 0 if no test failed, and there was one.
 """
 
 import signal
@@ -9,35 +9,46 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
-FOLDERS = ("tests/unit", "tests/property", "tests/integration", "tests/faults", "tests/e2e")
-"""Fast folders first, so that what is broken shows early."""
-ALONE, BESIDE = "not soak and not compose and not e2e", "not soak and not compose and e2e"
+MARKERS = "not soak and not compose"
+PARTS = (
+    # Fast folders first, so that what is broken shows early.
+    ("tests/unit", "tests/integration", "--ignore-glob=tests/integration/edge_worker*"),
+    tuple(str(folder) for folder in sorted(Path("tests/integration").glob("edge_worker*"))),
+    ("tests/property", "tests/faults", "tests/e2e"),
+)
+"""About as long as each other. A session's fixtures are made anew in each part that asks for them."""
 NO_TESTS = 5
-"""Pytest's exit status where the options choose none of a process's tests."""
+"""Pytest's exit status where the options choose none of a part's tests."""
 
 
 def main(options: Sequence[str]) -> int:
-    """Run both and return the exit status of the whole."""
-    with tempfile.TemporaryFile() as output:
-        beside = subprocess.Popen(_pytest(BESIDE, options), stdout=output, stderr=subprocess.STDOUT)
-        alone = subprocess.Popen(_pytest(ALONE, options))
-        # Ctrl-C reaches both of them: each ends by itself what it has started, and is waited for.
+    """Run all parts and return the exit status of the whole."""
+    with ExitStack() as stack:
+        outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in PARTS[1:]]
+        parts = [
+            subprocess.Popen(
+                [sys.executable, "-m", "pytest", "-m", MARKERS, *part, *options],
+                stdout=output,
+                stderr=None if output is None else subprocess.STDOUT,
+            )
+            for part, output in zip(PARTS, [None, *outputs], strict=True)
+        ]
+        # Ctrl-C reaches all of them: each ends by itself what it has started, and is waited for.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: _end(alone, beside))
-        statuses = {alone.wait(), beside.wait()}
-        output.seek(0)
-        sys.stdout.buffer.write(output.read())
+        signal.signal(signal.SIGTERM, lambda *_: _end(parts))
+        statuses = {part.wait() for part in parts}
+        for output in outputs:
+            output.seek(0)
+            sys.stdout.buffer.write(output.read())
     return max(statuses - {NO_TESTS}, key=abs, default=NO_TESTS)
 
 
-def _end(*processes: subprocess.Popen[bytes]) -> None:
-    for process in processes:
-        process.terminate()
-
-
-def _pytest(markers: str, options: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "pytest", "-m", markers, *FOLDERS, *options]
+def _end(parts: Sequence[subprocess.Popen[bytes]]) -> None:
+    for part in parts:
+        part.terminate()
 
 
 if __name__ == "__main__":
