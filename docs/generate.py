@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+import metrics_page
 from edge_bridge.provider_info import OPTIONS
 from edge_relay.settings import Settings as RelaySettings
 from edge_schemas import openapi
@@ -114,6 +115,7 @@ def _subjects(subjects: Sequence[str]) -> str:
 
 # Each page and what makes it; a function returns the whole text. A new generated page is one more line.
 PAGES: dict[str, Callable[[], str]] = {
+    "metrics.md": metrics_page.page,
     "nats-rights.md": nats_rights,
     "openapi.json": openapi_document,
     "problem-codes.md": problem_codes,

@@ -81,8 +81,15 @@ def add_certificate(registry: CollectorRegistry, file: Path | None) -> None:
         # Whether it can be served is for the listener to say.
         log.warning("certificate_not_read", file=str(file), error=str(error))
         return
-    Gauge(
+    gauge = certificate_gauge()
+    gauge.set(leaf.not_valid_after_utc.timestamp())
+    registry.register(gauge)
+
+
+def certificate_gauge() -> Gauge:
+    """In no registry yet."""
+    return Gauge(
         "edge_relay_tls_certificate_expiry_timestamp_seconds",
         "When the certificate of the workers' listener expires, as Unix time; absent without TLS",
-        registry=registry,
-    ).set(leaf.not_valid_after_utc.timestamp())
+        registry=None,
+    )

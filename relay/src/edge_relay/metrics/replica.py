@@ -61,13 +61,13 @@ class Metrics:
         )
         self.credential_failures = self._counter(
             "edge_relay_credential_failures",
-            "Calls refused for their credential: there is none, nobody knows it, it was revoked, it may not do this",
+            "Calls refused for their credential: missing, unknown, revoked, or forbidden as it may not do this",
             ("reason",),
             CREDENTIAL_FAILURES,
         )
         self.enrollments = self._counter(
             "edge_relay_enrollments",
-            "Enrolments: of a new worker, a repeat for one that is enrolled, or refused for its token",
+            "Enrolments: of a new worker, repeated for one that is enrolled, or refused for the token",
             ("outcome",),
             ENROLLMENT_OUTCOMES,
         )
@@ -95,8 +95,8 @@ class Metrics:
         )
         self.returns = self._counter(
             "edge_relay_returns",
-            "Messages given back to the queue by the relay: nobody waits any more, the poll had gone, its worker no "
-            "longer serves the queue or still has the job",
+            "Messages given back to the queue by the relay: nobody waits for them any more (unwanted), the poll has "
+            "gone (poll_gone), its worker does not serve the queue any more (not_served) or has the job (already_held)",
             ("reason",),
             RETURN_REASONS,
         )
@@ -118,7 +118,8 @@ class Metrics:
         )
         self.execution_seconds = self._histogram(
             "edge_relay_execution_seconds",
-            "Time of a task's call through the gate, by what it is about; abandoned ones were left by the worker",
+            "Time of a task's call through the gate: answered, unavailable where no keeper answered, abandoned where "
+            "the worker left meanwhile",
             ("call", "outcome"),
         )
 

@@ -1,0 +1,82 @@
+"""The reference page of all metrics, from the registries that export them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.metrics import MetricWrapperBase
+
+from edge_relay.auth import Credentials
+from edge_relay.metrics.exports import exports
+from edge_relay.metrics.process import certificate_gauge
+from edge_schemas.broker.connection import Broker, BrokerSettings
+from edge_schemas.broker.permissions import RELAY
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """A component with metrics.
+
+    Attributes:
+        name: Of the component, for the heading.
+        about: Where it is scraped, and what holds for all its metrics. Markdown.
+        registry: Makes what it exports, with nothing running.
+    """
+
+    name: str
+    about: str
+    registry: Callable[[], CollectorRegistry]
+
+
+def _relay() -> CollectorRegistry:
+    broker = Broker(BrokerSettings((), RELAY, ""))
+    exported = exports(broker, Credentials(broker), None)
+    exported.metrics.registry.register(certificate_gauge())
+    return exported.metrics.registry
+
+
+# Each component that exports metrics. Another one is one more entry.
+EXPORTERS: tuple[Exporter, ...] = (
+    Exporter(
+        "Relay",
+        "`GET /metrics` on the operators' listener of each replica.\n\n"
+        "`edge_relay_*` is what this replica did. `edge_queue_*`, `edge_broker_*`, `edge_workers` and `edge_worker_*`\n"
+        "are what all replicas share: each looks every ten seconds and exports the same, so take `max by (...)` over\n"
+        "replicas, never a sum. While NATS is away the last figures stay, and `edge_shared_state_age_seconds` grows.\n"
+        "What a worker knows of itself comes with its polls; a figure that its machine does not tell is absent.",
+        _relay,
+    ),
+)
+
+
+def page() -> str:
+    """The whole page."""
+    sections = "".join(f"\n## {one.name}\n\n{one.about}\n\n{_table(one.registry())}" for one in EXPORTERS)
+    return (
+        "# Metrics\n\n"
+        "Times are in seconds, sizes in bytes, ratios from 0 to 1. Labels come from the server, never from what a\n"
+        "task or a stranger sends, and no label holds a job's id: the number of series depends on queues, workers and\n"
+        "sites only. `queue` is the queue's plain name, `team` is empty where there are no teams. A histogram has the\n"
+        "series `_bucket`, `_sum` and `_count`. Each process exports `process_*`, too, as Prometheus clients do.\n"
+        f"{sections}"
+    )
+
+
+def _table(registry: CollectorRegistry) -> str:
+    rows = sorted(_rows(registry))
+    return "| metric | type | labels | meaning |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def _rows(registry: CollectorRegistry) -> Iterator[str]:
+    """A row for each family; what the library itself exports says nothing of itself, and is left out."""
+    for collector in registry._collector_to_names:  # noqa: SLF001  # the library does not tell labels otherwise
+        if isinstance(collector, MetricWrapperBase):
+            yield from (_row(family, collector._labelnames) for family in collector.describe())  # noqa: SLF001
+        elif hasattr(collector, "describe"):
+            yield from (_row(family, getattr(family, "_labelnames", ())) for family in collector.describe())
+
+
+def _row(family: Metric, labels: tuple[str, ...]) -> str:
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    shown = ", ".join(f"`{label}`" for label in labels)
+    return f"| `{name}` | {family.type} | {shown} | {family.documentation} |\n"
