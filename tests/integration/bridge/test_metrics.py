@@ -17,10 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from edge_bridge import metrics_listener, publisher
 from edge_relay.nats_server import NatsServer
 from edge_schemas.broker.bucket import DELETE_MARK
+from edge_schemas.broker.permissions import EXECUTOR
 from edge_schemas.jobs import Job
 from edge_schemas.records import GiveUp
 from support.airflow_home import dag_run, set_task, task_rows
-from support.broker import eventually
+from support.broker import PASSWORDS, eventually
+from support.metrics import parse, series
 
 Centres = Callable[[], Any]
 Figures = dict[tuple[str, ...], float]
@@ -57,13 +59,18 @@ class Statsd:
         return {(name.removeprefix(prefix), *tags): n for (name, *tags), n in self.counts.items() if prefix in name}
 
 
-def scraped() -> Figures:
-    """What Prometheus gets: values by name without prefix and the labels' values, the team left out."""
+def exposed() -> str:
+    """What Prometheus gets."""
     assert metrics_listener._server is not None
     with urllib.request.urlopen(f"http://127.0.0.1:{metrics_listener._server.server_port}/metrics") as answer:
-        text = answer.read().decode()
+        text: str = answer.read().decode()
+        return text
+
+
+def scraped() -> Figures:
+    """The same: values by name without prefix and the labels' values, the team left out."""
     found: Figures = {}
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(exposed()):
         for sample in family.samples:
             if sample.name.startswith("edge_executor_") and not sample.name.endswith(("_bucket", "_created")):
                 labels = [value for name, value in sample.labels.items() if name != "team"]
@@ -183,13 +190,20 @@ async def test_every_figure_is_what_happened(counting: Statsd, centres: Centres,
 
 
 async def test_one_listener_serves_all_executors_and_a_taken_port_stops_none(
-    counting: Statsd, centres: Centres, edge: Any, monkeypatch: pytest.MonkeyPatch
+    counting: Statsd, centres: Centres, edge: Any, server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = centres(), centres()
-    assert [centre.executor._listens for centre in (first, second)] == [True, False]
-    assert (scraped()["publish_seconds_count",], len(counting.ours())) == (0, 0)
-    for centre in (second, first):
-        centre.executor.end()
+    """The second one here is a team's: its own settings name no port, and its series have its name."""
+    from edge_bridge.executor import RelayExecutor
+
+    monkeypatch.setenv("AIRFLOW__BLUE___EDGE_RELAY__NATS_URLS", server.url)
+    monkeypatch.setenv("AIRFLOW__BLUE___EDGE_RELAY__EXECUTOR_PASSWORD", PASSWORDS[EXECUTOR])
+    first, of_team = centres().executor, RelayExecutor(team_name="blue")
+    of_team.start()
+    assert (first._listens, of_team._listens) == (True, False)
+    connected = [series("edge_executor_broker_connected", team=team) for team in ("", "blue")]
+    await eventually(lambda: [parse(exposed())[key] for key in connected] == [1, 1])
+    for executor in (of_team, first):
+        executor.end()
     assert metrics_listener._server is None
     with socket.create_server(("127.0.0.1", 0)) as taken, structlog.testing.capture_logs() as logs:
         monkeypatch.setenv("AIRFLOW__EDGE_RELAY__METRICS_PORT", str(taken.getsockname()[1]))
