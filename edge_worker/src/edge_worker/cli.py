@@ -1,4 +1,4 @@
-"""The command line: `edge-worker enroll`, `edge-worker run` and `edge-worker doctor`."""
+"""The command line: `edge-worker enroll`, `run`, `runtime` and `doctor`."""
 
 import argparse
 import asyncio
@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from edge_worker import __version__
 from edge_worker.log import setup_logging
@@ -29,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     renew = arguments.pop("renew", False)
     as_json, wanted = arguments.pop("json", False), arguments.pop("queues", None) or []
     try:
+        if command == "runtime":
+            from edge_worker.runtime_install.cli import run as run_runtime
+
+            return run_runtime(arguments.pop("what"), arguments, config=config)
         if command == "doctor":
             return asyncio.run(_doctor(arguments, config=config, wanted=wanted, as_json=as_json))
         settings = load_settings(arguments, config=config)
@@ -63,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print all findings as a JSON array")
     doctor.add_argument("--queues", type=_queues, metavar="A,B", help="queues that this worker is expected to serve")
-    for command in (enroll, run, doctor):
+    for command in (enroll, run, doctor, *_add_runtime(commands)):
         command.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
         for name, field in Settings.model_fields.items():
             extra = field.json_schema_extra
@@ -71,6 +76,25 @@ def _parser() -> argparse.ArgumentParser:
                 continue
             command.add_argument(*_flags(name), dest=name, metavar="VALUE", help=_help(field.description))
     return parser
+
+
+def _add_runtime(commands: Any) -> list[argparse.ArgumentParser]:
+    """`runtime install` and `runtime show`."""
+    from edge_worker.runtime_install.options import add_options
+
+    runtime = commands.add_parser("runtime", help="make the Airflow runtime that tasks need, or look at it")
+    whats = runtime.add_subparsers(dest="what", required=True, metavar="COMMAND")
+    install = whats.add_parser(
+        "install",
+        help="make it: at the version, and by the lock, that the centre names",
+        description="Makes the Airflow runtime that tasks run in, beside the one that there may be, tries it and then "
+        "puts it in place. Asks the centre, by the relay, which Airflow it must be. Again changes nothing.",
+        epilog="Exit status: 0 it is there, 1 it could not be installed, 2 wrong settings, 5 nobody says what to "
+        "install, or another installation is under way.",
+    )
+    show = whats.add_parser("show", help="what is installed, and whether it suits the centre")
+    add_options(install, show)
+    return [install, show]
 
 
 def _queues(value: str) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from typing_extensions import override
 
@@ -72,6 +72,30 @@ def resolve_proxy(relay_url: str, settings: Settings, environment: Mapping[str, 
     if not named or bypasses(relay_url, exceptions):
         return None
     return _parse(named, source, settings)
+
+
+def proxy_variables(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
+    """The same proxies for a program that reads them from its environment. Holds the password: it is a secret.
+
+    Such a program decides by `no_proxy` for each host itself.
+
+    Raises:
+        SettingsError: See `resolve_proxy`.
+    """
+    all_hosts = settings.model_copy(update={"no_proxy": ""})
+    proxies = {scheme: resolve_proxy(f"{scheme}://any.invalid", all_hosts, environment) for scheme in _VARIABLES}
+    inherited = "" if settings.proxy_url else environment.get("no_proxy", environment.get("NO_PROXY", ""))
+    exceptions = inherited if settings.no_proxy is None else settings.no_proxy
+    found = {f"{scheme}_proxy": _with_credentials(proxy) for scheme, proxy in proxies.items() if proxy is not None}
+    return {**found, "no_proxy": exceptions} if found else {}
+
+
+def _with_credentials(proxy: Proxy) -> str:
+    if proxy.authorization is None:
+        return proxy.url
+    user, _, password = base64.b64decode(proxy.authorization.removeprefix("Basic ")).decode().partition(":")
+    scheme, _, rest = proxy.url.partition("://")
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
 def _parse(named: str, source: str, settings: Settings) -> Proxy:

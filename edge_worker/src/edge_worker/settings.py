@@ -14,12 +14,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from edge_schemas.polls import MAX_HOLD_S, MAX_SLOTS
 
 PREFIX = "EDGE_WORKER_"
 _PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_FOR_INSTALLERS = frozenset(
+    {"PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "XDG_CONFIG_HOME", "NETRC"}
+)
+_ELSEWHERE = frozenset({"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_DRY_RUN"})
 _PROXY_NAMES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
 
 
@@ -41,6 +54,14 @@ def _comma_separated(value: object) -> object:
 
 def _expanded(value: object) -> object:
     return Path(value).expanduser().absolute() if isinstance(value, str | Path) else value
+
+
+def _in_real_folder(path: Path) -> Path:
+    """Links to folders are followed once, at the start: what runs must not change under a task host's feet.
+
+    A link in the last place stays, for a virtual environment is known by it.
+    """
+    return path.parent.resolve() / path.name
 
 
 LocalPath = Annotated[Path, BeforeValidator(_expanded)]
@@ -74,9 +95,10 @@ class Settings(BaseModel):
         le=MAX_SLOTS,
         description="How many jobs run at once. Default: the number of CPUs.",
     )
-    runtime_python: LocalPath = Field(
-        default=Path(sys.executable),
-        description="The Python interpreter that has Airflow. Default: the one that runs the worker.",
+    runtime_python: Annotated[LocalPath, AfterValidator(_in_real_folder)] = Field(
+        default_factory=lambda known: _default_runtime_python(known.get("state_dir")),
+        description="The Python interpreter that has Airflow. Default: the one that `edge-worker runtime install` made "
+        "in the state folder, else the one that runs the worker.",
     )
     bundles: Annotated[dict[str, LocalPath], BeforeValidator(_json_or_map)] = Field(
         default_factory=dict,
@@ -179,6 +201,19 @@ class Settings(BaseModel):
             msg = f"{', '.join(own)}: the worker's own variables are not for tasks"
             raise ValueError(msg)
         return value
+
+
+def runtimes_dir(state_dir: Path) -> Path:
+    """Where `edge-worker runtime install` puts runtimes unless it is told otherwise."""
+    return state_dir / "runtime"
+
+
+def _default_runtime_python(state_dir: Path | None) -> Path:
+    own = Path(sys.executable)
+    if state_dir is None:  # which is an error of its own
+        return own
+    installed = runtimes_dir(state_dir) / "current" / "bin" / "python"
+    return installed.parent.resolve() / installed.name if os.access(installed, os.X_OK) else own
 
 
 def check_relay_url(url: str) -> str:
@@ -314,6 +349,19 @@ def proxy_environment(environ: Mapping[str, str] | None = None) -> dict[str, str
     """The variables that name a proxy, as they are set. `HTTP_PROXY` in capitals is not among them: CGI sets it."""
     environ = os.environ if environ is None else environ
     return {name: environ[name] for name in _PROXY_NAMES if name in environ}
+
+
+def installer_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What pip gets of the agent's environment: an allow-list with pip's own variables, without proxies.
+
+    Those of pip that would have it install somewhere else are left out.
+    """
+    environ = os.environ if environ is None else environ
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _FOR_INSTALLERS or name.startswith("LC_") or (name.startswith("PIP_") and name not in _ELSEWHERE)
+    }
 
 
 def task_environment(settings: Settings, environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -1,0 +1,133 @@
+"""Runs venv and pip: in an environment of their own, with secrets in no argument, and never longer than we live."""
+
+import ctypes
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_worker.proxy import proxy_variables
+from edge_worker.settings import Settings, installer_environment, proxy_environment
+
+_PR_SET_PDEATHSIG = 1
+_LISTED = re.compile(r"^\S+\s+(Found link|Skipping link|Link requires)")
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+
+class Failed(Exception):
+    """A program ended badly; what it said is in the log."""
+
+
+@dataclass(frozen=True)
+class Installer:
+    """How programs are started for one installation.
+
+    Attributes:
+        environment: The whole one of each; holds passwords.
+        log: Where all that they say goes; mode 0600.
+    """
+
+    environment: Mapping[str, str] = field(repr=False)
+    log: Path
+
+    @classmethod
+    def prepare(cls, settings: Settings, draft: Path, log: Path, *, index_url: str | None) -> "Installer":
+        """An installer for a runtime in `draft`; what it needs on disk is in there and goes with it.
+
+        Raises:
+            SettingsError: A proxy or a file that the settings name can't be used.
+        """
+        temporary = draft / "tmp"
+        temporary.mkdir(mode=0o700)
+        environment = {
+            # A slow mirror is patient enough; one that is not there should be said so within a minute.
+            "PIP_RETRIES": "2",
+            "PIP_DEFAULT_TIMEOUT": "20",
+            **installer_environment(),
+            **proxy_variables(settings, proxy_environment()),
+            # Packages are unpacked on the disk that was looked at, and nothing is left of them if we are killed.
+            "TMPDIR": str(temporary),
+            "PIP_NO_CACHE_DIR": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_INPUT": "1",
+        }
+        if index_url is not None:
+            environment["PIP_INDEX_URL"] = index_url
+        if "PIP_CERT" not in environment and (bundle := _bundle(settings, temporary / "ca.pem")) is not None:
+            environment["PIP_CERT"] = str(bundle)
+        log.unlink(missing_ok=True)
+        log.touch(mode=0o600)
+        return cls(environment, log)
+
+    def run(self, command: Sequence[str | Path], *, without: Sequence[str] = ()) -> str:
+        """Run a program to its end; what it printed.
+
+        Args:
+            command: Must hold no secret: every user of the machine can read arguments.
+            without: Variables that it does not get.
+
+        Raises:
+            Failed: It ended with another status than 0.
+            OSError: It can't be started.
+        """
+        environment = {name: value for name, value in self.environment.items() if name not in without}
+        with self.log.open("ab") as log:
+            program = subprocess.Popen(
+                [str(part) for part in command],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - there are no threads
+            )
+            try:
+                printed, _ = program.communicate()
+            except BaseException:
+                program.kill()
+                program.wait()
+                raise
+            log.write(printed)
+        if program.returncode != 0:
+            raise Failed(f"{Path(command[0]).name} ended with status {program.returncode}")
+        return printed.decode(errors="replace")
+
+    def keep_log(self) -> str:
+        """What of the log is of use, which stays on disk; pip also lists every file of every release in the index."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        text = "\n".join(line for line in lines if not _LISTED.search(line)) + "\n"
+        self.log.write_text(text)
+        return text
+
+
+def _die_with_parent() -> None:
+    """In the child: if the installation is killed, nobody is left who installs into its folder (Linux)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _bundle(settings: Settings, path: Path) -> Path | None:
+    """The authorities that the agent trusts, in one file: pip takes its own ones or one file, never both."""
+    system = ssl.get_default_verify_paths().cafile or next((file for file in _BUNDLES if Path(file).exists()), None)
+    own = [file for file in (settings.ca_file, settings.proxy_ca_file) if file is not None]
+    if system is None and not own:
+        return None
+    files = [*([Path(system)] if system else []), *own]
+    path.write_bytes(b"\n".join(file.read_bytes() for file in files))
+    return path
+
+
+def free_bytes(path: Path) -> int:
+    """What this user may still write where a folder is, or will be."""
+    while not path.exists():
+        path = path.parent
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize

@@ -1,0 +1,124 @@
+"""What is to be installed: named by the centre, or by whoever types the command."""
+
+import asyncio
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_schemas.centre import CentreFacts
+from edge_schemas.versions import runtime_fault
+from edge_worker.answers import CallError
+from edge_worker.proxy import resolve_proxy
+from edge_worker.relay_client import RelayClient
+from edge_worker.runtime_install.locks import Lock, LockRefused, read_lock
+from edge_worker.settings import Settings, SettingsError, proxy_environment
+from edge_worker.state import StateDir
+from edge_worker.tls import tls_context
+
+_RECIPE = "1"
+"""Another one, and every runtime is made anew at the next installation."""
+_VERSION = re.compile(r"[0-9]+(\.[0-9]+)+[A-Za-z0-9.+-]*")
+
+
+class CentreUnknown(Exception):
+    """Nobody tells what to install; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be installed.
+
+    Attributes:
+        airflow: The version.
+        lock: All that goes with it; None takes what the index has.
+        named_by: Who wants it, for people.
+        centre: The centre's version, if it is known.
+    """
+
+    airflow: str
+    lock: Lock | None
+    named_by: str
+    centre: str | None = None
+
+    @property
+    def requirements(self) -> str:
+        """As pip reads them."""
+        return f"apache-airflow=={self.airflow}\n" if self.lock is None else self.lock.text
+
+    def made_of(self, python: str) -> str:
+        """Fingerprint of a runtime made by this order with this Python."""
+        parts = (_RECIPE, self.airflow, "" if self.lock is None else self.lock.digest, python)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def order_by_hand(version: str | None, lock: Path | None) -> Order | None:
+    """What was named in the command; None if nothing was.
+
+    Raises:
+        SettingsError: It won't do.
+    """
+    if version is not None and not _VERSION.fullmatch(version):
+        raise SettingsError(f"--version {version!r} is no version of Airflow, such as 3.3.2")
+    if lock is None:
+        return None if version is None else Order(version, None, "--version")
+    try:
+        known = read_lock(lock.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--lock: {lock} cannot be read: {error}") from None
+    except LockRefused as error:
+        raise SettingsError(f"--lock: {lock}: {error}") from None
+    if version not in {None, known.airflow}:
+        raise SettingsError(f"--version is {version}, but {lock} pins Airflow {known.airflow}: name one of the two")
+    return Order(known.airflow, known, f"the lock {lock}")
+
+
+def order_of(facts: CentreFacts) -> Order:
+    """What the centre names.
+
+    Raises:
+        CentreUnknown: Its lock won't do.
+    """
+    if facts.runtime_lock is None:
+        return Order(facts.airflow_version, None, "the centre", facts.airflow_version)
+    try:
+        lock = read_lock(facts.runtime_lock)
+    except LockRefused as error:
+        raise CentreUnknown(f"the centre's lock ([edge_relay] runtime_lock) is refused: {error}") from None
+    if (fault := runtime_fault(lock.airflow, facts.airflow_version)) is not None:
+        raise CentreUnknown(f"the centre's lock ([edge_relay] runtime_lock) won't do: {fault}")
+    return Order(lock.airflow, lock, "the centre, which has a lock", facts.airflow_version)
+
+
+def ask_centre(settings: Settings) -> CentreFacts:
+    """What the relay has heard of the centre, by the worker's own way and credential.
+
+    Raises:
+        CentreUnknown: The worker is not enrolled, the relay does not answer, or no keeper answers it.
+        SettingsError: A setting for the way to the relay won't do.
+    """
+    identity = StateDir(settings.state_dir).identity()
+    if identity is None:
+        raise CentreUnknown(
+            "this worker is not enrolled, so nobody tells which Airflow it needs: run 'edge-worker enroll' first, or "
+            "name one with --version or --lock"
+        )
+    relay_url = settings.relay_url or identity.relay_url
+    try:
+        facts = asyncio.run(_ask(settings, relay_url, identity.secret))
+    except CallError as error:
+        raise CentreUnknown(
+            f"the relay {relay_url} does not tell which Airflow is needed: {error}. 'edge-worker doctor' shows where "
+            "the way to it is broken; --version or --lock names one without asking"
+        ) from None
+    if facts is None:
+        raise CentreUnknown(
+            "no keeper tells the relay which Airflow is needed at the moment: try again, or name one with --version"
+        )
+    return facts
+
+
+async def _ask(settings: Settings, relay_url: str, secret: str) -> CentreFacts | None:
+    proxy = resolve_proxy(relay_url, settings, proxy_environment())
+    async with RelayClient(relay_url, secret, tls=tls_context(settings), proxy=proxy) as client:
+        return (await client.facts()).centre
