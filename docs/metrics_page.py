@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.metrics import MetricWrapperBase
 
+from edge_bridge.executor_metrics import ExecutorMetrics
+from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
+from edge_bridge.keeper.picture import Picture
 from edge_relay.auth import Credentials
 from edge_relay.metrics.exports import exports
 from edge_relay.metrics.process import certificate_gauge
 from edge_schemas.broker.connection import Broker, BrokerSettings
-from edge_schemas.broker.permissions import RELAY
+from edge_schemas.broker.permissions import KEEPER, RELAY
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,17 @@ def _relay() -> CollectorRegistry:
     return exported.metrics.registry
 
 
+def _keeper() -> CollectorRegistry:
+    broker = Broker(BrokerSettings((), KEEPER, ""))
+    metrics = KeeperMetrics()
+    metrics.registry.register(KeeperState(broker, Picture(broker), lambda: None))
+    return metrics.registry
+
+
+def _executor() -> CollectorRegistry:
+    return ExecutorMetrics().registry
+
+
 # Each component that exports metrics. Another one is one more entry.
 EXPORTERS: tuple[Exporter, ...] = (
     Exporter(
@@ -45,6 +59,19 @@ EXPORTERS: tuple[Exporter, ...] = (
         "replicas, never a sum. While NATS is away the last figures stay, and `edge_shared_state_age_seconds` grows.\n"
         "What a worker knows of itself comes with its polls; a figure that its machine does not tell is absent.",
         _relay,
+    ),
+    Exporter(
+        "Keeper",
+        "`GET /metrics` on the gate's port of each keeper.\n\n"
+        "`edge_queue_*` is what all keepers see alike: take `max by (...)` over them, never a sum. While NATS is away\n"
+        "the last figures stay. `call` is the class of a call of the Execution API, as the relay has it.",
+        _keeper,
+    ),
+    Exporter(
+        "Executor",
+        "`GET /metrics` on `[edge_relay] metrics_port` of each scheduler; off unless the port is set. The same events\n"
+        "go to Airflow's own metrics: [set up Airflow](../howto/airflow-settings.md#what-shows-how-it-goes).",
+        _executor,
     ),
 )
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from importlib.metadata import version
 from typing import Literal
 
 import structlog
@@ -93,7 +94,7 @@ class ExecutorMetrics:
         self._running = self._gauge("edge_executor_running_jobs", "Jobs that run at a worker")
         self._connected = self._gauge("edge_executor_broker_connected", "1 while the connection to NATS stands")
         build = Gauge("edge_executor_build_info", "Always 1", ["version", "airflow_version"], registry=registry)
-        build.labels(VERSION, _airflow_version()).set(1)
+        build.labels(VERSION, version("apache-airflow-core")).set(1)
         ProcessCollector(registry=registry)
 
     def of(self, team: str | None) -> "TeamMetrics":
@@ -204,9 +205,3 @@ class TeamMetrics:
             if not self._stats_failed:
                 log.exception("airflow_metrics_failed", metric=name)
             self._stats_failed = True
-
-
-def _airflow_version() -> str:
-    from airflow import __version__
-
-    return __version__

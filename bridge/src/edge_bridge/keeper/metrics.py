@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -58,7 +59,7 @@ class KeeperMetrics:
         )
         self._withdrawals = Counter(
             "edge_keeper_withdrawals",
-            "Waiting jobs ended for the same reasons",
+            "Waiting jobs ended, for the reasons that make running ones stop: see edge_keeper_stop_wishes_total",
             ["reason"],
             registry=registry,
         )
@@ -176,14 +177,12 @@ class KeeperState(Collector):
         yield from self.collect()
 
     def _connection(self) -> Iterator[Metric]:
-        from airflow import __version__ as airflow_version
-
         yield _gauge("edge_keeper_broker_connected", "1 while the connection to NATS stands", self._broker.connected)
         reconnects = CounterMetricFamily("edge_keeper_broker_reconnects", "Times the connection to NATS came back")
         reconnects.add_metric((), self._broker.reconnects)
         labels = ("version", "airflow_version")
         build = GaugeMetricFamily("edge_keeper_build_info", "1; what runs", labels=labels)
-        build.add_metric((VERSION, airflow_version), 1)
+        build.add_metric((VERSION, version("apache-airflow-core")), 1)
         yield from (reconnects, build)
 
     def _sight(self) -> Iterator[Metric]:
