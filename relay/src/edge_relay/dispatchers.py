@@ -9,6 +9,7 @@ from edge_relay.dispatcher import Dispatcher
 from edge_relay.lifecycle import draining
 from edge_relay.metrics.replica import Metrics
 from edge_schemas.broker.connection import Broker
+from edge_schemas.subjects import parse_consumer_name
 
 
 class Dispatchers:
@@ -53,6 +54,7 @@ class Dispatchers:
             raise draining()
         dispatcher = self._live.get(consumer)
         if dispatcher is None:
+            self._metrics.begin(*parse_consumer_name(consumer))
             dispatcher = Dispatcher(self._broker, consumer, self._metrics, partial(self._forget, consumer))
             self._live[consumer] = dispatcher
             self._group.create_task(dispatcher.run(), name=f"dispatcher-{consumer}")

@@ -42,6 +42,17 @@ def consumer_name(team: str | None, queue: str) -> str:
     return encode_name(queue) if team is None else f"{encode_name(team)}__{encode_name(queue)}"
 
 
+def parse_consumer_name(name: str) -> tuple[str | None, str]:
+    """Team and queue of a consumer that `consumer_name` named.
+
+    Raises:
+        ValueError: It did not.
+    """
+    # In an encoded name two hexadecimal digits follow each `_`.
+    team, apart, queue = name.partition("__")
+    return (decode_name(team), decode_name(queue)) if apart else (None, decode_name(name))
+
+
 def parse_job_subject(subject: str) -> tuple[str | None, str, str]:
     """Team, queue and job of a subject that `job_subject` made.
 

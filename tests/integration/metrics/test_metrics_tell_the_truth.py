@@ -214,6 +214,12 @@ def at_rest(ledger: Ledger, certificate: Path) -> None:
         ledger.count("edge_relay_enrollments_total", 0, outcome=outcome)
     for name in ("polls_parked", "log_bytes_total", "bad_messages_total", "broker_reconnects_total"):
         ledger.count(f"edge_relay_{name}", 0)
+    for queue in (ALPHA, BETA, GAMMA):
+        # Workers of each poll at both replicas.
+        for name in ("grants", "starts", "releases", "give_backs", "parked_jobs", "redeliveries"):
+            ledger.count(f"edge_relay_{name}_total", 0, **labels(queue))
+        for verdict in ("succeeded", "failed", "cancelled"):
+            ledger.count("edge_relay_finishes_total", 0, **labels(queue), verdict=verdict)
     ledger.set("edge_relay_broker_connected", 1)
     ends = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc.timestamp()
     ledger.set("edge_relay_tls_certificate_expiry_timestamp_seconds", ends)

@@ -1,7 +1,7 @@
 """Names, paths and signatures of the wire: what is allowed, what is refused, and that encodings can be reversed."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -40,6 +40,8 @@ def test_every_name_survives_encoding(name: str) -> None:
 
 
 @given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
+@example("a", "-b")
+@example("_", "_")
 def test_two_queues_never_share_a_consumer(one: str, other: str) -> None:
     try:
         names = {
@@ -50,6 +52,8 @@ def test_two_queues_never_share_a_consumer(one: str, other: str) -> None:
     except UnicodeEncodeError:
         return
     assert len(names) == (2 if one == other else 3)
+    assert subjects.parse_consumer_name(subjects.consumer_name(one, other)) == (one, other)
+    assert subjects.parse_consumer_name(subjects.consumer_name(None, other)) == (None, other)
 
 
 def test_nats_allows_the_longest_consumer_name() -> None:
@@ -64,6 +68,7 @@ def test_a_subject_tells_queue_and_job() -> None:
     job = "0b9f1e6e-6f0c-4d39-9a3a-6f2f0c6a0a11"
     for team in (None, "team a"):
         assert subjects.parse_job_subject(subjects.job_subject(team, "a.b*", job)) == (team, "a.b*", job)
+        assert subjects.parse_dead_subject(subjects.dead_subject(team, "a.b*", job)) == (team, "a.b*", job)
 
 
 @pytest.mark.parametrize("name", ["", " x", "x ", "a\nb", "a\x00b", "x" * 101, "ä" * 100, "\ud800"])

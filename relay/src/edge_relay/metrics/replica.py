@@ -5,6 +5,8 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from edge_schemas.records import Verdict
+
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 WAIT_S = (0.01, 0.1, 1, 5, 15, 60, 300, 1800, 7200, 43200)
 """Few, as each is a series for each queue: from at once to half a day."""
@@ -14,6 +16,8 @@ RUN_S = (1, 5, 15, 60, 300, 900, 3600, 10800, 43200, 172800)
 QUEUE = ("team", "queue")
 RETURN_REASONS = ("unwanted", "poll_gone", "not_served", "already_held")
 CREDENTIAL_FAILURES = ("missing", "unknown", "revoked", "forbidden")
+REPORTED = (Verdict.SUCCEEDED, Verdict.FAILED, Verdict.CANCELLED)
+"""What the end of a job can be when its worker reports it; a lost one is not reported."""
 ENROLLMENT_OUTCOMES = ("new", "repeated", "refused")
 
 
@@ -48,6 +52,14 @@ class Metrics:
         self._jobs()
         self._messages()
         self._times()
+
+    def begin(self, team: str | None, queue: str) -> None:
+        """Let the counters of a queue that is served here begin with 0: else its first job would be no increase."""
+        of = team or "", queue
+        for counter in (self.grants, self.starts, self.releases, self.give_backs, self.parked, self.redeliveries):
+            counter.labels(*of)
+        for verdict in REPORTED:
+            self.finishes.labels(*of, verdict)
 
     def _calls(self) -> None:
         self.polls_parked = Gauge(
