@@ -84,6 +84,17 @@ def test_a_wrong_rule_names_option_and_queue(option: str, value: str, says: str)
         executor_settings(Conf(**DEFAULTS | {"executor_password": "secret", option: value}))
 
 
+def test_the_metrics_port_is_off_a_port_or_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole scheduler's, so it is not asked of a team's configuration."""
+    conf = Conf(**DEFAULTS | {"executor_password": "secret", "metrics_port": "of a team"})
+    assert executor_settings(conf).metrics_port is None
+    monkeypatch.setenv("AIRFLOW__EDGE_RELAY__METRICS_PORT", "9109")
+    assert executor_settings(conf).metrics_port == 9109
+    monkeypatch.setenv("AIRFLOW__EDGE_RELAY__METRICS_PORT", "99999")
+    with pytest.raises(SettingsError, match=r"\[edge_relay\] metrics_port is '99999', must be a TCP port"):
+        executor_settings(conf)
+
+
 def test_a_team_has_rules_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.executors.base_executor import ExecutorConf
 
