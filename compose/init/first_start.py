@@ -150,7 +150,7 @@ def _airflow(passwords: Mapping[str, str]) -> None:
 
 
 def _people(passwords: Mapping[str, str]) -> None:
-    """For the `nats` command line as operator, and for `edge-relay` as operator and as admin."""
+    """For the `nats` command line and for `edge-relay`, as operator; apart from that what admin needs."""
     context = {
         "description": "Edge Relay, as operator",
         "url": "nats://nats:4222",
@@ -165,11 +165,11 @@ def _people(passwords: Mapping[str, str]) -> None:
             "nats/context/edge.json": json.dumps(context),
             "nats/context.txt": "edge",
             "operator.password": passwords[OPERATOR],
-            "admin.password": passwords[ADMIN],
             "access.token": _secret("access.token", lambda: new_secret(SecretKind.ACCESS)),
-            "replicas": str(len(NODES) if _is_cluster() else 1),
         },
     )
+    # Not for everyday work: streams, restoring, further access tokens.
+    _give("admin", PEOPLE, {"admin.password": passwords[ADMIN], "replicas": str(len(NODES) if _is_cluster() else 1)})
 
 
 def _give(volume: str, owner: Owner, texts: Mapping[str, str], *, mode: int = READ_ONLY) -> None:

@@ -18,6 +18,7 @@ from edge_schemas.broker.permissions import ADMIN
 from edge_schemas.workers import EnrollTokenRequest
 
 PEOPLE = Path("/volumes/people")
+ADMIN_FILES = Path("/volumes/admin")
 TOKEN = Path("/volumes/edge/enroll.token")
 WORKER_UID = 10004
 PATIENCE_S = 120
@@ -26,7 +27,7 @@ TOKEN_LIFE_S = 24 * 3600
 
 async def main(words: list[str]) -> int:
     """Do what is asked; returns the exit status."""
-    settings = BrokerSettings((os.environ["NATS_URL"],), ADMIN, read_secret(PEOPLE / "admin.password"))
+    settings = BrokerSettings((os.environ["NATS_URL"],), ADMIN, read_secret(ADMIN_FILES / "admin.password"))
     async with Broker(settings) as broker:
         await broker.wait_connected(PATIENCE_S)
         if words == ["enroll"]:
@@ -47,7 +48,7 @@ async def _provision(broker: Broker) -> None:
 async def _apply(broker: Broker) -> list[str]:
     """Try for a while: the servers of a cluster need some seconds to agree on a leader."""
     wanted = layout.LayoutSettings(
-        replicas=int((PEOPLE / "replicas").read_text()),
+        replicas=int((ADMIN_FILES / "replicas").read_text()),
         jobs_max_bytes=int(os.environ["JOBS_MAX_MB"]) << 20,
         logs_max_bytes=int(os.environ["LOGS_MAX_MB"]) << 20,
         logs_max_age_days=int(os.environ["LOGS_MAX_AGE_DAYS"]),
