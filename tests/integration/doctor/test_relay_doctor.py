@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,8 +16,9 @@ from aiohttp import web
 
 from edge_relay import nats_server, tls
 from edge_relay.nats_server import NatsServer, find_binary
-from edge_schemas.broker import layout, permissions
+from edge_schemas.broker import doctor, layout, permissions
 from edge_schemas.broker.layout import consumer_config
+from edge_schemas.broker.rights_probe import missing_rights
 from edge_schemas.findings import Status
 from edge_schemas.subjects import DEAD, JOBS
 from integration.doctor.conftest import (
@@ -65,6 +68,17 @@ async def test_wrong_words() -> None:
 async def test_a_setting_that_is_none(centre: Centre) -> None:
     findings = await relay_doctor(centre.options | {"--port": "workers"})
     names_only(findings, "settings.values", Status.FAILED, "edge-relay serve --help", "port")
+
+
+async def test_a_standalone_relay_that_is_not_up(tmp_path: Path) -> None:
+    findings = await relay_doctor({"--data-dir": str(tmp_path)})
+    names_only(findings, "settings.values", Status.FAILED, "edge-relay standalone --data-dir", "no standalone relay")
+
+
+async def test_a_ca_file_that_is_none(centre: Centre) -> None:
+    no_ca = centre.file("ca.pem", "not a certificate")
+    findings = await relay_doctor(centre.options | {"--nats-ca-file": no_ca})
+    names_only(findings, "settings.nats_ca_file", Status.FAILED, "RELAY_NATS_CA_FILE", no_ca)
 
 
 async def test_a_secret_that_others_may_read(centre: Centre) -> None:
@@ -148,6 +162,22 @@ async def test_jetstream_turned_off(centre: Centre, tmp_path: Path, monkeypatch:
     async with _server(tmp_path, monkeypatch, without) as server:
         findings = await relay_doctor(centre.options | {"--nats-urls": server.url})
     names_only(findings, "nats.jetstream", Status.FAILED, "'jetstream' block", "turned off")
+
+
+async def test_a_server_that_goes_away_meanwhile(
+    centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finding, not a crash: the connection is there, and then it is not."""
+    async with _server(tmp_path, monkeypatch, lambda _: None) as server:
+
+        async def find_and_kill(probe: Any, role: str) -> list[str]:
+            missing = await missing_rights(probe, role)
+            await asyncio.to_thread(os.kill, server.pid, signal.SIGKILL)
+            return missing
+
+        monkeypatch.setattr(doctor, "missing_rights", find_and_kill)
+        findings = await relay_doctor(centre.options | {"--nats-urls": server.url})
+    names_only(findings, "nats.jetstream", Status.FAILED, "Are all servers of NATS up", "NATS does not answer")
 
 
 async def test_a_missing_stream(centre: Centre) -> None:

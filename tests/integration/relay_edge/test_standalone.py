@@ -136,11 +136,15 @@ async def test_from_nothing_to_an_enrolled_worker_and_back(tmp_path: Path) -> No
         )
         made = orjson.loads(out)
         assert (status, made["queues"], made["uses"]) == (0, ["a", "b c"], 2)
-        (applied, unchanged, _), (_, out, _) = await asyncio.gather(
+        (applied, unchanged, _), (_, out, _), (_, found, _) = await asyncio.gather(
             run("streams", "apply", "--data-dir", str(data_dir)),
             run("access-token", "create", "--name", "me", "--json", "--data-dir", str(data_dir)),
+            run("doctor", "--data-dir", str(data_dir), "--gate-urls", "http://127.0.0.1:9", "--json"),
         )
         assert (applied, unchanged.count("unchanged")) == (0, 7)
+        # There is no keeper beside it; everything else is fine.
+        complaints = [one["check"] for one in orjson.loads(found) if one["status"] in ("failed", "warning")]
+        assert complaints == ["gate.connect"], found
         variables = {"RELAY_ACCESS_TOKEN": orjson.loads(out)["token"], "RELAY_ADMIN_URL": relay.facts["operator_url"]}
         assert (await run("workers", "list", "--json", **variables))[0] == 0
         assert await relay.stop() == 0

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from edge_bridge.executor_settings import executor_settings
 from edge_bridge.keeper.settings import MIN_SECRET_CHARS
-from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, secret, text
+from edge_bridge.settings import SECTION, Conf, SettingsError, secret, text
+from edge_schemas.broker.doctor import ca_file_finding
 from edge_schemas.broker.permissions import EXECUTOR, KEEPER, READER
 from edge_schemas.findings import Check, Finding, failed, known, ok, warning
 
@@ -49,24 +50,26 @@ class SettingsDoctor:
         try:
             executor_settings(self._conf)
         except SettingsError as error:
-            if not _is_about_secrets(error):
+            if not _is_told_apart(error):
                 self._found.append(failed(VALUES, str(error), f"Correct it in section [{SECTION}] of airflow.cfg."))
                 return
         self._found.append(ok(VALUES, f"the settings in [{SECTION}] can be used"))
 
     def _read_broker(self) -> Broker:
         urls = tuple(url.strip() for url in text(self._conf, "nats_urls").split(",") if url.strip())
-        ca_file = text(self._conf, "nats_ca_file")
+        named = text(self._conf, "nats_ca_file")
+        ca_file = Path(named) if named else None
+        self._found.append(ca_file_finding(f"[{SECTION}] nats_ca_file", ca_file))
         passwords = {EXECUTOR: ""}
         for role in (EXECUTOR, KEEPER, READER):
             check = password_of(role)
             try:
-                passwords[role] = broker_settings(self._conf, role).password
+                passwords[role] = secret(self._conf, f"{role}_password", f"{role}.password")
             except SettingsError as error:
                 self._found.append(_no_password(check, role, str(error)))
             else:
                 self._found.append(ok(check, f"there is a password of the NATS user {role}"))
-        return Broker(urls, Path(ca_file) if ca_file else None, passwords)
+        return Broker(urls, ca_file, passwords)
 
     def _read_gate_key(self) -> bytes | None:
         try:
@@ -103,6 +106,6 @@ def _no_password(check: str, role: str, detail: str) -> Finding:
     return warning(check, f"the password of the NATS user {role} is not here", advice)
 
 
-def _is_about_secrets(error: SettingsError) -> bool:
-    """Those are told by themselves."""
-    return "executor_password" in str(error) or "executor.password" in str(error)
+def _is_told_apart(error: SettingsError) -> bool:
+    """The password and the CA file have findings of their own."""
+    return any(name in str(error) for name in ("executor_password", "executor.password", "nats_ca_file"))

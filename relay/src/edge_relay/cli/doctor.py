@@ -26,6 +26,8 @@ def doctor(options: Namespace) -> None:
     except (SettingsError, ValidationError) as error:
         detail = explain(error) if isinstance(error, ValidationError) else str(error)
         text = "Correct it; 'edge-relay serve --help' tells all settings."
+        if options.data_dir is not None:
+            text = f"Start 'edge-relay standalone --data-dir {options.data_dir}': it says there where everything is."
         found = [failed(SETTINGS, detail, text)]
         if not options.json:
             print(as_text(found[0]))
@@ -72,7 +74,8 @@ def _standalone(options: Namespace, given: dict[str, str], people: dict[str, Pat
         raise Failure(f"--data-dir goes without {names}: the standalone relay has settings of its own", EXIT_USAGE)
     data_dir: Path = options.data_dir
     facts: Facts = read_facts(data_dir)
-    base = Settings(**given)  # type: ignore[arg-type]  # text, as from the environment
+    # Text, as from the environment; with the secret, for gates are not taken without.
+    base = Settings(**given, gate_key_file=facts.gate_secret_file)  # type: ignore[arg-type]
     gate_urls = base.gate_urls or facts.gate_urls
     own: dict[str, object] = {
         "tls_cert_file": data_dir / "tls" / "relay.pem",

@@ -5,6 +5,7 @@ import re
 import resource
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -112,9 +113,10 @@ class ListenerDoctor:
 
     async def _file_limit(self) -> int:
         """Of the relay's process; where it does not tell, of this one."""
-        seen = await look(f"{self._target.operators_url}{METRICS}")
-        if told := _MAX_FDS.search(seen.body):
-            return int(float(told[1]))
+        with suppress(LookFailed):
+            seen = await look(f"{self._target.operators_url}{METRICS}")
+            if told := _MAX_FDS.search(seen.body):
+                return int(float(told[1]))
         return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
     async def _public(self) -> Finding:

@@ -8,6 +8,8 @@ from pathlib import Path
 from edge_relay.private_files import read_secret
 from edge_relay.serve import tls_context
 from edge_relay.settings import Settings, SettingsError
+from edge_relay.settings import read_secret as secret_of_setting
+from edge_schemas.broker.doctor import ca_file_finding
 from edge_schemas.broker.permissions import ADMIN, OPERATOR, RELAY
 from edge_schemas.findings import Check, Finding, failed, known, ok, warning
 
@@ -60,15 +62,17 @@ class SettingsDoctor:
 
     def checks(self) -> Iterator[Check]:
         """Of the settings and their files."""
-        for finding in (ok(SETTINGS, "settings can be used"), *self._found.values(), self._tls_files(), self._modes()):
-            yield known(finding)
+        ca_file = ca_file_finding("RELAY_NATS_CA_FILE", self._target.settings.nats_ca_file)
+        files = (*self._found.values(), ca_file, self._tls_files(), self._modes())
+        yield from map(known, (ok(SETTINGS, "settings can be used"), *files))
 
     def _read_passwords(self) -> dict[str, str]:
         passwords = {RELAY: ""}
         try:
-            passwords[RELAY] = self._target.settings.broker().password
+            file = self._target.settings.nats_password_file
+            passwords[RELAY] = secret_of_setting("RELAY_NATS_PASSWORD_FILE", file).decode()
             self._found[NATS_PASSWORD] = ok(NATS_PASSWORD, "there is a password of the NATS user relay")
-        except SettingsError as error:
+        except (SettingsError, UnicodeDecodeError) as error:
             text = "Put the password of the NATS user relay, as nats-server has it, into a file and name that."
             self._found[NATS_PASSWORD] = failed(NATS_PASSWORD, str(error), text)
         for role in (ADMIN, OPERATOR):

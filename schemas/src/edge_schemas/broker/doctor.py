@@ -9,7 +9,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,12 +18,14 @@ from typing import Any, Self
 
 from edge_schemas import subjects
 from edge_schemas.broker import layout
-from edge_schemas.broker.bucket import STREAM_NOT_FOUND
+from edge_schemas.broker.aside import aside
+from edge_schemas.broker.bucket import NO_MESSAGE, STREAM_NOT_FOUND
 from edge_schemas.broker.connection import JetStreamError
 from edge_schemas.broker.probe import Address, AddressWrong, Denied, NobodyAnswers, Probe, ProbeFailed
 from edge_schemas.broker.rights_probe import allows, missing_rights
-from edge_schemas.findings import Check, Finding, failed, ok, warning
+from edge_schemas.findings import LOOK_LIMIT_S, Check, Finding, failed, ok, warning
 
+CA_FILE = "settings.nats_ca_file"
 DNS, CONNECT, VERSION, TLS = "nats.dns", "nats.connect", "nats.version", "nats.tls"
 JETSTREAM, STREAMS, REPLICAS = "nats.jetstream", "nats.streams", "nats.replicas"
 CONSUMERS, STORE, CLOCK = "nats.consumers", "nats.store", "nats.clock"
@@ -73,22 +75,36 @@ class NatsDoctor:
 
         Args:
             needs: Checks without which there is no password to log in with as the first role.
+
+        `CA_FILE` must be among the checks before these.
         """
-        yield Check(DNS, self._dns)
-        yield Check(CONNECT, self._connect, (DNS,))
-        yield Check(VERSION, self._version, (CONNECT,))
-        yield Check(TLS, self._tls, (VERSION,))
         own = next(iter(self._passwords))
+        yield self._check(DNS, self._dns)
+        yield self._check(CONNECT, self._connect, DNS)
+        yield self._check(VERSION, self._version, CONNECT)
+        yield self._check(TLS, self._tls, VERSION, CA_FILE)
         for role in self._passwords:
             known = needs if role == own else ()
-            yield Check(credentials(role), partial(self._credentials, role), (TLS, *known))
-            yield Check(rights(role), partial(self._rights, role), (credentials(role),))
-        yield Check(JETSTREAM, self._jetstream, (rights(own),))
-        yield Check(STREAMS, self._check_streams, (JETSTREAM,))
-        yield Check(REPLICAS, self._replicas, (STREAMS,))
-        yield Check(CONSUMERS, self._consumers, (STREAMS,), _MANY_S)
-        yield Check(STORE, self._store, (STREAMS,))
-        yield Check(CLOCK, self._clock, (JETSTREAM,))
+            yield self._check(credentials(role), partial(self._credentials, role), TLS, *known)
+            yield self._check(rights(role), partial(self._rights, role), credentials(role))
+        yield self._check(JETSTREAM, self._jetstream, rights(own))
+        yield self._check(STREAMS, self._check_streams, JETSTREAM)
+        yield self._check(REPLICAS, self._replicas, STREAMS)
+        yield self._check(CONSUMERS, self._consumers, STREAMS)
+        yield self._check(STORE, self._store, STREAMS)
+        yield self._check(CLOCK, self._clock, JETSTREAM)
+
+    def _check(self, check: str, look: Callable[[], Awaitable[Finding | list[Finding]]], *needs: str) -> Check:
+        """A check that takes it as a finding if NATS goes away while it looks, or has no leader."""
+
+        async def guarded() -> Finding | list[Finding]:
+            try:
+                return await look()
+            except (ProbeFailed, JetStreamError, OSError) as error:
+                text = "Are all servers of NATS up, and has each stream a leader? Look at their logs, then try again."
+                return failed(check, f"NATS does not answer as it should: {_reason(error)}", text)
+
+        return Check(check, guarded, needs, _MANY_S if check in (CONSUMERS, STORE) else LOOK_LIMIT_S)
 
     async def values(self, bucket: str) -> dict[str, bytes]:
         """The keys of a bucket that have a value.
@@ -100,9 +116,13 @@ class NatsDoctor:
         prefix = subjects.kv_subject(bucket, "")
         found: dict[str, bytes] = {}
         for subject in await self._subjects_of(stream, subjects.kv_subject(bucket, ">")):
-            answer = await self._ask(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
-            message = answer["message"]
-            if data := message.get("data"):
+            try:
+                answer = await self._ask(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+            except JetStreamError as error:
+                if error.code != NO_MESSAGE:
+                    raise
+                continue  # it has gone since it was listed
+            if data := answer["message"].get("data"):
                 found[subject.removeprefix(prefix)] = base64.b64decode(data)
         return found
 
@@ -350,6 +370,18 @@ class NatsDoctor:
         return await self._probes[role].api(call, body)
 
 
+def ca_file_finding(setting: str, path: Path | None) -> Finding:
+    """Whether the CA file can be used that a setting names."""
+    if path is None:
+        return ok(CA_FILE, "NATS servers are trusted as the machine trusts")
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except OSError as error:  # ssl.SSLError is one
+        text = f"Name a PEM file with the CA of nats-server in {setting}, or nothing."
+        return failed(CA_FILE, f"{setting}: {path} can't be used: {_reason(error)}", text)
+    return ok(CA_FILE, f"{path} says which NATS servers are trusted")
+
+
 def credentials(role: str) -> str:
     """The id of the check."""
     return f"nats.credentials.{role}"
@@ -381,8 +413,8 @@ def _consumer_fault(info: dict[str, Any]) -> Finding | None:
 def _consumer_advice(name: str, wrong: list[str]) -> str:
     remove = f"'nats consumer rm {subjects.JOBS} {name}' as admin"
     if "max_waiting" in wrong:
-        return f"It can't be changed: {remove}; its jobs stay, and the scheduler makes it anew within a minute."
-    return f"A scheduler mends it when it next publishes or compares; else {remove}: its jobs stay, it is made anew."
+        return f"It can't be changed: {remove}; its jobs stay, and a scheduler makes it anew within a minute."
+    return f"A scheduler mends it within a minute where jobs wait. Or {remove}: its jobs stay, it is made anew."
 
 
 def _of_servers(check: str, good: list[str], bad: list[str], advice: str) -> Finding:
@@ -392,7 +424,7 @@ def _of_servers(check: str, good: list[str], bad: list[str], advice: str) -> Fin
 
 
 async def _resolve(address: Address) -> str:
-    answers = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    answers = await aside(lambda: socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM))
     return str(answers[0][4][0])
 
 

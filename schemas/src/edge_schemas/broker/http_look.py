@@ -1,10 +1,8 @@
 """One HTTP GET for a doctor: direct, without redirects, with what went wrong in words."""
 
-import asyncio
 import http.client
 import socket
 import ssl
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from typing_extensions import override
+
+from edge_schemas.broker.aside import aside
 
 TIMEOUT_S = 5.0
 MAX_BYTES = 8 << 20
@@ -44,22 +44,7 @@ async def look(url: str, headers: Mapping[str, str] | None = None, *, tls: ssl.S
     Raises:
         LookFailed: No answer.
     """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Seen] = loop.create_future()
-
-    def get() -> None:
-        try:
-            seen = _get(url, headers or {}, tls)
-        except LookFailed as error:
-            _tell(loop, answer, error=error)
-        except Exception as error:  # noqa: BLE001  # raised where the answer is awaited
-            _tell(loop, answer, error=LookFailed(f"{type(error).__name__}: {error}"))
-        else:
-            _tell(loop, answer, seen=seen)
-
-    # Not in a pool's thread: the process would wait for one that hangs in a name server's silence.
-    threading.Thread(target=get, name="doctor-look", daemon=True).start()
-    return await answer
+    return await aside(lambda: _get(url, headers or {}, tls))
 
 
 def trust(ca_file: Path | None) -> ssl.SSLContext:
@@ -94,7 +79,7 @@ def _get(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> Se
             return _seen(reply.code, reply.headers, reply.read(MAX_BYTES))
     except urllib.error.URLError as error:
         raise LookFailed(_explain(error.reason)) from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise LookFailed(_explain(error)) from error
 
 
@@ -115,26 +100,7 @@ def _explain(error: object) -> str:
             return f"no answer within {TIMEOUT_S:g} s"
         case OSError():
             return error.strerror or str(error)
+        case ValueError():
+            return f"its address or answer can't be read: {error}"
         case _:
             return f"what answers speaks no HTTP ({type(error).__name__})"
-
-
-def _tell(
-    loop: asyncio.AbstractEventLoop,
-    answer: asyncio.Future[Seen],
-    *,
-    seen: Seen | None = None,
-    error: LookFailed | None = None,
-) -> None:
-    def tell() -> None:
-        if answer.done():
-            return
-        if error is not None:
-            answer.set_exception(error)
-        elif seen is not None:
-            answer.set_result(seen)
-
-    try:
-        loop.call_soon_threadsafe(tell)
-    except RuntimeError:
-        return  # the time was over, and the loop has ended meanwhile

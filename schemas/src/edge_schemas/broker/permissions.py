@@ -101,6 +101,7 @@ _RIGHTS = {
             *_api(f"STREAM.PURGE.{subjects.JOBS}", f"STREAM.PURGE.{subjects.DEAD}"),
             *_api("STREAM.SNAPSHOT.*"),
             "$JS.SNAPSHOT.ACK.>",
+            "$SYS.REQ.USER.INFO",  # what it may do itself
         ),
         (
             "_INBOX.>",
