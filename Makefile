@@ -25,11 +25,11 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 .PHONY: $(READY)
 endif
 
-.PHONY: help demo up test soak check bench fmt lock clean check-format check-lint check-types check-imports check-generated \
+.PHONY: help demo up test test-compose soak check bench fmt lock clean check-format check-lint check-types check-imports check-generated \
 	check-lock docs
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## start the whole system, run a demo DAG through a proxy, report, stop; ends with 0 only if all held
 	PYTHONPATH="$(CURDIR)/compose" $(PY) -m laptop.demo $(ARGS)
@@ -40,6 +40,10 @@ up: $(READY) ## start the whole system, print its URLs and logins, stay until Ct
 # In three processes: most of their time passes in waiting.
 test: $(READY) ## run all tests, the fast ones first
 	$(PY) tests/side_by_side.py $(ARGS)
+
+# The images that it starts from are named by IMAGE_..., see compose/.env.example; WITHOUT_GRAFANA=1 where there is none of it.
+test-compose: $(READY) ## build and start compose/ in Docker, kill its parts, restore a backup; prints figures; some minutes
+	$(PY) -m pytest -m compose -s tests/compose $(ARGS)
 
 soak: $(READY) ## run the tests that take minutes: parts killed at random, long cuts; some need Docker or PostgreSQL
 	$(PY) -m pytest -m soak tests $(ARGS)
