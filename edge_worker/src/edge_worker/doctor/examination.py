@@ -1,5 +1,6 @@
 """All checks of a worker, from its settings to its machine."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,19 +39,25 @@ async def examine_worker(
         wanted: Queues that this worker is expected to serve.
     """
     try:
-        settings = load_settings(flags, config=config)
-        told = Told(settings, setting_sources(flags, config=config), variable_names(), proxy_environment())
-    except SettingsError as error:
-        yield settings_checks.unreadable(error)
+        async with asyncio.timeout(_DISK_S):
+            told = await in_thread(lambda: _told(flags, config))
+    except (SettingsError, TimeoutError) as error:
+        yield settings_checks.unreadable(str(error) or _DISK_HANGS)
         return
     patient = _Patient(told, wanted)
     with short_folder() as folder:
-        runtime = RuntimeLooks(settings, Path(folder), lambda: patient.facts)
+        runtime = RuntimeLooks(told.settings, Path(folder), lambda: patient.facts)
         try:
             async for finding in patient.findings(runtime):
                 yield patient.sieve.passed(finding)
         finally:
             await runtime.close()
+
+
+def _told(flags: Mapping[str, object], config: Path | None) -> Told:
+    """Looks at the disk too: a runtime may be in the state folder."""
+    settings = load_settings(flags, config=config)
+    return Told(settings, setting_sources(flags, config=config), variable_names(), proxy_environment())
 
 
 @dataclass

@@ -42,9 +42,9 @@ class Told:
         return self.sources.get(name, "its default")
 
 
-def unreadable(error: SettingsError) -> Finding:
+def unreadable(why: str) -> Finding:
     """The settings cannot be used at all."""
-    return failed(READ, "; ".join(str(error).splitlines()), "Correct the setting that is named; see docs/reference.")
+    return failed(READ, "; ".join(why.splitlines()), "Correct the setting that is named; see docs/reference.")
 
 
 def read_finding(told: Told) -> Finding:

@@ -61,7 +61,10 @@ class _WayLooks:
 
     async def names(self) -> Finding:
         hop, whose = self._way.first, self._whose
-        aside = f"; the name {self._way.relay.host} is looked up by the proxy, not here" if self._way.proxy_hop else ""
+        relay = self._way.relay.host
+        aside = ""
+        if self._way.proxy_hop is not None and not _is_address(relay):
+            aside = f"; the name {relay} is looked up by the proxy, not here"
         if _is_address(hop.host):
             return ok(DNS, f"{hop.host} is {whose} address{aside}")
         try:
