@@ -60,11 +60,6 @@ class Prometheus:
         result: list[dict[str, Any]] = data["result"]
         return result
 
-    async def value(self, expr: str) -> float | None:
-        """The value of an expression with at most one series."""
-        result = await self.query(expr)
-        return float(result[0]["value"][1]) if result else None
-
 
 @asynccontextmanager
 async def running_prometheus(

@@ -35,7 +35,7 @@ from edge_bridge.keeper.tokens import TokenMint
 from edge_relay import tls
 from edge_relay.access import AccessStore
 from edge_relay.nats_server import NatsServer
-from edge_relay.serve import serving
+from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings as RelaySettings
 from edge_schemas import routes
 from edge_schemas.broker import layout
@@ -112,11 +112,11 @@ class Site:
         await eventually(is_ready, timeout_s=30, what="a relay that is ready")
 
     @asynccontextmanager
-    async def other_relay(self) -> AsyncIterator[None]:
-        """A second replica, whose way to NATS is never cut; no worker reaches it."""
+    async def other_relay(self) -> AsyncIterator[Serving]:
+        """A second replica, whose way to NATS is never cut; no machine reaches it."""
         url = {"name": "relay-1", "port": 0, "operators_port": 0, "nats_urls": (self.server.url,)}
-        async with serving(self.relay_settings.model_copy(update=url)):
-            yield
+        async with serving(self.relay_settings.model_copy(update=url)) as relay:
+            yield relay
 
     async def stop_relay(self) -> None:
         """In order: parked polls are answered."""

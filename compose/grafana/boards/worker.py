@@ -94,7 +94,7 @@ def _facts() -> Panel:
     labels = "worker, site, team, agent_version, airflow_version, python_version, proxy"
     return table(
         "What it is",
-        "As it told last. The Airflow version is its runtime's; without one it takes `command` jobs only.",
+        "As it told last. The Airflow version is that of its runtime; without a runtime it can run no tasks.",
         [
             Key("worker", "Worker"),
             Key("site", "Site", [SITE_CELL]),
