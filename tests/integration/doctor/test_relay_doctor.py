@@ -4,11 +4,12 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -209,6 +210,18 @@ async def test_a_consumer_whose_limit_was_changed(centre: Centre) -> None:
     names_only(findings, "nats.consumers", Status.FAILED, f"nats consumer rm {JOBS} {QUEUE}", detail)
 
 
+async def test_a_consumer_made_by_hand(centre: Centre) -> None:
+    """With the server's default, which can't be changed any more."""
+    await centre.admin.api(f"CONSUMER.DELETE.{JOBS}.{QUEUE}")
+    await _change_consumer(centre, max_waiting=512)
+    try:
+        findings = await relay_doctor(centre.options)
+    finally:
+        await centre.admin.api(f"CONSUMER.DELETE.{JOBS}.{QUEUE}")
+        await _change_consumer(centre)
+    names_only(findings, "nats.consumers", Status.FAILED, "It can't be changed", "max_waiting is 512, not 8192")
+
+
 async def test_a_queue_that_was_paused(centre: Centre) -> None:
     call = f"CONSUMER.PAUSE.{JOBS}.{QUEUE}"
     await centre.admin.api(call, {"pause_until": (datetime.now(UTC) + timedelta(hours=1)).isoformat()})
@@ -292,6 +305,13 @@ async def test_something_else_at_the_port_of_the_relay(centre: Centre) -> None:
     names_only(findings, "relay.operators", Status.FAILED, "Something else listens", "no relay")
 
 
+async def test_too_few_files_for_the_workers(centre: Centre) -> None:
+    """The limit is that of the relay's process, which may have another one than the doctor."""
+    async with _gate(None, {"/readyz": '{"status": "ok"}', "/metrics": "process_max_fds 100.0\n"}) as url:
+        findings = await relay_doctor(centre.options | {"--operators-port": url.rpartition(":")[2]})
+    names_only(findings, "relay.open_files", Status.WARNING, "LimitNOFILE", "100 files, too few for 1 enrolled")
+
+
 @asynccontextmanager
 async def _server(folder: Path, monkeypatch: pytest.MonkeyPatch, change: Change) -> AsyncIterator[NatsServer]:
     """A nats-server whose configuration is not what it should be."""
@@ -312,15 +332,23 @@ async def _server(folder: Path, monkeypatch: pytest.MonkeyPatch, change: Change)
 
 
 @asynccontextmanager
-async def _gate(date: str | None, **health: Any) -> AsyncIterator[str]:
-    """What speaks like the gate of a keeper that has a fault; a whole keeper would take its clock from the machine."""
+async def _gate(date: str | None, pages: Mapping[str, str] = MappingProxyType({}), **health: Any) -> AsyncIterator[str]:
+    """What speaks like the gate of a keeper that has a fault; a whole keeper would take its clock from the machine.
+
+    `pages` are further ones, for what is no gate.
+    """
     told = {"broker_connected": True, "picture_complete": True, "hears_workers": True, "database_seen_s_ago": 0.5}
 
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response(told | health, headers={"Date": date} if date else None)
 
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text=pages[request.path])
+
     app = web.Application()
     app.router.add_get("/healthz", healthz)
+    for path in pages:
+        app.router.add_get(path, page)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

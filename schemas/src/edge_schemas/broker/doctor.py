@@ -268,21 +268,7 @@ class NatsDoctor:
 
     async def _replicas(self) -> Finding:
         clustered = any(probe.info.get("cluster") for probe in self._greeted)
-        single, behind = [], []
-        for name, info in self._streams.items():
-            if clustered and info["config"].get("num_replicas", 1) < 2:
-                single.append(name)
-            peers = (info.get("cluster") or {}).get("replicas") or ()
-            behind += [f"{name} on {peer['name']}" for peer in peers if peer.get("offline") or not peer.get("current")]
-        if behind:
-            return warning(REPLICAS, f"copies are away or behind: {', '.join(behind)}", "Are all servers of NATS up?")
-        if single:
-            text = "Run 'edge-relay streams apply --replicas 3': what has one copy is away whenever its server is."
-            return warning(REPLICAS, f"one copy only, in a cluster: {', '.join(single)}", text)
-        counts = {info["config"].get("num_replicas", 1) for info in self._streams.values()}
-        return ok(
-            REPLICAS, f"copies of each stream: {max(counts)}, on {'a cluster' if clustered else 'a single server'}"
-        )
+        return replicas_finding(self._streams, clustered=clustered)
 
     async def _consumers(self) -> list[Finding]:
         found = await self._consumer_infos()
@@ -390,6 +376,24 @@ def credentials(role: str) -> str:
 def rights(role: str) -> str:
     """The id of the check."""
     return f"nats.rights.{role}"
+
+
+def replicas_finding(streams: Mapping[str, dict[str, Any]], *, clustered: bool) -> Finding:
+    """How many copies there are of the streams, by what the server says of each."""
+    single, behind = [], []
+    for name, info in streams.items():
+        if clustered and info["config"].get("num_replicas", 1) < 2:
+            single.append(name)
+        peers = (info.get("cluster") or {}).get("replicas") or ()
+        behind += [f"{name} on {peer['name']}" for peer in peers if peer.get("offline") or not peer.get("current")]
+    if behind:
+        return warning(REPLICAS, f"copies are away or behind: {', '.join(behind)}", "Are all servers of NATS up?")
+    if single:
+        text = "Run 'edge-relay streams apply --replicas 3': what has one copy is away whenever its server is."
+        return warning(REPLICAS, f"one copy only, in a cluster: {', '.join(single)}", text)
+    fewest = min((info["config"].get("num_replicas", 1) for info in streams.values()), default=1)
+    where = "a cluster" if clustered else "a single server"
+    return ok(REPLICAS, f"copies of each stream: {fewest}, on {where}")
 
 
 def _consumer_fault(info: dict[str, Any]) -> Finding | None:
