@@ -66,7 +66,12 @@ _SIGNS: tuple[tuple[str, str, str], ...] = (
         ),
     ),
     (
-        r"ResolutionImpossible",
+        r"is not a trusted or secure host",
+        "index",
+        "pip trusts no index at http:// but on this machine: use https://, or name its host in PIP_TRUSTED_HOST.",
+    ),
+    (
+        r"conflicting dependencies",
         "versions",
         "The index has no set of versions that go together: have the centre name a lock ([edge_relay] runtime_lock).",
     ),
