@@ -186,7 +186,7 @@ async def busy_system(root: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Bu
     patch.setattr(nats_server, "render_config", room)
     airflow_home.create_tables()
     async with AsyncExitStack() as stack:
-        site = await stack.enter_async_context(running_site(root / "site"))
+        site = await stack.enter_async_context(running_site(root / "site", heartbeat_timeout_s=3))
         site.edge.relays.append(await stack.enter_async_context(site.other_relay()))
         await ensure_consumer(site.broker, None, SIMULATED)
         worker = stack.enter_context(machine(site, await enrolled(site), root / "edge-1", slots=8))

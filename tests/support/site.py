@@ -307,18 +307,22 @@ async def enrolled(site: Site) -> Identity:
 
 
 @asynccontextmanager
-async def running_site(root: Path, *, grant_wait_s: float = GRANT_WAIT_S) -> AsyncIterator[Site]:
+async def running_site(
+    root: Path, *, grant_wait_s: float = GRANT_WAIT_S, heartbeat_timeout_s: float = 30
+) -> AsyncIterator[Site]:
     """Everything but the machines.
 
     Args:
+        root: For its files.
         grant_wait_s: After which a grant whose answer was lost comes again.
+        heartbeat_timeout_s: After which Airflow would take a task for dead; the keeper beats thrice in that time.
     """
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(running_server(root / "nats"))
         nats_link = await stack.enter_async_context(Link.to(server.url))
         airflow = await stack.enter_async_context(running_fake_airflow())
         airflow.variables["read"] = "right"
-        keeper = await stack.enter_async_context(_keeper(server, airflow))
+        keeper = await stack.enter_async_context(_keeper(server, airflow, heartbeat_timeout_s))
         broker = await stack.enter_async_context(connected(server, ADMIN))
         settings, ca = _relay_settings(root, nats_link, keeper.port)
         token = await AccessStore(broker).create_access_token("tests", now=datetime.now(UTC))
@@ -353,7 +357,9 @@ def _relay_settings(root: Path, nats_link: Link, gate_port: int) -> tuple[RelayS
 
 
 @asynccontextmanager
-async def _keeper(server: NatsServer, airflow: FakeAirflow) -> AsyncIterator[service.Keeper]:
+async def _keeper(
+    server: NatsServer, airflow: FakeAirflow, heartbeat_timeout_s: float
+) -> AsyncIterator[service.Keeper]:
     """The real keeper, but for its look into Airflow's database and the key it signs with."""
     settings = KeeperSettings(
         broker=broker_settings(server, KEEPER),
@@ -361,7 +367,7 @@ async def _keeper(server: NatsServer, airflow: FakeAirflow) -> AsyncIterator[ser
         gate_port=0,
         gate_secret=KEY,
         execution_api_url=f"{airflow.url}/execution/",
-        beat=BeatSettings(heartbeat_timeout=timedelta(seconds=30)),
+        beat=BeatSettings(heartbeat_timeout=timedelta(seconds=heartbeat_timeout_s)),
     )
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
