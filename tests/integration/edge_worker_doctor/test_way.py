@@ -143,10 +143,14 @@ async def test_a_proxy_that_inspects_tls(
         trusted = await worker.examined(
             "--ca-file", _together(tmp_path, relay.ca, certificates.ca_file), env=_through(url)
         )
+        # Its authority is one of the system's, as where a company installs it on all machines.
+        everywhere = await worker.examined(env=_through(url) | {"SSL_CERT_FILE": str(certificates.ca_file)})
     detail, advice = unknown.fault("tls.chain")
     assert "signed by 'Acme Root', and ca_file" in detail
     assert "'Edge Relay development CA" in detail
     assert "a proxy inspects TLS" in advice
+    detail, _ = everywhere.doubt("tls.chain")
+    assert "by an authority of this system and not by one of" in detail
     detail, advice = trusted.doubt("tls.chain")
     assert "signed by 'Acme Root'" in detail
     assert "probably by a proxy that inspects TLS" in detail

@@ -239,7 +239,7 @@ async def test_a_runtime_that_does_not_start(worker: Patient, how: str) -> None:
     assert "--runtime-python" in advice
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 async def test_a_task_host_of_the_real_runtime(worker: Patient) -> None:
     report = await worker.examined("--runtime-python", sys.executable)
     assert report.of("runtime.airflow")["status"] == "ok"

@@ -5,10 +5,12 @@ import dataclasses
 import datetime as dt
 import json
 import re
+import ssl
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+import certifi
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -88,6 +90,16 @@ def test_what_is_no_certificate_is_none() -> None:
         assert read_certificate(whole[:cut]) is None
     for place in range(0, len(whole), 7):
         read_certificate(whole[:place] + b"\xff" + whole[place + 1 :])
+
+
+def test_no_authority_that_everybody_trusts_is_taken_for_a_proxy() -> None:
+    """A false alarm at each site would be read at none."""
+    everywhere = ssl.create_default_context(cafile=certifi.where()).get_ca_certs(binary_form=True)
+    names = [found.subject for der in everywhere if (found := read_certificate(der)) is not None]
+    assert len(names) == len(everywhere) > 50
+    assert not [name for name in names if tls_checks.INSPECTORS.search(name)]
+    for name in ("Zscaler Intermediate Root CA", "FortiGate CA", "mitmproxy", "Acme Web Proxy", "Sophos SSL CA"):
+        assert tls_checks.INSPECTORS.search(name)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ _WRONG_HOST = {62, 64}
 _MAX_AUTHORITIES = 8
 _ENDS_SOON = timedelta(days=7)
 SKEW_THAT_MATTERS_S = 60.0
-_INSPECTORS = re.compile(
+INSPECTORS = re.compile(
     r"proxy|gateway|firewall|inspect|intercept|mitm|decrypt|web ?filter|zscaler|netskope|blue ?coat|symantec web"
     r"|forcepoint|websense|fortin?et|fortigate|palo ?alto|sophos|mcafee|skyhigh|umbrella|check ?point|squid|kaspersky"
     r"|avast|barracuda|watchguard|sonicwall|untangle|burp|charles|fiddler",
@@ -118,7 +118,7 @@ class _TlsLooks:
         own = [name for name, _ in authorities.all if _OWN_AUTHORITY.search(name)]
         if anchor is not None and own and anchor not in own:
             return f"not by {own[0]!r} in the same file, so probably by a proxy that inspects TLS"
-        if _INSPECTORS.search(found.issuer):
+        if INSPECTORS.search(found.issuer):
             return "by the name a proxy that inspects TLS"
         return ""
 
