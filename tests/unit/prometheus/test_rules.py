@@ -11,12 +11,13 @@ import yaml  # type: ignore[import-untyped]
 from support.prometheus import ROOT, RULES, program
 
 TESTS = Path(__file__).parent / "rules"
-ALERTS: list[dict[str, Any]] = [
-    rule
-    for group in yaml.safe_load((RULES / "alerts.yml").read_text())["groups"]
-    for rule in group["rules"]
-    if "alert" in rule
-]
+
+
+def rules(file: Path) -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]]
+
+
+ALERTS = rules(RULES / "alerts.yml")
 CASES = [
     case
     for path in TESTS.glob("*.yml")
@@ -24,6 +25,8 @@ CASES = [
     for case in test.get("promql_expr_test", ())
 ]
 NAMES = sorted({str(rule["alert"]) for rule in ALERTS})
+REFERENCE = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+CONFIG = ROOT / "compose" / "prometheus" / "prometheus.yml"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 
 
@@ -34,6 +37,19 @@ def promtool(*arguments: str) -> None:
 
 def test_promtool_accepts_the_rules() -> None:
     promtool("check", "rules", *map(str, sorted(RULES.glob("*.yml"))))
+
+
+def test_promtool_accepts_the_configuration_of_compose() -> None:
+    promtool("check", "config", str(CONFIG))
+
+
+def test_rules_name_metrics_that_there_are() -> None:
+    """A rule on a name that nobody exports is valid, and never fires."""
+    expressions = [rule["expr"] for file in RULES.glob("*.yml") for rule in rules(file)]
+    names = {name for expr in expressions for name in re.findall(r"(?<!:)\bedge_[a-z0-9]\w+(?!:)", expr)}
+    assert len(names) > 30
+    plain = {re.sub(r"_(bucket|count|sum)$", "", name) for name in names}
+    assert {name for name in plain if f"`{name}`" not in REFERENCE} == set()
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in TESTS.glob("*.yml")))
