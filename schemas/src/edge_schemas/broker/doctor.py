@@ -423,8 +423,8 @@ def _consumer_advice(name: str, wrong: list[str]) -> str:
 
 def _of_servers(check: str, good: list[str], bad: list[str], advice: str) -> Finding:
     if not bad:
-        return ok(check, "; ".join(good))
-    return (warning if good else failed)(check, "; ".join(bad), advice)
+        return ok(check, "; ".join(dict.fromkeys(good)))
+    return (warning if good else failed)(check, "; ".join(dict.fromkeys(bad)), advice)
 
 
 async def _resolve(address: Address) -> str:
