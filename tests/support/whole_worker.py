@@ -33,6 +33,7 @@ class WholeWorker:
     Attributes:
         prefix: A command that the agent is started by.
         log: Of all its agents.
+        runtime_python: Empty leaves it to the default.
     """
 
     settings: Settings
@@ -41,6 +42,7 @@ class WholeWorker:
     log: Path
     prefix: tuple[str, ...] = ()
     more: dict[str, str] = field(default_factory=dict)
+    runtime_python: str = sys.executable
     agent: asyncio.subprocess.Process | None = None
 
     async def start_agent(self) -> None:
@@ -48,7 +50,7 @@ class WholeWorker:
         environment = agent_environment(
             self.settings,
             EDGE_WORKER_BUNDLES=json.dumps({"dags": str(DAGS)}),
-            EDGE_WORKER_RUNTIME_PYTHON=sys.executable,
+            EDGE_WORKER_RUNTIME_PYTHON=self.runtime_python,
             LANG="C.UTF-8",
             **self.more,
         )
