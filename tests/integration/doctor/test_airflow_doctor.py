@@ -200,12 +200,12 @@ async def test_a_queue_that_no_worker_serves(centre: Centre, env: pytest.MonkeyP
 
 
 async def test_a_database_that_is_not_there(centre: Centre, env: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Only in a process of its own: this one's engine is made."""
-    home = tmp_path / "home"
-    home.mkdir()
-    env.setenv("AIRFLOW_HOME", str(home))
-    env.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:////{home}/no-folder/airflow.db")
-    status, out, err = await process("airflow", "edge-relay", "doctor")
-    assert status == 1, (out, err)
-    assert "FAILED     database      Airflow's database can't be read: OperationalError\n" in out
-    assert "run 'airflow db migrate'" in out
+    from airflow import settings
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import sessionmaker
+
+    nowhere = create_engine(f"sqlite:////{tmp_path}/no-folder/airflow.db")
+    env.setattr(settings, "NonScopedSession", sessionmaker(nowhere))
+    findings = await doctor(centre)
+    names_only(findings, "database.answers", Status.FAILED, "run 'airflow db migrate'", "OperationalError")
+    assert "dags.executors" in not_tried(findings)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from edge_relay import nats_server, tls
+from edge_relay import cli, nats_server, tls
 from edge_relay.nats_server import NatsServer, find_binary
 from edge_schemas.broker import doctor, layout, permissions
 from edge_schemas.broker.layout import consumer_config
@@ -62,8 +62,11 @@ async def test_lines_for_people(centre: Centre) -> None:
     assert "not tried  nats          nats.streams: because of settings.nats_password" in lines
 
 
-async def test_wrong_words() -> None:
-    assert (await process("edge_relay", "doctor", "--jsn"))[0] == 2
+async def test_wrong_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["doctor", "--jsn"])
+    assert ended.value.code == 2
+    assert "--jsn" in capsys.readouterr().err
 
 
 async def test_a_setting_that_is_none(centre: Centre) -> None:
@@ -203,7 +206,7 @@ async def test_a_stream_whose_setting_was_changed(centre: Centre) -> None:
 async def test_a_consumer_whose_limit_was_changed(centre: Centre) -> None:
     await _change_consumer(centre, max_ack_pending=1)
     try:
-        findings = await relay_doctor_process(centre.options)
+        findings = await relay_doctor(centre.options)
     finally:
         await _change_consumer(centre)
     detail = f"consumer {QUEUE} of queue {QUEUE}: max_ack_pending is 1, not -1"
