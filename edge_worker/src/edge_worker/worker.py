@@ -40,6 +40,7 @@ EXIT_REVOKED = 3
 DELIVERY_GRACE_S = 10.0
 """How long outcomes and logs of stopped jobs may still take. What is left is delivered after the next start."""
 _LOOK_AT_RUNTIME_EVERY_S = 0.5
+_NO_RUNTIME = "the worker's Airflow runtime is not ready ('edge-worker doctor' says why)"
 _CLEAN_UP_EVERY_S = 3600.0
 
 log = EventLog("edge_worker.worker")
@@ -218,7 +219,7 @@ class Worker:
         while True:
             version = await runtime.versions()
             if version is None:
-                table.close_intake("runtime", "the worker's Airflow runtime is not ready")
+                table.close_intake("runtime", _NO_RUNTIME)
             else:
                 self._airflow = version
                 rule.found(version)
