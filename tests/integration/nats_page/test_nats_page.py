@@ -1,5 +1,6 @@
 """Each `nats` command of the docs works for the NATS user that it is meant for, and an operator may do no more."""
 
+import asyncio
 import base64
 import re
 from collections.abc import Awaitable, Callable
@@ -9,11 +10,13 @@ from pathlib import Path
 import orjson
 
 from edge_schemas import subjects
+from edge_schemas.broker.layout import ensure_consumer
 from edge_schemas.broker.permissions import ADMIN, OPERATOR
 from support.broker import eventually
 from support.nats_cli import Backup, Cli, command_line
 from support.queue_scene import BUSY, LOG, UNSERVED, Scene, queue_scene
-from support.relay import publish
+from support.relay import agent, publish, pulling
+from support.relay_edge import running_edge
 
 DOCS = Path(__file__).parents[3] / "docs"
 QUEUE = "gpu_2Elarge"
@@ -264,6 +267,24 @@ async def test_each_command_is_answered(tmp_path: Path) -> None:
         for act in dict.fromkeys(ACTS.values()):
             await act(page)
         assert await operator.refused() == set()
+
+
+async def test_a_paused_queue_grants_nothing_until_it_is_resumed(tmp_path: Path) -> None:
+    async with running_edge(tmp_path) as edge, command_line(edge.server, OPERATOR) as operator:
+        one = await agent(edge)
+        await ensure_consumer(edge.broker, None, BUSY)
+        until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        await operator.api(f"CONSUMER.PAUSE.EDGE_JOBS.{BUSY}", {"pause_until": until})
+        job = await publish(edge.broker, consumer=False)
+        assert (await one.poll(hold_s=1)).status == 204
+        waiting = asyncio.create_task(one.grants())
+        await pulling(edge, BUSY)
+        assert not waiting.done()
+        await operator.api(f"CONSUMER.PAUSE.EDGE_JOBS.{BUSY}")
+        # The server serves pulls that waited when it is asked again, in ten seconds at most, or when a job is published.
+        await publish(edge.broker)
+        [grant] = await waiting
+        assert grant["job"]["id"] == job.id
 
 
 def forbidden(scene: Scene) -> dict[str, tuple[str, object]]:
