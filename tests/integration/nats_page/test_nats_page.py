@@ -281,7 +281,7 @@ async def test_a_paused_queue_grants_nothing_until_it_is_resumed(tmp_path: Path)
         await pulling(edge, BUSY)
         assert not waiting.done()
         await operator.api(f"CONSUMER.PAUSE.EDGE_JOBS.{BUSY}")
-        # The server serves pulls that waited when it is asked again, in ten seconds at most, or when a job is published.
+        # The server looks at pulls that waited when it is asked again, within ten seconds, or when a job is published.
         await publish(edge.broker)
         [grant] = await waiting
         assert grant["job"]["id"] == job.id
