@@ -2,6 +2,7 @@
 
 import asyncio
 
+import nats.errors
 import structlog
 from nats.aio.client import Client
 from typing_extensions import override
@@ -10,11 +11,22 @@ log = structlog.get_logger(__name__)
 
 
 class MendedClient(Client):
-    """nats-py's client, but the answer to a ping whose asker has given up does not end its reading.
+    """nats-py's client, mended in two places.
 
-    It comes late from a server that stood still for some seconds. nats-py would go on without reading, and without a
-    word, until its own pings went unanswered.
+    The answer to a ping whose asker has given up does not end its reading. It comes late from a server that stood still
+    for some seconds. nats-py would go on without reading, and without a word, until its own pings went unanswered.
+
+    A `tls://` address is taken at its word: to a server that asks for no TLS, or to somebody who says so in its place,
+    nats-py would send the password in clear.
     """
+
+    @override
+    def _connect_command(self) -> bytes:
+        server = self._current_server
+        if server is not None and server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
+            msg = f"{server.uri.hostname} asks for no TLS: set it up there, or write nats:// if none is wanted"
+            raise nats.errors.Error(msg)
+        return super()._connect_command()
 
     @override
     async def _process_pong(self) -> None:
