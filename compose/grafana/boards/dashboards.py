@@ -145,7 +145,7 @@ def _other_dashboards() -> Json:
         "title": "Edge Relay",
         "tags": [TAG],
         "asDropdown": False,
-        "includeVars": False,
+        "includeVars": True,
         "keepTime": True,
         "targetBlank": False,
     }

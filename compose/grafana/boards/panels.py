@@ -84,7 +84,7 @@ def stat(
     show: Literal["value", "name"] = "value",
     links: Sequence[Link] = (),
 ) -> Panel:
-    """One figure, coloured by whether all is well.
+    """One figure as of now, coloured by whether all is well. What is not known now is not shown as it was once.
 
     Args:
         title: Of the panel.
@@ -103,14 +103,14 @@ def stat(
     defaults["mappings"] = _value_mappings(texts or {})
     options = {
         "colorMode": "background",
-        "graphMode": "none" if show == "name" else "area",
+        "graphMode": "none",
         "justifyMode": "auto",
         "orientation": "auto",
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         "textMode": show,
         "wideLayout": True,
     }
-    targets = [_over_time("A", query)]
+    targets = [_as_of_now("A", query.expr) | {"format": "time_series", "legendFormat": query.legend or "__auto"}]
     return _panel("stat", title, description, targets=targets, defaults=defaults, options=options, size=(width, 4))
 
 
