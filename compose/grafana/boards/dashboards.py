@@ -144,6 +144,8 @@ def _other_dashboards() -> Json:
         "type": "dashboards",
         "title": "Edge Relay",
         "tags": [TAG],
+        "icon": "dashboard",
+        "tooltip": "",
         "asDropdown": False,
         "includeVars": True,
         "keepTime": True,
@@ -158,6 +160,10 @@ def _airflow_link() -> Json:
         "url": "${airflow}",
         "icon": "external link",
         "tooltip": "Airflow's web interface; its address is the variable on the right",
+        "tags": [],
+        "asDropdown": False,
+        "includeVars": False,
+        "keepTime": False,
         "targetBlank": True,
     }
 
