@@ -40,6 +40,8 @@ RUN python -m venv --without-pip /opt/airflow \
     && pip --python /opt/airflow/bin/python install --no-cache-dir --require-hashes --requirement runtime.txt
 
 FROM ${PYTHON_IMAGE} AS airflow
+# Airflow does not run as a user without a name.
+RUN useradd --uid 10004 --user-group --home-dir /var/lib/edge-worker --no-create-home --no-log-init edge
 COPY --from=runtime /opt/airflow /opt/airflow
 COPY --from=agent /opt/edge-worker /opt/edge-worker
 COPY --from=agent --chown=10004:10004 /state/ /var/lib/edge-worker/

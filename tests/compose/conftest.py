@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from laptop.airflow_api import AirflowApi
+from laptop.airflow_api import ENDED, AirflowApi
 from support.compose_stack import Core, Stack, answered
 
 
@@ -38,10 +38,11 @@ async def _first_run(api: AirflowApi, *, began: float) -> str:
     run = await answered(lambda: api.trigger("demo"), bool)
     print(f"DAG triggered {time.monotonic() - began:.0f} s after `up`")
 
-    def edge_task_done(instances: list[dict[str, object]]) -> bool:
-        return any(one["task_id"] == "greet" and one["state"] == "success" for one in instances)
+    def greeted(instances: list[dict[str, object]]) -> bool:
+        return any(one["task_id"] == "greet" and one["state"] in ENDED for one in instances)
 
-    await answered(lambda: api.task_instances("demo", run), edge_task_done)
+    instances = await answered(lambda: api.task_instances("demo", run), greeted)
+    assert {one["state"] for one in instances if one["task_id"] == "greet"} == {"success"}
     print(f"first task at the edge done {time.monotonic() - began:.0f} s after `up`")
     return run
 
