@@ -4,14 +4,14 @@ from pathlib import Path
 
 from edge_schemas.broker import layout
 from edge_schemas.broker.permissions import ADMIN, RELAY
-from edge_schemas.subjects import ACCESS_BUCKET, kv_stream
+from edge_schemas.subjects import ACCESS_BUCKET, JOBS, kv_stream
 from support.broker import connected, running_server
 
 
 async def test_a_bucket_whose_entries_could_not_expire_is_updated(tmp_path: Path) -> None:
     """Without the flag the server refuses every write with a life: readiness says so, and `streams apply` mends it."""
     name = kv_stream(ACCESS_BUCKET)
-    wanted = {one["name"]: one for one in layout.stream_configs(layout.LayoutSettings())}
+    wanted = {one["name"]: one for one in layout.stream_configs()}
     async with running_server(tmp_path) as server, connected(server, ADMIN) as admin:
         await admin.api(f"STREAM.DELETE.{name}")
         await admin.api(f"STREAM.CREATE.{name}", {**wanted[name], "allow_msg_ttl": False})
@@ -23,3 +23,14 @@ async def test_a_bucket_whose_entries_could_not_expire_is_updated(tmp_path: Path
             assert await layout.check(relay) == []
         state = (await admin.api(f"STREAM.INFO.{name}"))["state"]
         assert state["messages"] == 1
+
+
+async def test_a_stream_keeps_the_room_it_was_given(tmp_path: Path) -> None:
+    """A start of `standalone`, or `streams apply` for another reason, must not take it back."""
+    roomy = layout.LayoutSettings(jobs_max_bytes=1 << 30, logs_max_age_days=90)
+    async with running_server(tmp_path) as server, connected(server, ADMIN) as admin:
+        assert f"{JOBS}: updated" in await layout.apply(admin, roomy)
+        assert all(line.endswith(": unchanged") for line in await layout.apply(admin, layout.LayoutSettings()))
+        config = (await admin.api(f"STREAM.INFO.{JOBS}"))["config"]
+        assert config["max_bytes"] == 1 << 30
+        assert config["num_replicas"] == 1

@@ -18,7 +18,7 @@ from edge_relay import keys
 from edge_relay.handlers import jobs as job_handlers
 from edge_relay.metrics import process, shared
 from edge_schemas import agents, routes
-from edge_schemas.broker.layout import LayoutSettings, ensure_consumer, stream_configs
+from edge_schemas.broker.layout import ensure_consumer, stream_configs
 from edge_schemas.ids import encode_name
 from edge_schemas.jobs import Job
 from edge_schemas.offline import OfflinePolicy
@@ -376,7 +376,7 @@ def expect_queue(
 
 async def expect_streams(ledger: Ledger, edge: ObservedEdge) -> None:
     """As the server tells somebody else."""
-    for config in stream_configs(LayoutSettings()):
+    for config in stream_configs():
         info = await edge.broker.api(f"STREAM.INFO.{config['name']}")
         ledger.set("edge_broker_stream_bytes", info["state"]["bytes"], stream=config["name"])
         ledger.set("edge_broker_stream_messages", info["state"]["messages"], stream=config["name"])

@@ -182,11 +182,6 @@ class Page:
         await self.admin.api("STREAM.INFO.EDGE_LOGS")
         assert (await self.admin.api("STREAM.PURGE.EDGE_LOGS", {"keep": 100_000}))["purged"] == 0
 
-    async def more_room(self) -> None:
-        config = (await self.admin.api("STREAM.INFO.EDGE_JOBS"))["config"]
-        answer = await self.admin.api("STREAM.UPDATE.EDGE_JOBS", {**config, "max_bytes": 1 << 30})
-        assert answer["config"]["max_bytes"] == 1 << 30
-
     async def backup(self) -> None:
         names = [one["config"]["name"] for one in (await self.operator.api("STREAM.LIST", {"offset": 0}))["streams"]]
         self._backups = {name: await self.operator.backup(name) for name in names}
@@ -244,7 +239,6 @@ ACTS: dict[str, Act] = {
     "nats stream purge EDGE_DEAD --subject 'edge.dead.-.default.JOB' --force": Page.purge_history,
     "nats stream purge EDGE_DEAD --subject SUBJECT": Page.purge_history,
     "nats stream purge EDGE_LOGS --keep 100000": Page.purge_logs,
-    "nats stream edit EDGE_JOBS --max-bytes=1GiB": Page.more_room,
     "nats account backup DIRECTORY --force": Page.backup,
     "nats --context edge-admin account restore DIRECTORY": Page.restore,
 }

@@ -90,7 +90,11 @@ def _add_standalone(commands: Subparsers) -> None:
 def _add_streams(commands: Subparsers) -> None:
     streams = _group(commands, "streams", "streams and buckets in NATS")
     apply = streams.add_parser("apply", help="create or update them; says what the server refuses")
-    apply.add_argument("--replicas", type=int, choices=(1, 3, 5), default=1, help="copies of each stream in a cluster")
+    kept = "without it a stream keeps what it has; a new one has"
+    apply.add_argument("--replicas", type=int, choices=(1, 3, 5), help=f"copies of each stream in a cluster; {kept} 1")
+    apply.add_argument("--jobs-max", type=_bytes, metavar="SIZE", help=f"room for waiting jobs; {kept} 256M")
+    apply.add_argument("--logs-max", type=_bytes, metavar="SIZE", help=f"room for logs; {kept} 2G")
+    apply.add_argument("--logs-max-age-days", type=int, metavar="DAYS", help=f"age of the oldest logs; {kept} 14")
     _add_nats_options(apply)
     apply.set_defaults(command=_lazily("broker", "apply_streams"))
 

@@ -27,7 +27,13 @@ def apply_streams(options: Namespace) -> None:
     """`streams apply`."""
 
     async def apply(broker: Broker) -> None:
-        for line in await layout.apply(broker, layout.LayoutSettings(replicas=options.replicas)):
+        chosen = layout.LayoutSettings(
+            replicas=options.replicas,
+            jobs_max_bytes=options.jobs_max,
+            logs_max_bytes=options.logs_max,
+            logs_max_age_days=options.logs_max_age_days,
+        )
+        for line in await layout.apply(broker, chosen):
             say(line)
 
     _with_broker(options, apply)

@@ -240,7 +240,7 @@ class NatsDoctor:
 
     async def _check_streams(self) -> Finding:
         missing, wrong, unusual, seen = [], [], [], 0
-        for config in layout.stream_configs(layout.LayoutSettings()):
+        for config in layout.stream_configs():
             name = config["name"]
             if not self._may(f"STREAM.INFO.{name}"):
                 continue

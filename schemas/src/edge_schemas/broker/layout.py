@@ -25,7 +25,7 @@ class LayoutRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LayoutSettings:
-    """What an installation may choose.
+    """What an installation may choose. None leaves a stream that is there as it is; a new one gets the default.
 
     Attributes:
         replicas: Copies of each stream: 1 on a single server, 3 in a cluster.
@@ -34,15 +34,19 @@ class LayoutSettings:
         logs_max_age_days: Logs older than this go.
     """
 
-    replicas: int = 1
-    jobs_max_bytes: int = 256 * _MIB
-    logs_max_bytes: int = 2048 * _MIB
-    logs_max_age_days: int = 14
+    replicas: int | None = None
+    jobs_max_bytes: int | None = None
+    logs_max_bytes: int | None = None
+    logs_max_age_days: int | None = None
 
 
-def stream_configs(settings: LayoutSettings) -> list[dict[str, Any]]:
-    """Every stream of the layout, buckets included, in the server's own terms."""
-    streams = [
+DEFAULTS = LayoutSettings(replicas=1, jobs_max_bytes=256 * _MIB, logs_max_bytes=2048 * _MIB, logs_max_age_days=14)
+
+
+def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[dict[str, Any]]:
+    """Every stream of the layout, buckets included, in the server's own terms; without what is left as it is."""
+    logs_max_age_ns = None if settings.logs_max_age_days is None else settings.logs_max_age_days * _DAY_NS
+    streams: list[dict[str, Any]] = [
         {
             "name": subjects.JOBS,
             "description": "Edge Relay: waiting jobs, one message each",
@@ -61,7 +65,7 @@ def stream_configs(settings: LayoutSettings) -> list[dict[str, Any]]:
             "subjects": ["edge.logs.>"],
             "retention": "limits",
             "discard": "old",
-            "max_age": settings.logs_max_age_days * _DAY_NS,
+            "max_age": logs_max_age_ns,
             "max_bytes": settings.logs_max_bytes,
             "compression": "s2",
             "allow_direct": True,
@@ -89,7 +93,8 @@ def stream_configs(settings: LayoutSettings) -> list[dict[str, Any]]:
         _bucket(subjects.WORKERS_BUCKET, "the last poll of each worker"),
         _bucket(subjects.ACCESS_BUCKET, "hashes of credentials and what they open", allow_msg_ttl=True),
     ]
-    return [{"storage": "file", "num_replicas": settings.replicas, **stream} for stream in streams]
+    whole = ({"storage": "file", "num_replicas": settings.replicas, **stream} for stream in streams)
+    return [{name: value for name, value in stream.items() if value is not None} for stream in whole]
 
 
 def consumer_config(team: str | None, queue: str) -> dict[str, Any]:
@@ -134,17 +139,18 @@ async def apply(broker: Broker, settings: LayoutSettings) -> list[str]:
         raise LayoutRefused(
             f"nats-server {_dotted(broker.server_version)} is too old: {_dotted(OLDEST_SERVER)} or later is needed"
         )
-    return [await _apply_stream(broker, config) for config in stream_configs(settings)]
+    wanted = zip(stream_configs(settings), stream_configs(), strict=True)
+    return [await _apply_stream(broker, config, default) for config, default in wanted]
 
 
-async def _apply_stream(broker: Broker, config: dict[str, Any]) -> str:
+async def _apply_stream(broker: Broker, config: dict[str, Any], default: dict[str, Any]) -> str:
     name = config["name"]
     try:
         current = await _stream_config(broker, name)
         if current is not None and not differences(config, current):
             return f"{name}: unchanged"
         verb = "CREATE" if current is None else "UPDATE"
-        answer = await broker.api(f"STREAM.{verb}.{name}", config if current is None else {**current, **config})
+        answer = await broker.api(f"STREAM.{verb}.{name}", {**(current or default), **config})
     except JetStreamError as error:
         raise LayoutRefused(
             f"stream {name}: {error.description}. Change the server or the setting, then run again"
@@ -158,7 +164,7 @@ async def _apply_stream(broker: Broker, config: dict[str, Any]) -> str:
 async def check(broker: Broker) -> list[str]:
     """What is missing or differs from the layout in a way that would lose or block jobs; empty if all is well."""
     problems = []
-    for config in stream_configs(LayoutSettings()):
+    for config in stream_configs():
         current = await _stream_config(broker, config["name"])
         if current is None:
             problems.append(f"stream {config['name']} does not exist: run 'edge-relay streams apply'")
