@@ -20,8 +20,10 @@ from edge_relay.polls import ParkedPoll
 from edge_relay.receipts import Receipt, seal
 from edge_schemas import agents
 from edge_schemas.broker.connection import BrokerUnavailable
+from edge_schemas.jobs import Job, TaskWork
 from edge_schemas.polls import GRANT_WAIT_S, Contest, Grant, JobPhase, PollAnswer, WorkerEntry
 from edge_schemas.records import JobRecord
+from edge_schemas.versions import runtime_fault
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +49,7 @@ class Conversation:
         self._parked = parked
         self._entry = entry
         self._records: dict[str, JobRecord | None] = {}
+        self._centre_airflow: str | None = None
         self._deadline = self._now() + hold_s
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -82,6 +85,7 @@ class Conversation:
         while True:
             parked.wake.clear()
             principal = self._check()
+            await self._ask_centre()
             self._enlist(principal)
             look_again = math.inf if await self._look() else self._now() + LOOK_AGAIN_S
             self._enlist(principal)
@@ -101,6 +105,16 @@ class Conversation:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(min(self._deadline, repeat_at, look_again)):
                     await parked.wake.wait()
+
+    async def _ask_centre(self) -> None:
+        """A job may have waited longer than the Airflow that published it: what counts is what the centre has now."""
+        waiter, runtime = self._parked.waiter, self._parked.poll.versions.airflow
+        if waiter.airflow_wanted is None:
+            return
+        facts = await self._app[keys.CENTRE].facts()
+        if facts is not None and runtime_fault(runtime, facts.airflow_version) is None:
+            self._centre_airflow = facts.airflow_version
+            waiter.excuse()
 
     def _enlist(self, principal: Principal) -> None:
         """Wait for jobs of the queues that this agent may serve now."""
@@ -176,7 +190,14 @@ class Conversation:
         key = await self._app[keys.RECEIPT_KEY].get()
         expires_at = delivery.arrived_at + timedelta(seconds=GRANT_WAIT_S)
         receipt = Receipt(delivery.ack_subject, delivery.consumer, delivery.job.id, self._parked.worker, expires_at)
-        return Grant(job=delivery.job, receipt=seal(key, receipt), expires_at=expires_at)
+        return Grant(job=self._job(delivery), receipt=seal(key, receipt), expires_at=expires_at)
+
+    def _job(self, delivery: Delivery) -> Job:
+        """As the worker is to judge it: see `_ask_centre`."""
+        job = delivery.job
+        if self._centre_airflow is None or not isinstance(job.work, TaskWork):
+            return job
+        return job.model_copy(update={"work": job.work.model_copy(update={"airflow_version": self._centre_airflow})})
 
     def _account(self, grants: Sequence[Grant], said: Directives) -> None:
         if said:

@@ -37,6 +37,7 @@ class Waiter:
         self.wants = free
         self.airflow = airflow
         self.airflow_wanted: str | None = None
+        self._wanted_before = 0
         self.taken: list[Delivery] = []
         self.lines: set[Line] = set()
         self._on_change = on_change
@@ -59,9 +60,14 @@ class Waiter:
         self.airflow_wanted = wanted
         for line in list(self.lines):
             line.leave(self)
-        self.wants = 0
+        self._wanted_before, self.wants = self.wants, 0
         self._on_change()
         return False
+
+    def excuse(self) -> None:
+        """The centre was upgraded since that job was published: from here on every job suits."""
+        self.airflow = self.airflow_wanted = None
+        self.wants = self._wanted_before
 
     def close(self) -> list[Delivery]:
         """Take nothing more; what was taken is handed to the caller, who must settle it."""

@@ -56,6 +56,19 @@ async def test_one_that_waits_longer_does_not_keep_it_from_the_next(edge: Edge) 
     assert [grant["job"]["id"] for grant in got.json["grants"]] == [job.id]
 
 
+async def test_a_job_that_has_waited_through_an_upgrade_of_the_centre_is_granted(tmp_path: Path) -> None:
+    """Centre and worker have both been upgraded. By what the job was published with, nobody would ever take it."""
+    secret = tmp_path / "gate.secret"
+    secret.write_bytes(KEY)
+    async with running_gate() as gate, running_edge(tmp_path, gate_urls=(gate.url,), gate_key_file=secret) as edge:
+        gate.body = CentreFacts(airflow_version="3.4.0", python_version="3.12.1").model_dump_json().encode()
+        one = await agent(edge)
+        jobs = [await publish(edge.broker, of_centre()) for _ in range(2)]
+        grants = await one.grants(2, **runs("3.4.1"))
+        assert {grant["job"]["id"] for grant in grants} == {job.id for job in jobs}
+        assert {grant["job"]["work"]["airflow_version"] for grant in grants} == {"3.4.0"}
+
+
 async def test_operators_see_why_a_worker_takes_nothing(edge: Edge) -> None:
     one = await agent(edge)
     assert (await one.poll(free=0, hold_s=0, takes_none="the runtime is too new", **runs("3.4.0"))).status == 204
