@@ -7,10 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import airflow
 import pytest
 
 from edge_relay.nats_server import NatsServer
-from edge_schemas.jobs import Job
+from edge_schemas.jobs import Job, TaskWork
 from edge_schemas.records import GiveUp, JobState, Redrive
 from edge_schemas.subjects import JOBS, consumer_name
 from support.airflow_home import dag_run, set_task, task_rows
@@ -31,7 +32,8 @@ async def test_a_task_becomes_a_job_without_a_token(centres: Centres, edge: Any)
         published = Job.model_validate_json(base64.b64decode(message["data"]))
         assert published == record.job
         assert set(published.work.workload) == {"ti", "dag_rel_path", "bundle_info", "log_path", "sentry_integration"}
-        assert published.work.core_executor == "LocalExecutor"
+        assert isinstance(published.work, TaskWork)
+        assert (published.work.core_executor, published.work.airflow_version) == ("LocalExecutor", airflow.__version__)
         assert b"token" not in base64.b64decode(message["data"])
         consumer = await edge.broker.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, 'plant 1')}")
         assert consumer["num_pending"] == 1
