@@ -193,6 +193,7 @@ async def busy_system(root: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Bu
         idle = stack.enter_context(machine(site, await enrolled(site), root / "edge-2"))
         for each in (worker, idle):
             await each.start()
+            stack.push_async_callback(each.kill_all)  # and wait for it, in the loop that it was started in
         executor, scheduler, port = _executor(site.server.url, patch)
         stack.callback(executor.terminate)
         agents = [
