@@ -26,7 +26,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 endif
 
 .PHONY: help demo up test test-compose soak check bench fmt lock clean check-format check-lint check-types check-imports check-generated \
-	check-lock docs
+	check-lock check-images docs
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,7 +48,7 @@ test-compose: $(READY) ## build and start compose/ in Docker, kill its parts, re
 soak: $(READY) ## run the tests that take minutes: parts killed at random, long cuts; some need Docker or PostgreSQL
 	$(PY) -m pytest -m soak tests $(ARGS)
 
-check: check-format check-lint check-types check-imports check-generated check-lock ## lint, types, import rules, generated files, lock
+check: check-format check-lint check-types check-imports check-generated check-lock check-images ## lint, types, import rules, generated files, lock, Dockerfiles
 
 check-format: $(READY)
 	$(PY) -m ruff format --check .
@@ -73,6 +73,9 @@ check-lock: $(READY)
 	@diff requirements.lock .venv/expected.lock >/dev/null \
 		|| { echo "requirements.lock is behind the dependency lists: run 'make lock'" >&2; exit 1; }
 	$(PY) compose/images/requirements.py --check
+
+check-images: $(READY)
+	.venv/bin/hadolint compose/images/*.Dockerfile
 
 bench: $(READY) ## print the measured figures
 	PYTHONPATH="$(CURDIR)/tests:$(CURDIR)/compose" $(PY) -m bench $(ARGS)
