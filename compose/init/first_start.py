@@ -58,7 +58,8 @@ def main(words: list[str]) -> int:
     _airflow(passwords)
     _people(passwords)
     _give("grafana", GRAFANA_USER, {"admin.password": _secret("grafana.password", _short)})
-    _own(VOLUMES / "nats-data", NATS_USER)
+    for volume in VOLUMES.glob("nats*-data"):
+        _own(volume, NATS_USER)
     print(_greeting(), flush=True)
     return 0
 
