@@ -544,12 +544,12 @@ async def test_the_last_figures_stay_while_nats_is_away(story: Story) -> None:
 async def test_a_worker_is_offline_after_its_own_silence_only(story: Story) -> None:
     """Of three contacts, by the hold of its own last poll."""
     one = await story.enroll(ALPHA, site="plant")
-    await story.report(one, WorkerState.ONLINE, hold_s=0.2)  # offline after 0.6 s
+    began = time.monotonic()
+    await story.report(one, WorkerState.ONLINE, hold_s=0.2)
     own = {"worker": one.name, "site": "plant"}
 
     async def offline() -> bool:
         return series("edge_worker_state", **own, state="offline") in parse(await story.edge.scrape(1))
 
-    began = time.monotonic()
     await eventually(offline, what="the worker is offline")
-    assert time.monotonic() - began > 0.4
+    assert time.monotonic() - began > 3 * 0.2
