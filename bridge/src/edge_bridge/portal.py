@@ -7,10 +7,13 @@ therefore runs in an event loop of its own, in a daemon thread; every wait for i
 import asyncio
 import concurrent.futures
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import structlog
+
+from edge_schemas.broker.leaving import CANCEL_AGAIN_S
 
 log = structlog.get_logger(__name__)
 
@@ -76,9 +79,12 @@ class Portal:
         """Cancel `main`, end the loop and its thread; False if that took longer than the time given."""
         if self._thread is None:
             return True
-        if self._main is not None:
-            self.post(self._main.cancel)
-        self._thread.join(timeout_s)
+        give_up = time.monotonic() + timeout_s
+        while self._thread.is_alive() and (left_s := give_up - time.monotonic()) > 0:
+            # Again and again: nats-py swallows a cancellation that meets the end of a call.
+            if self._main is not None:
+                self.post(self._main.cancel)
+            self._thread.join(min(left_s, CANCEL_AGAIN_S))
         return not self._thread.is_alive()
 
     def _run(self, main: Callable[[], Awaitable[None]]) -> None:

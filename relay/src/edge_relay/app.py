@@ -27,12 +27,11 @@ from edge_relay.receipts import ReceiptKey
 from edge_relay.settings import Settings
 from edge_relay.tracing import JobSpans
 from edge_relay.worker_store import WorkerStore
+from edge_schemas.broker import leaving
 from edge_schemas.broker.audit import Audit
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.records import RecordStore
 from edge_schemas.broker.tracing import spans_from_environment
-
-_CANCEL_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +137,7 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
     async with app[keys.BROKER], asyncio.TaskGroup() as group:
         tasks = [group.create_task(loop, name=name) for name, loop in loops.items()]
         yield
-        while waiting := [task for task in tasks if not task.done()]:
-            # Again and again: nats-py swallows a cancellation that meets the end of a call.
-            for task in waiting:
-                task.cancel()
-            await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)
+        await leaving.cancel(tasks)
 
 
 async def _traces(app: web.Application) -> AsyncIterator[None]:

@@ -23,6 +23,7 @@ from edge_bridge.keeper.tokens import TokenMint
 from edge_bridge.keeper.upstream import ALL_TRIES_S, ExecutionApi
 from edge_bridge.keeper.watch import Watch, Withdrawals
 from edge_bridge.tracing import JobSpans
+from edge_schemas.broker import leaving
 from edge_schemas.broker.audit import Audit
 from edge_schemas.broker.connection import Broker
 from edge_schemas.broker.records import RecordStore
@@ -90,8 +91,7 @@ class Keeper:
             log.info("keeper_ready", host=self._settings.gate_host, port=self.port)
             await stop.wait()
             log.info("keeper_stopping")
-            for loop in loops:
-                loop.cancel()
+            await leaving.cancel(loops)
 
     def health(self) -> dict[str, object]:
         """For `/healthz`: `ok` means that calls can be answered and Airflow is being watched."""

@@ -24,13 +24,13 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.kv import KeyValue
 
+from edge_schemas.broker import leaving
 from edge_schemas.broker.client import ErrorLog, MendedClient
 from edge_schemas.errors import EdgeError, ErrorCode
 
 log = structlog.get_logger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
-CANCEL_AGAIN_S = 0.5
 FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 10.0
 STEADY_S = 30.0
@@ -116,10 +116,8 @@ class Broker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._keeper is not None and not self._keeper.done():
-            # Again and again: nats-py swallows a cancellation that meets the end of a connect.
-            self._keeper.cancel()
-            await asyncio.wait({self._keeper}, timeout=CANCEL_AGAIN_S)
+        if self._keeper is not None:
+            await leaving.cancel([self._keeper])
         client = self._client
         if client is None or client.is_closed:
             return

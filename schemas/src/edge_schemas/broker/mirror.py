@@ -11,6 +11,7 @@ import nats.errors
 import structlog
 from nats.js.kv import KeyValue
 
+from edge_schemas.broker import leaving
 from edge_schemas.broker.connection import Broker, BrokerUnavailable
 
 log = structlog.get_logger(__name__)
@@ -89,8 +90,7 @@ class Mirror:
             if following.done():
                 following.result()
         finally:
-            following.cancel()
-            reconnected.cancel()
+            await leaving.cancel([following, reconnected])
             await asyncio.gather(following, reconnected, return_exceptions=True)
 
     async def _take_all(self, watcher: KeyValue.KeyWatcher) -> None:
