@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from edge_schemas.gate_auth import SIGNATURE_HEADER, GateCall, check_call, sign_answer
-from edge_schemas.routes import EXECUTION_ORIGIN, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
+from edge_schemas.routes import EXECUTION_ORIGIN, GATE_CENTRE, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
 
 KEY = b"the secret of relay and gate"
 
@@ -18,7 +18,8 @@ class FakeGate:
     """What it answers with, and what it has seen.
 
     Attributes:
-        calls: Only those whose signature was right.
+        calls: Those of jobs, only where the signature was right.
+        asked_for_centre: Questions for the centre's facts.
         headers: Of each of them, with lower-case names.
     """
 
@@ -28,6 +29,7 @@ class FakeGate:
     body: bytes = b'{"ok": true}'
     answer_headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
     calls: list[GateCall] = field(default_factory=list)
+    asked_for_centre: list[GateCall] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     refused: int = 0
 
@@ -44,7 +46,10 @@ class FakeGate:
         if nonce is None:
             self.refused += 1
             return web.Response(status=401)
-        self.calls.append(call)
+        if call.target == GATE_CENTRE:
+            self.asked_for_centre.append(call)
+        else:
+            self.calls.append(call)
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         sent = b"" if request.method == "HEAD" else self.body
         headers = {

@@ -26,7 +26,7 @@ async def test_a_worker_is_told_who_it_is_and_what_its_runtime_must_match(tmp_pa
         assert facts.protocols == (1,)
         assert abs(facts.now - datetime.now(UTC)) < timedelta(seconds=30)
         assert facts.centre == FACTS
-        [asked] = gate.calls
+        [asked] = gate.asked_for_centre
         assert (asked.method, asked.target, asked.worker) == ("GET", routes.GATE_CENTRE, "")
 
 
