@@ -59,16 +59,11 @@ def parse_job_subject(subject: str) -> tuple[str | None, str, str]:
     Raises:
         ValueError: It is none.
     """
-    return _parse("jobs", subject)
-
-
-def parse_dead_subject(subject: str) -> tuple[str | None, str, str]:
-    """Team, queue and job of a subject that `dead_subject` made.
-
-    Raises:
-        ValueError: It is none.
-    """
-    return _parse("dead", subject)
+    prefix, kind, team, queue, job = subject.split(".")
+    if (prefix, kind) != ("edge", "jobs"):
+        msg = f"{subject!r} is no subject of a job"
+        raise ValueError(msg)
+    return (None if team == NO_TEAM else decode_name(team)), decode_name(queue), job
 
 
 def log_subject(ti_id: str, try_number: int, job: str) -> str:
@@ -109,14 +104,6 @@ def worker_notice(worker: str) -> str:
 def queue_notice(consumer: str) -> str:
     """Says that the consumer of a queue was made."""
     return f"{NOTICES}.queue.{consumer}"
-
-
-def _parse(wanted: str, subject: str) -> tuple[str | None, str, str]:
-    prefix, kind, team, queue, job = subject.split(".")
-    if (prefix, kind) != ("edge", wanted):
-        msg = f"{subject!r} is no subject of a job"
-        raise ValueError(msg)
-    return (None if team == NO_TEAM else decode_name(team)), decode_name(queue), job
 
 
 def _team_token(team: str | None) -> str:

@@ -29,7 +29,7 @@ from edge_schemas.broker.records import RecordStore
 from edge_schemas.execution_paths import call_class
 from edge_schemas.jobs import Job, TaskWork
 from edge_schemas.offline import OfflinePolicy
-from edge_schemas.records import ReportUserCode, Start, new_record
+from edge_schemas.records import RELEASES_BEFORE_PARKED, Release, ReportUserCode, Start, new_record
 from support.broker import broker_settings, connected, eventually, running_server
 from support.fake_airflow import (
     DAG_ID,
@@ -133,6 +133,13 @@ class Jobs:
         await self._records.create(new_record(job))
         return task
 
+    async def parked(self, name: str) -> None:
+        """Given back so often that it waits for an operator."""
+        task = await self.waiting(name)
+        for grant in range(RELEASES_BEFORE_PARKED):
+            release = Release(WORKER, "no runtime", counted=True, at=datetime.now(UTC), grant=f"grant-{grant}")
+            await self._records.change(task.dispatch, release)
+
     async def started(self, name: str, worker: str = WORKER, **more: Any) -> FakeTask:
         task = await self.waiting(name, **more)
         await self._records.change(task.dispatch, Start(worker, 1, datetime.now(UTC) - timedelta(hours=2)))
@@ -192,6 +199,7 @@ async def test_every_figure_is_what_happened(nats: NatsServer, fake: CountingAir
             await jobs.in_user_code("b", queue="q", team="t"),
         )
         gone = await jobs.waiting("gone")
+        await jobs.parked("parked")
         held = [task.dispatch for task in (whole, marked, requeued, refused, failing, beaten)]
         await poll(relay, *held)
         await poll(relay, lacked.dispatch, worker="lacking-1")
@@ -229,6 +237,8 @@ async def test_every_figure_is_what_happened(nats: NatsServer, fake: CountingAir
             series("edge_queue_running_jobs", team="t", queue="q"): 1,
             series("edge_queue_stopping_jobs", team="", queue="edge"): 2,
             series("edge_queue_stopping_jobs", team="t", queue="q"): 0,
+            series("edge_queue_dead_jobs", team="", queue="edge"): 1,
+            series("edge_queue_dead_jobs", team="t", queue="q"): 0,
         }
         await says(ends)
         for outcome in ("ok", "refused", "failed"):

@@ -358,13 +358,12 @@ def expect_states(ledger: Ledger, states: dict[str, WorkerState], site_of: dict[
 
 
 def expect_queue(
-    ledger: Ledger, queue: tuple[str, str], *, waiting: int, granted: int, dead: int, pulls: int, since: float | None
+    ledger: Ledger, queue: tuple[str, str], *, waiting: int, granted: int, pulls: int, since: float | None
 ) -> None:
     """A queue; `since` is when its oldest job was published."""
     own = labels(queue)
     ledger.set("edge_queue_waiting_jobs", waiting, **own)
     ledger.set("edge_queue_granted_jobs", granted, **own)
-    ledger.set("edge_queue_dead_jobs", dead, **own)
     ledger.set("edge_queue_polls_waiting", pulls, **own)
     if since is None:
         ledger.set("edge_queue_oldest_job_age_seconds", 0, **own)
@@ -480,10 +479,10 @@ async def test_every_series_of_two_replicas(story: Story, monkeypatch: pytest.Mo
             expect_jobs(ledger, three, "depot")
             ledger.set("edge_worker_free_slots", 1, worker=three.name, site="depot")
             expect_states(ledger, story.states, site_of)
-            expect_queue(ledger, ALPHA, waiting=2, granted=0, dead=1, pulls=0, since=since[ALPHA])
+            expect_queue(ledger, ALPHA, waiting=2, granted=0, pulls=0, since=since[ALPHA])
             # The granted one is the oldest: nobody has started it.
-            expect_queue(ledger, BETA, waiting=1, granted=1, dead=0, pulls=0, since=story.published[held.job][0])
-            expect_queue(ledger, GAMMA, waiting=0, granted=0, dead=0, pulls=1, since=None)
+            expect_queue(ledger, BETA, waiting=1, granted=1, pulls=0, since=story.published[held.job][0])
+            expect_queue(ledger, GAMMA, waiting=0, granted=0, pulls=1, since=None)
         await agree(story)
         before = await agree(story)  # a scrape counts, too: from the second one on
         assert not any(encode_name(ALPHA[1]) in value for _, of in before[0] for _, value in of), (
@@ -498,7 +497,7 @@ async def test_every_series_of_two_replicas(story: Story, monkeypatch: pytest.Mo
             await story.finish(one, job, "failed", started=await story.start(one, job))
         await story.report(one, WorkerState.ONLINE, jobs=running)
         for ledger in story.ledgers:
-            expect_queue(ledger, ALPHA, waiting=2, granted=0, dead=1, pulls=0, since=since_then)
+            expect_queue(ledger, ALPHA, waiting=2, granted=0, pulls=0, since=since_then)
         after = await agree(story)
         assert [set(found) for found in after] == [set(found) for found in before]
 

@@ -68,7 +68,6 @@ def test_a_subject_tells_queue_and_job() -> None:
     job = "0b9f1e6e-6f0c-4d39-9a3a-6f2f0c6a0a11"
     for team in (None, "team a"):
         assert subjects.parse_job_subject(subjects.job_subject(team, "a.b*", job)) == (team, "a.b*", job)
-        assert subjects.parse_dead_subject(subjects.dead_subject(team, "a.b*", job)) == (team, "a.b*", job)
 
 
 @pytest.mark.parametrize("name", ["", " x", "x ", "a\nb", "a\x00b", "x" * 101, "ä" * 100, "\ud800"])

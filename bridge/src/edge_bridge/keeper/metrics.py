@@ -201,16 +201,22 @@ class KeeperState(Collector):
 
     def _jobs(self) -> Iterator[Metric]:
         """By queue; one that had jobs once is told of with 0 from then on."""
-        of = Tally((record.team or "", record.queue, record.state) for record in self._picture.unfinished())
+        of = Tally((record.team or "", record.queue, _stage(record)) for record in self._picture.unfinished())
         self._queues.update((team, queue) for team, queue, _ in of)
-        for state, name, text in (
-            (JobState.RUNNING, "edge_queue_running_jobs", "Jobs that run at a worker"),
-            (JobState.STOPPING, "edge_queue_stopping_jobs", "Jobs that are to stop, and run until they have"),
+        for stage, text in (
+            ("running", "Jobs that run at a worker"),
+            ("stopping", "Jobs that are to stop, and run until they have"),
+            ("dead", "Jobs that were put aside after too many releases and wait for an operator"),
         ):
-            jobs = GaugeMetricFamily(name, text, labels=("team", "queue"))
+            jobs = GaugeMetricFamily(f"edge_queue_{stage}_jobs", text, labels=("team", "queue"))
             for team, queue in sorted(self._queues):
-                jobs.add_metric((team, queue), of[team, queue, state])
+                jobs.add_metric((team, queue), of[team, queue, stage])
             yield jobs
+
+
+def _stage(record: JobRecord) -> str:
+    """Its state, but of a job that waits for an operator."""
+    return "dead" if record.state is JobState.WAITING and record.parked is not None else record.state.value
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

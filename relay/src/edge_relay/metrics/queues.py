@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,11 +12,10 @@ from prometheus_client.core import GaugeMetricFamily
 from pydantic import ValidationError
 
 from edge_relay.metrics.replica import QUEUE
-from edge_relay.metrics.streams import StreamFigures
 from edge_schemas.broker.bucket import NO_MESSAGE
 from edge_schemas.broker.connection import Broker, BrokerUnavailable, JetStreamError
 from edge_schemas.offline import OfflinePolicy
-from edge_schemas.subjects import DEAD, JOBS, parse_dead_subject, parse_job_subject, queue_filter
+from edge_schemas.subjects import JOBS, parse_job_subject, queue_filter
 
 READS_AT_ONCE = 16
 
@@ -39,19 +37,16 @@ class Oldest:
 
 @dataclass(frozen=True, slots=True)
 class QueueFigures:
-    """A queue at the moment of a look; all but `dead` are None where nothing has made its consumer."""
+    """A queue at the moment of a look."""
 
-    waiting: int | None = None
-    granted: int | None = None
-    polls_waiting: int | None = None
-    dead: int = 0
-    oldest: Oldest | None = None
+    waiting: int
+    granted: int
+    polls_waiting: int
+    oldest: Oldest | None
 
     @property
-    def oldest_age_s(self) -> float | None:
+    def oldest_age_s(self) -> float:
         """0 where no job waits."""
-        if self.waiting is None:
-            return None
         return self.oldest.age_s if self.oldest else 0.0
 
 
@@ -73,11 +68,6 @@ _FAMILIES: tuple[tuple[str, str, Callable[[QueueFigures], float | None]], ...] =
         lambda queue: queue.oldest.tolerance_s if queue.oldest else None,
     ),
     (
-        "edge_queue_dead_jobs",
-        "Jobs in EDGE_DEAD: parked ones, and those that were since redriven or withdrawn, for 14 days",
-        lambda queue: queue.dead,
-    ),
-    (
         "edge_queue_polls_waiting",
         "Pulls of all replicas that wait for a job, each for as many as up to 32 polls would take",
         lambda queue: queue.polls_waiting,
@@ -97,33 +87,29 @@ def queue_families(figures: Mapping[Queue, QueueFigures]) -> Iterator[GaugeMetri
 
 
 class QueueLook:
-    """Looks at all queues. Remembers the parked jobs for as long as their stream stays as it is."""
+    """Looks at all queues."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._dead: Mapping[Queue, int] = {}
-        self._dead_mark: object = None
 
-    async def look(self, dead: StreamFigures) -> dict[Queue, QueueFigures]:
-        """The figures of every queue that has a consumer or parked jobs.
+    async def look(self) -> dict[Queue, QueueFigures]:
+        """The figures of every queue, which is to say of every consumer of ours.
 
         Raises:
             BrokerUnavailable: Not all of them could be read.
             JetStreamError: The server refused.
         """
-        parked = await self._parked(dead)
         consumers = {queue: info for info in await self._consumers() if (queue := _queue_of(info)) is not None}
         oldest = await self._oldest([queue for queue, info in consumers.items() if _is_holding(info)])
-        found = {queue: QueueFigures(dead=number) for queue, number in parked.items()}
-        for queue, info in consumers.items():
-            found[queue] = QueueFigures(
+        return {
+            queue: QueueFigures(
                 waiting=info["num_pending"],
                 granted=info["num_ack_pending"],
                 polls_waiting=info["num_waiting"],
-                dead=parked.get(queue, 0),
                 oldest=oldest.get(queue),
             )
-        return found
+            for queue, info in consumers.items()
+        }
 
     async def _consumers(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -136,25 +122,6 @@ class QueueLook:
             offset += page["limit"]
             if offset >= page["total"]:
                 return found
-
-    async def _parked(self, dead: StreamFigures) -> Mapping[Queue, int]:
-        if dead.mark != self._dead_mark:
-            self._dead, self._dead_mark = await self._count_parked(), dead.mark
-        return self._dead
-
-    async def _count_parked(self) -> Mapping[Queue, int]:
-        counts: Counter[Queue] = Counter()
-        offset = 0
-        while True:
-            order = {"subjects_filter": "edge.dead.>", "offset": offset}
-            page = await self._broker.api(f"STREAM.INFO.{DEAD}", order)
-            subjects: dict[str, int] = page["state"].get("subjects") or {}
-            for subject, number in subjects.items():
-                team, queue, _ = parse_dead_subject(subject)
-                counts[team or "", queue] += number
-            offset += page.get("limit", 0)
-            if not subjects or offset >= page.get("total", 0):
-                return counts
 
     async def _oldest(self, queues: list[Queue]) -> dict[Queue, Oldest]:
         found: dict[Queue, Oldest] = {}

@@ -18,7 +18,6 @@ from typing_extensions import override
 from edge_relay.metrics.queues import Queue, QueueFigures, QueueLook, queue_families
 from edge_relay.metrics.streams import StoreFigures, StreamFigures, look_at_store, look_at_streams, stream_families
 from edge_schemas.broker.connection import Broker, BrokerUnavailable, JetStreamError
-from edge_schemas.subjects import DEAD
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +78,7 @@ class SharedState(Collector):
         for mirror in self._mirrors:
             await mirror.wait()
         streams = await look_at_streams(self._broker)
-        queues = await self._queues.look(streams[DEAD])
+        queues = await self._queues.look()
         self._figures = _Figures(queues, streams, await look_at_store(self._broker))
         self._looked_at = self._clock()
 

@@ -19,13 +19,11 @@ class StreamFigures:
 
     Attributes:
         max_bytes: None where there is no limit.
-        mark: Another one as soon as the stream holds other messages.
     """
 
     bytes: int
     messages: int
     max_bytes: int | None
-    mark: tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +80,7 @@ def stream_families(streams: Mapping[str, StreamFigures], store: StoreFigures | 
 
 def _stream_figures(info: dict[str, Any]) -> StreamFigures:
     state = info["state"]
-    mark = int(state["first_seq"]), int(state["last_seq"]), int(state["messages"])
-    return StreamFigures(int(state["bytes"]), mark[2], _limit(info["config"].get("max_bytes", -1)), mark)
+    return StreamFigures(int(state["bytes"]), int(state["messages"]), _limit(info["config"].get("max_bytes", -1)))
 
 
 def _limit(value: int) -> int | None:
