@@ -27,7 +27,8 @@ FROM_OUTSIDE_IN = [
     "settings.read", "state.folder", "state.agent", "runtime-dir.sockets", "identity.file", "settings.relay",
     "settings.proxy", "settings.trust", "dns.lookup", "tcp.connect", "tls.chain", "relay.url", "clock.skew",
     "relay.ready", "credential.known", "protocol.served", "queues.allowed", "versions.relay", "runtime.python",
-    "runtime.airflow", "runtime.host", "bundles.folders", "machine.disk", "machine.memory", "machine.files",
+    "runtime.airflow", "runtime.host", "bundles.folders", "machine.user", "machine.disk", "machine.memory",
+    "machine.files",
 ]  # fmt: skip
 
 

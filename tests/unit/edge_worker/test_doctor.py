@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import datetime as dt
 import json
+import os
 import re
 import ssl
 import threading
@@ -171,6 +172,17 @@ def test_which_proxy_is_told_with_who_named_it(
 
 
 # Limits
+
+
+def test_a_user_without_a_name_is_found_before_the_first_task_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    found = machine_checks.user_finding(settings, {"HOME": "/"})
+    assert (found.check, found.status) == ("machine.user", "failed")
+    assert "54321" in found.detail
+    assert machine_checks.user_finding(settings, {"USER": "plant"}).detail == "tasks run as plant"
 
 
 async def test_what_takes_too_long_ends_and_says_what_to_do() -> None:

@@ -118,6 +118,7 @@ class _Patient:
         settings = self.told.settings
         return [
             self._on_disk(machine_checks.BUNDLES, lambda: machine_checks.bundle_findings(settings)),
+            self._on_disk(machine_checks.USER, lambda: machine_checks.user_finding(settings)),
             self._on_disk(machine_checks.DISK, lambda: machine_checks.disk_finding(settings)),
             self._on_disk(machine_checks.MEMORY, lambda: machine_checks.memory_finding(settings)),
             self._on_disk(machine_checks.FILES, lambda: machine_checks.files_finding(settings)),

@@ -1,16 +1,18 @@
-"""What the machine has to spare: DAG files, disk, memory, file descriptors."""
+"""What the machine has for tasks: DAG files, a user with a name, disk, memory, file descriptors."""
 
 import os
+import pwd
 import resource
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from edge_schemas.findings import Finding, failed, ok, warning
 from edge_worker.disk_watch import free_bytes
 from edge_worker.health import worker_health
-from edge_worker.settings import Settings
+from edge_worker.settings import Settings, task_environment
 
-BUNDLES, DISK, MEMORY, FILES = "bundles.folders", "machine.disk", "machine.memory", "machine.files"
+BUNDLES, USER = "bundles.folders", "machine.user"
+DISK, MEMORY, FILES = "machine.disk", "machine.memory", "machine.files"
 _MIB = 1024 * 1024
 AGENT_MIB = 150
 """The agent and a task host."""
@@ -45,6 +47,19 @@ def _bundle(name: str, path: Path) -> Finding:
 
 def _visible(entries: Iterable[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
     return (entry for entry in entries if not entry.name.startswith("."))
+
+
+def user_finding(settings: Settings, environ: Mapping[str, str] | None = None) -> Finding:
+    """A name for the worker's user: Airflow runs no task without one."""
+    told = task_environment(settings, environ)
+    name = told.get("LOGNAME") or told.get("USER")
+    if not name:
+        try:
+            name = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            advice = "Airflow ends every task of such a user. Give it a name: in /etc/passwd, or by the variable USER."
+            return failed(USER, f"the user with the id {os.getuid()} has no name", advice)
+    return ok(USER, f"tasks run as {name}")
 
 
 def disk_finding(settings: Settings) -> Finding:
