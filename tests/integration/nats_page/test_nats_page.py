@@ -237,7 +237,6 @@ ACTS: dict[str, Act] = {
     "nats consumer resume EDGE_JOBS QUEUE": Page.resume,
     "nats stream purge EDGE_JOBS --subject 'edge.jobs.-.gpu_2Elarge.*' --force": Page.purge_queue,
     "nats stream purge EDGE_DEAD --subject 'edge.dead.-.default.JOB' --force": Page.purge_history,
-    "nats stream purge EDGE_DEAD --subject SUBJECT": Page.purge_history,
     "nats stream purge EDGE_LOGS --keep 100000": Page.purge_logs,
     "nats account backup DIRECTORY --force": Page.backup,
     "nats --context edge-admin account restore DIRECTORY": Page.restore,
