@@ -68,6 +68,11 @@ def _random() -> str:
     return secrets.token_urlsafe(32)
 
 
+def _signing() -> str:
+    """As long as the digest of HS512, with which Airflow signs tokens."""
+    return secrets.token_urlsafe(64)
+
+
 def _short() -> str:
     """For people to type."""
     return secrets.token_urlsafe(12)
@@ -139,7 +144,7 @@ def _airflow(passwords: Mapping[str, str]) -> None:
     given |= {
         "gate.secret": _secret("gate.secret", _random),
         "fernet.key": _secret("fernet.key", _fernet),
-        "jwt.secret": _secret("jwt.secret", _random),
+        "jwt.secret": _secret("jwt.secret", _signing),
         "api.secret": _secret("api.secret", _random),
         "database.url": f"postgresql+psycopg2://airflow:{database}@postgres/airflow",
     }
