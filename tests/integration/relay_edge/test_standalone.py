@@ -180,7 +180,11 @@ async def test_taken_ports(tmp_path: Path) -> None:
         options = ("--port", "--operator-port", "--nats-port")
         wishes = ({**dict.fromkeys(options, "0"), option: port} for option in options)
         words = ([word for pair in wish.items() for word in pair] for wish in wishes)
-        starts = (run("standalone", "--data-dir", str(tmp_path / each[0]), *each) for each in words)
+        # A folder each: of two that start in one, the later is refused for that.
+        starts = (
+            run("standalone", "--data-dir", str(tmp_path / f"of{option}"), *each)
+            for option, each in zip(options, words, strict=True)
+        )
         for option, (status, _, err) in zip(options, await asyncio.gather(*starts), strict=True):
             assert (status, f"port {port} on 127.0.0.1 is taken" in err, option in err) == (2, True, True)
     # One after the other: what is free is looked up before it is taken.
