@@ -16,10 +16,10 @@ from pydantic_core import PydanticUndefined
 
 import metrics_page
 from edge_bridge.provider_info import OPTIONS
+from edge_broker.permissions import ROLES, rights
 from edge_relay.settings import Settings as RelaySettings
 from edge_schemas import openapi
-from edge_schemas.broker.permissions import ROLES, rights
-from edge_schemas.errors import ERRORS
+from edge_schemas.wire.errors import ERRORS
 from edge_worker.settings import Settings as WorkerSettings
 
 REFERENCE = Path(__file__).parent / "reference"

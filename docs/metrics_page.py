@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.metrics import MetricWrapperBase
 
-from edge_bridge.executor_metrics import ExecutorMetrics
+from edge_bridge.executor.metrics import ExecutorMetrics
+from edge_bridge.keeper.cluster_view import Picture
 from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
-from edge_bridge.keeper.picture import Picture
-from edge_relay.auth import Credentials
+from edge_broker.connection.broker import Broker, BrokerSettings
+from edge_broker.permissions import KEEPER, RELAY
+from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics.exports import exports
 from edge_relay.metrics.process import certificate_gauge
-from edge_schemas.broker.connection import Broker, BrokerSettings
-from edge_schemas.broker.permissions import KEEPER, RELAY
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_relay import tls
-from edge_relay.nats_server import Node, render_config
-from edge_relay.private_files import make_private_dir, read_or_make, write_file
-from edge_schemas.broker.permissions import ADMIN, EXECUTOR, KEEPER, OPERATOR, READER, RELAY, ROLES
-from edge_schemas.workers import SecretKind, new_secret
+from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, OPERATOR, READER, RELAY, ROLES
+from edge_relay.standalone import tls
+from edge_relay.standalone.nats_server import Node, render_config
+from edge_relay.standalone.private_files import make_private_dir, read_or_make, write_file
+from edge_schemas.wire.workers import SecretKind, new_secret
 
 VOLUMES = Path("/volumes")
 VAULT = VOLUMES / "vault"

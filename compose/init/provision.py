@@ -10,12 +10,12 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_relay.access import AccessStore
-from edge_relay.private_files import read_secret, write_file
-from edge_schemas.broker import layout
-from edge_schemas.broker.connection import Broker, BrokerSettings, BrokerUnavailable
-from edge_schemas.broker.permissions import ADMIN
-from edge_schemas.workers import EnrollTokenRequest
+from edge_broker import layout
+from edge_broker.connection.broker import Broker, BrokerSettings, BrokerUnavailable
+from edge_broker.permissions import ADMIN
+from edge_relay.identity.access import AccessStore
+from edge_relay.standalone.private_files import read_secret, write_file
+from edge_schemas.wire.workers import EnrollTokenRequest
 
 PEOPLE = Path("/volumes/people")
 ADMIN_FILES = Path("/volumes/admin")

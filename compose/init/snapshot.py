@@ -20,8 +20,8 @@ from typing import Any
 import nats
 from nats.aio.client import Client
 
-from edge_relay.private_files import read_secret
-from edge_schemas.broker.permissions import ADMIN
+from edge_broker.permissions import ADMIN
+from edge_relay.standalone.private_files import read_secret
 
 ADMIN_FILES = Path("/volumes/admin")
 CHUNK_BYTES = 256 * 1024

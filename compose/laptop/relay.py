@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from edge_schemas import routes
+from edge_schemas.wire import routes
 from laptop.ports import choose
 from laptop.processes import Child, clean_environment
 from laptop.waiting import listening

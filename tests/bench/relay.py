@@ -20,16 +20,16 @@ import aiohttp
 import orjson
 
 from bench.figures import Row, cpu_seconds, spread
-from edge_relay import tls
-from edge_schemas.broker.bucket import Bucket
-from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.layout import ensure_consumer
-from edge_schemas.broker.permissions import EXECUTOR, RELAY
-from edge_schemas.broker.records import RecordStore
-from edge_schemas.records import new_record
-from edge_schemas.routes import JOB_FINISH, JOB_START, POLL, READYZ
-from edge_schemas.subjects import ACCESS_BUCKET, job_subject
-from edge_schemas.workers import SecretKind, WorkerAccess, WorkerSettings, hash_secret, new_secret
+from edge_broker.bucket import Bucket
+from edge_broker.connection.broker import Broker
+from edge_broker.layout import ensure_consumer
+from edge_broker.permissions import EXECUTOR, RELAY
+from edge_broker.records import RecordStore
+from edge_broker.subjects import ACCESS_BUCKET, job_subject
+from edge_relay.standalone import tls
+from edge_schemas.life.records import new_record
+from edge_schemas.wire.routes import JOB_FINISH, JOB_START, POLL, READYZ
+from edge_schemas.wire.workers import SecretKind, WorkerAccess, WorkerSettings, hash_secret, new_secret
 from support.broker import PASSWORDS, connected, eventually, free_port, running_server
 from support.jobs import make_job
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import aiohttp
 
 from bench.figures import Row, percentile
-from edge_schemas.routes import ADMIN_JOB_CANCEL
+from edge_schemas.wire.routes import ADMIN_JOB_CANCEL
 from faults.chaos.airflow_db import AirflowDatabase
 from faults.chaos.ledger import Instance, Ledger, Life, parse
 from laptop.system import LaptopSystem, stopped

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 
-from edge_schemas.broker.records import RecordStore
+from edge_broker.records import RecordStore
 from faults.chaos.ledger import Ledger, Life
 from laptop.airflow_api import Json, wait_for_end
 from laptop.system import LaptopSystem

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from edge_schemas.subjects import JOBS, queue_filter
+from edge_broker.subjects import JOBS, queue_filter
 from laptop.airflow_api import wait_for_end
 from laptop.system import LaptopSystem
 from support.system import admin, until

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from edge_schemas.offline import FENCE_MARGIN_S
+from edge_schemas.wire.offline import FENCE_MARGIN_S
 from faults.chaos.centre import another_relay, held_still, nats_down
 from faults.chaos.cuts import Watched, behind_a_link
 from faults.chaos.judge import twice_at_once

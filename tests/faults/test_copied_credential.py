@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from edge_schemas import subjects
-from edge_schemas.jobs import Job
-from edge_schemas.records import JobState, Verdict
-from edge_schemas.workers import WorkerState, WorkerSummary
+from edge_broker import subjects
+from edge_schemas.life.records import JobState, Verdict
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.workers import WorkerState, WorkerSummary
 from support.agent_process import WITH_FAKE_RUNTIME
 from support.broker import eventually
 from support.site import Machine, Site, enrolled, machine

@@ -12,8 +12,8 @@ from functools import partial
 
 import pytest
 
-from edge_schemas.jobs import Job
-from edge_schemas.records import Verdict
+from edge_schemas.life.records import Verdict
+from edge_schemas.wire.jobs import Job
 from support.broker import eventually
 from support.http_link import Fault, HttpLink, Point, Strike
 from support.link import Cut

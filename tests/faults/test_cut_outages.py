@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from edge_schemas.jobs import Job
-from edge_schemas.offline import OfflinePolicy, OnSilence
-from edge_schemas.records import Verdict
+from edge_schemas.life.records import Verdict
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 from support.broker import eventually
 from support.link import BaseLink, Cut
 from support.site import Machine, Site, assert_happened_once, log_is_complete

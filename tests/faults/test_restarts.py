@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.agents import ONE_HOLD
-from edge_schemas.jobs import Job
-from edge_schemas.records import JobState, Verdict
+from edge_schemas.life.agents import ONE_HOLD
+from edge_schemas.life.records import JobState, Verdict
+from edge_schemas.wire.jobs import Job
 from support.broker import eventually
 from support.link import Cut
 from support.site import Machine, Site, assert_happened_once, log_is_complete

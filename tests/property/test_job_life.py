@@ -6,8 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.records import (
+from edge_schemas.life.records import (
     FAILED_STATES,
     RELEASES_BEFORE_PARKED,
     AnswerWrite,
@@ -29,6 +28,7 @@ from edge_schemas.records import (
     new_record,
     transition,
 )
+from edge_schemas.wire.errors import EdgeError, ErrorCode
 from support.jobs import make_errand, make_job
 
 WORKERS = st.sampled_from(["north", "south", "copy"])

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_schemas.broker.connection import JetStreamError
-from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.records import JobRecord, JobState, Verdict, Withdraw
-from edge_schemas.subjects import JOBS, job_subject
+from edge_broker.connection.broker import JetStreamError
+from edge_broker.subjects import JOBS, job_subject
+from edge_schemas.life.records import JobRecord, JobState, Verdict, Withdraw
+from edge_schemas.wire.errors import EdgeError, ErrorCode
 from support.relay import Agent, agent, both, publish
 from support.relay_edge import Edge, running_edge
 

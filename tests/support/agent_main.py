@@ -4,11 +4,11 @@ import asyncio
 import sys
 from pathlib import Path
 
+from edge_worker.agent.worker import Worker
 from edge_worker.log import setup_logging
-from edge_worker.runtime_dir import SOCKET_NAME
 from edge_worker.settings import load_settings
-from edge_worker.state import StateDir
-from edge_worker.worker import Worker
+from edge_worker.state.runtime_dir import SOCKET_NAME
+from edge_worker.state.state import StateDir
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.fake_runtime import FakeRuntime

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from edge_worker.runtime_side import job_files
 from edge_worker.settings import Settings
+from edge_worker.task_host import job_files
 
 EDGE_WORKER = (sys.executable, "-m", "edge_worker")
 WITH_FAKE_RUNTIME = (sys.executable, str(Path(__file__).with_name("agent_main.py")))

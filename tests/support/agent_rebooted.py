@@ -4,9 +4,11 @@ import sys
 import uuid
 from unittest.mock import patch
 
-from edge_worker import cli, lease, state
-from edge_worker.runtime_side import job_files
-from edge_worker.runtime_side import lease as task_lease
+from edge_worker import cli
+from edge_worker.jobs import lease
+from edge_worker.state import state
+from edge_worker.task_host import job_files
+from edge_worker.task_host import lease as task_lease
 
 if __name__ == "__main__":
     boot = str(uuid.uuid4())

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from edge_relay.nats_server import NatsServer, find_binary
-from edge_schemas.broker import layout, permissions
-from edge_schemas.broker.connection import Broker, BrokerSettings
+from edge_broker import layout, permissions
+from edge_broker.connection.broker import Broker, BrokerSettings
+from edge_relay.standalone.nats_server import NatsServer, find_binary
 from laptop.ports import choose
 
 T = TypeVar("T")

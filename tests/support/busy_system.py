@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from edge_relay import nats_server
-from edge_relay.handlers import jobs as job_handlers
+from edge_broker.layout import ensure_consumer
+from edge_broker.permissions import EXECUTOR
+from edge_relay.http.handlers import jobs as job_handlers
 from edge_relay.metrics import shared
-from edge_schemas.broker.layout import ensure_consumer
-from edge_schemas.broker.permissions import EXECUTOR
-from edge_schemas.jobs import Job, TaskIdentity, TaskWork
-from edge_schemas.records import Finish, JobState, Start
-from edge_schemas.workers import SecretKind, new_secret
+from edge_relay.standalone import nats_server
+from edge_schemas.life.records import Finish, JobState, Start
+from edge_schemas.wire.jobs import Job, TaskIdentity, TaskWork
+from edge_schemas.wire.workers import SecretKind, new_secret
 from support import airflow_home
 from support.broker import PASSWORDS, eventually
 from support.fake_airflow import FakeTask
@@ -205,9 +205,9 @@ async def busy_system(root: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Bu
 
 
 def _executor(nats_url: str, patch: pytest.MonkeyPatch) -> tuple[Any, airflow_home.Scheduler, int]:
-    from edge_bridge import metrics_listener
-    from edge_bridge.executor import RelayExecutor
-    from edge_bridge.executor_metrics import process_metrics
+    from edge_bridge.executor import metrics_listener
+    from edge_bridge.executor.metrics import process_metrics
+    from edge_bridge.executor.relay_executor import RelayExecutor
 
     process_metrics.cache_clear()
     settings = {

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_schemas.workers import Enrollment, WorkerSettings
-from edge_worker.state import Identity, StateDir
+from edge_schemas.wire.workers import Enrollment, WorkerSettings
+from edge_worker.state.state import Identity, StateDir
 from support.doctor_child import run
 from support.relay_edge import Worker
 
 COMMAND = (sys.executable, "-m", "edge_worker", "doctor", "--json")
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["edge_worker.cli", "edge_worker.doctor.examination"])
+_FORKS.set_forkserver_preload(["edge_worker.cli", "edge_worker.doctor.checks"])
 
 
 @dataclass(frozen=True)

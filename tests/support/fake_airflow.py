@@ -18,7 +18,7 @@ from aiohttp import web
 from typing_extensions import override
 
 from edge_bridge.keeper.dispatch import Dispatches, TaskRow
-from edge_schemas.jobs import TaskIdentity
+from edge_schemas.wire.jobs import TaskIdentity
 
 DAG_ID = "cut"
 RUN_ID = "r1"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from edge_schemas.gate_auth import SIGNATURE_HEADER, GateCall, check_call, sign_answer
-from edge_schemas.routes import EXECUTION_ORIGIN, GATE_CENTRE, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
+from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_call, sign_answer
+from edge_schemas.wire.routes import EXECUTION_ORIGIN, GATE_CENTRE, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
 
 KEY = b"the secret of relay and gate"
 

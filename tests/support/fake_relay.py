@@ -19,25 +19,10 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from edge_schemas import routes
-from edge_schemas.agents import arrive, current_arrival, gets_jobs, settle, superseded
-from edge_schemas.centre import CentreFacts, WorkerFacts
-from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.execution_paths import split_path
-from edge_schemas.jobs import Job
-from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
-from edge_schemas.polls import (
-    AgentSeen,
-    FinishRequest,
-    Grant,
-    Poll,
-    PollAnswer,
-    ReleaseRequest,
-    StartRequest,
-    StopDirective,
-    WorkerEntry,
-)
-from edge_schemas.records import (
+from edge_schemas.gate.centre import CentreFacts, WorkerFacts
+from edge_schemas.gate.execution_paths import split_path
+from edge_schemas.life.agents import arrive, current_arrival, gets_jobs, settle, superseded
+from edge_schemas.life.records import (
     Event,
     Finish,
     GiveUp,
@@ -50,7 +35,22 @@ from edge_schemas.records import (
     new_record,
     transition,
 )
-from edge_schemas.workers import Enrollment, EnrollRequest, WorkerSettings, hash_secret
+from edge_schemas.wire import routes
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
+from edge_schemas.wire.polls import (
+    AgentSeen,
+    FinishRequest,
+    Grant,
+    Poll,
+    PollAnswer,
+    ReleaseRequest,
+    StartRequest,
+    StopDirective,
+    WorkerEntry,
+)
+from edge_schemas.wire.workers import Enrollment, EnrollRequest, WorkerSettings, hash_secret
 
 Model = TypeVar("Model", bound=BaseModel)
 ENROLL_TOKEN = "ere_test-token"

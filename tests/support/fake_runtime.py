@@ -6,8 +6,8 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from edge_schemas.jobs import Job
-from edge_worker.task_host import LaunchFailed, TaskHost
+from edge_schemas.wire.jobs import Job
+from edge_worker.host_client.client import LaunchFailed, TaskHost
 from support.jobs import make_job
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edge_worker.runtime_side import job_files
+from edge_worker.task_host import job_files
 
 _PRELUDE = """
 import http.client, json, os, socket, sys, time

@@ -3,7 +3,7 @@
 import uuid
 from datetime import UTC, datetime
 
-from edge_schemas.jobs import Errand, ErrandKind, ErrandWork, Job, TaskIdentity, TaskWork
+from edge_schemas.wire.jobs import Errand, ErrandKind, ErrandWork, Job, TaskIdentity, TaskWork
 
 
 def make_job(queue: str = "default", *, team: str | None = None) -> Job:

@@ -13,23 +13,23 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from edge_bridge.keeper.beat import BeatSettings
 from edge_bridge.keeper.service import Keeper, running_parts
 from edge_bridge.keeper.settings import KeeperSettings
+from edge_bridge.keeper.task_heartbeats import BeatSettings
 from edge_bridge.keeper.tokens import mint_from_config
-from edge_relay.nats_server import NatsServer
-from edge_schemas.agents import arrive
-from edge_schemas.broker.bucket import Bucket
-from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.permissions import KEEPER
-from edge_schemas.broker.records import RecordStore
-from edge_schemas.gate_auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
-from edge_schemas.jobs import Errand, ErrandKind, ErrandWork, Job, TaskIdentity, TaskWork
-from edge_schemas.offline import DEFAULT_TOLERANCE_S, OfflinePolicy
-from edge_schemas.polls import AgentSeen, JobPhase, JobReport, RelayBeat, WorkerEntry, WorkerHealth, WorkerVersions
-from edge_schemas.records import JobRecord, JobState, Start, new_record
-from edge_schemas.routes import GATE_EXECUTION, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
-from edge_schemas.subjects import RELAY_BEATS, WORKERS_BUCKET
+from edge_broker.bucket import Bucket
+from edge_broker.connection.broker import Broker
+from edge_broker.permissions import KEEPER
+from edge_broker.records import RecordStore
+from edge_broker.subjects import RELAY_BEATS, WORKERS_BUCKET
+from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
+from edge_schemas.life.agents import arrive
+from edge_schemas.life.records import JobRecord, JobState, Start, new_record
+from edge_schemas.wire.jobs import Errand, ErrandKind, ErrandWork, Job, TaskIdentity, TaskWork
+from edge_schemas.wire.offline import DEFAULT_TOLERANCE_S, OfflinePolicy
+from edge_schemas.wire.polls import AgentSeen, JobPhase, JobReport, RelayBeat, WorkerEntry, WorkerHealth, WorkerVersions
+from edge_schemas.wire.routes import GATE_EXECUTION, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
 from support.broker import broker_settings, eventually
 from support.real_airflow import DAG_ID, RUN_ID, RealAirflow, TaskIds
 

@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 from typing_extensions import override
 
-from edge_schemas import routes
+from edge_schemas.wire import routes
 from support.relay_edge import Edge, Reply
 
 Series = tuple[str, frozenset[tuple[str, str]]]

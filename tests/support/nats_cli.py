@@ -15,7 +15,7 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from edge_relay.nats_server import NatsServer
+from edge_relay.standalone.nats_server import NatsServer
 from support.broker import PASSWORDS, eventually
 
 _S = 1_000_000_000

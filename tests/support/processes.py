@@ -3,8 +3,8 @@
 import contextlib
 from pathlib import Path
 
-from edge_worker.process_table import find_tree, read_processes, supervisor_of
-from edge_worker.runtime_side import job_files
+from edge_worker.processes.table import find_tree, read_processes, supervisor_of
+from edge_worker.task_host import job_files
 
 STANDS_STILL = {"T"}
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_schemas import routes
-from edge_schemas.jobs import Job, TaskWork
-from edge_schemas.records import RELEASES_BEFORE_PARKED, Release
-from edge_schemas.workers import SecretKind, new_secret
+from edge_schemas.life.records import RELEASES_BEFORE_PARKED, Release
+from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import Job, TaskWork
+from edge_schemas.wire.workers import SecretKind, new_secret
 from support.jobs import make_job
 from support.relay import Agent, publish
 from support.relay_edge import Edge, Worker, running_edge

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from edge_relay import keys
-from edge_schemas import routes
-from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.layout import ensure_consumer
-from edge_schemas.broker.records import RecordStore
-from edge_schemas.jobs import Job
-from edge_schemas.polls import PROTOCOL
-from edge_schemas.records import new_record
-from edge_schemas.subjects import job_subject
+from edge_broker.connection.broker import Broker
+from edge_broker.layout import ensure_consumer
+from edge_broker.records import RecordStore
+from edge_broker.subjects import job_subject
+from edge_relay.http import keys
+from edge_schemas.life.records import new_record
+from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.polls import PROTOCOL
 from support.broker import eventually
 from support.jobs import make_job
 from support.relay_edge import Edge, Reply, Worker

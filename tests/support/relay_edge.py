@@ -13,18 +13,19 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from edge_relay import keys, tls
-from edge_relay.access import AccessStore
-from edge_relay.nats_server import NatsServer
+from edge_broker.connection.broker import Broker
+from edge_broker.permissions import ADMIN, RELAY
+from edge_broker.records import RecordStore
+from edge_relay.http import keys
+from edge_relay.identity.access import AccessStore
 from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings
-from edge_schemas import routes
-from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.permissions import ADMIN, RELAY
-from edge_schemas.broker.records import RecordStore
-from edge_schemas.jobs import Job
-from edge_schemas.records import Start, new_record
-from edge_schemas.workers import EnrollTokenRequest, SecretKind, hash_secret, new_secret
+from edge_relay.standalone import tls
+from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.life.records import Start, new_record
+from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.workers import EnrollTokenRequest, SecretKind, hash_secret, new_secret
 from support.broker import PASSWORDS, connected, running_server
 from support.jobs import make_job
 

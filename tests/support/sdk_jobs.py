@@ -4,8 +4,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from edge_schemas.jobs import Errand, ErrandKind, ErrandWork, Job, TaskIdentity, TaskWork
-from edge_schemas.offline import OfflinePolicy
+from edge_schemas.wire.jobs import Errand, ErrandKind, ErrandWork, Job, TaskIdentity, TaskWork
+from edge_schemas.wire.offline import OfflinePolicy
 
 DEFAULT_OFFLINE = OfflinePolicy()
 

@@ -29,27 +29,27 @@ from typing import Any
 from unittest.mock import patch
 
 from edge_bridge.keeper import service
-from edge_bridge.keeper.beat import BeatSettings
 from edge_bridge.keeper.settings import KeeperSettings
+from edge_bridge.keeper.task_heartbeats import BeatSettings
 from edge_bridge.keeper.tokens import TokenMint
-from edge_relay import tls
-from edge_relay.access import AccessStore
-from edge_relay.nats_server import NatsServer
+from edge_broker import layout
+from edge_broker.connection.broker import Broker
+from edge_broker.permissions import ADMIN, KEEPER, RELAY
+from edge_broker.subjects import job_subject
+from edge_relay.identity.access import AccessStore
 from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings as RelaySettings
-from edge_schemas import routes
-from edge_schemas.broker import layout
-from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.permissions import ADMIN, KEEPER, RELAY
-from edge_schemas.jobs import Job, TaskWork
-from edge_schemas.offline import OfflinePolicy
-from edge_schemas.polls import GRANT_WAIT_S
-from edge_schemas.records import JobRecord, JobState, new_record
-from edge_schemas.subjects import job_subject
-from edge_schemas.workers import Enrollment, SecretKind, new_secret
-from edge_worker.runtime_side.job_files import TASK_LOG
+from edge_relay.standalone import tls
+from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.life.records import JobRecord, JobState, new_record
+from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import Job, TaskWork
+from edge_schemas.wire.offline import OfflinePolicy
+from edge_schemas.wire.polls import GRANT_WAIT_S
+from edge_schemas.wire.workers import Enrollment, SecretKind, new_secret
 from edge_worker.settings import Settings as AgentSettings
-from edge_worker.state import Identity, StateDir
+from edge_worker.state.state import Identity, StateDir
+from edge_worker.task_host.job_files import TASK_LOG
 from support.agent_process import EDGE_WORKER, agent_environment
 from support.broker import PASSWORDS, broker_settings, connected, eventually, free_port, running_server
 from support.fake_airflow import DAG_ID, FakeAirflow, FakeDispatches, FakeTask, PlainSigner, running_fake_airflow

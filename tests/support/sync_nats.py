@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from edge_relay.nats_server import find_binary, render_config
-from edge_schemas.broker import layout
-from edge_schemas.broker.connection import Broker, BrokerSettings
-from edge_schemas.broker.permissions import ADMIN, RELAY
-from edge_schemas.subjects import OFFSET_HEADER, log_subject
+from edge_broker import layout
+from edge_broker.connection.broker import Broker, BrokerSettings
+from edge_broker.permissions import ADMIN, RELAY
+from edge_broker.subjects import OFFSET_HEADER, log_subject
+from edge_relay.standalone.nats_server import find_binary, render_config
 from support.broker import PASSWORDS, free_port
 
 

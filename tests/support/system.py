@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge_schemas import subjects
-from edge_schemas.broker.connection import Broker, BrokerSettings, JetStreamError
-from edge_schemas.broker.permissions import ADMIN
-from edge_schemas.jobs import Job
+from edge_broker import subjects
+from edge_broker.connection.broker import Broker, BrokerSettings, JetStreamError
+from edge_broker.permissions import ADMIN
+from edge_schemas.wire.jobs import Job
 from laptop.edge import EdgeWorker
 from laptop.system import LaptopSystem
 

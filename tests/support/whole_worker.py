@@ -14,10 +14,10 @@ from typing import Any
 
 from aiohttp import web
 
-from edge_schemas.records import JobRecord, JobState
-from edge_worker.process import is_alive
+from edge_schemas.life.records import JobRecord, JobState
+from edge_worker.processes.tree import is_alive
 from edge_worker.settings import Settings
-from edge_worker.state import StateDir
+from edge_worker.state.state import StateDir
 from support.agent_process import EDGE_WORKER, agent_environment, kill_jobs
 from support.execution_api import ExecutionApi, eventually
 from support.fake_relay import FakeRelay, SeenCall, execution_answer

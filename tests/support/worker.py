@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_schemas.workers import Enrollment, SecretKind, WorkerSettings, hash_secret, new_secret
-from edge_worker.ladder import Ladder, Rung
-from edge_worker.relay_client import RelayClient
-from edge_worker.runtime_dir import SOCKET_NAME
+from edge_schemas.wire.workers import Enrollment, SecretKind, WorkerSettings, hash_secret, new_secret
+from edge_worker.agent.shutdown import Ladder, Rung
+from edge_worker.agent.worker import Worker
+from edge_worker.relay.client import RelayClient
 from edge_worker.settings import Settings
-from edge_worker.state import Identity, StateDir
-from edge_worker.worker import Worker
+from edge_worker.state.runtime_dir import SOCKET_NAME
+from edge_worker.state.state import Identity, StateDir
 from support.fake_relay import FakeRelay
 from support.fake_runtime import FakeRuntime
 

@@ -16,7 +16,7 @@ from airflow.config_templates.airflow_local_settings import (
     DEFAULT_REMOTE_CONN_ID,
 )
 
-from edge_bridge.logs import EdgeRemoteLogIO
+from edge_bridge.logs.remote_log import EdgeRemoteLogIO
 
 REMOTE_TASK_LOG = EdgeRemoteLogIO()
 

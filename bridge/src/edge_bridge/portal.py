@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from edge_schemas.broker.leaving import CANCEL_AGAIN_S
+from edge_service.task_cleanup import CANCEL_AGAIN_S
 
 log = structlog.get_logger(__name__)
 

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from edge_schemas.broker.tracing import Spans
-from edge_schemas.jobs import Job
-from edge_schemas.records import JobRecord, Verdict
+from edge_schemas.life.records import JobRecord, Verdict
+from edge_schemas.wire.jobs import Job
+from edge_service.tracing import Spans
 
 
 def traceparent_of(ti: Any) -> str | None:

@@ -111,9 +111,9 @@ def _help(description: str | None) -> str:
 
 
 async def _doctor(flags: dict[str, object], *, config: Path | None, wanted: Sequence[str], as_json: bool) -> int:
-    from edge_schemas.findings import as_json as in_json
-    from edge_schemas.findings import as_text, exit_status
-    from edge_worker.doctor.examination import examine_worker
+    from edge_service.findings import as_json as in_json
+    from edge_service.findings import as_text, exit_status
+    from edge_worker.doctor.checks import examine_worker
 
     # What there is to say is in the findings.
     logging.disable(logging.CRITICAL)
@@ -129,11 +129,11 @@ async def _doctor(flags: dict[str, object], *, config: Path | None, wanted: Sequ
 
 async def _enroll(settings: Settings, *, renew: bool) -> int:
     # Imported late: `--version` and a wrong flag need no HTTP client.
-    from edge_worker.answers import CallError, Refused
-    from edge_worker.enroll import enroll
-    from edge_worker.host_process import installed_airflow
-    from edge_worker.retry import Fate, fate_of
-    from edge_worker.state import StateDir
+    from edge_worker.agent.enroll import enroll
+    from edge_worker.host_client.launcher import installed_airflow
+    from edge_worker.relay.call_result import CallError, Refused
+    from edge_worker.relay.retry import Fate, fate_of
+    from edge_worker.state.state import StateDir
 
     state = StateDir(settings.state_dir)
     state.prepare()
@@ -198,10 +198,10 @@ def _token_from_stdin() -> str:
 
 
 async def _run(settings: Settings) -> int:
-    from edge_worker.answers import Refused
-    from edge_worker.enroll import enroll
-    from edge_worker.state import StateDir
-    from edge_worker.worker import Worker
+    from edge_worker.agent.enroll import enroll
+    from edge_worker.agent.worker import Worker
+    from edge_worker.relay.call_result import Refused
+    from edge_worker.state.state import StateDir
 
     state = StateDir(settings.state_dir)
     state.prepare()

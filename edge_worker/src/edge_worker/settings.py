@@ -25,7 +25,7 @@ from pydantic import (
     field_validator,
 )
 
-from edge_schemas.polls import MAX_HOLD_S, MAX_SLOTS
+from edge_schemas.wire.polls import MAX_HOLD_S, MAX_SLOTS
 
 PREFIX = "EDGE_WORKER_"
 _PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")

@@ -1,7 +1,7 @@
 """Starts the task host in the runtime's interpreter, as a program given by its path.
 
 That interpreter has Airflow but perhaps not this distribution, nor what the agent needs. So the import system is shown
-the folder of `edge_worker` and nothing else of it, and only `edge_worker.runtime_side` is loaded from there.
+the folder of `edge_worker` and nothing else of it, and only `edge_worker.task_host` is loaded from there.
 """
 
 import os
@@ -21,6 +21,6 @@ if __name__ == "__main__":
     worker.__path__ = [folder]
     sys.modules["edge_worker"] = worker
 
-    from edge_worker.runtime_side.host import main
+    from edge_worker.task_host.host import main
 
     sys.exit(main())

@@ -7,31 +7,31 @@ from typing import Any
 
 from aiohttp import web
 
-from edge_relay import keys
-from edge_relay.access import AccessStore
-from edge_relay.auth import Credentials
-from edge_relay.beats import Beats
-from edge_relay.centre import Centre
-from edge_relay.dispatchers import Dispatchers
-from edge_relay.gate_client import GateClient
-from edge_relay.handlers import admin, description, enrollment, health, jobs, logs, passthrough, poll, worker
-from edge_relay.holders import Holders
+from edge_broker.audit import Audit
+from edge_broker.connection.broker import Broker
+from edge_broker.records import RecordStore
+from edge_relay.dispatch.dispatchers import Dispatchers
+from edge_relay.dispatch.notices import Notices
+from edge_relay.dispatch.polls import ParkedPolls
+from edge_relay.gate.centre import Centre
+from edge_relay.gate.client import GateClient
+from edge_relay.heartbeat import Beats
+from edge_relay.http import keys
+from edge_relay.http.handlers import admin, description, enrollment, health, jobs, logs, passthrough, poll, worker
+from edge_relay.http.middlewares import finish_headers, middlewares
+from edge_relay.identity.access import AccessStore
+from edge_relay.identity.credentials import Credentials
+from edge_relay.identity.receipts import ReceiptKey
 from edge_relay.lifecycle import Lifecycle
-from edge_relay.log_store import LogStore
 from edge_relay.logging import server_logger
 from edge_relay.metrics.exports import exports
-from edge_relay.middlewares import finish_headers, middlewares
-from edge_relay.notices import Notices
-from edge_relay.polls import ParkedPolls
-from edge_relay.receipts import ReceiptKey
 from edge_relay.settings import Settings
+from edge_relay.stores.holders import Holders
+from edge_relay.stores.log_store import LogStore
+from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.tracing import JobSpans
-from edge_relay.worker_store import WorkerStore
-from edge_schemas.broker import leaving
-from edge_schemas.broker.audit import Audit
-from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.records import RecordStore
-from edge_schemas.broker.tracing import spans_from_environment
+from edge_service import task_cleanup
+from edge_service.tracing import spans_from_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
     async with app[keys.BROKER], asyncio.TaskGroup() as group:
         tasks = [group.create_task(loop, name=name) for name, loop in loops.items()]
         yield
-        await leaving.cancel(tasks)
+        await task_cleanup.cancel(tasks)
 
 
 async def _traces(app: web.Application) -> AsyncIterator[None]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from edge_schemas.errors import EdgeError, ErrorCode
+from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 DRAINING_RETRY_S = 1.0
 

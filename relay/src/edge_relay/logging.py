@@ -1,4 +1,4 @@
-"""The logger of aiohttp's server, which must not quote what came; how the process logs is in `edge_schemas.broker`."""
+"""The logger of aiohttp's server, which must not quote what came; how the process logs is in `edge_service.logging`."""
 
 import logging
 

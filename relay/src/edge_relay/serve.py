@@ -11,8 +11,8 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from edge_relay import keys
 from edge_relay.app import build, runner
+from edge_relay.http import keys
 from edge_relay.settings import Settings, SettingsError
 
 log = structlog.get_logger(__name__)

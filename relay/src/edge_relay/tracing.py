@@ -7,10 +7,10 @@ receipt tell, so a job may pass through any replicas. A grant that was not start
 
 from datetime import UTC, datetime, timedelta
 
-from edge_relay.receipts import Receipt
-from edge_schemas.broker.tracing import Attributes, Spans
-from edge_schemas.polls import GRANT_WAIT_S
-from edge_schemas.records import JobRecord, Verdict
+from edge_relay.identity.receipts import Receipt
+from edge_schemas.life.records import JobRecord, Verdict
+from edge_schemas.wire.polls import GRANT_WAIT_S
+from edge_service.tracing import Attributes, Spans
 
 FAILURES = frozenset({Verdict.FAILED, Verdict.LOST})
 

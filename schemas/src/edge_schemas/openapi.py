@@ -9,13 +9,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from edge_schemas import routes, workers
-from edge_schemas.centre import WorkerFacts
-from edge_schemas.errors import ERRORS, ErrorCode, Problem
-from edge_schemas.ids import JobId, RequestId, WorkerName
-from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES, LogPosition
-from edge_schemas.polls import PROTOCOL, FinishRequest, Poll, PollAnswer, ReleaseRequest, StartRequest
-from edge_schemas.records import JobRecord
+from edge_schemas.gate.centre import WorkerFacts
+from edge_schemas.life.records import JobRecord
+from edge_schemas.wire import routes, workers
+from edge_schemas.wire.errors import ERRORS, ErrorCode, Problem
+from edge_schemas.wire.ids import JobId, RequestId, WorkerName
+from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES, LogPosition
+from edge_schemas.wire.polls import PROTOCOL, FinishRequest, Poll, PollAnswer, ReleaseRequest, StartRequest
 
 _E = ErrorCode
 _SCHEMA_REF = "#/components/schemas/{model}"

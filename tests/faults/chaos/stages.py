@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
-from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.mirror import Mirror
-from edge_schemas.records import JobRecord, JobState
-from edge_schemas.subjects import RECORDS_BUCKET
+from edge_broker.connection.broker import Broker
+from edge_broker.subjects import RECORDS_BUCKET
+from edge_broker.watched_bucket import Mirror
+from edge_schemas.life.records import JobRecord, JobState
 from laptop.edge import EdgeWorker
 
 UNREPORTED = timedelta(seconds=0.7)

@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from edge_relay.nats_server import NatsServer
-from edge_schemas.broker.bucket import NO_MESSAGE
-from edge_schemas.broker.connection import Broker, JetStreamError
-from edge_schemas.broker.permissions import ADMIN, EXECUTOR
-from edge_schemas.broker.records import RecordStore
-from edge_schemas.records import AnswerWrite, Event, Finish, JobRecord, Release, Start, WriteAnswer
-from edge_schemas.subjects import JOBS, job_subject
+from edge_broker.bucket import NO_MESSAGE
+from edge_broker.connection.broker import Broker, JetStreamError
+from edge_broker.permissions import ADMIN, EXECUTOR
+from edge_broker.records import RecordStore
+from edge_broker.subjects import JOBS, job_subject
+from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.life.records import AnswerWrite, Event, Finish, JobRecord, Release, Start, WriteAnswer
 from support import airflow_home
 from support.broker import PASSWORDS, connected, eventually, running_server
 
@@ -44,7 +44,7 @@ async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
 @pytest.fixture
 def executors(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Executors]:
     """Makes started executors, each as a scheduler of its own would; all are ended."""
-    from edge_bridge.executor import RelayExecutor
+    from edge_bridge.executor.relay_executor import RelayExecutor
 
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a-secret-for-tests-that-is-long-enough-for-hs512-" * 2)
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "LocalExecutor")

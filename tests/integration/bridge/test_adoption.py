@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from edge_relay.nats_server import NatsServer
-from edge_schemas.broker.bucket import DELETE_MARK
-from edge_schemas.records import GiveUp, JobState, ReportUserCode, Withdraw
+from edge_broker.bucket import DELETE_MARK
+from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.life.records import GiveUp, JobState, ReportUserCode, Withdraw
 from support.airflow_home import dag_run, set_task, task_rows
 from support.broker import eventually
 

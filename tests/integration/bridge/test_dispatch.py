@@ -10,10 +10,10 @@ from typing import Any
 import airflow
 import pytest
 
-from edge_relay.nats_server import NatsServer
-from edge_schemas.jobs import Job, TaskWork
-from edge_schemas.records import GiveUp, JobState, Redrive
-from edge_schemas.subjects import JOBS, consumer_name
+from edge_broker.subjects import JOBS, consumer_name
+from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.life.records import GiveUp, JobState, Redrive
+from edge_schemas.wire.jobs import Job, TaskWork
 from support.airflow_home import dag_run, set_task, task_rows
 from support.broker import eventually
 
@@ -216,7 +216,7 @@ async def test_ending_publishes_what_is_left(centres: Centres, edge: Any) -> Non
 
 def test_an_instance_that_is_not_started_only_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The api-server makes one to ask for logs; it must not look for a log server on the worker."""
-    from edge_bridge.executor import RelayExecutor
+    from edge_bridge.executor.relay_executor import RelayExecutor
 
     monkeypatch.setenv("AIRFLOW__EDGE_RELAY__NATS_URLS", "nats://192.0.2.1:1")
     executor: Any = RelayExecutor()

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from edge_bridge import errands
-from edge_relay.nats_server import NatsServer
-from edge_schemas.jobs import ErrandKind
-from edge_schemas.records import Finish, GiveUp, JobState
+from edge_bridge.airflow import auxiliary_jobs
+from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.life.records import Finish, GiveUp, JobState
+from edge_schemas.wire.jobs import ErrandKind
 from support.airflow_home import dag_run, set_task, task_rows
 from support.broker import eventually
 
@@ -73,7 +73,7 @@ def _session_with(errand: str) -> Iterator[Any]:
     from airflow.utils.session import create_session
 
     with create_session(scoped=False) as session:
-        rows = [session.get(model, uuid.UUID(errand)) for model in errands._models().values()]
+        rows = [session.get(model, uuid.UUID(errand)) for model in auxiliary_jobs._models().values()]
         (row,) = [row for row in rows if row is not None]
         yield row
 
@@ -91,7 +91,7 @@ def asked() -> Iterator[Errands]:
 
     yield Errands()
     with create_session(scoped=False) as session:
-        for model in errands._models().values():
+        for model in auxiliary_jobs._models().values():
             session.execute(delete(model))
 
 
@@ -316,8 +316,8 @@ async def test_errands_in_trouble_do_not_hold_up_tasks(
     async def fail(_: object = None) -> None:
         raise NO_DATABASE
 
-    monkeypatch.setattr("edge_bridge.errands.look", fail)
-    monkeypatch.setattr("edge_bridge.errands.handed_out", fail)
+    monkeypatch.setattr("edge_bridge.airflow.auxiliary_jobs.look", fail)
+    monkeypatch.setattr("edge_bridge.airflow.auxiliary_jobs.handed_out", fail)
     centre = centres()
     with dag_run(1, retries=1) as dag:
         errand = asked.callback(dag)

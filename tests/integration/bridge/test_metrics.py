@@ -14,12 +14,12 @@ import structlog
 from opentelemetry import trace
 from prometheus_client.parser import text_string_to_metric_families
 
-from edge_bridge import metrics_listener, publisher
-from edge_relay.nats_server import NatsServer
-from edge_schemas.broker.bucket import DELETE_MARK
-from edge_schemas.broker.permissions import EXECUTOR
-from edge_schemas.jobs import Job
-from edge_schemas.records import GiveUp
+from edge_bridge.executor import metrics_listener, publisher
+from edge_broker.bucket import DELETE_MARK
+from edge_broker.permissions import EXECUTOR
+from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.life.records import GiveUp
+from edge_schemas.wire.jobs import Job
 from support.airflow_home import dag_run, set_task, task_rows
 from support.broker import PASSWORDS, eventually
 from support.metrics import parse, series
@@ -101,7 +101,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Statsd:
     """Executors made from here on count from 0, and serve it."""
     from airflow._shared.observability.metrics import stats
 
-    from edge_bridge.executor_metrics import process_metrics
+    from edge_bridge.executor.metrics import process_metrics
 
     process_metrics.cache_clear()
     monkeypatch.setenv("AIRFLOW__EDGE_RELAY__METRICS_PORT", "0")
@@ -193,7 +193,7 @@ async def test_one_listener_serves_all_executors_and_a_taken_port_stops_none(
     counting: Statsd, centres: Centres, edge: Any, server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second one here is a team's: its own settings name no port, and its series have its name."""
-    from edge_bridge.executor import RelayExecutor
+    from edge_bridge.executor.relay_executor import RelayExecutor
 
     monkeypatch.setenv("AIRFLOW__BLUE___EDGE_RELAY__NATS_URLS", server.url)
     monkeypatch.setenv("AIRFLOW__BLUE___EDGE_RELAY__EXECUTOR_PASSWORD", PASSWORDS[EXECUTOR])

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from edge_schemas.broker.connection import Broker, BrokerSettings
+from edge_broker.connection.broker import Broker, BrokerSettings
 from support.broker import eventually
 
 INFO = b'INFO {"server_id":"x","version":"2.11.0","proto":1,"headers":true,"max_payload":1048576}\r\n'

@@ -7,11 +7,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from edge_relay.nats_server import find_binary
-from edge_relay.worker_store import WorkerStore
-from edge_schemas.broker.bucket import Bucket
-from edge_schemas.broker.connection import Broker, BrokerSettings, BrokerUnavailable
-from edge_schemas.subjects import RECORDS_BUCKET, WORKERS_BUCKET, kv_stream, kv_subject
+from edge_broker.bucket import Bucket
+from edge_broker.connection.broker import Broker, BrokerSettings, BrokerUnavailable
+from edge_broker.subjects import RECORDS_BUCKET, WORKERS_BUCKET, kv_stream, kv_subject
+from edge_relay.standalone.nats_server import find_binary
+from edge_relay.stores.worker_store import WorkerStore
 from support.broker import free_port
 
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from edge_schemas.broker import layout
-from edge_schemas.broker.permissions import ADMIN, RELAY
-from edge_schemas.subjects import ACCESS_BUCKET, JOBS, kv_stream
+from edge_broker import layout
+from edge_broker.permissions import ADMIN, RELAY
+from edge_broker.subjects import ACCESS_BUCKET, JOBS, kv_stream
 from support.broker import connected, running_server
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.permissions import READER
+from edge_broker.connection.broker import Broker
+from edge_broker.permissions import READER
 from support.broker import broker_settings, eventually, running_server
 
 

@@ -3,11 +3,11 @@
 import asyncio
 from pathlib import Path
 
-from edge_schemas.broker.bucket import DELETE_MARK, Bucket
-from edge_schemas.broker.layout import LayoutSettings, apply
-from edge_schemas.broker.mirror import Mirror
-from edge_schemas.broker.permissions import ADMIN
-from edge_schemas.subjects import WORKERS_BUCKET, kv_stream, kv_subject
+from edge_broker.bucket import DELETE_MARK, Bucket
+from edge_broker.layout import LayoutSettings, apply
+from edge_broker.permissions import ADMIN
+from edge_broker.subjects import WORKERS_BUCKET, kv_stream, kv_subject
+from edge_broker.watched_bucket import Mirror
 from support.broker import connected, eventually, running_server
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from edge_relay.nats_server import NatsServer
-from edge_schemas.broker import layout
-from edge_schemas.broker.connection import Broker, BrokerUnavailable
-from edge_schemas.broker.mirror import Mirror
-from edge_schemas.broker.permissions import ADMIN, EXECUTOR, KEEPER, READER, RELAY
-from edge_schemas.broker.records import DispatchSeen, RecordStore
-from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.records import Finish, JobRecord, JobState, Start, Verdict, new_record
-from edge_schemas.subjects import RECORDS_BUCKET
+from edge_broker import layout
+from edge_broker.connection.broker import Broker, BrokerUnavailable
+from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, READER, RELAY
+from edge_broker.records import DispatchSeen, RecordStore
+from edge_broker.subjects import RECORDS_BUCKET
+from edge_broker.watched_bucket import Mirror
+from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.life.records import Finish, JobRecord, JobState, Start, Verdict, new_record
+from edge_schemas.wire.errors import EdgeError, ErrorCode
 from support.broker import connected, eventually, running_server
 from support.jobs import make_job
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.broker.connection import Message
-from edge_schemas.broker.permissions import ADMIN
+from edge_broker.connection.broker import Message
+from edge_broker.permissions import ADMIN
 from support.broker import connected, eventually, running_server
 
 SUBJECT = "edge.notices.test"

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from edge_schemas.broker.connection import Broker, BrokerSettings
-from edge_schemas.broker.permissions import RELAY
+from edge_broker.connection.broker import Broker, BrokerSettings
+from edge_broker.permissions import RELAY
 
 INFO = b'INFO {"server_id":"S","version":"2.11.0","auth_required":true,"max_payload":1048576}\r\n'
 

@@ -16,19 +16,21 @@ import pytest
 import pytest_asyncio
 
 from edge_bridge.keeper.service import Keeper
-from edge_relay import cli, keys, tls
-from edge_relay.access import AccessStore
-from edge_relay.nats_server import NatsServer
+from edge_broker.bucket import Bucket
+from edge_broker.connection.broker import Broker
+from edge_broker.layout import ensure_consumer
+from edge_broker.permissions import ADMIN, RELAY
+from edge_broker.subjects import WORKERS_BUCKET
+from edge_relay import cli
+from edge_relay.http import keys
+from edge_relay.identity.access import AccessStore
 from edge_relay.serve import serving
 from edge_relay.settings import Settings
-from edge_schemas import polls
-from edge_schemas.broker.bucket import Bucket
-from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.layout import ensure_consumer
-from edge_schemas.broker.permissions import ADMIN, RELAY
-from edge_schemas.findings import Status
-from edge_schemas.subjects import WORKERS_BUCKET
-from edge_schemas.workers import EnrollRequest, EnrollTokenRequest, SecretKind, hash_secret, new_secret
+from edge_relay.standalone import tls
+from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.wire import polls
+from edge_schemas.wire.workers import EnrollRequest, EnrollTokenRequest, SecretKind, hash_secret, new_secret
+from edge_service.findings import Status
 from support.broker import PASSWORDS, connected, eventually, running_server
 from support.keeper import KEY, keeper_settings, poll, running_keeper
 from support.real_airflow import RealAirflow

@@ -7,10 +7,10 @@ from typing import cast
 
 import pytest
 
-from edge_bridge.doctor.examination import examine_airflow
+from edge_bridge.doctor.checks import examine_airflow
 from edge_bridge.settings import Conf
-from edge_schemas.broker.permissions import EXECUTOR, KEEPER, READER
-from edge_schemas.findings import Status, as_json, exit_status
+from edge_broker.permissions import EXECUTOR, KEEPER, READER
+from edge_service.findings import Status, as_json, exit_status
 from integration.doctor.conftest import QUEUE, Centre, Findings, checked, names_only, not_tried, process
 from support import airflow_home
 from support.broker import PASSWORDS, free_port

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from edge_relay import cli, nats_server, tls
-from edge_relay.nats_server import NatsServer, find_binary
-from edge_schemas.broker import doctor, layout, permissions
-from edge_schemas.broker.layout import consumer_config
-from edge_schemas.broker.rights_probe import missing_rights
-from edge_schemas.findings import Status
-from edge_schemas.subjects import DEAD, JOBS
+from edge_broker import layout, permissions
+from edge_broker.doctor import nats_checks
+from edge_broker.doctor.rights_probe import missing_rights
+from edge_broker.layout import consumer_config
+from edge_broker.subjects import DEAD, JOBS
+from edge_relay import cli
+from edge_relay.standalone import nats_server, tls
+from edge_relay.standalone.nats_server import NatsServer, find_binary
+from edge_service.findings import Status
 from integration.doctor.conftest import (
     QUEUE,
     Centre,
@@ -179,7 +181,7 @@ async def test_a_server_that_goes_away_meanwhile(
             await asyncio.to_thread(os.kill, server.pid, signal.SIGKILL)
             return missing
 
-        monkeypatch.setattr(doctor, "missing_rights", find_and_kill)
+        monkeypatch.setattr(nats_checks, "missing_rights", find_and_kill)
         findings = await relay_doctor(centre.options | {"--nats-urls": server.url})
     names_only(findings, "nats.jetstream", Status.FAILED, "Are all servers of NATS up", "NATS does not answer")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.records import JobState
-from edge_worker import poll_loop
+from edge_schemas.life.records import JobState
+from edge_worker.agent import poll_loop
 from edge_worker.settings import Settings
 from support.fake_relay import FakeRelay
 from support.fake_runtime import script_job

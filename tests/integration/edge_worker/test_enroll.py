@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from edge_schemas.centre import CentreFacts
-from edge_schemas.workers import hash_secret
+from edge_schemas.gate.centre import CentreFacts
+from edge_schemas.wire.workers import hash_secret
 from edge_worker.settings import Settings
-from edge_worker.state import StateDir
+from edge_worker.state.state import StateDir
 from support.agent_process import agent_environment
 from support.fake_relay import ENROLL_TOKEN, FakeRelay
 

@@ -6,14 +6,15 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from edge_schemas.records import JobState, Verdict
-from edge_worker import fault_guard, job_dir, job_life
-from edge_worker.job_dir import JobDir
-from edge_worker.jobs import MAX_JOBS, HeldJob, JobTable
-from edge_worker.relay_client import RelayClient
-from edge_worker.runtime_side import job_files
+from edge_schemas.life.records import JobState, Verdict
+from edge_worker.jobs import crash_isolation, lifecycle
+from edge_worker.jobs.registry import MAX_JOBS, HeldJob, JobTable
+from edge_worker.relay.client import RelayClient
 from edge_worker.settings import Settings, SettingsError
-from edge_worker.state import StateDir
+from edge_worker.state import job_dir
+from edge_worker.state.job_dir import JobDir
+from edge_worker.state.state import StateDir
+from edge_worker.task_host import job_files
 from support.fake_relay import FakeRelay
 from support.fake_runtime import script_job
 from support.jobs import make_job
@@ -22,7 +23,7 @@ from support.worker import Agent, running_agent
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fault_guard, "FAULT_PAUSE_S", 0.01)
+    monkeypatch.setattr(crash_isolation, "FAULT_PAUSE_S", 0.01)
 
 
 def _no_space() -> OSError:
@@ -117,7 +118,7 @@ async def test_a_job_that_cannot_be_written_down_is_given_back_once_and_nothing_
 
     with monkeypatch.context() as patch:
         patch.setattr(job_dir.JobDir, "create", no_folder)
-        patch.setattr(job_life, "DISK_PAUSE_S", 1.0)
+        patch.setattr(lifecycle, "DISK_PAUSE_S", 1.0)
         job = script_job("pass")
         async with running_agent(relay, settings) as agent:
             await relay.until(lambda: relay.holds_a_poll and relay.polls[-1].free == 2)

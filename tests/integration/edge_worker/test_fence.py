@@ -12,20 +12,21 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from edge_schemas.errors import ErrorCode
-from edge_schemas.jobs import Job
-from edge_schemas.offline import OfflinePolicy, OnSilence
-from edge_schemas.records import GiveUp, JobState, ReportUserCode, Verdict, transition
-from edge_worker import fault_guard, worker
-from edge_worker.freezer import Freezer
-from edge_worker.ladder import Rung
-from edge_worker.lease import Lease
-from edge_worker.process import is_alive
-from edge_worker.process_table import find_tree, read_processes
-from edge_worker.runtime_side import job_files
-from edge_worker.runtime_side.lease import now
+from edge_schemas.life.records import GiveUp, JobState, ReportUserCode, Verdict, transition
+from edge_schemas.wire.errors import ErrorCode
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.offline import OfflinePolicy, OnSilence
+from edge_worker.agent import worker
+from edge_worker.agent.shutdown import Rung
+from edge_worker.jobs import crash_isolation
+from edge_worker.jobs.freezer import Freezer
+from edge_worker.jobs.lease import Lease
+from edge_worker.processes.table import find_tree, read_processes
+from edge_worker.processes.tree import is_alive
 from edge_worker.settings import Settings
-from edge_worker.state import StateDir
+from edge_worker.state.state import StateDir
+from edge_worker.task_host import job_files
+from edge_worker.task_host.lease import now
 from support.agent_process import WITH_FAKE_RUNTIME, agent_environment, agent_process
 from support.fake_relay import FakeRelay, SeenCall, execution_answer, html_page, problem_answer
 from support.fake_runtime import script_job
@@ -371,12 +372,12 @@ async def test_a_job_that_the_agent_cannot_follow_is_killed_at_its_fence_and_whe
         faults.append(1)
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(fault_guard, "FAULT_PAUSE_S", 0.01)
+    monkeypatch.setattr(crash_isolation, "FAULT_PAUSE_S", 0.01)
     monkeypatch.setattr(Freezer, "attend", fail)
     async with running_agent(relay, settings) as agent:
         await relay.publish(task.job)
         await task.for_ticks()
-        await eventually(lambda: faults == [1] * fault_guard.MAX_FAULTS)
+        await eventually(lambda: faults == [1] * crash_isolation.MAX_FAULTS)
         if is_wanted:
             clock.ahead_s += 5
         else:

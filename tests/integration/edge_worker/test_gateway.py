@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from edge_schemas.errors import ErrorCode
-from edge_schemas.records import Start
-from edge_worker import late_writes
-from edge_worker.gateway import Gateway
-from edge_worker.job_dir import JobDir
-from edge_worker.jobs import HeldJob, JobTable, StopWish
-from edge_worker.link import Link
+from edge_schemas.life.records import Start
+from edge_schemas.wire.errors import ErrorCode
+from edge_worker.gateway import deferred_writes
+from edge_worker.gateway.gateway import Gateway
+from edge_worker.jobs.registry import HeldJob, JobTable, StopWish
+from edge_worker.relay.link import Link
+from edge_worker.state.job_dir import JobDir
 from support.fake_relay import FakeRelay, SeenCall, execution_answer, html_page, problem_answer
 from support.jobs import make_errand, make_job
 from support.worker import NAME, open_client
@@ -284,7 +284,7 @@ class TestRenderedFields:
     async def test_without_one_they_are_answered_and_delivered_before_the_next_write(
         self, relay: FakeRelay, gateway: Setup, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(late_writes, "AT_ONCE_S", 0.1)
+        monkeypatch.setattr(deferred_writes, "AT_ONCE_S", 0.1)
         relay.fault = lambda _: html_page()
         answer = await gateway.call("PUT", f"{gateway.instance}/rtif", b'{"f":1}', X_Request_Id="fields-0001")
         assert (answer.status, json.loads(answer.body)) == (
@@ -303,7 +303,7 @@ class TestRenderedFields:
     async def test_they_are_dropped_when_the_job_ends(
         self, relay: FakeRelay, gateway: Setup, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(late_writes, "AT_ONCE_S", 0.05)
+        monkeypatch.setattr(deferred_writes, "AT_ONCE_S", 0.05)
         relay.fault = lambda _: html_page()
         await gateway.call("PUT", f"{gateway.instance}/rtif", b"{}")
         gateway.held.gone.set()

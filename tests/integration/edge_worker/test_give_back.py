@@ -7,14 +7,14 @@ import signal
 import pytest
 from aiohttp import web
 
-from edge_schemas.errors import ErrorCode
-from edge_schemas.jobs import Job
-from edge_schemas.records import JobState, Verdict
-from edge_worker.jobs import SHUT_DOWN
-from edge_worker.ladder import Rung
-from edge_worker.runtime_side import job_files
+from edge_schemas.life.records import JobState, Verdict
+from edge_schemas.wire.errors import ErrorCode
+from edge_schemas.wire.jobs import Job
+from edge_worker.agent.shutdown import Rung
+from edge_worker.jobs.registry import SHUT_DOWN
 from edge_worker.settings import Settings
-from edge_worker.state import StateDir
+from edge_worker.state.state import StateDir
+from edge_worker.task_host import job_files
 from support.fake_relay import FakeRelay, html_page, problem_answer
 from support.fake_runtime import script_job
 from support.worker import NAME, Agent, running_agent

@@ -6,10 +6,10 @@ from functools import partial
 import pytest
 from aiohttp import web
 
-from edge_schemas.polls import ProxyKind, WorkerHealth
-from edge_schemas.records import JobState
-from edge_worker import relay_client
-from edge_worker.clock_skew import ClockSkew
+from edge_schemas.life.records import JobState
+from edge_schemas.wire.polls import ProxyKind, WorkerHealth
+from edge_worker.relay import client as relay_client
+from edge_worker.relay.clock_skew import ClockSkew
 from edge_worker.settings import Settings
 from support.fake_relay import FakeRelay, html_page
 from support.fake_runtime import script_job

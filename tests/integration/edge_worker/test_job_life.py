@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 from aiohttp import web
 
-from edge_schemas.errors import ErrorCode
-from edge_schemas.polls import JobPhase
-from edge_schemas.records import JobState, Verdict
+from edge_schemas.life.records import JobState, Verdict
+from edge_schemas.wire.errors import ErrorCode
+from edge_schemas.wire.polls import JobPhase
 from edge_worker.settings import Settings
 from support.fake_relay import FakeRelay, SeenCall, execution_answer, problem_answer
 from support.fake_runtime import script_job

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.polls import JobPhase
-from edge_schemas.records import JobState
-from edge_worker import job_runner
-from edge_worker.ladder import Rung
+from edge_schemas.life.records import JobState
+from edge_schemas.wire.polls import JobPhase
+from edge_worker.agent.shutdown import Rung
+from edge_worker.jobs import runner
 from edge_worker.settings import Settings
-from edge_worker.state import StateDir
+from edge_worker.state.state import StateDir
 from support.fake_relay import FakeRelay
 from support.fake_runtime import script_job
 from support.worker import eventually, running_agent
@@ -37,7 +37,7 @@ async def test_a_job_whose_folder_cannot_be_read_stays_reported_and_is_taken_up_
 
     That its own process asks meanwhile ends it no more: heartbeats are answered, and what cannot be is to be repeated.
     """
-    monkeypatch.setattr(job_runner, "LOOK_AT_UNREAD_EVERY_S", 0.05)
+    monkeypatch.setattr(runner, "LOOK_AT_UNREAD_EVERY_S", 0.05)
     go = tmp_path / "go"
     job = script_job(_BEATS.format(go=str(go)))
     async with running_agent(relay, settings) as agent:

@@ -7,11 +7,11 @@ import ssl
 import pytest
 from aiohttp import web
 
-from edge_schemas import routes
-from edge_schemas.records import JobState, Verdict
-from edge_worker import relay_client
-from edge_worker.link import Link
-from edge_worker.relay_client import ExecutionCall, RelayClient
+from edge_schemas.life.records import JobState, Verdict
+from edge_schemas.wire import routes
+from edge_worker.relay import client as relay_client
+from edge_worker.relay.client import ExecutionCall, RelayClient
+from edge_worker.relay.link import Link
 from edge_worker.settings import Settings
 from support.fake_relay import FakeRelay, SeenCall, execution_answer, html_page
 from support.fake_runtime import script_job
@@ -127,7 +127,7 @@ async def test_a_lost_link_is_logged_once_when_it_goes_and_once_when_it_is_back(
         await relay.until(lambda: relay.requests["/v1/poll"] >= before + 3)
         relay.fault = lambda _: None
         await relay.until(lambda: relay.holds_a_poll)
-    events = [record.getMessage() for record in caplog.records if record.name == "edge_worker.link"]
+    events = [record.getMessage() for record in caplog.records if record.name == "edge_worker.relay.link"]
     assert events == ["relay_reachable", "relay_unreachable", "relay_reachable"]
     lost = next(record for record in caplog.records if record.getMessage() == "relay_unreachable")
     assert "Bad gateway" in lost.__dict__["fields"]["reason"]

@@ -9,14 +9,14 @@ import pytest
 from aiohttp import web
 from typing_extensions import override
 
-from edge_schemas.errors import ErrorCode
-from edge_schemas.logs import MAX_CHUNK_BYTES
-from edge_schemas.records import JobState
-from edge_worker.job_dir import JobDir
-from edge_worker.jobs import HeldJob
-from edge_worker.link import Link
+from edge_schemas.life.records import JobState
+from edge_schemas.wire.errors import ErrorCode
+from edge_schemas.wire.logs import MAX_CHUNK_BYTES
+from edge_worker.jobs.registry import HeldJob
+from edge_worker.logs.upload_loop import MIN_CHUNK_BYTES, LogUploader
+from edge_worker.relay.link import Link
 from edge_worker.settings import Settings
-from edge_worker.upload_loop import MIN_CHUNK_BYTES, LogUploader
+from edge_worker.state.job_dir import JobDir
 from support.fake_relay import FakeRelay, SeenCall, execution_answer, html_page, problem_answer
 from support.fake_runtime import script_job
 from support.worker import open_client, running_agent

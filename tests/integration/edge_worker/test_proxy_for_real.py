@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.polls import PROTOCOL
-from edge_schemas.workers import EnrollRequest
-from edge_worker.answers import NoAnswer
-from edge_worker.proxy import Proxy, resolve_proxy
-from edge_worker.relay_client import RelayClient
-from edge_worker.retry import Fate, fate_of
+from edge_schemas.wire.polls import PROTOCOL
+from edge_schemas.wire.workers import EnrollRequest
+from edge_worker.relay.call_result import NoAnswer
+from edge_worker.relay.client import RelayClient
+from edge_worker.relay.proxy import Proxy, resolve_proxy
+from edge_worker.relay.retry import Fate, fate_of
+from edge_worker.relay.tls import tls_context
 from edge_worker.settings import Settings
-from edge_worker.tls import tls_context
 from support.certificates import Certificates
 from support.fake_relay import ENROLL_TOKEN, FakeRelay
 from support.worker import eventually

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.centre import CentreFacts
+from edge_schemas.gate.centre import CentreFacts
 from edge_worker.cli import main
 from edge_worker.runtime_install.folder import RuntimeFolder
 from edge_worker.settings import Settings, load_settings
-from edge_worker.state import StateDir
+from edge_worker.state.state import StateDir
 from support.agent_process import agent_environment
 from support.fake_relay import FakeRelay
 from support.wheel_index import MIRROR, index_proxy, quick_python, write_airflow

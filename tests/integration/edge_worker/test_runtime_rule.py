@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from edge_schemas.jobs import Job
-from edge_schemas.records import JobState
+from edge_schemas.life.records import JobState
+from edge_schemas.wire.jobs import Job
 from edge_worker.settings import Settings
 from support.fake_relay import FakeRelay
 from support.fake_runtime import script_job

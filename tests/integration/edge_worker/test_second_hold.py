@@ -2,14 +2,14 @@
 
 import pytest
 
-from edge_schemas.jobs import Job
-from edge_schemas.polls import FinishRequest
-from edge_schemas.records import JobState
-from edge_worker import job_life
-from edge_worker.leftovers import clear_way
-from edge_worker.runtime_side import job_files
+from edge_schemas.life.records import JobState
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.polls import FinishRequest
+from edge_worker.jobs import lifecycle
+from edge_worker.jobs.recovery import clear_way
 from edge_worker.settings import Settings
-from edge_worker.state import StateDir
+from edge_worker.state.state import StateDir
+from edge_worker.task_host import job_files
 from support.fake_relay import FakeRelay, html_page
 from support.fake_runtime import script_job
 from support.jobs import make_job
@@ -46,7 +46,7 @@ async def test_nothing_of_a_folder_that_was_left_behind_is_used(relay: FakeRelay
 async def test_the_rest_of_the_first_log_never_becomes_the_second_ones(
     relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_life, "LOG_FIRST_S", 0.05)
+    monkeypatch.setattr(lifecycle, "LOG_FIRST_S", 0.05)
     job = script_job("print('first')")
     relay.fault = lambda request: html_page() if request.path.endswith("/log") else None
     async with running_agent(relay, settings) as agent:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.records import JobState
+from edge_schemas.life.records import JobState
 from edge_worker.settings import Settings
-from edge_worker.state import StateDir
+from edge_worker.state.state import StateDir
 from support.agent_process import EDGE_WORKER, WITH_FAKE_RUNTIME, agent_environment, agent_process
 from support.fake_relay import ENROLL_TOKEN, FakeRelay
 from support.fake_runtime import script_job

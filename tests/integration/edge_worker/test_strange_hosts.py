@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_worker.host_process import HostChild
-from edge_worker.task_host import HostDied, TaskHost
+from edge_worker.host_client.client import HostDied, TaskHost
+from edge_worker.host_client.launcher import HostChild
 
 
 @pytest.mark.parametrize("lines", [b"[]\n", b"{}\n", b'{"airflow": "3", "pid": 1}\n[]\n', b"no json\n"])

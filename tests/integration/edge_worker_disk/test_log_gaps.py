@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from edge_schemas.errors import ErrorCode
-from edge_worker import spool
-from edge_worker.job_dir import JobDir
-from edge_worker.jobs import HeldJob
-from edge_worker.link import Link
-from edge_worker.runtime_side.log_file import CappedLog, drop, read_dropped
-from edge_worker.upload_loop import LogUploader
+from edge_schemas.wire.errors import ErrorCode
+from edge_worker.jobs.registry import HeldJob
+from edge_worker.logs import spool
+from edge_worker.logs.upload_loop import LogUploader
+from edge_worker.relay.link import Link
+from edge_worker.state.job_dir import JobDir
+from edge_worker.task_host.log_file import CappedLog, drop, read_dropped
 from support.fake_relay import FakeRelay, html_page, problem_answer
 from support.fake_runtime import script_job
 from support.worker import open_client

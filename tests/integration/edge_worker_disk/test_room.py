@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.records import JobState
-from edge_worker.disk_watch import DiskWatch
-from edge_worker.ended_jobs import EndedJobs, size_on_disk
-from edge_worker.job_dir import JobDir
-from edge_worker.jobs import HeldJob, JobTable
-from edge_worker.link import Link
-from edge_worker.runtime_side import job_files
+from edge_schemas.life.records import JobState
+from edge_worker.jobs.registry import HeldJob, JobTable
+from edge_worker.logs.upload_loop import LogUploader
+from edge_worker.machine.disk_watch import DiskWatch
+from edge_worker.relay.link import Link
 from edge_worker.settings import Settings
-from edge_worker.upload_loop import LogUploader
+from edge_worker.state.ended_jobs import EndedJobs, size_on_disk
+from edge_worker.state.job_dir import JobDir
+from edge_worker.task_host import job_files
 from integration.edge_worker_disk.conftest import fill
 from support.agent_process import WITH_FAKE_RUNTIME, agent_environment, agent_process
 from support.fake_relay import FakeRelay

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from edge_schemas.centre import CentreFacts
+from edge_schemas.gate.centre import CentreFacts
 from support.certificates import Certificates, make_certificates
 from support.doctor import Patient
 from support.fake_gate import KEY, running_gate

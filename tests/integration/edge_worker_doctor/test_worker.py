@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_relay import keys
-from edge_relay.handlers import worker as worker_handler
+from edge_relay.http import keys
+from edge_relay.http.handlers import worker as worker_handler
 from edge_relay.serve import serving
 from edge_relay.settings import Settings as RelaySettings
-from edge_schemas import routes
-from edge_schemas.workers import SecretKind, new_secret
+from edge_schemas.wire import routes
+from edge_schemas.wire.workers import SecretKind, new_secret
 from integration.edge_worker_doctor.conftest import Relay
 from support.broker import PASSWORDS, free_port
 from support.doctor import COMMAND, Patient, fake_interpreter

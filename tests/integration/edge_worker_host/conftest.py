@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from edge_schemas.jobs import Job
-from edge_worker.runtime_side import job_files
-from edge_worker.task_host import JobResult, TaskHost
+from edge_schemas.wire.jobs import Job
+from edge_worker.host_client.client import JobResult, TaskHost
+from edge_worker.task_host import job_files
 from support.agent_process import kill_jobs
 from support.execution_api import ExecutionApi, serve_execution_api
 from support.sdk_jobs import sdk_job

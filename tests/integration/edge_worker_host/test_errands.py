@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_schemas.offline import OfflinePolicy
-from edge_worker.process import is_alive, stop_tree
-from edge_worker.task_host import JobResult
+from edge_schemas.wire.offline import OfflinePolicy
+from edge_worker.host_client.client import JobResult
+from edge_worker.processes.tree import is_alive, stop_tree
 from support.execution_api import eventually
 from support.sdk_jobs import callback_job, connection_test_job
 

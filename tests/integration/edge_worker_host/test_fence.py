@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from edge_schemas.offline import OfflinePolicy, OnSilence
-from edge_worker.process import is_alive, stop_tree
-from edge_worker.process_table import read_processes
-from edge_worker.runtime_side import job_files, lease
+from edge_schemas.wire.offline import OfflinePolicy, OnSilence
+from edge_worker.processes.table import read_processes
+from edge_worker.processes.tree import is_alive, stop_tree
+from edge_worker.task_host import job_files, lease
 from support.execution_api import eventually
 
 if TYPE_CHECKING:

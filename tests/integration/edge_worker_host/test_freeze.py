@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.jobs import Job
-from edge_schemas.offline import OfflinePolicy
-from edge_schemas.records import GiveUp, ReportUserCode, transition
-from edge_worker.runtime_dir import SOCKET_NAME
-from edge_worker.runtime_side import job_files, lease
+from edge_schemas.life.records import GiveUp, ReportUserCode, transition
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.offline import OfflinePolicy
+from edge_worker.state.runtime_dir import SOCKET_NAME
+from edge_worker.task_host import job_files, lease
 from support.execution_api import eventually
 from support.processes import STANDS_STILL, user_code_states
 from support.sdk_jobs import sdk_job

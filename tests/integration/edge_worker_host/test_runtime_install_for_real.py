@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.centre import CentreFacts
+from edge_schemas.gate.centre import CentreFacts
 from edge_worker.runtime_install.folder import RuntimeFolder
 from laptop.proxy import ForwardProxy
 from support.sdk_jobs import sdk_job

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_worker.process import is_alive, stop_tree
-from edge_worker.process_table import read_processes
-from edge_worker.runtime_side import job_files
-from edge_worker.task_host import LaunchFailed, TaskHost
+from edge_worker.host_client.client import LaunchFailed, TaskHost
+from edge_worker.processes.table import read_processes
+from edge_worker.processes.tree import is_alive, stop_tree
+from edge_worker.task_host import job_files
 from support.execution_api import eventually
 from support.sdk_jobs import sdk_job
 
@@ -127,7 +127,7 @@ async def test_launch_that_the_host_does_not_answer_never_starts_later(
         await site.run("hello")
         pid = _host_pid(host)
         os.kill(pid, signal.SIGSTOP)
-        monkeypatch.setattr("edge_worker.task_host.ANSWER_S", 0.2)
+        monkeypatch.setattr("edge_worker.host_client.client.ANSWER_S", 0.2)
         job = sdk_job("hello")
         with pytest.raises(LaunchFailed, match="did not answer") as failed:
             await host.launch(job, site.folder(job))

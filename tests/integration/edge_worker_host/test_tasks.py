@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_worker.process import is_alive
-from edge_worker.runtime_side import job_files
-from edge_worker.task_host import JobResult, LaunchFailed
+from edge_worker.host_client.client import JobResult, LaunchFailed
+from edge_worker.processes.tree import is_alive
+from edge_worker.task_host import job_files
 from support.execution_api import eventually
 from support.sdk_jobs import ti_of
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.jobs import Job
-from edge_schemas.offline import OfflinePolicy
-from edge_schemas.records import Verdict
-from edge_worker.runtime_side import job_files
+from edge_schemas.life.records import Verdict
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.offline import OfflinePolicy
+from edge_worker.task_host import job_files
 from support.execution_api import eventually
 from support.fake_relay import html_page
 from support.sdk_jobs import sdk_job, ti_of

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.jobs import Job
-from edge_schemas.records import JobState
+from edge_schemas.life.records import JobState
+from edge_schemas.wire.jobs import Job
 from support.execution_api import ExecutionApi
 from support.fake_relay import ENROLL_TOKEN, FakeRelay, SeenCall, execution_answer
 from support.sdk_jobs import sdk_job, ti_of

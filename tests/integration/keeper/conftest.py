@@ -7,9 +7,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from edge_relay.nats_server import NatsServer
-from edge_schemas.broker.permissions import EXECUTOR, RELAY
-from edge_schemas.broker.records import RecordStore
+from edge_broker.permissions import EXECUTOR, RELAY
+from edge_broker.records import RecordStore
+from edge_relay.standalone.nats_server import NatsServer
 from support.broker import connected, running_server
 from support.keeper import Centre, FakeRelay, keeper_settings, running_keeper
 from support.real_airflow import RealAirflow

@@ -13,15 +13,15 @@ import airflow
 import pytest
 from aiohttp import web
 
-from edge_bridge.keeper.centre import CentreView
-from edge_bridge.keeper.gate import build_app
+from edge_bridge.keeper.gate.centre import CentreView
+from edge_bridge.keeper.gate.passthrough import PassThrough
+from edge_bridge.keeper.gate.server import build_app
 from edge_bridge.keeper.metrics import KeeperMetrics
-from edge_bridge.keeper.passthrough import PassThrough
 from edge_bridge.keeper.settings import keeper_settings
 from edge_bridge.settings import SettingsError
-from edge_relay.centre import FRESH_FOR_S, RETRY_AFTER_S, Centre
-from edge_relay.gate_client import GateClient
-from edge_schemas.routes import GATE_CENTRE
+from edge_relay.gate.centre import FRESH_FOR_S, RETRY_AFTER_S, Centre
+from edge_relay.gate.client import GateClient
+from edge_schemas.wire.routes import GATE_CENTRE
 from support.broker import free_port
 from support.keeper import KEY
 

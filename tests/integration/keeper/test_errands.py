@@ -4,8 +4,8 @@ import uuid
 
 import pytest
 
-from edge_schemas.jobs import ErrandKind
-from edge_schemas.records import GiveUp, JobState, Verdict
+from edge_schemas.life.records import GiveUp, JobState, Verdict
+from edge_schemas.wire.jobs import ErrandKind
 from support.keeper import Centre, run_body
 from support.real_airflow import DAG_ID, RUN_ID, add_task
 

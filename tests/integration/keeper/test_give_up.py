@@ -13,13 +13,13 @@ import orjson
 import pytest
 
 from edge_bridge.keeper.contact import CLOCK_DIFFERENCE_S
-from edge_relay.nats_server import NatsServer
-from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.permissions import ADMIN, EXECUTOR, RELAY
-from edge_schemas.broker.records import RecordStore
-from edge_schemas.offline import MIN_TOLERANCE_S
-from edge_schemas.records import JobState, Outcome, ReportUserCode, Start, Verdict
-from edge_schemas.subjects import AUDIT
+from edge_broker.connection.broker import Broker
+from edge_broker.permissions import ADMIN, EXECUTOR, RELAY
+from edge_broker.records import RecordStore
+from edge_broker.subjects import AUDIT
+from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.life.records import JobState, Outcome, ReportUserCode, Start, Verdict
+from edge_schemas.wire.offline import MIN_TOLERANCE_S
 from support.broker import connected, eventually
 from support.keeper import WORKER, FakeRelay, beating, keeper_settings, poll, publish, running_keeper
 from support.real_airflow import DAG_ID, RUN_ID, RealAirflow, TaskIds, add_task

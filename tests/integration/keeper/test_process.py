@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_relay.nats_server import NatsServer
+from edge_relay.standalone.nats_server import NatsServer
 from support.broker import PASSWORDS, eventually, free_port
 from support.keeper import KEY
 from support.real_airflow import JWT_SECRET, RealAirflow

@@ -9,11 +9,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from edge_relay.nats_server import NatsServer
-from edge_schemas.broker.permissions import EXECUTOR
-from edge_schemas.broker.records import RecordStore
-from edge_schemas.records import JobState, Verdict
-from edge_schemas.subjects import worker_notice
+from edge_broker.permissions import EXECUTOR
+from edge_broker.records import RecordStore
+from edge_broker.subjects import worker_notice
+from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.life.records import JobState, Verdict
 from support.broker import connected, eventually
 from support.keeper import WORKER, Centre, FakeRelay, keeper_settings, run_body, running_keeper
 from support.real_airflow import RealAirflow, add_task, change_task, delete_task, read_task

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edge_bridge.logs import NOTHING_STORED, SOURCE
+from edge_bridge.logs.remote_log import NOTHING_STORED, SOURCE
 from support.real_airflow import DAG_ID, RUN_ID, RealAirflow, TaskIds, add_task, change_task, retry_task
 from support.sync_nats import RunningNats, Writer
 

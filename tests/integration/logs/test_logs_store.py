@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_bridge.logs_found import PATIENCE_S, LogsUnavailable
-from edge_bridge.logs_store import CACHED_LOG_BYTES, LogStore
-from edge_bridge.logs_text import lines
+from edge_bridge.logs.found import PATIENCE_S, LogsUnavailable
+from edge_bridge.logs.store import CACHED_LOG_BYTES, LogStore
+from edge_bridge.logs.text import lines
 from edge_bridge.settings import SettingsError
-from edge_schemas.broker.connection import BrokerSettings
-from edge_schemas.broker.permissions import READER
+from edge_broker.connection.broker import BrokerSettings
+from edge_broker.permissions import READER
 from support.broker import PASSWORDS
 from support.sync_nats import Writer, log_server
 
@@ -42,7 +42,7 @@ def test_a_log_grows_while_it_is_read(url: str, store: LogStore) -> None:
 
 
 def test_a_page_reads_only_what_is_new(url: str, store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    import edge_bridge.logs_reader as module
+    import edge_bridge.logs.reader as module
 
     cursors: list[int] = []
     original = module._direct_get

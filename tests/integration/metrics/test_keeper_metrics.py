@@ -18,18 +18,18 @@ from aiohttp import web
 from typing_extensions import override
 
 from edge_bridge.keeper import service
-from edge_bridge.keeper.beat import BeatSettings
 from edge_bridge.keeper.contact import CLOCK_DIFFERENCE_S
 from edge_bridge.keeper.settings import KeeperSettings
+from edge_bridge.keeper.task_heartbeats import BeatSettings
 from edge_bridge.keeper.tokens import TokenMint
 from edge_bridge.provider_info import VERSION
-from edge_relay.nats_server import NatsServer
-from edge_schemas.broker.permissions import EXECUTOR, KEEPER, RELAY
-from edge_schemas.broker.records import RecordStore
-from edge_schemas.execution_paths import call_class
-from edge_schemas.jobs import Job, TaskWork
-from edge_schemas.offline import OfflinePolicy
-from edge_schemas.records import RELEASES_BEFORE_PARKED, Release, ReportUserCode, Start, new_record
+from edge_broker.permissions import EXECUTOR, KEEPER, RELAY
+from edge_broker.records import RecordStore
+from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.gate.execution_paths import call_class
+from edge_schemas.life.records import RELEASES_BEFORE_PARKED, Release, ReportUserCode, Start, new_record
+from edge_schemas.wire.jobs import Job, TaskWork
+from edge_schemas.wire.offline import OfflinePolicy
 from support.broker import broker_settings, connected, eventually, running_server
 from support.fake_airflow import (
     DAG_ID,

@@ -14,16 +14,17 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from edge_relay import keys
-from edge_relay.handlers import jobs as job_handlers
+from edge_broker.layout import ensure_consumer, stream_configs
+from edge_relay.http import keys
+from edge_relay.http.handlers import jobs as job_handlers
 from edge_relay.metrics import process, shared
-from edge_schemas import agents, routes
-from edge_schemas.broker.layout import ensure_consumer, stream_configs
-from edge_schemas.ids import encode_name
-from edge_schemas.jobs import Job
-from edge_schemas.offline import OfflinePolicy
-from edge_schemas.records import AnswerWrite, WriteAnswer
-from edge_schemas.workers import EnrollTokenRequest, SecretKind, WorkerState, new_secret
+from edge_schemas.life import agents
+from edge_schemas.life.records import AnswerWrite, WriteAnswer
+from edge_schemas.wire import routes
+from edge_schemas.wire.ids import encode_name
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.offline import OfflinePolicy
+from edge_schemas.wire.workers import EnrollTokenRequest, SecretKind, WorkerState, new_secret
 from support.broker import eventually
 from support.fake_gate import KEY, FakeGate, running_gate
 from support.jobs import make_job

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 import structlog
 
-from edge_bridge.executor_metrics import ExecutorMetrics
-from edge_bridge.publisher import Publisher
+from edge_bridge.executor.metrics import ExecutorMetrics
+from edge_bridge.executor.publisher import Publisher
 from edge_bridge.tracing import JobSpans
-from edge_relay import keys
-from edge_schemas.broker.records import RecordStore
-from edge_schemas.broker.tracing import CLOSE_S, ENDPOINTS, Spans, spans_from_environment
-from edge_schemas.jobs import Job
-from edge_schemas.records import AnswerWrite, GiveUp, Start, UserCode, WriteAnswer, new_record, transition
+from edge_broker.records import RecordStore
+from edge_relay.http import keys
+from edge_schemas.life.records import AnswerWrite, GiveUp, Start, UserCode, WriteAnswer, new_record, transition
+from edge_schemas.wire.jobs import Job
+from edge_service.tracing import CLOSE_S, ENDPOINTS, Spans, spans_from_environment
 from support.broker import eventually
 from support.collector import Collector, running_collector
 from support.jobs import make_job
@@ -191,7 +191,7 @@ def test_without_endpoint_or_packages_nothing_is_imported() -> None:
     code = f"""
 import sys, structlog
 import edge_relay.app, edge_bridge.tracing
-from edge_schemas.broker.tracing import spans_from_environment
+from edge_service.tracing import spans_from_environment
 
 def of_otel():
     return [name for name in sys.modules if name.startswith("opentelemetry.")]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import orjson
 
-from edge_schemas import subjects
-from edge_schemas.broker.layout import ensure_consumer
-from edge_schemas.broker.permissions import ADMIN, OPERATOR
+from edge_broker import subjects
+from edge_broker.layout import ensure_consumer
+from edge_broker.permissions import ADMIN, OPERATOR
 from support.broker import eventually
 from support.nats_cli import Backup, Cli, command_line
 from support.queue_scene import BUSY, LOG, UNSERVED, Scene, queue_scene

@@ -12,12 +12,14 @@ from nats.aio.msg import Msg
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from edge_relay import beats, keys
-from edge_schemas import agents, routes
-from edge_schemas.broker.layout import ensure_consumer
-from edge_schemas.polls import WorkerEntry
-from edge_schemas.records import JobState, ReportUserCode, Withdraw
-from edge_schemas.subjects import worker_notice
+from edge_broker.layout import ensure_consumer
+from edge_broker.subjects import worker_notice
+from edge_relay import heartbeat
+from edge_relay.http import keys
+from edge_schemas.life import agents
+from edge_schemas.life.records import JobState, ReportUserCode, Withdraw
+from edge_schemas.wire import routes
+from edge_schemas.wire.polls import WorkerEntry
 from support.broker import eventually
 from support.relay import Agent, agent, arrived, parked, publish, pulling
 from support.relay_edge import Edge, Reply
@@ -32,7 +34,7 @@ def events() -> Iterator[list[EventDict]]:
 @pytest.fixture
 def _frequent_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask for it before the relays start."""
-    monkeypatch.setattr(beats, "RELAY_BEAT_S", 0.1)
+    monkeypatch.setattr(heartbeat, "RELAY_BEAT_S", 0.1)
 
 
 async def entry_of(edge: Edge, one: Agent) -> WorkerEntry:

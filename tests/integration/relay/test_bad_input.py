@@ -10,11 +10,11 @@ import orjson
 import pytest
 from yarl import URL
 
-from edge_relay import keys
+from edge_broker.subjects import job_subject
 from edge_relay.app import Relay, build
-from edge_schemas import routes
-from edge_schemas.subjects import job_subject
-from edge_schemas.workers import SecretKind, new_secret
+from edge_relay.http import keys
+from edge_schemas.wire import routes
+from edge_schemas.wire.workers import SecretKind, new_secret
 from support.relay import Agent, agent, metric, publish
 from support.relay_edge import Edge, Worker, running_edge
 

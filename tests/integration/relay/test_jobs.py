@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import orjson
 from nats.aio.msg import Msg
 
-from edge_relay import keys
-from edge_relay.receipts import Receipt, seal
-from edge_schemas.broker import layout
-from edge_schemas.records import JobRecord, JobState, Release, Verdict
-from edge_schemas.subjects import dead_subject
+from edge_broker import layout
+from edge_broker.subjects import dead_subject
+from edge_relay.http import keys
+from edge_relay.identity.receipts import Receipt, seal
+from edge_schemas.life.records import JobRecord, JobState, Release, Verdict
 from support.broker import eventually
 from support.jobs import make_job
 from support.relay import agent, publish

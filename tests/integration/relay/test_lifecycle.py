@@ -10,9 +10,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from edge_relay import keys
-from edge_relay.handlers.health import LAYOUT
-from edge_schemas.broker.layout import ensure_consumer
+from edge_broker.layout import ensure_consumer
+from edge_relay.http import keys
+from edge_relay.http.handlers.health import LAYOUT
 from support.broker import PASSWORDS, eventually, free_port
 from support.relay import Agent, agent, both, parked, publish, pulling
 from support.relay_edge import Edge, running_edge
@@ -153,7 +153,7 @@ async def relay_process(
         "RELAY_NATS_PASSWORD_FILE": str(password),
     }
     code = (
-        "from edge_schemas.broker.logging import configure_logging; from edge_relay.serve import run; "
+        "from edge_service.logging import configure_logging; from edge_relay.serve import run; "
         "from edge_relay.settings import Settings; configure_logging('info'); run(Settings())"
     )
     with (directory / "log").open("wb") as log:

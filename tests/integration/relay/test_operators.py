@@ -10,12 +10,12 @@ import orjson
 import pytest
 from nats.aio.msg import Msg
 
-from edge_relay import keys
 from edge_relay.cli import main
 from edge_relay.cli.output import EXIT_FAILED, EXIT_OK, EXIT_USAGE
-from edge_schemas import routes
-from edge_schemas.offline import OfflinePolicy, OnSilence
-from edge_schemas.records import AnswerWrite, BeginFinishing, JobState, ReportUserCode, WriteAnswer
+from edge_relay.http import keys
+from edge_schemas.life.records import AnswerWrite, BeginFinishing, JobState, ReportUserCode, WriteAnswer
+from edge_schemas.wire import routes
+from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 from support.broker import eventually
 from support.jobs import make_errand, make_job
 from support.relay import agent, parked, publish

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge_schemas.broker.layout import ensure_consumer
+from edge_broker.layout import ensure_consumer
 from support.broker import eventually
 from support.relay import Agent, agent, arrived, publish
 from support.relay_edge import Edge

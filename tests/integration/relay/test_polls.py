@@ -8,11 +8,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from edge_relay import conversation
-from edge_schemas.broker.layout import ensure_consumer
-from edge_schemas.records import Start, Withdraw
-from edge_schemas.subjects import worker_notice
-from edge_schemas.workers import hash_secret
+from edge_broker.layout import ensure_consumer
+from edge_broker.subjects import worker_notice
+from edge_relay.dispatch import poll_session
+from edge_schemas.life.records import Start, Withdraw
+from edge_schemas.wire.workers import hash_secret
 from support.broker import eventually
 from support.jobs import make_job
 from support.relay import Agent, agent, metric, parked, publish, pulling
@@ -232,7 +232,7 @@ async def test_a_grant_that_could_not_be_written_comes_back_at_once(
             raise ConnectionResetError("the client has gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(conversation, "json_response", lambda model: Broken())
+        patch.setattr(poll_session, "json_response", lambda model: Broken())
         with pytest.raises(aiohttp.ClientConnectionError):
             await one.poll()
     began = time.monotonic()

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from edge_schemas import routes
-from edge_schemas.records import JobState, ReportUserCode
-from edge_schemas.subjects import JOBS
+from edge_broker.subjects import JOBS
+from edge_schemas.life.records import JobState, ReportUserCode
+from edge_schemas.wire import routes
 from support.broker import eventually
 from support.relay import Agent, agent, both, metric, parked, publish
 from support.relay_edge import Edge, Reply

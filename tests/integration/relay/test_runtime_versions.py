@@ -6,12 +6,12 @@ from typing import Any
 
 import orjson
 
-from edge_schemas import routes
-from edge_schemas.broker.layout import ensure_consumer
-from edge_schemas.centre import CentreFacts
-from edge_schemas.jobs import Job
-from edge_schemas.subjects import consumer_name
-from edge_schemas.workers import SecretKind, WorkerList, hash_secret, new_secret
+from edge_broker.layout import ensure_consumer
+from edge_broker.subjects import consumer_name
+from edge_schemas.gate.centre import CentreFacts
+from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.workers import SecretKind, WorkerList, hash_secret, new_secret
 from support.fake_gate import KEY, running_gate
 from support.jobs import make_job
 from support.relay import VERSIONS, agent, publish, pulling

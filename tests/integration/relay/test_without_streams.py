@@ -10,13 +10,13 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from edge_relay.middlewares import BROKER_DETAIL
-from edge_relay.nats_server import NatsServer, find_binary
+from edge_broker import layout
+from edge_broker.permissions import ADMIN, RELAY
+from edge_relay.http.middlewares import BROKER_DETAIL
 from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings
-from edge_schemas.broker import layout
-from edge_schemas.broker.permissions import ADMIN, RELAY
-from edge_schemas.workers import SecretKind, new_secret
+from edge_relay.standalone.nats_server import NatsServer, find_binary
+from edge_schemas.wire.workers import SecretKind, new_secret
 from support.broker import PASSWORDS, connected, eventually, free_port
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from edge_broker.bucket import DELETE_MARK
+from edge_broker.permissions import ADMIN
+from edge_broker.subjects import kv_stream, kv_subject
 from edge_relay.cli import main
 from edge_relay.cli.output import EXIT_FAILED, EXIT_OK
-from edge_schemas import routes
-from edge_schemas.broker.bucket import DELETE_MARK
-from edge_schemas.broker.permissions import ADMIN
-from edge_schemas.subjects import kv_stream, kv_subject
-from edge_schemas.workers import hash_secret
+from edge_schemas.wire import routes
+from edge_schemas.wire.workers import hash_secret
 from support.broker import PASSWORDS, eventually
 from support.relay_edge import Edge, Reply, running_edge
 

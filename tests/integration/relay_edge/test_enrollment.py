@@ -5,9 +5,9 @@ import base64
 import re
 from datetime import UTC, datetime, timedelta
 
-from edge_schemas import routes
-from edge_schemas.subjects import kv_stream, kv_subject
-from edge_schemas.workers import EnrollRequest, EnrollTokenRequest, SecretKind, hash_secret, new_secret
+from edge_broker.subjects import kv_stream, kv_subject
+from edge_schemas.wire import routes
+from edge_schemas.wire.workers import EnrollRequest, EnrollTokenRequest, SecretKind, hash_secret, new_secret
 from support.relay_edge import Edge
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 import pytest
 
-from edge_schemas import openapi, routes
-from edge_schemas.broker.layout import ensure_consumer
-from edge_schemas.polls import PROTOCOL
-from edge_schemas.workers import SecretKind, new_secret
+from edge_broker.layout import ensure_consumer
+from edge_schemas import openapi
+from edge_schemas.wire import routes
+from edge_schemas.wire.polls import PROTOCOL
+from edge_schemas.wire.workers import SecretKind, new_secret
 from support.fake_gate import KEY, running_gate
 from support.relay_edge import Edge, Worker, running_edge
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas import routes
-from edge_schemas.broker.connection import Broker
-from edge_schemas.jobs import Job
-from edge_schemas.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES
-from edge_schemas.records import Finish, GiveUp, Start
-from edge_schemas.subjects import LOGS, OFFSET_HEADER, log_subject
+from edge_broker.connection.broker import Broker
+from edge_broker.subjects import LOGS, OFFSET_HEADER, log_subject
+from edge_schemas.life.records import Finish, GiveUp, Start
+from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES
 from support.broker import eventually
 from support.jobs import make_errand
 from support.relay_edge import Edge, running_edge
@@ -185,7 +185,7 @@ async def test_wrong_bodies(edge: Edge) -> None:
 
 
 async def test_a_log_has_an_end(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_relay.log_store.MAX_JOB_LOG_BYTES", 10)
+    monkeypatch.setattr("edge_relay.stores.log_store.MAX_JOB_LOG_BYTES", 10)
     worker = await edge.worker()
     job = await edge.job(worker)
     assert (await edge.put_log(job, worker, 0, b"0123456789")).status == 200

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from edge_schemas import routes
-from edge_schemas.jobs import Job
-from edge_schemas.records import Finish
+from edge_schemas.life.records import Finish
+from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import Job
 from support.broker import free_port
 from support.fake_gate import KEY, FakeGate, running_gate
 from support.relay_edge import Edge, Worker, running_edge
@@ -155,7 +155,7 @@ async def test_the_good_keeper_is_remembered_and_another_found_when_it_is_gone(s
     for _ in range(3):
         assert (await setup.edge.call("GET", setup.path("variables/x"), setup.worker.secret)).status == 200
     client = setup.edge.relays[0].app
-    from edge_relay import keys
+    from edge_relay.http import keys
 
     gate = client[keys.GATE]
     assert gate is not None

@@ -17,8 +17,8 @@ import orjson
 import pytest
 
 from edge_relay.cli import broker, main
-from edge_schemas import routes
-from edge_schemas.workers import SecretKind, hash_secret, new_secret
+from edge_schemas.wire import routes
+from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
 from support.broker import eventually
 
 PROGRAM = Path(sys.executable).with_name("edge-relay")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas import routes
-from edge_schemas.broker.layout import ensure_consumer
-from edge_schemas.errors import ERRORS, ErrorCode
-from edge_schemas.jobs import Job
-from edge_schemas.records import Finish, Release
-from edge_schemas.subjects import JOBS, LOGS, job_subject
-from edge_schemas.workers import EnrollTokenRequest, SecretKind, new_secret
+from edge_broker.layout import ensure_consumer
+from edge_broker.subjects import JOBS, LOGS, job_subject
+from edge_schemas.life.records import Finish, Release
+from edge_schemas.wire import routes
+from edge_schemas.wire.errors import ERRORS, ErrorCode
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.workers import EnrollTokenRequest, SecretKind, new_secret
 from support.broker import eventually
 from support.fake_gate import KEY, FakeGate, running_gate
 from support.relay_edge import Edge, Reply, Worker, running_edge

@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from edge_schemas import routes
-from edge_schemas.broker.bucket import Bucket
-from edge_schemas.centre import CentreFacts, WorkerFacts
-from edge_schemas.subjects import WORKERS_BUCKET
+from edge_broker.bucket import Bucket
+from edge_broker.subjects import WORKERS_BUCKET
+from edge_schemas.gate.centre import CentreFacts, WorkerFacts
+from edge_schemas.wire import routes
 from support.fake_gate import KEY, running_gate
 from support.relay_edge import Edge, running_edge
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 from airflow import settings
 
-from edge_bridge import database
+from edge_bridge.airflow import database
 
 
 async def test_questions_that_hang_hold_up_neither_others_nor_the_end_of_the_process(

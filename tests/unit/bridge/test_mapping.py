@@ -6,12 +6,12 @@ from typing import Any, cast
 
 import pytest
 
-from edge_bridge.ledger import Entry, Verb
-from edge_bridge.mapping import JobMaker, JobRefused, Row, due_report, is_dispatch_id, report_of
-from edge_bridge.queues import QueueRules, Queues
-from edge_schemas.jobs import Errand, ErrandKind, ErrandWork, TaskIdentity, TaskWork
-from edge_schemas.offline import OfflinePolicy, OnSilence
-from edge_schemas.records import Outcome, Verdict
+from edge_bridge.airflow.dispatch_table import Entry, Verb
+from edge_bridge.airflow.mapping import JobMaker, JobRefused, Row, due_report, is_dispatch_id, report_of
+from edge_bridge.airflow.queues import QueueRules, Queues
+from edge_schemas.life.records import Outcome, Verdict
+from edge_schemas.wire.jobs import Errand, ErrandKind, ErrandWork, TaskIdentity, TaskWork
+from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 
 JOB = str(uuid.uuid4())
 NOW = datetime.now(UTC)

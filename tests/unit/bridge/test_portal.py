@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge_bridge.adoption import read_records
+from edge_bridge.executor.adoption import read_records
 from edge_bridge.portal import Portal
-from edge_schemas.broker.connection import JetStreamError
+from edge_broker.connection.broker import JetStreamError
 
 
 class Refusing:

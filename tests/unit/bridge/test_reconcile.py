@@ -4,17 +4,17 @@ from typing import Any
 
 import pytest
 
-from edge_bridge.executor_metrics import ExecutorMetrics
-from edge_bridge.ledger import Entry, Ledger, Verb
-from edge_bridge.mapping import JobMaker, Row
-from edge_bridge.publisher import Publisher
-from edge_bridge.queues import QueueRules, Queues
-from edge_bridge.reconcile import Reconciler
-from edge_bridge.reports import Reports
+from edge_bridge.airflow.dispatch_table import Entry, Ledger, Verb
+from edge_bridge.airflow.mapping import JobMaker, Row
+from edge_bridge.airflow.queues import QueueRules, Queues
+from edge_bridge.executor.metrics import ExecutorMetrics
+from edge_bridge.executor.publisher import Publisher
+from edge_bridge.executor.reconcile import Reconciler
+from edge_bridge.executor.reports import Reports
 from edge_bridge.tracing import JobSpans
-from edge_schemas.broker.tracing import Spans
-from edge_schemas.offline import OfflinePolicy
-from edge_schemas.records import JobRecord
+from edge_schemas.life.records import JobRecord
+from edge_schemas.wire.offline import OfflinePolicy
+from edge_service.tracing import Spans
 from support.jobs import make_job
 
 
@@ -41,7 +41,7 @@ async def test_a_record_of_another_version_holds_nobody_up_and_fails_nothing(mon
     async def look(_: object) -> dict[str, Row]:
         return {entry.job: Row("running", entry.dispatch) for entry in (odd, gone)}
 
-    monkeypatch.setattr("edge_bridge.tasks.look", look)
+    monkeypatch.setattr("edge_bridge.airflow.tasks.look", look)
     nowhere: Any = None
     records: Any = Records()
     await reconciler.compare_tasks(nowhere, records)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from edge_bridge import errands
-from edge_bridge.executor_metrics import ExecutorMetrics
-from edge_bridge.ledger import Entry, Ledger, Report, Verb
-from edge_bridge.reports import Reports
-from edge_schemas.jobs import Errand, ErrandKind, Job
-from edge_schemas.records import Finish, GiveUp, Redrive, Release, Start, Withdraw, new_record, transition
+from edge_bridge.airflow import auxiliary_jobs
+from edge_bridge.airflow.dispatch_table import Entry, Ledger, Report, Verb
+from edge_bridge.executor.metrics import ExecutorMetrics
+from edge_bridge.executor.reports import Reports
+from edge_schemas.life.records import Finish, GiveUp, Redrive, Release, Start, Withdraw, new_record, transition
+from edge_schemas.wire.jobs import Errand, ErrandKind, Job
 from support.broker import eventually
 from support.jobs import make_errand, make_job
 
@@ -101,7 +101,7 @@ def test_the_end_is_noted_once() -> None:
 
 @pytest.fixture
 def executor(monkeypatch: pytest.MonkeyPatch) -> Any:
-    from edge_bridge.executor import RelayExecutor
+    from edge_bridge.executor.relay_executor import RelayExecutor
 
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "s" * 64)
     made: Any = RelayExecutor()
@@ -135,7 +135,7 @@ def test_sync_drops_reports_of_older_dispatches(executor: Any) -> None:
 
 def test_a_callback_that_another_scheduler_has_told_of_is_not_set_running_again(executor: Any) -> None:
     """Airflow takes any event of a callback, whatever its state: it would be running for ever."""
-    key = errands.key_of(Errand(kind=ErrandKind.CALLBACK, id=str(uuid.uuid4())))
+    key = auxiliary_jobs.key_of(Errand(kind=ErrandKind.CALLBACK, id=str(uuid.uuid4())))
     executor._background.reports.outbox.extend(Report(key, "j", verb) for verb in (Verb.FOLLOW, Verb.RUN, Verb.FORGET))
     executor.sync()
     assert executor.get_event_buffer() == {}
@@ -177,7 +177,7 @@ async def test_reports_go_on_where_a_former_run_was_broken_off(monkeypatch: pyte
             await asyncio.Event().wait()
         return {}
 
-    monkeypatch.setattr("edge_bridge.tasks.look", look)
+    monkeypatch.setattr("edge_bridge.airflow.tasks.look", look)
     watched = Watched()
     watched.see(Start("w", 1, NOW), Finish("w", 1, "boom", NOW))
     first = asyncio.create_task(watched.reports.run())

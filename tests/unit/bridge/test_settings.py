@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_bridge.executor_settings import executor_settings
+from edge_bridge.airflow.queues import read_queues
+from edge_bridge.executor.settings import executor_settings
 from edge_bridge.provider_info import OPTIONS
-from edge_bridge.queues import read_queues
 from edge_bridge.settings import SettingsError, broker_settings
-from edge_schemas.offline import OfflinePolicy, OnSilence
+from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 
 GOOD = {"nats_urls": "nats://one:4222, nats://two:4222", "keeper_password": "secret"}
 

@@ -9,8 +9,9 @@ import pytest
 
 from edge_bridge.doctor import airflow_checks, api_checks, database_checks, fleet_checks
 from edge_bridge.doctor import settings_checks as airflow_settings
+from edge_broker.doctor import nats_checks
 from edge_relay.doctor import listener_checks, settings_checks
-from edge_schemas.broker import doctor, keeper_doctor
+from edge_service import keeper_checks
 
 PAGE = Path(__file__).parents[3] / "docs/howto/first-start-fails.md"
 _ID = re.compile(r"""f?"((?:settings|airflow|nats|gate|relay|database|dags|api|fleet)\.[a-z_{}.]+)\"""")
@@ -26,8 +27,8 @@ _ID = re.compile(r"""f?"((?:settings|airflow|nats|gate|relay|database|dags|api|f
         api_checks,
         database_checks,
         fleet_checks,
-        doctor,
-        keeper_doctor,
+        nats_checks,
+        keeper_checks,
     ],
     ids=lambda module: module.__name__,
 )

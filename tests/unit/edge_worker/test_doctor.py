@@ -18,26 +18,26 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from edge_schemas.findings import Finding, Status, ok, warning
+from edge_service.findings import Finding, Status, ok, warning
 from edge_worker.doctor import (
-    examination,
+    checks,
     machine_checks,
+    path_checks,
     relay_checks,
     runtime_checks,
     settings_checks,
     state_checks,
     tls_checks,
-    way_checks,
 )
 from edge_worker.doctor.certificate import read_certificate
 from edge_worker.doctor.limits import Deadline, in_thread
+from edge_worker.doctor.network_path import Head, NoHttp
 from edge_worker.doctor.redact import Sieve
 from edge_worker.doctor.settings_checks import Told
 from edge_worker.doctor.tls_checks import clock_difference, skew_s
-from edge_worker.doctor.way import Head, NoHttp
-from edge_worker.proxy import resolve_proxy
-from edge_worker.runtime_dir import SOCKET_NAME
+from edge_worker.relay.proxy import resolve_proxy
 from edge_worker.settings import Settings
+from edge_worker.state.runtime_dir import SOCKET_NAME
 
 RELAY = "https://relay.example.com"
 
@@ -128,8 +128,8 @@ def test_the_page_lists_every_check() -> None:
     page = (Path(__file__).parents[3] / "docs" / "howto" / "first-start-fails.md").read_text()
     _, _, ours = page.partition("`edge-worker doctor`")
     modules = (
-        examination, machine_checks, relay_checks, runtime_checks, settings_checks, state_checks,
-        tls_checks, way_checks,
+        checks, machine_checks, relay_checks, runtime_checks, settings_checks, state_checks,
+        tls_checks, path_checks,
     )  # fmt: skip
     ids = {
         value

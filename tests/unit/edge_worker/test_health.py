@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.polls import ProxyKind
-from edge_worker.clock_skew import ClockSkew
-from edge_worker.health import CpuMeter, proxy_kind, worker_health
-from edge_worker.link import Link
-from edge_worker.proxy import Proxy
+from edge_schemas.wire.polls import ProxyKind
+from edge_worker.machine.health import CpuMeter, proxy_kind, worker_health
+from edge_worker.relay.clock_skew import ClockSkew
+from edge_worker.relay.link import Link
+from edge_worker.relay.proxy import Proxy
 
 NOW = 1_800_000_000.0
 DATE = "Fri, 15 Jan 2027 08:00:00 GMT"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.offline import OfflinePolicy, OnSilence
-from edge_schemas.polls import JobPhase
-from edge_worker.job_dir import JobDir
-from edge_worker.jobs import HeldJob, JobTable
-from edge_worker.lease import Fence, Lease
-from edge_worker.runtime_side import job_files
-from edge_worker.runtime_side.lease import read_lease
+from edge_schemas.wire.offline import OfflinePolicy, OnSilence
+from edge_schemas.wire.polls import JobPhase
+from edge_worker.jobs.lease import Fence, Lease
+from edge_worker.jobs.registry import HeldJob, JobTable
+from edge_worker.state.job_dir import JobDir
+from edge_worker.task_host import job_files
+from edge_worker.task_host.lease import read_lease
 from support.jobs import make_job
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_worker.job_dir import JobDir
-from edge_worker.leftovers import take_up
-from edge_worker.runtime_side import job_files
-from edge_worker.state import StateDir
+from edge_worker.jobs.recovery import take_up
+from edge_worker.state.job_dir import JobDir
+from edge_worker.state.state import StateDir
+from edge_worker.task_host import job_files
 from support.jobs import make_job
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.polls import JobPhase
-from edge_worker.hold import Hold
-from edge_worker.job_dir import JobDir
-from edge_worker.jobs import HeldJob, JobTable, StopWish
-from edge_worker.ladder import Ladder, Rung
+from edge_schemas.wire.polls import JobPhase
+from edge_worker.agent.poll_timeout import Hold
+from edge_worker.agent.shutdown import Ladder, Rung
+from edge_worker.jobs.registry import HeldJob, JobTable, StopWish
 from edge_worker.log import EventLog, JsonFormatter, TerminalFormatter, bound
-from edge_worker.runtime_dir import prepare_runtime_dir
+from edge_worker.logs.spool import Spool
 from edge_worker.settings import SettingsError
-from edge_worker.spool import Spool
-from edge_worker.state import PendingEnrollment, StateDir
+from edge_worker.state.job_dir import JobDir
+from edge_worker.state.runtime_dir import prepare_runtime_dir
+from edge_worker.state.state import PendingEnrollment, StateDir
 from support.jobs import make_job
 
 
@@ -147,7 +147,7 @@ class TestStateDir:
     def test_an_ended_job_is_put_beside_one_that_cannot_be_removed(
         self, state: StateDir, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("edge_worker.state.rmtree", lambda *_, **__: None)
+        monkeypatch.setattr("edge_worker.state.state.rmtree", lambda *_, **__: None)
         job = make_job()
         for receipt in ("first", "second"):
             state.job_dir(job.id).create(job, receipt)

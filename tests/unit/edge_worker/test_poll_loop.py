@@ -10,20 +10,20 @@ from typing import cast
 
 import pytest
 
-from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.jobs import Job
-from edge_schemas.offline import OfflinePolicy
-from edge_schemas.polls import AgentSeen, Contest, Grant, Poll, PollAnswer, WorkerHealth
-from edge_worker import poll_loop
-from edge_worker.answers import NoAnswer, Refused
-from edge_worker.health import worker_versions
-from edge_worker.hold import Hold
-from edge_worker.job_dir import JobDir
-from edge_worker.jobs import HeldJob, JobTable
-from edge_worker.lease import Fence, Lease
-from edge_worker.link import Link
-from edge_worker.poll_loop import Desk, PollLoop, Report
-from edge_worker.relay_client import RelayClient
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.offline import OfflinePolicy
+from edge_schemas.wire.polls import AgentSeen, Contest, Grant, Poll, PollAnswer, WorkerHealth
+from edge_worker.agent import poll_loop
+from edge_worker.agent.poll_loop import Desk, PollLoop, Report
+from edge_worker.agent.poll_timeout import Hold
+from edge_worker.jobs.lease import Fence, Lease
+from edge_worker.jobs.registry import HeldJob, JobTable
+from edge_worker.machine.health import worker_versions
+from edge_worker.relay.call_result import NoAnswer, Refused
+from edge_worker.relay.client import RelayClient
+from edge_worker.relay.link import Link
+from edge_worker.state.job_dir import JobDir
 from support.jobs import make_job
 
 _TURNS = 50

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_worker.proxy import bypasses, resolve_proxy
+from edge_worker.relay.proxy import bypasses, resolve_proxy
 from edge_worker.settings import Settings, SettingsError
 
 RELAY = "https://relay.example.com"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from edge_schemas.errors import ERRORS, EdgeError, ErrorCode, Problem
-from edge_worker.answers import NoAnswer, Refused
-from edge_worker.retry import Backoff, Fate, fate_of, until_final
+from edge_schemas.wire.errors import ERRORS, EdgeError, ErrorCode, Problem
+from edge_worker.relay.call_result import NoAnswer, Refused
+from edge_worker.relay.retry import Backoff, Fate, fate_of, until_final
 
 
 def refused(code: ErrorCode, *, retry_after_s: float | None = None) -> Refused:

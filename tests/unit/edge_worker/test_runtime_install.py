@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.centre import CentreFacts
-from edge_worker.proxy import proxy_variables
+from edge_schemas.gate.centre import CentreFacts
+from edge_worker.relay.proxy import proxy_variables
 from edge_worker.runtime_install.faults import explain
 from edge_worker.runtime_install.folder import Busy, RuntimeFacts, RuntimeFolder
 from edge_worker.runtime_install.install import Installation, InstallFailed, Source

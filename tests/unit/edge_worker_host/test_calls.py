@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from edge_worker.runtime_side import calls, fence
-from edge_worker.runtime_side.calls import WaitingTransport
-from edge_worker.runtime_side.fence import Fence, Guard
-from edge_worker.runtime_side.pump import OutputPump
+from edge_worker.task_host import calls, fence
+from edge_worker.task_host.calls import WaitingTransport
+from edge_worker.task_host.fence import Fence, Guard
+from edge_worker.task_host.output_drain import OutputPump
 
 STATE = "http://gateway/jobs/j/execution/task-instances/t/state"
 READ = "http://gateway/jobs/j/execution/variables/v"

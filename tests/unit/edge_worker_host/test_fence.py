@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from edge_worker.runtime_side import fence, job_files, lease
-from edge_worker.runtime_side.fence import Fence, Right
+from edge_worker.task_host import fence, job_files, lease
+from edge_worker.task_host.fence import Fence, Right
 
 OFFLINE = {"tolerance_s": 60.0, "fence_after_s": 30.0}
 
@@ -86,7 +86,7 @@ def test_nobody_answers_where_nobody_listens(tmp_path: Path) -> None:
 
 TREE = """
 import os, signal, subprocess, sys, time
-from edge_worker.runtime_side.fence import stands_still
+from edge_worker.task_host.fence import stands_still
 def until(wanted):
     deadline = time.monotonic() + 10
     while stands_still() is not wanted and time.monotonic() < deadline:

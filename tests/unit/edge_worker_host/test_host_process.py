@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_worker.host_process import HostSetup
+from edge_worker.host_client.launcher import HostSetup
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import json
 import os
 from pathlib import Path
 
-from edge_worker.runtime_side import job_files
-from edge_worker.runtime_side.job_files import Result
+from edge_worker.task_host import job_files
+from edge_worker.task_host.job_files import Result
 
 
 def test_only_one_takes_a_job(tmp_path: Path) -> None:

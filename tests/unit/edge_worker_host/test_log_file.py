@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_worker.runtime_side import log_file
-from edge_worker.runtime_side.log_file import CappedLog, SureOutput, read_dropped
+from edge_worker.task_host import log_file
+from edge_worker.task_host.log_file import CappedLog, SureOutput, read_dropped
 
 KEEP = 256 * 1024
 

@@ -4,9 +4,9 @@ import asyncio
 import os
 import sys
 
-from edge_worker.process_table import Process, find_tree, read_processes, supervisor_of
-from edge_worker.runtime_side import job_files
-from edge_worker.runtime_side.job_files import Taken
+from edge_worker.processes.table import Process, find_tree, read_processes, supervisor_of
+from edge_worker.task_host import job_files
+from edge_worker.task_host.job_files import Taken
 
 # Far above any pid of the machine, so that nobody's environment is looked at.
 BASE = 2**40

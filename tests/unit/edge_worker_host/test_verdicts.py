@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from edge_worker.runtime_side import job, job_files, memory
-from edge_worker.runtime_side.host import Connection, Host, HostSettings
-from edge_worker.runtime_side.memory import MemoryWatch
-from edge_worker.task_host import JobResult, TaskHost
+from edge_worker.host_client.client import JobResult, TaskHost
+from edge_worker.task_host import job, job_files, memory
+from edge_worker.task_host.host import Connection, Host, HostSettings
+from edge_worker.task_host.memory import MemoryWatch
 
 
 def _refuse(number: int) -> Any:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_bridge.keeper.contact import AWAY_AFTER_S, CLOCK_DIFFERENCE_S, ContactClock
-from edge_schemas.offline import MIN_TOLERANCE_S
-from edge_schemas.polls import RELAY_BEAT_S
+from edge_schemas.wire.offline import MIN_TOLERANCE_S
+from edge_schemas.wire.polls import RELAY_BEAT_S
 
 
 class Centre:

@@ -9,15 +9,10 @@ import structlog
 from edge_bridge.keeper.give_up import GiveUps, verdict
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.tracing import JobSpans
-from edge_schemas.agents import ONE_HOLD, arrive
-from edge_schemas.broker.audit import Audit
-from edge_schemas.broker.connection import BrokerUnavailable, JetStreamError
-from edge_schemas.broker.tracing import Spans
-from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.jobs import Job
-from edge_schemas.offline import OfflinePolicy
-from edge_schemas.polls import AgentSeen, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
-from edge_schemas.records import (
+from edge_broker.audit import Audit
+from edge_broker.connection.broker import BrokerUnavailable, JetStreamError
+from edge_schemas.life.agents import ONE_HOLD, arrive
+from edge_schemas.life.records import (
     GiveUp,
     JobRecord,
     JobState,
@@ -28,6 +23,11 @@ from edge_schemas.records import (
     new_record,
     transition,
 )
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.offline import OfflinePolicy
+from edge_schemas.wire.polls import AgentSeen, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
+from edge_service.tracing import Spans
 from support.jobs import make_errand, make_job
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from edge_bridge.keeper import passthrough
-from edge_bridge.keeper.passthrough import JobCall, PassThrough
-from edge_bridge.keeper.upstream import Answer, ExecutionCall
-from edge_schemas.jobs import ErrandKind
-from edge_schemas.records import JobRecord, Start, new_record, transition
+from edge_bridge.keeper.gate import passthrough
+from edge_bridge.keeper.gate.passthrough import JobCall, PassThrough
+from edge_bridge.keeper.gate.upstream import Answer, ExecutionCall
+from edge_schemas.life.records import JobRecord, Start, new_record, transition
+from edge_schemas.wire.jobs import ErrandKind
 from support.broker import eventually
 from support.jobs import make_errand
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from edge_bridge.keeper.picture import Picture
-from edge_schemas.polls import AgentSeen, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
-from edge_schemas.records import JobRecord, Start, new_record, transition
+from edge_bridge.keeper.cluster_view import Picture
+from edge_schemas.life.records import JobRecord, Start, new_record, transition
+from edge_schemas.wire.polls import AgentSeen, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
 from support.jobs import make_job
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from edge_bridge.keeper.rules import CallKind, check
-from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.execution_paths import split_path
-from edge_schemas.jobs import Errand, ErrandKind, TaskIdentity
+from edge_bridge.keeper.gate.rules import CallKind, check
+from edge_schemas.gate.execution_paths import split_path
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.jobs import Errand, ErrandKind, TaskIdentity
 
 TI = "01a2020b-14ca-71cd-90f9-af9c47c5bfbd"
 OTHER = "01a2020b-14ca-71cd-90f9-af9c47c5bfbe"

@@ -14,8 +14,8 @@ from edge_bridge.keeper.tokens import (
     mint_from_config,
     speaker,
 )
-from edge_schemas.jobs import ErrandKind
-from edge_schemas.records import new_record
+from edge_schemas.life.records import new_record
+from edge_schemas.wire.jobs import ErrandKind
 from support.jobs import make_errand, make_job
 
 KEY = "k" * 64

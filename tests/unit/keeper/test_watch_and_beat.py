@@ -11,16 +11,14 @@ import pytest
 import structlog
 
 from edge_bridge.keeper import watch
-from edge_bridge.keeper.beat import Beats, BeatSettings, is_due
 from edge_bridge.keeper.dispatch import Dispatches, TaskRow
+from edge_bridge.keeper.gate.upstream import Answer
 from edge_bridge.keeper.metrics import KeeperMetrics
+from edge_bridge.keeper.task_heartbeats import Beats, BeatSettings, is_due
 from edge_bridge.keeper.tokens import Speaker
-from edge_bridge.keeper.upstream import Answer
 from edge_bridge.keeper.watch import Unwanted, Watch, Withdrawals, unwanted
-from edge_schemas.broker.connection import JetStreamError
-from edge_schemas.jobs import Job, TaskIdentity, TaskWork
-from edge_schemas.offline import OfflinePolicy
-from edge_schemas.records import (
+from edge_broker.connection.broker import JetStreamError
+from edge_schemas.life.records import (
     AnswerWrite,
     BeginFinishing,
     JobRecord,
@@ -32,6 +30,8 @@ from edge_schemas.records import (
     new_record,
     transition,
 )
+from edge_schemas.wire.jobs import Job, TaskIdentity, TaskWork
+from edge_schemas.wire.offline import OfflinePolicy
 from support.broker import eventually
 from support.jobs import make_errand
 

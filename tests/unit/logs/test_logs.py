@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from edge_bridge.logs import EdgeRemoteLogIO
-from edge_bridge.logs_delegate import airflows_own_store
-from edge_bridge.logs_found import LogsUnavailable
-from edge_bridge.logs_store import LogKey, LogStore
-from edge_bridge.logs_text import Chunk
+from edge_bridge.logs.delegate import airflows_own_store
+from edge_bridge.logs.found import LogsUnavailable
+from edge_bridge.logs.remote_log import EdgeRemoteLogIO
+from edge_bridge.logs.store import LogKey, LogStore
+from edge_bridge.logs.text import Chunk
 
 TI = SimpleNamespace(
     id="01a2020b-14ca-71cd-90f9-af9c47c5bfbd",
@@ -76,7 +76,7 @@ def ti(**changes: Any) -> Any:
 @pytest.fixture(autouse=True)
 def executors(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default executor is another one, `edge` is ours."""
-    monkeypatch.setattr("edge_bridge.logs_owner.executor_is_ours", lambda name: name == "edge")
+    monkeypatch.setattr("edge_bridge.logs.owner.executor_is_ours", lambda name: name == "edge")
 
 
 def read(io: EdgeRemoteLogIO, task: Any) -> tuple[list[str], list[list[str]]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge_bridge.logs_owner import executor_is_ours
+from edge_bridge.logs.owner import executor_is_ours
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_bridge.logs_text import MAX_LINE_BYTES, Chunk, lines
+from edge_bridge.logs.text import MAX_LINE_BYTES, Chunk, lines
 
 
 def read(*chunks: tuple[str, int, bytes], complete: bool = True) -> list[str]:

@@ -4,9 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from edge_relay.answer import directives, is_leftover
-from edge_schemas.polls import AgentSeen, Contest, JobPhase, JobReport, Poll, WorkerVersions
-from edge_schemas.records import (
+from edge_relay.dispatch.directives import directives, is_leftover
+from edge_schemas.life.records import (
     Event,
     Finish,
     GiveUp,
@@ -18,7 +17,8 @@ from edge_schemas.records import (
     new_record,
     transition,
 )
-from edge_schemas.workers import WorkerSettings
+from edge_schemas.wire.polls import AgentSeen, Contest, JobPhase, JobReport, Poll, WorkerVersions
+from edge_schemas.wire.workers import WorkerSettings
 from support.jobs import make_job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

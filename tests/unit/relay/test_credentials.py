@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from edge_relay.auth import Credentials
-from edge_schemas.broker.connection import Broker, BrokerSettings
-from edge_schemas.errors import EdgeError
-from edge_schemas.workers import WorkerAccess, WorkerSettings
+from edge_broker.connection.broker import Broker, BrokerSettings
+from edge_relay.identity.credentials import Credentials
+from edge_schemas.wire.errors import EdgeError
+from edge_schemas.wire.workers import WorkerAccess, WorkerSettings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HASH = "0" * 64

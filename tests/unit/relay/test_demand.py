@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_relay.deliveries import Delivery
-from edge_relay.demand import (
+from edge_relay.dispatch.deliveries import Delivery
+from edge_relay.dispatch.pull_accounting import (
     ERROR_DELAY_S,
     EXPIRES_S,
     GRACE_S,

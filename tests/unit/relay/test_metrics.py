@@ -13,8 +13,10 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from structlog.testing import capture_logs
 
-from edge_relay.auth import Credentials
-from edge_relay.deliveries import Delivery
+from edge_broker.bucket import NO_MESSAGE
+from edge_broker.connection.broker import Broker, BrokerSettings, BrokerUnavailable, JetStreamError
+from edge_relay.dispatch.deliveries import Delivery
+from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics import exposition
 from edge_relay.metrics.exports import exports
 from edge_relay.metrics.exposition import render
@@ -23,11 +25,9 @@ from edge_relay.metrics.process import add_certificate
 from edge_relay.metrics.queues import QueueLook
 from edge_relay.metrics.replica import Metrics
 from edge_relay.metrics.shared import SharedState
-from edge_schemas.broker.bucket import NO_MESSAGE
-from edge_schemas.broker.connection import Broker, BrokerSettings, BrokerUnavailable, JetStreamError
-from edge_schemas.execution_paths import CallClass, call_class, split_path
-from edge_schemas.polls import AgentSeen, WorkerEntry, WorkerHealth, WorkerVersions
-from edge_schemas.workers import WorkerAccess, WorkerSettings, WorkerState
+from edge_schemas.gate.execution_paths import CallClass, call_class, split_path
+from edge_schemas.wire.polls import AgentSeen, WorkerEntry, WorkerHealth, WorkerVersions
+from edge_schemas.wire.workers import WorkerAccess, WorkerSettings, WorkerState
 from support.jobs import make_job
 from support.metrics import parse, series
 

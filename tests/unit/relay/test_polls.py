@@ -1,12 +1,12 @@
 """What wakes a parked poll, and what does not."""
 
-from edge_relay.handlers.poll import agent_seen, hold_s
+from edge_relay.dispatch.polls import MAX_TOLD, REPEAT_AFTER_S, ParkedPoll, ParkedPolls
+from edge_relay.http.handlers.poll import agent_seen, hold_s
 from edge_relay.metrics.replica import Metrics
-from edge_relay.polls import MAX_TOLD, REPEAT_AFTER_S, ParkedPoll, ParkedPolls
-from edge_relay.worker_store import StoredEntry
-from edge_schemas.agents import arrive
-from edge_schemas.offline import OfflinePolicy
-from edge_schemas.polls import JobPhase, JobReport, Poll, WorkerEntry, WorkerVersions
+from edge_relay.stores.worker_store import StoredEntry
+from edge_schemas.life.agents import arrive
+from edge_schemas.wire.offline import OfflinePolicy
+from edge_schemas.wire.polls import JobPhase, JobReport, Poll, WorkerEntry, WorkerVersions
 from support.jobs import make_job
 
 VERSIONS = WorkerVersions(agent="", python="", platform="")

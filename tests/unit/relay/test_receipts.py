@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_relay.receipts import Receipt, open_receipt, seal
-from edge_schemas.errors import EdgeError, ErrorCode
+from edge_relay.identity.receipts import Receipt, open_receipt, seal
+from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 KEY = b"k" * 32
 EXPIRES = datetime(2026, 1, 1, 0, 0, 30, 500_000, tzinfo=UTC)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from edge_relay.serve import tls_context
 from edge_relay.settings import Settings, SettingsError
-from edge_schemas.broker.logging import configure_logging
+from edge_service.logging import configure_logging
 
 
 def test_urls_are_split_and_hold_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:

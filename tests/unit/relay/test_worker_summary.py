@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
-from edge_relay.handlers.admin import summary
-from edge_schemas.offline import OfflinePolicy
-from edge_schemas.polls import AgentSeen, Contest, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
-from edge_schemas.workers import WorkerAccess, WorkerSettings, WorkerState
+from edge_relay.http.handlers.admin import summary
+from edge_schemas.wire.offline import OfflinePolicy
+from edge_schemas.wire.polls import AgentSeen, Contest, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
+from edge_schemas.wire.workers import WorkerAccess, WorkerSettings, WorkerState
 from support.jobs import make_job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

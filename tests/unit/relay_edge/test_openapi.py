@@ -3,8 +3,9 @@
 import json
 import re
 
-from edge_schemas import openapi, routes
-from edge_schemas.errors import ErrorCode
+from edge_schemas import openapi
+from edge_schemas.wire import routes
+from edge_schemas.wire.errors import ErrorCode
 
 
 def test_every_reference_leads_somewhere() -> None:

@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
-from edge_relay.raw_bodies import decode
-from edge_schemas.errors import EdgeError, ErrorCode
+from edge_relay.http.raw_bodies import decode
+from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 LIMIT = 1000
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from edge_relay import tls
+from edge_relay.standalone import tls
 
 NOW = datetime.now(UTC)
 HOSTS = ["localhost", "127.0.0.1", "::1", "relay.example"]

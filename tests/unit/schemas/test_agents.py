@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from edge_schemas.agents import (
+from edge_schemas.life.agents import (
     MAX_PREDECESSORS,
     ONE_HOLD,
     arrive,
@@ -22,8 +22,16 @@ from edge_schemas.agents import (
     leave,
     settle,
 )
-from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.polls import MAX_HOLD_S, AgentSeen, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.polls import (
+    MAX_HOLD_S,
+    AgentSeen,
+    JobPhase,
+    JobReport,
+    WorkerEntry,
+    WorkerHealth,
+    WorkerVersions,
+)
 
 START_OF_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 VERSIONS = WorkerVersions(agent="", python="", platform="")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 
-from edge_schemas.findings import (
+from edge_service.findings import (
     Check,
     Finding,
     Status,

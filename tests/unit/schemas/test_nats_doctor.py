@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from edge_schemas.broker.doctor import replicas_finding
-from edge_schemas.findings import Status
+from edge_broker.doctor.nats_checks import replicas_finding
+from edge_service.findings import Status
 
 
 def _stream(copies: int, *peers: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from edge_schemas.broker.permissions import EXECUTOR, KEEPER, READER, RELAY, rights
-from edge_schemas.broker.rights_probe import NOWHERE, allows, harmless
-from edge_schemas.ids import decode_name
+from edge_broker.doctor.rights_probe import NOWHERE, allows, harmless
+from edge_broker.permissions import EXECUTOR, KEEPER, READER, RELAY, rights
+from edge_schemas.wire.ids import decode_name
 
 
 @pytest.mark.parametrize("role", [RELAY, EXECUTOR, KEEPER, READER])

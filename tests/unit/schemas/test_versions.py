@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_schemas.versions import runtime_fault
+from edge_schemas.life.versions import runtime_fault
 
 
 @pytest.mark.parametrize(

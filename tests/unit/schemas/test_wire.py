@@ -5,11 +5,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from edge_schemas import subjects
-from edge_schemas.errors import ERRORS, EdgeError, ErrorCode
-from edge_schemas.execution_paths import split_path
-from edge_schemas.gate_auth import GateCall, check_answer, check_call, sign_answer, sign_call
-from edge_schemas.ids import (
+from edge_broker import subjects
+from edge_schemas.gate.auth import GateCall, check_answer, check_call, sign_answer, sign_call
+from edge_schemas.gate.execution_paths import split_path
+from edge_schemas.wire.errors import ERRORS, EdgeError, ErrorCode
+from edge_schemas.wire.ids import (
     MAX_TOKEN_CHARS,
     QueueName,
     SiteName,
@@ -18,7 +18,7 @@ from edge_schemas.ids import (
     decode_name,
     encode_name,
 )
-from edge_schemas.workers import SecretKind, hash_secret, new_secret
+from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
 
 QUEUE = TypeAdapter(QueueName)
 TEAM = TypeAdapter(TeamName)

@@ -6,7 +6,7 @@ from typing import Any
 
 from edge_bridge.keeper.tokens import SigningUnavailable, mint_from_config
 from edge_bridge.settings import Conf
-from edge_schemas.findings import Check, Finding, failed, ok, warning
+from edge_service.findings import Check, Finding, failed, ok, warning
 
 VERSION, EXECUTOR, JWT = "airflow.version", "airflow.executor", "airflow.jwt_secret"
 ORPHANS, QUEUED, HEARTBEATS = "airflow.orphaned_tasks", "airflow.task_queued_timeout", "airflow.heartbeat_timeout"
@@ -130,7 +130,7 @@ class AirflowDoctor:
         return ok(HEARTBEATS, f"running tasks outlive keepers that are away for {value:g} s")
 
     async def _tolerance(self) -> Finding:
-        from edge_bridge.queues import read_queues
+        from edge_bridge.airflow.queues import read_queues
 
         queues = read_queues(self._conf)
         rules = {"all other queues": queues.default, **queues.by_name}
@@ -166,7 +166,7 @@ def _reads_our_logs(config_class: str) -> bool:
     """Whether the module of this logging configuration has our log reader in it."""
     from importlib import import_module
 
-    from edge_bridge.logs import EdgeRemoteLogIO
+    from edge_bridge.logs.remote_log import EdgeRemoteLogIO
 
     module, _, _ = config_class.rpartition(".")
     try:

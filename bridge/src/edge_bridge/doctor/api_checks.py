@@ -7,8 +7,8 @@ from edge_bridge.doctor.airflow_checks import JWT
 from edge_bridge.keeper.settings import api_url
 from edge_bridge.keeper.tokens import Speaker, TokenScope, mint_from_config
 from edge_bridge.settings import Conf, SettingsError
-from edge_schemas.broker.http_look import LookFailed, look
-from edge_schemas.findings import Check, Finding, failed, ok
+from edge_service.findings import Check, Finding, failed, ok
+from edge_service.http_probe import LookFailed, look
 
 ANSWERS, TOKEN = "api.answers", "api.token"
 _NO_VARIABLE = "edge_relay_doctor"

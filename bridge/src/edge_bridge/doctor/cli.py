@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO, cast
 
-from edge_bridge.doctor.examination import examine_airflow
+from edge_bridge.doctor.checks import examine_airflow
 from edge_bridge.settings import Conf
-from edge_schemas.findings import Finding, as_json, as_text, exit_status
+from edge_service.findings import Finding, as_json, as_text, exit_status
 
 
 def run(args: argparse.Namespace) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from edge_bridge import database
+from edge_bridge.airflow import database
 from edge_bridge.doctor.airflow_checks import EXECUTOR, executor_names
 from edge_bridge.settings import Conf
-from edge_schemas.findings import Check, Finding, failed, ok
+from edge_service.findings import Check, Finding, failed, ok
 
 DATABASE, EXECUTORS = "database.answers", "dags.executors"
 AT_ONCE = 50

@@ -7,14 +7,14 @@ from pydantic import ValidationError
 
 from edge_bridge.doctor.airflow_checks import TOLERANCE
 from edge_bridge.doctor.database_checks import EXECUTORS, DatabaseDoctor
-from edge_bridge.executor_settings import CALLBACK_QUEUE, CONNECTION_TEST_QUEUE
+from edge_bridge.executor.settings import CALLBACK_QUEUE, CONNECTION_TEST_QUEUE
 from edge_bridge.settings import SECTION, Conf, text
-from edge_schemas.broker import doctor as nats
-from edge_schemas.broker.doctor import NatsDoctor
-from edge_schemas.broker.permissions import KEEPER
-from edge_schemas.findings import Check, Finding, ok, warning
-from edge_schemas.polls import WorkerEntry
-from edge_schemas.subjects import WORKERS_BUCKET
+from edge_broker.doctor import nats_checks as nats
+from edge_broker.doctor.nats_checks import NatsDoctor
+from edge_broker.permissions import KEEPER
+from edge_broker.subjects import WORKERS_BUCKET
+from edge_schemas.wire.polls import WorkerEntry
+from edge_service.findings import Check, Finding, ok, warning
 
 WORKERS, PARALLELISM, QUEUES = "fleet.workers", "fleet.parallelism", "fleet.queues"
 ONLINE = timedelta(minutes=5)

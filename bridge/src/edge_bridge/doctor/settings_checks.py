@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_bridge.executor_settings import executor_settings
+from edge_bridge.executor.settings import executor_settings
 from edge_bridge.keeper.settings import MIN_SECRET_CHARS
 from edge_bridge.settings import SECTION, Conf, SettingsError, secret, text
-from edge_schemas.broker.doctor import ca_file_finding
-from edge_schemas.broker.permissions import EXECUTOR, KEEPER, READER
-from edge_schemas.findings import Check, Finding, failed, known, ok, warning
+from edge_broker.doctor.nats_checks import ca_file_finding
+from edge_broker.permissions import EXECUTOR, KEEPER, READER
+from edge_service.findings import Check, Finding, failed, known, ok, warning
 
 VALUES, GATE_SECRET, MODES = "settings.values", "settings.gate_secret", "settings.modes"
 _OPEN_TO_OTHERS = stat.S_IWGRP | stat.S_IRWXO

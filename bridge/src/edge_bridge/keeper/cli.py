@@ -11,7 +11,7 @@ from edge_bridge.keeper.service import serve
 from edge_bridge.keeper.settings import keeper_settings
 from edge_bridge.keeper.tokens import SigningUnavailable, mint_from_config
 from edge_bridge.settings import Conf, SettingsError
-from edge_schemas.broker.logging import configure_logging
+from edge_service.logging import configure_logging
 
 log = structlog.get_logger(__name__)
 

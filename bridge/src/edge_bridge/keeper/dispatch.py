@@ -12,10 +12,10 @@ from datetime import datetime
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
-from edge_bridge.database import ANSWER_S, ask
-from edge_bridge.tasks import name_of, named
-from edge_schemas.jobs import TaskIdentity
-from edge_schemas.records import JobRecord
+from edge_bridge.airflow.database import ANSWER_S, ask
+from edge_bridge.airflow.tasks import name_of, named
+from edge_schemas.life.records import JobRecord
+from edge_schemas.wire.jobs import TaskIdentity
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement

@@ -10,17 +10,17 @@ from datetime import UTC, datetime
 
 import structlog
 
+from edge_bridge.keeper.cluster_view import Picture
 from edge_bridge.keeper.metrics import KeeperMetrics
-from edge_bridge.keeper.picture import Picture
 from edge_bridge.tracing import JobSpans
-from edge_schemas.agents import has_taken_over
-from edge_schemas.broker.audit import Audit
-from edge_schemas.broker.connection import Broker, BrokerUnavailable, JetStreamError
-from edge_schemas.broker.records import RecordStore
-from edge_schemas.errors import EdgeError
-from edge_schemas.polls import WorkerEntry
-from edge_schemas.records import GiveUp, Holder, JobRecord, JobState
-from edge_schemas.subjects import worker_notice
+from edge_broker.audit import Audit
+from edge_broker.connection.broker import Broker, BrokerUnavailable, JetStreamError
+from edge_broker.records import RecordStore
+from edge_broker.subjects import worker_notice
+from edge_schemas.life.agents import has_taken_over
+from edge_schemas.life.records import GiveUp, Holder, JobRecord, JobState
+from edge_schemas.wire.errors import EdgeError
+from edge_schemas.wire.polls import WorkerEntry
 
 log = structlog.get_logger(__name__)
 

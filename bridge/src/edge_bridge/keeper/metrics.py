@@ -24,12 +24,12 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from edge_bridge.provider_info import VERSION
-from edge_schemas.broker.connection import Broker
-from edge_schemas.execution_paths import call_class
-from edge_schemas.records import GiveUp, JobRecord, JobState
+from edge_broker.connection.broker import Broker
+from edge_schemas.gate.execution_paths import call_class
+from edge_schemas.life.records import GiveUp, JobRecord, JobState
 
 if TYPE_CHECKING:
-    from edge_bridge.keeper.picture import Picture
+    from edge_bridge.keeper.cluster_view import Picture
 
 TICK_S = 0.5
 BEAT_OUTCOMES = ("ok", "refused", "failed")

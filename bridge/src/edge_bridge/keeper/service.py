@@ -10,25 +10,25 @@ from datetime import UTC, datetime
 import structlog
 from aiohttp import web
 
-from edge_bridge.keeper.beat import Beats
-from edge_bridge.keeper.centre import CentreView
+from edge_bridge.keeper.cluster_view import Picture
 from edge_bridge.keeper.dispatch import Dispatches, TaskRow
-from edge_bridge.keeper.gate import build_app
+from edge_bridge.keeper.gate.centre import CentreView
+from edge_bridge.keeper.gate.passthrough import PassThrough
+from edge_bridge.keeper.gate.server import build_app
+from edge_bridge.keeper.gate.upstream import ALL_TRIES_S, ExecutionApi
 from edge_bridge.keeper.give_up import GiveUps
 from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
-from edge_bridge.keeper.passthrough import PassThrough
-from edge_bridge.keeper.picture import Picture
 from edge_bridge.keeper.settings import KeeperSettings
+from edge_bridge.keeper.task_heartbeats import Beats
 from edge_bridge.keeper.tokens import TokenMint
-from edge_bridge.keeper.upstream import ALL_TRIES_S, ExecutionApi
 from edge_bridge.keeper.watch import Watch, Withdrawals
 from edge_bridge.tracing import JobSpans
-from edge_schemas.broker import leaving
-from edge_schemas.broker.audit import Audit
-from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.records import RecordStore
-from edge_schemas.broker.tracing import spans_from_environment
-from edge_schemas.records import JobRecord
+from edge_broker.audit import Audit
+from edge_broker.connection.broker import Broker
+from edge_broker.records import RecordStore
+from edge_schemas.life.records import JobRecord
+from edge_service import task_cleanup
+from edge_service.tracing import spans_from_environment
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +91,7 @@ class Keeper:
             log.info("keeper_ready", host=self._settings.gate_host, port=self.port)
             await stop.wait()
             log.info("keeper_stopping")
-            await leaving.cancel(loops)
+            await task_cleanup.cancel(loops)
 
     def health(self) -> dict[str, object]:
         """For `/healthz`: `ok` means that calls can be answered and Airflow is being watched."""

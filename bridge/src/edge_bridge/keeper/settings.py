@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from edge_bridge.keeper.beat import BeatSettings
-from edge_bridge.keeper.centre import LockUnreadable, read_lock
+from edge_bridge.keeper.gate.centre import LockUnreadable, read_lock
+from edge_bridge.keeper.task_heartbeats import BeatSettings
 from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, secret, text
-from edge_schemas.broker.connection import BrokerSettings
-from edge_schemas.broker.permissions import KEEPER
+from edge_broker.connection.broker import BrokerSettings
+from edge_broker.permissions import KEEPER
 
 DEFAULT_API_URL = "http://localhost:8080/execution/"
 MIN_SECRET_CHARS = 32

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from edge_schemas.jobs import ErrandKind
-from edge_schemas.records import JobRecord
+from edge_schemas.life.records import JobRecord
+from edge_schemas.wire.jobs import ErrandKind
 
 TOKEN_LIFE_S = 60
 """Longer than a call may take; Airflow allows ten more seconds for clocks that differ."""

@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 
 import structlog
 
+from edge_bridge.airflow.mapping import ACTIVE_STATES
+from edge_bridge.keeper.cluster_view import Picture
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
 from edge_bridge.keeper.metrics import KeeperMetrics
-from edge_bridge.keeper.picture import Picture
-from edge_bridge.mapping import ACTIVE_STATES
-from edge_schemas.broker.connection import Broker, JetStreamError
-from edge_schemas.broker.records import RecordStore
-from edge_schemas.errors import EdgeError
-from edge_schemas.records import JobRecord, JobState, Withdraw
-from edge_schemas.subjects import worker_notice
+from edge_broker.connection.broker import Broker, JetStreamError
+from edge_broker.records import RecordStore
+from edge_broker.subjects import worker_notice
+from edge_schemas.life.records import JobRecord, JobState, Withdraw
+from edge_schemas.wire.errors import EdgeError
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TypeVar
 
-from edge_schemas.findings import Check, Finding, Status, failed
+from edge_service.findings import Check, Finding, Status, failed
 
 _T = TypeVar("_T")
 WHOLE_S = 28.0

@@ -6,9 +6,9 @@ import resource
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from edge_schemas.findings import Finding, failed, ok, warning
-from edge_worker.disk_watch import free_bytes
-from edge_worker.health import worker_health
+from edge_service.findings import Finding, failed, ok, warning
+from edge_worker.machine.disk_watch import free_bytes
+from edge_worker.machine.health import worker_health
 from edge_worker.settings import Settings, task_environment
 
 BUNDLES, USER = "bundles.folders", "machine.user"

@@ -4,10 +4,10 @@ import base64
 import dataclasses
 from collections.abc import Iterable
 
-from edge_schemas.findings import Finding
-from edge_worker.proxy import Proxy
+from edge_service.findings import Finding
+from edge_worker.relay.proxy import Proxy
 from edge_worker.settings import Settings
-from edge_worker.state import Identity
+from edge_worker.state.state import Identity
 
 _HIDDEN = "***"
 _SHORTEST = 4

@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from edge_schemas import routes
-from edge_schemas.centre import WorkerFacts
-from edge_schemas.errors import ErrorCode
-from edge_schemas.findings import Check, Finding, Status, failed, ok, warning
-from edge_schemas.polls import PROTOCOL
+from edge_schemas.gate.centre import WorkerFacts
+from edge_schemas.wire import routes
+from edge_schemas.wire.errors import ErrorCode
+from edge_schemas.wire.polls import PROTOCOL
+from edge_service.findings import Check, Finding, Status, failed, ok, warning
 from edge_worker import __version__
-from edge_worker.answers import CallError, NoAnswer, Refused, Reply, judge
 from edge_worker.doctor.limits import Deadline
 from edge_worker.doctor.tls_checks import SKEW_THAT_MATTERS_S, clock_difference, skew_s
-from edge_worker.relay_client import RelayClient
-from edge_worker.state import Identity
+from edge_worker.relay.call_result import CallError, NoAnswer, Refused, Reply, judge
+from edge_worker.relay.client import RelayClient
+from edge_worker.state.state import Identity
 
 URL, CLOCK, READY, CREDENTIAL = "relay.url", "clock.skew", "relay.ready", "credential.known"
 PROTOCOL_CHECK, QUEUES, VERSIONS = "protocol.served", "queues.allowed", "versions.relay"

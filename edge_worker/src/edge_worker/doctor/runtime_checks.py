@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_schemas.centre import WorkerFacts
-from edge_schemas.findings import Check, Finding, failed, ok, warning
-from edge_schemas.versions import runtime_fault
+from edge_schemas.gate.centre import WorkerFacts
+from edge_schemas.life.versions import runtime_fault
+from edge_service.findings import Check, Finding, failed, ok, warning
 from edge_worker.doctor.limits import WHOLE_S, Deadline
-from edge_worker.host_process import HostChild, HostSetup, last_log_line, start_host
+from edge_worker.host_client.client import READY_S
+from edge_worker.host_client.launcher import HostChild, HostSetup, last_log_line, start_host
 from edge_worker.settings import Settings, task_environment
-from edge_worker.task_host import READY_S
 
 PYTHON, AIRFLOW, HOST = "runtime.python", "runtime.airflow", "runtime.host"
 _START_S = 10.0

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from edge_schemas.findings import Finding, failed, ok, warning
-from edge_worker.proxy import Proxy, resolve_proxy
+from edge_service.findings import Finding, failed, ok, warning
+from edge_worker.relay.proxy import Proxy, resolve_proxy
 from edge_worker.settings import PREFIX, Settings, SettingsError
-from edge_worker.state import Identity
+from edge_worker.state.state import Identity
 
 READ, RELAY, PROXY = "settings.read", "settings.relay", "settings.proxy"
 UNIT_ENVIRONMENT = Path("/etc/edge-worker/environment")

@@ -7,10 +7,10 @@ import stat
 import tempfile
 from pathlib import Path
 
-from edge_schemas.findings import Finding, failed, ok, warning
-from edge_worker.runtime_dir import MAX_SOCKET_PATH_BYTES, SOCKET_NAME, prepare_runtime_dir, runtime_dir_of
+from edge_service.findings import Finding, failed, ok, warning
 from edge_worker.settings import Settings, SettingsError
-from edge_worker.state import Identity, StateDir
+from edge_worker.state.runtime_dir import MAX_SOCKET_PATH_BYTES, SOCKET_NAME, prepare_runtime_dir, runtime_dir_of
+from edge_worker.state.state import Identity, StateDir
 
 FOLDER, AGENT, IDENTITY, SOCKETS = "state.folder", "state.agent", "identity.file", "runtime-dir.sockets"
 _PROC_LOCKS = Path("/proc/locks")

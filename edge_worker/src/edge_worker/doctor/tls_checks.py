@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from edge_schemas import routes
-from edge_schemas.findings import Check, Finding, failed, ok, warning
+from edge_schemas.wire import routes
+from edge_service.findings import Check, Finding, failed, ok, warning
 from edge_worker.doctor.certificate import Certificate, read_certificate
 from edge_worker.doctor.limits import Deadline
-from edge_worker.doctor.way import NoHttp, Stream, TunnelRefused, Way, trusting_nobody, trusting_only
-from edge_worker.doctor.way_checks import in_words, names_of, signed_by
+from edge_worker.doctor.network_path import NoHttp, Stream, TunnelRefused, Way, trusting_nobody, trusting_only
+from edge_worker.doctor.path_checks import in_words, names_of, signed_by
 
 TLS = "tls.chain"
 _NOT_YET_VALID, _EXPIRED = 9, 10

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_schemas.versions import runtime_fault
-from edge_worker.host_process import installed_airflow
+from edge_schemas.life.versions import runtime_fault
+from edge_worker.host_client.launcher import installed_airflow
 from edge_worker.runtime_install.folder import Busy, RuntimeFolder
 from edge_worker.runtime_install.install import (
     Done,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edge_schemas.base import Instant
+from edge_schemas.wire.base import Instant
 from edge_worker.files import write_atomically
 
 FACTS = "runtime.json"

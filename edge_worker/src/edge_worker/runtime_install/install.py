@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from edge_worker.host_process import MAIN, HostSetup
+from edge_worker.host_client.launcher import MAIN, HostSetup
 from edge_worker.runtime_install.faults import Fault, explain
 from edge_worker.runtime_install.folder import RuntimeFacts, RuntimeFolder, size_bytes
 from edge_worker.runtime_install.installer import Failed, Installer, free_bytes
@@ -33,7 +33,7 @@ import json, sys, types
 worker = types.ModuleType("edge_worker")
 worker.__path__ = [sys.argv[1]]
 sys.modules["edge_worker"] = worker
-from edge_worker.runtime_side.preload import preload
+from edge_worker.task_host.preload import preload
 version = preload("runtime-install")
 print("\\n" + json.dumps({"airflow": version}), flush=True)
 """

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_worker.proxy import proxy_variables
+from edge_worker.relay.proxy import proxy_variables
 from edge_worker.settings import Settings, installer_environment, proxy_environment
 
 _PR_SET_PDEATHSIG = 1

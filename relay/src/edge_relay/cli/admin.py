@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from edge_relay.cli.admin_client import connect, segment
 from edge_relay.cli.output import EXIT_USAGE, Failure, done, print_json, print_table, say, span
-from edge_schemas import routes
-from edge_schemas.workers import (
+from edge_schemas.wire import routes
+from edge_schemas.wire.workers import (
     EnrollToken,
     EnrollTokenRequest,
     SettleRequest,
@@ -27,7 +27,7 @@ def create_enroll_token(options: Namespace) -> None:
             queues=queues, site=options.site, team=options.team, uses=options.uses, ttl_s=options.ttl
         )
     except ValidationError as error:
-        from edge_relay.bodies import explain
+        from edge_relay.http.bodies import explain
 
         raise Failure(explain(error), EXIT_USAGE) from None
     answer = connect(options).call("POST", routes.ADMIN_ENROLL_TOKENS, order.model_dump_json())

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from typing_extensions import override
 
 from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure
-from edge_relay.private_files import read_secret
 from edge_relay.settings import AdminSettings, SettingsError
-from edge_relay.standalone_facts import Facts, read_facts
-from edge_schemas.errors import Problem
+from edge_relay.standalone.facts import Facts, read_facts
+from edge_relay.standalone.private_files import read_secret
+from edge_schemas.wire.errors import Problem
 
 TIMEOUT_S = 15.0
 MAX_ANSWER_BYTES = 64 << 20

@@ -7,18 +7,18 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_relay.access import AccessStore
-from edge_relay.auth import access_notice
+from edge_broker import layout
+from edge_broker.connection.broker import Broker, BrokerSettings, BrokerUnavailable
+from edge_broker.permissions import ADMIN, ROLES
 from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure, print_json, print_table, say
-from edge_relay.nats_server import Node, render_config
-from edge_relay.private_files import make_private_dir, read_or_make, read_secret
+from edge_relay.identity.access import AccessStore
+from edge_relay.identity.credentials import access_notice
 from edge_relay.settings import NatsAdminSettings, SettingsError, check_ca_file, refuse_credentials
-from edge_relay.standalone_facts import read_facts
-from edge_schemas.broker import layout
-from edge_schemas.broker.connection import Broker, BrokerSettings, BrokerUnavailable
-from edge_schemas.broker.permissions import ADMIN, ROLES
-from edge_schemas.errors import EdgeError, ErrorCode
-from edge_schemas.workers import AccessTokenEntry
+from edge_relay.standalone.facts import read_facts
+from edge_relay.standalone.nats_server import Node, render_config
+from edge_relay.standalone.private_files import make_private_dir, read_or_make, read_secret
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.workers import AccessTokenEntry
 
 CONNECT_S = 5.0
 

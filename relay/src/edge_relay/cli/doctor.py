@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edge_relay.bodies import explain
+from edge_broker.permissions import ADMIN, OPERATOR, RELAY
 from edge_relay.cli.output import EXIT_FAILED, EXIT_USAGE, Failure
-from edge_relay.doctor.examination import examine_relay
+from edge_relay.doctor.checks import examine_relay
 from edge_relay.doctor.settings_checks import SETTINGS, Target
+from edge_relay.http.bodies import explain
 from edge_relay.settings import Settings, SettingsError
-from edge_relay.standalone_facts import Facts, read_facts
-from edge_schemas.broker.permissions import ADMIN, OPERATOR, RELAY
-from edge_schemas.findings import Finding, as_json, as_text, exit_status, failed
+from edge_relay.standalone.facts import Facts, read_facts
+from edge_service.findings import Finding, as_json, as_text, exit_status, failed
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # nothing is bound
 

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from edge_relay.cli.admin_client import connect, segment
 from edge_relay.cli.output import EXIT_USAGE, Failure, done, print_facts, print_json, say, span
-from edge_schemas import routes
-from edge_schemas.records import JobRecord, JobState
-from edge_schemas.workers import CancelRequest
+from edge_schemas.life.records import JobRecord, JobState
+from edge_schemas.wire import routes
+from edge_schemas.wire.workers import CancelRequest
 
 
 def show_job(options: Namespace) -> None:
@@ -28,7 +28,7 @@ def cancel_job(options: Namespace) -> None:
     try:
         order = CancelRequest(reason=options.reason)
     except ValidationError as error:
-        from edge_relay.bodies import explain
+        from edge_relay.http.bodies import explain
 
         raise Failure(explain(error), EXIT_USAGE) from None
     path = routes.ADMIN_JOB_CANCEL.format(job=segment(options.job))

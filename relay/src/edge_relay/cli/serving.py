@@ -4,17 +4,17 @@ from argparse import Namespace
 
 from pydantic import ValidationError
 
+from edge_broker.connection.broker import BrokerUnavailable
+from edge_broker.layout import LayoutRefused
 from edge_relay import serve as relay
-from edge_relay.bodies import explain
 from edge_relay.cli.output import EXIT_USAGE, Failure, say
-from edge_relay.nats_server import ServerFailed, ServerMissing
+from edge_relay.http.bodies import explain
 from edge_relay.settings import Settings, SettingsError
-from edge_relay.standalone import Options, StandaloneFailed
-from edge_relay.standalone import run as run_standalone
-from edge_relay.tls import HostRefused
-from edge_schemas.broker.connection import BrokerUnavailable
-from edge_schemas.broker.layout import LayoutRefused
-from edge_schemas.broker.logging import configure_logging
+from edge_relay.standalone.nats_server import ServerFailed, ServerMissing
+from edge_relay.standalone.service import Options, StandaloneFailed
+from edge_relay.standalone.service import run as run_standalone
+from edge_relay.standalone.tls import HostRefused
+from edge_service.logging import configure_logging
 
 
 def serve(options: Namespace) -> None:

@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from edge_relay.access import WORKER
+from edge_broker.doctor import nats_checks as nats
+from edge_broker.doctor.nats_checks import NatsDoctor
+from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.doctor.settings_checks import TLS_FILES, Target
-from edge_schemas.broker import doctor as nats
-from edge_schemas.broker.doctor import NatsDoctor
-from edge_schemas.broker.http_look import LookFailed, Seen, look, trust
-from edge_schemas.findings import Check, Finding, failed, ok, warning
-from edge_schemas.routes import METRICS, READYZ
-from edge_schemas.subjects import ACCESS_BUCKET
-from edge_schemas.workers import WorkerAccess
+from edge_relay.identity.access import WORKER
+from edge_schemas.wire.routes import METRICS, READYZ
+from edge_schemas.wire.workers import WorkerAccess
+from edge_service.findings import Check, Finding, failed, ok, warning
+from edge_service.http_probe import LookFailed, Seen, look, trust
 
 CERTIFICATE, READY, OPERATORS = "relay.certificate", "relay.ready", "relay.operators"
 FILES, PUBLIC = "relay.open_files", "relay.public_url"

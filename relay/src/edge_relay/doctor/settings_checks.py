@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_relay.private_files import read_secret
+from edge_broker.doctor.nats_checks import ca_file_finding
+from edge_broker.permissions import ADMIN, OPERATOR, RELAY
 from edge_relay.serve import tls_context
 from edge_relay.settings import Settings, SettingsError
 from edge_relay.settings import read_secret as secret_of_setting
-from edge_schemas.broker.doctor import ca_file_finding
-from edge_schemas.broker.permissions import ADMIN, OPERATOR, RELAY
-from edge_schemas.findings import Check, Finding, failed, known, ok, warning
+from edge_relay.standalone.private_files import read_secret
+from edge_service.findings import Check, Finding, failed, known, ok, warning
 
 SETTINGS, NATS_PASSWORD, GATE_KEY = "settings.values", "settings.nats_password", "settings.gate_key"
 TLS_FILES, MODES = "settings.tls_files", "settings.modes"

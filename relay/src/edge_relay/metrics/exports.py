@@ -5,12 +5,12 @@ from pathlib import Path
 
 from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 
-from edge_relay.auth import Credentials
+from edge_broker.connection.broker import Broker
+from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics.fleet import Fleet
 from edge_relay.metrics.process import Connection, LoopLag, add_certificate
 from edge_relay.metrics.replica import Metrics
 from edge_relay.metrics.shared import SharedState
-from edge_schemas.broker.connection import Broker
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from prometheus_client.registry import Collector
 from pydantic import ValidationError
 from typing_extensions import override
 
-from edge_relay.auth import Credentials
-from edge_schemas.agents import offline_after_s
-from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.mirror import Mirror
-from edge_schemas.polls import JobPhase, WorkerEntry
-from edge_schemas.subjects import WORKERS_BUCKET
-from edge_schemas.workers import WorkerAccess, WorkerState
+from edge_broker.connection.broker import Broker
+from edge_broker.subjects import WORKERS_BUCKET
+from edge_broker.watched_bucket import Mirror
+from edge_relay.identity.credentials import Credentials
+from edge_schemas.life.agents import offline_after_s
+from edge_schemas.wire.polls import JobPhase, WorkerEntry
+from edge_schemas.wire.workers import WorkerAccess, WorkerState
 
 log = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from edge_schemas.broker.connection import Broker
-from edge_schemas.polls import PROTOCOL
+from edge_broker.connection.broker import Broker
+from edge_schemas.wire.polls import PROTOCOL
 
 log = structlog.get_logger(__name__)
 

@@ -11,11 +11,11 @@ import orjson
 from prometheus_client.core import GaugeMetricFamily
 from pydantic import ValidationError
 
+from edge_broker.bucket import NO_MESSAGE
+from edge_broker.connection.broker import Broker, BrokerUnavailable, JetStreamError
+from edge_broker.subjects import JOBS, parse_job_subject, queue_filter
 from edge_relay.metrics.replica import QUEUE
-from edge_schemas.broker.bucket import NO_MESSAGE
-from edge_schemas.broker.connection import Broker, BrokerUnavailable, JetStreamError
-from edge_schemas.offline import OfflinePolicy
-from edge_schemas.subjects import JOBS, parse_job_subject, queue_filter
+from edge_schemas.wire.offline import OfflinePolicy
 
 READS_AT_ONCE = 16
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 
-from edge_schemas.broker.connection import Broker
-from edge_schemas.broker.layout import stream_configs
+from edge_broker.connection.broker import Broker
+from edge_broker.layout import stream_configs
 
 STREAMS = tuple(str(config["name"]) for config in stream_configs())
 _LABELS = ("stream",)

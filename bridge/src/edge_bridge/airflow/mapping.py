@@ -1,0 +1,218 @@
+"""Between Airflow's words and ours: workload to job, outcome to event. Pure functions."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from edge_bridge.airflow.dispatch_table import Entry, Report, Verb
+from edge_bridge.airflow.queues import Queues
+from edge_bridge.tracing import traceparent_of
+from edge_schemas.life.records import Outcome, Verdict
+from edge_schemas.wire.jobs import Errand, ErrandKind, ErrandWork, Job, TaskIdentity, TaskWork
+
+if TYPE_CHECKING:
+    from airflow.executors.workloads import ExecuteCallback, ExecuteTask, TestConnection
+
+WORKLOAD_KEYS = frozenset({"ti", "dag_rel_path", "bundle_info", "log_path", "sentry_integration"})
+"""What travels of a workload. Its token does not: the gate attaches a fresh one to each call."""
+CALLBACK_KEYS = frozenset({"type", "callback", "dag_rel_path", "bundle_info", "log_path"})
+CONNECTION_TEST_KEYS = frozenset({"type", "connection_test_id", "connection_id", "timeout"})
+
+NO_DISPATCH_ID = (
+    "the task was queued without a dispatch id of its own: name the executor by its alias (or its full module path), "
+    "not by its class name"
+)
+NO_ERRAND_QUEUE = {
+    ErrandKind.CALLBACK: (
+        "edge sites do not run callbacks here: set [edge_relay] callback_queue to a queue whose workers shall, or give "
+        "the deadline's callback another executor"
+    ),
+    ErrandKind.CONNECTION_TEST: (
+        "edge sites do not test connections here: set [edge_relay] connection_test_queue to a queue whose workers "
+        "shall, or name a queue or another executor with the test"
+    ),
+}
+
+ACTIVE_STATES = frozenset({"queued", "running", "restarting"})
+"""Task states in which Airflow still wants the current dispatch and waits for news of it."""
+FINISHED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+"""Task states in which an event changes nothing, but completes the scheduler's log."""
+
+
+class JobRefused(Exception):
+    """The workload can't become a job; the text tells the DAG's author why."""
+
+
+class TaskLike(Protocol):
+    """A task instance: Airflow's DTO or its database row."""
+
+    id: UUID
+    dag_id: str
+    task_id: str
+    run_id: str
+    try_number: int
+    map_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What Airflow's database says of a task instance, or in the same words of an errand.
+
+    Attributes:
+        dispatch: A task's `external_executor_id`, an errand's own id.
+    """
+
+    state: str | None
+    dispatch: str | None
+
+
+def identity_of(ti: TaskLike) -> TaskIdentity:
+    """Which task instance this is."""
+    return TaskIdentity(
+        ti_id=str(ti.id),
+        dag_id=ti.dag_id,
+        task_id=ti.task_id,
+        run_id=ti.run_id,
+        try_number=ti.try_number,
+        map_index=ti.map_index,
+    )
+
+
+def errand_of(workload: "ExecuteCallback | TestConnection") -> Errand:
+    """Which errand this is.
+
+    Raises:
+        JobRefused: Its id is no UUID, so nothing would recognise a repeat.
+    """
+    kind = ErrandKind.CALLBACK if hasattr(workload, "callback") else ErrandKind.CONNECTION_TEST
+    try:
+        return Errand(kind=kind, id=str(workload.key))
+    except ValidationError:
+        raise JobRefused(f"{workload.key} is no UUID, so it can't be sent to an edge site") from None
+
+
+@dataclass(frozen=True, slots=True)
+class JobMaker:
+    """Makes jobs of workloads, each with the rules of its queue.
+
+    Attributes:
+        errand_queues: Where errands go that name no queue; kinds that are not wanted are missing.
+        airflow_version: The centre's.
+    """
+
+    core_executor: str
+    team: str | None
+    queues: Queues
+    errand_queues: dict[ErrandKind, str]
+    airflow_version: str | None = None
+
+    def task(self, workload: "ExecuteTask", now: datetime) -> Job:
+        """The job of a task.
+
+        Raises:
+            JobRefused: It has no dispatch id, or its queue has a name that NATS can't carry.
+        """
+        dispatch = getattr(workload.ti, "external_executor_id", None)
+        if not is_dispatch_id(dispatch):
+            raise JobRefused(NO_DISPATCH_ID)
+        plain = _plain(workload, WORKLOAD_KEYS)
+        work = TaskWork(
+            task=identity_of(workload.ti),
+            workload=plain,
+            core_executor=self.core_executor,
+            airflow_version=self.airflow_version,
+        )
+        return self._job(str(dispatch), workload.ti.queue, work, now, traceparent_of(workload.ti))
+
+    def errand(self, workload: "ExecuteCallback | TestConnection", now: datetime) -> Job:
+        """The job of a callback or a connection test. Its id is the errand's own: a repeat is recognised by it.
+
+        Raises:
+            JobRefused: There is no queue for it, its queue has a name that NATS can't carry, or it is no plain data.
+        """
+        errand = errand_of(workload)
+        queue = getattr(workload, "queue", None) or self.errand_queues.get(errand.kind)
+        if not queue:
+            raise JobRefused(NO_ERRAND_QUEUE[errand.kind])
+        plain = _plain(workload, CALLBACK_KEYS if errand.kind is ErrandKind.CALLBACK else CONNECTION_TEST_KEYS)
+        work = ErrandWork(errand=errand, workload=plain, core_executor=self.core_executor)
+        return self._job(errand.id, queue, work, now)
+
+    def _job(
+        self, job: str, queue: str, work: TaskWork | ErrandWork, now: datetime, traceparent: str | None = None
+    ) -> Job:
+        offline = self.queues.rules(queue).offline
+        try:
+            return Job(
+                id=job,
+                queue=queue,
+                team=self.team,
+                work=work,
+                offline=offline,
+                published_at=now,
+                traceparent=traceparent,
+            )
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)
+            )
+            raise JobRefused(f"it can't be sent to an edge site: {problems}") from None
+
+
+def _plain(workload: Any, keys: frozenset[str]) -> dict[str, Any]:
+    """What travels of a workload, as JSON has it."""
+    try:
+        plain: dict[str, Any] = workload.model_dump(mode="json", include=set(keys))
+    except PydanticSerializationError as error:
+        raise JobRefused(
+            f"it holds something that JSON can't carry, so it can't be sent to an edge site: {error}"
+        ) from None
+    return plain
+
+
+def is_dispatch_id(value: object) -> bool:
+    """Whether this is an id as Airflow makes one for each dispatch: a UUID in its usual form."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return str(UUID(value)) == value
+    except ValueError:
+        return False
+
+
+def report_of(key: Hashable, job: str, outcome: Outcome) -> Report:
+    """What Airflow is told of an ended job that it still waits for.
+
+    Cancelled is a failure then: somebody else wanted the end, an operator for instance. Where Airflow wanted it, it no
+    longer waits: see `due_report`.
+    """
+    succeeded = outcome.verdict is Verdict.SUCCEEDED
+    reason = f": {outcome.reason}" if outcome.reason else ""
+    return Report(key, job, Verb.SUCCEED if succeeded else Verb.FAIL, f"edge job {job} {outcome.verdict}{reason}")
+
+
+def is_awaited(entry: Entry, row: Row | None) -> bool:
+    """Whether Airflow still waits for news of this very dispatch."""
+    return row is not None and row.state in ACTIVE_STATES and row.dispatch == entry.dispatch
+
+
+def due_report(entry: Entry, row: Row | None) -> Report:
+    """What Airflow is told now that a dispatch is over.
+
+    No event where the task has gone on (scheduled anew, deferred, waiting for its next turn): by the time the scheduler
+    handles the event it could be taken for one of the next dispatch, and would fail it. A task cleared while it
+    ran begins anew at a success; a failure would first cost it the delay of a retry. An errand takes any event,
+    whatever its state: it is told once.
+    """
+    assert entry.report is not None  # noqa: S101  # the caller has set it
+    if is_awaited(entry, row):
+        restarting = row is not None and row.state == "restarting"
+        return replace(entry.report, verb=Verb.SUCCEED) if restarting else entry.report
+    if entry.errand is None and row is not None and row.state in FINISHED_STATES:
+        return entry.report
+    return Report(entry.key, entry.job, Verb.FORGET)

@@ -1,0 +1,9 @@
+"""Airflow's executor: publishes jobs, watches their records, reports outcomes to the scheduler, adopts and reconciles.
+
+May import: `airflow`, `portal`, `settings`, `tracing`, `edge_broker` and `edge_schemas`.
+Never here: the keeper, logs, anything that blocks the scheduler's loop.
+"""
+
+from edge_bridge.executor.relay_executor import RelayExecutor
+
+__all__ = ["RelayExecutor"]

@@ -1,0 +1,146 @@
+"""Everything of the executor that waits for NATS or for the database, in the portal's loop."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from edge_bridge.airflow.dispatch_table import Entry, Ledger
+from edge_bridge.airflow.mapping import JobMaker
+from edge_bridge.executor.adoption import read_records
+from edge_bridge.executor.metrics import TeamMetrics
+from edge_bridge.executor.publisher import Publisher
+from edge_bridge.executor.queue_timeout import WaitingWatch
+from edge_bridge.executor.reconcile import Reconciler
+from edge_bridge.executor.reports import Reports
+from edge_bridge.executor.settings import ExecutorSettings
+from edge_bridge.tracing import JobSpans
+from edge_broker.connection.broker import Broker, BrokerUnavailable, JetStreamError
+from edge_broker.records import RecordStore
+from edge_broker.subjects import RECORDS_BUCKET
+from edge_broker.watched_bucket import Mirror
+from edge_schemas.life.records import JobRecord
+from edge_schemas.wire.jobs import Job
+
+if TYPE_CHECKING:
+    from airflow.executors.executor_utils import ExecutorName
+
+log = structlog.get_logger(__name__)
+
+RESTART_S = 5.0
+MENDERS = 8
+"""A site that vanishes gives back all its jobs at once."""
+
+
+class Background:
+    """The executor's loops, with one connection to NATS.
+
+    Made in the scheduler's thread; its methods are called in the loop only.
+    """
+
+    def __init__(
+        self,
+        settings: ExecutorSettings,
+        maker: JobMaker,
+        name: "ExecutorName | None",
+        metrics: TeamMetrics,
+        spans: JobSpans,
+    ) -> None:
+        self._settings = settings
+        self.metrics = metrics
+        self.spans = spans
+        self._messages: asyncio.Queue[str] = asyncio.Queue()
+        self._unseen: asyncio.Queue[str] = asyncio.Queue()
+        self._link: tuple[Broker, RecordStore] | None = None
+        self._linked = asyncio.Event()
+        self.ledger = Ledger()
+        self.reports = Reports(self.ledger, self._messages.put_nowait)
+        self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, metrics, spans)
+        self.reconciler = Reconciler(
+            self.ledger,
+            self.publisher,
+            self.reports,
+            interval_s=settings.reconcile_interval_s,
+            maker=maker,
+            name=name,
+            metrics=metrics,
+        )
+        self.waiting = WaitingWatch(self.ledger, self.reports, settings.queues, metrics)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection to NATS stands. May be asked in any thread."""
+        return self._link is not None and self._link[0].connected
+
+    async def run(self) -> None:
+        """Run the loops until cancelled. One that fails is a bug, but must not silence the executor: all start anew."""
+        while True:
+            try:
+                await self._serve()
+            except Exception:
+                log.exception("executor_background_failed", restart_s=RESTART_S)
+            self._linked.clear()
+            await asyncio.sleep(RESTART_S)
+
+    def publish(self, entries: list[Entry], jobs: list[Job]) -> None:
+        """Follow new dispatches and send them on their way."""
+        self.ledger.add(entries)
+        self.publisher.add(jobs)
+
+    def adopt(self, known: list[tuple[Entry, JobRecord]], undecided: list[Entry]) -> None:
+        """Follow the dispatches of a scheduler that is gone."""
+        self.ledger.add(entry for entry, _ in known)
+        self.ledger.add(undecided)
+        for entry, record in known:
+            self.reports.take(entry, record)
+        for entry in undecided:
+            self._unseen.put_nowait(entry.job)
+
+    async def read_records(self, jobs: Iterable[str]) -> dict[str, JobRecord | None]:
+        """See `adoption.read_records`; empty while there is no connection object at all."""
+        await self._linked.wait()
+        assert self._link is not None  # noqa: S101  # set together with the event
+        return await read_records(*self._link, jobs)
+
+    async def flush(self, timeout_s: float) -> int:
+        """Publish what is pending, if NATS is there; returns how many jobs are left."""
+        if not self.connected:
+            return len(self.publisher)
+        return await self.publisher.flush(timeout_s)
+
+    async def _serve(self) -> None:
+        async with Broker(self._settings.broker) as broker, asyncio.TaskGroup() as group:
+            store = RecordStore(broker)
+            self._link = broker, store
+            self._linked.set()
+            mirror = Mirror(broker, RECORDS_BUCKET, self.reports.watch)
+            group.create_task(mirror.run(), name="records-mirror")
+            group.create_task(self.publisher.run(broker, store), name="publisher")
+            group.create_task(self.reports.run(), name="reports")
+            group.create_task(self.reconciler.run(broker, store), name="reconciler")
+            group.create_task(self.waiting.run(store), name="waiting")
+            for number in range(MENDERS):
+                mend, see = self.reconciler.mend_message, self.reconciler.see
+                group.create_task(
+                    self._work_off(self._messages, broker, partial(mend, broker, store)),
+                    name=f"message-mender-{number}",
+                )
+                group.create_task(self._work_off(self._unseen, broker, partial(see, store)), name=f"seer-{number}")
+
+    async def _work_off(self, jobs: asyncio.Queue[str], broker: Broker, do: Callable[[str], Awaitable[None]]) -> None:
+        """Do something for each job, as soon as NATS is there.
+
+        Jobs that wait anew get their message, those that ended while they waited lose it; records that nobody could
+        read in time are read.
+        """
+        while True:
+            await broker.wait_connected()
+            job = await jobs.get()
+            try:
+                await do(job)
+            except (BrokerUnavailable, JetStreamError) as error:
+                log.warning("job_not_mended", job=job, error=str(error))
+                jobs.put_nowait(job)
+                await asyncio.sleep(RESTART_S)

@@ -1,0 +1,106 @@
+"""Waiting is no fault, unless a queue's rules say so: the end of jobs that waited for too long.
+
+Also warns of errands that nobody takes: behind a task that waits there is somebody who looks at it, behind a callback
+there may be nobody.
+"""
+
+import asyncio
+from collections import defaultdict
+from datetime import UTC, datetime
+from time import monotonic
+
+import structlog
+
+from edge_bridge.airflow.dispatch_table import STARTED, Entry, Ledger
+from edge_bridge.airflow.queues import Queues
+from edge_bridge.executor.gathering import each
+from edge_bridge.executor.metrics import TeamMetrics
+from edge_bridge.executor.reports import Reports
+from edge_broker.connection.broker import JetStreamError
+from edge_broker.records import RecordStore
+from edge_schemas.life.records import Expire, JobState
+from edge_schemas.wire.errors import EdgeError
+
+log = structlog.get_logger(__name__)
+
+CHECK_S = 1.0
+ERRAND_PATIENCE_S = 60.0
+WARN_EVERY_S = 60.0
+
+
+class WaitingWatch:
+    """Looks at the waiting jobs in the ledger every second. Lives in the portal's loop."""
+
+    def __init__(self, ledger: Ledger, reports: Reports, queues: Queues, metrics: TeamMetrics) -> None:
+        self._ledger = ledger
+        self._reports = reports
+        self._queues = queues
+        self._metrics = metrics
+        self._warned: dict[str, float] = {}
+
+    async def run(self, store: RecordStore) -> None:
+        """Look, for ever."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            now = datetime.now(UTC)
+            self.warn(now)
+            if self._queues.any_times_out:
+                try:
+                    await self.expire(store, now)
+                except (EdgeError, JetStreamError) as error:
+                    log.warning("jobs_not_expired", error=repr(error))
+
+    async def expire(self, store: RecordStore, now: datetime) -> None:
+        """End the jobs that have waited for longer than their queue allows; one that was taken meanwhile goes on.
+
+        Raises:
+            EdgeError: NATS could not be asked; those that were not ended are next time.
+            JetStreamError: NATS refused.
+        """
+
+        async def end(entry: Entry) -> None:
+            reason = self._reason(entry)
+            before, after = await store.change(entry.job, Expire(reason, now))
+            if after is not before:
+                self._metrics.expired()
+            log.info("job_expired", job=entry.job, queue=after.queue, state=after.state, reason=reason)
+            self._reports.take(entry, after)
+
+        await each(self._ledger.select(lambda entry: self._is_late(entry, now)), end)
+
+    def warn(self, now: datetime) -> None:
+        """Say of each queue, once a minute, that errands wait there, and whether its workers may just be busy."""
+        ages: dict[str, list[float]] = defaultdict(list)
+        for entry in self._ledger.select(lambda e: e.errand is not None and e.state is JobState.WAITING):
+            if entry.queue is not None and (age := _waited_s(entry, now)) > ERRAND_PATIENCE_S:
+                ages[entry.queue].append(age)
+        for queue, waited in ages.items():
+            if monotonic() - self._warned.get(queue, -WARN_EVERY_S) >= WARN_EVERY_S:
+                self._warned[queue] = monotonic()
+                log.warning(
+                    "errands_wait",
+                    queue=queue,
+                    errands=len(waited),
+                    oldest_s=round(max(waited)),
+                    running=self._running(queue),
+                    what="no worker has taken these callbacks or connection tests. If nothing runs from this queue "
+                    "either, let a worker serve it, or change [edge_relay] callback_queue or connection_test_queue",
+                )
+
+    def _running(self, queue: str) -> int:
+        return len(self._ledger.select(lambda entry: entry.queue == queue and entry.state in STARTED))
+
+    def _is_late(self, entry: Entry, now: datetime) -> bool:
+        if entry.state is not JobState.WAITING or entry.queue is None or entry.report is not None:
+            return False
+        limit_s = self._queues.rules(entry.queue).timeout_s
+        return limit_s is not None and _waited_s(entry, now) >= limit_s
+
+    def _reason(self, entry: Entry) -> str:
+        limit_s = self._queues.rules(entry.queue or "").timeout_s
+        reason = f"no worker took it from queue {entry.queue!r} within {limit_s} s (queue_timeout)"
+        return reason if entry.parked is None else f"{reason}; it was {entry.parked}"
+
+
+def _waited_s(entry: Entry, now: datetime) -> float:
+    return 0.0 if entry.waits_since is None else (now - entry.waits_since).total_seconds()

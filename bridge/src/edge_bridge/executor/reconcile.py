@@ -1,0 +1,281 @@
+"""What should be against what is: every dispatch of this executor is looked at again and again until it is settled.
+
+Messages, events and records can each be missing after a crash; a task can be taken back by a user. The comparison
+finds it and does what is missing. All of it may be repeated and none of it is decided on a cached picture alone.
+"""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from edge_bridge.airflow import auxiliary_jobs, tasks
+from edge_bridge.airflow.dispatch_table import Entry, Ledger, Report, Verb
+from edge_bridge.airflow.mapping import JobMaker, JobRefused, Row, due_report, is_awaited
+from edge_bridge.executor.gathering import each
+from edge_bridge.executor.metrics import TeamMetrics
+from edge_bridge.executor.publisher import Publisher
+from edge_bridge.executor.reports import Look, Reports
+from edge_broker.connection.broker import Broker, JetStreamError
+from edge_broker.layout import ensure_consumer
+from edge_broker.records import RecordStore
+from edge_broker.subjects import JOBS, job_subject, parse_job_subject, queue_filter, worker_notice
+from edge_schemas.life.records import JobRecord, JobState, Withdraw
+from edge_schemas.wire.errors import EdgeError
+from edge_schemas.wire.jobs import Errand, Job
+
+if TYPE_CHECKING:
+    from airflow.executors.executor_utils import ExecutorName
+
+log = structlog.get_logger(__name__)
+
+Step = Callable[[Broker, RecordStore], Coroutine[None, None, None]]
+
+SETTLE_S = 20.0
+"""An event needs a loop of the scheduler to take effect, and a record a moment to be seen."""
+
+
+class Reconciler:
+    """Compares Airflow, records and messages for the dispatches in the ledger. Lives in the portal's loop.
+
+    Args:
+        name: Airflow's name for this executor; without it no errand is known to be ours that has no record.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        publisher: Publisher,
+        reports: Reports,
+        *,
+        interval_s: float,
+        maker: JobMaker,
+        name: "ExecutorName | None",
+        metrics: TeamMetrics,
+        settle_s: float = SETTLE_S,
+    ) -> None:
+        self._ledger = ledger
+        self._publisher = publisher
+        self._reports = reports
+        self._interval_s = interval_s
+        self._maker = maker
+        self._name = name
+        self._metrics = metrics
+        self._settle_s = settle_s
+
+    async def run(self, broker: Broker, store: RecordStore) -> None:
+        """Compare at every interval, for ever; errands of a scheduler that is gone are looked for at once."""
+        await broker.wait_connected()
+        await self._try(self.adopt_errands, broker, store)
+        while True:
+            await asyncio.sleep(self._interval_s * random.uniform(0.9, 1.1))  # noqa: S311  # jitter, nothing secret
+            for step in (self.compare_tasks, self.compare_errands, self.adopt_errands):
+                await self._try(step, broker, store)
+
+    async def compare_tasks(self, broker: Broker, store: RecordStore) -> None:
+        """One comparison of the tasks.
+
+        Raises:
+            EdgeError: NATS could not be asked; the next comparison does the rest.
+            JetStreamError: NATS refused.
+            sqlalchemy.exc.SQLAlchemyError: The database refused.
+            TimeoutError: The database did not answer in time.
+        """
+        await self._compare(broker, store, self._due(of_errands=False), tasks.look)
+
+    async def compare_errands(self, broker: Broker, store: RecordStore) -> None:
+        """One comparison of the errands; raises as `compare_tasks` does."""
+        await self._compare(broker, store, self._due(of_errands=True), auxiliary_jobs.look)
+
+    async def adopt_errands(self, _: Broker, store: RecordStore) -> None:
+        """Follow errands that Airflow waits for and nobody here does: Airflow itself hands over tasks only.
+
+        One without a record never reached NATS, and is published should it stay so. Another scheduler that lives may
+        follow them too. What each of them does may be done twice. Raises as `compare_tasks` does.
+        """
+        for errand in await auxiliary_jobs.handed_out():
+            if self._ledger.get(errand.id) is not None:
+                continue
+            record = await store.get(errand.id)
+            if await self._is_ours(errand, record):
+                self._adopt_errand(errand, record)
+
+    async def see(self, store: RecordStore, job: str) -> None:
+        """Take over the record of a job whose entry came after the watch had shown it.
+
+        Raises:
+            BrokerUnavailable: NATS could not be asked.
+        """
+        entry = self._ledger.get(job)
+        if entry is not None and entry.state is None:
+            await self._refresh(store, entry)
+
+    async def mend_message(self, broker: Broker, store: RecordStore, job: str) -> None:
+        """Put the message of a job back if it waits and has none, or remove it if the job ended unstarted.
+
+        Raises:
+            BrokerUnavailable: NATS could not be asked.
+            JetStreamError: NATS refused.
+        """
+        record = await store.get(job)
+        if record is None:
+            return
+        subject = job_subject(record.team, record.queue, record.id)
+        if record.state is JobState.ENDED and record.holder is None:
+            await broker.api(f"STREAM.PURGE.{JOBS}", {"filter": subject})
+        elif record.state is JobState.WAITING and not await _stored_jobs(broker, subject):
+            await self._publish_again(store, job)
+
+    async def _publish_again(self, store: RecordStore, job: str) -> None:
+        """A job that had no message a moment ago: of one that was parked it goes after the record was changed."""
+        record = await store.get(job)
+        if record is not None and record.state is JobState.WAITING and record.parked is None and record.job is not None:
+            self._publisher.publish_again(record.job)
+
+    async def _try(self, step: Step, broker: Broker, store: RecordStore) -> None:
+        try:
+            await step(broker, store)
+        except (EdgeError, JetStreamError, SQLAlchemyError, TimeoutError) as error:
+            log.warning("reconcile_failed", step=step.__name__, error=repr(error))
+
+    async def _compare(self, broker: Broker, store: RecordStore, entries: list[Entry], look: Look) -> None:
+        before = monotonic() - self._settle_s
+        unseen = [e for e in entries if e.report is None and e.state is None]
+        await each(unseen, lambda e: self._refresh(store, e))
+        rows = await look(entries)
+        for entry in entries:
+            if entry.report is not None:
+                self._repeat(entry, rows.get(entry.job))
+        missing = [e for e in unseen if e.report is None and e.state is None and e.since < before]
+        await each(missing, lambda e: self._restore(e, rows.get(e.job)))
+        waiting = [e for e in entries if e.report is None and e.state is JobState.WAITING]
+        unwanted = [e for e in waiting if not is_awaited(e, rows.get(e.job))]
+        await each(unwanted, lambda e: self._withdraw(broker, store, e))
+        wanted = [e for e in waiting if e.parked is None and is_awaited(e, rows.get(e.job))]
+        await self._check_messages(broker, store, wanted)
+
+    def _due(self, *, of_errands: bool) -> list[Entry]:
+        before = monotonic() - self._settle_s
+        return self._ledger.select(lambda e: (e.errand is not None) is of_errands and self._is_due(e, before))
+
+    def _is_due(self, entry: Entry, before: float) -> bool:
+        if entry.job in self._publisher:
+            return False
+        if entry.report is not None:
+            return 0 < entry.reported_at < before
+        return entry.state is JobState.WAITING or (entry.state is None and entry.since < before)
+
+    async def _is_ours(self, errand: Errand, record: JobRecord | None) -> bool:
+        if record is not None:
+            return record.errand == errand and record.team == self._maker.team
+        return self._name is not None and await auxiliary_jobs.is_for(errand, self._name)
+
+    def _adopt_errand(self, errand: Errand, record: JobRecord | None) -> None:
+        entry = Entry(key=auxiliary_jobs.key_of(errand), job=errand.id, dispatch=errand.id, errand=errand)
+        log.info("errand_adopted", job=entry.job, kind=errand.kind, state=None if record is None else record.state)
+        self._metrics.adopted("errand")
+        self._ledger.add([entry])
+        self._reports.outbox.append(Report(entry.key, entry.job, Verb.FOLLOW))
+        self._reports.take(entry, record)
+
+    async def _refresh(self, store: RecordStore, entry: Entry) -> None:
+        """Nothing was seen of the record: the watch may be behind, so ask the leader."""
+        try:
+            record = await store.get(entry.job)
+        except ValidationError:
+            # Of another version, perhaps. It is there, so nothing is missing; the other dispatches must go on.
+            log.exception("record_unreadable", job=entry.job)
+            entry.since = monotonic()
+            return
+        if record is not None:
+            self._reports.take(entry, record)
+
+    def _repeat(self, entry: Entry, row: Row | None) -> None:
+        """Airflow was told; if it still waits for this dispatch, the event was lost on its side."""
+        if is_awaited(entry, row):
+            log.warning("report_repeated", job=entry.job, key=str(entry.key))
+            entry.reported_at = monotonic()
+            self._reports.outbox.append(due_report(entry, row))
+        else:
+            self._reports.outbox.append(Report(entry.key, entry.job, Verb.FORGET))
+            self._ledger.drop(entry.job)
+
+    async def _restore(self, entry: Entry, row: Row | None) -> None:
+        """There is no record: the scheduler before us died before it made one, or NATS has lost it.
+
+        What is queued has not run: Airflow is told at once when an errand was started.
+        """
+        if row is None or not is_awaited(entry, row):
+            self._reports.outbox.append(Report(entry.key, entry.job, Verb.FORGET))
+            self._ledger.drop(entry.job)
+        elif row.state == "queued":
+            await self._publish_anew(entry)
+        else:
+            report = Report(entry.key, entry.job, Verb.FAIL, f"NATS has no record of edge job {entry.job}")
+            self._reports.settle(entry, report)
+
+    async def _publish_anew(self, entry: Entry) -> None:
+        try:
+            job = await self._make_anew(entry)
+        except JobRefused as error:
+            self._reports.refuse(entry.job, str(error))
+            return
+        if job is not None:
+            log.warning("job_without_record_published", job=job.id, queue=job.queue)
+            self._publisher.publish_missing(job)
+
+    async def _make_anew(self, entry: Entry) -> Job | None:
+        """The job of a dispatch that is still queued; raises `JobRefused`."""
+        now = datetime.now(UTC)
+        if entry.task is not None:
+            task = await tasks.rebuild(entry.task, entry.job)
+            return None if task is None else self._maker.task(task, now)
+        errand = None if entry.errand is None else await auxiliary_jobs.rebuild(entry.errand)
+        return None if errand is None else self._maker.errand(errand, now)
+
+    async def _withdraw(self, broker: Broker, store: RecordStore, entry: Entry) -> None:
+        """Airflow no longer wants this dispatch: the record now; its message goes as for every withdrawn job."""
+        record = await store.get(entry.job)
+        if record is None or record.state is not JobState.WAITING:
+            self._reports.take(entry, record)
+            return
+        reason = "Airflow no longer wants this dispatch"
+        before, after = await store.change(entry.job, Withdraw(reason, datetime.now(UTC)))
+        if after is not before:
+            self._metrics.withdrawn()
+        log.info("job_withdrawn", job=entry.job, queue=after.queue, state=after.state)
+        if after.holder is not None:  # it was started in this moment: its worker is to stop it
+            await broker.publish(worker_notice(after.holder.worker))
+        self._reports.take(entry, after)
+
+    async def _check_messages(self, broker: Broker, store: RecordStore, waiting: list[Entry]) -> None:
+        """Each waiting job has its message; a delivered one stays in the stream until the job starts."""
+        queues: dict[tuple[str | None, str], set[str]] = defaultdict(set)
+        for entry in waiting:
+            if entry.queue is not None:
+                queues[entry.team, entry.queue].add(entry.job)
+        for (team, queue), jobs in queues.items():
+            await ensure_consumer(broker, team, queue)
+            for job in jobs - await _stored_jobs(broker, queue_filter(team, queue)):
+                await self._publish_again(store, job)
+
+
+async def _stored_jobs(broker: Broker, subjects: str) -> set[str]:
+    """The jobs that have a message on these subjects, from the stream leader, page by page."""
+    jobs: set[str] = set()
+    seen = 0
+    while True:
+        request = {"subjects_filter": subjects, "offset": seen}
+        answer = await broker.api(f"STREAM.INFO.{JOBS}", request)
+        page = answer["state"].get("subjects") or {}
+        jobs |= {parse_job_subject(subject)[2] for subject in page}
+        seen += len(page)
+        if not page or seen >= int(answer.get("total", 0)):
+            return jobs

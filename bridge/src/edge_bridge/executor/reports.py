@@ -1,0 +1,135 @@
+"""Job records, watched, and what follows for Airflow: handed to `sync()` in the scheduler's thread.
+
+A record ends only after Airflow has accepted the task's final state, so no event can overtake it. Before an event is
+handed over, the task or errand is looked up: see `mapping.due_report`. Tasks and errands are looked up apart, so that
+neither waits for the other.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from time import monotonic
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from edge_bridge.airflow import auxiliary_jobs, tasks
+from edge_bridge.airflow.dispatch_table import STARTED, Entry, Ledger, Report, Verb
+from edge_bridge.airflow.mapping import Row, due_report, is_awaited, report_of
+from edge_schemas.life.records import JobRecord, JobState
+from edge_schemas.wire.jobs import ErrandKind
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 5.0
+
+Look = Callable[[Iterable[Entry]], Awaitable[dict[str, Row]]]
+
+
+class Reports:
+    """From records to reports. Lives in the portal's loop; `outbox` is emptied by the scheduler's thread.
+
+    Args:
+        on_message: Called with the id of a job whose message needs a look: it waits anew (after a silence, given back,
+            or redriven) and may have none, or it ended while it waited and should have none.
+    """
+
+    def __init__(self, ledger: Ledger, on_message: Callable[[str], None]) -> None:
+        self.outbox: deque[Report] = deque()
+        self._ledger = ledger
+        self._on_message = on_message
+        self._tasks = _Due()
+        self._errands = _Due()
+
+    def watch(self, job: str, value: bytes | None) -> None:
+        """A record of the bucket has changed; nearly all that come by are other executors' or long ended."""
+        entry = self._ledger.get(job)
+        if entry is None:
+            return
+        try:
+            record = None if value is None else JobRecord.model_validate_json(value)
+        except ValidationError:
+            log.exception("record_unreadable", job=job)
+            return
+        self.take(entry, record)
+
+    def take(self, entry: Entry, record: JobRecord | None) -> None:
+        """Act on the newest record of a job of ours."""
+        state, parked, releases = entry.state, entry.parked, entry.releases
+        self._ledger.take(entry, record)
+        if record is None or entry.report is not None:
+            return
+        if entry.errand is not None and entry.state in STARTED and state not in STARTED:
+            self.outbox.append(Report(entry.key, entry.job, Verb.RUN))
+        if record.outcome is not None:
+            self.settle(entry, report_of(entry.key, entry.job, record.outcome))
+            if record.holder is None:
+                self._on_message(entry.job)
+        elif record.parked is not None and parked is None:
+            self.outbox.append(Report(entry.key, entry.job, Verb.NOTE, f"edge job {entry.job} parked: {record.parked}"))
+        elif record.state is JobState.WAITING and (
+            state in STARTED or parked is not None or len(record.releases) > releases
+        ):
+            # It may have been started and given back before the watch came round.
+            self._on_message(entry.job)
+
+    def refuse(self, job: str, reason: str) -> None:
+        """A job can never be published."""
+        if entry := self._ledger.get(job):
+            self.settle(entry, Report(entry.key, job, Verb.FAIL, reason))
+
+    def settle(self, entry: Entry, report: Report) -> None:
+        """A dispatch is over: tell Airflow, once the task or errand was looked up."""
+        entry.report = report
+        (self._tasks if entry.errand is None else self._errands).add(entry)
+
+    async def run(self) -> None:
+        """Look up what ended jobs were for and hand their reports over, for ever; first what a former run left."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._hand_over_all(self._tasks, tasks.look), name="reports-of-tasks")
+            group.create_task(self._hand_over_all(self._errands, auxiliary_jobs.look), name="reports-of-errands")
+
+    async def _hand_over_all(self, due: "_Due", look: Look) -> None:
+        due.wake.set()
+        while True:
+            await due.wake.wait()
+            due.wake.clear()
+            batch = list(due.entries.values())
+            try:
+                rows = await look(batch)
+                for entry in batch:
+                    await self._end_connection_test(entry, rows.get(entry.job))
+            except (SQLAlchemyError, TimeoutError) as error:
+                log.warning("reports_wait_for_database", jobs=len(batch), error=repr(error))
+                due.wake.set()
+                await asyncio.sleep(RETRY_S)
+                continue
+            for entry in batch:
+                due.entries.pop(entry.job, None)
+                self._hand_over(entry, due_report(entry, rows.get(entry.job)))
+
+    async def _end_connection_test(self, entry: Entry, row: Row | None) -> None:
+        """Airflow takes no event for it, and a worker that never ran it can't have told the result."""
+        if entry.errand is None or entry.errand.kind is not ErrandKind.CONNECTION_TEST or not is_awaited(entry, row):
+            return
+        if entry.report is not None and entry.report.verb is Verb.FAIL:
+            await auxiliary_jobs.fail_connection_test(entry.errand, entry.report.info or "")
+
+    def _hand_over(self, entry: Entry, report: Report) -> None:
+        entry.reported_at = monotonic()
+        self.outbox.append(report)
+        if report.verb is Verb.FORGET:
+            self._ledger.drop(entry.job)
+
+
+class _Due:
+    """Dispatches that are over and wait for a look at Airflow's database."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.wake = asyncio.Event()
+
+    def add(self, entry: Entry) -> None:
+        self.entries[entry.job] = entry
+        self.wake.set()

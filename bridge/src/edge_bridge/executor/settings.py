@@ -1,0 +1,83 @@
+"""What the executor reads of the `[edge_relay]` section."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from edge_bridge.airflow.queues import Queues, read_queues
+from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, positive, text
+from edge_broker.connection.broker import BrokerSettings
+from edge_broker.permissions import EXECUTOR
+from edge_schemas.wire.ids import QueueName
+from edge_schemas.wire.jobs import ErrandKind
+
+CALLBACK_QUEUE = "callback_queue"
+CONNECTION_TEST_QUEUE = "connection_test_queue"
+
+_QUEUE_NAME: TypeAdapter[str] = TypeAdapter(QueueName)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorSettings:
+    """What the executor needs to know.
+
+    Attributes:
+        core_executor: `[core] executor` as it is written; the worker needs the names in it.
+        errand_queues: Where errands go; kinds that are not wanted are missing.
+        metrics_port: None where no metrics are served. Like the host of the scheduler, not of a team.
+    """
+
+    broker: BrokerSettings
+    core_executor: str
+    reconcile_interval_s: float
+    queues: Queues
+    errand_queues: dict[ErrandKind, str]
+    metrics_host: str
+    metrics_port: int | None
+
+
+def executor_settings(conf: Conf) -> ExecutorSettings:
+    """The executor's settings.
+
+    Raises:
+        SettingsError: One is missing or wrong.
+    """
+    named = {
+        ErrandKind.CALLBACK: _queue(conf, CALLBACK_QUEUE),
+        ErrandKind.CONNECTION_TEST: _queue(conf, CONNECTION_TEST_QUEUE),
+    }
+    whole = _of_all_teams()
+    return ExecutorSettings(
+        broker=broker_settings(conf, EXECUTOR),
+        core_executor=core_executor(),
+        reconcile_interval_s=positive(conf, "reconcile_interval"),
+        queues=read_queues(conf),
+        errand_queues={kind: queue for kind, queue in named.items() if queue},
+        metrics_host=text(whole, "metrics_host"),
+        metrics_port=port(whole, "metrics_port") if text(whole, "metrics_port") else None,
+    )
+
+
+def core_executor() -> str:
+    """`[core] executor` as it is written, for all teams."""
+    from airflow.configuration import conf
+
+    return conf.get_mandatory_value("core", "executor")
+
+
+def _of_all_teams() -> Conf:
+    from airflow.configuration import conf
+
+    # Its `get` is overloaded more narrowly than we use it.
+    return cast("Conf", conf)
+
+
+def _queue(conf: Conf, option: str) -> str:
+    """The queue that an option names, or nothing."""
+    if not (name := text(conf, option)):
+        return ""
+    try:
+        return _QUEUE_NAME.validate_python(name)
+    except ValidationError as error:
+        raise SettingsError(f"[{SECTION}] {option} is {name!r}: {error.errors()[0]['msg']}") from None

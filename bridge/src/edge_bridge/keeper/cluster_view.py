@@ -1,0 +1,152 @@
+"""The unfinished jobs and the workers' contact, kept in memory. While NATS is away the last picture stays."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+import structlog
+from pydantic import ValidationError
+
+from edge_bridge.keeper.contact import ContactClock
+from edge_broker.bucket import Bucket
+from edge_broker.connection.broker import Broker, Message
+from edge_broker.subjects import RECORDS_BUCKET, RELAY_BEATS, WORKERS_BUCKET
+from edge_broker.watched_bucket import Mirror
+from edge_schemas.life.records import JobRecord, JobState
+from edge_schemas.wire.polls import RelayBeat, WorkerEntry
+
+log = structlog.get_logger(__name__)
+
+
+class Picture:
+    """What the keeper knows without asking. It may be behind: whatever it suggests is decided on the record itself.
+
+    Args:
+        broker: Connected or not.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, broker: Broker, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._broker = broker
+        self._clock = clock
+        self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
+        self._records_mirror = Mirror(broker, RECORDS_BUCKET, self._take_record)
+        self._workers_mirror = Mirror(broker, WORKERS_BUCKET, self._take_worker)
+        self._records: dict[str, JobRecord] = {}
+        self._workers: dict[str, WorkerEntry] = {}
+        self._contact = ContactClock()
+        self._said_to_hear = False
+
+    async def run(self) -> None:
+        """Follow both buckets and the relays' beats, for ever."""
+        await self._broker.subscribe(RELAY_BEATS, self._take_relay_beat)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._records_mirror.run(), name="keeper-records")
+            group.create_task(self._workers_mirror.run(), name="keeper-workers")
+
+    @property
+    def complete(self) -> bool:
+        """Both buckets have been listed since the connection was made."""
+        return self._records_mirror.complete.is_set() and self._workers_mirror.complete.is_set()
+
+    def unfinished(self) -> list[JobRecord]:
+        """The jobs that have not ended, without what a worker needs to run them."""
+        return list(self._records.values())
+
+    def worker(self, name: str) -> WorkerEntry | None:
+        """The last poll of a worker, as far as it was heard of here."""
+        return self._workers.get(name)
+
+    def silent_for(self, record: JobRecord) -> float:
+        """Seconds without a poll of the holder that names the job, as far as they count; see `ContactClock`.
+
+        A worker may poll and not have the job: of two agents with one credential one may have died.
+        """
+        self.tick()
+        return self._contact.silent_for(record.id, self._clock())
+
+    @property
+    def hears_workers(self) -> bool:
+        """NATS and a relay are there; otherwise silences stand still, and nothing is given up."""
+        return self._contact.hears
+
+    def tick(self) -> None:
+        """Look whether NATS is connected; call it about once a second."""
+        self._contact.tick(self._clock(), connected=self._broker.connected)
+        if self._said_to_hear is not self._contact.hears:
+            self._said_to_hear = self._contact.hears
+            if self._contact.hears:
+                log.info("contact_possible")
+            else:
+                log.warning("contact_impossible", hint="NATS or every relay is away: nothing is given up meanwhile")
+
+    async def look_up(self, worker: str) -> None:
+        """Take in the worker's entry as the leader has it: a watch may lose its consumer without a word.
+
+        Raises:
+            BrokerUnavailable: Ask again later.
+        """
+        stored = await self._workers_bucket.get(worker)
+        self._take_worker(worker, stored.value)
+
+    def _take_record(self, key: str, value: bytes | None) -> None:
+        record = None if value is None else self._parse_record(key, value)
+        if record is None or record.state is JobState.ENDED:
+            self._records.pop(key, None)
+            self._contact.forget(key)
+            return
+        known = self._records.get(key)
+        self._records[key] = record.model_copy(update={"job": None, "last_write": None})
+        if record.holder is not None and (known is None or known.holder != record.holder):
+            # A poll brought it, and the next one names it.
+            self._heard(self._records_mirror, record.holder.started_at, [key])
+
+    def _take_worker(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            # Its silence goes on: it may still have jobs.
+            self._workers.pop(key, None)
+            return
+        try:
+            entry = WorkerEntry.model_validate_json(value)
+        except ValidationError as error:
+            log.warning("worker_entry_unreadable", worker=key, errors=error.error_count())
+            return
+        known = self._workers.get(key)
+        self._workers[key] = entry
+        if known is not None and known.agent.arrival == entry.agent.arrival:
+            return
+        named = {report.id for report in entry.jobs}
+        self._heard(self._workers_mirror, entry.agent.last_poll_at, named)
+        if self._workers_mirror.complete.is_set():
+            self._contact.relay_lives(self._clock(), serving_for_s=0)
+        no_longer = {report.id for report in known.jobs} - named if known is not None else set()
+        for job in no_longer - self._records.keys():
+            self._contact.forget(job)
+
+    def _heard(self, mirror: Mirror, at: datetime, jobs: Iterable[str]) -> None:
+        for job in jobs:
+            if mirror.complete.is_set():
+                self._contact.heard(job, self._clock())
+            else:
+                # It was there before we listened: only the relay's clock dates it.
+                self._contact.heard_before(job, self._clock(), age_s=_age_s(at))
+
+    async def _take_relay_beat(self, message: Message) -> None:
+        try:
+            beat = RelayBeat.model_validate_json(message.data)
+        except ValidationError as error:
+            log.warning("relay_beat_unreadable", errors=error.error_count())
+            return
+        self._contact.relay_lives(self._clock(), serving_for_s=_age_s(beat.serving_since))
+
+    def _parse_record(self, key: str, value: bytes) -> JobRecord | None:
+        try:
+            return JobRecord.model_validate_json(value)
+        except ValidationError as error:
+            log.warning("record_unreadable", job=key, errors=error.error_count())
+            return None
+
+
+def _age_s(instant: datetime) -> float:
+    return (datetime.now(UTC) - instant).total_seconds()

@@ -1,0 +1,59 @@
+"""What workers may know of the centre's Airflow: its version, its Python, and the lock of their runtimes."""
+
+import platform
+from pathlib import Path
+
+from edge_schemas.gate.centre import CentreFacts
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+
+MAX_LOCK_BYTES = 4 << 20
+"""A lock with hashes of all that Airflow may bring along has less than a megabyte."""
+
+
+class LockUnreadable(Exception):
+    """The file of `[edge_relay] runtime_lock` can't be read; the text says why."""
+
+
+def read_lock(path: Path) -> str:
+    """The lock of runtimes.
+
+    Raises:
+        LockUnreadable: It is missing, too large or no text.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_LOCK_BYTES + 1)
+        text = data.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LockUnreadable(f"{path} can't be read: {error}") from None
+    if len(data) > MAX_LOCK_BYTES:
+        raise LockUnreadable(f"{path} has more than {MAX_LOCK_BYTES} bytes")
+    if not text.strip():
+        raise LockUnreadable(f"{path} is empty")
+    return text
+
+
+class CentreView:
+    """Answers what `CentreFacts` says.
+
+    Args:
+        lock: File with the pinned requirements of runtimes; read at each call, so that it can be replaced at any time.
+    """
+
+    def __init__(self, lock: Path | None) -> None:
+        self._lock = lock
+
+    def facts(self) -> CentreFacts:
+        """As things are now. Reads a file.
+
+        Raises:
+            EdgeError: `gate_unavailable`: there should be a lock and it can't be read. Without it workers would install
+                what nobody chose.
+        """
+        from airflow import __version__
+
+        try:
+            lock = None if self._lock is None else read_lock(self._lock)
+        except LockUnreadable as error:
+            raise EdgeError(ErrorCode.GATE_UNAVAILABLE, f"[edge_relay] runtime_lock: {error}") from None
+        return CentreFacts(airflow_version=__version__, python_version=platform.python_version(), runtime_lock=lock)

@@ -1,0 +1,151 @@
+"""Which calls of the Execution API a job may make: a closed list of methods and paths, and the ids in them.
+
+Pure. Airflow lets any execution token write any XCom; here a job writes only those of its own task instance. An errand
+has a few reads or two paths of its own, and neither `/run` nor `/state`. What connections and variables a job may use
+is policy, not protocol, and is not decided here.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from urllib.parse import parse_qsl
+
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.jobs import Errand, ErrandKind, TaskIdentity
+
+_QUERY = re.compile(r"^[!$-;=?-~]*$")
+"""Visible ASCII without the characters that begin a fragment or must be encoded: `"`, `#`, `<`, `>`."""
+
+
+class CallKind(Enum):
+    """What the gate has to do for a call besides passing it on."""
+
+    READ = auto()
+    FETCH = auto()
+    """A read that Airflow answers once: it changes what Airflow has."""
+    WRITE = auto()
+    TRIGGER = auto()
+    """A write that Airflow refuses the second time."""
+    RUN = auto()
+    STATE = auto()
+    HEARTBEAT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A path of the Execution API.
+
+    Attributes:
+        methods: Allowed on it.
+        path: Segments: a literal, `*` (any one), `**` (any further, at least one), `{ti} {dag} {run} {task}` or
+            `{errand}` (our own).
+        kind: Of the call; None means by its method.
+        own_map_index: The query must say our map index, or nothing where we have none.
+    """
+
+    methods: frozenset[str]
+    path: tuple[str, ...]
+    kind: CallKind | None = None
+    own_map_index: bool = False
+
+
+def _rule(methods: str, path: str, kind: CallKind | None = None, *, own_map_index: bool = False) -> _Rule:
+    return _Rule(frozenset(methods.split()), tuple(path.split("/")), kind, own_map_index)
+
+
+_TASK_RULES = (
+    _rule("PATCH", "task-instances/{ti}/run", CallKind.RUN),
+    _rule("PATCH", "task-instances/{ti}/state", CallKind.STATE),
+    _rule("PUT", "task-instances/{ti}/heartbeat", CallKind.HEARTBEAT),
+    _rule("PUT", "task-instances/{ti}/rtif"),
+    _rule("PATCH", "task-instances/{ti}/skip-downstream"),
+    _rule("PATCH", "task-instances/{ti}/rendered-map-index"),
+    _rule("GET", "task-instances/{ti}/previous-successful-dagrun"),
+    _rule("GET", "task-instances/{ti}/validate-inlets-and-outlets"),
+    _rule("GET", "task-instances/count"),
+    _rule("GET", "task-instances/states"),
+    _rule("GET", "task-instances/breadcrumbs"),
+    _rule("GET", "task-instances/previous/*/*"),
+    _rule("GET", "task-reschedules/{ti}/start_date"),
+    _rule("GET PUT DELETE", "store/ti/{ti}/**"),
+    _rule("DELETE", "store/ti/{ti}"),
+    _rule("GET PUT DELETE", "store/asset/by-name/value"),
+    _rule("GET PUT DELETE", "store/asset/by-uri/value"),
+    _rule("DELETE", "store/asset/by-name/clear"),
+    _rule("DELETE", "store/asset/by-uri/clear"),
+    _rule("GET POST PATCH", "hitlDetails/{ti}"),
+    _rule("GET", "connections/*"),
+    _rule("GET PUT DELETE", "variables/**"),
+    _rule("POST DELETE", "xcoms/{dag}/{run}/{task}/**", own_map_index=True),
+    _rule("GET HEAD", "xcoms/*/*/*/**"),
+    _rule("GET", "dag-runs/count"),
+    _rule("GET", "dag-runs/previous"),
+    _rule("GET", "dag-runs/*/*"),
+    _rule("POST", "dag-runs/*/*", CallKind.TRIGGER),
+    _rule("GET", "dag-runs/*/*/state"),
+    _rule("POST", "dag-runs/*/*/clear"),
+    _rule("GET", "dags/*"),
+    _rule("GET", "assets/by-name"),
+    _rule("GET", "assets/by-uri"),
+    _rule("GET", "assets/by-alias"),
+    _rule("GET", "asset-events/by-asset"),
+    _rule("GET", "asset-events/by-asset-alias"),
+    _rule("GET", "health"),
+    _rule("GET", "health/ping"),
+)
+_ERRAND_RULES = {
+    # The callback's process can ask its supervisor for nothing else. Logs that it uploads need a connection too.
+    ErrandKind.CALLBACK: (_rule("GET", "connections/*"), _rule("GET", "variables/**")),
+    ErrandKind.CONNECTION_TEST: (
+        _rule("GET", "connection-tests/{errand}/connection", CallKind.FETCH),
+        _rule("PATCH", "connection-tests/{errand}"),
+    ),
+}
+
+
+def check(method: str, segments: Sequence[str], query: str, owner: TaskIdentity | Errand) -> CallKind:
+    """The kind of a call that this task instance or errand may make.
+
+    Args:
+        method: In upper case.
+        segments: From `split_path`: decoded, an encoded slash still inside its segment.
+        query: Raw, without the question mark.
+        owner: Whose job it is.
+
+    Raises:
+        EdgeError: `forbidden` if the call is not on the list or names what is not the job's own; `invalid_request` if
+            two servers could read the query differently.
+    """
+    if not _QUERY.match(query):
+        raise EdgeError(ErrorCode.INVALID_REQUEST, "the query holds characters that must be percent-encoded")
+    # Airflow's server decodes the whole path before it looks for slashes, so an encoded one separates there.
+    path = "/".join(segments).split("/")
+    rules = _ERRAND_RULES[owner.kind] if isinstance(owner, Errand) else _TASK_RULES
+    own = _own(owner)
+    for rule in rules:
+        if method in rule.methods and _matches(rule.path, path, own):
+            if rule.own_map_index and not _says_own_map_index(query, owner):
+                raise EdgeError(ErrorCode.FORBIDDEN, "a job writes XComs of its own map index only")
+            return rule.kind or (CallKind.READ if method in {"GET", "HEAD"} else CallKind.WRITE)
+    raise EdgeError(ErrorCode.FORBIDDEN, f"a job may not call {method} on this path of the Execution API")
+
+
+def _own(owner: TaskIdentity | Errand) -> dict[str, str]:
+    if isinstance(owner, Errand):
+        return {"{errand}": owner.id}
+    return {"{ti}": owner.ti_id, "{dag}": owner.dag_id, "{run}": owner.run_id, "{task}": owner.task_id}
+
+
+def _matches(pattern: Sequence[str], path: Sequence[str], own: dict[str, str]) -> bool:
+    if pattern[-1] == "**":
+        pattern, path = pattern[:-1], path[: len(pattern) - 1] if len(path) >= len(pattern) else ()
+    return len(pattern) == len(path) and all(
+        wanted == "*" or own.get(wanted, wanted) == found for wanted, found in zip(pattern, path, strict=True)
+    )
+
+
+def _says_own_map_index(query: str, owner: TaskIdentity | Errand) -> bool:
+    own = -1 if isinstance(owner, Errand) else owner.map_index
+    said = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "map_index"]
+    return all(value == str(own) for value in said) if said else own == -1

@@ -1,0 +1,182 @@
+"""The gate's HTTP side: checks that a relay signed the call, and signs the answer. Internal, never exposed.
+
+One route takes all calls of jobs; what is allowed is decided in `passthrough`. Another tells of the centre. An answer
+to a call whose signature is wrong is itself not signed: nobody who lacks the secret can make the gate sign anything.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import orjson
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import TypeAdapter, ValidationError
+
+from edge_bridge.keeper.gate.centre import CentreView
+from edge_bridge.keeper.gate.passthrough import JobCall, PassThrough
+from edge_bridge.keeper.gate.upstream import Answer, ExecutionCall
+from edge_bridge.keeper.metrics import KeeperMetrics
+from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_call, sign_answer
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.ids import JobId
+from edge_schemas.wire.routes import (
+    EXECUTION_ORIGIN,
+    FORWARDED_HEADERS,
+    GATE_CENTRE,
+    GATE_EXECUTION,
+    HEALTHZ,
+    METRICS,
+    ORIGIN_HEADER,
+    PROBLEM_TYPE,
+    REQUEST_ID_HEADER,
+    WORKER_HEADER,
+)
+
+log = structlog.get_logger(__name__)
+
+MAX_BODY_BYTES = 64 << 20
+"""The relay has the bound that counts; this one keeps a mistake from filling the memory."""
+_JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
+
+Health = Callable[[], dict[str, object]]
+"""What `/healthz` tells; `ok` decides between 200 and 503."""
+_AnswerTo = Callable[[web.Request, GateCall], Awaitable[Answer]]
+
+
+def build_app(
+    key: bytes,
+    calls: PassThrough,
+    centre: CentreView,
+    health: Health,
+    *,
+    metrics: KeeperMetrics,
+    clock: Callable[[], float] = time.time,
+) -> web.Application:
+    """The gate as an application.
+
+    Args:
+        key: The secret shared with the relays.
+        calls: Answers those of jobs.
+        centre: Tells what workers may know of Airflow.
+        health: For `/healthz`.
+        metrics: Count calls; their whole registry is served at `/metrics`.
+        clock: Unix time; signatures are bound to it.
+    """
+    gate = _Gate(key, calls, centre, health, metrics=metrics, clock=clock)
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app.router.add_get(HEALTHZ, gate.healthz)
+    app.router.add_get(METRICS, gate.metrics)
+    app.router.add_get(GATE_CENTRE, gate.centre)
+    app.router.add_route("*", GATE_EXECUTION.replace("{path}", "{path:.+}"), gate.execution)
+    return app
+
+
+class _Gate:
+    def __init__(
+        self,
+        key: bytes,
+        calls: PassThrough,
+        centre: CentreView,
+        health: Health,
+        *,
+        metrics: KeeperMetrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._key = key
+        self._calls = calls
+        self._centre = centre
+        self._health = health
+        self._metrics = metrics
+        self._clock = clock
+
+    async def healthz(self, _request: web.Request) -> web.Response:
+        """Whether calls can be answered and Airflow is being watched."""
+        health = self._health()
+        return web.json_response(health, status=200 if health["ok"] else 503)
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """What this keeper counts, for Prometheus."""
+        body = generate_latest(self._metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def execution(self, request: web.Request) -> web.Response:
+        """A call of the Execution API for a job."""
+        began = time.monotonic()
+        reply = await self._signed(request, self._execution)
+        self._metrics.gate_answered(request.match_info["path"], reply.status, time.monotonic() - began)
+        return reply
+
+    async def centre(self, request: web.Request) -> web.Response:
+        """What workers may know of the centre."""
+        return await self._signed(request, self._facts)
+
+    async def _signed(self, request: web.Request, answer_to: _AnswerTo) -> web.Response:
+        """Answer a call that a relay signed, and sign the answer."""
+        worker = request.headers.get(WORKER_HEADER, "")
+        request_id = request.headers.get(REQUEST_ID_HEADER, "")
+        body = await request.read()
+        signed = GateCall(request.method, request.raw_path, worker, request_id, body)
+        nonce = check_call(self._key, signed, request.headers.get(SIGNATURE_HEADER, ""), now=self._clock())
+        if nonce is None:
+            log.warning("gate_signature_refused", remote=request.remote)
+            error = EdgeError(ErrorCode.UNAUTHENTICATED, "the call is not signed lately with this gate's secret")
+            return _reply(_problem(error, request_id))
+        with structlog.contextvars.bound_contextvars(request_id=request_id, worker=worker):
+            answer = await _answered(request, signed, answer_to)
+        if request.method == "HEAD":
+            # No body is on its way, so none may be signed.
+            answer = replace(answer, body=b"")
+        reply = _reply(answer)
+        reply.headers[SIGNATURE_HEADER] = sign_answer(self._key, nonce, answer.status, answer.body)
+        return reply
+
+    async def _execution(self, request: web.Request, signed: GateCall) -> Answer:
+        answer = await self._calls.answer(_job_call(request, signed))
+        return replace(answer, headers={**answer.headers, ORIGIN_HEADER: EXECUTION_ORIGIN})
+
+    async def _facts(self, _request: web.Request, _signed: GateCall) -> Answer:
+        facts = await asyncio.to_thread(self._centre.facts)
+        return Answer(200, facts.model_dump_json(exclude_none=True).encode(), {"Content-Type": "application/json"})
+
+
+async def _answered(request: web.Request, signed: GateCall, answer_to: _AnswerTo) -> Answer:
+    """The answer to a call, or the problem in its stead."""
+    job = request.match_info.get("job")
+    try:
+        return await answer_to(request, signed)
+    except EdgeError as error:
+        log.info("gate_refused", job=job, code=error.code, detail=error.detail)
+        return _problem(error, signed.request_id)
+    except Exception:
+        log.exception("gate_failed", job=job)
+        return _problem(EdgeError(ErrorCode.INTERNAL), signed.request_id)
+
+
+def _job_call(request: web.Request, signed: GateCall) -> JobCall:
+    job = request.match_info["job"]
+    try:
+        _JOB_ID.validate_python(job)
+    except ValidationError:
+        # Not into a subject with it: `>` would find some other job's record.
+        raise EdgeError(ErrorCode.INVALID_REQUEST, "this is no job id") from None
+    raw_path, _, query = signed.target.partition("?")
+    prefix = GATE_EXECUTION.format(job=job, path="")
+    if not raw_path.startswith(prefix):
+        # The router matched a decoded form of something that is not spelled as the relay spells it.
+        raise EdgeError(ErrorCode.INVALID_REQUEST, "the gate's own part of the path is oddly encoded")
+    headers = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
+    call = ExecutionCall(signed.method, raw_path.removeprefix(prefix), query, headers, signed.body)
+    return JobCall(job, signed.worker, signed.request_id, call)
+
+
+def _problem(error: EdgeError, request_id: str) -> Answer:
+    problem = error.problem(request_id or None)
+    body = orjson.dumps(problem.model_dump(mode="json", exclude_none=True))
+    return Answer(problem.status, body, {"Content-Type": PROBLEM_TYPE})
+
+
+def _reply(answer: Answer) -> web.Response:
+    return web.Response(status=answer.status, body=answer.body, headers=dict(answer.headers))

@@ -1,0 +1,95 @@
+"""Which tries may have a log at the edge: read off the task instance, its executor and its history."""
+
+import uuid
+from functools import lru_cache
+from typing import Any
+
+import structlog
+
+from edge_bridge.logs.store import LogKey
+
+log = structlog.get_logger(__name__)
+
+NEW_ID_SAME_TRY = frozenset({None, "up_for_retry", "restarting"})
+"""States in which a task instance has a new id already and the old try's number still."""
+
+
+def possible_logs(ti: Any) -> list[LogKey]:
+    """Logs that may be in `EDGE_LOGS` for a try, as Airflow's log page names it.
+
+    Args:
+        ti: A `TaskInstance`, or a `TaskInstanceHistory` for an older try.
+    """
+    keys = [(str(ti.id), int(ti.try_number))] if _may_be_ours(ti) else []
+    if not hasattr(ti, "task_instance_id") and ti.state in NEW_ID_SAME_TRY:
+        keys += [(str(old.id), int(old.try_number)) for old in _history(ti) if _may_be_ours(old)]
+    return keys
+
+
+def is_ours(ti: Any) -> bool:
+    """Whether our executor dispatched this task instance, as far as can be told."""
+    return _has_dispatch(ti) and executor_is_ours(ti.executor) is True
+
+
+@lru_cache(maxsize=64)
+def executor_is_ours(name: str | None) -> bool | None:
+    """Whether a task's `executor` means `RelayExecutor` or a subclass; None if that can't be told (any more)."""
+    from airflow.executors.executor_loader import ExecutorLoader
+
+    from edge_bridge.executor.relay_executor import RelayExecutor
+
+    configured = ExecutorLoader.get_executor_names(validate_teams=False)
+    if name is None:
+        teams = {known.team_name for known in configured}
+        meant = [ExecutorLoader.get_default_executor_name(team) for team in teams]
+    else:
+        meant = [known for known in configured if name in _names(known)]
+    if not meant:
+        return None
+    try:
+        classes = [ExecutorLoader.import_executor_cls(known)[0] for known in meant]
+    except ImportError as error:
+        # It runs elsewhere and is not installed here; Airflow shows its logs without it.
+        log.warning("executor_not_installed", executor=name, error=str(error))
+        return None
+    return any(issubclass(found, RelayExecutor) for found in classes)
+
+
+def _names(known: Any) -> set[str | None]:
+    return {known.alias, known.module_path, known.module_path.rpartition(".")[2]}
+
+
+def _may_be_ours(ti: Any) -> bool:
+    """Looser than `is_ours`: the default executor may have been another one when the task ran."""
+    return _has_dispatch(ti) and (ti.executor is None or executor_is_ours(ti.executor) is not False)
+
+
+def _has_dispatch(ti: Any) -> bool:
+    """Only executors that name their dispatches set this; the one beside us that most have, LocalExecutor, does not."""
+    try:
+        uuid.UUID(ti.external_executor_id or "")
+    except ValueError:
+        return False
+    return True
+
+
+def _history(ti: Any) -> list[Any]:
+    from airflow.models.taskinstancehistory import TaskInstanceHistory
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+    from sqlalchemy.exc import SQLAlchemyError
+
+    old = TaskInstanceHistory
+    query = select(old.task_instance_id.label("id"), old.try_number, old.executor, old.external_executor_id).where(
+        old.dag_id == ti.dag_id,
+        old.task_id == ti.task_id,
+        old.run_id == ti.run_id,
+        old.map_index == ti.map_index,
+        old.try_number == ti.try_number,
+    )
+    try:
+        with create_session(scoped=False) as session:
+            return list(session.execute(query))
+    except SQLAlchemyError as error:
+        log.warning("history_not_read", ti=str(ti.id), error=type(error).__name__)
+        return []

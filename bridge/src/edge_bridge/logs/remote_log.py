@@ -1,0 +1,138 @@
+"""Shows the logs of tasks at the edge in Airflow's own log view, live and finished, older tries too.
+
+Airflow has one place for a remote log store and we take it (`log_config`), so everything that is not ours goes on to
+the store that would be there without us. Nothing here raises and nothing makes a page wait longer than some two
+seconds: an exception would fail the page, and without an answer Airflow would ask the worker's log server on port 8793,
+which at the edge nobody can reach. In all other processes it does nothing until it is asked.
+"""
+
+import glob
+import os
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from edge_bridge.logs.delegate import Delegate, Streams, airflows_own_store
+from edge_bridge.logs.found import LogsUnavailable
+from edge_bridge.logs.owner import is_ours, possible_logs
+from edge_bridge.logs.store import LogStore
+from edge_bridge.logs.text import Chunk, lines
+
+if TYPE_CHECKING:
+    from edge_broker.connection.broker import BrokerSettings
+
+LIVE_STATES = frozenset({"running", "deferred"})
+ASKS_WORKER_STATES = frozenset(
+    {"success", "failed", "skipped", "upstream_failed", "removed", "up_for_retry", "up_for_reschedule"}
+)
+"""In these Airflow asks the worker's log server if it has found nothing else."""
+SOURCE = "Edge Relay (stream EDGE_LOGS)"
+NOTHING_STORED = "Edge Relay has no log of this try: none was uploaded, or it is no longer kept"
+
+
+class EdgeRemoteLogIO:
+    """A `RemoteLogStreamIO`.
+
+    Args:
+        find_delegate: Gives the store for all other logs, or None; asked once, when it is needed.
+        logs: Of the edge; of interest to tests.
+    """
+
+    def __init__(self, find_delegate: Callable[[], Any] = airflows_own_store, logs: LogStore | None = None) -> None:
+        self._delegate = Delegate(find_delegate)
+        self._logs = logs or LogStore(_reader_settings)
+
+    @property
+    def processors(self) -> tuple[Any, ...]:
+        """Of the store for other logs: those of edge tasks are written elsewhere."""
+        return tuple(getattr(self._delegate.store, "processors", None) or ())
+
+    def upload(self, path: os.PathLike[str] | str, ti: Any = None) -> None:
+        """Hand a task's local log to the store for other logs, if there is one; it stays where it is otherwise."""
+        if self._delegate.store is not None:
+            self._delegate.store.upload(path, ti)
+
+    def read(self, relative_path: str, ti: Any) -> tuple[list[str], list[str] | None]:
+        """As `stream`, at once; for callers that know only this."""
+        messages, streams = self.stream(relative_path, ti)
+        return messages, ["\n".join(stream) for stream in streams] or None
+
+    def stream(self, relative_path: str, ti: Any) -> Streams:
+        """Messages for the head of the page, and streams of lines."""
+        messages, streams = self._from_edge(ti)
+        if not streams or _may_have_run_elsewhere_too(ti):
+            more_messages, more_streams = self._delegate.stream(relative_path, ti)
+            messages += more_messages
+            streams += more_streams
+        if is_ours(ti):
+            if not streams and ti.state in ASKS_WORKER_STATES and not _has_local_log(relative_path):
+                streams.append(_one_line(messages[0] if messages else NOTHING_STORED))
+            if ti.state == "deferred":
+                _hide_host(ti)
+        return messages, streams
+
+    def _from_edge(self, ti: Any) -> Streams:
+        messages: list[str] = []
+        streams: list[Generator[str, None, None]] = []
+        try:
+            found = [self._logs.open(key) for key in possible_logs(ti)]
+            complete = ti.state not in LIVE_STATES
+            streams = [_stream(chunks, complete=complete) for chunks in found if chunks is not None]
+        except LogsUnavailable as error:
+            messages.append(f"Edge Relay: {error}")
+        if streams:
+            messages.insert(0, SOURCE)
+        return messages, streams
+
+
+def _stream(chunks: Iterator[Chunk], *, complete: bool) -> Generator[str, None, None]:
+    failure: str | None = None
+
+    def until_unavailable() -> Generator[Chunk, None, None]:
+        nonlocal failure
+        try:
+            yield from chunks
+        except LogsUnavailable as error:
+            failure = str(error)
+
+    yield from lines(until_unavailable(), complete=complete)
+    if failure is not None:
+        yield f"Edge Relay: the rest of this log can't be shown now: {failure}"
+
+
+def _one_line(text: str) -> Generator[str, None, None]:
+    yield text
+
+
+def _may_have_run_elsewhere_too(ti: Any) -> bool:
+    """A trigger of a deferred task logs in the centre."""
+    return ti.state == "deferred" or getattr(ti, "next_method", None) is not None
+
+
+def _has_local_log(relative_path: str) -> bool:
+    """A file where Airflow looks by itself if we find nothing, as of a time with another executor."""
+    from airflow.configuration import conf
+
+    path = Path(conf.get_mandatory_value("logging", "base_log_folder"), relative_path)
+    return any(path.parent.glob(glob.escape(path.name) + "*"))
+
+
+def _hide_host(ti: Any) -> None:
+    """Keep Airflow from asking the log server of an edge machine: for a deferred task it does, whatever we answer.
+
+    The value is changed for this answer only: it counts as loaded, not as changed, and is never written back.
+    """
+    from sqlalchemy import inspect
+    from sqlalchemy.orm.attributes import set_committed_value
+
+    if not getattr(ti, "triggerer_job", None) and inspect(ti, raiseerr=False) is not None:
+        set_committed_value(ti, "hostname", "")
+
+
+def _reader_settings() -> "BrokerSettings":
+    from airflow.configuration import conf
+
+    from edge_bridge.settings import Conf, broker_settings
+    from edge_broker.permissions import READER
+
+    return broker_settings(cast("Conf", conf), READER)

@@ -1,0 +1,267 @@
+"""Builds the parts of the agent and runs their loops in one TaskGroup."""
+
+import asyncio
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from edge_schemas.wire.polls import Grant, StopDirective
+from edge_schemas.wire.workers import WorkerSettings
+from edge_worker.agent.link_probe import LinkCheck
+from edge_worker.agent.poll_loop import PollLoop, Report
+from edge_worker.agent.poll_timeout import Hold
+from edge_worker.agent.shutdown import Ladder, Rung
+from edge_worker.gateway.gateway import Gateway
+from edge_worker.host_client.client import TaskHost
+from edge_worker.jobs.compatibility import RuntimeRule
+from edge_worker.jobs.freezer import Freezer
+from edge_worker.jobs.lease import Fence, Lease
+from edge_worker.jobs.lifecycle import Host, JobLife
+from edge_worker.jobs.outbox import Outbox
+from edge_worker.jobs.registry import SHUT_DOWN, JobTable
+from edge_worker.jobs.runner import JobRunner
+from edge_worker.log import EventLog, bound
+from edge_worker.logs.upload_loop import LogUploader
+from edge_worker.machine.disk_watch import DiskWatch
+from edge_worker.machine.health import AgentHealth, worker_versions
+from edge_worker.relay.client import RelayClient
+from edge_worker.relay.link import Link
+from edge_worker.relay.proxy import resolve_proxy
+from edge_worker.relay.tls import tls_context
+from edge_worker.settings import Settings, proxy_environment, task_environment
+from edge_worker.state.runtime_dir import prepare_runtime_dir, runtime_dir_of
+from edge_worker.state.state import Identity, StateDir
+from edge_worker.task_host.lease import LEASE
+
+EXIT_OK = 0
+EXIT_REVOKED = 3
+DELIVERY_GRACE_S = 10.0
+"""How long outcomes and logs of stopped jobs may still take. What is left is delivered after the next start."""
+_LOOK_AT_RUNTIME_EVERY_S = 0.5
+_NO_RUNTIME = "the worker's Airflow runtime is not ready ('edge-worker doctor' says why)"
+_CLEAN_UP_EVERY_S = 3600.0
+
+log = EventLog("edge_worker.agent.worker")
+
+
+class Runtime(Host, Protocol):
+    """Where jobs run; `TaskHost`."""
+
+    async def run_forever(self) -> None:
+        """Keeps the runtime ready until cancelled."""
+
+    async def versions(self) -> str | None:
+        """Airflow's version; None while the runtime is not ready."""
+
+
+@dataclass
+class Desk:
+    """Hands what a poll brings to the part that deals with it."""
+
+    runner: JobRunner
+    state: StateDir
+    identity: Identity
+    ladder: Ladder
+    rule: RuntimeRule
+    exit_code: int = EXIT_OK
+
+    def take(self, grant: Grant) -> None:
+        """See `JobRunner.take`."""
+        self.runner.take(grant)
+
+    def stop(self, directive: StopDirective) -> None:
+        """See `JobRunner.stop`."""
+        self.runner.stop(directive)
+
+    def adopt(self, settings: WorkerSettings) -> None:
+        """Writes down what the centre wants now."""
+        enrollment = self.identity.enrollment.model_copy(update={"settings": settings})
+        self.identity = self.identity.model_copy(update={"enrollment": enrollment})
+        log.info("settings_changed", version=settings.version, queues=list(settings.queues))
+        try:
+            self.state.complete_enrollment(self.identity)
+        except OSError as error:
+            log.warning("settings_not_on_disk", error=str(error))
+
+    def runtime_refused(self, centre: str) -> None:
+        """See `RuntimeRule.refused`."""
+        self.rule.refused(centre)
+
+    def revoked(self) -> None:
+        """Takes nothing new, and leaves once no job is left."""
+        self.exit_code = EXIT_REVOKED
+        self.ladder.reach(Rung.DRAIN, "the credential was revoked")
+
+
+@dataclass
+class Worker:
+    """One agent.
+
+    Attributes:
+        settings: The owner's.
+        state: Prepared and locked.
+        identity: From enrolment.
+        runtime: Where jobs run; a `TaskHost` made from the settings unless given.
+    """
+
+    settings: Settings
+    state: StateDir
+    identity: Identity
+    runtime: Runtime | None = None
+    ladder: Ladder = field(default_factory=Ladder)
+    _airflow: str | None = None
+
+    async def run(self) -> int:
+        """Works until drained; returns the exit status."""
+        runtime_dir = runtime_dir_of(self.settings)
+        socket = prepare_runtime_dir(runtime_dir)
+        relay_url = self.settings.relay_url or self.identity.relay_url
+        proxy = resolve_proxy(relay_url, self.settings, proxy_environment())
+        tls = tls_context(self.settings)
+        incarnation = self.state.next_incarnation()
+        with bound(worker=self.identity.enrollment.worker), self.ladder.on_signals():
+            log.info(
+                "worker_started",
+                relay=relay_url,
+                proxy=proxy.url if proxy else None,
+                proxy_from=proxy.source if proxy else None,
+                incarnation=incarnation,
+                slots=self.settings.slots,
+                queues=list(self.identity.enrollment.settings.queues),
+                state_dir=str(self.state.path),
+            )
+            runtime = self.runtime or self._task_host(runtime_dir, socket)
+            link = Link()
+            async with RelayClient(relay_url, self.identity.secret, tls=tls, proxy=proxy, link=link) as client:
+                code = await self._work(client, link, runtime, socket, incarnation)
+            log.info("worker_stopped", exit_code=code)
+        return code
+
+    def _task_host(self, runtime_dir: Path, socket: Path) -> TaskHost:
+        return TaskHost(
+            runtime_python=self.settings.runtime_python,
+            runtime_dir=runtime_dir,
+            state_dir=self.settings.state_dir,
+            gateway_socket=socket,
+            env=task_environment(self.settings),
+            bundles={bundle: str(path) for bundle, path in self.settings.bundles.items()},
+            worker=self.identity.enrollment.worker,
+            log_max_bytes=self.settings.log_max_bytes,
+        )
+
+    def _disk_watch(self, table: JobTable) -> DiskWatch:
+        ended = self.state.ended_jobs(max_bytes=self.settings.spool_max_bytes)
+        return DiskWatch(self.state.path, table, ended, self.settings.disk_reserve_bytes)
+
+    async def _work(self, client: RelayClient, link: Link, runtime: Runtime, socket: Path, incarnation: int) -> int:
+        """All loops, until the ladder says to leave. A loop that dies takes the agent down in order."""
+        table = JobTable(self.settings.slots)
+        lease = Lease(socket.with_name(LEASE))
+        fence = Fence(table, lease)
+        uploader = LogUploader(client, link)
+        async with asyncio.TaskGroup() as jobs:
+            life = JobLife(
+                client=client,
+                link=link,
+                state=self.state,
+                table=table,
+                host=runtime,
+                uploader=uploader,
+                outbox=Outbox(client, link, incarnation),
+                incarnation=incarnation,
+                grace_s=self.settings.grace_s,
+                fence=fence,
+                freezer=Freezer(client, link, lease, incarnation),
+            )
+            rule = RuntimeRule(table)
+            runner = JobRunner(life, self.state, table, jobs, rule)
+            desk = Desk(runner, self.state, self.identity, self.ladder, rule)
+            gateway = Gateway(client, table, link, socket)
+            health = AgentHealth(
+                self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
+            )
+            async with gateway.serving(), asyncio.TaskGroup() as loops:
+                runner.resume()
+                # Before anything of them is gone on with: they may have been out of contact for too long.
+                fence.look()
+                report = self._report(incarnation, health)
+                poll_loop = PollLoop(client, table, link, desk, report, Hold(self.settings.poll_hold_s), fence)
+                running = [
+                    loops.create_task(runtime.run_forever(), name="task-host"),
+                    loops.create_task(self._watch_runtime(runtime, table, rule), name="watch-runtime"),
+                    loops.create_task(self._clean_up(), name="clean-up"),
+                    loops.create_task(self._disk_watch(table).run(), name="disk-watch"),
+                    loops.create_task(runner.watch_unread(), name="watch-unread"),
+                    loops.create_task(fence.run(), name="fence"),
+                    loops.create_task(LinkCheck(client, link, table).run(), name="link-check"),
+                    loops.create_task(poll_loop.run(), name="poll-loop"),
+                ]
+                await self._until_leaving(table, runner)
+                for loop in running:
+                    loop.cancel()
+            runner.cancel_all()
+        return desk.exit_code
+
+    def _report(self, incarnation: int, health: AgentHealth) -> Report:
+        return Report(
+            incarnation=incarnation,
+            instance=self.state.instance(),
+            host=platform.node()[:253],
+            settings_version=self.identity.enrollment.settings.version,
+            versions=lambda: worker_versions(self._airflow),
+            health=health.look,
+        )
+
+    async def _watch_runtime(self, runtime: Runtime, table: JobTable, rule: RuntimeRule) -> None:
+        """Takes no jobs while nothing could run them."""
+        while True:
+            version = await runtime.versions()
+            if version is None:
+                table.close_intake("runtime", _NO_RUNTIME)
+            else:
+                self._airflow = version
+                rule.found(version)
+                table.open_intake("runtime")
+            await asyncio.sleep(_LOOK_AT_RUNTIME_EVERY_S)
+
+    async def _clean_up(self) -> None:
+        while True:
+            await asyncio.to_thread(self.state.clean_up, keep_days=self.settings.log_keep_days, now=time.time())
+            await asyncio.sleep(_CLEAN_UP_EVERY_S)
+
+    async def _until_leaving(self, table: JobTable, runner: JobRunner) -> None:
+        """The three rungs: all jobs are settled; they were stopped and had time to be settled; at once."""
+        async with asyncio.TaskGroup() as group:
+            rungs = [
+                group.create_task(self._drain(table, runner), name="drain"),
+                group.create_task(self._stop(runner), name="stop"),
+                group.create_task(self.ladder.at(Rung.LEAVE), name="leave"),
+            ]
+            await asyncio.wait(rungs, return_when=asyncio.FIRST_COMPLETED)
+            for rung in rungs:
+                rung.cancel()
+        runner.tell_all("Edge worker: the worker leaves without waiting for this task, which its next start takes up")
+        if runner.busy:
+            log.warning("jobs_left_behind", jobs=runner.busy, means="they are taken up at the next start")
+
+    async def _drain(self, table: JobTable, runner: JobRunner) -> None:
+        await self.ladder.at(Rung.DRAIN)
+        table.drain()
+        runner.drain()
+        runner.tell_all(f"Edge worker: {SHUT_DOWN}; it waits for this task to end")
+        try:
+            async with asyncio.timeout(self.settings.drain_timeout_s):
+                await runner.until_idle()
+        except TimeoutError:
+            self.ladder.reach(Rung.STOP, "drain_timeout_s has passed")
+            await runner.until_idle()
+
+    async def _stop(self, runner: JobRunner) -> None:
+        await self.ladder.at(Rung.STOP)
+        if self.ladder.rung is Rung.LEAVE:
+            # Both at once: what is left to its next start is not stopped before.
+            return
+        runner.stop_all()
+        await asyncio.sleep(self.settings.grace_s + DELIVERY_GRACE_S)

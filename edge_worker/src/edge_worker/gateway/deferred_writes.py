@@ -1,0 +1,73 @@
+"""Writes that a task need not wait for: answered in Airflow's name, and delivered before the job's next write.
+
+The rendered fields of a task (`rtif`) are sent before user code begins, and nothing depends on the answer. Held like
+other calls they would keep a task from beginning until the link is back. They are kept in memory only: an agent that
+is killed meanwhile loses them, and Airflow shows the task without its rendered fields.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from edge_worker.jobs.registry import HeldJob
+from edge_worker.log import EventLog
+from edge_worker.relay.call_result import Refused
+from edge_worker.relay.client import ExecutionAnswer
+
+AT_ONCE_S = 1.0
+"""What is answered within this is answered as it was."""
+_IN_AIRFLOWS_NAME = ExecutionAnswer(
+    201, {"Content-Type": "application/json"}, b'{"message":"Rendered task instance fields successfully set"}'
+)
+
+log = EventLog("edge_worker.gateway.deferred_writes")
+
+
+class LateWrites:
+    """At most one for each job, until it is delivered or given up.
+
+    Args:
+        on_refused: Told of a refusal that the task does not hear of any more.
+    """
+
+    def __init__(self, on_refused: Callable[[HeldJob, Refused], object]) -> None:
+        self._on_refused = on_refused
+        self._under_way: dict[str, asyncio.Task[ExecutionAnswer]] = {}
+
+    async def answer(self, held: HeldJob, delivery: Coroutine[Any, Any, ExecutionAnswer]) -> ExecutionAnswer:
+        """The answer to a write, or Airflow's usual one if that takes too long; `delivered` comes first."""
+        task = asyncio.create_task(delivery, name=f"late-write-{held.id}")
+        self._under_way[held.id] = task
+        task.add_done_callback(lambda _: self._under_way.pop(held.id))
+        try:
+            await asyncio.wait({task}, timeout=AT_ONCE_S)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if task.done():
+            return task.result()
+        task.add_done_callback(partial(self._ended, held))
+        return _IN_AIRFLOWS_NAME
+
+    async def delivered(self, held: HeldJob) -> None:
+        """Waits until no write of the job is under way."""
+        while (task := self._under_way.get(held.id)) is not None:
+            await asyncio.wait({task})
+
+    async def drop_all(self) -> None:
+        """The agent leaves."""
+        for task in list(self._under_way.values()):
+            task.cancel()
+            await asyncio.wait({task})
+
+    def _ended(self, held: HeldJob, task: asyncio.Task[ExecutionAnswer]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            log.info("late_write_delivered", job=held.id, status=task.result().status)
+            return
+        log.info("late_write_dropped", job=held.id, reason=str(error))
+        if isinstance(error, Refused):
+            self._on_refused(held, error)

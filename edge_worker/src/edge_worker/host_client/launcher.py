@@ -1,0 +1,198 @@
+"""What a task host is started with, and how it is started: outside the agent's life, environment and pipes."""
+
+import base64
+import hashlib
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import edge_worker
+from edge_worker.state.runtime_dir import MAX_SOCKET_PATH_BYTES
+from edge_worker.task_host import job_files
+
+MAIN = Path(edge_worker.__file__).with_name("task_host_main.py")
+LOG = "task-host.log"
+MAX_LOG_BYTES = 4 * 1024 * 1024
+
+_IDLE_EXIT_S = 900.0
+_SIGNALS_RESET = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+_AIRFLOW_SETTINGS = {
+    # Read by the SDK when it is imported, so they hold for every task of a host. The supervisor's own limits would
+    # end a task for reasons that are the centre's and the agent's to judge: how long an answer may take, and whether
+    # a heartbeat counts.
+    "AIRFLOW__CORE__TASK_SUCCESS_OVERTIME": str(30 * 24 * 3600),
+    "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "1000000000",
+    # How often a supervisor asks whether to go on, and the longest it takes to see that its task has ended.
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+    # Every example would be a bundle of its own at each start.
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    # The agent brings the logs to the centre.
+    "AIRFLOW__LOGGING__REMOTE_LOGGING": "False",
+    "AIRFLOW__CORE__HOSTNAME_CALLABLE": "edge_relay_hostname.get",
+}
+
+
+@dataclass(frozen=True)
+class HostSetup:
+    """Everything that decides how a task host behaves. A host with another setup is another host.
+
+    Attributes:
+        runtime_python: The interpreter that has Airflow.
+        runtime_dir: A short path, for sockets; readable by the worker's user only.
+        env: The environment of user code, but for what Airflow needs; nothing else of the agent's reaches it.
+        bundles: The local folder of each DAG bundle, by the bundle's name.
+    """
+
+    runtime_python: Path
+    runtime_dir: Path
+    state_dir: Path
+    gateway_socket: Path
+    env: Mapping[str, str]
+    bundles: Mapping[str, str]
+    worker: str
+
+    def environment(self) -> dict[str, str]:
+        """The host's whole environment."""
+        home = Path(self.env.get("AIRFLOW_HOME", self.state_dir / "airflow"))
+        defaults = {
+            "AIRFLOW_HOME": str(home),
+            # Must name a driver that is there; no task connects to it.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(self.state_dir / "bundles"),
+        }
+        given = {name: value for name, value in self.env.items() if name != job_files.JOB_MARK}
+        return {**defaults, **given, **_AIRFLOW_SETTINGS}
+
+    def fingerprint(self) -> str:
+        """Short name of this setup, of the host's code and of what is installed in the runtime."""
+        seed = hashlib.sha256()
+        for part in (self.runtime_python, self.state_dir, self.gateway_socket, self.worker):
+            seed.update(f"{part}\0".encode())
+        seed.update(json.dumps([self.environment(), dict(self.bundles)], sort_keys=True).encode())
+        for path in [MAIN, *sorted(MAIN.with_name("task_host").glob("*.py"))]:
+            seed.update(path.read_bytes())
+        for name in _installed(self.runtime_python):
+            seed.update(f"{name}\0".encode())
+        return base64.urlsafe_b64encode(seed.digest())[:6].decode()
+
+    def socket(self) -> Path:
+        """Where a host with this setup listens.
+
+        Raises:
+            ValueError: The runtime folder's path is too long for a socket.
+        """
+        path = self.runtime_dir / f"h{self.fingerprint()}"
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+            msg = f"{self.runtime_dir} is too long a path for a socket; choose a shorter runtime folder"
+            raise ValueError(msg)
+        return path
+
+    def others(self, own: Path) -> Iterator[Path]:
+        """The sockets of hosts with another setup."""
+        return (path for path in self.runtime_dir.glob("h??????") if path != own)
+
+
+def installed_airflow(python: Path) -> str | None:
+    """Airflow's version beside an interpreter, told by its files; None if there is none, or it lies elsewhere."""
+    for name in ("apache_airflow_core", "apache_airflow"):
+        for entry in _installed(python):
+            if entry.startswith(f"{name}-"):
+                return entry.removeprefix(f"{name}-").removesuffix(".dist-info")
+    return None
+
+
+def _installed(python: Path) -> list[str]:
+    """The distributions beside an interpreter, with versions: they change when the runtime is upgraded in place."""
+    return sorted(path.name for path in python.parent.parent.glob("lib/python3*/site-packages/*.dist-info"))
+
+
+class HostChild:
+    """A task host that this agent has started. It outlives the agent, and dropping this object does nothing to it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+
+    def status(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs. Asking also buries a dead one."""
+        if self._status is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                # Whoever started the agent had it ignore SIGCHLD: the kernel buries children and keeps no status.
+                self._status = 255
+            else:
+                self._status = os.waitstatus_to_exitcode(status) if pid else None
+        return self._status
+
+    def terminate(self) -> None:
+        """Ask it to end, if it has not."""
+        if self.status() is None:
+            os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it, if it has not ended."""
+        if self.status() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def start_host(setup: HostSetup, socket: Path) -> HostChild:
+    """Start a task host. It serves the socket once it has imported Airflow, which takes seconds.
+
+    The usual ways to start a process tie it to an object here, which complains about it, or kills it, at the end of
+    the agent.
+
+    Raises:
+        OSError: The interpreter cannot be executed.
+    """
+    environment = setup.environment()
+    for folder in (setup.state_dir, setup.runtime_dir, Path(environment["AIRFLOW_HOME"])):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = _open_log(setup.state_dir / LOG)
+    with tempfile.TemporaryFile(dir=setup.state_dir) as settings:
+        settings.write(json.dumps(_settings(setup, socket)).encode())
+        settings.seek(0)
+        streams = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate((settings.fileno(), log, log))]
+        try:
+            pid = os.posix_spawn(
+                setup.runtime_python,
+                [str(setup.runtime_python), str(MAIN)],
+                environment,
+                file_actions=streams,
+                setsid=True,
+                setsigdef=_SIGNALS_RESET,
+            )
+        finally:
+            os.close(log)
+    return HostChild(pid)
+
+
+def _settings(setup: HostSetup, socket: Path) -> dict[str, object]:
+    return {
+        "socket": str(socket),
+        "worker": setup.worker,
+        "gateway_socket": str(setup.gateway_socket),
+        "bundles": dict(setup.bundles),
+        "idle_exit_s": _IDLE_EXIT_S,
+    }
+
+
+def _open_log(path: Path) -> int:
+    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def last_log_line(state_dir: Path) -> str | None:
+    """What the host said last, for an error message."""
+    try:
+        with (state_dir / LOG).open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
+            lines = log.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        return None
+    return lines[-1][:300] if lines else None

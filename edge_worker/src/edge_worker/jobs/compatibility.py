@@ -1,0 +1,50 @@
+"""Keeps the worker from taking jobs that its Airflow runtime is too new for, and says so where people look."""
+
+import asyncio
+from dataclasses import dataclass
+
+from edge_schemas.life.versions import runtime_fault
+from edge_schemas.wire.jobs import Job, TaskWork
+from edge_worker.jobs.registry import JobTable
+from edge_worker.log import EventLog
+
+RETRY_S = 300.0
+"""After so long one job may show that the centre was upgraded meanwhile."""
+_CAUSE = "runtime_version"
+
+log = EventLog("edge_worker.jobs.compatibility")
+
+
+@dataclass
+class RuntimeRule:
+    """What the runtime has, and what follows from it for the intake.
+
+    Attributes:
+        airflow: Airflow's version in the runtime; None until a task host has told it.
+    """
+
+    table: JobTable
+    airflow: str | None = None
+
+    def found(self, version: str) -> None:
+        """A task host is ready and tells its version; told again and again."""
+        if version != self.airflow:
+            self.airflow = version
+            self.table.open_intake(_CAUSE)
+
+    def refusal(self, job: Job) -> str | None:
+        """Why a granted job can't be run by this runtime."""
+        wanted = job.work.airflow_version if isinstance(job.work, TaskWork) else None
+        return None if wanted is None else self.refused(wanted)
+
+    def refused(self, centre: str) -> str | None:
+        """The centre has this version of Airflow: take no jobs if the runtime is too new for it.
+
+        Returns:
+            What is wrong, if something is.
+        """
+        fault = runtime_fault(self.airflow, centre)
+        if fault is not None and self.table.close_intake(_CAUSE, fault):
+            log.error("runtime_too_new", runtime=self.airflow, centre=centre, means=fault)
+            asyncio.get_running_loop().call_later(RETRY_S, self.table.open_intake, _CAUSE)
+        return fault

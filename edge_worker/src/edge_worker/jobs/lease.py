@@ -1,0 +1,126 @@
+"""The worker's half of the offline contract: since when it has had no contact, and which jobs are frozen for it.
+
+Contact is the arrival of a poll at the centre. The worker counts from when it *sent* the last poll that was answered,
+which is earlier, by a clock that counts suspend. So it always freezes a job before the centre gives it up.
+"""
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_schemas.wire.polls import JobPhase
+from edge_worker.files import write_atomically
+from edge_worker.jobs.registry import HeldJob, JobTable
+from edge_worker.log import EventLog
+from edge_worker.processes.tree import is_alive
+from edge_worker.state.job_dir import JobDir
+from edge_worker.task_host.job_files import boot_id
+from edge_worker.task_host.lease import now as boot_seconds
+from edge_worker.task_host.lease import read_lease
+
+LOOK_EVERY_S = 0.5
+WRITE_EVERY_S = 1.0
+
+log = EventLog("edge_worker.jobs.lease")
+
+
+class Lease:
+    """When the last answered poll was sent, in memory and in the file that the supervisors of tasks read.
+
+    Args:
+        path: The file. One that an earlier agent of this boot left is taken over: its silence is ours.
+        clock: Seconds since boot.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = boot_seconds) -> None:
+        self._path = path
+        self._clock = clock
+        self._written_at = -math.inf
+        found = read_lease(path)
+        self._sent_at = None if found is None else min(found.sent_at, clock())
+
+    def now(self) -> float:
+        """To be asked when a poll is sent, for `renew`."""
+        return self._clock()
+
+    def renew(self, sent_at: float) -> None:
+        """A poll that was sent then has arrived."""
+        if self._sent_at is not None and sent_at <= self._sent_at:
+            return
+        self._sent_at = sent_at
+        # One that is a second too old ends nothing but a second too early.
+        if self._clock() - self._written_at >= WRITE_EVERY_S:
+            self._written_at = self._clock()
+            self._write(sent_at)
+
+    def silence_s(self, job_dir: JobDir) -> float:
+        """Seconds without contact, for a job whose start was confirmed.
+
+        Where nothing is known of this boot a job that runs counts from its start, and one that does not is too old.
+        """
+        if self._sent_at is not None:
+            return self._clock() - self._sent_at
+        return _age_s(job_dir) if job_dir.was_launched else math.inf
+
+    def left_s(self, held: HeldJob) -> float:
+        """Seconds for which a job may run on without contact; none are left from its fence on."""
+        after_s = held.job.offline.fence_after_s
+        return math.inf if after_s is None else after_s - self.silence_s(held.dir)
+
+    def _write(self, sent_at: float) -> None:
+        try:
+            write_atomically(self._path, json.dumps({"boot": boot_id(), "sent_at": sent_at}).encode(), durable=False)
+        except OSError as error:
+            log.warning("lease_not_written", error=str(error), means="tasks of a dead agent would stop too early")
+
+
+class Fence:
+    """Freezes jobs whose worker has been out of contact for nearly as long as their queues tolerate."""
+
+    def __init__(self, table: JobTable, lease: Lease) -> None:
+        self._table = table
+        self._lease = lease
+
+    async def run(self) -> None:
+        """Looks until cancelled. Often, for a sleep of ours does not count suspend."""
+        while True:
+            self.look()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def now(self) -> float:
+        """See `Lease`."""
+        return self._lease.now()
+
+    def renew(self, sent_at: float) -> None:
+        """See `Lease`. After a suspend a poll may be answered before the next look, and would hide that it lasted."""
+        self.look()
+        self._lease.renew(sent_at)
+
+    def look(self) -> None:
+        """Freezes the jobs whose time has come."""
+        for held in self._table:
+            self.look_at(held)
+
+    def look_at(self, held: HeldJob) -> None:
+        """Freezes a job if its time has come. What freezes and thaws its processes is the `Freezer`."""
+        # Nothing is decided any more by what runs on after an accepted final state.
+        if held.is_frozen or held.phase is not JobPhase.RUNNING or held.final_state is not None:
+            return
+        if self._lease.left_s(held) > 0 or (held.dir.was_launched and not is_alive(held.dir.path)):
+            return
+        reason = _reason(self._lease.silence_s(held.dir), held.job.offline.tolerance_s)
+        log.warning("job_fenced", job=held.id, reason=reason)
+        held.freeze(reason)
+
+
+def _reason(silence_s: float, tolerance_s: float) -> str:
+    since = "since the machine was started" if math.isinf(silence_s) else f"for {silence_s:.0f} s"
+    return f"no contact with the relay {since} (offline tolerance {tolerance_s:g} s)"
+
+
+def _age_s(job_dir: JobDir) -> float:
+    started_at = job_dir.started_at()
+    return math.inf if started_at is None else max(0.0, time.time() - started_at)

@@ -1,0 +1,5 @@
+"""What the worker keeps on disk: its identity, one folder per job, ended jobs, the runtime directory.
+
+May import: `processes`, `files`, `settings`, `task_host.job_files`.
+Never here: network, event loop.
+"""

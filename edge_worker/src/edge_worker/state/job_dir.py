@@ -1,0 +1,152 @@
+"""The folder of one job. What is in it decides how the job goes on after the agent, or the machine, has gone down.
+
+    job.json        the job as it was granted
+    receipt         of the grant; to start the job with
+    started         the relay has confirmed the start: this worker is the holder
+    frozen          the job's processes were, or are about to be, stopped; removed once they go on
+    log_offset      up to where the relay has the log
+    log_gaps.json   where the log that the relay has differs from ours; see `spool`
+    final_state     the state that Airflow accepted
+    finish.json     the outcome, until the relay has given a final answer to it
+    finished        the relay has
+
+The files that the task's own processes write beside these (`pid.json`, `lock`, `task.log`, `result.json`) are described
+in `task_host.job_files`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.polls import FinishRequest
+from edge_worker.files import write_atomically
+from edge_worker.task_host import job_files
+
+
+@dataclass(frozen=True)
+class JobDir:
+    """Paths and small files of one job."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        """What the task printed, as JSON lines."""
+        return self.path / job_files.TASK_LOG
+
+    @property
+    def was_launched(self) -> bool:
+        """A process for the job exists or existed."""
+        try:
+            taken = job_files.read_taken(self.path)
+        except (ValueError, TypeError):
+            # Damaged. Whoever wrote it has taken the job; to start it again would be worse than to lose its outcome.
+            return True
+        return taken is not None and taken.pid != 0
+
+    @property
+    def was_started(self) -> bool:
+        """The relay confirmed that this worker holds the job."""
+        return (self.path / "started").exists()
+
+    @property
+    def was_finished(self) -> bool:
+        """The relay has given a final answer to the outcome."""
+        return (self.path / "finished").exists()
+
+    def create(self, job: Job, receipt: str) -> None:
+        """Makes the folder of a granted job.
+
+        Raises:
+            OSError: The disk is full or read-only.
+        """
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        write_atomically(self.path / "receipt", receipt.encode(), durable=False)
+        write_atomically(self.path / "job.json", job.model_dump_json().encode())
+
+    def job(self) -> Job | None:
+        """The job; None if the folder was left half made.
+
+        Raises:
+            OSError: What is there cannot be read.
+        """
+        try:
+            return Job.model_validate_json((self.path / "job.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def receipt(self) -> str:
+        """Of the grant; empty if it was not written.
+
+        Raises:
+            OSError: What is there cannot be read.
+        """
+        try:
+            return (self.path / "receipt").read_text()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return ""
+
+    def started_at(self) -> float | None:
+        """When the start was confirmed, by the machine's wall clock; None if it was not."""
+        try:
+            return (self.path / "started").stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def mark_started(self) -> None:
+        """To be called before anything is launched."""
+        write_atomically(self.path / "started", b"")
+
+    def frozen_at(self) -> float | None:
+        """When its processes were stopped, by the machine's wall clock; None if they may run."""
+        try:
+            return (self.path / "frozen").stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def mark_frozen(self) -> None:
+        """To be called before any process is stopped."""
+        write_atomically(self.path / "frozen", b"", durable=False)
+
+    def unmark_frozen(self) -> None:
+        """To be called once all processes go on."""
+        (self.path / "frozen").unlink(missing_ok=True)
+
+    def final_state(self) -> str | None:
+        """The state that Airflow accepted from the task."""
+        try:
+            return (self.path / "final_state").read_text(errors="replace") or None
+        except FileNotFoundError:
+            return None
+
+    def put_final_state(self, state: str) -> None:
+        """Notes that a job's end was accepted: from here on nobody may kill it as unwanted."""
+        write_atomically(self.path / "final_state", state.encode())
+
+    def finish(self) -> FinishRequest | None:
+        """The outcome that the relay does not have yet."""
+        try:
+            return FinishRequest.model_validate_json((self.path / "finish.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def put_finish(self, finish: FinishRequest) -> None:
+        """Writes the outcome down before it is reported."""
+        write_atomically(self.path / "finish.json", finish.model_dump_json().encode())
+
+    def mark_finished(self) -> None:
+        """The outcome is settled, delivered or refused for good."""
+        write_atomically(self.path / "finished", b"")
+
+    def log_offset(self) -> int:
+        """Up to where the relay has the log, as far as was written down; it may have more."""
+        try:
+            return int((self.path / "log_offset").read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def put_log_offset(self, offset: int) -> None:
+        """Not synced to the disk: a lost one costs a repeated chunk, which the relay trims."""
+        write_atomically(self.path / "log_offset", str(offset).encode(), durable=False)

@@ -1,0 +1,195 @@
+"""The offline contract as a supervisor keeps it while its agent is dead.
+
+The centre gives a job up, and Airflow runs it elsewhere, once the worker has been silent for the whole tolerance. The
+agent stops its jobs before that. Tasks outlive the agent, so where it cannot be asked they stop themselves.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from edge_worker.task_host import lease
+
+LOOK_EVERY_S = 0.25
+KILL_AHEAD_S = 1.0
+"""So long before the tolerance is over everything is killed that did not go by itself: by then it must be gone."""
+
+_ASK_S = 2.0
+_PROC = Path("/proc")
+_PARENT_FIELD = 1
+_STOPPED = frozenset({b"T", b"t"})
+_MAX_ROUNDS = 20
+
+
+class Right(Enum):
+    """What a job may do as far as its lease tells."""
+
+    RUN = "run"
+    STOP = "stop"
+    NONE = "none"
+    """Another copy may run at any moment."""
+
+
+class Fence:
+    """Tells whether a job may still run.
+
+    Args:
+        path: The lease's file.
+        offline: `tolerance_s` and `fence_after_s` of the job's queue; the latter None if the job goes on regardless.
+        say: Puts a line into the task's log.
+
+    Attributes:
+        struck: Why the fence has ended the job, for people; None if it has not.
+    """
+
+    def __init__(self, path: Path, offline: Mapping[str, Any], say: Callable[[str], None]) -> None:
+        self._path = path
+        self._tolerance_s: float = offline["tolerance_s"]
+        self._fence_after_s: float | None = offline["fence_after_s"]
+        self._say = say
+        self.struck: str | None = None
+        # Without a lease the contact is the one that brought the job.
+        self._contact = lease.now()
+        self._refresh()
+
+    def right(self) -> Right:
+        """Reads the lease anew only where the one known has run out."""
+        if self._fence_after_s is None:
+            return Right.RUN
+        if self._silence() >= self._fence_after_s:
+            self._refresh()
+        silence = self._silence()
+        if silence >= max(self._fence_after_s, self._tolerance_s - KILL_AHEAD_S):
+            return Right.NONE
+        return Right.STOP if silence >= self._fence_after_s else Right.RUN
+
+    def seconds_left(self) -> float | None:
+        """Until the job has to stop unless there is contact; None if it never has to."""
+        if self._fence_after_s is None:
+            return None
+        self._refresh()
+        return self._fence_after_s - self._silence()
+
+    def strike(self, what: str) -> None:
+        """Say in the task's log why it ends, the first time."""
+        if self.struck is None:
+            self.struck = (
+                f"the edge worker's agent does not answer and had no contact with the centre for "
+                f"{self._silence():.0f} s; after {self._tolerance_s:g} s the task may be started elsewhere"
+            )
+            self._say(f"{what}: {self.struck}")
+
+    def _silence(self) -> float:
+        return lease.now() - self._contact
+
+    def _refresh(self) -> None:
+        found = lease.read_lease(self._path)
+        if found is not None:
+            self._contact = found.sent_at
+
+
+class Guard:
+    """Ends a job at its fence if no agent does: asks it to stop at first, kills it once another copy may run.
+
+    Watches in a thread, because the supervisor's main thread may be in a call that hangs, or in the middle of a slower
+    way to end the task.
+    """
+
+    def __init__(self, fence: Fence, gateway_socket: str) -> None:
+        self.fence = fence
+        self._gateway_socket = gateway_socket
+        self._over = threading.Event()
+
+    def must_stop(self) -> bool:
+        """Whether the job has to end now. Where nothing is left of the tolerance nothing of it runs any more then."""
+        right = self.fence.right()
+        if right is Right.RUN or not nobody_sees_to_it(self._gateway_socket):
+            return False
+        self.fence.strike("This task is stopped" if right is Right.STOP else "All processes of this task are killed")
+        if right is Right.NONE:
+            end_descendants()
+        return True
+
+    def start(self) -> None:
+        """Watch from now on, until `stop`. Not before the task's process was forked: it would not have the thread."""
+        if self.fence.seconds_left() is not None:
+            threading.Thread(target=self._watch, name="fence", daemon=True).start()
+
+    def stop(self) -> None:
+        """The job has ended."""
+        self._over.set()
+
+    def _watch(self) -> None:
+        while not self._over.wait(LOOK_EVERY_S):
+            if self.fence.right() is Right.NONE and self.must_stop():
+                return
+
+
+def nobody_sees_to_it(gateway_socket: str) -> bool:
+    """Whether this process has to end its job itself: no agent answers, and none has left the job standing still.
+
+    What stands still does no harm. The next agent asks the centre about it.
+    """
+    return not answers(gateway_socket) and not stands_still()
+
+
+def answers(gateway_socket: str) -> bool:
+    """Whether an agent lives: then the fence is its business. One that was stopped or hangs does not count."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(_ASK_S)
+        try:
+            sock.connect(gateway_socket)
+            # Any answer will do, and to this it is a refusal.
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
+            return bool(sock.recv(1))
+        except OSError:
+            return False
+
+
+def stands_still() -> bool:
+    """Whether the processes below this one are stopped, all of them. False if there are none."""
+    table = _living()
+    found = _descendants(os.getpid(), table)
+    return bool(found) and all(table[pid].state in _STOPPED for pid in found)
+
+
+def end_descendants() -> None:
+    """Kill all processes below this one. Those whose parent dies become its children and are found the next time."""
+    for _ in range(_MAX_ROUNDS):
+        found = _descendants(os.getpid(), _living())
+        if not found:
+            return
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        threading.Event().wait(0.05)
+
+
+class _Process(NamedTuple):
+    state: bytes
+    parent: int
+
+
+def _descendants(ancestor: int, table: Mapping[int, _Process]) -> set[int]:
+    found: set[int] = set()
+    while grown := {pid for pid, it in table.items() if it.parent == ancestor or it.parent in found} - found:
+        found |= grown
+    return found
+
+
+def _living() -> dict[int, _Process]:
+    """All processes that live; a zombie does not."""
+    table = {}
+    for entry in os.listdir(_PROC) if _PROC.is_dir() else ():  # noqa: PTH208 (a name is enough, and there are many)
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (_PROC / entry / "stat").read_bytes().rpartition(b")")[2].split()
+                if fields[0] not in {b"Z", b"X"}:
+                    table[int(entry)] = _Process(fields[0], int(fields[_PARENT_FIELD]))
+    return table

@@ -1,0 +1,68 @@
+"""The dispatchers of this replica: one for each queue that a parked poll waits for."""
+
+import asyncio
+from collections.abc import Iterable
+from functools import partial
+
+from edge_broker.connection.broker import Broker
+from edge_broker.subjects import parse_consumer_name
+from edge_relay.dispatch.dispatcher import Dispatcher
+from edge_relay.dispatch.pull_accounting import Waiter
+from edge_relay.lifecycle import draining
+from edge_relay.metrics.replica import Metrics
+
+
+class Dispatchers:
+    """Makes dispatchers when they are needed. Run `run()` in a task group."""
+
+    def __init__(self, broker: Broker, metrics: Metrics) -> None:
+        self._broker = broker
+        self._metrics = metrics
+        self._live: dict[str, Dispatcher] = {}
+        self._group: asyncio.TaskGroup | None = None
+        broker.on_connection(self._reconnected)
+
+    async def run(self) -> None:
+        """Be the parent of all dispatchers; cancelled at the end, each gives back what is under way."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._group = None
+
+    def enlist(self, waiter: Waiter, consumers: Iterable[str]) -> None:
+        """Let a poll wait for exactly these consumers.
+
+        Raises:
+            EdgeError: `draining`.
+        """
+        wanted = set(consumers)
+        for line in list(waiter.lines):
+            if line.consumer not in wanted:
+                line.leave(waiter)
+        for name in wanted:
+            self._dispatcher(name).join(waiter)
+
+    def consumer_made(self, consumer: str) -> None:
+        """A notice says so."""
+        if dispatcher := self._live.get(consumer):
+            dispatcher.consumer_made()
+
+    def _dispatcher(self, consumer: str) -> Dispatcher:
+        if self._group is None:
+            raise draining()
+        dispatcher = self._live.get(consumer)
+        if dispatcher is None:
+            self._metrics.begin(*parse_consumer_name(consumer))
+            dispatcher = Dispatcher(self._broker, consumer, self._metrics, partial(self._forget, consumer))
+            self._live[consumer] = dispatcher
+            self._group.create_task(dispatcher.run(), name=f"dispatcher-{consumer}")
+        return dispatcher
+
+    def _forget(self, consumer: str) -> None:
+        del self._live[consumer]
+
+    def _reconnected(self) -> None:
+        for dispatcher in self._live.values():
+            dispatcher.reconnected()

@@ -1,0 +1,52 @@
+"""Notices from other replicas, keepers and executors. Each only wakes somebody who then looks at the state."""
+
+import asyncio
+
+import structlog
+
+from edge_broker.connection.broker import Broker, BrokerUnavailable
+from edge_broker.subjects import NOTICES
+from edge_relay.dispatch.dispatcher import Message
+from edge_relay.dispatch.dispatchers import Dispatchers
+from edge_relay.dispatch.polls import ParkedPolls
+from edge_relay.identity.credentials import Credentials
+
+log = structlog.get_logger(__name__)
+
+MAX_QUEUED = 1000
+
+
+class Notices:
+    """Subscribes to all notices. Run `run()` in a task group."""
+
+    def __init__(self, broker: Broker, polls: ParkedPolls, dispatchers: Dispatchers, credentials: Credentials) -> None:
+        self._broker = broker
+        self._polls = polls
+        self._dispatchers = dispatchers
+        self._credentials = credentials
+        self._changed: asyncio.Queue[str] = asyncio.Queue(MAX_QUEUED)
+
+    async def run(self) -> None:
+        """Take notices, for ever."""
+        number = await self._broker.subscribe(f"{NOTICES}.>", self._take)
+        try:
+            while True:
+                await self._refresh(await self._changed.get())
+        finally:
+            await self._broker.unsubscribe(number)
+
+    async def _take(self, message: Message) -> None:
+        kind, _, name = message.subject.removeprefix(f"{NOTICES}.").partition(".")
+        if kind == "worker":
+            self._polls.notice(name, message.data)
+        elif kind == "queue":
+            self._dispatchers.consumer_made(name)
+        elif kind == "access" and not self._changed.full():
+            # A full queue drops the notice: the bucket's watch brings the change too.
+            self._changed.put_nowait(name)
+
+    async def _refresh(self, secret_hash: str) -> None:
+        try:
+            await self._credentials.refresh(secret_hash)
+        except BrokerUnavailable as error:
+            log.warning("credential_not_refreshed", error=str(error))

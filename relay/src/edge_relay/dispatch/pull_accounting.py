@@ -1,0 +1,207 @@
+"""Who waits for jobs of a queue, and what was asked of its consumer: decisions only, no I/O, time comes in.
+
+Pulls are sized to what the waiting polls would take and capped: the server serves pull requests in turn, not the polls
+behind them, so a replica with few polls would otherwise get more than its share.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge_relay.dispatch.deliveries import Delivery
+from edge_schemas.life.versions import runtime_fault
+from edge_schemas.wire.jobs import Job, TaskWork
+
+MAX_BATCH = 32
+EXPIRES_S = 10.0
+GRACE_S = 2.0
+"""A pull that has said nothing this long after its end is lost: server or leader are gone."""
+NO_CONSUMER_DELAY_S = 5.0
+ERROR_DELAY_S = 2.0
+FIRST_DELAY_S = 0.1
+IDLE_HEARTBEAT = 100
+REGULAR_ENDS = frozenset({404, 408})
+NO_RESPONDERS = 503
+
+
+class Waiter:
+    """A poll that would take up to `free` jobs, from whichever queue brings them first.
+
+    Attributes:
+        airflow: Airflow's version in its worker's runtime, if it told.
+        airflow_wanted: The centre's version, once there was a job for which the runtime is too new. The poll wants no
+            job then: every one that is fetched for it would have to go back.
+    """
+
+    def __init__(self, free: int, on_change: Callable[[], None], *, airflow: str | None = None) -> None:
+        self.wants = free
+        self.airflow = airflow
+        self.airflow_wanted: str | None = None
+        self._wanted_before = 0
+        self.taken: list[Delivery] = []
+        self.lines: set[Line] = set()
+        self._on_change = on_change
+
+    def take(self, delivery: Delivery) -> None:
+        """Own a delivery from this moment on."""
+        self.taken.append(delivery)
+        self.wants -= 1
+        for line in list(self.lines):
+            line.wanted -= 1
+            if self.wants == 0:
+                line.leave(self)
+        self._on_change()
+
+    def suits(self, job: Job) -> bool:
+        """Whether its worker can run the job; if not, it leaves all lines."""
+        wanted = job.work.airflow_version if isinstance(job.work, TaskWork) else None
+        if runtime_fault(self.airflow, wanted) is None:
+            return True
+        self.airflow_wanted = wanted
+        for line in list(self.lines):
+            line.leave(self)
+        self._wanted_before, self.wants = self.wants, 0
+        self._on_change()
+        return False
+
+    def excuse(self) -> None:
+        """The centre was upgraded since that job was published: from here on every job suits."""
+        self.airflow = self.airflow_wanted = None
+        self.wants = self._wanted_before
+
+    def close(self) -> list[Delivery]:
+        """Take nothing more; what was taken is handed to the caller, who must settle it."""
+        for line in list(self.lines):
+            line.leave(self)
+        self.wants = 0
+        taken, self.taken = self.taken, []
+        return taken
+
+
+class Line:
+    """The polls that wait for jobs of one queue. The one that has waited longest since its last job is next."""
+
+    def __init__(self, consumer: str) -> None:
+        self.consumer = consumer
+        self._waiters: dict[Waiter, None] = {}
+        self.wanted = 0
+
+    def join(self, waiter: Waiter) -> None:
+        """Stand at the end; nothing happens if the poll stands here or wants nothing."""
+        if self in waiter.lines or waiter.wants == 0:
+            return
+        self._waiters[waiter] = None
+        waiter.lines.add(self)
+        self.wanted += waiter.wants
+
+    def leave(self, waiter: Waiter) -> None:
+        """Stand here no more."""
+        if self in waiter.lines:
+            del self._waiters[waiter]
+            waiter.lines.remove(self)
+            self.wanted -= waiter.wants
+
+    def hand_over(self, delivery: Delivery) -> bool:
+        """Give a delivery to the next in line that it suits; False if there is nobody."""
+        waiter = next((one for one in list(self._waiters) if one.suits(delivery.job)), None)
+        if waiter is None:
+            return False
+        del self._waiters[waiter]
+        self._waiters[waiter] = None
+        waiter.take(delivery)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """A request to the consumer."""
+
+    number: int
+    batch: int
+
+
+@dataclass(slots=True)
+class _Open:
+    batch: int
+    deadline: float
+
+
+class PullBook:
+    """What was asked of a consumer and has not come yet.
+
+    Messages do not say which pull they answer, only statuses do. So one count of what is `out` is kept, and the pulls
+    only for their ends: `out` can never exceed what the pulls that may still be alive have asked for.
+    """
+
+    def __init__(self, rng: random.Random | None = None) -> None:
+        self.out = 0
+        self._pulls: dict[int, _Open] = {}
+        self._last_number = 0
+        self._not_before = 0.0
+        self._failures = 0
+        self._random = rng or random.Random()  # noqa: S311  # jitter, nothing secret
+
+    def ask(self, wanted: int, now: float) -> list[Pull]:
+        """The pulls to send now so that everybody who waits is asked for; recorded as sent."""
+        pulls: list[Pull] = []
+        while now >= self._not_before and (need := wanted - self.out) > 0:
+            self._last_number += 1
+            pull = Pull(self._last_number, min(need, MAX_BATCH))
+            self._pulls[pull.number] = _Open(pull.batch, now + EXPIRES_S + GRACE_S)
+            self.out += pull.batch
+            pulls.append(pull)
+        return pulls
+
+    def arrived(self) -> None:
+        """A message came."""
+        self.out = max(0, self.out - 1)
+        self._failures = 0
+
+    def ended(self, number: int, status: int, pending: int | None, now: float) -> None:
+        """A pull was answered with a status.
+
+        Args:
+            number: Of the pull; one that is not known was given up before.
+            status: 404 and 408 are regular ends; anything else is an error and delays the next pull.
+            pending: How many messages of the pull had not come, if the server says so.
+        """
+        if status == IDLE_HEARTBEAT or (pull := self._pulls.pop(number, None)) is None:
+            return
+        self.out = max(0, self.out - (pull.batch if pending is None else pending))
+        if status in REGULAR_ENDS:
+            self._failures = 0
+        else:
+            self._back_off(NO_CONSUMER_DELAY_S if status == NO_RESPONDERS else ERROR_DELAY_S, now)
+
+    def overdue(self, now: float) -> bool:
+        """Forget pulls past their end; True if messages are missing that nobody will bring: ask anew."""
+        late = [number for number, pull in self._pulls.items() if pull.deadline <= now]
+        for number in late:
+            del self._pulls[number]
+        return self.out > sum(pull.batch for pull in self._pulls.values())
+
+    def failed(self, now: float) -> None:
+        """A pull could not be sent."""
+        self._back_off(ERROR_DELAY_S, now)
+
+    def forget(self) -> None:
+        """Whatever was asked was asked of a connection, an inbox or a consumer that is no more."""
+        self._pulls.clear()
+        self.out = 0
+
+    def encourage(self) -> None:
+        """There is reason to think that the next pull will succeed: do not wait for it."""
+        self._failures = 0
+        self._not_before = 0.0
+
+    def next_moment(self, wanted: int) -> float | None:
+        """When to look again if nothing happens before."""
+        moments = [pull.deadline for pull in self._pulls.values()]
+        if wanted > self.out:
+            moments.append(self._not_before)
+        return min(moments, default=None)
+
+    def _back_off(self, longest_s: float, now: float) -> None:
+        delay = min(FIRST_DELAY_S * 2**self._failures, longest_s)
+        self._failures = min(self._failures + 1, 16)
+        self._not_before = now + delay * self._random.uniform(0.5, 1.0)

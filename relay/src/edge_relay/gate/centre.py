@@ -1,0 +1,68 @@
+"""What a keeper tells of the centre, remembered for a while: workers ask for it far more often than it changes."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+from pydantic import ValidationError
+
+from edge_relay.gate.client import GateClient
+from edge_schemas.gate.auth import GateCall
+from edge_schemas.gate.centre import CentreFacts
+from edge_schemas.wire.errors import EdgeError
+from edge_schemas.wire.routes import GATE_CENTRE
+
+log = structlog.get_logger(__name__)
+
+FRESH_FOR_S = 60.0
+RETRY_AFTER_S = 3.0
+ASK_TIMEOUT_S = 10.0
+"""Whoever asks is a person at a command line, or a worker that wants to enrol: neither waits for a slow keeper."""
+
+
+class Centre:
+    """The centre's facts, asked for only when somebody wants them.
+
+    Args:
+        gate: None where the relay has no gate: then nothing is known.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, gate: GateClient | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._gate = gate
+        self._clock = clock
+        self._known: CentreFacts | None = None
+        self._good_until = float("-inf")
+        self._asking = asyncio.Lock()
+
+    async def facts(self) -> CentreFacts | None:
+        """What a keeper said at most a minute ago; None while none answers."""
+        if self._gate is None:
+            return None
+        async with self._asking:  # so that many who want to know make one call
+            if self._clock() >= self._good_until:
+                self._known = await _ask(self._gate)
+                self._good_until = self._clock() + (FRESH_FOR_S if self._known else RETRY_AFTER_S)
+            return self._known
+
+
+async def _ask(gate: GateClient) -> CentreFacts | None:
+    # No worker's call: nobody's credential stands behind it.
+    call = GateCall("GET", GATE_CENTRE, "", uuid.uuid4().hex, b"")
+    try:
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            answer = await gate.call(call, {})
+    except (EdgeError, TimeoutError) as error:
+        log.warning("centre_unknown", error=str(error) or "no answer in time")
+        return None
+    if answer.status != 200:
+        # A problem of the keeper's own, for operators: it says what is wrong with its settings.
+        log.warning("centre_unknown", status=answer.status, answer=answer.body[:500].decode(errors="replace"))
+        return None
+    try:
+        return CentreFacts.model_validate_json(answer.body)
+    except ValidationError as error:
+        log.warning("centre_unknown", error=f"an answer that makes no sense: {error.error_count()} errors")
+        return None

@@ -1,0 +1,177 @@
+"""Calls a keeper's gate for a task: signed on the way there, checked on the way back; with one away, the next.
+
+The relay itself reaches no Airflow and holds no token: what it sends is what the worker sent, and who the worker is.
+"""
+
+import io
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import structlog
+from yarl import URL
+
+from edge_relay.settings import Settings, SettingsError
+from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.routes import FORWARDED_HEADERS, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
+
+log = structlog.get_logger(__name__)
+
+CALL_TIMEOUT_S = 60.0
+"""The gate mints a token, asks Airflow's database and waits for the api-server, which may be slow under load."""
+CONNECT_TIMEOUT_S = 3.0
+MAX_ANSWER_BYTES = 64 << 20
+RETRY_AFTER_S = 2.0
+PASSED_BACK = ("Content-Type", "Content-Range", ORIGIN_HEADER)
+"""Everything else stays behind, a refreshed token above all. `Content-Range` tells the length of a mapped XCom."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateAnswer:
+    """What the gate answered, as far as it may be passed on to a worker."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class _Away(Exception):
+    """This keeper gave no answer that counts; another one may."""
+
+
+class GateClient:
+    """One connection pool to all keepers. Use as an asynchronous context manager.
+
+    Args:
+        urls: Base addresses of the keepers' gates, without a path.
+        key: The secret shared with the keepers.
+        timeout_s: For one call.
+        ca_file: Whom to trust at `https://` addresses; None trusts what the machine trusts.
+        clock: Unix time; signatures are bound to it.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        key: bytes,
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+        ca_file: Path | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._urls = tuple(url.rstrip("/") for url in urls)
+        self._key = key
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        self._tls = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
+        self._clock = clock
+        self._good = 0
+        self._session: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """A client for the gates that are set, or None if there are none.
+
+        Raises:
+            SettingsError: A file can't be read.
+        """
+        if not settings.gate_urls:
+            return None
+        try:
+            return cls(
+                settings.gate_urls,
+                settings.gate_key(),
+                timeout_s=settings.gate_timeout_s,
+                ca_file=settings.gate_ca_file,
+            )
+        except OSError as error:
+            raise SettingsError(f"RELAY_GATE_CA_FILE: can't use {settings.gate_ca_file}: {error}") from error
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._tls, keepalive_timeout=30),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=self._timeout,
+            # An answer's signature is over the bytes as they come.
+            auto_decompress=False,
+            headers={"Accept-Encoding": "identity", "User-Agent": "edge-relay"},
+            # Neither proxies nor ~/.netrc have a part in calls inside the centre.
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def call(self, call: GateCall, headers: Mapping[str, str]) -> GateAnswer:
+        """The answer to a call, from the first keeper that gives one.
+
+        The request id lets the gate recognise a repeat, so a call whose connection broke may go to the next keeper.
+
+        Args:
+            call: What is asked, as far as it is signed.
+            headers: Of the worker's request; only those of `FORWARDED_HEADERS` are sent.
+
+        Raises:
+            EdgeError: `gate_unavailable`; the worker repeats the call with the same request id.
+        """
+        sent = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
+        # The first one has a second chance: a kept-alive connection that the keeper has closed shows only now.
+        for turn in range(len(self._urls) + 1):
+            index = (self._good + turn) % len(self._urls)
+            try:
+                answer = await self._ask(self._urls[index], call, sent)
+            except _Away as error:
+                log.warning("gate_call_failed", gate=self._urls[index], error=str(error))
+                continue
+            self._good = index
+            return answer
+        raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "no keeper answers at the moment", retry_after_s=RETRY_AFTER_S)
+
+    async def _ask(self, base: str, call: GateCall, headers: Mapping[str, str]) -> GateAnswer:
+        assert self._session is not None  # noqa: S101  # used only within its context
+        signature, nonce = sign_call(self._key, call, now=self._clock())
+        ours = {SIGNATURE_HEADER: signature, WORKER_HEADER: call.worker, REQUEST_ID_HEADER: call.request_id}
+        try:
+            async with self._session.request(
+                call.method,
+                # As it is: yarl would decode the path and encode it anew.
+                URL(f"{base}{call.target}", encoded=True),
+                # aiohttp warns of large bodies as plain bytes, which it writes in one go.
+                data=io.BytesIO(call.body) if call.body else None,
+                headers={**headers, **ours},
+                skip_auto_headers=("Content-Type",),
+                allow_redirects=False,
+            ) as reply:
+                body = await _bounded(reply)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
+        except TimeoutError:
+            # The call may be at work there still: to send it elsewhere would only double the load.
+            raise EdgeError(
+                ErrorCode.GATE_UNAVAILABLE, "the gate did not answer in time", retry_after_s=RETRY_AFTER_S
+            ) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise _Away(f"{type(error).__name__}: {error}") from error
+        if not check_answer(self._key, nonce, reply.status, body, reply.headers.get(SIGNATURE_HEADER, "")):
+            raise _Away(f"an answer with status {reply.status} that is not signed with our key")
+        return GateAnswer(
+            reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
+        )
+
+
+async def _bounded(reply: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in reply.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise _Away(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+    return bytes(body)

@@ -1,1 +1,0 @@
-"""HTTP handlers: parse, call one thing, reply."""

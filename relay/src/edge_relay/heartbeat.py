@@ -1,0 +1,58 @@
+"""Says every few seconds that workers can reach this replica: the keepers' clock of silence stands still without it."""
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import structlog
+
+from edge_broker.connection.broker import Broker, BrokerUnavailable, JetStreamError
+from edge_broker.subjects import RELAY_BEATS
+from edge_relay.lifecycle import Lifecycle
+from edge_relay.stores.worker_store import WorkerStore
+from edge_schemas.wire.polls import RELAY_BEAT_S, RelayBeat
+
+log = structlog.get_logger(__name__)
+
+
+class Beats:
+    """Publishes the beats of this replica. Run `run()` in a task group; it ends when the replica stops."""
+
+    def __init__(self, broker: Broker, workers: WorkerStore, lifecycle: Lifecycle, relay: str) -> None:
+        self._broker = broker
+        self._workers = workers
+        self._lifecycle = lifecycle
+        self._relay = relay
+        self._since: datetime | None = None
+        self._kick = asyncio.Event()
+        broker.on_connection(self._begin_anew)
+        lifecycle.on_stop(self._kick.set)
+
+    async def run(self) -> None:
+        """Beat while workers are served and what they say can be kept."""
+        await self._lifecycle.serving.wait()
+        while not self._lifecycle.stopping.is_set():
+            self._kick.clear()
+            if self._broker.connected:
+                await self._beat()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RELAY_BEAT_S):
+                    await self._kick.wait()
+
+    async def _beat(self) -> None:
+        try:
+            # Connected is not enough: without a leader, or with a full disk, no poll arrives, and no worker must be
+            # thought silent for that.
+            async with asyncio.timeout(RELAY_BEAT_S):
+                await self._workers.probe()
+        except (BrokerUnavailable, JetStreamError, TimeoutError) as error:
+            log.debug("beat_left_out", error=repr(error))
+            self._since = None
+            return
+        self._since = self._since or datetime.now(UTC)
+        beat = RelayBeat(relay=self._relay, serving_since=self._since)
+        await self._broker.publish(RELAY_BEATS, beat.model_dump_json().encode())
+
+    def _begin_anew(self) -> None:
+        self._since = None
+        self._kick.set()

@@ -1,0 +1,82 @@
+"""Reading and writing JSON bodies: bounded, typed, and refused in words that help without repeating what came."""
+
+import asyncio
+import re
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+
+Model = TypeVar("Model", bound=BaseModel)
+
+JSON_TYPE = "application/json"
+BODY_TIMEOUT_S = 60.0
+MAX_ERRORS_TOLD = 5
+MAX_FIELD_CHARS = 80
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
+
+
+async def read_model(request: web.Request, model: type[Model]) -> Model:
+    """The body of a call as a model.
+
+    Raises:
+        EdgeError: `unsupported_media_type`, `payload_too_large` or `invalid_request`.
+        ConnectionResetError: It came too slowly. No code fits: without an answer the caller repeats the call.
+    """
+    require_type(request, JSON_TYPE)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await request.read()
+    except TimeoutError:
+        raise ConnectionResetError("the body did not arrive in time") from None
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise EdgeError(ErrorCode.INVALID_REQUEST, explain(error)) from None
+
+
+def require_type(request: web.Request, content_type: str) -> None:
+    """Refuse a body of another type, or an encoded one.
+
+    Raises:
+        EdgeError: `unsupported_media_type`.
+    """
+    if request.content_type != content_type:
+        raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, f"send the body as {content_type}")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body without a content encoding")
+
+
+def job_of(request: web.Request) -> str:
+    """The job that the path of a call names.
+
+    Raises:
+        EdgeError: `invalid_request`: it can't be a job's id.
+    """
+    job = request.match_info["job"]
+    if not _JOB_ID.fullmatch(job):
+        raise EdgeError(ErrorCode.INVALID_REQUEST, "the path must name a job by its id, a lower-case UUID")
+    return job
+
+
+def explain(error: ValidationError) -> str:
+    """Which fields are wrong and why; what was sent in them stays out, it may be a secret."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    lines = [f"{_path(one['loc'])}: {one['msg']}" if one["loc"] else one["msg"] for one in found[:MAX_ERRORS_TOLD]]
+    if len(found) > MAX_ERRORS_TOLD:
+        lines.append(f"and {len(found) - MAX_ERRORS_TOLD} more")
+    return "; ".join(lines)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """A field's place. A field nobody knows is named by the client, so its name is cut and cleaned."""
+    text = ".".join(str(part) for part in location)
+    return _NOT_PRINTABLE.sub("?", text[:MAX_FIELD_CHARS])
+
+
+def json_response(model: BaseModel, *, status: int = 200) -> web.Response:
+    """An answer with a model as its body."""
+    return web.Response(status=status, body=model.model_dump_json(exclude_none=True).encode(), content_type=JSON_TYPE)

@@ -1,0 +1,210 @@
+"""Who calls: a bearer secret becomes a worker or an operator.
+
+Every replica keeps the credentials of `edge_access` in memory and follows the bucket. Two ways lead to a revocation
+within moments on every replica: the bucket's watch, and a notice that makes everybody read the entry again, for the
+time in which a watch has died unnoticed.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from pydantic import ValidationError
+
+from edge_broker.bucket import Bucket
+from edge_broker.connection.broker import Broker
+from edge_broker.subjects import ACCESS_BUCKET, NOTICES, consumer_name
+from edge_broker.watched_bucket import Mirror
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.workers import AccessTokenEntry, SecretKind, WorkerAccess, WorkerSettings, hash_secret
+
+log = structlog.get_logger(__name__)
+
+UNKNOWN_FOR_S = 3.0
+"""How long a secret that nobody knew is refused without another look."""
+MAX_UNKNOWN = 10_000
+MAX_READS = 8
+MAX_WAITING_READS = 64
+SECRET_CHARS = 47
+_WORKER_PREFIX = "worker."
+_ACCESS_PREFIX = "access."
+
+Listener = Callable[[str], None]
+"""Called with the secret hash of a worker whose entry changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The worker that a credential opens, as it was when the call arrived."""
+
+    worker: str
+    site: str
+    team: str | None
+    settings: WorkerSettings
+    secret_hash: str
+
+    @property
+    def consumers(self) -> tuple[str, ...]:
+        """The consumers of the queues that it may serve."""
+        return tuple(dict.fromkeys(consumer_name(self.team, queue) for queue in self.settings.queues))
+
+
+class Credentials:
+    """The credentials of all workers and operators, in memory. Run `run()` in a task group."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._bucket = Bucket(broker, ACCESS_BUCKET)
+        self._mirror = Mirror(broker, ACCESS_BUCKET, self._apply)
+        self._workers: dict[str, WorkerAccess] = {}
+        self._operators: dict[str, AccessTokenEntry] = {}
+        self._unknown: dict[str, float] = {}
+        self._reads = asyncio.Semaphore(MAX_READS)
+        self._waiting_reads = 0
+        self._listeners: list[Listener] = []
+
+    @property
+    def complete(self) -> asyncio.Event:
+        """Set while the memory is known to hold everything."""
+        return self._mirror.complete
+
+    def on_change(self, listener: Listener) -> None:
+        """Call `listener` whenever the entry of a worker's credential changes."""
+        self._listeners.append(listener)
+
+    async def run(self) -> None:
+        """Follow the bucket, for ever."""
+        await self._mirror.run()
+
+    async def announce(self, secret_hash: str) -> None:
+        """After a worker's entry was written: tell every replica, this one first."""
+        await self.refresh(secret_hash)
+        await self._broker.publish(access_notice(secret_hash))
+
+    async def refresh(self, secret_hash: str) -> None:
+        """Read the entry of a worker, or of an operator who is known here, again.
+
+        Raises:
+            BrokerUnavailable: Later, then; the bucket's watch brings it too.
+        """
+        key = (_ACCESS_PREFIX if secret_hash in self._operators else _WORKER_PREFIX) + secret_hash
+        self._apply(key, (await self._bucket.get(key)).value)
+
+    async def worker(self, secret: str) -> Principal:
+        """The worker that this secret opens.
+
+        Raises:
+            EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
+            BrokerUnavailable: Nobody here knows the secret, and the broker can't be asked.
+        """
+        _check_form(secret, SecretKind.WORKER)
+        secret_hash = hash_secret(secret)
+        if secret_hash not in self._workers:
+            await self._look_up(_WORKER_PREFIX + secret_hash)
+        return self.current(secret_hash)
+
+    def current(self, secret_hash: str) -> Principal:
+        """What this credential opens now.
+
+        Raises:
+            EdgeError: `unauthenticated`, `credential_revoked`.
+        """
+        access = self._workers.get(secret_hash)
+        if access is None:
+            raise EdgeError(ErrorCode.UNAUTHENTICATED, "the credential is unknown")
+        if access.revoked_at is not None:
+            raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the credential was revoked by an operator")
+        return Principal(access.worker, access.site, access.team, access.settings, secret_hash)
+
+    async def operator(self, secret: str) -> AccessTokenEntry:
+        """The operator that this access token opens.
+
+        Raises:
+            EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
+            BrokerUnavailable: Nobody here knows the token, and the broker can't be asked.
+        """
+        _check_form(secret, SecretKind.ACCESS)
+        secret_hash = hash_secret(secret)
+        if secret_hash not in self._operators:
+            await self._look_up(_ACCESS_PREFIX + secret_hash)
+        entry = self._operators.get(secret_hash)
+        if entry is None:
+            raise EdgeError(ErrorCode.UNAUTHENTICATED, "the access token is unknown")
+        if entry.revoked_at is not None:
+            raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the access token was revoked")
+        return entry
+
+    def workers(self) -> list[WorkerAccess]:
+        """All workers that ever enrolled, as far as this replica has seen."""
+        return list(self._workers.values())
+
+    async def _look_up(self, key: str) -> None:
+        """Read an entry that another replica may just have written. Strangers can make us read, but not often."""
+        now = asyncio.get_running_loop().time()
+        if self._unknown.get(key, 0.0) > now:
+            return
+        if self._waiting_reads >= MAX_WAITING_READS:
+            raise EdgeError(ErrorCode.RATE_LIMITED, "too many unknown credentials at once", retry_after_s=1.0)
+        self._waiting_reads += 1
+        try:
+            async with self._reads:
+                stored = await self._bucket.get(key)
+        finally:
+            self._waiting_reads -= 1
+        if stored.value is None:
+            self._remember_unknown(key, now)
+        else:
+            self._apply(key, stored.value)
+
+    def _remember_unknown(self, key: str, now: float) -> None:
+        if len(self._unknown) >= MAX_UNKNOWN:
+            self._unknown = {k: until for k, until in self._unknown.items() if until > now}
+        if len(self._unknown) < MAX_UNKNOWN:
+            self._unknown[key] = now + UNKNOWN_FOR_S
+
+    def _apply(self, key: str, value: bytes | None) -> None:
+        """Take over an entry. One that can't be read opens nothing."""
+        self._unknown.pop(key, None)
+        try:
+            if key.startswith(_WORKER_PREFIX):
+                entry = None if value is None else WorkerAccess.model_validate_json(value)
+                self._take_worker(key.removeprefix(_WORKER_PREFIX), entry)
+            elif key.startswith(_ACCESS_PREFIX):
+                self._take_operator(key.removeprefix(_ACCESS_PREFIX), value)
+        except ValidationError as error:
+            log.warning("access_entry_unreadable", kind=key.partition(".")[0], errors=error.error_count())
+            if key.startswith(_WORKER_PREFIX):
+                self._take_worker(key.removeprefix(_WORKER_PREFIX), None)
+
+    def _take_worker(self, secret_hash: str, entry: WorkerAccess | None) -> None:
+        before = self._workers.get(secret_hash)
+        if entry is not None and before is not None and before.revoked_at is not None and entry.revoked_at is None:
+            return  # an answer that was under way meanwhile; a revocation is for good
+        if entry is None:
+            self._workers.pop(secret_hash, None)
+        else:
+            self._workers[secret_hash] = entry
+        if entry != before:
+            for listener in self._listeners:
+                listener(secret_hash)
+
+    def _take_operator(self, secret_hash: str, value: bytes | None) -> None:
+        before = self._operators.pop(secret_hash, None)
+        entry = None if value is None else AccessTokenEntry.model_validate_json(value)
+        if entry is not None and before is not None and before.revoked_at is not None:
+            entry = before  # as with workers: a revocation is for good
+        if entry is not None:
+            self._operators[secret_hash] = entry
+
+
+def access_notice(secret_hash: str) -> str:
+    """Wakes every replica to read a credential again."""
+    return f"{NOTICES}.access.{secret_hash}"
+
+
+def _check_form(secret: str, kind: SecretKind) -> None:
+    """Refuse what can't be a secret of this kind before anybody is asked."""
+    well_formed = len(secret) == SECRET_CHARS and secret.isascii() and secret.startswith(kind)
+    if not well_formed:
+        raise EdgeError(ErrorCode.UNAUTHENTICATED, f"this call needs a credential that begins with {kind}")

@@ -1,0 +1,5 @@
+"""`edge-relay standalone`: relay, nats-server, certificates and secrets in one process tree, for laptops and demos.
+
+May import: `serve`, `identity`, `settings` and what starts processes and writes private files.
+Never here: anything that a relay in production needs.
+"""

@@ -1,0 +1,84 @@
+"""Who holds or held a job, for calls so frequent that asking the broker each time would be a waste."""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+
+from edge_broker.records import RecordStore
+from edge_broker.subjects import log_subject
+from edge_schemas.life.records import JobRecord, JobState
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+
+KEPT_S = 10.0
+"""A job that was given up before user code ran may get another holder; the former one may go on for this long."""
+MAX_KEPT = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A job in a worker's hands, now or, once it has ended, before.
+
+    Attributes:
+        started_at: Tells the holds of one job apart.
+        log_subject: Where the job's log is kept.
+    """
+
+    worker: str
+    started_at: datetime
+    log_subject: str
+
+    @property
+    def id(self) -> str:
+        """Names this hold among those of the job."""
+        return f"{self.worker}@{self.started_at.isoformat()}"
+
+
+class Holders:
+    """Remembers for a moment who holds a job. Only what was found is remembered, never a refusal."""
+
+    def __init__(self, records: RecordStore) -> None:
+        self._records = records
+        self._kept: OrderedDict[str, tuple[float, Hold]] = OrderedDict()
+
+    async def require(self, job: str, worker: str, *, fresh: bool = False) -> Hold:
+        """The hold of this worker on a job that runs or has ended; with `fresh` read now, from the stream leader.
+
+        Raises:
+            EdgeError: `job_ended` (unknown, or ended without a holder), `wrong_state` (nobody has started it) or
+                `not_holder`.
+            BrokerUnavailable: Ask again.
+        """
+        now = asyncio.get_running_loop().time()
+        kept = self._kept.get(job)
+        if kept is not None and not fresh and kept[0] > now and kept[1].worker == worker:
+            return kept[1]
+        hold = held(await self._records.get(job), worker)
+        self._kept[job] = (now + KEPT_S, hold)
+        self._kept.move_to_end(job)
+        while len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
+        return hold
+
+
+def held(record: JobRecord | None, worker: str) -> Hold:
+    """The hold of this worker by the record, also after the job ended.
+
+    Raises:
+        EdgeError: See `Holders.require`.
+    """
+    if record is None or (record.holder is None and record.state is JobState.ENDED):
+        raise EdgeError(ErrorCode.JOB_ENDED)
+    if record.holder is None:
+        raise EdgeError(ErrorCode.WRONG_STATE, "the job has not been started")
+    if record.holder.worker != worker:
+        raise EdgeError(ErrorCode.NOT_HOLDER)
+    return Hold(worker, record.holder.started_at, _log_subject(record))
+
+
+def _log_subject(record: JobRecord) -> str:
+    """By task instance and try; an errand has no tries."""
+    if record.task is not None:
+        return log_subject(record.task.ti_id, record.task.try_number, record.id)
+    # A record of another version that names neither: its log is kept under the job.
+    return log_subject(record.id if record.errand is None else record.errand.id, 0, record.id)

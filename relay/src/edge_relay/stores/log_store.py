@@ -1,0 +1,176 @@
+"""Appends to job logs in `EDGE_LOGS`: every byte once, in order, whichever replica it comes through.
+
+The stream itself is the cursor: each message says where its bytes begin, so the newest message of a job's subject
+says up to where the log is durable. A message is appended only behind the one that was seen as the newest
+(expected-last-subject-sequence); whoever loses that race reads again and trims what is there already.
+"""
+
+import asyncio
+import base64
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from email.parser import BytesParser
+from email.policy import compat32
+
+from edge_broker.bucket import NO_MESSAGE, WRONG_LAST_SEQUENCE
+from edge_broker.connection.broker import Broker, JetStreamError
+from edge_broker.subjects import HOLD_HEADER, LOGS, OFFSET_HEADER
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.logs import MAX_JOB_LOG_BYTES
+
+CACHED_LOGS = 20_000
+_PREAMBLE = b"NATS/1.0\r\n"
+
+
+class NewHold(Exception):
+    """The log so far is another hold's. If the caller's hold is the newest, append with `begin=True`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """The end of a log.
+
+    Attributes:
+        end: Durable up to here, over all holds.
+        base: Where the newest hold's file begins.
+        hold: Which one that is; empty if there is no message.
+        sequence: Of the newest message in the stream, 0 if there is none.
+    """
+
+    end: int = 0
+    base: int = 0
+    hold: str = ""
+    sequence: int = 0
+
+
+@dataclass(slots=True)
+class _Log:
+    """What is known of one log.
+
+    Attributes:
+        tail: None until it was read, and again after any doubt.
+        users: Appends that hold or wait for the lock.
+    """
+
+    tail: _Tail | None = None
+    users: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class LogStore:
+    """The logs of all jobs."""
+
+    def __init__(self, broker: Broker, *, cached_logs: int = CACHED_LOGS) -> None:
+        self._broker = broker
+        self._cached_logs = cached_logs
+        self._logs: OrderedDict[str, _Log] = OrderedDict()
+
+    async def append(self, subject: str, hold: str, offset: int, data: bytes, *, begin: bool = False) -> int:
+        """Store bytes of a holder's log file that begin at `offset`; returns up to where the file is durable.
+
+        Bytes that are durable already are dropped, whatever they are: a log file only grows.
+
+        Args:
+            subject: Of the job's log.
+            hold: Tells the holds of one job apart; printable ASCII.
+            offset: In the file of this hold.
+            data: May be empty; the answer still tells the position.
+            begin: This hold is known to be the newest, its file may begin here.
+
+        Raises:
+            NewHold: The log is another hold's and `begin` is not set.
+            EdgeError: `offset_mismatch` (bytes before `offset` are missing), `payload_too_large` (the log is full).
+            BrokerUnavailable: The outcome is unknown; repeat it.
+        """
+        async with self._locked(subject) as log:
+            if log.tail is not None and (log.tail.hold != hold or offset != log.tail.end - log.tail.base):
+                # Another replica has more of it, it is another hold's by now, or this is a refusal or a repeat: none of
+                # that is decided from memory.
+                log.tail = None
+            while True:
+                tail = await self._tail(subject, log, hold, begin=begin)
+                durable = tail.end - tail.base
+                fresh = _beyond(durable, offset, data)
+                if tail.end + len(fresh) > MAX_JOB_LOG_BYTES:
+                    text = f"the log of a job may have {MAX_JOB_LOG_BYTES} bytes; the rest is not kept"
+                    raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text)
+                if not fresh or await self._store(subject, log, tail, fresh):
+                    return durable + len(fresh)
+
+    async def _tail(self, subject: str, log: _Log, hold: str, *, begin: bool) -> _Tail:
+        """The end of the log, as this hold goes on from it."""
+        tail = log.tail
+        if tail is None:
+            tail = log.tail = await self._read_tail(subject)
+        if tail.hold == hold:
+            return tail
+        if tail.hold and not begin:
+            raise NewHold
+        return _Tail(end=tail.end, base=tail.end, hold=hold, sequence=tail.sequence)
+
+    async def _store(self, subject: str, log: _Log, tail: _Tail, data: bytes) -> bool:
+        """Append; False if another replica was faster, or this one in a call whose answer was lost."""
+        headers = {
+            OFFSET_HEADER: str(tail.end),
+            HOLD_HEADER: f"{tail.base} {tail.hold}",
+            "Nats-Expected-Last-Subject-Sequence": str(tail.sequence),
+        }
+        # Until the answer is there, and for good if none comes, what is known may be behind.
+        log.tail = None
+        try:
+            sequence = await self._broker.store(subject, data, headers)
+        except JetStreamError as error:
+            if error.code != WRONG_LAST_SEQUENCE:
+                raise
+            return False
+        log.tail = _Tail(tail.end + len(data), tail.base, tail.hold, sequence)
+        return True
+
+    async def _read_tail(self, subject: str) -> _Tail:
+        """From the newest message, through the stream leader."""
+        try:
+            answer = await self._broker.api(f"STREAM.MSG.GET.{LOGS}", {"last_by_subj": subject})
+        except JetStreamError as error:
+            if error.code == NO_MESSAGE:
+                return _Tail()
+            raise
+        message = answer["message"]
+        raw = base64.b64decode(message.get("hdrs", "")).removeprefix(_PREAMBLE)
+        headers = BytesParser(policy=compat32).parsebytes(raw, headersonly=True)
+        base, _, hold = headers[HOLD_HEADER].partition(" ")
+        end = int(headers[OFFSET_HEADER]) + len(base64.b64decode(message.get("data", "")))
+        return _Tail(end, int(base), hold, int(message["seq"]))
+
+    @asynccontextmanager
+    async def _locked(self, subject: str) -> AsyncIterator[_Log]:
+        """One append at a time for each log: those of one replica would only trip over one another."""
+        log = self._logs.setdefault(subject, _Log())
+        self._logs.move_to_end(subject)
+        log.users += 1
+        try:
+            async with log.lock:
+                yield log
+        finally:
+            log.users -= 1
+            self._evict()
+
+    def _evict(self) -> None:
+        while len(self._logs) > self._cached_logs:
+            subject, log = next(iter(self._logs.items()))
+            if log.users:
+                return
+            del self._logs[subject]
+
+
+def _beyond(durable: int, offset: int, data: bytes) -> bytes:
+    """What of the data is not durable yet.
+
+    Raises:
+        EdgeError: `offset_mismatch`.
+    """
+    if offset > durable:
+        text = f"the log is durable up to {durable}"
+        raise EdgeError(ErrorCode.OFFSET_MISMATCH, text, expected_offset=durable)
+    return data[durable - offset :]

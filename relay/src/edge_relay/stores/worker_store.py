@@ -1,0 +1,142 @@
+"""What is known of each worker's last poll, in `edge_workers`: its heartbeat, and which of its polls counts."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from pydantic import ValidationError
+
+from edge_broker.bucket import DELETE_MARK, Bucket, RevisionConflict
+from edge_broker.connection.broker import Broker, BrokerUnavailable
+from edge_broker.subjects import WORKERS_BUCKET, kv_subject, worker_notice
+from edge_schemas.life import agents
+from edge_schemas.wire.polls import WorkerEntry
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_S = 8.0
+"""How long an arrival outlasts a broker that is changing its leader."""
+LEAVE_S = 2.0
+MAX_LEAVING = 64
+"""When thousands of connections are closed at once, most go unmarked: a takeover then waits for a whole hold."""
+_PROBE_KEY = "-"
+"""The name of no worker; all that is ever written there is that it is deleted."""
+
+Change = Callable[[WorkerEntry | None], WorkerEntry | None]
+"""From the entry as stored to the one to store; None, or the same object, if there is nothing to store."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """An entry as it stood in the bucket; of two the one with the higher revision is newer."""
+
+    entry: WorkerEntry
+    revision: int
+
+
+class WorkerStore:
+    """Entries of workers, read through the stream leader and written by compare-and-swap."""
+
+    def __init__(self, broker: Broker, *, patience_s: float = PATIENCE_S) -> None:
+        self._broker = broker
+        self._bucket = Bucket(broker, WORKERS_BUCKET)
+        self._patience_s = patience_s
+        self._leaving = 0
+
+    async def get(self, worker: str) -> WorkerEntry | None:
+        """The last poll of a worker, or None if it never polled.
+
+        Raises:
+            BrokerUnavailable: No answer.
+        """
+        return _parse((await self._bucket.get(worker)).value)
+
+    async def probe(self) -> None:
+        """See whether an entry could be written: a server whose disk is full still lets them be read.
+
+        Raises:
+            BrokerUnavailable: No poll can arrive at the moment.
+            JetStreamError: The same, and somebody must mend the stream.
+        """
+        await self._broker.store(kv_subject(WORKERS_BUCKET, _PROBE_KEY), b"", DELETE_MARK)
+
+    async def arrive(self, new: WorkerEntry, *, superseded_by: int | None) -> StoredEntry:
+        """Make an arriving poll the one that counts, and wake older ones wherever they are parked.
+
+        Raises:
+            EdgeError: `superseded`: a newer poll has arrived.
+            BrokerUnavailable: Not within the patience.
+        """
+        stored = await self._change(new.worker, lambda now: agents.arrive(now, new, superseded_by=superseded_by))
+        await self._broker.publish(worker_notice(new.worker), new.agent.arrival.encode())
+        return stored or StoredEntry(new, 0)
+
+    async def leave(self, worker: str, arrival: str) -> None:
+        """Mark that the connection of this poll was closed before its answer. Best effort; takes seconds at most."""
+        if self._leaving >= MAX_LEAVING:
+            return
+        self._leaving += 1
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self._change(worker, lambda now: None if now is None else agents.leave(now, arrival))
+        except (BrokerUnavailable, TimeoutError) as error:
+            log.debug("leave_not_marked", worker=worker, error=repr(error))
+        finally:
+            self._leaving -= 1
+
+    async def settle(self, worker: str, *, keep_newer: bool) -> bool:
+        """Write which of two agents is the worker, and wake both; False if nobody contests it (any more).
+
+        Raises:
+            BrokerUnavailable: The outcome is unknown; repeat it.
+        """
+        contested = False
+
+        def decide(now: WorkerEntry | None) -> WorkerEntry | None:
+            nonlocal contested
+            if now is None or now.contest is None:
+                return None
+            contested = True
+            return agents.settle(now, keep_newer=keep_newer, at=datetime.now(UTC))
+
+        await self._change(worker, decide)
+        await self._broker.publish(worker_notice(worker))
+        return contested
+
+    async def _change(self, worker: str, change: Change) -> StoredEntry | None:
+        """Swap an entry; returns it as it stands afterwards, None if there is none."""
+        deadline = asyncio.get_running_loop().time() + self._patience_s
+        delay_s = 0.05
+        while True:
+            try:
+                return await self._swap(worker, change)
+            except RevisionConflict:
+                await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311  # spreads racing writers, nothing secret
+            except BrokerUnavailable:
+                if asyncio.get_running_loop().time() + delay_s > deadline:
+                    raise
+                await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311
+                delay_s = min(delay_s * 2, 1.0)
+
+    async def _swap(self, worker: str, change: Change) -> StoredEntry | None:
+        stored = await self._bucket.get(worker)
+        before = _parse(stored.value)
+        after = change(before)
+        if after is None or after is before:
+            return None if before is None else StoredEntry(before, stored.revision)
+        value = after.model_dump_json(exclude_none=True).encode()
+        return StoredEntry(after, await self._bucket.put(worker, value, revision=stored.revision))
+
+
+def _parse(value: bytes | None) -> WorkerEntry | None:
+    if value is None:
+        return None
+    try:
+        return WorkerEntry.model_validate_json(value)
+    except ValidationError as error:
+        # Written by another version, perhaps. A worker must not be locked out by it: the next poll overwrites it.
+        log.warning("worker_entry_unreadable", errors=error.error_count())
+        return None

@@ -1,0 +1,104 @@
+"""A key-value bucket read through the stream leader and written by compare-and-swap.
+
+nats-py's own key-value client reads by direct get, which a follower that is behind may answer; where a decision hangs
+on the value, that is not good enough.
+"""
+
+import base64
+from dataclasses import dataclass
+from datetime import timedelta
+
+from edge_broker.connection.broker import Broker, BrokerUnavailable, JetStreamError
+from edge_broker.subjects import kv_stream, kv_subject
+
+NO_MESSAGE = 10037
+STREAM_NOT_FOUND = 10059
+WRONG_LAST_SEQUENCE = 10071
+DELETE_MARK = {"KV-Operation": "DEL"}
+"""Headers of a message which says that its key was deleted."""
+_DELETE_MARKS = (b"KV-Operation:", b"Nats-Marker-Reason:")
+
+
+class RevisionConflict(Exception):
+    """Somebody else wrote the key since it was read. Read again and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A value with the revision that a swap must name; `value` is None where the key was deleted or has expired."""
+
+    value: bytes | None
+    revision: int
+
+
+class Bucket:
+    """One bucket of the layout."""
+
+    def __init__(self, broker: Broker, name: str) -> None:
+        self._broker = broker
+        self.name = name
+
+    async def get(self, key: str) -> Stored:
+        """The newest value, from the leader; revision 0 if there never was one.
+
+        Raises:
+            BrokerUnavailable: No answer, or no such bucket yet.
+        """
+        call = f"STREAM.MSG.GET.{kv_stream(self.name)}"
+        try:
+            answer = await self._broker.api(call, {"last_by_subj": kv_subject(self.name, key)})
+        except JetStreamError as error:
+            if error.code == NO_MESSAGE:
+                return Stored(None, 0)
+            if error.code == STREAM_NOT_FOUND:
+                raise self._missing() from error
+            raise
+        message = answer["message"]
+        headers = base64.b64decode(message.get("hdrs", ""))
+        deleted = any(mark in headers for mark in _DELETE_MARKS)
+        data = base64.b64decode(message.get("data", ""))
+        return Stored(None if deleted else data, int(message["seq"]))
+
+    async def keys(self, pattern: str) -> list[str]:
+        """The keys that match a subject pattern, deleted ones included: they have a last message too.
+
+        Raises:
+            BrokerUnavailable: No answer, or no such bucket yet.
+        """
+        order = {"subjects_filter": kv_subject(self.name, pattern)}
+        try:
+            answer = await self._broker.api(f"STREAM.INFO.{kv_stream(self.name)}", order)
+        except JetStreamError as error:
+            if error.code == STREAM_NOT_FOUND:
+                raise self._missing() from error
+            raise
+        prefix = kv_subject(self.name, "")
+        return [subject.removeprefix(prefix) for subject in answer["state"].get("subjects") or ()]
+
+    async def put(self, key: str, value: bytes, *, revision: int | None = None, life: timedelta | None = None) -> int:
+        """Write a value and return its revision.
+
+        Args:
+            key: Subject tokens.
+            value: The new value.
+            revision: Write only if this is still the key's revision; 0 means the key must be new.
+            life: Remove the value after this time.
+
+        Raises:
+            RevisionConflict: The key has another revision. After an unknown outcome it may be one's own.
+            BrokerUnavailable: The outcome is unknown.
+        """
+        headers: dict[str, str] = {}
+        if revision is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
+        if life is not None:
+            headers["Nats-TTL"] = f"{int(life.total_seconds())}s"
+        try:
+            return await self._broker.store(kv_subject(self.name, key), value, headers)
+        except JetStreamError as error:
+            if error.code == WRONG_LAST_SEQUENCE:
+                raise RevisionConflict(key) from None
+            raise
+
+    def _missing(self) -> BrokerUnavailable:
+        return BrokerUnavailable(f"there is no bucket {self.name}: run 'edge-relay streams apply'")

@@ -1,0 +1,221 @@
+"""Streams, buckets and consumers as they must be on the server; `apply` makes them so and says what can't be.
+
+Names are in `edge_broker.subjects`. Provisioning runs as user `admin`, never from relay or bridge; only the
+consumer of a queue is made by the executor, on first use of the queue.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from edge_broker import subjects
+from edge_broker.bucket import STREAM_NOT_FOUND
+from edge_broker.connection.broker import Broker, JetStreamError
+from edge_schemas.wire.polls import GRANT_WAIT_S
+
+OLDEST_SERVER = (2, 11, 0)
+"""Per-message life (`Nats-TTL`) came with this release."""
+_NS = 1_000_000_000
+_DAY_NS = 86_400 * _NS
+_MIB = 1 << 20
+
+
+class LayoutRefused(Exception):
+    """The server can't hold the layout; the text says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutSettings:
+    """What an installation may choose. None leaves a stream that is there as it is; a new one gets the default.
+
+    Attributes:
+        replicas: Copies of each stream: 1 on a single server, 3 in a cluster.
+        jobs_max_bytes: Room for waiting jobs; at 1 KiB each, 256 MiB are some 250,000.
+        logs_max_bytes: Room for logs; the oldest go first.
+        logs_max_age_days: Logs older than this go.
+    """
+
+    replicas: int | None = None
+    jobs_max_bytes: int | None = None
+    logs_max_bytes: int | None = None
+    logs_max_age_days: int | None = None
+
+
+DEFAULTS = LayoutSettings(replicas=1, jobs_max_bytes=256 * _MIB, logs_max_bytes=2048 * _MIB, logs_max_age_days=14)
+
+
+def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[dict[str, Any]]:
+    """Every stream of the layout, buckets included, in the server's own terms; without what is left as it is."""
+    logs_max_age_ns = None if settings.logs_max_age_days is None else settings.logs_max_age_days * _DAY_NS
+    streams: list[dict[str, Any]] = [
+        {
+            "name": subjects.JOBS,
+            "description": "Edge Relay: waiting jobs, one message each",
+            "subjects": ["edge.jobs.>"],
+            "retention": "workqueue",
+            "discard": "new",
+            "discard_new_per_subject": True,
+            "max_msgs_per_subject": 1,
+            "max_bytes": settings.jobs_max_bytes,
+            "duplicate_window": 120 * _NS,
+            "allow_direct": True,
+        },
+        {
+            "name": subjects.LOGS,
+            "description": "Edge Relay: task logs in chunks; Edge-Offset says where a chunk begins",
+            "subjects": ["edge.logs.>"],
+            "retention": "limits",
+            "discard": "old",
+            "max_age": logs_max_age_ns,
+            "max_bytes": settings.logs_max_bytes,
+            "compression": "s2",
+            "allow_direct": True,
+        },
+        {
+            "name": subjects.DEAD,
+            "description": "Edge Relay: parked jobs with their history",
+            "subjects": ["edge.dead.>"],
+            "retention": "limits",
+            "discard": "old",
+            "max_age": 14 * _DAY_NS,
+            "max_msgs_per_subject": 1,
+            "allow_direct": True,
+        },
+        {
+            "name": subjects.AUDIT,
+            "description": "Edge Relay: who did what",
+            "subjects": ["edge.audit.>"],
+            "retention": "limits",
+            "discard": "old",
+            "max_age": 90 * _DAY_NS,
+            "allow_direct": True,
+        },
+        _bucket(subjects.RECORDS_BUCKET, "job records", allow_msg_ttl=True),
+        _bucket(subjects.WORKERS_BUCKET, "the last poll of each worker"),
+        _bucket(subjects.ACCESS_BUCKET, "hashes of credentials and what they open", allow_msg_ttl=True),
+    ]
+    whole = ({"storage": "file", "num_replicas": settings.replicas, **stream} for stream in streams)
+    return [{name: value for name, value in stream.items() if value is not None} for stream in whole]
+
+
+def consumer_config(team: str | None, queue: str) -> dict[str, Any]:
+    """The durable pull consumer of a queue.
+
+    Limits are explicit: the defaults stop a queue silently at 1,000 unconfirmed jobs and refuse the 513th pull.
+    """
+    return {
+        "durable_name": subjects.consumer_name(team, queue),
+        "name": subjects.consumer_name(team, queue),
+        "filter_subject": subjects.queue_filter(team, queue),
+        "ack_policy": "explicit",
+        "deliver_policy": "all",
+        "ack_wait": GRANT_WAIT_S * _NS,
+        "max_deliver": -1,
+        "max_ack_pending": -1,
+        "max_waiting": 8192,
+    }
+
+
+async def ensure_consumer(broker: Broker, team: str | None, queue: str) -> None:
+    """Make the consumer of a queue and wake whoever waits for it; nothing changes if it is there.
+
+    Raises:
+        JetStreamError: A consumer of that name exists with another configuration.
+        BrokerUnavailable: Try again.
+    """
+    config = consumer_config(team, queue)
+    call = f"CONSUMER.CREATE.{subjects.JOBS}.{config['name']}.{config['filter_subject']}"
+    await broker.api(call, {"stream_name": subjects.JOBS, "config": config})
+    await broker.publish(subjects.queue_notice(config["name"]))
+
+
+async def apply(broker: Broker, settings: LayoutSettings) -> list[str]:
+    """Create or update all streams and buckets; returns a line for each.
+
+    Raises:
+        LayoutRefused: The server is too old, has too few nodes or holds a stream that can't become ours.
+        BrokerUnavailable: Try again.
+    """
+    if broker.server_version < OLDEST_SERVER:
+        raise LayoutRefused(
+            f"nats-server {_dotted(broker.server_version)} is too old: {_dotted(OLDEST_SERVER)} or later is needed"
+        )
+    wanted = zip(stream_configs(settings), stream_configs(), strict=True)
+    return [await _apply_stream(broker, config, default) for config, default in wanted]
+
+
+async def _apply_stream(broker: Broker, config: dict[str, Any], default: dict[str, Any]) -> str:
+    name = config["name"]
+    try:
+        current = await _stream_config(broker, name)
+        if current is not None and not differences(config, current):
+            return f"{name}: unchanged"
+        verb = "CREATE" if current is None else "UPDATE"
+        answer = await broker.api(f"STREAM.{verb}.{name}", {**(current or default), **config})
+    except JetStreamError as error:
+        raise LayoutRefused(
+            f"stream {name}: {error.description}. Change the server or the setting, then run again"
+        ) from error
+    wrong = differences(config, answer["config"])
+    if wrong:
+        raise LayoutRefused(f"stream {name}: the server did not take {', '.join(wrong)}")
+    return f"{name}: {'created' if current is None else 'updated'}"
+
+
+async def check(broker: Broker) -> list[str]:
+    """What is missing or differs from the layout in a way that would lose or block jobs; empty if all is well."""
+    problems = []
+    for config in stream_configs():
+        current = await _stream_config(broker, config["name"])
+        if current is None:
+            problems.append(f"stream {config['name']} does not exist: run 'edge-relay streams apply'")
+            continue
+        wrong = [name for name in differences(config, current) if name in ESSENTIAL]
+        problems += [
+            f"stream {config['name']}: {name} is {current.get(name)!r}, must be {config[name]!r}" for name in wrong
+        ]
+    return problems
+
+
+ESSENTIAL = frozenset(
+    {"subjects", "retention", "discard", "discard_new_per_subject", "max_msgs_per_subject", "allow_msg_ttl"}
+)
+"""Settings of a stream without which jobs would be lost or blocked."""
+CHOSEN = frozenset({"num_replicas", "max_bytes", "max_age", "description"})
+"""Settings of a stream that an installation may have as it likes."""
+
+
+def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """The settings of `wanted` that `found` does not have."""
+    return [name for name, value in wanted.items() if found.get(name, _NEUTRAL.get(name)) != value]
+
+
+_NEUTRAL: dict[str, Any] = {"compression": "none", "allow_direct": False, "allow_msg_ttl": False}
+
+
+async def _stream_config(broker: Broker, name: str) -> dict[str, Any] | None:
+    try:
+        config: dict[str, Any] = (await broker.api(f"STREAM.INFO.{name}"))["config"]
+    except JetStreamError as error:
+        if error.code == STREAM_NOT_FOUND:
+            return None
+        raise
+    return config
+
+
+def _bucket(name: str, description: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": subjects.kv_stream(name),
+        "description": f"Edge Relay: {description}",
+        "subjects": [subjects.kv_subject(name, ">")],
+        "retention": "limits",
+        "discard": "new",
+        "max_msgs_per_subject": 1,
+        "allow_direct": True,
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+        **more,
+    }
+
+
+def _dotted(version: tuple[int, int, int]) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,164 @@
+"""What each NATS user may do, and no more. A worker has no NATS user.
+
+`admin` provisions and may do everything; `operator` is for people with the `nats` command line; `relay`, `executor`,
+`keeper` and `reader` (of logs, in the api-server) do their part.
+An inbox prefix per role keeps one role from reading another's answers.
+"""
+
+from dataclasses import dataclass
+
+from edge_broker import subjects
+
+ADMIN = "admin"
+OPERATOR = "operator"
+RELAY = "relay"
+EXECUTOR = "executor"
+KEEPER = "keeper"
+READER = "reader"
+ROLES = (ADMIN, OPERATOR, RELAY, EXECUTOR, KEEPER, READER)
+
+_RECORDS = subjects.kv_stream(subjects.RECORDS_BUCKET)
+_WORKERS = subjects.kv_stream(subjects.WORKERS_BUCKET)
+_ACCESS = subjects.kv_stream(subjects.ACCESS_BUCKET)
+_FOR_EYES = (subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _WORKERS)
+"""What people may read message by message, besides the waiting jobs."""
+_ALL = (subjects.JOBS, subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _WORKERS, _ACCESS)
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Subjects that a user may publish to and subscribe to; everything else is refused."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+def _api(*calls: str) -> tuple[str, ...]:
+    return tuple(f"$JS.API.{call}" for call in calls)
+
+
+def _read(*streams: str) -> tuple[str, ...]:
+    """Read single values through the leader."""
+    return _api(*(f"STREAM.MSG.GET.{stream}" for stream in streams))
+
+
+def _direct(*streams: str) -> tuple[str, ...]:
+    """Read values and batches through any replica."""
+    return _api(*(f"DIRECT.GET.{stream}{rest}" for stream in streams for rest in ("", ".>")))
+
+
+def _watch(*streams: str) -> tuple[str, ...]:
+    """List and follow a bucket; nats-py makes an ordered consumer for it."""
+    return tuple(
+        right
+        for stream in streams
+        for right in (
+            *_api(
+                f"STREAM.INFO.{stream}",
+                f"CONSUMER.CREATE.{stream}",
+                f"CONSUMER.CREATE.{stream}.>",
+                f"CONSUMER.DELETE.{stream}.*",
+                f"CONSUMER.INFO.{stream}.*",
+            ),
+            f"$JS.FC.{stream}.>",
+        )
+    )
+
+
+def _page(*streams: str) -> tuple[str, ...]:
+    """Read a stream in order by a consumer that goes when its reader does; without it, only single messages."""
+    return tuple(
+        right
+        for stream in streams
+        for right in (
+            *_api(
+                f"CONSUMER.CREATE.{stream}",
+                f"CONSUMER.CREATE.{stream}.>",
+                f"CONSUMER.DELETE.{stream}.*",
+                f"CONSUMER.MSG.NEXT.{stream}.*",
+            ),
+            f"$JS.ACK.{stream}.>",
+            f"$JS.FC.{stream}.>",
+        )
+    )
+
+
+def rights(role: str) -> Rights:
+    """The rights of a role."""
+    return _RIGHTS[role]
+
+
+_RIGHTS = {
+    ADMIN: Rights((">",), (">",)),
+    OPERATOR: Rights(
+        (
+            *_api("INFO", "STREAM.NAMES", "STREAM.LIST", "STREAM.INFO.*"),
+            *_api("CONSUMER.NAMES.*", "CONSUMER.LIST.*", "CONSUMER.INFO.*.*"),
+            *_read(subjects.JOBS, *_FOR_EYES),
+            *_direct(subjects.JOBS, *_FOR_EYES),
+            *_page(*_FOR_EYES),
+            *_api(f"CONSUMER.PAUSE.{subjects.JOBS}.*"),
+            *_api(f"STREAM.PURGE.{subjects.JOBS}", f"STREAM.PURGE.{subjects.DEAD}"),
+            *_api("STREAM.SNAPSHOT.*"),
+            "$JS.SNAPSHOT.ACK.>",
+            "$SYS.REQ.USER.INFO",  # what it may do itself
+        ),
+        (
+            "_INBOX.>",
+            "_INBOX_operator.>",
+            "edge.>",
+            subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
+            subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
+            "$JS.EVENT.ADVISORY.>",
+        ),
+    ),
+    RELAY: Rights(
+        (
+            *_api(f"CONSUMER.MSG.NEXT.{subjects.JOBS}.*"),
+            *_api(*(f"STREAM.INFO.{stream}" for stream in _ALL)),
+            # For metrics: room in the store, figures of the queues, the age of the oldest job.
+            *_api("INFO", f"CONSUMER.LIST.{subjects.JOBS}"),
+            f"$JS.ACK.{subjects.JOBS}.>",
+            *_read(_RECORDS, _WORKERS, _ACCESS, subjects.LOGS, subjects.JOBS),
+            *_watch(_WORKERS, _ACCESS),
+            subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
+            subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
+            subjects.kv_subject(subjects.ACCESS_BUCKET, ">"),
+            "edge.logs.>",
+            "edge.dead.>",
+            "edge.audit.>",
+            f"{subjects.NOTICES}.>",
+        ),
+        ("_INBOX_relay.>", f"{subjects.NOTICES}.>"),
+    ),
+    EXECUTOR: Rights(
+        (
+            "edge.jobs.>",
+            *_api(
+                f"CONSUMER.CREATE.{subjects.JOBS}.>",
+                f"CONSUMER.INFO.{subjects.JOBS}.*",
+                f"STREAM.PURGE.{subjects.JOBS}",
+                f"STREAM.INFO.{subjects.JOBS}",
+            ),
+            *_read(subjects.JOBS, _RECORDS),
+            *_watch(_RECORDS),
+            subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
+            f"{subjects.NOTICES}.>",
+        ),
+        ("_INBOX_executor.>",),
+    ),
+    KEEPER: Rights(
+        (
+            *_read(_RECORDS, _WORKERS),
+            *_watch(_RECORDS, _WORKERS),
+            subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
+            "edge.audit.>",
+            f"{subjects.NOTICES}.>",
+        ),
+        ("_INBOX_keeper.>", subjects.RELAY_BEATS),
+    ),
+    READER: Rights(
+        (*_direct(subjects.LOGS), *_api(f"STREAM.INFO.{subjects.LOGS}")),
+        ("_INBOX_reader.>",),
+    ),
+}

@@ -1,0 +1,110 @@
+"""Every stream, bucket, subject and header name once, with the limits that go with them. Relay and bridge only.
+
+An operator reads these names with the `nats` command line.
+"""
+
+from edge_schemas.wire.ids import decode_name, encode_name
+
+JOBS = "EDGE_JOBS"
+LOGS = "EDGE_LOGS"
+DEAD = "EDGE_DEAD"
+AUDIT = "EDGE_AUDIT"
+RECORDS_BUCKET = "edge_jobs"
+WORKERS_BUCKET = "edge_workers"
+ACCESS_BUCKET = "edge_access"
+
+NO_TEAM = "-"
+NOTICES = "edge.notices"
+"""Core NATS, no stream: a notice only wakes whoever waits, who then looks at the state."""
+RELAY_BEATS = f"{NOTICES}.relay"
+"""Each replica says here that workers can reach it; see `polls.RelayBeat`."""
+OFFSET_HEADER = "Edge-Offset"
+"""On a message of `EDGE_LOGS`: where its bytes begin in the job's log."""
+HOLD_HEADER = "Edge-Hold"
+"""On a message of `EDGE_LOGS`: where in the job's log the file of this holder begins, and which hold it is.
+
+A job that was given up before user code ran has a second holder, whose log file begins anew: it follows the first.
+"""
+
+
+def job_subject(team: str | None, queue: str, job: str) -> str:
+    """Where a waiting job stands."""
+    return f"edge.jobs.{_team_token(team)}.{encode_name(queue)}.{job}"
+
+
+def queue_filter(team: str | None, queue: str) -> str:
+    """All waiting jobs of a queue."""
+    return f"edge.jobs.{_team_token(team)}.{encode_name(queue)}.*"
+
+
+def consumer_name(team: str | None, queue: str) -> str:
+    """The durable consumer of a queue: the queue's name, after its team's if it has one."""
+    return encode_name(queue) if team is None else f"{encode_name(team)}__{encode_name(queue)}"
+
+
+def parse_consumer_name(name: str) -> tuple[str | None, str]:
+    """Team and queue of a consumer that `consumer_name` named.
+
+    Raises:
+        ValueError: It did not.
+    """
+    # In an encoded name two hexadecimal digits follow each `_`.
+    team, apart, queue = name.partition("__")
+    return (decode_name(team), decode_name(queue)) if apart else (None, decode_name(name))
+
+
+def parse_job_subject(subject: str) -> tuple[str | None, str, str]:
+    """Team, queue and job of a subject that `job_subject` made.
+
+    Raises:
+        ValueError: It is none.
+    """
+    prefix, kind, team, queue, job = subject.split(".")
+    if (prefix, kind) != ("edge", "jobs"):
+        msg = f"{subject!r} is no subject of a job"
+        raise ValueError(msg)
+    return (None if team == NO_TEAM else decode_name(team)), decode_name(queue), job
+
+
+def log_subject(ti_id: str, try_number: int, job: str) -> str:
+    """The log of one job. A try that was deferred and resumed has several jobs, hence several logs."""
+    return f"edge.logs.{ti_id}.{try_number}.{job}"
+
+
+def log_filter(ti_id: str, try_number: int) -> str:
+    """All logs of one try of a task instance."""
+    return f"edge.logs.{ti_id}.{try_number}.*"
+
+
+def dead_subject(team: str | None, queue: str, job: str) -> str:
+    """The history of a parked job."""
+    return f"edge.dead.{_team_token(team)}.{encode_name(queue)}.{job}"
+
+
+def audit_subject(action: str) -> str:
+    """Who did what."""
+    return f"edge.audit.{action}"
+
+
+def kv_stream(bucket: str) -> str:
+    """The stream behind a bucket."""
+    return f"KV_{bucket}"
+
+
+def kv_subject(bucket: str, key: str) -> str:
+    """The subject of a key; `>` for all of them."""
+    return f"$KV.{bucket}.{key}"
+
+
+def worker_notice(worker: str) -> str:
+    """Wakes the parked poll of a worker."""
+    return f"{NOTICES}.worker.{worker}"
+
+
+def queue_notice(consumer: str) -> str:
+    """Says that the consumer of a queue was made."""
+    return f"{NOTICES}.queue.{consumer}"
+
+
+def _team_token(team: str | None) -> str:
+    return NO_TEAM if team is None else encode_name(team)

@@ -1,0 +1,114 @@
+"""A bucket, or part of one, kept in memory: listed once, then followed.
+
+Lists anew after every connection and from time to time: a watch may lose its consumer without a word. Readers that
+must be right (who holds a job?) read through the leader instead.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import nats.errors
+import structlog
+from nats.js.kv import KeyValue
+
+from edge_broker.connection.broker import Broker, BrokerUnavailable
+from edge_service import task_cleanup
+
+log = structlog.get_logger(__name__)
+
+RELIST_S = 120.0
+LIST_TIMEOUT_S = 30.0
+
+OnChange = Callable[[str, bytes | None], None]
+"""Key and new value, None when the key is gone; told more than once, perhaps, and of keys never heard of. Called in the
+event loop; must not block."""
+
+
+class Mirror:
+    """Follows the keys of a bucket. Run `run()` in a task group.
+
+    Attributes:
+        complete: Set while what was seen is known to be everything; cleared when the connection is lost.
+    """
+
+    def __init__(self, broker: Broker, bucket: str, on_change: OnChange, *, keys: str = ">") -> None:
+        self._broker = broker
+        self._bucket = bucket
+        self._keys = keys
+        self._on_change = on_change
+        self._known: dict[str, int] = {}
+        self._reconnected = asyncio.Event()
+        self.complete = asyncio.Event()
+        broker.on_connection(self._reconnected.set)
+
+    async def run(self) -> None:
+        """List and follow, for ever."""
+        delay_s = 0.1
+        while True:
+            await self._broker.wait_connected()
+            self._reconnected.clear()
+            try:
+                await self._follow()
+                delay_s = 0.1
+            except (BrokerUnavailable, nats.errors.Error, TimeoutError) as error:
+                log.warning("mirror_restarted", bucket=self._bucket, error=repr(error))
+                self.complete.clear()
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 5.0)
+
+    async def _follow(self) -> None:
+        """One listing and what follows it, until it is time to list again."""
+        watcher = await self._broker.watch(self._bucket, self._keys)
+        try:
+            async with asyncio.timeout(LIST_TIMEOUT_S):
+                await self._list(watcher)
+            self.complete.set()
+            await self._tail(watcher)
+        finally:
+            await self._stop(watcher)
+
+    async def _list(self, watcher: KeyValue.KeyWatcher) -> None:
+        seen: set[str] = set()
+        async for entry in watcher:
+            if entry is None:
+                break
+            seen.add(entry.key)
+            # Also a lower revision than the known one: the bucket may have been restored from a backup.
+            if entry.revision != self._known.get(entry.key):
+                self._take(entry)
+        for key in self._known.keys() - seen:
+            del self._known[key]
+            self._on_change(key, None)
+
+    async def _tail(self, watcher: KeyValue.KeyWatcher) -> None:
+        following = asyncio.create_task(self._take_all(watcher), name=f"mirror-{self._bucket}")
+        reconnected = asyncio.create_task(self._reconnected.wait(), name=f"mirror-{self._bucket}-reconnected")
+        try:
+            await asyncio.wait({following, reconnected}, timeout=RELIST_S, return_when=asyncio.FIRST_COMPLETED)
+            if self._reconnected.is_set():
+                self.complete.clear()
+            if following.done():
+                following.result()
+        finally:
+            await task_cleanup.cancel([following, reconnected])
+            await asyncio.gather(following, reconnected, return_exceptions=True)
+
+    async def _take_all(self, watcher: KeyValue.KeyWatcher) -> None:
+        async for entry in watcher:
+            if entry is not None and (entry.revision or 0) > self._known.get(entry.key, 0):
+                self._take(entry)
+
+    def _take(self, entry: KeyValue.Entry) -> None:
+        if entry.operation is None and entry.value is not None:
+            self._known[entry.key] = entry.revision or 0
+            self._on_change(entry.key, entry.value)
+        else:
+            # Also for a key that was never seen here: a listener may have read it by itself before it was deleted.
+            self._known.pop(entry.key, None)
+            self._on_change(entry.key, None)
+
+    async def _stop(self, watcher: KeyValue.KeyWatcher) -> None:
+        try:
+            await watcher.stop()  # type: ignore[no-untyped-call]
+        except (nats.errors.Error, ValueError) as error:
+            log.debug("mirror_stop_failed", bucket=self._bucket, error=repr(error))

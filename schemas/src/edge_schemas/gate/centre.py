@@ -1,0 +1,37 @@
+"""What a worker may know of the centre, and of itself as the centre sees it. Asked for, never pushed."""
+
+from edge_schemas.wire.base import Instant, Outbound
+from edge_schemas.wire.ids import QueueName, SiteName, TeamName, WorkerName
+
+
+class CentreFacts(Outbound):
+    """The centre's Airflow, from a keeper: what a worker's runtime must match.
+
+    Attributes:
+        airflow_version: Of the keeper's own installation, which is the scheduler's.
+        python_version: The Python it runs on, `major.minor.micro`. A runtime may have another one.
+        runtime_lock: Pinned requirements for runtimes, as pip reads them; None where the centre names none.
+    """
+
+    airflow_version: str
+    python_version: str
+    runtime_lock: str | None = None
+
+
+class WorkerFacts(Outbound):
+    """What the asking credential is good for. Answered without side effects, also while an agent polls.
+
+    Attributes:
+        protocols: Those that the relay serves.
+        now: The relay's clock when it answered.
+        centre: None while no keeper answers.
+    """
+
+    worker: WorkerName
+    site: SiteName
+    team: TeamName | None = None
+    queues: tuple[QueueName, ...]
+    protocols: tuple[int, ...]
+    relay_version: str
+    now: Instant
+    centre: CentreFacts | None = None

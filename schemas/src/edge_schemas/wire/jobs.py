@@ -1,0 +1,93 @@
+"""A job, as it is published, kept in its record and granted to a worker."""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from edge_schemas.wire.base import Instant, Outbound
+from edge_schemas.wire.ids import JobId, QueueName, TaskInstanceId, TeamName
+from edge_schemas.wire.offline import OfflinePolicy
+
+
+class TaskIdentity(Outbound):
+    """Which task instance of Airflow a job runs. It does not name the dispatch: one task instance may have several."""
+
+    ti_id: TaskInstanceId
+    dag_id: str
+    task_id: str
+    run_id: str
+    try_number: int = Field(ge=0)
+    map_index: int = -1
+
+
+class TaskWork(Outbound):
+    """What the task host needs to run an Airflow task.
+
+    Attributes:
+        workload: Airflow's `ExecuteTask` as JSON, without its token.
+        core_executor: The centre's `[core] executor`; DAGs that name an alias load only if the worker knows it.
+        airflow_version: The centre's. A runtime of a newer minor version can't run the task.
+    """
+
+    task: TaskIdentity
+    workload: dict[str, Any]
+    core_executor: str
+    airflow_version: str | None = None
+
+
+class ErrandKind(StrEnum):
+    """What Airflow may want run besides tasks."""
+
+    CALLBACK = "callback"
+    CONNECTION_TEST = "connection_test"
+
+
+class Errand(Outbound):
+    """Something that is no task: it has no try, no state of its own in Airflow, and is never run twice.
+
+    Attributes:
+        id: Airflow's id of the callback or of the connection test, a UUID.
+    """
+
+    kind: ErrandKind
+    id: TaskInstanceId
+
+
+class ErrandWork(Outbound):
+    """What the task host needs to run an errand.
+
+    Attributes:
+        workload: Airflow's `ExecuteCallback` or `TestConnection` as JSON, without its token.
+        core_executor: As in `TaskWork`.
+    """
+
+    errand: Errand
+    workload: dict[str, Any]
+    core_executor: str
+
+
+class Job(Outbound):
+    """One dispatch of one unit of work. It holds no token and no secret.
+
+    Attributes:
+        traceparent: W3C trace context that Airflow gave the work; spans of its way to the worker belong below it.
+    """
+
+    id: JobId
+    queue: QueueName
+    team: TeamName | None = None
+    work: TaskWork | ErrandWork
+    offline: OfflinePolicy = OfflinePolicy()
+    published_at: Instant
+    traceparent: str | None = None
+
+    @property
+    def task(self) -> TaskIdentity | None:
+        """The task instance, unless this is an errand."""
+        return self.work.task if isinstance(self.work, TaskWork) else None
+
+    @property
+    def errand(self) -> Errand | None:
+        """The errand, unless this is a task."""
+        return self.work.errand if isinstance(self.work, ErrandWork) else None

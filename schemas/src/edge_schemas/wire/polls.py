@@ -1,0 +1,284 @@
+"""The one long-poll of a worker: its report goes in, grants and directives come out.
+
+The answer is computed from state against what the poll reports and is repeated until the report agrees, so a lost
+answer costs time and nothing else. Of two polls of one worker the one with the higher `(incarnation, seq)` counts;
+the lower is answered `superseded`.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from edge_schemas.wire.base import Inbound, Instant, Outbound
+from edge_schemas.wire.ids import JobId, QueueName, TeamName, WorkerName
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.offline import OfflinePolicy
+from edge_schemas.wire.workers import WorkerSettings
+
+PROTOCOL = 1
+"""Sent with every enrolment and poll. A relay serves this and the previous one."""
+SUPPORTED_PROTOCOLS = (1,)
+
+MAX_SLOTS = 1024
+MAX_HOLD_S = 50.0
+MAX_REASON_CHARS = 500
+GRANT_WAIT_S = 30
+"""How long a granted job may stay unstarted before it is handed out again; the consumers' `ack_wait`."""
+
+
+class JobPhase(StrEnum):
+    """Where a job stands on the worker."""
+
+    GRANTED = "granted"
+    RUNNING = "running"
+    FINISHING = "finishing"
+
+
+class JobReport(Inbound):
+    """A job that the worker knows of.
+
+    Attributes:
+        offline: The offline contract that the worker keeps for it.
+    """
+
+    id: JobId
+    phase: JobPhase
+    offline: OfflinePolicy | None = None
+
+
+class ProxyKind(StrEnum):
+    """How the worker reaches the relay."""
+
+    DIRECT = "direct"
+    HTTP = "http"
+    HTTPS = "https"
+
+
+class WorkerHealth(Inbound):
+    """Figures of the worker and its machine; shown to operators, never decided upon. Counts are since the agent began.
+
+    Attributes:
+        cpu_busy_ratio: Of all CPUs of the machine, since the poll before; 1 is fully busy.
+        disk_free_bytes: Where the state folder is.
+        link_cuts: Times the link to the relay was lost.
+        held_calls: Calls of tasks that wait in the local gateway now.
+        log_lag_bytes: Log bytes on disk that the relay does not have yet.
+        clock_skew_s: This machine's clock minus the relay's.
+        proxy: None where it is not known yet.
+    """
+
+    cpu_busy_ratio: float | None = Field(default=None, ge=0, le=1)
+    load_1m: float | None = Field(default=None, ge=0)
+    memory_used_bytes: int | None = Field(default=None, ge=0)
+    memory_total_bytes: int | None = Field(default=None, ge=0)
+    disk_free_bytes: int | None = Field(default=None, ge=0)
+    disk_total_bytes: int | None = Field(default=None, ge=0)
+    link_cuts: int | None = Field(default=None, ge=0)
+    held_calls: int | None = Field(default=None, ge=0)
+    log_lag_bytes: int | None = Field(default=None, ge=0)
+    clock_skew_s: float | None = Field(default=None, allow_inf_nan=False)
+    proxy: ProxyKind | None = None
+
+
+ShortText = Annotated[str, Field(max_length=120)]
+
+
+class WorkerVersions(Inbound):
+    """What runs on the worker."""
+
+    agent: ShortText
+    python: ShortText
+    airflow: ShortText | None = None
+    platform: ShortText
+
+
+class Poll(Inbound):
+    """A worker's report.
+
+    Attributes:
+        incarnation: Counts the starts of this worker; kept on its disk.
+        seq: Counts its polls within the incarnation.
+        slots: Jobs it can run at once.
+        free: Jobs it would take now; never above `slots`, 0 while it drains.
+        hold_s: How long it is willing to wait for an answer; the relay may answer sooner.
+        settings_version: The version of `WorkerSettings` it acts by.
+        instance: Names machine, boot and state folder. An agent with the same one as an earlier agent took its place:
+            one agent at a time can lock a state folder. Empty where the machine does not tell.
+        host: The machine's name, for people.
+        superseded_by: The incarnation in whose favour this agent was answered `superseded`. That it lives on to say so
+            means that the credential was copied.
+        contested: It was told that its credential is contested and takes no jobs.
+        takes_none: Why it takes no jobs though it does not drain, for people; its runtime is not ready, for instance.
+    """
+
+    protocol: int
+    incarnation: int = Field(ge=1)
+    seq: int = Field(ge=1)
+    instance: str = Field(default="", max_length=64)
+    host: str = Field(default="", max_length=253)
+    superseded_by: int | None = Field(default=None, ge=1)
+    contested: bool = False
+    slots: int = Field(ge=0, le=MAX_SLOTS)
+    free: int = Field(ge=0, le=MAX_SLOTS)
+    jobs: tuple[JobReport, ...] = Field(default=(), max_length=2 * MAX_SLOTS)
+    draining: bool = False
+    takes_none: str | None = Field(default=None, max_length=MAX_REASON_CHARS)
+    hold_s: float = Field(default=MAX_HOLD_S, ge=0, le=MAX_HOLD_S)
+    settings_version: int = 0
+    versions: WorkerVersions
+    health: WorkerHealth = WorkerHealth()
+
+
+class Grant(Outbound):
+    """An offer of a job. It promises nothing: only `start` with the receipt makes the worker its holder."""
+
+    job: Job
+    receipt: str
+    expires_at: Instant
+
+
+class StopDirective(Outbound):
+    """End this job's processes.
+
+    Attributes:
+        drop: The job is not this worker's any more: report no outcome for it.
+    """
+
+    job: JobId
+    reason: str
+    drop: bool = False
+
+
+class AgentSeen(Outbound):
+    """An agent as one of its polls showed it. Of two polls the one with the higher `(incarnation, seq)` is newer.
+
+    Attributes:
+        arrival: Drawn by the relay for each arriving poll.
+        address: Where the poll came from, as the relay saw it; a proxy's or a load balancer's, perhaps.
+        left: Its connection was gone before the poll was answered: no poll of this agent is parked.
+    """
+
+    instance: str
+    incarnation: int
+    seq: int
+    arrival: str
+    host: str
+    address: str
+    last_poll_at: Instant
+    left: bool = False
+
+
+class Contest(Outbound):
+    """Two agents use one worker's credential at once: the state folder was copied.
+
+    Both keep the jobs they have, and nothing is given up because one of them lacks it. The newer one gets no jobs until
+    an operator decides.
+    """
+
+    older: AgentSeen
+    newer: AgentSeen
+    since: Instant
+
+
+class PollAnswer(Outbound):
+    """What the worker is told. With nothing to say the relay answers 204 instead.
+
+    Attributes:
+        contest: Told to the newer of two agents with one credential until it reports `contested`.
+        uncontested: Told to an agent that reports `contested` and is not any more.
+        airflow_wanted: The centre's version of Airflow, told to a worker whose runtime is too new for a job that was
+            there for it. It SHOULD report that it takes none until its runtime is another one.
+    """
+
+    grants: tuple[Grant, ...] = ()
+    stop: tuple[StopDirective, ...] = ()
+    settings: WorkerSettings | None = None
+    contest: Contest | None = None
+    uncontested: bool = False
+    airflow_wanted: str | None = None
+
+
+class StartRequest(Inbound):
+    """Confirms a grant; only the first worker to do so becomes the holder."""
+
+    receipt: str = Field(max_length=2048)
+    incarnation: int = Field(ge=1)
+
+
+class FinishRequest(Inbound):
+    """The job's processes are gone.
+
+    Attributes:
+        incarnation: Of the agent that says so, which need not be the one that started the job.
+        receipt: Of the grant with which the job was last started, so that a repeat that comes late does not end a later
+            hold of this worker.
+        exit_code: Of the task host's fork, negative for a signal; None if no process ever ran.
+        reason: For people, shown in Airflow when no final state was accepted.
+        give_back: The job itself had no part in this end: the worker is being shut down, or was killed. If user code
+            never ran the job waits again, and no try is spent.
+    """
+
+    incarnation: int | None = Field(default=None, ge=1)
+    receipt: str | None = Field(default=None, max_length=2048)
+    exit_code: int | None = None
+    reason: str | None = Field(default=None, max_length=1000)
+    give_back: bool = False
+
+
+class ReleaseRequest(Inbound):
+    """Gives a granted job back.
+
+    Attributes:
+        counted: The job itself may be the cause; after five such releases it is parked for an operator.
+    """
+
+    receipt: str = Field(max_length=2048)
+    reason: str = Field(min_length=1, max_length=500)
+    counted: bool = True
+
+
+class WorkerEntry(Outbound):
+    """What is known of a worker's last poll; the heartbeat message in `edge_workers`.
+
+    Attributes:
+        agent: Who sent it. A parked poll whose entry holds another arrival of its incarnation is superseded.
+        predecessors: Agents before this one that may still live; all silent since `taken_over_at`, else it would show.
+        contest: Two agents live.
+        relay: The replica at which it arrived.
+        hold_s: How long it may stay unanswered.
+        takes_none: See `Poll`.
+        queues: Those that its credential opened; None in an entry of a relay that did not say so yet.
+    """
+
+    worker: WorkerName
+    site: str
+    team: TeamName | None = None
+    queues: tuple[QueueName, ...] | None = None
+    agent: AgentSeen
+    predecessors: tuple[AgentSeen, ...] = ()
+    taken_over_at: Instant | None = None
+    contest: Contest | None = None
+    relay: str
+    hold_s: float
+    slots: int
+    free: int
+    draining: bool
+    takes_none: str | None = None
+    jobs: tuple[JobReport, ...]
+    versions: WorkerVersions
+    health: WorkerHealth
+
+
+class RelayBeat(Outbound):
+    """A replica says that workers can reach it; sent on `RELAY_BEATS` every `RELAY_BEAT_S`.
+
+    Attributes:
+        serving_since: Since when it has served workers and been connected to the broker, without a break.
+    """
+
+    relay: str
+    serving_since: Instant
+
+
+RELAY_BEAT_S = 2.0

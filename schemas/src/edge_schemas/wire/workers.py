@@ -1,0 +1,188 @@
+"""Enrolment, credentials and what the centre wants of a worker."""
+
+import hashlib
+import secrets
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from edge_schemas.wire.base import Inbound, Instant, Outbound
+from edge_schemas.wire.ids import QueueName, SiteName, TeamName, WorkerName
+
+HASH_PATTERN = r"^[0-9a-f]{64}$"
+
+
+class SecretKind(StrEnum):
+    """The prefix of a secret tells people and secret scanners what it opens."""
+
+    WORKER = "erw_"
+    ENROLLMENT = "ere_"
+    ACCESS = "era_"
+
+
+def new_secret(kind: SecretKind) -> str:
+    """A fresh 256-bit secret."""
+    return kind + secrets.token_urlsafe(32)
+
+
+def hash_secret(secret: str) -> str:
+    """SHA-256 in hexadecimal: all that is ever stored of a secret. 256 random bits need no salt, no stretching."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class EnrollRequest(Inbound):
+    """Trades an enrolment token (the call's bearer) for a worker. The secret itself never leaves the worker.
+
+    Attributes:
+        airflow: Airflow's version in the worker's runtime; None if it has no runtime yet.
+    """
+
+    protocol: int
+    secret_hash: str = Field(pattern=HASH_PATTERN)
+    hostname: str = Field(default="", max_length=253)
+    airflow: str | None = Field(default=None, max_length=120)
+
+
+class WorkerSettings(Outbound):
+    """What the centre wants of a worker; `version` rises with every change."""
+
+    version: int
+    queues: tuple[QueueName, ...]
+
+
+class Enrollment(Outbound):
+    """The worker's identity. It never chooses its queues, site or team.
+
+    Attributes:
+        airflow: Airflow's version at the centre, if a keeper told it at that time.
+    """
+
+    worker: WorkerName
+    site: SiteName
+    team: TeamName | None = None
+    settings: WorkerSettings
+    airflow: str | None = None
+
+
+class EnrollTokenRequest(Inbound):
+    """Asks for an enrolment token.
+
+    Attributes:
+        uses: How many workers may enrol with it; bounded because all uses are kept in one value of at most 1 MiB.
+        ttl_s: Seconds until it expires.
+    """
+
+    queues: tuple[QueueName, ...] = Field(min_length=1, max_length=100)
+    site: SiteName
+    team: TeamName | None = None
+    uses: int = Field(default=1, ge=1, le=5_000)
+    ttl_s: int = Field(default=3600, ge=1, le=366 * 86400)
+
+
+class EnrollToken(Outbound):
+    """A new enrolment token; it is shown once and only its hash is kept."""
+
+    token: str
+    site: SiteName
+    queues: tuple[QueueName, ...]
+    uses: int
+    expires_at: Instant
+
+
+class WorkerState(StrEnum):
+    """Whether a worker can be counted on.
+
+    Offline means that several contacts were missed in a row. Contested means that two agents use its credential: one of
+    them runs on a copy of its state folder.
+    """
+
+    NEVER_SEEN = "never seen"
+    ONLINE = "online"
+    DRAINING = "draining"
+    OFFLINE = "offline"
+    CONTESTED = "contested"
+    REVOKED = "revoked"
+
+
+class WorkerSummary(Outbound):
+    """A worker as operators see it.
+
+    Attributes:
+        tolerance_s: The shortest offline tolerance of its jobs.
+        contest: Where the two agents run, the older one first, if there are two.
+        airflow: Airflow's version in its runtime, as far as it has told.
+        takes_none: Why it takes no jobs, in its own words.
+    """
+
+    worker: WorkerName
+    site: SiteName
+    team: TeamName | None = None
+    queues: tuple[QueueName, ...]
+    state: WorkerState
+    enrolled_at: Instant
+    hostname: str = ""
+    last_poll_at: Instant | None = None
+    slots: int | None = None
+    jobs: int | None = None
+    tolerance_s: float | None = None
+    contest: tuple[str, ...] = ()
+    airflow: str | None = None
+    takes_none: str | None = None
+
+
+class SettleRequest(Inbound):
+    """Decides which of two agents with one credential is the worker."""
+
+    keep: Literal["older", "newer"]
+
+
+class CancelRequest(Inbound):
+    """An operator wants a job to end."""
+
+    reason: str = Field(min_length=1, max_length=500)
+
+
+class WorkerList(Outbound):
+    """All workers that ever enrolled."""
+
+    workers: tuple[WorkerSummary, ...]
+
+
+class WorkerAccess(Outbound):
+    """What a worker's secret opens; kept in `edge_access` under `worker.<hash>`."""
+
+    worker: WorkerName
+    secret_hash: str
+    site: SiteName
+    team: TeamName | None = None
+    settings: WorkerSettings
+    hostname: str = ""
+    enrolled_at: Instant
+    revoked_at: Instant | None = None
+
+
+class EnrollmentUse(Outbound):
+    """A worker that enrolled with a token."""
+
+    secret_hash: str
+    worker: WorkerName
+
+
+class EnrollTokenEntry(Outbound):
+    """An enrolment token; kept in `edge_access` under `enroll.<hash>`. The uses are listed, so a repeat is harmless."""
+
+    queues: tuple[QueueName, ...]
+    site: SiteName
+    team: TeamName | None = None
+    uses: int
+    expires_at: Instant
+    used: tuple[EnrollmentUse, ...] = ()
+
+
+class AccessTokenEntry(Outbound):
+    """An operator's access token; kept in `edge_access` under `access.<hash>`."""
+
+    name: str
+    created_at: Instant
+    revoked_at: Instant | None = None
