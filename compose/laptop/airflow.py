@@ -40,7 +40,7 @@ class Airflow:
         *,
         executor: str,
         gate_ports: Sequence[int],
-        errand_queue: str,
+        auxiliary_queue: str,
         options: Options | None = None,
         schedulers: int = 1,
     ) -> None:
@@ -51,7 +51,7 @@ class Airflow:
             dags: Folders with DAG files.
             executor: For `[core] executor`.
             gate_ports: On which the keepers listen for the relay.
-            errand_queue: Queue of callbacks and connection tests.
+            auxiliary_queue: Queue of callbacks and connection tests.
             options: Of Airflow, by section and name; they win.
             schedulers: How many.
         """
@@ -65,7 +65,7 @@ class Airflow:
         }
         self.api = AirflowApi(self.url, USER, self.password)
         self.children: dict[str, Child] = {}
-        self._dags, self._errands, self._options = dags, errand_queue, dict(options or {})
+        self._dags, self._auxiliary_jobs, self._options = dags, auxiliary_queue, dict(options or {})
         self._services = _services(gate_ports, schedulers)
         self._log_ports = {("logging", f"{kind}_log_server_port"): str(choose()) for kind in ("worker", "trigger")}
         self._warm = False
@@ -170,8 +170,8 @@ class Airflow:
             ("edge_relay", "secrets_dir"): str(relay.secrets_dir),
             ("edge_relay", "execution_api_url"): f"{self.url}/execution/",
             ("edge_relay", "reconcile_interval"): "5",
-            ("edge_relay", "callback_queue"): self._errands,
-            ("edge_relay", "connection_test_queue"): self._errands,
+            ("edge_relay", "callback_queue"): self._auxiliary_jobs,
+            ("edge_relay", "connection_test_queue"): self._auxiliary_jobs,
         }
 
 

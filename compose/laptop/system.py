@@ -51,7 +51,7 @@ class LaptopSystem:
             self.dags,
             executor=executor,
             gate_ports=self.relay.gate_ports,
-            errand_queue=QUEUE,
+            auxiliary_queue=QUEUE,
             options=options,
             schedulers=schedulers,
         )

@@ -85,12 +85,12 @@ async def test_a_copied_credential_loses_nothing_and_is_named(site: Site, tmp_pa
             second.command = WITH_FAKE_RUNTIME
             await second.start()
 
-            async def is_contested() -> bool:
-                return (await _listed(site, name)).state is WorkerState.CONTESTED
+            async def is_in_conflict() -> bool:
+                return (await _listed(site, name)).state is WorkerState.CONFLICT
 
             # The older agent is told at its next poll that it was superseded, and polls again to say that it lives.
-            await eventually(is_contested, timeout_s=90, what="both agents noticed")
-            assert len((await _listed(site, name)).contest) == 2
+            await eventually(is_in_conflict, timeout_s=90, what="both agents noticed")
+            assert len((await _listed(site, name)).conflict) == 2
             assert f"{name}: two agents use its credential" in await _command(site, "workers", "list")
             assert await _audited(site, "credential-copied", name)
             # The older agent has one slot left, the newer one three, and gets nothing.

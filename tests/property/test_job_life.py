@@ -29,7 +29,7 @@ from edge_schemas.life.records import (
     transition,
 )
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from support.jobs import make_errand, make_job
+from support.jobs import make_auxiliary_job, make_job
 
 WORKERS = st.sampled_from(["north", "south", "copy"])
 INCARNATIONS = st.integers(min_value=1, max_value=4)
@@ -193,7 +193,7 @@ class JobLife(RuleBasedStateMachine):
 
     @invariant()
     def never_succeeded_without_an_accepted_state(self) -> None:
-        if self.record.errand is not None:
+        if self.record.auxiliary is not None:
             return
         outcome = self.record.outcome
         if outcome is not None and outcome.verdict is Verdict.SUCCEEDED:
@@ -241,12 +241,12 @@ class JobLife(RuleBasedStateMachine):
         assert JobRecord.model_validate_json(self.record.model_dump_json(exclude_none=True)) == self.record
 
 
-class ErrandLife(JobLife):
+class AuxiliaryLife(JobLife):
     """The same for something that is no task: nobody tells when its code begins, so it is never handed out again."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.record = new_record(make_errand())
+        self.record = new_record(make_auxiliary_job())
         self.history = [self.record]
 
     @invariant()
@@ -265,5 +265,5 @@ class ErrandLife(JobLife):
 
 TestJobLife = JobLife.TestCase
 TestJobLife.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
-TestErrandLife = ErrandLife.TestCase
-TestErrandLife.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestAuxiliaryLife = AuxiliaryLife.TestCase
+TestAuxiliaryLife.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

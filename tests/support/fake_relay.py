@@ -304,9 +304,9 @@ class FakeRelay:
     def _answer(self, worker: str, poll: Poll, agent: AgentSeen) -> PollAnswer | None:
         entry = self.entries[worker]
         if not gets_jobs(entry, agent):
-            return None if poll.contested else PollAnswer(contest=entry.contest)
-        if poll.contested:
-            return PollAnswer(uncontested=True)
+            return None if poll.in_conflict else PollAnswer(conflict=entry.conflict)
+        if poll.in_conflict:
+            return PollAnswer(conflict_resolved=True)
         stop = tuple(wish for job in poll.jobs if (wish := self._stop(worker, job.id)) is not None)
         waiting = [job for job, record in self.records.items() if record.state is JobState.WAITING]
         fresh = [job for job in waiting if job not in self.granted]

@@ -3,7 +3,7 @@
 import uuid
 from datetime import UTC, datetime
 
-from edge_schemas.wire.jobs import Errand, ErrandKind, ErrandWork, Job, TaskIdentity, TaskWork
+from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
 
 
 def make_job(queue: str = "default", *, team: str | None = None) -> Job:
@@ -13,8 +13,8 @@ def make_job(queue: str = "default", *, team: str | None = None) -> Job:
     return Job(id=str(uuid.uuid4()), queue=queue, team=team, work=work, published_at=datetime.now(UTC))
 
 
-def make_errand(queue: str = "errands", kind: ErrandKind = ErrandKind.CALLBACK) -> Job:
+def make_auxiliary_job(queue: str = "auxiliary_jobs", kind: AuxiliaryKind = AuxiliaryKind.CALLBACK) -> Job:
     """A callback or a connection test that nobody has seen yet."""
-    errand = Errand(kind=kind, id=str(uuid.uuid4()))
-    work = ErrandWork(errand=errand, workload={}, core_executor="LocalExecutor")
-    return Job(id=errand.id, queue=queue, work=work, published_at=datetime.now(UTC))
+    auxiliary = AuxiliaryJob(kind=kind, id=str(uuid.uuid4()))
+    work = AuxiliaryWork(auxiliary=auxiliary, workload={}, core_executor="LocalExecutor")
+    return Job(id=auxiliary.id, queue=queue, work=work, published_at=datetime.now(UTC))

@@ -26,7 +26,7 @@ from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
 from edge_schemas.life.agents import arrive
 from edge_schemas.life.records import JobRecord, JobState, Start, new_record
-from edge_schemas.wire.jobs import Errand, ErrandKind, ErrandWork, Job, TaskIdentity, TaskWork
+from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
 from edge_schemas.wire.offline import DEFAULT_TOLERANCE_S, OfflinePolicy
 from edge_schemas.wire.polls import AgentSeen, JobPhase, JobReport, RelayBeat, WorkerEntry, WorkerHealth, WorkerVersions
 from edge_schemas.wire.routes import GATE_EXECUTION, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
@@ -118,11 +118,11 @@ class Centre:
         _, after = await self.records.change(ids.job, Start(worker, 1, datetime.now(UTC)))
         return after
 
-    async def errand(self, kind: ErrandKind, errand_id: str | None = None) -> JobRecord:
+    async def auxiliary(self, kind: AuxiliaryKind, auxiliary_id: str | None = None) -> JobRecord:
         """A callback or connection test that the worker has started."""
-        errand = Errand(kind=kind, id=errand_id or str(uuid.uuid4()))
-        work = ErrandWork(errand=errand, workload={}, core_executor="")
-        job = Job(id=errand.id, queue="errands", work=work, published_at=datetime.now(UTC))
+        auxiliary = AuxiliaryJob(kind=kind, id=auxiliary_id or str(uuid.uuid4()))
+        work = AuxiliaryWork(auxiliary=auxiliary, workload={}, core_executor="")
+        job = Job(id=auxiliary.id, queue="auxiliary_jobs", work=work, published_at=datetime.now(UTC))
         await self.records.create(new_record(job))
         _, after = await self.records.change(job.id, Start(WORKER, 1, datetime.now(UTC)))
         return after

@@ -4,7 +4,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from edge_schemas.wire.jobs import Errand, ErrandKind, ErrandWork, Job, TaskIdentity, TaskWork
+from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy
 
 DEFAULT_OFFLINE = OfflinePolicy()
@@ -47,32 +47,34 @@ def sdk_job(
 
 def callback_job(path: str, kwargs: dict[str, Any], *, offline: OfflinePolicy = DEFAULT_OFFLINE) -> Job:
     """A job for a callback, as a deadline makes one."""
-    errand = Errand(kind=ErrandKind.CALLBACK, id=str(uuid.uuid4()))
+    auxiliary = AuxiliaryJob(kind=AuxiliaryKind.CALLBACK, id=str(uuid.uuid4()))
     workload = {
-        "callback": {"id": errand.id, "fetch_method": "import_path", "data": {"path": path, "kwargs": kwargs}},
+        "callback": {"id": auxiliary.id, "fetch_method": "import_path", "data": {"path": path, "kwargs": kwargs}},
         "dag_rel_path": "d.py",
         "bundle_info": {"name": "dags", "version": None},
-        "log_path": f"executor_callbacks/d/r1/{errand.id}",
+        "log_path": f"executor_callbacks/d/r1/{auxiliary.id}",
         "type": "ExecuteCallback",
     }
-    return _job(ErrandWork(errand=errand, workload=workload, core_executor="LocalExecutor"), "default", offline)
+    return _job(
+        AuxiliaryWork(auxiliary=auxiliary, workload=workload, core_executor="LocalExecutor"), "default", offline
+    )
 
 
 def connection_test_job(connection_id: str, *, timeout_s: int = 20) -> Job:
     """A job for a connection test that a user asked for."""
-    errand = Errand(kind=ErrandKind.CONNECTION_TEST, id=str(uuid.uuid4()))
+    auxiliary = AuxiliaryJob(kind=AuxiliaryKind.CONNECTION_TEST, id=str(uuid.uuid4()))
     workload = {
-        "connection_test_id": errand.id,
+        "connection_test_id": auxiliary.id,
         "connection_id": connection_id,
         "timeout": timeout_s,
         "queue": "default",
         "type": "TestConnection",
     }
-    work = ErrandWork(errand=errand, workload=workload, core_executor="LocalExecutor")
+    work = AuxiliaryWork(auxiliary=auxiliary, workload=workload, core_executor="LocalExecutor")
     return _job(work, "default", DEFAULT_OFFLINE)
 
 
-def _job(work: TaskWork | ErrandWork, queue: str, offline: OfflinePolicy) -> Job:
+def _job(work: TaskWork | AuxiliaryWork, queue: str, offline: OfflinePolicy) -> Job:
     return Job(id=str(uuid.uuid4()), queue=queue, work=work, offline=offline, published_at=datetime.now(tz=UTC))
 
 

@@ -8,7 +8,7 @@ _STATES = {
     "online": "green",
     "draining": "blue",
     "offline": "red",
-    "contested": "dark-red",
+    "conflict": "dark-red",
     "never seen": "text",
     "revoked": "text",
 }
@@ -34,7 +34,7 @@ def make() -> Json:
 
 def _first_look() -> list[Panel]:
     offline = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state="offline"}}) > 0'
-    there = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state=~"online|draining|contested"}}) > 0'
+    there = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state=~"online|draining|conflict"}}) > 0'
     return [
         stat(
             "Alerts firing",
@@ -61,9 +61,9 @@ def _first_look() -> list[Panel]:
             steps=NONE_IS_WELL,
         ),
         stat(
-            "Workers contested",
+            "Workers in conflict",
             "Two agents use the same credential: a copied or a stolen state folder. Settle it.",
-            Query(_in_state("contested")),
+            Query(_in_state("conflict")),
             steps=NONE_IS_WELL,
         ),
         stat(
@@ -109,7 +109,7 @@ def _sites() -> Panel:
             Column("Online", workers("online"), steps=NONE_IS_BAD),
             Column("Draining", workers("draining")),
             Column("Offline", workers("offline"), steps=NONE_IS_WELL),
-            Column("Contested", workers("contested"), steps=NONE_IS_WELL),
+            Column("In conflict", workers("conflict"), steps=NONE_IS_WELL),
             Column("Never seen", workers("never seen")),
             Column("Slots", f"sum by (site) (site:edge_worker_slots:sum{{{_SITE}}})"),
             Column("Free slots", f"sum by (site) (site:edge_worker_free_slots:sum{{{_SITE}}})"),

@@ -35,7 +35,7 @@ def _first_look() -> list[Panel]:
     return [
         stat(
             "State",
-            "Online: in contact. Offline: missed several contacts. Contested: two agents use its credential.",
+            "Online: in contact. Offline: missed several contacts. Conflict: two agents use its credential.",
             Query(f"max by (state) (worker_site_state:edge_worker_state:max{{{_WORKER}}})", "{{state}}"),
             steps=PLAIN,
             show="name",

@@ -19,7 +19,7 @@ from edge_worker.jobs.registry import HeldJob, JobTable, StopWish
 from edge_worker.relay.link import Link
 from edge_worker.state.job_dir import JobDir
 from support.fake_relay import FakeRelay, SeenCall, execution_answer, html_page, problem_answer
-from support.jobs import make_errand, make_job
+from support.jobs import make_auxiliary_job, make_job
 from support.worker import NAME, open_client
 
 
@@ -327,11 +327,11 @@ async def test_what_a_frozen_job_waits_for_is_held_and_a_repeat_joins_it(relay: 
     assert gateway.held.final_state == "success"
 
 
-async def test_an_errand_has_no_instance_of_its_own(relay: FakeRelay, gateway: Setup) -> None:
+async def test_an_auxiliary_job_has_no_instance_of_its_own(relay: FakeRelay, gateway: Setup) -> None:
     """What would be a heartbeat or a final state of a task is a call like any other; the gate judges it."""
     instance = gateway.instance
     task_record = relay.records[gateway.held.id]
-    gateway.held.job = make_errand()
+    gateway.held.job = make_auxiliary_job()
     gateway.table.add(gateway.held)
     relay.records[gateway.held.id] = task_record
     assert (await gateway.call("PATCH", f"{instance}/state", b'{"state":"success"}')).status == 204

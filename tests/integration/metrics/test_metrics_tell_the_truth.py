@@ -456,9 +456,9 @@ async def test_every_series_of_two_replicas(story: Story, monkeypatch: pytest.Mo
 
     await story.report(silent, WorkerState.OFFLINE, hold_s=0)
     await story.report(draining, WorkerState.DRAINING, draining=True)
-    await story.report(copied, WorkerState.CONTESTED)
+    await story.report(copied, WorkerState.CONFLICT)
     copy = copied.again(instance="copy", incarnation=1)
-    await story.report(copy, WorkerState.CONTESTED, replica=1)
+    await story.report(copy, WorkerState.CONFLICT, replica=1)
     running = [{"id": make_job().id, "phase": phase} for phase in ("running", "finishing", "finishing")]
     await story.report(one, WorkerState.ONLINE, jobs=running)
     await story.report(two, WorkerState.ONLINE, replica=1)

@@ -67,7 +67,7 @@ async def polled(one: Agent, **report: Any) -> Reply:
     return reply
 
 
-async def contested(edge: Edge) -> tuple[Agent, Agent]:
+async def in_conflict(edge: Edge) -> tuple[Agent, Agent]:
     """The older and the newer one of two agents with one credential, on a replica each."""
     older = await agent(edge)
     await ensure_consumer(edge.broker, None, "default")
@@ -92,7 +92,7 @@ async def test_a_restarted_agent_takes_over_at_once(edge: Edge) -> None:
         assert (reply.status, reply.code, reply.json["superseded_by"]) == (409, "superseded", two.incarnation)
         one, two = two, two.again()
     entry = await entry_of(edge, one)
-    assert entry.contest is None
+    assert entry.conflict is None
     assert agents.has_taken_over(entry, datetime.now(UTC)), "it stands on the same machine since its boot"
 
 
@@ -119,9 +119,9 @@ async def test_a_poll_whose_connection_closes_is_marked_and_only_that(edge: Edge
 
 async def test_a_copied_credential_is_named_once(edge: Edge, events: list[EventDict]) -> None:
     async with audited(edge, "credential-copied") as told:
-        older, newer = await contested(edge)
+        older, newer = await in_conflict(edge)
         for one in (older, newer, older):
-            assert (await one.poll(hold_s=0, contested=one is newer)).status == 204
+            assert (await one.poll(hold_s=0, in_conflict=one is newer)).status == 204
         await eventually(lambda: told, what="the audit")
     logged = [event for event in events if event["event"] == "credential_copied"]
     for facts in (*told, *logged):
@@ -135,12 +135,12 @@ async def test_a_copied_credential_is_named_once(edge: Edge, events: list[EventD
 
 async def test_the_newer_of_two_gets_no_jobs_until_an_operator_decides(edge: Edge) -> None:
     """It is told so until it says that it knows; then its polls are parked like any other's."""
-    older, newer = await contested(edge)
+    older, newer = await in_conflict(edge)
     told = await newer.poll(hold_s=5)
-    assert told.json["contest"]["older"]["host"] == "host-of-machine"
-    assert told.json["contest"]["newer"]["host"] == "host-of-copy"
+    assert told.json["conflict"]["older"]["host"] == "host-of-machine"
+    assert told.json["conflict"]["newer"]["host"] == "host-of-copy"
     async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(newer.poll(hold_s=20, contested=True))
+        waiting = group.create_task(newer.poll(hold_s=20, in_conflict=True))
         await parked(edge, 1, replica=1)
         job = await publish(edge.broker)
         [grant] = await older.grants()
@@ -156,12 +156,12 @@ async def test_the_newer_of_two_gets_no_jobs_until_an_operator_decides(edge: Edg
             await eventually(lambda: settled, what="the audit")
         assert [(one["operator"], one["keep"]) for one in settled] == [("tests", "newer")], "a repeat changes nothing"
         reply = await waiting
-    assert reply.json["uncontested"] is True
+    assert reply.json["conflict_resolved"] is True
     found = reply.json["grants"] or await newer.grants()
     assert found[0]["job"]["id"] == waits.id
 
 
-async def test_a_contest_that_begins_while_a_poll_is_parked_takes_its_jobs_away(edge: Edge) -> None:
+async def test_a_conflict_that_begins_while_a_poll_is_parked_takes_its_jobs_away(edge: Edge) -> None:
     """The newer one's poll waits for jobs when the older one shows that it lives."""
     older = await agent(edge)
     await ensure_consumer(edge.broker, None, "default")
@@ -177,7 +177,7 @@ async def test_a_contest_that_begins_while_a_poll_is_parked_takes_its_jobs_away(
         back = group.create_task(older.poll(superseded_by=turned_away.json["superseded_by"]))
         reply = await waiting
         assert reply.json["grants"] == []
-        assert reply.json["contest"]["newer"]["host"] == "host-of-copy"
+        assert reply.json["conflict"]["newer"]["host"] == "host-of-copy"
         job = await publish(edge.broker)
         assert (await back).json["grants"][0]["job"]["id"] == job.id
 
@@ -199,7 +199,7 @@ async def test_both_sides_keep_their_jobs_and_are_told_to_stop_them(edge: Edge) 
     for one, report, job in ((older, listed, jobs[0]), (newer, [mine], extra)):
         await edge.records.change(job.id, Withdraw("marked failed", datetime.now(UTC)))
         await edge.broker.publish(worker_notice(one.name))
-        reply = await one.poll(jobs=report, contested=one is newer)
+        reply = await one.poll(jobs=report, in_conflict=one is newer)
         assert [(stop["job"], stop["drop"]) for stop in reply.json["stop"]] == [(job.id, False)]
         assert (await one.finish(job.id, incarnation=one.incarnation)).status == 204
     assert (await older.finish(jobs[1].id, incarnation=older.incarnation)).status == 204

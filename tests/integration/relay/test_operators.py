@@ -17,7 +17,7 @@ from edge_schemas.life.records import AnswerWrite, BeginFinishing, JobState, Rep
 from edge_schemas.wire import routes
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 from support.broker import eventually
-from support.jobs import make_errand, make_job
+from support.jobs import make_auxiliary_job, make_job
 from support.relay import agent, parked, publish
 from support.relay_edge import Edge
 
@@ -77,7 +77,7 @@ async def test_an_operator_cancels_a_job_and_its_worker_is_told_why(
 
     await edge.broker.subscribe("edge.audit.job-cancelled", take)
     one = await agent(edge, replica=1)
-    job, waiting = await publish(edge.broker), await publish(edge.broker, make_errand("elsewhere"))
+    job, waiting = await publish(edge.broker), await publish(edge.broker, make_auxiliary_job("elsewhere"))
     [grant] = await one.grants()
     assert (await one.start(grant)).status == 204
     async with asyncio.TaskGroup() as group:
@@ -112,7 +112,7 @@ async def test_a_job_whose_final_state_is_on_its_way_goes_on(
     assert record.state is JobState.RUNNING
 
 
-async def test_both_machines_of_a_contested_worker_are_listed_and_one_is_kept(
+async def test_both_machines_of_a_conflicting_worker_are_listed_and_one_is_kept(
     edge: Edge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = await agent(edge)
@@ -122,12 +122,12 @@ async def test_both_machines_of_a_contested_worker_are_listed_and_one_is_kept(
     assert (await copy.poll(hold_s=0, jobs=[job])).status == 200, "two machines cannot have made the same start"
     assert await edge_relay(edge, tmp_path, "workers", "list") == EXIT_OK
     listed = capsys.readouterr().out
-    for fact in ("contested", "10 min", "host-of-machine (127.0.0.1)", "host-of-copy (127.0.0.1)"):
+    for fact in ("conflict", "10 min", "host-of-machine (127.0.0.1)", "host-of-copy (127.0.0.1)"):
         assert fact in listed
     assert f"workers settle {one.name} --keep older" in listed
     assert await edge_relay(edge, tmp_path, "workers", "settle", one.name, "--keep", "older") == EXIT_OK
     entry = await edge.relays[1].app[keys.WORKERS].get(one.name)
     assert entry is not None
-    assert (entry.contest, entry.agent.host) == (None, "host-of-machine")
+    assert (entry.conflict, entry.agent.host) == (None, "host-of-machine")
     assert await edge_relay(edge, tmp_path, "workers", "settle", "nobody", "--keep", "older") == EXIT_FAILED
     assert "'edge-relay workers list' shows all names" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES
 from support.broker import eventually
-from support.jobs import make_errand
+from support.jobs import make_auxiliary_job
 from support.relay_edge import Edge, running_edge
 
 
@@ -55,12 +55,12 @@ async def test_a_log_arrives_byte_for_byte(edge: Edge) -> None:
     assert await stored(edge.broker, job) == text
 
 
-async def test_an_errand_has_a_log_too(edge: Edge) -> None:
+async def test_an_auxiliary_job_has_a_log_too(edge: Edge) -> None:
     """It has no task instance and no tries: its own id and try 0 stand for them."""
     worker = await edge.worker()
-    errand = await edge.job(worker, make_errand())
-    assert (await edge.put_log(errand, worker, 0, b"called back\n")).json == {"offset": 12}
-    assert await stored(edge.broker, errand) == b"called back\n"
+    auxiliary = await edge.job(worker, make_auxiliary_job())
+    assert (await edge.put_log(auxiliary, worker, 0, b"called back\n")).json == {"offset": 12}
+    assert await stored(edge.broker, auxiliary) == b"called back\n"
 
 
 async def test_overlap_is_trimmed_and_a_gap_refused(edge: Edge) -> None:

@@ -10,7 +10,7 @@ from edge_bridge.airflow.dispatch_table import Entry, Verb
 from edge_bridge.airflow.mapping import JobMaker, JobRefused, Row, due_report, is_dispatch_id, report_of
 from edge_bridge.airflow.queues import QueueRules, Queues
 from edge_schemas.life.records import Outcome, Verdict
-from edge_schemas.wire.jobs import Errand, ErrandKind, ErrandWork, TaskIdentity, TaskWork
+from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, TaskIdentity, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 
 JOB = str(uuid.uuid4())
@@ -21,7 +21,7 @@ PATIENT = OfflinePolicy(tolerance_s=86400, on_silence=OnSilence.CONTINUE)
 def maker(**changes: Any) -> JobMaker:
     """Makes jobs with rules of its own for the queue "plant 1"."""
     queues = Queues(QueueRules(OfflinePolicy()), {"plant 1": QueueRules(PATIENT)})
-    return JobMaker(**{"core_executor": "x", "team": None, "queues": queues, "errand_queues": {}, **changes})
+    return JobMaker(**{"core_executor": "x", "team": None, "queues": queues, "auxiliary_queues": {}, **changes})
 
 
 def workload(**ti: Any) -> Any:
@@ -112,46 +112,48 @@ def connection_test(queue: str | None = None) -> Any:
     )
 
 
-WANTED = {ErrandKind.CALLBACK: "calls", ErrandKind.CONNECTION_TEST: "tests"}
+WANTED = {AuxiliaryKind.CALLBACK: "calls", AuxiliaryKind.CONNECTION_TEST: "tests"}
 
 
 @pytest.mark.parametrize(
     ("made", "kind", "queue", "keys"),
     [
-        (callback, ErrandKind.CALLBACK, "calls", {"type", "callback", "dag_rel_path", "bundle_info", "log_path"}),
+        (callback, AuxiliaryKind.CALLBACK, "calls", {"type", "callback", "dag_rel_path", "bundle_info", "log_path"}),
         (
             connection_test,
-            ErrandKind.CONNECTION_TEST,
+            AuxiliaryKind.CONNECTION_TEST,
             "tests",
             {"type", "connection_test_id", "connection_id", "timeout"},
         ),
         (
             lambda: connection_test("own"),
-            ErrandKind.CONNECTION_TEST,
+            AuxiliaryKind.CONNECTION_TEST,
             "own",
             {"type", "connection_test_id", "connection_id", "timeout"},
         ),
     ],
 )
-def test_an_errand_goes_to_its_queue_under_its_own_id(made: Any, kind: ErrandKind, queue: str, keys: set[str]) -> None:
-    job = maker(errand_queues=WANTED).errand(made(), NOW)
-    assert (job.id, job.queue, job.task, job.errand) == (JOB, queue, None, Errand(kind=kind, id=JOB))
-    assert isinstance(job.work, ErrandWork)
+def test_an_auxiliary_job_goes_to_its_queue_under_its_own_id(
+    made: Any, kind: AuxiliaryKind, queue: str, keys: set[str]
+) -> None:
+    job = maker(auxiliary_queues=WANTED).auxiliary(made(), NOW)
+    assert (job.id, job.queue, job.task, job.auxiliary) == (JOB, queue, None, AuxiliaryJob(kind=kind, id=JOB))
+    assert isinstance(job.work, AuxiliaryWork)
     assert set(job.work.workload) == keys
     assert "a-token" not in job.model_dump_json()
 
 
 @pytest.mark.parametrize(("made", "option"), [(callback, "callback_queue"), (connection_test, "connection_test_queue")])
-def test_an_errand_without_a_queue_is_refused_with_the_option_that_helps(made: Any, option: str) -> None:
+def test_an_auxiliary_job_without_a_queue_is_refused_with_the_option_that_helps(made: Any, option: str) -> None:
     with pytest.raises(JobRefused, match=option):
-        maker().errand(made(), NOW)
+        maker().auxiliary(made(), NOW)
 
 
-def test_an_errand_that_cannot_be_told_from_others_or_carried_is_refused() -> None:
+def test_an_auxiliary_job_that_cannot_be_told_from_others_or_carried_is_refused() -> None:
     with pytest.raises(JobRefused, match="UUID"):
-        maker(errand_queues=WANTED).errand(callback(id="c1"), NOW)
+        maker(auxiliary_queues=WANTED).auxiliary(callback(id="c1"), NOW)
     with pytest.raises(JobRefused, match="JSON"):
-        maker(errand_queues=WANTED).errand(callback(data={"kwargs": object()}), NOW)
+        maker(auxiliary_queues=WANTED).auxiliary(callback(data={"kwargs": object()}), NOW)
 
 
 @pytest.mark.parametrize(
@@ -218,8 +220,8 @@ def test_what_an_operator_cancelled_has_failed(state: str) -> None:
 @pytest.mark.parametrize(
     ("state", "told"), [("queued", True), ("running", True), ("success", False), ("failed", False)]
 )
-def test_an_errand_is_told_only_while_airflow_waits_for_it(state: str, told: bool) -> None:
+def test_an_auxiliary_job_is_told_only_while_airflow_waits_for_it(state: str, told: bool) -> None:
     """Airflow takes each event of a callback, also one that would turn its success into a failure."""
-    entry = Entry(key="k", job=JOB, dispatch=JOB, errand=Errand(kind=ErrandKind.CALLBACK, id=JOB))
+    entry = Entry(key="k", job=JOB, dispatch=JOB, auxiliary=AuxiliaryJob(kind=AuxiliaryKind.CALLBACK, id=JOB))
     entry.report = report_of("k", JOB, Outcome(verdict=Verdict.LOST, ended_at=NOW))
     assert due_report(entry, Row(state, JOB)).verb is (Verb.FAIL if told else Verb.FORGET)

@@ -13,9 +13,9 @@ from edge_bridge.airflow.dispatch_table import Entry, Ledger, Report, Verb
 from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.executor.reports import Reports
 from edge_schemas.life.records import Finish, GiveUp, Redrive, Release, Start, Withdraw, new_record, transition
-from edge_schemas.wire.jobs import Errand, ErrandKind, Job
+from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, Job
 from support.broker import eventually
-from support.jobs import make_errand, make_job
+from support.jobs import make_auxiliary_job, make_job
 
 NOW = datetime.now(UTC)
 
@@ -26,7 +26,7 @@ class Watched:
     def __init__(self, job: Job | None = None) -> None:
         job = job or make_job()
         self.record = new_record(job)
-        self.entry = Entry(key="k", job=job.id, dispatch=job.id, task=job.task, errand=job.errand)
+        self.entry = Entry(key="k", job=job.id, dispatch=job.id, task=job.task, auxiliary=job.auxiliary)
         self.ledger = Ledger()
         self.ledger.add([self.entry])
         self.wanted: list[str] = []
@@ -70,8 +70,8 @@ def test_a_job_given_back_wants_its_message_even_if_nobody_saw_it_run() -> None:
     assert watched.wanted == [watched.record.id]
 
 
-def test_an_errand_says_when_it_starts_and_is_never_handed_out_again() -> None:
-    watched = Watched(make_errand())
+def test_an_auxiliary_job_says_when_it_starts_and_is_never_handed_out_again() -> None:
+    watched = Watched(make_auxiliary_job())
     watched.see(Start("w", 1, NOW), GiveUp("silent", NOW))
     assert [r.verb for r in watched.reports.outbox] == [Verb.RUN]
     assert watched.wanted == []
@@ -135,7 +135,7 @@ def test_sync_drops_reports_of_older_dispatches(executor: Any) -> None:
 
 def test_a_callback_that_another_scheduler_has_told_of_is_not_set_running_again(executor: Any) -> None:
     """Airflow takes any event of a callback, whatever its state: it would be running for ever."""
-    key = auxiliary_jobs.key_of(Errand(kind=ErrandKind.CALLBACK, id=str(uuid.uuid4())))
+    key = auxiliary_jobs.key_of(AuxiliaryJob(kind=AuxiliaryKind.CALLBACK, id=str(uuid.uuid4())))
     executor._background.reports.outbox.extend(Report(key, "j", verb) for verb in (Verb.FOLLOW, Verb.RUN, Verb.FORGET))
     executor.sync()
     assert executor.get_event_buffer() == {}

@@ -13,7 +13,7 @@ import pytest
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy
-from edge_schemas.wire.polls import AgentSeen, Contest, Grant, Poll, PollAnswer, WorkerHealth
+from edge_schemas.wire.polls import AgentSeen, CredentialConflict, Grant, Poll, PollAnswer, WorkerHealth
 from edge_worker.agent import poll_loop
 from edge_worker.agent.poll_loop import Desk, PollLoop, Report
 from edge_worker.agent.poll_timeout import Hold
@@ -247,7 +247,7 @@ async def test_a_poll_that_a_load_balancer_sent_twice_alarms_nobody(
     assert "worker_superseded" not in caplog.text
 
 
-async def test_a_contested_agent_takes_nothing_until_it_is_decided(
+async def test_a_conflicting_agent_takes_nothing_until_it_is_decided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = datetime.now(UTC)
@@ -256,17 +256,17 @@ async def test_a_contested_agent_takes_nothing_until_it_is_decided(
         for n, name in enumerate(("plant-a", "plant-b"), start=1)
     )
     async with _polling(tmp_path, monkeypatch) as loop:
-        loop.client.answer(1, PollAnswer(contest=Contest(older=older, newer=newer, since=now)))
+        loop.client.answer(1, PollAnswer(conflict=CredentialConflict(older=older, newer=newer, since=now)))
         await _settle()
-        assert (loop.last.contested, loop.last.free) == (True, 0)
-        said = next(record for record in caplog.records if record.getMessage() == "worker_contested")
+        assert (loop.last.in_conflict, loop.last.free) == (True, 0)
+        said = next(record for record in caplog.records if record.getMessage() == "credential_conflict")
         assert ["plant-a" in said.__dict__["fields"]["older"], "plant-b" in said.__dict__["fields"]["newer"]] == [
             True,
             True,
         ]
-        loop.client.answer(loop.seqs[-1], PollAnswer(uncontested=True))
+        loop.client.answer(loop.seqs[-1], PollAnswer(conflict_resolved=True))
         await _settle()
-        assert (loop.last.contested, loop.last.free) == (False, 3)
+        assert (loop.last.in_conflict, loop.last.free) == (False, 3)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_schemas.wire.polls import AgentSeen, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
 from edge_service.tracing import Spans
-from support.jobs import make_errand, make_job
+from support.jobs import make_auxiliary_job, make_job
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -88,8 +88,8 @@ def test_what_ran_no_user_code_waits_again_and_what_was_to_stop_is_cancelled() -
     ended = transition(stopping, seen(stopping, silent_for_s=61))
     assert ended.outcome is not None
     assert ended.outcome.verdict is Verdict.CANCELLED
-    errand = started(make_errand())
-    assert transition(errand, seen(errand, silent_for_s=61)).state is JobState.ENDED
+    auxiliary = started(make_auxiliary_job())
+    assert transition(auxiliary, seen(auxiliary, silent_for_s=61)).state is JobState.ENDED
 
 
 def test_nobody_holds_what_waits_or_has_ended() -> None:
@@ -121,9 +121,9 @@ def test_a_copied_credential_loses_nothing_for_lacking() -> None:
     """Both agents' polls go on arriving, each without the other's jobs."""
     record = in_user_code()
     entry = arrive(poll(1, record.id), poll(2, instance="there"), superseded_by=None)
-    contested = arrive(entry, poll(1, record.id, seq=2), superseded_by=2)
-    assert contested.contest is not None
-    for later in (contested, arrive(contested, poll(2, instance="there", seq=2), superseded_by=None)):
+    in_conflict = arrive(entry, poll(1, record.id, seq=2), superseded_by=2)
+    assert in_conflict.conflict is not None
+    for later in (in_conflict, arrive(in_conflict, poll(2, instance="there", seq=2), superseded_by=None)):
         assert seen(record, later, now=NOW + 3 * ONE_HOLD) is None
 
 

@@ -9,9 +9,9 @@ from edge_bridge.keeper.gate import passthrough
 from edge_bridge.keeper.gate.passthrough import JobCall, PassThrough
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionCall
 from edge_schemas.life.records import JobRecord, Start, new_record, transition
-from edge_schemas.wire.jobs import ErrandKind
+from edge_schemas.wire.jobs import AuxiliaryKind
 from support.broker import eventually
-from support.jobs import make_errand
+from support.jobs import make_auxiliary_job
 
 
 class Centre:
@@ -19,7 +19,7 @@ class Centre:
 
     def __init__(self) -> None:
         now = datetime.now(UTC)
-        self.record = transition(new_record(make_errand(kind=ErrandKind.CONNECTION_TEST)), Start("w", 1, now))
+        self.record = transition(new_record(make_auxiliary_job(kind=AuxiliaryKind.CONNECTION_TEST)), Start("w", 1, now))
         self.given = False
         anything: Any = self
         self.gate = PassThrough(anything, anything, anything)

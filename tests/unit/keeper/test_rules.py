@@ -5,7 +5,7 @@ import pytest
 from edge_bridge.keeper.gate.rules import CallKind, check
 from edge_schemas.gate.execution_paths import split_path
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.jobs import Errand, ErrandKind, TaskIdentity
+from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, TaskIdentity
 
 TI = "01a2020b-14ca-71cd-90f9-af9c47c5bfbd"
 OTHER = "01a2020b-14ca-71cd-90f9-af9c47c5bfbe"
@@ -14,11 +14,11 @@ MAPPED = PLAIN.model_copy(update={"map_index": 3})
 RUN = "manual__2026-01-01T00:00:00%2B00:00"
 
 
-CALLBACK = Errand(kind=ErrandKind.CALLBACK, id=TI)
-CONNECTION_TEST = Errand(kind=ErrandKind.CONNECTION_TEST, id=TI)
+CALLBACK = AuxiliaryJob(kind=AuxiliaryKind.CALLBACK, id=TI)
+CONNECTION_TEST = AuxiliaryJob(kind=AuxiliaryKind.CONNECTION_TEST, id=TI)
 
 
-def kind(method: str, path: str, query: str = "", owner: TaskIdentity | Errand = PLAIN) -> CallKind:
+def kind(method: str, path: str, query: str = "", owner: TaskIdentity | AuxiliaryJob = PLAIN) -> CallKind:
     return check(method, split_path(path), query, owner)
 
 
@@ -119,7 +119,7 @@ def test_a_mapped_task_must_say_its_index(query: str, *, allowed: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("errand", "method", "path", "expected"),
+    ("auxiliary", "method", "path", "expected"),
     [
         (CALLBACK, "GET", "connections/smtp_default", CallKind.READ),
         (CALLBACK, "GET", "variables/a/deep/key", CallKind.READ),
@@ -128,13 +128,13 @@ def test_a_mapped_task_must_say_its_index(query: str, *, allowed: bool) -> None:
         (CONNECTION_TEST, "PATCH", f"connection-tests/{TI}", CallKind.WRITE),
     ],
 )
-def test_what_the_sdk_calls_for_an_errand_is_allowed(
-    errand: Errand, method: str, path: str, expected: CallKind
+def test_what_the_sdk_calls_for_an_auxiliary_job_is_allowed(
+    auxiliary: AuxiliaryJob, method: str, path: str, expected: CallKind
 ) -> None:
-    assert kind(method, path, owner=errand) is expected
+    assert kind(method, path, owner=auxiliary) is expected
 
 
-@pytest.mark.parametrize("errand", [CALLBACK, CONNECTION_TEST])
+@pytest.mark.parametrize("auxiliary", [CALLBACK, CONNECTION_TEST])
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -151,16 +151,16 @@ def test_what_the_sdk_calls_for_an_errand_is_allowed(
         ("POST", "dag-runs/d/r"),
     ],
 )
-def test_an_errand_has_no_state_and_writes_nothing_else(errand: Errand, method: str, path: str) -> None:
+def test_an_auxiliary_job_has_no_state_and_writes_nothing_else(auxiliary: AuxiliaryJob, method: str, path: str) -> None:
     with pytest.raises(EdgeError) as error:
-        kind(method, path, owner=errand)
+        kind(method, path, owner=auxiliary)
     assert error.value.code is ErrorCode.FORBIDDEN
 
 
-def test_one_kind_of_errand_may_not_do_the_others_calls() -> None:
-    for errand, path in ((CALLBACK, f"connection-tests/{TI}/connection"), (CONNECTION_TEST, "connections/other")):
+def test_one_kind_of_auxiliary_job_may_not_do_the_others_calls() -> None:
+    for auxiliary, path in ((CALLBACK, f"connection-tests/{TI}/connection"), (CONNECTION_TEST, "connections/other")):
         with pytest.raises(EdgeError):
-            kind("GET", path, owner=errand)
+            kind("GET", path, owner=auxiliary)
 
 
 @pytest.mark.parametrize("query", ["a=b#c", "a=b c", "a=\x00", "a=ü", "a=<b>"])

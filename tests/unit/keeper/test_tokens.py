@@ -15,8 +15,8 @@ from edge_bridge.keeper.tokens import (
     speaker,
 )
 from edge_schemas.life.records import new_record
-from edge_schemas.wire.jobs import ErrandKind
-from support.jobs import make_errand, make_job
+from edge_schemas.wire.jobs import AuxiliaryKind
+from support.jobs import make_auxiliary_job, make_job
 
 KEY = "k" * 64
 
@@ -38,12 +38,12 @@ def test_only_a_connection_test_speaks_with_the_scope_of_a_workload() -> None:
     assert task.task is not None
     assert speaker(new_record(task)) == Speaker(task.task.ti_id, TokenScope.EXECUTION)
     for kind, scope in (
-        (ErrandKind.CALLBACK, TokenScope.EXECUTION),
-        (ErrandKind.CONNECTION_TEST, TokenScope.WORKLOAD),
+        (AuxiliaryKind.CALLBACK, TokenScope.EXECUTION),
+        (AuxiliaryKind.CONNECTION_TEST, TokenScope.WORKLOAD),
     ):
-        errand = make_errand(kind=kind)
-        assert errand.errand is not None
-        assert speaker(new_record(errand)) == Speaker(errand.errand.id, scope)
+        auxiliary = make_auxiliary_job(kind=kind)
+        assert auxiliary.auxiliary is not None
+        assert speaker(new_record(auxiliary)) == Speaker(auxiliary.auxiliary.id, scope)
 
 
 def test_without_a_key_the_keeper_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

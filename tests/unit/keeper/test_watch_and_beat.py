@@ -33,7 +33,7 @@ from edge_schemas.life.records import (
 from edge_schemas.wire.jobs import Job, TaskIdentity, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy
 from support.broker import eventually
-from support.jobs import make_errand
+from support.jobs import make_auxiliary_job
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SETTINGS = BeatSettings(timedelta(seconds=300))
@@ -125,7 +125,7 @@ def test_a_final_state_that_is_long_on_its_way_does_not_end_the_beats() -> None:
 async def test_what_runs_is_looked_at_each_time_and_much_that_waits_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "WAITING_AT_ONCE", 4)
     records = [waiting() for _ in range(10)] + [in_user_code(), started()]
-    errand = new_record(make_errand())
+    auxiliary = new_record(make_auxiliary_job())
     looks: list[list[str]] = []
 
     class Rows:
@@ -133,7 +133,7 @@ async def test_what_runs_is_looked_at_each_time_and_much_that_waits_in_turns(mon
             looks.append(list(ti_ids))
             return {ti_id(record): row(record) for record in records}
 
-    picture: Any = SimpleNamespace(unfinished=lambda: [errand, *records])
+    picture: Any = SimpleNamespace(unfinished=lambda: [auxiliary, *records])
     withdrawals: Any = None  # nothing is unwanted
     looking = Watch(picture, cast("Dispatches", Rows()), withdrawals, lambda *_: None)
     for _ in range(3):

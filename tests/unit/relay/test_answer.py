@@ -17,7 +17,7 @@ from edge_schemas.life.records import (
     new_record,
     transition,
 )
-from edge_schemas.wire.polls import AgentSeen, Contest, JobPhase, JobReport, Poll, WorkerVersions
+from edge_schemas.wire.polls import AgentSeen, CredentialConflict, JobPhase, JobReport, Poll, WorkerVersions
 from edge_schemas.wire.workers import WorkerSettings
 from support.jobs import make_job
 
@@ -101,22 +101,22 @@ def test_a_worker_that_comes_back_late_is_told_why_its_job_has_ended(events: lis
     assert said.stop[0].reason == f"the job has ended: {why}"
 
 
-def test_a_contest_is_told_until_the_agent_reports_it_and_its_end_likewise() -> None:
+def test_a_conflict_is_told_until_the_agent_reports_it_and_its_end_likewise() -> None:
     seen = AgentSeen(instance="a", incarnation=1, seq=1, arrival="x", host="h", address="", last_poll_at=NOW)
-    contest = Contest(older=seen, newer=seen, since=NOW)
-    contested = poll().model_copy(update={"contested": True})
-    assert directives("me", poll(), {}, SETTINGS, contest=contest).contest == contest
-    assert not directives("me", contested, {}, SETTINGS, contest=contest)
-    assert directives("me", contested, {}, SETTINGS).uncontested
+    conflict = CredentialConflict(older=seen, newer=seen, since=NOW)
+    in_conflict = poll().model_copy(update={"in_conflict": True})
+    assert directives("me", poll(), {}, SETTINGS, conflict=conflict).conflict == conflict
+    assert not directives("me", in_conflict, {}, SETTINGS, conflict=conflict)
+    assert directives("me", in_conflict, {}, SETTINGS).conflict_resolved
     assert not directives("me", poll(), {}, SETTINGS)
 
 
 def test_that_the_other_agent_polled_again_is_no_news() -> None:
     """Else an agent that does not know the word would poll without a pause."""
     seen = AgentSeen(instance="a", incarnation=1, seq=1, arrival="x", host="h", address="", last_poll_at=NOW)
-    once = Contest(older=seen, newer=seen, since=NOW)
+    once = CredentialConflict(older=seen, newer=seen, since=NOW)
     later = once.model_copy(update={"older": seen.model_copy(update={"seq": 2})})
-    gists = [directives("me", poll(), {}, SETTINGS, contest=contest).gist for contest in (once, later)]
+    gists = [directives("me", poll(), {}, SETTINGS, conflict=conflict).gist for conflict in (once, later)]
     assert gists[0] == gists[1]
 
 

@@ -53,7 +53,7 @@ def test_a_poll_outdoes_those_that_were_there_before_it() -> None:
         assert not other.wake.is_set()
 
 
-def test_the_sides_of_a_contest_do_not_outdo_each_other() -> None:
+def test_the_sides_of_a_conflict_do_not_outdo_each_other() -> None:
     polls = ParkedPolls(Metrics())
     one, two, again = parked(instance="a"), parked(instance="b"), parked(instance="b", seq=2)
     with polls.parked(one), polls.parked(two), polls.parked(again):

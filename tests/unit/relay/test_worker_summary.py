@@ -4,7 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 from edge_relay.http.handlers.admin import summary
 from edge_schemas.wire.offline import OfflinePolicy
-from edge_schemas.wire.polls import AgentSeen, Contest, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
+from edge_schemas.wire.polls import (
+    AgentSeen,
+    CredentialConflict,
+    JobPhase,
+    JobReport,
+    WorkerEntry,
+    WorkerHealth,
+    WorkerVersions,
+)
 from edge_schemas.wire.workers import WorkerAccess, WorkerSettings, WorkerState
 from support.jobs import make_job
 
@@ -36,7 +44,9 @@ ENTRY = WorkerEntry(
 
 
 def test_what_an_operator_decided_or_must_decide_comes_first() -> None:
-    contested = ENTRY.model_copy(update={"contest": Contest(older=AGENT, newer=AGENT, since=NOW), "draining": True})
+    in_conflict = ENTRY.model_copy(
+        update={"conflict": CredentialConflict(older=AGENT, newer=AGENT, since=NOW), "draining": True}
+    )
     drains = ENTRY.model_copy(update={"draining": True})
     revoked = ACCESS.model_copy(update={"revoked_at": NOW})
     later = NOW + timedelta(hours=1)
@@ -45,8 +55,8 @@ def test_what_an_operator_decided_or_must_decide_comes_first() -> None:
         (ACCESS, ENTRY, NOW, WorkerState.ONLINE),
         (ACCESS, drains, NOW, WorkerState.DRAINING),
         (ACCESS, drains, later, WorkerState.OFFLINE),
-        (ACCESS, contested, later, WorkerState.CONTESTED),
-        (revoked, contested, NOW, WorkerState.REVOKED),
+        (ACCESS, in_conflict, later, WorkerState.CONFLICT),
+        (revoked, in_conflict, NOW, WorkerState.REVOKED),
         (revoked, None, NOW, WorkerState.REVOKED),
     ):
         assert summary(access, entry, now).state is state
@@ -66,6 +76,6 @@ def test_a_worker_is_where_it_polled_from_last() -> None:
     assert summary(ACCESS, None, NOW).hostname == "at enrolment"
     assert summary(ACCESS, ENTRY, NOW).hostname == "press-4"
     nameless = AGENT.model_copy(update={"host": "", "address": ""})
-    contest = Contest(older=AGENT, newer=nameless, since=NOW)
-    shown = summary(ACCESS, ENTRY.model_copy(update={"contest": contest}), NOW)
-    assert shown.contest == ("press-4 (192.0.2.7)", "unnamed host (address unknown)")
+    conflict = CredentialConflict(older=AGENT, newer=nameless, since=NOW)
+    shown = summary(ACCESS, ENTRY.model_copy(update={"conflict": conflict}), NOW)
+    assert shown.conflict == ("press-4 (192.0.2.7)", "unnamed host (address unknown)")

@@ -95,7 +95,7 @@ def at(seconds: float) -> datetime:
 
 
 A_HOLD = ONE_HOLD.total_seconds()
-CONTESTED = (polled("a", 6, 10), polled("b", 7, 1), (polled("a", 6, 11), 7))
+CONFLICT = (polled("a", 6, 10), polled("b", 7, 1), (polled("a", 6, 11), 7))
 
 
 def test_the_same_arrival_again_changes_nothing() -> None:
@@ -103,22 +103,22 @@ def test_the_same_arrival_again_changes_nothing() -> None:
     new = polled("a", 1)
     entry = after(new)
     assert arrive(entry, new, superseded_by=None) is entry
-    contested = after(*CONTESTED)
-    assert contested.contest is not None
-    again = contested.model_copy(update={"agent": contested.contest.older})
-    assert arrive(contested, again, superseded_by=7) is contested
+    in_conflict = after(*CONFLICT)
+    assert in_conflict.conflict is not None
+    again = in_conflict.model_copy(update={"agent": in_conflict.conflict.older})
+    assert arrive(in_conflict, again, superseded_by=7) is in_conflict
 
 
 def test_a_load_balancers_repeat_takes_over_and_a_late_one_does_not() -> None:
     first, repeat, newer = polled("a", 1, 5), polled("a", 1, 5), polled("a", 1, 6)
     assert after(first, repeat).agent == repeat.agent
-    assert after(first, repeat).contest is None
+    assert after(first, repeat).conflict is None
     assert refused_by(after(first, newer), polled("a", 1, 5)) == 1
 
 
 def test_a_restart_takes_over_and_the_older_agents_polls_are_turned_away() -> None:
     entry = after(polled("a", 1, 99), polled("a", 2, 1))
-    assert entry.contest is None
+    assert entry.conflict is None
     assert entry.agent.incarnation == 2
     assert refused_by(entry, polled("a", 1, 100)) == 2
 
@@ -172,7 +172,7 @@ def test_the_memory_of_predecessors_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("arrivals", "older", "newer"),
     [
-        (CONTESTED, "a", "b"),
+        (CONFLICT, "a", "b"),
         ((polled("b", 7, 1), (polled("a", 6, 11), 7)), "a", "b"),
         ((polled("a", 7), polled("b", 7)), "a", "b"),
         ((polled("b", 7), polled("a", 7)), "b", "a"),
@@ -183,23 +183,23 @@ def test_the_memory_of_predecessors_is_bounded() -> None:
 )
 def test_two_that_live_are_named_in_any_order(arrivals: tuple[WorkerEntry, ...], older: str, newer: str) -> None:
     entry = after(*arrivals)
-    assert entry.contest is not None
-    assert (entry.contest.older.instance, entry.contest.newer.instance) == (older, newer)
+    assert entry.conflict is not None
+    assert (entry.conflict.older.instance, entry.conflict.newer.instance) == (older, newer)
     assert not has_taken_over(entry, at(10 * A_HOLD))
-    assert gets_jobs(entry, entry.contest.older)
-    assert not gets_jobs(entry, entry.contest.newer)
+    assert gets_jobs(entry, entry.conflict.older)
+    assert not gets_jobs(entry, entry.conflict.newer)
 
 
 def test_an_agent_that_was_turned_away_by_its_own_newer_poll_proves_nothing() -> None:
     assert refused_by(after(polled("a", 6), polled("b", 7)), polled("a", 6, 2), superseded_by=6) == 7
 
 
-def test_both_sides_of_a_contest_are_served() -> None:
-    entry = after(*CONTESTED)
+def test_both_sides_of_a_conflict_are_served() -> None:
+    entry = after(*CONFLICT)
     for seq in range(2, 5):
         older, newer = polled("a", 6, 20 + seq), polled("b", 7, seq)
         entry = after(entry, older, newer)
-        assert entry.contest is not None
+        assert entry.conflict is not None
         assert current_arrival(entry, older.agent) == older.agent
         assert current_arrival(entry, newer.agent) == newer.agent
         assert refused_by(entry, polled("a", 6, 20)) == 6
@@ -219,40 +219,40 @@ def test_both_sides_of_a_contest_are_served() -> None:
     ids=["older", "older, often", "older rebooted", "older rebooted often", "newer", "newer rebooted"],
 )
 def test_a_restart_of_either_side_takes_its_own_place(restarted: WorkerEntry) -> None:
-    before = after(*CONTESTED)
+    before = after(*CONFLICT)
     if restarted.agent.instance != restarted.agent.host:
         told = refused_by(before, restarted)
         assert told != restarted.agent.incarnation, "else it would take it for a poll of its own"
         entry = arrive(before, restarted, superseded_by=told)
     else:
         entry = after(before, restarted)
-    assert entry.contest is not None
-    hosts = (entry.contest.older.host, entry.contest.newer.host)
+    assert entry.conflict is not None
+    hosts = (entry.conflict.older.host, entry.conflict.newer.host)
     assert hosts == ("a", "b")
-    assert restarted.agent in (entry.contest.older, entry.contest.newer)
+    assert restarted.agent in (entry.conflict.older, entry.conflict.newer)
     outlived = "a" if restarted.agent.host == "a" else "b"
     late = polled(outlived, {"a": 6, "b": 7}[outlived], 1)
     if restarted.agent.instance == outlived:
         assert refused_by(entry, late) == restarted.agent.incarnation
 
 
-def test_a_contest_that_was_settled_begins_anew_if_the_other_lives_on() -> None:
+def test_a_conflict_that_was_settled_begins_anew_if_the_other_lives_on() -> None:
     for keep_newer, dropped, kept in ((True, ("a", 6), 7), (False, ("b", 7), 6)):
-        entry = settle(after(*CONTESTED), keep_newer=keep_newer, at=at(100))
-        assert entry.contest is None
+        entry = settle(after(*CONFLICT), keep_newer=keep_newer, at=at(100))
+        assert entry.conflict is None
         assert entry.agent.incarnation == kept
         assert not has_taken_over(entry, at(100 + A_HOLD)), "the kept one has not polled since"
         repeat = polled(*dropped, 1)
         assert refused_by(entry, repeat, superseded_by=kept) == kept, "a repeat of an earlier poll proves nothing"
         assert refused_by(entry, polled(*dropped, 50, after_s=101)) == kept
         again = arrive(entry, polled(*dropped, 51, after_s=102), superseded_by=kept)
-        assert again.contest is not None
-        assert (again.contest.older.instance, again.contest.newer.instance) == ("a", "b")
+        assert again.conflict is not None
+        assert (again.conflict.older.instance, again.conflict.newer.instance) == ("a", "b")
 
 
 @pytest.mark.parametrize("keep_newer", [True, False])
 def test_the_one_that_an_operator_kept_stands_alone_after_a_hold(keep_newer: bool) -> None:
-    settled = settle(after(*CONTESTED), keep_newer=keep_newer, at=at(100))
+    settled = settle(after(*CONFLICT), keep_newer=keep_newer, at=at(100))
     kept = settled.agent
     entry = after(settled, polled(kept.instance, kept.incarnation, kept.seq + 1, after_s=110))
     assert gets_jobs(entry, entry.agent)
@@ -260,7 +260,7 @@ def test_the_one_that_an_operator_kept_stands_alone_after_a_hold(keep_newer: boo
     assert has_taken_over(entry, at(100 + A_HOLD))
     assert settle(entry, keep_newer=keep_newer, at=at(300)) is entry
     restarted = after(entry, polled(kept.instance, kept.incarnation + 1, after_s=200))
-    assert restarted.contest is None
+    assert restarted.conflict is None
 
 
 def test_an_agent_takes_up_older_jobs_only_once_it_stands_alone() -> None:
@@ -268,7 +268,7 @@ def test_an_agent_takes_up_older_jobs_only_once_it_stands_alone() -> None:
     check_taken_over(entry, holder=7, incarnation=7, now=at(0))
     check_taken_over(None, holder=7, incarnation=6, now=at(0))
     check_taken_over(entry, holder=6, incarnation=7, now=at(A_HOLD))
-    for known, seconds in ((entry, 1.0), (None, A_HOLD), (after(*CONTESTED), A_HOLD), (after(polled("a", 6)), A_HOLD)):
+    for known, seconds in ((entry, 1.0), (None, A_HOLD), (after(*CONFLICT), A_HOLD), (after(polled("a", 6)), A_HOLD)):
         with pytest.raises(EdgeError) as refusal:
             check_taken_over(known, holder=6, incarnation=7, now=at(seconds))
         assert refusal.value.code is ErrorCode.TAKEOVER_PENDING
@@ -419,8 +419,8 @@ class OneAgent(Agents):
     """One agent that is started anew any number of times, with its polls repeated and late."""
 
     @invariant()
-    def never_contested(self) -> None:
-        assert self.entry is None or self.entry.contest is None
+    def never_in_conflict(self) -> None:
+        assert self.entry is None or self.entry.conflict is None
 
     @rule()
     def it_stands_alone_in_the_end(self) -> None:
@@ -445,11 +445,11 @@ class TwoAgents(Agents):
                 self.poll(machine)
         self.poll_until_parked()
         assert self.entry is not None
-        contest = self.entry.contest
-        assert contest is not None
-        assert {contest.older.host, contest.newer.host} == {"one", "two"}
+        conflict = self.entry.conflict
+        assert conflict is not None
+        assert {conflict.older.host, conflict.newer.host} == {"one", "two"}
         takers = [m.host for m in self.machines if m.parked is not None and gets_jobs(self.entry, m.parked)]
-        assert takers == [contest.older.host]
+        assert takers == [conflict.older.host]
 
     @rule(keep_newer=st.booleans())
     def an_operator_decides_though_both_live(self, *, keep_newer: bool) -> None:

@@ -1,4 +1,4 @@
-"""Errands in Airflow's database: callbacks and connection tests, read in a session of our own.
+"""Auxiliary jobs in Airflow's database: callbacks and connection tests, read in a session of our own.
 
 Airflow 3.2 knows no connection tests; nobody can ask for one there.
 """
@@ -12,7 +12,7 @@ from edge_bridge.airflow.database import ask
 from edge_bridge.airflow.dispatch_table import Entry
 from edge_bridge.airflow.mapping import Row
 from edge_bridge.airflow.tasks import BATCH
-from edge_schemas.wire.jobs import Errand, ErrandKind
+from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind
 
 if TYPE_CHECKING:
     from airflow.executors.executor_utils import ExecutorName
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 
 HANDED_OUT = ("queued", "running")
 NOT_YET = frozenset({"scheduled", "pending"})
-"""The scheduler commits "queued" after it has handed the errand out, or not at all: then it hands it out again."""
+"""The scheduler commits "queued" after it has handed out the auxiliary job. Without the commit it hands it out again."""
 
 
 async def look(entries: Iterable[Entry]) -> dict[str, Row]:
-    """The states of errands, by job; those that are gone are missing.
+    """The states of auxiliary jobs, by job; those that are gone are missing.
 
     Raises:
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It refused.
     """
-    jobs = {entry.job: entry.errand for entry in entries if entry.errand is not None}
+    jobs = {entry.job: entry.auxiliary for entry in entries if entry.auxiliary is not None}
     if not jobs:
         return {}
     states = await ask(partial(_read_states, set(jobs.values())))
-    return {job: Row(states[errand], errand.id) for job, errand in jobs.items() if errand in states}
+    return {job: Row(states[auxiliary], auxiliary.id) for job, auxiliary in jobs.items() if auxiliary in states}
 
 
-async def handed_out() -> list[Errand]:
-    """The errands that Airflow waits for, of all executors.
+async def handed_out() -> list[AuxiliaryJob]:
+    """The auxiliary jobs that Airflow waits for, of all executors.
 
     Raises:
         TimeoutError: The database did not answer in time.
@@ -48,92 +48,92 @@ async def handed_out() -> list[Errand]:
     return await ask(_read_handed_out)
 
 
-async def is_for(errand: Errand, executor: "ExecutorName") -> bool:
-    """Whether Airflow's scheduler gives this errand to this executor.
+async def is_for(auxiliary: AuxiliaryJob, executor: "ExecutorName") -> bool:
+    """Whether Airflow's scheduler gives this auxiliary job to this executor.
 
     Raises:
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It refused.
     """
-    chosen = await ask(partial(_chosen_executor, errand))
+    chosen = await ask(partial(_chosen_executor, auxiliary))
     return chosen is not None and chosen == executor  # Airflow's names can't be compared with None
 
 
-async def rebuild(errand: Errand) -> "ExecuteCallback | TestConnection | None":
-    """The workload of an errand that is still queued, made anew and without a token; else None.
+async def rebuild(auxiliary: AuxiliaryJob) -> "ExecuteCallback | TestConnection | None":
+    """The workload of an auxiliary job that is still queued, made anew and without a token; else None.
 
     Raises:
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It refused.
     """
-    return await ask(partial(_make_workload, errand))
+    return await ask(partial(_make_workload, auxiliary))
 
 
-async def fail_connection_test(errand: Errand, reason: str) -> None:
+async def fail_connection_test(auxiliary: AuxiliaryJob, reason: str) -> None:
     """End a test that Airflow still waits for; it takes no event for one, and would wait for its time-out.
 
     Raises:
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It refused.
     """
-    await ask(partial(_fail_connection_test, UUID(errand.id), reason))
+    await ask(partial(_fail_connection_test, UUID(auxiliary.id), reason))
 
 
-def key_of(errand: Errand) -> Hashable:
-    """Airflow's own key of an errand."""
-    if errand.kind is ErrandKind.CONNECTION_TEST:
+def key_of(auxiliary: AuxiliaryJob) -> Hashable:
+    """Airflow's own key of an auxiliary job."""
+    if auxiliary.kind is AuxiliaryKind.CONNECTION_TEST:
         from airflow.models.connection_test import ConnectionTestKey
 
-        return ConnectionTestKey(id=errand.id)
+        return ConnectionTestKey(id=auxiliary.id)
     from airflow.executors.workloads.callback import CallbackDTO, CallbackFetchMethod
 
-    return CallbackDTO(id=errand.id, fetch_method=CallbackFetchMethod.IMPORT_PATH, data={}).key
+    return CallbackDTO(id=auxiliary.id, fetch_method=CallbackFetchMethod.IMPORT_PATH, data={}).key
 
 
-def _models() -> dict[ErrandKind, Any]:
+def _models() -> dict[AuxiliaryKind, Any]:
     from airflow.models.callback import ExecutorCallback
 
-    models: dict[ErrandKind, Any] = {ErrandKind.CALLBACK: ExecutorCallback}
+    models: dict[AuxiliaryKind, Any] = {AuxiliaryKind.CALLBACK: ExecutorCallback}
     try:
         from airflow.models.connection_test import ConnectionTestRequest
     except ImportError:
         return models
-    return models | {ErrandKind.CONNECTION_TEST: ConnectionTestRequest}
+    return models | {AuxiliaryKind.CONNECTION_TEST: ConnectionTestRequest}
 
 
-def _read_states(errands: set[Errand]) -> dict[Errand, str | None]:
+def _read_states(auxiliary_jobs: set[AuxiliaryJob]) -> dict[AuxiliaryJob, str | None]:
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
-    found: dict[Errand, str | None] = {}
+    found: dict[AuxiliaryJob, str | None] = {}
     with create_session(scoped=False) as session:
         for kind, model in _models().items():
-            ids = [UUID(errand.id) for errand in errands if errand.kind is kind]
+            ids = [UUID(auxiliary.id) for auxiliary in auxiliary_jobs if auxiliary.kind is kind]
             for start in range(0, len(ids), BATCH):
                 rows = session.execute(select(model.id, model.state).where(model.id.in_(ids[start : start + BATCH])))
-                found |= {Errand(kind=kind, id=str(row.id)): _plain(row.state) for row in rows}
+                found |= {AuxiliaryJob(kind=kind, id=str(row.id)): _plain(row.state) for row in rows}
     return found
 
 
-def _read_handed_out() -> list[Errand]:
+def _read_handed_out() -> list[AuxiliaryJob]:
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
     with create_session(scoped=False) as session:
         return [
-            Errand(kind=kind, id=str(identifier))
+            AuxiliaryJob(kind=kind, id=str(identifier))
             for kind, model in _models().items()
             for identifier in session.scalars(select(model.id).where(model.state.in_(HANDED_OUT)))
         ]
 
 
-def _chosen_executor(errand: Errand) -> "ExecutorName | None":
+def _chosen_executor(auxiliary: AuxiliaryJob) -> "ExecutorName | None":
     """As the scheduler's `_try_to_load_executor` chooses."""
     from airflow.executors.executor_loader import ExecutorLoader
     from airflow.utils.session import create_session
 
     with create_session(scoped=False) as session:
-        row = session.get(_models()[errand.kind], UUID(errand.id))
+        row = session.get(_models()[auxiliary.kind], UUID(auxiliary.id))
         if row is None:
             return None
         wanted, team = row.get_executor_name(), _team(row, session)
@@ -156,17 +156,17 @@ def _team(row: Any, session: "Session") -> str | None:
     return DagModel.get_team_name(dag_id, session=session)
 
 
-def _make_workload(errand: Errand) -> "ExecuteCallback | TestConnection | None":
+def _make_workload(auxiliary: AuxiliaryJob) -> "ExecuteCallback | TestConnection | None":
     from airflow.configuration import conf
     from airflow.executors import workloads
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
 
     with create_session(scoped=False) as session:
-        row = session.get(_models()[errand.kind], UUID(errand.id))
+        row = session.get(_models()[auxiliary.kind], UUID(auxiliary.id))
         if row is None or row.state != "queued":
             return None
-        if errand.kind is ErrandKind.CONNECTION_TEST:
+        if auxiliary.kind is AuxiliaryKind.CONNECTION_TEST:
             timeout = conf.getint("connection_test", "timeout", fallback=60)
             return workloads.TestConnection.make(
                 connection_test_id=row.id, connection_id=row.connection_id, timeout=timeout, queue=row.queue

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from time import monotonic
 
 from edge_schemas.life.records import JobRecord, JobState
-from edge_schemas.wire.jobs import Errand, TaskIdentity
+from edge_schemas.wire.jobs import AuxiliaryJob, TaskIdentity
 
 STARTED = frozenset({JobState.RUNNING, JobState.STOPPING})
 
@@ -25,9 +25,9 @@ class Verb(Enum):
     NOTE = auto()
     """Leave a line in Airflow's audit log."""
     RUN = auto()
-    """An errand was started. A task says that by itself."""
+    """An auxiliary job was started. A task says that by itself."""
     FOLLOW = auto()
-    """An errand of a scheduler that is gone is ours from here on."""
+    """An auxiliary job of a scheduler that is gone is ours from here on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class Entry:
     Attributes:
         key: Airflow's own key, never looked into.
         job: The job's id; a made-up one if the dispatch was refused because it has none.
-        dispatch: The task's `external_executor_id` as Airflow has it; an errand's own id.
-        task: The task instance; None for an errand.
-        errand: The errand; None for a task.
+        dispatch: The task's `external_executor_id` as Airflow has it; an auxiliary job's own id.
+        task: The task instance; None for an auxiliary job.
+        auxiliary: The auxiliary job; None for a task.
         state: Of the newest record seen; None if none was seen, or it is gone.
         releases: How often the job was given back.
         waits_since: Since when nobody has taken the job, while it waits.
@@ -61,7 +61,7 @@ class Entry:
     job: str
     dispatch: str | None
     task: TaskIdentity | None = None
-    errand: Errand | None = None
+    auxiliary: AuxiliaryJob | None = None
     queue: str | None = None
     team: str | None = None
     state: JobState | None = None

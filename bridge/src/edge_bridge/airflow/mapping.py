@@ -13,7 +13,7 @@ from edge_bridge.airflow.dispatch_table import Entry, Report, Verb
 from edge_bridge.airflow.queues import Queues
 from edge_bridge.tracing import traceparent_of
 from edge_schemas.life.records import Outcome, Verdict
-from edge_schemas.wire.jobs import Errand, ErrandKind, ErrandWork, Job, TaskIdentity, TaskWork
+from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
 
 if TYPE_CHECKING:
     from airflow.executors.workloads import ExecuteCallback, ExecuteTask, TestConnection
@@ -27,12 +27,12 @@ NO_DISPATCH_ID = (
     "the task was queued without a dispatch id of its own: name the executor by its alias (or its full module path), "
     "not by its class name"
 )
-NO_ERRAND_QUEUE = {
-    ErrandKind.CALLBACK: (
+NO_AUXILIARY_QUEUE = {
+    AuxiliaryKind.CALLBACK: (
         "edge sites do not run callbacks here: set [edge_relay] callback_queue to a queue whose workers shall, or give "
         "the deadline's callback another executor"
     ),
-    ErrandKind.CONNECTION_TEST: (
+    AuxiliaryKind.CONNECTION_TEST: (
         "edge sites do not test connections here: set [edge_relay] connection_test_queue to a queue whose workers "
         "shall, or name a queue or another executor with the test"
     ),
@@ -61,10 +61,10 @@ class TaskLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What Airflow's database says of a task instance, or in the same words of an errand.
+    """What Airflow's database says of a task instance, or in the same words of an auxiliary job.
 
     Attributes:
-        dispatch: A task's `external_executor_id`, an errand's own id.
+        dispatch: A task's `external_executor_id`, an auxiliary job's own id.
     """
 
     state: str | None
@@ -83,15 +83,15 @@ def identity_of(ti: TaskLike) -> TaskIdentity:
     )
 
 
-def errand_of(workload: "ExecuteCallback | TestConnection") -> Errand:
-    """Which errand this is.
+def auxiliary_of(workload: "ExecuteCallback | TestConnection") -> AuxiliaryJob:
+    """Which auxiliary job this is.
 
     Raises:
         JobRefused: Its id is no UUID, so nothing would recognise a repeat.
     """
-    kind = ErrandKind.CALLBACK if hasattr(workload, "callback") else ErrandKind.CONNECTION_TEST
+    kind = AuxiliaryKind.CALLBACK if hasattr(workload, "callback") else AuxiliaryKind.CONNECTION_TEST
     try:
-        return Errand(kind=kind, id=str(workload.key))
+        return AuxiliaryJob(kind=kind, id=str(workload.key))
     except ValidationError:
         raise JobRefused(f"{workload.key} is no UUID, so it can't be sent to an edge site") from None
 
@@ -101,14 +101,14 @@ class JobMaker:
     """Makes jobs of workloads, each with the rules of its queue.
 
     Attributes:
-        errand_queues: Where errands go that name no queue; kinds that are not wanted are missing.
+        auxiliary_queues: Where auxiliary jobs go that name no queue; kinds that are not wanted are missing.
         airflow_version: The centre's.
     """
 
     core_executor: str
     team: str | None
     queues: Queues
-    errand_queues: dict[ErrandKind, str]
+    auxiliary_queues: dict[AuxiliaryKind, str]
     airflow_version: str | None = None
 
     def task(self, workload: "ExecuteTask", now: datetime) -> Job:
@@ -129,22 +129,22 @@ class JobMaker:
         )
         return self._job(str(dispatch), workload.ti.queue, work, now, traceparent_of(workload.ti))
 
-    def errand(self, workload: "ExecuteCallback | TestConnection", now: datetime) -> Job:
-        """The job of a callback or a connection test. Its id is the errand's own: a repeat is recognised by it.
+    def auxiliary(self, workload: "ExecuteCallback | TestConnection", now: datetime) -> Job:
+        """The job of a callback or a connection test. Its id is the auxiliary job's own: a repeat is recognised by it.
 
         Raises:
             JobRefused: There is no queue for it, its queue has a name that NATS can't carry, or it is no plain data.
         """
-        errand = errand_of(workload)
-        queue = getattr(workload, "queue", None) or self.errand_queues.get(errand.kind)
+        auxiliary = auxiliary_of(workload)
+        queue = getattr(workload, "queue", None) or self.auxiliary_queues.get(auxiliary.kind)
         if not queue:
-            raise JobRefused(NO_ERRAND_QUEUE[errand.kind])
-        plain = _plain(workload, CALLBACK_KEYS if errand.kind is ErrandKind.CALLBACK else CONNECTION_TEST_KEYS)
-        work = ErrandWork(errand=errand, workload=plain, core_executor=self.core_executor)
-        return self._job(errand.id, queue, work, now)
+            raise JobRefused(NO_AUXILIARY_QUEUE[auxiliary.kind])
+        plain = _plain(workload, CALLBACK_KEYS if auxiliary.kind is AuxiliaryKind.CALLBACK else CONNECTION_TEST_KEYS)
+        work = AuxiliaryWork(auxiliary=auxiliary, workload=plain, core_executor=self.core_executor)
+        return self._job(auxiliary.id, queue, work, now)
 
     def _job(
-        self, job: str, queue: str, work: TaskWork | ErrandWork, now: datetime, traceparent: str | None = None
+        self, job: str, queue: str, work: TaskWork | AuxiliaryWork, now: datetime, traceparent: str | None = None
     ) -> Job:
         offline = self.queues.rules(queue).offline
         try:
@@ -206,13 +206,13 @@ def due_report(entry: Entry, row: Row | None) -> Report:
 
     No event where the task has gone on (scheduled anew, deferred, waiting for its next turn): by the time the scheduler
     handles the event it could be taken for one of the next dispatch, and would fail it. A task cleared while it
-    ran begins anew at a success; a failure would first cost it the delay of a retry. An errand takes any event,
+    ran begins anew at a success; a failure would first cost it the delay of a retry. An auxiliary job takes any event,
     whatever its state: it is told once.
     """
     assert entry.report is not None  # noqa: S101  # the caller has set it
     if is_awaited(entry, row):
         restarting = row is not None and row.state == "restarting"
         return replace(entry.report, verb=Verb.SUCCEED) if restarting else entry.report
-    if entry.errand is None and row is not None and row.state in FINISHED_STATES:
+    if entry.auxiliary is None and row is not None and row.state in FINISHED_STATES:
         return entry.report
     return Report(entry.key, entry.job, Verb.FORGET)

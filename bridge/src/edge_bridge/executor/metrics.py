@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 PUBLISH_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
 """While NATS is away it takes as long as that."""
-ADOPTIONS = ("known", "undecided", "errand", "returned")
+ADOPTIONS = ("known", "undecided", "auxiliary", "returned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class ExecutorMetrics:
         )
         self.adopted = Counter(
             "edge_executor_adopted",
-            "Dispatches of a scheduler that is gone: known, undecided, errand are followed, returned is queued anew",
+            "Dispatches of a scheduler that is gone: known, undecided, auxiliary are followed, returned is queued again",
             ["team", "outcome"],
             registry=registry,
         )

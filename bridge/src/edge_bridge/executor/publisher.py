@@ -91,8 +91,8 @@ class Publisher:
     def add(self, jobs: list[Job]) -> None:
         """Publish new dispatches, in this order."""
         for job in jobs:
-            # An errand's id is its own: it may be handed out again, and is not run twice.
-            self._put(Publication(job, job.id, recorded=False, is_new=job.errand is None))
+            # An auxiliary job's id is its own: it may be handed out again, and is not run twice.
+            self._put(Publication(job, job.id, recorded=False, is_new=job.auxiliary is None))
 
     def publish_missing(self, job: Job) -> None:
         """Publish a dispatch that had no record a moment ago; a scheduler that is only slow may be faster with it."""

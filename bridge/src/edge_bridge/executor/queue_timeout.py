@@ -1,7 +1,7 @@
 """Waiting is no fault, unless a queue's rules say so: the end of jobs that waited for too long.
 
-Also warns of errands that nobody takes: behind a task that waits there is somebody who looks at it, behind a callback
-there may be nobody.
+Also warns of auxiliary jobs that no worker takes: a person watches a task that waits, perhaps nobody watches a
+callback.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from edge_schemas.wire.errors import EdgeError
 log = structlog.get_logger(__name__)
 
 CHECK_S = 1.0
-ERRAND_PATIENCE_S = 60.0
+AUXILIARY_PATIENCE_S = 60.0
 WARN_EVERY_S = 60.0
 
 
@@ -69,18 +69,18 @@ class WaitingWatch:
         await each(self._ledger.select(lambda entry: self._is_late(entry, now)), end)
 
     def warn(self, now: datetime) -> None:
-        """Say of each queue, once a minute, that errands wait there, and whether its workers may just be busy."""
+        """Report for each queue, once a minute, that auxiliary jobs wait, and whether its workers may be busy."""
         ages: dict[str, list[float]] = defaultdict(list)
-        for entry in self._ledger.select(lambda e: e.errand is not None and e.state is JobState.WAITING):
-            if entry.queue is not None and (age := _waited_s(entry, now)) > ERRAND_PATIENCE_S:
+        for entry in self._ledger.select(lambda e: e.auxiliary is not None and e.state is JobState.WAITING):
+            if entry.queue is not None and (age := _waited_s(entry, now)) > AUXILIARY_PATIENCE_S:
                 ages[entry.queue].append(age)
         for queue, waited in ages.items():
             if monotonic() - self._warned.get(queue, -WARN_EVERY_S) >= WARN_EVERY_S:
                 self._warned[queue] = monotonic()
                 log.warning(
-                    "errands_wait",
+                    "auxiliary_jobs_wait",
                     queue=queue,
-                    errands=len(waited),
+                    auxiliary_jobs=len(waited),
                     oldest_s=round(max(waited)),
                     running=self._running(queue),
                     what="no worker has taken these callbacks or connection tests. If nothing runs from this queue "

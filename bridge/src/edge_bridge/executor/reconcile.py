@@ -29,7 +29,7 @@ from edge_broker.records import RecordStore
 from edge_broker.subjects import JOBS, job_subject, parse_job_subject, queue_filter, worker_notice
 from edge_schemas.life.records import JobRecord, JobState, Withdraw
 from edge_schemas.wire.errors import EdgeError
-from edge_schemas.wire.jobs import Errand, Job
+from edge_schemas.wire.jobs import AuxiliaryJob, Job
 
 if TYPE_CHECKING:
     from airflow.executors.executor_utils import ExecutorName
@@ -46,7 +46,7 @@ class Reconciler:
     """Compares Airflow, records and messages for the dispatches in the ledger. Lives in the portal's loop.
 
     Args:
-        name: Airflow's name for this executor; without it no errand is known to be ours that has no record.
+        name: Airflow's name for this executor; without it no auxiliary job is known to be ours that has no record.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Reconciler:
         self._settle_s = settle_s
 
     async def run(self, broker: Broker, store: RecordStore) -> None:
-        """Compare at every interval, for ever; errands of a scheduler that is gone are looked for at once."""
+        """Compare at every interval, for ever; auxiliary jobs of a scheduler that is gone are looked for at once."""
         await broker.wait_connected()
-        await self._try(self.adopt_errands, broker, store)
+        await self._try(self.adopt_auxiliary_jobs, broker, store)
         while True:
             await asyncio.sleep(self._interval_s * random.uniform(0.9, 1.1))  # noqa: S311  # jitter, nothing secret
-            for step in (self.compare_tasks, self.compare_errands, self.adopt_errands):
+            for step in (self.compare_tasks, self.compare_auxiliary_jobs, self.adopt_auxiliary_jobs):
                 await self._try(step, broker, store)
 
     async def compare_tasks(self, broker: Broker, store: RecordStore) -> None:
@@ -88,24 +88,24 @@ class Reconciler:
             sqlalchemy.exc.SQLAlchemyError: The database refused.
             TimeoutError: The database did not answer in time.
         """
-        await self._compare(broker, store, self._due(of_errands=False), tasks.look)
+        await self._compare(broker, store, self._due(of_auxiliary_jobs=False), tasks.look)
 
-    async def compare_errands(self, broker: Broker, store: RecordStore) -> None:
-        """One comparison of the errands; raises as `compare_tasks` does."""
-        await self._compare(broker, store, self._due(of_errands=True), auxiliary_jobs.look)
+    async def compare_auxiliary_jobs(self, broker: Broker, store: RecordStore) -> None:
+        """One comparison of the auxiliary jobs; raises as `compare_tasks` does."""
+        await self._compare(broker, store, self._due(of_auxiliary_jobs=True), auxiliary_jobs.look)
 
-    async def adopt_errands(self, _: Broker, store: RecordStore) -> None:
-        """Follow errands that Airflow waits for and nobody here does: Airflow itself hands over tasks only.
+    async def adopt_auxiliary_jobs(self, _: Broker, store: RecordStore) -> None:
+        """Follow auxiliary jobs that Airflow waits for and nobody here does: Airflow itself hands over tasks only.
 
         One without a record never reached NATS, and is published should it stay so. Another scheduler that lives may
         follow them too. What each of them does may be done twice. Raises as `compare_tasks` does.
         """
-        for errand in await auxiliary_jobs.handed_out():
-            if self._ledger.get(errand.id) is not None:
+        for auxiliary in await auxiliary_jobs.handed_out():
+            if self._ledger.get(auxiliary.id) is not None:
                 continue
-            record = await store.get(errand.id)
-            if await self._is_ours(errand, record):
-                self._adopt_errand(errand, record)
+            record = await store.get(auxiliary.id)
+            if await self._is_ours(auxiliary, record):
+                self._adopt_auxiliary_job(auxiliary, record)
 
     async def see(self, store: RecordStore, job: str) -> None:
         """Take over the record of a job whose entry came after the watch had shown it.
@@ -161,9 +161,9 @@ class Reconciler:
         wanted = [e for e in waiting if e.parked is None and is_awaited(e, rows.get(e.job))]
         await self._check_messages(broker, store, wanted)
 
-    def _due(self, *, of_errands: bool) -> list[Entry]:
+    def _due(self, *, of_auxiliary_jobs: bool) -> list[Entry]:
         before = monotonic() - self._settle_s
-        return self._ledger.select(lambda e: (e.errand is not None) is of_errands and self._is_due(e, before))
+        return self._ledger.select(lambda e: (e.auxiliary is not None) is of_auxiliary_jobs and self._is_due(e, before))
 
     def _is_due(self, entry: Entry, before: float) -> bool:
         if entry.job in self._publisher:
@@ -172,15 +172,19 @@ class Reconciler:
             return 0 < entry.reported_at < before
         return entry.state is JobState.WAITING or (entry.state is None and entry.since < before)
 
-    async def _is_ours(self, errand: Errand, record: JobRecord | None) -> bool:
+    async def _is_ours(self, auxiliary: AuxiliaryJob, record: JobRecord | None) -> bool:
         if record is not None:
-            return record.errand == errand and record.team == self._maker.team
-        return self._name is not None and await auxiliary_jobs.is_for(errand, self._name)
+            return record.auxiliary == auxiliary and record.team == self._maker.team
+        return self._name is not None and await auxiliary_jobs.is_for(auxiliary, self._name)
 
-    def _adopt_errand(self, errand: Errand, record: JobRecord | None) -> None:
-        entry = Entry(key=auxiliary_jobs.key_of(errand), job=errand.id, dispatch=errand.id, errand=errand)
-        log.info("errand_adopted", job=entry.job, kind=errand.kind, state=None if record is None else record.state)
-        self._metrics.adopted("errand")
+    def _adopt_auxiliary_job(self, auxiliary: AuxiliaryJob, record: JobRecord | None) -> None:
+        entry = Entry(
+            key=auxiliary_jobs.key_of(auxiliary), job=auxiliary.id, dispatch=auxiliary.id, auxiliary=auxiliary
+        )
+        log.info(
+            "auxiliary_job_adopted", job=entry.job, kind=auxiliary.kind, state=None if record is None else record.state
+        )
+        self._metrics.adopted("auxiliary")
         self._ledger.add([entry])
         self._reports.outbox.append(Report(entry.key, entry.job, Verb.FOLLOW))
         self._reports.take(entry, record)
@@ -210,7 +214,7 @@ class Reconciler:
     async def _restore(self, entry: Entry, row: Row | None) -> None:
         """There is no record: the scheduler before us died before it made one, or NATS has lost it.
 
-        What is queued has not run: Airflow is told at once when an errand was started.
+        What is queued has not run: Airflow is told at once when an auxiliary job was started.
         """
         if row is None or not is_awaited(entry, row):
             self._reports.outbox.append(Report(entry.key, entry.job, Verb.FORGET))
@@ -237,8 +241,8 @@ class Reconciler:
         if entry.task is not None:
             task = await tasks.rebuild(entry.task, entry.job)
             return None if task is None else self._maker.task(task, now)
-        errand = None if entry.errand is None else await auxiliary_jobs.rebuild(entry.errand)
-        return None if errand is None else self._maker.errand(errand, now)
+        auxiliary = None if entry.auxiliary is None else await auxiliary_jobs.rebuild(entry.auxiliary)
+        return None if auxiliary is None else self._maker.auxiliary(auxiliary, now)
 
     async def _withdraw(self, broker: Broker, store: RecordStore, entry: Entry) -> None:
         """Airflow no longer wants this dispatch: the record now; its message goes as for every withdrawn job."""

@@ -20,7 +20,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from edge_bridge import settings
 from edge_bridge.airflow import tasks
 from edge_bridge.airflow.dispatch_table import Entry, Report, Verb
-from edge_bridge.airflow.mapping import JobMaker, JobRefused, errand_of, identity_of, is_dispatch_id
+from edge_bridge.airflow.mapping import JobMaker, JobRefused, auxiliary_of, identity_of, is_dispatch_id
 from edge_bridge.executor import metrics_listener
 from edge_bridge.executor.adoption import READ_S, decide
 from edge_bridge.executor.background import Background
@@ -79,7 +79,11 @@ class RelayExecutor(BaseExecutor):
         """
         chosen = executor_settings(self.conf)
         self._maker = JobMaker(
-            chosen.core_executor, self.team_name, chosen.queues, chosen.errand_queues, airflow_version=airflow_version
+            chosen.core_executor,
+            self.team_name,
+            chosen.queues,
+            chosen.auxiliary_queues,
+            airflow_version=airflow_version,
         )
         metrics, spans = process_metrics(), JobSpans(spans_from_environment("executor"))
         self._background = Background(chosen, self._maker, self.name, metrics.of(self.team_name), spans)
@@ -189,7 +193,7 @@ class RelayExecutor(BaseExecutor):
             case Verb.FAIL:
                 self.fail(key, report.info)
             case Verb.FORGET:
-                # Of an errand that another scheduler follows too: that it runs is old news.
+                # Of an auxiliary job that another scheduler follows too: that it runs is old news.
                 self.event_buffer.pop(key, None)
                 self.running.discard(key)
                 del self._current[key]
@@ -203,7 +207,7 @@ class RelayExecutor(BaseExecutor):
     def _make(self, workload: Any) -> tuple[Entry, Job] | None:
         """The job of a workload, followed from here on; None if it was refused."""
         assert self._maker is not None  # noqa: S101  # set by start(), before anything is handed out
-        make = self._maker.task if isinstance(workload, ExecuteTask) else self._maker.errand
+        make = self._maker.task if isinstance(workload, ExecuteTask) else self._maker.auxiliary
         try:
             job = make(workload, datetime.now(UTC))
         except JobRefused as error:
@@ -238,11 +242,11 @@ class RelayExecutor(BaseExecutor):
         return Entry(key=self._key(ti), job=job, dispatch=dispatch, task=identity_of(ti), team=self.team_name)
 
     def _entry(self, workload: Any, job: str) -> Entry:
-        """What is followed of a workload; raises `JobRefused` for an errand that can't be."""
+        """What is followed of a workload; raises `JobRefused` for an auxiliary job that can't be."""
         if isinstance(workload, ExecuteTask):
             return self._task_entry(workload.ti, job)
-        errand = errand_of(workload)
-        return Entry(key=workload.key, job=job, dispatch=errand.id, errand=errand, team=self.team_name)
+        auxiliary = auxiliary_of(workload)
+        return Entry(key=workload.key, job=job, dispatch=auxiliary.id, auxiliary=auxiliary, team=self.team_name)
 
     def _complete(self, tis: Sequence["TaskInstance"]) -> None:
         """Airflow loads orphans without their try, which is part of their key: it would be read for each by itself."""

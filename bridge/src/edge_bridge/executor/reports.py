@@ -1,8 +1,8 @@
 """Job records, watched, and what follows for Airflow: handed to `sync()` in the scheduler's thread.
 
 A record ends only after Airflow has accepted the task's final state, so no event can overtake it. Before an event is
-handed over, the task or errand is looked up: see `mapping.due_report`. Tasks and errands are looked up apart, so that
-neither waits for the other.
+handed over, the task or auxiliary job is looked up: see `mapping.due_report`. Tasks and auxiliary jobs are looked up apart, so
+that neither waits for the other.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from edge_bridge.airflow import auxiliary_jobs, tasks
 from edge_bridge.airflow.dispatch_table import STARTED, Entry, Ledger, Report, Verb
 from edge_bridge.airflow.mapping import Row, due_report, is_awaited, report_of
 from edge_schemas.life.records import JobRecord, JobState
-from edge_schemas.wire.jobs import ErrandKind
+from edge_schemas.wire.jobs import AuxiliaryKind
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ class Reports:
         self._ledger = ledger
         self._on_message = on_message
         self._tasks = _Due()
-        self._errands = _Due()
+        self._auxiliary_jobs = _Due()
 
     def watch(self, job: str, value: bytes | None) -> None:
         """A record of the bucket has changed; nearly all that come by are other executors' or long ended."""
@@ -60,7 +60,7 @@ class Reports:
         self._ledger.take(entry, record)
         if record is None or entry.report is not None:
             return
-        if entry.errand is not None and entry.state in STARTED and state not in STARTED:
+        if entry.auxiliary is not None and entry.state in STARTED and state not in STARTED:
             self.outbox.append(Report(entry.key, entry.job, Verb.RUN))
         if record.outcome is not None:
             self.settle(entry, report_of(entry.key, entry.job, record.outcome))
@@ -80,15 +80,17 @@ class Reports:
             self.settle(entry, Report(entry.key, job, Verb.FAIL, reason))
 
     def settle(self, entry: Entry, report: Report) -> None:
-        """A dispatch is over: tell Airflow, once the task or errand was looked up."""
+        """A dispatch is over: tell Airflow, once the task or auxiliary job was looked up."""
         entry.report = report
-        (self._tasks if entry.errand is None else self._errands).add(entry)
+        (self._tasks if entry.auxiliary is None else self._auxiliary_jobs).add(entry)
 
     async def run(self) -> None:
         """Look up what ended jobs were for and hand their reports over, for ever; first what a former run left."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._hand_over_all(self._tasks, tasks.look), name="reports-of-tasks")
-            group.create_task(self._hand_over_all(self._errands, auxiliary_jobs.look), name="reports-of-errands")
+            group.create_task(
+                self._hand_over_all(self._auxiliary_jobs, auxiliary_jobs.look), name="reports-of-auxiliary-jobs"
+            )
 
     async def _hand_over_all(self, due: "_Due", look: Look) -> None:
         due.wake.set()
@@ -111,10 +113,14 @@ class Reports:
 
     async def _end_connection_test(self, entry: Entry, row: Row | None) -> None:
         """Airflow takes no event for it, and a worker that never ran it can't have told the result."""
-        if entry.errand is None or entry.errand.kind is not ErrandKind.CONNECTION_TEST or not is_awaited(entry, row):
+        if (
+            entry.auxiliary is None
+            or entry.auxiliary.kind is not AuxiliaryKind.CONNECTION_TEST
+            or not is_awaited(entry, row)
+        ):
             return
         if entry.report is not None and entry.report.verb is Verb.FAIL:
-            await auxiliary_jobs.fail_connection_test(entry.errand, entry.report.info or "")
+            await auxiliary_jobs.fail_connection_test(entry.auxiliary, entry.report.info or "")
 
     def _hand_over(self, entry: Entry, report: Report) -> None:
         entry.reported_at = monotonic()

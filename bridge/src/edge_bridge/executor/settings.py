@@ -10,7 +10,7 @@ from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, 
 from edge_broker.connection.broker import BrokerSettings
 from edge_broker.permissions import EXECUTOR
 from edge_schemas.wire.ids import QueueName
-from edge_schemas.wire.jobs import ErrandKind
+from edge_schemas.wire.jobs import AuxiliaryKind
 
 CALLBACK_QUEUE = "callback_queue"
 CONNECTION_TEST_QUEUE = "connection_test_queue"
@@ -24,7 +24,7 @@ class ExecutorSettings:
 
     Attributes:
         core_executor: `[core] executor` as it is written; the worker needs the names in it.
-        errand_queues: Where errands go; kinds that are not wanted are missing.
+        auxiliary_queues: Where auxiliary jobs go; kinds that are not wanted are missing.
         metrics_port: None where no metrics are served. Like the host of the scheduler, not of a team.
     """
 
@@ -32,7 +32,7 @@ class ExecutorSettings:
     core_executor: str
     reconcile_interval_s: float
     queues: Queues
-    errand_queues: dict[ErrandKind, str]
+    auxiliary_queues: dict[AuxiliaryKind, str]
     metrics_host: str
     metrics_port: int | None
 
@@ -44,8 +44,8 @@ def executor_settings(conf: Conf) -> ExecutorSettings:
         SettingsError: One is missing or wrong.
     """
     named = {
-        ErrandKind.CALLBACK: _queue(conf, CALLBACK_QUEUE),
-        ErrandKind.CONNECTION_TEST: _queue(conf, CONNECTION_TEST_QUEUE),
+        AuxiliaryKind.CALLBACK: _queue(conf, CALLBACK_QUEUE),
+        AuxiliaryKind.CONNECTION_TEST: _queue(conf, CONNECTION_TEST_QUEUE),
     }
     whole = _of_all_teams()
     return ExecutorSettings(
@@ -53,7 +53,7 @@ def executor_settings(conf: Conf) -> ExecutorSettings:
         core_executor=core_executor(),
         reconcile_interval_s=positive(conf, "reconcile_interval"),
         queues=read_queues(conf),
-        errand_queues={kind: queue for kind, queue in named.items() if queue},
+        auxiliary_queues={kind: queue for kind, queue in named.items() if queue},
         metrics_host=text(whole, "metrics_host"),
         metrics_port=port(whole, "metrics_port") if text(whole, "metrics_port") else None,
     )

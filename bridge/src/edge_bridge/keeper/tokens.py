@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from edge_schemas.life.records import JobRecord
-from edge_schemas.wire.jobs import ErrandKind
+from edge_schemas.wire.jobs import AuxiliaryKind
 
 TOKEN_LIFE_S = 60
 """Longer than a call may take; Airflow allows ten more seconds for clocks that differ."""
@@ -34,9 +34,9 @@ class Speaker:
 
 def speaker(record: JobRecord) -> Speaker:
     """In whose name the calls of a job are made."""
-    if record.errand is not None:
-        is_test = record.errand.kind is ErrandKind.CONNECTION_TEST
-        return Speaker(record.errand.id, TokenScope.WORKLOAD if is_test else TokenScope.EXECUTION)
+    if record.auxiliary is not None:
+        is_test = record.auxiliary.kind is AuxiliaryKind.CONNECTION_TEST
+        return Speaker(record.auxiliary.id, TokenScope.WORKLOAD if is_test else TokenScope.EXECUTION)
     assert record.task is not None  # noqa: S101  # a job is one or the other
     return Speaker(record.task.ti_id, TokenScope.EXECUTION)
 

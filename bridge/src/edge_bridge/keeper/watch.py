@@ -180,7 +180,7 @@ class Watch:
         return {job: rows[ti_id] for job, ti_id in ti_ids.items() if ti_id in rows}
 
     def _to_look_at(self) -> list[JobRecord]:
-        """All tasks that were started, and what waits as far as one look bears it, in turns. Errands have no row."""
+        """Started tasks, and as many waiting tasks as one query may hold, in turns. Auxiliary jobs have no row."""
         records = [record for record in self._picture.unfinished() if record.task is not None]
         waiting = [record for record in records if record.state is JobState.WAITING]
         if len(waiting) <= WAITING_AT_ONCE:

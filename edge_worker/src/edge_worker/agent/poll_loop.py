@@ -20,7 +20,7 @@ from edge_schemas.wire.polls import (
     MAX_REASON_CHARS,
     PROTOCOL,
     AgentSeen,
-    Contest,
+    CredentialConflict,
     Grant,
     Poll,
     PollAnswer,
@@ -108,7 +108,7 @@ class PollLoop:
     _last_refusal: str = ""
     _hold_s: float = 0
     _superseded_by: int | None = None
-    _contested: bool = False
+    _in_conflict: bool = False
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _backoff: Backoff = field(default_factory=Backoff)
 
@@ -154,7 +154,7 @@ class PollLoop:
             instance=self.report.instance,
             host=self.report.host,
             superseded_by=self._superseded_by,
-            contested=self._contested,
+            in_conflict=self._in_conflict,
             slots=self.table.slots,
             free=self.table.free,
             jobs=self.table.reports(),
@@ -213,12 +213,12 @@ class PollLoop:
         if answer.settings is not None and answer.settings.version != self.report.settings_version:
             self.report.settings_version = answer.settings.version
             self.desk.adopt(answer.settings)
-        if answer.contest is not None and not self._contested:
-            self._begin_contest(answer.contest)
-        if answer.uncontested and self._contested:
-            self._contested = False
-            log.info("worker_uncontested")
-            self.table.open_intake("contest")
+        if answer.conflict is not None and not self._in_conflict:
+            self._begin_conflict(answer.conflict)
+        if answer.conflict_resolved and self._in_conflict:
+            self._in_conflict = False
+            log.info("credential_conflict_resolved")
+            self.table.open_intake("conflict")
         if answer.airflow_wanted is not None:
             self.desk.runtime_refused(answer.airflow_wanted)
         for directive in answer.stop:
@@ -226,16 +226,16 @@ class PollLoop:
         for grant in answer.grants:
             self.desk.take(grant)
 
-    def _begin_contest(self, contest: Contest) -> None:
-        self._contested = True
+    def _begin_conflict(self, conflict: CredentialConflict) -> None:
+        self._in_conflict = True
         log.error(
-            "worker_contested",
-            older=_name(contest.older),
-            newer=_name(contest.newer),
+            "credential_conflict",
+            older=_name(conflict.older),
+            newer=_name(conflict.newer),
             means="two agents use one worker's credential: a state folder was copied. This one, the newer, takes no "
             "jobs until an operator says which of the two is the worker",
         )
-        self.table.close_intake("contest", "the worker's credential is contested")
+        self.table.close_intake("conflict", "the worker's credential is in conflict")
 
     def _failed(self, error: CallError, age_s: float) -> float:
         if isinstance(error, Refused):

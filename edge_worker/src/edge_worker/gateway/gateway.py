@@ -68,7 +68,7 @@ class _Target:
 
     @property
     def is_own_instance(self) -> bool:
-        """The path is `task-instances/<the job's task instance>/...`; an errand has no task instance."""
+        """The path is `task-instances/<the job's task instance>/...`; an auxiliary job has no task instance."""
         task = self.held.job.task if self.held is not None else None
         return task is not None and len(self.segments) == 3 and self.segments[:2] == ("task-instances", task.ti_id)
 

@@ -289,7 +289,7 @@ def _what(job: Job) -> dict[str, str]:
     """What runs, for the agent's log."""
     if job.task is not None:
         return {"dag": job.task.dag_id, "task": job.task.task_id}
-    return {"errand": job.errand.kind} if job.errand is not None else {}
+    return {"auxiliary": job.auxiliary.kind} if job.auxiliary is not None else {}
 
 
 def _finish(held: HeldJob, result: JobResult) -> FinishRequest:

@@ -54,8 +54,8 @@ def list_workers(options: Namespace) -> None:
     header = ("WORKER", "SITE", "TEAM", "QUEUES", "STATE", "LAST POLL", "JOBS", "SLOTS", "TOLERANCE", "AIRFLOW", "HOST")
     print_table(header, [_row(worker, datetime.now(UTC)) for worker in workers])
     for worker in workers:
-        if worker.state is WorkerState.CONTESTED:
-            older, newer = worker.contest
+        if worker.state is WorkerState.CONFLICT:
+            older, newer = worker.conflict
             say(
                 f"\n{worker.worker}: two agents use its credential, the older on {older}, the newer on {newer}.\n"
                 "The newer one gets no jobs. Shut down the wrong one and enrol it anew, then run "
@@ -94,7 +94,7 @@ def _row(worker: WorkerSummary, now: datetime) -> tuple[str, ...]:
         _count(worker.slots),
         "-" if worker.tolerance_s is None else span(worker.tolerance_s),
         worker.airflow or "-",
-        " and ".join(worker.contest) or worker.hostname or "-",
+        " and ".join(worker.conflict) or worker.hostname or "-",
     )
 
 

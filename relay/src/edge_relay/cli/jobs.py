@@ -71,7 +71,7 @@ def _work(record: JobRecord) -> tuple[str, str]:
         task = record.task
         index = "" if task.map_index < 0 else f" [{task.map_index}]"
         return "task", f"{task.dag_id}.{task.task_id}{index}, run {task.run_id}, try {task.try_number}"
-    return "errand", "-" if record.errand is None else f"{record.errand.kind} {record.errand.id}"
+    return "auxiliary", "-" if record.auxiliary is None else f"{record.auxiliary.kind} {record.auxiliary.id}"
 
 
 def _history(record: JobRecord) -> Iterator[tuple[str, str]]:

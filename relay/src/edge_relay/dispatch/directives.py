@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_schemas.life.records import JobRecord, JobState
-from edge_schemas.wire.polls import Contest, JobPhase, JobReport, Poll, StopDirective
+from edge_schemas.wire.polls import CredentialConflict, JobPhase, JobReport, Poll, StopDirective
 from edge_schemas.wire.workers import WorkerSettings
 
 
@@ -15,18 +15,24 @@ class Directives:
 
     stop: tuple[StopDirective, ...] = ()
     settings: WorkerSettings | None = None
-    contest: Contest | None = None
-    uncontested: bool = False
+    conflict: CredentialConflict | None = None
+    conflict_resolved: bool = False
     airflow_wanted: str | None = None
 
     def __bool__(self) -> bool:
-        told = (self.settings, self.contest, self.airflow_wanted)
-        return bool(self.stop) or self.uncontested or any(one is not None for one in told)
+        told = (self.settings, self.conflict, self.airflow_wanted)
+        return bool(self.stop) or self.conflict_resolved or any(one is not None for one in told)
 
     @property
     def gist(self) -> Any:
-        """What makes it news. A contest says when both agents last polled, which is none."""
-        return self.stop, self.settings, self.contest and self.contest.since, self.uncontested, self.airflow_wanted
+        """What makes it news. A credential conflict says when both agents last polled, which is none."""
+        return (
+            self.stop,
+            self.settings,
+            self.conflict and self.conflict.since,
+            self.conflict_resolved,
+            self.airflow_wanted,
+        )
 
 
 def directives(
@@ -35,7 +41,7 @@ def directives(
     records: Mapping[str, JobRecord | None],
     settings: WorkerSettings,
     *,
-    contest: Contest | None = None,
+    conflict: CredentialConflict | None = None,
     airflow_wanted: str | None = None,
 ) -> Directives:
     """What to tell a worker.
@@ -46,15 +52,15 @@ def directives(
         records: Of the jobs it reports, None where there is no record. A job that is left out could not be looked up:
             nothing is said about it.
         settings: As they are now.
-        contest: What keeps this agent from getting jobs, if anything does.
+        conflict: What keeps this agent from getting jobs, if anything does.
         airflow_wanted: The centre's version of Airflow, if the worker's is too new for a job that was there for it.
     """
     stop = (_stop(worker, report, records[report.id]) for report in poll.jobs if report.id in records)
     return Directives(
         stop=tuple(directive for directive in stop if directive is not None),
         settings=settings if settings.version != poll.settings_version else None,
-        contest=None if poll.contested else contest,
-        uncontested=poll.contested and contest is None,
+        conflict=None if poll.in_conflict else conflict,
+        conflict_resolved=poll.in_conflict and conflict is None,
         airflow_wanted=airflow_wanted,
     )
 

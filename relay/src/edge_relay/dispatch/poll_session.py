@@ -27,7 +27,7 @@ from edge_schemas.life import agents
 from edge_schemas.life.records import JobRecord
 from edge_schemas.life.versions import runtime_fault
 from edge_schemas.wire.jobs import Job, TaskWork
-from edge_schemas.wire.polls import GRANT_WAIT_S, Contest, Grant, JobPhase, PollAnswer, WorkerEntry
+from edge_schemas.wire.polls import GRANT_WAIT_S, CredentialConflict, Grant, JobPhase, PollAnswer, WorkerEntry
 
 log = structlog.get_logger(__name__)
 
@@ -114,7 +114,7 @@ class Conversation:
                 parked.poll,
                 self._records,
                 principal.settings,
-                contest=self._contest(),
+                conflict=self._conflict(),
                 airflow_wanted=parked.waiter.airflow_wanted,
             )
             repeat_at = self._parts.polls.repeat_at(parked.worker, said.gist) if said else math.inf
@@ -138,12 +138,12 @@ class Conversation:
 
     def _enlist(self, principal: Principal) -> None:
         """Wait for jobs of the queues that this agent may serve now."""
-        consumers = () if self._contest() else principal.consumers
+        consumers = () if self._conflict() else principal.consumers
         self._parts.dispatchers.enlist(self._parked.waiter, consumers)
 
-    def _contest(self) -> Contest | None:
+    def _conflict(self) -> CredentialConflict | None:
         """What keeps this agent from getting jobs, by what was last seen."""
-        return None if agents.gets_jobs(self._entry, self._parked.agent) else self._entry.contest
+        return None if agents.gets_jobs(self._entry, self._parked.agent) else self._entry.conflict
 
     def _check(self) -> Principal:
         """Whether this poll may go on waiting, and as whom."""
@@ -189,7 +189,7 @@ class Conversation:
     async def _usable(self, granted: list[Delivery]) -> list[Delivery]:
         """Without what this worker may not, or need not, be offered; that is settled here."""
         principal = self._parts.credentials.current(self._parked.secret_hash)
-        allowed = () if self._contest() else principal.consumers
+        allowed = () if self._conflict() else principal.consumers
         busy = {job.id for job in self._parked.poll.jobs if job.phase is not JobPhase.GRANTED}
         broker, returns = self._parts.broker, self._parts.metrics.returns
         for delivery in list(granted):
@@ -249,7 +249,7 @@ def _answer(grants: Sequence[Grant], said: Directives) -> PollAnswer | None:
         grants=tuple(grants),
         stop=said.stop,
         settings=said.settings,
-        contest=said.contest,
-        uncontested=said.uncontested,
+        conflict=said.conflict,
+        conflict_resolved=said.conflict_resolved,
         airflow_wanted=said.airflow_wanted,
     )

@@ -97,7 +97,7 @@ class _Seen:
     link_cuts: float | None
     jobs: tuple[int, ...]
     versions: tuple[str, str, str, str]
-    contested: bool
+    in_conflict: bool
     draining: bool
     offline_after_s: float
     silent_s: float
@@ -146,8 +146,8 @@ class Fleet(Collector):
             return WorkerState.REVOKED
         if seen is None:
             return WorkerState.NEVER_SEEN
-        if seen.contested:
-            return WorkerState.CONTESTED
+        if seen.in_conflict:
+            return WorkerState.CONFLICT
         if seen.silent_s + self._heard_s() - seen.heard_at > seen.offline_after_s:
             return WorkerState.OFFLINE
         return WorkerState.DRAINING if seen.draining else WorkerState.ONLINE
@@ -231,7 +231,7 @@ def _seen(entry: WorkerEntry, heard_at: float) -> _Seen:
             version_label(versions.python),
             entry.health.proxy or "",
         ),
-        contested=entry.contest is not None,
+        in_conflict=entry.conflict is not None,
         draining=entry.draining,
         offline_after_s=offline_after_s(entry),
         silent_s=max(0.0, silence.total_seconds()),

@@ -77,8 +77,8 @@ def held(record: JobRecord | None, worker: str) -> Hold:
 
 
 def _log_subject(record: JobRecord) -> str:
-    """By task instance and try; an errand has no tries."""
+    """By task instance and try; an auxiliary job has no tries."""
     if record.task is not None:
         return log_subject(record.task.ti_id, record.task.try_number, record.id)
     # A record of another version that names neither: its log is kept under the job.
-    return log_subject(record.id if record.errand is None else record.errand.id, 0, record.id)
+    return log_subject(record.id if record.auxiliary is None else record.auxiliary.id, 0, record.id)

@@ -88,23 +88,23 @@ class WorkerStore:
             self._leaving -= 1
 
     async def settle(self, worker: str, *, keep_newer: bool) -> bool:
-        """Write which of two agents is the worker, and wake both; False if nobody contests it (any more).
+        """Write which of two agents is the worker, and wake both; False if there is no conflict (any more).
 
         Raises:
             BrokerUnavailable: The outcome is unknown; repeat it.
         """
-        contested = False
+        in_conflict = False
 
         def decide(now: WorkerEntry | None) -> WorkerEntry | None:
-            nonlocal contested
-            if now is None or now.contest is None:
+            nonlocal in_conflict
+            if now is None or now.conflict is None:
                 return None
-            contested = True
+            in_conflict = True
             return agents.settle(now, keep_newer=keep_newer, at=datetime.now(UTC))
 
         await self._change(worker, decide)
         await self._broker.publish(worker_notice(worker))
-        return contested
+        return in_conflict
 
     async def _change(self, worker: str, change: Change) -> StoredEntry | None:
         """Swap an entry; returns it as it stands afterwards, None if there is none."""

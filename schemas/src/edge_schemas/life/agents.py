@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from edge_schemas.wire.base import Instant
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.polls import MAX_HOLD_S, AgentSeen, Contest, WorkerEntry
+from edge_schemas.wire.polls import MAX_HOLD_S, AgentSeen, CredentialConflict, WorkerEntry
 
 ONE_HOLD = timedelta(seconds=MAX_HOLD_S + 10)
 """An older agent that lives polls again within this: its parked poll ends, and it is told that it is superseded."""
@@ -34,8 +34,8 @@ def arrive(current: WorkerEntry | None, new: WorkerEntry, *, superseded_by: int 
     """
     if current is None:
         return new
-    if current.contest is not None:
-        return _arrive_contested(current, current.contest, new, superseded_by)
+    if current.conflict is not None:
+        return _arrive_in_conflict(current, current.conflict, new, superseded_by)
     known, agent = current.agent, new.agent
     if known.arrival == agent.arrival:
         return current
@@ -47,12 +47,12 @@ def arrive(current: WorkerEntry | None, new: WorkerEntry, *, superseded_by: int 
     if former is not None and not is_newer(agent, former):
         raise superseded(by=known)  # a repeat of what it said while it was the worker's agent
     if known.incarnation == agent.incarnation:
-        return _contested(new, older=known, newer=agent)
+        return _in_conflict(new, older=known, newer=agent)
     if former is None and agent.incarnation > known.incarnation:
         return _taken_over(current, new)
     if superseded_by is not None and superseded_by != agent.incarnation:
         older, newer = sorted((agent, known), key=lambda one: one.incarnation)
-        return _contested(new, older=older, newer=newer)
+        return _in_conflict(new, older=older, newer=newer)
     raise superseded(by=known)
 
 
@@ -73,14 +73,14 @@ def superseded(*, by: AgentSeen) -> EdgeError:
 
 def current_arrival(entry: WorkerEntry, agent: AgentSeen) -> AgentSeen:
     """The newest poll of this agent, or of the one that took its place."""
-    if entry.contest is None:
+    if entry.conflict is None:
         return entry.agent
-    return _side(entry.contest, agent) or _instead_of(entry.contest, agent)
+    return _side(entry.conflict, agent) or _instead_of(entry.conflict, agent)
 
 
 def gets_jobs(entry: WorkerEntry, agent: AgentSeen) -> bool:
     """Whether this agent may be granted jobs: not if it is the newer of two that use one credential."""
-    return entry.contest is None or _side(entry.contest, agent) is entry.contest.older
+    return entry.conflict is None or _side(entry.conflict, agent) is entry.conflict.older
 
 
 def leave(entry: WorkerEntry, arrival: str) -> WorkerEntry | None:
@@ -97,7 +97,7 @@ def has_taken_over(entry: WorkerEntry, now: datetime) -> bool:
     Each agent before it had the same state folder on the same machine since its boot, or has no parked poll, or has
     said nothing for a whole hold.
     """
-    if entry.contest is not None:
+    if entry.conflict is not None:
         return False
     if entry.taken_over_at is None:
         return True
@@ -113,7 +113,7 @@ def check_taken_over(entry: WorkerEntry | None, *, holder: int, incarnation: int
     again, by somebody who knows nothing of it.
 
     Raises:
-        EdgeError: `takeover_pending`: not certain yet, or contested.
+        EdgeError: `takeover_pending`: not certain yet, or in conflict.
     """
     if incarnation <= holder:
         return
@@ -123,16 +123,16 @@ def check_taken_over(entry: WorkerEntry | None, *, holder: int, incarnation: int
 
 
 def settle(entry: WorkerEntry, *, keep_newer: bool, at: Instant) -> WorkerEntry:
-    """The entry after an operator decided which of two agents is the worker; the same object if nobody contests it.
+    """The entry after an operator decided which of two agents is the worker; the same object if there is no conflict.
 
     Should the other live on, it shows before anything is given up: it is a predecessor from here on.
     """
-    contest = entry.contest
-    if contest is None:
+    conflict = entry.conflict
+    if conflict is None:
         return entry
-    kept, dropped = (contest.newer, contest.older) if keep_newer else (contest.older, contest.newer)
+    kept, dropped = (conflict.newer, conflict.older) if keep_newer else (conflict.older, conflict.newer)
     return entry.model_copy(
-        update={"agent": kept, "contest": None, "predecessors": (dropped,), "taken_over_at": at},
+        update={"agent": kept, "conflict": None, "predecessors": (dropped,), "taken_over_at": at},
     )
 
 
@@ -177,19 +177,19 @@ def _is_same_place(one: AgentSeen, other: AgentSeen) -> bool:
     return bool(one.instance) and one.instance == other.instance
 
 
-def _side(contest: Contest, agent: AgentSeen) -> AgentSeen | None:
+def _side(conflict: CredentialConflict, agent: AgentSeen) -> AgentSeen | None:
     """Which of the two an agent is, or took the place of; None if it is neither, as far as can be told."""
-    sides = (contest.older, contest.newer)
+    sides = (conflict.older, conflict.newer)
     same = [side for side in sides if is_same_agent(side, agent)] or [s for s in sides if _is_same_place(s, agent)]
     return same[0] if len(same) == 1 else None
 
 
-def _side_of_stranger(contest: Contest, agent: AgentSeen) -> AgentSeen:
+def _side_of_stranger(conflict: CredentialConflict, agent: AgentSeen) -> AgentSeen:
     """Which of the two to replace by an agent that is neither: one of them after a reboot, or a third.
 
     A wrong guess costs time only. Whoever has lost its place is a stranger then, and comes back.
     """
-    sides = (contest.older, contest.newer)
+    sides = (conflict.older, conflict.newer)
     for found in (
         [side for side in sides if side.host == agent.host],
         [side for side in sides if side.incarnation <= agent.incarnation],
@@ -199,27 +199,29 @@ def _side_of_stranger(contest: Contest, agent: AgentSeen) -> AgentSeen:
     return min(sides, key=lambda side: side.last_poll_at)
 
 
-def _instead_of(contest: Contest, stranger: AgentSeen) -> AgentSeen:
+def _instead_of(conflict: CredentialConflict, stranger: AgentSeen) -> AgentSeen:
     """In whose favour a stranger is turned away: not in that of one with its own number, which would prove nothing."""
-    return contest.older if contest.older.incarnation != stranger.incarnation else contest.newer
+    return conflict.older if conflict.older.incarnation != stranger.incarnation else conflict.newer
 
 
-def _arrive_contested(
-    current: WorkerEntry, contest: Contest, new: WorkerEntry, superseded_by: int | None
+def _arrive_in_conflict(
+    current: WorkerEntry, conflict: CredentialConflict, new: WorkerEntry, superseded_by: int | None
 ) -> WorkerEntry:
     agent = new.agent
-    side = _side(contest, agent)
+    side = _side(conflict, agent)
     if side is None:
         if superseded_by is None:
-            raise superseded(by=_instead_of(contest, agent))  # what an agent said before its reboot, perhaps
-        side = _side_of_stranger(contest, agent)
+            raise superseded(by=_instead_of(conflict, agent))  # what an agent said before its reboot, perhaps
+        side = _side_of_stranger(conflict, agent)
     elif side.arrival == agent.arrival:
         return current
     elif side.incarnation > agent.incarnation or (is_same_agent(side, agent) and is_newer(side, agent)):
         raise superseded(by=side)
-    changed = contest.model_copy(update={"older" if side is contest.older else "newer": agent})
-    return new.model_copy(update={"contest": changed})
+    changed = conflict.model_copy(update={"older" if side is conflict.older else "newer": agent})
+    return new.model_copy(update={"conflict": changed})
 
 
-def _contested(new: WorkerEntry, *, older: AgentSeen, newer: AgentSeen) -> WorkerEntry:
-    return new.model_copy(update={"contest": Contest(older=older, newer=newer, since=new.agent.last_poll_at)})
+def _in_conflict(new: WorkerEntry, *, older: AgentSeen, newer: AgentSeen) -> WorkerEntry:
+    return new.model_copy(
+        update={"conflict": CredentialConflict(older=older, newer=newer, since=new.agent.last_poll_at)}
+    )

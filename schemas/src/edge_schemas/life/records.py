@@ -13,7 +13,7 @@ from typing import assert_never
 from edge_schemas.wire.base import Instant, Outbound
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.ids import JobId, QueueName, RequestId, TeamName, WorkerName
-from edge_schemas.wire.jobs import Errand, Job, TaskIdentity
+from edge_schemas.wire.jobs import AuxiliaryJob, Job, TaskIdentity
 from edge_schemas.wire.offline import OfflinePolicy
 
 RELEASES_BEFORE_PARKED = 5
@@ -114,7 +114,7 @@ class JobRecord(Outbound):
     """The truth about one job.
 
     Attributes:
-        task: Which task instance; None for an errand.
+        task: Which task instance; None for an auxiliary job.
         job: The whole job while it is not ended; dropped then, to keep the bucket small.
         finishing: A terminal state is on its way to Airflow. While set, no heartbeat answer means "stop".
         accepted_state: The terminal state that Airflow accepted. It decides the outcome, whatever the exit status.
@@ -127,7 +127,7 @@ class JobRecord(Outbound):
     queue: QueueName
     team: TeamName | None = None
     task: TaskIdentity | None = None
-    errand: Errand | None = None
+    auxiliary: AuxiliaryJob | None = None
     offline: OfflinePolicy = OfflinePolicy()
     state: JobState
     job: Job | None = None
@@ -276,7 +276,7 @@ def new_record(job: Job) -> JobRecord:
         queue=job.queue,
         team=job.team,
         task=job.task,
-        errand=job.errand,
+        auxiliary=job.auxiliary,
         offline=job.offline,
         state=JobState.WAITING,
         job=job,
@@ -395,7 +395,7 @@ def _begin_finishing(record: JobRecord) -> JobRecord:
 
 
 def _require_task(record: JobRecord) -> None:
-    if record.errand is not None:
+    if record.auxiliary is not None:
         raise EdgeError(ErrorCode.WRONG_STATE, "this job is no task: it has no state in Airflow")
 
 
@@ -434,20 +434,20 @@ def _was_given_back(record: JobRecord, grant: str | None) -> bool:
 
 
 def may_have_run(record: JobRecord) -> bool:
-    """Whether user code may have begun: from then on the job is never handed out again. Of an errand nobody tells."""
-    return record.user_code is not None or record.accepted_state is not None or record.errand is not None
+    """Whether user code may have begun; such a job is never handed out again. An auxiliary job does not report it."""
+    return record.user_code is not None or record.accepted_state is not None or record.auxiliary is not None
 
 
 def _verdict(record: JobRecord, event: Finish) -> tuple[Verdict, str | None]:
     """An accepted final state decides; without one a job that was to stop is cancelled and any other has failed.
 
-    An errand has no state in Airflow: how its process ended decides.
+    An auxiliary job has no state in Airflow: how its process ended decides.
     """
     if record.accepted_state is not None:
         return (Verdict.FAILED if record.accepted_state in FAILED_STATES else Verdict.SUCCEEDED), event.reason
     if record.stop is not None:
         return Verdict.CANCELLED, record.stop.reason
-    if record.errand is not None and event.exit_code == 0:
+    if record.auxiliary is not None and event.exit_code == 0:
         return Verdict.SUCCEEDED, event.reason
     return Verdict.FAILED, event.reason or "the task's process ended without a final state"
 
@@ -539,7 +539,7 @@ def _ended(
         queue=record.queue,
         team=record.team,
         task=record.task,
-        errand=record.errand,
+        auxiliary=record.auxiliary,
         offline=record.offline,
         state=JobState.ENDED,
         created_at=record.created_at,

@@ -36,33 +36,33 @@ class TaskWork(Outbound):
     airflow_version: str | None = None
 
 
-class ErrandKind(StrEnum):
+class AuxiliaryKind(StrEnum):
     """What Airflow may want run besides tasks."""
 
     CALLBACK = "callback"
     CONNECTION_TEST = "connection_test"
 
 
-class Errand(Outbound):
+class AuxiliaryJob(Outbound):
     """Something that is no task: it has no try, no state of its own in Airflow, and is never run twice.
 
     Attributes:
         id: Airflow's id of the callback or of the connection test, a UUID.
     """
 
-    kind: ErrandKind
+    kind: AuxiliaryKind
     id: TaskInstanceId
 
 
-class ErrandWork(Outbound):
-    """What the task host needs to run an errand.
+class AuxiliaryWork(Outbound):
+    """What the task host needs to run an auxiliary job.
 
     Attributes:
         workload: Airflow's `ExecuteCallback` or `TestConnection` as JSON, without its token.
         core_executor: As in `TaskWork`.
     """
 
-    errand: Errand
+    auxiliary: AuxiliaryJob
     workload: dict[str, Any]
     core_executor: str
 
@@ -77,17 +77,17 @@ class Job(Outbound):
     id: JobId
     queue: QueueName
     team: TeamName | None = None
-    work: TaskWork | ErrandWork
+    work: TaskWork | AuxiliaryWork
     offline: OfflinePolicy = OfflinePolicy()
     published_at: Instant
     traceparent: str | None = None
 
     @property
     def task(self) -> TaskIdentity | None:
-        """The task instance, unless this is an errand."""
+        """The task instance, unless this is an auxiliary job."""
         return self.work.task if isinstance(self.work, TaskWork) else None
 
     @property
-    def errand(self) -> Errand | None:
-        """The errand, unless this is a task."""
-        return self.work.errand if isinstance(self.work, ErrandWork) else None
+    def auxiliary(self) -> AuxiliaryJob | None:
+        """The auxiliary job, unless this is a task."""
+        return self.work.auxiliary if isinstance(self.work, AuxiliaryWork) else None

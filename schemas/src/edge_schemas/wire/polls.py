@@ -108,7 +108,7 @@ class Poll(Inbound):
         host: The machine's name, for people.
         superseded_by: The incarnation in whose favour this agent was answered `superseded`. That it lives on to say so
             means that the credential was copied.
-        contested: It was told that its credential is contested and takes no jobs.
+        in_conflict: It was told that its credential is in conflict and takes no jobs.
         takes_none: Why it takes no jobs though it does not drain, for people; its runtime is not ready, for instance.
     """
 
@@ -118,7 +118,7 @@ class Poll(Inbound):
     instance: str = Field(default="", max_length=64)
     host: str = Field(default="", max_length=253)
     superseded_by: int | None = Field(default=None, ge=1)
-    contested: bool = False
+    in_conflict: bool = False
     slots: int = Field(ge=0, le=MAX_SLOTS)
     free: int = Field(ge=0, le=MAX_SLOTS)
     jobs: tuple[JobReport, ...] = Field(default=(), max_length=2 * MAX_SLOTS)
@@ -169,7 +169,7 @@ class AgentSeen(Outbound):
     left: bool = False
 
 
-class Contest(Outbound):
+class CredentialConflict(Outbound):
     """Two agents use one worker's credential at once: the state folder was copied.
 
     Both keep the jobs they have, and nothing is given up because one of them lacks it. The newer one gets no jobs until
@@ -185,8 +185,8 @@ class PollAnswer(Outbound):
     """What the worker is told. With nothing to say the relay answers 204 instead.
 
     Attributes:
-        contest: Told to the newer of two agents with one credential until it reports `contested`.
-        uncontested: Told to an agent that reports `contested` and is not any more.
+        conflict: Told to the newer of two agents with one credential until it reports `in_conflict`.
+        conflict_resolved: Told to an agent that reports `in_conflict` and is not any more.
         airflow_wanted: The centre's version of Airflow, told to a worker whose runtime is too new for a job that was
             there for it. It SHOULD report that it takes none until its runtime is another one.
     """
@@ -194,8 +194,8 @@ class PollAnswer(Outbound):
     grants: tuple[Grant, ...] = ()
     stop: tuple[StopDirective, ...] = ()
     settings: WorkerSettings | None = None
-    contest: Contest | None = None
-    uncontested: bool = False
+    conflict: CredentialConflict | None = None
+    conflict_resolved: bool = False
     airflow_wanted: str | None = None
 
 
@@ -244,7 +244,7 @@ class WorkerEntry(Outbound):
     Attributes:
         agent: Who sent it. A parked poll whose entry holds another arrival of its incarnation is superseded.
         predecessors: Agents before this one that may still live; all silent since `taken_over_at`, else it would show.
-        contest: Two agents live.
+        conflict: Two agents live.
         relay: The replica at which it arrived.
         hold_s: How long it may stay unanswered.
         takes_none: See `Poll`.
@@ -258,7 +258,7 @@ class WorkerEntry(Outbound):
     agent: AgentSeen
     predecessors: tuple[AgentSeen, ...] = ()
     taken_over_at: Instant | None = None
-    contest: Contest | None = None
+    conflict: CredentialConflict | None = None
     relay: str
     hold_s: float
     slots: int

@@ -93,7 +93,7 @@ class EnrollToken(Outbound):
 class WorkerState(StrEnum):
     """Whether a worker can be counted on.
 
-    Offline means that several contacts were missed in a row. Contested means that two agents use its credential: one of
+    Offline means that several contacts were missed in a row. Conflict means that two agents use its credential: one of
     them runs on a copy of its state folder.
     """
 
@@ -101,7 +101,7 @@ class WorkerState(StrEnum):
     ONLINE = "online"
     DRAINING = "draining"
     OFFLINE = "offline"
-    CONTESTED = "contested"
+    CONFLICT = "conflict"
     REVOKED = "revoked"
 
 
@@ -110,7 +110,7 @@ class WorkerSummary(Outbound):
 
     Attributes:
         tolerance_s: The shortest offline tolerance of its jobs.
-        contest: Where the two agents run, the older one first, if there are two.
+        conflict: Where the two agents run, the older one first, if there are two.
         airflow: Airflow's version in its runtime, as far as it has told.
         takes_none: Why it takes no jobs, in its own words.
     """
@@ -126,7 +126,7 @@ class WorkerSummary(Outbound):
     slots: int | None = None
     jobs: int | None = None
     tolerance_s: float | None = None
-    contest: tuple[str, ...] = ()
+    conflict: tuple[str, ...] = ()
     airflow: str | None = None
     takes_none: str | None = None
 

@@ -104,7 +104,7 @@ class PassThrough:
         """
         segments = split_path(call.execution.path)
         record = await self._held(call)
-        kind = check(call.execution.method, segments, call.execution.query, record.errand or _task(record))
+        kind = check(call.execution.method, segments, call.execution.query, record.auxiliary or _task(record))
         if kind is CallKind.READ:
             return await self._read(record, call)
         if kind is CallKind.HEARTBEAT:
@@ -255,7 +255,7 @@ async def _looked_up(look: Awaitable[T]) -> T:
 
 
 def _task(record: JobRecord) -> TaskIdentity:
-    assert record.task is not None  # noqa: S101  # no rule of an errand leads here
+    assert record.task is not None  # noqa: S101  # no rule of an auxiliary job leads here
     return record.task
 
 

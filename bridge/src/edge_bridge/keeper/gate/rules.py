@@ -1,7 +1,7 @@
 """Which calls of the Execution API a job may make: a closed list of methods and paths, and the ids in them.
 
-Pure. Airflow lets any execution token write any XCom; here a job writes only those of its own task instance. An errand
-has a few reads or two paths of its own, and neither `/run` nor `/state`. What connections and variables a job may use
+Pure. Airflow lets any execution token write any XCom; here a job writes only those of its own task instance. An
+auxiliary job has a few reads or two paths of its own, and neither `/run` nor `/state`. What connections and variables a job may use
 is policy, not protocol, and is not decided here.
 """
 
@@ -12,7 +12,7 @@ from enum import Enum, auto
 from urllib.parse import parse_qsl
 
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.jobs import Errand, ErrandKind, TaskIdentity
+from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, TaskIdentity
 
 _QUERY = re.compile(r"^[!$-;=?-~]*$")
 """Visible ASCII without the characters that begin a fragment or must be encoded: `"`, `#`, `<`, `>`."""
@@ -39,7 +39,7 @@ class _Rule:
     Attributes:
         methods: Allowed on it.
         path: Segments: a literal, `*` (any one), `**` (any further, at least one), `{ti} {dag} {run} {task}` or
-            `{errand}` (our own).
+            `{auxiliary}` (our own).
         kind: Of the call; None means by its method.
         own_map_index: The query must say our map index, or nothing where we have none.
     """
@@ -94,18 +94,18 @@ _TASK_RULES = (
     _rule("GET", "health"),
     _rule("GET", "health/ping"),
 )
-_ERRAND_RULES = {
+_AUXILIARY_RULES = {
     # The callback's process can ask its supervisor for nothing else. Logs that it uploads need a connection too.
-    ErrandKind.CALLBACK: (_rule("GET", "connections/*"), _rule("GET", "variables/**")),
-    ErrandKind.CONNECTION_TEST: (
-        _rule("GET", "connection-tests/{errand}/connection", CallKind.FETCH),
-        _rule("PATCH", "connection-tests/{errand}"),
+    AuxiliaryKind.CALLBACK: (_rule("GET", "connections/*"), _rule("GET", "variables/**")),
+    AuxiliaryKind.CONNECTION_TEST: (
+        _rule("GET", "connection-tests/{auxiliary job}/connection", CallKind.FETCH),
+        _rule("PATCH", "connection-tests/{auxiliary job}"),
     ),
 }
 
 
-def check(method: str, segments: Sequence[str], query: str, owner: TaskIdentity | Errand) -> CallKind:
-    """The kind of a call that this task instance or errand may make.
+def check(method: str, segments: Sequence[str], query: str, owner: TaskIdentity | AuxiliaryJob) -> CallKind:
+    """The kind of a call that this task instance or auxiliary job may make.
 
     Args:
         method: In upper case.
@@ -121,7 +121,7 @@ def check(method: str, segments: Sequence[str], query: str, owner: TaskIdentity 
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the query holds characters that must be percent-encoded")
     # Airflow's server decodes the whole path before it looks for slashes, so an encoded one separates there.
     path = "/".join(segments).split("/")
-    rules = _ERRAND_RULES[owner.kind] if isinstance(owner, Errand) else _TASK_RULES
+    rules = _AUXILIARY_RULES[owner.kind] if isinstance(owner, AuxiliaryJob) else _TASK_RULES
     own = _own(owner)
     for rule in rules:
         if method in rule.methods and _matches(rule.path, path, own):
@@ -131,9 +131,9 @@ def check(method: str, segments: Sequence[str], query: str, owner: TaskIdentity 
     raise EdgeError(ErrorCode.FORBIDDEN, f"a job may not call {method} on this path of the Execution API")
 
 
-def _own(owner: TaskIdentity | Errand) -> dict[str, str]:
-    if isinstance(owner, Errand):
-        return {"{errand}": owner.id}
+def _own(owner: TaskIdentity | AuxiliaryJob) -> dict[str, str]:
+    if isinstance(owner, AuxiliaryJob):
+        return {"{auxiliary job}": owner.id}
     return {"{ti}": owner.ti_id, "{dag}": owner.dag_id, "{run}": owner.run_id, "{task}": owner.task_id}
 
 
@@ -145,7 +145,7 @@ def _matches(pattern: Sequence[str], path: Sequence[str], own: dict[str, str]) -
     )
 
 
-def _says_own_map_index(query: str, owner: TaskIdentity | Errand) -> bool:
-    own = -1 if isinstance(owner, Errand) else owner.map_index
+def _says_own_map_index(query: str, owner: TaskIdentity | AuxiliaryJob) -> bool:
+    own = -1 if isinstance(owner, AuxiliaryJob) else owner.map_index
     said = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "map_index"]
     return all(value == str(own) for value in said) if said else own == -1

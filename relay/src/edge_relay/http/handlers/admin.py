@@ -152,7 +152,7 @@ async def redrive_job(request: web.Request) -> web.Response:
 
 def summary(access: WorkerAccess, entry: WorkerEntry | None, now: datetime) -> WorkerSummary:
     """A worker as operators see it, by its credential and its last poll."""
-    contest = None if entry is None else entry.contest
+    conflict = None if entry is None else entry.conflict
     tolerances = [job.offline.tolerance_s for job in entry.jobs if job.offline is not None] if entry else []
     return WorkerSummary(
         worker=access.worker,
@@ -166,7 +166,7 @@ def summary(access: WorkerAccess, entry: WorkerEntry | None, now: datetime) -> W
         slots=entry.slots if entry else None,
         jobs=len(entry.jobs) if entry else None,
         tolerance_s=min(tolerances, default=None),
-        contest=() if contest is None else (_where(contest.older), _where(contest.newer)),
+        conflict=() if conflict is None else (_where(conflict.older), _where(conflict.newer)),
         airflow=entry.versions.airflow if entry else None,
         takes_none=entry.takes_none if entry else None,
     )
@@ -178,8 +178,8 @@ def _state(access: WorkerAccess, entry: WorkerEntry | None, now: datetime) -> Wo
         return WorkerState.REVOKED
     if entry is None:
         return WorkerState.NEVER_SEEN
-    if entry.contest is not None:
-        return WorkerState.CONTESTED
+    if entry.conflict is not None:
+        return WorkerState.CONFLICT
     if agents.is_offline(entry, now):
         return WorkerState.OFFLINE
     return WorkerState.DRAINING if entry.draining else WorkerState.ONLINE

@@ -49,7 +49,7 @@ async def _answer(request: web.Request, principal: Principal, parked: ParkedPoll
     new = worker_entry(app, principal, parked)
     known = await app[keys.WORKERS].arrive(new, superseded_by=parked.poll.superseded_by)
     app[keys.POLLS].arrived(parked, known)
-    await tell_of_contest(app, known.entry, parked.agent)
+    await report_conflict(app, known.entry, parked.agent)
     conversation = Conversation(_parts(app), parked, known.entry, new.hold_s)
     sent = web.Response(status=204)
 
@@ -118,14 +118,14 @@ def agent_seen(report: Poll, address: str | None) -> AgentSeen:
     )
 
 
-async def tell_of_contest(app: web.Application, entry: WorkerEntry, agent: AgentSeen) -> None:
+async def report_conflict(app: web.Application, entry: WorkerEntry, agent: AgentSeen) -> None:
     """Say once, with the arrival that brought it to light, that two agents use one credential."""
-    contest = entry.contest
-    if contest is None or contest.since != agent.last_poll_at:
+    conflict = entry.conflict
+    if conflict is None or conflict.since != agent.last_poll_at:
         return
     facts = {
         f"{side}_{name}": str(getattr(seen, name))
-        for side, seen in (("older", contest.older), ("newer", contest.newer))
+        for side, seen in (("older", conflict.older), ("newer", conflict.newer))
         for name in ("host", "address", "incarnation")
     }
     log.error("credential_copied", worker=entry.worker, **facts)

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from edge_bridge.airflow import auxiliary_jobs
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.life.records import Finish, GiveUp, JobState
-from edge_schemas.wire.jobs import ErrandKind
+from edge_schemas.wire.jobs import AuxiliaryKind
 from support.airflow_home import dag_run, set_task, task_rows
 from support.broker import eventually
 
@@ -27,7 +27,7 @@ def _queues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__EDGE_RELAY__CONNECTION_TEST_QUEUE", "tests")
 
 
-class Errands:
+class AuxiliaryJobs:
     """Callbacks and connection tests in Airflow's database."""
 
     def callback(self, dag: Any, executor: str | None = None) -> str:
@@ -59,37 +59,37 @@ class Errands:
             session.flush()
             return str(made.id)
 
-    def row(self, errand: str) -> Any:
-        return _row(errand)
+    def row(self, auxiliary: str) -> Any:
+        return _row(auxiliary)
 
-    def set(self, errand: str, state: str) -> None:
+    def set(self, auxiliary: str, state: str) -> None:
         """As Airflow's API or its reaper would."""
-        with _session_with(errand) as row:
+        with _session_with(auxiliary) as row:
             row.state = state
 
 
 @contextmanager
-def _session_with(errand: str) -> Iterator[Any]:
+def _session_with(auxiliary: str) -> Iterator[Any]:
     from airflow.utils.session import create_session
 
     with create_session(scoped=False) as session:
-        rows = [session.get(model, uuid.UUID(errand)) for model in auxiliary_jobs._models().values()]
+        rows = [session.get(model, uuid.UUID(auxiliary)) for model in auxiliary_jobs._models().values()]
         (row,) = [row for row in rows if row is not None]
         yield row
 
 
-def _row(errand: str) -> Any:
-    with _session_with(errand) as row:
+def _row(auxiliary: str) -> Any:
+    with _session_with(auxiliary) as row:
         text = getattr(row, "output", None) or getattr(row, "result_message", None)
         return str(getattr(row.state, "value", row.state)), text
 
 
 @pytest.fixture
-def asked() -> Iterator[Errands]:
+def asked() -> Iterator[AuxiliaryJobs]:
     from airflow.utils.session import create_session
     from sqlalchemy import delete
 
-    yield Errands()
+    yield AuxiliaryJobs()
     with create_session(scoped=False) as session:
         for model in auxiliary_jobs._models().values():
             session.execute(delete(model))
@@ -115,14 +115,16 @@ def hand_out(centre: Any) -> None:
     centre.scheduler.beat()
 
 
-async def test_a_callback_runs_at_its_queue_and_airflow_follows(centres: Centres, edge: Any, asked: Errands) -> None:
+async def test_a_callback_runs_at_its_queue_and_airflow_follows(
+    centres: Centres, edge: Any, asked: AuxiliaryJobs
+) -> None:
     centre = centres()
     with dag_run(1) as dag:
         good, bad = asked.callback(dag), asked.callback(dag)
         hand_out(centre)
         for job in (good, bad):
             record = await edge.appears(job)
-            assert (record.queue, record.task, record.errand.kind) == ("calls", None, ErrandKind.CALLBACK)
+            assert (record.queue, record.task, record.auxiliary.kind) == ("calls", None, AuxiliaryKind.CALLBACK)
             assert asked.row(job)[0] == "queued"
             await edge.start(job)
         await centre.beats_until(lambda: {asked.row(job)[0] for job in (good, bad)} == {"running"})
@@ -135,7 +137,9 @@ async def test_a_callback_runs_at_its_queue_and_airflow_follows(centres: Centres
         await centre.beats_until(lambda: not centre.executor._current)
 
 
-async def test_a_lost_callback_has_failed_and_is_not_run_again(centres: Centres, edge: Any, asked: Errands) -> None:
+async def test_a_lost_callback_has_failed_and_is_not_run_again(
+    centres: Centres, edge: Any, asked: AuxiliaryJobs
+) -> None:
     centre = centres()
     with dag_run(1) as dag:
         job = asked.callback(dag)
@@ -149,7 +153,7 @@ async def test_a_lost_callback_has_failed_and_is_not_run_again(centres: Centres,
 
 
 async def test_a_test_of_a_connection_ends_even_if_its_worker_cannot_say_so(
-    centres: Centres, edge: Any, asked: Errands
+    centres: Centres, edge: Any, asked: AuxiliaryJobs
 ) -> None:
     """Airflow takes no event for it; the worker that succeeds has told Airflow itself."""
     centre = centres()
@@ -170,8 +174,8 @@ async def test_a_test_of_a_connection_ends_even_if_its_worker_cannot_say_so(
     assert asked.row(told) == ("success", None)
 
 
-async def test_errands_that_nobody_wants_are_refused_with_the_option_that_helps(
-    centres: Centres, asked: Errands, monkeypatch: pytest.MonkeyPatch
+async def test_auxiliary_jobs_that_nobody_wants_are_refused_with_the_option_that_helps(
+    centres: Centres, asked: AuxiliaryJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scheduler goes on, and whoever waits is told at once, not by a time-out."""
     monkeypatch.delenv("AIRFLOW__EDGE_RELAY__CALLBACK_QUEUE")
@@ -181,7 +185,7 @@ async def test_errands_that_nobody_wants_are_refused_with_the_option_that_helps(
         callback, connection_test = asked.callback(dag), asked.connection_test()
         hand_out(centre)
         both = (callback, connection_test)
-        await centre.beats_until(lambda: [asked.row(errand)[0] for errand in both] == ["failed", "failed"])
+        await centre.beats_until(lambda: [asked.row(auxiliary)[0] for auxiliary in both] == ["failed", "failed"])
         assert "[edge_relay] callback_queue" in asked.row(callback)[1]
         assert "[edge_relay] connection_test_queue" in asked.row(connection_test)[1]
         executor = centre.executor
@@ -190,7 +194,7 @@ async def test_errands_that_nobody_wants_are_refused_with_the_option_that_helps(
         assert not executor.queued_connection_tests
 
 
-async def test_a_callback_handed_out_twice_is_one_job(centres: Centres, edge: Any, asked: Errands) -> None:
+async def test_a_callback_handed_out_twice_is_one_job(centres: Centres, edge: Any, asked: AuxiliaryJobs) -> None:
     """The scheduler hands one out again if its commit failed; a restart in between makes no difference."""
     first = centres()
     with dag_run(1) as dag:
@@ -208,7 +212,7 @@ async def test_a_callback_handed_out_twice_is_one_job(centres: Centres, edge: An
         await second.beats_until(lambda: asked.row(job)[0] == "success")
 
 
-async def test_the_next_scheduler_takes_over_errands(centres: Centres, edge: Any, asked: Errands) -> None:
+async def test_the_next_scheduler_takes_over_auxiliary_jobs(centres: Centres, edge: Any, asked: AuxiliaryJobs) -> None:
     """Airflow adopts tasks only: a callback whose scheduler is gone would be queued or running for ever."""
     first = centres()
     with dag_run(1) as dag:
@@ -237,8 +241,8 @@ async def test_the_next_scheduler_takes_over_errands(centres: Centres, edge: Any
         assert asked.row(other)[0] == "running"
 
 
-async def test_errands_that_never_reached_nats_are_published_by_the_next_scheduler(
-    centres: Centres, edge: Any, asked: Errands, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+async def test_auxiliary_jobs_that_never_reached_nats_are_published_by_the_next_scheduler(
+    centres: Centres, edge: Any, asked: AuxiliaryJobs, server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their scheduler marked them queued and died while NATS was away. What other executors have is left alone."""
     relay = configured(monkeypatch, edge=RELAY_EXECUTOR, local="some.Local")
@@ -251,27 +255,27 @@ async def test_errands_that_never_reached_nats_are_published_by_the_next_schedul
         hand_out(first)
         first.executor.terminate()
         first.scheduler.die()
-        for errand in theirs:
-            asked.set(errand, "queued")
+        for auxiliary in theirs:
+            asked.set(auxiliary, "queued")
         await server.start()
         second = centres(relay)
         await second.beats_until(lambda: {key.id for key in second.executor.running} == set(ours))
         second.compare()
-        for errand in ours:
-            record = await edge.appears(errand)
-            assert (record.state, record.errand.id) == (JobState.WAITING, errand)
+        for auxiliary in ours:
+            record = await edge.appears(auxiliary)
+            assert (record.state, record.auxiliary.id) == (JobState.WAITING, auxiliary)
             assert "token" not in record.job.work.workload
         callback = ours[0]
         await edge.start(callback)
         await edge.finish(callback)
         await second.beats_until(lambda: asked.row(callback)[0] == "success")
-        for errand in theirs:
-            assert await edge.record(errand) is None
-            assert asked.row(errand)[0] == "queued"
+        for auxiliary in theirs:
+            assert await edge.record(auxiliary) is None
+            assert asked.row(auxiliary)[0] == "queued"
 
 
 async def test_a_running_callback_whose_record_is_lost_has_failed(
-    centres: Centres, edge: Any, asked: Errands, monkeypatch: pytest.MonkeyPatch
+    centres: Centres, edge: Any, asked: AuxiliaryJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NATS came back without its data, and the scheduler is a new one: nobody will ever tell how it ended."""
     relay = configured(monkeypatch, edge=RELAY_EXECUTOR)
@@ -285,7 +289,9 @@ async def test_a_running_callback_whose_record_is_lost_has_failed(
         assert "no record" in asked.row(job)[1]
 
 
-async def test_an_errand_that_airflow_gave_up_is_withdrawn(centres: Centres, edge: Any, asked: Errands) -> None:
+async def test_an_auxiliary_job_that_airflow_gave_up_is_withdrawn(
+    centres: Centres, edge: Any, asked: AuxiliaryJobs
+) -> None:
     """A test that ran into its time-out while it waited, a callback whose DAG run was deleted."""
     centre = centres()
     with dag_run(1) as dag:
@@ -310,8 +316,8 @@ async def test_an_errand_that_airflow_gave_up_is_withdrawn(centres: Centres, edg
         await centre.beats_until(lambda: not centre.executor.running)
 
 
-async def test_errands_in_trouble_do_not_hold_up_tasks(
-    centres: Centres, edge: Any, asked: Errands, monkeypatch: pytest.MonkeyPatch
+async def test_auxiliary_jobs_in_trouble_do_not_hold_up_tasks(
+    centres: Centres, edge: Any, asked: AuxiliaryJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(_: object = None) -> None:
         raise NO_DATABASE
@@ -320,30 +326,30 @@ async def test_errands_in_trouble_do_not_hold_up_tasks(
     monkeypatch.setattr("edge_bridge.airflow.auxiliary_jobs.handed_out", fail)
     centre = centres()
     with dag_run(1, retries=1) as dag:
-        errand = asked.callback(dag)
+        auxiliary = asked.callback(dag)
         hand_out(centre)
-        await edge.appears(errand)
-        await edge.start(errand)
-        await edge.finish(errand)
+        await edge.appears(auxiliary)
+        await edge.start(auxiliary)
+        await edge.finish(auxiliary)
         job = centre.dispatch(dag)["t0"]
         await edge.appears(job)
         await edge.start(job)
         set_task(dag.dag_id, "t0", state="running")
         await edge.finish(job, "no power")
         await centre.beats_until(lambda: task_rows(dag.dag_id)["t0"].state == "up_for_retry")
-        assert asked.row(errand)[0] == "running"
+        assert asked.row(auxiliary)[0] == "running"
 
 
-async def test_errands_that_nobody_takes_are_warned_of(
-    centres: Centres, edge: Any, asked: Errands, capsys: pytest.CaptureFixture[str]
+async def test_auxiliary_jobs_that_nobody_takes_are_warned_of(
+    centres: Centres, edge: Any, asked: AuxiliaryJobs, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Once a minute for each queue, not once for each errand; and whether its workers may just be busy."""
+    """Once a minute for each queue, not once for each auxiliary job; and whether its workers may just be busy."""
     centre = centres()
     with dag_run(1) as dag:
         runs, *waiting = (asked.callback(dag) for _ in range(3))
         hand_out(centre)
-        for errand in (runs, *waiting):
-            await edge.appears(errand)
+        for auxiliary in (runs, *waiting):
+            await edge.appears(auxiliary)
         await edge.start(runs)
         background = centre.executor._background
         await eventually(lambda: all(background.ledger.get(e).state is JobState.WAITING for e in waiting))
@@ -351,6 +357,6 @@ async def test_errands_that_nobody_takes_are_warned_of(
         capsys.readouterr()
         for seconds in (50, 70, 80):
             background.waiting.warn(datetime.now(UTC) + timedelta(seconds=seconds))
-        (line,) = [line for line in capsys.readouterr().out.splitlines() if "errands_wait" in line]
-        for fact in ("queue=calls", "errands=2", "running=1"):
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if "auxiliary_jobs_wait" in line]
+        for fact in ("queue=calls", "auxiliary jobs=2", "running=1"):
             assert fact in line

@@ -36,11 +36,11 @@ async def test_a_copied_worker_is_found_and_takes_nothing_until_that_is_settled(
         await first.until_log(job.id, b"up")
         shutil.copytree(settings.state_dir, copy.state_dir, ignore=shutil.ignore_patterns("jobs", "lock"))
         async with running_agent(relay, copy) as second:
-            await relay.until(lambda: relay.entries[NAME].contest is not None)
-            contest = relay.entries[NAME].contest
-            assert contest is not None
-            assert contest.older.instance == first.state.instance() != contest.newer.instance
-            await relay.until(lambda: any(poll.contested and poll.free == 0 for poll in relay.polls))
+            await relay.until(lambda: relay.entries[NAME].conflict is not None)
+            conflict = relay.entries[NAME].conflict
+            assert conflict is not None
+            assert conflict.older.instance == first.state.instance() != conflict.newer.instance
+            await relay.until(lambda: any(poll.in_conflict and poll.free == 0 for poll in relay.polls))
             await relay.publish(other)
             go.touch()
             await relay.until(lambda: all(relay.state(each.id) is JobState.ENDED for each in (job, other)))
@@ -49,4 +49,4 @@ async def test_a_copied_worker_is_found_and_takes_nothing_until_that_is_settled(
             first.drain()
             await first.until_ended()
             await relay.settle(NAME, keep_newer=True)
-            await relay.until(lambda: not relay.polls[-1].contested and relay.polls[-1].free == 2)
+            await relay.until(lambda: not relay.polls[-1].in_conflict and relay.polls[-1].free == 2)

@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from edge_schemas.life.records import GiveUp, JobState, Verdict
-from edge_schemas.wire.jobs import ErrandKind
+from edge_schemas.wire.jobs import AuxiliaryKind
 from support.keeper import Centre, run_body
 from support.real_airflow import DAG_ID, RUN_ID, add_task
 
@@ -40,7 +40,7 @@ def state_of(test_id: str) -> tuple[str, str | None]:
 async def test_a_connection_test_fetches_its_connection_and_reports(centre: Centre) -> None:
     """With a token for a workload, the only one that these routes take; the password stays out of the record."""
     mine, theirs = add_connection_test(), add_connection_test()
-    await centre.errand(ErrandKind.CONNECTION_TEST, mine)
+    await centre.auxiliary(AuxiliaryKind.CONNECTION_TEST, mine)
     path = f"connection-tests/{mine}"
     for _ in range(2):  # the first answer may be lost on its way
         fetched = await centre.relay.call("GET", mine, f"{path}/connection", request_id="connection-of-a-test")
@@ -66,7 +66,7 @@ async def test_a_connection_test_fetches_its_connection_and_reports(centre: Cent
 async def test_a_connection_test_that_was_given_up_reports_nothing(centre: Centre) -> None:
     """Its success could change the connection table."""
     test_id = add_connection_test()
-    record = await centre.errand(ErrandKind.CONNECTION_TEST, test_id)
+    record = await centre.auxiliary(AuxiliaryKind.CONNECTION_TEST, test_id)
     await centre.relay.call("GET", test_id, f"connection-tests/{test_id}/connection")
     _, ended = await centre.records.change(test_id, GiveUp("no contact", record.created_at, hold=record.holder))
     assert ended.outcome is not None
@@ -81,7 +81,7 @@ async def test_a_callback_reads_and_does_no_more(centre: Centre) -> None:
     await centre.running(writer)
     stored = await centre.relay.call("PUT", writer.job, "variables/of-callback", {"value": "v"})
     assert stored.status == 201
-    callback = (await centre.errand(ErrandKind.CALLBACK)).id
+    callback = (await centre.auxiliary(AuxiliaryKind.CALLBACK)).id
     for path, status in (("variables/of-callback", 200), ("variables/keys", 200), ("connections/absent", 404)):
         reply = await centre.relay.call("GET", callback, path)
         assert (reply.status, reply.from_airflow) == (status, True), (path, reply)

@@ -24,7 +24,7 @@ async def test_callback_of_the_bundle_runs_and_reads_what_it_needs(running: "Sit
     """Its read is held while the gateway dies, as a task's would be."""
     running.api.variables["v1"] = "REAL"
     held = running.api.held["variables/v1"] = asyncio.Event()
-    job, folder = await running.launch(callback_job("errands.note", {"text": "hello", "context": CONTEXT}))
+    job, folder = await running.launch(callback_job("auxiliary jobs.note", {"text": "hello", "context": CONTEXT}))
     await eventually(lambda: "GET variables/v1" in running.api.paths(job.id))
     await running.api.die()
     held.set()
@@ -35,13 +35,13 @@ async def test_callback_of_the_bundle_runs_and_reads_what_it_needs(running: "Sit
 
 
 async def test_failing_callback_ends_with_its_status_and_its_error_in_the_log(running: "Site") -> None:
-    job, result = await running.run(callback_job("errands.fail", {"text": "hello"}))
+    job, result = await running.run(callback_job("auxiliary jobs.fail", {"text": "hello"}))
     assert result == JobResult(exit_code=1, final_state=None, error=None)
     assert any("cannot note hello" in event for event in _log(running, job.id))
 
 
 async def test_killed_callback_says_so(running: "Site") -> None:
-    job, result = await running.run(callback_job("errands.die", {}))
+    job, result = await running.run(callback_job("auxiliary jobs.die", {}))
     assert result == JobResult(exit_code=-9, final_state=None, error="the process was ended by SIGKILL")
     assert "The callback was ended by SIGKILL" in running.events(job)
 
@@ -56,7 +56,7 @@ async def test_callback_is_killed_when_its_agent_is_gone_for_too_long(running: "
     running.api.variables["v1"] = "REAL"
     running.api.held["variables/v1"] = asyncio.Event()
     policy = OfflinePolicy.model_construct(tolerance_s=4)
-    job = callback_job("errands.note", {"text": "hello", "context": CONTEXT}, offline=policy)
+    job = callback_job("auxiliary jobs.note", {"text": "hello", "context": CONTEXT}, offline=policy)
     _, folder = await running.launch(job)
     await eventually(lambda: "GET variables/v1" in running.api.paths(job.id))
     await running.api.die()
@@ -71,14 +71,14 @@ async def test_callback_is_killed_when_its_agent_is_gone_for_too_long(running: "
 
 
 async def test_connection_test_reports_what_the_hook_says(running: "Site", tmp_path: Path) -> None:
-    """Success and failure of the test are both results; the errand itself has succeeded."""
+    """Success and failure of the test are both results; the auxiliary job itself has succeeded."""
     reported = {}
     for path, state in ((tmp_path, "success"), (tmp_path / "missing", "failed")):
         running.api.connections["tested"] = {"conn_type": "fs", "extra": f'{{"path": "{path}"}}'}
         job, result = await running.run(connection_test_job("tested"))
         assert result == JobResult(exit_code=0, final_state=None, error=None)
-        assert job.errand is not None
-        reported = running.api.connection_tests[job.errand.id]
+        assert job.auxiliary is not None
+        reported = running.api.connection_tests[job.auxiliary.id]
         assert reported["state"] == state, reported
     assert "missing" in reported["result_message"]
 
