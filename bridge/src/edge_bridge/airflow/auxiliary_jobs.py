@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HANDED_OUT = ("queued", "running")
 NOT_YET = frozenset({"scheduled", "pending"})
-"""The scheduler commits "queued" after it has handed out the auxiliary job. Without the commit it hands it out again."""
+"""The scheduler commits "queued" after it has handed out the job. Without that commit it hands the job out again."""
 
 
 async def look(entries: Iterable[Entry]) -> dict[str, Row]:

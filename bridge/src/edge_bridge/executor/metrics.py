@@ -72,7 +72,7 @@ class ExecutorMetrics:
         )
         self.adopted = Counter(
             "edge_executor_adopted",
-            "Dispatches of a scheduler that is gone: known, undecided, auxiliary are followed, returned is queued again",
+            "Dispatches of a dead scheduler: known, undecided and auxiliary are followed, returned is queued again",
             ["team", "outcome"],
             registry=registry,
         )

@@ -1,8 +1,8 @@
 """Job records, watched, and what follows for Airflow: handed to `sync()` in the scheduler's thread.
 
 A record ends only after Airflow has accepted the task's final state, so no event can overtake it. Before an event is
-handed over, the task or auxiliary job is looked up: see `mapping.due_report`. Tasks and auxiliary jobs are looked up apart, so
-that neither waits for the other.
+handed over, the task or auxiliary job is looked up: see `mapping.due_report`. Tasks and auxiliary jobs are looked up
+apart, so that neither waits for the other.
 """
 
 import asyncio

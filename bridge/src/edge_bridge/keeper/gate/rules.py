@@ -1,8 +1,8 @@
 """Which calls of the Execution API a job may make: a closed list of methods and paths, and the ids in them.
 
 Pure. Airflow lets any execution token write any XCom; here a job writes only those of its own task instance. An
-auxiliary job has a few reads or two paths of its own, and neither `/run` nor `/state`. What connections and variables a job may use
-is policy, not protocol, and is not decided here.
+auxiliary job has a few reads or two paths of its own, and neither `/run` nor `/state`. What connections and variables
+a job may use is policy, not protocol, and is not decided here.
 """
 
 import re
