@@ -25,8 +25,8 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 .PHONY: $(READY)
 endif
 
-.PHONY: help demo up test test-compose soak check bench fmt lock clean check-format check-lint check-types check-imports check-generated \
-	check-lock check-images docs
+.PHONY: help demo up test test-compose soak check bench structure fmt lock clean check-format check-lint check-types \
+	check-imports check-generated check-lock check-images docs
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +79,9 @@ check-images: $(READY)
 
 bench: $(READY) ## print the measured figures
 	PYTHONPATH="$(CURDIR)/tests:$(CURDIR)/compose" $(PY) -m bench $(ARGS)
+
+structure: $(READY) ## print sizes, import circles, uses of Any, the call path of a job; ARGS=--check checks their bounds
+	PYTHONPATH="$(CURDIR)/tests" $(PY) -m structure $(ARGS)
 
 fmt: $(READY) ## format, and repair what the linter can repair
 	$(PY) -m ruff check --fix-only .
