@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from edge_bridge.executor.metrics import ExecutorMetrics
-from edge_bridge.keeper.cluster_view import Picture
+from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
 from edge_broker.connection.broker import Broker, BrokerSettings
 from edge_broker.permissions import KEEPER, RELAY
@@ -41,7 +41,7 @@ def _relay() -> CollectorRegistry:
 def _keeper() -> CollectorRegistry:
     broker = Broker(BrokerSettings((), KEEPER, ""))
     metrics = KeeperMetrics()
-    metrics.registry.register(KeeperState(broker, Picture(broker), lambda: None))
+    metrics.registry.register(KeeperState(broker, ClusterView(broker), lambda: None))
     return metrics.registry
 
 

@@ -1,7 +1,7 @@
 """What an expression may stand for: modules, classes, functions and instances of the classes of one package.
 
-A value is an instance of each class of the package that its annotation names: of `JobTable` for `JobTable | None`, and
-also for `dict[str, JobTable]` or `Awaitable[JobTable]`, so items, results and awaited values need no rules. A call
+A value is an instance of each class of the package that its annotation names: of `Job` for `Job | None`, and
+also for `dict[str, Job]` or `Awaitable[Job]`, so items, results and awaited values need no rules. A call
 of a function outside the package stands for what its arguments stand for: `list(jobs)`, `replace(job, ...)`,
 `create_task(work())`. A value whose class is a Protocol stands for each class of the package that has all its methods.
 """

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_schemas.wire.workers import Enrollment, SecretKind, WorkerSettings, hash_secret, new_secret
-from edge_worker.agent.shutdown import Ladder, Rung
+from edge_worker.agent.shutdown import Shutdown, ShutdownStage
 from edge_worker.agent.worker import Worker
 from edge_worker.relay.client import RelayClient
 from edge_worker.settings import Settings
@@ -31,7 +31,7 @@ class Agent:
     settings: Settings
     state: StateDir
     runtime: FakeRuntime
-    ladder: Ladder
+    shutdown: Shutdown
     code: int | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -52,7 +52,7 @@ class Agent:
 
     def drain(self) -> None:
         """As the first signal does."""
-        self.ladder.reach(Rung.DRAIN, "the test says so")
+        self.shutdown.reach(ShutdownStage.DRAIN, "the test says so")
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -85,19 +85,19 @@ async def running_agent(relay: FakeRelay, settings: Settings) -> AsyncIterator[A
     state.complete_enrollment(identity)
     assert settings.runtime_dir is not None
     runtime = FakeRuntime(settings.runtime_dir / SOCKET_NAME, settings.state_dir)
-    agent = Agent(settings, state, runtime, Ladder())
+    agent = Agent(settings, state, runtime, Shutdown())
 
     async def run() -> None:
         with state.locked():
-            agent.code = await Worker(settings, state, identity, runtime=runtime, ladder=agent.ladder).run()
+            agent.code = await Worker(settings, state, identity, runtime=runtime, shutdown=agent.shutdown).run()
         agent.ended.set()
 
     async with asyncio.TaskGroup() as group:
         task = group.create_task(run())
         try:
             yield agent
-            agent.ladder.reach(Rung.DRAIN, "the test is over")
+            agent.shutdown.reach(ShutdownStage.DRAIN, "the test is over")
             async with asyncio.timeout(20):
                 await task
         finally:
-            agent.ladder.reach(Rung.LEAVE, "the test has failed")
+            agent.shutdown.reach(ShutdownStage.LEAVE, "the test has failed")

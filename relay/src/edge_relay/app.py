@@ -122,7 +122,7 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
     credentials, polls, dispatchers = app[keys.CREDENTIALS], app[keys.POLLS], app[keys.DISPATCHERS]
     credentials.on_change(polls.credential_changed)
     app[keys.LIFECYCLE].on_stop(polls.wake_all)
-    app[keys.BROKER].on_connection(polls.suspect_all)
+    app[keys.BROKER].on_connection(polls.recheck_all)
     exported = app[keys.EXPORTS]
     loops: dict[str, Coroutine[Any, Any, None]] = {
         "dispatchers": dispatchers.run(),

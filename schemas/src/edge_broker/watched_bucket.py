@@ -24,7 +24,7 @@ OnChange = Callable[[str, bytes | None], None]
 event loop; must not block."""
 
 
-class Mirror:
+class WatchedBucket:
     """Follows the keys of a bucket. Run `run()` in a task group.
 
     Attributes:

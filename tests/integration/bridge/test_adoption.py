@@ -235,7 +235,7 @@ async def test_a_scheduler_that_was_only_slow_does_not_finish_the_next_dispatch(
         await edge.appears(new)
         await edge.do(old, GiveUp("no contact", datetime.now(UTC)))
         for centre in (first, second):
-            await centre.beats_until(lambda c=centre: c.executor._background.ledger.get(old) is None)
+            await centre.beats_until(lambda c=centre: c.executor._background.dispatches.get(old) is None)
             centre.scheduler.beat()
         assert task_rows(dag.dag_id)["t0"].state == "queued"
         assert not first.executor.running
@@ -256,9 +256,9 @@ async def test_two_schedulers_that_publish_one_dispatch_do_not_fail_it(centres: 
         late = record.job.model_copy(update={"published_at": datetime.now(UTC)})
         portal.post(background.publisher.publish_missing, late)
         assert await asyncio.to_thread(portal.call, lambda: background.flush(5), 6) == 0
-        await eventually(lambda: background.ledger.get(job).state is JobState.WAITING)
+        await eventually(lambda: background.dispatches.get(job).state is JobState.WAITING)
         second.scheduler.beat()
-        assert background.ledger.get(job).report is None
+        assert background.dispatches.get(job).report is None
         assert task_rows(dag.dag_id)["t0"].state == "queued"
 
 

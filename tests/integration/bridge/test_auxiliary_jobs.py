@@ -298,8 +298,8 @@ async def test_an_auxiliary_job_that_airflow_gave_up_is_withdrawn(
         reaped, deleted = asked.connection_test(), asked.callback(dag)
         hand_out(centre)
         records = [await edge.appears(job) for job in (reaped, deleted)]
-        ledger = centre.executor._background.ledger
-        await eventually(lambda: all(ledger.get(r.id).state is JobState.WAITING for r in records))
+        dispatches = centre.executor._background.dispatches
+        await eventually(lambda: all(dispatches.get(r.id).state is JobState.WAITING for r in records))
         asked.set(reaped, "failed")
         with _session_with(deleted) as row:
             from sqlalchemy import inspect
@@ -352,7 +352,7 @@ async def test_auxiliary_jobs_that_nobody_takes_are_warned_of(
             await edge.appears(auxiliary)
         await edge.start(runs)
         background = centre.executor._background
-        await eventually(lambda: all(background.ledger.get(e).state is JobState.WAITING for e in waiting))
+        await eventually(lambda: all(background.dispatches.get(e).state is JobState.WAITING for e in waiting))
         await eventually(lambda: centre.executor.slots_occupied == 1)
         capsys.readouterr()
         for seconds in (50, 70, 80):

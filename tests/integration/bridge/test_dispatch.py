@@ -127,8 +127,8 @@ async def test_a_late_end_does_not_fail_a_task_that_is_scheduled_again(centres: 
 
 async def _settled(centre: Any, job: str) -> None:
     """The executor has dealt with the end of a job, and the scheduler with what it was told."""
-    ledger = centre.executor._background.ledger
-    await centre.beats_until(lambda: ledger.get(job) is None, "the dispatch is settled")
+    dispatches = centre.executor._background.dispatches
+    await centre.beats_until(lambda: dispatches.get(job) is None, "the dispatch is settled")
     centre.scheduler.beat()
 
 

@@ -102,7 +102,7 @@ async def test_without_a_time_out_waiting_is_no_fault(centres: Centres, edge: An
         job = centre.dispatch(dag)["t0"]
         await edge.appears(job)
         background = centre.executor._background
-        await eventually(lambda: background.ledger.get(job).state is JobState.WAITING)
+        await eventually(lambda: background.dispatches.get(job).state is JobState.WAITING)
         tomorrow = datetime.now(UTC) + timedelta(days=1)
         centre.executor._portal.call(lambda: background.waiting.expire(background._link[1], tomorrow), 5)
         centre.compare()
@@ -142,7 +142,7 @@ async def test_a_cancelled_job_does_not_touch_a_task_that_has_gone_on(centres: C
         new = centre.dispatch(dag)["t0"]
         await edge.appears(new)
         await edge.finish(old)
-        await centre.beats_until(lambda: centre.executor._background.ledger.get(old) is None)
+        await centre.beats_until(lambda: centre.executor._background.dispatches.get(old) is None)
         centre.scheduler.beat()
         assert task_rows(dag.dag_id)["t0"].state == "queued"
         assert len(centre.executor.running) == 1

@@ -103,7 +103,7 @@ async def test_a_running_job_is_never_withdrawn_here(centres: Centres, edge: Any
         await _seen_waiting(centre, job)
         await edge.start(job)
         await eventually(lambda: centre.executor.slots_occupied == 1)
-        centre.executor._background.ledger.get(job).state = JobState.WAITING
+        centre.executor._background.dispatches.get(job).state = JobState.WAITING
         set_task(dag.dag_id, "t0", state="failed")
         centre.compare()
         assert (await edge.record(job)).state is JobState.RUNNING
@@ -128,7 +128,7 @@ async def test_a_lost_event_is_repeated(centres: Centres, edge: Any) -> None:
         await centre.beats_until(lambda: task_rows(dag.dag_id)["t0"].state == "up_for_retry")
         centre.compare()
         await centre.beats_until(lambda: not centre.executor._current)
-        assert centre.executor._background.ledger.get(job) is None
+        assert centre.executor._background.dispatches.get(job) is None
 
 
 @pytest.mark.slow
@@ -198,7 +198,7 @@ async def _seen_waiting(centre: Any, *jobs: str) -> None:
     background = centre.executor._background
 
     def seen() -> bool:
-        entries = [background.ledger.get(job) for job in jobs]
+        entries = [background.dispatches.get(job) for job in jobs]
         return len(background.publisher) == 0 and all(e is not None and e.state is JobState.WAITING for e in entries)
 
     await eventually(seen, what="the executor has seen its records")

@@ -12,7 +12,7 @@ from edge_broker.connection.broker import Broker, BrokerUnavailable
 from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, READER, RELAY
 from edge_broker.records import DispatchSeen, RecordStore
 from edge_broker.subjects import RECORDS_BUCKET
-from edge_broker.watched_bucket import Mirror
+from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.life.records import Finish, JobRecord, JobState, Start, Verdict, new_record
 from edge_schemas.wire.errors import EdgeError, ErrorCode
@@ -60,13 +60,13 @@ async def test_a_change_outlasts_a_crash_of_the_server(server: NatsServer) -> No
     async with connected(server, RELAY) as broker, connected(server, KEEPER) as keeper, asyncio.TaskGroup() as group:
         store, job = RecordStore(broker), make_job()
         await store.create(new_record(job))
-        mirror = Mirror(
+        watched = WatchedBucket(
             keeper,
             RECORDS_BUCKET,
             lambda _, value: seen.append(JobRecord.model_validate_json(value or b"").state),
         )
-        following = group.create_task(mirror.run())
-        await mirror.complete.wait()
+        following = group.create_task(watched.run())
+        await watched.complete.wait()
         await store.change(job.id, Start("w", 1, datetime.now(UTC)))
         await server.stop(kill=True)
         change = group.create_task(store.change(job.id, Finish("w", 1, None, datetime.now(UTC))))

@@ -8,7 +8,7 @@ import pytest
 
 from edge_schemas.life.records import JobState, Verdict
 from edge_worker.jobs import crash_isolation, lifecycle
-from edge_worker.jobs.registry import MAX_JOBS, HeldJob, JobTable
+from edge_worker.jobs.registry import MAX_JOBS, JobRegistry, LocalJob
 from edge_worker.relay.client import RelayClient
 from edge_worker.settings import Settings, SettingsError
 from edge_worker.state import job_dir
@@ -173,13 +173,13 @@ async def test_an_unforeseen_error_in_the_gateway_never_becomes_a_default_value(
 
 
 def test_no_more_jobs_are_taken_than_a_poll_can_name(tmp_path: Path) -> None:
-    table = JobTable(2)
+    table = JobRegistry(2)
     for _ in range(MAX_JOBS - 1):
-        held = HeldJob(make_job(), JobDir(tmp_path))
+        held = LocalJob(make_job(), JobDir(tmp_path))
         table.add(held)
         table.finishing(held)
     assert table.free == 1
-    table.add(HeldJob(make_job(), JobDir(tmp_path)))
+    table.add(LocalJob(make_job(), JobDir(tmp_path)))
     assert table.free == 0
     assert table.refusal() is not None
 

@@ -17,7 +17,7 @@ from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 from edge_worker.agent import worker
-from edge_worker.agent.shutdown import Rung
+from edge_worker.agent.shutdown import ShutdownStage
 from edge_worker.jobs import crash_isolation
 from edge_worker.jobs.freezer import Freezer
 from edge_worker.jobs.lease import Lease
@@ -215,7 +215,7 @@ async def test_a_stop_kills_a_frozen_task_as_it_stands(
         if by == "the centre":
             await relay.withdraw(task.job.id)
         else:
-            agent.ladder.reach(Rung.STOP, "the test says so")
+            agent.shutdown.reach(ShutdownStage.STOP, "the test says so")
             await eventually(lambda: not is_alive(_folder(agent, task.job)))
         await relay.start()
         await relay.until(lambda: relay.state(task.job.id) is JobState.ENDED)
@@ -308,7 +308,7 @@ async def test_a_mark_without_a_freeze_costs_a_question(relay: FakeRelay, settin
     task = _Ticking.make(tmp_path)
     async with running_agent(relay, settings) as agent:
         await _run(relay, agent, task.job)
-        agent.ladder.reach(Rung.LEAVE, "the test says so")
+        agent.shutdown.reach(ShutdownStage.LEAVE, "the test says so")
         await agent.until_ended()
     agent.state.job_dir(task.job.id).mark_frozen()
     async with running_agent(relay, settings):

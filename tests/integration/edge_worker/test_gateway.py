@@ -15,7 +15,7 @@ from edge_schemas.life.records import Start
 from edge_schemas.wire.errors import ErrorCode
 from edge_worker.gateway import deferred_writes
 from edge_worker.gateway.gateway import Gateway
-from edge_worker.jobs.registry import HeldJob, JobTable, StopWish
+from edge_worker.jobs.registry import JobRegistry, LocalJob, StopWish
 from edge_worker.relay.link import Link
 from edge_worker.state.job_dir import JobDir
 from support.fake_relay import FakeRelay, SeenCall, execution_answer, html_page, problem_answer
@@ -37,9 +37,9 @@ class Setup:
     """A gateway with one running job."""
 
     socket: Path
-    held: HeldJob
+    held: LocalJob
     link: Link
-    table: JobTable
+    table: JobRegistry
 
     async def call(self, method: str, target: str, body: bytes = b"", **headers: str) -> Answer:
         """Writes the request byte by byte as given: no client library tidies the path."""
@@ -74,8 +74,8 @@ async def _serving(relay: FakeRelay, short_dir: Path, tmp_path: Path) -> AsyncIt
     job = make_job()
     job_dir = JobDir(tmp_path / job.id)
     job_dir.path.mkdir()
-    held = HeldJob(job, job_dir)
-    table, link = JobTable(1), Link()
+    held = LocalJob(job, job_dir)
+    table, link = JobRegistry(1), Link()
     table.add(held)
     await relay.publish(job)
     relay._swap(job.id, Start(worker=NAME, incarnation=1, at=job.published_at))

@@ -10,7 +10,7 @@ from aiohttp import web
 from edge_schemas.life.records import JobState, Verdict
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.jobs import Job
-from edge_worker.agent.shutdown import Rung
+from edge_worker.agent.shutdown import ShutdownStage
 from edge_worker.jobs.registry import SHUT_DOWN
 from edge_worker.settings import Settings
 from edge_worker.state.state import StateDir
@@ -98,7 +98,7 @@ async def test_a_job_whose_runtime_never_gets_ready_is_given_back_when_the_worke
         monkeypatch.setattr(agent.runtime, "launch", hang)
         await relay.publish(job)
         await asked.wait()
-        agent.ladder.reach(Rung.STOP, "the test says so")
+        agent.shutdown.reach(ShutdownStage.STOP, "the test says so")
         await agent.until_ended()
     assert relay.finishes[job.id][0].give_back
     assert relay.state(job.id) is JobState.WAITING

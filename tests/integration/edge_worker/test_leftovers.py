@@ -7,7 +7,7 @@ import pytest
 
 from edge_schemas.life.records import JobState
 from edge_schemas.wire.polls import JobPhase
-from edge_worker.agent.shutdown import Rung
+from edge_worker.agent.shutdown import ShutdownStage
 from edge_worker.jobs import runner
 from edge_worker.settings import Settings
 from edge_worker.state.state import StateDir
@@ -44,7 +44,7 @@ async def test_a_job_whose_folder_cannot_be_read_stays_reported_and_is_taken_up_
         await relay.publish(job)
         await agent.until_log(job.id, b"up")
         await relay.until(lambda: bool(relay.polls[-1].jobs))
-        agent.ladder.reach(Rung.LEAVE, "the test says so")
+        agent.shutdown.reach(ShutdownStage.LEAVE, "the test says so")
         await agent.until_ended()
     folder, first = agent.state.job_dir(job.id).path, relay.polls[-1].incarnation
     (folder / name).rename(folder / "kept")

@@ -12,7 +12,7 @@ from typing_extensions import override
 from edge_schemas.life.records import JobState
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES
-from edge_worker.jobs.registry import HeldJob
+from edge_worker.jobs.registry import LocalJob
 from edge_worker.logs.upload_loop import MIN_CHUNK_BYTES, LogUploader
 from edge_worker.relay.link import Link
 from edge_worker.settings import Settings
@@ -165,11 +165,11 @@ class _Pauses(Link):
         self.pauses.append(delay_s)
 
 
-def _held(relay: FakeRelay, settings: Settings, log: bytes) -> HeldJob:
+def _held(relay: FakeRelay, settings: Settings, log: bytes) -> LocalJob:
     job = script_job("")
     job_dir = JobDir(settings.state_dir / job.id)
     job_dir.path.mkdir(parents=True)
     job_dir.log.write_bytes(log)
-    held = HeldJob(job, job_dir)
+    held = LocalJob(job, job_dir)
     held.gone.set()
     return held

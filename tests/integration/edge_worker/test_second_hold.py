@@ -6,7 +6,7 @@ from edge_schemas.life.records import JobState
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.polls import FinishRequest
 from edge_worker.jobs import lifecycle
-from edge_worker.jobs.recovery import clear_way
+from edge_worker.jobs.recovery import discard_stale_dir
 from edge_worker.settings import Settings
 from edge_worker.state.state import StateDir
 from edge_worker.task_host import job_files
@@ -73,7 +73,7 @@ def test_a_folder_whose_process_lives_is_not_moved_from_under_it(settings: Setti
     lock = job_files.hold_lock(job_dir.path)
     assert lock is not None
     with pytest.raises(OSError, match="lives"):
-        clear_way(state, job_dir)
+        discard_stale_dir(state, job_dir)
     job_files.release_lock(lock)
-    clear_way(state, job_dir)
+    discard_stale_dir(state, job_dir)
     assert state.job_dirs() == []

@@ -61,9 +61,9 @@ async def test_the_second_signal_stops_the_jobs(relay: FakeRelay, settings: Sett
         await relay.publish(job)
         task_log = state.job_dir(job.id).log
         await eventually(lambda: task_log.exists() and b"up" in task_log.read_bytes())
-        for rung in (1, 2):
+        for stage in (1, 2):
             process.send_signal(signal.SIGTERM)
-            await eventually(lambda rung=rung: _events(log).count("ladder_rung_reached") == rung)  # type: ignore[misc]
+            await eventually(lambda stage=stage: _events(log).count("shutdown_stage_reached") == stage)  # type: ignore[misc]
         assert await process.wait() == 0
     (finish,) = relay.finishes[job.id]
     assert (finish.exit_code, finish.give_back) == (-15, True)
@@ -81,9 +81,9 @@ async def test_the_third_signal_leaves_a_job_that_goes_on(relay: FakeRelay, sett
         await relay.publish(job)
         task_log = state.job_dir(job.id).log
         await eventually(lambda: task_log.exists() and b"up" in task_log.read_bytes())
-        for rung in (1, 2, 3):
+        for stage in (1, 2, 3):
             process.send_signal(signal.SIGTERM)
-            await eventually(lambda rung=rung: _events(log).count("ladder_rung_reached") == rung)  # type: ignore[misc]
+            await eventually(lambda stage=stage: _events(log).count("shutdown_stage_reached") == stage)  # type: ignore[misc]
         assert await process.wait() == 0
     go.touch()
     async with running_agent(relay, settings):
@@ -103,9 +103,9 @@ async def test_the_third_signal_leaves_at_once(relay: FakeRelay, settings: Setti
         task_log = state.job_dir(job.id).log
         await eventually(lambda: task_log.exists() and b"up" in task_log.read_bytes())
         await relay.stop()
-        for rung in (1, 2):
+        for stage in (1, 2):
             process.send_signal(signal.SIGTERM)
-            await eventually(lambda rung=rung: _events(log).count("ladder_rung_reached") == rung)  # type: ignore[misc]
+            await eventually(lambda stage=stage: _events(log).count("shutdown_stage_reached") == stage)  # type: ignore[misc]
         await eventually(lambda: state.job_dir(job.id).finish() is not None)
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_schemas.life.records import JobState
-from edge_worker.jobs.registry import HeldJob, JobTable
+from edge_worker.jobs.registry import JobRegistry, LocalJob
 from edge_worker.logs.upload_loop import LogUploader
 from edge_worker.machine.disk_watch import DiskWatch
 from edge_worker.relay.link import Link
@@ -98,7 +98,7 @@ async def test_log_that_waits_for_its_upload_goes_last_and_is_counted(relay: Fak
     folders.ended.trim()
     assert not kept.path.exists()
     assert folders.total() <= 1.5 * LOG_BYTES
-    held = HeldJob(script_job(""), waiting[0])
+    held = LocalJob(script_job(""), waiting[0])
     held.gone.set()
     async with open_client(relay) as client:
         await LogUploader(client, Link()).follow(held)
@@ -119,7 +119,7 @@ def test_job_that_runs_is_left_alone(tmp_path: Path) -> None:
 
 def test_intake_closes_below_the_reserve_and_opens_well_above_it(tmp_path: Path) -> None:
     free: int | None = 1000
-    table = JobTable(2)
+    table = JobRegistry(2)
     watch = DiskWatch(tmp_path, table, Folders(tmp_path, 1).ended, 1000, lambda _: free)
     seen = []
     for free in (1000, 999, 1050, None, 1100, 1000):  # noqa: B007 (read by the watch)

@@ -150,11 +150,13 @@ async def test_the_newer_of_two_gets_no_jobs_until_an_operator_decides(edge: Edg
         assert (await older.poll(free=0, hold_s=0.2)).status == 204
         assert not waiting.done()
         path = routes.ADMIN_WORKER_SETTLE.format(worker=older.name)
-        async with audited(edge, "credential-settled") as settled:
+        async with audited(edge, "credential-settled") as run_to_completion:
             for _ in range(2):
                 assert (await edge.admin("POST", path, {"keep": "newer"})).status == 204
-            await eventually(lambda: settled, what="the audit")
-        assert [(one["operator"], one["keep"]) for one in settled] == [("tests", "newer")], "a repeat changes nothing"
+            await eventually(lambda: run_to_completion, what="the audit")
+        assert [(one["operator"], one["keep"]) for one in run_to_completion] == [("tests", "newer")], (
+            "a repeat changes nothing"
+        )
         reply = await waiting
     assert reply.json["conflict_resolved"] is True
     found = reply.json["grants"] or await newer.grants()

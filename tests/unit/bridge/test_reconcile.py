@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from edge_bridge.airflow.dispatch_table import Entry, Ledger, Verb
+from edge_bridge.airflow.dispatch_table import DispatchTable, Entry, Verb
 from edge_bridge.airflow.mapping import JobMaker, Row
 from edge_bridge.airflow.queues import QueueRules, Queues
 from edge_bridge.executor.metrics import ExecutorMetrics
@@ -20,19 +20,19 @@ from support.jobs import make_job
 
 async def test_a_record_of_another_version_holds_nobody_up_and_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Executor, keeper and relay are not upgraded in one moment."""
-    ledger = Ledger()
-    reports = Reports(ledger, lambda _: None)
+    dispatches = DispatchTable()
+    reports = Reports(dispatches, lambda _: None)
     maker = JobMaker("", None, Queues(QueueRules(OfflinePolicy())), {})
     metrics = ExecutorMetrics().of(None)
     publisher = Publisher(reports.refuse, lambda _: None, metrics, JobSpans(Spans()))
     reconciler = Reconciler(
-        ledger, publisher, reports, interval_s=30, maker=maker, name=None, metrics=metrics, settle_s=0
+        dispatches, publisher, reports, interval_s=30, maker=maker, name=None, metrics=metrics, settle_s=0
     )
     odd, gone = (
         Entry(key=f"k{n}", job=job.id, dispatch=job.id, task=job.task) for n, job in enumerate((make_job(), make_job()))
     )
     odd.since = gone.since = 0
-    ledger.add([odd, gone])
+    dispatches.add([odd, gone])
 
     class Records:
         async def get(self, job: str) -> JobRecord | None:

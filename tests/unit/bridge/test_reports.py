@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edge_bridge.airflow import auxiliary_jobs
-from edge_bridge.airflow.dispatch_table import Entry, Ledger, Report, Verb
+from edge_bridge.airflow.dispatch_table import DispatchTable, Entry, Report, Verb
 from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.executor.reports import Reports
 from edge_schemas.life.records import Finish, GiveUp, Redrive, Release, Start, Withdraw, new_record, transition
@@ -27,10 +27,10 @@ class Watched:
         job = job or make_job()
         self.record = new_record(job)
         self.entry = Entry(key="k", job=job.id, dispatch=job.id, task=job.task, auxiliary=job.auxiliary)
-        self.ledger = Ledger()
-        self.ledger.add([self.entry])
+        self.dispatches = DispatchTable()
+        self.dispatches.add([self.entry])
         self.wanted: list[str] = []
-        self.reports = Reports(self.ledger, self.wanted.append)
+        self.reports = Reports(self.dispatches, self.wanted.append)
 
     def see(self, *events: Any) -> None:
         """The watch delivers the record after each event."""
@@ -42,11 +42,11 @@ class Watched:
 def test_only_started_jobs_count() -> None:
     watched = Watched()
     watched.reports.watch(watched.record.id, watched.record.model_dump_json().encode())
-    assert watched.ledger.started == 0
+    assert watched.dispatches.started == 0
     watched.see(Start("w", 1, NOW))
-    assert watched.ledger.started == 1
+    assert watched.dispatches.started == 1
     watched.see(Finish("w", 0, None, NOW))
-    assert watched.ledger.started == 0
+    assert watched.dispatches.started == 0
     assert watched.entry.report is not None
 
 
@@ -106,8 +106,8 @@ def executor(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "s" * 64)
     made: Any = RelayExecutor()
     made._background = SimpleNamespace(
-        reports=Reports(Ledger(), lambda _: None),
-        ledger=Ledger(),
+        reports=Reports(DispatchTable(), lambda _: None),
+        dispatches=DispatchTable(),
         publisher=(),
         connected=True,
         metrics=ExecutorMetrics().of(None),

@@ -12,7 +12,7 @@ import pytest
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 from edge_schemas.wire.polls import JobPhase
 from edge_worker.jobs.lease import Fence, Lease
-from edge_worker.jobs.registry import HeldJob, JobTable
+from edge_worker.jobs.registry import JobRegistry, LocalJob
 from edge_worker.state.job_dir import JobDir
 from edge_worker.task_host import job_files
 from edge_worker.task_host.lease import read_lease
@@ -37,7 +37,7 @@ def lease(tmp_path: Path, clock: _Clock) -> Lease:
     return Lease(tmp_path / "lease", clock=clock)
 
 
-def _running(tmp_path: Path, offline: OfflinePolicy, *, is_launched: bool = True) -> HeldJob:
+def _running(tmp_path: Path, offline: OfflinePolicy, *, is_launched: bool = True) -> LocalJob:
     """A job whose process, if it has one, is this test's own."""
     job = make_job().model_copy(update={"offline": offline})
     job_dir = JobDir(tmp_path / job.id)
@@ -46,11 +46,11 @@ def _running(tmp_path: Path, offline: OfflinePolicy, *, is_launched: bool = True
     if is_launched:
         assert job_files.hold_lock(job_dir.path) is not None
         job_files.take(job_dir.path, job_files.myself(job.id))
-    return HeldJob(job, job_dir, phase=JobPhase.RUNNING)
+    return LocalJob(job, job_dir, phase=JobPhase.RUNNING)
 
 
-def _table(*jobs: HeldJob) -> JobTable:
-    table = JobTable(len(jobs))
+def _table(*jobs: LocalJob) -> JobRegistry:
+    table = JobRegistry(len(jobs))
     for held in jobs:
         table.add(held)
     return table

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_worker.jobs.recovery import take_up
+from edge_worker.jobs.recovery import recover
 from edge_worker.state.job_dir import JobDir
 from edge_worker.state.state import StateDir
 from edge_worker.task_host import job_files
@@ -29,10 +29,10 @@ def test_a_folder_that_cannot_be_read_now_is_left_for_later(state: StateDir, nam
     # A folder in a file's place: what even root cannot read as a file.
     (folder / name).mkdir()
     with pytest.raises(OSError, match=name):
-        take_up(state, job_dir)
+        recover(state, job_dir)
     (folder / name).rmdir()
     (folder / "kept").rename(folder / name)
-    found = take_up(state, job_dir)
+    found = recover(state, job_dir)
     assert found is not None
     assert (found.receipt, found.final_state) == ("receipt", "success")
 
@@ -43,7 +43,7 @@ def test_a_folder_without_a_job_is_put_aside(state: StateDir, content: bytes | N
     folder.mkdir()
     if content is not None:
         (folder / "job.json").write_bytes(content)
-    assert take_up(state, JobDir(folder)) is None
+    assert recover(state, JobDir(folder)) is None
     assert not folder.exists()
     assert (state.path / "ended" / folder.name).is_dir()
 
@@ -55,6 +55,6 @@ def test_a_damaged_folder_is_not_put_aside_while_its_process_lives(state: StateD
     lock = job_files.hold_lock(job_dir.path)
     assert lock is not None
     with pytest.raises(OSError, match="lives"):
-        take_up(state, job_dir)
+        recover(state, job_dir)
     job_files.release_lock(lock)
-    assert take_up(state, job_dir) is None
+    assert recover(state, job_dir) is None

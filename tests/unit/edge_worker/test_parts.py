@@ -9,8 +9,8 @@ import pytest
 
 from edge_schemas.wire.polls import JobPhase
 from edge_worker.agent.poll_timeout import Hold
-from edge_worker.agent.shutdown import Ladder, Rung
-from edge_worker.jobs.registry import HeldJob, JobTable, StopWish
+from edge_worker.agent.shutdown import Shutdown, ShutdownStage
+from edge_worker.jobs.registry import JobRegistry, LocalJob, StopWish
 from edge_worker.log import EventLog, JsonFormatter, TerminalFormatter, bound
 from edge_worker.logs.spool import Spool
 from edge_worker.settings import SettingsError
@@ -52,15 +52,15 @@ class TestJobTable:
     """Jobs and slots."""
 
     def test_a_finishing_job_holds_no_slot_but_is_reported(self, tmp_path: Path) -> None:
-        table = JobTable(1)
-        held = HeldJob(make_job(), JobDir(tmp_path))
+        table = JobRegistry(1)
+        held = LocalJob(make_job(), JobDir(tmp_path))
         table.add(held)
         assert (table.free, table.refusal()) == (0, "all slots are taken")
         table.finishing(held)
         assert (table.free, [report.phase for report in table.reports()]) == (1, [JobPhase.FINISHING])
 
     def test_draining_and_closed_tables_take_nothing(self) -> None:
-        table = JobTable(2)
+        table = JobRegistry(2)
         table.close_intake("runtime", "no runtime")
         assert (table.free, table.refusal()) == (0, "no runtime")
         table.open_intake("runtime")
@@ -69,7 +69,7 @@ class TestJobTable:
         assert (table.free, table.refusal()) == (0, "the worker is draining")
 
     def test_a_job_is_not_stopping_while_or_after_its_final_state_is_written(self, tmp_path: Path) -> None:
-        held = HeldJob(make_job(), JobDir(tmp_path))
+        held = LocalJob(make_job(), JobDir(tmp_path))
         held.want_stop(StopWish("first"))
         seen = []
         with held.final_write():
@@ -80,7 +80,7 @@ class TestJobTable:
         assert seen == [False, True, False]
 
     def test_the_first_reason_stands_and_a_later_drop_is_added(self, tmp_path: Path) -> None:
-        held = HeldJob(make_job(), JobDir(tmp_path))
+        held = LocalJob(make_job(), JobDir(tmp_path))
         held.want_stop(StopWish("first"))
         held.want_stop(StopWish("second", drop=True))
         held.want_stop(StopWish("third"))
@@ -188,11 +188,11 @@ def test_a_spool_moves_only_when_it_is_told_to(tmp_path: Path) -> None:
 
 
 async def test_the_ladder_only_goes_down() -> None:
-    ladder = Ladder()
-    ladder.reach(Rung.STOP, "test")
-    ladder.reach(Rung.DRAIN, "test")
-    assert ladder.rung is Rung.STOP
-    await ladder.at(Rung.DRAIN)
+    shutdown = Shutdown()
+    shutdown.reach(ShutdownStage.STOP, "test")
+    shutdown.reach(ShutdownStage.DRAIN, "test")
+    assert shutdown.stage is ShutdownStage.STOP
+    await shutdown.at(ShutdownStage.DRAIN)
 
 
 def _lines(formatter: logging.Formatter) -> tuple[logging.Handler, io.StringIO]:

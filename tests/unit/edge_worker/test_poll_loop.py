@@ -15,10 +15,10 @@ from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_schemas.wire.polls import AgentSeen, CredentialConflict, Grant, Poll, PollAnswer, WorkerHealth
 from edge_worker.agent import poll_loop
-from edge_worker.agent.poll_loop import Desk, PollLoop, Report
+from edge_worker.agent.poll_loop import PollHandler, PollLoop, Report
 from edge_worker.agent.poll_timeout import Hold
 from edge_worker.jobs.lease import Fence, Lease
-from edge_worker.jobs.registry import HeldJob, JobTable
+from edge_worker.jobs.registry import JobRegistry, LocalJob
 from edge_worker.machine.health import worker_versions
 from edge_worker.relay.call_result import NoAnswer, Refused
 from edge_worker.relay.client import RelayClient
@@ -55,11 +55,11 @@ class _Client:
 class _Desk:
     """Takes what is granted into the table."""
 
-    def __init__(self, table: JobTable) -> None:
+    def __init__(self, table: JobRegistry) -> None:
         self._table = table
 
     def take(self, grant: Grant) -> None:
-        self._table.add(HeldJob(grant.job, JobDir(Path("nowhere"))))
+        self._table.add(LocalJob(grant.job, JobDir(Path("nowhere"))))
 
 
 class _Pauses:
@@ -76,7 +76,7 @@ class _Pauses:
 
 
 class _Setup:
-    def __init__(self, client: _Client, table: JobTable, link: Link, lease: Lease, pauses: _Pauses) -> None:
+    def __init__(self, client: _Client, table: JobRegistry, link: Link, lease: Lease, pauses: _Pauses) -> None:
         self.client, self.table, self.link, self.lease, self.pauses = client, table, link, lease, pauses
 
     @property
@@ -92,13 +92,13 @@ class _Setup:
 async def _polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[_Setup]:
     pauses = _Pauses()
     monkeypatch.setattr(asyncio, "sleep", pauses.sleep)
-    client, table, link = _Client(), JobTable(3), Link()
+    client, table, link = _Client(), JobRegistry(3), Link()
     ticks = itertools.count(100)
     lease = Lease(tmp_path / "lease", clock=lambda: next(ticks))
     report = Report(7, "instance", "host", 0, lambda: worker_versions(None), WorkerHealth)
-    desk = cast("Desk", _Desk(table))
+    handler = cast("PollHandler", _Desk(table))
     loop = PollLoop(
-        cast("RelayClient", client), table, link, desk, report, Hold(50), Fence(table, lease), jitter=lambda: 0.0
+        cast("RelayClient", client), table, link, handler, report, Hold(50), Fence(table, lease), jitter=lambda: 0.0
     )
     running = asyncio.create_task(loop.run())
     await _settle()
@@ -189,7 +189,7 @@ async def test_a_worker_with_jobs_pauses_less_while_the_relay_is_away(
             loop.client.break_off(seq)
             await _settle()
         idle = loop.pauses.taken[-1]
-        loop.table.add(HeldJob(make_job(), JobDir(tmp_path)))
+        loop.table.add(LocalJob(make_job(), JobDir(tmp_path)))
         loop.client.break_off(9)
         await _settle()
         assert idle >= poll_loop.IDLE_CAP_S / 2 > poll_loop.BUSY_CAP_S >= loop.pauses.taken[-1]

@@ -155,21 +155,21 @@ class Supervisor:
 def pumped(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[OutputPump, Supervisor]]:
     # Installing replaces the method for good, as in a fork; here it is put back.
     monkeypatch.setattr(Supervisor, "_on_child_started", Supervisor._on_child_started)
-    pump = OutputPump()
+    output_drain = OutputPump()
     started: list[str] = []
-    pump.install(Supervisor, "_on_child_started", lambda: started.append("yes"))
+    output_drain.install(Supervisor, "_on_child_started", lambda: started.append("yes"))
     supervisor = Supervisor()
     assert supervisor._on_child_started() == "started"
     assert started == ["yes"]
-    yield pump, supervisor
+    yield output_drain, supervisor
     supervisor.close()
-    if pump._wake is not None:
-        for end in pump._wake:
+    if output_drain._wake is not None:
+        for end in output_drain._wake:
             socket.close(end)
 
 
 def test_output_is_read_during_a_call_and_requests_are_not(pumped: tuple[OutputPump, Supervisor]) -> None:
-    pump, supervisor = pumped
+    output_drain, supervisor = pumped
     supervisor.childs_requests.send(b"next request")
 
     def call() -> str:
@@ -177,30 +177,30 @@ def test_output_is_read_during_a_call_and_requests_are_not(pumped: tuple[OutputP
         supervisor.childs.sendall(b"x" * 1_000_000)
         return "answer"
 
-    assert pump.call(call) == "answer"
+    assert output_drain.call(call) == "answer"
     assert set(b"".join(supervisor.lines)) == set(b"x")
     assert supervisor.requests.recv(100) == b"next request"
 
 
 def test_socket_read_by_the_pump_does_not_block_the_sdks_loop(pumped: tuple[OutputPump, Supervisor]) -> None:
-    pump, supervisor = pumped
+    output_drain, supervisor = pumped
     supervisor.childs.send(b"a line")
     ((key, _),) = supervisor.selector.select(0)
     read = threading.Event()
     supervisor.lines = _Announcing(read)
-    pump.call(read.wait)
+    output_drain.call(read.wait)
     # The loop now serves what it found ready before the call: there is nothing left to read.
     assert key.data[0](key.fileobj)
     assert supervisor.lines == [b"a line"]
 
 
 def test_socket_closed_by_the_pump_does_not_stop_the_sdks_loop(pumped: tuple[OutputPump, Supervisor]) -> None:
-    pump, supervisor = pumped
+    output_drain, supervisor = pumped
     supervisor.childs.close()
     ((key, _),) = supervisor.selector.select(0)
     closed = threading.Event()
     supervisor.on_close = closed.set
-    pump.call(closed.wait)
+    output_drain.call(closed.wait)
     assert key.data[0](key.fileobj)
 
 
@@ -215,15 +215,15 @@ class _Announcing(list[bytes]):
 
 
 def test_error_of_a_call_is_raised_where_it_was_made(pumped: tuple[OutputPump, Supervisor]) -> None:
-    pump, _ = pumped
+    output_drain, _ = pumped
     with pytest.raises(ZeroDivisionError):
-        pump.call(lambda: 1 / 0)
+        output_drain.call(lambda: 1 / 0)
 
 
 def test_sdk_without_the_names_that_the_pump_needs_calls_plainly() -> None:
     class Other:
         pass
 
-    pump = OutputPump()
-    pump.install(Other, "_on_child_started", lambda: None)
-    assert pump.call(threading.current_thread) is threading.current_thread()
+    output_drain = OutputPump()
+    output_drain.install(Other, "_on_child_started", lambda: None)
+    assert output_drain.call(threading.current_thread) is threading.current_thread()

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from edge_bridge.keeper.cluster_view import Picture
+from edge_bridge.keeper.cluster_view import ClusterView
 from edge_schemas.life.records import JobRecord, Start, new_record, transition
 from edge_schemas.wire.polls import AgentSeen, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
 from support.jobs import make_job
@@ -26,13 +26,13 @@ class Seen:
     def __init__(self) -> None:
         broker: Any = SimpleNamespace(connected=True, on_connection=lambda _: None)
         self.clock = Clock()
-        self.picture = Picture(broker, clock=self.clock)
-        self.picture._records_mirror.complete.set()
-        self.picture._workers_mirror.complete.set()
+        self.view = ClusterView(broker, clock=self.clock)
+        self.view._records_mirror.complete.set()
+        self.view._workers_mirror.complete.set()
         self.polls = 0
 
     def record(self, record: JobRecord) -> None:
-        self.picture._take_record(record.id, record.model_dump_json().encode())
+        self.view._take_record(record.id, record.model_dump_json().encode())
 
     def poll(self, *jobs: str, after_s: float = 0.0) -> None:
         self.polls += 1
@@ -53,7 +53,7 @@ class Seen:
             versions=WorkerVersions(agent="1", python="3", platform="linux"),
             health=WorkerHealth(),
         )
-        self.picture._take_worker("w", entry.model_dump_json().encode())
+        self.view._take_worker("w", entry.model_dump_json().encode())
 
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -70,8 +70,8 @@ def test_silence_counts_from_the_last_poll_that_names_the_job() -> None:
         seen.record(record)
     for _ in range(6):
         seen.poll(named.id, after_s=5)
-    assert seen.picture.silent_for(named) == 0
-    assert seen.picture.silent_for(forgotten) == 30
+    assert seen.view.silent_for(named) == 0
+    assert seen.view.silent_for(forgotten) == 30
 
 
 def test_a_start_is_contact() -> None:
@@ -81,9 +81,9 @@ def test_a_start_is_contact() -> None:
         seen.poll(after_s=5)
     record = started()
     seen.record(record)
-    assert seen.picture.silent_for(record) == 0
+    assert seen.view.silent_for(record) == 0
     seen.poll(after_s=5)
-    assert seen.picture.silent_for(record) == 5
+    assert seen.view.silent_for(record) == 5
 
 
 def test_a_job_may_be_named_before_its_record_is_seen() -> None:
@@ -92,7 +92,7 @@ def test_a_job_may_be_named_before_its_record_is_seen() -> None:
     seen.poll(record.id)
     seen.clock.now += 3
     seen.record(record)
-    assert seen.picture.silent_for(record) == 0
+    assert seen.view.silent_for(record) == 0
 
 
 def test_nothing_is_kept_of_a_job_that_is_over() -> None:
@@ -100,7 +100,7 @@ def test_nothing_is_kept_of_a_job_that_is_over() -> None:
     seen, record = Seen(), started()
     seen.record(record)
     seen.poll(record.id)
-    seen.picture._take_record(record.id, None)
+    seen.view._take_record(record.id, None)
     seen.poll(record.id)
     seen.poll()
-    assert not seen.picture._contact._heard
+    assert not seen.view._contact._heard

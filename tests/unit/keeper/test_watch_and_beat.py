@@ -133,9 +133,9 @@ async def test_what_runs_is_looked_at_each_time_and_much_that_waits_in_turns(mon
             looks.append(list(ti_ids))
             return {ti_id(record): row(record) for record in records}
 
-    picture: Any = SimpleNamespace(unfinished=lambda: [auxiliary, *records])
+    view: Any = SimpleNamespace(unfinished=lambda: [auxiliary, *records])
     withdrawals: Any = None  # nothing is unwanted
-    looking = Watch(picture, cast("Dispatches", Rows()), withdrawals, lambda *_: None)
+    looking = Watch(view, cast("Dispatches", Rows()), withdrawals, lambda *_: None)
     for _ in range(3):
         await looking.look()
     assert [len(look) for look in looks] == [6, 6, 6]
@@ -164,9 +164,9 @@ async def test_two_dispatches_of_one_task_instance_are_told_apart() -> None:
         async def withdraw(self, record: JobRecord, _why: Unwanted) -> None:
             withdrawn.append(record.id)
 
-    picture: Any = SimpleNamespace(unfinished=lambda: [old, new])
+    view: Any = SimpleNamespace(unfinished=lambda: [old, new])
     withdrawals: Any = Noted()
-    await Watch(picture, cast("Dispatches", Rows()), withdrawals, lambda *_: None).look()
+    await Watch(view, cast("Dispatches", Rows()), withdrawals, lambda *_: None).look()
     assert withdrawn == [old.id]
 
 

@@ -116,7 +116,7 @@ def test_that_the_other_agent_polled_again_is_no_news() -> None:
     seen = AgentSeen(instance="a", incarnation=1, seq=1, arrival="x", host="h", address="", last_poll_at=NOW)
     once = CredentialConflict(older=seen, newer=seen, since=NOW)
     later = once.model_copy(update={"older": seen.model_copy(update={"seq": 2})})
-    gists = [directives("me", poll(), {}, SETTINGS, conflict=conflict).gist for conflict in (once, later)]
+    gists = [directives("me", poll(), {}, SETTINGS, conflict=conflict).fingerprint for conflict in (once, later)]
     assert gists[0] == gists[1]
 
 

@@ -15,8 +15,8 @@ from edge_relay.dispatch.pull_accounting import (
     MAX_BATCH,
     NO_CONSUMER_DELAY_S,
     Line,
-    PullBook,
-    Waiter,
+    PollDemand,
+    PullTracker,
 )
 from support.jobs import make_job
 
@@ -25,15 +25,15 @@ def delivery() -> Delivery:
     return Delivery(make_job(), "$JS.ACK", "default", datetime.now(UTC))
 
 
-def waiter(free: int) -> Waiter:
-    return Waiter(free, lambda: None)
+def demand(free: int) -> PollDemand:
+    return PollDemand(free, lambda: None)
 
 
-def book() -> PullBook:
-    return PullBook(random.Random(1))
+def book() -> PullTracker:
+    return PullTracker(random.Random(1))
 
 
-def batches(pulls: PullBook, wanted: int, now: float) -> list[int]:
+def batches(pulls: PullTracker, wanted: int, now: float) -> list[int]:
     return [pull.batch for pull in pulls.ask(wanted, now)]
 
 
@@ -99,7 +99,7 @@ def test_a_made_consumer_ends_the_back_off() -> None:
         for pull in pulls.ask(1, 0.0):
             pulls.ended(pull.number, 503, None, 0.0)
     assert pulls.ask(1, 0.0) == []
-    pulls.encourage()
+    pulls.reset_backoff()
     assert batches(pulls, 1, 0.0) == [1]
 
 
@@ -143,7 +143,7 @@ def test_what_is_out_never_exceeds_what_was_asked(steps: list[int | float | None
 
 
 def test_jobs_go_round_among_those_who_wait() -> None:
-    line, ones = Line("q"), [waiter(2), waiter(2), waiter(1)]
+    line, ones = Line("q"), [demand(2), demand(2), demand(1)]
     for one in ones:
         line.join(one)
     assert line.wanted == 5
@@ -157,7 +157,7 @@ def test_jobs_go_round_among_those_who_wait() -> None:
 
 
 def test_who_waits_in_two_lines_takes_no_more_than_it_wants() -> None:
-    one, two, poll = Line("one"), Line("two"), waiter(2)
+    one, two, poll = Line("one"), Line("two"), demand(2)
     one.join(poll)
     two.join(poll)
     one.join(poll)
@@ -170,7 +170,7 @@ def test_who_waits_in_two_lines_takes_no_more_than_it_wants() -> None:
 
 
 def test_who_has_left_takes_nothing_and_hands_back_what_it_took() -> None:
-    line, poll = Line("q"), waiter(3)
+    line, poll = Line("q"), demand(3)
     line.join(poll)
     first = delivery()
     assert line.hand_over(first)
@@ -193,8 +193,8 @@ def test_a_job_passes_by_a_worker_whose_runtime_is_too_new_for_it() -> None:
     """Those behind it are served; it stands in no line any more, so that nothing is fetched for it in vain."""
     line, other = Line("q"), Line("other")
     told: list[str] = []
-    new = Waiter(2, lambda: told.append("new"), airflow="3.4.0")
-    old, unknown = Waiter(1, lambda: None, airflow="3.2.1"), Waiter(1, lambda: None)
+    new = PollDemand(2, lambda: told.append("new"), airflow="3.4.0")
+    old, unknown = PollDemand(1, lambda: None, airflow="3.2.1"), PollDemand(1, lambda: None)
     for one in (new, old, unknown):
         line.join(one)
     other.join(new)
@@ -209,7 +209,7 @@ def test_a_job_passes_by_a_worker_whose_runtime_is_too_new_for_it() -> None:
 
 
 def test_a_job_that_suits_nobody_is_given_back() -> None:
-    line, new = Line("q"), Waiter(1, lambda: None, airflow="4.0.0")
+    line, new = Line("q"), PollDemand(1, lambda: None, airflow="4.0.0")
     line.join(new)
     assert not line.hand_over(at("3.3.2"))
     assert new.close() == []
@@ -217,5 +217,5 @@ def test_a_job_that_suits_nobody_is_given_back() -> None:
 
 def test_a_poll_that_wants_nothing_does_not_wait() -> None:
     line = Line("q")
-    line.join(waiter(0))
+    line.join(demand(0))
     assert not line.hand_over(delivery())

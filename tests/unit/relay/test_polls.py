@@ -48,7 +48,7 @@ def test_a_poll_outdoes_those_that_were_there_before_it() -> None:
         polls.arrived(old, stored(old))
         polls.arrived(same, stored(old, new, same))
         polls.arrived(new, stored(old, new))
-        assert [poll.outdone_by for poll in (old, new, same, other, arriving)] == [new.agent, None, None, None, None]
+        assert [poll.superseded_by for poll in (old, new, same, other, arriving)] == [new.agent, None, None, None, None]
         assert old.wake.is_set()
         assert not other.wake.is_set()
 
@@ -60,7 +60,7 @@ def test_the_sides_of_a_conflict_do_not_outdo_each_other() -> None:
         polls.arrived(one, stored(one))
         polls.arrived(two, stored(one, two))
         polls.arrived(again, stored(one, two, again))
-        assert (one.outdone_by, two.outdone_by, again.outdone_by) == (None, again.agent, None)
+        assert (one.superseded_by, two.superseded_by, again.superseded_by) == (None, again.agent, None)
 
 
 def test_a_poll_is_held_no_longer_than_its_jobs_allow() -> None:

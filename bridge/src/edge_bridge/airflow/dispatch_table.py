@@ -79,7 +79,7 @@ class Entry:
         self.waits_since = record.waits_since
 
 
-class Ledger:
+class DispatchTable:
     """The dispatches of this executor that Airflow may still want to hear of."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from edge_bridge.airflow.dispatch_table import Entry, Ledger
+from edge_bridge.airflow.dispatch_table import DispatchTable, Entry
 from edge_bridge.airflow.mapping import JobMaker
 from edge_bridge.executor.adoption import read_records
 from edge_bridge.executor.metrics import TeamMetrics
@@ -20,7 +20,7 @@ from edge_bridge.tracing import JobSpans
 from edge_broker.connection.broker import Broker, BrokerUnavailable, JetStreamError
 from edge_broker.records import RecordStore
 from edge_broker.subjects import RECORDS_BUCKET
-from edge_broker.watched_bucket import Mirror
+from edge_broker.watched_bucket import WatchedBucket
 from edge_schemas.life.records import JobRecord
 from edge_schemas.wire.jobs import Job
 
@@ -55,11 +55,11 @@ class Background:
         self._unseen: asyncio.Queue[str] = asyncio.Queue()
         self._link: tuple[Broker, RecordStore] | None = None
         self._linked = asyncio.Event()
-        self.ledger = Ledger()
-        self.reports = Reports(self.ledger, self._messages.put_nowait)
+        self.dispatches = DispatchTable()
+        self.reports = Reports(self.dispatches, self._messages.put_nowait)
         self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, metrics, spans)
         self.reconciler = Reconciler(
-            self.ledger,
+            self.dispatches,
             self.publisher,
             self.reports,
             interval_s=settings.reconcile_interval_s,
@@ -67,7 +67,7 @@ class Background:
             name=name,
             metrics=metrics,
         )
-        self.waiting = WaitingWatch(self.ledger, self.reports, settings.queues, metrics)
+        self.waiting = WaitingWatch(self.dispatches, self.reports, settings.queues, metrics)
 
     @property
     def connected(self) -> bool:
@@ -86,13 +86,13 @@ class Background:
 
     def publish(self, entries: list[Entry], jobs: list[Job]) -> None:
         """Follow new dispatches and send them on their way."""
-        self.ledger.add(entries)
+        self.dispatches.add(entries)
         self.publisher.add(jobs)
 
     def adopt(self, known: list[tuple[Entry, JobRecord]], undecided: list[Entry]) -> None:
         """Follow the dispatches of a scheduler that is gone."""
-        self.ledger.add(entry for entry, _ in known)
-        self.ledger.add(undecided)
+        self.dispatches.add(entry for entry, _ in known)
+        self.dispatches.add(undecided)
         for entry, record in known:
             self.reports.take(entry, record)
         for entry in undecided:
@@ -115,8 +115,8 @@ class Background:
             store = RecordStore(broker)
             self._link = broker, store
             self._linked.set()
-            mirror = Mirror(broker, RECORDS_BUCKET, self.reports.watch)
-            group.create_task(mirror.run(), name="records-mirror")
+            watched = WatchedBucket(broker, RECORDS_BUCKET, self.reports.watch)
+            group.create_task(watched.run(), name="records-mirror")
             group.create_task(self.publisher.run(broker, store), name="publisher")
             group.create_task(self.reports.run(), name="reports")
             group.create_task(self.reconciler.run(broker, store), name="reconciler")

@@ -26,7 +26,7 @@ ADOPTIONS = ("known", "undecided", "auxiliary", "returned")
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ExecutorStats:
     """How an executor stands at this moment.
 
     Attributes:
@@ -112,7 +112,7 @@ class ExecutorMetrics:
         self.publish_seconds.labels(name)
         return TeamMetrics(self, team)
 
-    def watch(self, team: str, standing: Callable[[], Standing]) -> None:
+    def watch(self, team: str, standing: Callable[[], ExecutorStats]) -> None:
         """Ask this at each scrape, in the listener's thread, how a team's executor stands."""
         self._backlog.labels(team).set_function(lambda: standing().backlog)
         self._open.labels(team).set_function(lambda: standing().open_slots)
@@ -139,7 +139,7 @@ class TeamMetrics:
         self._tags = {"team_name": team} if team else {}
         self._stats_failed = False
 
-    def watch(self, standing: Callable[[], Standing]) -> None:
+    def watch(self, standing: Callable[[], ExecutorStats]) -> None:
         """Ask this at each scrape, in the listener's thread."""
         self._metrics.watch(self._team, standing)
 
@@ -187,7 +187,7 @@ class TeamMetrics:
         self._metrics.expired.labels(self._team).inc()
         self._incr("expired")
 
-    def stands(self, standing: Standing) -> None:
+    def stands(self, standing: ExecutorStats) -> None:
         """Tell Airflow's own metrics, which can't ask, what they don't know of every executor."""
         self._tell("gauge", "publish_backlog", standing.backlog)
         self._tell("gauge", "broker_connected", int(standing.broker_connected))

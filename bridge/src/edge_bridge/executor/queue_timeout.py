@@ -11,7 +11,7 @@ from time import monotonic
 
 import structlog
 
-from edge_bridge.airflow.dispatch_table import STARTED, Entry, Ledger
+from edge_bridge.airflow.dispatch_table import STARTED, DispatchTable, Entry
 from edge_bridge.airflow.queues import Queues
 from edge_bridge.executor.gathering import each
 from edge_bridge.executor.metrics import TeamMetrics
@@ -31,8 +31,8 @@ WARN_EVERY_S = 60.0
 class WaitingWatch:
     """Looks at the waiting jobs in the ledger every second. Lives in the portal's loop."""
 
-    def __init__(self, ledger: Ledger, reports: Reports, queues: Queues, metrics: TeamMetrics) -> None:
-        self._ledger = ledger
+    def __init__(self, dispatches: DispatchTable, reports: Reports, queues: Queues, metrics: TeamMetrics) -> None:
+        self._dispatches = dispatches
         self._reports = reports
         self._queues = queues
         self._metrics = metrics
@@ -66,12 +66,12 @@ class WaitingWatch:
             log.info("job_expired", job=entry.job, queue=after.queue, state=after.state, reason=reason)
             self._reports.take(entry, after)
 
-        await each(self._ledger.select(lambda entry: self._is_late(entry, now)), end)
+        await each(self._dispatches.select(lambda entry: self._is_late(entry, now)), end)
 
     def warn(self, now: datetime) -> None:
         """Report for each queue, once a minute, that auxiliary jobs wait, and whether its workers may be busy."""
         ages: dict[str, list[float]] = defaultdict(list)
-        for entry in self._ledger.select(lambda e: e.auxiliary is not None and e.state is JobState.WAITING):
+        for entry in self._dispatches.select(lambda e: e.auxiliary is not None and e.state is JobState.WAITING):
             if entry.queue is not None and (age := _waited_s(entry, now)) > AUXILIARY_PATIENCE_S:
                 ages[entry.queue].append(age)
         for queue, waited in ages.items():
@@ -88,7 +88,7 @@ class WaitingWatch:
                 )
 
     def _running(self, queue: str) -> int:
-        return len(self._ledger.select(lambda entry: entry.queue == queue and entry.state in STARTED))
+        return len(self._dispatches.select(lambda entry: entry.queue == queue and entry.state in STARTED))
 
     def _is_late(self, entry: Entry, now: datetime) -> bool:
         if entry.state is not JobState.WAITING or entry.queue is None or entry.report is not None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_bridge.airflow import auxiliary_jobs, tasks
-from edge_bridge.airflow.dispatch_table import Entry, Ledger, Report, Verb
+from edge_bridge.airflow.dispatch_table import DispatchTable, Entry, Report, Verb
 from edge_bridge.airflow.mapping import JobMaker, JobRefused, Row, due_report, is_awaited
 from edge_bridge.executor.gathering import each
 from edge_bridge.executor.metrics import TeamMetrics
@@ -51,7 +51,7 @@ class Reconciler:
 
     def __init__(
         self,
-        ledger: Ledger,
+        dispatches: DispatchTable,
         publisher: Publisher,
         reports: Reports,
         *,
@@ -61,7 +61,7 @@ class Reconciler:
         metrics: TeamMetrics,
         settle_s: float = SETTLE_S,
     ) -> None:
-        self._ledger = ledger
+        self._dispatches = dispatches
         self._publisher = publisher
         self._reports = reports
         self._interval_s = interval_s
@@ -101,7 +101,7 @@ class Reconciler:
         follow them too. What each of them does may be done twice. Raises as `compare_tasks` does.
         """
         for auxiliary in await auxiliary_jobs.handed_out():
-            if self._ledger.get(auxiliary.id) is not None:
+            if self._dispatches.get(auxiliary.id) is not None:
                 continue
             record = await store.get(auxiliary.id)
             if await self._is_ours(auxiliary, record):
@@ -113,7 +113,7 @@ class Reconciler:
         Raises:
             BrokerUnavailable: NATS could not be asked.
         """
-        entry = self._ledger.get(job)
+        entry = self._dispatches.get(job)
         if entry is not None and entry.state is None:
             await self._refresh(store, entry)
 
@@ -163,7 +163,9 @@ class Reconciler:
 
     def _due(self, *, of_auxiliary_jobs: bool) -> list[Entry]:
         before = monotonic() - self._settle_s
-        return self._ledger.select(lambda e: (e.auxiliary is not None) is of_auxiliary_jobs and self._is_due(e, before))
+        return self._dispatches.select(
+            lambda e: (e.auxiliary is not None) is of_auxiliary_jobs and self._is_due(e, before)
+        )
 
     def _is_due(self, entry: Entry, before: float) -> bool:
         if entry.job in self._publisher:
@@ -185,7 +187,7 @@ class Reconciler:
             "auxiliary_job_adopted", job=entry.job, kind=auxiliary.kind, state=None if record is None else record.state
         )
         self._metrics.adopted("auxiliary")
-        self._ledger.add([entry])
+        self._dispatches.add([entry])
         self._reports.outbox.append(Report(entry.key, entry.job, Verb.FOLLOW))
         self._reports.take(entry, record)
 
@@ -209,7 +211,7 @@ class Reconciler:
             self._reports.outbox.append(due_report(entry, row))
         else:
             self._reports.outbox.append(Report(entry.key, entry.job, Verb.FORGET))
-            self._ledger.drop(entry.job)
+            self._dispatches.drop(entry.job)
 
     async def _restore(self, entry: Entry, row: Row | None) -> None:
         """There is no record: the scheduler before us died before it made one, or NATS has lost it.
@@ -218,7 +220,7 @@ class Reconciler:
         """
         if row is None or not is_awaited(entry, row):
             self._reports.outbox.append(Report(entry.key, entry.job, Verb.FORGET))
-            self._ledger.drop(entry.job)
+            self._dispatches.drop(entry.job)
         elif row.state == "queued":
             await self._publish_anew(entry)
         else:

@@ -24,7 +24,7 @@ from edge_bridge.airflow.mapping import JobMaker, JobRefused, auxiliary_of, iden
 from edge_bridge.executor import metrics_listener
 from edge_bridge.executor.adoption import READ_S, decide
 from edge_bridge.executor.background import Background
-from edge_bridge.executor.metrics import Standing, process_metrics
+from edge_bridge.executor.metrics import ExecutorStats, process_metrics
 from edge_bridge.executor.settings import executor_settings
 from edge_bridge.portal import Portal
 from edge_bridge.tracing import JobSpans
@@ -142,7 +142,7 @@ class RelayExecutor(BaseExecutor):
     @property
     def slots_occupied(self) -> int:
         """Jobs that run at a worker; those that wait take none of `[core] parallelism`."""
-        return 0 if self._background is None else self._background.ledger.started
+        return 0 if self._background is None else self._background.dispatches.started
 
     def get_task_log(
         self,
@@ -174,10 +174,10 @@ class RelayExecutor(BaseExecutor):
         if self._background is not None:
             self._background.spans.close()
 
-    def _standing(self) -> Standing:
+    def _standing(self) -> ExecutorStats:
         """For metrics; asked in other threads too."""
         background, handed_out, running = self._background, len(self.running), self.slots_occupied
-        return Standing(
+        return ExecutorStats(
             backlog=0 if background is None else len(background.publisher),
             open_slots=self.parallelism - handed_out,
             queued=max(0, handed_out - running),
@@ -230,7 +230,7 @@ class RelayExecutor(BaseExecutor):
             return
         self._hold(entry.key, job)
         if self._background is not None:
-            self._portal.post(self._background.ledger.add, [entry])
+            self._portal.post(self._background.dispatches.add, [entry])
             self._portal.post(self._background.reports.refuse, job, reason)
 
     def _hold(self, key: Hashable, job: str) -> None:

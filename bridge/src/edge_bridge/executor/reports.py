@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_bridge.airflow import auxiliary_jobs, tasks
-from edge_bridge.airflow.dispatch_table import STARTED, Entry, Ledger, Report, Verb
+from edge_bridge.airflow.dispatch_table import STARTED, DispatchTable, Entry, Report, Verb
 from edge_bridge.airflow.mapping import Row, due_report, is_awaited, report_of
 from edge_schemas.life.records import JobRecord, JobState
 from edge_schemas.wire.jobs import AuxiliaryKind
@@ -35,16 +35,16 @@ class Reports:
             or redriven) and may have none, or it ended while it waited and should have none.
     """
 
-    def __init__(self, ledger: Ledger, on_message: Callable[[str], None]) -> None:
+    def __init__(self, dispatches: DispatchTable, on_message: Callable[[str], None]) -> None:
         self.outbox: deque[Report] = deque()
-        self._ledger = ledger
+        self._dispatches = dispatches
         self._on_message = on_message
         self._tasks = _Due()
         self._auxiliary_jobs = _Due()
 
     def watch(self, job: str, value: bytes | None) -> None:
         """A record of the bucket has changed; nearly all that come by are other executors' or long ended."""
-        entry = self._ledger.get(job)
+        entry = self._dispatches.get(job)
         if entry is None:
             return
         try:
@@ -57,7 +57,7 @@ class Reports:
     def take(self, entry: Entry, record: JobRecord | None) -> None:
         """Act on the newest record of a job of ours."""
         state, parked, releases = entry.state, entry.parked, entry.releases
-        self._ledger.take(entry, record)
+        self._dispatches.take(entry, record)
         if record is None or entry.report is not None:
             return
         if entry.auxiliary is not None and entry.state in STARTED and state not in STARTED:
@@ -76,7 +76,7 @@ class Reports:
 
     def refuse(self, job: str, reason: str) -> None:
         """A job can never be published."""
-        if entry := self._ledger.get(job):
+        if entry := self._dispatches.get(job):
             self.settle(entry, Report(entry.key, job, Verb.FAIL, reason))
 
     def settle(self, entry: Entry, report: Report) -> None:
@@ -126,7 +126,7 @@ class Reports:
         entry.reported_at = monotonic()
         self.outbox.append(report)
         if report.verb is Verb.FORGET:
-            self._ledger.drop(entry.job)
+            self._dispatches.drop(entry.job)
 
 
 class _Due:

@@ -12,14 +12,14 @@ from edge_bridge.keeper.contact import ContactClock
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker, Message
 from edge_broker.subjects import RECORDS_BUCKET, RELAY_BEATS, WORKERS_BUCKET
-from edge_broker.watched_bucket import Mirror
+from edge_broker.watched_bucket import WatchedBucket
 from edge_schemas.life.records import JobRecord, JobState
 from edge_schemas.wire.polls import RelayBeat, WorkerEntry
 
 log = structlog.get_logger(__name__)
 
 
-class Picture:
+class ClusterView:
     """What the keeper knows without asking. It may be behind: whatever it suggests is decided on the record itself.
 
     Args:
@@ -31,8 +31,8 @@ class Picture:
         self._broker = broker
         self._clock = clock
         self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
-        self._records_mirror = Mirror(broker, RECORDS_BUCKET, self._take_record)
-        self._workers_mirror = Mirror(broker, WORKERS_BUCKET, self._take_worker)
+        self._records_mirror = WatchedBucket(broker, RECORDS_BUCKET, self._take_record)
+        self._workers_mirror = WatchedBucket(broker, WORKERS_BUCKET, self._take_worker)
         self._records: dict[str, JobRecord] = {}
         self._workers: dict[str, WorkerEntry] = {}
         self._contact = ContactClock()
@@ -124,9 +124,9 @@ class Picture:
         for job in no_longer - self._records.keys():
             self._contact.forget(job)
 
-    def _heard(self, mirror: Mirror, at: datetime, jobs: Iterable[str]) -> None:
+    def _heard(self, watched: WatchedBucket, at: datetime, jobs: Iterable[str]) -> None:
         for job in jobs:
-            if mirror.complete.is_set():
+            if watched.complete.is_set():
                 self._contact.heard(job, self._clock())
             else:
                 # It was there before we listened: only the relay's clock dates it.

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from edge_bridge.keeper.cluster_view import Picture
+from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.tracing import JobSpans
 from edge_broker.audit import Audit
@@ -64,7 +64,7 @@ class GiveUps:
 
     def __init__(
         self,
-        picture: Picture,
+        view: ClusterView,
         broker: Broker,
         records: RecordStore,
         audit: Audit,
@@ -72,7 +72,7 @@ class GiveUps:
         metrics: KeeperMetrics,
         spans: JobSpans,
     ) -> None:
-        self._picture = picture
+        self._view = view
         self._broker = broker
         self._records = records
         self._audit = audit
@@ -95,13 +95,13 @@ class GiveUps:
 
     def _held(self) -> dict[str, list[JobRecord]]:
         held: dict[str, list[JobRecord]] = defaultdict(list)
-        for record in self._picture.unfinished():
+        for record in self._view.unfinished():
             if record.holder is not None:
                 held[record.holder.worker].append(record)
         return held
 
     def _verdict(self, worker: str, record: JobRecord) -> GiveUp | None:
-        entry, silent_for_s = self._picture.worker(worker), self._picture.silent_for(record)
+        entry, silent_for_s = self._view.worker(worker), self._view.silent_for(record)
         return verdict(record, entry, silent_for_s=silent_for_s, now=datetime.now(UTC))
 
     async def _give_up_all(self, worker: str, records: list[JobRecord]) -> None:
@@ -111,7 +111,7 @@ class GiveUps:
         """
         try:
             async with self._limit:
-                await self._picture.look_up(worker)
+                await self._view.look_up(worker)
             for record in records:
                 async with self._limit:
                     if (event := self._verdict(worker, record)) is not None:

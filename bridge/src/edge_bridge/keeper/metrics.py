@@ -29,7 +29,7 @@ from edge_schemas.gate.execution_paths import call_class
 from edge_schemas.life.records import GiveUp, JobRecord, JobState
 
 if TYPE_CHECKING:
-    from edge_bridge.keeper.cluster_view import Picture
+    from edge_bridge.keeper.cluster_view import ClusterView
 
 TICK_S = 0.5
 BEAT_OUTCOMES = ("ok", "refused", "failed")
@@ -158,9 +158,9 @@ class KeeperState(Collector):
         looked_s_ago: Seconds since the last look at Airflow's database that worked, None before the first.
     """
 
-    def __init__(self, broker: Broker, picture: "Picture", looked_s_ago: Callable[[], float | None]) -> None:
+    def __init__(self, broker: Broker, view: "ClusterView", looked_s_ago: Callable[[], float | None]) -> None:
         self._broker = broker
-        self._picture = picture
+        self._view = view
         self._looked_s_ago = looked_s_ago
         self._began = time.monotonic()
         self._queues: set[tuple[str, str]] = set()
@@ -186,12 +186,12 @@ class KeeperState(Collector):
         yield from (reconnects, build)
 
     def _sight(self) -> Iterator[Metric]:
-        picture, looked = self._picture, self._looked_s_ago()
-        yield _gauge("edge_keeper_picture_complete", "1 once jobs and workers were listed", picture.complete)
+        view, looked = self._view, self._looked_s_ago()
+        yield _gauge("edge_keeper_picture_complete", "1 once jobs and workers were listed", view.complete)
         yield _gauge(
             "edge_keeper_hears_workers",
             "1 while NATS and any relay show signs of life; else silences stand still and nothing is given up",
-            picture.hears_workers,
+            view.hears_workers,
         )
         yield _gauge(
             "edge_keeper_database_look_age_seconds",
@@ -201,7 +201,7 @@ class KeeperState(Collector):
 
     def _jobs(self) -> Iterator[Metric]:
         """By queue; one that had jobs once is told of with 0 from then on."""
-        of = Tally((record.team or "", record.queue, _stage(record)) for record in self._picture.unfinished())
+        of = Tally((record.team or "", record.queue, _stage(record)) for record in self._view.unfinished())
         self._queues.update((team, queue) for team, queue, _ in of)
         for stage, text in (
             ("running", "Jobs that run at a worker"),

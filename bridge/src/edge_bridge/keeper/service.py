@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import structlog
 from aiohttp import web
 
-from edge_bridge.keeper.cluster_view import Picture
+from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.dispatch import Dispatches, TaskRow
 from edge_bridge.keeper.gate.centre import CentreView
 from edge_bridge.keeper.gate.passthrough import PassThrough
@@ -59,12 +59,12 @@ class Keeper:
         self._broker = broker
         records = RecordStore(broker)
         withdrawals = Withdrawals(broker, records, metrics)
-        self._picture = Picture(broker)
-        self._beats = Beats(self._picture, dispatches, withdrawals, api, settings.beat, metrics=metrics)
-        self._watch = Watch(self._picture, dispatches, withdrawals, self._on_look)
+        self._view = ClusterView(broker)
+        self._beats = Beats(self._view, dispatches, withdrawals, api, settings.beat, metrics=metrics)
+        self._watch = Watch(self._view, dispatches, withdrawals, self._on_look)
         audit = Audit(broker, keeper=socket.gethostname())
-        self._give_ups = GiveUps(self._picture, broker, records, audit, metrics=metrics, spans=spans)
-        metrics.registry.register(KeeperState(broker, self._picture, lambda: self._watch.looked_s_ago))
+        self._give_ups = GiveUps(self._view, broker, records, audit, metrics=metrics, spans=spans)
+        metrics.registry.register(KeeperState(broker, self._view, lambda: self._watch.looked_s_ago))
         self._app = build_app(
             settings.gate_secret,
             PassThrough(records, dispatches, api),
@@ -82,7 +82,7 @@ class Keeper:
         """
         async with self._listening(), asyncio.TaskGroup() as group:
             loops = [
-                group.create_task(self._picture.run(), name="keeper-picture"),
+                group.create_task(self._view.run(), name="keeper-picture"),
                 group.create_task(self._watch.run(), name="keeper-watch"),
                 group.create_task(self._beats.run(), name="keeper-beats"),
                 group.create_task(self._give_ups.run(), name="keeper-give-ups"),
@@ -98,12 +98,12 @@ class Keeper:
         looked = self._watch.looked_s_ago
         watching = looked is not None and looked < LOOK_OVERDUE_S
         return {
-            "ok": self._broker.connected and self._picture.complete and watching,
+            "ok": self._broker.connected and self._view.complete and watching,
             "broker_connected": self._broker.connected,
-            "picture_complete": self._picture.complete,
+            "picture_complete": self._view.complete,
             "database_seen_s_ago": None if looked is None else round(looked, 1),
-            "hears_workers": self._picture.hears_workers,
-            "unfinished_jobs": len(self._picture.unfinished()),
+            "hears_workers": self._view.hears_workers,
+            "unfinished_jobs": len(self._view.unfinished()),
         }
 
     def _on_look(self, records: list[JobRecord], rows: Mapping[str, TaskRow]) -> None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import structlog
 
-from edge_bridge.keeper.cluster_view import Picture
+from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi, ExecutionCall
 from edge_bridge.keeper.metrics import KeeperMetrics
@@ -67,7 +67,7 @@ class Beats:
 
     def __init__(
         self,
-        picture: Picture,
+        view: ClusterView,
         dispatches: Dispatches,
         withdrawals: Withdrawals,
         api: ExecutionApi,
@@ -76,7 +76,7 @@ class Beats:
         metrics: KeeperMetrics,
     ) -> None:
         self._metrics = metrics
-        self._picture = picture
+        self._view = view
         self._dispatches = dispatches
         self._withdrawals = withdrawals
         self._api = api
@@ -94,7 +94,7 @@ class Beats:
         for record in records:
             if record.id in self._under_way or record.id in self._paused_until or record.holder is None:
                 continue
-            silent_for_s = self._picture.silent_for(record)
+            silent_for_s = self._view.silent_for(record)
             if is_due(record, rows.get(record.id), silent_for_s=silent_for_s, now=now, settings=self._settings):
                 self._under_way.add(record.id)
                 self._due.put_nowait(record)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import structlog
 
 from edge_bridge.airflow.mapping import ACTIVE_STATES
-from edge_bridge.keeper.cluster_view import Picture
+from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_broker.connection.broker import Broker, JetStreamError
@@ -116,14 +116,14 @@ class Watch:
 
     def __init__(
         self,
-        picture: Picture,
+        view: ClusterView,
         dispatches: Dispatches,
         withdrawals: Withdrawals,
         on_look: OnLook,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._picture = picture
+        self._view = view
         self._dispatches = dispatches
         self._withdrawals = withdrawals
         self._on_look = on_look
@@ -141,7 +141,7 @@ class Watch:
         """Look again and again, for ever."""
         while True:
             began = self._clock()
-            self._picture.tick()
+            self._view.tick()
             try:
                 async with asyncio.timeout(LOOK_TIMEOUT_S):
                     await self.look()
@@ -181,7 +181,7 @@ class Watch:
 
     def _to_look_at(self) -> list[JobRecord]:
         """Started tasks, and as many waiting tasks as one query may hold, in turns. Auxiliary jobs have no row."""
-        records = [record for record in self._picture.unfinished() if record.task is not None]
+        records = [record for record in self._view.unfinished() if record.task is not None]
         waiting = [record for record in records if record.state is JobState.WAITING]
         if len(waiting) <= WAITING_AT_ONCE:
             return records

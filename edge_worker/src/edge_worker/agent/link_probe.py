@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_worker.jobs.registry import JobTable
+from edge_worker.jobs.registry import JobRegistry
 from edge_worker.relay.call_result import CallError
 from edge_worker.relay.client import RelayClient
 from edge_worker.relay.link import Link
@@ -20,12 +20,12 @@ PATIENCE_S = 2.0
 
 
 @dataclass
-class LinkCheck:
+class LinkProbe:
     """Asks while jobs are here."""
 
     client: RelayClient
     link: Link
-    table: JobTable
+    table: JobRegistry
     jitter: Callable[[], float] = random.random
 
     async def run(self) -> None:

@@ -31,7 +31,7 @@ from edge_schemas.wire.polls import (
 from edge_schemas.wire.workers import WorkerSettings
 from edge_worker.agent.poll_timeout import Hold
 from edge_worker.jobs.lease import Fence
-from edge_worker.jobs.registry import JobTable
+from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog
 from edge_worker.relay.call_result import CallError, NoAnswer, Refused
 from edge_worker.relay.client import RelayClient
@@ -52,7 +52,7 @@ SUPERSEDED_S = 30.0
 log = EventLog("edge_worker.agent.poll_loop")
 
 
-class Desk(Protocol):
+class PollHandler(Protocol):
     """What becomes of the things that a poll brings."""
 
     def take(self, grant: Grant) -> None:
@@ -94,9 +94,9 @@ class PollLoop:
     """Polls for as long as the agent lives; no failure ends it."""
 
     client: RelayClient
-    table: JobTable
+    table: JobRegistry
     link: Link
-    desk: Desk
+    handler: PollHandler
     report: Report
     hold: Hold
     fence: Fence
@@ -212,7 +212,7 @@ class PollLoop:
     def _act(self, answer: PollAnswer) -> None:
         if answer.settings is not None and answer.settings.version != self.report.settings_version:
             self.report.settings_version = answer.settings.version
-            self.desk.adopt(answer.settings)
+            self.handler.adopt(answer.settings)
         if answer.conflict is not None and not self._in_conflict:
             self._begin_conflict(answer.conflict)
         if answer.conflict_resolved and self._in_conflict:
@@ -220,11 +220,11 @@ class PollLoop:
             log.info("credential_conflict_resolved")
             self.table.open_intake("conflict")
         if answer.airflow_wanted is not None:
-            self.desk.runtime_refused(answer.airflow_wanted)
+            self.handler.runtime_refused(answer.airflow_wanted)
         for directive in answer.stop:
-            self.desk.stop(directive)
+            self.handler.stop(directive)
         for grant in answer.grants:
-            self.desk.take(grant)
+            self.handler.take(grant)
 
     def _begin_conflict(self, conflict: CredentialConflict) -> None:
         self._in_conflict = True
@@ -263,7 +263,7 @@ class PollLoop:
             case ErrorCode.CREDENTIAL_REVOKED:
                 self._revocations += 1
                 if self._revocations == 2:
-                    self.desk.revoked()
+                    self.handler.revoked()
                 return 2 + self.jitter() if self._revocations < 2 else SLOW_S / 2
             case ErrorCode.PROTOCOL_UNSUPPORTED:
                 self.table.close_intake("protocol", "the relay does not serve this worker's protocol version")

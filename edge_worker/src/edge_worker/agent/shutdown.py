@@ -11,7 +11,7 @@ from edge_worker.log import EventLog
 log = EventLog("edge_worker.agent.shutdown")
 
 
-class Rung(IntEnum):
+class ShutdownStage(IntEnum):
     """How far down."""
 
     RUN = 0
@@ -21,30 +21,30 @@ class Rung(IntEnum):
 
 
 _MEANING = {
-    Rung.DRAIN: "takes nothing new, finishes what runs; signal again to stop the jobs",
-    Rung.STOP: "stops the jobs within their grace; signal again to leave at once",
-    Rung.LEAVE: "leaves at once; jobs go on and are taken up at the next start",
+    ShutdownStage.DRAIN: "takes nothing new, finishes what runs; signal again to stop the jobs",
+    ShutdownStage.STOP: "stops the jobs within their grace; signal again to leave at once",
+    ShutdownStage.LEAVE: "leaves at once; jobs go on and are taken up at the next start",
 }
 
 
-class Ladder:
+class Shutdown:
     """One way, downwards only."""
 
     def __init__(self) -> None:
-        self.rung = Rung.RUN
-        self._reached = {rung: asyncio.Event() for rung in Rung}
+        self.stage = ShutdownStage.RUN
+        self._reached = {stage: asyncio.Event() for stage in ShutdownStage}
 
-    def reach(self, rung: Rung, why: str) -> None:
+    def reach(self, stage: ShutdownStage, why: str) -> None:
         """Goes down to this rung; nothing happens if it is already lower."""
-        for step in Rung:
-            if self.rung < step <= rung:
-                self.rung = step
+        for step in ShutdownStage:
+            if self.stage < step <= stage:
+                self.stage = step
                 self._reached[step].set()
-                log.info("ladder_rung_reached", rung=step.name.lower(), why=why, means=_MEANING[step])
+                log.info("shutdown_stage_reached", stage=step.name.lower(), why=why, means=_MEANING[step])
 
-    async def at(self, rung: Rung) -> None:
+    async def at(self, stage: ShutdownStage) -> None:
         """Waits until this rung is reached."""
-        await self._reached[rung].wait()
+        await self._reached[stage].wait()
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -60,4 +60,4 @@ class Ladder:
                 loop.remove_signal_handler(number)
 
     def _next(self, name: str) -> None:
-        self.reach(Rung(min(self.rung + 1, Rung.LEAVE)), name)
+        self.reach(ShutdownStage(min(self.stage + 1, ShutdownStage.LEAVE)), name)

@@ -9,18 +9,18 @@ from typing import Protocol
 
 from edge_schemas.wire.polls import Grant, StopDirective
 from edge_schemas.wire.workers import WorkerSettings
-from edge_worker.agent.link_probe import LinkCheck
+from edge_worker.agent.link_probe import LinkProbe
 from edge_worker.agent.poll_loop import PollLoop, Report
 from edge_worker.agent.poll_timeout import Hold
-from edge_worker.agent.shutdown import Ladder, Rung
+from edge_worker.agent.shutdown import Shutdown, ShutdownStage
 from edge_worker.gateway.gateway import Gateway
 from edge_worker.host_client.client import TaskHost
-from edge_worker.jobs.compatibility import RuntimeRule
+from edge_worker.jobs.compatibility import RuntimeCompatibility
 from edge_worker.jobs.freezer import Freezer
 from edge_worker.jobs.lease import Fence, Lease
 from edge_worker.jobs.lifecycle import Host, JobLife
 from edge_worker.jobs.outbox import Outbox
-from edge_worker.jobs.registry import SHUT_DOWN, JobTable
+from edge_worker.jobs.registry import SHUT_DOWN, JobRegistry
 from edge_worker.jobs.runner import JobRunner
 from edge_worker.log import EventLog, bound
 from edge_worker.logs.upload_loop import LogUploader
@@ -57,14 +57,14 @@ class Runtime(Host, Protocol):
 
 
 @dataclass
-class Desk:
+class PollHandler:
     """Hands what a poll brings to the part that deals with it."""
 
     runner: JobRunner
     state: StateDir
     identity: Identity
-    ladder: Ladder
-    rule: RuntimeRule
+    shutdown: Shutdown
+    rule: RuntimeCompatibility
     exit_code: int = EXIT_OK
 
     def take(self, grant: Grant) -> None:
@@ -86,13 +86,13 @@ class Desk:
             log.warning("settings_not_on_disk", error=str(error))
 
     def runtime_refused(self, centre: str) -> None:
-        """See `RuntimeRule.refused`."""
+        """See `RuntimeCompatibility.refused`."""
         self.rule.refused(centre)
 
     def revoked(self) -> None:
         """Takes nothing new, and leaves once no job is left."""
         self.exit_code = EXIT_REVOKED
-        self.ladder.reach(Rung.DRAIN, "the credential was revoked")
+        self.shutdown.reach(ShutdownStage.DRAIN, "the credential was revoked")
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Worker:
     state: StateDir
     identity: Identity
     runtime: Runtime | None = None
-    ladder: Ladder = field(default_factory=Ladder)
+    shutdown: Shutdown = field(default_factory=Shutdown)
     _airflow: str | None = None
 
     async def run(self) -> int:
@@ -121,7 +121,7 @@ class Worker:
         proxy = resolve_proxy(relay_url, self.settings, proxy_environment())
         tls = tls_context(self.settings)
         incarnation = self.state.next_incarnation()
-        with bound(worker=self.identity.enrollment.worker), self.ladder.on_signals():
+        with bound(worker=self.identity.enrollment.worker), self.shutdown.on_signals():
             log.info(
                 "worker_started",
                 relay=relay_url,
@@ -151,13 +151,13 @@ class Worker:
             log_max_bytes=self.settings.log_max_bytes,
         )
 
-    def _disk_watch(self, table: JobTable) -> DiskWatch:
+    def _disk_watch(self, table: JobRegistry) -> DiskWatch:
         ended = self.state.ended_jobs(max_bytes=self.settings.spool_max_bytes)
         return DiskWatch(self.state.path, table, ended, self.settings.disk_reserve_bytes)
 
     async def _work(self, client: RelayClient, link: Link, runtime: Runtime, socket: Path, incarnation: int) -> int:
         """All loops, until the ladder says to leave. A loop that dies takes the agent down in order."""
-        table = JobTable(self.settings.slots)
+        table = JobRegistry(self.settings.slots)
         lease = Lease(socket.with_name(LEASE))
         fence = Fence(table, lease)
         uploader = LogUploader(client, link)
@@ -175,9 +175,9 @@ class Worker:
                 fence=fence,
                 freezer=Freezer(client, link, lease, incarnation),
             )
-            rule = RuntimeRule(table)
+            rule = RuntimeCompatibility(table)
             runner = JobRunner(life, self.state, table, jobs, rule)
-            desk = Desk(runner, self.state, self.identity, self.ladder, rule)
+            handler = PollHandler(runner, self.state, self.identity, self.shutdown, rule)
             gateway = Gateway(client, table, link, socket)
             health = AgentHealth(
                 self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
@@ -187,7 +187,7 @@ class Worker:
                 # Before anything of them is gone on with: they may have been out of contact for too long.
                 fence.look()
                 report = self._report(incarnation, health)
-                poll_loop = PollLoop(client, table, link, desk, report, Hold(self.settings.poll_hold_s), fence)
+                poll_loop = PollLoop(client, table, link, handler, report, Hold(self.settings.poll_hold_s), fence)
                 running = [
                     loops.create_task(runtime.run_forever(), name="task-host"),
                     loops.create_task(self._watch_runtime(runtime, table, rule), name="watch-runtime"),
@@ -195,14 +195,14 @@ class Worker:
                     loops.create_task(self._disk_watch(table).run(), name="disk-watch"),
                     loops.create_task(runner.watch_unread(), name="watch-unread"),
                     loops.create_task(fence.run(), name="fence"),
-                    loops.create_task(LinkCheck(client, link, table).run(), name="link-check"),
+                    loops.create_task(LinkProbe(client, link, table).run(), name="link-check"),
                     loops.create_task(poll_loop.run(), name="poll-loop"),
                 ]
                 await self._until_leaving(table, runner)
                 for loop in running:
                     loop.cancel()
             runner.cancel_all()
-        return desk.exit_code
+        return handler.exit_code
 
     def _report(self, incarnation: int, health: AgentHealth) -> Report:
         return Report(
@@ -214,7 +214,7 @@ class Worker:
             health=health.look,
         )
 
-    async def _watch_runtime(self, runtime: Runtime, table: JobTable, rule: RuntimeRule) -> None:
+    async def _watch_runtime(self, runtime: Runtime, table: JobRegistry, rule: RuntimeCompatibility) -> None:
         """Takes no jobs while nothing could run them."""
         while True:
             version = await runtime.versions()
@@ -231,23 +231,23 @@ class Worker:
             await asyncio.to_thread(self.state.clean_up, keep_days=self.settings.log_keep_days, now=time.time())
             await asyncio.sleep(_CLEAN_UP_EVERY_S)
 
-    async def _until_leaving(self, table: JobTable, runner: JobRunner) -> None:
+    async def _until_leaving(self, table: JobRegistry, runner: JobRunner) -> None:
         """The three rungs: all jobs are settled; they were stopped and had time to be settled; at once."""
         async with asyncio.TaskGroup() as group:
-            rungs = [
+            stages = [
                 group.create_task(self._drain(table, runner), name="drain"),
                 group.create_task(self._stop(runner), name="stop"),
-                group.create_task(self.ladder.at(Rung.LEAVE), name="leave"),
+                group.create_task(self.shutdown.at(ShutdownStage.LEAVE), name="leave"),
             ]
-            await asyncio.wait(rungs, return_when=asyncio.FIRST_COMPLETED)
-            for rung in rungs:
-                rung.cancel()
+            await asyncio.wait(stages, return_when=asyncio.FIRST_COMPLETED)
+            for stage in stages:
+                stage.cancel()
         runner.tell_all("Edge worker: the worker leaves without waiting for this task, which its next start takes up")
         if runner.busy:
             log.warning("jobs_left_behind", jobs=runner.busy, means="they are taken up at the next start")
 
-    async def _drain(self, table: JobTable, runner: JobRunner) -> None:
-        await self.ladder.at(Rung.DRAIN)
+    async def _drain(self, table: JobRegistry, runner: JobRunner) -> None:
+        await self.shutdown.at(ShutdownStage.DRAIN)
         table.drain()
         runner.drain()
         runner.tell_all(f"Edge worker: {SHUT_DOWN}; it waits for this task to end")
@@ -255,12 +255,12 @@ class Worker:
             async with asyncio.timeout(self.settings.drain_timeout_s):
                 await runner.until_idle()
         except TimeoutError:
-            self.ladder.reach(Rung.STOP, "drain_timeout_s has passed")
+            self.shutdown.reach(ShutdownStage.STOP, "drain_timeout_s has passed")
             await runner.until_idle()
 
     async def _stop(self, runner: JobRunner) -> None:
-        await self.ladder.at(Rung.STOP)
-        if self.ladder.rung is Rung.LEAVE:
+        await self.shutdown.at(ShutdownStage.STOP)
+        if self.shutdown.stage is ShutdownStage.LEAVE:
             # Both at once: what is left to its next start is not stopped before.
             return
         runner.stop_all()

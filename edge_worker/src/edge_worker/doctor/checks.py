@@ -10,9 +10,9 @@ from edge_schemas.gate.centre import WorkerFacts
 from edge_service.findings import Check, Finding, Status, examine, failed, ok
 from edge_worker.doctor import machine_checks, path_checks, relay_checks, settings_checks, state_checks
 from edge_worker.doctor.limits import WAY_S, WHOLE_S, Deadline, in_thread
-from edge_worker.doctor.network_path import Way
+from edge_worker.doctor.network_path import NetworkPath
 from edge_worker.doctor.redact import Sieve
-from edge_worker.doctor.relay_checks import RelayLooks
+from edge_worker.doctor.relay_checks import RelayChecks
 from edge_worker.doctor.runtime_checks import RuntimeLooks, short_folder
 from edge_worker.doctor.settings_checks import Told
 from edge_worker.doctor.tls_checks import TLS, tls_check
@@ -44,7 +44,7 @@ async def examine_worker(
     except (SettingsError, TimeoutError) as error:
         yield settings_checks.unreadable(str(error) or _DISK_HANGS)
         return
-    patient = _Patient(told, wanted)
+    patient = Examination(told, wanted)
     with short_folder() as folder:
         runtime = RuntimeLooks(told.settings, Path(folder), lambda: patient.facts)
         try:
@@ -61,7 +61,7 @@ def _told(flags: Mapping[str, object], config: Path | None) -> Told:
 
 
 @dataclass
-class _Patient:
+class Examination:
     """One worker while it is examined.
 
     Attributes:
@@ -78,10 +78,11 @@ class _Patient:
     _relay_url: str | None = None
     _proxy: Proxy | None = None
     _tls: ssl.SSLContext | None = None
-    _relay: RelayLooks | None = None
+    _relay: RelayChecks | None = None
 
     @property
     def facts(self) -> WorkerFacts | None:
+        """What the relay knows of this worker; None before the relay was asked."""
         return self._relay.facts if self._relay is not None else None
 
     async def findings(self, runtime: RuntimeLooks) -> AsyncIterator[Finding]:
@@ -155,10 +156,10 @@ class _Patient:
         url, tls, proxy = self._relay_url, self._tls, self._proxy
         if url is None or tls is None:
             return
-        way = Way(url, proxy, tls)
+        way = NetworkPath(url, proxy, tls)
         secret = self._identity.secret if self._identity else ""
         async with RelayClient(url, secret, tls=tls, proxy=proxy) as client:
-            self._relay = RelayLooks(
+            self._relay = RelayChecks(
                 url, client, lambda other: RelayClient(other, "", tls=tls, proxy=proxy), self._identity, self.wanted
             )
             checks = path_checks.way_checks(way, self.on_the_way)

@@ -119,7 +119,7 @@ class Hop:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Way:
+class NetworkPath:
     """From this machine to the relay.
 
     Args:

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from edge_service.findings import Check, Finding, failed, ok
 from edge_worker.doctor.certificate import Certificate, read_certificate
 from edge_worker.doctor.limits import Deadline, in_thread
-from edge_worker.doctor.network_path import Head, Hop, NoHttp, TunnelRefused, Way, trusting_nobody
+from edge_worker.doctor.network_path import Head, Hop, NetworkPath, NoHttp, TunnelRefused, trusting_nobody
 
 DNS, TCP, PROXY, PROXY_TLS, TUNNEL = "dns.lookup", "tcp.connect", "proxy.connect", "proxy.tls", "proxy.tunnel"
 _SPOKEN_ELSEWHERE = {"ntlm", "negotiate", "kerberos"}
@@ -16,7 +16,7 @@ _SQUID_ERROR = re.compile(r"ERR_[A-Z_]+")
 _ASK_THE_PROXY = "Ask those who run the proxy"
 
 
-def way_checks(way: Way, deadline: Deadline) -> list[Check]:
+def way_checks(way: NetworkPath, deadline: Deadline) -> list[Check]:
     """From names to the relay's TCP port; the last one is `reaches(way)`."""
     looks = _WayLooks(way)
     first = way.first.authority
@@ -45,7 +45,7 @@ def way_checks(way: Way, deadline: Deadline) -> list[Check]:
     return checks
 
 
-def reaches(way: Way) -> str:
+def reaches(way: NetworkPath) -> str:
     """The id of the check after which a connection to the relay stands."""
     if way.proxy_hop is None:
         return TCP
@@ -55,7 +55,7 @@ def reaches(way: Way) -> str:
 
 
 class _WayLooks:
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: NetworkPath) -> None:
         self._way = way
         self._whose = "the proxy's" if way.proxy_hop else "the relay's"
 

@@ -33,7 +33,7 @@ _ENROL_ANEW = (
 )
 
 
-class RelayLooks:
+class RelayChecks:
     """Asks the relay.
 
     Args:

@@ -11,7 +11,7 @@ from edge_schemas.wire import routes
 from edge_service.findings import Check, Finding, failed, ok, warning
 from edge_worker.doctor.certificate import Certificate, read_certificate
 from edge_worker.doctor.limits import Deadline
-from edge_worker.doctor.network_path import NoHttp, Stream, TunnelRefused, Way, trusting_nobody, trusting_only
+from edge_worker.doctor.network_path import NetworkPath, NoHttp, Stream, TunnelRefused, trusting_nobody, trusting_only
 from edge_worker.doctor.path_checks import in_words, names_of, signed_by
 
 TLS = "tls.chain"
@@ -60,7 +60,7 @@ class Authorities:
         return ", ".join(repr(name) for name, _ in self.all) or "no authority"
 
 
-def tls_check(way: Way, ca_file: Path | None, needs: str, deadline: Deadline) -> Check:
+def tls_check(way: NetworkPath, ca_file: Path | None, needs: str, deadline: Deadline) -> Check:
     """The check of the relay's certificate."""
     looks = _TlsLooks(way, ca_file)
     return deadline.check(
@@ -73,7 +73,7 @@ def tls_check(way: Way, ca_file: Path | None, needs: str, deadline: Deadline) ->
 
 
 class _TlsLooks:
-    def __init__(self, way: Way, ca_file: Path | None) -> None:
+    def __init__(self, way: NetworkPath, ca_file: Path | None) -> None:
         self._way = way
         self._ca_file = ca_file
 

@@ -6,7 +6,7 @@ One Unix socket for all jobs, `http://gateway/jobs/<job>/execution/<path of Airf
 * Everything else goes to the relay, path and query untouched, and is held without limit while the link is down. A
   read that fails or times out makes the SDK return a *default value* and the task succeed wrongly; so a read ends only
   in an answer of the Execution API or in a 403, which the SDK turns into an exception.
-* A task's rendered fields do not keep it waiting: see `late_writes`.
+* A task's rendered fields do not keep it waiting: see `deferred_writes`.
 * What a task repeats under one request id is one call. The supervisor of a frozen job does so for as long as it lasts.
 * Error bodies are exactly `application/json`: the SDK compares the string.
 """
@@ -26,9 +26,9 @@ from aiohttp import web
 from edge_schemas.gate.execution_paths import split_path
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_worker.gateway.deferred_writes import LateWrites
-from edge_worker.gateway.request_dedup import AskedAgain, Repeats
-from edge_worker.jobs.registry import HeldJob, JobTable, StopWish
+from edge_worker.gateway.deferred_writes import DeferredWrites
+from edge_worker.gateway.request_dedup import AskedAgain, RequestDedup
+from edge_worker.jobs.registry import JobRegistry, LocalJob, StopWish
 from edge_worker.log import EventLog, bound
 from edge_worker.relay.call_result import CallError, NoAnswer, Refused
 from edge_worker.relay.client import ExecutionAnswer, ExecutionCall, RelayClient
@@ -61,7 +61,7 @@ class GaveUp(Exception):
 @dataclass(frozen=True)
 class _Target:
     job: str
-    held: HeldJob | None
+    held: LocalJob | None
     raw_path: str
     segments: tuple[str, ...]
     query: str
@@ -95,13 +95,13 @@ class Gateway:
         socket: Where to listen.
     """
 
-    def __init__(self, client: RelayClient, table: JobTable, link: Link, socket: Path) -> None:
+    def __init__(self, client: RelayClient, table: JobRegistry, link: Link, socket: Path) -> None:
         self._client = client
         self._table = table
         self._link = link
         self._socket = socket
-        self._late = LateWrites(partial(self._refused, is_read=False))
-        self._repeats = Repeats()
+        self._late = DeferredWrites(partial(self._refused, is_read=False))
+        self._dedup = RequestDedup()
         self.held_calls = 0
         """How many wait at this moment, after a try that brought no answer."""
 
@@ -128,7 +128,7 @@ class Gateway:
         finally:
             await self._late.drop_all()
             await runner.cleanup()
-            await self._repeats.drop_all()
+            await self._dedup.drop_all()
 
     async def _answer(self, request: web.Request) -> web.Response:
         """What a request gets. An error in here would make aiohttp answer what becomes a default value."""
@@ -166,13 +166,13 @@ class Gateway:
         job, raw_path, query = match[1], match[2], match[3] or ""
         return _Target(job, self._table.get(job), raw_path, split_path(raw_path), query)
 
-    async def _forward(self, request: web.Request, target: _Target, held: HeldJob, *, is_read: bool) -> web.Response:
+    async def _forward(self, request: web.Request, target: _Target, held: LocalJob, *, is_read: bool) -> web.Response:
         try:
             call = await _call_of(request, target)
         except web.HTTPRequestEntityTooLarge:
             return _refusal(f"the body is larger than {MAX_BODY_BYTES} bytes")
         try:
-            answer = await self._repeats.answer(
+            answer = await self._dedup.answer(
                 (held.id, call.request_id, call.method, call.raw_path, call.query),
                 partial(self._answer_to, target, held, call, is_read=is_read),
             )
@@ -186,7 +186,7 @@ class Gateway:
         return _pass_on(answer)
 
     async def _answer_to(
-        self, target: _Target, held: HeldJob, call: ExecutionCall, *, is_read: bool
+        self, target: _Target, held: LocalJob, call: ExecutionCall, *, is_read: bool
     ) -> ExecutionAnswer:
         """The answer to a call of a task.
 
@@ -204,7 +204,7 @@ class Gateway:
             return await self._late.answer(held, delivery)
         return await self._until_answered(held, call, is_read=False, is_final=False)
 
-    async def _write_final_state(self, held: HeldJob, call: ExecutionCall) -> ExecutionAnswer:
+    async def _write_final_state(self, held: LocalJob, call: ExecutionCall) -> ExecutionAnswer:
         """While it is under way, and once it was accepted, no stop touches the job."""
         with held.final_write():
             await self._late.delivered(held)
@@ -219,7 +219,7 @@ class Gateway:
             return answer
 
     async def _until_answered(
-        self, held: HeldJob, call: ExecutionCall, *, is_read: bool, is_final: bool
+        self, held: LocalJob, call: ExecutionCall, *, is_read: bool, is_final: bool
     ) -> ExecutionAnswer:
         """Repeats the call, under its one request id, until the Execution API or a final refusal answers it.
 
@@ -253,7 +253,7 @@ class Gateway:
         finally:
             self.held_calls -= is_held
 
-    def _refused(self, held: HeldJob, error: Refused, *, is_read: bool) -> web.Response:
+    def _refused(self, held: LocalJob, error: Refused, *, is_read: bool) -> web.Response:
         log.warning("call_refused", code=error.code, reason=str(error), request_id=error.problem.request_id)
         if error.code not in _STOPPING_CODES:
             return _refusal(str(error))
@@ -273,7 +273,7 @@ async def _call_of(request: web.Request, target: _Target) -> ExecutionCall:
     )
 
 
-def _check_still_wanted(held: HeldJob) -> None:
+def _check_still_wanted(held: LocalJob) -> None:
     if held.is_stopping:
         raise GaveUp("the job is to stop")
     if held.gone.is_set():
@@ -310,7 +310,7 @@ def _json(status: int, detail: object) -> web.Response:
     return web.Response(status=status, body=body, headers={"Content-Type": "application/json"})
 
 
-def _stop_answer(held: HeldJob) -> web.Response:
+def _stop_answer(held: LocalJob) -> web.Response:
     """Airflow's answer to a heartbeat of a task that should not run: the supervisor ends it."""
     reason = held.stop.reason if held.stop else "the job is to stop"
     return _no_longer(is_read=False, message=reason)

@@ -22,7 +22,7 @@ class _Call:
     repeated: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Repeats:
+class RequestDedup:
     """The calls under way."""
 
     def __init__(self) -> None:

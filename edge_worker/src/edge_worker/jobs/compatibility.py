@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from edge_schemas.life.versions import runtime_fault
 from edge_schemas.wire.jobs import Job, TaskWork
-from edge_worker.jobs.registry import JobTable
+from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog
 
 RETRY_S = 300.0
@@ -16,14 +16,14 @@ log = EventLog("edge_worker.jobs.compatibility")
 
 
 @dataclass
-class RuntimeRule:
+class RuntimeCompatibility:
     """What the runtime has, and what follows from it for the intake.
 
     Attributes:
         airflow: Airflow's version in the runtime; None until a task host has told it.
     """
 
-    table: JobTable
+    table: JobRegistry
     airflow: str | None = None
 
     def found(self, version: str) -> None:

@@ -17,7 +17,9 @@ Work = Coroutine[Any, Any, None]
 log = EventLog("edge_worker.jobs.crash_isolation")
 
 
-async def guarded(begin: Callable[[], Work], *, go_on: Callable[[], Work], give_up: Callable[[str], Work]) -> None:
+async def isolate_errors(
+    begin: Callable[[], Work], *, go_on: Callable[[], Work], give_up: Callable[[str], Work]
+) -> None:
     """Does the work of one job to its end, however often it fails.
 
     Args:

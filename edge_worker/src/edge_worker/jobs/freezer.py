@@ -10,7 +10,7 @@ import time
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.polls import StartRequest
 from edge_worker.jobs.lease import LOOK_EVERY_S, Lease
-from edge_worker.jobs.registry import HeldJob, StopWish
+from edge_worker.jobs.registry import LocalJob, StopWish
 from edge_worker.jobs.stop import tell
 from edge_worker.log import EventLog
 from edge_worker.processes.tree import hold_still, let_go_on
@@ -39,7 +39,7 @@ class Freezer:
         self._lease = lease
         self._incarnation = incarnation
 
-    async def attend(self, held: HeldJob) -> None:
+    async def attend(self, held: LocalJob) -> None:
         """Sees to a job from before its launch until its processes are gone, when it is to be cancelled."""
         while True:
             await held.frozen.wait()
@@ -50,7 +50,7 @@ class Freezer:
                 holding.cancel()
             await _thaw(held, stood_s=max(0.0, time.time() - frozen_at))
 
-    async def _until_allowed(self, held: HeldJob) -> None:
+    async def _until_allowed(self, held: LocalJob) -> None:
         """Returns once the job may go on, which one that is to stop never may, unless it has ended well."""
         asking = asyncio.create_task(self._ask(held), name=f"ask-{held.id}")
         try:
@@ -61,7 +61,7 @@ class Freezer:
         finally:
             asking.cancel()
 
-    async def _ask(self, held: HeldJob) -> None:
+    async def _ask(self, held: LocalJob) -> None:
         try:
             await until_final(lambda: self._confirm(held), pause=self._link.pause, backoff=Backoff(cap_s=ASK_CAP_S))
         except Refused as error:
@@ -72,7 +72,7 @@ class Freezer:
             # It is killed as it stands.
             await asyncio.Event().wait()
 
-    async def _confirm(self, held: HeldJob) -> None:
+    async def _confirm(self, held: LocalJob) -> None:
         """Asks whether this worker holds the job. That a poll was answered does not tell: no record may have been read.
 
         Raises:
@@ -86,7 +86,7 @@ class Freezer:
             raise NoAnswer("the answer took so long that the job may have been given up since")
 
 
-def _mark(held: HeldJob) -> float:
+def _mark(held: LocalJob) -> float:
     """Writes down that the job is frozen, and says so unless an earlier agent has; since when, by the wall clock."""
     frozen_at = held.dir.frozen_at()
     if frozen_at is not None:
@@ -105,7 +105,7 @@ def _mark(held: HeldJob) -> float:
     return time.time()
 
 
-async def _thaw(held: HeldJob, *, stood_s: float) -> None:
+async def _thaw(held: LocalJob, *, stood_s: float) -> None:
     tell(held, f"Edge worker: contact is back after the task stood still for {stood_s:.0f} s; the task goes on")
     await let_go_on(held.dir.path)
     try:

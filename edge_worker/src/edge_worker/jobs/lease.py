@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_schemas.wire.polls import JobPhase
 from edge_worker.files import write_atomically
-from edge_worker.jobs.registry import HeldJob, JobTable
+from edge_worker.jobs.registry import JobRegistry, LocalJob
 from edge_worker.log import EventLog
 from edge_worker.processes.tree import is_alive
 from edge_worker.state.job_dir import JobDir
@@ -65,7 +65,7 @@ class Lease:
             return self._clock() - self._sent_at
         return _age_s(job_dir) if job_dir.was_launched else math.inf
 
-    def left_s(self, held: HeldJob) -> float:
+    def left_s(self, held: LocalJob) -> float:
         """Seconds for which a job may run on without contact; none are left from its fence on."""
         after_s = held.job.offline.fence_after_s
         return math.inf if after_s is None else after_s - self.silence_s(held.dir)
@@ -80,7 +80,7 @@ class Lease:
 class Fence:
     """Freezes jobs whose worker has been out of contact for nearly as long as their queues tolerate."""
 
-    def __init__(self, table: JobTable, lease: Lease) -> None:
+    def __init__(self, table: JobRegistry, lease: Lease) -> None:
         self._table = table
         self._lease = lease
 
@@ -104,7 +104,7 @@ class Fence:
         for held in self._table:
             self.look_at(held)
 
-    def look_at(self, held: HeldJob) -> None:
+    def look_at(self, held: LocalJob) -> None:
         """Freezes a job if its time has come. What freezes and thaws its processes is the `Freezer`."""
         # Nothing is decided any more by what runs on after an accepted final state.
         if held.is_frozen or held.phase is not JobPhase.RUNNING or held.final_state is not None:

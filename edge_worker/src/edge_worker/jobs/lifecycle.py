@@ -15,8 +15,8 @@ from edge_worker.host_client.client import LOOK_EVERY_S, JobResult, LaunchFailed
 from edge_worker.jobs.freezer import Freezer
 from edge_worker.jobs.lease import Fence
 from edge_worker.jobs.outbox import Outbox
-from edge_worker.jobs.recovery import clear_way, put_aside
-from edge_worker.jobs.registry import SHUT_DOWN, HeldJob, JobTable, StopWish
+from edge_worker.jobs.recovery import archive, discard_stale_dir
+from edge_worker.jobs.registry import SHUT_DOWN, JobRegistry, LocalJob, StopWish
 from edge_worker.jobs.stop import done_before, say, stop_when_wanted
 from edge_worker.log import EventLog
 from edge_worker.logs.upload_loop import LogUploader
@@ -71,7 +71,7 @@ class JobLife:
     client: RelayClient
     link: Link
     state: StateDir
-    table: JobTable
+    table: JobRegistry
     host: Host
     uploader: LogUploader
     outbox: Outbox
@@ -80,7 +80,7 @@ class JobLife:
     fence: Fence
     freezer: Freezer
 
-    async def begin(self, held: HeldJob, earlier: set[asyncio.Task[object]]) -> None:
+    async def begin(self, held: LocalJob, earlier: set[asyncio.Task[object]]) -> None:
         """Runs a job of which there may be something left from an earlier hold by this worker."""
         if earlier:
             # What they still upload would be taken for the log of this hold, and they would put its folder aside.
@@ -88,13 +88,13 @@ class JobLife:
                 task.cancel()
             await asyncio.wait(earlier)
         try:
-            clear_way(self.state, held.dir)
+            discard_stale_dir(self.state, held.dir)
         except OSError as error:
             await self._give_back(held, error)
         else:
             await self._run_granted(held)
 
-    def go_on(self, held: HeldJob) -> Coroutine[Any, Any, None]:
+    def go_on(self, held: LocalJob) -> Coroutine[Any, Any, None]:
         """What is left to do for a job, by its folder."""
         if held.dir.was_finished:
             return self._upload_rest(held)
@@ -111,7 +111,7 @@ class JobLife:
         # Whether the start came through is not known; asking again is harmless and tells.
         return self._run_granted(held)
 
-    async def give_up(self, held: HeldJob, reason: str) -> None:
+    async def give_up(self, held: LocalJob, reason: str) -> None:
         """Reports a job as failed that can't be followed, once nothing of it runs."""
         while is_alive(held.dir.path):
             if held.is_frozen or held.is_stopping:
@@ -121,7 +121,7 @@ class JobLife:
         self.table.finishing(held)
         await self.outbox.deliver(held, FinishRequest(reason=_short(reason)))
         self.table.forget(held)
-        put_aside(self.state, held.dir)
+        archive(self.state, held.dir)
 
     async def release(self, job: str, receipt: str, reason: str) -> str | None:
         """Gives a granted job back that was not started; the code with which that was refused, if it was."""
@@ -134,7 +134,7 @@ class JobLife:
             return error.code
         return None
 
-    async def _run_granted(self, held: HeldJob) -> None:
+    async def _run_granted(self, held: LocalJob) -> None:
         try:
             held.dir.create(held.job, held.receipt)
         except OSError as error:
@@ -145,7 +145,7 @@ class JobLife:
         except Refused as error:
             log.warning("start_refused", code=error.code, reason=str(error))
             self.table.forget(held)
-            put_aside(self.state, held.dir)
+            archive(self.state, held.dir)
             return
         if not is_started:
             await self._hand_back(held)
@@ -157,10 +157,10 @@ class JobLife:
             log.warning("start_not_marked", error=str(error))
         await self._run_started(held)
 
-    async def _start(self, held: HeldJob) -> None:
+    async def _start(self, held: LocalJob) -> None:
         await self.client.start(held.id, StartRequest(receipt=held.receipt, incarnation=self.incarnation))
 
-    async def _start_unless_leaving(self, held: HeldJob) -> bool:
+    async def _start_unless_leaving(self, held: LocalJob) -> bool:
         """Whether the start was confirmed; not, if the worker is to leave first.
 
         Raises:
@@ -179,15 +179,15 @@ class JobLife:
             starting.cancel()
             leaving.cancel()
 
-    async def _hand_back(self, held: HeldJob) -> None:
+    async def _hand_back(self, held: LocalJob) -> None:
         """A job whose start is not known to have come through is released, and given back if it had."""
         reason = held.stop.reason if held.stop else SHUT_DOWN
         if await self.release(held.id, held.receipt, reason) == ErrorCode.WRONG_STATE:
             await self.outbox.deliver(held, FinishRequest(reason=_short(reason), give_back=True))
         self.table.forget(held)
-        put_aside(self.state, held.dir)
+        archive(self.state, held.dir)
 
-    async def _run_started(self, held: HeldJob, *, is_launched: bool = False) -> None:
+    async def _run_started(self, held: LocalJob, *, is_launched: bool = False) -> None:
         """From the confirmed start to the settled outcome; the rest of the log may follow after that."""
         async with asyncio.TaskGroup() as group:
             upload = group.create_task(self.uploader.follow(held), name=f"log-{held.id}")
@@ -198,9 +198,9 @@ class JobLife:
             freezer.cancel()
             self.table.finishing(held)
             await self._settle(held, finish, upload)
-        put_aside(self.state, held.dir)
+        archive(self.state, held.dir)
 
-    async def _process(self, held: HeldJob, *, is_launched: bool) -> FinishRequest:
+    async def _process(self, held: LocalJob, *, is_launched: bool) -> FinishRequest:
         if not is_launched:
             try:
                 await self._launch_when_allowed(held)
@@ -216,7 +216,7 @@ class JobLife:
         result = await self.host.wait(held.dir.path)
         return _finish(held, result)
 
-    async def _launch_when_allowed(self, held: HeldJob) -> None:
+    async def _launch_when_allowed(self, held: LocalJob) -> None:
         """Waits for no runtime that takes minutes if the job is to end anyway, and launches nothing that is frozen.
 
         Raises:
@@ -231,7 +231,7 @@ class JobLife:
         if job_files.take(held.dir.path, job_files.nobody(held.id)):
             raise _StoppedBefore(held.stop)
 
-    async def _is_launched(self, held: HeldJob) -> bool:
+    async def _is_launched(self, held: LocalJob) -> bool:
         """False if the job was to stop or was frozen first.
 
         Raises:
@@ -240,7 +240,7 @@ class JobLife:
         launch = self.host.launch(held.job, held.dir.path)
         return await done_before(launch, held.stop_wanted, held.frozen) or held.dir.was_launched
 
-    async def _settle(self, held: HeldJob, finish: FinishRequest, upload: asyncio.Task[None]) -> None:
+    async def _settle(self, held: LocalJob, finish: FinishRequest, upload: asyncio.Task[None]) -> None:
         asyncio.get_running_loop().call_later(TELL_AFTER_S, self.table.changed)
         # Its answer decides the outcome; without a link the outcome could not be delivered either.
         await held.no_final_write.wait()
@@ -262,19 +262,19 @@ class JobLife:
             )
         self.table.forget(held)
 
-    async def _resume_settlement(self, held: HeldJob, finish: FinishRequest) -> None:
+    async def _resume_settlement(self, held: LocalJob, finish: FinishRequest) -> None:
         async with asyncio.TaskGroup() as group:
             upload = group.create_task(self.uploader.follow(held), name=f"log-{held.id}")
             await self._settle(held, finish, upload)
-        put_aside(self.state, held.dir)
+        archive(self.state, held.dir)
 
-    async def _upload_rest(self, held: HeldJob) -> None:
+    async def _upload_rest(self, held: LocalJob) -> None:
         # An outcome is only reported once no process is left; this run has seen none.
         held.gone.set()
         await self.uploader.follow(held)
-        put_aside(self.state, held.dir)
+        archive(self.state, held.dir)
 
-    async def _give_back(self, held: HeldJob, error: OSError) -> None:
+    async def _give_back(self, held: LocalJob, error: OSError) -> None:
         log.error("job_dir_not_writable", error=str(error))
         self._pause_intake()
         self.table.forget(held)
@@ -292,7 +292,7 @@ def _what(job: Job) -> dict[str, str]:
     return {"auxiliary": job.auxiliary.kind} if job.auxiliary is not None else {}
 
 
-def _finish(held: HeldJob, result: JobResult) -> FinishRequest:
+def _finish(held: LocalJob, result: JobResult) -> FinishRequest:
     """What to report of a job whose processes are gone."""
     reason = _reason(result)
     is_lost = result.exit_code is None and result.error is not None

@@ -1,7 +1,7 @@
 """Outcomes that the relay has not acknowledged: on disk before the first try, and there until a final answer."""
 
 from edge_schemas.wire.polls import FinishRequest
-from edge_worker.jobs.registry import HeldJob
+from edge_worker.jobs.registry import LocalJob
 from edge_worker.log import EventLog
 from edge_worker.relay.call_result import CallError, Refused
 from edge_worker.relay.client import RelayClient
@@ -23,7 +23,7 @@ class Outbox:
         self._link = link
         self._incarnation = incarnation
 
-    async def deliver(self, held: HeldJob, finish: FinishRequest) -> bool:
+    async def deliver(self, held: LocalJob, finish: FinishRequest) -> bool:
         """Reports an outcome until the relay has taken it or refused it for good.
 
         Returns:
@@ -48,7 +48,7 @@ class Outbox:
         return taken
 
 
-def _keep(held: HeldJob, finish: FinishRequest) -> None:
+def _keep(held: LocalJob, finish: FinishRequest) -> None:
     try:
         held.dir.put_finish(finish)
     except OSError as error:

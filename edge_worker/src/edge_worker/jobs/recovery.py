@@ -2,7 +2,7 @@
 
 import errno
 
-from edge_worker.jobs.registry import HeldJob
+from edge_worker.jobs.registry import LocalJob
 from edge_worker.log import EventLog
 from edge_worker.processes.tree import is_alive
 from edge_worker.state.job_dir import JobDir
@@ -11,7 +11,7 @@ from edge_worker.state.state import StateDir
 log = EventLog("edge_worker.jobs.recovery")
 
 
-def take_up(state: StateDir, job_dir: JobDir) -> HeldJob | None:
+def recover(state: StateDir, job_dir: JobDir) -> LocalJob | None:
     """The job of an earlier run, as its folder tells of it; None if it tells of none, and is put aside.
 
     Raises:
@@ -23,16 +23,16 @@ def take_up(state: StateDir, job_dir: JobDir) -> HeldJob | None:
     if job is None:
         # It was never started: the folder is written before the relay is asked.
         log.warning("job_dir_incomplete", path=str(job_dir.path))
-        put_aside(state, job_dir)
+        archive(state, job_dir)
         return None
-    held = HeldJob(job, job_dir, receipt=job_dir.receipt())
+    held = LocalJob(job, job_dir, receipt=job_dir.receipt())
     held.final_state = job_dir.final_state()
     if job_dir.frozen_at() is not None:
         held.freeze("an earlier run of the agent has frozen it")
     return held
 
 
-def clear_way(state: StateDir, job_dir: JobDir) -> None:
+def discard_stale_dir(state: StateDir, job_dir: JobDir) -> None:
     """Puts aside what an earlier hold of a job left where a new one is to have its folder.
 
     Its process, outcome or log offset would be taken for the new one's.
@@ -48,7 +48,7 @@ def clear_way(state: StateDir, job_dir: JobDir) -> None:
     state.archive(job_dir)
 
 
-def put_aside(state: StateDir, job_dir: JobDir) -> None:
+def archive(state: StateDir, job_dir: JobDir) -> None:
     """Keeps an ended job's folder where nobody takes it up any more. If that fails, the next start tries again."""
     try:
         state.archive(job_dir)

@@ -29,12 +29,12 @@ class StopWish:
     gives_back: bool = False
 
 
-class HeldJob:
+class LocalJob:
     """A job that the worker was granted and has not settled yet.
 
     Attributes:
         receipt: Of the latest grant; a message that was delivered again brings a newer one.
-        phase: Where it stands; changed by `JobTable` only.
+        phase: Where it stands; changed by `JobRegistry` only.
         stop: Set once somebody wants it to end.
         stop_wanted: Set together with `stop`.
         frozen: Set while the worker cannot be sure that it still holds the job. Nothing of it runs or begins then.
@@ -113,7 +113,7 @@ class HeldJob:
                 self.no_final_write.set()
 
 
-class JobTable:
+class JobRegistry:
     """All jobs of the worker.
 
     Args:
@@ -123,18 +123,18 @@ class JobTable:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.is_draining = False
-        self._jobs: dict[str, HeldJob] = {}
+        self._jobs: dict[str, LocalJob] = {}
         self._unread: set[str] = set()
         self._closed_for: dict[str, str] = {}
         self._listeners: list[Callable[[], None]] = []
 
-    def __iter__(self) -> Iterator[HeldJob]:
+    def __iter__(self) -> Iterator[LocalJob]:
         return iter(list(self._jobs.values()))
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def get(self, job_id: str) -> HeldJob | None:
+    def get(self, job_id: str) -> LocalJob | None:
         """The job, if the worker has to do with it."""
         return self._jobs.get(job_id)
 
@@ -181,20 +181,20 @@ class JobTable:
         """The folder can be read, or is gone."""
         self._unread.discard(job_id)
 
-    def add(self, job: HeldJob) -> None:
+    def add(self, job: LocalJob) -> None:
         """The worker now has to do with this job."""
         self._jobs[job.id] = job
 
-    def running(self, job: HeldJob) -> None:
+    def running(self, job: LocalJob) -> None:
         """The start was confirmed. No reason for a poll of its own."""
         job.phase = JobPhase.RUNNING
 
-    def finishing(self, job: HeldJob) -> None:
+    def finishing(self, job: LocalJob) -> None:
         """The job's process is gone and its slot is free; the caller decides when to tell."""
         job.phase = JobPhase.FINISHING
         job.gone.set()
 
-    def forget(self, job: HeldJob) -> None:
+    def forget(self, job: LocalJob) -> None:
         """The job is settled, or was never this worker's."""
         if self._jobs.pop(job.id, None) is not None:
             self.changed()

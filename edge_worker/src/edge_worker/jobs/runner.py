@@ -9,11 +9,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from edge_schemas.wire.ids import JobId
 from edge_schemas.wire.polls import Grant, JobPhase, StopDirective
-from edge_worker.jobs.compatibility import RuntimeRule
-from edge_worker.jobs.crash_isolation import guarded
+from edge_worker.jobs.compatibility import RuntimeCompatibility
+from edge_worker.jobs.crash_isolation import isolate_errors
 from edge_worker.jobs.lifecycle import JobLife
-from edge_worker.jobs.recovery import take_up
-from edge_worker.jobs.registry import SHUT_DOWN, HeldJob, JobTable, StopWish
+from edge_worker.jobs.recovery import recover
+from edge_worker.jobs.registry import SHUT_DOWN, JobRegistry, LocalJob, StopWish
 from edge_worker.jobs.stop import tell
 from edge_worker.log import EventLog, bound
 from edge_worker.state.job_dir import JobDir
@@ -37,9 +37,9 @@ class JobRunner:
 
     life: JobLife
     state: StateDir
-    table: JobTable
+    table: JobRegistry
     group: asyncio.TaskGroup
-    rule: RuntimeRule
+    rule: RuntimeCompatibility
     _tasks: set[asyncio.Task[object]] = field(default_factory=set)
 
     def take(self, grant: Grant) -> None:
@@ -56,7 +56,7 @@ class JobRunner:
         if refusal is not None:
             self._spawn(self.life.release(grant.job.id, grant.receipt, refusal), f"release-{grant.job.id}")
             return
-        held = HeldJob(grant.job, self.state.job_dir(grant.job.id), receipt=grant.receipt)
+        held = LocalJob(grant.job, self.state.job_dir(grant.job.id), receipt=grant.receipt)
         self.table.add(held)
         earlier = {task for task in self._tasks if task.get_name() == f"job-{held.id}"}
         self._spawn(self._guarded(held, lambda: self.life.begin(held, earlier)), f"job-{held.id}")
@@ -102,7 +102,7 @@ class JobRunner:
     def _resume_one(self, job_dir: JobDir) -> None:
         job_id = job_dir.path.name
         try:
-            held = take_up(self.state, job_dir) if job_dir.path.exists() else None
+            held = recover(self.state, job_dir) if job_dir.path.exists() else None
             work = None if held is None else self.life.go_on(held)
         except OSError as error:
             self._cannot_read(job_dir, error)
@@ -143,9 +143,9 @@ class JobRunner:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, held: HeldJob, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _guarded(self, held: LocalJob, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
         with bound(job=held.id):
-            await guarded(
+            await isolate_errors(
                 begin, go_on=lambda: self.life.go_on(held), give_up=lambda reason: self.life.give_up(held, reason)
             )
 

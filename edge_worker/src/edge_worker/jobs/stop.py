@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 
-from edge_worker.jobs.registry import HeldJob
+from edge_worker.jobs.registry import LocalJob
 from edge_worker.log import EventLog
 from edge_worker.processes.tree import is_alive, kill_tree, stop_tree
 from edge_worker.task_host import job_files
@@ -13,7 +13,7 @@ _LOOK_EVERY_S = 0.2
 log = EventLog("edge_worker.jobs.stop")
 
 
-async def stop_when_wanted(held: HeldJob, *, grace_s: float) -> None:
+async def stop_when_wanted(held: LocalJob, *, grace_s: float) -> None:
     """Waits until the job is to end and ends it; returns when nothing is left to stop.
 
     Args:
@@ -34,7 +34,7 @@ async def stop_when_wanted(held: HeldJob, *, grace_s: float) -> None:
             await asyncio.sleep(_LOOK_EVERY_S)
 
 
-async def _stop(held: HeldJob, grace_s: float) -> None:
+async def _stop(held: LocalJob, grace_s: float) -> None:
     """What is frozen, or is about to be, must not run on for a grace."""
     reason = held.stop.reason if held.stop else ""
 
@@ -62,13 +62,13 @@ async def done_before(work: Awaitable[None] | Awaitable[bool], *events: asyncio.
             each.cancel()
 
 
-def say(held: HeldJob, text: str) -> None:
+def say(held: LocalJob, text: str) -> None:
     """A line in the task's log, for whoever wonders there why it ended."""
     log.info("job_stopping", step=text)
     tell(held, text)
 
 
-def tell(held: HeldJob, text: str) -> None:
+def tell(held: LocalJob, text: str) -> None:
     """A line in the task's log."""
     try:
         job_files.write_log_line(held.dir.path, text, level="warning")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import disk_usage
 
-from edge_worker.jobs.registry import JobTable
+from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog
 from edge_worker.state.ended_jobs import EndedJobs
 
@@ -37,7 +37,7 @@ class DiskWatch:
     """
 
     path: Path
-    table: JobTable
+    table: JobRegistry
     ended: EndedJobs
     reserve_bytes: int
     free: Callable[[Path], int | None] = free_bytes

@@ -108,7 +108,7 @@ class RelayClient:
 
     async def __aenter__(self) -> Self:
         self._polls, self._calls = self._open(), self._open()
-        self._link.on_turn(self._renew)
+        self._link.on_state_change(self._renew)
         return self
 
     async def __aexit__(

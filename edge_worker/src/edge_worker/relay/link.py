@@ -43,7 +43,7 @@ class Link:
         """Calls `listener` when a proven link is no longer to be trusted."""
         self._on_suspicion.append(listener)
 
-    def on_turn(self, listener: Callable[[], None]) -> None:
+    def on_state_change(self, listener: Callable[[], None]) -> None:
         """Calls `listener` when the link is lost and when it is back, before those who pause go on."""
         self._on_turn.append(listener)
 

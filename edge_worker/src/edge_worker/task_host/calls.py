@@ -36,9 +36,9 @@ class WaitingTransport(httpx.HTTPTransport):
     may go on is decided by the centre and by the agent, and by the fence where no agent answers.
     """
 
-    def __init__(self, gateway_socket: str, pump: OutputPump, guard: Guard) -> None:
+    def __init__(self, gateway_socket: str, output_drain: OutputPump, guard: Guard) -> None:
         super().__init__(uds=gateway_socket)
-        self._pump = pump
+        self._pump = output_drain
         self._guard = guard
 
     @override

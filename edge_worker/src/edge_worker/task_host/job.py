@@ -15,7 +15,7 @@ from edge_worker.task_host import job_files, supervise
 from edge_worker.task_host.fence import Fence, Guard, end_descendants
 from edge_worker.task_host.job_files import Result
 from edge_worker.task_host.lease import LEASE
-from edge_worker.task_host.supervise import Attendance
+from edge_worker.task_host.supervise import SupervisorContext
 
 _PR_SET_CHILD_SUBREAPER = 36
 _MAX_ERROR_CHARS = 500
@@ -103,7 +103,7 @@ def _result(request: Mapping[str, Any], job_dir: Path, settings: Settings) -> Re
     job: Mapping[str, Any] = request["job"]
     fence = Fence(Path(settings.gateway_socket).with_name(LEASE), job["offline"], partial(_say, job_dir))
     guard = Guard(fence, settings.gateway_socket)
-    attendance = Attendance(job_dir, settings.gateway_socket, guard, request["log_max_bytes"])
+    attendance = SupervisorContext(job_dir, settings.gateway_socket, guard, request["log_max_bytes"])
     result = Result(exit_code=None, final_state=None, error=None)
     try:
         os.environ.update(_environment(job, job_dir, settings.bundles))

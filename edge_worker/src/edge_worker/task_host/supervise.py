@@ -24,7 +24,7 @@ _NOUNS = {_TASK: "The task", _CALLBACK: "The callback", _CONNECTION_TEST: "The c
 
 
 @dataclass
-class Attendance:
+class SupervisorContext:
     """What stands around the SDK's supervisor of one job.
 
     Attributes:
@@ -36,7 +36,7 @@ class Attendance:
     gateway_socket: str
     guard: Guard
     log_max_bytes: int
-    pump: OutputPump = field(default_factory=OutputPump)
+    output_drain: OutputPump = field(default_factory=OutputPump)
     memory: MemoryWatch = field(default_factory=MemoryWatch)
 
     def client(self, job_id: str) -> Any:
@@ -47,7 +47,7 @@ class Attendance:
             base_url=f"http://gateway/jobs/{job_id}/execution/",
             token="none",  # noqa: S106 (the centre attaches one to each call)
             timeout=calls.gateway_timeout(),
-            transport=calls.WaitingTransport(self.gateway_socket, self.pump, self.guard),
+            transport=calls.WaitingTransport(self.gateway_socket, self.output_drain, self.guard),
         )
 
 
@@ -56,7 +56,7 @@ def noun(job: Mapping[str, Any]) -> str:
     return _NOUNS[_kind(job)]
 
 
-def run(job: Mapping[str, Any], attendance: Attendance) -> Result:
+def run(job: Mapping[str, Any], attendance: SupervisorContext) -> Result:
     """Run a job to its end.
 
     Raises:
@@ -77,12 +77,12 @@ def _kind(job: Mapping[str, Any]) -> str:
     return kind
 
 
-def _run_task(job: Mapping[str, Any], attendance: Attendance) -> Result:
+def _run_task(job: Mapping[str, Any], attendance: SupervisorContext) -> Result:
     from airflow.sdk.api.datamodels._generated import BundleInfo, TaskInstance
     from airflow.sdk.execution_time import supervisor
 
     workload = job["workload"]
-    attendance.pump.install(supervisor.ActivitySubprocess, "_on_child_started", attendance.guard.start)
+    attendance.output_drain.install(supervisor.ActivitySubprocess, "_on_child_started", attendance.guard.start)
     arguments: dict[str, Any] = {
         "ti": TaskInstance.model_validate(workload["ti"]),
         "bundle_info": BundleInfo.model_validate(workload["bundle_info"]),
@@ -98,17 +98,17 @@ def _run_task(job: Mapping[str, Any], attendance: Attendance) -> Result:
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         arguments = {name: value for name, value in arguments.items() if name in known}
     code = supervise(**arguments)
-    return Result(exit_code=_exit_code(code), final_state=_final_state(attendance.pump.process), error=None)
+    return Result(exit_code=_exit_code(code), final_state=_final_state(attendance.output_drain.process), error=None)
 
 
-def _run_callback(job: Mapping[str, Any], attendance: Attendance) -> Result:
+def _run_callback(job: Mapping[str, Any], attendance: SupervisorContext) -> Result:
     from airflow.sdk.api.datamodels._generated import BundleInfo
 
     callback_supervisor: Any = importlib.import_module("airflow.sdk.execution_time.callback_supervisor")
     workload = job["workload"]
     callback = workload["callback"]
     # It asks for nothing before it waits for the process.
-    attendance.pump.install(callback_supervisor.CallbackSubprocess, "wait", attendance.guard.start)
+    attendance.output_drain.install(callback_supervisor.CallbackSubprocess, "wait", attendance.guard.start)
     try:
         callback_supervisor.supervise_callback(
             id=callback["id"],
@@ -122,14 +122,14 @@ def _run_callback(job: Mapping[str, Any], attendance: Attendance) -> Result:
         )
     except RuntimeError:
         # Raised for any status but 0; the log says what has gone wrong.
-        code = _exit_code(getattr(attendance.pump.process, "_exit_code", None))
+        code = _exit_code(getattr(attendance.output_drain.process, "_exit_code", None))
         if not code:
             raise
         return Result(exit_code=code, final_state=None, error=None)
     return Result(exit_code=0, final_state=None, error=None)
 
 
-def _run_connection_test(job: Mapping[str, Any], attendance: Attendance) -> Result:
+def _run_connection_test(job: Mapping[str, Any], attendance: SupervisorContext) -> Result:
     """In a process of its own: a hook is code of others, which may crash or hang."""
     pid = os.fork()
     if pid == 0:
@@ -139,7 +139,7 @@ def _run_connection_test(job: Mapping[str, Any], attendance: Attendance) -> Resu
     return Result(exit_code=code, final_state=None, error=None)
 
 
-def _become_connection_test(job: Mapping[str, Any], attendance: Attendance) -> NoReturn:
+def _become_connection_test(job: Mapping[str, Any], attendance: SupervisorContext) -> NoReturn:
     status = 1
     try:
         os.setpgid(0, 0)
@@ -162,7 +162,7 @@ def _become_connection_test(job: Mapping[str, Any], attendance: Attendance) -> N
         os._exit(status)
 
 
-def _keep_log_small(attendance: Attendance) -> None:
+def _keep_log_small(attendance: SupervisorContext) -> None:
     """Have the SDK write the task's log through our file, which neither grows without limit nor fails.
 
     It opens what `init_log_file` returns. Where that is no longer so, the log is as the SDK writes it.

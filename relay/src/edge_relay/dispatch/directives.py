@@ -24,7 +24,7 @@ class Directives:
         return bool(self.stop) or self.conflict_resolved or any(one is not None for one in told)
 
     @property
-    def gist(self) -> Any:
+    def fingerprint(self) -> Any:
         """What makes it news. A credential conflict says when both agents last polled, which is none."""
         return (
             self.stop,

@@ -19,7 +19,7 @@ from edge_broker.connection.broker import Broker, BrokerUnavailable
 from edge_broker.subjects import JOBS, parse_job_subject
 from edge_relay.dispatch import deliveries
 from edge_relay.dispatch.deliveries import Delivery
-from edge_relay.dispatch.pull_accounting import EXPIRES_S, Line, PullBook, Waiter
+from edge_relay.dispatch.pull_accounting import EXPIRES_S, Line, PollDemand, PullTracker
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_schemas.wire.jobs import Job
 
@@ -59,7 +59,7 @@ class Dispatcher:
         self._metrics = metrics
         self._on_end = on_end
         self._line = Line(consumer)
-        self._book = PullBook()
+        self._book = PullTracker()
         self._kick = asyncio.Event()
         self._generation = 0
         self._stale = False
@@ -67,20 +67,20 @@ class Dispatcher:
         self._subscription: int | None = None
         self._needed_at = 0.0
 
-    def join(self, waiter: Waiter) -> None:
+    def join(self, demand: PollDemand) -> None:
         """Ask for jobs for this poll, until it has what it wants or leaves."""
-        self._line.join(waiter)
+        self._line.join(demand)
         self._kick.set()
 
     def consumer_made(self) -> None:
         """The consumer has just been made: pull at once."""
-        self._book.encourage()
+        self._book.reset_backoff()
         self._kick.set()
 
     def reconnected(self) -> None:
         """What was asked of the old connection is lost."""
         self._stale = True
-        self._book.encourage()
+        self._book.reset_backoff()
         self._kick.set()
 
     async def run(self) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import parse_consumer_name
 from edge_relay.dispatch.dispatcher import Dispatcher
-from edge_relay.dispatch.pull_accounting import Waiter
+from edge_relay.dispatch.pull_accounting import PollDemand
 from edge_relay.lifecycle import draining
 from edge_relay.metrics.replica import Metrics
 
@@ -31,18 +31,18 @@ class Dispatchers:
             finally:
                 self._group = None
 
-    def enlist(self, waiter: Waiter, consumers: Iterable[str]) -> None:
+    def enlist(self, demand: PollDemand, consumers: Iterable[str]) -> None:
         """Let a poll wait for exactly these consumers.
 
         Raises:
             EdgeError: `draining`.
         """
         wanted = set(consumers)
-        for line in list(waiter.lines):
+        for line in list(demand.lines):
             if line.consumer not in wanted:
-                line.leave(waiter)
+                line.leave(demand)
         for name in wanted:
-            self._dispatcher(name).join(waiter)
+            self._dispatcher(name).join(demand)
 
     def consumer_made(self, consumer: str) -> None:
         """A notice says so."""

@@ -58,7 +58,7 @@ Send = Callable[[PollAnswer | None], Awaitable[None]]
 """Writes the answer to the worker; None is an answer without content. Raises if the connection is gone."""
 
 
-class Conversation:
+class PollSession:
     """A worker's poll and whatever may be told to it.
 
     Args:
@@ -79,7 +79,7 @@ class Conversation:
     async def answer(self, send: Send) -> None:
         """Wait, then answer. Grants that could not be sent go back to the queue."""
         said = await self._wait()
-        granted = self._parked.waiter.close()
+        granted = self._parked.demand.close()
         try:
             grants = [await self._grant(delivery) for delivery in await self._usable(granted)]
             await send(_answer(grants, said))
@@ -115,10 +115,10 @@ class Conversation:
                 self._records,
                 principal.settings,
                 conflict=self._conflict(),
-                airflow_wanted=parked.waiter.airflow_wanted,
+                airflow_wanted=parked.demand.airflow_wanted,
             )
-            repeat_at = self._parts.polls.repeat_at(parked.worker, said.gist) if said else math.inf
-            if parked.waiter.taken or repeat_at <= self._now():
+            repeat_at = self._parts.polls.repeat_at(parked.worker, said.fingerprint) if said else math.inf
+            if parked.demand.taken or repeat_at <= self._now():
                 return said
             if self._now() >= self._deadline:
                 return Directives()
@@ -128,18 +128,18 @@ class Conversation:
 
     async def _ask_centre(self) -> None:
         """A job may have waited longer than the Airflow that published it: what counts is what the centre has now."""
-        waiter, runtime = self._parked.waiter, self._parked.poll.versions.airflow
-        if waiter.airflow_wanted is None:
+        demand, runtime = self._parked.demand, self._parked.poll.versions.airflow
+        if demand.airflow_wanted is None:
             return
         facts = await self._parts.centre.facts()
         if facts is not None and runtime_fault(runtime, facts.airflow_version) is None:
             self._centre_airflow = facts.airflow_version
-            waiter.excuse()
+            demand.clear_runtime_mismatch()
 
     def _enlist(self, principal: Principal) -> None:
         """Wait for jobs of the queues that this agent may serve now."""
         consumers = () if self._conflict() else principal.consumers
-        self._parts.dispatchers.enlist(self._parked.waiter, consumers)
+        self._parts.dispatchers.enlist(self._parked.demand, consumers)
 
     def _conflict(self) -> CredentialConflict | None:
         """What keeps this agent from getting jobs, by what was last seen."""
@@ -148,8 +148,8 @@ class Conversation:
     def _check(self) -> Principal:
         """Whether this poll may go on waiting, and as whom."""
         self._parts.lifecycle.check()
-        if self._parked.outdone_by is not None:
-            raise agents.superseded(by=self._parked.outdone_by)
+        if self._parked.superseded_by is not None:
+            raise agents.superseded(by=self._parked.superseded_by)
         return self._parts.credentials.current(self._parked.secret_hash)
 
     async def _look(self) -> bool:
@@ -221,7 +221,7 @@ class Conversation:
 
     def _account(self, grants: Sequence[Grant], said: Directives) -> None:
         if said:
-            self._parts.polls.told(self._parked.worker, said.gist, self._now())
+            self._parts.polls.told(self._parked.worker, said.fingerprint, self._now())
         if said.airflow_wanted is not None:
             log.warning("runtime_too_new", runtime=self._parked.poll.versions.airflow, centre=said.airflow_wanted)
         for grant in grants:

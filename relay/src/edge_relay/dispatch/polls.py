@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from edge_relay.dispatch.pull_accounting import Waiter
+from edge_relay.dispatch.pull_accounting import PollDemand
 from edge_relay.metrics.replica import Metrics
 from edge_relay.stores.worker_store import StoredEntry
 from edge_schemas.life.agents import current_arrival
@@ -38,11 +38,11 @@ class ParkedPoll:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     look: bool = True
     noticed: bool = False
-    outdone_by: AgentSeen | None = None
-    waiter: Waiter = field(init=False)
+    superseded_by: AgentSeen | None = None
+    demand: PollDemand = field(init=False)
 
     def __post_init__(self) -> None:
-        self.waiter = Waiter(self.poll.free, self.wake.set, airflow=self.poll.versions.airflow)
+        self.demand = PollDemand(self.poll.free, self.wake.set, airflow=self.poll.versions.airflow)
 
 
 class ParkedPolls:
@@ -75,7 +75,7 @@ class ParkedPolls:
                 continue  # it arrived later: that it is not in this entry says nothing
             current = current_arrival(known.entry, other.agent)
             if current.arrival != other.agent.arrival:
-                other.outdone_by = current
+                other.superseded_by = current
                 other.wake.set()
 
     def notice(self, worker: str, payload: bytes) -> None:
@@ -98,7 +98,7 @@ class ParkedPolls:
             for poll in polls:
                 poll.wake.set()
 
-    def suspect_all(self) -> None:
+    def recheck_all(self) -> None:
         """The broker came back: notices may have been lost, so everybody looks."""
         for polls in self._by_worker.values():
             for poll in polls:

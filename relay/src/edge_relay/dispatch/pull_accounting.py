@@ -24,7 +24,7 @@ REGULAR_ENDS = frozenset({404, 408})
 NO_RESPONDERS = 503
 
 
-class Waiter:
+class PollDemand:
     """A poll that would take up to `free` jobs, from whichever queue brings them first.
 
     Attributes:
@@ -64,7 +64,7 @@ class Waiter:
         self._on_change()
         return False
 
-    def excuse(self) -> None:
+    def clear_runtime_mismatch(self) -> None:
         """The centre was upgraded since that job was published: from here on every job suits."""
         self.airflow = self.airflow_wanted = None
         self.wants = self._wanted_before
@@ -83,32 +83,32 @@ class Line:
 
     def __init__(self, consumer: str) -> None:
         self.consumer = consumer
-        self._waiters: dict[Waiter, None] = {}
+        self._demands: dict[PollDemand, None] = {}
         self.wanted = 0
 
-    def join(self, waiter: Waiter) -> None:
+    def join(self, demand: PollDemand) -> None:
         """Stand at the end; nothing happens if the poll stands here or wants nothing."""
-        if self in waiter.lines or waiter.wants == 0:
+        if self in demand.lines or demand.wants == 0:
             return
-        self._waiters[waiter] = None
-        waiter.lines.add(self)
-        self.wanted += waiter.wants
+        self._demands[demand] = None
+        demand.lines.add(self)
+        self.wanted += demand.wants
 
-    def leave(self, waiter: Waiter) -> None:
+    def leave(self, demand: PollDemand) -> None:
         """Stand here no more."""
-        if self in waiter.lines:
-            del self._waiters[waiter]
-            waiter.lines.remove(self)
-            self.wanted -= waiter.wants
+        if self in demand.lines:
+            del self._demands[demand]
+            demand.lines.remove(self)
+            self.wanted -= demand.wants
 
     def hand_over(self, delivery: Delivery) -> bool:
         """Give a delivery to the next in line that it suits; False if there is nobody."""
-        waiter = next((one for one in list(self._waiters) if one.suits(delivery.job)), None)
-        if waiter is None:
+        demand = next((one for one in list(self._demands) if one.suits(delivery.job)), None)
+        if demand is None:
             return False
-        del self._waiters[waiter]
-        self._waiters[waiter] = None
-        waiter.take(delivery)
+        del self._demands[demand]
+        self._demands[demand] = None
+        demand.take(delivery)
         return True
 
 
@@ -126,7 +126,7 @@ class _Open:
     deadline: float
 
 
-class PullBook:
+class PullTracker:
     """What was asked of a consumer and has not come yet.
 
     Messages do not say which pull they answer, only statuses do. So one count of what is `out` is kept, and the pulls
@@ -189,7 +189,7 @@ class PullBook:
         self._pulls.clear()
         self.out = 0
 
-    def encourage(self) -> None:
+    def reset_backoff(self) -> None:
         """There is reason to think that the next pull will succeed: do not wait for it."""
         self._failures = 0
         self._not_before = 0.0

@@ -9,7 +9,7 @@ T = TypeVar("T")
 SETTLE_S = 15.0
 
 
-async def settled(work: Coroutine[Any, Any, T]) -> T:
+async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
     """Do this to its end, also if the caller is cancelled meanwhile; the cancellation goes on afterwards."""
     task = asyncio.create_task(work, name="settle")
     try:

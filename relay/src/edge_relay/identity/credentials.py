@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET, NOTICES, consumer_name
-from edge_broker.watched_bucket import Mirror
+from edge_broker.watched_bucket import WatchedBucket
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import AccessTokenEntry, SecretKind, WorkerAccess, WorkerSettings, hash_secret
 
@@ -56,7 +56,7 @@ class Credentials:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._bucket = Bucket(broker, ACCESS_BUCKET)
-        self._mirror = Mirror(broker, ACCESS_BUCKET, self._apply)
+        self._watched = WatchedBucket(broker, ACCESS_BUCKET, self._apply)
         self._workers: dict[str, WorkerAccess] = {}
         self._operators: dict[str, AccessTokenEntry] = {}
         self._unknown: dict[str, float] = {}
@@ -67,7 +67,7 @@ class Credentials:
     @property
     def complete(self) -> asyncio.Event:
         """Set while the memory is known to hold everything."""
-        return self._mirror.complete
+        return self._watched.complete
 
     def on_change(self, listener: Listener) -> None:
         """Call `listener` whenever the entry of a worker's credential changes."""
@@ -75,7 +75,7 @@ class Credentials:
 
     async def run(self) -> None:
         """Follow the bucket, for ever."""
-        await self._mirror.run()
+        await self._watched.run()
 
     async def announce(self, secret_hash: str) -> None:
         """After a worker's entry was written: tell every replica, this one first."""

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import WORKERS_BUCKET
-from edge_broker.watched_bucket import Mirror
+from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.identity.credentials import Credentials
 from edge_schemas.life.agents import offline_after_s
 from edge_schemas.wire.polls import JobPhase, WorkerEntry
@@ -117,15 +117,15 @@ class Fleet(Collector):
         self._broker = broker
         self._credentials = credentials
         self._clock = clock
-        self._mirror = Mirror(broker, WORKERS_BUCKET, self.apply)
+        self._watched = WatchedBucket(broker, WORKERS_BUCKET, self.apply)
         self._seen: dict[str, _Seen] = {}
         self._deaf_s = 0.0
-        self.complete = self._mirror.complete
+        self.complete = self._watched.complete
         broker.on_connection(self._hears_again)
 
     async def run(self) -> None:
         """Follow the polls, for ever."""
-        await self._mirror.run()
+        await self._watched.run()
 
     def apply(self, worker: str, value: bytes | None) -> None:
         """Take over an entry of the bucket; one that can't be read counts as none."""

@@ -75,8 +75,8 @@ class SharedState(Collector):
             BrokerUnavailable: Not everything could be read.
             JetStreamError: The server refused.
         """
-        for mirror in self._mirrors:
-            await mirror.wait()
+        for watched in self._mirrors:
+            await watched.wait()
         streams = await look_at_streams(self._broker)
         queues = await self._queues.look()
         self._figures = _Figures(queues, streams, await look_at_store(self._broker))

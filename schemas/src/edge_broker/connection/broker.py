@@ -280,7 +280,7 @@ class Broker:
         return int(_checked(orjson.loads(answer.data))["seq"])
 
     async def watch(self, bucket: str, keys: str) -> KeyValue.KeyWatcher:
-        """Start to watch a bucket; see `mirror.Mirror`, which knows how a watch can fail.
+        """Start to watch a bucket; see `watched_bucket.WatchedBucket`, which knows how a watch can fail.
 
         Raises:
             BrokerUnavailable: There is no connection.

@@ -10,7 +10,7 @@ from edge_broker.subjects import worker_notice
 from edge_relay.http import keys
 from edge_relay.http.bodies import job_of, json_response, read_model
 from edge_relay.http.callers import require_operator
-from edge_relay.http.shielded import settled
+from edge_relay.http.shielded import run_to_completion
 from edge_schemas.life import agents
 from edge_schemas.life.records import JobRecord, Redrive, Withdraw
 from edge_schemas.wire import routes
@@ -46,7 +46,7 @@ async def create_enroll_token(request: web.Request) -> web.Response:
     """Make a token. A repeat makes another one, which expires unused."""
     operator = await require_operator(request)
     body = await read_model(request, EnrollTokenRequest)
-    token = await settled(request.app[keys.ACCESS].create_enroll_token(body, now=datetime.now(UTC)))
+    token = await run_to_completion(request.app[keys.ACCESS].create_enroll_token(body, now=datetime.now(UTC)))
     await request.app[keys.AUDIT].record(
         "enroll-token-created", operator=operator.name, site=body.site, queues=", ".join(body.queues), uses=body.uses
     )
@@ -70,7 +70,7 @@ async def list_workers(request: web.Request) -> web.Response:
 async def revoke_worker(request: web.Request) -> web.Response:
     """End a worker's credential. A repeat changes nothing."""
     operator = await require_operator(request)
-    await settled(_revoke(request.app, _worker_of(request), operator.name))
+    await run_to_completion(_revoke(request.app, _worker_of(request), operator.name))
     return web.Response(status=204)
 
 
@@ -87,7 +87,7 @@ async def settle_worker(request: web.Request) -> web.Response:
     worker = _worker_of(request)
     body = await read_model(request, SettleRequest)
     await _require_worker(request.app, worker)
-    if await settled(request.app[keys.WORKERS].settle(worker, keep_newer=body.keep == "newer")):
+    if await run_to_completion(request.app[keys.WORKERS].settle(worker, keep_newer=body.keep == "newer")):
         await request.app[keys.AUDIT].record(
             "credential-settled", operator=operator.name, worker=worker, keep=body.keep
         )
@@ -120,7 +120,7 @@ async def cancel_job(request: web.Request) -> web.Response:
     operator = await require_operator(request)
     job = job_of(request)
     body = await read_model(request, CancelRequest)
-    return json_response(await settled(_cancel(request.app, job, operator.name, body.reason)))
+    return json_response(await run_to_completion(_cancel(request.app, job, operator.name, body.reason)))
 
 
 async def _cancel(app: web.Application, job: str, operator: str, reason: str) -> JobRecord:
@@ -144,7 +144,7 @@ async def redrive_job(request: web.Request) -> web.Response:
     """
     operator = await require_operator(request)
     job = job_of(request)
-    before, after = await settled(request.app[keys.RECORDS].change(job, Redrive(datetime.now(UTC))))
+    before, after = await run_to_completion(request.app[keys.RECORDS].change(job, Redrive(datetime.now(UTC))))
     if after is not before:
         await request.app[keys.AUDIT].record("job-redriven", operator=operator.name, job=job)
     return web.Response(status=204)

@@ -8,7 +8,7 @@ from aiohttp import web
 from edge_relay.http import keys
 from edge_relay.http.bodies import json_response, read_model
 from edge_relay.http.callers import bearer
-from edge_relay.http.shielded import settled
+from edge_relay.http.shielded import run_to_completion
 from edge_schemas.life.versions import runtime_fault
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
@@ -30,7 +30,7 @@ async def enroll(request: web.Request) -> web.Response:
     if body.protocol not in SUPPORTED_PROTOCOLS:
         served = ", ".join(map(str, SUPPORTED_PROTOCOLS))
         raise EdgeError(ErrorCode.PROTOCOL_UNSUPPORTED, f"this relay serves protocol {served}")
-    enrollment = await settled(_enroll(request.app, token, body))
+    enrollment = await run_to_completion(_enroll(request.app, token, body))
     # After the token was taken: strangers make no keeper work.
     centre = await request.app[keys.CENTRE].facts()
     if centre is None:

@@ -13,7 +13,7 @@ from edge_relay.dispatch import deliveries
 from edge_relay.http import keys
 from edge_relay.http.bodies import job_of, read_model
 from edge_relay.http.callers import require_worker
-from edge_relay.http.shielded import settled
+from edge_relay.http.shielded import run_to_completion
 from edge_relay.identity.credentials import Principal
 from edge_relay.identity.receipts import Receipt, open_receipt
 from edge_relay.metrics.replica import Metrics, queue_of
@@ -42,7 +42,7 @@ async def start(request: web.Request) -> web.Response:
     principal, job = await _caller(request)
     body = await read_model(request, StartRequest)
     receipt = await _open(request.app, body.receipt, job, principal)
-    await settled(_start(request.app, principal, receipt, body.incarnation))
+    await run_to_completion(_start(request.app, principal, receipt, body.incarnation))
     return web.Response(status=204)
 
 
@@ -52,7 +52,7 @@ async def finish(request: web.Request) -> web.Response:
     body = await read_model(request, FinishRequest)
     grant = None if body.receipt is None else (await _open(request.app, body.receipt, job, principal)).grant
     event = Finish(principal.worker, body.exit_code, body.reason, datetime.now(UTC), body.give_back, grant)
-    await settled(_finish(request.app, principal, job, event, body.incarnation))
+    await run_to_completion(_finish(request.app, principal, job, event, body.incarnation))
     return web.Response(status=204)
 
 
@@ -65,7 +65,7 @@ async def release(request: web.Request) -> web.Response:
         # Its ack subject would settle a later delivery, which may be another worker's.
         raise EdgeError(ErrorCode.RECEIPT_EXPIRED)
     event = Release(principal.worker, body.reason, body.counted, datetime.now(UTC), receipt.grant)
-    await settled(_release(request.app, receipt, event))
+    await run_to_completion(_release(request.app, receipt, event))
     return web.Response(status=204)
 
 

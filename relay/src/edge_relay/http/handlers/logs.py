@@ -8,7 +8,7 @@ from edge_relay.http import keys
 from edge_relay.http.bodies import job_of, json_response
 from edge_relay.http.callers import require_worker
 from edge_relay.http.raw_bodies import decode, read_bounded
-from edge_relay.http.shielded import settled
+from edge_relay.http.shielded import run_to_completion
 from edge_relay.stores.log_store import NewHold
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
@@ -34,7 +34,7 @@ async def append(request: web.Request) -> web.Response:
     await request.app[keys.HOLDERS].require(job, principal.worker, fresh=offset == 0)
     body = await read_bounded(request, MAX_CHUNK_BYTES)
     data = decode(body, request.headers.get("Content-Encoding", ""), MAX_CHUNK_DECODED_BYTES)
-    end = await settled(_append(request.app, job, principal.worker, offset, data))
+    end = await run_to_completion(_append(request.app, job, principal.worker, offset, data))
     request.app[keys.METRICS].log_bytes.inc(max(0, min(len(data), end - offset)))
     return json_response(LogPosition(offset=end))
 

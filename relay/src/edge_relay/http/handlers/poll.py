@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import structlog
 from aiohttp import web
 
-from edge_relay.dispatch.poll_session import Conversation, PollParts
+from edge_relay.dispatch.poll_session import PollParts, PollSession
 from edge_relay.dispatch.polls import ParkedPoll
 from edge_relay.http import keys
 from edge_relay.http.bodies import json_response, read_model
@@ -50,7 +50,7 @@ async def _answer(request: web.Request, principal: Principal, parked: ParkedPoll
     known = await app[keys.WORKERS].arrive(new, superseded_by=parked.poll.superseded_by)
     app[keys.POLLS].arrived(parked, known)
     await report_conflict(app, known.entry, parked.agent)
-    conversation = Conversation(_parts(app), parked, known.entry, new.hold_s)
+    session = PollSession(_parts(app), parked, known.entry, new.hold_s)
     sent = web.Response(status=204)
 
     async def send(answer: PollAnswer | None) -> None:
@@ -61,9 +61,9 @@ async def _answer(request: web.Request, principal: Principal, parked: ParkedPoll
         await sent.write_eof()
 
     try:
-        await conversation.answer(send)
+        await session.answer(send)
     finally:
-        await conversation.give_back(parked.waiter.close())
+        await session.give_back(parked.demand.close())
     return sent
 
 
