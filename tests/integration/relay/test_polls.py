@@ -10,7 +10,7 @@ from aiohttp import web
 
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import worker_notice
-from edge_relay.dispatch import poll_session
+from edge_relay.http.handlers import poll
 from edge_schemas.life.records import Start, Withdraw
 from edge_schemas.wire.workers import hash_secret
 from support.broker import eventually
@@ -232,7 +232,7 @@ async def test_a_grant_that_could_not_be_written_comes_back_at_once(
             raise ConnectionResetError("the client has gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(poll_session, "json_response", lambda model: Broken())
+        patch.setattr(poll, "json_response", lambda model: Broken())
         with pytest.raises(aiohttp.ClientConnectionError):
             await one.poll()
     began = time.monotonic()
