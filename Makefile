@@ -32,10 +32,10 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## start the whole system, run a demo DAG through a proxy, report, stop; ends with 0 only if all held
-	PYTHONPATH="$(CURDIR)/compose" $(PY) -m laptop.demo $(ARGS)
+	PYTHONPATH="$(CURDIR)/compose" $(PY) -m local.demo.run_demo $(ARGS)
 
 up: $(READY) ## start the whole system, print its URLs and logins, stay until Ctrl-C
-	PYTHONPATH="$(CURDIR)/compose" $(PY) -m laptop.up $(ARGS)
+	PYTHONPATH="$(CURDIR)/compose" $(PY) -m local.demo.up $(ARGS)
 
 # In three processes: most of their time passes in waiting.
 test: $(READY) ## run all tests, the fast ones first

@@ -21,7 +21,7 @@ from bench.figures import Row, percentile
 from edge_schemas.wire.routes import ADMIN_JOB_CANCEL
 from faults.chaos.airflow_db import AirflowDatabase
 from faults.chaos.ledger import Instance, Ledger, Life, parse
-from laptop.system import LaptopSystem, stopped
+from local.system.system import LocalSystem, stopped
 from support.broker import eventually
 from support.link import Cut, Link
 
@@ -45,7 +45,7 @@ class Run:
         terms: When the first try of each task got its signal.
     """
 
-    system: LaptopSystem
+    system: LocalSystem
     dag: str
     run: str
     ledger: Ledger
@@ -97,7 +97,7 @@ class Delays:
 
 async def measure(directory: Path) -> tuple[str, list[Row]]:
     """The section of the page."""
-    system = LaptopSystem(directory / "system", dags=[DAGS])
+    system = LocalSystem(directory / "system", dags=[DAGS])
     rows: list[Row] = []
     try:
         await system.start()
@@ -114,7 +114,7 @@ async def measure(directory: Path) -> tuple[str, list[Row]]:
     return "Stopping a task", rows
 
 
-async def _one_by_one(system: LaptopSystem, wish: Wish) -> Delays:
+async def _one_by_one(system: LocalSystem, wish: Wish) -> Delays:
     delays = Delays()
     async with _running(system, "stoppable") as run, asyncio.TaskGroup() as watching:
         for life in run.lives:
@@ -124,7 +124,7 @@ async def _one_by_one(system: LaptopSystem, wish: Wish) -> Delays:
     return delays
 
 
-async def _timed_out(system: LaptopSystem) -> Delays:
+async def _timed_out(system: LocalSystem) -> Delays:
     """From the moment at which Airflow's database says that the run has ended."""
     delays = Delays()
     async with _running(system, "stoppable_timeout") as run, asyncio.TaskGroup() as watching:
@@ -135,7 +135,7 @@ async def _timed_out(system: LaptopSystem) -> Delays:
     return delays
 
 
-async def _after_cuts(system: LaptopSystem, link: Link) -> list[float]:
+async def _after_cuts(system: LocalSystem, link: Link) -> list[float]:
     """Several tasks are marked failed during each cut, half of which are black holes."""
     delays = Delays()
     async with _running(system, "stoppable") as run:
@@ -155,7 +155,7 @@ async def _after_cuts(system: LaptopSystem, link: Link) -> list[float]:
 
 
 @asynccontextmanager
-async def _running(system: LaptopSystem, dag: str) -> AsyncIterator[Run]:
+async def _running(system: LocalSystem, dag: str) -> AsyncIterator[Run]:
     """A run whose tasks all run; ended with the block."""
     await eventually(lambda: system.api.has_dag(dag), timeout_s=60, what=f"{dag} is parsed")
     ledger = Ledger(system.directory / f"{dag}-{time.time_ns()}.ledger")

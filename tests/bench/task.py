@@ -5,8 +5,8 @@ from datetime import datetime
 from pathlib import Path
 
 from bench.figures import Row, percentile, tree_cpu_seconds
-from laptop.airflow_api import wait_for_end
-from laptop.system import LaptopSystem, stopped
+from local.system.airflow_api import wait_for_end
+from local.system.system import LocalSystem, stopped
 
 DAG = "bench"
 DAGS = Path(__file__).parent / "dags"
@@ -14,7 +14,7 @@ DAGS = Path(__file__).parent / "dags"
 
 async def measure(directory: Path) -> tuple[str, list[Row]]:
     """The section of the page."""
-    system = LaptopSystem(directory / "system", dags=[DAGS])
+    system = LocalSystem(directory / "system", dags=[DAGS])
     try:
         await system.start()
         await system.airflow.children["dag-processor"].until(lambda: system.api.has_dag(DAG), timeout_s=60)
@@ -29,14 +29,14 @@ async def measure(directory: Path) -> tuple[str, list[Row]]:
     return "A trivial task, queued to finished", rows
 
 
-async def _run(system: LaptopSystem) -> str:
+async def _run(system: LocalSystem) -> str:
     run = await system.api.trigger(DAG)
     state = await wait_for_end(system.api, DAG, run, timeout_s=180)
     assert state == "success", state
     return run
 
 
-async def _rows(system: LaptopSystem, run: str, used: float) -> list[Row]:
+async def _rows(system: LocalSystem, run: str, used: float) -> list[Row]:
     instances = await system.api.task_instances(DAG, run)
     waits, totals = [], []
     for instance in instances:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from laptop.airflow_api import ENDED, AirflowApi
+from local.system.airflow_api import ENDED, AirflowApi
 from support.compose_stack import Core, Stack, answered
 
 

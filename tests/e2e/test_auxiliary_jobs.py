@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 from faults.chaos.ledger import Ledger, Line
-from laptop.airflow_api import Json
-from laptop.system import LaptopSystem
+from local.system.airflow_api import Json
+from local.system.system import LocalSystem
 from support.system import until
 
 DAG = "overdue"
 
 
-async def test_a_missed_deadline_calls_back_at_the_edge_once(system: LaptopSystem, tmp_path: Path) -> None:
+async def test_a_missed_deadline_calls_back_at_the_edge_once(system: LocalSystem, tmp_path: Path) -> None:
     await until(lambda: system.api.has_dag(DAG), timeout_s=40)
     ledger = Ledger(tmp_path / "ledger")
     run = await system.api.trigger(DAG, ledger.conf())
@@ -24,17 +24,17 @@ async def test_a_missed_deadline_calls_back_at_the_edge_once(system: LaptopSyste
     await system.api.patch(f"dags/{DAG}/dagRuns/{run}", {"state": "failed"})
 
 
-async def test_a_connection_is_tested_where_it_is_used(system: LaptopSystem, tmp_path: Path) -> None:
+async def test_a_connection_is_tested_where_it_is_used(system: LocalSystem, tmp_path: Path) -> None:
     there = await _tested(system, "there", tmp_path)
     assert (there["state"], there["result_message"]) == ("success", f"Path {tmp_path} is existing.")
 
 
-async def test_a_connection_that_does_not_work_is_said_to_fail(system: LaptopSystem, tmp_path: Path) -> None:
+async def test_a_connection_that_does_not_work_is_said_to_fail(system: LocalSystem, tmp_path: Path) -> None:
     missing = await _tested(system, "missing", tmp_path / "missing")
     assert (missing["state"], missing["result_message"]) == ("failed", f"Path {tmp_path / 'missing'} does not exist.")
 
 
-async def _tested(system: LaptopSystem, name: str, path: Path) -> Json:
+async def _tested(system: LocalSystem, name: str, path: Path) -> Json:
     connection = {"connection_id": name, "conn_type": "fs", "extra": json.dumps({"path": str(path)})}
     token = await system.api.enqueue_connection_test(connection, executor="edge")
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from laptop.airflow_api import wait_for_end
-from laptop.system import LaptopSystem
+from local.system.airflow_api import wait_for_end
+from local.system.system import LocalSystem
 from support.system import admin, job_folders, until, uploaded_log
 
 DAG = "demo"
@@ -15,7 +15,7 @@ EDGE_TASKS = {"make", "square", "greet", "stumble", "talk"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def run(system: LaptopSystem) -> AsyncIterator[str]:
+async def run(system: LocalSystem) -> AsyncIterator[str]:
     """A run of the DAG that has ended."""
     await until(lambda: system.api.has_dag(DAG), timeout_s=30)
     run = await system.api.trigger(DAG, {"who": "Grace"})
@@ -23,30 +23,30 @@ async def run(system: LaptopSystem) -> AsyncIterator[str]:
     yield run
 
 
-async def test_every_task_succeeds(system: LaptopSystem, run: str) -> None:
+async def test_every_task_succeeds(system: LocalSystem, run: str) -> None:
     states = {(ti["task_id"], ti["map_index"]): ti["state"] for ti in await system.api.task_instances(DAG, run)}
     assert len(states) == 26
     assert set(states.values()) == {"success"}, states
 
 
-async def test_edge_tasks_run_on_the_worker_and_the_others_do_not(system: LaptopSystem, run: str) -> None:
+async def test_edge_tasks_run_on_the_worker_and_the_others_do_not(system: LocalSystem, run: str) -> None:
     worker = system.workers["edge-1"].worker_name
     at_edge = {ti["task_id"]: ti["hostname"] == worker for ti in await system.api.task_instances(DAG, run)}
     assert {task for task, there in at_edge.items() if there} == EDGE_TASKS
 
 
-async def test_xcoms_travel_both_ways(system: LaptopSystem, run: str) -> None:
+async def test_xcoms_travel_both_ways(system: LocalSystem, run: str) -> None:
     assert await system.api.xcom(DAG, run, "order") == {"part": "bolt", "count": 20}
     assert await system.api.xcom(DAG, run, "make") == list(range(20))
     assert [await system.api.xcom(DAG, run, "square", map_index=n) for n in range(20)] == [n * n for n in range(20)]
     assert await system.api.xcom(DAG, run, "total") == 2470
 
 
-async def test_params_reach_templates_at_the_edge(system: LaptopSystem, run: str) -> None:
+async def test_params_reach_templates_at_the_edge(system: LocalSystem, run: str) -> None:
     assert await system.api.xcom(DAG, run, "greet") == "Hello Grace, this is try 1 of greet"
 
 
-async def test_a_failed_try_is_retried_and_both_logs_can_be_read(system: LaptopSystem, run: str) -> None:
+async def test_a_failed_try_is_retried_and_both_logs_can_be_read(system: LocalSystem, run: str) -> None:
     tries = await system.api.tries(DAG, run, "stumble")
     assert [(each["try_number"], each["state"]) for each in tries] == [(1, "failed"), (2, "success")]
     first = await system.api.log(DAG, run, "stumble", attempt=1)
@@ -57,7 +57,7 @@ async def test_a_failed_try_is_retried_and_both_logs_can_be_read(system: LaptopS
 
 @pytest.mark.parametrize(("task", "map_index", "jobs"), [("talk", -1, 1), ("square", 7, 1), ("stumble", -1, 2)])
 async def test_an_ended_log_equals_the_worker_s_file(
-    system: LaptopSystem, run: str, task: str, map_index: int, jobs: int
+    system: LocalSystem, run: str, task: str, map_index: int, jobs: int
 ) -> None:
     folders = job_folders(system.workers["edge-1"], DAG, run, task, map_index)
     assert len(folders) == jobs
@@ -72,6 +72,6 @@ async def test_an_ended_log_equals_the_worker_s_file(
             await until(arrived, what=f"the whole log of {task} arrives")
 
 
-async def test_the_log_view_shows_what_the_task_printed(system: LaptopSystem, run: str) -> None:
+async def test_the_log_view_shows_what_the_task_printed(system: LocalSystem, run: str) -> None:
     lines: list[dict[str, Any]] = await system.api.log(DAG, run, "talk")
     assert [line["event"] for line in lines if line.get("logger") == "task.stdout"] == [f"tick {n}" for n in range(12)]

@@ -2,11 +2,11 @@
 
 import pytest
 
-from laptop.proxy import host_and_port
-from laptop.system import LaptopSystem
+from local.system.proxy import host_and_port
+from local.system.system import LocalSystem
 
 
-async def test_no_direct_way_leads_out_of_the_box(system: LaptopSystem) -> None:
+async def test_no_direct_way_leads_out_of_the_box(system: LocalSystem) -> None:
     facts = system.workers["edge-1"].facts
     if facts.kind == "none":
         pytest.skip("this run was told to do without isolation")
@@ -14,6 +14,6 @@ async def test_no_direct_way_leads_out_of_the_box(system: LaptopSystem) -> None:
     assert facts.tight, facts
 
 
-async def test_the_proxy_carries_the_worker_to_the_relay_only(system: LaptopSystem) -> None:
+async def test_the_proxy_carries_the_worker_to_the_relay_only(system: LocalSystem) -> None:
     relay = "{}:{}".format(*host_and_port(system.relay_facts.url))
     assert relay in system.proxy.tunnels()

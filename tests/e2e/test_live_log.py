@@ -5,9 +5,9 @@ The latter is in `make test`, too: tests/faults/test_cut_matrix.py, tests/faults
 
 import pytest
 
-from laptop.airflow_api import wait_for_end
-from laptop.live_log import watch
-from laptop.system import LaptopSystem
+from local.demo.live_log import watch
+from local.system.airflow_api import wait_for_end
+from local.system.system import LocalSystem
 from support.broker import eventually
 from support.system import admin, job_folders, until, uploaded_log
 
@@ -15,12 +15,12 @@ DAG, TASK = "chatter", "chat"
 TICKS = [f"tick {n}" for n in range(20)]
 
 
-async def _start(system: LaptopSystem) -> str:
+async def _start(system: LocalSystem) -> str:
     await until(lambda: system.api.has_dag(DAG), timeout_s=30)
     return await system.api.trigger(DAG)
 
 
-async def test_a_printed_line_is_in_airflow_s_answer_within_two_seconds(system: LaptopSystem) -> None:
+async def test_a_printed_line_is_in_airflow_s_answer_within_two_seconds(system: LocalSystem) -> None:
     run = await _start(system)
     watched = await watch(system.api, DAG, run, TASK, starts_with="tick")
     assert len(watched.delays) >= 10, watched
@@ -28,7 +28,7 @@ async def test_a_printed_line_is_in_airflow_s_answer_within_two_seconds(system: 
 
 
 @pytest.mark.soak
-async def test_a_log_is_whole_after_the_link_was_cut(system: LaptopSystem) -> None:
+async def test_a_log_is_whole_after_the_link_was_cut(system: LocalSystem) -> None:
     worker = system.workers["edge-1"]
     run = await _start(system)
 

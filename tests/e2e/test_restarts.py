@@ -9,17 +9,17 @@ from typing import TypeAlias
 
 import pytest
 
-from laptop.processes import Child
-from laptop.system import LaptopSystem
+from local.processes.child import Child
+from local.system.system import LocalSystem
 from support.restarts import crash, crash_nats, crash_relay, restart, restart_relay, tasks
 
 SERVICES = ("keeper", "api-server", "scheduler", "triggerer", "dag-processor")
-Fault: TypeAlias = Callable[[LaptopSystem], Awaitable[None]]
+Fault: TypeAlias = Callable[[LocalSystem], Awaitable[None]]
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-async def test_tasks_outlast_the_restart_of_each_part(system: LaptopSystem, tmp_path: Path) -> None:
+async def test_tasks_outlast_the_restart_of_each_part(system: LocalSystem, tmp_path: Path) -> None:
     """One part after the other, while tasks begin and end."""
     services = system.airflow.children
     async with tasks(system, tmp_path) as running:
@@ -55,7 +55,7 @@ FAULTS: dict[str, Fault] = {
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_tasks_outlast_a_part_that_goes_again_and_again(
-    system: LaptopSystem, tmp_path: Path, fault: Fault
+    system: LocalSystem, tmp_path: Path, fault: Fault
 ) -> None:
     """While anything runs; a part that is not back yet goes again too."""
     async with tasks(system, tmp_path) as running:

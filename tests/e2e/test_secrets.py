@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from laptop.airflow_api import wait_for_end
-from laptop.proc import family
-from laptop.proxy import host_and_port
-from laptop.system import LaptopSystem
+from local.processes.process_table import family
+from local.system.airflow_api import wait_for_end
+from local.system.proxy import host_and_port
+from local.system.system import LocalSystem
 from support.certificates import make_certificates
 from support.recorder import Recorder, recording
 from support.search import Search
@@ -18,7 +18,7 @@ DAG, TASK = "held", "hold"
 pytestmark = pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="memory is read through /proc")
 
 
-async def test_no_airflow_secret_leaves_the_centre(system: LaptopSystem, tmp_path: Path) -> None:
+async def test_no_airflow_secret_leaves_the_centre(system: LocalSystem, tmp_path: Path) -> None:
     """Looks while a task runs at the edge, and again at all that was said and stored once it has ended."""
     search = Search(system.airflow.secrets)
     certificates = make_certificates(tmp_path)
@@ -43,14 +43,14 @@ async def test_no_airflow_secret_leaves_the_centre(system: LaptopSystem, tmp_pat
     assert found == set()
 
 
-async def test_the_search_finds_them_in_the_centre(system: LaptopSystem) -> None:
+async def test_the_search_finds_them_in_the_centre(system: LocalSystem) -> None:
     """Else the test above would show nothing."""
     search = Search(system.airflow.secrets)
     found = _processes(search, system.airflow.children["keeper"].pid)
     assert {hit.split(" in ")[0] for hit in found} >= {"jwt_secret", "fernet_key", "token"}
 
 
-async def _holding(system: LaptopSystem, run: str) -> bool:
+async def _holding(system: LocalSystem, run: str) -> bool:
     states = [ti["state"] for ti in await system.api.task_instances(DAG, run)]
     return states == ["running"] and "holding" in str(await system.api.log(DAG, run, TASK))
 
@@ -69,7 +69,7 @@ def _processes(search: Search, pid: int) -> set[str]:
     return found
 
 
-async def _stored(search: Search, system: LaptopSystem) -> set[str]:
+async def _stored(search: Search, system: LocalSystem) -> set[str]:
     """What the messages of all streams hold, which are compressed in NATS's files."""
     found: set[str] = set()
     async with admin(system) as broker:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from laptop.airflow import ONLY_RELAY
-from laptop.airflow_api import wait_for_end
-from laptop.system import LaptopSystem
+from local.system.airflow import ONLY_RELAY
+from local.system.airflow_api import wait_for_end
+from local.system.system import LocalSystem
 from support.system import until
 
 DAG = "sole"
@@ -16,7 +16,7 @@ DAG = "sole"
 async def test_tasks_without_an_executor_run_at_the_edge(tmp_path: Path) -> None:
     dags = Path(__file__).parent / "sole_dags"
     directory = tmp_path / ("a folder with a long name, blanks and ümläute " * 3)
-    system = LaptopSystem(directory, executor=ONLY_RELAY, dags=[dags])
+    system = LocalSystem(directory, executor=ONLY_RELAY, dags=[dags])
     try:
         await system.start(queues=["default"])
         await until(lambda: system.api.has_dag(DAG), timeout_s=30)

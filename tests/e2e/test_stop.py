@@ -2,14 +2,14 @@
 
 import os
 
-from laptop.system import LaptopSystem
+from local.system.system import LocalSystem
 from support.broker import eventually
 from support.system import until
 
 DAG, TASK = "endless", "run_on"
 
 
-async def test_marking_a_task_failed_ends_its_processes(system: LaptopSystem) -> None:
+async def test_marking_a_task_failed_ends_its_processes(system: LocalSystem) -> None:
     await until(lambda: system.api.has_dag(DAG), timeout_s=30)
     run = await system.api.trigger(DAG)
 

@@ -12,8 +12,8 @@ import pytest_asyncio
 
 from edge_broker.records import RecordStore
 from faults.chaos.ledger import Ledger, Life
-from laptop.airflow_api import Json, wait_for_end
-from laptop.system import LaptopSystem
+from local.system.airflow_api import Json, wait_for_end
+from local.system.system import LocalSystem
 from support.system import admin, job_folders, until
 
 LINGERING = ("cleared", "removed", "dropped", "marked")
@@ -31,7 +31,7 @@ class Turns:
         runs: The id of each DAG's run; those of the DAG `lingering` by what is to become of them.
     """
 
-    system: LaptopSystem
+    system: LocalSystem
     ledger: Ledger
     runs: dict[str, str] = field(default_factory=dict)
 
@@ -89,7 +89,7 @@ class Turns:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def turns(system: LaptopSystem, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Turns]:
+async def turns(system: LocalSystem, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Turns]:
     """All runs, just triggered, and a worker for them."""
     turns = Turns(system, Ledger(tmp_path_factory.mktemp("turns") / "ledger"))
     # Those that linger sleep on after SIGTERM, for as long as they may.

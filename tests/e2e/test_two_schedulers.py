@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from laptop.system import DAGS, LaptopSystem
+from local.demo.paths import DAGS
+from local.system.system import LocalSystem
 from support import postgres
 from support.restarts import crash, tasks
 from support.system import until
@@ -19,11 +20,11 @@ pytestmark = [pytest.mark.soak, pytest.mark.skipif(bool(postgres.missing()), rea
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def pair(tmp_path: Path) -> AsyncIterator[LaptopSystem]:
+async def pair(tmp_path: Path) -> AsyncIterator[LocalSystem]:
     """A system with two schedulers and two keepers."""
     async with postgres.postgres() as url:
         options = {**OPTIONS, ("database", "sql_alchemy_conn"): url}
-        system = LaptopSystem(tmp_path / "system", dags=[DAGS, HERE / "dags"], options=options, schedulers=2, keepers=2)
+        system = LocalSystem(tmp_path / "system", dags=[DAGS, HERE / "dags"], options=options, schedulers=2, keepers=2)
         try:
             await system.start()
             yield system
@@ -32,7 +33,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[LaptopSystem]:
 
 
 @pytest.mark.timeout(900)
-async def test_each_scheduler_takes_over_from_the_other(pair: LaptopSystem, tmp_path: Path) -> None:
+async def test_each_scheduler_takes_over_from_the_other(pair: LocalSystem, tmp_path: Path) -> None:
     """Killed in turn, each while it owns some of the tasks; the keepers likewise."""
     services = pair.airflow.children
     for number in range(ROUNDS):

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pytest
 
 from edge_broker.subjects import JOBS, queue_filter
-from laptop.airflow_api import wait_for_end
-from laptop.system import LaptopSystem
+from local.system.airflow_api import wait_for_end
+from local.system.system import LocalSystem
 from support.system import admin, until
 
 CROWD, CENTRE = "crowd", "centre_only"
@@ -17,7 +17,7 @@ TASKS = 500
 
 
 @pytest.mark.soak
-async def test_five_hundred_waiting_tasks_slow_no_other_executor(system: LaptopSystem) -> None:
+async def test_five_hundred_waiting_tasks_slow_no_other_executor(system: LocalSystem) -> None:
     """With `[core] parallelism` at 32, the local executor would stand still if they counted."""
     api = system.api
     await until(lambda: api.has_dag(CROWD), timeout_s=30)

@@ -19,7 +19,7 @@ from faults.chaos.parts import parts
 from faults.chaos.stages import following
 from faults.chaos.storm import Storm
 from faults.chaos.trial import QUEUE, Trial
-from laptop.system import LaptopSystem
+from local.system.system import LocalSystem
 from support.system import admin
 
 
@@ -35,7 +35,7 @@ class _Pace:
 
 
 @pytest.mark.timeout(300)
-async def test_twenty_tasks_through_seven_kills(system: LaptopSystem, tmp_path: Path) -> None:
+async def test_twenty_tasks_through_seven_kills(system: LocalSystem, tmp_path: Path) -> None:
     """Each part once."""
     async with _storm(system, _Pace((0.2, 0.6), (0, 0.5), aim_s=0.5, patience_s=0, rounds=1)) as storm:
         trial = await Trial.begin(system, tmp_path, tasks=20)
@@ -45,7 +45,7 @@ async def test_twenty_tasks_through_seven_kills(system: LaptopSystem, tmp_path: 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-async def test_five_hundred_tasks_hit_in_every_stage_of_their_lives(system: LaptopSystem, tmp_path: Path) -> None:
+async def test_five_hundred_tasks_hit_in_every_stage_of_their_lives(system: LocalSystem, tmp_path: Path) -> None:
     """Goes on with another five hundred, twice at most, until each stage was hit five times."""
     async with _storm(system, _Pace((1, 4), (0, 3), aim_s=3, patience_s=15, rounds=3)) as storm:
         for _ in range(3):
@@ -58,7 +58,7 @@ async def test_five_hundred_tasks_hit_in_every_stage_of_their_lives(system: Lapt
 
 
 @asynccontextmanager
-async def _storm(system: LaptopSystem, pace: _Pace) -> AsyncIterator[Storm]:
+async def _storm(system: LocalSystem, pace: _Pace) -> AsyncIterator[Storm]:
     """A storm over a worker and a relay of its own, and over the services that all share."""
     seed = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
     print(f"CHAOS_SEED={seed}")

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from faults.chaos.cuts import Gap, Watched, behind_a_link
-from laptop.system import LaptopSystem
+from local.system.system import LocalSystem
 from support.link import Cut
 from support.system import until
 
@@ -31,7 +31,7 @@ class Survival:
     printed: list[str]
 
 
-async def _survive(system: LaptopSystem, queue: str, *, seconds: int, cut_s: float) -> Survival:
+async def _survive(system: LocalSystem, queue: str, *, seconds: int, cut_s: float) -> Survival:
     """Half of the cut is a black hole, in the other half connections are refused."""
     async with behind_a_link(system, queue, queue) as (link, _):
         task = await Watched.begin(system, f"one_{queue}", seconds=seconds)
@@ -46,7 +46,7 @@ async def _survive(system: LaptopSystem, queue: str, *, seconds: int, cut_s: flo
         return Survival(task, gap, state, await until(whole, timeout_s=60, what="the whole log arrives"))
 
 
-async def three_minutes(system: LaptopSystem) -> Survival:
+async def three_minutes(system: LocalSystem) -> Survival:
     """Started together with the system that all share."""
     return await _survive(system, "long", seconds=SECONDS, cut_s=CUT_S)
 
@@ -68,7 +68,7 @@ def _judge(seen: Survival, *, seconds: int, cut_s: float) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.beside.with_args(three_minutes)
-async def test_a_three_minute_task_survives_a_two_minute_cut(system: LaptopSystem, beside: Awaitable[Survival]) -> None:
+async def test_a_three_minute_task_survives_a_two_minute_cut(system: LocalSystem, beside: Awaitable[Survival]) -> None:
     _judge(await beside, seconds=SECONDS, cut_s=CUT_S)
 
 
@@ -85,11 +85,11 @@ SCALED = {
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def hurried(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LaptopSystem]:
+async def hurried(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalSystem]:
     """A system that has less patience than any of its tasks."""
     from support.whole_system import DAGS
 
-    running = LaptopSystem(tmp_path_factory.mktemp("hurried"), dags=DAGS, options=SCALED)
+    running = LocalSystem(tmp_path_factory.mktemp("hurried"), dags=DAGS, options=SCALED)
     try:
         await running.start()
         yield running
@@ -101,7 +101,7 @@ async def hurried(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lap
 @pytest.mark.e2e
 @pytest.mark.timeout(400)
 @pytest.mark.asyncio(loop_scope="session")
-async def test_a_task_survives_a_cut_longer_than_every_clock_of_airflow(hurried: LaptopSystem) -> None:
+async def test_a_task_survives_a_cut_longer_than_every_clock_of_airflow(hurried: LocalSystem) -> None:
     """One waits for longer than a queued task may, and than its first token lives; one is cut off for longer.
 
     Ten minutes at a twentieth: the supervisor's 35 s without a heartbeat, which are not Airflow's to shorten, make the

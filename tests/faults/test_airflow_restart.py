@@ -7,13 +7,13 @@ from datetime import datetime
 import pytest
 
 from faults.chaos.cuts import Watched
-from laptop.edge import OpenWorker
-from laptop.system import LaptopSystem
+from local.system.edge import OpenWorker
+from local.system.system import LocalSystem
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-async def test_what_a_dead_worker_had_is_retried_within_ten_seconds_of_its_restart(system: LaptopSystem) -> None:
+async def test_what_a_dead_worker_had_is_retried_within_ten_seconds_of_its_restart(system: LocalSystem) -> None:
     name, queue = f"crashed-{time.time_ns()}", "patient"
     worker = await system.add_open_worker(name, [queue])
     try:

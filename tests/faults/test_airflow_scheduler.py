@@ -10,7 +10,7 @@ import pytest
 from faults.chaos.centre import another_relay, nats_down, nats_slow
 from faults.chaos.cuts import behind_a_link
 from faults.chaos.trial import QUEUE, Trial
-from laptop.system import LaptopSystem
+from local.system.system import LocalSystem
 from support.system import until
 
 AWAY_S = 6.0
@@ -28,7 +28,7 @@ AWAY_S = 6.0
     ],
 )
 async def test_a_killed_scheduler_counts_right_what_ended_meanwhile(
-    system: LaptopSystem, tmp_path: Path, nats: Callable[[LaptopSystem], AbstractAsyncContextManager[None]]
+    system: LocalSystem, tmp_path: Path, nats: Callable[[LocalSystem], AbstractAsyncContextManager[None]]
 ) -> None:
     """It comes back while NATS is in this state, which lasts until it has looked for orphans."""
     scheduler = system.airflow.children["scheduler"]

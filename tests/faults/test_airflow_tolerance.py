@@ -10,7 +10,7 @@ from edge_schemas.wire.offline import FENCE_MARGIN_S
 from faults.chaos.centre import another_relay, held_still, nats_down
 from faults.chaos.cuts import Watched, behind_a_link
 from faults.chaos.judge import twice_at_once
-from laptop.system import LaptopSystem
+from local.system.system import LocalSystem
 from support.broker import eventually
 from support.link import Cut
 from support.system import job_folders, until
@@ -20,7 +20,7 @@ GIVEN_UP_WITHIN_S = 5.0
 FENCE_AND_KILL_S = 2.0
 
 
-async def _outlive(system: LaptopSystem, queue: str, *, beyond_s: float, works_again: bool = False) -> None:
+async def _outlive(system: LocalSystem, queue: str, *, beyond_s: float, works_again: bool = False) -> None:
     """The first worker never comes back, as far as the retry can know; it does after the retry has ended."""
     tolerance_s = float(QUEUES[queue]["offline_tolerance"])
     async with behind_a_link(system, f"{queue}-lost", queue) as (link, lost):
@@ -63,7 +63,7 @@ def _exists(pid: int) -> bool:
     return True
 
 
-async def _is_told(system: LaptopSystem, task: Watched, *, first_worker: str, second_worker: str) -> None:
+async def _is_told(system: LocalSystem, task: Watched, *, first_worker: str, second_worker: str) -> None:
     """Airflow's users see where each try ran and why the first one failed."""
     tries = await system.api.tries(task.dag, task.run, "work_long")
     assert [each["hostname"] for each in tries] == [first_worker, second_worker]
@@ -72,20 +72,20 @@ async def _is_told(system: LaptopSystem, task: Watched, *, first_worker: str, se
 
 
 @pytest.mark.timeout(300)
-async def test_the_retry_never_overlaps_a_try_that_is_out_of_contact(system: LaptopSystem) -> None:
+async def test_the_retry_never_overlaps_a_try_that_is_out_of_contact(system: LocalSystem) -> None:
     await _outlive(system, "brief", beyond_s=3)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-async def test_the_retry_never_overlaps_a_try_that_is_a_minute_late(system: LaptopSystem) -> None:
+async def test_the_retry_never_overlaps_a_try_that_is_a_minute_late(system: LocalSystem) -> None:
     await _outlive(system, "patient", beyond_s=60, works_again=True)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("away", "queue"), [("NATS", "brief"), ("every relay", "brief"), ("every relay", "stubborn")])
-async def test_an_outage_of_the_centre_fails_nobody(system: LaptopSystem, away: str, queue: str) -> None:
+async def test_an_outage_of_the_centre_fails_nobody(system: LocalSystem, away: str, queue: str) -> None:
     """On the first queue a task stands still from its fence on, until the centre says that it goes on."""
     tolerance_s = QUEUES[queue]["offline_tolerance"]
     async with (

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from edge_broker import layout, permissions
-from edge_broker.connection.broker import Broker, BrokerSettings
 from edge_relay.standalone.nats_server import NatsServer, find_binary
-from laptop.ports import choose
+from edge_broker import layout
+from edge_broker import permissions
+from edge_broker.connection.broker import Broker, BrokerSettings
+from local.system.ports import choose_port
 
 T = TypeVar("T")
 PASSWORDS = {role: f"test-password-of-{role}" for role in permissions.ROLES}
@@ -18,7 +19,7 @@ PASSWORDS = {role: f"test-password-of-{role}" for role in permissions.ROLES}
 
 def free_port() -> int:
     """A TCP port on loopback that nobody listens on at this moment, and that this process was not given before."""
-    return choose()
+    return choose_port()
 
 
 def broker_settings(server: NatsServer, role: str) -> BrokerSettings:

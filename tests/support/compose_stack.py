@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from laptop.airflow_api import AirflowApi, ApiRefused
-from laptop.ports import choose
+from local.system.airflow_api import AirflowApi, ApiRefused
+from local.system.ports import choose_port
 
 COMPOSE = Path(__file__).parents[2] / "compose"
 WITHOUT_GRAFANA = "WITHOUT_GRAFANA"
@@ -37,7 +37,7 @@ class Stack:
         self._name = name
         _fill(dags)
         self._profiles = [word for profile in profiles for word in ("--profile", profile)]
-        self.ports = {port: choose() for port in _PORTS}
+        self.ports = {port: choose_port() for port in _PORTS}
         self._env = {
             **os.environ,
             **{name: str(port) for name, port in self.ports.items()},
@@ -183,7 +183,7 @@ def _fill(dags: Path) -> None:
     dags.mkdir(parents=True, exist_ok=True)
     dags.chmod(0o755)
     for file in [
-        *(COMPOSE / "laptop" / "dags").glob("*.py"),
+        *(COMPOSE / "local" / "demo" / "dags").glob("*.py"),
         *(Path(__file__).parents[1] / "compose/dags").glob("*.py"),
     ]:
         shutil.copy(file, dags / file.name)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from laptop.ports import choose
+from local.system.ports import choose_port
 
 _PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 _DRIVERS = ("psycopg2", "asyncpg")
@@ -31,7 +31,7 @@ def missing() -> str:
 async def postgres() -> AsyncIterator[str]:
     """A server with an empty database while inside; gives its address for SQLAlchemy."""
     with TemporaryDirectory(prefix="edge-relay-pg-") as folder:
-        place, port = Path(folder), choose()
+        place, port = Path(folder), choose_port()
         if user := _server_user():
             shutil.chown(place, user)
         data = str(place / "data")

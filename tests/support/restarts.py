@@ -9,9 +9,9 @@ from itertools import count
 from pathlib import Path
 
 from faults.chaos.ledger import Ledger
-from laptop.airflow_api import wait_for_end
-from laptop.processes import Child
-from laptop.system import LaptopSystem
+from local.processes.child import Child
+from local.system.airflow_api import wait_for_end
+from local.system.system import LocalSystem
 from support.broker import eventually
 from support.system import until
 
@@ -25,7 +25,7 @@ _number = count(1)
 class Tasks:
     """Tasks of all these lengths, and what they wrote down."""
 
-    system: LaptopSystem
+    system: LocalSystem
     ledger: Ledger
     run: str
 
@@ -51,7 +51,7 @@ class Tasks:
 
 
 @asynccontextmanager
-async def tasks(system: LaptopSystem, folder: Path) -> AsyncIterator[Tasks]:
+async def tasks(system: LocalSystem, folder: Path) -> AsyncIterator[Tasks]:
     """The tasks, some of them running, on a worker of their own."""
     name = f"steady-{next(_number)}"
     worker = await system.add_worker(name, ["steady"], slots=len(LENGTHS))
@@ -79,7 +79,7 @@ async def restart(child: Child) -> None:
     await child.start()
 
 
-async def crash_nats(system: LaptopSystem) -> None:
+async def crash_nats(system: LocalSystem) -> None:
     """Gone without a word; the relay's process brings it back."""
     old = system.relay.nats
     assert old is not None
@@ -87,13 +87,13 @@ async def crash_nats(system: LaptopSystem) -> None:
     await eventually(lambda: system.relay.nats not in {old, None}, timeout_s=30, what="NATS is back")
 
 
-async def crash_relay(system: LaptopSystem) -> None:
+async def crash_relay(system: LocalSystem) -> None:
     """Gone without a word, NATS with it, and back."""
     await system.relay.child.crash()
     await system.relay.start()
 
 
-async def restart_relay(system: LaptopSystem) -> None:
+async def restart_relay(system: LocalSystem) -> None:
     """Told to stop, NATS too, and started again."""
     await system.relay.stop()
     await system.relay.start()

@@ -12,8 +12,8 @@ from edge_broker import subjects
 from edge_broker.connection.broker import Broker, BrokerSettings, JetStreamError
 from edge_broker.permissions import ADMIN
 from edge_schemas.wire.jobs import Job
-from laptop.edge import EdgeWorker
-from laptop.system import LaptopSystem
+from local.system.edge import EdgeWorker
+from local.system.system import LocalSystem
 
 NO_MESSAGE = 10037
 T = TypeVar("T")
@@ -29,7 +29,7 @@ async def until(check: Callable[[], Awaitable[T]], *, timeout_s: float = 30.0, w
 
 
 @asynccontextmanager
-async def admin(system: LaptopSystem) -> AsyncIterator[Broker]:
+async def admin(system: LocalSystem) -> AsyncIterator[Broker]:
     """A connection to the system's NATS that may do everything."""
     facts = system.relay_facts
     password = (facts.secrets_dir / f"{ADMIN}.password").read_text().strip()

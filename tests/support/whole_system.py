@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 if TYPE_CHECKING:
-    from laptop.system import LaptopSystem
+    from local.system.system import LocalSystem
 
 TESTS = Path(__file__).parents[1]
 DAGS = [TESTS / "e2e" / "dags", TESTS / "faults" / "dags"]
@@ -39,12 +39,12 @@ _companions = pytest.StashKey[dict[str, asyncio.Task[Any]]]()
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def system(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> "AsyncIterator[LaptopSystem]":
+) -> "AsyncIterator[LocalSystem]":
     """NATS, relay, Airflow with both executors, keeper, forward proxy and one boxed worker for the queue `plant`."""
-    from laptop.system import DAGS as OWN_DAGS
-    from laptop.system import LaptopSystem
+    from local.demo.paths import DAGS as OWN_DAGS
+    from local.system.system import LocalSystem
 
-    running = LaptopSystem(tmp_path_factory.mktemp("system"), dags=[OWN_DAGS, *DAGS], options=OPTIONS)
+    running = LocalSystem(tmp_path_factory.mktemp("system"), dags=[OWN_DAGS, *DAGS], options=OPTIONS)
     companions = request.session.stash[_companions] = {}
     try:
         await running.start()
@@ -63,7 +63,7 @@ async def system(
 
 
 @pytest.fixture
-def beside(request: pytest.FixtureRequest, system: "LaptopSystem") -> Awaitable[Any]:
+def beside(request: pytest.FixtureRequest, system: "LocalSystem") -> Awaitable[Any]:
     """What runs beside the others for this test."""
     return request.session.stash[_companions][request.node.nodeid]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from faults.chaos.judge import Try
 from faults.chaos.ledger import Instance
-from laptop.airflow_api import ENDED
+from local.system.airflow_api import ENDED
 
 _TRIES = """
     select dag_id, run_id, task_id, map_index, try_number, state, {last} from {table}

@@ -6,15 +6,15 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from laptop.relay import Replica
-from laptop.system import LaptopSystem
+from local.system.relay import Replica
+from local.system.system import LocalSystem
 
 SLOW = (0.4, 0.1)
 """Seconds for which a slow NATS stands still, and for which it then works, over and over."""
 
 
 @asynccontextmanager
-async def another_relay(system: LaptopSystem, name: str) -> AsyncIterator[Replica]:
+async def another_relay(system: LocalSystem, name: str) -> AsyncIterator[Replica]:
     """A replica that can be away without NATS."""
     replica = await system.add_replica(name)
     try:
@@ -35,7 +35,7 @@ async def held_still(pid: int) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def nats_down(system: LaptopSystem) -> AsyncIterator[None]:
+async def nats_down(system: LocalSystem) -> AsyncIterator[None]:
     """nats-server is dead, and the first relay, which would start it again, does nothing."""
     async with held_still(system.relay.child.pid):
         os.kill(_nats(system), signal.SIGKILL)
@@ -43,7 +43,7 @@ async def nats_down(system: LaptopSystem) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def nats_slow(system: LaptopSystem) -> AsyncIterator[None]:
+async def nats_slow(system: LocalSystem) -> AsyncIterator[None]:
     """nats-server stands still most of the time."""
     slowing = asyncio.create_task(_slow(_nats(system)), name="slow")
     try:
@@ -61,7 +61,7 @@ async def _slow(nats: int) -> None:
         await asyncio.sleep(works_s)
 
 
-def _nats(system: LaptopSystem) -> int:
+def _nats(system: LocalSystem) -> int:
     pid = system.relay.nats
     assert pid is not None
     return pid

@@ -13,9 +13,9 @@ import aiohttp
 from faults.chaos.airflow_db import AirflowDatabase
 from faults.chaos.judge import Try
 from faults.chaos.ledger import Ledger, Life
-from laptop.airflow_api import ENDED, ApiRefused
-from laptop.edge import EdgeWorker
-from laptop.system import LaptopSystem
+from local.system.airflow_api import ENDED, ApiRefused
+from local.system.edge import EdgeWorker
+from local.system.system import LocalSystem
 from support.link import Cut, Link
 from support.system import until
 
@@ -36,13 +36,13 @@ class Gap:
 class Watched:
     """A run of one of the `one_…` DAGs, whose task keeps a ledger."""
 
-    system: LaptopSystem
+    system: LocalSystem
     dag: str
     run: str
     ledger: Ledger
 
     @classmethod
-    async def begin(cls, system: LaptopSystem, dag: str, *, seconds: int) -> "Watched":
+    async def begin(cls, system: LocalSystem, dag: str, *, seconds: int) -> "Watched":
         """Trigger it; its task works for so long."""
         await until(lambda: patient(lambda: system.api.has_dag(dag)), timeout_s=60, what=f"{dag} is parsed")
         ledger = Ledger(system.directory / f"{dag}-{time.time_ns()}.ledger")
@@ -93,7 +93,7 @@ class Watched:
 
 @asynccontextmanager
 async def behind_a_link(
-    system: LaptopSystem, name: str, queue: str, *, relay_url: str | None = None, slots: int = 4
+    system: LocalSystem, name: str, queue: str, *, relay_url: str | None = None, slots: int = 4
 ) -> AsyncIterator[tuple[Link, EdgeWorker]]:
     """A worker for a queue, with a link of its own to the relay."""
     name = f"{name}-{next(_numbers)}"  # its folder may be there from a test before

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from laptop.edge import OpenWorker
-from laptop.processes import Child
-from laptop.relay import Replica
-from laptop.system import LaptopSystem
-from laptop.waiting import listening
+from local.processes.child import Child
+from local.system.edge import OpenWorker
+from local.system.ports import is_listening
+from local.system.relay import Replica
+from local.system.system import LocalSystem
 
 READY_S = 600
 """An api-server imports for minutes where others use the processors."""
@@ -108,7 +108,7 @@ class Relay(Part):
 class Nats(Part):
     """nats-server, which the first relay starts again."""
 
-    system: LaptopSystem
+    system: LocalSystem
     name: str = "NATS"
 
     @override
@@ -142,7 +142,7 @@ class Service(Part):
             await self._child.until(self._ready, timeout_s=READY_S)
 
 
-def parts(system: LaptopSystem, worker: OpenWorker, replica: Replica) -> list[Part]:
+def parts(system: LocalSystem, worker: OpenWorker, replica: Replica) -> list[Part]:
     """All parts that a job needs."""
     services = system.airflow.children
     gate = system.relay.gate_ports[0]
@@ -151,7 +151,7 @@ def parts(system: LaptopSystem, worker: OpenWorker, replica: Replica) -> list[Pa
         TaskHost(worker),
         Relay(replica),
         Nats(system),
-        Service(services["keeper"], lambda: listening(gate)),
+        Service(services["keeper"], lambda: is_listening(gate)),
         Service(services["api-server"], system.api.warm),
         Service(services["scheduler"]),
     ]

@@ -8,10 +8,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from edge_broker.connection.broker import Broker
-from edge_broker.subjects import RECORDS_BUCKET
-from edge_broker.watched_bucket import WatchedBucket
+from edge_broker.watched_bucket import Mirror
 from edge_schemas.life.records import JobRecord, JobState
-from laptop.edge import EdgeWorker
+from edge_broker.subjects import RECORDS_BUCKET
+from local.system.edge import EdgeWorker
 
 UNREPORTED = timedelta(seconds=0.7)
 """About so long after its end the executor hears of a job and the scheduler of it; nobody outside can see when."""
@@ -73,12 +73,12 @@ class Observer:
 async def following(broker: Broker, queue: str, worker: EdgeWorker) -> AsyncIterator[Observer]:
     """An observer that follows while inside."""
     observer = Observer(queue, worker.state / "jobs")
-    watched = asyncio.create_task(WatchedBucket(broker, RECORDS_BUCKET, observer.note).run(), name="observer")
+    mirror = asyncio.create_task(Mirror(broker, RECORDS_BUCKET, observer.note).run(), name="observer")
     try:
         yield observer
     finally:
-        watched.cancel()
-        await asyncio.gather(watched, return_exceptions=True)
+        mirror.cancel()
+        await asyncio.gather(mirror, return_exceptions=True)
 
 
 def _stage(record: JobRecord, now: datetime) -> Stage | None:

@@ -10,7 +10,7 @@ from typing import Self
 from faults.chaos.airflow_db import AirflowDatabase
 from faults.chaos.judge import judge
 from faults.chaos.ledger import Ledger
-from laptop.system import LaptopSystem
+from local.system.system import LocalSystem
 from support.system import until
 
 QUEUE = "chaos"
@@ -21,13 +21,13 @@ RIGHT = "right"
 class Trial:
     """One run of many tasks, and its judgement."""
 
-    system: LaptopSystem
+    system: LocalSystem
     ledger: Ledger
     dag: str
     run: str
 
     @classmethod
-    async def begin(cls, system: LaptopSystem, folder: Path, *, tasks: int) -> Self:
+    async def begin(cls, system: LocalSystem, folder: Path, *, tasks: int) -> Self:
         """Trigger it, and wait until a task runs."""
         dag, ledger = f"chaos_{tasks}", Ledger(folder / "ledger")
         await until(lambda: system.api.has_dag(dag), timeout_s=30)

@@ -10,7 +10,7 @@ import pytest
 
 from edge_schemas.gate.centre import CentreFacts
 from edge_worker.runtime_install.folder import RuntimeFolder
-from laptop.proxy import ForwardProxy
+from local.system.proxy import ForwardProxy
 from support.sdk_jobs import sdk_job
 from support.whole_worker import WholeWorker, whole_worker
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from laptop.proc import family, still_there
-from laptop.processes import Child, ChildFailed, clean_environment
+from local.processes.child import Child, ChildFailed, clean_environment
+from local.processes.process_table import family, still_there
 from support.broker import eventually
 
 # Starts a grandchild in a session of its own, says so, and then ignores SIGTERM.
@@ -42,7 +42,7 @@ async def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None
         tmp_path,
         f"""
 import asyncio, pathlib, sys
-from laptop.processes import Child
+from local.processes.child import Child
 async def main():
     here = pathlib.Path({str(tmp_path)!r})
     sleeper = Child("sleeper", ["/bin/sleep", "600"], log=here / "sleeper.log", cwd=here, env={{}})

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote
 
-from laptop.airflow_api import AirflowApi
-from laptop.ports import choose
-from laptop.processes import Child, clean_environment, stop_all
-from laptop.relay import PROGRAMS, RelayFacts
+from local.processes.child import Child, clean_environment, stop_all
+from local.system.airflow_api import AirflowApi
+from local.system.ports import choose_port
+from local.system.relay import PROGRAMS, RelayFacts
 
 BOTH_EXECUTORS = "LocalExecutor,edge:edge_bridge.executor.RelayExecutor"
 ONLY_RELAY = "edge_bridge.executor.RelayExecutor"
@@ -56,7 +56,7 @@ class Airflow:
             schedulers: How many.
         """
         self.directory, self.executor = directory, executor
-        self.port = choose(8080)
+        self.port = choose_port(8080)
         self.password = secrets.token_urlsafe(12)
         self.secrets = {
             "jwt_secret": secrets.token_urlsafe(64),
@@ -67,7 +67,7 @@ class Airflow:
         self.children: dict[str, Child] = {}
         self._dags, self._auxiliary_jobs, self._options = dags, auxiliary_queue, dict(options or {})
         self._services = _services(gate_ports, schedulers)
-        self._log_ports = {("logging", f"{kind}_log_server_port"): str(choose()) for kind in ("worker", "trigger")}
+        self._log_ports = {("logging", f"{kind}_log_server_port"): str(choose_port()) for kind in ("worker", "trigger")}
         self._warm = False
 
     @property
@@ -191,7 +191,7 @@ def _services(gate_ports: Sequence[int], schedulers: int) -> dict[str, _Service]
     found = {"api-server": _Service(["api-server"], busy_s=5)}
     for number in range(1, schedulers + 1):
         # Each serves the logs of its own local tasks.
-        port = {("logging", "worker_log_server_port"): str(choose())} if number > 1 else {}
+        port = {("logging", "worker_log_server_port"): str(choose_port())} if number > 1 else {}
         found[_numbered("scheduler", number)] = _Service(["scheduler"], port)
     found |= {name: _Service([name]) for name in ("dag-processor", "triggerer")}
     for number, gate_port in enumerate(gate_ports, 1):

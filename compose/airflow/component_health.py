@@ -1,6 +1,6 @@
 """Ends with 0 if the api-server has lately heard of a part of Airflow that has no port of its own.
 
-usage: heard_of.py triggerer|dag_processor
+usage: component_health.py triggerer|dag_processor
 """
 
 import json

@@ -12,13 +12,13 @@ from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
 
-from laptop.airflow import copy_dags
-from laptop.edge_box import Facts, read_facts
-from laptop.processes import Child, clean_environment
-from laptop.proxy import ForwardProxy
-from laptop.relay import PROGRAMS, RelayFacts
+from local.processes.child import Child, clean_environment
+from local.sandbox.network_sandbox import Facts, read_facts
+from local.system.airflow import copy_dags
+from local.system.proxy import ForwardProxy
+from local.system.relay import PROGRAMS, RelayFacts
 
-_COMPOSE = Path(__file__).parents[1]
+_COMPOSE = Path(__file__).parents[2]
 _MAX_RUNTIME_PATH_BYTES = 80
 
 
@@ -93,7 +93,7 @@ class EdgeWorker:
     def _program(self, name: str, arguments: list[str]) -> Child:
         """The worker's program, in its surroundings."""
         probes = [f"--probe={probe}={address}" for probe, address in self._probes.items()]
-        box = ["laptop.edge_box", "--proxy-port", str(self._proxy.port), "--facts", str(self._facts), *probes]
+        box = ["local.sandbox.network_sandbox", "--proxy-port", str(self._proxy.port), "--facts", str(self._facts), *probes]
         return self._child(name, [sys.executable, "-m", *box, "--"], arguments, proxy_port="{port}")
 
     def _child(self, name: str, around: list[str], arguments: list[str], *, proxy_port: int | str) -> Child:
@@ -118,7 +118,7 @@ class EdgeWorker:
 
 
 class OpenWorker(EdgeWorker):
-    """A worker without walls, whose agent can die and come back while its machine stays: `laptop.machine`."""
+    """A worker without walls, whose agent can die and come back while its machine stays: `local.system.edge_machine`."""
 
     @property
     def agent(self) -> int | None:
@@ -157,7 +157,7 @@ class OpenWorker(EdgeWorker):
 
     def _program(self, name: str, arguments: list[str]) -> Child:
         stays = name == "worker"
-        machine = [sys.executable, "-m", "laptop.machine", "--pid-file", str(self._pid_file), "--"] if stays else []
+        machine = [sys.executable, "-m", "local.system.edge_machine", "--pid-file", str(self._pid_file), "--"] if stays else []
         return self._child(name, machine, arguments, proxy_port=self._proxy.port)
 
     @property

@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from laptop.edge_box import Facts
-from laptop.live_log import Watched
-from laptop.proxy import host_and_port
-from laptop.report import Check
+from local.demo.live_log import Watched
+from local.demo.report import Check
+from local.sandbox.network_sandbox import Facts
+from local.system.proxy import host_and_port
 
 CENTRE_TASKS = {"order", "total"}
 EDGE_TASKS = {"make", "square", "greet", "stumble", "talk"}

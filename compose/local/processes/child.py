@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from laptop import leash
-from laptop.proc import Seen, family, kill
+from local.processes import die_with_parent as leash
+from local.processes.process_table import Seen, family, kill
 
 # Foreign module paths and a missing bytecode cache change what is tested or make it several times slower.
 _NOT_INHERITED = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "PYTHONWARNINGS", "VIRTUAL_ENV")

@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 
-from laptop.leash import follow_parent
-from laptop.proc import adopt_orphans, end_of
+from local.processes.die_with_parent import follow_parent
+from local.processes.process_table import adopt_orphans, end_of
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE_S = 5.0

@@ -1,6 +1,6 @@
 """The forward proxy between the edge and the relay: CONNECT only, with basic authentication.
 
-The process is `laptop.proxy_server`; it gets the login on its standard input and notes each tunnel in a file.
+The process is `local.system.proxy_server`; it gets the login on its standard input and notes each tunnel in a file.
 """
 
 import json
@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from laptop.ports import choose
-from laptop.processes import Child, clean_environment
-from laptop.waiting import listening
+from local.processes.child import Child, clean_environment
+from local.system.ports import choose_port, is_listening
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class ForwardProxy:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.login = ProxyLogin()
-        self.port = choose(3128)
+        self.port = choose_port(3128)
         self._tunnels = directory / "tunnels.log"
         self._child = self._make()
 
@@ -57,7 +56,7 @@ class ForwardProxy:
         self._child = self._make()
         order = {"user": self.login.user, "password": self.login.password}
         await self._child.start(stdin=json.dumps(order).encode())
-        await self._child.until(lambda: listening(self.port), timeout_s=30)
+        await self._child.until(lambda: is_listening(self.port), timeout_s=30)
 
     async def stop(self) -> None:
         """Stop it; the connections it carries break."""
@@ -68,8 +67,8 @@ class ForwardProxy:
         return self._tunnels.read_text().split() if self._tunnels.exists() else []
 
     def _make(self) -> Child:
-        argv = [sys.executable, "-m", "laptop.proxy_server", "--port", str(self.port), "--tunnels", str(self._tunnels)]
-        env = clean_environment({"PYTHONPATH": str(Path(__file__).parents[1])})
+        argv = [sys.executable, "-m", "local.system.proxy_server", "--port", str(self.port), "--tunnels", str(self._tunnels)]
+        env = clean_environment({"PYTHONPATH": str(Path(__file__).parents[2])})
         return Child("forward proxy", argv, log=self.directory / "proxy.log", cwd=self.directory, env=env)
 
 

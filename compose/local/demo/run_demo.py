@@ -6,13 +6,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from laptop import console, report
-from laptop.airflow_api import ENDED, wait_for_end
-from laptop.demo_checks import Findings, checks
-from laptop.live_log import watch
-from laptop.proc import Seen, family, still_there
-from laptop.report import Check
-from laptop.system import LaptopSystem, stopped
+from local.demo import console, report
+from local.demo.checks import Findings, checks
+from local.demo.live_log import watch
+from local.demo.paths import DAGS, RUN
+from local.demo.report import Check
+from local.processes.process_table import Seen, family, still_there
+from local.system.airflow_api import ENDED, wait_for_end
+from local.system.system import LocalSystem, stopped
 
 DAG = "demo"
 
@@ -20,7 +21,7 @@ DAG = "demo"
 async def demo(directory: Path) -> int:
     """The whole demo; returns the exit status."""
     progress = console.Progress()
-    system = LaptopSystem(console.fresh(directory))
+    system = LocalSystem(console.fresh(directory), dags=[DAGS])
     held: list[Check] = []
     processes: dict[int, Seen] = {}
     try:
@@ -40,7 +41,7 @@ async def demo(directory: Path) -> int:
     return _verdict(system, held, progress)
 
 
-async def _run(system: LaptopSystem, progress: console.Progress) -> Findings:
+async def _run(system: LocalSystem, progress: console.Progress) -> Findings:
     api = system.api
     await system.airflow.children["dag-processor"].until(lambda: api.has_dag(DAG), timeout_s=60)
     progress.say(f"triggering DAG {DAG!r}")
@@ -65,13 +66,13 @@ async def _run(system: LaptopSystem, progress: console.Progress) -> Findings:
     )
 
 
-async def _tries(system: LaptopSystem, run: str, ti: dict[str, object]) -> list[dict[str, object]]:
+async def _tries(system: LocalSystem, run: str, ti: dict[str, object]) -> list[dict[str, object]]:
     if ti["try_number"] == 1:
         return [ti]
     return await system.api.tries(DAG, run, str(ti["task_id"]), int(str(ti["map_index"])))
 
 
-async def _show(system: LaptopSystem, run: str, progress: console.Progress) -> None:
+async def _show(system: LocalSystem, run: str, progress: console.Progress) -> None:
     while True:
         found = await system.api.task_instances(DAG, run)
         states = Counter(ti["state"] or "not yet" for ti in found)
@@ -94,7 +95,7 @@ def _print(findings: Findings) -> None:
     print(flush=True)
 
 
-def _verdict(system: LaptopSystem, held: list[Check], progress: console.Progress) -> int:
+def _verdict(system: LocalSystem, held: list[Check], progress: console.Progress) -> int:
     print("Checks:")
     for check in held:
         print(check)
@@ -108,5 +109,5 @@ def _verdict(system: LaptopSystem, held: list[Check], progress: console.Progress
 
 
 if __name__ == "__main__":
-    chosen = console.options("Run the demo and stop.", console.REPOSITORY / ".run" / "demo")
+    chosen = console.options("Run the demo and stop.", RUN / "demo")
     sys.exit(console.run(lambda: demo(chosen.directory)))

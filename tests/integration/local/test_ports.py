@@ -2,29 +2,29 @@
 
 import socket
 
-from laptop.ports import choose
+from local.system.ports import choose_port
 
 
 def test_a_free_preferred_port_is_taken_once() -> None:
     preferred = _free()
-    assert choose(preferred) == preferred
-    assert choose(preferred) != preferred
+    assert choose_port(preferred) == preferred
+    assert choose_port(preferred) != preferred
 
 
 def test_a_taken_port_is_passed_over() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert choose(port) != port
+        assert choose_port(port) != port
 
 
 def test_a_port_taken_on_all_addresses_is_passed_over() -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
-        assert choose(port) != port
+        assert choose_port(port) != port
 
 
 def test_no_port_is_given_twice() -> None:
-    chosen = [choose() for _ in range(50)]
+    chosen = [choose_port() for _ in range(50)]
     assert len(set(chosen)) == 50
 
 

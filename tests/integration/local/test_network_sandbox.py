@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from laptop.edge_box import Facts, read_facts
-from laptop.isolation import CHOICE
-from laptop.proc import still_there
-from laptop.processes import Child, clean_environment
-from laptop.proxy import ForwardProxy
+from local.processes.child import Child, clean_environment
+from local.processes.process_table import still_there
+from local.sandbox.isolation import CHOICE
+from local.sandbox.network_sandbox import Facts, read_facts
+from local.system.proxy import ForwardProxy
 
 COMPOSE = Path(__file__).parents[3] / "compose"
 GREETING = b"hello from outside"
@@ -58,7 +58,7 @@ async def proxy(tmp_path: Path) -> AsyncIterator[ForwardProxy]:
 
 def box(folder: Path, proxy: ForwardProxy, target: int, kind: str, **extra: str) -> Child:
     argv = [
-        *(sys.executable, "-m", "laptop.edge_box", "--proxy-port", str(proxy.port), "--facts", str(folder / "facts")),
+        *(sys.executable, "-m", "local.sandbox.network_sandbox", "--proxy-port", str(proxy.port), "--facts", str(folder / "facts")),
         *("--probe", f"target=127.0.0.1:{target}", "--", sys.executable, "-c", VISIT, f"127.0.0.1:{target}"),
     ]
     environment = {"PYTHONPATH": str(COMPOSE), "HTTPS_PROXY": proxy.url_with_login("{port}"), CHOICE: kind}
@@ -94,7 +94,7 @@ async def test_without_walls_the_facts_say_so(tmp_path: Path, proxy: ForwardProx
 
 async def test_nothing_stays_behind_in_a_box(tmp_path: Path, proxy: ForwardProxy, target: int) -> None:
     """The program leaves a process in a session of its own behind."""
-    from laptop import proc
+    from local.processes import process_table as proc
 
     boxed = box(tmp_path, proxy, target, "none")
     await boxed.start()
@@ -138,7 +138,7 @@ def _arguments(pid: int) -> str:
     if not listed.exists():
         pytest.skip("arguments are read through /proc")
     arguments = listed.read_text()
-    assert "laptop.proxy_server" in arguments
+    assert "local.system.proxy_server" in arguments
     return arguments
 
 

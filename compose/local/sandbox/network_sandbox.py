@@ -1,6 +1,6 @@
 """Runs a program that can reach nothing but a forward proxy: the machine of an edge site.
 
-`python -m laptop.edge_box --proxy-port N --facts FILE [--probe NAME=HOST:PORT ...] -- PROGRAM ARGUMENT...`
+`python -m local.sandbox.network_sandbox --proxy-port N --facts FILE [--probe NAME=HOST:PORT ...] -- PROGRAM ARGUMENT...`
 
 Where Linux allows user namespaces, the program gets a network of its own with nothing in it but a loopback interface
 and one port. That port is the box's: it listens inside, and what is accepted there is carried to the proxy from
@@ -21,10 +21,10 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from laptop import isolation
-from laptop.isolation import Kind, NotPossible
-from laptop.leash import follow_parent
-from laptop.proc import adopt_orphans, end_of
+from local.processes.die_with_parent import follow_parent
+from local.processes.process_table import adopt_orphans, end_of
+from local.sandbox import isolation
+from local.sandbox.isolation import Kind, NotPossible
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from laptop.proc import family, still_there
-from laptop.processes import Child, clean_environment
+from local.processes.child import Child, clean_environment
+from local.processes.process_table import family, still_there
 from support.broker import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
@@ -24,7 +24,7 @@ time.sleep(600)
 
 
 def machine(folder: Path) -> Child:
-    around = [sys.executable, "-m", "laptop.machine", "--pid-file", str(folder / "pid"), "--"]
+    around = [sys.executable, "-m", "local.system.edge_machine", "--pid-file", str(folder / "pid"), "--"]
     argv = [*around, sys.executable, "-c", PROGRAM]
     env = clean_environment({"PYTHONPATH": str(Path(__file__).parents[3] / "compose")})
     return Child("machine", argv, log=folder / "log", cwd=folder, env=env)

@@ -6,14 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from laptop.airflow import BOTH_EXECUTORS, Airflow, Options
-from laptop.airflow_api import AirflowApi
-from laptop.edge import EdgeWorker, OpenWorker
-from laptop.processes import Child, stop_all
-from laptop.proxy import ForwardProxy, host_and_port
-from laptop.relay import Relay, RelayFacts, Replica
+from local.processes.child import Child, stop_all
+from local.system.airflow import BOTH_EXECUTORS, Airflow, Options
+from local.system.airflow_api import AirflowApi
+from local.system.edge import EdgeWorker, OpenWorker
+from local.system.proxy import ForwardProxy, host_and_port
+from local.system.relay import Relay, RelayFacts, Replica
 
-DAGS = Path(__file__).parent / "dags"
 QUEUE = "plant"
 Say = Callable[[str], None]
 Worker = TypeVar("Worker", bound=EdgeWorker)
@@ -23,7 +22,7 @@ def _silent(_: str) -> None:
     pass
 
 
-class LaptopSystem:
+class LocalSystem:
     """NATS, relay, Airflow, keeper, forward proxy and edge workers below one folder.
 
     Attributes:
@@ -37,7 +36,7 @@ class LaptopSystem:
         directory: Path,
         *,
         executor: str = BOTH_EXECUTORS,
-        dags: Sequence[Path] = (DAGS,),
+        dags: Sequence[Path],
         options: Options | None = None,
         schedulers: int = 1,
         keepers: int = 1,
@@ -224,7 +223,7 @@ class LaptopSystem:
         await stop_all([replica.child for replica in self.replicas.values()])
 
 
-async def stopped(system: LaptopSystem) -> None:
+async def stopped(system: LocalSystem) -> None:
     """Stop a system even if whoever waits for it is told to hurry: a cancelled caller waits for the end once more."""
     stopping = asyncio.create_task(system.stop(), name="stop")
     with suppress(asyncio.CancelledError):

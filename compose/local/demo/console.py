@@ -10,9 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from laptop.guard import guarded
-
-REPOSITORY = Path(__file__).parents[2]
+from local.processes.process_supervisor import guarded
 
 
 class Progress:

@@ -3,15 +3,16 @@
 import sys
 from pathlib import Path
 
-from laptop import console, report
-from laptop.airflow import USER
-from laptop.system import DAGS, QUEUE, LaptopSystem, stopped
+from local.demo import console, report
+from local.demo.paths import DAGS, RUN
+from local.system.airflow import USER
+from local.system.system import QUEUE, LocalSystem, stopped
 
 
 async def up(directory: Path) -> int:
     """Start, stay, stop. Ends with 1 if a part does not come up or dies."""
     progress = console.Progress()
-    system = LaptopSystem(console.fresh(directory))
+    system = LocalSystem(console.fresh(directory), dags=[DAGS])
     try:
         await system.start(progress.say)
         print(_where(system), flush=True)
@@ -26,7 +27,7 @@ async def up(directory: Path) -> int:
     return 1
 
 
-def _where(system: LaptopSystem) -> str:
+def _where(system: LocalSystem) -> str:
     relay, edge = system.relay_facts, next(iter(system.workers.values()))
     return f"""
   Airflow          {system.airflow.url}   user {USER}, password {system.airflow.password}
@@ -42,5 +43,5 @@ Trigger the DAG "demo" in Airflow and read the log of its task "talk" while it r
 
 
 if __name__ == "__main__":
-    chosen = console.options("Start the whole system and stay.", console.REPOSITORY / ".run" / "laptop")
+    chosen = console.options("Start the whole system and stay.", RUN / "up")
     sys.exit(console.run(lambda: up(chosen.directory)))

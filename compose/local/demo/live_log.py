@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from laptop.airflow_api import ENDED, AirflowApi, ApiRefused
+from local.system.airflow_api import ENDED, AirflowApi, ApiRefused
 
 
 @dataclass

@@ -10,9 +10,8 @@ from typing import Any
 import aiohttp
 
 from edge_schemas.wire import routes
-from laptop.ports import choose
-from laptop.processes import Child, clean_environment
-from laptop.waiting import listening
+from local.processes.child import Child, clean_environment
+from local.system.ports import choose_port, is_listening
 
 PROGRAMS = Path(sys.executable).parent
 
@@ -46,14 +45,14 @@ class Relay:
 
     def __init__(self, directory: Path, *, keepers: int = 1) -> None:
         self.directory = directory
-        self.gate_ports = [choose(8799) for _ in range(keepers)]
+        self.gate_ports = [choose_port(8799) for _ in range(keepers)]
         self.facts: RelayFacts | None = None
         self._data = directory / "data"
         ports = {"--port": 8443, "--operator-port": 8444, "--nats-port": 4222}
         argv = [
             *(str(PROGRAMS / "edge-relay"), "standalone", "--data-dir", str(self._data)),
             *(word for url in self.gate_urls for word in ("--gate-url", url)),
-            *(word for option, port in ports.items() for word in (option, str(choose(port)))),
+            *(word for option, port in ports.items() for word in (option, str(choose_port(port)))),
         ]
         self.child = Child("relay", argv, log=directory / "relay.log", cwd=directory, env=clean_environment())
 
@@ -137,7 +136,7 @@ class Replica:
     """
 
     def __init__(self, directory: Path, facts: RelayFacts, *, tls: Path, gate_urls: Sequence[str]) -> None:
-        self._port, operators = choose(), choose()
+        self._port, operators = choose_port(), choose_port()
         self.url = f"https://127.0.0.1:{self._port}"
         settings = {
             "RELAY_HOST": "127.0.0.1",
@@ -163,4 +162,4 @@ class Replica:
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         await self.child.start()
-        await self.child.until(lambda: listening(self._port), timeout_s=60)
+        await self.child.until(lambda: is_listening(self._port), timeout_s=60)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from laptop.proc import Seen, family, still_there
-from laptop.processes import Child, clean_environment
+from local.processes.child import Child, clean_environment
+from local.processes.process_table import Seen, family, still_there
 from support.broker import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux only")
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are ado
 # A command that starts something in a session of its own, which ignores SIGTERM, and notes each signal it gets itself.
 COMMAND = """
 import pathlib, signal, subprocess, sys, time
-from laptop import guard
+from local.processes import process_supervisor as guard
 guard._GRACE_S = 0.5
 guard.guarded()
 def note(number, frame):

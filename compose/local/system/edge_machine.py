@@ -1,6 +1,6 @@
 """An edge machine without walls: it stays when its program dies, and takes everything away at its own end.
 
-`python -m laptop.machine --pid-file FILE -- PROGRAM ARGUMENT...`
+`python -m local.system.edge_machine --pid-file FILE -- PROGRAM ARGUMENT...`
 
 The program can be killed alone, with what it started living on, as on any machine; SIGUSR1 starts it again unless it
 runs. SIGTERM is handed on to the program; once it has ended, whatever is left of its processes goes too. The file holds
@@ -14,8 +14,8 @@ import signal
 import sys
 from pathlib import Path
 
-from laptop.leash import follow_parent
-from laptop.proc import adopt_orphans, family, kill
+from local.processes.die_with_parent import follow_parent
+from local.processes.process_table import adopt_orphans, family, kill
 
 
 class Machine:

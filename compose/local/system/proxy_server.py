@@ -1,6 +1,6 @@
 """The process of the forward proxy: the `proxy.py` package, CONNECT only.
 
-`python -m laptop.proxy_server --port N --tunnels FILE`, with `{"user": …, "password": …}` on standard input, so that
+`python -m local.system.proxy_server --port N --tunnels FILE`, with `{"user": …, "password": …}` on standard input, so that
 the login stands in no argument list. Appends `host:port` to the file for each tunnel that it opens.
 """
 
