@@ -21,7 +21,7 @@ from bench.figures import Row, percentile
 from edge_schemas.wire.routes import ADMIN_JOB_CANCEL
 from faults.chaos.airflow_db import AirflowDatabase
 from faults.chaos.ledger import Instance, Ledger, Life, parse
-from local.system.system import LocalSystem, stopped
+from local.system.system import LocalSystem, stop_completely
 from support.broker import eventually
 from support.link import Cut, Link
 
@@ -110,7 +110,7 @@ async def measure(directory: Path) -> tuple[str, list[Row]]:
             reached = await _after_cuts(system, link)
             rows.append((f"link back after a cut → SIGTERM, median / p95 of {len(reached)}", _seconds(reached)))
     finally:
-        await stopped(system)
+        await stop_completely(system)
     return "Stopping a task", rows
 
 

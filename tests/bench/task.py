@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.figures import Row, percentile, tree_cpu_seconds
 from local.system.airflow_api import wait_for_end
-from local.system.system import LocalSystem, stopped
+from local.system.system import LocalSystem, stop_completely
 
 DAG = "bench"
 DAGS = Path(__file__).parent / "dags"
@@ -17,7 +17,7 @@ async def measure(directory: Path) -> tuple[str, list[Row]]:
     system = LocalSystem(directory / "system", dags=[DAGS])
     try:
         await system.start()
-        await system.airflow.children["dag-processor"].until(lambda: system.api.has_dag(DAG), timeout_s=60)
+        await system.airflow.children["dag-processor"].wait_until(lambda: system.api.has_dag(DAG), timeout_s=60)
         await _run(system)  # warms: the first task pays for imports and connections
         worker = next(iter(system.workers.values())).child.pid
         before = tree_cpu_seconds(worker)
@@ -25,7 +25,7 @@ async def measure(directory: Path) -> tuple[str, list[Row]]:
         used = tree_cpu_seconds(worker) - before
         rows = await _rows(system, run, used)
     finally:
-        await stopped(system)
+        await stop_completely(system)
     return "A trivial task, queued to finished", rows
 
 

@@ -6,12 +6,12 @@ from local.system.proxy import host_and_port
 from local.system.system import LocalSystem
 
 
-async def test_no_direct_way_leads_out_of_the_box(system: LocalSystem) -> None:
-    facts = system.workers["edge-1"].facts
-    if facts.kind == "none":
-        pytest.skip("this run was told to do without isolation")
-    assert {probe.name for probe in facts.probes} == {"relay", "NATS"}
-    assert facts.tight, facts
+async def test_direct_connections_from_the_sandbox_are_blocked(system: LocalSystem) -> None:
+    sandbox = system.workers["edge-1"].sandbox
+    if sandbox.kind == "none":
+        pytest.skip("this run has no isolation, as configured")
+    assert {probe.name for probe in sandbox.probes} == {"relay", "NATS"}
+    assert sandbox.is_isolated, sandbox
 
 
 async def test_the_proxy_carries_the_worker_to_the_relay_only(system: LocalSystem) -> None:

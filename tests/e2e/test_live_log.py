@@ -5,7 +5,7 @@ The latter is in `make test`, too: tests/faults/test_cut_matrix.py, tests/faults
 
 import pytest
 
-from local.demo.live_log import watch
+from local.demo.live_log import watch_log
 from local.system.airflow_api import wait_for_end
 from local.system.system import LocalSystem
 from support.broker import eventually
@@ -22,7 +22,7 @@ async def _start(system: LocalSystem) -> str:
 
 async def test_a_printed_line_is_in_airflow_s_answer_within_two_seconds(system: LocalSystem) -> None:
     run = await _start(system)
-    watched = await watch(system.api, DAG, run, TASK, starts_with="tick")
+    watched = await watch_log(system.api, DAG, run, TASK, starts_with="tick")
     assert len(watched.delays) >= 10, watched
     assert watched.worst <= 2.0, watched
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from local.processes.process_table import family
+from local.processes.process_table import process_family
 from local.system.airflow_api import wait_for_end
 from local.system.proxy import host_and_port
 from local.system.system import LocalSystem
@@ -59,7 +59,7 @@ def _processes(search: Search, pid: int) -> set[str]:
     """What the process and all that descend from it hold; those that end meanwhile are left out."""
     found: set[str] = set()
     looked_at = 0
-    for each in family(pid):
+    for each in process_family(pid):
         try:
             found |= search.process(each)
         except (FileNotFoundError, ProcessLookupError):

@@ -46,7 +46,7 @@ async def test_each_scheduler_takes_over_from_the_other(pair: LocalSystem, tmp_p
             await running.stir()
             await services["scheduler"].start()
             await services["keeper"].start()
-            await until(pair.airflow.ready, timeout_s=120, what="the first scheduler is back")
+            await until(pair.airflow.is_ready, timeout_s=120, what="the first scheduler is back")
             await crash(services["scheduler-2"])
             await crash(services["keeper-2"])
             await running.end_well()

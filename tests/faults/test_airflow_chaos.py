@@ -64,7 +64,7 @@ async def _storm(system: LocalSystem, pace: _Pace) -> AsyncIterator[Storm]:
     print(f"CHAOS_SEED={seed}")
     name = f"chaos-{seed}"  # the folder of another storm may be there
     replica = await system.add_replica(f"{name}-relay")
-    worker = await system.add_open_worker(name, [QUEUE], relay_url=replica.url, slots=8)
+    worker = await system.add_unsandboxed_worker(name, [QUEUE], relay_url=replica.url, slots=8)
     try:
         async with admin(system) as broker, following(broker, QUEUE, worker) as observer:
             storm = Storm(parts(system, worker, replica), observer, random.Random(seed), **asdict(pace))

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from faults.chaos.cuts import Watched
-from local.system.edge import OpenWorker
+from local.system.edge import UnsandboxedWorker
 from local.system.system import LocalSystem
 
 
@@ -15,7 +15,7 @@ from local.system.system import LocalSystem
 @pytest.mark.timeout(300)
 async def test_what_a_dead_worker_had_is_retried_within_ten_seconds_of_its_restart(system: LocalSystem) -> None:
     name, queue = f"crashed-{time.time_ns()}", "patient"
-    worker = await system.add_open_worker(name, [queue])
+    worker = await system.add_unsandboxed_worker(name, [queue])
     try:
         task = await Watched.begin(system, f"one_{queue}", seconds=120)
         await task.ran_for(1)
@@ -30,7 +30,7 @@ async def test_what_a_dead_worker_had_is_retried_within_ten_seconds_of_its_resta
         await system.workers.pop(name).stop()
 
 
-def _started_at(worker: OpenWorker) -> float:
+def _started_at(worker: UnsandboxedWorker) -> float:
     """When its last agent began to work."""
     lines = worker.child.log.read_text().splitlines()
     events = [json.loads(line) for line in lines if line.startswith("{")]

@@ -41,7 +41,7 @@ class Tasks:
 
     async def end_well(self) -> None:
         """Wait for the end, and judge: nothing was done twice, and nothing counted as a failure."""
-        await until(self.system.airflow.ready, timeout_s=120, what="Airflow is back")
+        await until(self.system.airflow.is_ready, timeout_s=120, what="Airflow is back")
         assert await wait_for_end(self.system.api, DAG, self.run, timeout_s=120) == "success"
         lives = self.ledger.lives()
         assert [life.events for life in lives] == [("begin", "end")] * len(LENGTHS)
@@ -81,10 +81,10 @@ async def restart(child: Child) -> None:
 
 async def crash_nats(system: LocalSystem) -> None:
     """Gone without a word; the relay's process brings it back."""
-    old = system.relay.nats
+    old = system.relay.nats_pid
     assert old is not None
     os.kill(old, signal.SIGKILL)
-    await eventually(lambda: system.relay.nats not in {old, None}, timeout_s=30, what="NATS is back")
+    await eventually(lambda: system.relay.nats_pid not in {old, None}, timeout_s=30, what="NATS is back")
 
 
 async def crash_relay(system: LocalSystem) -> None:

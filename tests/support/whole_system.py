@@ -40,7 +40,7 @@ _companions = pytest.StashKey[dict[str, asyncio.Task[Any]]]()
 async def system(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> "AsyncIterator[LocalSystem]":
-    """NATS, relay, Airflow with both executors, keeper, forward proxy and one boxed worker for the queue `plant`."""
+    """NATS, relay, Airflow with both executors, keeper, forward proxy and one worker for the queue `plant`."""
     from local.demo.paths import DAGS as OWN_DAGS
     from local.system.system import LocalSystem
 

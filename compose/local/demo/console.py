@@ -1,4 +1,4 @@
-"""What the two commands share: their options, their progress line, their signals, how they say what went wrong."""
+"""What the two commands share: command line, progress output, signals, error messages."""
 
 import argparse
 import asyncio
@@ -10,67 +10,67 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from local.processes.process_supervisor import guarded
+from local.processes.process_supervisor import continue_under_supervisor
 
 
 class Progress:
-    """Says how far things are: lines that stay, and on a terminal one that is written over."""
+    """Progress output: permanent lines, and on a terminal one status line that is overwritten."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._tty = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        self._shown = ""
+        self._status = ""
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
+    def print_line(self, text: str) -> None:
+        """Print a permanent line."""
         self._clear()
         print(f"[{time.monotonic() - self._start:5.1f} s] {text}", flush=True)
 
-    def show(self, text: str) -> None:
-        """The state of the moment; a line of its own only where lines cannot be written over and it is news."""
-        if text == self._shown:
+    def show_status(self, text: str) -> None:
+        """Show the current status. Without a terminal, print a permanent line if the status has changed."""
+        if text == self._status:
             return
         if not self._tty:
-            self.say(text)
+            self.print_line(text)
         else:
             self._clear()
             line = f"[{time.monotonic() - self._start:5.1f} s] {text}"
             print(line[: shutil.get_terminal_size().columns - 1], end="", flush=True)
-        self._shown = text
+        self._status = text
 
     def _clear(self) -> None:
         if self._tty:
             print("\r\x1b[K", end="")
 
 
-def options(description: str, default_directory: Path) -> argparse.Namespace:
-    """The command line; `directory` is where everything goes."""
+def parse_options(description: str, default_directory: Path) -> argparse.Namespace:
+    """Parse the command line; `directory` is the folder for everything that a run writes."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
-        "--dir", dest="directory", type=Path, default=default_directory, help="folder for everything that runs"
+        "--dir", dest="directory", type=Path, default=default_directory, help="folder for everything that a run writes"
     )
     return parser.parse_args()
 
 
-def fresh(directory: Path) -> Path:
-    """The folder, empty. Only what an earlier run made is taken away.
+def make_empty(directory: Path) -> Path:
+    """Create the folder, or empty it if an earlier run created it.
 
     Raises:
-        SystemExit: There is something else in it.
+        SystemExit: The folder contains other files.
     """
     marker = directory / ".edge-relay-run"
     if directory.exists() and any(directory.iterdir()):
         if not marker.exists():
-            sys.exit(f"{directory} is not empty and not of an earlier run; name another with --dir")
+            sys.exit(f"{directory} is not empty and not from an earlier run; choose another folder with --dir")
         shutil.rmtree(directory)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     marker.touch()
     return directory
 
 
-def run(main: Callable[[], Awaitable[int]]) -> int:
-    """Run a command to its end, guarded; SIGINT, SIGTERM and SIGHUP cancel it, so that it can clean up."""
-    guarded()
+def run_command(main: Callable[[], Awaitable[int]]) -> int:
+    """Run a command under a supervisor. SIGINT, SIGTERM and SIGHUP cancel the command, so that it can clean up."""
+    continue_under_supervisor()
 
     async def cancellable() -> int:
         task = asyncio.ensure_future(main())
@@ -85,8 +85,8 @@ def run(main: Callable[[], Awaitable[int]]) -> int:
     return asyncio.run(cancellable())
 
 
-def reasons(problem: BaseException) -> list[str]:
-    """What went wrong, out of groups."""
+def error_messages(problem: BaseException) -> list[str]:
+    """The messages of an exception, or of all exceptions in an exception group."""
     if isinstance(problem, BaseExceptionGroup):
-        return [reason for each in problem.exceptions for reason in reasons(each)]
+        return [message for each in problem.exceptions for message in error_messages(each)]
     return [str(problem) or type(problem).__name__]

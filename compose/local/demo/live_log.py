@@ -1,4 +1,4 @@
-"""How soon a printed line is in Airflow's log answer while the task still runs."""
+"""Measure how soon a printed line is in Airflow's log response while the task still runs."""
 
 import asyncio
 import time
@@ -10,52 +10,52 @@ from local.system.airflow_api import ENDED, AirflowApi, ApiRefused
 
 
 @dataclass
-class Watched:
-    """What a watcher saw.
+class LineDelays:
+    """The delays of a task's log lines.
 
     Attributes:
-        delays: Seconds between the printing of a line and the answer that held it first, by line; only of answers that
-            came while the task was running.
+        delays: Seconds between the printing of a line and the first response that contained it, by line. Only responses
+            that arrived while the task was running count.
     """
 
     delays: dict[str, float] = field(default_factory=dict)
 
     @property
     def worst(self) -> float:
-        """The longest delay; endless if nothing was seen."""
+        """The longest delay; infinite if no line was seen."""
         return max(self.delays.values(), default=float("inf"))
 
 
-async def watch(api: AirflowApi, dag: str, run: str, task: str, *, starts_with: str) -> Watched:
-    """Read a task's log over and over from its start to its end.
+async def watch_log(api: AirflowApi, dag: str, run: str, task: str, *, starts_with: str) -> LineDelays:
+    """Read a task's log repeatedly from the task's start to its end.
 
     Args:
         api: Airflow's API.
-        dag: The DAG.
-        run: Its run.
-        task: The task, which is not mapped.
-        starts_with: Which lines count.
+        dag: Id of the DAG.
+        run: Id of the run.
+        task: Id of the task, which is not mapped.
+        starts_with: Only lines that start with this text count.
     """
-    watched = Watched()
+    found = LineDelays()
     path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}"
-    while (found := await api.get(path))["state"] not in ENDED:
-        if found["state"] != "running":
+    while (instance := await api.get(path))["state"] not in ENDED:
+        if instance["state"] != "running":
             await asyncio.sleep(0.1)
             continue
         try:
-            lines = await api.log(dag, run, task, attempt=found["try_number"])
+            lines = await api.log(dag, run, task, attempt=instance["try_number"])
         except ApiRefused:
-            lines = []  # before its first line there may be no log
+            lines = []  # before the first line the log may not exist
         arrived = time.time()
-        # A line counts only if the task was still running when the answer had come.
+        # A line counts only if the task was still running when the response had arrived.
         if (await api.get(path))["state"] == "running":
-            _note(watched, lines, arrived, starts_with)
+            _record(found, lines, arrived, starts_with)
         await asyncio.sleep(0.1)
-    return watched
+    return found
 
 
-def _note(watched: Watched, lines: list[dict[str, Any]], arrived: float, starts_with: str) -> None:
+def _record(found: LineDelays, lines: list[dict[str, Any]], arrived: float, starts_with: str) -> None:
     for line in lines:
         text, printed = str(line["event"]), line.get("timestamp")
-        if text.startswith(starts_with) and printed and text not in watched.delays:
-            watched.delays[text] = arrived - datetime.fromisoformat(printed).timestamp()
+        if text.startswith(starts_with) and printed and text not in found.delays:
+            found.delays[text] = arrived - datetime.fromisoformat(printed).timestamp()

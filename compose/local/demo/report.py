@@ -1,4 +1,4 @@
-"""What the demo says about a run: each task, what was checked, where to look when something failed."""
+"""The text of the demo's report: each task, each check, and the ends of the logs after a failure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,23 +11,24 @@ TAIL_LINES = 15
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must hold.
+    """The result of one check.
 
     Attributes:
-        held: None if it was left out, which counts as held and is said.
-        seen: What was found, for the reader.
+        name: What must be true.
+        passed: None if the check was skipped, which counts as passed and is reported.
+        details: What was found.
     """
 
-    what: str
-    held: bool | None
-    seen: str = ""
+    name: str
+    passed: bool | None
+    details: str = ""
 
     def __str__(self) -> str:
-        word = {True: "ok     ", False: "FAILED ", None: "skipped"}[self.held]
-        return f"  {word} {self.what}" + (f": {self.seen}" if self.seen else "")
+        word = {True: "ok     ", False: "FAILED ", None: "skipped"}[self.passed]
+        return f"  {word} {self.name}" + (f": {self.details}" if self.details else "")
 
 
-def table(instances: Iterable[dict[str, Any]]) -> str:
+def task_table(instances: Iterable[dict[str, Any]]) -> str:
     """A line for each task instance, in the order of their start."""
     ordered = sorted(instances, key=lambda ti: (ti["start_date"] or "~", ti["map_index"]))
     lines = [f"  {'task':<12} {'try':>3}  {'state':<10} {'ran on':<28} {'queued→running':>14} {'total':>8}"]
@@ -42,14 +43,14 @@ def table(instances: Iterable[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def excerpt(lines: Iterable[dict[str, Any]], *, most: int = 8) -> str:
-    """The first lines of a log that the task's own code printed."""
+def log_excerpt(lines: Iterable[dict[str, Any]], *, most: int = 8) -> str:
+    """The first lines of a log that the task's own code printed, at most `most`."""
     own = [line for line in lines if str(line.get("logger", "")).startswith("task.std")]
     return "\n".join(f"  {_clock(line.get('timestamp'))}  {line['event']}" for line in own[:most])
 
 
-def tails(logs: Iterable[Path]) -> str:
-    """The end of each log that has something in it."""
+def log_tails(logs: Iterable[Path]) -> str:
+    """The last lines of each log that is not empty."""
     parts = []
     for log in logs:
         if log.exists() and (text := log.read_text(errors="replace").rstrip()):

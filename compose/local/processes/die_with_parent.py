@@ -1,7 +1,7 @@
-"""Run a program that must not outlive whoever started it: `python leash.py PARENT_PID PROGRAM ARGUMENT...`.
+"""Run a program that must end when its parent ends: `python die_with_parent.py PARENT_PID PROGRAM ARGUMENT...`.
 
-Started by its path, without anything but the standard library, because it precedes every program of the system. On
-Linux the kernel sends the program SIGTERM when its parent has gone, even by SIGKILL; elsewhere it just runs.
+It is started by its path and needs the standard library only, because it starts every program of the system. On Linux
+the kernel sends the program SIGTERM when its parent ends, even after SIGKILL. On other systems the program only runs.
 """
 
 import ctypes
@@ -12,14 +12,14 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def follow_parent(parent: int) -> None:
-    """Ask for SIGTERM at the parent's death; leave at once if it has died before it could be asked for."""
+def die_with_parent(parent: int) -> None:
+    """Request SIGTERM for the death of the parent. Exit if the parent died before this request."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:
-        sys.exit("whoever started this has gone")
+        sys.exit("the parent of this process has ended")
 
 
 if __name__ == "__main__":
-    follow_parent(int(sys.argv[1]))
+    die_with_parent(int(sys.argv[1]))
     os.execv(sys.argv[2], sys.argv[2:])

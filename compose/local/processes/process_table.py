@@ -1,26 +1,22 @@
-"""What runs on this machine, as far as it is ours: who started whom, read from `/proc` or from `ps`."""
+"""The processes of this machine, read from `/proc` or from `ps`: which belong together, and which still run."""
 
 import asyncio
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_PR_SET_CHILD_SUBREAPER = 36
-
 
 @dataclass(frozen=True)
-class Seen:
+class ProcessEntry:
     """One process at one moment.
 
     Attributes:
         group: Its session, or its process group where there is no `/proc`.
-        started: Tells it from a later process with the same id.
+        started: Distinguishes it from a later process with the same id.
     """
 
     pid: int
@@ -29,95 +25,61 @@ class Seen:
     started: str
 
 
-def family(pid: int) -> dict[int, Seen]:
-    """The process, all that descend from it and all of its group, by process id; without those that have ended."""
-    everything = _all()
-    ours = {seen.pid for seen in everything.values() if pid in (seen.pid, seen.group)}
-    while more := {seen.pid for seen in everything.values() if seen.parent in ours} - ours:
-        ours |= more
-    return {each: everything[each] for each in ours}
+def process_family(pid: int) -> dict[int, ProcessEntry]:
+    """The process, all its descendants and all members of its group, by process id. Ended processes are left out."""
+    table = _read_table()
+    members = {entry.pid for entry in table.values() if pid in (entry.pid, entry.group)}
+    while more := {entry.pid for entry in table.values() if entry.parent in members} - members:
+        members |= more
+    return {member: table[member] for member in members}
 
 
-def still_there(processes: dict[int, Seen]) -> list[Seen]:
-    """Those of them that have not ended."""
-    now = _all()
-    return [seen for seen in processes.values() if seen.pid in now and now[seen.pid].started == seen.started]
+def still_running(processes: dict[int, ProcessEntry]) -> list[ProcessEntry]:
+    """Those of the processes that have not ended."""
+    now = _read_table()
+    return [entry for entry in processes.values() if entry.pid in now and now[entry.pid].started == entry.started]
 
 
-async def kill(processes: dict[int, Seen], *, grace_s: float = 0, timeout_s: float = 10) -> None:
-    """SIGKILL each that still runs after the grace, and wait until all have gone.
+async def kill_processes(processes: dict[int, ProcessEntry], *, grace_s: float = 0, timeout_s: float = 10) -> None:
+    """Send SIGKILL to each process that still runs after the grace period, and wait until all have ended.
 
     Raises:
-        TimeoutError: One stays.
+        TimeoutError: A process still runs.
     """
-    patience = time.monotonic() + grace_s
+    kill_from = time.monotonic() + grace_s
     async with asyncio.timeout(grace_s + timeout_s):
-        while left := still_there(processes):
-            for seen in left if time.monotonic() >= patience else ():
+        while left := still_running(processes):
+            for entry in left if time.monotonic() >= kill_from else ():
                 with suppress(ProcessLookupError):
-                    os.kill(seen.pid, signal.SIGKILL)
+                    os.kill(entry.pid, signal.SIGKILL)
             await asyncio.sleep(0.02)
 
 
-async def end_of(program: int, *, grace_s: float = 0) -> int:
-    """Wait for a child of this process, then take away whatever it left behind; returns its exit status.
-
-    This process must have called `adopt_orphans`, else it does not find them. Orphans that end earlier are let go.
-
-    Args:
-        program: Process id of the child.
-        grace_s: How long they may take to end by themselves.
-    """
-    status = await asyncio.to_thread(_reap_until, program)
-    await kill(_others(), grace_s=grace_s)
-    await kill(_others())  # what was started meanwhile
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
-
-
-def adopt_orphans() -> None:
-    """Become the parent of whatever this process's descendants leave behind. On Linux; elsewhere it goes to init."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _others() -> dict[int, Seen]:
-    """This process's family without itself."""
-    return {pid: seen for pid, seen in family(os.getpid()).items() if pid != os.getpid()}
-
-
-def _reap_until(program: int) -> int:
-    while True:
-        pid, status = os.waitpid(-1, 0)
-        if pid == program:
-            return status
-
-
-def _all() -> dict[int, Seen]:
+def _read_table() -> dict[int, ProcessEntry]:
     proc = Path("/proc")
     if (proc / "self" / "stat").exists():
         found = [_from_stat(entry) for entry in proc.iterdir() if entry.name.isdigit()]
     else:
         found = _from_ps()
-    return {seen.pid: seen for seen in found if seen}
+    return {entry.pid: entry for entry in found if entry}
 
 
-def _from_stat(entry: Path) -> Seen | None:
+def _from_stat(directory: Path) -> ProcessEntry | None:
     try:
-        text = (entry / "stat").read_text(errors="replace")
+        text = (directory / "stat").read_text(errors="replace")
     except OSError:
-        return None  # it ended between the listing and the look
-    # The name stands in parentheses and may hold blanks and parentheses itself.
+        return None  # the process ended after the directory was listed
+    # The program's name is in parentheses and may contain spaces and parentheses.
     state, parent, _, session, *more = text.rpartition(")")[2].split()
-    return None if state in "ZX" else Seen(int(entry.name), int(parent), int(session), more[15])
+    return None if state in "ZX" else ProcessEntry(int(directory.name), int(parent), int(session), more[15])
 
 
-def _from_ps() -> list[Seen | None]:
+def _from_ps() -> list[ProcessEntry | None]:
     listing = subprocess.run(
         ["ps", "-axo", "pid=,ppid=,pgid=,stat=,lstart="], capture_output=True, text=True, check=True, timeout=10
     ).stdout
-    found: list[Seen | None] = []
+    found: list[ProcessEntry | None] = []
     for line in listing.splitlines():
         pid, parent, group, state, started = line.split(None, 4)
-        found.append(None if state.startswith("Z") else Seen(int(pid), int(parent), int(group), started))
+        found.append(None if state.startswith("Z") else ProcessEntry(int(pid), int(parent), int(group), started))
     return found

@@ -1,4 +1,4 @@
-"""What Linux offers to keep a program from the network: a namespace of its own, or Landlock."""
+"""How Linux can block a program's network access: a network namespace, or Landlock rules."""
 
 import ctypes
 import fcntl
@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["namespace", "landlock", "none"]
+IsolationKind: TypeAlias = Literal["namespace", "landlock", "none"]
 
-CHOICE = "EDGE_DEMO_ISOLATION"
+ISOLATION_VARIABLE = "EDGE_DEMO_ISOLATION"
+"""Environment variable that selects one kind of isolation."""
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -23,36 +24,38 @@ _LANDLOCK_ACCESS_NET_CONNECT_TCP = 2
 _LANDLOCK_FIRST_WITH_NETWORK = 4
 
 
-class NotPossible(Exception):
-    """This machine cannot keep a program from the network. The text says what was tried and what can be done."""
+class IsolationNotPossible(Exception):
+    """This machine cannot block a program's network access. The text names what was tried and what to do."""
 
 
-def enter(proxy_port: int) -> tuple[Kind, socket.socket | None]:
-    """Wall this process in, for good and with all it will start. It must have one thread.
+def isolate_this_process(proxy_port: int) -> tuple[IsolationKind, socket.socket | None]:
+    """Block the network for this process and for everything that it starts, permanently.
+
+    The process must have one thread.
 
     Args:
-        proxy_port: The one TCP port that stays within reach where there is no namespace.
+        proxy_port: The only TCP port that stays reachable when no namespace can be used.
 
     Returns:
-        How, and with a namespace the socket that listens inside for what is to be carried to the proxy.
+        The kind of isolation, and with a namespace a socket that listens inside, for the connections to the proxy.
 
     Raises:
-        NotPossible: There is no way, and the environment does not say that none is needed.
+        IsolationNotPossible: No kind works, and the environment does not allow a run without isolation.
     """
-    if os.environ.get(CHOICE) == "none":
+    if os.environ.get(ISOLATION_VARIABLE) == "none":
         return "none", None
     reasons = []
-    for kind, build in (("namespace", _enter_namespace), ("landlock", lambda: _enter_landlock(proxy_port))):
-        if os.environ.get(CHOICE, kind) == kind:
+    for kind, isolate in (("namespace", _enter_namespace), ("landlock", lambda: _enter_landlock(proxy_port))):
+        if os.environ.get(ISOLATION_VARIABLE, kind) == kind:
             try:
-                return kind, build()  # type: ignore[return-value]  # a Literal in a loop
+                return kind, isolate()  # type: ignore[return-value]  # a Literal in a loop
             except OSError as refused:
                 reasons.append(f"{kind}: {refused}")
     msg = (
         f"this machine cannot isolate the worker ({'; '.join(reasons)}). Allow unprivileged user namespaces, "
-        f"use a kernel with Landlock for TCP (6.7 or later), or set {CHOICE}=none to run without isolation"
+        f"use a kernel with Landlock for TCP (6.7 or later), or set {ISOLATION_VARIABLE}=none to run without isolation"
     )
-    raise NotPossible(msg)
+    raise IsolationNotPossible(msg)
 
 
 def _enter_namespace() -> socket.socket:
@@ -61,15 +64,15 @@ def _enter_namespace() -> socket.socket:
         raise OSError(msg)
     user, group = os.geteuid(), os.getegid()
     _checked(ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER | _CLONE_NEWNET))
-    # The program keeps its user: what it may do with files does not change.
+    # The program keeps its user, so its file permissions do not change.
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-    _raise_loopback()
+    _bring_up_loopback()
     return socket.create_server(("127.0.0.1", 3128), backlog=128)
 
 
-def _raise_loopback() -> None:
+def _bring_up_loopback() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         request = struct.pack("16sh14x", b"lo", 0)
         name, flags = struct.unpack("16sh14x", fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request))

@@ -1,14 +1,15 @@
-"""Runs a program that can reach nothing but a forward proxy: the machine of an edge site.
+"""Run a program that can reach only a forward proxy, like the machine of an edge site.
 
-`python -m local.sandbox.network_sandbox --proxy-port N --facts FILE [--probe NAME=HOST:PORT ...] -- PROGRAM ARGUMENT...`
+`python -m local.sandbox.network_sandbox --proxy-port N --facts FILE [--probe NAME=HOST:PORT ...] -- PROGRAM ARG...`
 
-Where Linux allows user namespaces, the program gets a network of its own with nothing in it but a loopback interface
-and one port. That port is the box's: it listens inside, and what is accepted there is carried to the proxy from
-outside. Where that is not allowed, Landlock (kernel 6.7 and later) permits TCP connections to the proxy's port only.
-Otherwise the box refuses to start, unless `EDGE_DEMO_ISOLATION=none` says that it may run without walls.
+Where Linux allows user namespaces, the program gets its own network, which has a loopback interface only. The sandbox
+listens there on one port, and forwards each connection from outside the namespace to the proxy. Where user namespaces
+are not allowed, Landlock (kernel 6.7 and later) permits TCP connections to the proxy's port only. Where neither works,
+the sandbox refuses to start, unless `EDGE_DEMO_ISOLATION=none` allows a run without isolation.
 
-Before the program starts, the box tries to reach each probe directly, from inside and from outside, and writes to the
-facts file what came of it. The box ends with the program and takes whatever the program left behind with it.
+Before the program starts, the sandbox tries a direct connection to each probe address, from inside and from outside,
+and writes the results to the facts file. The sandbox ends with the program, and ends all processes that the program
+left behind.
 """
 
 import argparse
@@ -21,15 +22,16 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from local.processes.die_with_parent import follow_parent
-from local.processes.process_table import adopt_orphans, end_of
-from local.sandbox import isolation
-from local.sandbox.isolation import Kind, NotPossible
+from local.processes.die_with_parent import die_with_parent
+from local.processes.orphans import adopt_orphans, wait_and_end_orphans
+from local.sandbox.isolation import IsolationKind, IsolationNotPossible, isolate_this_process
+
+_EXIT_NOT_STARTED = 71
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What came of a direct TCP connection; an empty text means that it succeeded."""
+    """The results of two direct TCP connections: the error as text, or an empty text if the connection succeeded."""
 
     name: str
     address: str
@@ -38,46 +40,48 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the box found about itself.
+class SandboxFacts:
+    """What the sandbox reports about itself.
 
     Attributes:
-        kind: How the program is kept in.
-        proxy_port: Where the program finds the proxy on 127.0.0.1.
-        probes: What else it could reach.
+        kind: How the program is isolated.
+        proxy_port: Port on 127.0.0.1 at which the program finds the proxy.
+        probes: The direct connections that were tried.
     """
 
-    kind: Kind
+    kind: IsolationKind
     proxy_port: int
     probes: list[Probe]
 
     @property
-    def tight(self) -> bool:
-        """Whether everything that was tried is there, and none of it could be reached from inside."""
+    def is_isolated(self) -> bool:
+        """Whether each probe address answered from outside, and none could be reached from inside."""
         return bool(self.probes) and all(probe.inside and not probe.outside for probe in self.probes)
 
 
-def read_facts(path: Path) -> Facts:
-    """The facts as a box wrote them."""
+def read_facts(path: Path) -> SandboxFacts:
+    """Read the facts file of a sandbox."""
     found = json.loads(path.read_text())
-    return Facts(found["kind"], found["proxy_port"], [Probe(**probe) for probe in found["probes"]])
+    return SandboxFacts(found["kind"], found["proxy_port"], [Probe(**probe) for probe in found["probes"]])
 
 
 def main() -> int:
-    """Be the box."""
+    """Run the sandbox until its program ends; the program's exit status."""
     options = _parse()
-    ours, theirs = socket.socketpair()
-    box = os.getpid()
+    outer_end, inner_end = socket.socketpair()
+    sandbox = os.getpid()
     program = os.fork()
     if program == 0:
-        ours.close()
-        _inside(options, theirs, box)
-    theirs.close()
-    return asyncio.run(_outside(options, ours, program))
+        outer_end.close()
+        _run_inside(options, inner_end, sandbox)
+    inner_end.close()
+    return asyncio.run(_run_outside(options, outer_end, program))
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="edge_box", description="Run a program that can reach only a forward proxy.")
+    parser = argparse.ArgumentParser(
+        prog="network_sandbox", description="Run a program that can reach only a forward proxy."
+    )
     parser.add_argument("--proxy-port", type=int, required=True)
     parser.add_argument("--facts", type=Path, required=True)
     parser.add_argument("--probe", action="append", default=[], metavar="NAME=HOST:PORT")
@@ -85,27 +89,27 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# --- inside: the child, which becomes the program ----------------------------------------------------------------
+# --- inside: the child process, which becomes the program --------------------------------------------------------
 
 
-def _inside(options: argparse.Namespace, outside: socket.socket, box: int) -> None:
-    """Build the walls, try them, hand the listening socket out, become the program. Never returns."""
+def _run_inside(options: argparse.Namespace, outside: socket.socket, sandbox: int) -> None:
+    """Isolate this process, try the probes, send the listening socket out, become the program. Never returns."""
     try:
-        kind, listener = isolation.enter(options.proxy_port)
-        follow_parent(box)  # after the walls: a change of credentials takes the leash away
+        kind, listener = isolate_this_process(options.proxy_port)
+        die_with_parent(sandbox)  # after the isolation: a change of credentials resets the parent-death signal
         tried = {name: _connect(address) for name, address in _probes(options)}
         report = json.dumps({"kind": kind, "tried": tried}).encode()
-        # A socket belongs to the network it was made in, whichever process holds it.
+        # A socket belongs to the network in which it was created, whichever process holds it.
         socket.send_fds(outside, [report], [listener.fileno()] if listener else [])
-        outside.recv(1)  # the facts are written and somebody accepts
+        outside.recv(1)  # the facts are written, and the other process accepts connections
         os.environ["HTTPS_PROXY"] = os.environ["HTTPS_PROXY"].replace(
             "{port}", str(_port(listener, options.proxy_port))
         )
-        os.environ.pop("PYTHONPATH", None)  # it leads to this module, which is not the program's business
+        os.environ.pop("PYTHONPATH", None)  # it leads to this module, which the program must not see
         os.execv(options.program[0], options.program)
-    except (NotPossible, OSError) as problem:
-        print(f"edge_box: {problem}", file=sys.stderr, flush=True)
-        os._exit(71)
+    except (IsolationNotPossible, OSError) as problem:
+        print(f"network sandbox: {problem}", file=sys.stderr, flush=True)
+        os._exit(_EXIT_NOT_STARTED)
 
 
 def _port(listener: socket.socket | None, proxy_port: int) -> int:
@@ -126,23 +130,23 @@ def _connect(address: str) -> str:
     return ""
 
 
-# --- outside: carries what is accepted to the proxy --------------------------------------------------------------
+# --- outside: forwards accepted connections to the proxy ---------------------------------------------------------
 
 
-async def _outside(options: argparse.Namespace, inside: socket.socket, program: int) -> int:
+async def _run_outside(options: argparse.Namespace, inside: socket.socket, program: int) -> int:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, os.kill, program, signum)
     report, descriptors, _, _ = await asyncio.to_thread(socket.recv_fds, inside, 65536, 1)
     if not report:
-        return await end_of(program)  # it has said why
+        return await wait_and_end_orphans(program)  # it has printed the reason
     listener = socket.socket(fileno=descriptors[0]) if descriptors else None
     await asyncio.to_thread(_write_facts, options, json.loads(report), _port(listener, options.proxy_port))
-    server = await _forward(listener, options.proxy_port) if listener else None
+    server = await _serve(listener, options.proxy_port) if listener else None
     inside.send(b".")
     inside.close()
     try:
-        return await end_of(program)
+        return await wait_and_end_orphans(program)
     finally:
         if server:
             server.close()
@@ -155,26 +159,26 @@ def _write_facts(options: argparse.Namespace, report: dict[str, dict[str, str]],
     draft.rename(options.facts)
 
 
-async def _forward(listener: socket.socket, proxy_port: int) -> asyncio.Server:
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _serve(listener: socket.socket, proxy_port: int) -> asyncio.Server:
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(10):
-                onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", proxy_port)
+                proxy_reader, proxy_writer = await asyncio.open_connection("127.0.0.1", proxy_port)
         except (OSError, TimeoutError):
-            writer.transport.abort()  # like a proxy that is down: the connection breaks
+            writer.transport.abort()  # as with a proxy that does not run: the connection breaks
             return
-        await asyncio.gather(_pump(reader, onward_writer), _pump(onward_reader, writer))
+        await asyncio.gather(_copy(reader, proxy_writer), _copy(proxy_reader, writer))
 
-    return await asyncio.start_server(carry, sock=listener)
+    return await asyncio.start_server(forward, sock=listener)
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
     except OSError:
-        pass  # one side broke off; so does the other
+        pass  # one connection broke; the other one is closed too
     finally:
         writer.close()
 

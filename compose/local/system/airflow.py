@@ -1,4 +1,4 @@
-"""The centre: Airflow on SQLite, as separate processes like in any installation, and the keeper beside it."""
+"""The centre: Airflow on SQLite and the keeper, as separate processes like in any installation."""
 
 import asyncio
 import base64
@@ -13,24 +13,25 @@ from urllib.parse import quote
 
 from local.processes.child import Child, clean_environment, stop_all
 from local.system.airflow_api import AirflowApi
+from local.system.paths import PROGRAMS
 from local.system.ports import choose_port
-from local.system.relay import PROGRAMS, RelayFacts
+from local.system.relay import RelayFacts
 
 BOTH_EXECUTORS = "LocalExecutor,edge:edge_bridge.executor.RelayExecutor"
 ONLY_RELAY = "edge_bridge.executor.RelayExecutor"
 USER = "admin"
 KEEPER = ["edge-relay", "keeper"]
-BUSY_S = 30
+DATABASE_TIMEOUT_S = 30
 Options: TypeAlias = Mapping[tuple[str, str], str]
 
 
 class Airflow:
-    """An Airflow with fresh secrets, in a folder of its own.
+    """An Airflow with new secrets, in its own folder.
 
     Attributes:
-        secrets: By name, what must never leave the centre.
+        secrets: The secrets that must never leave the centre, by name.
         password: Of the user `admin`.
-        children: Its services by name, once they have been started. Each can be stopped, killed and started again.
+        children: Its services by name, once they were started. Each can be stopped, killed and started again.
     """
 
     def __init__(
@@ -44,16 +45,16 @@ class Airflow:
         options: Options | None = None,
         schedulers: int = 1,
     ) -> None:
-        """An Airflow with a keeper for each gate port, and so many schedulers.
+        """An Airflow with one keeper for each gate port, and `schedulers` schedulers.
 
         Args:
-            directory: Keeps everything.
+            directory: Folder for everything that Airflow writes.
             dags: Folders with DAG files.
-            executor: For `[core] executor`.
-            gate_ports: On which the keepers listen for the relay.
-            auxiliary_queue: Queue of callbacks and connection tests.
-            options: Of Airflow, by section and name; they win.
-            schedulers: How many.
+            executor: Value of `[core] executor`.
+            gate_ports: Ports on which the keepers listen for the relay.
+            auxiliary_queue: Queue of the auxiliary jobs: callbacks and connection tests.
+            options: Further options of Airflow, by section and name. They override the options set here.
+            schedulers: Number of schedulers.
         """
         self.directory, self.executor = directory, executor
         self.port = choose_port(8080)
@@ -65,26 +66,21 @@ class Airflow:
         }
         self.api = AirflowApi(self.url, USER, self.password)
         self.children: dict[str, Child] = {}
-        self._dags, self._auxiliary_jobs, self._options = dags, auxiliary_queue, dict(options or {})
+        self._dags, self._auxiliary_queue, self._options = dags, auxiliary_queue, dict(options or {})
         self._services = _services(gate_ports, schedulers)
         self._log_ports = {("logging", f"{kind}_log_server_port"): str(choose_port()) for kind in ("worker", "trigger")}
-        self._warm = False
+        self._warmed_up = False
 
     @property
     def url(self) -> str:
-        """Of the web interface and the REST API."""
+        """URL of the web interface and the REST API."""
         return f"http://127.0.0.1:{self.port}"
 
-    @property
-    def logs(self) -> list[Path]:
-        """What its processes wrote."""
-        return [child.log for child in self.children.values()]
-
     async def prepare(self) -> None:
-        """Make folders, files and the database; needs nothing of the relay.
+        """Create folders, files and the database. The relay need not run yet.
 
         Raises:
-            ChildFailed: The database could not be made.
+            ChildFailed: The database could not be created.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         copy_dags(self._dags, self.directory / "dags")
@@ -93,26 +89,28 @@ class Airflow:
         passwords.write_text(json.dumps({USER: self.password}))
         migrate = self.children["db-migrate"] = self._child("db-migrate", ["db", "migrate"], self.environment(None))
         await migrate.start()
-        await migrate.succeed(180)
+        await migrate.wait_for_success(180)
 
     async def start(self, relay: RelayFacts) -> None:
-        """Start all services. They are of use once `ready` answers true."""
+        """Start all services. They can be used once `is_ready` returns true."""
         for name, service in self._services.items():
-            environment = self.environment(relay, busy_s=service.busy_s) | as_variables(service.options)
+            environment = self.environment(relay, database_timeout_s=service.database_timeout_s) | as_variables(
+                service.options
+            )
             self.children[name] = self._child(name, service.command, environment)
             await self.children[name].start()
 
-    async def ready(self) -> bool:
-        """Whether api-server, scheduler and dag-processor say that they are well, and tasks would be answered."""
-        self._warm = self._warm or await self.api.warm()
-        return self._warm and await self.api.healthy()
+    async def is_ready(self) -> bool:
+        """Whether api-server, scheduler and dag-processor are healthy, and the api-server can serve tasks."""
+        self._warmed_up = self._warmed_up or await self.api.warm_up()
+        return self._warmed_up and await self.api.is_healthy()
 
     async def stop(self) -> None:
         """Stop all services."""
         await self.api.close()
         others = [child for name, child in self.children.items() if name != "api-server"]
         server = [child for name, child in self.children.items() if name == "api-server"]
-        # It serves nothing more, and has nothing to save, long before its process ends.
+        # The api-server stops serving, and has nothing to save, long before its process ends.
         await asyncio.gather(stop_all(others, grace_s=15), stop_all(server, grace_s=3))
 
     def _child(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
@@ -120,17 +118,19 @@ class Airflow:
         log = self.directory / "output" / f"{name}.log"
         return Child(name, argv, log=log, cwd=self.directory, env=environment)
 
-    def environment(self, relay: RelayFacts | None, *, busy_s: int = BUSY_S) -> dict[str, str]:
-        """What makes an `airflow` command speak for this installation.
+    def environment(self, relay: RelayFacts | None, *, database_timeout_s: int = DATABASE_TIMEOUT_S) -> dict[str, str]:
+        """The environment with which an `airflow` command uses this installation.
 
         Args:
-            relay: None if it needs none.
-            busy_s: How long it waits for another writer of the database.
+            relay: None if the command needs no relay.
+            database_timeout_s: How long the command waits for another writer of the database.
         """
-        options = self._core(busy_s) | self._intervals() | (self._edge_relay(relay) if relay else {}) | self._options
+        edge_relay = self._edge_relay(relay) if relay else {}
+        options = self._core(database_timeout_s) | self._intervals() | edge_relay | self._options
         return clean_environment({"AIRFLOW_HOME": str(self.directory)} | as_variables(options))
 
-    def _core(self, busy_s: int) -> dict[tuple[str, str], str]:
+    def _core(self, database_timeout_s: int) -> dict[tuple[str, str], str]:
+        database = f"sqlite:///{quote(str(self.directory / 'airflow.db'))}?timeout={database_timeout_s}"
         return {
             ("core", "executor"): self.executor,
             ("core", "parallelism"): "16",
@@ -141,7 +141,7 @@ class Airflow:
             ("core", "simple_auth_manager_users"): f"{USER}:admin",
             ("core", "simple_auth_manager_passwords_file"): str(self.directory / "passwords.json"),
             ("core", "execution_api_server_url"): f"{self.url}/execution/",
-            ("database", "sql_alchemy_conn"): f"sqlite:///{quote(str(self.directory / 'airflow.db'))}?timeout={busy_s}",
+            ("database", "sql_alchemy_conn"): database,
             ("database", "load_default_connections"): "False",
             ("api", "host"): "127.0.0.1",
             ("api", "port"): str(self.port),
@@ -170,27 +170,27 @@ class Airflow:
             ("edge_relay", "secrets_dir"): str(relay.secrets_dir),
             ("edge_relay", "execution_api_url"): f"{self.url}/execution/",
             ("edge_relay", "reconcile_interval"): "5",
-            ("edge_relay", "callback_queue"): self._auxiliary_jobs,
-            ("edge_relay", "connection_test_queue"): self._auxiliary_jobs,
+            ("edge_relay", "callback_queue"): self._auxiliary_queue,
+            ("edge_relay", "connection_test_queue"): self._auxiliary_queue,
         }
 
 
 @dataclass(frozen=True)
 class _Service:
-    """One process of Airflow's: its `airflow` command, the options that are its own, its patience with the database."""
+    """One process of Airflow: its `airflow` command, its own options, and its timeout for the database."""
 
     command: Sequence[str]
     options: Options = field(default_factory=dict)
-    busy_s: int = BUSY_S
+    database_timeout_s: int = DATABASE_TIMEOUT_S
 
 
 def _services(gate_ports: Sequence[int], schedulers: int) -> dict[str, _Service]:
-    """By name, in the order of their start; the second of a kind is called `scheduler-2` or `keeper-2`."""
-    # It notes in its event loop what a user does. If one of its threads is writing at that moment, which needs the loop
-    # to come to its end, it waits for itself, and all of Airflow for it, until this time is over.
-    found = {"api-server": _Service(["api-server"], busy_s=5)}
+    """The services by name, in the order of their start; second instances are named `scheduler-2` and `keeper-2`."""
+    # The api-server records each user action in its event loop. If one of its threads is writing at that moment, and
+    # needs the loop to complete, the api-server waits for itself, and all of Airflow waits for it, until this timeout.
+    found = {"api-server": _Service(["api-server"], database_timeout_s=5)}
     for number in range(1, schedulers + 1):
-        # Each serves the logs of its own local tasks.
+        # Each scheduler serves the logs of its own local tasks.
         port = {("logging", "worker_log_server_port"): str(choose_port())} if number > 1 else {}
         found[_numbered("scheduler", number)] = _Service(["scheduler"], port)
     found |= {name: _Service([name]) for name in ("dag-processor", "triggerer")}
@@ -204,12 +204,12 @@ def _numbered(name: str, number: int) -> str:
 
 
 def as_variables(options: Options) -> dict[str, str]:
-    """Options of Airflow as variables of the environment."""
+    """Options of Airflow as environment variables."""
     return {f"AIRFLOW__{section.upper()}__{key.upper()}": value for (section, key), value in options.items()}
 
 
 def copy_dags(sources: Sequence[Path], target: Path) -> None:
-    """Make a folder with the DAG files of all sources."""
+    """Copy the DAG files of all sources into one folder."""
     target.mkdir(parents=True, exist_ok=True)
     for source in sources:
         for file in sorted(source.glob("*.py")):

@@ -1,4 +1,4 @@
-"""Airflow's public REST API, as far as the system, its report and its tests ask for it."""
+"""Airflow's public REST API: the calls that the system, the demo and the tests need."""
 
 import asyncio
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class ApiRefused(Exception):
 
 
 class AirflowApi:
-    """One user's view of an Airflow. Logs in at the first call."""
+    """A client for one user. It logs in at the first call."""
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self._url, self._login = url, {"username": user, "password": password}
@@ -36,21 +36,21 @@ class AirflowApi:
         self._token: str | None = None
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         if self._session:
             await self._session.close()
             self._session = None
 
-    async def healthy(self) -> bool:
-        """Whether scheduler and dag-processor were heard of lately; False too while the api-server is not there."""
+    async def is_healthy(self) -> bool:
+        """Whether scheduler and dag-processor sent a recent heartbeat. False if the api-server cannot be reached."""
         try:
             health = await self._call("GET", "/api/v2/monitor/health")
         except (aiohttp.ClientError, ApiRefused, TimeoutError):
             return False
         return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
 
-    async def warm(self) -> bool:
-        """Call the Execution API once: its first call takes seconds, which else the first task would wait for."""
+    async def warm_up(self) -> bool:
+        """Call the Execution API once. Its first call takes seconds; without this call the first task would wait."""
         try:
             return bool(await self._call("GET", "/execution/health/ping"))
         except (aiohttp.ClientError, ApiRefused, TimeoutError):
@@ -60,7 +60,7 @@ class AirflowApi:
         """GET below `/api/v2/`.
 
         Raises:
-            ApiRefused: Any status but 2xx.
+            ApiRefused: Any status except 2xx.
         """
         return await self._authorized("GET", path, params=params)
 
@@ -91,11 +91,11 @@ class AirflowApi:
         return str(run["dag_run_id"])
 
     async def run_state(self, dag: str, run: str) -> str:
-        """State of a DAG run."""
+        """The state of a DAG run."""
         return str((await self.get(f"dags/{dag}/dagRuns/{quote(run, safe='')}"))["state"])
 
     async def task_instances(self, dag: str, run: str) -> list[Json]:
-        """All task instances of a run, mapped ones one by one."""
+        """All task instances of a run. Each instance of a mapped task is listed."""
         answer = await self.get(f"dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances", limit=100)
         return list(answer["task_instances"])
 
@@ -106,27 +106,27 @@ class AirflowApi:
         return sorted(answer["task_instances"], key=lambda found: int(found["try_number"]))
 
     async def xcom(self, dag: str, run: str, task: str, *, key: str = "return_value", map_index: int = -1) -> Any:
-        """The value that a task left."""
+        """The XCom value of a task."""
         answer = await self.get(f"{_task(dag, run, task)}/xcomEntries/{key}", map_index=map_index)
         return answer["value"]
 
     async def log(self, dag: str, run: str, task: str, *, attempt: int = 1, map_index: int = -1) -> list[Json]:
-        """A task's log, one dict per line, as the log view shows it."""
+        """The log of a task, one dict per line, as the log view shows it."""
         answer = await self.get(f"{_task(dag, run, task)}/logs/{attempt}", map_index=map_index, full_content="true")
         return [line if isinstance(line, dict) else {"event": line} for line in answer["content"]]
 
     async def enqueue_connection_test(self, connection: Json, *, executor: str) -> str:
-        """Have a worker try a connection; returns the token to ask with. Needs `[core] test_connection = Enabled`."""
+        """Request a connection test; returns the token of the test. Needs `[core] test_connection = Enabled`."""
         answer = await self.post("connections/enqueue-test", {**connection, "executor": executor})
         return str(answer["token"])
 
     async def connection_test(self, token: str) -> Json:
-        """How far a test of a connection is."""
+        """The state of a connection test."""
         headers = {"Airflow-Connection-Test-Token": token}
         return await self._authorized("GET", "connections/enqueue-test", headers=headers)
 
     async def set_state(self, dag: str, run: str, task: str, state: str, map_index: int = -1) -> None:
-        """Mark a task instance as success or failed, as a user does."""
+        """Mark a task instance as success or failed, as a user would."""
         mapped = f"/{map_index}" if map_index >= 0 else ""
         await self.patch(f"{_task(dag, run, task)}{mapped}", {"new_state": state})
 
@@ -143,7 +143,7 @@ class AirflowApi:
             except ApiRefused as refused:
                 if refused.status != 500 or _BUSY not in str(refused) or attempt == _BUSY_TRIES:
                     raise
-            # SQLite takes one writer at a time, and Airflow gives up, having changed nothing.
+            # SQLite accepts one writer at a time. Airflow returned an error and changed nothing.
             await asyncio.sleep(0.5)
         raise AssertionError
 
@@ -162,10 +162,10 @@ def _task(dag: str, run: str, task: str) -> str:
 
 
 async def wait_for_end(api: AirflowApi, dag: str, run: str, *, timeout_s: float) -> str:
-    """The state in which a run ended.
+    """Wait for the end of a run and return its state.
 
     Raises:
-        TimeoutError: It has not.
+        TimeoutError: The run has not ended.
     """
     async with asyncio.timeout(timeout_s):
         while True:

@@ -1,6 +1,7 @@
-"""One edge site: a worker with its own folders, in a box from which only the forward proxy can be reached.
+"""One edge site: a worker with its own folders, in a sandbox from which it can reach only the forward proxy.
 
-For tests also one whose agent can be killed and started alone, which a box does not survive.
+For tests there is also a worker without a sandbox: its agent can be killed and started alone, but a sandbox ends with
+its program.
 """
 
 import json
@@ -13,21 +14,21 @@ from shutil import rmtree
 from tempfile import mkdtemp
 
 from local.processes.child import Child, clean_environment
-from local.sandbox.network_sandbox import Facts, read_facts
+from local.sandbox.network_sandbox import SandboxFacts, read_facts
 from local.system.airflow import copy_dags
+from local.system.paths import COMPOSE, PROGRAMS
 from local.system.proxy import ForwardProxy
-from local.system.relay import PROGRAMS, RelayFacts
+from local.system.relay import RelayFacts
 
-_COMPOSE = Path(__file__).parents[2]
 _MAX_RUNTIME_PATH_BYTES = 80
 
 
 class EdgeWorker:
-    """A worker: enrolled once, run in its box.
+    """A worker: it enrolls once and runs in a network sandbox.
 
     Attributes:
-        name: The site it is enrolled for, and the folder.
-        state: Identity, jobs and logs of the worker.
+        name: Name of its site and of its folder.
+        state: Folder with the worker's identity, jobs and logs.
         slots: How many tasks run at once.
     """
 
@@ -48,58 +49,59 @@ class EdgeWorker:
         self._relay, self._relay_url, self._proxy, self._probes = relay, relay_url, proxy, probes
         self._extra = dict(extra or {})
         self._runtime = _short_folder(directory / "run")
-        self._facts = directory / "box.json"
+        self._facts_file = directory / "sandbox.json"
         self.child = self._program("worker", ["run"])
 
     @property
-    def facts(self) -> Facts:
-        """What its box found out."""
-        return read_facts(self._facts)
+    def sandbox(self) -> SandboxFacts:
+        """The report of its sandbox."""
+        return read_facts(self._facts_file)
 
     @property
     def worker_name(self) -> str:
-        """The name that the relay gave it."""
+        """The name that the relay assigned to it."""
         identity = json.loads((self.state / "worker.json").read_text())
         return str(identity["enrollment"]["worker"])
 
     async def enroll(self, token: str, dags: Sequence[Path]) -> None:
-        """Make its folders and trade the token for an identity.
+        """Create its folders and exchange the token for an identity.
 
         Raises:
-            ChildFailed: It was refused or could not reach the relay.
+            ChildFailed: The relay rejected the token or could not be reached.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         copy_dags(dags, self.directory / "dags")
         enrolling = self._program("enroll", ["enroll", "--relay", self._relay_url, "--token-file", "-"])
         await enrolling.start(stdin=token.encode() + b"\n")
-        await enrolling.succeed(60)
+        await enrolling.wait_for_success(60)
 
     async def start(self) -> None:
-        """Run it; returns before its first poll."""
+        """Start the worker; returns before its first poll."""
         self._runtime.mkdir(mode=0o700, exist_ok=True)
-        self._facts.unlink(missing_ok=True)
+        self._facts_file.unlink(missing_ok=True)
         self.child = self._program("worker", ["run"])
         await self.child.start()
 
-    async def up(self) -> bool:
-        """Whether its box is closed and tried out."""
-        return self._facts.exists()
+    async def is_up(self) -> bool:
+        """Whether its sandbox is complete and the probes have been tried."""
+        return self._facts_file.exists()
 
     async def stop(self) -> None:
-        """Drain it, then take the box away with whatever is left in it."""
+        """Drain the worker, then end all processes in its sandbox."""
         await self.child.stop(grace_s=10)
         rmtree(self._runtime, ignore_errors=True)
 
     def _program(self, name: str, arguments: list[str]) -> Child:
-        """The worker's program, in its surroundings."""
-        probes = [f"--probe={probe}={address}" for probe, address in self._probes.items()]
-        box = ["local.sandbox.network_sandbox", "--proxy-port", str(self._proxy.port), "--facts", str(self._facts), *probes]
-        return self._child(name, [sys.executable, "-m", *box, "--"], arguments, proxy_port="{port}")
+        """The worker's program, in its sandbox."""
+        options = ["--proxy-port", str(self._proxy.port), "--facts", str(self._facts_file)]
+        options += [f"--probe={probe}={address}" for probe, address in self._probes.items()]
+        sandbox = [sys.executable, "-m", "local.sandbox.network_sandbox", *options, "--"]
+        return self._child(name, sandbox, arguments, proxy_port="{port}")
 
-    def _child(self, name: str, around: list[str], arguments: list[str], *, proxy_port: int | str) -> Child:
-        argv = [*around, str(PROGRAMS / "edge-worker"), *arguments]
+    def _child(self, name: str, wrapper: list[str], arguments: list[str], *, proxy_port: int | str) -> Child:
+        argv = [*wrapper, str(PROGRAMS / "edge-worker"), *arguments]
         log = self.directory / f"{name}.log"
-        env = self._environment(proxy_port) | ({"PYTHONPATH": str(_COMPOSE)} if around else {})
+        env = self._environment(proxy_port) | ({"PYTHONPATH": str(COMPOSE)} if wrapper else {})
         return Child(f"{self.name} {name}", argv, log=log, cwd=self.directory, env=env)
 
     def _environment(self, proxy_port: int | str) -> dict[str, str]:
@@ -117,11 +119,11 @@ class EdgeWorker:
         )
 
 
-class OpenWorker(EdgeWorker):
-    """A worker without walls, whose agent can die and come back while its machine stays: `local.system.edge_machine`."""
+class UnsandboxedWorker(EdgeWorker):
+    """A worker without a sandbox: its agent can die and restart while its machine stays up (`edge_machine`)."""
 
     @property
-    def agent(self) -> int | None:
+    def agent_pid(self) -> int | None:
         """The agent's process id, while it runs."""
         try:
             return int(self._pid_file.read_text())
@@ -129,35 +131,35 @@ class OpenWorker(EdgeWorker):
             return None
 
     async def start(self) -> None:
-        """Run it, on a machine that begins anew."""
+        """Start the worker, on a machine that has just booted."""
         self._pid_file.unlink(missing_ok=True)
         await super().start()
 
-    async def up(self) -> bool:
+    async def is_up(self) -> bool:
         """Whether the agent was started."""
-        return self.agent is not None
+        return self.agent_pid is not None
 
     def signal_agent(self, signum: signal.Signals) -> None:
-        """Send the agent a signal, and nothing to what it started: SIGKILL is a crash of it alone.
+        """Send a signal to the agent alone, not to the processes that it started: SIGKILL is a crash of the agent.
 
         Raises:
-            ProcessLookupError: It does not run.
+            ProcessLookupError: The agent does not run.
         """
-        if (agent := self.agent) is None:
+        if (agent := self.agent_pid) is None:
             raise ProcessLookupError
         os.kill(agent, signum)
 
     def start_agent(self) -> None:
-        """Start the agent again, once `agent` is None."""
+        """Start the agent again, once `agent_pid` is None."""
         os.kill(self.child.pid, signal.SIGUSR1)
 
     async def crash(self) -> None:
-        """Take agent, task host and tasks away at once, as when the machine loses its power. `start` brings it back."""
+        """Kill agent, task host and tasks at once, as when the machine loses its power. `start` boots it again."""
         await self.child.crash()
 
     def _program(self, name: str, arguments: list[str]) -> Child:
-        stays = name == "worker"
-        machine = [sys.executable, "-m", "local.system.edge_machine", "--pid-file", str(self._pid_file), "--"] if stays else []
+        options = ["--pid-file", str(self._pid_file), "--"]
+        machine = [sys.executable, "-m", "local.system.edge_machine", *options] if name == "worker" else []
         return self._child(name, machine, arguments, proxy_port=self._proxy.port)
 
     @property
@@ -166,5 +168,5 @@ class OpenWorker(EdgeWorker):
 
 
 def _short_folder(wanted: Path) -> Path:
-    """The folder itself, or a temporary one if its path is too long for the name of a Unix socket."""
+    """The folder itself, or a temporary folder if its path is too long for the name of a Unix socket."""
     return wanted if len(os.fsencode(wanted)) <= _MAX_RUNTIME_PATH_BYTES else Path(mkdtemp(prefix="edge-relay-"))

@@ -1,7 +1,7 @@
 """The process of the forward proxy: the `proxy.py` package, CONNECT only.
 
-`python -m local.system.proxy_server --port N --tunnels FILE`, with `{"user": …, "password": …}` on standard input, so that
-the login stands in no argument list. Appends `host:port` to the file for each tunnel that it opens.
+`python -m local.system.proxy_server --port N --tunnels FILE` reads `{"user": …, "password": …}` from its standard
+input, so that the login is in no argument list. It appends `host:port` to the file for each tunnel that it opens.
 """
 
 import json
@@ -14,14 +14,14 @@ from proxy.http.exception import HttpRequestRejected
 from proxy.http.parser import HttpParser
 from proxy.http.proxy import HttpProxyBasePlugin
 
-# Longer than a long-poll is held. The package's own default of 10 s is shorter than that of any proxy in use.
+# Longer than the poll timeout. The package's default of 10 s is shorter than that of any proxy in use.
 _IDLE_S = 150
 
-flags.add_argument("--tunnels", default="", help="Where each tunnel is noted.")
+flags.add_argument("--tunnels", default="", help="File in which each tunnel is recorded.")
 
 
-class OnlyTunnels(HttpProxyBasePlugin):
-    """Refuses what is no CONNECT and notes where each one goes. Comes after the package's check of the login."""
+class ConnectOnly(HttpProxyBasePlugin):
+    """Reject every method other than CONNECT, and record each target. Runs after the package's login check."""
 
     def before_upstream_connection(self, request: HttpParser) -> HttpParser | None:
         """Called once per connection."""
@@ -33,14 +33,14 @@ class OnlyTunnels(HttpProxyBasePlugin):
 
 
 def main() -> None:
-    """Serve until a signal."""
+    """Serve until a signal arrives."""
     login = json.load(sys.stdin)
     # One process and one thread are enough for one site.
     small = ["--num-acceptors", "1", "--num-workers", "1", "--timeout", str(_IDLE_S)]
     with Proxy(
         ["--hostname", "127.0.0.1", *small, *sys.argv[1:]],
         basic_auth=f"{login['user']}:{login['password']}",
-        plugins=[OnlyTunnels],
+        plugins=[ConnectOnly],
     ) as running:
         sleep_loop(running)
 

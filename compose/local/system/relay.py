@@ -1,7 +1,6 @@
-"""The exposed part: `edge-relay standalone`, which runs nats-server and the relay, and replicas beside it."""
+"""The relay: `edge-relay standalone`, which runs nats-server and one relay, and further replicas of the relay."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,13 @@ import aiohttp
 
 from edge_schemas.wire import routes
 from local.processes.child import Child, clean_environment
+from local.system.paths import PROGRAMS
 from local.system.ports import choose_port, is_listening
-
-PROGRAMS = Path(sys.executable).parent
 
 
 @dataclass(frozen=True)
 class RelayFacts:
-    """What `standalone.json` says.
+    """The contents of `standalone.json`.
 
     Attributes:
         url: For workers.
@@ -39,8 +37,8 @@ class Relay:
     """The relay and its nats-server as a child process.
 
     Attributes:
-        gate_ports: Where it looks for the keepers' gates.
-        facts: Once it is up.
+        gate_ports: Ports at which the relay expects the keepers' gates.
+        facts: None until the relay is up.
     """
 
     def __init__(self, directory: Path, *, keepers: int = 1) -> None:
@@ -58,65 +56,65 @@ class Relay:
 
     @property
     def gate_urls(self) -> list[str]:
-        """The keepers' gates."""
+        """URLs of the keepers' gates."""
         return [f"http://127.0.0.1:{port}" for port in self.gate_ports]
 
     @property
-    def nats(self) -> int | None:
-        """The process id of nats-server, while it runs. When it dies, the relay's process starts it again."""
+    def nats_pid(self) -> int | None:
+        """The process id of nats-server, while it runs. When nats-server dies, the relay's process restarts it."""
         try:
             return int((self._data / "nats" / "nats-server.pid").read_text())
         except FileNotFoundError:
             return None
 
     def replica(self, name: str) -> "Replica":
-        """A further replica with the same NATS and the same certificate, in a process of its own."""
+        """A further replica with the same NATS and the same certificate, in its own process."""
         assert self.facts is not None
         return Replica(self.directory / name, self.facts, tls=self._data / "tls", gate_urls=self.gate_urls)
 
     async def start(self) -> RelayFacts:
-        """Start it and wait until it says where it is.
+        """Start the relay and wait until it has written its facts.
 
         Raises:
-            ChildFailed: It does not come up.
+            ChildFailed: The relay does not come up.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         await self.child.start()
-        await self.child.until(self._up, timeout_s=60)
+        await self.child.wait_until(self._is_up, timeout_s=60)
         assert self.facts is not None
         return self.facts
 
-    async def _up(self) -> bool:
+    async def _is_up(self) -> bool:
         file = self._data / "standalone.json"
         if not file.exists():
             return False
-        said: dict[str, Any] = json.loads(file.read_text())
-        if said["pid"] != self.child.pid:
-            return False  # left over from a run before
+        found: dict[str, Any] = json.loads(file.read_text())
+        if found["pid"] != self.child.pid:
+            return False  # from an earlier run
         self.facts = RelayFacts(
-            url=said["relay_url"],
-            operator_url=said["operator_url"],
-            ca_file=Path(said["ca_file"]),
-            nats_url=said["nats_url"],
-            secrets_dir=Path(said["secrets_dir"]),
-            access_token_file=Path(said["access_token_file"]),
+            url=found["relay_url"],
+            operator_url=found["operator_url"],
+            ca_file=Path(found["ca_file"]),
+            nats_url=found["nats_url"],
+            secrets_dir=Path(found["secrets_dir"]),
+            access_token_file=Path(found["access_token_file"]),
         )
         return True
 
     async def enroll_token(self, *, queues: Sequence[str], site: str) -> str:
-        """A token with which one worker can enrol within ten minutes.
+        """Create a token with which one worker can enroll within ten minutes.
 
         Raises:
-            aiohttp.ClientError: The relay refuses or is not there.
+            aiohttp.ClientError: The relay rejects the call or cannot be reached.
         """
         assert self.facts is not None
         access = self.facts.access_token_file.read_text().strip()
-        order = {"queues": list(queues), "site": site, "uses": 1, "ttl_s": 600}
+        request = {"queues": list(queues), "site": site, "uses": 1, "ttl_s": 600}
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
             session.post(
                 self.facts.operator_url + routes.ADMIN_ENROLL_TOKENS,
-                json=order,
+                json=request,
                 headers={"Authorization": f"Bearer {access}"},
                 raise_for_status=True,
             ) as answer,
@@ -124,12 +122,12 @@ class Relay:
             return str((await answer.json())["token"])
 
     async def stop(self) -> None:
-        """Stop relay and nats-server."""
+        """Stop the relay and nats-server."""
         await self.child.stop(grace_s=15)
 
 
 class Replica:
-    """One more relay, which can be killed without taking nats-server along.
+    """One more relay, which can be killed while nats-server keeps running.
 
     Attributes:
         url: For workers.
@@ -155,11 +153,11 @@ class Replica:
         self._directory = directory
 
     async def start(self) -> None:
-        """Start it and wait until it listens.
+        """Start the relay and wait until it listens.
 
         Raises:
-            ChildFailed: It does not.
+            ChildFailed: It does not listen.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         await self.child.start()
-        await self.child.until(lambda: is_listening(self._port), timeout_s=60)
+        await self.child.wait_until(lambda: is_listening(self._port), timeout_s=60)

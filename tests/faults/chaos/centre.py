@@ -62,6 +62,6 @@ async def _slow(nats: int) -> None:
 
 
 def _nats(system: LocalSystem) -> int:
-    pid = system.relay.nats
+    pid = system.relay.nats_pid
     assert pid is not None
     return pid

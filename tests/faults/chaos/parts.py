@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from local.processes.child import Child
-from local.system.edge import OpenWorker
+from local.system.edge import UnsandboxedWorker
 from local.system.ports import is_listening
 from local.system.relay import Replica
 from local.system.system import LocalSystem
@@ -44,7 +44,7 @@ class Part(ABC):
 class Agent(Part):
     """A worker's agent; its task host and its tasks live on."""
 
-    worker: OpenWorker
+    worker: UnsandboxedWorker
     name: str = "agent"
 
     @override
@@ -56,7 +56,7 @@ class Agent(Part):
 
     @override
     async def revive(self) -> None:
-        while self.worker.agent is not None:  # noqa: ASYNC110  # the machine notes it within milliseconds
+        while self.worker.agent_pid is not None:  # noqa: ASYNC110  # the machine notes it within milliseconds
             await asyncio.sleep(0.01)
         self.worker.start_agent()
 
@@ -65,7 +65,7 @@ class Agent(Part):
 class TaskHost(Part):
     """The task host of the moment, which the agent starts again; its tasks live on."""
 
-    worker: OpenWorker
+    worker: UnsandboxedWorker
     name: str = "task host"
 
     @override
@@ -113,7 +113,7 @@ class Nats(Part):
 
     @override
     async def kill(self) -> bool:
-        pid = self.system.relay.nats
+        pid = self.system.relay.nats_pid
         return pid is not None and _kill(pid)
 
     @override
@@ -139,10 +139,10 @@ class Service(Part):
     async def revive(self) -> None:
         await self._child.start()
         if self._ready is not None:
-            await self._child.until(self._ready, timeout_s=READY_S)
+            await self._child.wait_until(self._ready, timeout_s=READY_S)
 
 
-def parts(system: LocalSystem, worker: OpenWorker, replica: Replica) -> list[Part]:
+def parts(system: LocalSystem, worker: UnsandboxedWorker, replica: Replica) -> list[Part]:
     """All parts that a job needs."""
     services = system.airflow.children
     gate = system.relay.gate_ports[0]
@@ -152,7 +152,7 @@ def parts(system: LocalSystem, worker: OpenWorker, replica: Replica) -> list[Par
         Relay(replica),
         Nats(system),
         Service(services["keeper"], lambda: is_listening(gate)),
-        Service(services["api-server"], system.api.warm),
+        Service(services["api-server"], system.api.warm_up),
         Service(services["scheduler"]),
     ]
 

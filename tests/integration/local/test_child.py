@@ -1,4 +1,4 @@
-"""Children are started, waited for and taken away with all they started."""
+"""Child processes are started, waited for, and ended with all processes that they started."""
 
 import os
 import sys
@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from local.processes.child import Child, ChildFailed, clean_environment
-from local.processes.process_table import family, still_there
+from local.processes.process_table import process_family, still_running
 from support.broker import eventually
 
-# Starts a grandchild in a session of its own, says so, and then ignores SIGTERM.
+# Ignores SIGTERM, starts a grandchild in its own session, and then creates a file.
 STUBBORN = """
 import pathlib, signal, subprocess, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -25,19 +25,19 @@ def child(folder: Path, code: str, **environment: str) -> Child:
     return Child("test", argv, log=folder / "log", cwd=folder, env=clean_environment(environment))
 
 
-async def test_what_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:
+async def test_a_child_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:
     stubborn = child(tmp_path, STUBBORN)
     await stubborn.start()
     await eventually((tmp_path / "ready").exists)
-    started = family(stubborn.pid)
+    started = process_family(stubborn.pid)
     assert len(started) == 2
     await stubborn.stop(grace_s=0.1)
-    assert still_there(started) == []
+    assert still_running(started) == []
     assert not stubborn.running
 
 
 async def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    """The parent is a process of its own here, which starts a child as everything else does, and is then killed."""
+    """Here the parent is a separate process, which starts a `Child` and is then killed."""
     parent = child(
         tmp_path,
         f"""
@@ -55,13 +55,13 @@ asyncio.run(main())
         PYTHONPATH=str(Path(__file__).parents[3] / "compose"),
     )
     if sys.platform != "linux":
-        pytest.skip("only Linux tells a child that its parent has gone")
+        pytest.skip("only Linux sends a child a signal when its parent ends")
     await parent.start()
     await eventually((tmp_path / "pid").exists)
-    sleeper = family(int((tmp_path / "pid").read_text()))
+    sleeper = process_family(int((tmp_path / "pid").read_text()))
     assert len(sleeper) == 1
     await parent.kill()
-    await eventually(lambda: not still_there(sleeper), what="the child of a killed parent ends")
+    await eventually(lambda: not still_running(sleeper), what="the child of a killed parent ends")
 
 
 async def test_a_child_that_ends_too_early_is_named_with_its_log(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ async def test_a_child_that_ends_too_early_is_named_with_its_log(tmp_path: Path)
         return False
 
     with pytest.raises(ChildFailed, match=r"test ended with status 1 before it was ready; see .*log"):
-        await failing.until(never, timeout_s=30)
+        await failing.wait_until(never, timeout_s=30)
     assert (tmp_path / "log").read_text() == "no luck\n"
 
 

@@ -1,4 +1,4 @@
-"""The box lets its program out through the proxy and nowhere else."""
+"""A program in the network sandbox can reach the proxy and nothing else."""
 
 import asyncio
 import base64
@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from local.processes.child import Child, clean_environment
-from local.processes.process_table import still_there
-from local.sandbox.isolation import CHOICE
-from local.sandbox.network_sandbox import Facts, read_facts
+from local.processes.process_table import ProcessEntry, process_family, still_running
+from local.sandbox.isolation import ISOLATION_VARIABLE
+from local.sandbox.network_sandbox import SandboxFacts, read_facts
 from local.system.proxy import ForwardProxy
 
 COMPOSE = Path(__file__).parents[3] / "compose"
 GREETING = b"hello from outside"
 
-# Goes through the proxy it is told about, with the login it is told, and writes down what came back.
+# Connects through the configured proxy with the configured login, and prints the response.
 VISIT = """
 import base64, os, socket, subprocess, sys, urllib.parse
 proxy = urllib.parse.urlsplit(os.environ["HTTPS_PROXY"])
@@ -37,7 +37,7 @@ sys.exit(7)
 
 @pytest.fixture
 async def target() -> AsyncIterator[int]:
-    """A server outside, which greets whoever comes."""
+    """A server outside the sandbox, which sends a greeting on each connection."""
 
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(GREETING)
@@ -49,75 +49,81 @@ async def target() -> AsyncIterator[int]:
 
 @pytest.fixture
 async def proxy(tmp_path: Path) -> AsyncIterator[ForwardProxy]:
-    """A forward proxy that asks for a login."""
+    """A forward proxy that requires a login."""
     forward = ForwardProxy(tmp_path / "proxy")
     await forward.start()
     yield forward
-    await forward._child.crash()  # it takes a second to leave
+    await forward._child.crash()  # its orderly end takes a second
 
 
-def box(folder: Path, proxy: ForwardProxy, target: int, kind: str, **extra: str) -> Child:
+def sandbox(folder: Path, proxy: ForwardProxy, target: int, kind: str, **extra: str) -> Child:
     argv = [
-        *(sys.executable, "-m", "local.sandbox.network_sandbox", "--proxy-port", str(proxy.port), "--facts", str(folder / "facts")),
+        *(
+            sys.executable,
+            "-m",
+            "local.sandbox.network_sandbox",
+            "--proxy-port",
+            str(proxy.port),
+            "--facts",
+            str(folder / "facts"),
+        ),
         *("--probe", f"target=127.0.0.1:{target}", "--", sys.executable, "-c", VISIT, f"127.0.0.1:{target}"),
     ]
-    environment = {"PYTHONPATH": str(COMPOSE), "HTTPS_PROXY": proxy.url_with_login("{port}"), CHOICE: kind}
-    return Child("box", argv, log=folder / "box.log", cwd=folder, env=clean_environment(environment | extra))
+    environment = {"PYTHONPATH": str(COMPOSE), "HTTPS_PROXY": proxy.url_with_login("{port}"), ISOLATION_VARIABLE: kind}
+    return Child("sandbox", argv, log=folder / "sandbox.log", cwd=folder, env=clean_environment(environment | extra))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="isolation is Linux's")
 @pytest.mark.parametrize("kind", ["namespace", "landlock"])
-async def test_only_the_proxy_leads_out(tmp_path: Path, proxy: ForwardProxy, target: int, kind: str) -> None:
-    boxed = box(tmp_path, proxy, target, kind)
-    await boxed.start()
-    status = await boxed.wait()
-    said = (tmp_path / "box.log").read_bytes()
-    if b"cannot isolate" in said:
-        pytest.skip(said.decode())
+async def test_only_the_proxy_can_be_reached(tmp_path: Path, proxy: ForwardProxy, target: int, kind: str) -> None:
+    sandboxed = sandbox(tmp_path, proxy, target, kind)
+    await sandboxed.start()
+    status = await sandboxed.wait()
+    output = (tmp_path / "sandbox.log").read_bytes()
+    if b"cannot isolate" in output:
+        pytest.skip(output.decode())
     assert status == 7
-    assert said.startswith(b"HTTP/1.1 200")
-    assert said.endswith(GREETING)
+    assert output.startswith(b"HTTP/1.1 200")
+    assert output.endswith(GREETING)
     facts = read_facts(tmp_path / "facts")
     assert facts.kind == kind
-    assert facts.tight, facts
+    assert facts.is_isolated, facts
     assert proxy.tunnels() == [f"127.0.0.1:{target}"]
 
 
-async def test_without_walls_the_facts_say_so(tmp_path: Path, proxy: ForwardProxy, target: int) -> None:
-    boxed = box(tmp_path, proxy, target, "none")
-    await boxed.start()
-    assert await boxed.wait() == 7
-    facts: Facts = read_facts(tmp_path / "facts")
+async def test_the_facts_report_a_run_without_isolation(tmp_path: Path, proxy: ForwardProxy, target: int) -> None:
+    sandboxed = sandbox(tmp_path, proxy, target, "none")
+    await sandboxed.start()
+    assert await sandboxed.wait() == 7
+    facts: SandboxFacts = read_facts(tmp_path / "facts")
     assert facts.kind == "none"
-    assert not facts.tight
+    assert not facts.is_isolated
 
 
-async def test_nothing_stays_behind_in_a_box(tmp_path: Path, proxy: ForwardProxy, target: int) -> None:
-    """The program leaves a process in a session of its own behind."""
-    from local.processes import process_table as proc
-
-    boxed = box(tmp_path, proxy, target, "none")
-    await boxed.start()
-    seen: dict[int, proc.Seen] = {}
-    while boxed.running:
-        seen |= proc.family(boxed.pid)
+async def test_the_sandbox_ends_all_processes_of_its_program(tmp_path: Path, proxy: ForwardProxy, target: int) -> None:
+    """The program leaves a process behind, which has its own session."""
+    sandboxed = sandbox(tmp_path, proxy, target, "none")
+    await sandboxed.start()
+    seen: dict[int, ProcessEntry] = {}
+    while sandboxed.running:
+        seen |= process_family(sandboxed.pid)
         await asyncio.sleep(0.005)
     assert len(seen) >= 2
-    assert still_there(seen) == []
+    assert still_running(seen) == []
 
 
-async def test_an_impossible_wall_is_an_error_that_says_what_to_do(
+async def test_an_impossible_isolation_is_an_error_that_names_a_fix(
     tmp_path: Path, proxy: ForwardProxy, target: int
 ) -> None:
-    boxed = box(tmp_path, proxy, target, "no such thing")
-    await boxed.start()
-    assert await boxed.wait() == 71
-    assert "cannot isolate the worker" in (tmp_path / "box.log").read_text()
-    assert f"{CHOICE}=none" in (tmp_path / "box.log").read_text()
+    sandboxed = sandbox(tmp_path, proxy, target, "no such thing")
+    await sandboxed.start()
+    assert await sandboxed.wait() == 71
+    assert "cannot isolate the worker" in (tmp_path / "sandbox.log").read_text()
+    assert f"{ISOLATION_VARIABLE}=none" in (tmp_path / "sandbox.log").read_text()
     assert not (tmp_path / "facts").exists()
 
 
-async def test_the_proxy_wants_the_login_and_tunnels_only(proxy: ForwardProxy, target: int) -> None:
+async def test_the_proxy_requires_the_login_and_allows_connect_only(proxy: ForwardProxy, target: int) -> None:
     right = base64.b64encode(f"{proxy.login.user}:{proxy.login.password}".encode()).decode()
     wrong = base64.b64encode(f"{proxy.login.user}:guess".encode()).decode()
     assert await _ask(proxy, f"CONNECT 127.0.0.1:{target}", None) == 407
@@ -128,7 +134,7 @@ async def test_the_proxy_wants_the_login_and_tunnels_only(proxy: ForwardProxy, t
     assert proxy.tunnels() == [f"127.0.0.1:{target}"]
 
 
-async def test_the_login_stands_in_no_argument_list(proxy: ForwardProxy) -> None:
+async def test_the_login_is_in_no_argument_list(proxy: ForwardProxy) -> None:
     assert proxy.login.password not in _arguments(proxy.child.pid)
     assert proxy.login.password not in repr(proxy.login)
 
