@@ -1,4 +1,6 @@
-"""Ends with 0 if the api-server has lately heard of a part of Airflow that has no port of its own.
+"""Health check for a component of Airflow without its own port; exits with 0 if its last heartbeat is recent.
+
+The api-server knows the heartbeats.
 
 usage: component_health.py triggerer|dag_processor
 """
