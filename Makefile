@@ -31,10 +31,10 @@ endif
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(READY) ## start the whole system, run a demo DAG through a proxy, report, stop; ends with 0 only if all held
+demo: $(READY) ## start the local system, run a demo DAG through a proxy, report, stop; exit status 0 if all checks passed
 	PYTHONPATH="$(CURDIR)/compose" $(PY) -m local.demo.run_demo $(ARGS)
 
-up: $(READY) ## start the whole system, print its URLs and logins, stay until Ctrl-C
+up: $(READY) ## start the local system, print its URLs and logins, run until Ctrl-C
 	PYTHONPATH="$(CURDIR)/compose" $(PY) -m local.demo.up $(ARGS)
 
 # In three processes: most of their time passes in waiting.
@@ -60,7 +60,7 @@ check-types: $(READY)
 	$(PY) -m mypy
 
 check-imports: $(READY)
-	.venv/bin/lint-imports --no-logo
+	PYTHONPATH="$(CURDIR)/compose" .venv/bin/lint-imports --no-logo
 
 check-generated: $(READY)
 	$(PY) docs/generate.py --check
