@@ -7,10 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from edge_relay.standalone.nats_server import NatsServer, find_binary
-from edge_broker import layout
-from edge_broker import permissions
+from edge_broker import layout, permissions
 from edge_broker.connection.broker import Broker, BrokerSettings
+from edge_relay.standalone.nats_server import NatsServer, find_binary
 from local.system.ports import choose_port
 
 T = TypeVar("T")

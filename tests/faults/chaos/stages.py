@@ -8,9 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from edge_broker.connection.broker import Broker
-from edge_broker.watched_bucket import Mirror
-from edge_schemas.life.records import JobRecord, JobState
 from edge_broker.subjects import RECORDS_BUCKET
+from edge_broker.watched_bucket import WatchedBucket
+from edge_schemas.life.records import JobRecord, JobState
 from local.system.edge import EdgeWorker
 
 UNREPORTED = timedelta(seconds=0.7)
@@ -73,7 +73,7 @@ class Observer:
 async def following(broker: Broker, queue: str, worker: EdgeWorker) -> AsyncIterator[Observer]:
     """An observer that follows while inside."""
     observer = Observer(queue, worker.state / "jobs")
-    mirror = asyncio.create_task(Mirror(broker, RECORDS_BUCKET, observer.note).run(), name="observer")
+    mirror = asyncio.create_task(WatchedBucket(broker, RECORDS_BUCKET, observer.note).run(), name="observer")
     try:
         yield observer
     finally:
