@@ -1,11 +1,12 @@
-"""Writes the pages under `docs/reference/` that are made from code, or checks that they are up to date.
+"""Writes the generated pages, most of them under `docs/reference/`, or checks that they are up to date.
 
-`make docs` writes, `make check` checks. A page made from code is never edited by hand: change the code, write again.
+`make docs` writes, `make check` checks. A generated page is never edited by hand: change its source, write again.
 """
 
 import argparse
 import difflib
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ from edge_schemas.wire.errors import ERRORS
 from edge_worker.settings import Settings as WorkerSettings
 
 REFERENCE = Path(__file__).parent / "reference"
+DECISIONS = Path(__file__).parent / "adr"
+DECISION = re.compile(r"# (\d{4}): (.+)\n\n\*\*Status:\*\* (.+), \d{4}-\d\d-\d\d\n")
+"""How each decision begins: its number, its title, its status and the date of it."""
 
 
 def problem_codes() -> str:
@@ -85,6 +89,27 @@ def nats_rights() -> str:
     )
 
 
+def decisions() -> str:
+    """The index of the decisions, from the first lines of each.
+
+    Raises:
+        ValueError: A decision does not begin with its title and its status.
+    """
+    rows = ""
+    for path in sorted(DECISIONS.glob("[0-9]*.md")):
+        head = DECISION.match(path.read_text(encoding="utf-8"))
+        if head is None or not path.name.startswith(f"{head[1]}-"):
+            raise ValueError(f"{path} does not begin with '# {path.name[:4]}: TITLE' and its status")
+        rows += f"| [{head[1]}]({path.name}) | {_cell(head[2])} | {head[3]} |\n"
+    return (
+        "# Decisions\n\n"
+        "Each page says what was decided, why, what was measured, and when to reconsider. `make docs` generates this\n"
+        "list.\n\n"
+        "| number | decision | status |\n|---|---|---|\n"
+        f"{rows}"
+    )
+
+
 def _environment(prefix: str, model: type[BaseModel]) -> str:
     rows = "".join(
         f"| `{prefix}{name.upper()}` | {_default(_plain_default(field))} | {_cell(field.description or '')} |\n"
@@ -113,13 +138,14 @@ def _subjects(subjects: Sequence[str]) -> str:
     return ", ".join(f"`{subject}`" for subject in subjects)
 
 
-# Each page and what makes it; a function returns the whole text. A new generated page is one more line.
+# Each page by its path from docs/reference, and the function that returns its text. A new page is one more line.
 PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics_page.page,
     "nats-rights.md": nats_rights,
     "openapi.json": openapi_document,
     "problem-codes.md": problem_codes,
     "settings.md": settings,
+    "../adr/README.md": decisions,
 }
 
 
