@@ -53,13 +53,12 @@ class Stack:
         Raises:
             AssertionError: It failed; the text has its words.
         """
-        files = ["compose.yaml", *(["without-grafana.yaml"] if os.environ.get(WITHOUT_GRAFANA) else [])]
         argv = [
             "docker",
             "compose",
             "-p",
             self._name,
-            *(word for file in files for word in ("-f", str(COMPOSE / file))),
+            *(word for file in _files() for word in ("-f", file)),
         ]
         done = subprocess.run(
             [*argv, *self._profiles, *words],
@@ -76,6 +75,27 @@ class Stack:
     def run(self, service: str, *words: str, data: bytes | None = None) -> str:
         """What a command of one of the tools says."""
         return self.compose("run", "--rm", "-T", service, *words, data=data).decode().strip()
+
+    def shell(self, command: str, folder: Path) -> tuple[int, str]:
+        """Run a line of the documentation in a folder, for this project; its status and what it printed."""
+        project = {"COMPOSE_PROJECT_NAME": self._name, "COMPOSE_FILE": ":".join(_files())}
+        places = {
+            "edge-relay_vault": f"{self._name}_vault",
+            "debian:bookworm-slim": os.environ.get("IMAGE_DEBIAN", "debian:bookworm-slim"),
+        }
+        for place, here in places.items():
+            command = command.replace(place, here)
+        done = subprocess.run(
+            ["/bin/sh", "-c", command],
+            cwd=folder,
+            env={**self._env, **project},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=LONG_S,
+            check=False,
+        )
+        return done.returncode, done.stdout.decode(errors="replace")
 
     def states(self) -> dict[str, str]:
         """By container's name: `healthy`, or what else its state is."""
@@ -177,6 +197,11 @@ async def answered(ask: Callable[[], Awaitable[_T]], accept: Callable[[_T], bool
             except (aiohttp.ClientError, ApiRefused, TimeoutError):
                 pass  # not up yet, or restarting
             await asyncio.sleep(0.5)
+
+
+def _files() -> list[str]:
+    without_grafana = ["without-grafana.yaml"] if os.environ.get(WITHOUT_GRAFANA) else []
+    return [str(COMPOSE / file) for file in ("compose.yaml", *without_grafana)]
 
 
 def _fill(dags: Path) -> None:

@@ -1,0 +1,19 @@
+"""The quickstart, from installed packages to a task that ran at the edge."""
+
+from pathlib import Path
+
+import pytest
+
+from support.quickstart_page import BRIDGE, QUICKSTART, WORKER, quickstart_scene
+
+
+@pytest.mark.slow
+async def test_each_command_of_the_quickstart_does_what_it_says(tmp_path: Path) -> None:
+    """In their order; then those that only the READMEs of bridge and worker have."""
+    done = set(QUICKSTART.not_run)
+    async with quickstart_scene(tmp_path) as scene:
+        for page in (QUICKSTART, BRIDGE, WORKER):
+            for command in page.commands:
+                if command not in done and command not in page.not_run:
+                    done.add(command)
+                    await page.run[command](scene, command)

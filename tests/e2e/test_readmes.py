@@ -1,0 +1,83 @@
+"""The commands of the README that need no Docker, and those of the relay's README."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from laptop.processes import Child, clean_environment
+from laptop.relay import PROGRAMS
+from support.pages import ROOT
+from support.readme_pages import DEMO, README, RELAY, STANDALONE, UP
+
+
+async def test_the_demo(tmp_path: Path) -> None:
+    demo = _made(DEMO, tmp_path)
+    await demo.start()
+    await demo.succeed(230)
+    assert README.run[DEMO].prints in demo.log.read_text()
+
+
+@pytest.mark.soak
+async def test_the_system_that_stays(tmp_path: Path) -> None:
+    """Until Ctrl-C, which a terminal sends to make and to what make has started. `make demo` starts the same system."""
+    up = _made(UP, tmp_path)
+
+    async def is_up() -> bool:
+        return README.run[UP].prints in up.log.read_text()
+
+    await up.start()
+    try:
+        await up.until(is_up, timeout_s=200)
+        os.killpg(up.pid, signal.SIGINT)
+        async with asyncio.timeout(60):
+            await up.wait()
+    finally:
+        await up.stop()
+    assert "everything has stopped" in up.log.read_text()
+
+
+async def test_the_relay_of_its_readme(tmp_path: Path) -> None:
+    env = _environment({})
+    [relay_command, *others] = [command for command in RELAY.commands if command not in RELAY.not_run]
+    assert relay_command == STANDALONE
+    relay = Child("relay", ["/bin/sh", "-c", f"exec {STANDALONE}"], log=tmp_path / "relay.log", cwd=tmp_path, env=env)
+
+    async def is_up() -> bool:
+        return RELAY.run[STANDALONE].prints in relay.log.read_text()
+
+    await relay.start()
+    try:
+        await relay.until(is_up, timeout_s=60)
+        for command in others:
+            status, output = await _run(command, tmp_path, env)
+            assert status == 0 or RELAY.run[command].may_fail, output
+            assert RELAY.run[command].prints in output
+    finally:
+        await relay.stop()
+
+
+def _made(command: str, folder: Path) -> Child:
+    """A target of the Makefile, in a folder of its own: another run may use the one that it has by itself."""
+    env = _environment({"MAKEFLAGS": f" -- ARGS=--dir={folder / 'run'}"})
+    return Child(command, ["/bin/sh", "-c", f"exec {command}"], log=folder / "output.log", cwd=ROOT, env=env)
+
+
+async def _run(command: str, folder: Path, env: Mapping[str, str]) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", command),
+        cwd=folder,
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        output, _ = await process.communicate()
+    return process.returncode, output.decode()
+
+
+def _environment(extra: Mapping[str, str]) -> dict[str, str]:
+    return clean_environment({**extra, "PATH": f"{PROGRAMS}:{os.environ['PATH']}"})

@@ -1,0 +1,41 @@
+"""The commands of a page of the documentation: each is run by a test, or listed with the reason why none can."""
+
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+ROOT = Path(__file__).parents[2]
+NO_RELEASE = "nothing is on the package index before the first release; the quickstart's test installs the checkout"
+
+Act = TypeVar("Act")
+
+
+@dataclass(frozen=True)
+class Page(Generic[Act]):
+    """A page and what is done with its commands.
+
+    Attributes:
+        name: Its path from the root of the repository.
+        run: How a test runs each command.
+        not_run: Why no test can run each other command.
+    """
+
+    name: str
+    run: Mapping[str, Act]
+    not_run: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def commands(self) -> list[str]:
+        """Every line of its `sh` blocks, in their order, without comments and without continuations."""
+        lines = "".join(self.blocks("sh")).replace("\\\n", " ").splitlines()
+        bare = (re.sub(r"\s+#\s.*$", "", line) for line in lines)
+        return [re.sub(r"\s+", " ", line).strip() for line in bare if line.strip() and not line.startswith("#")]
+
+    def blocks(self, language: str) -> list[str]:
+        """The code blocks in a language, as if none was indented."""
+        text = (ROOT / self.name).read_text()
+        found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+        return [textwrap.dedent(block) for _, block in found]

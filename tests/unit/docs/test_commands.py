@@ -1,0 +1,62 @@
+"""Every command of the pages with which people begin is run by a test, or listed with the reason why none can."""
+
+import configparser
+import contextlib
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.compose_page import COMPOSE
+from support.pages import ROOT, Page
+from support.quickstart_page import BRIDGE, QUICKSTART, WORKER
+from support.readme_pages import BY_COMPOSE, DEMO, README, RELAY, SCHEMAS, UP
+
+PAGES = [README, QUICKSTART, COMPOSE, RELAY, BRIDGE, WORKER, SCHEMAS]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@each_page
+def test_each_command_is_run_or_listed(page: Page[Any]) -> None:
+    """A command that is neither has been tried by nobody; one that is listed and not on the page is of no use."""
+    assert set(page.commands) == page.run.keys() | page.not_run.keys()
+
+
+@each_page
+def test_what_is_not_run_has_a_reason(page: Page[Any]) -> None:
+    assert not page.run.keys() & page.not_run.keys()
+    named = {path for reason in page.not_run.values() for path in re.findall(r"tests/[\w/]+\.py", reason)}
+    assert all(reason for reason in page.not_run.values())
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
+def test_each_command_of_the_readme_is_run_in_one_place() -> None:
+    assert {DEMO, UP, *BY_COMPOSE} == README.run.keys()
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/quickstart.md", "compose/README.md"])
+def test_no_block_of_commands_has_another_name(path: str) -> None:
+    """A block in another language would not be searched for commands."""
+    languages = set(re.findall(r"^ *```(\w+)$", (ROOT / path).read_text(), re.MULTILINE))
+    assert languages <= {"sh", "python", "text"}
+
+
+def test_the_example_of_schemas_prints_what_it_says() -> None:
+    [example] = SCHEMAS.blocks("python")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(example, Path(SCHEMAS.name).name, "exec"), {})
+    assert printed.getvalue().strip() == example.strip().rpartition("  # ")[2]
+
+
+def test_the_configuration_of_bridge_is_that_of_the_quickstart() -> None:
+    [block] = BRIDGE.blocks("ini")
+    parser = configparser.ConfigParser()
+    parser.read_string(block)
+    exports = [command.removeprefix("export ") for command in QUICKSTART.commands if command.startswith("export AIR")]
+    settings = dict(export.split("=", 1) for export in exports)
+    for section in parser.sections():
+        for option, value in parser[section].items():
+            assert settings[f"AIRFLOW__{section.upper()}__{option.upper()}"].strip("'") == value
