@@ -1,4 +1,4 @@
-"""The commands of `compose/README.md`, as they are written, and the one of the README that needs Docker."""
+"""The commands of `compose/README.md` as written, and the command of the README that needs Docker."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    """A project with its images built and nothing started."""
+    """A project whose images are built and whose services are not started."""
     stack = Stack("edge-relay-page-test", tmp_path / "dags", ["*"])
     stack.down()
     try:
@@ -28,8 +28,8 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         stack.down()
 
 
-def test_each_command_of_the_page_does_what_it_says(stack: Stack, tmp_path: Path) -> None:
-    """In their order: the last ones take everything down."""
+def test_each_command_of_the_page_works(stack: Stack, tmp_path: Path) -> None:
+    """In order: the last commands stop and remove everything."""
     for command in COMPOSE.commands:
         if command not in COMPOSE.not_run:
             _run(stack, command, COMPOSE.run[command], tmp_path)

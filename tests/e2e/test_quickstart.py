@@ -1,4 +1,4 @@
-"""The quickstart, from installed packages to a task that ran at the edge."""
+"""The quickstart, from the installation of packages to a task that ran at the edge."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from support.quickstart_page import BRIDGE, QUICKSTART, WORKER, quickstart_scene
 
 
 @pytest.mark.slow
-async def test_each_command_of_the_quickstart_does_what_it_says(tmp_path: Path) -> None:
-    """In their order; then those that only the READMEs of bridge and worker have."""
+async def test_each_command_of_the_quickstart_works(tmp_path: Path) -> None:
+    """In order; then the commands that only the READMEs of bridge and worker contain."""
     done = set(QUICKSTART.not_run)
     async with quickstart_scene(tmp_path) as scene:
         for page in (QUICKSTART, BRIDGE, WORKER):

@@ -1,4 +1,4 @@
-"""The commands of the README that need no Docker, and those of the relay's README."""
+"""The commands of the README that do not need Docker, and the commands of the relay's README."""
 
 import asyncio
 import os
@@ -14,17 +14,17 @@ from support.pages import ROOT
 from support.readme_pages import DEMO, README, RELAY, STANDALONE, UP
 
 
-async def test_the_demo(tmp_path: Path) -> None:
-    demo = _made(DEMO, tmp_path)
+async def test_make_demo(tmp_path: Path) -> None:
+    demo = _make(DEMO, tmp_path)
     await demo.start()
     await demo.succeed(230)
     assert README.run[DEMO].prints in demo.log.read_text()
 
 
 @pytest.mark.soak
-async def test_the_system_that_stays(tmp_path: Path) -> None:
-    """Until Ctrl-C, which a terminal sends to make and to what make has started. `make demo` starts the same system."""
-    up = _made(UP, tmp_path)
+async def test_make_up_runs_until_it_is_interrupted(tmp_path: Path) -> None:
+    """It runs until Ctrl-C, which a terminal sends to make and its children. `make demo` starts the same system."""
+    up = _make(UP, tmp_path)
 
     async def is_up() -> bool:
         return README.run[UP].prints in up.log.read_text()
@@ -40,7 +40,7 @@ async def test_the_system_that_stays(tmp_path: Path) -> None:
     assert "everything has stopped" in up.log.read_text()
 
 
-async def test_the_relay_of_its_readme(tmp_path: Path) -> None:
+async def test_the_commands_of_the_relay_s_readme(tmp_path: Path) -> None:
     env = _environment({})
     [relay_command, *others] = [command for command in RELAY.commands if command not in RELAY.not_run]
     assert relay_command == STANDALONE
@@ -60,8 +60,8 @@ async def test_the_relay_of_its_readme(tmp_path: Path) -> None:
         await relay.stop()
 
 
-def _made(command: str, folder: Path) -> Child:
-    """A target of the Makefile, in a folder of its own: another run may use the one that it has by itself."""
+def _make(command: str, folder: Path) -> Child:
+    """A target of the Makefile in a separate folder, because another run may use its default folder."""
     env = _environment({"MAKEFLAGS": f" -- ARGS=--dir={folder / 'run'}"})
     return Child(command, ["/bin/sh", "-c", f"exec {command}"], log=folder / "output.log", cwd=ROOT, env=env)
 

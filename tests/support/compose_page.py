@@ -1,4 +1,4 @@
-"""The commands of `compose/README.md`, and what each must do with a stack that has images built already."""
+"""The commands of `compose/README.md`, and the expected result of each on a stack whose images are built."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ EDGE = "docker compose --profile edge up --detach --wait"
 
 @dataclass(frozen=True)
 class Expected:
-    """What a command must do.
+    """The expected result of a command.
 
     Attributes:
-        prints: What its output has in it.
-        may_fail: Whether another status than 0 is right: of a doctor that finds something, or of `--wait` for a service
-            that runs once and ends, unless another one of the same command depends on it.
+        prints: A text that the output must contain.
+        may_fail: Whether a status other than 0 is accepted: from a doctor that finds a fault, or from `--wait` with a
+            service that runs once and ends, unless another service in the same command depends on it.
     """
 
     prints: str = ""
@@ -51,16 +51,16 @@ COMPOSE = Page(
         "docker compose --profile '*' down --volumes": WELL,
     },
     {
-        "git clone … && cd …/compose": "the repository has no public address yet; the tests are in a clone",
+        "git clone … && cd …/compose": "the repository has no public address yet; the tests run in a clone",
         "docker run --detach --name edge-worker --init --restart unless-stopped "
         '--volume edge-state:/var/lib/edge-worker --volume "$PWD/ca.pem:/ca.pem:ro" --volume /srv/dags:/dags:ro '
         '--volume "$PWD/enroll.token:/enroll.token:ro" --env EDGE_WORKER_ENROLL_TOKEN_FILE=/enroll.token '
         '--env EDGE_WORKER_CA_FILE=/ca.pem --env EDGE_WORKER_BUNDLES=\'{"dags-folder": "/dags"}\' '
         "--env EDGE_WORKER_RELAY_URL=https://relay.example.com:8443 "
         "--env HTTPS_PROXY=http://proxy.example.com:3128 "
-        "edge-relay/worker:0.1.0": "is for another machine, with its own name of the relay and its own proxy; the "
-        "service edge-worker of tests/compose/test_core.py is the same image with the same variables",
-        "git pull && docker compose build --pull": "a test does not update its own checkout, and an image named by "
-        "IMAGE_... may be in no registry",
+        "edge-relay/worker:0.1.0": "runs on another machine, with another host name of the relay and another proxy; "
+        "tests/compose/test_core.py runs the same image with the same variables as service edge-worker",
+        "git pull && docker compose build --pull": "a test does not update its own checkout, and the images of "
+        "IMAGE_... may exist only on this machine",
     },
 )

@@ -77,7 +77,7 @@ class Stack:
         return self.compose("run", "--rm", "-T", service, *words, data=data).decode().strip()
 
     def shell(self, command: str, folder: Path) -> tuple[int, str]:
-        """Run a line of the documentation in a folder, for this project; its status and what it printed."""
+        """Run a command of the documentation in a folder, for this project; returns its status and its output."""
         project = {"COMPOSE_PROJECT_NAME": self._name, "COMPOSE_FILE": ":".join(_files())}
         places = {
             "edge-relay_vault": f"{self._name}_vault",

@@ -1,4 +1,4 @@
-"""The commands of a page of the documentation: each is run by a test, or listed with the reason why none can."""
+"""The commands of a documentation page: each is run by a test, or listed with the reason why no test can run it."""
 
 import re
 import textwrap
@@ -15,12 +15,12 @@ Act = TypeVar("Act")
 
 @dataclass(frozen=True)
 class Page(Generic[Act]):
-    """A page and what is done with its commands.
+    """A page and its commands.
 
     Attributes:
         name: Its path from the root of the repository.
         run: How a test runs each command.
-        not_run: Why no test can run each other command.
+        not_run: The other commands, each with the reason why no test can run it.
     """
 
     name: str
@@ -29,13 +29,13 @@ class Page(Generic[Act]):
 
     @property
     def commands(self) -> list[str]:
-        """Every line of its `sh` blocks, in their order, without comments and without continuations."""
+        """Every line of the `sh` blocks in order, without comments, with continuation lines joined."""
         lines = "".join(self.blocks("sh")).replace("\\\n", " ").splitlines()
         bare = (re.sub(r"\s+#\s.*$", "", line) for line in lines)
         return [re.sub(r"\s+", " ", line).strip() for line in bare if line.strip() and not line.startswith("#")]
 
     def blocks(self, language: str) -> list[str]:
-        """The code blocks in a language, as if none was indented."""
+        """The code blocks in a language, without their indentation in the page."""
         text = (ROOT / self.name).read_text()
         found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
         return [textwrap.dedent(block) for _, block in found]

@@ -1,6 +1,6 @@
-"""Does what the quickstart says, on one machine: each command as it is written, with places of a test for its places.
+"""Runs the quickstart on one machine: each command as written, with paths and addresses of the test in it.
 
-The READMEs of bridge and worker have commands of the quickstart, and one more.
+The READMEs of bridge and worker contain commands of the quickstart, and one more.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class Scene:
         self.worker = ""
 
     async def prepare(self) -> None:
-        """A proxy, the DAG, and an environment in which pip finds all dependencies installed."""
+        """Start a proxy, write the DAG, create an environment in which pip finds all dependencies installed."""
         self._dags.mkdir(parents=True)
         [dag] = QUICKSTART.blocks("python")
         (self._dags / f"{DAG}.py").write_text(dag)
@@ -81,13 +81,13 @@ class Scene:
         rmtree(self._runtime, ignore_errors=True)
 
     async def pip_install(self, command: str) -> None:
-        """Build and install our packages from the checkout; dependencies are there, and no index is used."""
-        # "0" is how a variable says `--no-build-isolation`: it is the value of `build_isolation`.
+        """Build and install our packages from the checkout, without an index: the dependencies are installed."""
+        # "0" means `--no-build-isolation`: pip assigns the variable to its option `build_isolation`.
         offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_CONFIG_FILE": os.devnull}
         assert "Successfully installed edge-relay" in await self._output(command, offline, timeout_s=120)
 
     async def standalone(self, command: str) -> None:
-        """Start the relay. The gate has another port than by itself, which another test's keeper may have."""
+        """Start the relay. The gate does not use its default port, because a keeper of another test may use it."""
         gate = {
             "RELAY_GATE_URLS": f"http://127.0.0.1:{self._gate_port}",
             "RELAY_GATE_KEY_FILE": str(self._data / "secrets" / "gate.secret"),
@@ -96,7 +96,7 @@ class Scene:
         await relay.until(self._has_facts, timeout_s=60)
 
     async def export(self, command: str) -> None:
-        """Set a variable for what comes later."""
+        """Set a variable for later commands."""
         name = command.removeprefix("export ").partition("=")[0]
         self._exports[name] = await self._output(f'{command}; printf %s "${name}"', {})
 
@@ -123,14 +123,14 @@ class Scene:
         assert self._proxy.tunnels() == [self.relay_url.removeprefix("https://")] * len(self._proxy.tunnels())
 
     async def unpause(self, command: str) -> None:
-        """Once the DAG was found."""
+        """Unpause the DAG when Airflow has read it."""
         assert self._airflow is not None
         airflow = self._airflow
         await airflow.children["dag-processor"].until(lambda: airflow.api.has_dag(DAG), timeout_s=60)
         await self._output(command, self._airflow_environment())
 
     async def trigger(self, command: str) -> None:
-        """The run succeeds, on the worker, which logs the start."""
+        """The DAG run succeeds on the worker, and the worker logs the start."""
         assert self._airflow is not None
         await self._output(command, self._airflow_environment())
         api = self._airflow.api
@@ -141,7 +141,7 @@ class Scene:
         assert "job_started" in self._log("worker")
 
     async def doctor(self, command: str) -> None:
-        """It finds nothing wrong."""
+        """No check fails."""
         env = self._airflow_environment() | {"AIRFLOW__EDGE_RELAY__GATE_PORT": str(self._gate_port)}
         assert "FAILED" not in await self._output(command, env)
 
@@ -154,7 +154,7 @@ class Scene:
         assert self.worker in await self._output(command, {})
 
     async def revoke(self, command: str) -> None:
-        """The worker is not served any more."""
+        """The relay confirms the revocation."""
         assert "revoked" in await self._output(command.replace("NAME", self.worker), {})
 
     async def _start_airflow(self) -> Airflow:
@@ -185,20 +185,20 @@ class Scene:
         return self._airflow.environment(self._facts())
 
     def _worker_environment(self) -> dict[str, str]:
-        """What was exported for the worker, and folders of its own: by itself it uses those of the machine."""
+        """The variables exported for the worker, and folders of the test instead of the machine's default folders."""
         exported = {name: value for name, value in self._exports.items() if not name.startswith("AIRFLOW__")}
         folders = {"EDGE_WORKER_STATE_DIR": self._directory / "state", "EDGE_WORKER_RUNTIME_DIR": self._runtime}
         return exported | {name: str(folder) for name, folder in folders.items()}
 
     def _facts(self) -> RelayFacts:
-        said = json.loads((self._data / "standalone.json").read_text())
+        facts = json.loads((self._data / "standalone.json").read_text())
         return RelayFacts(
-            url=said["relay_url"],
-            operator_url=said["operator_url"],
-            ca_file=Path(said["ca_file"]),
-            nats_url=said["nats_url"],
-            secrets_dir=Path(said["secrets_dir"]),
-            access_token_file=Path(said["access_token_file"]),
+            url=facts["relay_url"],
+            operator_url=facts["operator_url"],
+            ca_file=Path(facts["ca_file"]),
+            nats_url=facts["nats_url"],
+            secrets_dir=Path(facts["secrets_dir"]),
+            access_token_file=Path(facts["access_token_file"]),
         )
 
     async def _has_facts(self) -> bool:
@@ -211,7 +211,7 @@ class Scene:
         return (self._directory / f"{name}.log").read_text()
 
     async def _launch(self, name: str, command: str, env: Mapping[str, str]) -> Child:
-        """Start what goes on until it is stopped."""
+        """Start a command that runs until it is stopped."""
         argv = ["/bin/sh", "-c", f"exec {self._placed(command)}"]
         log = self._directory / f"{name}.log"
         child = Child(name, argv, log=log, cwd=self._directory, env=self._environment(env))
@@ -220,7 +220,7 @@ class Scene:
         return child
 
     async def _output(self, command: str, env: Mapping[str, str], *, stdin: str = "", timeout_s: float = 60) -> str:
-        """What a command prints; it must succeed."""
+        """The output of a command, which must succeed."""
         process = await asyncio.create_subprocess_exec(
             *("sh", "-c", self._placed(command)),
             cwd=ROOT,
@@ -246,7 +246,7 @@ class Scene:
 
 @asynccontextmanager
 async def quickstart_scene(directory: Path) -> AsyncIterator[Scene]:
-    """Machines on which nothing was installed yet."""
+    """Three machines without any of our packages."""
     scene = Scene(directory)
     try:
         await scene.prepare()

@@ -1,11 +1,11 @@
-"""The commands of the README, and of those of relay and schemas."""
+"""The commands of the repository's README and of the READMEs of relay and schemas."""
 
 from support.compose_page import WELL, Expected
 from support.pages import NO_RELEASE, Page
 
 DEMO, UP = "make demo", "make up"
 BY_COMPOSE = {"cd compose && docker compose --profile edge up --detach --wait": WELL}
-"""Run in `tests/compose`; all others in `tests/e2e/test_readmes.py`."""
+"""Run by `tests/compose`; `tests/e2e/test_readmes.py` runs all others."""
 README = Page(
     "README.md",
     {DEMO: Expected("the demo went well"), UP: Expected("Ctrl-C stops everything."), **BY_COMPOSE},
@@ -17,7 +17,7 @@ RELAY = Page(
         STANDALONE: Expected("Edge Relay is up."),
         "edge-relay enroll-token create --data-dir ./edge --queues default --site plant-7": Expected("ere_"),
         "edge-relay workers list --data-dir ./edge": WELL,
-        # There is no keeper beside it.
+        # The test runs no keeper, so the gate check fails.
         "edge-relay doctor --data-dir ./edge": Expected("ok         nats", may_fail=True),
     },
     {"pip install 'edge-relay[server]'": NO_RELEASE},

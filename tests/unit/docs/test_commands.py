@@ -1,4 +1,4 @@
-"""Every command of the pages with which people begin is run by a test, or listed with the reason why none can."""
+"""Every command of the introductory pages is run by a test, or listed with the reason why no test can run it."""
 
 import configparser
 import contextlib
@@ -20,12 +20,12 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 @each_page
 def test_each_command_is_run_or_listed(page: Page[Any]) -> None:
-    """A command that is neither has been tried by nobody; one that is listed and not on the page is of no use."""
+    """A command that is neither is untested; a listed command that is not on the page is obsolete."""
     assert set(page.commands) == page.run.keys() | page.not_run.keys()
 
 
 @each_page
-def test_what_is_not_run_has_a_reason(page: Page[Any]) -> None:
+def test_each_command_that_is_not_run_has_a_reason(page: Page[Any]) -> None:
     assert not page.run.keys() & page.not_run.keys()
     named = {path for reason in page.not_run.values() for path in re.findall(r"tests/[\w/]+\.py", reason)}
     assert all(reason for reason in page.not_run.values())
@@ -37,13 +37,13 @@ def test_each_command_of_the_readme_is_run_in_one_place() -> None:
 
 
 @pytest.mark.parametrize("path", ["README.md", "docs/quickstart.md", "compose/README.md"])
-def test_no_block_of_commands_has_another_name(path: str) -> None:
-    """A block in another language would not be searched for commands."""
+def test_every_block_has_a_known_language(path: str) -> None:
+    """A block with another language would not be searched for commands."""
     languages = set(re.findall(r"^ *```(\w+)$", (ROOT / path).read_text(), re.MULTILINE))
     assert languages <= {"sh", "python", "text"}
 
 
-def test_the_example_of_schemas_prints_what_it_says() -> None:
+def test_the_example_of_schemas_prints_its_comment() -> None:
     [example] = SCHEMAS.blocks("python")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -51,7 +51,7 @@ def test_the_example_of_schemas_prints_what_it_says() -> None:
     assert printed.getvalue().strip() == example.strip().rpartition("  # ")[2]
 
 
-def test_the_configuration_of_bridge_is_that_of_the_quickstart() -> None:
+def test_the_configuration_of_bridge_equals_the_quickstart_s() -> None:
     [block] = BRIDGE.blocks("ini")
     parser = configparser.ConfigParser()
     parser.read_string(block)
