@@ -8,6 +8,7 @@ from support.quickstart_page import BRIDGE, QUICKSTART, WORKER, quickstart_scene
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 async def test_each_command_of_the_quickstart_works(tmp_path: Path) -> None:
     """In order; then the commands that only the READMEs of bridge and worker contain."""
     done = set(QUICKSTART.not_run)

@@ -8,20 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from laptop.processes import Child, clean_environment
-from laptop.relay import PROGRAMS
+from local.processes.child import Child, clean_environment
+from local.system.paths import PROGRAMS
 from support.pages import ROOT
 from support.readme_pages import DEMO, README, RELAY, STANDALONE, UP
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 async def test_make_demo(tmp_path: Path) -> None:
     demo = _make(DEMO, tmp_path)
     await demo.start()
-    await demo.succeed(230)
+    await demo.wait_for_success(380)
     assert README.run[DEMO].prints in demo.log.read_text()
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(400)
 async def test_make_up_runs_until_it_is_interrupted(tmp_path: Path) -> None:
     """It runs until Ctrl-C, which a terminal sends to make and its children. `make demo` starts the same system."""
     up = _make(UP, tmp_path)
@@ -31,13 +34,13 @@ async def test_make_up_runs_until_it_is_interrupted(tmp_path: Path) -> None:
 
     await up.start()
     try:
-        await up.until(is_up, timeout_s=200)
+        await up.wait_until(is_up, timeout_s=300)
         os.killpg(up.pid, signal.SIGINT)
         async with asyncio.timeout(60):
             await up.wait()
     finally:
         await up.stop()
-    assert "everything has stopped" in up.log.read_text()
+    assert "all parts have stopped" in up.log.read_text()
 
 
 async def test_the_commands_of_the_relay_s_readme(tmp_path: Path) -> None:
@@ -51,7 +54,7 @@ async def test_the_commands_of_the_relay_s_readme(tmp_path: Path) -> None:
 
     await relay.start()
     try:
-        await relay.until(is_up, timeout_s=60)
+        await relay.wait_until(is_up, timeout_s=60)
         for command in others:
             status, output = await _run(command, tmp_path, env)
             assert status == 0 or RELAY.run[command].may_fail, output

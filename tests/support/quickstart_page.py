@@ -16,13 +16,13 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TypeAlias
 
-from laptop.airflow import Airflow
-from laptop.airflow_api import wait_for_end
-from laptop.ports import choose
-from laptop.processes import Child, clean_environment, stop_all
-from laptop.proxy import ForwardProxy
-from laptop.relay import PROGRAMS, RelayFacts
-from laptop.waiting import listening
+from local.processes.child import Child, clean_environment, stop_all
+from local.system.airflow import Airflow
+from local.system.airflow_api import wait_for_end
+from local.system.paths import PROGRAMS
+from local.system.ports import choose_port, is_listening
+from local.system.proxy import ForwardProxy
+from local.system.relay import RelayFacts
 from support.pages import NO_RELEASE, ROOT, Page
 
 DAG = "meters"
@@ -42,7 +42,7 @@ class Scene:
         self._dags = directory / "dags"
         self._environment_dir = directory / "environment"
         self._proxy = ForwardProxy(directory / "proxy")
-        self._gate_port, port = choose(), choose()
+        self._gate_port, port = choose_port(), choose_port()
         self.relay_url = f"https://localhost:{port}"
         self._jwt_secret = secrets.token_hex(32)
         # A Unix socket must have a short path.
@@ -93,7 +93,7 @@ class Scene:
             "RELAY_GATE_KEY_FILE": str(self._data / "secrets" / "gate.secret"),
         }
         relay = await self._launch("relay", command, gate)
-        await relay.until(self._has_facts, timeout_s=60)
+        await relay.wait_until(self._has_facts, timeout_s=60)
 
     async def export(self, command: str) -> None:
         """Set a variable for later commands."""
@@ -105,8 +105,8 @@ class Scene:
         airflow = await self._start_airflow()
         env = airflow.environment(self._facts()) | {"AIRFLOW__EDGE_RELAY__GATE_PORT": str(self._gate_port)}
         keeper = await self._launch("keeper", command, env)
-        await keeper.until(lambda: listening(self._gate_port), timeout_s=60)
-        await airflow.children["api-server"].until(airflow.ready, timeout_s=180)
+        await keeper.wait_until(lambda: is_listening(self._gate_port), timeout_s=60)
+        await airflow.children["api-server"].wait_until(airflow.is_ready, timeout_s=180)
 
     async def enroll(self, command: str) -> None:
         """Enrol with the token that the relay has printed."""
@@ -119,14 +119,14 @@ class Scene:
     async def run_worker(self, command: str) -> None:
         """Run the agent, with the environment of the tests as the runtime."""
         worker = await self._launch("worker", command, self._worker_environment())
-        await worker.until(self._has_runtime, timeout_s=120)
+        await worker.wait_until(self._has_runtime, timeout_s=120)
         assert self._proxy.tunnels() == [self.relay_url.removeprefix("https://")] * len(self._proxy.tunnels())
 
     async def unpause(self, command: str) -> None:
         """Unpause the DAG when Airflow has read it."""
         assert self._airflow is not None
         airflow = self._airflow
-        await airflow.children["dag-processor"].until(lambda: airflow.api.has_dag(DAG), timeout_s=60)
+        await airflow.children["dag-processor"].wait_until(lambda: airflow.api.has_dag(DAG), timeout_s=60)
         await self._output(command, self._airflow_environment())
 
     async def trigger(self, command: str) -> None:
@@ -168,7 +168,7 @@ class Scene:
             [self._dags],
             executor=settings["AIRFLOW__CORE__EXECUTOR"],
             gate_ports=[],
-            errand_queue="default",
+            auxiliary_queue="default",
             # So that it must be unpaused, as in most installations.
             options=options
             | {

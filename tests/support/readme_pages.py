@@ -8,8 +8,9 @@ BY_COMPOSE = {"cd compose && docker compose --profile edge up --detach --wait": 
 """Run by `tests/compose`; `tests/e2e/test_readmes.py` runs all others."""
 README = Page(
     "README.md",
-    {DEMO: Expected("the demo went well"), UP: Expected("Ctrl-C stops everything."), **BY_COMPOSE},
+    {DEMO: Expected("the demo succeeded"), UP: Expected("Ctrl-C stops everything."), **BY_COMPOSE},
 )
+LOCAL = Page[Expected]("compose/local/README.md", {command: README.run[command] for command in (DEMO, UP)})
 STANDALONE = "edge-relay standalone --data-dir ./edge"
 RELAY = Page(
     "relay/README.md",

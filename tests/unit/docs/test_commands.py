@@ -4,7 +4,6 @@ import configparser
 import contextlib
 import io
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +11,9 @@ import pytest
 from support.compose_page import COMPOSE
 from support.pages import ROOT, Page
 from support.quickstart_page import BRIDGE, QUICKSTART, WORKER
-from support.readme_pages import BY_COMPOSE, DEMO, README, RELAY, SCHEMAS, UP
+from support.readme_pages import BY_COMPOSE, DEMO, LOCAL, README, RELAY, SCHEMAS, UP
 
-PAGES = [README, QUICKSTART, COMPOSE, RELAY, BRIDGE, WORKER, SCHEMAS]
+PAGES = [README, QUICKSTART, COMPOSE, LOCAL, RELAY, BRIDGE, WORKER, SCHEMAS]
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -47,7 +46,7 @@ def test_the_example_of_schemas_prints_its_comment() -> None:
     [example] = SCHEMAS.blocks("python")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(example, Path(SCHEMAS.name).name, "exec"), {})
+        exec(compile(example, f"<{SCHEMAS.name}>", "exec"), {})
     assert printed.getvalue().strip() == example.strip().rpartition("  # ")[2]
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
+READMES = [*sorted(ROOT.glob("*/README.md")), ROOT / "compose/local/README.md"]
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md")), *READMES]
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 DISTRIBUTIONS = ("relay", "bridge", "edge_worker", "schemas")
 """The folders of the distributions; the README of each is what its package index shows."""
