@@ -9,6 +9,7 @@ BY_COMPOSE = {"cd compose && docker compose --profile edge up --detach --wait": 
 README = Page(
     "README.md",
     {DEMO: Expected("the demo succeeded"), UP: Expected("Ctrl-C stops everything."), **BY_COMPOSE},
+    {"make test": "it runs the test that would run it"},
 )
 LOCAL = Page[Expected]("compose/local/README.md", {command: README.run[command] for command in (DEMO, UP)})
 STANDALONE = "edge-relay standalone --data-dir ./edge"
