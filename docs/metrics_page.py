@@ -9,7 +9,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
-from edge_broker.connection.broker import Broker, BrokerSettings
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import KEEPER, RELAY
 from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics.exports import exports

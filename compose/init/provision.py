@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_broker import layout
-from edge_broker.connection.broker import Broker, BrokerSettings, BrokerUnavailable
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
+from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import ADMIN
 from edge_relay.identity.access import AccessStore
 from edge_relay.standalone.private_files import read_secret, write_file

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_broker.connection.broker import JetStreamError
+from edge_broker.connection.errors import JetStreamError
 from edge_broker.subjects import JOBS, job_subject
 from edge_schemas.life.records import JobRecord, JobState, Verdict, Withdraw
 from edge_schemas.wire.errors import EdgeError, ErrorCode

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from edge_broker import layout, permissions
-from edge_broker.connection.broker import Broker, BrokerSettings
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.settings import BrokerSettings
 from edge_relay.standalone.nats_server import NatsServer, find_binary
 from local.system.ports import choose_port
 

@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from edge_broker import layout
-from edge_broker.connection.broker import Broker, BrokerSettings
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import ADMIN, RELAY
 from edge_broker.subjects import OFFSET_HEADER, log_subject
 from edge_relay.standalone.nats_server import find_binary, render_config

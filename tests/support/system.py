@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edge_broker import subjects
-from edge_broker.connection.broker import Broker, BrokerSettings, JetStreamError
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import JetStreamError
+from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import ADMIN
 from edge_schemas.wire.jobs import Job
 from local.system.edge import EdgeWorker

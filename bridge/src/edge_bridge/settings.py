@@ -4,7 +4,7 @@ import ssl
 from pathlib import Path
 from typing import Any, Protocol
 
-from edge_broker.connection.broker import BrokerSettings
+from edge_broker.connection.settings import BrokerSettings
 
 SECTION = "edge_relay"
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from edge_broker.connection.broker import Broker, BrokerUnavailable, JetStreamError
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.subjects import RELAY_BEATS
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.stores.worker_store import WorkerStore

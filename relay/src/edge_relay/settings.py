@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from edge_broker.connection.broker import BrokerSettings
+from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import RELAY
 from edge_schemas.wire.polls import MAX_HOLD_S
 

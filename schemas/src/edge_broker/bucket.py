@@ -8,12 +8,16 @@ import base64
 from dataclasses import dataclass
 from datetime import timedelta
 
-from edge_broker.connection.broker import Broker, BrokerUnavailable, JetStreamError
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import (
+    NO_MESSAGE,
+    STREAM_NOT_FOUND,
+    WRONG_LAST_SEQUENCE,
+    BrokerUnavailable,
+    JetStreamError,
+)
 from edge_broker.subjects import kv_stream, kv_subject
 
-NO_MESSAGE = 10037
-STREAM_NOT_FOUND = 10059
-WRONG_LAST_SEQUENCE = 10071
 DELETE_MARK = {"KV-Operation": "DEL"}
 """Headers of a message which says that its key was deleted."""
 _DELETE_MARKS = (b"KV-Operation:", b"Nats-Marker-Reason:")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_broker import subjects
-from edge_broker.bucket import STREAM_NOT_FOUND
-from edge_broker.connection.broker import Broker, JetStreamError
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import STREAM_NOT_FOUND, JetStreamError
 from edge_schemas.wire.polls import GRANT_WAIT_S
 
 OLDEST_SERVER = (2, 11, 0)

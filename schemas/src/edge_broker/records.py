@@ -5,7 +5,8 @@ import random
 from collections.abc import Awaitable, Callable
 
 from edge_broker.bucket import Bucket, RevisionConflict
-from edge_broker.connection.broker import Broker, BrokerUnavailable
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.subjects import RECORDS_BUCKET
 from edge_schemas.life.records import ENDED_RECORD_LIFE, Event, JobRecord, JobState, transition
 

@@ -11,7 +11,8 @@ import nats.errors
 import structlog
 from nats.js.kv import KeyValue
 
-from edge_broker.connection.broker import Broker, BrokerUnavailable
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_service import task_cleanup
 
 log = structlog.get_logger(__name__)

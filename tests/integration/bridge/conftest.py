@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from edge_broker.bucket import NO_MESSAGE
-from edge_broker.connection.broker import Broker, JetStreamError
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import NO_MESSAGE, JetStreamError
 from edge_broker.permissions import ADMIN, EXECUTOR
 from edge_broker.records import RecordStore
 from edge_broker.subjects import JOBS, job_subject

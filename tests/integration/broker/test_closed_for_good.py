@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from edge_broker.connection.broker import Broker, BrokerSettings
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.settings import BrokerSettings
 from support.broker import eventually
 
 INFO = b'INFO {"server_id":"x","version":"2.11.0","proto":1,"headers":true,"max_payload":1048576}\r\n'

@@ -8,7 +8,9 @@ import orjson
 import pytest
 
 from edge_broker.bucket import Bucket
-from edge_broker.connection.broker import Broker, BrokerSettings, BrokerUnavailable
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
+from edge_broker.connection.settings import BrokerSettings
 from edge_broker.subjects import RECORDS_BUCKET, WORKERS_BUCKET, kv_stream, kv_subject
 from edge_relay.standalone.nats_server import find_binary
 from edge_relay.stores.worker_store import WorkerStore

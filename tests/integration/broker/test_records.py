@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge_broker import layout
-from edge_broker.connection.broker import Broker, BrokerUnavailable
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, READER, RELAY
 from edge_broker.records import DispatchSeen, RecordStore
 from edge_broker.subjects import RECORDS_BUCKET

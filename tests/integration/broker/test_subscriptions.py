@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_broker.connection.broker import Message
+from edge_broker.connection.subscriptions import Message
 from edge_broker.permissions import ADMIN
 from support.broker import connected, eventually, running_server
 

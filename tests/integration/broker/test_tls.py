@@ -2,7 +2,8 @@
 
 import asyncio
 
-from edge_broker.connection.broker import Broker, BrokerSettings
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import RELAY
 
 INFO = b'INFO {"server_id":"S","version":"2.11.0","auth_required":true,"max_payload":1048576}\r\n'

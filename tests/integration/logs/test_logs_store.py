@@ -11,7 +11,7 @@ from edge_bridge.logs.found import PATIENCE_S, LogsUnavailable
 from edge_bridge.logs.store import CACHED_LOG_BYTES, LogStore
 from edge_bridge.logs.text import lines
 from edge_bridge.settings import SettingsError
-from edge_broker.connection.broker import BrokerSettings
+from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import READER
 from support.broker import PASSWORDS
 from support.sync_nats import Writer, log_server

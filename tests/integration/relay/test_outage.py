@@ -18,7 +18,7 @@ OUTAGE_S = 20.0
 
 async def test_an_answer_to_a_ping_that_nobody_waits_for_any_more(edge: Edge) -> None:
     """It comes late from a server that stood still; nats-py alone stops reading at it, without a word."""
-    client = edge.broker._require()
+    client = edge.broker._supervisor.require_client()
     given_up: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     given_up.cancel()
     await client._send_ping(given_up)

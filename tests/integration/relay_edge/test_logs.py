@@ -33,7 +33,7 @@ async def stored(broker: Broker, job: Job) -> bytes:
     owner = (job.task.ti_id, job.task.try_number) if job.task else (job.id, 0)
     subject, log = log_subject(*owner, job.id), bytearray()
     state = (await broker.api(f"STREAM.INFO.{LOGS}"))["state"]
-    client = broker._require().jetstream()
+    client = broker._supervisor.require_client().jetstream()
     for sequence in range(1, state["last_seq"] + 1):
         message = await client.get_msg(LOGS, sequence)
         if message.subject == subject:

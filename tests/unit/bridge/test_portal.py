@@ -8,7 +8,7 @@ import pytest
 
 from edge_bridge.executor.adoption import read_records
 from edge_bridge.portal import Portal
-from edge_broker.connection.broker import JetStreamError
+from edge_broker.connection.errors import JetStreamError
 
 
 class Refusing:

@@ -10,7 +10,7 @@ from edge_bridge.keeper.give_up import GiveUps, verdict
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.tracing import JobSpans
 from edge_broker.audit import Audit
-from edge_broker.connection.broker import BrokerUnavailable, JetStreamError
+from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_schemas.life.agents import ONE_HOLD, arrive
 from edge_schemas.life.records import (
     GiveUp,

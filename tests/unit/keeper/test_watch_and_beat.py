@@ -17,7 +17,7 @@ from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.task_heartbeats import Beats, BeatSettings, is_due
 from edge_bridge.keeper.tokens import Speaker
 from edge_bridge.keeper.watch import Unwanted, Watch, Withdrawals, unwanted
-from edge_broker.connection.broker import JetStreamError
+from edge_broker.connection.errors import JetStreamError
 from edge_schemas.life.records import (
     AnswerWrite,
     BeginFinishing,

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from edge_broker.connection.broker import Broker, BrokerSettings
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.settings import BrokerSettings
 from edge_relay.identity.credentials import Credentials
 from edge_schemas.wire.errors import EdgeError
 from edge_schemas.wire.workers import WorkerAccess, WorkerSettings

@@ -13,8 +13,9 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from structlog.testing import capture_logs
 
-from edge_broker.bucket import NO_MESSAGE
-from edge_broker.connection.broker import Broker, BrokerSettings, BrokerUnavailable, JetStreamError
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import NO_MESSAGE, BrokerUnavailable, JetStreamError
+from edge_broker.connection.settings import BrokerSettings
 from edge_relay.dispatch.deliveries import Delivery
 from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics import exposition

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import structlog
 
 from edge_bridge.airflow.dispatch_table import Entry
-from edge_broker.connection.broker import Broker, BrokerUnavailable
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.records import RecordStore
 from edge_schemas.life.records import JobRecord
 

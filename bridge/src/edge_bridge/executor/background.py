@@ -17,7 +17,8 @@ from edge_bridge.executor.reconcile import Reconciler
 from edge_bridge.executor.reports import Reports
 from edge_bridge.executor.settings import ExecutorSettings
 from edge_bridge.tracing import JobSpans
-from edge_broker.connection.broker import Broker, BrokerUnavailable, JetStreamError
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.records import RecordStore
 from edge_broker.subjects import RECORDS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket

@@ -16,7 +16,8 @@ import structlog
 from edge_bridge.airflow.mapping import NO_DISPATCH_ID
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.tracing import JobSpans
-from edge_broker.connection.broker import Broker, BrokerUnavailable, JetStreamError, PayloadTooLarge
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable, JetStreamError, PayloadTooLarge
 from edge_broker.layout import ensure_consumer
 from edge_broker.records import DispatchSeen, RecordStore
 from edge_broker.subjects import job_subject

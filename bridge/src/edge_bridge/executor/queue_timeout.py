@@ -16,7 +16,7 @@ from edge_bridge.airflow.queues import Queues
 from edge_bridge.executor.gathering import each
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.reports import Reports
-from edge_broker.connection.broker import JetStreamError
+from edge_broker.connection.errors import JetStreamError
 from edge_broker.records import RecordStore
 from edge_schemas.life.records import Expire, JobState
 from edge_schemas.wire.errors import EdgeError

@@ -23,7 +23,8 @@ from edge_bridge.executor.gathering import each
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.publisher import Publisher
 from edge_bridge.executor.reports import Look, Reports
-from edge_broker.connection.broker import Broker, JetStreamError
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import JetStreamError
 from edge_broker.layout import ensure_consumer
 from edge_broker.records import RecordStore
 from edge_broker.subjects import JOBS, job_subject, parse_job_subject, queue_filter, worker_notice

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from edge_bridge.airflow.queues import Queues, read_queues
 from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, positive, text
-from edge_broker.connection.broker import BrokerSettings
+from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import EXECUTOR
 from edge_schemas.wire.ids import QueueName
 from edge_schemas.wire.jobs import AuxiliaryKind

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from edge_bridge.keeper.contact import ContactClock
 from edge_broker.bucket import Bucket
-from edge_broker.connection.broker import Broker, Message
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.subscriptions import Message
 from edge_broker.subjects import RECORDS_BUCKET, RELAY_BEATS, WORKERS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
 from edge_schemas.life.records import JobRecord, JobState

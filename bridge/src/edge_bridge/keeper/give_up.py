@@ -14,7 +14,8 @@ from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.tracing import JobSpans
 from edge_broker.audit import Audit
-from edge_broker.connection.broker import Broker, BrokerUnavailable, JetStreamError
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.records import RecordStore
 from edge_broker.subjects import worker_notice
 from edge_schemas.life.agents import has_taken_over

@@ -7,7 +7,7 @@ from pathlib import Path
 from edge_bridge.keeper.gate.centre import LockUnreadable, read_lock
 from edge_bridge.keeper.task_heartbeats import BeatSettings
 from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, secret, text
-from edge_broker.connection.broker import BrokerSettings
+from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import KEEPER
 
 DEFAULT_API_URL = "http://localhost:8080/execution/"

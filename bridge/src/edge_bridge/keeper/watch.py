@@ -15,7 +15,8 @@ from edge_bridge.airflow.mapping import ACTIVE_STATES
 from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
 from edge_bridge.keeper.metrics import KeeperMetrics
-from edge_broker.connection.broker import Broker, JetStreamError
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import JetStreamError
 from edge_broker.records import RecordStore
 from edge_broker.subjects import worker_notice
 from edge_schemas.life.records import JobRecord, JobState, Withdraw

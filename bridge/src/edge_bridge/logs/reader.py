@@ -9,7 +9,9 @@ import structlog
 from edge_bridge.logs.found import PATIENCE_S, LogsUnavailable, Stored
 from edge_bridge.logs.text import Chunk
 from edge_bridge.portal import Portal
-from edge_broker.connection.broker import Broker, BrokerSettings, BrokerUnavailable
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
+from edge_broker.connection.settings import BrokerSettings
 from edge_broker.subjects import LOGS, OFFSET_HEADER
 
 log = structlog.get_logger(__name__)

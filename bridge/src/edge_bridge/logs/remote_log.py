@@ -19,7 +19,7 @@ from edge_bridge.logs.store import LogStore
 from edge_bridge.logs.text import Chunk, lines
 
 if TYPE_CHECKING:
-    from edge_broker.connection.broker import BrokerSettings
+    from edge_broker.connection.settings import BrokerSettings
 
 LIVE_STATES = frozenset({"running", "deferred"})
 ASKS_WORKER_STATES = frozenset(

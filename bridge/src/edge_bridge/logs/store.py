@@ -18,7 +18,7 @@ from edge_broker.subjects import log_filter
 
 if TYPE_CHECKING:
     from edge_bridge.logs.reader import LogReader
-    from edge_broker.connection.broker import BrokerSettings
+    from edge_broker.connection.settings import BrokerSettings
 
 log = structlog.get_logger(__name__)
 

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_broker import layout
-from edge_broker.connection.broker import Broker, BrokerSettings, BrokerUnavailable
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
+from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import ADMIN, ROLES
 from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure, print_json, print_table, say
 from edge_relay.identity.access import AccessStore

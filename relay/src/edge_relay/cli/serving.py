@@ -4,7 +4,7 @@ from argparse import Namespace
 
 from pydantic import ValidationError
 
-from edge_broker.connection.broker import BrokerUnavailable
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.layout import LayoutRefused
 from edge_relay import serve as relay
 from edge_relay.cli.output import EXIT_USAGE, Failure, say

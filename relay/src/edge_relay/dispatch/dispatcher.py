@@ -15,7 +15,8 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from edge_broker.connection.broker import Broker, BrokerUnavailable
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.subjects import JOBS, parse_job_subject
 from edge_relay.dispatch import deliveries
 from edge_relay.dispatch.deliveries import Delivery

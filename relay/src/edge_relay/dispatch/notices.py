@@ -4,7 +4,8 @@ import asyncio
 
 import structlog
 
-from edge_broker.connection.broker import Broker, BrokerUnavailable
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.subjects import NOTICES
 from edge_relay.dispatch.dispatcher import Message
 from edge_relay.dispatch.dispatchers import Dispatchers

@@ -10,7 +10,8 @@ from datetime import timedelta
 
 import structlog
 
-from edge_broker.connection.broker import Broker, BrokerUnavailable
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.records import RecordStore
 from edge_relay.dispatch import deliveries, directives
 from edge_relay.dispatch.deliveries import Delivery

@@ -17,7 +17,8 @@ import orjson
 import structlog
 
 from edge_broker.bucket import Bucket, RevisionConflict
-from edge_broker.connection.broker import Broker, BrokerUnavailable
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 

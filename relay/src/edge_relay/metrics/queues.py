@@ -11,8 +11,8 @@ import orjson
 from prometheus_client.core import GaugeMetricFamily
 from pydantic import ValidationError
 
-from edge_broker.bucket import NO_MESSAGE
-from edge_broker.connection.broker import Broker, BrokerUnavailable, JetStreamError
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import NO_MESSAGE, BrokerUnavailable, JetStreamError
 from edge_broker.subjects import JOBS, parse_job_subject, queue_filter
 from edge_relay.metrics.replica import QUEUE
 from edge_schemas.wire.offline import OfflinePolicy

@@ -15,7 +15,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from edge_broker.connection.broker import Broker, BrokerUnavailable, JetStreamError
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_relay.metrics.queues import Queue, QueueFigures, QueueLook, queue_families
 from edge_relay.metrics.streams import StoreFigures, StreamFigures, look_at_store, look_at_streams, stream_families
 

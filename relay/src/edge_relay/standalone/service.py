@@ -24,7 +24,8 @@ import structlog
 import uvloop
 
 from edge_broker import layout
-from edge_broker.connection.broker import Broker, BrokerSettings
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import ADMIN, RELAY, ROLES
 from edge_relay.http import keys
 from edge_relay.identity.access import AccessStore

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import compat32
 
-from edge_broker.bucket import NO_MESSAGE, WRONG_LAST_SEQUENCE
-from edge_broker.connection.broker import Broker, JetStreamError
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import NO_MESSAGE, WRONG_LAST_SEQUENCE, JetStreamError
 from edge_broker.subjects import HOLD_HEADER, LOGS, OFFSET_HEADER
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.logs import MAX_JOB_LOG_BYTES

@@ -10,7 +10,8 @@ import structlog
 from pydantic import ValidationError
 
 from edge_broker.bucket import DELETE_MARK, Bucket, RevisionConflict
-from edge_broker.connection.broker import Broker, BrokerUnavailable
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.subjects import WORKERS_BUCKET, kv_subject, worker_notice
 from edge_schemas.life import agents
 from edge_schemas.wire.polls import WorkerEntry

@@ -1,4 +1,4 @@
-"""nats-py's client and its error callback, mended for a connection that is to last."""
+"""nats-py's client and its error callback, with the corrections that a lasting connection needs."""
 
 import asyncio
 
@@ -10,14 +10,14 @@ from typing_extensions import override
 log = structlog.get_logger(__name__)
 
 
-class MendedClient(Client):
-    """nats-py's client, mended in two places.
+class CorrectedClient(Client):
+    """nats-py's client, corrected in two places.
 
-    The answer to a ping whose asker has given up does not end its reading. It comes late from a server that stood still
-    for some seconds. nats-py would go on without reading, and without a word, until its own pings went unanswered.
+    A PONG for a ping that nobody waits for any more does not end the read loop. It comes late from a server that stood
+    still for some seconds. nats-py would stop reading without an error until its own pings had no answer.
 
-    A `tls://` address is taken at its word: to a server that asks for no TLS, or to somebody who says so in its place,
-    nats-py would send the password in clear.
+    A `tls://` address requires TLS. nats-py would send the password in clear to a server that offers no TLS, or to an
+    impostor that claims so.
     """
 
     @override
@@ -38,7 +38,7 @@ class MendedClient(Client):
 
 
 class ErrorLog:
-    """nats-py's error callback: one line per kind of error and stretch of time, not one per attempt."""
+    """nats-py's error callback: one line per kind of error and interval, not one per attempt."""
 
     EVERY_S = 10.0
 
@@ -47,7 +47,7 @@ class ErrorLog:
         self._last: dict[str, float] = {}
 
     async def handle(self, error: Exception) -> None:
-        """Log it, unless the same was logged a moment ago."""
+        """Log an error, unless the same text was logged within the interval."""
         text = f"{type(error).__name__}: {error}"
         now = asyncio.get_running_loop().time()
         if now - self._last.get(text, -self.EVERY_S) >= self.EVERY_S:

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge_broker import layout, subjects
-from edge_broker.bucket import NO_MESSAGE, STREAM_NOT_FOUND
-from edge_broker.connection.broker import JetStreamError
+from edge_broker.connection.errors import NO_MESSAGE, STREAM_NOT_FOUND, JetStreamError
 from edge_broker.doctor.probe import Address, AddressWrong, Denied, NobodyAnswers, Probe, ProbeFailed
 from edge_broker.doctor.rights_probe import allows, missing_rights
 from edge_service.findings import LOOK_LIMIT_S, Check, Finding, failed, ok, warning

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from edge_broker.connection.broker import NO_RESPONDERS, JetStreamError
+from edge_broker.connection.errors import NO_RESPONDERS, JetStreamError
 
 GREETING_S = 3.0
 ANSWER_S = 5.0

@@ -6,7 +6,7 @@ import orjson
 from aiohttp import web
 
 from edge_broker import layout
-from edge_broker.connection.broker import BrokerUnavailable
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_relay.http import keys
 from edge_relay.http.bodies import JSON_TYPE
 from edge_relay.metrics.exposition import CONTENT_TYPE, render
