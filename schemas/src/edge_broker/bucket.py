@@ -4,23 +4,22 @@ nats-py's own key-value client reads by direct get, which a follower that is beh
 on the value, that is not good enough.
 """
 
-import base64
 from dataclasses import dataclass
 from datetime import timedelta
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import (
-    NO_MESSAGE,
     STREAM_NOT_FOUND,
-    WRONG_LAST_SEQUENCE,
     BrokerUnavailable,
     JetStreamError,
 )
+from edge_broker.jetstream.append import SequenceConflict, append
+from edge_broker.jetstream.stored import last_message
 from edge_broker.subjects import kv_stream, kv_subject
 
 DELETE_MARK = {"KV-Operation": "DEL"}
 """Headers of a message which says that its key was deleted."""
-_DELETE_MARKS = (b"KV-Operation:", b"Nats-Marker-Reason:")
+_DELETE_MARKS = frozenset({"KV-Operation", "Nats-Marker-Reason"})
 
 
 class RevisionConflict(Exception):
@@ -48,20 +47,16 @@ class Bucket:
         Raises:
             BrokerUnavailable: No answer, or no such bucket yet.
         """
-        call = f"STREAM.MSG.GET.{kv_stream(self.name)}"
         try:
-            answer = await self._broker.api(call, {"last_by_subj": kv_subject(self.name, key)})
+            message = await last_message(self._broker, kv_stream(self.name), kv_subject(self.name, key))
         except JetStreamError as error:
-            if error.code == NO_MESSAGE:
-                return Stored(None, 0)
             if error.code == STREAM_NOT_FOUND:
                 raise self._missing() from error
             raise
-        message = answer["message"]
-        headers = base64.b64decode(message.get("hdrs", ""))
-        deleted = any(mark in headers for mark in _DELETE_MARKS)
-        data = base64.b64decode(message.get("data", ""))
-        return Stored(None if deleted else data, int(message["seq"]))
+        if message is None:
+            return Stored(None, 0)
+        deleted = not _DELETE_MARKS.isdisjoint(message.headers)
+        return Stored(None if deleted else message.data, message.sequence)
 
     async def keys(self, pattern: str) -> list[str]:
         """The keys that match a subject pattern, deleted ones included: they have a last message too.
@@ -92,17 +87,11 @@ class Bucket:
             RevisionConflict: The key has another revision. After an unknown outcome it may be one's own.
             BrokerUnavailable: The outcome is unknown.
         """
-        headers: dict[str, str] = {}
-        if revision is not None:
-            headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
-        if life is not None:
-            headers["Nats-TTL"] = f"{int(life.total_seconds())}s"
-        try:
-            return await self._broker.store(kv_subject(self.name, key), value, headers)
-        except JetStreamError as error:
-            if error.code == WRONG_LAST_SEQUENCE:
-                raise RevisionConflict(key) from None
-            raise
+        life_s = None if life is None else int(life.total_seconds())
+        result = await append(self._broker, kv_subject(self.name, key), value, after=revision, life_s=life_s)
+        if isinstance(result, SequenceConflict):
+            raise RevisionConflict(key)
+        return result.sequence
 
     def _missing(self) -> BrokerUnavailable:
         return BrokerUnavailable(f"there is no bucket {self.name}: run 'edge-relay streams apply'")

@@ -45,13 +45,13 @@ def test_a_page_reads_only_what_is_new(url: str, store: LogStore, monkeypatch: p
     import edge_bridge.logs.reader as module
 
     cursors: list[int] = []
-    original = module._direct_get
+    original = module._read_chunks
 
     async def counting(broker: object, subjects: str, cursor: int) -> object:
         cursors.append(cursor)
         return await original(broker, subjects, cursor)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "_direct_get", counting)
+    monkeypatch.setattr(module, "_read_chunks", counting)
     ti, job = str(uuid.uuid4()), str(uuid.uuid4())
     with Writer(url) as writer:
         last = [writer.append(ti, 1, job, i * 4, b"abc\n") for i in range(20)][-1]

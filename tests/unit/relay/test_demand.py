@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_broker.jetstream.consumer import PullStatus
 from edge_relay.dispatch.deliveries import Delivery
 from edge_relay.dispatch.pull_accounting import (
     ERROR_DELAY_S,
@@ -51,7 +52,7 @@ def test_a_pull_that_ran_out_is_followed_by_the_next() -> None:
     pulls = book()
     [pull] = pulls.ask(5, 0.0)
     pulls.arrived()
-    pulls.ended(pull.number, 408, 4, EXPIRES_S)
+    pulls.ended(PullStatus(pull.number, 408, 4), EXPIRES_S)
     assert pulls.out == 0
     assert batches(pulls, 4, EXPIRES_S) == [4]
 
@@ -59,18 +60,18 @@ def test_a_pull_that_ran_out_is_followed_by_the_next() -> None:
 def test_a_status_without_a_count_ends_the_whole_pull() -> None:
     pulls = book()
     [pull] = pulls.ask(3, 0.0)
-    pulls.ended(pull.number, 404, None, 1.0)
+    pulls.ended(PullStatus(pull.number, 404), 1.0)
     assert pulls.out == 0
 
 
 def test_heartbeats_and_statuses_of_forgotten_pulls_change_nothing() -> None:
     pulls = book()
     [old] = pulls.ask(3, 0.0)
-    pulls.ended(old.number, 100, None, 1.0)
+    pulls.ended(PullStatus(old.number, 100), 1.0)
     assert pulls.out == 3
     pulls.forget()
     pulls.ask(2, 1.0)
-    pulls.ended(old.number, 408, 3, 1.0)
+    pulls.ended(PullStatus(old.number, 408, 3), 1.0)
     assert pulls.out == 2
 
 
@@ -82,7 +83,7 @@ def test_errors_delay_the_next_pull_more_and_more(status: int, longest_s: float)
     pulls, now, delays = book(), 0.0, []
     for _ in range(12):
         [pull] = pulls.ask(1, now)
-        pulls.ended(pull.number, status, None, now)
+        pulls.ended(PullStatus(pull.number, status), now)
         assert pulls.ask(1, now) == []
         moment = pulls.next_moment(1)
         assert moment is not None
@@ -97,7 +98,7 @@ def test_a_made_consumer_ends_the_back_off() -> None:
     pulls = book()
     for _ in range(8):
         for pull in pulls.ask(1, 0.0):
-            pulls.ended(pull.number, 503, None, 0.0)
+            pulls.ended(PullStatus(pull.number, 503), 0.0)
     assert pulls.ask(1, 0.0) == []
     pulls.reset_backoff()
     assert batches(pulls, 1, 0.0) == [1]

@@ -17,7 +17,8 @@ from edge_bridge.airflow.mapping import NO_DISPATCH_ID
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.tracing import JobSpans
 from edge_broker.connection.broker import Broker
-from edge_broker.connection.errors import BrokerUnavailable, JetStreamError, PayloadTooLarge
+from edge_broker.connection.errors import BrokerUnavailable, JetStreamError, PayloadTooLarge, StreamFull
+from edge_broker.jetstream.append import publish_once
 from edge_broker.layout import ensure_consumer
 from edge_broker.records import DispatchSeen, RecordStore
 from edge_broker.subjects import job_subject
@@ -30,9 +31,6 @@ CONCURRENCY = 64
 CONNECT_WAIT_S = 5.0
 REFUSED_DELAY_S = 10.0
 WARN_EVERY_S = 60.0
-NO_ROOM = 10077
-"""The stream is full, or holds a message on this subject already: only the description tells them apart."""
-ALREADY_THERE = "per subject"
 
 
 @dataclass(slots=True)
@@ -159,7 +157,7 @@ class Publisher:
         except JetStreamError as error:
             self._metrics.publish_failed()
             self._warn("NATS refuses", str(error))
-            if error.code == NO_ROOM:
+            if isinstance(error, StreamFull):
                 return False
             # Of one queue only, perhaps: the others go on.
             asyncio.get_running_loop().call_later(REFUSED_DELAY_S, self._queue.put_nowait, publication)
@@ -184,11 +182,7 @@ class Publisher:
             publication.recorded = True
         subject = job_subject(job.team, job.queue, job.id)
         payload = job.model_dump_json(exclude_none=True).encode()
-        try:
-            await broker.store(subject, payload, {"Nats-Msg-Id": publication.message_id})
-        except JetStreamError as error:
-            if error.code != NO_ROOM or ALREADY_THERE not in error.description:
-                raise
+        await publish_once(broker, subject, payload, message_id=publication.message_id)
         self._account(publication)
         log.info("job_published", job=job.id, queue=job.queue, message_id=publication.message_id)
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 
-import orjson
 import structlog
 
 from edge_bridge.logs.found import PATIENCE_S, LogsUnavailable, Stored
@@ -12,6 +11,7 @@ from edge_bridge.portal import Portal
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.connection.settings import BrokerSettings
+from edge_broker.jetstream.direct_get import read_batch
 from edge_broker.subjects import LOGS, OFFSET_HEADER
 
 log = structlog.get_logger(__name__)
@@ -61,37 +61,17 @@ class LogReader:
             await self._broker.wait_connected(LOST_PATIENCE_S if self._was_connected else patience_s)
             self._was_connected = True
             async with asyncio.timeout(patience_s):
-                return await _direct_get(self._broker, subjects, cursor)
+                return await _read_chunks(self._broker, subjects, cursor)
         except (BrokerUnavailable, TimeoutError) as error:
             log.warning("logs_unavailable", error=str(error))
             return None
 
 
-async def _direct_get(broker: Broker, subjects: str, cursor: int) -> Stored:
-    """A batch direct get: several answers on one inbox, the last one a status."""
-    inbox = broker.new_inbox()
-    answers: asyncio.Queue[tuple[dict[str, str], bytes]] = asyncio.Queue()
-
-    async def take(message: object) -> None:
-        answers.put_nowait((getattr(message, "headers", None) or {}, getattr(message, "data", b"")))
-
-    number = await broker.subscribe(inbox, take)
-    try:
-        ask = {"next_by_subj": subjects, "seq": cursor + 1, "batch": BATCH, "max_bytes": BATCH_BYTES}
-        await broker.send(f"$JS.API.DIRECT.GET.{LOGS}", orjson.dumps(ask), reply=inbox)
-        chunks: list[Chunk] = []
-        while True:
-            headers, data = await answers.get()
-            if (status := headers.get("Status")) is not None:
-                break
-            cursor = int(headers["Nats-Sequence"])
-            job = headers["Nats-Subject"].rpartition(".")[2]
-            chunks.append(Chunk(job, int(headers.get(OFFSET_HEADER, "0")), data))
-    finally:
-        await broker.unsubscribe(number)
-    if status == "404":
-        return Stored(cursor=cursor)
-    if status != "204":
-        raise BrokerUnavailable(f"a read of logs ended with status {status}")
-    more = int(headers.get("Nats-Num-Pending", "0")) > 0
-    return Stored(tuple(chunks), cursor, sum(len(chunk.data) for chunk in chunks), more)
+async def _read_chunks(broker: Broker, subjects: str, cursor: int) -> Stored:
+    batch = await read_batch(broker, LOGS, subjects, after=cursor, max_messages=BATCH, max_bytes=BATCH_BYTES)
+    chunks = tuple(
+        Chunk(message.subject.rpartition(".")[2], int(message.headers.get(OFFSET_HEADER, "0")), message.data)
+        for message in batch.messages
+    )
+    size = sum(len(chunk.data) for chunk in chunks)
+    return Stored(chunks, batch.messages[-1].sequence if batch.messages else cursor, size, batch.more)

@@ -9,16 +9,15 @@ back, the moment it arrives: nothing is awaited in between.
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
 
-import orjson
 import structlog
 from pydantic import ValidationError
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
+from edge_broker.jetstream.consumer import PulledMessage, PullInbox, PullStatus, StatusKind
+from edge_broker.jetstream.message import nak, term
 from edge_broker.subjects import JOBS, parse_job_subject
-from edge_relay.dispatch import deliveries
 from edge_relay.dispatch.deliveries import Delivery
 from edge_relay.dispatch.pull_accounting import EXPIRES_S, Line, PollDemand, PullTracker
 from edge_relay.metrics.replica import Metrics, queue_of
@@ -28,27 +27,6 @@ log = structlog.get_logger(__name__)
 
 IDLE_S = 60.0
 """A dispatcher that no poll has needed for this long ends."""
-PENDING_HEADER = "Nats-Pending-Messages"
-
-
-class Message(Protocol):
-    """What is needed of a NATS message."""
-
-    @property
-    def subject(self) -> str:
-        """A job's subject; the inbox in a status."""
-
-    @property
-    def reply(self) -> str:
-        """Where to settle it."""
-
-    @property
-    def data(self) -> bytes:
-        """A job as JSON."""
-
-    @property
-    def headers(self) -> dict[str, str] | None:
-        """With a `Status` if it is no job."""
 
 
 class Dispatcher:
@@ -64,8 +42,7 @@ class Dispatcher:
         self._kick = asyncio.Event()
         self._generation = 0
         self._stale = False
-        self._inbox: str | None = None
-        self._subscription: int | None = None
+        self._inbox: PullInbox | None = None
         self._needed_at = 0.0
 
     def join(self, demand: PollDemand) -> None:
@@ -112,20 +89,19 @@ class Dispatcher:
 
     async def _send(self, number: int, batch: int) -> None:
         if self._inbox is None:
-            await self._open()
-        body = orjson.dumps({"batch": batch, "expires": int(EXPIRES_S * 1e9)})
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{JOBS}.{self.consumer}"
-        await self._broker.send(subject, body, reply=f"{self._inbox}.{number}")
+            self._inbox = await self._open()
+        await self._inbox.pull(number, batch, EXPIRES_S)
 
-    async def _open(self) -> None:
-        """Begin a generation: an inbox of its own, so that late answers are told from new ones."""
-        self._inbox = self._broker.new_inbox()
+    async def _open(self) -> PullInbox:
+        """Begin a generation: an inbox of its own, so that late answers are not taken for new ones."""
         generation = self._generation
 
-        async def on_message(message: Message) -> None:
-            await self._on_message(message, generation)
+        async def on_answer(answer: PulledMessage | PullStatus) -> None:
+            await self._on_answer(answer, current=generation == self._generation)
 
-        self._subscription = await self._broker.subscribe(f"{self._inbox}.*", on_message)
+        inbox = PullInbox(self._broker, JOBS, self.consumer, on_answer)
+        await inbox.open()
+        return inbox
 
     async def _renew(self) -> None:
         """End a generation. Nothing that was under way is lost: the old inbox is emptied before it goes."""
@@ -135,49 +111,44 @@ class Dispatcher:
         await self._close()
 
     async def _close(self) -> None:
-        number, self._subscription, self._inbox = self._subscription, None, None
-        if number is not None:
-            await self._broker.unsubscribe(number)
+        inbox, self._inbox = self._inbox, None
+        if inbox is not None:
+            await inbox.close()
 
-    async def _on_message(self, message: Message, generation: int) -> None:
-        current = generation == self._generation
-        status = (message.headers or {}).get("Status")
-        if status is not None:
+    async def _on_answer(self, answer: PulledMessage | PullStatus, *, current: bool) -> None:
+        if isinstance(answer, PullStatus):
             if current:
-                self._take_status(message, status)
+                self._take_status(answer)
             return
         if current:
             self._book.arrived()
-        await self._take_job(message)
+        await self._take_job(answer)
         self._kick.set()
 
-    def _take_status(self, message: Message, status: str) -> None:
-        code = int(status) if status.isdigit() else 0
-        number = int(message.subject.rpartition(".")[2])
-        pending = (message.headers or {}).get(PENDING_HEADER, "")
-        self._book.ended(number, code, int(pending) if pending.isdigit() else None, self._now())
-        if code not in {100, 404, 408}:
-            self._metrics.pull_errors.labels(str(code)).inc()
-            log.debug("pull_refused", consumer=self.consumer, status=code)
+    def _take_status(self, status: PullStatus) -> None:
+        self._book.ended(status, self._now())
+        if status.kind in {StatusKind.NO_CONSUMER, StatusKind.REJECTED}:
+            self._metrics.pull_errors.labels(str(status.code)).inc()
+            log.debug("pull_refused", consumer=self.consumer, status=status.code)
         self._kick.set()
 
-    async def _take_job(self, message: Message) -> None:
+    async def _take_job(self, message: PulledMessage) -> None:
         try:
             job = _parse(message)
         except ValueError as error:
             # Text of a validation error without what was in the message.
             log.error("job_unreadable", subject=message.subject, error=type(error).__name__)  # noqa: TRY400
             self._metrics.bad_messages.inc()
-            await deliveries.term(self._broker, message.reply, "the message holds no job")
+            await term(self._broker, message.ack_subject, "the message holds no job")
             return
-        delivery = Delivery(job, message.reply, self.consumer, datetime.now(UTC))
+        delivery = Delivery(job, message.ack_subject, self.consumer, datetime.now(UTC))
         if delivery.number > 1:
             self._metrics.redeliveries.labels(*queue_of(job)).inc()
         if not self._line.hand_over(delivery):
             # Nobody wants it any more, nor what else was asked for. A poll elsewhere may: it goes back at once.
             self._stale = True
             self._metrics.returns.labels("unwanted").inc()
-            await deliveries.nak(self._broker, message.reply)
+            await nak(self._broker, message.ack_subject)
 
     async def _pause(self) -> None:
         """Until something happens, or it is time to look again."""
@@ -200,7 +171,7 @@ class Dispatcher:
         return asyncio.get_running_loop().time()
 
 
-def _parse(message: Message) -> Job:
+def _parse(message: PulledMessage) -> Job:
     """The job of a message, if it is the one that its subject names.
 
     Raises:

@@ -6,8 +6,8 @@ import structlog
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
+from edge_broker.connection.subscriptions import Message
 from edge_broker.subjects import NOTICES
-from edge_relay.dispatch.dispatcher import Message
 from edge_relay.dispatch.dispatchers import Dispatchers
 from edge_relay.dispatch.polls import ParkedPolls
 from edge_relay.identity.credentials import Credentials

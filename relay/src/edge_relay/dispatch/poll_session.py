@@ -12,8 +12,9 @@ import structlog
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
+from edge_broker.jetstream.message import ack, nak
 from edge_broker.records import RecordStore
-from edge_relay.dispatch import deliveries, directives
+from edge_relay.dispatch import directives
 from edge_relay.dispatch.deliveries import Delivery
 from edge_relay.dispatch.directives import Directives
 from edge_relay.dispatch.dispatchers import Dispatchers
@@ -94,7 +95,7 @@ class PollSession:
         """Let another poll have these at once."""
         for delivery in unused:
             self._parts.metrics.returns.labels("poll_gone").inc()
-            await deliveries.nak(self._parts.broker, delivery.ack_subject)
+            await nak(self._parts.broker, delivery.ack_subject)
 
     async def _wait(self) -> Directives:
         """Until there is something to say; what besides grants.
@@ -196,14 +197,14 @@ class PollSession:
         for delivery in list(granted):
             if delivery.consumer not in allowed:
                 returns.labels("not_served").inc()
-                await deliveries.nak(broker, delivery.ack_subject)
+                await nak(broker, delivery.ack_subject)
             elif delivery.job.id not in busy:
                 continue
             elif directives.is_leftover(self._parked.worker, delivery.job.id, self._records):
-                await deliveries.ack(broker, delivery.ack_subject)
+                await ack(broker, delivery.ack_subject)
             else:
                 returns.labels("already_held").inc()
-                await deliveries.nak(broker, delivery.ack_subject, delay_s=LEFTOVER_DELAY_S)
+                await nak(broker, delivery.ack_subject, delay_s=LEFTOVER_DELAY_S)
             granted.remove(delivery)
         return granted
 

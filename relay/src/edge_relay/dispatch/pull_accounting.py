@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_broker.jetstream.consumer import PullStatus, StatusKind
 from edge_relay.dispatch.deliveries import Delivery
 from edge_schemas.life.versions import runtime_fault
 from edge_schemas.wire.jobs import Job, TaskWork
@@ -19,9 +20,6 @@ GRACE_S = 2.0
 NO_CONSUMER_DELAY_S = 5.0
 ERROR_DELAY_S = 2.0
 FIRST_DELAY_S = 0.1
-IDLE_HEARTBEAT = 100
-REGULAR_ENDS = frozenset({404, 408})
-NO_RESPONDERS = 503
 
 
 class PollDemand:
@@ -157,21 +155,15 @@ class PullTracker:
         self.out = max(0, self.out - 1)
         self._failures = 0
 
-    def ended(self, number: int, status: int, pending: int | None, now: float) -> None:
-        """A pull was answered with a status.
-
-        Args:
-            number: Of the pull; one that is not known was given up before.
-            status: 404 and 408 are regular ends; anything else is an error and delays the next pull.
-            pending: How many messages of the pull had not come, if the server says so.
-        """
-        if status == IDLE_HEARTBEAT or (pull := self._pulls.pop(number, None)) is None:
+    def ended(self, status: PullStatus, now: float) -> None:
+        """A pull was answered with a status; an error delays the next pull. A pull that is not known was forgotten."""
+        if status.kind is StatusKind.HEARTBEAT or (pull := self._pulls.pop(status.pull, None)) is None:
             return
-        self.out = max(0, self.out - (pull.batch if pending is None else pending))
-        if status in REGULAR_ENDS:
+        self.out = max(0, self.out - (pull.batch if status.undelivered is None else status.undelivered))
+        if status.kind is StatusKind.COMPLETED:
             self._failures = 0
         else:
-            self._back_off(NO_CONSUMER_DELAY_S if status == NO_RESPONDERS else ERROR_DELAY_S, now)
+            self._back_off(NO_CONSUMER_DELAY_S if status.kind is StatusKind.NO_CONSUMER else ERROR_DELAY_S, now)
 
     def overdue(self, now: float) -> bool:
         """Forget pulls past their end; True if messages are missing that nobody will bring: ask anew."""

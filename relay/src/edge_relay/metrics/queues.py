@@ -1,7 +1,6 @@
 """What the server tells of each queue, read in a few calls."""
 
 import asyncio
-import base64
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +11,8 @@ from prometheus_client.core import GaugeMetricFamily
 from pydantic import ValidationError
 
 from edge_broker.connection.broker import Broker
-from edge_broker.connection.errors import NO_MESSAGE, BrokerUnavailable, JetStreamError
+from edge_broker.connection.errors import BrokerUnavailable
+from edge_broker.jetstream.stored import first_message
 from edge_broker.subjects import JOBS, parse_job_subject, queue_filter
 from edge_relay.metrics.replica import QUEUE
 from edge_schemas.wire.offline import OfflinePolicy
@@ -134,17 +134,11 @@ class QueueLook:
     async def _oldest_of(self, queue: Queue) -> Oldest | None:
         """None if the queue has become empty."""
         team, name = queue
-        try:
-            answer = await self._broker.api(
-                f"STREAM.MSG.GET.{JOBS}", {"next_by_subj": queue_filter(team or None, name)}
-            )
-        except JetStreamError as error:
-            if error.code == NO_MESSAGE:
-                return None
-            raise
-        message = answer["message"]
-        age = datetime.now(UTC) - datetime.fromisoformat(message["time"])
-        return Oldest(max(0.0, age.total_seconds()), _tolerance_s(base64.b64decode(message["data"])))
+        message = await first_message(self._broker, JOBS, queue_filter(team or None, name))
+        if message is None:
+            return None
+        age = datetime.now(UTC) - message.stored_at
+        return Oldest(max(0.0, age.total_seconds()), _tolerance_s(message.data))
 
 
 def _queue_of(info: dict[str, Any]) -> Queue | None:

@@ -6,22 +6,19 @@ says up to where the log is durable. A message is appended only behind the one t
 """
 
 import asyncio
-import base64
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from email.parser import BytesParser
-from email.policy import compat32
 
 from edge_broker.connection.broker import Broker
-from edge_broker.connection.errors import NO_MESSAGE, WRONG_LAST_SEQUENCE, JetStreamError
+from edge_broker.jetstream.append import SequenceConflict, append
+from edge_broker.jetstream.stored import last_message
 from edge_broker.subjects import HOLD_HEADER, LOGS, OFFSET_HEADER
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.logs import MAX_JOB_LOG_BYTES
 
 CACHED_LOGS = 20_000
-_PREAMBLE = b"NATS/1.0\r\n"
 
 
 class NewHold(Exception):
@@ -112,36 +109,23 @@ class LogStore:
 
     async def _store(self, subject: str, log: _Log, tail: _Tail, data: bytes) -> bool:
         """Append; False if another replica was faster, or this one in a call whose answer was lost."""
-        headers = {
-            OFFSET_HEADER: str(tail.end),
-            HOLD_HEADER: f"{tail.base} {tail.hold}",
-            "Nats-Expected-Last-Subject-Sequence": str(tail.sequence),
-        }
+        headers = {OFFSET_HEADER: str(tail.end), HOLD_HEADER: f"{tail.base} {tail.hold}"}
         # Until the answer is there, and for good if none comes, what is known may be behind.
         log.tail = None
-        try:
-            sequence = await self._broker.store(subject, data, headers)
-        except JetStreamError as error:
-            if error.code != WRONG_LAST_SEQUENCE:
-                raise
+        result = await append(self._broker, subject, data, after=tail.sequence, headers=headers)
+        if isinstance(result, SequenceConflict):
             return False
-        log.tail = _Tail(tail.end + len(data), tail.base, tail.hold, sequence)
+        log.tail = _Tail(tail.end + len(data), tail.base, tail.hold, result.sequence)
         return True
 
     async def _read_tail(self, subject: str) -> _Tail:
         """From the newest message, through the stream leader."""
-        try:
-            answer = await self._broker.api(f"STREAM.MSG.GET.{LOGS}", {"last_by_subj": subject})
-        except JetStreamError as error:
-            if error.code == NO_MESSAGE:
-                return _Tail()
-            raise
-        message = answer["message"]
-        raw = base64.b64decode(message.get("hdrs", "")).removeprefix(_PREAMBLE)
-        headers = BytesParser(policy=compat32).parsebytes(raw, headersonly=True)
-        base, _, hold = headers[HOLD_HEADER].partition(" ")
-        end = int(headers[OFFSET_HEADER]) + len(base64.b64decode(message.get("data", "")))
-        return _Tail(end, int(base), hold, int(message["seq"]))
+        message = await last_message(self._broker, LOGS, subject)
+        if message is None:
+            return _Tail()
+        base, _, hold = message.headers[HOLD_HEADER].partition(" ")
+        end = int(message.headers[OFFSET_HEADER]) + len(message.data)
+        return _Tail(end, int(base), hold, message.sequence)
 
     @asynccontextmanager
     async def _locked(self, subject: str) -> AsyncIterator[_Log]:

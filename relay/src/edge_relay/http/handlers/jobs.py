@@ -8,8 +8,8 @@ import structlog
 from aiohttp import web
 
 from edge_broker.connection.broker import Broker
+from edge_broker.jetstream.message import ack, nak, term
 from edge_broker.subjects import dead_subject
-from edge_relay.dispatch import deliveries
 from edge_relay.http import keys
 from edge_relay.http.bodies import job_of, read_model
 from edge_relay.http.callers import require_worker
@@ -85,7 +85,7 @@ async def _start(app: web.Application, principal: Principal, receipt: Receipt, i
     if receipt.expired(datetime.now(UTC)):
         await _require_started(app, receipt)
     if receipt.consumer not in principal.consumers and not await _is_holder(app, receipt):
-        await deliveries.nak(broker, receipt.ack_subject)
+        await nak(broker, receipt.ack_subject)
         raise EdgeError(ErrorCode.FORBIDDEN, "the worker no longer serves this queue")
     event = Start(principal.worker, incarnation, datetime.now(UTC), receipt.grant)
     try:
@@ -94,9 +94,9 @@ async def _start(app: web.Application, principal: Principal, receipt: Receipt, i
         )
     except EdgeError as error:
         if error.code in _NOT_WAITING:
-            await deliveries.ack(broker, receipt.ack_subject)
+            await ack(broker, receipt.ack_subject)
         raise
-    await deliveries.ack(broker, receipt.ack_subject)
+    await ack(broker, receipt.ack_subject)
     if after is not before:
         if before.holder is None:
             _count_start(app[keys.METRICS], receipt, after, event.at)
@@ -174,7 +174,7 @@ async def _release(app: web.Application, receipt: Receipt, event: Release) -> No
         before, after = await app[keys.RECORDS].change(receipt.job, event, first=partial(_keep_history, broker))
     except EdgeError as error:
         if error.code in _NOT_WAITING:
-            await deliveries.ack(broker, receipt.ack_subject)
+            await ack(broker, receipt.ack_subject)
         raise
     if after is not before or not event.counted:
         app[keys.METRICS].releases.labels(*queue_of(after)).inc()
@@ -183,9 +183,9 @@ async def _release(app: web.Application, receipt: Receipt, event: Release) -> No
     releases = len(after.releases)
     log.info("job_released", queue=after.queue, reason=event.reason, counted=event.counted, releases=releases)
     if after.parked is None:
-        await deliveries.nak(broker, receipt.ack_subject, delay_s=release_delay_s(releases))
+        await nak(broker, receipt.ack_subject, delay_s=release_delay_s(releases))
     else:
-        await deliveries.term(broker, receipt.ack_subject, "parked")
+        await term(broker, receipt.ack_subject, "parked")
         await _tell_of_parking(app, after)
 
 

@@ -1,0 +1,77 @@
+"""A batch of stored messages by direct get: several answers on one inbox, the last one a status.
+
+Any replica of the stream may answer, so a batch may end before the newest message.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
+from edge_broker.connection.subscriptions import Message
+
+_NO_MESSAGES = "404"
+_END_OF_BATCH = "204"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMessage:
+    """One message of a batch.
+
+    Attributes:
+        sequence: Its number in the stream.
+        headers: The publisher's and the server's.
+    """
+
+    subject: str
+    sequence: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages in the order of the stream.
+
+    Attributes:
+        more: Further messages match behind them.
+    """
+
+    messages: tuple[BatchMessage, ...] = ()
+    more: bool = False
+
+
+async def read_batch(
+    broker: Broker, stream: str, pattern: str, *, after: int, max_messages: int, max_bytes: int
+) -> Batch:
+    """The messages behind a sequence whose subjects match a pattern. The caller sets a time-out.
+
+    Raises:
+        BrokerUnavailable: There is no connection, or the read ended with an error.
+    """
+    inbox = broker.new_inbox()
+    answers: asyncio.Queue[tuple[Mapping[str, str], bytes]] = asyncio.Queue()
+
+    async def on_answer(message: Message) -> None:
+        answers.put_nowait((message.headers or {}, message.data))
+
+    number = await broker.subscribe(inbox, on_answer)
+    try:
+        request = {"next_by_subj": pattern, "seq": after + 1, "batch": max_messages, "max_bytes": max_bytes}
+        await broker.send(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), reply=inbox)
+        messages: list[BatchMessage] = []
+        while True:
+            headers, data = await answers.get()
+            if (status := headers.get("Status")) is not None:
+                break
+            messages.append(BatchMessage(headers["Nats-Subject"], int(headers["Nats-Sequence"]), headers, data))
+    finally:
+        await broker.unsubscribe(number)
+    if status == _NO_MESSAGES:
+        return Batch()
+    if status != _END_OF_BATCH:
+        raise BrokerUnavailable(f"a read of stream {stream} ended with status {status}")
+    return Batch(tuple(messages), more=int(headers.get("Nats-Num-Pending", "0")) > 0)
