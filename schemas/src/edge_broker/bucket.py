@@ -15,6 +15,7 @@ from edge_broker.connection.errors import (
 )
 from edge_broker.jetstream.append import SequenceConflict, append
 from edge_broker.jetstream.stored import last_message
+from edge_broker.jetstream.stream_info import subjects_with_messages
 from edge_broker.subjects import kv_stream, kv_subject
 
 DELETE_MARK = {"KV-Operation": "DEL"}
@@ -64,15 +65,14 @@ class Bucket:
         Raises:
             BrokerUnavailable: No answer, or no such bucket yet.
         """
-        order = {"subjects_filter": kv_subject(self.name, pattern)}
         try:
-            answer = await self._broker.api(f"STREAM.INFO.{kv_stream(self.name)}", order)
+            found = await subjects_with_messages(self._broker, kv_stream(self.name), kv_subject(self.name, pattern))
         except JetStreamError as error:
             if error.code == STREAM_NOT_FOUND:
                 raise self._missing() from error
             raise
         prefix = kv_subject(self.name, "")
-        return [subject.removeprefix(prefix) for subject in answer["state"].get("subjects") or ()]
+        return [subject.removeprefix(prefix) for subject in found]
 
     async def put(self, key: str, value: bytes, *, revision: int | None = None, life: timedelta | None = None) -> int:
         """Write a value and return its revision.

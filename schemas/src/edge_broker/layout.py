@@ -4,12 +4,16 @@ Names are in `edge_broker.subjects`. Provisioning runs as user `admin`, never fr
 consumer of a queue is made by the executor, on first use of the queue.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from edge_broker import subjects
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import STREAM_NOT_FOUND, JetStreamError
+from edge_broker.jetstream import consumer_info
+from edge_broker.jetstream.consumer_info import ConsumerConfig
+from edge_broker.jetstream.stream_info import StreamConfig, create_stream, stream_info, update_stream
 from edge_schemas.wire.polls import GRANT_WAIT_S
 
 OLDEST_SERVER = (2, 11, 0)
@@ -43,10 +47,10 @@ class LayoutSettings:
 DEFAULTS = LayoutSettings(replicas=1, jobs_max_bytes=256 * _MIB, logs_max_bytes=2048 * _MIB, logs_max_age_days=14)
 
 
-def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[dict[str, Any]]:
+def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[StreamConfig]:
     """Every stream of the layout, buckets included, in the server's own terms; without what is left as it is."""
     logs_max_age_ns = None if settings.logs_max_age_days is None else settings.logs_max_age_days * _DAY_NS
-    streams: list[dict[str, Any]] = [
+    streams: list[StreamConfig] = [
         {
             "name": subjects.JOBS,
             "description": "Edge Relay: waiting jobs, one message each",
@@ -93,11 +97,11 @@ def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[dict[str, Any]]:
         _bucket(subjects.WORKERS_BUCKET, "the last poll of each worker"),
         _bucket(subjects.ACCESS_BUCKET, "hashes of credentials and what they open", allow_msg_ttl=True),
     ]
-    whole = ({"storage": "file", "num_replicas": settings.replicas, **stream} for stream in streams)
-    return [{name: value for name, value in stream.items() if value is not None} for stream in whole]
+    configs = ({"storage": "file", "num_replicas": settings.replicas, **stream} for stream in streams)
+    return [_without_none(config) for config in configs]
 
 
-def consumer_config(team: str | None, queue: str) -> dict[str, Any]:
+def consumer_config(team: str | None, queue: str) -> ConsumerConfig:
     """The durable pull consumer of a queue.
 
     Limits are explicit: the defaults stop a queue silently at 1,000 unconfirmed jobs and refuse the 513th pull.
@@ -123,8 +127,7 @@ async def ensure_consumer(broker: Broker, team: str | None, queue: str) -> None:
         BrokerUnavailable: Try again.
     """
     config = consumer_config(team, queue)
-    call = f"CONSUMER.CREATE.{subjects.JOBS}.{config['name']}.{config['filter_subject']}"
-    await broker.api(call, {"stream_name": subjects.JOBS, "config": config})
+    await consumer_info.ensure(broker, subjects.JOBS, config)
     await broker.publish(subjects.queue_notice(config["name"]))
 
 
@@ -143,19 +146,19 @@ async def apply(broker: Broker, settings: LayoutSettings) -> list[str]:
     return [await _apply_stream(broker, config, default) for config, default in wanted]
 
 
-async def _apply_stream(broker: Broker, config: dict[str, Any], default: dict[str, Any]) -> str:
+async def _apply_stream(broker: Broker, config: StreamConfig, default: StreamConfig) -> str:
     name = config["name"]
     try:
         current = await _stream_config(broker, name)
         if current is not None and not differences(config, current):
             return f"{name}: unchanged"
-        verb = "CREATE" if current is None else "UPDATE"
-        answer = await broker.api(f"STREAM.{verb}.{name}", {**(current or default), **config})
+        apply_config = create_stream if current is None else update_stream
+        changed = await apply_config(broker, name, {**(current or default), **config})
     except JetStreamError as error:
         raise LayoutRefused(
             f"stream {name}: {error.description}. Change the server or the setting, then run again"
         ) from error
-    wrong = differences(config, answer["config"])
+    wrong = differences(config, changed)
     if wrong:
         raise LayoutRefused(f"stream {name}: the server did not take {', '.join(wrong)}")
     return f"{name}: {'created' if current is None else 'updated'}"
@@ -171,7 +174,7 @@ async def check(broker: Broker) -> list[str]:
             continue
         wrong = [name for name in differences(config, current) if name in ESSENTIAL]
         problems += [
-            f"stream {config['name']}: {name} is {current.get(name)!r}, must be {config[name]!r}" for name in wrong
+            f"stream {config['name']}: {name} is {current.get(name)!r}, must be {config.get(name)!r}" for name in wrong
         ]
     return problems
 
@@ -184,26 +187,29 @@ CHOSEN = frozenset({"num_replicas", "max_bytes", "max_age", "description"})
 """Settings of a stream that an installation may have as it likes."""
 
 
-def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
+def differences(wanted: Mapping[str, object], found: Mapping[str, object]) -> list[str]:
     """The settings of `wanted` that `found` does not have."""
     return [name for name, value in wanted.items() if found.get(name, _NEUTRAL.get(name)) != value]
 
 
-_NEUTRAL: dict[str, Any] = {"compression": "none", "allow_direct": False, "allow_msg_ttl": False}
+_NEUTRAL: StreamConfig = {"compression": "none", "allow_direct": False, "allow_msg_ttl": False}
 
 
-async def _stream_config(broker: Broker, name: str) -> dict[str, Any] | None:
+async def _stream_config(broker: Broker, name: str) -> StreamConfig | None:
     try:
-        config: dict[str, Any] = (await broker.api(f"STREAM.INFO.{name}"))["config"]
+        return (await stream_info(broker, name))["config"]
     except JetStreamError as error:
         if error.code == STREAM_NOT_FOUND:
             return None
         raise
-    return config
 
 
-def _bucket(name: str, description: str, **more: Any) -> dict[str, Any]:
-    return {
+def _without_none(config: Mapping[str, object]) -> StreamConfig:
+    return cast("StreamConfig", {name: value for name, value in config.items() if value is not None})
+
+
+def _bucket(name: str, description: str, *, allow_msg_ttl: bool | None = None) -> StreamConfig:
+    config: StreamConfig = {
         "name": subjects.kv_stream(name),
         "description": f"Edge Relay: {description}",
         "subjects": [subjects.kv_subject(name, ">")],
@@ -213,8 +219,10 @@ def _bucket(name: str, description: str, **more: Any) -> dict[str, Any]:
         "allow_direct": True,
         "allow_rollup_hdrs": True,
         "deny_delete": True,
-        **more,
     }
+    if allow_msg_ttl is not None:
+        config["allow_msg_ttl"] = allow_msg_ttl
+    return config
 
 
 def _dotted(version: tuple[int, int, int]) -> str:

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from edge_broker import layout, permissions
-from edge_broker.doctor import nats_checks
+from edge_broker.doctor import server_checks
 from edge_broker.doctor.rights_probe import missing_rights
 from edge_broker.layout import consumer_config
 from edge_broker.subjects import DEAD, JOBS
@@ -181,7 +181,7 @@ async def test_a_server_that_goes_away_meanwhile(
             await asyncio.to_thread(os.kill, server.pid, signal.SIGKILL)
             return missing
 
-        monkeypatch.setattr(nats_checks, "missing_rights", find_and_kill)
+        monkeypatch.setattr(server_checks, "missing_rights", find_and_kill)
         findings = await relay_doctor(centre.options | {"--nats-urls": server.url})
     names_only(findings, "nats.jetstream", Status.FAILED, "Are all servers of NATS up", "NATS does not answer")
 

@@ -17,6 +17,7 @@ PROTOCOL = {
     "subjects of the API and of acknowledgements": re.compile(r"\$JS\b|\$KV\b|_INBOX"),
     "replies to a delivery": re.compile(r"\+(ACK|TERM|WPI|NXT)\b|-NAK\b"),
     "headers of the server": re.compile(r"\bNats-[A-Z]|\bKV-Operation\b|[\"']Status[\"']"),
+    "calls of the API": re.compile(r"[\"'](STREAM|CONSUMER|DIRECT)\.[A-Z]"),
     "fields of requests": re.compile(r"\b(last|next|multi_last)_by_subj\b"),
     # As text: an HTTP status is a number everywhere.
     "statuses of the broker": re.compile(r"[\"'](100|204|400|404|408|409|503)[\"']"),

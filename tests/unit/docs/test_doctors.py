@@ -9,7 +9,7 @@ import pytest
 
 from edge_bridge.doctor import airflow_checks, api_checks, database_checks, fleet_checks
 from edge_bridge.doctor import settings_checks as airflow_settings
-from edge_broker.doctor import nats_checks
+from edge_broker.doctor import check_ids
 from edge_relay.doctor import listener_checks, settings_checks
 from edge_service import keeper_checks
 
@@ -27,7 +27,7 @@ _ID = re.compile(r"""f?"((?:settings|airflow|nats|gate|relay|database|dags|api|f
         api_checks,
         database_checks,
         fleet_checks,
-        nats_checks,
+        check_ids,
         keeper_checks,
     ],
     ids=lambda module: module.__name__,

@@ -1,22 +1,23 @@
 """What the doctors say of copies of streams, by what a cluster answers."""
 
-from typing import Any
-
 import pytest
 
-from edge_broker.doctor.nats_checks import replicas_finding
+from edge_broker.doctor.consumer_checks import replicas_finding
+from edge_broker.jetstream.stream_info import Peer, StreamInfo
 from edge_service.findings import Status
 
 
-def _stream(copies: int, *peers: dict[str, Any]) -> dict[str, Any]:
-    return {"config": {"num_replicas": copies}, "cluster": {"leader": "n1", "replicas": list(peers)}}
+def _stream(copies: int, *peers: Peer) -> StreamInfo:
+    return {
+        "config": {"num_replicas": copies},
+        "state": {"messages": 0, "bytes": 0},
+        "cluster": {"replicas": list(peers)},
+    }
 
 
-GOOD, BEHIND, AWAY = (
-    {"name": "n2", "current": True},
-    {"name": "n3", "current": False},
-    {"name": "n3", "current": True, "offline": True},
-)
+GOOD: Peer = {"name": "n2", "current": True}
+BEHIND: Peer = {"name": "n3", "current": False}
+AWAY: Peer = {"name": "n3", "current": True, "offline": True}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ GOOD, BEHIND, AWAY = (
         (_stream(3, GOOD, AWAY), True, Status.WARNING, "EDGE_JOBS on n3"),
     ],
 )
-def test_copies_of_streams(stream: dict[str, Any], *, clustered: bool, status: Status, detail: str) -> None:
+def test_copies_of_streams(stream: StreamInfo, *, clustered: bool, status: Status, detail: str) -> None:
     finding = replicas_finding({"EDGE_JOBS": stream}, clustered=clustered)
     assert finding.status is status
     assert detail in finding.detail

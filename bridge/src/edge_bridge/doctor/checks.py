@@ -9,7 +9,7 @@ from edge_bridge.doctor.fleet_checks import FleetDoctor
 from edge_bridge.doctor.settings_checks import GATE_SECRET, SettingsDoctor, password_of
 from edge_bridge.executor.settings import CALLBACK_QUEUE, CONNECTION_TEST_QUEUE
 from edge_bridge.settings import Conf, text
-from edge_broker.doctor.nats_checks import NatsDoctor
+from edge_broker.doctor.nats_doctor import NatsDoctor
 from edge_broker.permissions import EXECUTOR, KEEPER
 from edge_service.findings import Check, Finding, Status, examine, known
 from edge_service.keeper_checks import SECRET, KeeperDoctor
@@ -27,7 +27,7 @@ async def examine_airflow(conf: Conf, gate_urls: Sequence[str] = ()) -> AsyncIte
     settings, database = SettingsDoctor(conf), DatabaseDoctor(conf)
     reach = settings.broker
     async with NatsDoctor(reach.urls, reach.ca_file, reach.passwords, setting="[edge_relay] nats_urls") as broker:
-        broker.queues = lambda: [(None, queue) for queue in _named_queues(conf, database)]
+        broker.know_queues(lambda: [(None, queue) for queue in _named_queues(conf, database)])
         checks = [
             *settings.checks(),
             *AirflowDoctor(conf).checks(),

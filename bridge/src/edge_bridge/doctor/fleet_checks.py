@@ -9,8 +9,8 @@ from edge_bridge.doctor.airflow_checks import TOLERANCE
 from edge_bridge.doctor.database_checks import EXECUTORS, DatabaseDoctor
 from edge_bridge.executor.settings import CALLBACK_QUEUE, CONNECTION_TEST_QUEUE
 from edge_bridge.settings import SECTION, Conf, text
-from edge_broker.doctor import nats_checks as nats
-from edge_broker.doctor.nats_checks import NatsDoctor
+from edge_broker.doctor import check_ids as nats
+from edge_broker.doctor.nats_doctor import NatsDoctor
 from edge_broker.permissions import KEEPER
 from edge_broker.subjects import WORKERS_BUCKET
 from edge_schemas.wire.polls import WorkerEntry

@@ -25,6 +25,7 @@ from edge_bridge.executor.publisher import Publisher
 from edge_bridge.executor.reports import Look, Reports
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import JetStreamError
+from edge_broker.jetstream.stream_info import purge, subjects_with_messages
 from edge_broker.layout import ensure_consumer
 from edge_broker.records import RecordStore
 from edge_broker.subjects import JOBS, job_subject, parse_job_subject, queue_filter, worker_notice
@@ -130,7 +131,7 @@ class Reconciler:
             return
         subject = job_subject(record.team, record.queue, record.id)
         if record.state is JobState.ENDED and record.holder is None:
-            await broker.api(f"STREAM.PURGE.{JOBS}", {"filter": subject})
+            await purge(broker, JOBS, subject)
         elif record.state is JobState.WAITING and not await _stored_jobs(broker, subject):
             await self._publish_again(store, job)
 
@@ -276,13 +277,4 @@ class Reconciler:
 
 async def _stored_jobs(broker: Broker, subjects: str) -> set[str]:
     """The jobs that have a message on these subjects, from the stream leader, page by page."""
-    jobs: set[str] = set()
-    seen = 0
-    while True:
-        request = {"subjects_filter": subjects, "offset": seen}
-        answer = await broker.api(f"STREAM.INFO.{JOBS}", request)
-        page = answer["state"].get("subjects") or {}
-        jobs |= {parse_job_subject(subject)[2] for subject in page}
-        seen += len(page)
-        if not page or seen >= int(answer.get("total", 0)):
-            return jobs
+    return {parse_job_subject(subject)[2] for subject in await subjects_with_messages(broker, JOBS, subjects)}

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 
-from edge_broker.doctor.nats_checks import NatsDoctor
+from edge_broker.doctor.nats_doctor import NatsDoctor
 from edge_relay.doctor.listener_checks import ListenerDoctor
 from edge_relay.doctor.settings_checks import GATE_KEY, NATS_PASSWORD, SettingsDoctor, Target
 from edge_service.findings import Check, Finding, examine, known, warning

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from edge_broker.doctor import nats_checks as nats
-from edge_broker.doctor.nats_checks import NatsDoctor
+from edge_broker.doctor import check_ids as nats
+from edge_broker.doctor.nats_doctor import NatsDoctor
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.doctor.settings_checks import TLS_FILES, Target
 from edge_relay.identity.access import WORKER

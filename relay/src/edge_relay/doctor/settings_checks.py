@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_broker.doctor.nats_checks import ca_file_finding
+from edge_broker.doctor.server_checks import ca_file_finding
 from edge_broker.permissions import ADMIN, OPERATOR, RELAY
 from edge_relay.serve import tls_context
 from edge_relay.settings import Settings, SettingsError

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 from prometheus_client.core import GaugeMetricFamily
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
+from edge_broker.jetstream.consumer_info import ConsumerInfo, list_consumers
 from edge_broker.jetstream.stored import first_message
 from edge_broker.subjects import JOBS, parse_job_subject, queue_filter
 from edge_relay.metrics.replica import QUEUE
@@ -111,17 +111,11 @@ class QueueLook:
             for queue, info in consumers.items()
         }
 
-    async def _consumers(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        offset = 0
-        while True:
-            page = await self._broker.api(f"CONSUMER.LIST.{JOBS}", {"offset": offset})
-            if page.get("missing"):
-                raise BrokerUnavailable(f"{len(page['missing'])} consumers of {JOBS} have no leader")
-            found += page["consumers"] or ()
-            offset += page["limit"]
-            if offset >= page["total"]:
-                return found
+    async def _consumers(self) -> list[ConsumerInfo]:
+        found, leaderless = await list_consumers(self._broker, JOBS)
+        if leaderless:
+            raise BrokerUnavailable(f"{len(leaderless)} consumers of {JOBS} have no leader")
+        return found
 
     async def _oldest(self, queues: list[Queue]) -> dict[Queue, Oldest]:
         found: dict[Queue, Oldest] = {}
@@ -141,7 +135,7 @@ class QueueLook:
         return Oldest(max(0.0, age.total_seconds()), _tolerance_s(message.data))
 
 
-def _queue_of(info: dict[str, Any]) -> Queue | None:
+def _queue_of(info: ConsumerInfo) -> Queue | None:
     """The queue of a consumer; None if it is somebody else's."""
     try:
         team, queue, _ = parse_job_subject(info["config"].get("filter_subject", ""))
@@ -150,8 +144,8 @@ def _queue_of(info: dict[str, Any]) -> Queue | None:
     return team or "", queue
 
 
-def _is_holding(info: dict[str, Any]) -> bool:
-    return int(info["num_pending"]) + int(info["num_ack_pending"]) > 0
+def _is_holding(info: ConsumerInfo) -> bool:
+    return info["num_pending"] + info["num_ack_pending"] > 0
 
 
 def _tolerance_s(job: bytes) -> float | None:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 
 from edge_broker.connection.broker import Broker
+from edge_broker.jetstream.stream_info import StreamInfo, account_info, stream_info
 from edge_broker.layout import stream_configs
 
 STREAMS = tuple(str(config["name"]) for config in stream_configs())
@@ -41,7 +41,7 @@ async def look_at_streams(broker: Broker) -> dict[str, StreamFigures]:
         BrokerUnavailable: Not all of them could be read.
         JetStreamError: One is missing.
     """
-    return {name: _stream_figures(await broker.api(f"STREAM.INFO.{name}")) for name in STREAMS}
+    return {name: _stream_figures(await stream_info(broker, name)) for name in STREAMS}
 
 
 async def look_at_store(broker: Broker) -> StoreFigures:
@@ -50,7 +50,7 @@ async def look_at_store(broker: Broker) -> StoreFigures:
     Raises:
         BrokerUnavailable: No answer.
     """
-    info = await broker.api("INFO")
+    info = await account_info(broker)
     return StoreFigures(int(info["storage"]), _limit(info["limits"]["max_storage"]))
 
 
@@ -78,10 +78,10 @@ def stream_families(streams: Mapping[str, StreamFigures], store: StoreFigures | 
     yield from (used, room)
 
 
-def _stream_figures(info: dict[str, Any]) -> StreamFigures:
+def _stream_figures(info: StreamInfo) -> StreamFigures:
     state = info["state"]
     return StreamFigures(int(state["bytes"]), int(state["messages"]), _limit(info["config"].get("max_bytes", -1)))
 
 
-def _limit(value: int) -> int | None:
-    return int(value) if value > 0 else None
+def _limit(value: int | None) -> int | None:
+    return value if value is not None and value > 0 else None

@@ -9,7 +9,7 @@ server rejected the call, with its code).
 import asyncio
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import nats.errors
 import orjson
@@ -17,6 +17,7 @@ import structlog
 from nats.aio.msg import Msg
 from nats.js.kv import KeyValue
 
+from edge_broker.connection.api import ApiAnswer
 from edge_broker.connection.errors import BrokerUnavailable, check_error
 from edge_broker.connection.requests import REQUEST_TIMEOUT_S, Requests
 from edge_broker.connection.settings import BrokerSettings
@@ -138,7 +139,7 @@ class Broker:
         """
         return await self._requests.request(self._supervisor.require_client(), subject, payload, headers, timeout_s)
 
-    async def api(self, call: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
+    async def api(self, call: str, body: Mapping[str, object] | None = None) -> ApiAnswer:
         """A call of the JetStream API, for example `STREAM.INFO.EDGE_JOBS`; the answer is the server's JSON.
 
         Raises:
@@ -146,7 +147,7 @@ class Broker:
             BrokerUnavailable: The outcome is unknown.
         """
         message = await self.request(f"$JS.API.{call}", orjson.dumps(body) if body is not None else b"")
-        answer: dict[str, Any] = orjson.loads(message.data)
+        answer: ApiAnswer = orjson.loads(message.data)
         check_error(answer.get("error"))
         return answer
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from edge_broker.connection.broker import Broker
+from edge_broker.connection.api import JetStreamApi
 from edge_broker.connection.errors import NO_MESSAGE, JetStreamError
 
 
@@ -28,37 +28,37 @@ class StoredMessage:
     stored_at: datetime
 
 
-async def last_message(broker: Broker, stream: str, subject: str) -> StoredMessage | None:
+async def last_message(api: JetStreamApi, stream: str, subject: str) -> StoredMessage | None:
     """The last message of a subject; None if there is none.
 
     Raises:
         JetStreamError: There is no such stream, or the server rejected the read.
         BrokerUnavailable: No answer.
     """
-    return await _get(broker, stream, {"last_by_subj": subject})
+    return await _get(api, stream, {"last_by_subj": subject})
 
 
-async def first_message(broker: Broker, stream: str, pattern: str) -> StoredMessage | None:
+async def first_message(api: JetStreamApi, stream: str, pattern: str) -> StoredMessage | None:
     """The first message whose subject matches a pattern; None if there is none.
 
     Raises:
         JetStreamError: There is no such stream, or the server rejected the read.
         BrokerUnavailable: No answer.
     """
-    return await _get(broker, stream, {"next_by_subj": pattern})
+    return await _get(api, stream, {"next_by_subj": pattern})
 
 
-async def _get(broker: Broker, stream: str, request: Mapping[str, str]) -> StoredMessage | None:
+async def _get(api: JetStreamApi, stream: str, request: Mapping[str, str]) -> StoredMessage | None:
     try:
-        answer = await broker.api(f"STREAM.MSG.GET.{stream}", request)
+        answer = await api.api(f"STREAM.MSG.GET.{stream}", request)
     except JetStreamError as error:
         if error.code == NO_MESSAGE:
             return None
         raise
-    return parse_message(answer["message"])
+    return _parse_message(answer["message"])
 
 
-def parse_message(message: Mapping[str, str]) -> StoredMessage:
+def _parse_message(message: Mapping[str, str]) -> StoredMessage:
     """The message in an answer to `STREAM.MSG.GET`; body and headers are left out of it where they are empty."""
     return StoredMessage(
         subject=message["subject"],
