@@ -27,7 +27,7 @@ from edge_broker.permissions import EXECUTOR, RELAY
 from edge_broker.records import RecordStore
 from edge_broker.subjects import ACCESS_BUCKET, job_subject
 from edge_relay.standalone import tls
-from edge_schemas.life.records import new_record
+from edge_schemas.life.model import new_record
 from edge_schemas.wire.routes import JOB_FINISH, JOB_START, POLL, READYZ
 from edge_schemas.wire.workers import SecretKind, WorkerAccess, WorkerSettings, hash_secret, new_secret
 from support.broker import PASSWORDS, connected, eventually, free_port, running_server

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edge_broker import subjects
-from edge_schemas.life.records import JobState, Verdict
+from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.workers import WorkerState, WorkerSummary
 from support.agent_process import WITH_FAKE_RUNTIME

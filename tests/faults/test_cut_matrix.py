@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from edge_schemas.life.records import Verdict
+from edge_schemas.life.model import Verdict
 from edge_schemas.wire.jobs import Job
 from support.broker import eventually
 from support.http_link import Fault, HttpLink, Point, Strike

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from edge_schemas.life.records import Verdict
+from edge_schemas.life.model import Verdict
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 from support.broker import eventually

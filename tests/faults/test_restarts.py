@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_schemas.life.agents import ONE_HOLD
-from edge_schemas.life.records import JobState, Verdict
+from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire.jobs import Job
 from support.broker import eventually
 from support.link import Cut

@@ -6,33 +6,28 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edge_schemas.life.records import (
-    FAILED_STATES,
-    RELEASES_BEFORE_PARKED,
+from edge_schemas.life.events import (
     AnswerWrite,
     BeginFinishing,
+    BeginWrite,
     Event,
     Expire,
     Finish,
     GiveUp,
-    JobRecord,
-    JobState,
     Redrive,
     Release,
     ReportUserCode,
     Start,
-    Verdict,
     Withdraw,
-    WriteAnswer,
-    may_have_run,
-    new_record,
-    transition,
 )
+from edge_schemas.life.model import JobRecord, JobState, Verdict, WriteAnswer, new_record
+from edge_schemas.life.transition import FAILED_STATES, RELEASES_BEFORE_PARKED, may_have_run, transition
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from support.jobs import make_auxiliary_job, make_job
 
 WORKERS = st.sampled_from(["north", "south", "copy"])
 INCARNATIONS = st.integers(min_value=1, max_value=4)
+REQUESTS = st.sampled_from(["request-1", "request-2"])
 PIDS = st.integers(min_value=1, max_value=3)
 FINAL_STATES = st.sampled_from(["success", "failed", "up_for_retry", "deferred", "up_for_reschedule", "skipped"])
 START_OF_TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,6 +47,7 @@ class JobLife(RuleBasedStateMachine):
         self.history: list[JobRecord] = [self.record]
         self.user_code: set[tuple[str, int]] = set()
         self.accepted: list[str] = []
+        self.unanswered: str | None = None
         self.over_while_waiting = False
         self.patience = 0
 
@@ -96,6 +92,16 @@ class JobLife(RuleBasedStateMachine):
         if self.apply(ReportUserCode(worker, worker, pid, self.now)):
             self.user_code.add((worker, pid))
 
+    @rule(worker=WORKERS, request=REQUESTS)
+    def begin_write(self, worker: str, request: str) -> None:
+        """As in the gate, before it forwards a write that Airflow answers differently the second time."""
+        was = self.record
+        if self.apply(BeginWrite(worker, request, self.now)):
+            assert was.holder is not None
+            assert was.holder.worker == worker
+            assert (self.record is was) == (self.unanswered == request), "only a repeat changes nothing"
+            self.unanswered = request
+
     @rule(worker=WORKERS)
     def begin_finishing(self, worker: str) -> None:
         self.apply(BeginFinishing(worker))
@@ -106,8 +112,10 @@ class JobLife(RuleBasedStateMachine):
         if not self.apply(BeginFinishing(worker)):
             return
         answer = WriteAnswer(request_id="request-1", status=204 if taken else 409, body="")
-        if self.apply(AnswerWrite(worker, answer, state if taken else None)) and taken:
-            self.accepted.append(state)
+        if self.apply(AnswerWrite(worker, answer, state if taken else None)):
+            self.unanswered = None
+            if taken:
+                self.accepted.append(state)
 
     @rule(worker=WORKERS, exit_code=st.sampled_from([0, 1, -9, None]), give_back=st.booleans())
     def finish(self, worker: str, exit_code: int | None, *, give_back: bool) -> None:
@@ -209,6 +217,14 @@ class JobLife(RuleBasedStateMachine):
         if self.accepted and self.record.outcome is not None:
             expected = Verdict.FAILED if self.accepted[0] in FAILED_STATES else Verdict.SUCCEEDED
             assert self.record.outcome.verdict is expected
+
+    @invariant()
+    def an_unanswered_write_is_known_while_the_job_is_held(self) -> None:
+        """From the moment before it is sent until its answer: a repeat of it must not be sent blindly."""
+        if self.record.state not in {JobState.RUNNING, JobState.STOPPING}:
+            self.unanswered = None
+        found = self.record.open_write
+        assert (found.request_id if found else None) == self.unanswered
 
     @invariant()
     def ended_stays_ended(self) -> None:

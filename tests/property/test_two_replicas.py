@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from edge_broker.connection.errors import JetStreamError
 from edge_broker.subjects import JOBS, job_subject
-from edge_schemas.life.records import JobRecord, JobState, Verdict, Withdraw
+from edge_schemas.life.events import Withdraw
+from edge_schemas.life.model import JobRecord, JobState, Verdict
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from support.relay import Agent, agent, both, publish
 from support.relay_edge import Edge, running_edge

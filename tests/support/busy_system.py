@@ -22,7 +22,8 @@ from edge_broker.permissions import EXECUTOR
 from edge_relay.http.handlers import jobs as job_handlers
 from edge_relay.metrics import shared
 from edge_relay.standalone import nats_server
-from edge_schemas.life.records import Finish, JobState, Start
+from edge_schemas.life.events import Finish, Start
+from edge_schemas.life.model import JobState
 from edge_schemas.wire.jobs import Job, TaskIdentity, TaskWork
 from edge_schemas.wire.workers import SecretKind, new_secret
 from support import airflow_home

@@ -22,19 +22,10 @@ from pydantic import BaseModel, ValidationError
 from edge_schemas.gate.centre import CentreFacts, WorkerFacts
 from edge_schemas.gate.execution_paths import split_path
 from edge_schemas.life.agents import arrive, current_arrival, gets_jobs, settle, superseded
-from edge_schemas.life.records import (
-    Event,
-    Finish,
-    GiveUp,
-    JobRecord,
-    JobState,
-    Release,
-    Start,
-    Withdraw,
-    check_holder,
-    new_record,
-    transition,
-)
+from edge_schemas.life.events import Event, Finish, GiveUp, Release, Start, Withdraw
+from edge_schemas.life.holder_calls import check_holder
+from edge_schemas.life.model import JobRecord, JobState, new_record
+from edge_schemas.life.transition import transition
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import Job

@@ -25,7 +25,8 @@ from edge_broker.subjects import RELAY_BEATS, WORKERS_BUCKET
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
 from edge_schemas.life.agents import arrive
-from edge_schemas.life.records import JobRecord, JobState, Start, new_record
+from edge_schemas.life.events import Start
+from edge_schemas.life.model import JobRecord, JobState, new_record
 from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
 from edge_schemas.wire.offline import DEFAULT_TOLERANCE_S, OfflinePolicy
 from edge_schemas.wire.polls import AgentSeen, JobPhase, JobReport, RelayBeat, WorkerEntry, WorkerHealth, WorkerVersions

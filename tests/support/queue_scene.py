@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_schemas.life.records import RELEASES_BEFORE_PARKED, Release
+from edge_schemas.life.events import Release
+from edge_schemas.life.transition import RELEASES_BEFORE_PARKED
 from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_schemas.wire.workers import SecretKind, new_secret

@@ -9,7 +9,7 @@ from edge_broker.layout import ensure_consumer
 from edge_broker.records import RecordStore
 from edge_broker.subjects import job_subject
 from edge_relay.http import keys
-from edge_schemas.life.records import new_record
+from edge_schemas.life.model import new_record
 from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.polls import PROTOCOL

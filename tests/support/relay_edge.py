@@ -22,7 +22,8 @@ from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings
 from edge_relay.standalone import tls
 from edge_relay.standalone.nats_server import NatsServer
-from edge_schemas.life.records import Start, new_record
+from edge_schemas.life.events import Start
+from edge_schemas.life.model import new_record
 from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.workers import EnrollTokenRequest, SecretKind, hash_secret, new_secret

@@ -41,7 +41,7 @@ from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings as RelaySettings
 from edge_relay.standalone import tls
 from edge_relay.standalone.nats_server import NatsServer
-from edge_schemas.life.records import JobRecord, JobState, new_record
+from edge_schemas.life.model import JobRecord, JobState, new_record
 from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy

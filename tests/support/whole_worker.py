@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from edge_schemas.life.records import JobRecord, JobState
+from edge_schemas.life.model import JobRecord, JobState
 from edge_worker.processes.tree import is_alive
 from edge_worker.settings import Settings
 from edge_worker.state.state import StateDir

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from edge_schemas.life.records import JobRecord, Verdict
+from edge_schemas.life.model import JobRecord, Verdict
 from edge_schemas.wire.jobs import Job
 from edge_service.tracing import Spans
 

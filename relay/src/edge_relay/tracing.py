@@ -8,7 +8,7 @@ receipt tell, so a job may pass through any replicas. A grant that was not start
 from datetime import UTC, datetime, timedelta
 
 from edge_relay.identity.receipts import Receipt
-from edge_schemas.life.records import JobRecord, Verdict
+from edge_schemas.life.model import JobRecord, Verdict
 from edge_schemas.wire.polls import GRANT_WAIT_S
 from edge_service.tracing import Attributes, Spans
 

@@ -8,7 +8,9 @@ from edge_broker.bucket import Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.subjects import RECORDS_BUCKET
-from edge_schemas.life.records import ENDED_RECORD_LIFE, Event, JobRecord, JobState, transition
+from edge_schemas.life.events import Event
+from edge_schemas.life.model import ENDED_RECORD_LIFE, JobRecord, JobState
+from edge_schemas.life.transition import transition
 
 PATIENCE_S = 8.0
 """How long a change outlasts a broker that is changing its leader (5 to 9 s when one dies unplanned)."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from edge_schemas.gate.centre import WorkerFacts
-from edge_schemas.life.records import JobRecord
+from edge_schemas.life.model import JobRecord
 from edge_schemas.wire import routes, workers
 from edge_schemas.wire.errors import ERRORS, ErrorCode, Problem
 from edge_schemas.wire.ids import JobId, RequestId, WorkerName

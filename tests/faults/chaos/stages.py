@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import RECORDS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
-from edge_schemas.life.records import JobRecord, JobState
+from edge_schemas.life.model import JobRecord, JobState
 from local.system.edge import EdgeWorker
 
 UNREPORTED = timedelta(seconds=0.7)

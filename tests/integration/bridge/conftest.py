@@ -23,7 +23,8 @@ from edge_broker.permissions import ADMIN, EXECUTOR
 from edge_broker.records import RecordStore
 from edge_broker.subjects import JOBS, job_subject
 from edge_relay.standalone.nats_server import NatsServer
-from edge_schemas.life.records import AnswerWrite, Event, Finish, JobRecord, Release, Start, WriteAnswer
+from edge_schemas.life.events import AnswerWrite, Event, Finish, Release, Start
+from edge_schemas.life.model import JobRecord, WriteAnswer
 from support import airflow_home
 from support.broker import PASSWORDS, connected, eventually, running_server
 

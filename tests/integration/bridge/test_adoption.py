@@ -11,7 +11,8 @@ import pytest
 
 from edge_broker.bucket import DELETE_MARK
 from edge_relay.standalone.nats_server import NatsServer
-from edge_schemas.life.records import GiveUp, JobState, ReportUserCode, Withdraw
+from edge_schemas.life.events import GiveUp, ReportUserCode, Withdraw
+from edge_schemas.life.model import JobState
 from support.airflow_home import dag_run, set_task, task_rows
 from support.broker import eventually
 

@@ -11,7 +11,8 @@ from sqlalchemy.exc import OperationalError
 
 from edge_bridge.airflow import auxiliary_jobs
 from edge_relay.standalone.nats_server import NatsServer
-from edge_schemas.life.records import Finish, GiveUp, JobState
+from edge_schemas.life.events import Finish, GiveUp
+from edge_schemas.life.model import JobState
 from edge_schemas.wire.jobs import AuxiliaryKind
 from support.airflow_home import dag_run, set_task, task_rows
 from support.broker import eventually

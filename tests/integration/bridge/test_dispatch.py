@@ -12,7 +12,8 @@ import pytest
 
 from edge_broker.subjects import JOBS, consumer_name
 from edge_relay.standalone.nats_server import NatsServer
-from edge_schemas.life.records import GiveUp, JobState, Redrive
+from edge_schemas.life.events import GiveUp, Redrive
+from edge_schemas.life.model import JobState
 from edge_schemas.wire.jobs import Job, TaskWork
 from support.airflow_home import dag_run, set_task, task_rows
 from support.broker import eventually

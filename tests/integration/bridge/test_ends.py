@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from edge_schemas.life.records import Finish, GiveUp, JobState, ReportUserCode, Verdict, Withdraw
+from edge_schemas.life.events import Finish, GiveUp, ReportUserCode, Withdraw
+from edge_schemas.life.model import JobState, Verdict
 from support.airflow_home import dag_run, set_task, task_rows
 from support.broker import eventually
 

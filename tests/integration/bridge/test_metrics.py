@@ -18,7 +18,7 @@ from edge_bridge.executor import metrics_listener, publisher
 from edge_broker.bucket import DELETE_MARK
 from edge_broker.permissions import EXECUTOR
 from edge_relay.standalone.nats_server import NatsServer
-from edge_schemas.life.records import GiveUp
+from edge_schemas.life.events import GiveUp
 from edge_schemas.wire.jobs import Job
 from support.airflow_home import dag_run, set_task, task_rows
 from support.broker import PASSWORDS, eventually

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from edge_broker.subjects import JOBS
-from edge_schemas.life.records import JobRecord, JobState, Verdict, Withdraw
+from edge_schemas.life.events import Withdraw
+from edge_schemas.life.model import JobRecord, JobState, Verdict
 from support.airflow_home import Scheduler, dag_run, set_task, task_rows
 from support.broker import eventually
 

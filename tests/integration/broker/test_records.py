@@ -15,7 +15,8 @@ from edge_broker.records import DispatchSeen, RecordStore
 from edge_broker.subjects import RECORDS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.standalone.nats_server import NatsServer
-from edge_schemas.life.records import Finish, JobRecord, JobState, Start, Verdict, new_record
+from edge_schemas.life.events import Finish, Start
+from edge_schemas.life.model import JobRecord, JobState, Verdict, new_record
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from support.broker import connected, eventually, running_server
 from support.jobs import make_job

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.life.records import JobState
+from edge_schemas.life.model import JobState
 from edge_worker.agent import poll_loop
 from edge_worker.settings import Settings
 from support.fake_relay import FakeRelay

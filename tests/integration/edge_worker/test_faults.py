@@ -6,7 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from edge_schemas.life.records import JobState, Verdict
+from edge_schemas.life.model import JobState, Verdict
 from edge_worker.jobs import crash_isolation, lifecycle
 from edge_worker.jobs.registry import MAX_JOBS, JobRegistry, LocalJob
 from edge_worker.relay.client import RelayClient

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from edge_schemas.life.records import GiveUp, JobState, ReportUserCode, Verdict, transition
+from edge_schemas.life.events import GiveUp, ReportUserCode
+from edge_schemas.life.model import JobState, Verdict
+from edge_schemas.life.transition import transition
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from edge_schemas.life.records import Start
+from edge_schemas.life.events import Start
 from edge_schemas.wire.errors import ErrorCode
 from edge_worker.gateway import deferred_writes
 from edge_worker.gateway.gateway import Gateway

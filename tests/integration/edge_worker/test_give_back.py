@@ -7,7 +7,7 @@ import signal
 import pytest
 from aiohttp import web
 
-from edge_schemas.life.records import JobState, Verdict
+from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.jobs import Job
 from edge_worker.agent.shutdown import ShutdownStage

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from aiohttp import web
 
-from edge_schemas.life.records import JobState
+from edge_schemas.life.model import JobState
 from edge_schemas.wire.polls import ProxyKind, WorkerHealth
 from edge_worker.relay import client as relay_client
 from edge_worker.relay.clock_skew import ClockSkew

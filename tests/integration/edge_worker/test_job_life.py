@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from aiohttp import web
 
-from edge_schemas.life.records import JobState, Verdict
+from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.polls import JobPhase
 from edge_worker.settings import Settings

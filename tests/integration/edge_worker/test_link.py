@@ -7,7 +7,7 @@ import ssl
 import pytest
 from aiohttp import web
 
-from edge_schemas.life.records import JobState, Verdict
+from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire import routes
 from edge_worker.relay import client as relay_client
 from edge_worker.relay.client import ExecutionCall, RelayClient

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from typing_extensions import override
 
-from edge_schemas.life.records import JobState
+from edge_schemas.life.model import JobState
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES
 from edge_worker.jobs.registry import LocalJob

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from edge_schemas.life.records import JobState
+from edge_schemas.life.model import JobState
 from edge_worker.agent import link_probe, poll_loop
 from edge_worker.settings import Settings
 from support.fake_relay import FakeRelay

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from edge_schemas.life.records import JobState
+from edge_schemas.life.model import JobState
 from edge_schemas.wire.polls import JobPhase
 from edge_worker.agent import worker
 from edge_worker.jobs import lifecycle

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from edge_schemas.life.records import JobState
+from edge_schemas.life.model import JobState
 from edge_schemas.wire.jobs import Job
 from edge_worker.settings import Settings
 from support.fake_relay import FakeRelay

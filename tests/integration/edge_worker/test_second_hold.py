@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_schemas.life.records import JobState
+from edge_schemas.life.model import JobState
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.polls import FinishRequest
 from edge_worker.jobs import lifecycle

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.life.records import JobState
+from edge_schemas.life.model import JobState
 from edge_worker.settings import Settings
 from edge_worker.state.state import StateDir
 from support.agent_process import EDGE_WORKER, WITH_FAKE_RUNTIME, agent_environment, agent_process

@@ -5,7 +5,7 @@ import json
 
 from aiohttp import web
 
-from edge_schemas.life.records import JobState, Verdict
+from edge_schemas.life.model import JobState, Verdict
 from edge_worker.settings import Settings
 from support.fake_relay import FakeRelay, SeenCall, execution_answer
 from support.fake_runtime import script_job

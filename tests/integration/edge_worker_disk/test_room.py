@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.life.records import JobState
+from edge_schemas.life.model import JobState
 from edge_worker.jobs.registry import JobRegistry, LocalJob
 from edge_worker.logs.upload_loop import LogUploader
 from edge_worker.machine.disk_watch import DiskWatch

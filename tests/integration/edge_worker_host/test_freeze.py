@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.life.records import GiveUp, ReportUserCode, transition
+from edge_schemas.life.events import GiveUp, ReportUserCode
+from edge_schemas.life.transition import transition
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_worker.state.runtime_dir import SOCKET_NAME

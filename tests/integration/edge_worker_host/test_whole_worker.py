@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.life.records import Verdict
+from edge_schemas.life.model import Verdict
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_worker.task_host import job_files

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.life.records import JobState
+from edge_schemas.life.model import JobState
 from edge_schemas.wire.jobs import Job
 from support.execution_api import ExecutionApi
 from support.fake_relay import ENROLL_TOKEN, FakeRelay, SeenCall, execution_answer

@@ -12,7 +12,8 @@ from aiohttp import web
 from edge_broker.permissions import EXECUTOR
 from edge_broker.records import RecordStore
 from edge_relay.standalone.nats_server import NatsServer
-from edge_schemas.life.records import GiveUp, JobState, ReportUserCode
+from edge_schemas.life.events import GiveUp, ReportUserCode
+from edge_schemas.life.model import JobState
 from support.broker import connected, free_port
 from support.keeper import WORKER, Centre, FakeRelay, keeper_settings, run_body, running_keeper
 from support.real_airflow import DAG_ID, RUN_ID, RealAirflow, add_run, add_task, change_task, retry_task

@@ -4,7 +4,8 @@ import uuid
 
 import pytest
 
-from edge_schemas.life.records import GiveUp, JobState, Verdict
+from edge_schemas.life.events import GiveUp
+from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire.jobs import AuxiliaryKind
 from support.keeper import Centre, run_body
 from support.real_airflow import DAG_ID, RUN_ID, add_task

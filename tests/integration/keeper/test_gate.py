@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from edge_schemas.life.records import Finish, JobState, Verdict
+from edge_schemas.life.events import Finish
+from edge_schemas.life.model import JobState, Verdict
 from support.keeper import WORKER, Centre, run_body
 from support.real_airflow import DAG_ID, RUN_ID, add_task, change_task, read_task
 

@@ -18,7 +18,8 @@ from edge_broker.permissions import ADMIN, EXECUTOR, RELAY
 from edge_broker.records import RecordStore
 from edge_broker.subjects import AUDIT
 from edge_relay.standalone.nats_server import NatsServer
-from edge_schemas.life.records import JobState, Outcome, ReportUserCode, Start, Verdict
+from edge_schemas.life.events import ReportUserCode, Start
+from edge_schemas.life.model import JobState, Outcome, Verdict
 from edge_schemas.wire.offline import MIN_TOLERANCE_S
 from support.broker import connected, eventually
 from support.keeper import WORKER, FakeRelay, beating, keeper_settings, poll, publish, running_keeper

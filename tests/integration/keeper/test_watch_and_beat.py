@@ -13,7 +13,7 @@ from edge_broker.permissions import EXECUTOR
 from edge_broker.records import RecordStore
 from edge_broker.subjects import worker_notice
 from edge_relay.standalone.nats_server import NatsServer
-from edge_schemas.life.records import JobState, Verdict
+from edge_schemas.life.model import JobState, Verdict
 from support.broker import connected, eventually
 from support.keeper import WORKER, Centre, FakeRelay, keeper_settings, run_body, running_keeper
 from support.real_airflow import RealAirflow, add_task, change_task, delete_task, read_task

@@ -27,7 +27,9 @@ from edge_broker.permissions import EXECUTOR, KEEPER, RELAY
 from edge_broker.records import RecordStore
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.gate.execution_paths import call_class
-from edge_schemas.life.records import RELEASES_BEFORE_PARKED, Release, ReportUserCode, Start, new_record
+from edge_schemas.life.events import Release, ReportUserCode, Start
+from edge_schemas.life.model import new_record
+from edge_schemas.life.transition import RELEASES_BEFORE_PARKED
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy
 from support.broker import broker_settings, connected, eventually, running_server

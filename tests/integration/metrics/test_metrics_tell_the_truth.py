@@ -19,7 +19,8 @@ from edge_relay.http import keys
 from edge_relay.http.handlers import jobs as job_handlers
 from edge_relay.metrics import process, shared
 from edge_schemas.life import agents
-from edge_schemas.life.records import AnswerWrite, WriteAnswer
+from edge_schemas.life.events import AnswerWrite
+from edge_schemas.life.model import WriteAnswer
 from edge_schemas.wire import routes
 from edge_schemas.wire.ids import encode_name
 from edge_schemas.wire.jobs import Job

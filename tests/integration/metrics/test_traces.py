@@ -20,7 +20,9 @@ from edge_bridge.executor.publisher import Publisher
 from edge_bridge.tracing import JobSpans
 from edge_broker.records import RecordStore
 from edge_relay.http import keys
-from edge_schemas.life.records import AnswerWrite, GiveUp, Start, UserCode, WriteAnswer, new_record, transition
+from edge_schemas.life.events import AnswerWrite, GiveUp, Start
+from edge_schemas.life.model import UserCode, WriteAnswer, new_record
+from edge_schemas.life.transition import transition
 from edge_schemas.wire.jobs import Job
 from edge_service.tracing import CLOSE_S, ENDPOINTS, Spans, spans_from_environment
 from support.broker import eventually

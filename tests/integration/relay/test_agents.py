@@ -17,7 +17,8 @@ from edge_broker.subjects import worker_notice
 from edge_relay import heartbeat
 from edge_relay.http import keys
 from edge_schemas.life import agents
-from edge_schemas.life.records import JobState, ReportUserCode, Withdraw
+from edge_schemas.life.events import ReportUserCode, Withdraw
+from edge_schemas.life.model import JobState
 from edge_schemas.wire import routes
 from edge_schemas.wire.polls import WorkerEntry
 from support.broker import eventually

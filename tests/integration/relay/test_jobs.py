@@ -11,7 +11,8 @@ from edge_broker import layout
 from edge_broker.subjects import dead_subject
 from edge_relay.http import keys
 from edge_relay.identity.receipts import Receipt, seal
-from edge_schemas.life.records import JobRecord, JobState, Release, Verdict
+from edge_schemas.life.events import Release
+from edge_schemas.life.model import JobRecord, JobState, Verdict
 from support.broker import eventually
 from support.jobs import make_job
 from support.relay import agent, publish

@@ -13,7 +13,8 @@ from nats.aio.msg import Msg
 from edge_relay.cli import main
 from edge_relay.cli.output import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from edge_relay.http import keys
-from edge_schemas.life.records import AnswerWrite, BeginFinishing, JobState, ReportUserCode, WriteAnswer
+from edge_schemas.life.events import AnswerWrite, BeginFinishing, ReportUserCode
+from edge_schemas.life.model import JobState, WriteAnswer
 from edge_schemas.wire import routes
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 from support.broker import eventually

@@ -11,7 +11,7 @@ from aiohttp import web
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import worker_notice
 from edge_relay.http.handlers import poll
-from edge_schemas.life.records import Start, Withdraw
+from edge_schemas.life.events import Start, Withdraw
 from edge_schemas.wire.workers import hash_secret
 from support.broker import eventually
 from support.jobs import make_job

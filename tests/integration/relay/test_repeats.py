@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from edge_broker.subjects import JOBS
-from edge_schemas.life.records import JobState, ReportUserCode
+from edge_schemas.life.events import ReportUserCode
+from edge_schemas.life.model import JobState
 from edge_schemas.wire import routes
 from support.broker import eventually
 from support.relay import Agent, agent, both, metric, parked, publish

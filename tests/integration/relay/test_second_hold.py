@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from edge_schemas.life.records import GiveUp, Start
+from edge_schemas.life.events import GiveUp, Start
 from support.relay_edge import Edge
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from edge_schemas.life.records import Finish
+from edge_schemas.life.events import Finish
 from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job
 from support.broker import free_port

@@ -10,7 +10,7 @@ import pytest
 
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import JOBS, LOGS, job_subject
-from edge_schemas.life.records import Finish, Release
+from edge_schemas.life.events import Finish, Release
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ERRORS, ErrorCode
 from edge_schemas.wire.jobs import Job

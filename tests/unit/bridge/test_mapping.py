@@ -9,7 +9,7 @@ import pytest
 from edge_bridge.airflow.dispatch_table import Entry, Verb
 from edge_bridge.airflow.mapping import JobMaker, JobRefused, Row, due_report, is_dispatch_id, report_of
 from edge_bridge.airflow.queues import QueueRules, Queues
-from edge_schemas.life.records import Outcome, Verdict
+from edge_schemas.life.model import Outcome, Verdict
 from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, TaskIdentity, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 

@@ -12,7 +12,7 @@ from edge_bridge.executor.publisher import Publisher
 from edge_bridge.executor.reconcile import Reconciler
 from edge_bridge.executor.reports import Reports
 from edge_bridge.tracing import JobSpans
-from edge_schemas.life.records import JobRecord
+from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_service.tracing import Spans
 from support.jobs import make_job

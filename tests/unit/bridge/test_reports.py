@@ -12,7 +12,9 @@ from edge_bridge.airflow import auxiliary_jobs
 from edge_bridge.airflow.dispatch_table import DispatchTable, Entry, Report, Verb
 from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.executor.reports import Reports
-from edge_schemas.life.records import Finish, GiveUp, Redrive, Release, Start, Withdraw, new_record, transition
+from edge_schemas.life.events import Finish, GiveUp, Redrive, Release, Start, Withdraw
+from edge_schemas.life.model import new_record
+from edge_schemas.life.transition import transition
 from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, Job
 from support.broker import eventually
 from support.jobs import make_auxiliary_job, make_job

@@ -12,17 +12,9 @@ from edge_bridge.tracing import JobSpans
 from edge_broker.audit import Audit
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_schemas.life.agents import ONE_HOLD, arrive
-from edge_schemas.life.records import (
-    GiveUp,
-    JobRecord,
-    JobState,
-    ReportUserCode,
-    Start,
-    Verdict,
-    Withdraw,
-    new_record,
-    transition,
-)
+from edge_schemas.life.events import GiveUp, ReportUserCode, Start, Withdraw
+from edge_schemas.life.model import JobRecord, JobState, Verdict, new_record
+from edge_schemas.life.transition import transition
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy

@@ -8,7 +8,9 @@ import pytest
 from edge_bridge.keeper.gate import passthrough
 from edge_bridge.keeper.gate.passthrough import JobCall, PassThrough
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionCall
-from edge_schemas.life.records import JobRecord, Start, new_record, transition
+from edge_schemas.life.events import Start
+from edge_schemas.life.model import JobRecord, new_record
+from edge_schemas.life.transition import transition
 from edge_schemas.wire.jobs import AuxiliaryKind
 from support.broker import eventually
 from support.jobs import make_auxiliary_job

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from edge_bridge.keeper.cluster_view import ClusterView
-from edge_schemas.life.records import JobRecord, Start, new_record, transition
+from edge_schemas.life.events import Start
+from edge_schemas.life.model import JobRecord, new_record
+from edge_schemas.life.transition import transition
 from edge_schemas.wire.polls import AgentSeen, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
 from support.jobs import make_job
 

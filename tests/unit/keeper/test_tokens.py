@@ -14,7 +14,7 @@ from edge_bridge.keeper.tokens import (
     mint_from_config,
     speaker,
 )
-from edge_schemas.life.records import new_record
+from edge_schemas.life.model import new_record
 from edge_schemas.wire.jobs import AuxiliaryKind
 from support.jobs import make_auxiliary_job, make_job
 

@@ -18,18 +18,9 @@ from edge_bridge.keeper.task_heartbeats import Beats, BeatSettings, is_due
 from edge_bridge.keeper.tokens import Speaker
 from edge_bridge.keeper.watch import Unwanted, Watch, Withdrawals, unwanted
 from edge_broker.connection.errors import JetStreamError
-from edge_schemas.life.records import (
-    AnswerWrite,
-    BeginFinishing,
-    JobRecord,
-    JobState,
-    ReportUserCode,
-    Start,
-    Withdraw,
-    WriteAnswer,
-    new_record,
-    transition,
-)
+from edge_schemas.life.events import AnswerWrite, BeginFinishing, ReportUserCode, Start, Withdraw
+from edge_schemas.life.model import JobRecord, JobState, WriteAnswer, new_record
+from edge_schemas.life.transition import transition
 from edge_schemas.wire.jobs import Job, TaskIdentity, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy
 from support.broker import eventually

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import Enum, auto
 from time import monotonic
 
-from edge_schemas.life.records import JobRecord, JobState
+from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.jobs import AuxiliaryJob, TaskIdentity
 
 STARTED = frozenset({JobState.RUNNING, JobState.STOPPING})

@@ -12,7 +12,7 @@ from pydantic_core import PydanticSerializationError
 from edge_bridge.airflow.dispatch_table import Entry, Report, Verb
 from edge_bridge.airflow.queues import Queues
 from edge_bridge.tracing import traceparent_of
-from edge_schemas.life.records import Outcome, Verdict
+from edge_schemas.life.model import Outcome, Verdict
 from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
 
 if TYPE_CHECKING:

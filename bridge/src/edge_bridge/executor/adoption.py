@@ -14,7 +14,7 @@ from edge_bridge.airflow.dispatch_table import Entry
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.records import RecordStore
-from edge_schemas.life.records import JobRecord
+from edge_schemas.life.model import JobRecord
 
 log = structlog.get_logger(__name__)
 

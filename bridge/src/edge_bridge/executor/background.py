@@ -22,7 +22,7 @@ from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.records import RecordStore
 from edge_broker.subjects import RECORDS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
-from edge_schemas.life.records import JobRecord
+from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.jobs import Job
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from edge_broker.jetstream.append import publish_once
 from edge_broker.layout import ensure_consumer
 from edge_broker.records import DispatchSeen, RecordStore
 from edge_broker.subjects import job_subject
-from edge_schemas.life.records import new_record
+from edge_schemas.life.model import new_record
 from edge_schemas.wire.jobs import Job
 
 log = structlog.get_logger(__name__)

@@ -18,7 +18,8 @@ from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.reports import Reports
 from edge_broker.connection.errors import JetStreamError
 from edge_broker.records import RecordStore
-from edge_schemas.life.records import Expire, JobState
+from edge_schemas.life.events import Expire
+from edge_schemas.life.model import JobState
 from edge_schemas.wire.errors import EdgeError
 
 log = structlog.get_logger(__name__)

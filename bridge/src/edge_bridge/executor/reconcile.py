@@ -29,7 +29,8 @@ from edge_broker.jetstream.stream_info import purge, subjects_with_messages
 from edge_broker.layout import ensure_consumer
 from edge_broker.records import RecordStore
 from edge_broker.subjects import JOBS, job_subject, parse_job_subject, queue_filter, worker_notice
-from edge_schemas.life.records import JobRecord, JobState, Withdraw
+from edge_schemas.life.events import Withdraw
+from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError
 from edge_schemas.wire.jobs import AuxiliaryJob, Job
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edge_bridge.airflow import auxiliary_jobs, tasks
 from edge_bridge.airflow.dispatch_table import STARTED, DispatchTable, Entry, Report, Verb
 from edge_bridge.airflow.mapping import Row, due_report, is_awaited, report_of
-from edge_schemas.life.records import JobRecord, JobState
+from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.jobs import AuxiliaryKind
 
 log = structlog.get_logger(__name__)

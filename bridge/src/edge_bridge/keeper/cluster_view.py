@@ -14,7 +14,7 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.subscriptions import Message
 from edge_broker.subjects import RECORDS_BUCKET, RELAY_BEATS, WORKERS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
-from edge_schemas.life.records import JobRecord, JobState
+from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.polls import RelayBeat, WorkerEntry
 
 log = structlog.get_logger(__name__)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from edge_bridge.airflow.database import ANSWER_S, ask
 from edge_bridge.airflow.tasks import name_of, named
-from edge_schemas.life.records import JobRecord
+from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.jobs import TaskIdentity
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.records import RecordStore
 from edge_broker.subjects import worker_notice
 from edge_schemas.life.agents import has_taken_over
-from edge_schemas.life.records import GiveUp, Holder, JobRecord, JobState
+from edge_schemas.life.events import GiveUp
+from edge_schemas.life.model import Holder, JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError
 from edge_schemas.wire.polls import WorkerEntry
 

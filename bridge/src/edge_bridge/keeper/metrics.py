@@ -26,7 +26,8 @@ from typing_extensions import override
 from edge_bridge.provider_info import VERSION
 from edge_broker.connection.broker import Broker
 from edge_schemas.gate.execution_paths import call_class
-from edge_schemas.life.records import GiveUp, JobRecord, JobState
+from edge_schemas.life.events import GiveUp
+from edge_schemas.life.model import JobRecord, JobState
 
 if TYPE_CHECKING:
     from edge_bridge.keeper.cluster_view import ClusterView

@@ -26,7 +26,7 @@ from edge_bridge.tracing import JobSpans
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
-from edge_schemas.life.records import JobRecord
+from edge_schemas.life.model import JobRecord
 from edge_service import task_cleanup
 from edge_service.tracing import spans_from_environment
 

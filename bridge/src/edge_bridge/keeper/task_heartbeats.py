@@ -20,7 +20,7 @@ from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi, ExecutionCall
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.tokens import speaker
 from edge_bridge.keeper.watch import Withdrawals, unwanted
-from edge_schemas.life.records import JobRecord, JobState
+from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError
 
 log = structlog.get_logger(__name__)

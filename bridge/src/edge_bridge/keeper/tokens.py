@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from edge_schemas.life.records import JobRecord
+from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.jobs import AuxiliaryKind
 
 TOKEN_LIFE_S = 60

@@ -19,7 +19,8 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import JetStreamError
 from edge_broker.records import RecordStore
 from edge_broker.subjects import worker_notice
-from edge_schemas.life.records import JobRecord, JobState, Withdraw
+from edge_schemas.life.events import Withdraw
+from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError
 
 log = structlog.get_logger(__name__)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from edge_relay.cli.admin_client import connect, segment
 from edge_relay.cli.output import EXIT_USAGE, Failure, done, print_facts, print_json, say, span
-from edge_schemas.life.records import JobRecord, JobState
+from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import CancelRequest
 

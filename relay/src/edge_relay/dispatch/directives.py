@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_schemas.life.records import JobRecord, JobState
+from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.polls import CredentialConflict, JobPhase, JobReport, Poll, StopDirective
 from edge_schemas.wire.workers import WorkerSettings
 

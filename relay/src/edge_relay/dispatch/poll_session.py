@@ -26,7 +26,7 @@ from edge_relay.lifecycle import Lifecycle
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_relay.stores.worker_store import WorkerStore
 from edge_schemas.life import agents
-from edge_schemas.life.records import JobRecord
+from edge_schemas.life.model import JobRecord
 from edge_schemas.life.versions import runtime_fault
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_schemas.wire.polls import GRANT_WAIT_S, CredentialConflict, Grant, JobPhase, PollAnswer, WorkerEntry

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from edge_schemas.life.records import Verdict
+from edge_schemas.life.model import Verdict
 
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 WAIT_S = (0.01, 0.1, 1, 5, 15, 60, 300, 1800, 7200, 43200)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from edge_broker.records import RecordStore
 from edge_broker.subjects import log_subject
-from edge_schemas.life.records import JobRecord, JobState
+from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 KEPT_S = 10.0

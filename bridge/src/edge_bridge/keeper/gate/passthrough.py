@@ -22,16 +22,9 @@ from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi, ExecutionCall
 from edge_bridge.keeper.tokens import speaker
 from edge_broker.records import RecordStore
 from edge_schemas.gate.execution_paths import split_path
-from edge_schemas.life.records import (
-    AnswerWrite,
-    BeginFinishing,
-    BeginWrite,
-    JobRecord,
-    JobState,
-    ReportUserCode,
-    WriteAnswer,
-    check_holder,
-)
+from edge_schemas.life.events import AnswerWrite, BeginFinishing, BeginWrite, ReportUserCode
+from edge_schemas.life.holder_calls import check_holder
+from edge_schemas.life.model import JobRecord, JobState, WriteAnswer
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.ids import RequestId
 from edge_schemas.wire.jobs import TaskIdentity

@@ -12,7 +12,8 @@ from edge_relay.http.bodies import job_of, json_response, read_model
 from edge_relay.http.callers import require_operator
 from edge_relay.http.shielded import run_to_completion
 from edge_schemas.life import agents
-from edge_schemas.life.records import JobRecord, Redrive, Withdraw
+from edge_schemas.life.events import Redrive, Withdraw
+from edge_schemas.life.model import JobRecord
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.ids import LABEL_RULE, WorkerName

@@ -18,7 +18,8 @@ from edge_relay.identity.credentials import Principal
 from edge_relay.identity.receipts import Receipt, open_receipt
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_schemas.life.agents import check_taken_over
-from edge_schemas.life.records import Finish, JobRecord, Release, Start
+from edge_schemas.life.events import Finish, Release, Start
+from edge_schemas.life.model import JobRecord
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.polls import GRANT_WAIT_S, FinishRequest, ReleaseRequest, StartRequest

@@ -17,7 +17,7 @@ from edge_relay.http.middlewares import REQUEST_ID
 from edge_relay.http.raw_bodies import read_bounded
 from edge_schemas.gate.auth import GateCall
 from edge_schemas.gate.execution_paths import CallClass, call_class, split_path
-from edge_schemas.life.records import check_holder
+from edge_schemas.life.holder_calls import check_holder
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 

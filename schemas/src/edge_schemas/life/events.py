@@ -1,0 +1,142 @@
+"""What can happen to a job after it was published: the events that `transition()` applies to its record.
+
+The table in docs/reference/job-life.md has a row for each; a test compares them.
+"""
+
+from dataclasses import dataclass
+
+from edge_schemas.life.model import Holder, WriteAnswer
+from edge_schemas.wire.base import Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The worker presents its receipt for a `grant`."""
+
+    worker: str
+    incarnation: int
+    at: Instant
+    grant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportUserCode:
+    """The gate is about to forward `/run`: user code may run from here on."""
+
+    worker: str
+    hostname: str
+    pid: int
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class BeginWrite:
+    """The gate is about to forward a write that Airflow answers differently the second time."""
+
+    worker: str
+    request_id: str
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class BeginFinishing:
+    """The gate is about to forward a terminal state."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWrite:
+    """Airflow answered a write; `accepted_state` is set if the write was a terminal state and was taken."""
+
+    worker: str
+    answer: WriteAnswer
+    accepted_state: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The holder reports that the job's processes are gone; `give_back` if the job itself had no part in it.
+
+    Attributes:
+        grant: With which the worker last started the job; None if it does not know any more.
+    """
+
+    worker: str
+    exit_code: int | None
+    reason: str | None
+    at: Instant
+    give_back: bool = False
+    grant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A worker gives a granted job back; `counted` if the job itself may be the cause, once for each `grant`."""
+
+    worker: str
+    reason: str
+    counted: bool
+    at: Instant
+    grant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Redrive:
+    """An operator wants a parked job to be published again; of one that waits already, nothing.
+
+    The releases are counted anew. Their history stays in `EDGE_DEAD` until its age limit, or until the job is parked
+    again.
+    """
+
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Airflow no longer wants this dispatch."""
+
+    reason: str
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The job has waited for longer than its queue allows."""
+
+    reason: str
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The holder has been out of contact for longer than is tolerated, or came back without the job.
+
+    Attributes:
+        lacked_by: The incarnation that came back without it. Nothing happens if that one or a later one has started it.
+        hold: Which hold was judged. Nothing happens if the job was handed out again since; None means any.
+    """
+
+    reason: str
+    at: Instant
+    lacked_by: int | None = None
+    hold: Holder | None = None
+
+
+GateEvent = ReportUserCode | BeginWrite | BeginFinishing | AnswerWrite
+"""What the gate records of the holder's calls."""
+Event = Start | GateEvent | Finish | Release | Redrive | Withdraw | Expire | GiveUp
+EVENTS: tuple[type[Event], ...] = (
+    Start,
+    ReportUserCode,
+    BeginWrite,
+    BeginFinishing,
+    AnswerWrite,
+    Finish,
+    Release,
+    Redrive,
+    Withdraw,
+    Expire,
+    GiveUp,
+)
+"""All of them, in the order of the table."""

@@ -1,0 +1,222 @@
+"""`transition()`: the only way a job's record changes.
+
+Relay, bridge and keeper read a record through the stream leader, compute its successor here and swap it in only if
+nothing else was faster; the loser of a race reads again. No clock, no I/O: time comes in with the event.
+See docs/reference/job-life.md for the drawing.
+"""
+
+from edge_schemas.life.events import (
+    Event,
+    Expire,
+    Finish,
+    GiveUp,
+    Redrive,
+    Release,
+    Start,
+    Withdraw,
+)
+from edge_schemas.life.holder_calls import apply_call, holder_of
+from edge_schemas.life.model import (
+    Holder,
+    JobRecord,
+    JobState,
+    Outcome,
+    ReleaseNote,
+    StopWish,
+    Verdict,
+)
+from edge_schemas.wire.base import Instant
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+
+RELEASES_BEFORE_PARKED = 5
+FAILED_STATES = frozenset({"failed", "up_for_retry", "removed", "upstream_failed"})
+"""Airflow states whose acceptance makes the outcome `failed`; any other accepted state makes it `succeeded`."""
+
+
+def transition(record: JobRecord | None, event: Event) -> JobRecord:
+    """The record after an event; the very same object if there is nothing to change.
+
+    A repeat of what already happened is not an error. `None` stands for "no such record".
+
+    Raises:
+        EdgeError: `job_ended` if there is no record or it is ended, `not_holder` if another worker holds the job,
+            `wrong_state` if the job's state does not know the event, `receipt_expired` for the start of a grant
+            that was given back. Nothing changes.
+    """
+    if record is None:
+        raise EdgeError(ErrorCode.JOB_ENDED, "there is no such job, or it ended long ago")
+    match event:
+        case Start():
+            return _start(record, event)
+        case Finish():
+            return _finish(record, event)
+        case Release():
+            return _release(record, event)
+        case Redrive():
+            return _redrive(record, event)
+        case Withdraw():
+            return _withdraw(record, event)
+        case Expire():
+            return _expire(record, event)
+        case GiveUp():
+            return _give_up(record, event)
+        case _:
+            return apply_call(record, event)
+
+
+def _start(record: JobRecord, event: Start) -> JobRecord:
+    if record.state is JobState.ENDED:
+        raise EdgeError(ErrorCode.JOB_ENDED)
+    if record.holder is not None:
+        if record.holder.worker != event.worker:
+            raise EdgeError(ErrorCode.NOT_HOLDER)
+        if record.state is JobState.STOPPING:
+            raise EdgeError(ErrorCode.WRONG_STATE, "the job is to stop")
+        if record.holder.incarnation >= event.incarnation:
+            return record
+        return record.model_copy(update={"holder": record.holder.model_copy(update={"incarnation": event.incarnation})})
+    if record.parked is not None:
+        raise EdgeError(ErrorCode.WRONG_STATE, "the job is parked")
+    if _was_given_back(record, event.grant):
+        raise EdgeError(ErrorCode.RECEIPT_EXPIRED, "this grant was given back")
+    holder = Holder(worker=event.worker, incarnation=event.incarnation, started_at=event.at, grant=event.grant)
+    return record.model_copy(update={"state": JobState.RUNNING, "holder": holder})
+
+
+def _finish(record: JobRecord, event: Finish) -> JobRecord:
+    if record.state is JobState.ENDED:
+        if record.holder is not None and record.holder.worker == event.worker and record.outcome is not None:
+            if record.outcome.verdict is Verdict.LOST:
+                raise EdgeError(ErrorCode.JOB_ENDED, "the job was given up before this outcome arrived")
+            return record
+        raise EdgeError(ErrorCode.JOB_ENDED)
+    if _was_given_back(record, event.grant):
+        return record  # a repeat: the job waits since, or was even started again
+    holder = holder_of(record, event.worker)
+    if event.give_back and record.state is JobState.RUNNING and not may_have_run(record):
+        why = event.reason or "given back"
+        grant = event.grant or holder.grant
+        note = ReleaseNote(worker=event.worker, reason=why, at=event.at, grant=grant)
+        return _released(_waiting_again(record, event.at), note)
+    verdict, reason = _verdict(record, event)
+    return _ended(record, verdict, reason, event.at, exit_code=event.exit_code)
+
+
+def _was_given_back(record: JobRecord, grant: str | None) -> bool:
+    return grant is not None and any(note.grant == grant for note in record.releases)
+
+
+def may_have_run(record: JobRecord) -> bool:
+    """Whether user code may have begun; such a job is never handed out again. An auxiliary job does not report it."""
+    return record.user_code is not None or record.accepted_state is not None or record.auxiliary is not None
+
+
+def _verdict(record: JobRecord, event: Finish) -> tuple[Verdict, str | None]:
+    """An accepted final state decides; without one a job that was to stop is cancelled and any other has failed.
+
+    An auxiliary job has no state in Airflow: how its process ended decides.
+    """
+    if record.accepted_state is not None:
+        return (Verdict.FAILED if record.accepted_state in FAILED_STATES else Verdict.SUCCEEDED), event.reason
+    if record.stop is not None:
+        return Verdict.CANCELLED, record.stop.reason
+    if record.auxiliary is not None and event.exit_code == 0:
+        return Verdict.SUCCEEDED, event.reason
+    return Verdict.FAILED, event.reason or "the task's process ended without a final state"
+
+
+def _release(record: JobRecord, event: Release) -> JobRecord:
+    if record.state is JobState.ENDED:
+        raise EdgeError(ErrorCode.JOB_ENDED)
+    if record.state is not JobState.WAITING:
+        raise EdgeError(ErrorCode.WRONG_STATE, "only a job that was not started can be given back")
+    if not event.counted or record.parked is not None or _was_given_back(record, event.grant):
+        return record
+    return _released(record, ReleaseNote(worker=event.worker, reason=event.reason, at=event.at, grant=event.grant))
+
+
+def _released(record: JobRecord, note: ReleaseNote) -> JobRecord:
+    releases = (*record.releases, note)
+    parked = (
+        f"given back {len(releases)} times, last: {note.reason}" if len(releases) >= RELEASES_BEFORE_PARKED else None
+    )
+    return record.model_copy(update={"releases": releases, "parked": parked})
+
+
+def _redrive(record: JobRecord, event: Redrive) -> JobRecord:
+    if record.state is JobState.ENDED:
+        raise EdgeError(ErrorCode.JOB_ENDED)
+    if record.state is not JobState.WAITING:
+        raise EdgeError(ErrorCode.WRONG_STATE, "the job has been started")
+    if record.parked is None:
+        return record
+    return record.model_copy(update={"parked": None, "releases": (), "waits_anew_since": event.at})
+
+
+def _withdraw(record: JobRecord, event: Withdraw) -> JobRecord:
+    """End a waiting job, ask a running one to stop. A job whose final state was accepted or is in flight goes on."""
+    if record.state is JobState.ENDED or record.state is JobState.STOPPING:
+        return record
+    if record.state is JobState.WAITING:
+        return _ended(record, Verdict.CANCELLED, event.reason, event.at)
+    if record.finishing or record.accepted_state is not None:
+        return record
+    wish = StopWish(reason=event.reason, at=event.at)
+    return record.model_copy(update={"state": JobState.STOPPING, "stop": wish})
+
+
+def _expire(record: JobRecord, event: Expire) -> JobRecord:
+    """A job that was taken in time is none of this event's business."""
+    if record.state is not JobState.WAITING:
+        return record
+    return _ended(record, Verdict.FAILED, event.reason, event.at)
+
+
+def _give_up(record: JobRecord, event: GiveUp) -> JobRecord:
+    if record.state is JobState.ENDED:
+        return record
+    if record.holder is None:
+        raise EdgeError(ErrorCode.WRONG_STATE, "nobody holds the job")
+    if event.hold is not None and not _is_same_hold(record.holder, event.hold):
+        return record
+    if event.lacked_by is not None and record.holder.incarnation >= event.lacked_by:
+        return record
+    if record.accepted_state is not None:
+        verdict = Verdict.FAILED if record.accepted_state in FAILED_STATES else Verdict.SUCCEEDED
+        return _ended(record, verdict, event.reason, event.at)
+    if record.state is JobState.STOPPING:
+        return _ended(record, Verdict.CANCELLED, event.reason, event.at)
+    if not may_have_run(record):
+        return _waiting_again(record, event.at)
+    return _ended(record, Verdict.LOST, event.reason, event.at)
+
+
+def _is_same_hold(one: Holder, other: Holder) -> bool:
+    """A later incarnation of the worker may have taken the hold over."""
+    return (one.worker, one.started_at) == (other.worker, other.started_at)
+
+
+def _waiting_again(record: JobRecord, at: Instant) -> JobRecord:
+    no_hold = {"holder": None, "finishing": False, "last_write": None, "open_write": None}
+    return record.model_copy(update={"state": JobState.WAITING, "waits_anew_since": at, **no_hold})
+
+
+def _ended(
+    record: JobRecord, verdict: Verdict, reason: str | None, at: Instant, *, exit_code: int | None = None
+) -> JobRecord:
+    outcome = Outcome(
+        verdict=verdict, reason=reason, exit_code=exit_code, accepted_state=record.accepted_state, ended_at=at
+    )
+    return JobRecord(
+        id=record.id,
+        queue=record.queue,
+        team=record.team,
+        task=record.task,
+        auxiliary=record.auxiliary,
+        offline=record.offline,
+        state=JobState.ENDED,
+        created_at=record.created_at,
+        holder=record.holder,
+        user_code=record.user_code,
+        outcome=outcome,
+    )
