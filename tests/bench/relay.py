@@ -51,10 +51,17 @@ class Client:
     seq: int = 0
     granted: dict[str, str] = field(default_factory=dict)
 
-    async def poll(self, *, hold_s: float) -> list[str]:
+    async def poll(self, *, poll_timeout_s: float) -> list[str]:
         """Ask for one job; the jobs that were granted."""
         self.seq += 1
-        body = {"protocol": 1, "incarnation": 1, "seq": self.seq, "slots": 1, "free": 1, "hold_s": hold_s}
+        body = {
+            "protocol": 1,
+            "incarnation": 1,
+            "seq": self.seq,
+            "slots": 1,
+            "free": 1,
+            "poll_timeout_s": poll_timeout_s,
+        }
         status, answer = await self._post(POLL, {**body, "versions": VERSIONS})
         grants = answer["grants"] if status == 200 else []
         for grant in grants:
@@ -126,14 +133,16 @@ async def measure(directory: Path) -> tuple[str, list[Row]]:
 async def _latency(stand: Stand, parked: int) -> list[float]:
     """Seconds from sending the message to the grant in the worker's hands."""
     clients = [await stand.client(1000 * parked + i) for i in range(parked)]
-    await asyncio.gather(*(client.poll(hold_s=0) for client in clients))  # connects: TLS is not what is measured
+    await asyncio.gather(
+        *(client.poll(poll_timeout_s=0) for client in clients)
+    )  # connects: TLS is not what is measured
     published: dict[str, float] = {}
     seen: list[float] = []
     done = asyncio.Event()
 
     async def work(client: Client) -> None:
         while not done.is_set():
-            for job in await client.poll(hold_s=2):
+            for job in await client.poll(poll_timeout_s=2):
                 seen.append(time.perf_counter() - published[job])
                 await client.start(job)
                 await client.finish(job)
@@ -165,7 +174,7 @@ async def _costs(stand: Stand) -> list[Row]:
 
     async def take(client: Client) -> None:
         while len(jobs) < COST_JOBS:
-            jobs.extend([(client, job) for job in await client.poll(hold_s=1)])
+            jobs.extend([(client, job) for job in await client.poll(poll_timeout_s=1)])
 
     async def each(action: str) -> None:
         left = list(jobs)

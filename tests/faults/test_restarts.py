@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.life.agents import ONE_HOLD
+from edge_schemas.life.agents import ONE_POLL_TIMEOUT
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire.jobs import Job
 from support.broker import eventually
@@ -101,7 +101,7 @@ async def test_power_loss_loses_what_the_machine_had_within_a_minute_of_its_rest
     finally:
         worker.command = command
     verdicts = await _verdicts(site, jobs, within_s=150)
-    assert await _last_end(site, jobs) - worker.started_at() < ONE_HOLD + timedelta(seconds=20)
+    assert await _last_end(site, jobs) - worker.started_at() < ONE_POLL_TIMEOUT + timedelta(seconds=20)
     assert verdicts[0] is Verdict.LOST
     assert set(verdicts[1:]) <= {Verdict.LOST, Verdict.FAILED}
     await worker.kill_all()

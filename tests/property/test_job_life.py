@@ -117,15 +117,15 @@ class JobLife(RuleBasedStateMachine):
             if taken:
                 self.accepted.append(state)
 
-    @rule(worker=WORKERS, exit_code=st.sampled_from([0, 1, -9, None]), give_back=st.booleans())
-    def finish(self, worker: str, exit_code: int | None, *, give_back: bool) -> None:
-        """A worker's own restart, shutdown or death is told with `give_back`."""
+    @rule(worker=WORKERS, exit_code=st.sampled_from([0, 1, -9, None]), release=st.booleans())
+    def finish(self, worker: str, exit_code: int | None, *, release: bool) -> None:
+        """A worker's own restart, shutdown or death is told with `release`."""
         before = self.record
-        if self.apply(Finish(worker, exit_code, None, self.now, give_back)):
+        if self.apply(Finish(worker, exit_code, None, self.now, release)):
             assert before.holder is not None
             assert before.holder.worker == worker
             if self.record.state is JobState.WAITING:
-                assert give_back
+                assert release
                 assert not may_have_run(before)
 
     @rule(worker=WORKERS, counted=st.booleans())
@@ -165,7 +165,7 @@ class JobLife(RuleBasedStateMachine):
     def give_up_the_lacked(self, incarnation: int) -> None:
         """The keeper's picture may be old: an incarnation that has the job itself never loses it by this."""
         was = self.record
-        taken = self.apply(GiveUp("came back without it", self.now, lacked_by=incarnation))
+        taken = self.apply(GiveUp("came back without it", self.now, lacking_incarnation=incarnation))
         if taken and was.holder is not None and was.holder.incarnation >= incarnation:
             assert self.record is was
 

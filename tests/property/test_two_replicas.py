@@ -59,7 +59,7 @@ class World:
             if len(self.jobs) < MAX_JOBS:
                 self.jobs.append((await publish(self.edge.broker)).id)
         elif action == "poll":
-            reply = await acting.poll(replica=replica, hold_s=0.05, free=2)
+            reply = await acting.poll(replica=replica, poll_timeout_s=0.05, free=2)
             assert reply.status in {200, 204}, reply.body
             found = reply.json["grants"] if reply.status == 200 else []
             self.grants += [(worker, grant) for grant in found]
@@ -69,7 +69,7 @@ class World:
         elif action in {"finish", "give back"}:
             if self.jobs:
                 job = self.jobs[pick % len(self.jobs)]
-                await self._finish(acting, job, replica, give_back=action == "give back")
+                await self._finish(acting, job, replica, release=action == "give back")
         elif action == "restart":
             self.workers[worker] = acting.again()
         elif self.grants:
@@ -97,12 +97,12 @@ class World:
                     self.receipts[owner.name, job] = grant["receipt"]
         assert reply.status < 300 or reply.code in REFUSALS, reply.body
 
-    async def _finish(self, acting: Agent, job: str, replica: int, *, give_back: bool) -> None:
+    async def _finish(self, acting: Agent, job: str, replica: int, *, release: bool) -> None:
         """Said twice at once, as by a load balancer."""
         before = await self.edge.records.get(job)
         assert before is not None
         receipt = self.receipts.get((acting.name, job))
-        body = {"exit_code": 0, "give_back": give_back, "incarnation": acting.incarnation, "receipt": receipt}
+        body = {"exit_code": 0, "release": release, "incarnation": acting.incarnation, "receipt": receipt}
         replies = await both([acting.finish(job, replica=one, **body) for one in (replica, 1 - replica)])
         assert len({(one.status, one.code) for one in replies}) == 1, "a repeat gets the same answer"
         if replies[0].status >= 300:

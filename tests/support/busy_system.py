@@ -140,7 +140,7 @@ class BusySystem:
         grant = await self._granted(agent)
         assert (await agent.start(grant)).status == 204
         job = grant["job"]["id"]
-        assert (await agent.finish(job, give_back=True, receipt=grant["receipt"])).status == 204
+        assert (await agent.finish(job, release=True, receipt=grant["receipt"])).status == 204
 
     async def _reaches(self, job: str, state: JobState) -> None:
         async def reached() -> bool:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from edge_schemas.gate.centre import CentreFacts, WorkerFacts
 from edge_schemas.gate.execution_paths import split_path
-from edge_schemas.life.agents import arrive, current_arrival, gets_jobs, settle, superseded
+from edge_schemas.life.agents import arrive, current_arrival, gets_jobs, resolve, superseded
 from edge_schemas.life.events import Event, Finish, GiveUp, Release, Start, Withdraw
 from edge_schemas.life.holder_calls import check_holder
 from edge_schemas.life.model import JobRecord, JobState, new_record
@@ -85,20 +85,20 @@ class FakeRelay:
         execution: Answers the calls of tasks.
         fault: May answer any request in the relay's place.
         lose_answer: Paths (their last segment) whose next answer is lost after the relay has acted.
-        hold_s: Never holds a poll longer than this.
+        poll_timeout_s: Never holds a poll longer than this.
         oversells: Grants more than a poll can take.
         centre: What a keeper told it of the centre.
-        airflow_wanted: Told in place of grants, to a worker that would take jobs.
+        required_airflow: Told in place of grants, to a worker that would take jobs.
     """
 
     tls: ssl.SSLContext | None = None
     execution: ExecutionHandler = _agree
     fault: Callable[[web.Request], web.Response | None] = lambda _: None
     lose_answer: Counter[str] = field(default_factory=Counter)
-    hold_s: float = 50.0
+    poll_timeout_s: float = 50.0
     oversells: bool = False
     centre: CentreFacts | None = None
-    airflow_wanted: str | None = None
+    required_airflow: str | None = None
     queues: tuple[str, ...] = ("default",)
     port: int = 0
     workers: dict[str, str] = field(default_factory=dict)
@@ -183,9 +183,9 @@ class FakeRelay:
         self.records[job_id] = transition(self.records[job_id], Withdraw(reason=reason, at=_now()))
         await self._notify()
 
-    async def settle(self, worker: str, *, keep_newer: bool) -> None:
+    async def resolve(self, worker: str, *, keep_newer: bool) -> None:
         """An operator decides which of two agents is the worker."""
-        self.entries[worker] = settle(self.entries[worker], keep_newer=keep_newer, at=_now())
+        self.entries[worker] = resolve(self.entries[worker], keep_newer=keep_newer, at=_now())
         await self._notify()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -196,7 +196,7 @@ class FakeRelay:
     @property
     def holds_a_poll(self) -> bool:
         """A poll is parked that is not a mere probe."""
-        return self.parked == 1 and self.polls[-1].hold_s > 0
+        return self.parked == 1 and self.polls[-1].poll_timeout_s > 0
 
     def state(self, job_id: str) -> JobState:
         """Of a job's record."""
@@ -280,7 +280,7 @@ class FakeRelay:
         self.parked += 1
         try:
             await self._notify()
-            async with asyncio.timeout(min(poll.hold_s, self.hold_s)), self._changed:
+            async with asyncio.timeout(min(poll.poll_timeout_s, self.poll_timeout_s)), self._changed:
                 await self._changed.wait_for(settled)
         except TimeoutError:
             return web.Response(status=204)
@@ -302,8 +302,8 @@ class FakeRelay:
         waiting = [job for job, record in self.records.items() if record.state is JobState.WAITING]
         fresh = [job for job in waiting if job not in self.granted]
         fresh = fresh if self.oversells else fresh[: poll.free]
-        if self.airflow_wanted is not None and fresh:
-            return PollAnswer(airflow_wanted=self.airflow_wanted, stop=stop)
+        if self.required_airflow is not None and fresh:
+            return PollAnswer(required_airflow=self.required_airflow, stop=stop)
         grants = tuple(self._grant(job) for job in fresh)
         return PollAnswer(grants=grants, stop=stop) if grants or stop else None
 
@@ -333,7 +333,7 @@ class FakeRelay:
     async def _finish(self, request: web.Request) -> web.Response:
         worker, job = self._worker(request), request.match_info["job"]
         body = await _body(request, FinishRequest)
-        event = Finish(worker, body.exit_code, body.reason, _now(), body.give_back, grant=body.receipt)
+        event = Finish(worker, body.exit_code, body.reason, _now(), body.release, grant=body.receipt)
         self._swap(job, event)
         self.finishes.setdefault(job, []).append(body)
         return web.Response(status=204)
@@ -386,7 +386,7 @@ def _entry(worker: str, poll: Poll, address: str) -> WorkerEntry:
         site="plant",
         agent=agent,
         relay="fake",
-        hold_s=poll.hold_s,
+        poll_timeout_s=poll.poll_timeout_s,
         slots=poll.slots,
         free=poll.free,
         draining=poll.draining,

@@ -182,7 +182,7 @@ async def poll(
         site="somewhere",
         agent=agent,
         relay="relay-1",
-        hold_s=50,
+        poll_timeout_s=50,
         slots=4,
         free=4,
         draining=False,

@@ -73,7 +73,7 @@ class Agent:
             "host": f"host-of-{self.instance}",
             "slots": 8,
             "free": 1,
-            "hold_s": 20,
+            "poll_timeout_s": 20,
             "settings_version": 1,
             "versions": VERSIONS,
             **report,

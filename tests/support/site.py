@@ -268,7 +268,7 @@ class Machine:
 
 @contextmanager
 def machine(
-    site: Site, identity: Identity, state_dir: Path, *, slots: int = 4, hold_s: float = 50
+    site: Site, identity: Identity, state_dir: Path, *, slots: int = 4, poll_timeout_s: float = 50
 ) -> Iterator[Machine]:
     """An enrolled machine that is off; everything of it is killed with the block."""
     state = StateDir(state_dir)

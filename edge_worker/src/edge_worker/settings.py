@@ -25,7 +25,7 @@ from pydantic import (
     field_validator,
 )
 
-from edge_schemas.wire.polls import MAX_HOLD_S, MAX_SLOTS
+from edge_schemas.wire.polls import MAX_POLL_TIMEOUT_S, MAX_SLOTS
 
 PREFIX = "EDGE_WORKER_"
 _PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -147,10 +147,10 @@ class Settings(BaseModel):
         "have by then stays on disk and is delivered after the next start. Default: without limit, also while the "
         "relay cannot be reached.",
     )
-    poll_hold_s: float = Field(
-        default=MAX_HOLD_S,
+    poll_timeout_s: float = Field(
+        default=MAX_POLL_TIMEOUT_S,
         ge=5,
-        le=MAX_HOLD_S,
+        le=MAX_POLL_TIMEOUT_S,
         description="Longest time that a poll is held open. It is shortened by itself where something on the way "
         "cuts it, and while the worker has a job of a queue with a short offline tolerance.",
     )

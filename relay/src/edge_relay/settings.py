@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import RELAY
-from edge_schemas.wire.polls import MAX_HOLD_S
+from edge_schemas.wire.polls import MAX_POLL_TIMEOUT_S
 
 
 class SettingsError(Exception):
@@ -74,10 +74,10 @@ class Settings(BaseSettings):
     gate_timeout_s: float = Field(
         default=60.0, gt=0, le=600, description="Seconds that a call through the gate may take before it is refused."
     )
-    hold_s: float = Field(
-        default=MAX_HOLD_S,
+    poll_timeout_s: float = Field(
+        default=MAX_POLL_TIMEOUT_S,
         ge=0,
-        le=MAX_HOLD_S,
+        le=MAX_POLL_TIMEOUT_S,
         description="Longest time in seconds that a poll is held. Keep it below the idle time-outs of proxies.",
     )
     max_body_bytes: int = Field(

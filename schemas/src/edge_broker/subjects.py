@@ -20,7 +20,7 @@ RELAY_BEATS = f"{NOTICES}.relay"
 """Each replica says here that workers can reach it; see `polls.RelayBeat`."""
 OFFSET_HEADER = "Edge-Offset"
 """On a message of `EDGE_LOGS`: where its bytes begin in the job's log."""
-HOLD_HEADER = "Edge-Hold"
+HOLDER_HEADER = "Edge-Holder"
 """On a message of `EDGE_LOGS`: where in the job's log the file of this holder begins, and which hold it is.
 
 A job that was given up before user code ran has a second holder, whose log file begins anew: it follows the first.

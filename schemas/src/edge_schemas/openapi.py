@@ -171,13 +171,13 @@ OPERATIONS = (
     ),
     Operation(
         "post",
-        routes.ADMIN_WORKER_SETTLE,
-        "settleWorker",
+        routes.ADMIN_WORKER_RESOLVE,
+        "resolveConflict",
         "Decide which of two agents with one credential is the worker",
         "operators",
         {204: None},
         _ACCESS,
-        workers.SettleRequest,
+        workers.ResolveConflictRequest,
         (*_CALL, *_BODY, _E.CREDENTIAL_REVOKED, _E.NOT_FOUND),
     ),
     Operation(

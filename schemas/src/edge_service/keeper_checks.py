@@ -145,10 +145,10 @@ def _judge(url: str, health: dict[str, Any]) -> Finding:
     if looked is None or looked > DATABASE_OVERDUE_S:
         text = "Look at [database] sql_alchemy_conn of the keeper, at its log, and whether the database is up."
         return failed(KEEPER, f"the keeper at {url} does not see Airflow's database", text)
-    if not health.get("picture_complete"):
+    if not health.get("view_complete"):
         text = "Wait some seconds. If it stays so, look at the keeper's log and at the rights of the NATS user keeper."
         return failed(KEEPER, f"the keeper at {url} is still reading the jobs", text)
-    if not health.get("hears_workers"):
+    if not health.get("hears_relays"):
         text = "Start a relay. Until one has served for a while the keeper gives up no job, which is as it should be."
         return warning(KEEPER, f"the keeper at {url} hears of no relay that serves workers", text)
     return ok(KEEPER, f"the keeper at {url} sees NATS, Airflow's database and {health.get('unfinished_jobs')} jobs")

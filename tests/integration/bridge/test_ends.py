@@ -91,7 +91,7 @@ async def test_a_job_that_was_given_back_waits_anew(
         await edge.start(job)
         await eventually(lambda: datetime.now(UTC) - record.created_at > timedelta(seconds=1.5))
         given_back_at = datetime.now(UTC)
-        await edge.do(job, Finish("w", None, "shut down", given_back_at, give_back=True))
+        await edge.do(job, Finish("w", None, "shut down", given_back_at, release=True))
         await centre.beats_until(lambda: task_rows(dag.dag_id)["t0"].state == "failed")
         assert (await edge.record(job)).outcome.ended_at - given_back_at >= timedelta(seconds=1)
 

@@ -342,7 +342,7 @@ async def _gate(date: str | None, pages: Mapping[str, str] = MappingProxyType({}
 
     `pages` are further ones, for what is no gate.
     """
-    told = {"broker_connected": True, "picture_complete": True, "hears_workers": True, "database_seen_s_ago": 0.5}
+    told = {"broker_connected": True, "view_complete": True, "hears_relays": True, "database_seen_s_ago": 0.5}
 
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response(told | health, headers={"Date": date} if date else None)

@@ -48,5 +48,5 @@ async def test_a_copied_worker_is_found_and_takes_nothing_until_that_is_settled(
             assert [relay.finishes[each.id][0].exit_code for each in (job, other)] == [9, 2]
             first.drain()
             await first.until_ended()
-            await relay.settle(NAME, keep_newer=True)
+            await relay.resolve(NAME, keep_newer=True)
             await relay.until(lambda: not relay.polls[-1].in_conflict and relay.polls[-1].free == 2)

@@ -192,7 +192,7 @@ async def test_a_machine_that_wakes_after_the_tolerance_runs_nothing_until_it_ha
         else:
             relay.fault = lambda request: problem_answer(refusal) if request.path.endswith("/start") else None
         await eventually(lambda: not agent.state.job_dirs())
-    finishes = [(finish.exit_code, finish.give_back) for finish in relay.finishes.get(task.job.id, [])]
+    finishes = [(finish.exit_code, finish.release) for finish in relay.finishes.get(task.job.id, [])]
     if refusal is None:
         assert finishes == [(0, False)]
         return

@@ -34,7 +34,7 @@ async def test_a_supervisor_that_was_killed_gives_its_job_back(relay: FakeRelay,
         os.kill(_supervisor(agent, job), signal.SIGKILL)
         await relay.until(lambda: job.id in relay.finishes)
         (finish,) = relay.finishes[job.id]
-        assert (finish.give_back, finish.exit_code) == (True, None)
+        assert (finish.release, finish.exit_code) == (True, None)
         assert finish.incarnation == relay.polls[-1].incarnation
         assert finish.receipt == relay.granted[job.id]
         assert relay.state(job.id) is JobState.WAITING
@@ -53,7 +53,7 @@ async def test_a_machine_that_went_down_gives_its_jobs_back(relay: FakeRelay, se
     job_files.take(state.job_dir(ran.id).path, job_files.Taken(ran.id, 4711, 1, "an earlier boot"))
     async with running_agent(relay, settings) as agent:
         await relay.until(lambda: all(job.id in relay.finishes for job in (ran, started)))
-        assert [relay.finishes[job.id][0].give_back for job in (ran, started)] == [True, True]
+        assert [relay.finishes[job.id][0].release for job in (ran, started)] == [True, True]
         assert [relay.state(job.id) for job in (ran, started)] == [JobState.WAITING] * 2
     assert agent.runtime.launched == []
 
@@ -68,7 +68,7 @@ async def test_a_job_that_failed_here_is_not_given_back(relay: FakeRelay, settin
     outcome = relay.records[job.id].outcome
     assert outcome is not None
     assert outcome.verdict is Verdict.FAILED
-    assert not relay.finishes[job.id][0].give_back
+    assert not relay.finishes[job.id][0].release
 
 
 async def test_a_job_that_nobody_has_started_when_the_worker_leaves_is_released(
@@ -100,7 +100,7 @@ async def test_a_job_whose_runtime_never_gets_ready_is_given_back_when_the_worke
         await asked.wait()
         agent.shutdown.reach(ShutdownStage.STOP, "the test says so")
         await agent.until_ended()
-    assert relay.finishes[job.id][0].give_back
+    assert relay.finishes[job.id][0].release
     assert relay.state(job.id) is JobState.WAITING
 
 
@@ -114,7 +114,7 @@ async def test_a_start_that_came_through_unheard_is_given_back_when_the_worker_l
         await relay.until(lambda: relay.state(job.id) is JobState.RUNNING)
         agent.drain()
         await agent.until_ended()
-    assert relay.finishes[job.id][0].give_back
+    assert relay.finishes[job.id][0].release
     assert (relay.state(job.id), agent.runtime.launched) == (JobState.WAITING, [])
 
 

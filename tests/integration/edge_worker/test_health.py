@@ -21,7 +21,7 @@ AHEAD_S = 500.0
 async def test_the_figures_of_a_poll(relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that waits, log bytes that can't be uploaded and a link that is cut show while they last; a clock too."""
     monkeypatch.setattr(relay_client, "ClockSkew", partial(ClockSkew, clock=lambda: time.time() + AHEAD_S))
-    relay.hold_s = 0.05
+    relay.poll_timeout_s = 0.05
     job = script_job("print('x' * 99, flush=True); call('GET', 'variables/go'); assert succeed() == 204")
     stuck = ("/log", "/variables/go")
     relay.fault = lambda request: html_page() if request.path.endswith(stuck) else None

@@ -30,17 +30,17 @@ async def test_it_gives_back_what_it_cannot_run_before_anything_is_started(
         assert (relay.released[0].counted, relay.requests[f"/v1/jobs/{job.id}/start"]) == (False, 0)
         assert "3.3.2, newer than the centre's 3.2.5" in relay.released[0].reason
         await relay.until(lambda: relay.polls[-1].free == 0)
-        assert relay.polls[-1].takes_none == relay.released[0].reason
+        assert relay.polls[-1].no_jobs_reason == relay.released[0].reason
         assert agent.runtime.launched == []
 
 
 async def test_it_believes_the_relay_that_says_so(
     relay: FakeRelay, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    relay.airflow_wanted = "3.2.5"
+    relay.required_airflow = "3.2.5"
     async with running_agent(relay, settings):
         await relay.publish(of_centre("3.2.5"))
-        await relay.until(lambda: any(poll.takes_none and "3.2.5" in poll.takes_none for poll in relay.polls))
+        await relay.until(lambda: any(poll.no_jobs_reason and "3.2.5" in poll.no_jobs_reason for poll in relay.polls))
         assert relay.state(next(iter(relay.records))) is JobState.WAITING
     assert [record.message for record in caplog.records].count("runtime_too_new") == 1
 

@@ -66,7 +66,7 @@ async def test_the_second_signal_stops_the_jobs(relay: FakeRelay, settings: Sett
             await eventually(lambda stage=stage: _events(log).count("shutdown_stage_reached") == stage)  # type: ignore[misc]
         assert await process.wait() == 0
     (finish,) = relay.finishes[job.id]
-    assert (finish.exit_code, finish.give_back) == (-15, True)
+    assert (finish.exit_code, finish.release) == (-15, True)
     assert b"shut down" in relay.logs[job.id]
 
 

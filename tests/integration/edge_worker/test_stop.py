@@ -70,7 +70,7 @@ async def test_the_second_rung_stops_the_jobs(relay: FakeRelay, settings: Settin
         agent.drain()
         await agent.until_ended()
     (finish,) = relay.finishes[job.id]
-    assert (finish.exit_code, finish.give_back) == (-15, True)
+    assert (finish.exit_code, finish.release) == (-15, True)
     assert relay.polls[-1].draining
     lines = [json.loads(line)["event"] for line in relay.logs[job.id].splitlines()[1:]]
     assert ["waits for this task" in lines[0], "shut down" in lines[1], "SIGTERM" in lines[1]] == [True, True, True]

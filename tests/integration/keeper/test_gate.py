@@ -228,4 +228,4 @@ async def test_health_tells_what_the_keeper_sees(centre: Centre) -> None:
         health = await reply.json()
     assert reply.status == 200
     assert health["broker_connected"]
-    assert health["picture_complete"]
+    assert health["view_complete"]

@@ -218,7 +218,7 @@ def at_rest(ledger: Ledger, certificate: Path) -> None:
         ledger.count(f"edge_relay_{name}", 0)
     for queue in (ALPHA, BETA, GAMMA):
         # Workers of each poll at both replicas.
-        for name in ("grants", "starts", "releases", "give_backs", "parked_jobs", "redeliveries"):
+        for name in ("grants", "starts", "releases", "started_releases", "parked_jobs", "redeliveries"):
             ledger.count(f"edge_relay_{name}_total", 0, **labels(queue))
         for verdict in ("succeeded", "failed", "cancelled"):
             ledger.count("edge_relay_finishes_total", 0, **labels(queue), verdict=verdict)
@@ -263,9 +263,9 @@ async def finished_in_every_way(story: Story, one: Agent) -> None:
     job = await story.take(one, ALPHA)
     await story.start(one, job)
     for replica in (0, 1):
-        gone = await one.finish(job.job, give_back=True, receipt=job.grant["receipt"], replica=replica)
+        gone = await one.finish(job.job, release=True, receipt=job.grant["receipt"], replica=replica)
         assert gone.status == 204
-    left.count("edge_relay_give_backs_total", **labels(ALPHA))
+    left.count("edge_relay_started_releases_total", **labels(ALPHA))
 
 
 async def taken_over(story: Story, former: Agent) -> Agent:
@@ -424,7 +424,7 @@ async def agree(story: Story, seconds: float = 5.0) -> list[dict[Series, float]]
 @asynccontextmanager
 async def parked_poll(agent: Agent, queue: tuple[str, str], replica: int) -> AsyncIterator[None]:
     """A poll that waits for jobs meanwhile."""
-    poll = asyncio.create_task(agent.poll(replica=replica, versions=VERSIONS, health=HEALTH, hold_s=50))
+    poll = asyncio.create_task(agent.poll(replica=replica, versions=VERSIONS, health=HEALTH, poll_timeout_s=50))
     try:
         await pulling(agent.edge, queue[1])
         yield
@@ -455,7 +455,7 @@ async def test_every_series_of_two_replicas(story: Story, monkeypatch: pytest.Mo
     held = await cut_after_the_grant(story, two, monkeypatch)
     await refused(story, one, held.grant["receipt"], revoked)
 
-    await story.report(silent, WorkerState.OFFLINE, hold_s=0)
+    await story.report(silent, WorkerState.OFFLINE, poll_timeout_s=0)
     await story.report(draining, WorkerState.DRAINING, draining=True)
     await story.report(copied, WorkerState.CONFLICT)
     copy = copied.again(instance="copy", incarnation=1)
@@ -509,7 +509,7 @@ async def test_the_last_figures_stay_while_nats_is_away(story: Story) -> None:
     edge = story.edge
     one = await story.enroll(ALPHA, site="plant")
     await story.publish(ALPHA)
-    await story.report(one, WorkerState.ONLINE, hold_s=20)
+    await story.report(one, WorkerState.ONLINE, poll_timeout_s=20)
     waiting, age = series("edge_queue_waiting_jobs", **labels(ALPHA)), series("edge_shared_state_age_seconds")
     online = series("edge_workers", site="plant", state="online")
 
@@ -546,7 +546,7 @@ async def test_a_worker_is_offline_after_its_own_silence_only(story: Story) -> N
     """Of three contacts, by the hold of its own last poll."""
     one = await story.enroll(ALPHA, site="plant")
     began = time.monotonic()
-    await story.report(one, WorkerState.ONLINE, hold_s=0.2)
+    await story.report(one, WorkerState.ONLINE, poll_timeout_s=0.2)
     own = {"worker": one.name, "site": "plant"}
 
     async def offline() -> bool:

@@ -269,7 +269,7 @@ async def test_a_paused_queue_grants_nothing_until_it_is_resumed(tmp_path: Path)
         until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
         await operator.api(f"CONSUMER.PAUSE.EDGE_JOBS.{BUSY}", {"pause_until": until})
         job = await publish(edge.broker, consumer=False)
-        assert (await one.poll(hold_s=1)).status == 204
+        assert (await one.poll(poll_timeout_s=1)).status == 204
         waiting = asyncio.create_task(one.grants())
         await pulling(edge, BUSY)
         assert not waiting.done()

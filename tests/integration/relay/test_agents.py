@@ -72,11 +72,11 @@ async def in_conflict(edge: Edge) -> tuple[Agent, Agent]:
     """The older and the newer one of two agents with one credential, on a replica each."""
     older = await agent(edge)
     await ensure_consumer(edge.broker, None, "default")
-    assert (await older.poll(hold_s=0)).status == 204
+    assert (await older.poll(poll_timeout_s=0)).status == 204
     newer = older.again(instance="copy")
     newer.replica = 1
-    assert (await newer.poll(hold_s=0)).status == 204
-    assert (await polled(older, hold_s=0)).status == 204
+    assert (await newer.poll(poll_timeout_s=0)).status == 204
+    assert (await polled(older, poll_timeout_s=0)).status == 204
     return older, newer
 
 
@@ -88,7 +88,7 @@ async def test_a_restarted_agent_takes_over_at_once(edge: Edge) -> None:
         async with asyncio.TaskGroup() as group:
             old = group.create_task(one.poll())
             await parked(edge, 1)
-            assert (await two.poll(hold_s=0, replica=replica)).status == 204
+            assert (await two.poll(poll_timeout_s=0, replica=replica)).status == 204
             reply = await old
         assert (reply.status, reply.code, reply.json["superseded_by"]) == (409, "superseded", two.incarnation)
         one, two = two, two.again()
@@ -109,12 +109,12 @@ async def test_a_poll_whose_connection_closes_is_marked_and_only_that(edge: Edge
         return (await entry_of(edge, one)).agent.left
 
     await eventually(left, what="the end of the connection is marked")
-    assert (await one.poll(hold_s=0)).status == 204
+    assert (await one.poll(poll_timeout_s=0)).status == 204
     assert not await left()
-    assert (await one.poll(hold_s=0.1)).status == 204
+    assert (await one.poll(poll_timeout_s=0.1)).status == 204
     assert not await left(), "a poll that was answered"
     rebooted = one.again(instance="after the reboot")
-    assert (await rebooted.poll(hold_s=0)).status == 204
+    assert (await rebooted.poll(poll_timeout_s=0)).status == 204
     assert not agents.has_taken_over(await entry_of(edge, one), datetime.now(UTC))
 
 
@@ -122,7 +122,7 @@ async def test_a_copied_credential_is_named_once(edge: Edge, events: list[EventD
     async with audited(edge, "credential-copied") as told:
         older, newer = await in_conflict(edge)
         for one in (older, newer, older):
-            assert (await one.poll(hold_s=0, in_conflict=one is newer)).status == 204
+            assert (await one.poll(poll_timeout_s=0, in_conflict=one is newer)).status == 204
         await eventually(lambda: told, what="the audit")
     logged = [event for event in events if event["event"] == "credential_copied"]
     for facts in (*told, *logged):
@@ -137,21 +137,21 @@ async def test_a_copied_credential_is_named_once(edge: Edge, events: list[EventD
 async def test_the_newer_of_two_gets_no_jobs_until_an_operator_decides(edge: Edge) -> None:
     """It is told so until it says that it knows; then its polls are parked like any other's."""
     older, newer = await in_conflict(edge)
-    told = await newer.poll(hold_s=5)
+    told = await newer.poll(poll_timeout_s=5)
     assert told.json["conflict"]["older"]["host"] == "host-of-machine"
     assert told.json["conflict"]["newer"]["host"] == "host-of-copy"
     async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(newer.poll(hold_s=20, in_conflict=True))
+        waiting = group.create_task(newer.poll(poll_timeout_s=20, in_conflict=True))
         await parked(edge, 1, replica=1)
         job = await publish(edge.broker)
         [grant] = await older.grants()
         assert grant["job"]["id"] == job.id
         assert (await older.start(grant)).status == 204
         waits = await publish(edge.broker)
-        assert (await older.poll(free=0, hold_s=0.2)).status == 204
+        assert (await older.poll(free=0, poll_timeout_s=0.2)).status == 204
         assert not waiting.done()
-        path = routes.ADMIN_WORKER_SETTLE.format(worker=older.name)
-        async with audited(edge, "credential-settled") as run_to_completion:
+        path = routes.ADMIN_WORKER_RESOLVE.format(worker=older.name)
+        async with audited(edge, "conflict-resolved") as run_to_completion:
             for _ in range(2):
                 assert (await edge.admin("POST", path, {"keep": "newer"})).status == 204
             await eventually(lambda: run_to_completion, what="the audit")
@@ -191,12 +191,12 @@ async def test_both_sides_keep_their_jobs_and_are_told_to_stop_them(edge: Edge) 
     grants = await older.grants(2)
     assert [(await older.start(grant)).status for grant in grants] == [204, 204]
     newer = older.again(instance="copy")
-    assert (await newer.poll(hold_s=0, replica=1)).status == 204
+    assert (await newer.poll(poll_timeout_s=0, replica=1)).status == 204
     extra = await publish(edge.broker)
     [grant] = await newer.grants(replica=1)
     assert (await newer.start(grant, replica=1)).status == 204
     listed = [{"id": job.id, "phase": "running"} for job in jobs]
-    assert (await polled(older, hold_s=0, jobs=listed)).status == 204
+    assert (await polled(older, poll_timeout_s=0, jobs=listed)).status == 204
     assert (await newer.finish(jobs[0].id, incarnation=newer.incarnation)).code == "takeover_pending"
     mine = {"id": extra.id, "phase": "running"}
     for one, report, job in ((older, listed, jobs[0]), (newer, [mine], extra)):
@@ -215,11 +215,11 @@ async def test_an_agent_settles_older_jobs_only_once_it_stands_alone(edge: Edge)
     [grant] = await one.grants()
     assert (await one.start(grant)).status == 204
     two = one.again(instance="after the reboot")
-    early = await two.finish(job.id, incarnation=two.incarnation, give_back=True)
+    early = await two.finish(job.id, incarnation=two.incarnation, release=True)
     assert (early.status, early.code) == (409, "takeover_pending")
     assert early.json["retryable"]
     assert early.headers["Retry-After"] == "2"
-    assert (await two.poll(hold_s=0)).status == 204
+    assert (await two.poll(poll_timeout_s=0)).status == 204
     assert (await two.start(grant)).code == "takeover_pending"
     assert (await two.finish(job.id, incarnation=two.incarnation)).code == "takeover_pending"
     await edge.relays[0].app[keys.WORKERS].leave(one.name, (await entry_of(edge, one)).predecessors[0].arrival)
@@ -228,7 +228,7 @@ async def test_an_agent_settles_older_jobs_only_once_it_stands_alone(edge: Edge)
     assert record is not None
     assert record.holder is not None
     assert record.holder.incarnation == two.incarnation
-    assert (await two.finish(job.id, incarnation=two.incarnation, give_back=True)).status == 204
+    assert (await two.finish(job.id, incarnation=two.incarnation, release=True)).status == 204
 
 
 async def test_a_job_that_is_given_back_waits_again(edge: Edge) -> None:
@@ -239,7 +239,7 @@ async def test_a_job_that_is_given_back_waits_again(edge: Edge) -> None:
     assert (await one.start(grant)).status == 204
     why = "the worker is being shut down"
     for replica in (0, 1):
-        reply = await one.finish(job.id, give_back=True, reason=why, replica=replica, receipt=grant["receipt"])
+        reply = await one.finish(job.id, release=True, reason=why, replica=replica, receipt=grant["receipt"])
         assert reply.status == 204
     record = await edge.records.get(job.id)
     assert record is not None
@@ -254,7 +254,7 @@ async def test_a_job_whose_user_code_ran_is_not_given_back(edge: Edge) -> None:
     [grant] = await one.grants()
     assert (await one.start(grant)).status == 204
     await edge.records.change(job.id, ReportUserCode(one.name, "h", 1, datetime.now(UTC)))
-    assert (await one.finish(job.id, give_back=True)).status == 204
+    assert (await one.finish(job.id, release=True)).status == 204
     record = await edge.records.get(job.id)
     assert record is not None
     assert record.state is JobState.ENDED

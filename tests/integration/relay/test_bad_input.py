@@ -34,8 +34,8 @@ WRONG_FIELDS: list[dict[str, Any]] = [
     {"seq": 1.5},
     {"slots": 1025},
     {"free": 9},
-    {"hold_s": 51},
-    {"hold_s": -1},
+    {"poll_timeout_s": 51},
+    {"poll_timeout_s": -1},
     {"jobs": [{"id": "../x", "phase": "running"}]},
     {"jobs": [{"id": "00000000-0000-0000-0000-000000000000", "phase": "flying"}]},
     {"jobs": [{"id": "00000000-0000-0000-0000-000000000000", "phase": "running"}] * 2},
@@ -45,7 +45,17 @@ WRONG_FIELDS: list[dict[str, Any]] = [
     {"surprise": 1},
     {"queues": ["everything"]},
 ]
-NO_REPORTS = [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a":' * 5000, b'{"hold_s": NaN}', b"1" * 10_000, b'"\\ud800"']
+NO_REPORTS = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"\xff\xfe",
+    b'{"a":' * 5000,
+    b'{"poll_timeout_s": NaN}',
+    b"1" * 10_000,
+    b'"\\ud800"',
+]
 
 
 async def test_fields_that_are_wrong(edge: Edge) -> None:
@@ -63,7 +73,7 @@ async def test_bodies_that_are_no_report(edge: Edge) -> None:
         reply = await edge.call("POST", routes.POLL, one.secret, body=body, headers=JSON)
         assert problem(reply) == (400, "invalid_request"), body[:20]
     for number in (b"NaN", b"Infinity", b"1e999"):
-        body = orjson.dumps(one.report(hold_s=12.5)).replace(b"12.5", number)
+        body = orjson.dumps(one.report(poll_timeout_s=12.5)).replace(b"12.5", number)
         reply = await edge.call("POST", routes.POLL, one.secret, body=body, headers=JSON)
         assert problem(reply) == (400, "invalid_request"), number
 
@@ -94,7 +104,7 @@ async def test_too_large(tmp_path: Path) -> None:
         one = await agent(edge)
         reply = await edge.call("POST", routes.POLL, one.secret, body=b" " * ((1 << 16) + 1), headers=JSON)
         assert problem(reply) == (413, "payload_too_large")
-        assert (await one.poll(hold_s=0)).status == 204
+        assert (await one.poll(poll_timeout_s=0)).status == 204
 
 
 async def test_paths_and_methods_nobody_knows(edge: Edge) -> None:
@@ -143,7 +153,7 @@ async def test_an_unknown_credential_while_the_broker_is_away(tmp_path: Path) ->
     """Nobody can know that it is wrong: the worker must come back, not think that it was revoked."""
     async with running_edge(tmp_path) as edge:
         one = await agent(edge)
-        assert (await one.poll(hold_s=0)).status == 204
+        assert (await one.poll(poll_timeout_s=0)).status == 204
         await edge.server.stop(kill=True)
         stranger = Agent(edge, one_like(one))
         assert problem(await stranger.poll()) == (503, "broker_unavailable")
@@ -153,7 +163,7 @@ async def test_a_worker_that_enrolled_elsewhere_a_moment_ago(edge: Edge) -> None
     """The other replica's memory may be behind; it asks before it refuses."""
     for _ in range(5):
         worker = await edge.worker()
-        assert (await Agent(edge, worker).poll(replica=1, hold_s=0)).status == 204
+        assert (await Agent(edge, worker).poll(replica=1, poll_timeout_s=0)).status == 204
 
 
 async def test_a_message_that_holds_no_job(edge: Edge) -> None:
@@ -172,7 +182,7 @@ async def test_a_flood_of_unknown_credentials(edge: Edge) -> None:
     """Strangers are refused or told to wait; a worker is served meanwhile."""
     one = await agent(edge)
     strangers = [edge.call("POST", routes.POLL, new_secret(SecretKind.WORKER), json={}) for _ in range(300)]
-    replies, mine = await asyncio.gather(asyncio.gather(*strangers), one.poll(hold_s=0))
+    replies, mine = await asyncio.gather(asyncio.gather(*strangers), one.poll(poll_timeout_s=0))
     assert {reply.code for reply in replies} <= {"unauthenticated", "rate_limited"}
     assert mine.status == 204
 
@@ -195,7 +205,7 @@ async def test_what_is_no_http(edge: Edge, caplog: pytest.LogCaptureFixture) -> 
         assert line.split()[1:2] in ([b"400"], []), line
         writer.close()
     assert one.secret not in caplog.text
-    assert (await one.poll(hold_s=0)).status == 204
+    assert (await one.poll(poll_timeout_s=0)).status == 204
 
 
 async def raw(edge: Edge) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

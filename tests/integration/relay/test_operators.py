@@ -118,17 +118,17 @@ async def test_both_machines_of_a_conflicting_worker_are_listed_and_one_is_kept(
 ) -> None:
     one = await agent(edge)
     job = {"id": make_job().id, "phase": "granted", "offline": {"tolerance_s": 600, "on_silence": "stop"}}
-    assert (await one.poll(hold_s=0)).status == 204
+    assert (await one.poll(poll_timeout_s=0)).status == 204
     copy = one.again(instance="copy", incarnation=one.incarnation)
-    assert (await copy.poll(hold_s=0, jobs=[job])).status == 200, "two machines cannot have made the same start"
+    assert (await copy.poll(poll_timeout_s=0, jobs=[job])).status == 200, "two machines cannot have made the same start"
     assert await edge_relay(edge, tmp_path, "workers", "list") == EXIT_OK
     listed = capsys.readouterr().out
     for fact in ("conflict", "10 min", "host-of-machine (127.0.0.1)", "host-of-copy (127.0.0.1)"):
         assert fact in listed
-    assert f"workers settle {one.name} --keep older" in listed
-    assert await edge_relay(edge, tmp_path, "workers", "settle", one.name, "--keep", "older") == EXIT_OK
+    assert f"workers resolve {one.name} --keep older" in listed
+    assert await edge_relay(edge, tmp_path, "workers", "resolve", one.name, "--keep", "older") == EXIT_OK
     entry = await edge.relays[1].app[keys.WORKERS].get(one.name)
     assert entry is not None
     assert (entry.conflict, entry.agent.host) == (None, "host-of-machine")
-    assert await edge_relay(edge, tmp_path, "workers", "settle", "nobody", "--keep", "older") == EXIT_FAILED
+    assert await edge_relay(edge, tmp_path, "workers", "resolve", "nobody", "--keep", "older") == EXIT_FAILED
     assert "'edge-relay workers list' shows all names" in capsys.readouterr().err

@@ -34,7 +34,7 @@ async def test_parked_polls_outlast_an_outage_of_twenty_seconds(edge: Edge, how:
     agents = [await agent(edge, replica=n % 2) for n in range(6)]
     await ensure_consumer(edge.broker, None, "default")
     async with asyncio.TaskGroup() as group:
-        polls = [group.create_task(one.poll(hold_s=50)) for one in agents]
+        polls = [group.create_task(one.poll(poll_timeout_s=50)) for one in agents]
         for one in agents:
             await arrived(edge, one)
         pid = edge.server.pid
@@ -64,7 +64,7 @@ async def test_polls_that_come_during_an_outage_are_told_to_come_again(edge: Edg
     one = await agent(edge)
     await ensure_consumer(edge.broker, None, "default")
     async with asyncio.TaskGroup() as group:
-        poll = group.create_task(one.poll(hold_s=3))
+        poll = group.create_task(one.poll(poll_timeout_s=3))
         await arrived(edge, one)
         await edge.server.stop(kill=True)
         assert (await poll).status == 204
@@ -85,5 +85,5 @@ async def published(edge: Edge) -> str:
 
 
 async def _granted(one: Agent) -> list[dict[str, Any]]:
-    reply = await one.poll(hold_s=5)
+    reply = await one.poll(poll_timeout_s=5)
     return list(reply.json["grants"]) if reply.status == 200 else []

@@ -35,8 +35,8 @@ async def test_a_published_job_reaches_a_parked_poll(edge: Edge) -> None:
 
 async def test_nothing_to_say_is_204(edge: Edge) -> None:
     one = await agent(edge)
-    assert (await one.poll(hold_s=0)).status == 204
-    assert (await one.poll(hold_s=0.2)).status == 204
+    assert (await one.poll(poll_timeout_s=0)).status == 204
+    assert (await one.poll(poll_timeout_s=0.2)).status == 204
 
 
 async def test_jobs_are_spread_over_workers_and_replicas_each_once(edge: Edge) -> None:
@@ -46,7 +46,7 @@ async def test_jobs_are_spread_over_workers_and_replicas_each_once(edge: Edge) -
 
     async def work(one: Agent) -> None:
         while len(found) < len(jobs):
-            reply = await one.poll(free=2, hold_s=1)
+            reply = await one.poll(free=2, poll_timeout_s=1)
             for grant in reply.json["grants"] if reply.status == 200 else []:
                 assert (await one.start(grant)).status == 204
                 found.append(grant["job"]["id"])
@@ -64,7 +64,7 @@ async def test_a_worker_is_given_its_own_queues_only(edge: Edge) -> None:
     await ensure_consumer(edge.broker, None, "other")
     [grant] = await mine.grants()
     assert grant["job"]["queue"] == "mine.*.>"
-    assert (await other.poll(hold_s=0.5)).status == 204
+    assert (await other.poll(poll_timeout_s=0.5)).status == 204
 
 
 async def test_no_more_jobs_than_are_free(edge: Edge) -> None:
@@ -73,7 +73,7 @@ async def test_no_more_jobs_than_are_free(edge: Edge) -> None:
         await publish(edge.broker)
     reply = await one.poll(free=2)
     assert 1 <= len(reply.json["grants"]) <= 2
-    assert (await one.poll(free=0, hold_s=0.3)).status == 204
+    assert (await one.poll(free=0, poll_timeout_s=0.3)).status == 204
 
 
 async def test_a_job_whose_poll_has_gone_comes_back_at_once(edge: Edge) -> None:
@@ -96,7 +96,7 @@ async def test_polls_stay_parked_while_the_broker_is_away(edge: Edge) -> None:
     one, two = await agent(edge), await agent(edge, replica=1)
     await ensure_consumer(edge.broker, None, "default")
     async with asyncio.TaskGroup() as group:
-        polls = [group.create_task(a.poll(hold_s=40)) for a in (one, two)]
+        polls = [group.create_task(a.poll(poll_timeout_s=40)) for a in (one, two)]
         await pulling(edge, "default", 2)
         await edge.server.stop(kill=True)
         await eventually(lambda: not edge.broker.connected, what="the loss is noticed")
@@ -171,7 +171,7 @@ async def test_a_stop_wish_reaches_a_parked_poll_within_a_second(edge: Edge) -> 
     assert reply.json["stop"] == [{"job": job.id, "reason": "marked failed", "drop": False}]
     again = await one.poll(jobs=report)
     assert again.json["stop"] == reply.json["stop"], "repeated until the report agrees"
-    assert (await one.poll(jobs=[{"id": job.id, "phase": "finishing"}], hold_s=0.2)).status == 204
+    assert (await one.poll(jobs=[{"id": job.id, "phase": "finishing"}], poll_timeout_s=0.2)).status == 204
     assert (await one.finish(job.id)).status == 204
     told = await one.poll(jobs=report)
     assert told.json["stop"] == [{"job": job.id, "reason": "the job has ended: marked failed", "drop": True}]
@@ -204,7 +204,7 @@ async def test_new_settings_are_told_until_the_worker_has_them(edge: Edge) -> No
     one = await agent(edge)
     reply = await one.poll(settings_version=0)
     assert reply.json["settings"] == {"version": 1, "queues": ["default"]}
-    assert (await one.poll(settings_version=1, hold_s=0)).status == 204
+    assert (await one.poll(settings_version=1, poll_timeout_s=0)).status == 204
 
 
 async def test_a_revocation_that_nobody_announces(edge: Edge) -> None:
@@ -264,6 +264,6 @@ async def test_pulls_end_without_errors_while_all_is_well(edge: Edge) -> None:
         for grant in (await one.poll(free=2 if granted == 0 else 8)).json["grants"]:
             assert (await one.start(grant)).status == 204
             granted += 1
-    assert (await one.poll(free=8, hold_s=0.2)).status == 204
+    assert (await one.poll(free=8, poll_timeout_s=0.2)).status == 204
     for status in ("400", "409", "503"):
         assert metric(edge, "edge_relay_pull_errors_total", {"status": status}) == 0

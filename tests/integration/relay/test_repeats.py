@@ -63,9 +63,9 @@ async def test_jobs_are_given_back_once_however_often_it_is_said(edge: Edge) -> 
     one, grant = await granted(edge)
     job = grant["job"]["id"]
     assert (await one.start(grant)).status == 204
-    calls = [one.finish(job, replica=n % 2, give_back=True, receipt=grant["receipt"]) for n in range(4)]
+    calls = [one.finish(job, replica=n % 2, release=True, receipt=grant["receipt"]) for n in range(4)]
     assert [reply.status for reply in await both(calls)] == [204] * 4
-    assert await total(edge, "edge_relay_give_backs_total") == 1
+    assert await total(edge, "edge_relay_started_releases_total") == 1
     assert (await one.start(grant)).code == "receipt_expired"
     record = await edge.records.get(job)
     assert record is not None
@@ -81,7 +81,7 @@ async def test_a_finish_that_comes_late_does_not_end_a_later_hold(edge: Edge, *,
     one, grant = await granted(edge)
     job = grant["job"]["id"]
     assert (await one.start(grant)).status == 204
-    assert (await one.finish(job, give_back=True, receipt=grant["receipt"])).status == 204
+    assert (await one.finish(job, release=True, receipt=grant["receipt"])).status == 204
     record = await edge.records.get(job)
     assert record is not None
     assert record.job is not None
@@ -90,8 +90,8 @@ async def test_a_finish_that_comes_late_does_not_end_a_later_hold(edge: Edge, *,
     assert (await one.start(anew)).status == 204
     if runs:
         await edge.records.change(job, ReportUserCode(one.name, "h", 1, datetime.now(UTC)))
-    for give_back in (True, False):
-        late = await one.finish(job, replica=1, give_back=give_back, receipt=grant["receipt"])
+    for release in (True, False):
+        late = await one.finish(job, replica=1, release=release, receipt=grant["receipt"])
         assert late.status == 204, "as the first time"
     assert [reply.status for reply in await both([one.start(grant, replica=n) for n in (0, 1)])] == [204, 204]
     record = await edge.records.get(job)
@@ -118,7 +118,7 @@ async def test_another_workers_receipt_finishes_nothing(edge: Edge) -> None:
 async def test_a_poll_that_is_repeated_while_it_is_parked_grants_once(edge: Edge) -> None:
     """The repeat takes over; the connection of the first one belongs to nobody any more, and takes no job along."""
     one = await agent(edge)
-    body = one.report(hold_s=20)
+    body = one.report(poll_timeout_s=20)
 
     async def poll(replica: int) -> Reply:
         return await edge.call("POST", routes.POLL, one.secret, json=body, replica=replica)
@@ -142,10 +142,10 @@ async def test_a_poll_that_is_repeated_while_it_is_parked_grants_once(edge: Edge
 async def test_a_poll_that_is_repeated_after_it_was_answered_is_harmless(edge: Edge) -> None:
     one, grant = await granted(edge)
     assert (await one.start(grant)).status == 204
-    assert (await one.poll(seq=one.seq, hold_s=0, replica=1)).status == 204
+    assert (await one.poll(seq=one.seq, poll_timeout_s=0, replica=1)).status == 204
     newer = one.again()
-    assert (await newer.poll(hold_s=0)).status == 204
-    late = await one.poll(seq=one.seq, hold_s=0)
+    assert (await newer.poll(poll_timeout_s=0)).status == 204
+    late = await one.poll(seq=one.seq, poll_timeout_s=0)
     assert (late.code, late.json["superseded_by"]) == ("superseded", newer.incarnation)
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(newer.poll())

@@ -37,7 +37,7 @@ async def test_it_is_told_the_centres_version_and_another_worker_gets_the_job(ed
     job = await publish(edge.broker, of_centre())
     reply = await asked
     assert reply.status == 200
-    assert (reply.json["airflow_wanted"], reply.json["grants"]) == (CENTRE, [])
+    assert (reply.json["required_airflow"], reply.json["grants"]) == (CENTRE, [])
     [grant] = await good.grants(**runs("3.3.9"))
     assert grant["job"]["id"] == job.id
 
@@ -52,7 +52,7 @@ async def test_one_that_waits_longer_does_not_keep_it_from_the_next(edge: Edge) 
     await pulling(edge, consumer_name(None, "default"), 2)
     job = await publish(edge.broker, of_centre(), consumer=False)
     told, got = await asyncio.gather(unfit, fit)
-    assert told.json["airflow_wanted"] == CENTRE
+    assert told.json["required_airflow"] == CENTRE
     assert [grant["job"]["id"] for grant in got.json["grants"]] == [job.id]
 
 
@@ -71,10 +71,12 @@ async def test_a_job_that_has_waited_through_an_upgrade_of_the_centre_is_granted
 
 async def test_operators_see_why_a_worker_takes_nothing(edge: Edge) -> None:
     one = await agent(edge)
-    assert (await one.poll(free=0, hold_s=0, takes_none="the runtime is too new", **runs("3.4.0"))).status == 204
+    assert (
+        await one.poll(free=0, poll_timeout_s=0, no_jobs_reason="the runtime is too new", **runs("3.4.0"))
+    ).status == 204
     reply = await edge.admin("GET", routes.ADMIN_WORKERS)
     [seen] = WorkerList.model_validate_json(reply.body).workers
-    assert (seen.airflow, seen.takes_none) == ("3.4.0", "the runtime is too new")
+    assert (seen.airflow, seen.no_jobs_reason) == ("3.4.0", "the runtime is too new")
 
 
 async def test_enrolment_tells_the_centres_version_and_refuses_no_runtime(tmp_path: Path) -> None:

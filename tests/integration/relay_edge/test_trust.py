@@ -60,14 +60,14 @@ async def plant(tmp_path: Path) -> AsyncIterator[Plant]:
         yield Plant(edge, gate, owner, thief, stranger, await edge.job(owner))
 
 
-async def poll(edge: Edge, worker: Worker, *, hold_s: float = 5, free: int = 1, replica: int = 0) -> Reply:
+async def poll(edge: Edge, worker: Worker, *, poll_timeout_s: float = 5, free: int = 1, replica: int = 0) -> Reply:
     report = {
         "protocol": 1,
         "incarnation": 1,
         "seq": 1,
         "slots": 1,
         "free": free,
-        "hold_s": hold_s,
+        "poll_timeout_s": poll_timeout_s,
         "versions": VERSIONS,
         "settings_version": 1,
     }
@@ -166,7 +166,7 @@ async def test_jobs_of_other_queues_are_never_offered(plant: Plant) -> None:
     """The stranger waits beside a job that is not its; the owner gets it at once."""
     edge = plant.edge
     job = await edge.job()
-    waiting = asyncio.create_task(poll(edge, plant.stranger, hold_s=1))
+    waiting = asyncio.create_task(poll(edge, plant.stranger, poll_timeout_s=1))
     await edge.broker.store(job_subject(None, "default", job.id), job.model_dump_json().encode())
     assert (await waiting).status == 204
     answer = await poll(edge, plant.owner)
@@ -214,7 +214,7 @@ async def test_each_secret_opens_its_own_door_only(plant: Plant) -> None:
 async def test_a_revoked_worker_is_shut_out_everywhere_within_two_seconds(plant: Plant) -> None:
     """Its parked poll ends too, on the other replica than the one that was told."""
     edge = plant.edge
-    parked = asyncio.create_task(poll(edge, plant.owner, hold_s=30, free=0, replica=1))
+    parked = asyncio.create_task(poll(edge, plant.owner, poll_timeout_s=30, free=0, replica=1))
     await eventually(lambda: _has_polled(edge, plant.owner), what="the poll is parked")
     before = await plant.picture()
     async with asyncio.timeout(2):
@@ -227,7 +227,7 @@ async def test_a_revoked_worker_is_shut_out_everywhere_within_two_seconds(plant:
                 is_refusal(reply, ErrorCode.CREDENTIAL_REVOKED)
     assert await plant.picture() == before
     assert (await edge.admin("POST", routes.ADMIN_WORKER_REVOKE.format(worker=plant.owner.name))).status == 204
-    assert (await poll(edge, plant.thief, hold_s=0)).status == 204
+    assert (await poll(edge, plant.thief, poll_timeout_s=0)).status == 204
 
 
 async def _has_polled(edge: Edge, worker: Worker) -> bool:
@@ -250,7 +250,7 @@ async def test_enrolment_tokens_end(plant: Plant) -> None:
 
 async def test_operators_see_workers_and_redrive_parked_jobs(plant: Plant) -> None:
     edge = plant.edge
-    await poll(edge, plant.thief, hold_s=0)
+    await poll(edge, plant.thief, poll_timeout_s=0)
     listed = {one["worker"]: one for one in (await edge.admin("GET", routes.ADMIN_WORKERS)).json["workers"]}
     assert set(listed) == {plant.owner.name, plant.thief.name, plant.stranger.name}
     assert (listed[plant.thief.name]["slots"], listed[plant.thief.name]["jobs"]) == (1, 0)

@@ -68,7 +68,7 @@ def test_a_job_given_back_wants_its_message_even_if_nobody_saw_it_run() -> None:
     watched = Watched()
     watched.see(Redrive(NOW))
     watched.record = transition(watched.record, Start("w", 1, NOW, grant="g"))
-    watched.see(Finish("w", None, "no runtime", NOW, give_back=True))
+    watched.see(Finish("w", None, "no runtime", NOW, release=True))
     assert watched.wanted == [watched.record.id]
 
 

@@ -141,16 +141,16 @@ async def test_a_poll_is_held_only_once_the_link_is_proven_and_no_more_once_it_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with _polling(tmp_path, monkeypatch) as loop:
-        assert loop.last.hold_s == 0
+        assert loop.last.poll_timeout_s == 0
         loop.client.answer(1)
         await _settle()
-        assert loop.last.hold_s == 50
+        assert loop.last.poll_timeout_s == 50
         loop.link.suspect("a call timed out")
         await _settle()
-        assert (loop.seqs, loop.last.hold_s) == ([1, 2, 3], 0)
+        assert (loop.seqs, loop.last.poll_timeout_s) == ([1, 2, 3], 0)
         loop.client.answer(3)
         await _settle()
-        assert (loop.seqs, loop.last.hold_s) == ([1, 2, 3, 4], 50)
+        assert (loop.seqs, loop.last.poll_timeout_s) == ([1, 2, 3, 4], 50)
 
 
 async def test_the_poll_after_a_broken_one_is_a_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,10 +160,10 @@ async def test_the_poll_after_a_broken_one_is_a_probe(tmp_path: Path, monkeypatc
         await _settle()
         loop.client.break_off(2)
         await _settle()
-        assert (loop.seqs, loop.last.hold_s, loop.link.is_up) == ([1, 2, 3], 0, True)
+        assert (loop.seqs, loop.last.poll_timeout_s, loop.link.is_up) == ([1, 2, 3], 0, True)
         loop.client.answer(3)
         await _settle()
-        assert (loop.seqs, loop.last.hold_s) == ([1, 2, 3, 4], 50)
+        assert (loop.seqs, loop.last.poll_timeout_s) == ([1, 2, 3, 4], 50)
 
 
 async def test_a_probe_that_hangs_keeps_no_other_one_from_trying(
@@ -178,7 +178,7 @@ async def test_a_probe_that_hangs_keeps_no_other_one_from_trying(
         # On a very slow link it is an older one that comes through: then nothing has to be probed any more.
         loop.client.answer(newest - 1)
         await _settle()
-        assert (was_up, loop.link.is_up, loop.last.hold_s) == (False, True, 50)
+        assert (was_up, loop.link.is_up, loop.last.poll_timeout_s) == (False, True, 50)
 
 
 async def test_a_worker_with_jobs_pauses_less_while_the_relay_is_away(
@@ -208,7 +208,7 @@ async def test_a_job_with_a_short_tolerance_shortens_the_hold_at_once(
         loop.client.answer(2, _granting(job))
         await _settle()
         assert loop.seqs == [1, 2, 3, 4]
-        assert loop.last.hold_s == job.offline.longest_hold_s < 2
+        assert loop.last.poll_timeout_s == job.offline.longest_poll_timeout_s < 2
         assert [(report.id, report.offline) for report in loop.last.jobs] == [(job.id, job.offline)]
 
 

@@ -11,7 +11,7 @@ from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.tracing import JobSpans
 from edge_broker.audit import Audit
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
-from edge_schemas.life.agents import ONE_HOLD, arrive
+from edge_schemas.life.agents import ONE_POLL_TIMEOUT, arrive
 from edge_schemas.life.events import GiveUp, ReportUserCode, Start, Withdraw
 from edge_schemas.life.model import JobRecord, JobState, Verdict, new_record
 from edge_schemas.life.transition import transition
@@ -50,7 +50,7 @@ def poll(incarnation: int, *jobs: str, instance: str = "here", seq: int = 1) -> 
         site="s",
         agent=agent,
         relay="r",
-        hold_s=50,
+        poll_timeout_s=50,
         slots=4,
         free=4,
         draining=False,
@@ -97,7 +97,7 @@ def test_a_job_that_its_restarted_worker_lacks_is_given_up_at_once() -> None:
     entry = arrive(poll(1, record.id), poll(2), superseded_by=None)
     event = seen(record, entry)
     assert event is not None
-    assert event.lacked_by == 2
+    assert event.lacking_incarnation == 2
     assert "came back without the job" in event.reason
     assert seen(record, arrive(poll(1, record.id), poll(2, record.id), superseded_by=None)) is None
 
@@ -105,8 +105,8 @@ def test_a_job_that_its_restarted_worker_lacks_is_given_up_at_once() -> None:
 def test_an_older_agent_that_may_live_elsewhere_has_one_hold_to_say_so() -> None:
     record = in_user_code()
     entry = arrive(poll(1, record.id), poll(2, instance="there"), superseded_by=None)
-    assert seen(record, entry, now=NOW + ONE_HOLD - timedelta(seconds=1)) is None
-    assert seen(record, entry, now=NOW + ONE_HOLD) is not None
+    assert seen(record, entry, now=NOW + ONE_POLL_TIMEOUT - timedelta(seconds=1)) is None
+    assert seen(record, entry, now=NOW + ONE_POLL_TIMEOUT) is not None
 
 
 def test_a_copied_credential_loses_nothing_for_lacking() -> None:
@@ -116,7 +116,7 @@ def test_a_copied_credential_loses_nothing_for_lacking() -> None:
     in_conflict = arrive(entry, poll(1, record.id, seq=2), superseded_by=2)
     assert in_conflict.conflict is not None
     for later in (in_conflict, arrive(in_conflict, poll(2, instance="there", seq=2), superseded_by=None)):
-        assert seen(record, later, now=NOW + 3 * ONE_HOLD) is None
+        assert seen(record, later, now=NOW + 3 * ONE_POLL_TIMEOUT) is None
 
 
 def test_its_own_incarnation_does_not_lack_a_job() -> None:

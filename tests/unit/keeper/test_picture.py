@@ -47,7 +47,7 @@ class Seen:
             site="s",
             agent=agent,
             relay="r",
-            hold_s=50,
+            poll_timeout_s=50,
             slots=4,
             free=4,
             draining=False,

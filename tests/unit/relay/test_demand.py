@@ -203,7 +203,7 @@ def test_a_job_passes_by_a_worker_whose_runtime_is_too_new_for_it() -> None:
     assert line.hand_over(first)
     assert line.hand_over(second)
     assert (new.taken, old.taken, unknown.taken) == ([], [first], [second])
-    assert (new.airflow_wanted, told) == ("3.3.2", ["new"])
+    assert (new.required_airflow, told) == ("3.3.2", ["new"])
     assert (line.wanted, other.wanted) == (0, 0)
     other.join(new)
     assert not other.hand_over(at("3.4.0")), "it is answered first, and says then what it takes"

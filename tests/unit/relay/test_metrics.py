@@ -245,7 +245,7 @@ def access(worker: str = "w", **more: Any) -> WorkerAccess:
     )
 
 
-def entry(*, ago_s: float = 0.0, hold_s: float = 50.0, health: WorkerHealth | None = None) -> bytes:
+def entry(*, ago_s: float = 0.0, poll_timeout_s: float = 50.0, health: WorkerHealth | None = None) -> bytes:
     agent = AgentSeen(
         instance="i",
         incarnation=1,
@@ -261,7 +261,7 @@ def entry(*, ago_s: float = 0.0, hold_s: float = 50.0, health: WorkerHealth | No
         site="lies",
         agent=agent,
         relay="r",
-        hold_s=hold_s,
+        poll_timeout_s=poll_timeout_s,
         slots=2,
         free=1,
         draining=False,
@@ -294,12 +294,12 @@ def test_a_worker_is_offline_after_three_missed_contacts() -> None:
     clock = Clock()
     one, _ = fleet(clock, access())
     assert one.state(access()) is WorkerState.NEVER_SEEN
-    one.apply("w", entry(hold_s=50))
+    one.apply("w", entry(poll_timeout_s=50))
     clock.now += 149
     assert one.state(access()) is WorkerState.ONLINE
     clock.now += 2
     assert one.state(access()) is WorkerState.OFFLINE
-    one.apply("w", entry(ago_s=200, hold_s=50))
+    one.apply("w", entry(ago_s=200, poll_timeout_s=50))
     assert one.state(access()) is WorkerState.OFFLINE, "a replica that has just begun knows it at once"
 
 
@@ -307,7 +307,7 @@ def test_no_worker_is_offline_because_nats_was_away() -> None:
     """No poll could be heard of meanwhile. The clock goes on where it stood, and one that was offline stays so."""
     clock = Clock()
     one, broker = fleet(clock, access())
-    one.apply("w", entry(hold_s=50))
+    one.apply("w", entry(poll_timeout_s=50))
     clock.now += 100
     broker.connected, broker.lost_at = False, clock.now
     clock.now += 1000

@@ -1,7 +1,7 @@
 """What wakes a parked poll, and what does not."""
 
 from edge_relay.dispatch.polls import MAX_TOLD, REPEAT_AFTER_S, ParkedPoll, ParkedPolls
-from edge_relay.http.handlers.poll import agent_seen, hold_s
+from edge_relay.http.handlers.poll import agent_seen, poll_timeout_s
 from edge_relay.metrics.replica import Metrics
 from edge_relay.stores.worker_store import StoredEntry
 from edge_schemas.life.agents import arrive
@@ -26,7 +26,7 @@ def stored(*polls: ParkedPoll) -> StoredEntry:
             site="s",
             agent=poll.agent,
             relay="r",
-            hold_s=1,
+            poll_timeout_s=1,
             slots=1,
             free=1,
             draining=False,
@@ -67,9 +67,9 @@ def test_a_poll_is_held_no_longer_than_its_jobs_allow() -> None:
     """Else a worker would have too few contacts before it must stop a job by itself."""
     contract = OfflinePolicy(tolerance_s=60)
     job = JobReport(id=make_job().id, phase=JobPhase.RUNNING, offline=contract)
-    report = parked().poll.model_copy(update={"hold_s": 50.0})
-    assert hold_s(report, 40.0) == 40.0
-    assert hold_s(report.model_copy(update={"jobs": (job,)}), 40.0) == contract.longest_hold_s == 10.0
+    report = parked().poll.model_copy(update={"poll_timeout_s": 50.0})
+    assert poll_timeout_s(report, 40.0) == 40.0
+    assert poll_timeout_s(report.model_copy(update={"jobs": (job,)}), 40.0) == contract.longest_poll_timeout_s == 10.0
 
 
 def test_its_own_arrival_is_no_news() -> None:

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from edge_schemas.life.agents import (
     MAX_PREDECESSORS,
-    ONE_HOLD,
+    ONE_POLL_TIMEOUT,
     arrive,
     check_taken_over,
     current_arrival,
@@ -20,11 +20,11 @@ from edge_schemas.life.agents import (
     has_taken_over,
     is_offline,
     leave,
-    settle,
+    resolve,
 )
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.polls import (
-    MAX_HOLD_S,
+    MAX_POLL_TIMEOUT_S,
     AgentSeen,
     JobPhase,
     JobReport,
@@ -62,7 +62,7 @@ def polled(
         site="s",
         agent=agent,
         relay="r",
-        hold_s=MAX_HOLD_S,
+        poll_timeout_s=MAX_POLL_TIMEOUT_S,
         slots=1,
         free=1,
         draining=False,
@@ -94,7 +94,7 @@ def at(seconds: float) -> datetime:
     return START_OF_TIME + timedelta(seconds=seconds)
 
 
-A_HOLD = ONE_HOLD.total_seconds()
+A_HOLD = ONE_POLL_TIMEOUT.total_seconds()
 CONFLICT = (polled("a", 6, 10), polled("b", 7, 1), (polled("a", 6, 11), 7))
 
 
@@ -238,7 +238,7 @@ def test_a_restart_of_either_side_takes_its_own_place(restarted: WorkerEntry) ->
 
 def test_a_conflict_that_was_settled_begins_anew_if_the_other_lives_on() -> None:
     for keep_newer, dropped, kept in ((True, ("a", 6), 7), (False, ("b", 7), 6)):
-        entry = settle(after(*CONFLICT), keep_newer=keep_newer, at=at(100))
+        entry = resolve(after(*CONFLICT), keep_newer=keep_newer, at=at(100))
         assert entry.conflict is None
         assert entry.agent.incarnation == kept
         assert not has_taken_over(entry, at(100 + A_HOLD)), "the kept one has not polled since"
@@ -252,13 +252,13 @@ def test_a_conflict_that_was_settled_begins_anew_if_the_other_lives_on() -> None
 
 @pytest.mark.parametrize("keep_newer", [True, False])
 def test_the_one_that_an_operator_kept_stands_alone_after_a_hold(keep_newer: bool) -> None:
-    settled = settle(after(*CONFLICT), keep_newer=keep_newer, at=at(100))
-    kept = settled.agent
-    entry = after(settled, polled(kept.instance, kept.incarnation, kept.seq + 1, after_s=110))
+    resolved = resolve(after(*CONFLICT), keep_newer=keep_newer, at=at(100))
+    kept = resolved.agent
+    entry = after(resolved, polled(kept.instance, kept.incarnation, kept.seq + 1, after_s=110))
     assert gets_jobs(entry, entry.agent)
     assert not has_taken_over(entry, at(100 + A_HOLD - 1))
     assert has_taken_over(entry, at(100 + A_HOLD))
-    assert settle(entry, keep_newer=keep_newer, at=at(300)) is entry
+    assert resolve(entry, keep_newer=keep_newer, at=at(300)) is entry
     restarted = after(entry, polled(kept.instance, kept.incarnation + 1, after_s=200))
     assert restarted.conflict is None
 
@@ -276,9 +276,9 @@ def test_an_agent_takes_up_older_jobs_only_once_it_stands_alone() -> None:
 
 def test_offline_is_after_three_missed_contacts() -> None:
     entry = after(polled("a", 1))
-    assert not is_offline(entry, at(3 * MAX_HOLD_S))
-    assert is_offline(entry, at(3 * MAX_HOLD_S + 1))
-    short = entry.model_copy(update={"hold_s": 0.1})
+    assert not is_offline(entry, at(3 * MAX_POLL_TIMEOUT_S))
+    assert is_offline(entry, at(3 * MAX_POLL_TIMEOUT_S + 1))
+    short = entry.model_copy(update={"poll_timeout_s": 0.1})
     assert not is_offline(short, at(14)), "a worker that polls all the time is not offline at once"
 
 
@@ -425,7 +425,7 @@ class OneAgent(Agents):
     @rule()
     def it_stands_alone_in_the_end(self) -> None:
         self.poll(self.machines[0])
-        self.now += ONE_HOLD
+        self.now += ONE_POLL_TIMEOUT
         self.poll(self.machines[0])
         assert self.entry is not None
         assert has_taken_over(self.entry, self.now)
@@ -454,7 +454,7 @@ class TwoAgents(Agents):
     @rule(keep_newer=st.booleans())
     def an_operator_decides_though_both_live(self, *, keep_newer: bool) -> None:
         if self.entry is not None:
-            self.entry = settle(self.entry, keep_newer=keep_newer, at=self.now)
+            self.entry = resolve(self.entry, keep_newer=keep_newer, at=self.now)
             self.wake()
             self.poll_until_parked()
 

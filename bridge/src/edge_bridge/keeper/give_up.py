@@ -46,7 +46,7 @@ def verdict(record: JobRecord, entry: WorkerEntry | None, *, silent_for_s: float
     if entry is not None and _lacks(entry, record.id, holder) and has_taken_over(entry, now):
         agent = entry.agent
         reason = f"worker {holder.worker} came back without the job: its agent was started anew"
-        return GiveUp(reason, now, lacked_by=agent.incarnation, hold=holder)
+        return GiveUp(reason, now, lacking_incarnation=agent.incarnation, hold=holder)
     tolerance_s = record.offline.tolerance_s
     if silent_for_s > tolerance_s:
         reason = (

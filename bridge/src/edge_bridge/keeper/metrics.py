@@ -125,7 +125,7 @@ class KeeperMetrics:
 
     def given_up(self, event: GiveUp) -> None:
         """A job was given up."""
-        self._give_ups.labels("silence" if event.lacked_by is None else "lacked").inc()
+        self._give_ups.labels("silence" if event.lacking_incarnation is None else "lacked").inc()
 
     def token_minted(self) -> None:
         """A token was made."""
@@ -192,7 +192,7 @@ class KeeperState(Collector):
         yield _gauge(
             "edge_keeper_hears_workers",
             "1 while NATS and any relay show signs of life; else silences stand still and nothing is given up",
-            view.hears_workers,
+            view.hears_relays,
         )
         yield _gauge(
             "edge_keeper_database_look_age_seconds",

@@ -100,9 +100,9 @@ class Keeper:
         return {
             "ok": self._broker.connected and self._view.complete and watching,
             "broker_connected": self._broker.connected,
-            "picture_complete": self._view.complete,
+            "view_complete": self._view.complete,
             "database_seen_s_ago": None if looked is None else round(looked, 1),
-            "hears_workers": self._view.hears_workers,
+            "hears_relays": self._view.hears_relays,
             "unfinished_jobs": len(self._view.unfinished()),
         }
 

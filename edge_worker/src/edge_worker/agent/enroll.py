@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Callable
 
-from edge_schemas.life.versions import runtime_fault
+from edge_schemas.life.versions import runtime_mismatch
 from edge_schemas.wire.polls import PROTOCOL
 from edge_schemas.wire.workers import EnrollRequest, SecretKind, hash_secret, new_secret
 from edge_worker.host_client.launcher import installed_airflow
@@ -65,7 +65,7 @@ async def enroll(
     identity = Identity(relay_url=relay_url, secret=pending.secret, enrollment=enrollment)
     state.complete_enrollment(identity)
     log.info("worker_enrolled", worker=enrollment.worker, site=enrollment.site, queues=list(enrollment.settings.queues))
-    if (fault := runtime_fault(request.airflow, enrollment.airflow)) is not None:
+    if (fault := runtime_mismatch(request.airflow, enrollment.airflow)) is not None:
         log.warning("runtime_too_new", runtime=request.airflow, centre=enrollment.airflow, means=fault)
     return identity
 

@@ -106,7 +106,7 @@ class PollLoop:
     _revocations: int = 0
     _failures: int = 0
     _last_refusal: str = ""
-    _hold_s: float = 0
+    _poll_timeout_s: float = 0
     _superseded_by: int | None = None
     _in_conflict: bool = False
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -127,7 +127,7 @@ class PollLoop:
     async def _until_next(self, task: asyncio.Task[float]) -> None:
         """Waits until it is time for the next poll."""
         try:
-            async with asyncio.timeout(None if self._hold_s else self._spread(self._cap_s)):
+            async with asyncio.timeout(None if self._poll_timeout_s else self._spread(self._cap_s)):
                 await self._wake.wait()
         except TimeoutError:
             # The hanging one is not cancelled: on a very slow link it may be the one that comes through.
@@ -146,7 +146,7 @@ class PollLoop:
 
     def _next_poll(self) -> Poll:
         self._seq += 1
-        self._hold_s = self._wanted_hold_s()
+        self._poll_timeout_s = self._wanted_poll_timeout_s()
         return Poll(
             protocol=PROTOCOL,
             incarnation=self.report.incarnation,
@@ -159,19 +159,19 @@ class PollLoop:
             free=self.table.free,
             jobs=self.table.reports(),
             draining=self.table.is_draining,
-            takes_none=(self.table.closed_because or "")[:MAX_REASON_CHARS] or None,
-            hold_s=self._hold_s,
+            no_jobs_reason=(self.table.closed_because or "")[:MAX_REASON_CHARS] or None,
+            poll_timeout_s=self._poll_timeout_s,
             settings_version=self.report.settings_version,
             versions=self.report.versions(),
             health=self.report.health(),
         )
 
-    def _wanted_hold_s(self) -> float:
+    def _wanted_poll_timeout_s(self) -> float:
         """As long as the way bears it, but so that a job's fence does not come near while a poll is parked."""
         # Until the relay has answered, a held poll could not be told from one that went nowhere; nor after a failure.
         if self._failures or not self.link.is_proven:
             return 0
-        return min([self.hold.current_s, *(held.job.offline.longest_hold_s for held in self.table)])
+        return min([self.hold.current_s, *(held.job.offline.longest_poll_timeout_s for held in self.table)])
 
     @property
     def _cap_s(self) -> float:
@@ -196,7 +196,7 @@ class PollLoop:
         self._reached()
         if answer is not None:
             self._act(answer)
-        if poll.seq < self._seq and (self._hold_s == 0 or self._hold_s > self._wanted_hold_s()):
+        if poll.seq < self._seq and (self._poll_timeout_s == 0 or self._poll_timeout_s > self._wanted_poll_timeout_s()):
             # The newer one is a probe that has become needless, or is parked for too long for what this one brought.
             self._wake.set()
         return 0
@@ -219,8 +219,8 @@ class PollLoop:
             self._in_conflict = False
             log.info("credential_conflict_resolved")
             self.table.open_intake("conflict")
-        if answer.airflow_wanted is not None:
-            self.handler.runtime_refused(answer.airflow_wanted)
+        if answer.required_airflow is not None:
+            self.handler.runtime_refused(answer.required_airflow)
         for directive in answer.stop:
             self.handler.stop(directive)
         for grant in answer.grants:
@@ -241,7 +241,7 @@ class PollLoop:
         if isinstance(error, Refused):
             return self._refused(error)
         if isinstance(error, NoAnswer) and error.connected and self.hold.cut(age_s):
-            log.info("poll_hold_shortened", hold_s=self.hold.current_s, cut_after_s=round(age_s, 1))
+            log.info("poll_timeout_shortened", poll_timeout_s=self.hold.current_s, cut_after_s=round(age_s, 1))
         self._unanswered(str(error))
         return self._backoff.next_pause(error, cap_s=self._cap_s)
 

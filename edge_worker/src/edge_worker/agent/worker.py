@@ -187,7 +187,7 @@ class Worker:
                 # Before anything of them is gone on with: they may have been out of contact for too long.
                 fence.look()
                 report = self._report(incarnation, health)
-                poll_loop = PollLoop(client, table, link, handler, report, Hold(self.settings.poll_hold_s), fence)
+                poll_loop = PollLoop(client, table, link, handler, report, Hold(self.settings.poll_timeout_s), fence)
                 running = [
                     loops.create_task(runtime.run_forever(), name="task-host"),
                     loops.create_task(self._watch_runtime(runtime, table, rule), name="watch-runtime"),

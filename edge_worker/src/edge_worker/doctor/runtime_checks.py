@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_schemas.gate.centre import WorkerFacts
-from edge_schemas.life.versions import runtime_fault
+from edge_schemas.life.versions import runtime_mismatch
 from edge_service.findings import Check, Finding, failed, ok, warning
 from edge_worker.doctor.limits import WHOLE_S, Deadline
 from edge_worker.host_client.client import READY_S
@@ -168,7 +168,7 @@ class RuntimeLooks:
 
 def compared(airflow: str, centre: str) -> Finding:
     """A runtime's Airflow against the centre's."""
-    if fault := runtime_fault(airflow, centre):
+    if fault := runtime_mismatch(airflow, centre):
         why, _, advice = fault.partition(". ")
         return failed(AIRFLOW, why, advice)
     return ok(AIRFLOW, f"Airflow {airflow}, the centre has {centre}")

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from edge_schemas.life.versions import runtime_fault
+from edge_schemas.life.versions import runtime_mismatch
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog
@@ -43,7 +43,7 @@ class RuntimeCompatibility:
         Returns:
             What is wrong, if something is.
         """
-        fault = runtime_fault(self.airflow, centre)
+        fault = runtime_mismatch(self.airflow, centre)
         if fault is not None and self.table.close_intake(_CAUSE, fault):
             log.error("runtime_too_new", runtime=self.airflow, centre=centre, means=fault)
             asyncio.get_running_loop().call_later(RETRY_S, self.table.open_intake, _CAUSE)

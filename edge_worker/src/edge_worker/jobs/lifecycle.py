@@ -183,7 +183,7 @@ class JobLife:
         """A job whose start is not known to have come through is released, and given back if it had."""
         reason = held.stop.reason if held.stop else SHUT_DOWN
         if await self.release(held.id, held.receipt, reason) == ErrorCode.WRONG_STATE:
-            await self.outbox.deliver(held, FinishRequest(reason=_short(reason), give_back=True))
+            await self.outbox.deliver(held, FinishRequest(reason=_short(reason), release=True))
         self.table.forget(held)
         archive(self.state, held.dir)
 
@@ -205,13 +205,13 @@ class JobLife:
             try:
                 await self._launch_when_allowed(held)
             except _StoppedBefore as error:
-                return FinishRequest(reason=_short(str(error)), give_back=error.gives_back)
+                return FinishRequest(reason=_short(str(error)), release=error.gives_back)
             except LaunchFailed as error:
                 # An earlier run of the agent may have asked for the launch as well, and have had its way.
                 if not held.dir.was_launched:
                     log.error("job_not_launched", reason=error.reason)  # noqa: TRY400 - the cause is in the event
                     say(held, f"The task could not be launched on this worker: {error.reason}")
-                    return FinishRequest(reason=_short(f"not launched: {error.reason}"), give_back=error.gives_back)
+                    return FinishRequest(reason=_short(f"not launched: {error.reason}"), release=error.gives_back)
             log.info("job_started", queue=held.job.queue, **_what(held.job))
         result = await self.host.wait(held.dir.path)
         return _finish(held, result)
@@ -299,8 +299,8 @@ def _finish(held: LocalJob, result: JobResult) -> FinishRequest:
     stop = held.stop if held.final_state is None else None
     if stop is not None:
         reason = f"{stop.reason}; {reason}" if reason else stop.reason
-    give_back = is_lost or (stop is not None and stop.gives_back)
-    return FinishRequest(exit_code=result.exit_code, reason=_short(reason) if reason else None, give_back=give_back)
+    release = is_lost or (stop is not None and stop.gives_back)
+    return FinishRequest(exit_code=result.exit_code, reason=_short(reason) if reason else None, release=release)
 
 
 def _reason(result: JobResult) -> str | None:

@@ -143,8 +143,8 @@ class RelayClient:
         return parse(Enrollment, await self._post(routes.ENROLL, request))
 
     async def poll(self, poll: Poll) -> PollAnswer | None:
-        """Reports and waits for up to `hold_s`; None means that there is nothing to do."""
-        timeout = aiohttp.ClientTimeout(total=poll.hold_s + HOLD_MARGIN_S, sock_connect=CONNECT_S)
+        """Reports and waits for up to `poll_timeout_s`; None means that there is nothing to do."""
+        timeout = aiohttp.ClientTimeout(total=poll.poll_timeout_s + HOLD_MARGIN_S, sock_connect=CONNECT_S)
         reply = await self._call("POST", routes.POLL, body=_content(poll), headers=_JSON, timeout=timeout, is_poll=True)
         return None if reply.status == 204 else parse(PollAnswer, reply)
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_schemas.life.versions import runtime_fault
+from edge_schemas.life.versions import runtime_mismatch
 from edge_worker.host_client.launcher import installed_airflow
 from edge_worker.runtime_install.folder import Busy, RuntimeFolder
 from edge_worker.runtime_install.install import (
@@ -116,6 +116,6 @@ def _compare(settings: Settings, airflow: str | None) -> int:
     except CentreUnknown as error:
         print(f"{'centre':<10}{error}")
         return 0
-    fault = runtime_fault(airflow, centre.airflow_version)
+    fault = runtime_mismatch(airflow, centre.airflow_version)
     print(f"{'centre':<10}has Airflow {centre.airflow_version}{f': {fault}' if fault else ''}")
     return _FAILED if fault else 0

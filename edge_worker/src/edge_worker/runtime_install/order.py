@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_schemas.gate.centre import CentreFacts
-from edge_schemas.life.versions import runtime_fault
+from edge_schemas.life.versions import runtime_mismatch
 from edge_worker.relay.call_result import CallError
 from edge_worker.relay.client import RelayClient
 from edge_worker.relay.proxy import resolve_proxy
@@ -85,7 +85,7 @@ def order_of(facts: CentreFacts) -> Order:
         lock = read_lock(facts.runtime_lock)
     except LockRefused as error:
         raise CentreUnknown(f"the centre's lock ([edge_relay] runtime_lock) is refused: {error}") from None
-    if (fault := runtime_fault(lock.airflow, facts.airflow_version)) is not None:
+    if (fault := runtime_mismatch(lock.airflow, facts.airflow_version)) is not None:
         raise CentreUnknown(f"the centre's lock ([edge_relay] runtime_lock) won't do: {fault}")
     return Order(lock.airflow, lock, "the centre, which has a lock", facts.airflow_version)
 

@@ -12,7 +12,7 @@ from edge_schemas.wire import routes
 from edge_schemas.wire.workers import (
     EnrollToken,
     EnrollTokenRequest,
-    SettleRequest,
+    ResolveConflictRequest,
     WorkerList,
     WorkerState,
     WorkerSummary,
@@ -59,10 +59,10 @@ def list_workers(options: Namespace) -> None:
             say(
                 f"\n{worker.worker}: two agents use its credential, the older on {older}, the newer on {newer}.\n"
                 "The newer one gets no jobs. Shut down the wrong one and enrol it anew, then run "
-                f"'edge-relay workers settle {worker.worker} --keep older' (or newer)."
+                f"'edge-relay workers resolve {worker.worker} --keep older' (or newer)."
             )
-        if worker.takes_none is not None and worker.state is WorkerState.ONLINE:
-            say(f"\n{worker.worker} takes no jobs: {worker.takes_none}")
+        if worker.no_jobs_reason is not None and worker.state is WorkerState.ONLINE:
+            say(f"\n{worker.worker} takes no jobs: {worker.no_jobs_reason}")
 
 
 def revoke_worker(options: Namespace) -> None:
@@ -71,10 +71,10 @@ def revoke_worker(options: Namespace) -> None:
     done(options, f"{options.worker} is revoked: its calls are refused from now on.", worker=options.worker)
 
 
-def settle_worker(options: Namespace) -> None:
-    """`workers settle`."""
-    order = SettleRequest(keep=options.keep)
-    path = routes.ADMIN_WORKER_SETTLE.format(worker=segment(options.worker))
+def resolve_conflict(options: Namespace) -> None:
+    """`workers resolve`."""
+    order = ResolveConflictRequest(keep=options.keep)
+    path = routes.ADMIN_WORKER_RESOLVE.format(worker=segment(options.worker))
     connect(options).call("POST", path, order.model_dump_json())
     text = (
         f"The {options.keep} agent is {options.worker}. Should the other one live on, 'workers list' shows both again."

@@ -155,11 +155,11 @@ def _add_workers(commands: Subparsers) -> None:
     revoke.add_argument("worker", metavar="NAME")
     _add_admin_options(revoke)
     revoke.set_defaults(command=_lazily("admin", "revoke_worker"))
-    settle = workers.add_parser("settle", help="decide which of two agents with one credential is the worker")
-    settle.add_argument("worker", metavar="NAME")
-    settle.add_argument("--keep", choices=("older", "newer"), required=True, help="'workers list' says where they run")
-    _add_admin_options(settle)
-    settle.set_defaults(command=_lazily("admin", "settle_worker"))
+    resolve = workers.add_parser("resolve", help="decide which of two agents with one credential is the worker")
+    resolve.add_argument("worker", metavar="NAME")
+    resolve.add_argument("--keep", choices=("older", "newer"), required=True, help="'workers list' says where they run")
+    _add_admin_options(resolve)
+    resolve.set_defaults(command=_lazily("admin", "resolve_conflict"))
 
 
 def _add_jobs(commands: Subparsers) -> None:

@@ -78,8 +78,8 @@ def _history(record: JobRecord) -> Iterator[tuple[str, str]]:
     """In the order in which it happened."""
     for note in record.releases:
         yield "given back", f"{_moment(note.at)} by {note.worker}: {note.reason}"
-    if record.state is JobState.WAITING and record.waits_anew_since is not None:
-        yield "waits anew", f"since {_moment(record.waits_anew_since)}"
+    if record.state is JobState.WAITING and record.waiting_again_since is not None:
+        yield "waits anew", f"since {_moment(record.waiting_again_since)}"
     if record.holder is not None:
         yield "held", f"since {_moment(record.holder.started_at)} by {record.holder.worker}"
     if record.user_code is not None:

@@ -17,10 +17,10 @@ class Directives:
     settings: WorkerSettings | None = None
     conflict: CredentialConflict | None = None
     conflict_resolved: bool = False
-    airflow_wanted: str | None = None
+    required_airflow: str | None = None
 
     def __bool__(self) -> bool:
-        told = (self.settings, self.conflict, self.airflow_wanted)
+        told = (self.settings, self.conflict, self.required_airflow)
         return bool(self.stop) or self.conflict_resolved or any(one is not None for one in told)
 
     @property
@@ -31,7 +31,7 @@ class Directives:
             self.settings,
             self.conflict and self.conflict.since,
             self.conflict_resolved,
-            self.airflow_wanted,
+            self.required_airflow,
         )
 
 
@@ -42,7 +42,7 @@ def directives(
     settings: WorkerSettings,
     *,
     conflict: CredentialConflict | None = None,
-    airflow_wanted: str | None = None,
+    required_airflow: str | None = None,
 ) -> Directives:
     """What to tell a worker.
 
@@ -53,7 +53,7 @@ def directives(
             nothing is said about it.
         settings: As they are now.
         conflict: What keeps this agent from getting jobs, if anything does.
-        airflow_wanted: The centre's version of Airflow, if the worker's is too new for a job that was there for it.
+        required_airflow: The centre's version of Airflow, if the worker's is too new for a job that was there for it.
     """
     stop = (_stop(worker, report, records[report.id]) for report in poll.jobs if report.id in records)
     return Directives(
@@ -61,7 +61,7 @@ def directives(
         settings=settings if settings.version != poll.settings_version else None,
         conflict=None if poll.in_conflict else conflict,
         conflict_resolved=poll.in_conflict and conflict is None,
-        airflow_wanted=airflow_wanted,
+        required_airflow=required_airflow,
     )
 
 

@@ -27,7 +27,7 @@ from edge_relay.metrics.replica import Metrics, queue_of
 from edge_relay.stores.worker_store import WorkerStore
 from edge_schemas.life import agents
 from edge_schemas.life.model import JobRecord
-from edge_schemas.life.versions import runtime_fault
+from edge_schemas.life.versions import runtime_mismatch
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_schemas.wire.polls import GRANT_WAIT_S, CredentialConflict, Grant, JobPhase, PollAnswer, WorkerEntry
 
@@ -67,16 +67,16 @@ class PollSession:
         parts: What it reads and changes.
         parked: The poll.
         entry: The worker's, after the poll arrived.
-        hold_s: How long the poll may wait.
+        poll_timeout_s: How long the poll may wait.
     """
 
-    def __init__(self, parts: PollParts, parked: ParkedPoll, entry: WorkerEntry, hold_s: float) -> None:
+    def __init__(self, parts: PollParts, parked: ParkedPoll, entry: WorkerEntry, poll_timeout_s: float) -> None:
         self._parts = parts
         self._parked = parked
         self._entry = entry
         self._records: dict[str, JobRecord | None] = {}
         self._centre_airflow: str | None = None
-        self._deadline = self._now() + hold_s
+        self._deadline = self._now() + poll_timeout_s
 
     async def answer(self, send: Send) -> None:
         """Wait, then answer. Grants that could not be sent go back to the queue."""
@@ -117,7 +117,7 @@ class PollSession:
                 self._records,
                 principal.settings,
                 conflict=self._conflict(),
-                airflow_wanted=parked.demand.airflow_wanted,
+                required_airflow=parked.demand.required_airflow,
             )
             repeat_at = self._parts.polls.repeat_at(parked.worker, said.fingerprint) if said else math.inf
             if parked.demand.taken or repeat_at <= self._now():
@@ -131,10 +131,10 @@ class PollSession:
     async def _ask_centre(self) -> None:
         """A job may have waited longer than the Airflow that published it: what counts is what the centre has now."""
         demand, runtime = self._parked.demand, self._parked.poll.versions.airflow
-        if demand.airflow_wanted is None:
+        if demand.required_airflow is None:
             return
         facts = await self._parts.centre.facts()
-        if facts is not None and runtime_fault(runtime, facts.airflow_version) is None:
+        if facts is not None and runtime_mismatch(runtime, facts.airflow_version) is None:
             self._centre_airflow = facts.airflow_version
             demand.clear_runtime_mismatch()
 
@@ -224,8 +224,8 @@ class PollSession:
     def _account(self, grants: Sequence[Grant], said: Directives) -> None:
         if said:
             self._parts.polls.told(self._parked.worker, said.fingerprint, self._now())
-        if said.airflow_wanted is not None:
-            log.warning("runtime_too_new", runtime=self._parked.poll.versions.airflow, centre=said.airflow_wanted)
+        if said.required_airflow is not None:
+            log.warning("runtime_too_new", runtime=self._parked.poll.versions.airflow, centre=said.required_airflow)
         for grant in grants:
             log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
         for directive in said.stop:
@@ -253,5 +253,5 @@ def _answer(grants: Sequence[Grant], said: Directives) -> PollAnswer | None:
         settings=said.settings,
         conflict=said.conflict,
         conflict_resolved=said.conflict_resolved,
-        airflow_wanted=said.airflow_wanted,
+        required_airflow=said.required_airflow,
     )

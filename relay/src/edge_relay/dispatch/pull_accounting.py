@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edge_broker.jetstream.consumer import PullStatus, StatusKind
 from edge_relay.dispatch.deliveries import Delivery
-from edge_schemas.life.versions import runtime_fault
+from edge_schemas.life.versions import runtime_mismatch
 from edge_schemas.wire.jobs import Job, TaskWork
 
 MAX_BATCH = 32
@@ -27,14 +27,14 @@ class PollDemand:
 
     Attributes:
         airflow: Airflow's version in its worker's runtime, if it told.
-        airflow_wanted: The centre's version, once there was a job for which the runtime is too new. The poll wants no
+        required_airflow: The centre's version, once there was a job for which the runtime is too new. The poll wants no
             job then: every one that is fetched for it would have to go back.
     """
 
     def __init__(self, free: int, on_change: Callable[[], None], *, airflow: str | None = None) -> None:
         self.wants = free
         self.airflow = airflow
-        self.airflow_wanted: str | None = None
+        self.required_airflow: str | None = None
         self._wanted_before = 0
         self.taken: list[Delivery] = []
         self.lines: set[Line] = set()
@@ -53,9 +53,9 @@ class PollDemand:
     def suits(self, job: Job) -> bool:
         """Whether its worker can run the job; if not, it leaves all lines."""
         wanted = job.work.airflow_version if isinstance(job.work, TaskWork) else None
-        if runtime_fault(self.airflow, wanted) is None:
+        if runtime_mismatch(self.airflow, wanted) is None:
             return True
-        self.airflow_wanted = wanted
+        self.required_airflow = wanted
         for line in list(self.lines):
             line.leave(self)
         self._wanted_before, self.wants = self.wants, 0
@@ -64,7 +64,7 @@ class PollDemand:
 
     def clear_runtime_mismatch(self) -> None:
         """The centre was upgraded since that job was published: from here on every job suits."""
-        self.airflow = self.airflow_wanted = None
+        self.airflow = self.required_airflow = None
         self.wants = self._wanted_before
 
     def close(self) -> list[Delivery]:

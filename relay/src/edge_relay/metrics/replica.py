@@ -56,7 +56,7 @@ class Metrics:
     def begin(self, team: str | None, queue: str) -> None:
         """Let the counters of a queue that is served here begin with 0: else its first job would be no increase."""
         of = team or "", queue
-        for counter in (self.grants, self.starts, self.releases, self.give_backs, self.parked, self.redeliveries):
+        for counter in (self.grants, self.starts, self.releases, self.started_releases, self.parked, self.redeliveries):
             counter.labels(*of)
         for verdict in REPORTED:
             self.finishes.labels(*of, verdict)
@@ -96,8 +96,8 @@ class Metrics:
             "Granted jobs given back by a worker; a repeat counts only where the release itself does not",
             QUEUE,
         )
-        self.give_backs = self._counter(
-            "edge_relay_give_backs", "Started jobs whose user code never ran, given back", QUEUE
+        self.started_releases = self._counter(
+            "edge_relay_started_releases", "Started jobs whose user code never ran, given back", QUEUE
         )
         self.parked = self._counter("edge_relay_parked_jobs", "Jobs put aside after too many releases", QUEUE)
 

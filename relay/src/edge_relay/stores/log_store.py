@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.append import SequenceConflict, append
 from edge_broker.jetstream.stored import last_message
-from edge_broker.subjects import HOLD_HEADER, LOGS, OFFSET_HEADER
+from edge_broker.subjects import HOLDER_HEADER, LOGS, OFFSET_HEADER
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.logs import MAX_JOB_LOG_BYTES
 
@@ -109,7 +109,7 @@ class LogStore:
 
     async def _store(self, subject: str, log: _Log, tail: _Tail, data: bytes) -> bool:
         """Append; False if another replica was faster, or this one in a call whose answer was lost."""
-        headers = {OFFSET_HEADER: str(tail.end), HOLD_HEADER: f"{tail.base} {tail.hold}"}
+        headers = {OFFSET_HEADER: str(tail.end), HOLDER_HEADER: f"{tail.base} {tail.hold}"}
         # Until the answer is there, and for good if none comes, what is known may be behind.
         log.tail = None
         result = await append(self._broker, subject, data, after=tail.sequence, headers=headers)
@@ -123,7 +123,7 @@ class LogStore:
         message = await last_message(self._broker, LOGS, subject)
         if message is None:
             return _Tail()
-        base, _, hold = message.headers[HOLD_HEADER].partition(" ")
+        base, _, hold = message.headers[HOLDER_HEADER].partition(" ")
         end = int(message.headers[OFFSET_HEADER]) + len(message.data)
         return _Tail(end, int(base), hold, message.sequence)
 

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 
 from edge_schemas.wire.base import Instant
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.polls import MAX_HOLD_S, AgentSeen, CredentialConflict, WorkerEntry
+from edge_schemas.wire.polls import MAX_POLL_TIMEOUT_S, AgentSeen, CredentialConflict, WorkerEntry
 
-ONE_HOLD = timedelta(seconds=MAX_HOLD_S + 10)
+ONE_POLL_TIMEOUT = timedelta(seconds=MAX_POLL_TIMEOUT_S + 10)
 """An older agent that lives polls again within this: its parked poll ends, and it is told that it is superseded."""
 TAKEOVER_RETRY_S = 2.0
 MISSED_CONTACTS = 3
@@ -122,7 +122,7 @@ def check_taken_over(entry: WorkerEntry | None, *, holder: int, incarnation: int
         raise EdgeError(ErrorCode.TAKEOVER_PENDING, retry_after_s=TAKEOVER_RETRY_S)
 
 
-def settle(entry: WorkerEntry, *, keep_newer: bool, at: Instant) -> WorkerEntry:
+def resolve(entry: WorkerEntry, *, keep_newer: bool, at: Instant) -> WorkerEntry:
     """The entry after an operator decided which of two agents is the worker; the same object if there is no conflict.
 
     Should the other live on, it shows before anything is given up: it is a predecessor from here on.
@@ -143,7 +143,7 @@ def is_offline(entry: WorkerEntry, now: datetime) -> bool:
 
 def offline_after_s(entry: WorkerEntry) -> float:
     """Seconds of silence after which the worker has missed several contacts in a row."""
-    return MISSED_CONTACTS * max(entry.hold_s, SHORTEST_CONTACT_S)
+    return MISSED_CONTACTS * max(entry.poll_timeout_s, SHORTEST_CONTACT_S)
 
 
 def _carried_on(current: WorkerEntry, new: WorkerEntry) -> WorkerEntry:
@@ -168,7 +168,7 @@ def _taken_over(current: WorkerEntry, new: WorkerEntry) -> WorkerEntry:
 
 def _perhaps_alive(entry: WorkerEntry, now: datetime) -> tuple[AgentSeen, ...]:
     """The agents before this one of which it is not certain that they are gone."""
-    is_over = entry.taken_over_at is None or now - entry.taken_over_at >= ONE_HOLD
+    is_over = entry.taken_over_at is None or now - entry.taken_over_at >= ONE_POLL_TIMEOUT
     return () if is_over else entry.predecessors
 
 

@@ -56,7 +56,7 @@ class AnswerWrite:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The holder reports that the job's processes are gone; `give_back` if the job itself had no part in it.
+    """The holder reports that the job's processes are gone; `release` if the job itself had no part in it.
 
     Attributes:
         grant: With which the worker last started the job; None if it does not know any more.
@@ -66,7 +66,7 @@ class Finish:
     exit_code: int | None
     reason: str | None
     at: Instant
-    give_back: bool = False
+    release: bool = False
     grant: str | None = None
 
 
@@ -113,13 +113,14 @@ class GiveUp:
     """The holder has been out of contact for longer than is tolerated, or came back without the job.
 
     Attributes:
-        lacked_by: The incarnation that came back without it. Nothing happens if that one or a later one has started it.
+        lacking_incarnation: The incarnation that came back without it. Nothing happens if this or a later one has
+            started it.
         hold: Which hold was judged. Nothing happens if the job was handed out again since; None means any.
     """
 
     reason: str
     at: Instant
-    lacked_by: int | None = None
+    lacking_incarnation: int | None = None
     hold: Holder | None = None
 
 

@@ -78,7 +78,7 @@ class OpenWrite(Outbound):
     sent_at: Instant
 
 
-class StopWish(Outbound):
+class StopRequest(Outbound):
     """Who wants the job to end, and why."""
 
     reason: str
@@ -108,7 +108,7 @@ class JobRecord(Outbound):
         accepted_state: The terminal state that Airflow accepted. It decides the outcome, whatever the exit status.
         open_write: Begun, and not known to be answered.
         parked: Why the job was put aside in `EDGE_DEAD`; it waits, but is not published until redriven.
-        waits_anew_since: When a hold ended before user code ran, or the job was redriven, for the last time.
+        waiting_again_since: When a hold ended before user code ran, or the job was redriven, for the last time.
     """
 
     id: JobId
@@ -126,16 +126,16 @@ class JobRecord(Outbound):
     accepted_state: str | None = None
     last_write: WriteAnswer | None = None
     open_write: OpenWrite | None = None
-    stop: StopWish | None = None
+    stop: StopRequest | None = None
     releases: tuple[ReleaseNote, ...] = ()
     parked: str | None = None
-    waits_anew_since: Instant | None = None
+    waiting_again_since: Instant | None = None
     outcome: Outcome | None = None
 
     @property
     def waits_since(self) -> Instant:
         """Since when no worker has taken the job, while it waits."""
-        return self.waits_anew_since or self.created_at
+        return self.waiting_again_since or self.created_at
 
 
 def new_record(job: Job) -> JobRecord:

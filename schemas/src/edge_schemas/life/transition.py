@@ -22,7 +22,7 @@ from edge_schemas.life.model import (
     JobState,
     Outcome,
     ReleaseNote,
-    StopWish,
+    StopRequest,
     Verdict,
 )
 from edge_schemas.wire.base import Instant
@@ -93,7 +93,7 @@ def _finish(record: JobRecord, event: Finish) -> JobRecord:
     if _was_given_back(record, event.grant):
         return record  # a repeat: the job waits since, or was even started again
     holder = holder_of(record, event.worker)
-    if event.give_back and record.state is JobState.RUNNING and not may_have_run(record):
+    if event.release and record.state is JobState.RUNNING and not may_have_run(record):
         why = event.reason or "given back"
         grant = event.grant or holder.grant
         note = ReleaseNote(worker=event.worker, reason=why, at=event.at, grant=grant)
@@ -150,7 +150,7 @@ def _redrive(record: JobRecord, event: Redrive) -> JobRecord:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job has been started")
     if record.parked is None:
         return record
-    return record.model_copy(update={"parked": None, "releases": (), "waits_anew_since": event.at})
+    return record.model_copy(update={"parked": None, "releases": (), "waiting_again_since": event.at})
 
 
 def _withdraw(record: JobRecord, event: Withdraw) -> JobRecord:
@@ -161,7 +161,7 @@ def _withdraw(record: JobRecord, event: Withdraw) -> JobRecord:
         return _ended(record, Verdict.CANCELLED, event.reason, event.at)
     if record.finishing or record.accepted_state is not None:
         return record
-    wish = StopWish(reason=event.reason, at=event.at)
+    wish = StopRequest(reason=event.reason, at=event.at)
     return record.model_copy(update={"state": JobState.STOPPING, "stop": wish})
 
 
@@ -179,7 +179,7 @@ def _give_up(record: JobRecord, event: GiveUp) -> JobRecord:
         raise EdgeError(ErrorCode.WRONG_STATE, "nobody holds the job")
     if event.hold is not None and not _is_same_hold(record.holder, event.hold):
         return record
-    if event.lacked_by is not None and record.holder.incarnation >= event.lacked_by:
+    if event.lacking_incarnation is not None and record.holder.incarnation >= event.lacking_incarnation:
         return record
     if record.accepted_state is not None:
         verdict = Verdict.FAILED if record.accepted_state in FAILED_STATES else Verdict.SUCCEEDED
@@ -198,7 +198,7 @@ def _is_same_hold(one: Holder, other: Holder) -> bool:
 
 def _waiting_again(record: JobRecord, at: Instant) -> JobRecord:
     no_hold = {"holder": None, "finishing": False, "last_write": None, "open_write": None}
-    return record.model_copy(update={"state": JobState.WAITING, "waits_anew_since": at, **no_hold})
+    return record.model_copy(update={"state": JobState.WAITING, "waiting_again_since": at, **no_hold})
 
 
 def _ended(

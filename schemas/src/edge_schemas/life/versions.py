@@ -5,7 +5,7 @@ import re
 _MINOR = re.compile(r"v?([0-9]{1,6})\.([0-9]{1,6})(?![0-9])")
 
 
-def runtime_fault(runtime: str | None, centre: str | None) -> str | None:
+def runtime_mismatch(runtime: str | None, centre: str | None) -> str | None:
     """Why a runtime can't run the centre's tasks; None if it can, or if nobody can tell.
 
     The Task SDK names the newest version of the Execution API that it knows, and an Airflow serves its own and older

@@ -46,7 +46,7 @@ class OfflinePolicy(Outbound):
         return None if self.on_silence is OnSilence.CONTINUE else self._fence_s
 
     @property
-    def longest_hold_s(self) -> float:
+    def longest_poll_timeout_s(self) -> float:
         """How long a poll of a worker that has this job may be held."""
         return self._fence_s / POLLS_PER_FENCE
 

@@ -21,7 +21,7 @@ PROTOCOL = 1
 SUPPORTED_PROTOCOLS = (1,)
 
 MAX_SLOTS = 1024
-MAX_HOLD_S = 50.0
+MAX_POLL_TIMEOUT_S = 50.0
 MAX_REASON_CHARS = 500
 GRANT_WAIT_S = 30
 """How long a granted job may stay unstarted before it is handed out again; the consumers' `ack_wait`."""
@@ -101,7 +101,7 @@ class Poll(Inbound):
         seq: Counts its polls within the incarnation.
         slots: Jobs it can run at once.
         free: Jobs it would take now; never above `slots`, 0 while it drains.
-        hold_s: How long it is willing to wait for an answer; the relay may answer sooner.
+        poll_timeout_s: How long it is willing to wait for an answer; the relay may answer sooner.
         settings_version: The version of `WorkerSettings` it acts by.
         instance: Names machine, boot and state folder. An agent with the same one as an earlier agent took its place:
             one agent at a time can lock a state folder. Empty where the machine does not tell.
@@ -109,7 +109,8 @@ class Poll(Inbound):
         superseded_by: The incarnation in whose favour this agent was answered `superseded`. That it lives on to say so
             means that the credential was copied.
         in_conflict: It was told that its credential is in conflict and takes no jobs.
-        takes_none: Why it takes no jobs though it does not drain, for people; its runtime is not ready, for instance.
+        no_jobs_reason: Why it takes no jobs though it does not drain, for people; for example, its runtime is not
+            ready.
     """
 
     protocol: int
@@ -123,8 +124,8 @@ class Poll(Inbound):
     free: int = Field(ge=0, le=MAX_SLOTS)
     jobs: tuple[JobReport, ...] = Field(default=(), max_length=2 * MAX_SLOTS)
     draining: bool = False
-    takes_none: str | None = Field(default=None, max_length=MAX_REASON_CHARS)
-    hold_s: float = Field(default=MAX_HOLD_S, ge=0, le=MAX_HOLD_S)
+    no_jobs_reason: str | None = Field(default=None, max_length=MAX_REASON_CHARS)
+    poll_timeout_s: float = Field(default=MAX_POLL_TIMEOUT_S, ge=0, le=MAX_POLL_TIMEOUT_S)
     settings_version: int = 0
     versions: WorkerVersions
     health: WorkerHealth = WorkerHealth()
@@ -187,7 +188,7 @@ class PollAnswer(Outbound):
     Attributes:
         conflict: Told to the newer of two agents with one credential until it reports `in_conflict`.
         conflict_resolved: Told to an agent that reports `in_conflict` and is not any more.
-        airflow_wanted: The centre's version of Airflow, told to a worker whose runtime is too new for a job that was
+        required_airflow: The centre's version of Airflow, told to a worker whose runtime is too new for a job that was
             there for it. It SHOULD report that it takes none until its runtime is another one.
     """
 
@@ -196,7 +197,7 @@ class PollAnswer(Outbound):
     settings: WorkerSettings | None = None
     conflict: CredentialConflict | None = None
     conflict_resolved: bool = False
-    airflow_wanted: str | None = None
+    required_airflow: str | None = None
 
 
 class StartRequest(Inbound):
@@ -215,7 +216,7 @@ class FinishRequest(Inbound):
             hold of this worker.
         exit_code: Of the task host's fork, negative for a signal; None if no process ever ran.
         reason: For people, shown in Airflow when no final state was accepted.
-        give_back: The job itself had no part in this end: the worker is being shut down, or was killed. If user code
+        release: The job itself had no part in this end: the worker is being shut down, or was killed. If user code
             never ran the job waits again, and no try is spent.
     """
 
@@ -223,7 +224,7 @@ class FinishRequest(Inbound):
     receipt: str | None = Field(default=None, max_length=2048)
     exit_code: int | None = None
     reason: str | None = Field(default=None, max_length=1000)
-    give_back: bool = False
+    release: bool = False
 
 
 class ReleaseRequest(Inbound):
@@ -246,8 +247,8 @@ class WorkerEntry(Outbound):
         predecessors: Agents before this one that may still live; all silent since `taken_over_at`, else it would show.
         conflict: Two agents live.
         relay: The replica at which it arrived.
-        hold_s: How long it may stay unanswered.
-        takes_none: See `Poll`.
+        poll_timeout_s: How long it may stay unanswered.
+        no_jobs_reason: See `Poll`.
         queues: Those that its credential opened; None in an entry of a relay that did not say so yet.
     """
 
@@ -260,11 +261,11 @@ class WorkerEntry(Outbound):
     taken_over_at: Instant | None = None
     conflict: CredentialConflict | None = None
     relay: str
-    hold_s: float
+    poll_timeout_s: float
     slots: int
     free: int
     draining: bool
-    takes_none: str | None = None
+    no_jobs_reason: str | None = None
     jobs: tuple[JobReport, ...]
     versions: WorkerVersions
     health: WorkerHealth

@@ -112,7 +112,7 @@ class WorkerSummary(Outbound):
         tolerance_s: The shortest offline tolerance of its jobs.
         conflict: Where the two agents run, the older one first, if there are two.
         airflow: Airflow's version in its runtime, as far as it has told.
-        takes_none: Why it takes no jobs, in its own words.
+        no_jobs_reason: Why it takes no jobs, in its own words.
     """
 
     worker: WorkerName
@@ -128,10 +128,10 @@ class WorkerSummary(Outbound):
     tolerance_s: float | None = None
     conflict: tuple[str, ...] = ()
     airflow: str | None = None
-    takes_none: str | None = None
+    no_jobs_reason: str | None = None
 
 
-class SettleRequest(Inbound):
+class ResolveConflictRequest(Inbound):
     """Decides which of two agents with one credential is the worker."""
 
     keep: Literal["older", "newer"]

@@ -21,7 +21,7 @@ from edge_schemas.wire.polls import AgentSeen, WorkerEntry
 from edge_schemas.wire.workers import (
     CancelRequest,
     EnrollTokenRequest,
-    SettleRequest,
+    ResolveConflictRequest,
     WorkerAccess,
     WorkerList,
     WorkerState,
@@ -37,7 +37,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post(routes.ADMIN_ENROLL_TOKENS, create_enroll_token)
     app.router.add_get(routes.ADMIN_WORKERS, list_workers)
     app.router.add_post(routes.ADMIN_WORKER_REVOKE, revoke_worker)
-    app.router.add_post(routes.ADMIN_WORKER_SETTLE, settle_worker)
+    app.router.add_post(routes.ADMIN_WORKER_RESOLVE, resolve_conflict)
     app.router.add_get(routes.ADMIN_JOB, show_job)
     app.router.add_post(routes.ADMIN_JOB_CANCEL, cancel_job)
     app.router.add_post(routes.ADMIN_JOB_REDRIVE, redrive_job)
@@ -82,16 +82,14 @@ async def _revoke(app: web.Application, worker: str, operator: str) -> None:
     await app[keys.AUDIT].record("worker-revoked", operator=operator, worker=worker)
 
 
-async def settle_worker(request: web.Request) -> web.Response:
+async def resolve_conflict(request: web.Request) -> web.Response:
     """Decide which of two agents is the worker. A repeat changes nothing."""
     operator = await require_operator(request)
     worker = _worker_of(request)
-    body = await read_model(request, SettleRequest)
+    body = await read_model(request, ResolveConflictRequest)
     await _require_worker(request.app, worker)
-    if await run_to_completion(request.app[keys.WORKERS].settle(worker, keep_newer=body.keep == "newer")):
-        await request.app[keys.AUDIT].record(
-            "credential-settled", operator=operator.name, worker=worker, keep=body.keep
-        )
+    if await run_to_completion(request.app[keys.WORKERS].resolve(worker, keep_newer=body.keep == "newer")):
+        await request.app[keys.AUDIT].record("conflict-resolved", operator=operator.name, worker=worker, keep=body.keep)
     return web.Response(status=204)
 
 
@@ -169,7 +167,7 @@ def summary(access: WorkerAccess, entry: WorkerEntry | None, now: datetime) -> W
         tolerance_s=min(tolerances, default=None),
         conflict=() if conflict is None else (_where(conflict.older), _where(conflict.newer)),
         airflow=entry.versions.airflow if entry else None,
-        takes_none=entry.takes_none if entry else None,
+        no_jobs_reason=entry.no_jobs_reason if entry else None,
     )
 
 

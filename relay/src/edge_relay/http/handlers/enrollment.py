@@ -9,7 +9,7 @@ from edge_relay.http import keys
 from edge_relay.http.bodies import json_response, read_model
 from edge_relay.http.callers import bearer
 from edge_relay.http.shielded import run_to_completion
-from edge_schemas.life.versions import runtime_fault
+from edge_schemas.life.versions import runtime_mismatch
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.polls import SUPPORTED_PROTOCOLS
@@ -41,7 +41,7 @@ async def enroll(request: web.Request) -> web.Response:
 
 def _warn(worker: str, runtime: str | None, centre: str) -> None:
     """A runtime that is too new is no reason to refuse: the enrolled worker can install another one."""
-    if (fault := runtime_fault(runtime, centre)) is not None:
+    if (fault := runtime_mismatch(runtime, centre)) is not None:
         log.warning("runtime_too_new", worker=worker, runtime=runtime, centre=centre, means=fault)
 
 

@@ -52,7 +52,7 @@ async def finish(request: web.Request) -> web.Response:
     principal, job = await _caller(request)
     body = await read_model(request, FinishRequest)
     grant = None if body.receipt is None else (await _open(request.app, body.receipt, job, principal)).grant
-    event = Finish(principal.worker, body.exit_code, body.reason, datetime.now(UTC), body.give_back, grant)
+    event = Finish(principal.worker, body.exit_code, body.reason, datetime.now(UTC), body.release, grant)
     await run_to_completion(_finish(request.app, principal, job, event, body.incarnation))
     return web.Response(status=204)
 
@@ -159,7 +159,7 @@ async def _finish(app: web.Application, principal: Principal, job: str, event: F
         log.info("job_finished", queue=after.queue, verdict=after.outcome.verdict, reason=after.outcome.reason)
         return
     # No message is there to be given back: it went at the start. The executor watches records and publishes it again.
-    app[keys.METRICS].give_backs.labels(*queue_of(after)).inc()
+    app[keys.METRICS].started_releases.labels(*queue_of(after)).inc()
     log.info("job_given_back", queue=after.queue, reason=event.reason, releases=len(after.releases))
     if after.parked is not None:
         app[keys.METRICS].parked.labels(*queue_of(after)).inc()

@@ -50,7 +50,7 @@ async def _answer(request: web.Request, principal: Principal, parked: ParkedPoll
     known = await app[keys.WORKERS].arrive(new, superseded_by=parked.poll.superseded_by)
     app[keys.POLLS].arrived(parked, known)
     await report_conflict(app, known.entry, parked.agent)
-    session = PollSession(_parts(app), parked, known.entry, new.hold_s)
+    session = PollSession(_parts(app), parked, known.entry, new.poll_timeout_s)
     sent = web.Response(status=204)
 
     async def send(answer: PollAnswer | None) -> None:
@@ -93,16 +93,16 @@ def check_report(report: Poll) -> None:
         raise EdgeError(ErrorCode.PROTOCOL_UNSUPPORTED, f"this relay serves protocol {served}")
     if report.free > report.slots:
         raise EdgeError(ErrorCode.INVALID_REQUEST, "free: must not exceed slots")
-    if not math.isfinite(report.hold_s):
-        raise EdgeError(ErrorCode.INVALID_REQUEST, "hold_s: must be a number")
+    if not math.isfinite(report.poll_timeout_s):
+        raise EdgeError(ErrorCode.INVALID_REQUEST, "poll_timeout_s: must be a number")
     if len({job.id for job in report.jobs}) != len(report.jobs):
         raise EdgeError(ErrorCode.INVALID_REQUEST, "jobs: a job is listed twice")
 
 
-def hold_s(report: Poll, longest_s: float) -> float:
+def poll_timeout_s(report: Poll, longest_s: float) -> float:
     """How long a poll may be held: long holds would leave too few contacts before the fence of a job comes down."""
-    contracts = [job.offline.longest_hold_s for job in report.jobs if job.offline is not None]
-    return min(report.hold_s, longest_s, *contracts)
+    contracts = [job.offline.longest_poll_timeout_s for job in report.jobs if job.offline is not None]
+    return min(report.poll_timeout_s, longest_s, *contracts)
 
 
 def agent_seen(report: Poll, address: str | None) -> AgentSeen:
@@ -142,11 +142,11 @@ def worker_entry(app: web.Application, principal: Principal, parked: ParkedPoll)
         queues=principal.settings.queues,
         agent=parked.agent,
         relay=app[keys.SETTINGS].name,
-        hold_s=hold_s(report, app[keys.SETTINGS].hold_s),
+        poll_timeout_s=poll_timeout_s(report, app[keys.SETTINGS].poll_timeout_s),
         slots=report.slots,
         free=report.free,
         draining=report.draining,
-        takes_none=report.takes_none,
+        no_jobs_reason=report.no_jobs_reason,
         jobs=report.jobs,
         versions=report.versions,
         health=report.health,
