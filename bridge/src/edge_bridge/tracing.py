@@ -24,7 +24,7 @@ class JobSpans:
     def published(self, job: Job) -> None:
         """The job's record and message are in NATS."""
         attributes = {"job": job.id, "queue": job.queue, "team": job.team}
-        self._spans.tell("publish", job, start=job.published_at, end=datetime.now(UTC), attributes=attributes)
+        self._spans.report("publish", job, start=job.published_at, end=datetime.now(UTC), attributes=attributes)
 
     def given_up(self, before: JobRecord, after: JobRecord) -> None:
         """A keeper has given up a job that ran; else its holder's relay tells of its run."""
@@ -40,7 +40,7 @@ class JobSpans:
         }
         failed = verdict in {Verdict.FAILED, Verdict.LOST}
         started_at, now = before.holder.started_at, datetime.now(UTC)
-        self._spans.tell("run", before.job, start=started_at, end=now, attributes=attributes, failed=failed)
+        self._spans.report("run", before.job, start=started_at, end=now, attributes=attributes, failed=failed)
 
     def close(self) -> None:
         """Send what is left, for a short time; blocks meanwhile."""

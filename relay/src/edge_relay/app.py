@@ -137,7 +137,7 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
     async with app[keys.BROKER], asyncio.TaskGroup() as group:
         tasks = [group.create_task(loop, name=name) for name, loop in loops.items()]
         yield
-        await task_cleanup.cancel(tasks)
+        await task_cleanup.cancel_and_wait(tasks)
 
 
 async def _traces(app: web.Application) -> AsyncIterator[None]:

@@ -28,8 +28,8 @@ class JobSpans:
         granted_at = receipt.expires_at - timedelta(seconds=GRANT_WAIT_S)
         attributes = _attributes(before, after.holder.worker, site)
         waiting = {**attributes, "releases": len(before.releases) or None}
-        self._spans.tell("waiting", before.job, start=before.waits_since, end=granted_at, attributes=waiting)
-        self._spans.tell("hand-out", before.job, start=granted_at, end=after.holder.started_at, attributes=attributes)
+        self._spans.report("waiting", before.job, start=before.waits_since, end=granted_at, attributes=waiting)
+        self._spans.report("hand-out", before.job, start=granted_at, end=after.holder.started_at, attributes=attributes)
 
     def finished(self, before: JobRecord, after: JobRecord, arrived_at: datetime, site: str) -> None:
         """The holder has reported the end, which arrived then and is in the record now; or has given the job back."""
@@ -39,8 +39,8 @@ class JobSpans:
         attributes = {**_attributes(before, before.holder.worker, site), "verdict": verdict or "given back"}
         failed = verdict in FAILURES
         started_at = before.holder.started_at
-        self._spans.tell("run", before.job, start=started_at, end=arrived_at, attributes=attributes, failed=failed)
-        self._spans.tell("finish", before.job, start=arrived_at, end=datetime.now(UTC), attributes=attributes)
+        self._spans.report("run", before.job, start=started_at, end=arrived_at, attributes=attributes, failed=failed)
+        self._spans.report("finish", before.job, start=arrived_at, end=datetime.now(UTC), attributes=attributes)
 
     def close(self) -> None:
         """Send what is left, for a short time; blocks meanwhile."""

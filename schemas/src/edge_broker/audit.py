@@ -1,6 +1,6 @@
 """Who did what, as JSON events on `edge.audit.<action>`; the stream `EDGE_AUDIT` keeps them.
 
-Best effort: an event never delays or fails what it tells of.
+Best effort: an event never delays or fails the action that it reports.
 """
 
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ class Audit:
     """Publishes the audit events of one process.
 
     Args:
-        author: Who writes them, for example `relay="eu-1"`; part of each event.
+        author: Who publishes them, for example `relay="eu-1"`; part of each event.
     """
 
     def __init__(self, broker: Broker, **author: Fact) -> None:
@@ -29,7 +29,7 @@ class Audit:
 
         Args:
             action: A subject token, for example `worker-revoked`.
-            facts: What it is about; no secret.
+            facts: Details of the action; no secret.
         """
         event = {"at": datetime.now(UTC).isoformat(), "action": action, **self._author, **facts}
         await self._broker.publish(audit_subject(action), orjson.dumps(event))

@@ -1,7 +1,7 @@
 """A key-value bucket read through the stream leader and written by compare-and-swap.
 
-nats-py's own key-value client reads by direct get, which a follower that is behind may answer; where a decision hangs
-on the value, that is not good enough.
+nats-py's own key-value client reads by direct get, which a follower that is behind may answer; a decision
+that depends on the value needs the leader's.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from edge_broker.jetstream.stream_info import subjects_with_messages
 from edge_broker.subjects import kv_stream, kv_subject
 
 DELETE_MARK = {"KV-Operation": "DEL"}
-"""Headers of a message which says that its key was deleted."""
+"""Headers of a message that marks its key as deleted."""
 _DELETE_MARKS = frozenset({"KV-Operation", "Nats-Marker-Reason"})
 
 
 class RevisionConflict(Exception):
-    """Somebody else wrote the key since it was read. Read again and decide again."""
+    """The key was written since it was read. Read again and decide again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Bucket:
         return Stored(None if deleted else message.data, message.sequence)
 
     async def keys(self, pattern: str) -> list[str]:
-        """The keys that match a subject pattern, deleted ones included: they have a last message too.
+        """The keys that match a subject pattern, deleted ones included: a mark of deletion is a message too.
 
         Raises:
             BrokerUnavailable: No answer, or no such bucket yet.
@@ -84,7 +84,7 @@ class Bucket:
             life: Remove the value after this time.
 
         Raises:
-            RevisionConflict: The key has another revision. After an unknown outcome it may be one's own.
+            RevisionConflict: The key has another revision. After an unknown outcome it may be the caller's own.
             BrokerUnavailable: The outcome is unknown.
         """
         life_s = None if life is None else int(life.total_seconds())

@@ -1,4 +1,4 @@
-"""Streams, buckets and consumers as they must be on the server; `apply` makes them so and says what can't be.
+"""Streams, buckets and consumers as they must be on the server; `apply` makes them so and reports what it can't change.
 
 Names are in `edge_broker.subjects`. Provisioning runs as user `admin`, never from relay or bridge; only the
 consumer of a queue is made by the executor, on first use of the queue.
@@ -17,25 +17,25 @@ from edge_broker.jetstream.stream_info import StreamConfig, create_stream, strea
 from edge_schemas.wire.polls import GRANT_WAIT_S
 
 OLDEST_SERVER = (2, 11, 0)
-"""Per-message life (`Nats-TTL`) came with this release."""
+"""The first release with a life time per message (`Nats-TTL`)."""
 _NS = 1_000_000_000
 _DAY_NS = 86_400 * _NS
 _MIB = 1 << 20
 
 
 class LayoutRefused(Exception):
-    """The server can't hold the layout; the text says what to change."""
+    """The server can't have the layout; the text says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayoutSettings:
-    """What an installation may choose. None leaves a stream that is there as it is; a new one gets the default.
+    """What an installation may choose. None leaves an existing stream as it is; a new stream gets the default.
 
     Attributes:
         replicas: Copies of each stream: 1 on a single server, 3 in a cluster.
         jobs_max_bytes: Room for waiting jobs; at 1 KiB each, 256 MiB are some 250,000.
-        logs_max_bytes: Room for logs; the oldest go first.
-        logs_max_age_days: Logs older than this go.
+        logs_max_bytes: Room for logs; the oldest are removed first.
+        logs_max_age_days: Older logs are removed.
     """
 
     replicas: int | None = None
@@ -48,7 +48,7 @@ DEFAULTS = LayoutSettings(replicas=1, jobs_max_bytes=256 * _MIB, logs_max_bytes=
 
 
 def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[StreamConfig]:
-    """Every stream of the layout, buckets included, in the server's own terms; without what is left as it is."""
+    """Every stream of the layout, buckets included, in the server's own terms, without unchanged settings."""
     logs_max_age_ns = None if settings.logs_max_age_days is None else settings.logs_max_age_days * _DAY_NS
     streams: list[StreamConfig] = [
         {
@@ -104,7 +104,8 @@ def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[StreamConfig]:
 def consumer_config(team: str | None, queue: str) -> ConsumerConfig:
     """The durable pull consumer of a queue.
 
-    Limits are explicit: the defaults stop a queue silently at 1,000 unconfirmed jobs and refuse the 513th pull.
+    Limits are explicit: by default a queue stops without an error at 1,000 unconfirmed jobs, and rejects
+    the 513th pull.
     """
     return {
         "durable_name": subjects.consumer_name(team, queue),
@@ -120,7 +121,7 @@ def consumer_config(team: str | None, queue: str) -> ConsumerConfig:
 
 
 async def ensure_consumer(broker: Broker, team: str | None, queue: str) -> None:
-    """Make the consumer of a queue and wake whoever waits for it; nothing changes if it is there.
+    """Make the consumer of a queue and wake the replicas that wait for it; nothing changes if it is there.
 
     Raises:
         JetStreamError: A consumer of that name exists with another configuration.
@@ -160,12 +161,12 @@ async def _apply_stream(broker: Broker, config: StreamConfig, default: StreamCon
         ) from error
     wrong = differences(config, changed)
     if wrong:
-        raise LayoutRefused(f"stream {name}: the server did not take {', '.join(wrong)}")
+        raise LayoutRefused(f"stream {name}: the server did not accept {', '.join(wrong)}")
     return f"{name}: {'created' if current is None else 'updated'}"
 
 
 async def check(broker: Broker) -> list[str]:
-    """What is missing or differs from the layout in a way that would lose or block jobs; empty if all is well."""
+    """What is missing or differs from the layout in a way that would lose or block jobs; empty if nothing does."""
     problems = []
     for config in stream_configs():
         current = await _stream_config(broker, config["name"])
@@ -184,7 +185,7 @@ ESSENTIAL = frozenset(
 )
 """Settings of a stream without which jobs would be lost or blocked."""
 CHOSEN = frozenset({"num_replicas", "max_bytes", "max_age", "description"})
-"""Settings of a stream that an installation may have as it likes."""
+"""Settings of a stream that an installation may choose."""
 
 
 def differences(wanted: Mapping[str, object], found: Mapping[str, object]) -> list[str]:

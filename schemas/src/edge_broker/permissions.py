@@ -1,7 +1,7 @@
 """What each NATS user may do, and no more. A worker has no NATS user.
 
 `admin` provisions and may do everything; `operator` is for people with the `nats` command line; `relay`, `executor`,
-`keeper` and `reader` (of logs, in the api-server) do their part.
+`keeper` and `reader` (of logs, in the api-server) have the rights of their component.
 An inbox prefix per role keeps one role from reading another's answers.
 """
 
@@ -20,14 +20,14 @@ ROLES = (ADMIN, OPERATOR, RELAY, EXECUTOR, KEEPER, READER)
 _RECORDS = subjects.kv_stream(subjects.RECORDS_BUCKET)
 _WORKERS = subjects.kv_stream(subjects.WORKERS_BUCKET)
 _ACCESS = subjects.kv_stream(subjects.ACCESS_BUCKET)
-_FOR_EYES = (subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _WORKERS)
+_FOR_PEOPLE = (subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _WORKERS)
 """What people may read message by message, besides the waiting jobs."""
 _ALL = (subjects.JOBS, subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _WORKERS, _ACCESS)
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """Subjects that a user may publish to and subscribe to; everything else is refused."""
+    """Subjects that a user may publish to and subscribe to; everything else is denied."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
@@ -66,7 +66,7 @@ def _watch(*streams: str) -> tuple[str, ...]:
 
 
 def _page(*streams: str) -> tuple[str, ...]:
-    """Read a stream in order by a consumer that goes when its reader does; without it, only single messages."""
+    """Read a stream in order by a consumer that ends with its reader; without this right, only single messages."""
     return tuple(
         right
         for stream in streams
@@ -94,14 +94,14 @@ _RIGHTS = {
         (
             *_api("INFO", "STREAM.NAMES", "STREAM.LIST", "STREAM.INFO.*"),
             *_api("CONSUMER.NAMES.*", "CONSUMER.LIST.*", "CONSUMER.INFO.*.*"),
-            *_read(subjects.JOBS, *_FOR_EYES),
-            *_direct(subjects.JOBS, *_FOR_EYES),
-            *_page(*_FOR_EYES),
+            *_read(subjects.JOBS, *_FOR_PEOPLE),
+            *_direct(subjects.JOBS, *_FOR_PEOPLE),
+            *_page(*_FOR_PEOPLE),
             *_api(f"CONSUMER.PAUSE.{subjects.JOBS}.*"),
             *_api(f"STREAM.PURGE.{subjects.JOBS}", f"STREAM.PURGE.{subjects.DEAD}"),
             *_api("STREAM.SNAPSHOT.*"),
             "$JS.SNAPSHOT.ACK.>",
-            "$SYS.REQ.USER.INFO",  # what it may do itself
+            "$SYS.REQ.USER.INFO",  # its own rights
         ),
         (
             "_INBOX.>",

@@ -13,15 +13,15 @@ from edge_schemas.life.model import ENDED_RECORD_LIFE, JobRecord, JobState
 from edge_schemas.life.transition import transition
 
 PATIENCE_S = 8.0
-"""How long a change outlasts a broker that is changing its leader (5 to 9 s when one dies unplanned)."""
+"""How long a change is retried while the broker elects a leader (5 to 9 s when one dies unplanned)."""
 
 
 BeforeChange = Callable[[JobRecord, JobRecord], Awaitable[None]]
-"""Awaited with the record as it is and its successor."""
+"""Awaited with the current record and its successor."""
 
 
 class DispatchSeen(Exception):
-    """There already is a record of this dispatch: its id was used before."""
+    """There is a record of this dispatch already: its id was used before."""
 
 
 class RecordStore:
@@ -32,7 +32,7 @@ class RecordStore:
         self._patience_s = patience_s
 
     async def get(self, job: str) -> JobRecord | None:
-        """The record of a job, or None if there is none (any more).
+        """The record of a job; None if there is none, or no longer.
 
         Raises:
             BrokerUnavailable: No answer within the patience.
@@ -47,10 +47,10 @@ class RecordStore:
                 return _parse(stored.value)
 
     async def create(self, record: JobRecord) -> None:
-        """Store the record of a new dispatch. A repeat after an unknown outcome is recognised.
+        """Store the record of a new dispatch. A repeat after an unknown outcome succeeds.
 
         Raises:
-            DispatchSeen: Another record with this id exists or existed lately.
+            DispatchSeen: Another record with this id exists or existed recently.
             BrokerUnavailable: The outcome is unknown; repeat it.
         """
         try:
@@ -66,11 +66,11 @@ class RecordStore:
         Args:
             job: Its id.
             event: What happened.
-            first: Awaited before each swap; while it fails for want of the broker, or if it refuses, nothing changes.
-                Somebody may be faster with another change, so what it does must harm nobody.
+            first: Awaited before each swap; if it raises, nothing changes. The swap may still fail because another
+                change was faster, so its effect must be harmless then.
 
         Raises:
-            EdgeError: `transition` or `first` refused; nothing changed.
+            EdgeError: `transition` or `first` rejected the change.
             BrokerUnavailable: The outcome is unknown; repeat it: events may be repeated.
         """
         retry = _Retry(self._patience_s)
@@ -97,7 +97,7 @@ class RecordStore:
 
 
 class _Retry:
-    """Growing pauses until the patience is used up; then the last error goes on."""
+    """Growing pauses until the patience is used up; then the last error is raised."""
 
     def __init__(self, patience_s: float) -> None:
         self._deadline = asyncio.get_running_loop().time() + patience_s

@@ -1,6 +1,6 @@
 """Every stream, bucket, subject and header name once, with the limits that go with them. Relay and bridge only.
 
-An operator reads these names with the `nats` command line.
+Operators see these names in the `nats` command line.
 """
 
 from edge_schemas.wire.ids import decode_name, encode_name
@@ -15,20 +15,20 @@ ACCESS_BUCKET = "edge_access"
 
 NO_TEAM = "-"
 NOTICES = "edge.notices"
-"""Core NATS, no stream: a notice only wakes whoever waits, who then looks at the state."""
+"""Core NATS, no stream: a notice only wakes its receiver, which then reads the state."""
 RELAY_BEATS = f"{NOTICES}.relay"
-"""Each replica says here that workers can reach it; see `polls.RelayBeat`."""
+"""Each replica reports here that workers can reach it; see `polls.RelayBeat`."""
 OFFSET_HEADER = "Edge-Offset"
 """On a message of `EDGE_LOGS`: where its bytes begin in the job's log."""
 HOLDER_HEADER = "Edge-Holder"
-"""On a message of `EDGE_LOGS`: where in the job's log the file of this holder begins, and which hold it is.
+"""On a message of `EDGE_LOGS`: where in the job's log the file of this holder begins, and an id of the holder.
 
-A job that was given up before user code ran has a second holder, whose log file begins anew: it follows the first.
+A job that was given up before user code ran has a second holder with a log file of its own, which follows the first.
 """
 
 
 def job_subject(team: str | None, queue: str, job: str) -> str:
-    """Where a waiting job stands."""
+    """The subject of a waiting job's message."""
     return f"edge.jobs.{_team_token(team)}.{encode_name(queue)}.{job}"
 
 
@@ -46,7 +46,7 @@ def parse_consumer_name(name: str) -> tuple[str | None, str]:
     """Team and queue of a consumer that `consumer_name` named.
 
     Raises:
-        ValueError: It did not.
+        ValueError: It has another form.
     """
     # In an encoded name two hexadecimal digits follow each `_`.
     team, apart, queue = name.partition("__")
@@ -57,7 +57,7 @@ def parse_job_subject(subject: str) -> tuple[str | None, str, str]:
     """Team, queue and job of a subject that `job_subject` made.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It has another form.
     """
     prefix, kind, team, queue, job = subject.split(".")
     if (prefix, kind) != ("edge", "jobs"):
@@ -102,7 +102,7 @@ def worker_notice(worker: str) -> str:
 
 
 def queue_notice(consumer: str) -> str:
-    """Says that the consumer of a queue was made."""
+    """Reports that the consumer of a queue was made."""
     return f"{NOTICES}.queue.{consumer}"
 
 

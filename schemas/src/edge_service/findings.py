@@ -1,7 +1,7 @@
-"""What doctors find: `edge-worker doctor`, `edge-relay doctor` and `airflow edge-relay doctor` tell it in one form.
+"""Findings of `edge-worker doctor`, `edge-relay doctor` and `airflow edge-relay doctor`, in one form.
 
-A doctor is a list of checks, from the outermost layer inwards. A check looks, changes nothing, and has a time limit;
-where something that it needs has failed it is not tried, so that one fault is told once and not as ten.
+A doctor is a list of checks, from the outermost layer inwards. A check changes nothing and has a time limit. It is not
+tried if a check that it needs has failed, so that one fault is reported once and not ten times.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass
 from enum import StrEnum
 
-LOOK_LIMIT_S = 10.0
+CHECK_LIMIT_S = 10.0
 
 
 class Status(StrEnum):
@@ -27,8 +27,8 @@ class Finding:
     """One line of a doctor.
 
     Attributes:
-        check: The check's stable id, `layer.what`. A check that looks at several things of a kind (queues, keepers) may
-            have a finding for each.
+        check: The check's stable id, `layer.what`. A check of several things of a kind (queues, keepers) may have a
+            finding for each.
         detail: What was seen, without secrets.
         advice: What to do; empty only if all is well or it was not tried.
     """
@@ -50,43 +50,43 @@ def ok(check: str, detail: str) -> Finding:
 
 
 def warning(check: str, detail: str, advice: str) -> Finding:
-    """Works, but will hurt or is unusual."""
+    """Works, but is unusual or will cause trouble."""
     return Finding(check, Status.WARNING, detail, advice)
 
 
 def failed(check: str, detail: str, advice: str) -> Finding:
-    """Jobs can't run so, or not all of them."""
+    """Jobs can't run, or not all of them."""
     return Finding(check, Status.FAILED, detail, advice)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One look at one thing.
+    """One check of one thing.
 
     Attributes:
-        id: See `Finding.check`; what `look` finds has this id.
-        look: Does it. Without side effects; what it raises becomes a finding.
+        id: See `Finding.check`; the findings of `run` have this id.
+        run: Makes the check. No side effects; an exception becomes a finding.
         needs: Ids of earlier checks without which this one makes no sense.
         limit_s: Seconds that it may take.
     """
 
     id: str
-    look: Callable[[], Awaitable[Finding | Iterable[Finding]]]
+    run: Callable[[], Awaitable[Finding | Iterable[Finding]]]
     needs: tuple[str, ...] = ()
-    limit_s: float = LOOK_LIMIT_S
+    limit_s: float = CHECK_LIMIT_S
 
 
 def known(finding: Finding) -> Check:
-    """A check whose finding is known beforehand."""
+    """A check whose finding is known already."""
 
-    async def tell() -> Finding:
+    async def run() -> Finding:
         return finding
 
-    return Check(finding.check, tell)
+    return Check(finding.check, run)
 
 
 async def examine(checks: Iterable[Check]) -> AsyncIterator[Finding]:
-    """Do the checks in their order; each finding comes when it is known."""
+    """Run the checks in their order; each finding is yielded as soon as it is known."""
     causes: dict[str, str] = {}
     """Of each check that failed or was not tried, the one that failed first."""
     for check in checks:
@@ -95,21 +95,25 @@ async def examine(checks: Iterable[Check]) -> AsyncIterator[Finding]:
             causes[check.id] = cause
             yield Finding(check.id, Status.NOT_TRIED, f"{check.id}: because of {cause}")
             continue
-        for finding in await _look(check):
+        for finding in await _run(check):
             if finding.status is Status.FAILED:
                 causes[check.id] = check.id
             yield finding
 
 
-async def _look(check: Check) -> Sequence[Finding]:
+async def _run(check: Check) -> Sequence[Finding]:
     try:
         async with asyncio.timeout(check.limit_s):
-            found = await check.look()
+            found = await check.run()
     except TimeoutError:
-        return [failed(check.id, f"not done after {check.limit_s:g} s", "Look at what it asks: it hangs or is slow.")]
-    except Exception as error:  # noqa: BLE001  # told, and the other checks are still worth their while
+        return [
+            failed(
+                check.id, f"not done after {check.limit_s:g} s", "Check the service that it calls: it hangs or is slow."
+            )
+        ]
+    except Exception as error:  # noqa: BLE001  # reported, and the other checks still run
         detail = f"the check itself failed: {type(error).__name__}: {error}"
-        return [failed(check.id, detail, "This is a fault of the doctor: please report it.")]
+        return [failed(check.id, detail, "This is a bug of the doctor: please report it.")]
     return [found] if isinstance(found, Finding) else list(found)
 
 
@@ -119,7 +123,7 @@ _LAYER_WIDTH = 12
 
 
 def as_text(finding: Finding) -> str:
-    """A line for people, with one below it that says what to do if there is something to do."""
+    """A line for people, with the advice on a second line if there is any."""
     line = f"{_WORDS[finding.status]:{_STATUS_WIDTH}}  {finding.layer:{_LAYER_WIDTH}}  {_printable(finding.detail)}"
     if not finding.advice:
         return line
@@ -147,5 +151,5 @@ def exit_status(findings: Iterable[Finding]) -> int:
 
 
 def _printable(text: str) -> str:
-    """On one line, and without what could steer a terminal: much of it was said by somebody else."""
+    """On one line, and without control characters: much of it comes from other machines."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -1,4 +1,4 @@
-"""One HTTP GET for a doctor: direct, without redirects, with what went wrong in words."""
+"""One HTTP GET for a doctor: direct, without redirects, with errors in words."""
 
 import http.client
 import socket
@@ -14,22 +14,22 @@ from typing import IO
 
 from typing_extensions import override
 
-from edge_service.threads import aside
+from edge_service.threads import run_in_daemon_thread
 
 TIMEOUT_S = 5.0
 MAX_BYTES = 8 << 20
 
 
-class LookFailed(Exception):
-    """There was no HTTP answer; the text says how far it came."""
+class NoHttpAnswer(Exception):
+    """There was no HTTP answer; the text says what failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ProbeResult:
     """An HTTP answer, whatever its status.
 
     Attributes:
-        date: Unix time by the server's clock, None if it does not tell; whole seconds.
+        date: Unix time by the server's clock, None if it does not report it; whole seconds.
     """
 
     status: int
@@ -38,17 +38,19 @@ class Seen:
     date: float | None
 
 
-async def look(url: str, headers: Mapping[str, str] | None = None, *, tls: ssl.SSLContext | None = None) -> Seen:
-    """Get a URL, past every proxy.
+async def probe(
+    url: str, headers: Mapping[str, str] | None = None, *, tls: ssl.SSLContext | None = None
+) -> ProbeResult:
+    """Get a URL, without a proxy.
 
     Raises:
-        LookFailed: No answer.
+        NoHttpAnswer: No answer.
     """
-    return await aside(lambda: _get(url, headers or {}, tls))
+    return await run_in_daemon_thread(lambda: _get(url, headers or {}, tls))
 
 
 def trust(ca_file: Path | None) -> ssl.SSLContext:
-    """Whom to trust: the CAs in the file, else those of the machine.
+    """A TLS context that trusts the CAs in the file, else those of the machine.
 
     Raises:
         OSError: The file can't be used.
@@ -64,28 +66,28 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _get(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> Seen:
+def _get(url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> ProbeResult:
     if not url.startswith(("http://", "https://")):
-        raise LookFailed("the address must begin with http:// or https://")
+        raise NoHttpAnswer("the address must begin with http:// or https://")
     sent = {"User-Agent": "edge-relay-doctor", **headers}
-    request = urllib.request.Request(url, headers=sent)  # noqa: S310  # looked at above
+    request = urllib.request.Request(url, headers=sent)  # noqa: S310  # checked above
     https = urllib.request.HTTPSHandler(context=tls) if tls else urllib.request.HTTPSHandler()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), https, _NoRedirects())
     try:
         with opener.open(request, timeout=TIMEOUT_S) as reply:
-            return _seen(reply.status, reply.headers, reply.read(MAX_BYTES))
+            return _result(reply.status, reply.headers, reply.read(MAX_BYTES))
     except urllib.error.HTTPError as reply:
         with reply:
-            return _seen(reply.code, reply.headers, reply.read(MAX_BYTES))
+            return _result(reply.code, reply.headers, reply.read(MAX_BYTES))
     except urllib.error.URLError as error:
-        raise LookFailed(_explain(error.reason)) from error
+        raise NoHttpAnswer(_explain(error.reason)) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise LookFailed(_explain(error)) from error
+        raise NoHttpAnswer(_explain(error)) from error
 
 
-def _seen(status: int, headers: Message, body: bytes) -> Seen:
+def _result(status: int, headers: Message, body: bytes) -> ProbeResult:
     date = headers.get("Date")
-    return Seen(status, dict(headers.items()), body, parsedate_to_datetime(date).timestamp() if date else None)
+    return ProbeResult(status, dict(headers.items()), body, parsedate_to_datetime(date).timestamp() if date else None)
 
 
 def _explain(error: object) -> str:

@@ -1,8 +1,7 @@
 """How relay and keeper log: one JSON object a line, or coloured lines on a terminal.
 
-Tracebacks are rendered without the values of local variables: those hold tokens, passwords and payloads. The keeper
-needs this as much as the relay: Airflow has configured logging when a command of it runs, with tracebacks that show
-them.
+Tracebacks are rendered without the values of local variables, which may be tokens, passwords and payloads. This also
+replaces the logging that Airflow configures before it runs a command of the keeper, whose tracebacks show them.
 """
 
 import logging
@@ -13,7 +12,7 @@ from structlog.typing import Processor
 
 
 def configure_logging(level: str, log_format: str = "auto") -> None:
-    """Send the events of this process, and what libraries log, to standard error in one format.
+    """Send the events of this process, and those of libraries, to standard error in one format.
 
     Args:
         level: Least severity, in any case; one that does not exist means `info`.

@@ -1,17 +1,16 @@
-"""Ending tasks that speak to NATS."""
+"""Ending tasks that use nats-py."""
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
 
 CANCEL_AGAIN_S = 0.2
 
 
-async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks until they have ended. What they raise is for whoever awaits them.
+async def cancel_and_wait(tasks: Iterable[asyncio.Task[object]]) -> None:
+    """Cancel tasks until they have ended. Their exceptions are left to the code that awaits them.
 
-    Again and again: nats-py swallows a cancellation that meets the end of a connect or of a call, and a loop that did
-    not hear of it would go on for ever.
+    Repeatedly: nats-py swallows a cancellation that meets the end of a connect or of a call, and a loop that did not
+    receive it would never end.
     """
     while waiting := [task for task in tasks if not task.done()]:
         for task in waiting:

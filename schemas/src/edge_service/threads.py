@@ -1,35 +1,40 @@
-"""Work that blocks, in a thread that holds up nobody."""
+"""Blocking work in a thread that does not keep the process from ending."""
 
 import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 T = TypeVar("T")
 
 
-async def aside(work: Callable[[], T]) -> T:
+async def run_in_daemon_thread(work: Callable[[], T]) -> T:
     """What `work` returns or raises, from a daemon thread.
 
-    Not a pool's: the process would wait at its end for a thread that hangs in the silence of a name server.
+    Not a pool's: at its end the process would wait for a thread that hangs because a name server does not answer.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
-    def tell(how: Callable[[Any], None], what: Any) -> None:
-        if not answer.done():
-            how(what)
-
-    def do_it() -> None:
-        how: Callable[[Any], None] = answer.set_result
-        what: Any
+    def run() -> None:
         try:
-            what = work()
+            finish = partial(_set_result, answer, work())
         except Exception as error:  # noqa: BLE001  # raised where the answer is awaited
-            how, what = answer.set_exception, error
-        with suppress(RuntimeError):  # the time was over, and the loop has ended meanwhile
-            loop.call_soon_threadsafe(tell, how, what)
+            finish = partial(_set_exception, answer, error)
+        with suppress(RuntimeError):  # the time was over, and the loop has ended in the meantime
+            loop.call_soon_threadsafe(finish)
 
-    threading.Thread(target=do_it, name="edge-relay-aside", daemon=True).start()
+    threading.Thread(target=run, name="edge-relay-blocking", daemon=True).start()
     return await answer
+
+
+def _set_result(answer: asyncio.Future[T], result: T) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _set_exception(answer: asyncio.Future[T], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)

@@ -1,10 +1,10 @@
 """OpenTelemetry spans below the span that Airflow gave a job; for the relay and the bridge.
 
 Off unless the standard environment names a collector; only then are the packages of the extra `otel` imported. A span
-is told when it is over, with both its times, so nothing is open meanwhile and any replica can tell it. Airflow's own
-decision holds: below a parent that is not sampled there is no span, whatever sampler the environment names.
+is reported when it is over, with both its times, so no span is open in between and any replica can report it. Airflow's
+own decision counts: below a parent that is not sampled there is no span, whatever sampler the environment names.
 
-Nobody waits for a collector: spans go into a bounded queue, a thread sends them, and what does not fit is dropped.
+No job waits for a collector: spans go into a bounded queue, a thread sends them, and what does not fit is dropped.
 """
 
 import logging
@@ -30,17 +30,17 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL = "http/protobuf"
 CLOSE_S = 2.0
-"""For what is not sent yet when a process ends."""
+"""For spans that are not sent yet when a process ends."""
 _EXPORTER_LOGGER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
 Attributes = Mapping[str, str | int | None]
 
 
 class Spans:
-    """Tells a collector of spans, or nobody if there is none.
+    """Reports spans to a collector, if there is one.
 
     Args:
-        provider: None: nothing is told.
+        provider: None if there is no collector.
     """
 
     def __init__(self, provider: "TracerProvider | None" = None) -> None:
@@ -48,7 +48,7 @@ class Spans:
         self._tracer = None if provider is None else provider.get_tracer("edge_relay")
         self._failed = False
 
-    def tell(
+    def report(
         self,
         name: str,
         job: Job | None,
@@ -58,12 +58,12 @@ class Spans:
         attributes: Attributes,
         failed: bool = False,
     ) -> None:
-        """Tell of one span of a job's way that is over.
+        """Report one span of a job that is over.
 
         Args:
             name: Of the span.
             job: Its trace context is the parent; without one, or with one that is not sampled, there is no span.
-            start: By whoever saw it; where another machine's clock makes it later than `end`, `end` counts.
+            start: By the clock of the machine that saw it; if this makes it later than `end`, `end` counts.
             end: By this machine's clock.
             attributes: Those without a value are left out.
             failed: The span shows as an error.
@@ -71,23 +71,23 @@ class Spans:
         if self._tracer is None or job is None or job.traceparent is None:
             return
         try:
-            self._tell(name, job.traceparent, min(start, end), end, attributes, failed=failed)
+            self._report(name, job.traceparent, min(start, end), end, attributes, failed=failed)
         except Exception:
-            # Whatever it is, no job may suffer for it; and it would be the same for the next one.
+            # A job must not fail because of its trace. The next span would fail likewise, so it is logged once.
             if not self._failed:
                 log.exception("span_failed", span=name)
             self._failed = True
 
     def close(self) -> None:
-        """Send what is left, for a short time; blocks meanwhile."""
+        """Send what is left; blocks for a short time."""
         if self._provider is None:
             return
-        # Its own wait for a collector that is away is half a minute.
+        # The provider itself waits half a minute for a collector that is away.
         thread = threading.Thread(target=self._provider.shutdown, name="edge-relay-traces-end", daemon=True)
         thread.start()
         thread.join(CLOSE_S)
 
-    def _tell(
+    def _report(
         self, name: str, traceparent: str, start: datetime, end: datetime, attributes: Attributes, *, failed: bool
     ) -> None:
         from opentelemetry.trace import StatusCode, get_current_span
@@ -97,8 +97,8 @@ class Spans:
         context = get_current_span(parent).get_span_context()
         if self._tracer is None or not context.is_valid or not context.trace_flags.sampled:
             return
-        given = {f"edge.{key}": value for key, value in attributes.items() if value is not None}
-        span = self._tracer.start_span(name, context=parent, attributes=given, start_time=_ns(start))
+        values = {f"edge.{key}": value for key, value in attributes.items() if value is not None}
+        span = self._tracer.start_span(name, context=parent, attributes=values, start_time=_ns(start))
         if failed:
             span.set_status(StatusCode.ERROR)
         span.end(end_time=_ns(end))
@@ -109,27 +109,27 @@ def spans_from_environment(component: str, environment: Mapping[str, str] | None
 
     Args:
         component: Which part of Edge Relay this is.
-        environment: The process's, unless given.
+        environment: Default: the environment of the process.
     """
     given = os.environ if environment is None else environment
     if not any(given.get(name) for name in ENDPOINTS):
         return Spans()
     protocol = next((given[name] for name in PROTOCOLS if given.get(name)), PROTOCOL)
     if protocol != PROTOCOL:
-        log.error("traces_off", hint=f"set {PROTOCOLS[0]}={PROTOCOL} and its endpoint: {protocol} is not spoken here")
+        log.error("traces_off", hint=f"set {PROTOCOLS[0]}={PROTOCOL} and its endpoint: {protocol} is not supported")
         return Spans()
     try:
         return Spans(_provider(component))
     except ImportError as error:
         log.error("traces_off", hint="install the extra 'otel', or unset the endpoint", missing=error.name)  # noqa: TRY400
     except Exception:
-        # Of the packages' own settings, most likely. Work goes on without traces.
+        # Of the packages' own settings, most likely. Work continues without traces.
         log.exception("traces_off", hint="correct the OTEL_… environment")
     return Spans()
 
 
 def _provider(component: str) -> "TracerProvider":
-    """One of our own: where Airflow has one in this process, it is named and sampled as Airflow's."""
+    """A provider of our own: one of Airflow in this process would use Airflow's name and sampler."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -138,7 +138,7 @@ def _provider(component: str) -> "TracerProvider":
 
     exporter = cast("SpanExporter", _QuietExporter(OTLPSpanExporter()))
     resource = Resource.create({"service.name": SERVICE, "edge.component": component})
-    # The parent's flag has been looked at before.
+    # The parent's flag was checked before.
     provider = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     log.info("traces_on", component=component)
@@ -146,7 +146,7 @@ def _provider(component: str) -> "TracerProvider":
 
 
 class _QuietExporter:
-    """Says once that a collector does not take spans, and once that it does again."""
+    """Logs once that a collector does not accept spans, and once that it does again."""
 
     def __init__(self, exporter: "SpanExporter") -> None:
         self._exporter = exporter
@@ -168,23 +168,23 @@ class _QuietExporter:
         failing = result is not SpanExportResult.SUCCESS
         if failing is not self._failing:
             self._failing = failing
-            self._say(len(spans))
+            self._log_change(len(spans))
         return result
 
     def shutdown(self) -> None:
         """Give up what is being sent."""
         self._exporter.shutdown()
 
-    def _say(self, spans: int) -> None:
+    def _log_change(self, spans: int) -> None:
         if self._failing:
-            hint = f"the collector that {' or '.join(ENDPOINTS)} names must take OTLP over HTTP; spans are dropped"
+            hint = f"the collector that {' or '.join(ENDPOINTS)} names must accept OTLP over HTTP; spans are dropped"
             log.warning("traces_not_delivered", spans=spans, hint=hint)
         else:
             log.info("traces_delivered_again")
 
 
 class _UnlessOurs(logging.Filter):
-    """Passes over what the exporter says of each attempt of ours; Airflow may use the same exporter."""
+    """Drops what the exporter logs of each attempt in our thread; Airflow may use the same exporter."""
 
     def __init__(self) -> None:
         super().__init__()

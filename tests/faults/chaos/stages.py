@@ -73,12 +73,12 @@ class Observer:
 async def following(broker: Broker, queue: str, worker: EdgeWorker) -> AsyncIterator[Observer]:
     """An observer that follows while inside."""
     observer = Observer(queue, worker.state / "jobs")
-    mirror = asyncio.create_task(WatchedBucket(broker, RECORDS_BUCKET, observer.note).run(), name="observer")
+    watching = asyncio.create_task(WatchedBucket(broker, RECORDS_BUCKET, observer.note).run(), name="observer")
     try:
         yield observer
     finally:
-        mirror.cancel()
-        await asyncio.gather(mirror, return_exceptions=True)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 def _stage(record: JobRecord, now: datetime) -> Stage | None:

@@ -18,6 +18,6 @@ async def test_a_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
     task = asyncio.create_task(loop())
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
-        await task_cleanup.cancel([task])
+        await task_cleanup.cancel_and_wait([task])
     assert swallowed.is_set()
     assert task.cancelled()

@@ -1,4 +1,4 @@
-"""A mirror follows its bucket, also when the bucket was restored from an older copy."""
+"""A watched bucket follows its stream, also when the bucket was restored from an older copy."""
 
 import asyncio
 from pathlib import Path

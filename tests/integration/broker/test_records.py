@@ -57,7 +57,7 @@ async def test_of_many_starters_exactly_one_becomes_the_holder(server: NatsServe
 
 
 async def test_a_change_outlasts_a_crash_of_the_server(server: NatsServer) -> None:
-    """Killed in between, the server comes back and the change is made; a mirror sees it without being told."""
+    """Killed in between, the server comes back and the change is made; a watched bucket sees it without being told."""
     seen: list[JobState] = []
     async with connected(server, RELAY) as broker, connected(server, KEEPER) as keeper, asyncio.TaskGroup() as group:
         store, job = RecordStore(broker), make_job()
@@ -76,7 +76,7 @@ async def test_a_change_outlasts_a_crash_of_the_server(server: NatsServer) -> No
         _, after = await change
         assert after.outcome is not None
         assert after.outcome.verdict is Verdict.FAILED
-        await eventually(lambda: seen and seen[-1] is JobState.ENDED, what=f"the mirror has seen {seen}")
+        await eventually(lambda: seen and seen[-1] is JobState.ENDED, what=f"the watched bucket has seen {seen}")
         following.cancel()
 
 

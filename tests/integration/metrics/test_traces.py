@@ -215,7 +215,7 @@ assert not of_otel()
 
 def _tell(spans: Spans, name: str, job: Job) -> None:
     now = datetime.now(UTC)
-    spans.tell(name, job, start=now, end=now, attributes={})
+    spans.report(name, job, start=now, end=now, attributes={})
 
 
 def _until(holds: Callable[[], bool]) -> None:

@@ -134,7 +134,7 @@ async def test_a_released_job_comes_back_and_is_parked_in_the_end(edge: Edge) ->
         assert (await one.release({**grant, "receipt": receipt}, reason=f"no {number}")).status == 204
     record = await edge.records.get(job.id)
     assert record is not None
-    assert record.parked == "given back 5 times, last: no 4"
+    assert record.parked == "released 5 times, last: no 4"
     dead = await edge.broker.api("STREAM.MSG.GET.EDGE_DEAD", {"last_by_subj": dead_subject(None, "default", job.id)})
     history = base64.b64decode(dead["message"]["data"])
     assert b"no 0" in history
@@ -172,7 +172,7 @@ async def test_no_job_is_parked_before_its_history_is_kept(edge: Edge) -> None:
     assert (await releasing).status == 204
     record = await edge.records.get(job.id)
     assert record is not None
-    assert record.parked == "given back 5 times, last: the last"
+    assert record.parked == "released 5 times, last: the last"
     kept = await edge.broker.api("STREAM.MSG.GET.EDGE_DEAD", {"last_by_subj": dead_subject(None, "default", job.id)})
     assert JobRecord.model_validate_json(base64.b64decode(kept["message"]["data"])).parked == record.parked
 

@@ -193,7 +193,7 @@ async def test_what_takes_too_long_ends_and_says_what_to_do() -> None:
         return await in_thread(lambda: ok("x.y", str(release.wait(20))))
 
     check = Deadline(20).check("x.y", hang, limit_s=0.05, when_late="Look at the disk.")
-    found = await check.look()
+    found = await check.run()
     release.set()
     assert isinstance(found, Finding)
     assert (found.status, found.advice) == (Status.FAILED, "Look at the disk.")
@@ -205,7 +205,7 @@ async def test_after_the_end_of_the_whole_nothing_is_tried() -> None:
 
     deadline = Deadline(0.01)
     await asyncio.sleep(0.02)
-    found = await deadline.check("x.y", never, limit_s=5, when_late="").look()
+    found = await deadline.check("x.y", never, limit_s=5, when_late="").run()
     assert isinstance(found, Finding)
     assert found.status is Status.NOT_TRIED
 

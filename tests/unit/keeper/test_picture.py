@@ -29,8 +29,8 @@ class Seen:
         broker: Any = SimpleNamespace(connected=True, on_connection=lambda _: None)
         self.clock = Clock()
         self.view = ClusterView(broker, clock=self.clock)
-        self.view._records_mirror.complete.set()
-        self.view._workers_mirror.complete.set()
+        self.view._watched_records.complete.set()
+        self.view._watched_workers.complete.set()
         self.polls = 0
 
     def record(self, record: JobRecord) -> None:

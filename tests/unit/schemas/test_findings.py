@@ -26,10 +26,10 @@ async def test_what_needs_something_that_failed_is_not_tried() -> None:
     """The cause is the first failure, however long the chain; what does not need it goes on."""
     findings = await _all(
         known(ok("a.one", "fine")),
-        Check("a.two", known(failed("a.two", "broken", "mend")).look, ("a.one",)),
-        Check("a.three", known(ok("a.three", "never")).look, ("a.two",)),
-        Check("b.four", known(ok("b.four", "never")).look, ("a.one", "a.three")),
-        Check("c.five", known(warning("c.five", "odd", "look")).look, ("a.one",)),
+        Check("a.two", known(failed("a.two", "broken", "mend")).run, ("a.one",)),
+        Check("a.three", known(ok("a.three", "never")).run, ("a.two",)),
+        Check("b.four", known(ok("b.four", "never")).run, ("a.one", "a.three")),
+        Check("c.five", known(warning("c.five", "odd", "look")).run, ("a.one",)),
     )
     assert [one.status.value for one in findings] == ["ok", "failed", "not_tried", "not_tried", "warning"]
     assert findings[3].detail == "b.four: because of a.two"

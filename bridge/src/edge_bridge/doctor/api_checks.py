@@ -8,7 +8,7 @@ from edge_bridge.keeper.settings import api_url
 from edge_bridge.keeper.tokens import Speaker, TokenScope, mint_from_config
 from edge_bridge.settings import Conf, SettingsError
 from edge_service.findings import Check, Finding, failed, ok
-from edge_service.http_probe import LookFailed, look
+from edge_service.http_probe import NoHttpAnswer, probe
 
 ANSWERS, TOKEN = "api.answers", "api.token"
 _NO_VARIABLE = "edge_relay_doctor"
@@ -33,8 +33,8 @@ class ApiDoctor:
             return failed(ANSWERS, str(error), "Write the whole address, such as http://api-server:8080/execution/.")
         setting = "[edge_relay] execution_api_url or [core] execution_api_server_url"
         try:
-            seen = await look(f"{self._url}/health")
-        except LookFailed as error:
+            seen = await probe(f"{self._url}/health")
+        except NoHttpAnswer as error:
             advice = f"Start 'airflow api-server', or correct {setting}."
             return failed(ANSWERS, f"no Execution API at {self._url}: {error}", advice)
         if seen.status != 200 or b"healthy" not in seen.body:
@@ -48,8 +48,8 @@ class ApiDoctor:
         """Ask for a variable that is not there, as no task that is there."""
         token = mint_from_config().mint(Speaker(str(uuid.uuid4()), TokenScope.EXECUTION))
         try:
-            seen = await look(f"{self._url}/variables/{_NO_VARIABLE}", {"Authorization": f"Bearer {token}"})
-        except LookFailed as error:
+            seen = await probe(f"{self._url}/variables/{_NO_VARIABLE}", {"Authorization": f"Bearer {token}"})
+        except NoHttpAnswer as error:
             return failed(TOKEN, f"no answer of the Execution API: {error}", "Look at the api-server's log.")
         if seen.status in (401, 403):
             advice = (

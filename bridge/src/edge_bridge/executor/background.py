@@ -117,7 +117,7 @@ class Background:
             self._link = broker, store
             self._linked.set()
             watched = WatchedBucket(broker, RECORDS_BUCKET, self.reports.watch)
-            group.create_task(watched.run(), name="records-mirror")
+            group.create_task(watched.run(), name="watched-records")
             group.create_task(self.publisher.run(broker, store), name="publisher")
             group.create_task(self.reports.run(), name="reports")
             group.create_task(self.reconciler.run(broker, store), name="reconciler")

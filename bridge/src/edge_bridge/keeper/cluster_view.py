@@ -32,8 +32,8 @@ class ClusterView:
         self._broker = broker
         self._clock = clock
         self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
-        self._records_mirror = WatchedBucket(broker, RECORDS_BUCKET, self._take_record)
-        self._workers_mirror = WatchedBucket(broker, WORKERS_BUCKET, self._take_worker)
+        self._watched_records = WatchedBucket(broker, RECORDS_BUCKET, self._take_record)
+        self._watched_workers = WatchedBucket(broker, WORKERS_BUCKET, self._take_worker)
         self._records: dict[str, JobRecord] = {}
         self._workers: dict[str, WorkerEntry] = {}
         self._contact = ContactClock()
@@ -43,13 +43,13 @@ class ClusterView:
         """Follow both buckets and the relays' beats, for ever."""
         await self._broker.subscribe(RELAY_BEATS, self._take_relay_beat)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._records_mirror.run(), name="keeper-records")
-            group.create_task(self._workers_mirror.run(), name="keeper-workers")
+            group.create_task(self._watched_records.run(), name="keeper-records")
+            group.create_task(self._watched_workers.run(), name="keeper-workers")
 
     @property
     def complete(self) -> bool:
         """Both buckets have been listed since the connection was made."""
-        return self._records_mirror.complete.is_set() and self._workers_mirror.complete.is_set()
+        return self._watched_records.complete.is_set() and self._watched_workers.complete.is_set()
 
     def unfinished(self) -> list[JobRecord]:
         """The jobs that have not ended, without what a worker needs to run them."""
@@ -101,7 +101,7 @@ class ClusterView:
         self._records[key] = record.model_copy(update={"job": None, "last_write": None})
         if record.holder is not None and (known is None or known.holder != record.holder):
             # A poll brought it, and the next one names it.
-            self._heard(self._records_mirror, record.holder.started_at, [key])
+            self._heard(self._watched_records, record.holder.started_at, [key])
 
     def _take_worker(self, key: str, value: bytes | None) -> None:
         if value is None:
@@ -118,8 +118,8 @@ class ClusterView:
         if known is not None and known.agent.arrival == entry.agent.arrival:
             return
         named = {report.id for report in entry.jobs}
-        self._heard(self._workers_mirror, entry.agent.last_poll_at, named)
-        if self._workers_mirror.complete.is_set():
+        self._heard(self._watched_workers, entry.agent.last_poll_at, named)
+        if self._watched_workers.complete.is_set():
             self._contact.relay_lives(self._clock(), serving_for_s=0)
         no_longer = {report.id for report in known.jobs} - named if known is not None else set()
         for job in no_longer - self._records.keys():

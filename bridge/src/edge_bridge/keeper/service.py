@@ -91,7 +91,7 @@ class Keeper:
             log.info("keeper_ready", host=self._settings.gate_host, port=self.port)
             await stop.wait()
             log.info("keeper_stopping")
-            await task_cleanup.cancel(loops)
+            await task_cleanup.cancel_and_wait(loops)
 
     def health(self) -> dict[str, object]:
         """For `/healthz`: `ok` means that calls can be answered and Airflow is being watched."""

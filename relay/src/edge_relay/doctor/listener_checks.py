@@ -20,7 +20,7 @@ from edge_relay.identity.access import WORKER
 from edge_schemas.wire.routes import METRICS, READYZ
 from edge_schemas.wire.workers import WorkerAccess
 from edge_service.findings import Check, Finding, failed, ok, warning
-from edge_service.http_probe import LookFailed, Seen, look, trust
+from edge_service.http_probe import NoHttpAnswer, ProbeResult, probe, trust
 
 CERTIFICATE, READY, OPERATORS = "relay.certificate", "relay.ready", "relay.operators"
 FILES, PUBLIC = "relay.open_files", "relay.public_url"
@@ -86,16 +86,16 @@ class ListenerDoctor:
         # Who it is does not matter here: the certificate is looked at by itself.
         anyone = ssl._create_unverified_context()  # noqa: S323, SLF001  # as `http.client` has it
         try:
-            return _readiness(READY, url, await look(url, tls=anyone))
-        except LookFailed as error:
+            return _readiness(READY, url, await probe(url, tls=anyone))
+        except NoHttpAnswer as error:
             text = "Start 'edge-relay serve' with these settings; if it is up, its log says on which address it serves."
             return failed(READY, f"no relay serves workers at {self._target.workers_url}: {error}", text)
 
     async def _operators(self) -> Finding:
         url = f"{self._target.operators_url}{READYZ}"
         try:
-            return _readiness(OPERATORS, url, await look(url))
-        except LookFailed as error:
+            return _readiness(OPERATORS, url, await probe(url))
+        except NoHttpAnswer as error:
             text = "Start 'edge-relay serve' with these settings; if it is up, its log says on which address it serves."
             return failed(OPERATORS, f"no listener for operators at {self._target.operators_url}: {error}", text)
 
@@ -113,8 +113,8 @@ class ListenerDoctor:
 
     async def _file_limit(self) -> int:
         """Of the relay's process; where it does not tell, of this one."""
-        with suppress(LookFailed):
-            seen = await look(f"{self._target.operators_url}{METRICS}")
+        with suppress(NoHttpAnswer):
+            seen = await probe(f"{self._target.operators_url}{METRICS}")
             if told := _MAX_FDS.search(seen.body):
                 return int(float(told[1]))
         return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -126,15 +126,15 @@ class ListenerDoctor:
             "at a site. Else look at DNS, the load balancer and its path."
         )
         try:
-            seen = await look(f"{base}{READYZ}", tls=trust(self._target.ca_file))
-        except LookFailed as error:
+            seen = await probe(f"{base}{READYZ}", tls=trust(self._target.ca_file))
+        except NoHttpAnswer as error:
             return warning(PUBLIC, f"{base} can't be reached from here: {error}", text)
         if _status(seen) != "ok":
             return warning(PUBLIC, f"{base} answers {seen.status}, and not as a relay that is ready", text)
         return ok(PUBLIC, f"a relay answers at {base}")
 
 
-def _readiness(check: str, url: str, seen: Seen) -> Finding:
+def _readiness(check: str, url: str, seen: ProbeResult) -> Finding:
     if seen.status == 200 and _status(seen) == "ok":
         return ok(check, f"ready: {url}")
     try:
@@ -147,7 +147,7 @@ def _readiness(check: str, url: str, seen: Seen) -> Finding:
     return failed(check, f"the relay is up and not ready: {detail}", text)
 
 
-def _status(seen: Seen) -> object:
+def _status(seen: ProbeResult) -> object:
     try:
         told = json.loads(seen.body)
     except ValueError:

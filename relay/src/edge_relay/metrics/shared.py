@@ -40,15 +40,15 @@ class SharedState(Collector):
 
     Args:
         broker: Whom to ask.
-        mirrors: Set while what is followed elsewhere is complete; without them no look is.
+        watched: Set while a watched bucket is complete; without all of them no figures are read.
         clock: Monotonic seconds.
     """
 
     def __init__(
-        self, broker: Broker, mirrors: Iterable[asyncio.Event], *, clock: Callable[[], float] = time.monotonic
+        self, broker: Broker, watched: Iterable[asyncio.Event], *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._broker = broker
-        self._mirrors = tuple(mirrors)
+        self._watched = tuple(watched)
         self._clock = clock
         self._queues = QueueLook(broker)
         self._figures = _Figures()
@@ -76,8 +76,8 @@ class SharedState(Collector):
             BrokerUnavailable: Not everything could be read.
             JetStreamError: The server refused.
         """
-        for watched in self._mirrors:
-            await watched.wait()
+        for bucket in self._watched:
+            await bucket.wait()
         streams = await look_at_streams(self._broker)
         queues = await self._queues.look()
         self._figures = _Figures(queues, streams, await look_at_store(self._broker))

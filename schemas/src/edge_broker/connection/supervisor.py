@@ -65,7 +65,7 @@ class ConnectionSupervisor:
     async def stop(self) -> None:
         """Flush and close; a server that is gone is no error."""
         if self._task is not None:
-            await task_cleanup.cancel([self._task])
+            await task_cleanup.cancel_and_wait([self._task])
         client = self.client
         if client is None or client.is_closed:
             return

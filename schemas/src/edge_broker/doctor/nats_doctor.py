@@ -32,7 +32,7 @@ from edge_broker.doctor.stream_checks import StreamChecks
 from edge_broker.doctor.wire import ProbeFailed
 from edge_broker.jetstream.stored import last_message
 from edge_broker.jetstream.stream_info import subjects_with_messages
-from edge_service.findings import LOOK_LIMIT_S, Check, Finding, failed
+from edge_service.findings import CHECK_LIMIT_S, Check, Finding, failed
 
 _MANY_S = 20.0
 
@@ -105,14 +105,14 @@ class NatsDoctor:
         return found
 
 
-def _check(check: str, look: Callable[[], Awaitable[Finding | list[Finding]]], *needs: str) -> Check:
+def _check(check: str, run: Callable[[], Awaitable[Finding | list[Finding]]], *needs: str) -> Check:
     """A check whose finding reports it if NATS goes away in the meantime, or has no leader."""
 
     async def guarded() -> Finding | list[Finding]:
         try:
-            return await look()
+            return await run()
         except (ProbeFailed, JetStreamError, OSError) as error:
             text = "Are all servers of NATS up, and has each stream a leader? Look at their logs, then try again."
             return failed(check, f"NATS does not answer as it should: {reason(error)}", text)
 
-    return Check(check, guarded, needs, _MANY_S if check in (CONSUMERS, STORE) else LOOK_LIMIT_S)
+    return Check(check, guarded, needs, _MANY_S if check in (CONSUMERS, STORE) else CHECK_LIMIT_S)

@@ -1,7 +1,7 @@
-"""Try every right of a role without doing anything with it.
+"""Try every right of a role without an effect.
 
-A message is sent to a subject of each pattern. It is one that does nothing there: a question, an order for a stream or
-consumer that does not exist, or a message that names another stream and is refused by the one that listens.
+A message is sent to a subject of each pattern. It changes nothing: a question, a command for a stream or consumer that
+does not exist, or a message that names another stream and is rejected by the one that listens.
 """
 
 import json
@@ -34,7 +34,7 @@ _HARMLESS = {
 
 
 def harmless(pattern: str) -> tuple[str, bytes] | None:
-    """A subject of the pattern and a message that does nothing there; None where none is known."""
+    """A subject of the pattern and a message that has no effect there; None if none is known."""
     subject = ".".join(NOWHERE if token in ("*", ">") else token for token in pattern.split("."))
     if not pattern.startswith(_API):
         return subject, b""

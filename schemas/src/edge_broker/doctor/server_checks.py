@@ -16,7 +16,7 @@ from edge_broker.doctor.rights_probe import missing_rights
 from edge_broker.doctor.session import NatsSession
 from edge_broker.doctor.wire import ProbeFailed
 from edge_service.findings import Finding, failed, ok, warning
-from edge_service.threads import aside
+from edge_service.threads import run_in_daemon_thread
 
 EXPIRES_SOON = timedelta(days=21)
 
@@ -151,5 +151,7 @@ def _of_servers(check: str, good: Sequence[str], bad: Sequence[str], advice: str
 
 
 async def _resolve(address: Address) -> str:
-    answers = await aside(lambda: socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM))
+    answers = await run_in_daemon_thread(
+        lambda: socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    )
     return str(answers[0][4][0])

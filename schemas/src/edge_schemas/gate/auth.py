@@ -1,4 +1,4 @@
-"""How relay and gate prove to each other who they are, over plain internal HTTP, with one shared secret.
+"""How relay and gate authenticate each other, over plain internal HTTP, with one shared secret.
 
 The relay signs each request, the gate each answer; the secret itself never travels. The answer's signature covers the
 request's nonce, so an answer can't be replayed to another request. This authenticates, it does not hide: where the
@@ -19,7 +19,7 @@ _STAMP = re.compile(r"[0-9]{1,15}\Z")
 
 @dataclass(frozen=True, slots=True)
 class GateCall:
-    """What the relay asks of the gate, as far as it is signed.
+    """The signed parts of a call from the relay to the gate.
 
     Attributes:
         target: Raw path and query.
@@ -67,7 +67,7 @@ def _call_mac(key: bytes, call: GateCall, stamp: str, nonce: str) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    """HTTP libraries put what is not UTF-8 into a string as lone surrogates, which plain UTF-8 refuses."""
+    """HTTP libraries put bytes that are not UTF-8 into a string as lone surrogates, which plain UTF-8 rejects."""
     return text.encode(errors="surrogatepass")
 
 

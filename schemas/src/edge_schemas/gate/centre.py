@@ -1,4 +1,4 @@
-"""What a worker may know of the centre, and of itself as the centre sees it. Asked for, never pushed."""
+"""What a worker may know of the centre, and of itself in the centre's view. Read on request, never pushed."""
 
 from edge_schemas.wire.base import Instant, Outbound
 from edge_schemas.wire.ids import QueueName, SiteName, TeamName, WorkerName
@@ -10,7 +10,7 @@ class CentreFacts(Outbound):
     Attributes:
         airflow_version: Of the keeper's own installation, which is the scheduler's.
         python_version: The Python it runs on, `major.minor.micro`. A runtime may have another one.
-        runtime_lock: Pinned requirements for runtimes, as pip reads them; None where the centre names none.
+        runtime_lock: Pinned requirements for runtimes, in pip's format; None if the centre has none.
     """
 
     airflow_version: str
@@ -19,7 +19,7 @@ class CentreFacts(Outbound):
 
 
 class WorkerFacts(Outbound):
-    """What the asking credential is good for. Answered without side effects, also while an agent polls.
+    """What the credential of the caller gives access to. Has no side effects, also while an agent polls.
 
     Attributes:
         protocols: Those that the relay serves.

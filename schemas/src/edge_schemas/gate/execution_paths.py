@@ -8,13 +8,13 @@ from urllib.parse import unquote_to_bytes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 _RAW = re.compile(r"^[A-Za-z0-9._~!$&'()*+,;=:@%/\[\]^|-]+$")
-"""What a path may hold, and four more that Airflow's client leaves as they are, as in a variable named `a[1]`."""
+"""Characters of a path, and four more that Airflow's client does not encode, as in a variable named `a[1]`."""
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 MAX_PATH_CHARS = 4096
 
 
 class CallClass(StrEnum):
-    """What a call is about, for metrics: few values, whatever a task puts into a path."""
+    """The subject of a call, for metrics: few values, whatever a task puts into a path."""
 
     HEARTBEAT = "heartbeat"
     RUN = "run"
@@ -59,7 +59,7 @@ def call_class(segments: Sequence[str]) -> CallClass:
 def split_path(raw: str) -> tuple[str, ...]:
     """The decoded segments of a raw, percent-encoded path without its leading slash.
 
-    Everything that two servers could read differently is refused: dot segments, raw or encoded, empty segments,
+    A path that two servers could read differently is rejected: dot segments, raw or encoded, empty segments,
     backslashes, control characters, broken escapes and bytes that are not UTF-8. An encoded slash stays inside its
     segment; the caller must forward the raw path, never a re-encoded one.
 

@@ -47,7 +47,7 @@ class BeginFinishing:
 
 @dataclass(frozen=True, slots=True)
 class AnswerWrite:
-    """Airflow answered a write; `accepted_state` is set if the write was a terminal state and was taken."""
+    """Airflow answered a write; `accepted_state` is set if the write was a terminal state that Airflow accepted."""
 
     worker: str
     answer: WriteAnswer
@@ -56,10 +56,10 @@ class AnswerWrite:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The holder reports that the job's processes are gone; `release` if the job itself had no part in it.
+    """The holder reports that the job's processes have ended; `release` if the job itself did not cause it.
 
     Attributes:
-        grant: With which the worker last started the job; None if it does not know any more.
+        grant: With which the worker last started the job; None if it no longer knows.
     """
 
     worker: str
@@ -72,7 +72,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A worker gives a granted job back; `counted` if the job itself may be the cause, once for each `grant`."""
+    """A worker releases a granted job; `counted` if the job itself may be the cause, once for each `grant`."""
 
     worker: str
     reason: str
@@ -83,10 +83,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Redrive:
-    """An operator wants a parked job to be published again; of one that waits already, nothing.
+    """An operator wants a parked job to be republished; a job that is not parked does not change.
 
-    The releases are counted anew. Their history stays in `EDGE_DEAD` until its age limit, or until the job is parked
-    again.
+    The count of releases begins again. Their history stays in `EDGE_DEAD` until its age limit, or until the job is
+    parked again.
     """
 
     at: Instant
@@ -102,7 +102,7 @@ class Withdraw:
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """The job has waited for longer than its queue allows."""
+    """The job has waited longer than its queue allows."""
 
     reason: str
     at: Instant
@@ -115,7 +115,7 @@ class GiveUp:
     Attributes:
         lacking_incarnation: The incarnation that came back without it. Nothing happens if this or a later one has
             started it.
-        hold: Which hold was judged. Nothing happens if the job was handed out again since; None means any.
+        hold: The holder that was judged. Nothing happens if the job was started again since; None means any holder.
     """
 
     reason: str

@@ -31,7 +31,7 @@ def check_holder(record: JobRecord | None, worker: str) -> JobRecord:
     """The record, if this worker started the job and it has not ended.
 
     Raises:
-        EdgeError: `job_ended`, `wrong_state` (nobody has started it) or `not_holder`.
+        EdgeError: `job_ended`, `wrong_state` (it has not been started) or `not_holder`.
     """
     if record is None or record.state is JobState.ENDED:
         raise EdgeError(ErrorCode.JOB_ENDED)

@@ -13,7 +13,7 @@ ENDED_RECORD_LIFE = timedelta(days=7)
 
 
 class JobState(StrEnum):
-    """Where a job is in its life."""
+    """The state of a job."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -44,9 +44,9 @@ class Holder(Outbound):
     """The worker that started the job; it alone may finish it, log for it and call the Execution API for it.
 
     Attributes:
-        incarnation: Of the worker's agent that last presented the receipt. A later one that does not have the job any
-            more has lost it.
-        grant: Which grant it started.
+        incarnation: Of the worker's agent that last presented the receipt. A later agent that does not have the job has
+            lost it.
+        grant: The grant that it started.
     """
 
     worker: WorkerName
@@ -56,7 +56,7 @@ class Holder(Outbound):
 
 
 class UserCode(Outbound):
-    """The process that Airflow was told of at `/run`. From here on a retry would repeat user code."""
+    """The process that was reported to Airflow by `/run`. From here on a retry would repeat user code."""
 
     hostname: str
     pid: int
@@ -72,24 +72,25 @@ class WriteAnswer(Outbound):
 
 
 class OpenWrite(Outbound):
-    """A write that Airflow answers differently the second time, and that may have been sent."""
+    """A write that may have been sent, and that Airflow answers differently the second time."""
 
     request_id: RequestId
     sent_at: Instant
 
 
 class StopRequest(Outbound):
-    """Who wants the job to end, and why."""
+    """Why the job is to end."""
 
     reason: str
     at: Instant
 
 
 class ReleaseNote(Outbound):
-    """A worker gave the job back.
+    """A worker released the job.
 
     Attributes:
-        grant: Which grant it gave back, so that no repeat of a call counts again, starts the job or ends a later hold.
+        grant: The grant that it released. A repeat of a call with this grant is not counted again, does not start the
+            job and does not end it after a later start.
     """
 
     worker: WorkerName
@@ -99,16 +100,16 @@ class ReleaseNote(Outbound):
 
 
 class JobRecord(Outbound):
-    """The truth about one job.
+    """The state of one job.
 
     Attributes:
         task: Which task instance; None for an auxiliary job.
         job: The whole job while it is not ended; dropped then, to keep the bucket small.
         finishing: A terminal state is on its way to Airflow. While set, no heartbeat answer means "stop".
         accepted_state: The terminal state that Airflow accepted. It decides the outcome, whatever the exit status.
-        open_write: Begun, and not known to be answered.
-        parked: Why the job was put aside in `EDGE_DEAD`; it waits, but is not published until redriven.
-        waiting_again_since: When a hold ended before user code ran, or the job was redriven, for the last time.
+        open_write: A write that was begun and is not known to be answered.
+        parked: Why the job was parked in `EDGE_DEAD`; it waits, but is not published until it is redriven.
+        waiting_again_since: When the job last lost its holder before user code ran, or was redriven.
     """
 
     id: JobId
@@ -139,7 +140,7 @@ class JobRecord(Outbound):
 
 
 def new_record(job: Job) -> JobRecord:
-    """The record of a job that was just dispatched."""
+    """The record of a new dispatch."""
     return JobRecord(
         id=job.id,
         queue=job.queue,

@@ -36,12 +36,12 @@ FAILED_STATES = frozenset({"failed", "up_for_retry", "removed", "upstream_failed
 def transition(record: JobRecord | None, event: Event) -> JobRecord:
     """The record after an event; the very same object if there is nothing to change.
 
-    A repeat of what already happened is not an error. `None` stands for "no such record".
+    A repeat of an event is not an error. `None` stands for "no such record".
 
     Raises:
         EdgeError: `job_ended` if there is no record or it is ended, `not_holder` if another worker holds the job,
-            `wrong_state` if the job's state does not know the event, `receipt_expired` for the start of a grant
-            that was given back. Nothing changes.
+            `wrong_state` if the job's state does not allow the event, `receipt_expired` for the start of a grant
+            that was released. Nothing changes.
     """
     if record is None:
         raise EdgeError(ErrorCode.JOB_ENDED, "there is no such job, or it ended long ago")
@@ -77,8 +77,8 @@ def _start(record: JobRecord, event: Start) -> JobRecord:
         return record.model_copy(update={"holder": record.holder.model_copy(update={"incarnation": event.incarnation})})
     if record.parked is not None:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job is parked")
-    if _was_given_back(record, event.grant):
-        raise EdgeError(ErrorCode.RECEIPT_EXPIRED, "this grant was given back")
+    if _was_released(record, event.grant):
+        raise EdgeError(ErrorCode.RECEIPT_EXPIRED, "this grant was released")
     holder = Holder(worker=event.worker, incarnation=event.incarnation, started_at=event.at, grant=event.grant)
     return record.model_copy(update={"state": JobState.RUNNING, "holder": holder})
 
@@ -90,11 +90,11 @@ def _finish(record: JobRecord, event: Finish) -> JobRecord:
                 raise EdgeError(ErrorCode.JOB_ENDED, "the job was given up before this outcome arrived")
             return record
         raise EdgeError(ErrorCode.JOB_ENDED)
-    if _was_given_back(record, event.grant):
-        return record  # a repeat: the job waits since, or was even started again
+    if _was_released(record, event.grant):
+        return record  # a repeat: the job waits again, or was even started again
     holder = holder_of(record, event.worker)
     if event.release and record.state is JobState.RUNNING and not may_have_run(record):
-        why = event.reason or "given back"
+        why = event.reason or "released"
         grant = event.grant or holder.grant
         note = ReleaseNote(worker=event.worker, reason=why, at=event.at, grant=grant)
         return _released(_waiting_again(record, event.at), note)
@@ -102,12 +102,12 @@ def _finish(record: JobRecord, event: Finish) -> JobRecord:
     return _ended(record, verdict, reason, event.at, exit_code=event.exit_code)
 
 
-def _was_given_back(record: JobRecord, grant: str | None) -> bool:
+def _was_released(record: JobRecord, grant: str | None) -> bool:
     return grant is not None and any(note.grant == grant for note in record.releases)
 
 
 def may_have_run(record: JobRecord) -> bool:
-    """Whether user code may have begun; such a job is never handed out again. An auxiliary job does not report it."""
+    """Whether user code may have begun; such a job is never granted again. An auxiliary job does not report it."""
     return record.user_code is not None or record.accepted_state is not None or record.auxiliary is not None
 
 
@@ -129,17 +129,15 @@ def _release(record: JobRecord, event: Release) -> JobRecord:
     if record.state is JobState.ENDED:
         raise EdgeError(ErrorCode.JOB_ENDED)
     if record.state is not JobState.WAITING:
-        raise EdgeError(ErrorCode.WRONG_STATE, "only a job that was not started can be given back")
-    if not event.counted or record.parked is not None or _was_given_back(record, event.grant):
+        raise EdgeError(ErrorCode.WRONG_STATE, "only a job that was not started can be released")
+    if not event.counted or record.parked is not None or _was_released(record, event.grant):
         return record
     return _released(record, ReleaseNote(worker=event.worker, reason=event.reason, at=event.at, grant=event.grant))
 
 
 def _released(record: JobRecord, note: ReleaseNote) -> JobRecord:
     releases = (*record.releases, note)
-    parked = (
-        f"given back {len(releases)} times, last: {note.reason}" if len(releases) >= RELEASES_BEFORE_PARKED else None
-    )
+    parked = f"released {len(releases)} times, last: {note.reason}" if len(releases) >= RELEASES_BEFORE_PARKED else None
     return record.model_copy(update={"releases": releases, "parked": parked})
 
 
@@ -154,7 +152,7 @@ def _redrive(record: JobRecord, event: Redrive) -> JobRecord:
 
 
 def _withdraw(record: JobRecord, event: Withdraw) -> JobRecord:
-    """End a waiting job, ask a running one to stop. A job whose final state was accepted or is in flight goes on."""
+    """End a waiting job, ask a running one to stop; after a final state was sent or accepted, do nothing."""
     if record.state is JobState.ENDED or record.state is JobState.STOPPING:
         return record
     if record.state is JobState.WAITING:
@@ -166,7 +164,7 @@ def _withdraw(record: JobRecord, event: Withdraw) -> JobRecord:
 
 
 def _expire(record: JobRecord, event: Expire) -> JobRecord:
-    """A job that was taken in time is none of this event's business."""
+    """End a job that still waits; a job that was started in time does not change."""
     if record.state is not JobState.WAITING:
         return record
     return _ended(record, Verdict.FAILED, event.reason, event.at)
@@ -176,8 +174,8 @@ def _give_up(record: JobRecord, event: GiveUp) -> JobRecord:
     if record.state is JobState.ENDED:
         return record
     if record.holder is None:
-        raise EdgeError(ErrorCode.WRONG_STATE, "nobody holds the job")
-    if event.hold is not None and not _is_same_hold(record.holder, event.hold):
+        raise EdgeError(ErrorCode.WRONG_STATE, "the job has no holder")
+    if event.hold is not None and not _is_same_holder(record.holder, event.hold):
         return record
     if event.lacking_incarnation is not None and record.holder.incarnation >= event.lacking_incarnation:
         return record
@@ -191,14 +189,14 @@ def _give_up(record: JobRecord, event: GiveUp) -> JobRecord:
     return _ended(record, Verdict.LOST, event.reason, event.at)
 
 
-def _is_same_hold(one: Holder, other: Holder) -> bool:
-    """A later incarnation of the worker may have taken the hold over."""
+def _is_same_holder(one: Holder, other: Holder) -> bool:
+    """A later incarnation of the worker may have taken the job over."""
     return (one.worker, one.started_at) == (other.worker, other.started_at)
 
 
 def _waiting_again(record: JobRecord, at: Instant) -> JobRecord:
-    no_hold = {"holder": None, "finishing": False, "last_write": None, "open_write": None}
-    return record.model_copy(update={"state": JobState.WAITING, "waiting_again_since": at, **no_hold})
+    no_holder = {"holder": None, "finishing": False, "last_write": None, "open_write": None}
+    return record.model_copy(update={"state": JobState.WAITING, "waiting_again_since": at, **no_holder})
 
 
 def _ended(

@@ -6,13 +6,13 @@ _MINOR = re.compile(r"v?([0-9]{1,6})\.([0-9]{1,6})(?![0-9])")
 
 
 def runtime_mismatch(runtime: str | None, centre: str | None) -> str | None:
-    """Why a runtime can't run the centre's tasks; None if it can, or if nobody can tell.
+    """Why a runtime can't run the centre's tasks; None if it can, or if the versions are not known.
 
     The Task SDK names the newest version of the Execution API that it knows, and an Airflow serves its own and older
     ones. So the runtime's minor version must not be above the centre's.
 
     Args:
-        runtime: Airflow's version in the worker's runtime. What is missing or no version is no reason to refuse.
+        runtime: Airflow's version in the worker's runtime. A missing or unparsable version is accepted.
         centre: Airflow's version at the centre.
     """
     if runtime is None or centre is None:

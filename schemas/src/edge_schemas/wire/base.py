@@ -10,7 +10,7 @@ Instant = AwareDatetime
 
 
 class Inbound(BaseModel):
-    """A body that the relay receives. An unknown field is an error, so that a typing mistake never passes unseen."""
+    """A body that the relay receives. An unknown field is an error, so that a typing mistake is always reported."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -18,7 +18,7 @@ class Inbound(BaseModel):
 class Outbound(BaseModel):
     """A body that a client receives, or a value kept in JetStream.
 
-    Fields this version does not know are ignored, so that an older reader lives beside a newer writer.
+    Fields this version does not know are ignored, so that an older reader works with a newer writer.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)

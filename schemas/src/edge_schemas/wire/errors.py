@@ -12,7 +12,7 @@ from edge_schemas.wire.base import Outbound
 
 
 class ErrorCode(StrEnum):
-    """Stable names of everything that can be wrong with a call."""
+    """Stable names of all that can be wrong with a call."""
 
     INVALID_REQUEST = "invalid_request"
     UNAUTHENTICATED = "unauthenticated"
@@ -67,7 +67,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     _E.ENROLLMENT_REFUSED: ErrorKind(
         403, False, "The enrolment token is unknown, expired or used up", "exits and asks for a new token"
     ),
-    _E.FORBIDDEN: ErrorKind(403, False, "Not allowed", "says so, goes on"),
+    _E.FORBIDDEN: ErrorKind(403, False, "Not allowed", "logs it, continues"),
     _E.NOT_FOUND: ErrorKind(404, False, "No such resource", "drops the call"),
     _E.METHOD_NOT_ALLOWED: ErrorKind(
         405, False, "The resource does not know this method", "logs a bug, drops the call"
@@ -112,7 +112,7 @@ class Problem(Outbound):
 
 
 class EdgeError(Exception):
-    """A refusal that knows its code. Raised in domain code, turned into a `Problem` in one place.
+    """An error with its code. Raised in domain code, turned into a `Problem` in one place.
 
     Args:
         code: Row of the table.

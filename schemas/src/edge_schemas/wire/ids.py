@@ -1,6 +1,6 @@
 """Names and identifiers with their allowed characters and lengths.
 
-People type some of them; those are refused in words that say what is allowed, not by a pattern.
+People type some of them; their error texts name what is allowed, not a pattern.
 """
 
 import re
@@ -18,7 +18,7 @@ JobId = Annotated[
     str, Field(pattern=_UUID, description="A dispatch: Airflow's external_executor_id, a lower-case UUID.")
 ]
 TaskInstanceId = Annotated[str, Field(pattern=_UUID, description="Airflow's task instance id, a lower-case UUID.")]
-RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$", description="Names one call over all its repeats.")]
+RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$", description="Names one call and all its repeats.")]
 
 LABEL_RULE = "a DNS label: lower-case letters, digits and inner hyphens, at most 63"
 MAX_QUEUE_CHARS = 100
@@ -107,7 +107,7 @@ WorkerName = Annotated[
 ]
 SiteName = Annotated[
     str,
-    Field(description="Where a worker stands; a DNS label.", json_schema_extra={"pattern": _LABEL}),
+    Field(description="Where a worker is; a DNS label.", json_schema_extra={"pattern": _LABEL}),
     AfterValidator(_check_label),
 ]
 QueueName = Annotated[

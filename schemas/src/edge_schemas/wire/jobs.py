@@ -37,14 +37,14 @@ class TaskWork(Outbound):
 
 
 class AuxiliaryKind(StrEnum):
-    """What Airflow may want run besides tasks."""
+    """Work that Airflow sends besides tasks."""
 
     CALLBACK = "callback"
     CONNECTION_TEST = "connection_test"
 
 
 class AuxiliaryJob(Outbound):
-    """Something that is no task: it has no try, no state of its own in Airflow, and is never run twice.
+    """Work that is no task: it has no try, no state of its own in Airflow, and is never run twice.
 
     Attributes:
         id: Airflow's id of the callback or of the connection test, a UUID.
@@ -71,7 +71,7 @@ class Job(Outbound):
     """One dispatch of one unit of work. It holds no token and no secret.
 
     Attributes:
-        traceparent: W3C trace context that Airflow gave the work; spans of its way to the worker belong below it.
+        traceparent: W3C trace context that Airflow gave the work; it is the parent of all spans of the job.
     """
 
     id: JobId

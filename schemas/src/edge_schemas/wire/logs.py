@@ -1,7 +1,7 @@
 """Log upload: bytes of one job's log file at an offset.
 
 The relay's answer is the offset up to which the bytes are durable. A chunk that overlaps is trimmed, one that would
-leave a gap is refused with `offset_mismatch` and the expected offset: the worker rewinds to it.
+leave a gap is rejected with `offset_mismatch` and the expected offset: the worker rewinds to it.
 """
 
 from edge_schemas.wire.base import Outbound

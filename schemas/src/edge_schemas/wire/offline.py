@@ -1,7 +1,7 @@
-"""How long a worker may be out of contact before its jobs are given up, and what happens at the edge meanwhile.
+"""How long a worker may be out of contact before its jobs are given up, and what happens at the edge in the meantime.
 
 Contact is the arrival of a poll at the centre. The worker counts from the moment it *sent* the last poll that was
-answered, which is earlier, and stops before the centre gives up: so no two copies of a task run.
+answered, which is earlier, and stops before the centre gives up: two copies of a task never run at the same time.
 """
 
 from enum import StrEnum
@@ -13,10 +13,10 @@ from edge_schemas.wire.base import Outbound
 DEFAULT_TOLERANCE_S = 900.0
 MIN_TOLERANCE_S = 10.0
 MAX_TOLERANCE_S = 30 * 86400.0
-"""May be longer than an ended record lives: no record refuses a late worker as well as an ended one does."""
+"""May be longer than an ended record lives: a missing record rejects a late worker just as an ended one does."""
 FENCE_MARGIN_S = 30.0
 POLLS_PER_FENCE = 3
-"""So often a worker polls at least while the fence of one of its jobs comes nearer."""
+"""A worker polls at least this often before the fence of one of its jobs."""
 
 
 class OnSilence(StrEnum):
@@ -24,7 +24,7 @@ class OnSilence(StrEnum):
 
     STOP = "stop"
     CONTINUE = "continue"
-    """Two copies may run at once then: for work that bears it."""
+    """Two copies may then run at the same time: for tasks that allow it."""
 
 
 class OfflinePolicy(Outbound):
@@ -39,15 +39,15 @@ class OfflinePolicy(Outbound):
 
     @property
     def fence_after_s(self) -> float | None:
-        """Seconds without contact after which the worker lets the job stand still; None if it lets it go on.
+        """Seconds without contact after which the worker freezes or stops the job; None if the job continues.
 
-        Half a minute before the tolerance is over, or at half of it where it is that short.
+        Half a minute before the tolerance is over, or at half of it where it is shorter than a minute.
         """
         return None if self.on_silence is OnSilence.CONTINUE else self._fence_s
 
     @property
     def longest_poll_timeout_s(self) -> float:
-        """How long a poll of a worker that has this job may be held."""
+        """How long a poll of a worker that has this job may wait for its answer."""
         return self._fence_s / POLLS_PER_FENCE
 
     @property

@@ -1,8 +1,8 @@
-"""The one long-poll of a worker: its report goes in, grants and directives come out.
+"""The long-poll of a worker: its report goes in, grants and directives come out.
 
-The answer is computed from state against what the poll reports and is repeated until the report agrees, so a lost
-answer costs time and nothing else. Of two polls of one worker the one with the higher `(incarnation, seq)` counts;
-the lower is answered `superseded`.
+The answer is the difference between the state and what the poll reports. It is repeated until the report agrees, so a
+lost answer only costs time. Of two polls of one worker the one with the higher `(incarnation, seq)` counts; the other
+is answered `superseded`.
 """
 
 from enum import StrEnum
@@ -24,11 +24,11 @@ MAX_SLOTS = 1024
 MAX_POLL_TIMEOUT_S = 50.0
 MAX_REASON_CHARS = 500
 GRANT_WAIT_S = 30
-"""How long a granted job may stay unstarted before it is handed out again; the consumers' `ack_wait`."""
+"""How long a granted job may stay unstarted before it is granted again; the consumers' `ack_wait`."""
 
 
 class JobPhase(StrEnum):
-    """Where a job stands on the worker."""
+    """The phase of a job on the worker."""
 
     GRANTED = "granted"
     RUNNING = "running"
@@ -36,7 +36,7 @@ class JobPhase(StrEnum):
 
 
 class JobReport(Inbound):
-    """A job that the worker knows of.
+    """A job on the worker.
 
     Attributes:
         offline: The offline contract that the worker keeps for it.
@@ -56,16 +56,16 @@ class ProxyKind(StrEnum):
 
 
 class WorkerHealth(Inbound):
-    """Figures of the worker and its machine; shown to operators, never decided upon. Counts are since the agent began.
+    """Figures of the worker and its machine; for operators only. Counts are since the agent began.
 
     Attributes:
-        cpu_busy_ratio: Of all CPUs of the machine, since the poll before; 1 is fully busy.
+        cpu_busy_ratio: Of all CPUs of the machine, since the last poll; 1 is fully busy.
         disk_free_bytes: Where the state folder is.
-        link_cuts: Times the link to the relay was lost.
-        held_calls: Calls of tasks that wait in the local gateway now.
+        link_cuts: How often the link to the relay was lost.
+        held_calls: Calls of tasks that wait in the local gateway for the relay.
         log_lag_bytes: Log bytes on disk that the relay does not have yet.
         clock_skew_s: This machine's clock minus the relay's.
-        proxy: None where it is not known yet.
+        proxy: None if it is not known yet.
     """
 
     cpu_busy_ratio: float | None = Field(default=None, ge=0, le=1)
@@ -85,7 +85,7 @@ ShortText = Annotated[str, Field(max_length=120)]
 
 
 class WorkerVersions(Inbound):
-    """What runs on the worker."""
+    """Versions of the software on the worker."""
 
     agent: ShortText
     python: ShortText
@@ -100,15 +100,15 @@ class Poll(Inbound):
         incarnation: Counts the starts of this worker; kept on its disk.
         seq: Counts its polls within the incarnation.
         slots: Jobs it can run at once.
-        free: Jobs it would take now; never above `slots`, 0 while it drains.
-        poll_timeout_s: How long it is willing to wait for an answer; the relay may answer sooner.
-        settings_version: The version of `WorkerSettings` it acts by.
-        instance: Names machine, boot and state folder. An agent with the same one as an earlier agent took its place:
-            one agent at a time can lock a state folder. Empty where the machine does not tell.
+        free: Jobs it would accept now; never above `slots`, 0 while it drains.
+        poll_timeout_s: How long it waits for an answer; the relay may answer sooner.
+        settings_version: The version of the `WorkerSettings` that it applies.
+        instance: Names machine, boot and state folder. An agent with the `instance` of an earlier one has replaced it: only
+            one agent at a time can lock a state folder. Empty where the machine does not provide it.
         host: The machine's name, for people.
-        superseded_by: The incarnation in whose favour this agent was answered `superseded`. That it lives on to say so
-            means that the credential was copied.
-        in_conflict: It was told that its credential is in conflict and takes no jobs.
+        superseded_by: The incarnation named when this agent was answered `superseded`. That this agent still polls
+            proves that the credential was copied.
+        in_conflict: It knows that its credential is in conflict, and takes no jobs.
         no_jobs_reason: Why it takes no jobs though it does not drain, for people; for example, its runtime is not
             ready.
     """
@@ -132,7 +132,7 @@ class Poll(Inbound):
 
 
 class Grant(Outbound):
-    """An offer of a job. It promises nothing: only `start` with the receipt makes the worker its holder."""
+    """An offer of a job. Only `start` with the receipt makes the worker its holder."""
 
     job: Job
     receipt: str
@@ -143,7 +143,7 @@ class StopDirective(Outbound):
     """End this job's processes.
 
     Attributes:
-        drop: The job is not this worker's any more: report no outcome for it.
+        drop: This worker no longer holds the job: report no outcome for it.
     """
 
     job: JobId
@@ -152,12 +152,12 @@ class StopDirective(Outbound):
 
 
 class AgentSeen(Outbound):
-    """An agent as one of its polls showed it. Of two polls the one with the higher `(incarnation, seq)` is newer.
+    """An agent as of one of its polls. Of two polls the one with the higher `(incarnation, seq)` is newer.
 
     Attributes:
-        arrival: Drawn by the relay for each arriving poll.
-        address: Where the poll came from, as the relay saw it; a proxy's or a load balancer's, perhaps.
-        left: Its connection was gone before the poll was answered: no poll of this agent is parked.
+        arrival: A random id that the relay gives each arriving poll.
+        address: The peer's address at the relay; it may be that of a proxy or a load balancer.
+        left: The connection was closed before the poll was answered: no poll of this agent is parked.
     """
 
     instance: str
@@ -171,9 +171,9 @@ class AgentSeen(Outbound):
 
 
 class CredentialConflict(Outbound):
-    """Two agents use one worker's credential at once: the state folder was copied.
+    """Two agents use one worker's credential at the same time: the state folder was copied.
 
-    Both keep the jobs they have, and nothing is given up because one of them lacks it. The newer one gets no jobs until
+    Both keep the jobs they have, and no job is given up because one of them lacks it. The newer one gets no jobs until
     an operator decides.
     """
 
@@ -183,13 +183,13 @@ class CredentialConflict(Outbound):
 
 
 class PollAnswer(Outbound):
-    """What the worker is told. With nothing to say the relay answers 204 instead.
+    """Grants and directives for the worker. If there are none, the relay answers 204 instead.
 
     Attributes:
-        conflict: Told to the newer of two agents with one credential until it reports `in_conflict`.
-        conflict_resolved: Told to an agent that reports `in_conflict` and is not any more.
-        required_airflow: The centre's version of Airflow, told to a worker whose runtime is too new for a job that was
-            there for it. It SHOULD report that it takes none until its runtime is another one.
+        conflict: Sent to the newer of two agents with one credential until it reports `in_conflict`.
+        conflict_resolved: Sent to an agent that reports `in_conflict` after the conflict has ended.
+        required_airflow: The centre's version of Airflow, sent to a worker whose runtime is too new for a job that was
+            waiting for it. The worker SHOULD report `free` 0 until its runtime has changed.
     """
 
     grants: tuple[Grant, ...] = ()
@@ -208,16 +208,16 @@ class StartRequest(Inbound):
 
 
 class FinishRequest(Inbound):
-    """The job's processes are gone.
+    """The job's processes have ended.
 
     Attributes:
-        incarnation: Of the agent that says so, which need not be the one that started the job.
-        receipt: Of the grant with which the job was last started, so that a repeat that comes late does not end a later
-            hold of this worker.
+        incarnation: Of the agent that reports this; another one may have started the job.
+        receipt: Of the grant with which the job was last started. A late repeat does not end the job after it was
+            started again with another grant.
         exit_code: Of the task host's fork, negative for a signal; None if no process ever ran.
         reason: For people, shown in Airflow when no final state was accepted.
-        release: The job itself had no part in this end: the worker is being shut down, or was killed. If user code
-            never ran the job waits again, and no try is spent.
+        release: The job itself did not cause this end: the worker is being shut down, or was killed. If user code never
+            ran, the job is released: it waits again, and no try is spent.
     """
 
     incarnation: int | None = Field(default=None, ge=1)
@@ -228,7 +228,7 @@ class FinishRequest(Inbound):
 
 
 class ReleaseRequest(Inbound):
-    """Gives a granted job back.
+    """Releases a granted job.
 
     Attributes:
         counted: The job itself may be the cause; after five such releases it is parked for an operator.
@@ -240,16 +240,16 @@ class ReleaseRequest(Inbound):
 
 
 class WorkerEntry(Outbound):
-    """What is known of a worker's last poll; the heartbeat message in `edge_workers`.
+    """What is known from a worker's last poll; its value in `edge_workers`.
 
     Attributes:
-        agent: Who sent it. A parked poll whose entry holds another arrival of its incarnation is superseded.
-        predecessors: Agents before this one that may still live; all silent since `taken_over_at`, else it would show.
-        conflict: Two agents live.
-        relay: The replica at which it arrived.
-        poll_timeout_s: How long it may stay unanswered.
+        agent: The sender. A parked poll is superseded once the entry has another arrival of its incarnation.
+        predecessors: Earlier agents that may still run; none has polled since `taken_over_at`.
+        conflict: Two agents use the credential.
+        relay: The replica that received it.
+        poll_timeout_s: How long it may wait for its answer.
         no_jobs_reason: See `Poll`.
-        queues: Those that its credential opened; None in an entry of a relay that did not say so yet.
+        queues: Those that its credential gives access to; None in an entry that an older relay wrote.
     """
 
     worker: WorkerName
@@ -272,10 +272,10 @@ class WorkerEntry(Outbound):
 
 
 class RelayBeat(Outbound):
-    """A replica says that workers can reach it; sent on `RELAY_BEATS` every `RELAY_BEAT_S`.
+    """A replica reports that workers can reach it; sent on `RELAY_BEATS` every `RELAY_BEAT_S`.
 
     Attributes:
-        serving_since: Since when it has served workers and been connected to the broker, without a break.
+        serving_since: Since when it has served workers and been connected to the broker, without interruption.
     """
 
     relay: str

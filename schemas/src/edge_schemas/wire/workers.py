@@ -1,4 +1,4 @@
-"""Enrolment, credentials and what the centre wants of a worker."""
+"""Enrolment, credentials, and the settings that the centre gives a worker."""
 
 import hashlib
 import secrets
@@ -14,7 +14,7 @@ HASH_PATTERN = r"^[0-9a-f]{64}$"
 
 
 class SecretKind(StrEnum):
-    """The prefix of a secret tells people and secret scanners what it opens."""
+    """The prefix of a secret shows people and secret scanners what it gives access to."""
 
     WORKER = "erw_"
     ENROLLMENT = "ere_"
@@ -45,7 +45,7 @@ class EnrollRequest(Inbound):
 
 
 class WorkerSettings(Outbound):
-    """What the centre wants of a worker; `version` rises with every change."""
+    """Settings from the centre; `version` rises with every change."""
 
     version: int
     queues: tuple[QueueName, ...]
@@ -55,7 +55,7 @@ class Enrollment(Outbound):
     """The worker's identity. It never chooses its queues, site or team.
 
     Attributes:
-        airflow: Airflow's version at the centre, if a keeper told it at that time.
+        airflow: Airflow's version at the centre, if a keeper reported it by then.
     """
 
     worker: WorkerName
@@ -69,7 +69,7 @@ class EnrollTokenRequest(Inbound):
     """Asks for an enrolment token.
 
     Attributes:
-        uses: How many workers may enrol with it; bounded because all uses are kept in one value of at most 1 MiB.
+        uses: How many workers may enrol with it; limited because all uses are kept in one value of at most 1 MiB.
         ttl_s: Seconds until it expires.
     """
 
@@ -91,7 +91,7 @@ class EnrollToken(Outbound):
 
 
 class WorkerState(StrEnum):
-    """Whether a worker can be counted on.
+    """What is known of a worker's contact.
 
     Offline means that several contacts were missed in a row. Conflict means that two agents use its credential: one of
     them runs on a copy of its state folder.
@@ -111,8 +111,8 @@ class WorkerSummary(Outbound):
     Attributes:
         tolerance_s: The shortest offline tolerance of its jobs.
         conflict: Where the two agents run, the older one first, if there are two.
-        airflow: Airflow's version in its runtime, as far as it has told.
-        no_jobs_reason: Why it takes no jobs, in its own words.
+        airflow: Airflow's version in its runtime, if the worker has reported it.
+        no_jobs_reason: Why it takes no jobs, as it reported.
     """
 
     worker: WorkerName
@@ -132,13 +132,13 @@ class WorkerSummary(Outbound):
 
 
 class ResolveConflictRequest(Inbound):
-    """Decides which of two agents with one credential is the worker."""
+    """Ends a credential conflict: one of the two agents is the worker."""
 
     keep: Literal["older", "newer"]
 
 
 class CancelRequest(Inbound):
-    """An operator wants a job to end."""
+    """Ends a job on behalf of an operator."""
 
     reason: str = Field(min_length=1, max_length=500)
 
@@ -150,7 +150,7 @@ class WorkerList(Outbound):
 
 
 class WorkerAccess(Outbound):
-    """What a worker's secret opens; kept in `edge_access` under `worker.<hash>`."""
+    """What a worker's secret gives access to; kept in `edge_access` under `worker.<hash>`."""
 
     worker: WorkerName
     secret_hash: str
