@@ -103,8 +103,8 @@ class Poll(Inbound):
         free: Jobs it would accept now; never above `slots`, 0 while it drains.
         poll_timeout_s: How long it waits for an answer; the relay may answer sooner.
         settings_version: The version of the `WorkerSettings` that it applies.
-        instance: Names machine, boot and state folder. An agent with the `instance` of an earlier one has replaced it: only
-            one agent at a time can lock a state folder. Empty where the machine does not provide it.
+        instance: Names machine, boot and state folder. An agent with the `instance` of an earlier one has replaced
+            it: only one agent at a time can lock a state folder. Empty where the machine does not provide it.
         host: The machine's name, for people.
         superseded_by: The incarnation named when this agent was answered `superseded`. That this agent still polls
             proves that the credential was copied.
