@@ -19,7 +19,7 @@ import metrics_page
 from edge_bridge.provider_info import OPTIONS
 from edge_broker.permissions import ROLES, rights
 from edge_relay.settings import Settings as RelaySettings
-from edge_schemas import openapi
+from edge_schemas.openapi import document
 from edge_schemas.wire.errors import ERRORS
 from edge_worker.settings import Settings as WorkerSettings
 
@@ -48,7 +48,7 @@ def problem_codes() -> str:
 
 def openapi_document() -> str:
     """The wire between worker and relay, as the relay serves it."""
-    return json.dumps(openapi.document(), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(document.openapi_document(), indent=2, ensure_ascii=False) + "\n"
 
 
 def settings() -> str:

@@ -28,19 +28,10 @@ from edge_schemas.life.model import JobRecord, JobState, new_record
 from edge_schemas.life.transition import transition
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
-from edge_schemas.wire.polls import (
-    AgentSeen,
-    FinishRequest,
-    Grant,
-    Poll,
-    PollAnswer,
-    ReleaseRequest,
-    StartRequest,
-    StopDirective,
-    WorkerEntry,
-)
+from edge_schemas.wire.polls import AgentSeen, Grant, Poll, PollAnswer, StopDirective, WorkerEntry
 from edge_schemas.wire.workers import Enrollment, EnrollRequest, WorkerSettings, hash_secret
 
 Model = TypeVar("Model", bound=BaseModel)

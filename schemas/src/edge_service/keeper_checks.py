@@ -22,9 +22,9 @@ class KeeperHealth(TypedDict):
     """What a keeper reports at `/healthz`, as far as it is used here."""
 
     broker_connected: bool
-    database_seen_s_ago: NotRequired[float | None]
+    database_checked_s_ago: NotRequired[float | None]
     view_complete: NotRequired[bool]
-    hears_relays: NotRequired[bool]
+    contact_possible: NotRequired[bool]
     unfinished_jobs: NotRequired[int]
 
 
@@ -149,7 +149,7 @@ def _health(seen: ProbeResult) -> KeeperHealth | None:
 
 
 def _judge(url: str, health: KeeperHealth) -> Finding:
-    seen_s_ago = health.get("database_seen_s_ago")
+    seen_s_ago = health.get("database_checked_s_ago")
     if not health["broker_connected"]:
         text = "Run 'airflow edge-relay doctor' on its machine: it checks NATS as the user keeper."
         return failed(KEEPER, f"the keeper at {url} is not connected to NATS", text)
@@ -161,7 +161,7 @@ def _judge(url: str, health: KeeperHealth) -> Finding:
             "Wait some seconds. If this does not change, check the keeper's log and the rights of the NATS user keeper."
         )
         return failed(KEEPER, f"the keeper at {url} is still reading the jobs", text)
-    if not health.get("hears_relays"):
+    if not health.get("contact_possible"):
         text = "Start a relay. Until one has served for a while the keeper gives up no job, as intended."
         return warning(KEEPER, f"the keeper at {url} receives no signal from a relay that serves workers", text)
     return ok(KEEPER, f"the keeper at {url} sees NATS, Airflow's database and {health.get('unfinished_jobs')} jobs")

@@ -77,7 +77,7 @@ async def centre(airflow: RealAirflow, tmp_path_factory: pytest.TempPathFactory)
         options["--port"] = relay.workers_url.rpartition(":")[2]
         options["--operators-port"] = relay.operators_url.rpartition(":")[2]
         options["--public-url"] = f"https://localhost:{options['--port']}"
-        await eventually(lambda: keeper.health()["hears_relays"], what="the keeper hears the relay")
+        await eventually(lambda: keeper.health()["contact_possible"], what="the keeper hears the relay")
         await eventually(relay.app[keys.CREDENTIALS].complete.is_set, what="the relay is ready")
         yield Centre(server, admin, keeper, folder, options)
 

@@ -276,7 +276,7 @@ async def test_a_keeper_whose_clock_is_wrong(centre: Centre) -> None:
 
 
 async def test_a_keeper_without_the_database(centre: Centre) -> None:
-    async with _gate(None, database_seen_s_ago=None) as url:
+    async with _gate(None, database_checked_s_ago=None) as url:
         findings = await relay_doctor(centre.options | {"--gate-urls": url})
     assert "sql_alchemy_conn" in _of(findings, "gate.keeper")["advice"]
 
@@ -342,7 +342,7 @@ async def _gate(date: str | None, pages: Mapping[str, str] = MappingProxyType({}
 
     `pages` are further ones, for what is no gate.
     """
-    told = {"broker_connected": True, "view_complete": True, "hears_relays": True, "database_seen_s_ago": 0.5}
+    told = {"broker_connected": True, "view_complete": True, "contact_possible": True, "database_checked_s_ago": 0.5}
 
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response(told | health, headers={"Date": date} if date else None)

@@ -3,8 +3,8 @@
 import pytest
 
 from edge_schemas.life.model import JobState
+from edge_schemas.wire.job_calls import FinishRequest
 from edge_schemas.wire.jobs import Job
-from edge_schemas.wire.polls import FinishRequest
 from edge_worker.jobs import lifecycle
 from edge_worker.jobs.recovery import discard_stale_dir
 from edge_worker.settings import Settings

@@ -262,7 +262,7 @@ async def test_every_figure_is_what_happened(nats: NatsServer, fake: CountingAir
         assert fake.answers["connection", 500] == 1
         assert fake.answers["xcom", 201] == 1
         build = series("edge_keeper_build_info", version=VERSION, airflow_version=version("apache-airflow-core"))
-        sight = ("broker_connected", "view_complete", "hears_relays")
+        sight = ("broker_connected", "view_complete", "contact_possible")
         assert [figures[series(f"edge_keeper_{name}")] for name in sight] == [1, 1, 1]
         assert (figures[build], figures[series("edge_keeper_broker_reconnects_total")]) == (1, 0)
         assert 0 <= figures[series("edge_keeper_database_look_age_seconds")] < 5

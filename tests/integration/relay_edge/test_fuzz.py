@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from edge_broker.layout import ensure_consumer
-from edge_schemas import openapi
+from edge_schemas.openapi.document import openapi_document
 from edge_schemas.wire import routes
 from edge_schemas.wire.polls import PROTOCOL
 from edge_schemas.wire.workers import SecretKind, new_secret
@@ -110,7 +110,7 @@ async def known(edge: Edge) -> tuple[Worker, dict[str, Any]]:
     worker = await edge.worker()
     jobs = [(await edge.job(worker)).id for _ in range(RUNNING_JOBS)] + [(await edge.job()).id]
     values = {"job": jobs, "worker": [worker.name], "path": ["variables/x", "a/b"]}
-    return worker, with_values(openapi.document(), values)
+    return worker, with_values(openapi_document(), values)
 
 
 async def still_serves(edge: Edge) -> None:

@@ -68,7 +68,7 @@ class ClusterView:
         return self._contact.silent_for(record.id, self._clock())
 
     @property
-    def hears_relays(self) -> bool:
+    def contact_possible(self) -> bool:
         """NATS and a relay are there; otherwise silences stand still, and nothing is given up."""
         return self._contact.hears
 

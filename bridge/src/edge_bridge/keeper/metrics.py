@@ -192,7 +192,7 @@ class KeeperState(Collector):
         yield _gauge(
             "edge_keeper_hears_workers",
             "1 while NATS and any relay show signs of life; else silences stand still and nothing is given up",
-            view.hears_relays,
+            view.contact_possible,
         )
         yield _gauge(
             "edge_keeper_database_look_age_seconds",

@@ -101,8 +101,8 @@ class Keeper:
             "ok": self._broker.connected and self._view.complete and watching,
             "broker_connected": self._broker.connected,
             "view_complete": self._view.complete,
-            "database_seen_s_ago": None if looked is None else round(looked, 1),
-            "hears_relays": self._view.hears_relays,
+            "database_checked_s_ago": None if looked is None else round(looked, 1),
+            "contact_possible": self._view.contact_possible,
             "unfinished_jobs": len(self._view.unfinished()),
         }
 

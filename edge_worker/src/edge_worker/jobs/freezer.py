@@ -8,7 +8,7 @@ import asyncio
 import time
 
 from edge_schemas.wire.errors import ErrorCode
-from edge_schemas.wire.polls import StartRequest
+from edge_schemas.wire.job_calls import StartRequest
 from edge_worker.jobs.lease import LOOK_EVERY_S, Lease
 from edge_worker.jobs.registry import LocalJob, StopWish
 from edge_worker.jobs.stop import tell

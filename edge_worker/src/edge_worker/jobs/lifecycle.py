@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edge_schemas.wire.errors import ErrorCode
+from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
 from edge_schemas.wire.jobs import Job
-from edge_schemas.wire.polls import FinishRequest, ReleaseRequest, StartRequest
 from edge_worker.host_client.client import LOOK_EVERY_S, JobResult, LaunchFailed
 from edge_worker.jobs.freezer import Freezer
 from edge_worker.jobs.lease import Fence

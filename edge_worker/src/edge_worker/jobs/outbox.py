@@ -1,6 +1,6 @@
 """Outcomes that the relay has not acknowledged: on disk before the first try, and there until a final answer."""
 
-from edge_schemas.wire.polls import FinishRequest
+from edge_schemas.wire.job_calls import FinishRequest
 from edge_worker.jobs.registry import LocalJob
 from edge_worker.log import EventLog
 from edge_worker.relay.call_result import CallError, Refused

@@ -22,8 +22,9 @@ from yarl import URL
 
 from edge_schemas.gate.centre import WorkerFacts
 from edge_schemas.wire import routes
+from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
-from edge_schemas.wire.polls import FinishRequest, Poll, PollAnswer, ReleaseRequest, StartRequest
+from edge_schemas.wire.polls import Poll, PollAnswer
 from edge_schemas.wire.workers import Enrollment, EnrollRequest
 from edge_worker import __version__
 from edge_worker.relay.call_result import NoAnswer, Refused, Reply, judge, no_answer, parse

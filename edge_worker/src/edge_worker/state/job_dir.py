@@ -19,8 +19,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from edge_schemas.wire.job_calls import FinishRequest
 from edge_schemas.wire.jobs import Job
-from edge_schemas.wire.polls import FinishRequest
 from edge_worker.files import write_atomically
 from edge_worker.task_host import job_files
 

@@ -22,7 +22,8 @@ from edge_schemas.life.events import Finish, Release, Start
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.polls import GRANT_WAIT_S, FinishRequest, ReleaseRequest, StartRequest
+from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
+from edge_schemas.wire.polls import GRANT_WAIT_S
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,148 @@
+"""The OpenAPI 3.1 document of the relay, made from the operations, the models and the table of problem codes."""
+
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import models_json_schema
+
+from edge_schemas.openapi.operations import ACCESS, ENROLLMENT, OPERATIONS, WORKER, Operation
+from edge_schemas.wire import routes
+from edge_schemas.wire.errors import ERRORS, ErrorCode, Problem
+from edge_schemas.wire.ids import JobId, RequestId, WorkerName
+from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES
+from edge_schemas.wire.polls import PROTOCOL
+
+Schema = dict[str, Any]
+"""A part of the document, as plain JSON values."""
+_SCHEMA_REF = "#/components/schemas/{model}"
+_JSON = "application/json"
+_ALWAYS = (ErrorCode.INTERNAL,)
+_PATH_PARAMETERS = (
+    ("job", TypeAdapter[str](JobId).json_schema()),
+    ("worker", TypeAdapter[str](WorkerName).json_schema()),
+)
+
+
+def openapi_document() -> Schema:
+    """The whole document, as plain JSON values; the same at every call."""
+    models: set[type[BaseModel]] = {Problem}
+    for op in OPERATIONS:
+        models.update(model for model in (op.request, *op.answers.values()) if model is not None)
+    # "validation" for answers too: what is None is left out of an answer, so a field with a default isn't required.
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in sorted(models, key=lambda m: m.__name__)], ref_template=_SCHEMA_REF
+    )
+    paths: Schema = {}
+    for op in OPERATIONS:
+        paths.setdefault(op.path, {})[op.method] = _operation(op)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Edge Relay",
+            "version": str(PROTOCOL),
+            "summary": "A queue as a service: jobs over HTTPS long-polls",
+            "description": "The version is the wire protocol's. Every error is a problem document (RFC 9457) whose "
+            "`code` is the contract. Any call may also meet `method_not_allowed` (405), `not_found` (404) or "
+            "`rate_limited` (429).",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "tags": [
+            {"name": "workers", "description": "The workers' listener, the only one that is exposed."},
+            {"name": "operators", "description": "The operators' listener, internal."},
+        ],
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted(definitions["$defs"].items())),
+            "securitySchemes": {
+                WORKER: _bearer("The secret that the worker made before it enrolled."),
+                ENROLLMENT: _bearer("An enrolment token, limited in uses and time."),
+                ACCESS: _bearer("An operator's access token."),
+            },
+        },
+    }
+
+
+def _operation(op: Operation) -> Schema:
+    described: Schema = {
+        "operationId": op.id,
+        "summary": op.summary,
+        "tags": [op.tag],
+        "parameters": _parameters(op),
+        "responses": _responses(op),
+    }
+    if op.security is not None:
+        described["security"] = [{op.security: []}]
+    if body := _request_body(op):
+        described["requestBody"] = body
+    return described
+
+
+def _parameters(op: Operation) -> list[Schema]:
+    found = [
+        {"name": name, "in": "path", "required": True, "schema": schema}
+        for name, schema in _PATH_PARAMETERS
+        if f"{{{name}}}" in op.path
+    ]
+    if op.path == routes.JOB_EXECUTION:
+        what = "Raw path below `/execution/`; slashes stay slashes. Dot segments and empty segments are refused."
+        found.append(
+            {"name": "path", "in": "path", "required": True, "description": what, "schema": {"type": "string"}}
+        )
+        found += [
+            {"name": name, "in": "header", "schema": {"type": "string"}, "description": "Handed on."}
+            for name in routes.FORWARDED_HEADERS
+            if name != "content-type"  # OpenAPI describes that one by the request body
+        ]
+    if op.path == routes.JOB_LOG:
+        offset = {"type": "integer", "minimum": 0, "maximum": MAX_JOB_LOG_BYTES}
+        what = "Where the bytes begin in the job's log file."
+        found.append({"name": "offset", "in": "query", "required": True, "description": what, "schema": offset})
+        encoding = {"type": "string", "enum": ["gzip", "identity"]}
+        found.append({"name": "Content-Encoding", "in": "header", "schema": encoding})
+    request_id = TypeAdapter(RequestId).json_schema()
+    found.append({"name": routes.REQUEST_ID_HEADER, "in": "header", "schema": request_id})
+    return found
+
+
+def _request_body(op: Operation) -> Schema | None:
+    if op.request is not None:
+        return {"required": True, "content": {_JSON: {"schema": _ref(op.request)}}}
+    if op.path == routes.JOB_LOG:
+        what = f"At most {MAX_CHUNK_BYTES} bytes on the wire and {MAX_CHUNK_DECODED_BYTES} once decompressed."
+        return {"required": True, "description": what, "content": {"application/octet-stream": {}}}
+    if op.path == routes.JOB_EXECUTION and op.method in {"post", "put", "patch"}:
+        return {"content": {_JSON: {}}}
+    return None
+
+
+def _responses(op: Operation) -> Schema:
+    found: Schema = {}
+    for status, model in op.answers.items():
+        content = {} if model is None else {"content": {_JSON: {"schema": _ref(model)}}}
+        found[str(status)] = {"description": "Done" if model is None else model.__name__, **content}
+    by_status: dict[int, list[ErrorCode]] = {}
+    for code in dict.fromkeys((*op.errors, *_ALWAYS)):
+        by_status.setdefault(ERRORS[code].status, []).append(code)
+    for status, codes in sorted(by_status.items()):
+        found[str(status)] = _problems(codes)
+    if op.path == routes.JOB_EXECUTION:
+        mark = f"{routes.ORIGIN_HEADER}: {routes.EXECUTION_ORIGIN}"
+        what = f"What the Execution API answered; marked by the header `{mark}`."
+        found["default"] = {"description": what}
+    return found
+
+
+def _problems(codes: list[ErrorCode]) -> Schema:
+    only = {"properties": {"code": {"enum": [str(code) for code in codes]}}}
+    return {
+        "description": "; ".join(f"`{code}`: {ERRORS[code].title}" for code in codes),
+        "content": {routes.PROBLEM_TYPE: {"schema": {"allOf": [_ref(Problem), only]}}},
+    }
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _SCHEMA_REF.format(model=model.__name__)}
+
+
+def _bearer(description: str) -> dict[str, str]:
+    return {"type": "http", "scheme": "bearer", "description": description}
