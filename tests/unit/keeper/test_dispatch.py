@@ -9,8 +9,8 @@ import pytest
 
 from edge_bridge.airflow import database
 from edge_bridge.keeper import dispatch
-from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow, has_taken
-from edge_schemas.life.model import new_record
+from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow, has_accepted
+from edge_schemas.life.records import new_record
 from support.jobs import make_job
 
 RECORD = new_record(make_job())
@@ -37,8 +37,8 @@ def test_what_became_of_the_task_tells_whether_a_state_was_taken(
     state: str, found: str, dispatched: str, *, taken: bool
 ) -> None:
     row = TaskRow(found, DISPATCHES[dispatched], datetime.now(UTC))
-    assert has_taken(RECORD, state, row) is taken
-    assert not has_taken(RECORD, state, None)
+    assert has_accepted(RECORD, state, row) is taken
+    assert not has_accepted(RECORD, state, None)
 
 
 async def test_a_database_that_hangs_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

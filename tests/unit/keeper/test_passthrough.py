@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from edge_bridge.keeper.gate import passthrough
-from edge_bridge.keeper.gate.passthrough import JobCall, PassThrough
+from edge_bridge.keeper.gate import held_call
+from edge_bridge.keeper.gate.held_call import JobCall
+from edge_bridge.keeper.gate.passthrough import PassThrough
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionCall
 from edge_schemas.life.events import Start
 from edge_schemas.life.model import JobRecord, new_record
@@ -48,8 +49,8 @@ async def test_a_connection_is_given_again_to_a_repeat_only() -> None:
 
 
 async def test_a_connection_is_soon_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passthrough, "FETCHED_KEPT_S", 0.01)
+    monkeypatch.setattr(held_call, "FETCHED_KEPT_S", 0.01)
     centre = Centre()
     assert (await centre.fetch("the-first")).status == 200
-    await eventually(lambda: not centre.gate._fetched)
+    await eventually(lambda: not centre.gate._parts.fetched)
     assert (await centre.fetch("the-first")).status == 409

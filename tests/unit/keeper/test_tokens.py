@@ -9,10 +9,10 @@ from airflow.configuration import conf
 from edge_bridge.keeper.tokens import (
     TOKEN_LIFE_S,
     SigningUnavailable,
-    Speaker,
     TokenScope,
+    TokenSubject,
     mint_from_config,
-    speaker,
+    subject_of,
 )
 from edge_schemas.life.model import new_record
 from edge_schemas.wire.jobs import AuxiliaryKind
@@ -25,7 +25,7 @@ KEY = "k" * 64
 async def test_a_token_speaks_in_one_name_for_a_minute(monkeypatch: pytest.MonkeyPatch, scope: TokenScope) -> None:
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", KEY)
     ti_id = str(uuid.uuid4())
-    token = mint_from_config().mint(Speaker(ti_id, scope))
+    token = mint_from_config().mint(TokenSubject(ti_id, scope))
     audience = conf.get_mandatory_list_value("execution_api", "jwt_audience")[0]
     claims = await JWTValidator(secret_key=KEY, audience=audience, algorithm=["HS512"]).avalidated_claims(token)
     assert claims["sub"] == ti_id
@@ -36,14 +36,14 @@ async def test_a_token_speaks_in_one_name_for_a_minute(monkeypatch: pytest.Monke
 def test_only_a_connection_test_speaks_with_the_scope_of_a_workload() -> None:
     task = make_job()
     assert task.task is not None
-    assert speaker(new_record(task)) == Speaker(task.task.ti_id, TokenScope.EXECUTION)
+    assert subject_of(new_record(task)) == TokenSubject(task.task.ti_id, TokenScope.EXECUTION)
     for kind, scope in (
         (AuxiliaryKind.CALLBACK, TokenScope.EXECUTION),
         (AuxiliaryKind.CONNECTION_TEST, TokenScope.WORKLOAD),
     ):
         auxiliary = make_auxiliary_job(kind=kind)
         assert auxiliary.auxiliary is not None
-        assert speaker(new_record(auxiliary)) == Speaker(auxiliary.auxiliary.id, scope)
+        assert subject_of(new_record(auxiliary)) == TokenSubject(auxiliary.auxiliary.id, scope)
 
 
 def test_without_a_key_the_keeper_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

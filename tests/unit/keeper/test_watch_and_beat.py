@@ -15,7 +15,7 @@ from edge_bridge.keeper.dispatch import Dispatches, TaskRow
 from edge_bridge.keeper.gate.upstream import Answer
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.task_heartbeats import Beats, BeatSettings, is_due
-from edge_bridge.keeper.tokens import Speaker
+from edge_bridge.keeper.tokens import TokenSubject
 from edge_bridge.keeper.watch import Unwanted, Watch, Withdrawals, unwanted
 from edge_broker.connection.errors import JetStreamError
 from edge_schemas.life.events import AnswerWrite, BeginFinishing, ReportUserCode, Start, Withdraw
@@ -180,7 +180,7 @@ async def test_a_beat_that_is_refused_is_not_tried_at_each_look() -> None:
     sent: list[str] = []
 
     class Api:
-        async def call(self, who: Speaker, *_: object, **__: object) -> Answer:
+        async def call(self, who: TokenSubject, *_: object, **__: object) -> Answer:
             sent.append(who.id)
             return Answer(204 if who.id == ti_id(taken) else 422, b"", {})
 

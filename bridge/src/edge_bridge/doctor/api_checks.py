@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from edge_bridge.doctor.airflow_checks import JWT
 from edge_bridge.keeper.settings import api_url
-from edge_bridge.keeper.tokens import Speaker, TokenScope, mint_from_config
+from edge_bridge.keeper.tokens import TokenScope, TokenSubject, mint_from_config
 from edge_bridge.settings import Conf, SettingsError
 from edge_service.findings import Check, Finding, failed, ok
 from edge_service.http_probe import NoHttpAnswer, probe
@@ -46,7 +46,7 @@ class ApiDoctor:
 
     async def _token(self) -> Finding:
         """Ask for a variable that is not there, as no task that is there."""
-        token = mint_from_config().mint(Speaker(str(uuid.uuid4()), TokenScope.EXECUTION))
+        token = mint_from_config().mint(TokenSubject(str(uuid.uuid4()), TokenScope.EXECUTION))
         try:
             seen = await probe(f"{self._url}/variables/{_NO_VARIABLE}", {"Authorization": f"Bearer {token}"})
         except NoHttpAnswer as error:

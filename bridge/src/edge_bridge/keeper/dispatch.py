@@ -43,10 +43,16 @@ class TaskRow:
     last_heartbeat_at: datetime | None
 
 
-def has_taken(record: JobRecord, state: str, row: TaskRow | None) -> bool:
-    """Whether Airflow has taken this final state of the job though it refuses it now: told by what became of the task.
+def is_current(record: JobRecord, row: TaskRow | None) -> bool:
+    """Whether the job is the current dispatch of its task instance."""
+    return row is not None and row.dispatch == record.id
 
-    Once taken, a retry has a new id, and a deferral may be on its way again: a repeat is refused then.
+
+def has_accepted(record: JobRecord, state: str, row: TaskRow | None) -> bool:
+    """Whether Airflow has accepted this final state of the job earlier, although it rejects it now.
+
+    After it, a retried task instance has a new id, and a deferred one may be dispatched again: Airflow rejects a
+    repeat of the state then. What became of the task shows whether the state was accepted.
 
     Args:
         row: Of the task, whatever id it has now.

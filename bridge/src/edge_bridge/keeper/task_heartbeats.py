@@ -18,7 +18,7 @@ from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi, ExecutionCall
 from edge_bridge.keeper.metrics import KeeperMetrics
-from edge_bridge.keeper.tokens import speaker
+from edge_bridge.keeper.tokens import subject_of
 from edge_bridge.keeper.watch import Withdrawals, unwanted
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError
@@ -123,7 +123,7 @@ class Beats:
         path = f"task-instances/{record.task.ti_id}/heartbeat"
         call = ExecutionCall("PUT", path, "", {"content-type": "application/json"}, body)
         try:
-            answer = await self._api.call(speaker(record), call, tries=1)
+            answer = await self._api.call(subject_of(record), call, tries=1)
         except EdgeError as error:
             # The api-server's absence is logged where it is called.
             self._metrics.beat("failed")

@@ -21,7 +21,7 @@ class TokenScope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Speaker:
+class TokenSubject:
     """In whose name a call is made.
 
     Attributes:
@@ -32,13 +32,13 @@ class Speaker:
     scope: TokenScope
 
 
-def speaker(record: JobRecord) -> Speaker:
+def subject_of(record: JobRecord) -> TokenSubject:
     """In whose name the calls of a job are made."""
     if record.auxiliary is not None:
         is_test = record.auxiliary.kind is AuxiliaryKind.CONNECTION_TEST
-        return Speaker(record.auxiliary.id, TokenScope.WORKLOAD if is_test else TokenScope.EXECUTION)
+        return TokenSubject(record.auxiliary.id, TokenScope.WORKLOAD if is_test else TokenScope.EXECUTION)
     assert record.task is not None  # noqa: S101  # a job is one or the other
-    return Speaker(record.task.ti_id, TokenScope.EXECUTION)
+    return TokenSubject(record.task.ti_id, TokenScope.EXECUTION)
 
 
 class Signer(Protocol):
@@ -58,7 +58,7 @@ class TokenMint:
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
 
-    def mint(self, who: Speaker) -> str:
+    def mint(self, who: TokenSubject) -> str:
         """A token that speaks in this name."""
         return self._signer.generate({"sub": who.id, "scope": who.scope.value})
 

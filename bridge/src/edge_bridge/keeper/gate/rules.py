@@ -1,8 +1,8 @@
 """Which calls of the Execution API a job may make: a closed list of methods and paths, and the ids in them.
 
-Pure. Airflow lets any execution token write any XCom; here a job writes only those of its own task instance. An
-auxiliary job has a few reads or two paths of its own, and neither `/run` nor `/state`. What connections and variables
-a job may use is policy, not protocol, and is not decided here.
+Pure. Airflow allows any execution token to write any XCom; here a job writes only those of its own task instance. An
+auxiliary job has a few reads or two paths of its own, and neither `/run` nor `/state`. Which connections and variables
+a job may use is policy, not protocol, and is not decided here. How each kind of call is answered: see `call_kinds`.
 """
 
 import re
@@ -19,29 +19,32 @@ _QUERY = re.compile(r"^[!$-;=?-~]*$")
 
 
 class CallKind(Enum):
-    """What the gate has to do for a call besides passing it on."""
+    """What the gate has to do for a call in addition to forwarding it."""
 
     READ = auto()
-    FETCH = auto()
-    """A read that Airflow answers once: it changes what Airflow has."""
-    WRITE = auto()
-    TRIGGER = auto()
-    """A write that Airflow refuses the second time."""
-    RUN = auto()
-    STATE = auto()
     HEARTBEAT = auto()
+    RUN = auto()
+    """The start of a task."""
+    STATE = auto()
+    """The final state of a task."""
+    TRIGGER = auto()
+    """A write that Airflow rejects the second time: the trigger of a DAG run."""
+    WRITE = auto()
+    """Any other write."""
+    FETCH = auto()
+    """A read that Airflow answers once, since it changes Airflow's state: the connection of a connection test."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class Rule:
     """A path of the Execution API.
 
     Attributes:
         methods: Allowed on it.
-        path: Segments: a literal, `*` (any one), `**` (any further, at least one), `{ti} {dag} {run} {task}` or
-            `{auxiliary}` (our own).
+        path: Segments: a literal, `*` (any segment), `**` (any further segments, at least one), `{ti} {dag} {run}
+            {task}` or `{auxiliary job}` (the job's own id).
         kind: Of the call; None means by its method.
-        own_map_index: The query must say our map index, or nothing where we have none.
+        own_map_index: The query must name the job's own map index; without one it must name none.
     """
 
     methods: frozenset[str]
@@ -49,12 +52,16 @@ class _Rule:
     kind: CallKind | None = None
     own_map_index: bool = False
 
+    def kind_of(self, method: str) -> CallKind:
+        """The kind of a call with this method."""
+        return self.kind or (CallKind.READ if method in {"GET", "HEAD"} else CallKind.WRITE)
 
-def _rule(methods: str, path: str, kind: CallKind | None = None, *, own_map_index: bool = False) -> _Rule:
-    return _Rule(frozenset(methods.split()), tuple(path.split("/")), kind, own_map_index)
+
+def _rule(methods: str, path: str, kind: CallKind | None = None, *, own_map_index: bool = False) -> Rule:
+    return Rule(frozenset(methods.split()), tuple(path.split("/")), kind, own_map_index)
 
 
-_TASK_RULES = (
+TASK_RULES = (
     _rule("PATCH", "task-instances/{ti}/run", CallKind.RUN),
     _rule("PATCH", "task-instances/{ti}/state", CallKind.STATE),
     _rule("PUT", "task-instances/{ti}/heartbeat", CallKind.HEARTBEAT),
@@ -94,8 +101,8 @@ _TASK_RULES = (
     _rule("GET", "health"),
     _rule("GET", "health/ping"),
 )
-_AUXILIARY_RULES = {
-    # The callback's process can ask its supervisor for nothing else. Logs that it uploads need a connection too.
+AUXILIARY_RULES = {
+    # The callback's process can ask its supervisor for nothing else. The upload of its logs needs a connection too.
     AuxiliaryKind.CALLBACK: (_rule("GET", "connections/*"), _rule("GET", "variables/**")),
     AuxiliaryKind.CONNECTION_TEST: (
         _rule("GET", "connection-tests/{auxiliary job}/connection", CallKind.FETCH),
@@ -105,29 +112,29 @@ _AUXILIARY_RULES = {
 
 
 def check(method: str, segments: Sequence[str], query: str, owner: TaskIdentity | AuxiliaryJob) -> CallKind:
-    """The kind of a call that this task instance or auxiliary job may make.
+    """The kind of a call, if this task instance or auxiliary job may make it.
 
     Args:
         method: In upper case.
         segments: From `split_path`: decoded, an encoded slash still inside its segment.
         query: Raw, without the question mark.
-        owner: Whose job it is.
+        owner: The task instance or auxiliary job that the call is made for.
 
     Raises:
-        EdgeError: `forbidden` if the call is not on the list or names what is not the job's own; `invalid_request` if
+        EdgeError: `forbidden` if the call is not on the list or names another job's ids; `invalid_request` if
             two servers could read the query differently.
     """
     if not _QUERY.match(query):
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the query holds characters that must be percent-encoded")
     # Airflow's server decodes the whole path before it looks for slashes, so an encoded one separates there.
     path = "/".join(segments).split("/")
-    rules = _AUXILIARY_RULES[owner.kind] if isinstance(owner, AuxiliaryJob) else _TASK_RULES
+    rules = AUXILIARY_RULES[owner.kind] if isinstance(owner, AuxiliaryJob) else TASK_RULES
     own = _own(owner)
     for rule in rules:
         if method in rule.methods and _matches(rule.path, path, own):
-            if rule.own_map_index and not _says_own_map_index(query, owner):
+            if rule.own_map_index and not _names_own_map_index(query, owner):
                 raise EdgeError(ErrorCode.FORBIDDEN, "a job writes XComs of its own map index only")
-            return rule.kind or (CallKind.READ if method in {"GET", "HEAD"} else CallKind.WRITE)
+            return rule.kind_of(method)
     raise EdgeError(ErrorCode.FORBIDDEN, f"a job may not call {method} on this path of the Execution API")
 
 
@@ -145,7 +152,7 @@ def _matches(pattern: Sequence[str], path: Sequence[str], own: dict[str, str]) -
     )
 
 
-def _says_own_map_index(query: str, owner: TaskIdentity | AuxiliaryJob) -> bool:
+def _names_own_map_index(query: str, owner: TaskIdentity | AuxiliaryJob) -> bool:
     own = -1 if isinstance(owner, AuxiliaryJob) else owner.map_index
-    said = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "map_index"]
-    return all(value == str(own) for value in said) if said else own == -1
+    named = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "map_index"]
+    return all(value == str(own) for value in named) if named else own == -1

@@ -14,7 +14,7 @@ import structlog
 from yarl import URL
 
 from edge_bridge.keeper.metrics import KeeperMetrics
-from edge_bridge.keeper.tokens import Speaker, TokenMint
+from edge_bridge.keeper.tokens import TokenMint, TokenSubject
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 log = structlog.get_logger(__name__)
@@ -99,7 +99,7 @@ class ExecutionApi:
             await self._session.close()
 
     async def call(
-        self, who: Speaker, call: ExecutionCall, *, tries: int = TRIES, before_retry: BeforeRetry | None = None
+        self, who: TokenSubject, call: ExecutionCall, *, tries: int = TRIES, before_retry: BeforeRetry | None = None
     ) -> Answer:
         """Airflow's answer, whatever it is, unless it is a fault of the centre.
 
@@ -127,7 +127,7 @@ class ExecutionApi:
             ErrorCode.GATE_UNAVAILABLE, "Airflow's api-server does not answer as it should", retry_after_s=RETRY_AFTER_S
         )
 
-    async def _try(self, who: Speaker, call: ExecutionCall) -> Answer | None:
+    async def _try(self, who: TokenSubject, call: ExecutionCall) -> Answer | None:
         assert self._session is not None  # noqa: S101  # used only within its context
         suffix = f"?{call.query}" if call.query else ""
         token, began = self._mint.mint(who), time.monotonic()

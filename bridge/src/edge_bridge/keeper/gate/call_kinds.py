@@ -1,0 +1,179 @@
+"""How each kind of call is answered: one function for each, and one table. `rules` decides the kind of a call.
+
+The functions run with the record of the job as it is now. The caller holds the job, and has checked that the job is not
+to stop.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge_bridge.keeper.dispatch import has_accepted, is_current
+from edge_bridge.keeper.gate.answers import NO_CONTENT, not_dispatched, stop_read, stop_write
+from edge_bridge.keeper.gate.held_call import HeldCall, from_database
+from edge_bridge.keeper.gate.rules import CallKind
+from edge_bridge.keeper.gate.upstream import Answer
+from edge_bridge.keeper.tokens import subject_of
+from edge_schemas.gate.execution_paths import split_path
+from edge_schemas.life.records import BeginFinishing, BeginWrite, JobRecord, ReportUserCode
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+
+log = structlog.get_logger(__name__)
+
+CLOCKS_DIFFER_S = 10.0
+"""How far the clocks of api-server and keeper may differ: with more, Airflow rejects the keeper's tokens."""
+
+
+class _RunBody(BaseModel):
+    """What is read of the body of `/run`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    hostname: str = Field(min_length=1, max_length=1000)
+    pid: int
+
+
+class _StateBody(BaseModel):
+    """What is read of the body of `/state`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    state: str = Field(min_length=1, max_length=50)
+
+
+async def read(held: HeldCall) -> Answer:
+    """Forward a read."""
+    return await held.forward()
+
+
+async def heartbeat(held: HeldCall) -> Answer:
+    """Forward a heartbeat, unless the job's final state is on its way or accepted: then Airflow would reject it."""
+    if held.is_at_its_end:
+        return NO_CONTENT
+    answer = await held.forward()
+    if answer.accepted:
+        return answer
+    # The rejection may be caused by the job's own final state, sent at the same moment.
+    return NO_CONTENT if (await held.read_again()).is_at_its_end else answer
+
+
+async def run(held: HeldCall) -> Answer:
+    """Forward the start of the task, if this job is the current dispatch; the record notes that user code runs."""
+    _require_no_final_state(held.record)
+    body = held.parse_body(_RunBody)
+    if not is_current(held.record, row := await held.current_row()):
+        return not_dispatched(row)
+    await held.change_record(ReportUserCode(held.call.worker, body.hostname, body.pid, datetime.now(UTC)))
+    answer = await held.forward()
+    await held.remember(answer)
+    log.info("task_run", job=held.call.job, worker=held.call.worker, status=answer.status)
+    return answer
+
+
+async def final_state(held: HeldCall) -> Answer:
+    """Forward the task's final state, if this job is the current dispatch, and remember it once it is accepted.
+
+    A state that was sent before, in a call whose answer was lost, may have been accepted then: Airflow rejects the
+    repeat, and the task instance shows it.
+    """
+    _require_no_final_state(held.record)
+    state = held.parse_body(_StateBody).state
+    row = await held.current_row()
+    may_be_accepted = held.record.finishing
+    if is_current(held.record, row):
+        await held.change_record(BeginFinishing(held.call.worker))
+        answer = await held.forward()
+        may_be_accepted = True
+    else:
+        answer = not_dispatched(row)
+    if may_be_accepted and answer.status in {404, 409}:
+        row = await from_database(held.parts.dispatches.by_name(held.task))
+        if has_accepted(held.record, state, row):
+            log.info("task_state_was_accepted", job=held.call.job, state=state, status=answer.status)
+            answer = NO_CONTENT
+    await held.remember(answer, final_state=state)
+    log.info("task_state", job=held.call.job, worker=held.call.worker, state=state, status=answer.status)
+    return answer
+
+
+async def trigger(held: HeldCall) -> Answer:
+    """Forward the trigger of a DAG run. Airflow rejects the second one; a repeat after a lost answer is no second one.
+
+    The task would fail, or, if it may reset an existing run, clear a run that has just begun.
+    """
+    begin = BeginWrite(held.call.worker, held.call.request_id, datetime.now(UTC))
+    before, record = await held.change_record(begin)
+    # The worker repeats the call, and each repeat comes through here: no tries of our own.
+    answer = await held.parts.api.call(subject_of(record), held.call.execution, tries=1)
+    sent = record.open_write
+    was_begun_before = record is before
+    if answer.status == 409 and was_begun_before and sent is not None:
+        _, dag_id, run_id = split_path(held.call.execution.path)
+        since = sent.sent_at - timedelta(seconds=CLOCKS_DIFFER_S)
+        if await from_database(held.parts.dispatches.is_run_queued_since(dag_id, run_id, since)):
+            log.info("run_was_triggered", job=held.call.job, dag=dag_id, run=run_id)
+            answer = NO_CONTENT
+    await _remember_before_the_end(held, answer)
+    return answer
+
+
+async def write(held: HeldCall) -> Answer:
+    """Forward a write of XComs, variables, rendered fields and the like."""
+    answer = await held.forward()
+    await _remember_before_the_end(held, answer)
+    return answer
+
+
+async def fetch(held: HeldCall) -> Answer:
+    """Forward a read that Airflow answers once. The answer holds a password: a record must not keep it."""
+    if (known := held.parts.fetched.get(held.call)) is not None:
+        return known
+    answer = await held.forward()
+    if answer.accepted:
+        held.parts.fetched.keep(held.call, answer)
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """How a kind of call is answered.
+
+    Attributes:
+        answer: Answers it.
+        if_to_stop: Answers it while the job is to stop and has not reported its final state.
+        in_turn: One such call of a job at a time, each with a request id; a repeat of the call that was remembered last
+            gets the same answer.
+    """
+
+    answer: Callable[[HeldCall], Awaitable[Answer]]
+    if_to_stop: Callable[[], Answer] = stop_write
+    in_turn: bool = True
+
+
+HANDLING: Mapping[CallKind, Handling] = MappingProxyType(
+    {
+        CallKind.READ: Handling(read, if_to_stop=stop_read, in_turn=False),
+        CallKind.HEARTBEAT: Handling(heartbeat, in_turn=False),
+        CallKind.RUN: Handling(run),
+        CallKind.STATE: Handling(final_state),
+        CallKind.TRIGGER: Handling(trigger),
+        CallKind.WRITE: Handling(write),
+        CallKind.FETCH: Handling(fetch),
+    }
+)
+"""Every kind of call."""
+
+
+async def _remember_before_the_end(held: HeldCall, answer: Answer) -> None:
+    """The answer to the final state stays the remembered one: the SDK still writes after it, for example links."""
+    if held.record.accepted_state is None:
+        await held.remember(answer)
+
+
+def _require_no_final_state(record: JobRecord) -> None:
+    if record.accepted_state is not None:
+        raise EdgeError(ErrorCode.WRONG_STATE, "a final state was already accepted")

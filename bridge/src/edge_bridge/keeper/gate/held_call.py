@@ -1,0 +1,161 @@
+"""A call for a job by its holder, with the steps that several kinds of calls share."""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
+from edge_bridge.keeper.gate.answers import to_remember
+from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi, ExecutionCall
+from edge_bridge.keeper.tokens import subject_of
+from edge_broker.records import RecordStore
+from edge_schemas.life.records import AnswerWrite, Event, JobRecord, JobState, check_holder
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.jobs import AuxiliaryJob, TaskIdentity
+
+log = structlog.get_logger(__name__)
+
+FETCHED_KEPT_S = 120.0
+"""By default Airflow gives up a connection test sooner."""
+
+M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class JobCall:
+    """A call that a worker makes for a job; the relay's signature on it was valid."""
+
+    job: str
+    worker: str
+    request_id: str
+    execution: ExecutionCall
+
+
+class FetchedAnswers:
+    """Answers that Airflow gives once and that no record may hold, kept in memory for a while, for repeats."""
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[str, str], Answer] = {}
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, call: JobCall) -> Answer | None:
+        """The answer to an earlier try of this call."""
+        return self._answers.get((call.job, call.request_id))
+
+    def keep(self, call: JobCall, answer: Answer) -> None:
+        """Keep an answer for `FETCHED_KEPT_S`."""
+        key = call.job, call.request_id
+        self._answers[key] = answer
+        asyncio.get_running_loop().call_later(FETCHED_KEPT_S, self._answers.pop, key)
+
+
+@dataclass(frozen=True, slots=True)
+class GateParts:
+    """What calls are answered with.
+
+    Attributes:
+        records: Decide who holds a job; read through the stream leader at each call.
+        dispatches: Airflow's database.
+        api: Airflow's Execution API.
+    """
+
+    records: RecordStore
+    dispatches: Dispatches
+    api: ExecutionApi
+    fetched: FetchedAnswers = field(default_factory=FetchedAnswers)
+
+    async def held(self, call: JobCall) -> "HeldCall":
+        """The call with the job's record.
+
+        Raises:
+            EdgeError: The worker does not hold the job.
+        """
+        return HeldCall(self, call, check_holder(await self.records.get(call.job), call.worker))
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCall:
+    """A call and the record of its job, which the calling worker holds."""
+
+    parts: GateParts
+    call: JobCall
+    record: JobRecord
+
+    @property
+    def owner(self) -> TaskIdentity | AuxiliaryJob:
+        """The task instance or auxiliary job that the call is made for."""
+        return self.record.auxiliary or self.task
+
+    @property
+    def task(self) -> TaskIdentity:
+        """The task instance. Not for auxiliary jobs: no rule allows them a call that needs it."""
+        assert self.record.task is not None  # noqa: S101  # see above
+        return self.record.task
+
+    @property
+    def is_at_its_end(self) -> bool:
+        """The job's final state is on its way to Airflow, or was accepted."""
+        return self.record.finishing or self.record.accepted_state is not None
+
+    @property
+    def is_to_stop(self) -> bool:
+        """The job was withdrawn and has not reported its final state."""
+        return self.record.state is JobState.STOPPING and not self.is_at_its_end
+
+    async def read_again(self) -> "HeldCall":
+        """The same call with the record as it is now.
+
+        Raises:
+            EdgeError: The worker no longer holds the job.
+        """
+        return await self.parts.held(self.call)
+
+    async def change_record(self, event: Event) -> tuple[JobRecord, JobRecord]:
+        """The record before and after an event."""
+        return await self.parts.records.change(self.call.job, event)
+
+    async def forward(self) -> Answer:
+        """Airflow's answer. Before each further try the record is read: a job that was given up writes no more."""
+        return await self.parts.api.call(subject_of(self.record), self.call.execution, before_retry=self.read_again)
+
+    async def remember(self, answer: Answer, *, final_state: str | None = None) -> None:
+        """Keep the answer to this write in the job's record, and the final state if Airflow has accepted it."""
+        kept = to_remember(self.call.request_id, answer, is_final_state=final_state is not None)
+        if kept is not None:
+            await self.change_record(AnswerWrite(self.call.worker, kept, final_state if answer.accepted else None))
+
+    async def current_row(self) -> TaskRow | None:
+        """The row of the task instance that the job was dispatched for; None if there is none (any more)."""
+        return await from_database(self.parts.dispatches.one(self.task.ti_id))
+
+    def parse_body(self, model: type[M]) -> M:
+        """The body, as far as it is read here.
+
+        Raises:
+            EdgeError: `invalid_request`: something is missing or malformed.
+        """
+        try:
+            return model.model_validate_json(self.call.execution.body)
+        except ValidationError as error:
+            fields = ", ".join(".".join(map(str, e["loc"])) or "body" for e in error.errors(include_input=False))
+            raise EdgeError(ErrorCode.INVALID_REQUEST, f"missing or malformed: {fields}") from None
+
+
+async def from_database(query: Awaitable[T]) -> T:
+    """The result of a query of Airflow's database.
+
+    Raises:
+        EdgeError: `gate_unavailable`: the database does not answer.
+    """
+    try:
+        return await query
+    except DatabaseUnavailable as error:
+        log.warning("database_unavailable", error=str(error))
+        raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "Airflow's database does not answer", retry_after_s=2.0) from None
