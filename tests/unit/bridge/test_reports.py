@@ -122,7 +122,7 @@ def test_sync_drops_reports_of_older_dispatches(executor: Any) -> None:
     from airflow.models.taskinstancekey import TaskInstanceKey
 
     key = TaskInstanceKey("d", "t", "r", 1)
-    executor._hold(key, "new")
+    executor._current.follow(key, "new")
     executor._background.reports.outbox.extend(
         [Report(key, "old", Verb.FAIL, "late"), Report(key, "old", Verb.FORGET), Report(key, "old", Verb.SUCCEED)]
     )
@@ -148,7 +148,7 @@ def test_a_report_may_be_repeated_until_it_is_settled(executor: Any) -> None:
     from airflow.models.taskinstancekey import TaskInstanceKey
 
     key = TaskInstanceKey("d", "t", "r", 1)
-    executor._hold(key, "j")
+    executor._current.follow(key, "j")
     outbox = executor._background.reports.outbox
     for _ in range(2):
         outbox.append(Report(key, "j", Verb.FAIL, "boom"))

@@ -18,6 +18,9 @@ from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, J
 if TYPE_CHECKING:
     from airflow.executors.workloads import ExecuteCallback, ExecuteTask, TestConnection
 
+    Workload = ExecuteTask | ExecuteCallback | TestConnection
+    """What Airflow's scheduler hands out to an executor."""
+
 WORKLOAD_KEYS = frozenset({"ti", "dag_rel_path", "bundle_info", "log_path", "sentry_integration"})
 """What travels of a workload. Its token does not: the gate attaches a fresh one to each call."""
 CALLBACK_KEYS = frozenset({"type", "callback", "dag_rel_path", "bundle_info", "log_path"})
@@ -57,6 +60,14 @@ class TaskLike(Protocol):
     run_id: str
     try_number: int
     map_index: int
+
+
+class KeyedTask(TaskLike, Protocol):
+    """A task instance with Airflow's key."""
+
+    @property
+    def key(self) -> Hashable:
+        """Airflow's own; its content does not matter here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,27 @@
-"""Taking over the tasks of a scheduler that is gone.
+"""Takes over the tasks of a dead scheduler.
 
-A task whose job nobody knows goes back to be scheduled anew. What can't be found out at once is adopted: the
-reconciler decides later.
+A task without a record of its job is returned to Airflow, which schedules it again. A task whose record can't be read
+at once is adopted: the reconciler decides later.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm.attributes import set_committed_value
 
+from edge_bridge.airflow import tasks
 from edge_bridge.airflow.dispatch_table import Entry
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.records import RecordStore
 from edge_schemas.life.model import JobRecord
+
+if TYPE_CHECKING:
+    from airflow.models.taskinstance import TaskInstance
 
 log = structlog.get_logger(__name__)
 
@@ -25,21 +32,41 @@ CONCURRENCY = 64
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What becomes of orphaned dispatches.
+    """What is done with orphaned dispatches.
 
     Attributes:
         known: Adopted, with their records.
-        undecided: Adopted, to be looked at later.
+        undecided: Adopted; their records are read later.
     """
 
     known: list[tuple[Entry, JobRecord]]
     undecided: list[Entry]
 
+    @property
+    def entries(self) -> list[Entry]:
+        """All that are adopted."""
+        return [*(entry for entry, _ in self.known), *self.undecided]
+
+
+def load_try_numbers(tis: "Sequence[TaskInstance]") -> None:
+    """Load the tries of orphans, which are part of their keys, in one query.
+
+    Airflow loads orphans without them: each would be read in a query of its own.
+    """
+    try:
+        tries = tasks.try_numbers(ti.id for ti in tis)
+    except SQLAlchemyError as error:
+        log.warning("orphans_read_one_by_one", tasks=len(tis), error=repr(error))
+        return
+    for ti in tis:
+        if ti.id in tries:
+            set_committed_value(ti, "try_number", tries[ti.id])
+
 
 async def read_records(broker: Broker, store: RecordStore, jobs: Iterable[str]) -> dict[str, JobRecord | None]:
-    """The records of jobs, from the stream leader, as far as they can be had in a short time.
+    """The records of jobs, from the stream leader, as far as they can be read in a short time.
 
-    A job that is missing in the answer could not be read; None means that there is no record.
+    The record of a job that is missing in the result could not be read; None means that there is no record.
     """
     limit = asyncio.Semaphore(CONCURRENCY)
     found: dict[str, JobRecord | None] = {}
@@ -58,7 +85,7 @@ async def read_records(broker: Broker, store: RecordStore, jobs: Iterable[str]) 
 
 
 def decide(entries: Iterable[Entry], records: dict[str, JobRecord | None]) -> Adoption:
-    """Who is adopted; whoever has no record is not."""
+    """Adopt all dispatches but those without a record."""
     adoption = Adoption([], [])
     for entry in entries:
         if entry.job not in records:

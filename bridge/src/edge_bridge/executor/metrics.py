@@ -112,13 +112,13 @@ class ExecutorMetrics:
         self.publish_seconds.labels(name)
         return TeamMetrics(self, team)
 
-    def watch(self, team: str, standing: Callable[[], ExecutorStats]) -> None:
+    def watch(self, team: str, stats: Callable[[], ExecutorStats]) -> None:
         """Ask this at each scrape, in the listener's thread, how a team's executor stands."""
-        self._backlog.labels(team).set_function(lambda: standing().backlog)
-        self._open.labels(team).set_function(lambda: standing().open_slots)
-        self._queued.labels(team).set_function(lambda: standing().queued)
-        self._running.labels(team).set_function(lambda: standing().running)
-        self._connected.labels(team).set_function(lambda: standing().broker_connected)
+        self._backlog.labels(team).set_function(lambda: stats().backlog)
+        self._open.labels(team).set_function(lambda: stats().open_slots)
+        self._queued.labels(team).set_function(lambda: stats().queued)
+        self._running.labels(team).set_function(lambda: stats().running)
+        self._connected.labels(team).set_function(lambda: stats().broker_connected)
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, ["team"], registry=self.registry)
@@ -139,9 +139,9 @@ class TeamMetrics:
         self._tags = {"team_name": team} if team else {}
         self._stats_failed = False
 
-    def watch(self, standing: Callable[[], ExecutorStats]) -> None:
+    def watch(self, stats: Callable[[], ExecutorStats]) -> None:
         """Ask this at each scrape, in the listener's thread."""
-        self._metrics.watch(self._team, standing)
+        self._metrics.watch(self._team, stats)
 
     def published(self, queue: str, took_s: float) -> None:
         """A job is in NATS for the first time."""
@@ -187,10 +187,10 @@ class TeamMetrics:
         self._metrics.expired.labels(self._team).inc()
         self._incr("expired")
 
-    def stands(self, standing: ExecutorStats) -> None:
-        """Tell Airflow's own metrics, which can't ask, what they don't know of every executor."""
-        self._tell("gauge", "publish_backlog", standing.backlog)
-        self._tell("gauge", "broker_connected", int(standing.broker_connected))
+    def send_stats(self, stats: ExecutorStats) -> None:
+        """Send what Airflow's own metrics do not have of every executor, and can't ask for."""
+        self._tell("gauge", "publish_backlog", stats.backlog)
+        self._tell("gauge", "broker_connected", int(stats.broker_connected))
 
     def _incr(self, name: str, count: int = 1, **tags: str) -> None:
         self._tell("incr", name, count, **tags)
