@@ -323,7 +323,7 @@ async def test_auxiliary_jobs_in_trouble_do_not_hold_up_tasks(
     async def fail(_: object = None) -> None:
         raise NO_DATABASE
 
-    monkeypatch.setattr("edge_bridge.airflow.auxiliary_jobs.look", fail)
+    monkeypatch.setattr("edge_bridge.airflow.auxiliary_jobs.read_rows", fail)
     monkeypatch.setattr("edge_bridge.airflow.auxiliary_jobs.handed_out", fail)
     centre = centres()
     with dag_run(1, retries=1) as dag:

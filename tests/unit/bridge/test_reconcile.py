@@ -9,7 +9,7 @@ from edge_bridge.airflow.mapping import JobMaker, Row
 from edge_bridge.airflow.queues import QueueRules, Queues
 from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.executor.publisher import Publisher
-from edge_bridge.executor.reconcile import Reconciler
+from edge_bridge.executor.reconcile.reconciler import Reconciler
 from edge_bridge.executor.reports import Reports
 from edge_bridge.tracing import JobSpans
 from edge_schemas.life.model import JobRecord
@@ -41,7 +41,7 @@ async def test_a_record_of_another_version_holds_nobody_up_and_fails_nothing(mon
     async def look(_: object) -> dict[str, Row]:
         return {entry.job: Row("running", entry.dispatch) for entry in (odd, gone)}
 
-    monkeypatch.setattr("edge_bridge.airflow.tasks.look", look)
+    monkeypatch.setattr("edge_bridge.airflow.tasks.read_rows", look)
     nowhere: Any = None
     records: Any = Records()
     await reconciler.compare_tasks(nowhere, records)

@@ -179,7 +179,7 @@ async def test_reports_go_on_where_a_former_run_was_broken_off(monkeypatch: pyte
             await asyncio.Event().wait()
         return {}
 
-    monkeypatch.setattr("edge_bridge.airflow.tasks.look", look)
+    monkeypatch.setattr("edge_bridge.airflow.tasks.read_rows", look)
     watched = Watched()
     watched.see(Start("w", 1, NOW), Finish("w", 1, "boom", NOW))
     first = asyncio.create_task(watched.reports.run())

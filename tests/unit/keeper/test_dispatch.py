@@ -10,7 +10,7 @@ import pytest
 from edge_bridge.airflow import database
 from edge_bridge.keeper import dispatch
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow, has_accepted
-from edge_schemas.life.records import new_record
+from edge_schemas.life.model import new_record
 from support.jobs import make_job
 
 RECORD = new_record(make_job())

@@ -24,7 +24,7 @@ NOT_YET = frozenset({"scheduled", "pending"})
 """The scheduler commits "queued" after it has handed out the job. Without that commit it hands the job out again."""
 
 
-async def look(entries: Iterable[Entry]) -> dict[str, Row]:
+async def read_rows(entries: Iterable[Entry]) -> dict[str, Row]:
     """The states of auxiliary jobs, by job; those that are gone are missing.
 
     Raises:

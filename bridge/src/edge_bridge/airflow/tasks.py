@@ -33,7 +33,7 @@ def named(names: Iterable[Name]) -> "ColumnElement[bool]":
     return tuple_(*columns).in_(list(names))
 
 
-async def look(entries: Iterable[Entry]) -> dict[str, Row]:
+async def read_rows(entries: Iterable[Entry]) -> dict[str, Row]:
     """State and dispatch of the task instances of dispatches, by job; those that are gone are missing.
 
     Raises:
@@ -43,7 +43,7 @@ async def look(entries: Iterable[Entry]) -> dict[str, Row]:
     names = {entry.job: name_of(entry.task) for entry in entries if entry.task is not None}
     if not names:
         return {}
-    rows = await ask(partial(_read_rows, sorted(set(names.values()))))
+    rows = await ask(partial(_select_rows, sorted(set(names.values()))))
     return {job: rows[name] for job, name in names.items() if name in rows}
 
 
@@ -79,7 +79,7 @@ async def rebuild(task: TaskIdentity, dispatch: str) -> "ExecuteTask | None":
     return await ask(partial(_make_workload, task, dispatch))
 
 
-def _read_rows(names: list[Name]) -> dict[Name, Row]:
+def _select_rows(names: list[Name]) -> dict[Name, Row]:
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
     from sqlalchemy import select

@@ -13,7 +13,7 @@ from edge_bridge.executor.adoption import read_records
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.publisher import Publisher
 from edge_bridge.executor.queue_timeout import WaitingWatch
-from edge_bridge.executor.reconcile import Reconciler
+from edge_bridge.executor.reconcile.reconciler import Reconciler
 from edge_bridge.executor.reports import Reports
 from edge_bridge.executor.settings import ExecutorSettings
 from edge_bridge.tracing import JobSpans
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 RESTART_S = 5.0
-MENDERS = 8
-"""A site that vanishes gives back all its jobs at once."""
+REPAIR_WORKERS = 8
+"""When a site vanishes, all its jobs are released at once."""
 
 
 class Background:
@@ -122,18 +122,20 @@ class Background:
             group.create_task(self.reports.run(), name="reports")
             group.create_task(self.reconciler.run(broker, store), name="reconciler")
             group.create_task(self.waiting.run(store), name="waiting")
-            for number in range(MENDERS):
-                mend, see = self.reconciler.mend_message, self.reconciler.see
+            repair = partial(self.reconciler.messages.repair, broker, store)
+            read = partial(self.reconciler.records.read_unseen, store)
+            for number in range(REPAIR_WORKERS):
                 group.create_task(
-                    self._work_off(self._messages, broker, partial(mend, broker, store)),
-                    name=f"message-mender-{number}",
+                    self._call_for_each(self._messages, broker, repair), name=f"message-repair-worker-{number}"
                 )
-                group.create_task(self._work_off(self._unseen, broker, partial(see, store)), name=f"seer-{number}")
+                group.create_task(self._call_for_each(self._unseen, broker, read), name=f"record-reader-{number}")
 
-    async def _work_off(self, jobs: asyncio.Queue[str], broker: Broker, do: Callable[[str], Awaitable[None]]) -> None:
-        """Do something for each job, as soon as NATS is there.
+    async def _call_for_each(
+        self, jobs: asyncio.Queue[str], broker: Broker, do: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """Call a function for each job in the queue, while NATS is connected; a failed call is repeated.
 
-        Jobs that wait anew get their message, those that ended while they waited lose it; records that nobody could
+        Jobs that wait again get their message, those that ended while they waited lose it; records that could not be
         read in time are read.
         """
         while True:
@@ -142,6 +144,6 @@ class Background:
             try:
                 await do(job)
             except (BrokerUnavailable, JetStreamError) as error:
-                log.warning("job_not_mended", job=job, error=str(error))
+                log.warning("job_not_repaired", job=job, error=str(error))
                 jobs.put_nowait(job)
                 await asyncio.sleep(RESTART_S)

@@ -13,7 +13,7 @@ import structlog
 
 from edge_bridge.airflow.dispatch_table import STARTED, DispatchTable, Entry
 from edge_bridge.airflow.queues import Queues
-from edge_bridge.executor.gathering import each
+from edge_bridge.executor.concurrency import gather_bounded
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.reports import Reports
 from edge_broker.connection.errors import JetStreamError
@@ -67,7 +67,7 @@ class WaitingWatch:
             log.info("job_expired", job=entry.job, queue=after.queue, state=after.state, reason=reason)
             self._reports.take(entry, after)
 
-        await each(self._dispatches.select(lambda entry: self._is_late(entry, now)), end)
+        await gather_bounded(self._dispatches.select(lambda entry: self._is_late(entry, now)), end)
 
     def warn(self, now: datetime) -> None:
         """Report for each queue, once a minute, that auxiliary jobs wait, and whether its workers may be busy."""

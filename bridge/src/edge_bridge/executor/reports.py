@@ -24,7 +24,8 @@ log = structlog.get_logger(__name__)
 
 RETRY_S = 5.0
 
-Look = Callable[[Iterable[Entry]], Awaitable[dict[str, Row]]]
+ReadRows = Callable[[Iterable[Entry]], Awaitable[dict[str, Row]]]
+"""Reads the rows of dispatches in Airflow's database, by job."""
 
 
 class Reports:
@@ -63,7 +64,7 @@ class Reports:
         if entry.auxiliary is not None and entry.state in STARTED and state not in STARTED:
             self.outbox.append(Report(entry.key, entry.job, Verb.RUN))
         if record.outcome is not None:
-            self.settle(entry, report_of(entry.key, entry.job, record.outcome))
+            self.finish(entry, report_of(entry.key, entry.job, record.outcome))
             if record.holder is None:
                 self._on_message(entry.job)
         elif record.parked is not None and parked is None:
@@ -77,9 +78,9 @@ class Reports:
     def refuse(self, job: str, reason: str) -> None:
         """A job can never be published."""
         if entry := self._dispatches.get(job):
-            self.settle(entry, Report(entry.key, job, Verb.FAIL, reason))
+            self.finish(entry, Report(entry.key, job, Verb.FAIL, reason))
 
-    def settle(self, entry: Entry, report: Report) -> None:
+    def finish(self, entry: Entry, report: Report) -> None:
         """A dispatch is over: tell Airflow, once the task or auxiliary job was looked up."""
         entry.report = report
         (self._tasks if entry.auxiliary is None else self._auxiliary_jobs).add(entry)
@@ -87,19 +88,19 @@ class Reports:
     async def run(self) -> None:
         """Look up what ended jobs were for and hand their reports over, for ever; first what a former run left."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._hand_over_all(self._tasks, tasks.look), name="reports-of-tasks")
+            group.create_task(self._hand_over_all(self._tasks, tasks.read_rows), name="reports-of-tasks")
             group.create_task(
-                self._hand_over_all(self._auxiliary_jobs, auxiliary_jobs.look), name="reports-of-auxiliary-jobs"
+                self._hand_over_all(self._auxiliary_jobs, auxiliary_jobs.read_rows), name="reports-of-auxiliary-jobs"
             )
 
-    async def _hand_over_all(self, due: "_Due", look: Look) -> None:
+    async def _hand_over_all(self, due: "_Due", read_rows: ReadRows) -> None:
         due.wake.set()
         while True:
             await due.wake.wait()
             due.wake.clear()
             batch = list(due.entries.values())
             try:
-                rows = await look(batch)
+                rows = await read_rows(batch)
                 for entry in batch:
                     await self._end_connection_test(entry, rows.get(entry.job))
             except (SQLAlchemyError, TimeoutError) as error:

@@ -4,7 +4,7 @@ import orjson
 
 from edge_bridge.keeper.dispatch import TaskRow
 from edge_bridge.keeper.gate.upstream import Answer
-from edge_schemas.life.records import WriteAnswer
+from edge_schemas.life.model import WriteAnswer
 
 MAX_REMEMBERED_BYTES = 8 * 1024
 """A larger answer is not kept in the record, so a repeat of that write is forwarded again. Airflow tolerates this for

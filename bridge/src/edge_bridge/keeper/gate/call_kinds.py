@@ -19,7 +19,8 @@ from edge_bridge.keeper.gate.rules import CallKind
 from edge_bridge.keeper.gate.upstream import Answer
 from edge_bridge.keeper.tokens import subject_of
 from edge_schemas.gate.execution_paths import split_path
-from edge_schemas.life.records import BeginFinishing, BeginWrite, JobRecord, ReportUserCode
+from edge_schemas.life.events import BeginFinishing, BeginWrite, ReportUserCode
+from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 log = structlog.get_logger(__name__)

@@ -13,7 +13,9 @@ from edge_bridge.keeper.gate.answers import to_remember
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi, ExecutionCall
 from edge_bridge.keeper.tokens import subject_of
 from edge_broker.records import RecordStore
-from edge_schemas.life.records import AnswerWrite, Event, JobRecord, JobState, check_holder
+from edge_schemas.life.events import AnswerWrite, Event
+from edge_schemas.life.holder_calls import check_holder
+from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import AuxiliaryJob, TaskIdentity
 

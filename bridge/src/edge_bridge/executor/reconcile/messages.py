@@ -1,0 +1,58 @@
+"""Each waiting job has exactly one message in the stream: publishes missing messages again, removes needless ones."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from edge_bridge.airflow.dispatch_table import Entry
+from edge_bridge.executor.publisher import Publisher
+from edge_broker.connection.broker import Broker
+from edge_broker.jetstream.stream_info import purge, subjects_with_messages
+from edge_broker.layout import ensure_consumer
+from edge_broker.records import RecordStore
+from edge_broker.subjects import JOBS, job_subject, parse_job_subject, queue_filter
+from edge_schemas.life.model import JobState
+
+
+class MessageRepair:
+    """Compares jobs with the messages in the stream. A delivered message stays in the stream until its job starts."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    async def repair(self, broker: Broker, store: RecordStore, job: str) -> None:
+        """Publish the message of a waiting job again if it is missing, or remove it if the job ended unstarted.
+
+        Raises:
+            BrokerUnavailable: NATS could not be asked.
+            JetStreamError: NATS refused.
+        """
+        record = await store.get(job)
+        if record is None:
+            return
+        subject = job_subject(record.team, record.queue, record.id)
+        if record.state is JobState.ENDED and record.holder is None:
+            await purge(broker, JOBS, subject)
+        elif record.state is JobState.WAITING and not await _jobs_with_message(broker, subject):
+            await self._republish(store, job)
+
+    async def repair_all(self, broker: Broker, store: RecordStore, waiting: Iterable[Entry]) -> None:
+        """Publish the missing messages of waiting jobs again; raises as `repair` does."""
+        queues: dict[tuple[str | None, str], set[str]] = defaultdict(set)
+        for entry in waiting:
+            if entry.queue is not None:
+                queues[entry.team, entry.queue].add(entry.job)
+        for (team, queue), jobs in queues.items():
+            await ensure_consumer(broker, team, queue)
+            for job in jobs - await _jobs_with_message(broker, queue_filter(team, queue)):
+                await self._republish(store, job)
+
+    async def _republish(self, store: RecordStore, job: str) -> None:
+        """For a job that had no message a moment ago. The record is read again: a parked job has no message."""
+        record = await store.get(job)
+        if record is not None and record.state is JobState.WAITING and record.parked is None and record.job is not None:
+            self._publisher.republish(record.job)
+
+
+async def _jobs_with_message(broker: Broker, subjects: str) -> set[str]:
+    """The jobs that have a message on these subjects, from the stream leader."""
+    return {parse_job_subject(subject)[2] for subject in await subjects_with_messages(broker, JOBS, subjects)}

@@ -1,0 +1,42 @@
+"""Reads the records of jobs that the watch of the bucket has not shown."""
+
+from time import monotonic
+
+import structlog
+from pydantic import ValidationError
+
+from edge_bridge.airflow.dispatch_table import DispatchTable, Entry
+from edge_bridge.executor.reports import Reports
+from edge_broker.records import RecordStore
+
+log = structlog.get_logger(__name__)
+
+
+class RecordReader:
+    """Reads records from the stream leader and hands them to the reports."""
+
+    def __init__(self, dispatches: DispatchTable, reports: Reports) -> None:
+        self._dispatches = dispatches
+        self._reports = reports
+
+    async def read_unseen(self, store: RecordStore, job: str) -> None:
+        """Read the record of a job whose entry was added after the watch had shown the record.
+
+        Raises:
+            BrokerUnavailable: NATS could not be asked.
+        """
+        entry = self._dispatches.get(job)
+        if entry is not None and entry.state is None:
+            await self.read(store, entry)
+
+    async def read(self, store: RecordStore, entry: Entry) -> None:
+        """Read the record of an entry; the watch may be behind."""
+        try:
+            record = await store.get(entry.job)
+        except ValidationError:
+            # Perhaps of another version. The record exists, so nothing is missing; the other dispatches must not wait.
+            log.exception("record_unreadable", job=entry.job)
+            entry.since = monotonic()
+            return
+        if record is not None:
+            self._reports.take(entry, record)
