@@ -9,7 +9,7 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -51,7 +51,7 @@ class Portal:
         except RuntimeError:
             log.debug("portal_closed", portal=self._name)
 
-    def call(self, function: Callable[[], Coroutine[Any, Any, T]], timeout_s: float) -> T | None:
+    def call(self, function: Callable[[], Coroutine[object, object, T]], timeout_s: float) -> T | None:
         """Run a coroutine in the loop and wait for its result, for a limited time.
 
         Returns:

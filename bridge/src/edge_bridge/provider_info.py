@@ -1,37 +1,46 @@
 """What Airflow reads about this package: executor, commands, and the `[edge_relay]` section of its configuration.
 
-Read while Airflow's own configuration is being built, in every process: this module imports nothing.
+Read while Airflow's own configuration is being built, in every process: this module imports `typing` only.
 """
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 VERSION = "0.1.0"
 QUEUES_EXAMPLE = '{"plant": {"offline_tolerance": 86400, "on_silence": "continue", "queue_timeout": 3600}}'
 
 
-def _option(
-    description: str, default: str, *, kind: str = "string", example: str | None = None, sensitive: bool = False
-) -> dict[str, Any]:
-    option: dict[str, Any] = {
+class Option(TypedDict):
+    """An option of the configuration, in Airflow's form."""
+
+    description: str
+    version_added: str
+    type: str
+    example: str | None
+    default: str
+    sensitive: NotRequired[bool]
+
+
+def _option(description: str, default: str, *, kind: str = "string", example: str | None = None) -> Option:
+    return {
         "description": description,
         "version_added": VERSION,
         "type": kind,
         "example": example,
         "default": default,
     }
-    return option | {"sensitive": True} if sensitive else option
 
 
-def _secret(what: str, file: str) -> dict[str, Any]:
-    return _option(
+def _secret(what: str, file: str) -> Option:
+    option = _option(
         f"{what} Empty means that it is read from the file {file} in secrets_dir. "
         "Give it by environment, _CMD or _SECRET rather than in a file that others read.",
         "",
-        sensitive=True,
     )
+    option["sensitive"] = True
+    return option
 
 
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, Option] = {
     "nats_urls": _option(
         "NATS servers of one cluster, separated by commas, without credentials: nats:// or tls://.",
         "nats://127.0.0.1:4222",
@@ -119,7 +128,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def get_provider_info() -> dict[str, Any]:
+def get_provider_info() -> dict[str, object]:
     """What Airflow's provider manager asks for."""
     return {
         "package-name": "edge-relay-bridge",

@@ -2,7 +2,7 @@
 
 import ssl
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from edge_broker.connection.settings import BrokerSettings
 
@@ -16,7 +16,7 @@ class SettingsError(Exception):
 class Conf(Protocol):
     """Airflow's configuration, or an executor's view of it, which knows the team's own values."""
 
-    def get(self, section: str, key: str, **kwargs: Any) -> str | None:
+    def get(self, section: str, key: str, *, fallback: str | None = ...) -> str | None:
         """An option's value, or its default."""
         ...
 

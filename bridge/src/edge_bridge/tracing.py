@@ -1,14 +1,13 @@
 """The spans of a job's way as the bridge sees it, below the one that Airflow gave the task: see `broker.tracing`."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 from edge_schemas.life.model import JobRecord, Verdict
 from edge_schemas.wire.jobs import Job
 from edge_service.tracing import Spans
 
 
-def traceparent_of(ti: Any) -> str | None:
+def traceparent_of(ti: object) -> str | None:
     """The trace context that Airflow gave a task instance, in W3C's form; a task's own spans hang below it too."""
     carrier = getattr(ti, "context_carrier", None)
     found = carrier.get("traceparent") if isinstance(carrier, dict) else None

@@ -50,11 +50,11 @@ class OldStore:
     def __init__(self) -> None:
         self.uploaded: list[str] = []
 
-    def upload(self, path: str, _ti: Any = None) -> None:
-        self.uploaded.append(path)
+    def upload(self, path: os.PathLike[str] | str, ti: object = None) -> None:
+        self.uploaded.append(str(path))
 
-    def read(self, path: str, _ti: Any) -> tuple[list[str], list[str] | None]:
-        return [f"from {path}"], ["one\ntwo\n"]
+    def read(self, relative_path: str, ti: object) -> tuple[list[str], list[str] | None]:
+        return [f"from {relative_path}"], ["one\ntwo\n"]
 
 
 class BrokenStore:

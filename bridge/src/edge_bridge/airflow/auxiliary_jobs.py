@@ -5,7 +5,7 @@ Airflow 3.2 knows no connection tests; nobody can ask for one there.
 
 from collections.abc import Hashable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from edge_bridge.airflow.database import ask
@@ -17,7 +17,12 @@ from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind
 if TYPE_CHECKING:
     from airflow.executors.executor_utils import ExecutorName
     from airflow.executors.workloads import ExecuteCallback, TestConnection
+    from airflow.models.callback import ExecutorCallback
+    from airflow.models.connection_test import ConnectionTestRequest
     from sqlalchemy.orm import Session
+
+    Model = ExecutorCallback | ConnectionTestRequest
+    """A row of an auxiliary job."""
 
 HANDED_OUT = ("queued", "running")
 NOT_YET = frozenset({"scheduled", "pending"})
@@ -90,10 +95,10 @@ def key_of(auxiliary: AuxiliaryJob) -> Hashable:
     return CallbackDTO(id=auxiliary.id, fetch_method=CallbackFetchMethod.IMPORT_PATH, data={}).key
 
 
-def _models() -> dict[AuxiliaryKind, Any]:
+def _models() -> "dict[AuxiliaryKind, type[Model]]":
     from airflow.models.callback import ExecutorCallback
 
-    models: dict[AuxiliaryKind, Any] = {AuxiliaryKind.CALLBACK: ExecutorCallback}
+    models: dict[AuxiliaryKind, type[Model]] = {AuxiliaryKind.CALLBACK: ExecutorCallback}
     try:
         from airflow.models.connection_test import ConnectionTestRequest
     except ImportError:
@@ -133,7 +138,7 @@ def _chosen_executor(auxiliary: AuxiliaryJob) -> "ExecutorName | None":
     from airflow.utils.session import create_session
 
     with create_session(scoped=False) as session:
-        row = session.get(_models()[auxiliary.kind], UUID(auxiliary.id))
+        row = _row(auxiliary, session)
         if row is None:
             return None
         wanted, team = row.get_executor_name(), _team(row, session)
@@ -145,7 +150,17 @@ def _chosen_executor(auxiliary: AuxiliaryJob) -> "ExecutorName | None":
     return None
 
 
-def _team(row: Any, session: "Session") -> str | None:
+def _row(auxiliary: AuxiliaryJob, session: "Session") -> "Model | None":
+    if auxiliary.kind is AuxiliaryKind.CONNECTION_TEST:
+        from airflow.models.connection_test import ConnectionTestRequest
+
+        return session.get(ConnectionTestRequest, UUID(auxiliary.id))
+    from airflow.models.callback import ExecutorCallback
+
+    return session.get(ExecutorCallback, UUID(auxiliary.id))
+
+
+def _team(row: "Model", session: "Session") -> str | None:
     from airflow.configuration import conf
     from airflow.models.dag import DagModel
 
@@ -157,22 +172,37 @@ def _team(row: Any, session: "Session") -> str | None:
 
 
 def _make_workload(auxiliary: AuxiliaryJob) -> "ExecuteCallback | TestConnection | None":
-    from airflow.configuration import conf
-    from airflow.executors import workloads
-    from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
 
+    make = _make_test if auxiliary.kind is AuxiliaryKind.CONNECTION_TEST else _make_callback
     with create_session(scoped=False) as session:
-        row = session.get(_models()[auxiliary.kind], UUID(auxiliary.id))
-        if row is None or row.state != "queued":
-            return None
-        if auxiliary.kind is AuxiliaryKind.CONNECTION_TEST:
-            timeout = conf.getint("connection_test", "timeout", fallback=60)
-            return workloads.TestConnection.make(
-                connection_test_id=row.id, connection_id=row.connection_id, timeout=timeout, queue=row.queue
-            )
-        run = session.get(DagRun, row.data.get("dag_run_id"))
-        return None if run is None else workloads.ExecuteCallback.make(row, run)
+        return make(UUID(auxiliary.id), session)
+
+
+def _make_callback(identifier: UUID, session: "Session") -> "ExecuteCallback | None":
+    from airflow.executors.workloads import ExecuteCallback
+    from airflow.models.callback import ExecutorCallback
+    from airflow.models.dagrun import DagRun
+
+    row = session.get(ExecutorCallback, identifier)
+    if row is None or row.state != "queued":
+        return None
+    run = session.get(DagRun, row.data.get("dag_run_id"))
+    return None if run is None else ExecuteCallback.make(row, run)
+
+
+def _make_test(identifier: UUID, session: "Session") -> "TestConnection | None":
+    from airflow.configuration import conf
+    from airflow.executors.workloads import TestConnection
+    from airflow.models.connection_test import ConnectionTestRequest
+
+    row = session.get(ConnectionTestRequest, identifier)
+    if row is None or row.state != "queued":
+        return None
+    timeout = conf.getint("connection_test", "timeout", fallback=60)
+    return TestConnection.make(
+        connection_test_id=row.id, connection_id=row.connection_id, timeout=timeout, queue=row.queue
+    )
 
 
 def _fail_connection_test(identifier: UUID, reason: str) -> None:
@@ -188,6 +218,6 @@ def _fail_connection_test(identifier: UUID, reason: str) -> None:
             test.state, test.result_message = "failed", reason[:2000]
 
 
-def _plain(state: Any) -> str | None:
+def _plain(state: object) -> str | None:
     plain = None if state is None else str(getattr(state, "value", state))
     return "queued" if plain in NOT_YET else plain

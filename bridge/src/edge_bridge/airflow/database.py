@@ -4,7 +4,8 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -36,21 +37,21 @@ async def _in_thread(question: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
-    def tell(how: Callable[[Any], None], what: Any) -> None:
+    def settle(set_answer: Callable[[], None]) -> None:
         if not answer.done():
-            how(what)
+            set_answer()
 
-    def answer_it() -> None:
-        how: Callable[[Any], None] = answer.set_result
-        what: Any
+    def run() -> None:
         try:
-            what = question()
+            result = question()
         except Exception as error:  # noqa: BLE001  # raised where the answer is awaited
-            how, what = answer.set_exception, error
+            set_answer = partial(answer.set_exception, error)
+        else:
+            set_answer = partial(answer.set_result, result)
         with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(tell, how, what)
+            loop.call_soon_threadsafe(settle, set_answer)
 
-    threading.Thread(target=answer_it, name="edge-relay-database", daemon=True).start()
+    threading.Thread(target=run, name="edge-relay-database", daemon=True).start()
     return await answer
 
 

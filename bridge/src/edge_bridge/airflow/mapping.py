@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -175,10 +175,10 @@ class JobMaker:
             raise JobRefused(f"it can't be sent to an edge site: {problems}") from None
 
 
-def _plain(workload: Any, keys: frozenset[str]) -> dict[str, Any]:
+def _plain(workload: "Workload", keys: frozenset[str]) -> dict[str, object]:
     """What travels of a workload, as JSON has it."""
     try:
-        plain: dict[str, Any] = workload.model_dump(mode="json", include=set(keys))
+        plain: dict[str, object] = workload.model_dump(mode="json", include=set(keys))
     except PydanticSerializationError as error:
         raise JobRefused(
             f"it holds something that JSON can't carry, so it can't be sent to an edge site: {error}"

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
@@ -61,7 +60,7 @@ class _Options(BaseModel):
         return 0 if value is None or value == "" else value
 
 
-_QUEUES = TypeAdapter(dict[QueueName, dict[str, Any]])
+_QUEUES = TypeAdapter(dict[QueueName, dict[str, object]])
 
 
 def read_queues(conf: Conf) -> Queues:
@@ -76,7 +75,7 @@ def read_queues(conf: Conf) -> Queues:
     return Queues(default, {q: _rules(common | o, where=f"[{SECTION}] queues, queue {q!r}: ") for q, o in own.items()})
 
 
-def _parse(value: str) -> dict[str, dict[str, Any]]:
+def _parse(value: str) -> dict[str, dict[str, object]]:
     if not value:
         return {}
     example = '{"plant": {"offline_tolerance": 86400}}'
@@ -90,7 +89,7 @@ def _parse(value: str) -> dict[str, dict[str, Any]]:
         ) from None
 
 
-def _rules(options: Mapping[str, Any], where: str) -> QueueRules:
+def _rules(options: Mapping[str, object], where: str) -> QueueRules:
     try:
         read = _Options.model_validate(options)
     except ValidationError as error:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from edge_bridge.keeper.tokens import SigningUnavailable, mint_from_config
 from edge_bridge.settings import Conf
@@ -170,7 +169,7 @@ def _reads_our_logs(config_class: str) -> bool:
 
     module, _, _ = config_class.rpartition(".")
     try:
-        found: Any = getattr(import_module(module), "REMOTE_TASK_LOG", None) if module else None
+        found: object = getattr(import_module(module), "REMOTE_TASK_LOG", None) if module else None
     except ImportError:
         return False
     return isinstance(found, EdgeRemoteLogIO)

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO, cast
+from typing import TextIO
 
 from edge_bridge.doctor.checks import examine_airflow
 from edge_bridge.settings import Conf
@@ -18,8 +18,7 @@ def run(args: argparse.Namespace) -> None:
     from airflow.configuration import conf
 
     with _others_to_stderr() as out:
-        # Its `get` is overloaded more narrowly than we use it.
-        found = asyncio.run(_examine(cast("Conf", conf), args.gate_url or (), None if args.json else out))
+        found = asyncio.run(_examine(conf, args.gate_url or (), None if args.json else out))
         if args.json:
             print(as_json(found), file=out)
     if status := exit_status(found):

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from edge_bridge.airflow import database
 from edge_bridge.doctor.airflow_checks import EXECUTOR, executor_names
@@ -113,26 +112,28 @@ def _tasks(conf: Conf) -> Iterator[TaskNames]:
             for stored in SerializedDagModel.get_latest_serialized_dags(
                 dag_ids=list(ids[start : start + AT_ONCE]), session=session
             ):
-                yield from _tasks_of(stored.dag_id, _as_dict(stored.data), default_queue)
+                yield from _tasks_of(stored.dag_id, stored.data, default_queue)
             session.expunge_all()
 
 
-def _as_dict(data: Any) -> dict[str, Any]:
-    found = json.loads(data) if isinstance(data, (str, bytes)) else data
-    return found if isinstance(found, dict) else {}
-
-
-def _tasks_of(dag_id: str, data: dict[str, Any], default_queue: str) -> Iterator[TaskNames]:
-    defaults = (data.get("client_defaults") or {}).get("tasks") or {}
-    for item in (data.get("dag") or {}).get("tasks") or ():
-        task = item.get("__var", item)
-        # Of a mapped task they stand with what is not mapped.
-        told = {**defaults, **task.get("partial_kwargs", {}), **task}
-        queue, executor = _plain(told.get("queue")), _plain(told.get("executor"))
+def _tasks_of(dag_id: str, stored: object, default_queue: str) -> Iterator[TaskNames]:
+    """The tasks of a serialized DAG, which is a dictionary or its JSON."""
+    data = _dict(json.loads(stored) if isinstance(stored, (str, bytes)) else stored)
+    defaults = _dict(_dict(data.get("client_defaults")).get("tasks"))
+    items = _dict(data.get("dag")).get("tasks")
+    for item in map(_dict, items if isinstance(items, list) else ()):
+        task = _dict(item.get("__var", item))
+        # A mapped task has them among the arguments that are not mapped.
+        named = {**defaults, **_dict(task.get("partial_kwargs")), **task}
+        queue, executor = _text(named.get("queue")), _text(named.get("executor"))
         yield TaskNames(dag_id, str(task.get("task_id")), queue or default_queue, executor)
 
 
-def _plain(value: Any) -> str | None:
+def _dict(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 

@@ -1,7 +1,6 @@
 """What the executor reads of the `[edge_relay]` section."""
 
 from dataclasses import dataclass
-from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -69,8 +68,7 @@ def core_executor() -> str:
 def _of_all_teams() -> Conf:
     from airflow.configuration import conf
 
-    # Its `get` is overloaded more narrowly than we use it.
-    return cast("Conf", conf)
+    return conf
 
 
 def _queue(conf: Conf, option: str) -> str:

@@ -3,14 +3,13 @@
 import argparse
 import asyncio
 import sys
-from typing import cast
 
 import structlog
 
 from edge_bridge.keeper.service import serve
 from edge_bridge.keeper.settings import keeper_settings
 from edge_bridge.keeper.tokens import SigningUnavailable, mint_from_config
-from edge_bridge.settings import Conf, SettingsError
+from edge_bridge.settings import SettingsError
 from edge_service.logging import configure_logging
 
 log = structlog.get_logger(__name__)
@@ -20,11 +19,9 @@ def run(args: argparse.Namespace) -> None:  # noqa: ARG001  # what Airflow calls
     """Run a keeper until SIGTERM or SIGINT. Exits with 2 if its settings won't do, 1 if it can't listen."""
     from airflow.configuration import conf
 
-    # Its `get` is overloaded more narrowly than we use it.
-    ours = cast("Conf", conf)
     configure_logging(conf.get("logging", "logging_level", fallback="INFO"))
     try:
-        settings, mint = keeper_settings(ours), mint_from_config()
+        settings, mint = keeper_settings(conf), mint_from_config()
     except (SettingsError, SigningUnavailable) as error:
         sys.exit(_complain(str(error), 2))
     try:

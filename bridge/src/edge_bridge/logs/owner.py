@@ -1,12 +1,16 @@
-"""Which tries may have a log at the edge: read off the task instance, its executor and its history."""
+"""Which tries may have a log at the edge: found by the task instance, its executor and its history."""
 
 import uuid
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from edge_bridge.logs.store import LogKey
+
+if TYPE_CHECKING:
+    from airflow.executors.executor_utils import ExecutorName
 
 log = structlog.get_logger(__name__)
 
@@ -14,19 +18,42 @@ NEW_ID_SAME_TRY = frozenset({None, "up_for_retry", "restarting"})
 """States in which a task instance has a new id already and the old try's number still."""
 
 
-def possible_logs(ti: Any) -> list[LogKey]:
-    """Logs that may be in `EDGE_LOGS` for a try, as Airflow's log page names it.
+class DispatchedTry(Protocol):
+    """What shows which executor a try was dispatched by."""
 
-    Args:
-        ti: A `TaskInstance`, or a `TaskInstanceHistory` for an older try.
-    """
+    executor: str | None
+    external_executor_id: str | None
+
+
+class LoggedTry(DispatchedTry, Protocol):
+    """A try whose log page is open: a `TaskInstance`, or a `TaskInstanceHistory` for an older try."""
+
+    id: uuid.UUID
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int
+    try_number: int
+    state: str | None
+
+
+@dataclass
+class _PastTry:
+    id: uuid.UUID
+    try_number: int
+    executor: str | None
+    external_executor_id: str | None
+
+
+def possible_logs(ti: LoggedTry) -> list[LogKey]:
+    """Logs that may be in `EDGE_LOGS` for a try, as Airflow's log page names it."""
     keys = [(str(ti.id), int(ti.try_number))] if _may_be_ours(ti) else []
     if not hasattr(ti, "task_instance_id") and ti.state in NEW_ID_SAME_TRY:
         keys += [(str(old.id), int(old.try_number)) for old in _history(ti) if _may_be_ours(old)]
     return keys
 
 
-def is_ours(ti: Any) -> bool:
+def is_ours(ti: DispatchedTry) -> bool:
     """Whether our executor dispatched this task instance, as far as can be told."""
     return _has_dispatch(ti) and executor_is_ours(ti.executor) is True
 
@@ -55,16 +82,16 @@ def executor_is_ours(name: str | None) -> bool | None:
     return any(issubclass(found, RelayExecutor) for found in classes)
 
 
-def _names(known: Any) -> set[str | None]:
+def _names(known: "ExecutorName") -> set[str | None]:
     return {known.alias, known.module_path, known.module_path.rpartition(".")[2]}
 
 
-def _may_be_ours(ti: Any) -> bool:
+def _may_be_ours(ti: DispatchedTry) -> bool:
     """Looser than `is_ours`: the default executor may have been another one when the task ran."""
     return _has_dispatch(ti) and (ti.executor is None or executor_is_ours(ti.executor) is not False)
 
 
-def _has_dispatch(ti: Any) -> bool:
+def _has_dispatch(ti: DispatchedTry) -> bool:
     """Only executors that name their dispatches set this; the one beside us that most have, LocalExecutor, does not."""
     try:
         uuid.UUID(ti.external_executor_id or "")
@@ -73,14 +100,14 @@ def _has_dispatch(ti: Any) -> bool:
     return True
 
 
-def _history(ti: Any) -> list[Any]:
+def _history(ti: LoggedTry) -> list[_PastTry]:
     from airflow.models.taskinstancehistory import TaskInstanceHistory
     from airflow.utils.session import create_session
     from sqlalchemy import select
     from sqlalchemy.exc import SQLAlchemyError
 
     old = TaskInstanceHistory
-    query = select(old.task_instance_id.label("id"), old.try_number, old.executor, old.external_executor_id).where(
+    query = select(old.task_instance_id, old.try_number, old.executor, old.external_executor_id).where(
         old.dag_id == ti.dag_id,
         old.task_id == ti.task_id,
         old.run_id == ti.run_id,
@@ -89,7 +116,7 @@ def _history(ti: Any) -> list[Any]:
     )
     try:
         with create_session(scoped=False) as session:
-            return list(session.execute(query))
+            return [_PastTry(*row) for row in session.execute(query)]
     except SQLAlchemyError as error:
         log.warning("history_not_read", ti=str(ti.id), error=type(error).__name__)
         return []

@@ -10,11 +10,11 @@ import glob
 import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from edge_bridge.logs.delegate import Delegate, Streams, airflows_own_store
+from edge_bridge.logs.delegate import Delegate, RemoteStore, Streams, airflows_own_store
 from edge_bridge.logs.found import LogsUnavailable
-from edge_bridge.logs.owner import is_ours, possible_logs
+from edge_bridge.logs.owner import LoggedTry, is_ours, possible_logs
 from edge_bridge.logs.store import LogStore
 from edge_bridge.logs.text import Chunk, lines
 
@@ -38,26 +38,28 @@ class EdgeRemoteLogIO:
         logs: Of the edge; of interest to tests.
     """
 
-    def __init__(self, find_delegate: Callable[[], Any] = airflows_own_store, logs: LogStore | None = None) -> None:
+    def __init__(
+        self, find_delegate: Callable[[], RemoteStore | None] = airflows_own_store, logs: LogStore | None = None
+    ) -> None:
         self._delegate = Delegate(find_delegate)
         self._logs = logs or LogStore(_reader_settings)
 
     @property
-    def processors(self) -> tuple[Any, ...]:
+    def processors(self) -> tuple[object, ...]:
         """Of the store for other logs: those of edge tasks are written elsewhere."""
         return tuple(getattr(self._delegate.store, "processors", None) or ())
 
-    def upload(self, path: os.PathLike[str] | str, ti: Any = None) -> None:
+    def upload(self, path: os.PathLike[str] | str, ti: object = None) -> None:
         """Hand a task's local log to the store for other logs, if there is one; it stays where it is otherwise."""
         if self._delegate.store is not None:
             self._delegate.store.upload(path, ti)
 
-    def read(self, relative_path: str, ti: Any) -> tuple[list[str], list[str] | None]:
+    def read(self, relative_path: str, ti: LoggedTry) -> tuple[list[str], list[str] | None]:
         """As `stream`, at once; for callers that know only this."""
         messages, streams = self.stream(relative_path, ti)
         return messages, ["\n".join(stream) for stream in streams] or None
 
-    def stream(self, relative_path: str, ti: Any) -> Streams:
+    def stream(self, relative_path: str, ti: LoggedTry) -> Streams:
         """Messages for the head of the page, and streams of lines."""
         messages, streams = self._from_edge(ti)
         if not streams or _may_have_run_elsewhere_too(ti):
@@ -71,7 +73,7 @@ class EdgeRemoteLogIO:
                 _hide_host(ti)
         return messages, streams
 
-    def _from_edge(self, ti: Any) -> Streams:
+    def _from_edge(self, ti: LoggedTry) -> Streams:
         messages: list[str] = []
         streams: list[Generator[str, None, None]] = []
         try:
@@ -104,7 +106,7 @@ def _one_line(text: str) -> Generator[str, None, None]:
     yield text
 
 
-def _may_have_run_elsewhere_too(ti: Any) -> bool:
+def _may_have_run_elsewhere_too(ti: LoggedTry) -> bool:
     """A trigger of a deferred task logs in the centre."""
     return ti.state == "deferred" or getattr(ti, "next_method", None) is not None
 
@@ -117,7 +119,7 @@ def _has_local_log(relative_path: str) -> bool:
     return any(path.parent.glob(glob.escape(path.name) + "*"))
 
 
-def _hide_host(ti: Any) -> None:
+def _hide_host(ti: LoggedTry) -> None:
     """Keep Airflow from asking the log server of an edge machine: for a deferred task it does, whatever we answer.
 
     The value is changed for this answer only: it counts as loaded, not as changed, and is never written back.
@@ -132,7 +134,7 @@ def _hide_host(ti: Any) -> None:
 def _reader_settings() -> "BrokerSettings":
     from airflow.configuration import conf
 
-    from edge_bridge.settings import Conf, broker_settings
+    from edge_bridge.settings import broker_settings
     from edge_broker.permissions import READER
 
-    return broker_settings(cast("Conf", conf), READER)
+    return broker_settings(conf, READER)
