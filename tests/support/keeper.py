@@ -15,7 +15,7 @@ from yarl import URL
 
 from edge_bridge.keeper.service import Keeper, running_parts
 from edge_bridge.keeper.settings import KeeperSettings
-from edge_bridge.keeper.task_heartbeats import BeatSettings
+from edge_bridge.keeper.task_heartbeats import HeartbeatSettings
 from edge_bridge.keeper.tokens import mint_from_config
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
@@ -227,7 +227,7 @@ def keeper_settings(
         gate_port=0,
         gate_secret=KEY,
         execution_api_url=airflow.execution_url,
-        beat=BeatSettings(heartbeat_timeout),
+        heartbeats=HeartbeatSettings(heartbeat_timeout),
     )
 
 

@@ -30,7 +30,7 @@ from unittest.mock import patch
 
 from edge_bridge.keeper import service
 from edge_bridge.keeper.settings import KeeperSettings
-from edge_bridge.keeper.task_heartbeats import BeatSettings
+from edge_bridge.keeper.task_heartbeats import HeartbeatSettings
 from edge_bridge.keeper.tokens import TokenMint
 from edge_broker import layout
 from edge_broker.connection.broker import Broker
@@ -367,7 +367,7 @@ async def _keeper(
         gate_port=0,
         gate_secret=KEY,
         execution_api_url=f"{airflow.url}/execution/",
-        beat=BeatSettings(heartbeat_timeout=timedelta(seconds=heartbeat_timeout_s)),
+        heartbeats=HeartbeatSettings(timeout=timedelta(seconds=heartbeat_timeout_s)),
     )
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:

@@ -295,13 +295,13 @@ def _keepers() -> list[Panel]:
         graph(
             "Central heartbeats per second",
             "Sent to Airflow for tasks at the edge. Refused: Airflow no longer wants the task. Failed: no answer.",
-            Query(rate("edge_keeper_beats_total", by="outcome"), "{{outcome}}"),
+            Query(rate("edge_keeper_heartbeats_total", by="outcome"), "{{outcome}}"),
             unit="ops",
         ),
         graph(
             "Jobs that Airflow no longer wants, per hour",
             "Marked as stopping by the keepers, by reason.",
-            Query("sum by (reason) (increase(edge_keeper_stop_wishes_total[1h]))", "{{reason}}"),
+            Query("sum by (reason) (increase(edge_keeper_stop_requests_total[1h]))", "{{reason}}"),
         ),
         graph(
             "Given up, per hour",
@@ -311,15 +311,15 @@ def _keepers() -> list[Panel]:
         graph(
             "Since the last look into Airflow's database",
             "About a second is normal. While it grows, marks and clears do not stop tasks.",
-            Query("edge_keeper_database_look_age_seconds", "{{instance}}"),
+            Query("edge_keeper_database_check_age_seconds", "{{instance}}"),
             unit="s",
             steps=[(None, "green"), (60, "red")],
         ),
         graph(
             "What keepers know",
             "1 is well. Picture: all job records are here. Hears: relays say that workers can reach them.",
-            Query("edge_keeper_picture_complete", "picture {{instance}}"),
-            Query("edge_keeper_hears_workers", "hears {{instance}}"),
+            Query("edge_keeper_view_complete", "view complete {{instance}}"),
+            Query("edge_keeper_contact_possible", "contact possible {{instance}}"),
             largest=1,
         ),
         graph(

@@ -20,7 +20,7 @@ from typing_extensions import override
 from edge_bridge.keeper import service
 from edge_bridge.keeper.contact import CLOCK_DIFFERENCE_S
 from edge_bridge.keeper.settings import KeeperSettings
-from edge_bridge.keeper.task_heartbeats import BeatSettings
+from edge_bridge.keeper.task_heartbeats import HeartbeatSettings
 from edge_bridge.keeper.tokens import TokenMint
 from edge_bridge.provider_info import VERSION
 from edge_broker.permissions import EXECUTOR, KEEPER, RELAY
@@ -106,7 +106,7 @@ async def running_keeper(nats: NatsServer, fake: FakeAirflow) -> AsyncIterator[s
         gate_port=0,
         gate_secret=KEY,
         execution_api_url=f"{fake.url}/execution/",
-        beat=BeatSettings(HEARTBEAT_TIMEOUT),
+        heartbeats=HeartbeatSettings(HEARTBEAT_TIMEOUT),
     )
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
@@ -230,11 +230,11 @@ async def test_every_figure_is_what_happened(nats: NatsServer, fake: CountingAir
         del fake.tasks[gone.identity.ti_id]
         await poll(relay, worker="lacking-1", incarnation=2)
         ends = {
-            series("edge_keeper_stop_wishes_total", reason="state"): 1,
-            series("edge_keeper_stop_wishes_total", reason="redispatched"): 1,
+            series("edge_keeper_stop_requests_total", reason="state"): 1,
+            series("edge_keeper_stop_requests_total", reason="redispatched"): 1,
             series("edge_keeper_withdrawals_total", reason="gone"): 1,
             series("edge_keeper_give_ups_total", reason="silence"): 1,
-            series("edge_keeper_give_ups_total", reason="lacked"): 1,
+            series("edge_keeper_give_ups_total", reason="missing"): 1,
             series("edge_queue_running_jobs", team="", queue="edge"): 3,
             series("edge_queue_running_jobs", team="t", queue="q"): 1,
             series("edge_queue_stopping_jobs", team="", queue="edge"): 2,
@@ -244,9 +244,11 @@ async def test_every_figure_is_what_happened(nats: NatsServer, fake: CountingAir
         }
         await says(ends)
         for outcome in ("ok", "refused", "failed"):
-            await at_least(scraped, series("edge_keeper_beats_total", outcome=outcome), 2)
+            await at_least(scraped, series("edge_keeper_heartbeats_total", outcome=outcome), 2)
         beats = await settled(keeper, fake)
-        await says({series("edge_keeper_beats_total", outcome=outcome): number for outcome, number in beats.items()})
+        await says(
+            {series("edge_keeper_heartbeats_total", outcome=outcome): number for outcome, number in beats.items()}
+        )
 
         figures = await scraped()
         calls = {call for call, _ in fake.answers}
@@ -255,7 +257,7 @@ async def test_every_figure_is_what_happened(nats: NatsServer, fake: CountingAir
             **answered,
             **api,
             **{key: value for key, value in ends.items() if key[0].endswith("_total")},
-            **{series("edge_keeper_beats_total", outcome=outcome): number for outcome, number in beats.items()},
+            **{series("edge_keeper_heartbeats_total", outcome=outcome): number for outcome, number in beats.items()},
             # One more than calls needed: the one that failed was tried again. Of the repeat none.
             series("edge_keeper_token_mints_total"): sum(fake.answers.values()),
         }
@@ -265,7 +267,7 @@ async def test_every_figure_is_what_happened(nats: NatsServer, fake: CountingAir
         sight = ("broker_connected", "view_complete", "contact_possible")
         assert [figures[series(f"edge_keeper_{name}")] for name in sight] == [1, 1, 1]
         assert (figures[build], figures[series("edge_keeper_broker_reconnects_total")]) == (1, 0)
-        assert 0 <= figures[series("edge_keeper_database_look_age_seconds")] < 5
+        assert 0 <= figures[series("edge_keeper_database_check_age_seconds")] < 5
         assert figures[series("edge_keeper_event_loop_lag_seconds_count")] >= 1
         assert figures[series("process_resident_memory_bytes")] > 0
         ids = {task.dispatch for task in fake.tasks.values()} | set(fake.tasks)
@@ -294,8 +296,8 @@ async def settled(keeper: service.Keeper, fake: CountingAirflow) -> dict[str, in
 
     def is_settled() -> bool:
         # Of two looks that ended since, one has begun since too.
-        looked_at.add(keeper._watch._looked_at or 0)
-        return len([at for at in looked_at if at > quiet]) >= 2 and not keeper._beats._under_way
+        looked_at.add(keeper._watch._checked_at or 0)
+        return len([at for at in looked_at if at > quiet]) >= 2 and not keeper._heartbeats._under_way
 
     looked_at: set[float] = set()
     await eventually(is_settled, what="no beat is on its way")

@@ -78,7 +78,9 @@ async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wat
         await system.have_everything_happen()
         await warm
         await system.work(4, 16)
-        await eventually(partial(prometheus.query, "edge_keeper_beats_total > 0"), timeout_s=30, what="a heartbeat")
+        await eventually(
+            partial(prometheus.query, "edge_keeper_heartbeats_total > 0"), timeout_s=30, what="a heartbeat"
+        )
         await scraped(prometheus, system)
         few, ran = await all_series(prometheus), len(system.jobs)
         await system.work(8, 40)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import structlog
 
-from edge_bridge.keeper.give_up import GiveUps, verdict
+from edge_bridge.keeper.give_up import GiveUps, due_give_up
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.tracing import JobSpans
 from edge_broker.audit import Audit
@@ -61,7 +61,7 @@ def poll(incarnation: int, *jobs: str, instance: str = "here", seq: int = 1) -> 
 
 
 def seen(record: JobRecord, entry: WorkerEntry | None = None, *, silent_for_s: float = 0, now: datetime = NOW) -> Any:
-    return verdict(record, entry, silent_for_s=silent_for_s, now=now)
+    return due_give_up(record, entry, silent_for_s=silent_for_s, now=now)
 
 
 def test_the_jobs_own_tolerance_decides() -> None:
@@ -154,7 +154,7 @@ class Leader:
     def silent_for(self, _worker: str) -> float:
         return self.silence
 
-    async def look_up(self, _worker: str) -> None:
+    async def refresh_worker(self, _worker: str) -> None:
         if isinstance(self.really, Exception):
             raise self.really
         self.silence = self.really
@@ -168,21 +168,21 @@ class Leader:
     async def publish(self, *_: object) -> None:
         return None
 
-    async def judge(self) -> None:
+    async def check(self) -> None:
         anything: Any = self
         await GiveUps(
             anything, anything, anything, Audit(anything, keeper="k"), metrics=KeeperMetrics(), spans=JobSpans(Spans())
-        ).judge()
+        ).check()
 
 
 async def test_a_watch_that_is_behind_costs_no_job() -> None:
     """Its consumer may be gone for two minutes before it lists anew: what the leader knows of the worker decides."""
     record = in_user_code()
     behind = Leader(record, silent_for_s=100, really=1)
-    await behind.judge()
+    await behind.check()
     assert behind.given_up == []
     right = Leader(record, silent_for_s=100, really=100)
-    await right.judge()
+    await right.check()
     assert right.given_up == [record.id]
 
 
@@ -191,7 +191,7 @@ async def test_a_give_up_that_nats_does_not_take_is_put_off(error: Exception) ->
     """The keeper must not end: it beats for all others."""
     leader = Leader(in_user_code(), silent_for_s=100, really=error)
     with structlog.testing.capture_logs() as logs:
-        await leader.judge()
+        await leader.check()
     assert [line["event"] for line in logs] == ["give_up_postponed"]
     assert leader.given_up == []
 
@@ -202,7 +202,7 @@ async def test_a_job_that_another_keeper_was_faster_with_does_not_hold_up_the_ot
     gone, lost = in_user_code(), in_user_code()
     leader = Leader(gone, lost, silent_for_s=100, really=100)
     leader.refusals[gone.id] = EdgeError(code)
-    await leader.judge()
+    await leader.check()
     assert leader.given_up == [lost.id]
 
 
@@ -212,7 +212,7 @@ async def test_of_a_worker_with_many_jobs_not_each_waits_for_a_nats_that_is_away
     leader = Leader(first, second, silent_for_s=100, really=100)
     leader.refusals = {record.id: BrokerUnavailable("no leader") for record in (first, second)}
     with structlog.testing.capture_logs() as logs:
-        await leader.judge()
+        await leader.check()
     assert [line["event"] for line in logs] == ["give_up_postponed"]
 
 
@@ -227,5 +227,5 @@ async def test_a_worker_that_calls_while_its_jobs_are_given_up_keeps_the_rest() 
         return await change(job, event)
 
     leader.change = hear_of_it  # type: ignore[method-assign]
-    await leader.judge()
+    await leader.check()
     assert leader.given_up == [first.id]

@@ -34,7 +34,7 @@ class Seen:
         self.polls = 0
 
     def record(self, record: JobRecord) -> None:
-        self.view._take_record(record.id, record.model_dump_json().encode())
+        self.view._update_record(record.id, record.model_dump_json().encode())
 
     def poll(self, *jobs: str, after_s: float = 0.0) -> None:
         self.polls += 1
@@ -55,7 +55,7 @@ class Seen:
             versions=WorkerVersions(agent="1", python="3", platform="linux"),
             health=WorkerHealth(),
         )
-        self.view._take_worker("w", entry.model_dump_json().encode())
+        self.view._update_worker("w", entry.model_dump_json().encode())
 
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -102,7 +102,7 @@ def test_nothing_is_kept_of_a_job_that_is_over() -> None:
     seen, record = Seen(), started()
     seen.record(record)
     seen.poll(record.id)
-    seen.view._take_record(record.id, None)
+    seen.view._update_record(record.id, None)
     seen.poll(record.id)
     seen.poll()
-    assert not seen.view._contact._heard
+    assert not seen.view._contact._contacts

@@ -10,13 +10,14 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from edge_bridge.keeper import watch
+from edge_bridge.keeper import database_watch
+from edge_bridge.keeper.database_watch import DatabaseWatch
 from edge_bridge.keeper.dispatch import Dispatches, TaskRow
 from edge_bridge.keeper.gate.upstream import Answer
 from edge_bridge.keeper.metrics import KeeperMetrics
-from edge_bridge.keeper.task_heartbeats import Beats, BeatSettings, is_due
+from edge_bridge.keeper.task_heartbeats import HeartbeatSettings, TaskHeartbeats, is_due
 from edge_bridge.keeper.tokens import TokenSubject
-from edge_bridge.keeper.watch import Unwanted, Watch, Withdrawals, unwanted
+from edge_bridge.keeper.withdrawals import Unwanted, Withdrawals, unwanted
 from edge_broker.connection.errors import JetStreamError
 from edge_schemas.life.events import AnswerWrite, BeginFinishing, ReportUserCode, Start, Withdraw
 from edge_schemas.life.model import JobRecord, JobState, WriteAnswer, new_record
@@ -27,7 +28,7 @@ from support.broker import eventually
 from support.jobs import make_auxiliary_job
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-SETTINGS = BeatSettings(timedelta(seconds=300))
+SETTINGS = HeartbeatSettings(timedelta(seconds=300))
 
 
 def waiting() -> JobRecord:
@@ -70,7 +71,7 @@ def test_a_job_whose_task_is_in_any_other_state_is_unwanted(state: str | None) -
 def test_a_cleared_or_newly_dispatched_task_is_unwanted() -> None:
     record = waiting()
     assert "cleared" in str(unwanted(record, None))
-    assert "anew" in str(unwanted(record, row(record, "queued", dispatch=str(uuid.uuid4()))))
+    assert "again" in str(unwanted(record, row(record, "queued", dispatch=str(uuid.uuid4()))))
 
 
 def test_a_job_on_its_way_to_the_end_is_not_stopped() -> None:
@@ -114,7 +115,7 @@ def test_a_final_state_that_is_long_on_its_way_does_not_end_the_beats() -> None:
 
 
 async def test_what_runs_is_looked_at_each_time_and_much_that_waits_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "WAITING_AT_ONCE", 4)
+    monkeypatch.setattr(database_watch, "WAITING_AT_ONCE", 4)
     records = [waiting() for _ in range(10)] + [in_user_code(), started()]
     auxiliary = new_record(make_auxiliary_job())
     looks: list[list[str]] = []
@@ -126,19 +127,19 @@ async def test_what_runs_is_looked_at_each_time_and_much_that_waits_in_turns(mon
 
     view: Any = SimpleNamespace(unfinished=lambda: [auxiliary, *records])
     withdrawals: Any = None  # nothing is unwanted
-    looking = Watch(view, cast("Dispatches", Rows()), withdrawals, lambda *_: None)
+    looking = DatabaseWatch(view, cast("Dispatches", Rows()), withdrawals, lambda *_: None)
     for _ in range(3):
-        await looking.look()
+        await looking.check()
     assert [len(look) for look in looks] == [6, 6, 6]
     assert all({ti_id(record) for record in records[10:]} <= set(look) for look in looks)
     assert {looked_at for look in looks for looked_at in look} == {ti_id(record) for record in records}
 
 
 def test_looks_follow_each_other_as_fast_as_they_are_cheap() -> None:
-    assert watch.period_s(0.01) == 0.25
-    assert watch.period_s(0.1) == 0.4
-    assert watch.period_s(0.25) == 0.8  # 8,000 running tasks
-    assert watch.period_s(5) == 5.1  # a database that is slow is not asked without a pause
+    assert database_watch.period_s(0.01) == 0.25
+    assert database_watch.period_s(0.1) == 0.4
+    assert database_watch.period_s(0.25) == 0.8  # 8,000 running tasks
+    assert database_watch.period_s(5) == 5.1  # a database that is slow is not asked without a pause
 
 
 async def test_two_dispatches_of_one_task_instance_are_told_apart() -> None:
@@ -157,7 +158,7 @@ async def test_two_dispatches_of_one_task_instance_are_told_apart() -> None:
 
     view: Any = SimpleNamespace(unfinished=lambda: [old, new])
     withdrawals: Any = Noted()
-    await Watch(view, cast("Dispatches", Rows()), withdrawals, lambda *_: None).look()
+    await DatabaseWatch(view, cast("Dispatches", Rows()), withdrawals, lambda *_: None).check()
     assert withdrawn == [old.id]
 
 
@@ -186,13 +187,13 @@ async def test_a_beat_that_is_refused_is_not_tried_at_each_look() -> None:
 
     anything: Any = SimpleNamespace(silent_for=lambda _: 0.0)
     api: Any = Api()
-    beats = Beats(anything, anything, anything, api, SETTINGS, metrics=KeeperMetrics())
+    beats = TaskHeartbeats(anything, anything, anything, api, SETTINGS, metrics=KeeperMetrics())
     running = asyncio.create_task(beats.run())
     now = datetime.now(UTC)
     old = now - timedelta(seconds=200)
     rows = {record.id: row(record, last_heartbeat_at=old) for record in (refused, taken)}
     for number, later_s in enumerate((0, 0.3, 5, 12), start=1):
-        beats.take([refused, taken], rows, now + timedelta(seconds=later_s))
+        beats.add_due([refused, taken], rows, now + timedelta(seconds=later_s))
         await eventually(lambda number=number: sent.count(ti_id(taken)) == number)  # type: ignore[misc]
         await asyncio.sleep(0)
     assert sent.count(ti_id(refused)) == 2

@@ -1,1 +1,5 @@
-"""The keeper: the only party that speaks to the Execution API for edge tasks."""
+"""The keeper: the only process that calls Airflow's Execution API for edge tasks, and watches them for Airflow.
+
+May import: `airflow`, `settings`, `tracing`, `provider_info`, `edge_broker`, `edge_service` and `edge_schemas`.
+Never here: the executor, logs; writes to Airflow's database.
+"""

@@ -1,4 +1,4 @@
-"""The unfinished jobs and the workers' contact, kept in memory. While NATS is away the last picture stays."""
+"""The unfinished jobs and the workers' contact, kept in memory. While NATS is away the last view stays."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class ClusterView:
-    """What the keeper knows without asking. It may be behind: whatever it suggests is decided on the record itself.
+    """What the keeper knows without a query. It may be behind: every decision is made on the record itself.
 
     Args:
         broker: Connected or not.
@@ -32,16 +32,16 @@ class ClusterView:
         self._broker = broker
         self._clock = clock
         self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
-        self._watched_records = WatchedBucket(broker, RECORDS_BUCKET, self._take_record)
-        self._watched_workers = WatchedBucket(broker, WORKERS_BUCKET, self._take_worker)
+        self._watched_records = WatchedBucket(broker, RECORDS_BUCKET, self._update_record)
+        self._watched_workers = WatchedBucket(broker, WORKERS_BUCKET, self._update_worker)
         self._records: dict[str, JobRecord] = {}
         self._workers: dict[str, WorkerEntry] = {}
         self._contact = ContactClock()
-        self._said_to_hear = False
+        self._logged_contact = False
 
     async def run(self) -> None:
-        """Follow both buckets and the relays' beats, for ever."""
-        await self._broker.subscribe(RELAY_BEATS, self._take_relay_beat)
+        """Follow both buckets and the relays' heartbeats, forever."""
+        await self._broker.subscribe(RELAY_BEATS, self._on_relay_beat)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watched_records.run(), name="keeper-records")
             group.create_task(self._watched_workers.run(), name="keeper-workers")
@@ -52,11 +52,11 @@ class ClusterView:
         return self._watched_records.complete.is_set() and self._watched_workers.complete.is_set()
 
     def unfinished(self) -> list[JobRecord]:
-        """The jobs that have not ended, without what a worker needs to run them."""
+        """The jobs that have not ended, without the data that only a worker needs."""
         return list(self._records.values())
 
     def worker(self, name: str) -> WorkerEntry | None:
-        """The last poll of a worker, as far as it was heard of here."""
+        """The last known poll of a worker."""
         return self._workers.get(name)
 
     def silent_for(self, record: JobRecord) -> float:
@@ -69,29 +69,29 @@ class ClusterView:
 
     @property
     def contact_possible(self) -> bool:
-        """NATS and a relay are there; otherwise silences stand still, and nothing is given up."""
-        return self._contact.hears
+        """NATS and a relay are reachable; otherwise silences stand still, and nothing is given up."""
+        return self._contact.is_possible
 
     def tick(self) -> None:
-        """Look whether NATS is connected; call it about once a second."""
+        """Check whether NATS is connected; call it about once a second."""
         self._contact.tick(self._clock(), connected=self._broker.connected)
-        if self._said_to_hear is not self._contact.hears:
-            self._said_to_hear = self._contact.hears
-            if self._contact.hears:
+        if self._logged_contact is not self._contact.is_possible:
+            self._logged_contact = self._contact.is_possible
+            if self._contact.is_possible:
                 log.info("contact_possible")
             else:
                 log.warning("contact_impossible", hint="NATS or every relay is away: nothing is given up meanwhile")
 
-    async def look_up(self, worker: str) -> None:
-        """Take in the worker's entry as the leader has it: a watch may lose its consumer without a word.
+    async def refresh_worker(self, worker: str) -> None:
+        """Read the worker's entry from the stream leader: a watch may lose its consumer without notice.
 
         Raises:
-            BrokerUnavailable: Ask again later.
+            BrokerUnavailable: Try again later.
         """
         stored = await self._workers_bucket.get(worker)
-        self._take_worker(worker, stored.value)
+        self._update_worker(worker, stored.value)
 
-    def _take_record(self, key: str, value: bytes | None) -> None:
+    def _update_record(self, key: str, value: bytes | None) -> None:
         record = None if value is None else self._parse_record(key, value)
         if record is None or record.state is JobState.ENDED:
             self._records.pop(key, None)
@@ -100,12 +100,12 @@ class ClusterView:
         known = self._records.get(key)
         self._records[key] = record.model_copy(update={"job": None, "last_write": None})
         if record.holder is not None and (known is None or known.holder != record.holder):
-            # A poll brought it, and the next one names it.
-            self._heard(self._watched_records, record.holder.started_at, [key])
+            # A poll caused this change, and the next poll names the job.
+            self._record_contact(self._watched_records, record.holder.started_at, [key])
 
-    def _take_worker(self, key: str, value: bytes | None) -> None:
+    def _update_worker(self, key: str, value: bytes | None) -> None:
         if value is None:
-            # Its silence goes on: it may still have jobs.
+            # Its silence continues to count: it may still have jobs.
             self._workers.pop(key, None)
             return
         try:
@@ -118,28 +118,28 @@ class ClusterView:
         if known is not None and known.agent.arrival == entry.agent.arrival:
             return
         named = {report.id for report in entry.jobs}
-        self._heard(self._watched_workers, entry.agent.last_poll_at, named)
+        self._record_contact(self._watched_workers, entry.agent.last_poll_at, named)
         if self._watched_workers.complete.is_set():
-            self._contact.relay_lives(self._clock(), serving_for_s=0)
+            self._contact.record_relay(self._clock(), serving_for_s=0)
         no_longer = {report.id for report in known.jobs} - named if known is not None else set()
         for job in no_longer - self._records.keys():
             self._contact.forget(job)
 
-    def _heard(self, watched: WatchedBucket, at: datetime, jobs: Iterable[str]) -> None:
+    def _record_contact(self, watched: WatchedBucket, at: datetime, jobs: Iterable[str]) -> None:
         for job in jobs:
             if watched.complete.is_set():
-                self._contact.heard(job, self._clock())
+                self._contact.record_contact(job, self._clock())
             else:
-                # It was there before we listened: only the relay's clock dates it.
-                self._contact.heard_before(job, self._clock(), age_s=_age_s(at))
+                # It was stored before the watch began: only the relay's clock dates it.
+                self._contact.record_earlier_contact(job, self._clock(), age_s=_age_s(at))
 
-    async def _take_relay_beat(self, message: Message) -> None:
+    async def _on_relay_beat(self, message: Message) -> None:
         try:
             beat = RelayBeat.model_validate_json(message.data)
         except ValidationError as error:
             log.warning("relay_beat_unreadable", errors=error.error_count())
             return
-        self._contact.relay_lives(self._clock(), serving_for_s=_age_s(beat.serving_since))
+        self._contact.record_relay(self._clock(), serving_for_s=_age_s(beat.serving_since))
 
     def _parse_record(self, key: str, value: bytes) -> JobRecord | None:
         try:

@@ -1,7 +1,7 @@
 """Gives up the jobs of workers that are silent for too long or came back without them, so that Airflow can retry.
 
-What is given up has ended at the edge: a worker stops a job by itself before its tolerance is over, and one that came
-back without a job does not have it any more. So no two copies of a task run.
+A job that is given up has ended at the edge: a worker stops a job by itself before the tolerance is over, and a worker
+that came back without the job no longer has it. So two copies of a task never run.
 """
 
 import asyncio
@@ -26,26 +26,26 @@ from edge_schemas.wire.polls import WorkerEntry
 
 log = structlog.get_logger(__name__)
 
-JUDGE_EVERY_S = 1.0
+CHECK_EVERY_S = 1.0
 AT_ONCE = 16
 _HELD = frozenset({JobState.RUNNING, JobState.STOPPING})
 
 
-def verdict(record: JobRecord, entry: WorkerEntry | None, *, silent_for_s: float, now: datetime) -> GiveUp | None:
-    """Why this job is to be given up, or None if it goes on.
+def due_give_up(record: JobRecord, entry: WorkerEntry | None, *, silent_for_s: float, now: datetime) -> GiveUp | None:
+    """The event that gives this job up, or None if the job continues.
 
     Args:
         record: Of any job.
         entry: The last poll of its holder, if one is known.
         silent_for_s: How long no poll of the holder has named it, by the clock that stands still in outages.
-        now: For the event, and to tell whether the holder's agent stands alone.
+        now: For the event, and to decide whether the holder's agent has replaced all earlier ones.
     """
     holder = record.holder
     if record.state not in _HELD or holder is None:
         return None
-    if entry is not None and _lacks(entry, record.id, holder) and has_taken_over(entry, now):
+    if entry is not None and _came_back_without(entry, record.id, holder) and has_taken_over(entry, now):
         agent = entry.agent
-        reason = f"worker {holder.worker} came back without the job: its agent was started anew"
+        reason = f"worker {holder.worker} came back without the job: its agent was restarted"
         return GiveUp(reason, now, lacking_incarnation=agent.incarnation, hold=holder)
     tolerance_s = record.offline.tolerance_s
     if silent_for_s > tolerance_s:
@@ -57,12 +57,12 @@ def verdict(record: JobRecord, entry: WorkerEntry | None, *, silent_for_s: float
     return None
 
 
-def _lacks(entry: WorkerEntry, job: str, holder: Holder) -> bool:
+def _came_back_without(entry: WorkerEntry, job: str, holder: Holder) -> bool:
     return holder.incarnation < entry.agent.incarnation and all(report.id != job for report in entry.jobs)
 
 
 class GiveUps:
-    """Gives up what the picture shows to be lost; the worker's entry and the record decide. Run `run()`."""
+    """Gives up jobs that are lost by the cluster view; the worker's entry and the record decide. Run `run()`."""
 
     def __init__(
         self,
@@ -83,16 +83,16 @@ class GiveUps:
         self._limit = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
-        """Judge once a second, for ever."""
+        """Check once a second, forever."""
         while True:
-            await self.judge()
-            await asyncio.sleep(JUDGE_EVERY_S)
+            await self.check()
+            await asyncio.sleep(CHECK_EVERY_S)
 
-    async def judge(self) -> None:
-        """Give up what is lost by now. What can't be, for want of NATS, is judged again."""
+    async def check(self) -> None:
+        """Give up what is lost by now. Jobs that can't be given up because NATS is away are checked again."""
         async with asyncio.TaskGroup() as group:
             for worker, records in self._held().items():
-                if any(self._verdict(worker, record) for record in records):
+                if any(self._due(worker, record) for record in records):
                     group.create_task(self._give_up_all(worker, records))
 
     def _held(self) -> dict[str, list[JobRecord]]:
@@ -102,21 +102,21 @@ class GiveUps:
                 held[record.holder.worker].append(record)
         return held
 
-    def _verdict(self, worker: str, record: JobRecord) -> GiveUp | None:
+    def _due(self, worker: str, record: JobRecord) -> GiveUp | None:
         entry, silent_for_s = self._view.worker(worker), self._view.silent_for(record)
-        return verdict(record, entry, silent_for_s=silent_for_s, now=datetime.now(UTC))
+        return due_give_up(record, entry, silent_for_s=silent_for_s, now=datetime.now(UTC))
 
     async def _give_up_all(self, worker: str, records: list[JobRecord]) -> None:
-        """Judged twice: the second time by what the leader knows of the worker, for the picture may be behind.
+        """Check again by the worker's entry as the leader has it: the cluster view may be behind.
 
-        Each job by itself: many take seconds, and the worker may call meanwhile.
+        Each job is checked separately: many take seconds, and the worker may poll meanwhile.
         """
         try:
             async with self._limit:
-                await self._view.look_up(worker)
+                await self._view.refresh_worker(worker)
             for record in records:
                 async with self._limit:
-                    if (event := self._verdict(worker, record)) is not None:
+                    if (event := self._due(worker, record)) is not None:
                         await self._give_up(worker, record, event)
         except (BrokerUnavailable, JetStreamError) as error:
             log.warning("give_up_postponed", worker=worker, jobs=len(records), error=str(error))
@@ -127,8 +127,8 @@ class GiveUps:
         except BrokerUnavailable:
             raise
         except EdgeError as error:
-            # Another keeper was faster: the job waits again, or has ended long ago and the picture is behind.
-            log.debug("give_up_needless", job=record.id, code=error.code)
+            # Another keeper was faster: the job waits again, or has ended long ago and the cluster view is behind.
+            log.debug("give_up_outdated", job=record.id, code=error.code)
             return
         if after is before:
             return
@@ -139,5 +139,5 @@ class GiveUps:
         facts = {"job": record.id, "ti": ti_id, "queue": record.queue, "worker": worker, "reason": event.reason}
         log.warning("job_given_up", **facts, state=after.state.value, verdict=outcome)
         await self._audit.record("job-given-up", **facts, state=after.state.value, verdict=outcome)
-        # Should its poll be parked, or come in just now, it is told at once.
+        # A parked poll of the worker is answered at once.
         await self._broker.publish(worker_notice(worker))

@@ -1,6 +1,6 @@
-"""What a keeper counts, in a registry of its own, and how it stands when somebody asks.
+"""The metrics of a keeper: events counted in a registry of its own, and its state, read at each scrape.
 
-Labels come from records, from the closed list of call classes or from the code, never from what a worker sends.
+Labels come from records, from the closed list of call classes or from the code, never from data that a worker sends.
 """
 
 import asyncio
@@ -33,45 +33,45 @@ if TYPE_CHECKING:
     from edge_bridge.keeper.cluster_view import ClusterView
 
 TICK_S = 0.5
-BEAT_OUTCOMES = ("ok", "refused", "failed")
+HEARTBEAT_OUTCOMES = ("ok", "refused", "failed")
 UNWANTED_KINDS = ("gone", "redispatched", "state")
-GIVE_UP_REASONS = ("silence", "lacked")
+GIVE_UP_REASONS = ("silence", "missing")
 _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
 class KeeperMetrics:
-    """What happened in one keeper."""
+    """The events in one keeper."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self._beats = Counter(
-            "edge_keeper_beats",
+        self._heartbeats = Counter(
+            "edge_keeper_heartbeats",
             "Heartbeats sent to Airflow for tasks: ok; refused by Airflow; failed, without an answer",
             ["outcome"],
             registry=registry,
         )
-        self._stop_wishes = Counter(
-            "edge_keeper_stop_wishes",
-            "Running jobs told to stop, as the task instance was cleared, retried or deleted (gone), has another "
-            "dispatch (redispatched) or a state in which Airflow wants no run (state)",
+        self._stop_requests = Counter(
+            "edge_keeper_stop_requests",
+            "Running jobs that have to stop because the task instance was cleared, retried or deleted (gone), has "
+            "another dispatch (redispatched) or a state in which Airflow wants no run (state)",
             ["reason"],
             registry=registry,
         )
         self._withdrawals = Counter(
             "edge_keeper_withdrawals",
-            "Waiting jobs ended, for the reasons that make running ones stop: see edge_keeper_stop_wishes_total",
+            "Waiting jobs ended, for the reasons that stop running jobs: see edge_keeper_stop_requests_total",
             ["reason"],
             registry=registry,
         )
         self._give_ups = Counter(
             "edge_keeper_give_ups",
-            "Jobs given up: no contact for longer than tolerated (silence), or the worker came back without (lacked)",
+            "Jobs given up: no contact for longer than tolerated (silence), or worker came back without it (missing)",
             ["reason"],
             registry=registry,
         )
         self._token_mints = Counter(
-            "edge_keeper_token_mints", "Tokens made, one for each try of a call", registry=registry
+            "edge_keeper_token_mints", "Tokens minted, one for each try of a call", registry=registry
         )
         self._gate_calls = Counter(
             "edge_keeper_gate_calls",
@@ -81,21 +81,21 @@ class KeeperMetrics:
         )
         self._gate_seconds = Histogram(
             "edge_keeper_gate_seconds",
-            "From the arrival of a job's call until its answer",
+            "From the arrival of a job's call to its answer",
             ["call"],
             buckets=_LATENCY_S,
             registry=registry,
         )
         self._api_seconds = Histogram(
             "edge_keeper_api_seconds",
-            "Time of the api-server's answer to one try of a call; tries without an answer are not in it",
+            "Response time of the api-server to one try of a call; tries without an answer do not count",
             ["call"],
             buckets=_LATENCY_S,
             registry=registry,
         )
         self._lag = Histogram(
             "edge_keeper_event_loop_lag_seconds",
-            f"How late a timer of {TICK_S:g} s fires: for so long nobody was served",
+            f"How late a timer of {TICK_S:g} s fires: the event loop was blocked for that time",
             buckets=_LAG_S,
             registry=registry,
         )
@@ -104,31 +104,31 @@ class KeeperMetrics:
             of_process(registry=registry)
 
     def _begin_with_0(self) -> None:
-        """A series that begins with its first event shows Prometheus no increase."""
+        """Prometheus sees no increase in a series that begins with its first event."""
         for counter, values in (
-            (self._beats, BEAT_OUTCOMES),
-            (self._stop_wishes, UNWANTED_KINDS),
+            (self._heartbeats, HEARTBEAT_OUTCOMES),
+            (self._stop_requests, UNWANTED_KINDS),
             (self._withdrawals, UNWANTED_KINDS),
             (self._give_ups, GIVE_UP_REASONS),
         ):
             for value in values:
                 counter.labels(value)
 
-    def beat(self, outcome: str) -> None:
+    def heartbeat_sent(self, outcome: str) -> None:
         """A heartbeat was sent for a task: `ok`, `refused` or `failed`."""
-        self._beats.labels(outcome).inc()
+        self._heartbeats.labels(outcome).inc()
 
     def withdrawn(self, after: JobRecord, kind: str) -> None:
         """Airflow no longer wanted a job."""
-        counter = self._stop_wishes if after.state is JobState.STOPPING else self._withdrawals
+        counter = self._stop_requests if after.state is JobState.STOPPING else self._withdrawals
         counter.labels(kind).inc()
 
     def given_up(self, event: GiveUp) -> None:
         """A job was given up."""
-        self._give_ups.labels("silence" if event.lacking_incarnation is None else "lacked").inc()
+        self._give_ups.labels("silence" if event.lacking_incarnation is None else "missing").inc()
 
     def token_minted(self) -> None:
-        """A token was made."""
+        """A token was minted."""
         self._token_mints.inc()
 
     def gate_answered(self, path: str, status: int, took_s: float) -> None:
@@ -142,7 +142,7 @@ class KeeperMetrics:
         self._api_seconds.labels(call_class(path.split("/"))).observe(took_s)
 
     async def measure_lag(self) -> None:
-        """Measure how late the event loop is, for ever."""
+        """Measure how late the event loop is, forever."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + TICK_S
@@ -151,18 +151,18 @@ class KeeperMetrics:
 
 
 class KeeperState(Collector):
-    """How a keeper stands, looked at for each scrape. Ask in the event loop.
+    """The state of a keeper, read at each scrape. Collect in the event loop.
 
     Args:
         broker: Its connection.
-        picture: What it knows of jobs and workers.
-        looked_s_ago: Seconds since the last look at Airflow's database that worked, None before the first.
+        view: What it knows of jobs and workers.
+        checked_s_ago: Seconds since Airflow's database last answered, None before its first answer.
     """
 
-    def __init__(self, broker: Broker, view: "ClusterView", looked_s_ago: Callable[[], float | None]) -> None:
+    def __init__(self, broker: Broker, view: "ClusterView", checked_s_ago: Callable[[], float | None]) -> None:
         self._broker = broker
         self._view = view
-        self._looked_s_ago = looked_s_ago
+        self._checked_s_ago = checked_s_ago
         self._began = time.monotonic()
         self._queues: set[tuple[str, str]] = set()
 
@@ -170,7 +170,7 @@ class KeeperState(Collector):
     def collect(self) -> Iterator[Metric]:
         """For the registry."""
         yield from self._connection()
-        yield from self._sight()
+        yield from self._views()
         yield from self._jobs()
 
     def describe(self) -> Iterator[Metric]:
@@ -179,35 +179,35 @@ class KeeperState(Collector):
 
     def _connection(self) -> Iterator[Metric]:
         yield _gauge("edge_keeper_broker_connected", "1 while the connection to NATS stands", self._broker.connected)
-        reconnects = CounterMetricFamily("edge_keeper_broker_reconnects", "Times the connection to NATS came back")
+        reconnects = CounterMetricFamily("edge_keeper_broker_reconnects", "Times the connection to NATS was restored")
         reconnects.add_metric((), self._broker.reconnects)
         labels = ("version", "airflow_version")
-        build = GaugeMetricFamily("edge_keeper_build_info", "1; what runs", labels=labels)
+        build = GaugeMetricFamily("edge_keeper_build_info", "Always 1", labels=labels)
         build.add_metric((VERSION, version("apache-airflow-core")), 1)
         yield from (reconnects, build)
 
-    def _sight(self) -> Iterator[Metric]:
-        view, looked = self._view, self._looked_s_ago()
-        yield _gauge("edge_keeper_picture_complete", "1 once jobs and workers were listed", view.complete)
+    def _views(self) -> Iterator[Metric]:
+        view, checked = self._view, self._checked_s_ago()
+        yield _gauge("edge_keeper_view_complete", "1 once jobs and workers were listed", view.complete)
         yield _gauge(
-            "edge_keeper_hears_workers",
-            "1 while NATS and any relay show signs of life; else silences stand still and nothing is given up",
+            "edge_keeper_contact_possible",
+            "1 while NATS and any relay show signs of life; otherwise silences stand still and nothing is given up",
             view.contact_possible,
         )
         yield _gauge(
-            "edge_keeper_database_look_age_seconds",
-            "Since the last look at Airflow's database that worked, or else since the start",
-            time.monotonic() - self._began if looked is None else looked,
+            "edge_keeper_database_check_age_seconds",
+            "Since Airflow's database last answered, or since the start if it never did",
+            time.monotonic() - self._began if checked is None else checked,
         )
 
     def _jobs(self) -> Iterator[Metric]:
-        """By queue; one that had jobs once is told of with 0 from then on."""
+        """By queue; a queue that once had jobs is exported with 0 from then on."""
         of = Tally((record.team or "", record.queue, _stage(record)) for record in self._view.unfinished())
         self._queues.update((team, queue) for team, queue, _ in of)
         for stage, text in (
             ("running", "Jobs that run at a worker"),
-            ("stopping", "Jobs that are to stop, and run until they have"),
-            ("dead", "Jobs that were put aside after too many releases and wait for an operator"),
+            ("stopping", "Jobs that are to stop and have not stopped yet"),
+            ("dead", "Jobs that were parked after too many releases and wait for an operator"),
         ):
             jobs = GaugeMetricFamily(f"edge_queue_{stage}_jobs", text, labels=("team", "queue"))
             for team, queue in sorted(self._queues):
@@ -216,7 +216,7 @@ class KeeperState(Collector):
 
 
 def _stage(record: JobRecord) -> str:
-    """Its state, but of a job that waits for an operator."""
+    """The state, or "dead" for a job that waits for an operator."""
     return "dead" if record.state is JobState.WAITING and record.parked is not None else record.state.value
 
 

@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from edge_bridge.keeper.cluster_view import ClusterView
+from edge_bridge.keeper.database_watch import DatabaseWatch
 from edge_bridge.keeper.dispatch import Dispatches, TaskRow
 from edge_bridge.keeper.gate.centre import CentreView
 from edge_bridge.keeper.gate.passthrough import PassThrough
@@ -19,9 +20,9 @@ from edge_bridge.keeper.gate.upstream import ALL_TRIES_S, ExecutionApi
 from edge_bridge.keeper.give_up import GiveUps
 from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
 from edge_bridge.keeper.settings import KeeperSettings
-from edge_bridge.keeper.task_heartbeats import Beats
+from edge_bridge.keeper.task_heartbeats import TaskHeartbeats
 from edge_bridge.keeper.tokens import TokenMint
-from edge_bridge.keeper.watch import Watch, Withdrawals
+from edge_bridge.keeper.withdrawals import Withdrawals
 from edge_bridge.tracing import JobSpans
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
@@ -33,15 +34,15 @@ from edge_service.tracing import spans_from_environment
 log = structlog.get_logger(__name__)
 
 STOP_WAIT_S = ALL_TRIES_S + 5.0
-"""For calls that are under way: longer than the longest of them takes."""
-LOOK_OVERDUE_S = 30.0
+"""For calls that are under way: longer than the longest call takes."""
+CHECK_OVERDUE_S = 30.0
 
 
 class Keeper:
     """A running keeper.
 
     Attributes:
-        port: Of the gate; of interest where the settings say 0.
+        port: Of the gate; the port in use if the settings name 0.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class Keeper:
         records = RecordStore(broker)
         withdrawals = Withdrawals(broker, records, metrics)
         self._view = ClusterView(broker)
-        self._beats = Beats(self._view, dispatches, withdrawals, api, settings.beat, metrics=metrics)
-        self._watch = Watch(self._view, dispatches, withdrawals, self._on_look)
+        self._heartbeats = TaskHeartbeats(
+            self._view, dispatches, withdrawals, api, settings.heartbeats, metrics=metrics
+        )
+        self._watch = DatabaseWatch(self._view, dispatches, withdrawals, self._on_checked)
         audit = Audit(broker, keeper=socket.gethostname())
         self._give_ups = GiveUps(self._view, broker, records, audit, metrics=metrics, spans=spans)
-        metrics.registry.register(KeeperState(broker, self._view, lambda: self._watch.looked_s_ago))
+        metrics.registry.register(KeeperState(broker, self._view, lambda: self._watch.checked_s_ago))
         self._app = build_app(
             settings.gate_secret,
             PassThrough(records, dispatches, api),
@@ -75,16 +78,16 @@ class Keeper:
         self.port = settings.gate_port
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set; then answer what is under way and return.
+        """Work until `stop` is set; then answer the calls under way and return.
 
         Raises:
             OSError: The gate's address can't be listened on.
         """
         async with self._listening(), asyncio.TaskGroup() as group:
             loops = [
-                group.create_task(self._view.run(), name="keeper-picture"),
+                group.create_task(self._view.run(), name="keeper-cluster-view"),
                 group.create_task(self._watch.run(), name="keeper-watch"),
-                group.create_task(self._beats.run(), name="keeper-beats"),
+                group.create_task(self._heartbeats.run(), name="keeper-heartbeats"),
                 group.create_task(self._give_ups.run(), name="keeper-give-ups"),
                 group.create_task(self._metrics.measure_lag(), name="keeper-lag"),
             ]
@@ -95,23 +98,23 @@ class Keeper:
 
     def health(self) -> dict[str, object]:
         """For `/healthz`: `ok` means that calls can be answered and Airflow is being watched."""
-        looked = self._watch.looked_s_ago
-        watching = looked is not None and looked < LOOK_OVERDUE_S
+        checked = self._watch.checked_s_ago
+        watching = checked is not None and checked < CHECK_OVERDUE_S
         return {
             "ok": self._broker.connected and self._view.complete and watching,
             "broker_connected": self._broker.connected,
             "view_complete": self._view.complete,
-            "database_checked_s_ago": None if looked is None else round(looked, 1),
+            "database_checked_s_ago": None if checked is None else round(checked, 1),
             "contact_possible": self._view.contact_possible,
             "unfinished_jobs": len(self._view.unfinished()),
         }
 
-    def _on_look(self, records: list[JobRecord], rows: Mapping[str, TaskRow]) -> None:
-        self._beats.take(records, rows, datetime.now(UTC))
+    def _on_checked(self, records: list[JobRecord], rows: Mapping[str, TaskRow]) -> None:
+        self._heartbeats.add_due(records, rows, datetime.now(UTC))
 
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
-        # A call that was begun is brought to its end though its caller leaves: what Airflow answers must be remembered.
+        # A call under way is completed even if its caller disconnects: Airflow's answer must be remembered.
         runner = web.AppRunner(
             self._app, access_log=None, handler_cancellation=False, shutdown_timeout=STOP_WAIT_S, keepalive_timeout=75
         )
@@ -126,7 +129,7 @@ class Keeper:
 
 
 async def serve(settings: KeeperSettings, mint: TokenMint) -> None:
-    """Run a keeper until SIGTERM or SIGINT. It starts without NATS, api-server or database too, and waits for them."""
+    """Run a keeper until SIGTERM or SIGINT. It starts even if NATS, api-server or database are away, and waits."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -137,7 +140,7 @@ async def serve(settings: KeeperSettings, mint: TokenMint) -> None:
 
 @asynccontextmanager
 async def running_parts(settings: KeeperSettings, mint: TokenMint) -> AsyncIterator[Keeper]:
-    """A keeper with its connections, which end with the context."""
+    """A keeper with its connections, which are closed at the end of the context."""
     metrics, spans = KeeperMetrics(), JobSpans(spans_from_environment("keeper"))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, spans.close)

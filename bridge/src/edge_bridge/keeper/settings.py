@@ -1,11 +1,11 @@
-"""What the keeper reads of Airflow's configuration, once, at its start."""
+"""The keeper's settings, read once from Airflow's configuration when it starts."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from edge_bridge.keeper.gate.centre import LockUnreadable, read_lock
-from edge_bridge.keeper.task_heartbeats import BeatSettings
+from edge_bridge.keeper.task_heartbeats import HeartbeatSettings
 from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, secret, text
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import KEEPER
@@ -16,14 +16,14 @@ MIN_SECRET_CHARS = 32
 
 @dataclass(frozen=True, slots=True)
 class KeeperSettings:
-    """Everything the keeper needs to know."""
+    """All settings of a keeper."""
 
     broker: BrokerSettings
     gate_host: str
     gate_port: int
     gate_secret: bytes = field(repr=False)
     execution_api_url: str
-    beat: BeatSettings
+    heartbeats: HeartbeatSettings
     runtime_lock: Path | None = None
 
 
@@ -42,16 +42,16 @@ def keeper_settings(conf: Conf) -> KeeperSettings:
         gate_port=port(conf, "gate_port"),
         gate_secret=key.encode(),
         execution_api_url=api_url(conf),
-        beat=BeatSettings(timedelta(seconds=_heartbeat_timeout_s(conf))),
+        heartbeats=HeartbeatSettings(timedelta(seconds=_heartbeat_timeout_s(conf))),
         runtime_lock=_runtime_lock(conf),
     )
 
 
 def api_url(conf: Conf) -> str:
-    """Where the Execution API is.
+    """The URL of the Execution API.
 
     Raises:
-        SettingsError: It is no address.
+        SettingsError: It is no URL.
     """
     url = text(conf, "execution_api_url") or conf.get("core", "execution_api_server_url", fallback=None)
     url = url or DEFAULT_API_URL
@@ -61,7 +61,7 @@ def api_url(conf: Conf) -> str:
 
 
 def _runtime_lock(conf: Conf) -> Path | None:
-    """Read here too: a keeper that could not tell it should not start."""
+    """The file is read here too: a keeper that can't serve it should not start."""
     if not (value := text(conf, "runtime_lock")):
         return None
     path = Path(value)
