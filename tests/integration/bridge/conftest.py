@@ -168,7 +168,7 @@ class Centre:
 async def _compare(background: Any) -> bool:
     reconciler = background.reconciler
     for step in (reconciler.compare_tasks, reconciler.compare_auxiliary_jobs, reconciler.adopt_auxiliary_jobs):
-        await step(*background._link)
+        await step(*background._connection)
     return True
 
 

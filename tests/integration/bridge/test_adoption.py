@@ -65,7 +65,7 @@ async def test_with_nats_away_all_are_adopted_and_decided_later(
         assert second.scheduler.adopt() == 0
         assert len(second.executor.running) == 2
         await server.start()
-        await eventually(lambda: second.executor._background._link[0].connected)
+        await eventually(lambda: second.executor._background._connection[0].connected)
         second.compare()
         for task, job in jobs.items():
             record = await edge.appears(job)

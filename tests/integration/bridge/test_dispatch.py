@@ -206,7 +206,9 @@ async def test_ending_publishes_what_is_left(centres: Centres, edge: Any) -> Non
     """A graceful stop right after a dispatch loses nothing."""
     centre = centres()
     with dag_run(30) as dag:
-        await eventually(lambda: centre.executor._background._link and centre.executor._background._link[0].connected)
+        await eventually(
+            lambda: centre.executor._background._connection and centre.executor._background._connection[0].connected
+        )
         jobs = centre.dispatch(dag)
         await asyncio.to_thread(centre.executor.end)
         for job in jobs.values():

@@ -105,7 +105,7 @@ async def test_without_a_time_out_waiting_is_no_fault(centres: Centres, edge: An
         background = centre.executor._background
         await eventually(lambda: background.dispatches.get(job).state is JobState.WAITING)
         tomorrow = datetime.now(UTC) + timedelta(days=1)
-        centre.executor._portal.call(lambda: background.waiting.expire(background._link[1], tomorrow), 5)
+        centre.executor._portal.call(lambda: background.queue_timeouts.expire(background._connection[1], tomorrow), 5)
         centre.compare()
         await runs(edge, dag, "t0", job)
         assert task_rows(dag.dag_id)["t0"].state == "running"

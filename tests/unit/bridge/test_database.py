@@ -18,14 +18,14 @@ async def test_questions_that_hang_hold_up_neither_others_nor_the_end_of_the_pro
     assert engine is not None
     connections = engine.pool
     monkeypatch.setattr(database, "ANSWER_S", 0.1)
-    hanging = [database.ask(lambda: released.wait(10)) for _ in range(40)]
+    hanging = [database.run_query(lambda: released.wait(10)) for _ in range(40)]
     answers = await asyncio.gather(*hanging, return_exceptions=True)
     assert all(isinstance(answer, TimeoutError) for answer in answers)
     stuck = [thread for thread in threading.enumerate() if thread.name == "edge-relay-database"]
     assert len(stuck) >= len(hanging)
     assert all(thread.daemon for thread in stuck)
     monkeypatch.setattr(database, "ANSWER_S", 5)
-    assert await database.ask(lambda: "an answer") == "an answer"
+    assert await database.run_query(lambda: "an answer") == "an answer"
     assert engine.pool is not connections, "the next question would go by a connection that is stuck too"
     released.set()
     for thread in stuck:
@@ -37,4 +37,4 @@ async def test_what_goes_wrong_reaches_whoever_asks() -> None:
         raise LookupError("no such table")
 
     with pytest.raises(LookupError, match="no such table"):
-        await database.ask(fail)
+        await database.run_query(fail)

@@ -38,12 +38,12 @@ class Watched:
         """The watch delivers the record after each event."""
         for event in events:
             self.record = transition(self.record, event)
-            self.reports.watch(self.record.id, self.record.model_dump_json(exclude_none=True).encode())
+            self.reports.on_record(self.record.id, self.record.model_dump_json(exclude_none=True).encode())
 
 
 def test_only_started_jobs_count() -> None:
     watched = Watched()
-    watched.reports.watch(watched.record.id, watched.record.model_dump_json().encode())
+    watched.reports.on_record(watched.record.id, watched.record.model_dump_json().encode())
     assert watched.dispatches.started == 0
     watched.see(Start("w", 1, NOW))
     assert watched.dispatches.started == 1
@@ -83,9 +83,9 @@ def test_an_auxiliary_job_says_when_it_starts_and_is_never_handed_out_again() ->
 
 def test_other_jobs_and_unreadable_records_change_nothing() -> None:
     watched = Watched()
-    watched.reports.watch(str(uuid.uuid4()), b"not even looked at")
-    watched.reports.watch(watched.record.id, b"{}")
-    watched.reports.watch(watched.record.id, None)
+    watched.reports.on_record(str(uuid.uuid4()), b"not even looked at")
+    watched.reports.on_record(watched.record.id, b"{}")
+    watched.reports.on_record(watched.record.id, None)
     assert watched.entry.state is None
     assert not watched.reports.outbox
 

@@ -1,6 +1,6 @@
-"""Auxiliary jobs in Airflow's database: callbacks and connection tests, read in a session of our own.
+"""Auxiliary jobs in Airflow's database: callbacks and connection tests, read in sessions of their own.
 
-Airflow 3.2 knows no connection tests; nobody can ask for one there.
+Airflow 3.2 has no connection tests.
 """
 
 from collections.abc import Hashable, Iterable
@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from edge_bridge.airflow.database import ask
+from edge_bridge.airflow.database import run_query
 from edge_bridge.airflow.dispatch_table import Entry
 from edge_bridge.airflow.mapping import Row
 from edge_bridge.airflow.tasks import BATCH
@@ -30,16 +30,16 @@ NOT_YET = frozenset({"scheduled", "pending"})
 
 
 async def read_rows(entries: Iterable[Entry]) -> dict[str, Row]:
-    """The states of auxiliary jobs, by job; those that are gone are missing.
+    """The states of auxiliary jobs, by job; jobs whose rows are gone are missing.
 
     Raises:
         TimeoutError: The database did not answer in time.
-        sqlalchemy.exc.SQLAlchemyError: It refused.
+        sqlalchemy.exc.SQLAlchemyError: The database refused.
     """
     jobs = {entry.job: entry.auxiliary for entry in entries if entry.auxiliary is not None}
     if not jobs:
         return {}
-    states = await ask(partial(_read_states, set(jobs.values())))
+    states = await run_query(partial(_read_states, set(jobs.values())))
     return {job: Row(states[auxiliary], auxiliary.id) for job, auxiliary in jobs.items() if auxiliary in states}
 
 
@@ -48,40 +48,40 @@ async def handed_out() -> list[AuxiliaryJob]:
 
     Raises:
         TimeoutError: The database did not answer in time.
-        sqlalchemy.exc.SQLAlchemyError: It refused.
+        sqlalchemy.exc.SQLAlchemyError: The database refused.
     """
-    return await ask(_read_handed_out)
+    return await run_query(_read_handed_out)
 
 
 async def is_for(auxiliary: AuxiliaryJob, executor: "ExecutorName") -> bool:
-    """Whether Airflow's scheduler gives this auxiliary job to this executor.
+    """Whether Airflow's scheduler hands out this auxiliary job to this executor.
 
     Raises:
         TimeoutError: The database did not answer in time.
-        sqlalchemy.exc.SQLAlchemyError: It refused.
+        sqlalchemy.exc.SQLAlchemyError: The database refused.
     """
-    chosen = await ask(partial(_chosen_executor, auxiliary))
+    chosen = await run_query(partial(_chosen_executor, auxiliary))
     return chosen is not None and chosen == executor  # Airflow's names can't be compared with None
 
 
 async def rebuild(auxiliary: AuxiliaryJob) -> "ExecuteCallback | TestConnection | None":
-    """The workload of an auxiliary job that is still queued, made anew and without a token; else None.
+    """The workload of an auxiliary job that is still queued, rebuilt without a token; otherwise None.
 
     Raises:
         TimeoutError: The database did not answer in time.
-        sqlalchemy.exc.SQLAlchemyError: It refused.
+        sqlalchemy.exc.SQLAlchemyError: The database refused.
     """
-    return await ask(partial(_make_workload, auxiliary))
+    return await run_query(partial(_make_workload, auxiliary))
 
 
 async def fail_connection_test(auxiliary: AuxiliaryJob, reason: str) -> None:
-    """End a test that Airflow still waits for; it takes no event for one, and would wait for its time-out.
+    """Fail a test that Airflow still waits for: Airflow accepts no event for a test, and would wait for its time-out.
 
     Raises:
         TimeoutError: The database did not answer in time.
-        sqlalchemy.exc.SQLAlchemyError: It refused.
+        sqlalchemy.exc.SQLAlchemyError: The database refused.
     """
-    await ask(partial(_fail_connection_test, UUID(auxiliary.id), reason))
+    await run_query(partial(_fail_connection_test, UUID(auxiliary.id), reason))
 
 
 def key_of(auxiliary: AuxiliaryJob) -> Hashable:
@@ -133,7 +133,7 @@ def _read_handed_out() -> list[AuxiliaryJob]:
 
 
 def _chosen_executor(auxiliary: AuxiliaryJob) -> "ExecutorName | None":
-    """As the scheduler's `_try_to_load_executor` chooses."""
+    """The executor that the scheduler's `_try_to_load_executor` chooses."""
     from airflow.executors.executor_loader import ExecutorLoader
     from airflow.utils.session import create_session
 
@@ -212,7 +212,7 @@ def _fail_connection_test(identifier: UUID, reason: str) -> None:
 
     with create_session(scoped=False) as session:
         query = select(ConnectionTestRequest).where(ConnectionTestRequest.id == identifier)
-        # Locked: the worker's own answer may come in this moment.
+        # Locked: the worker's own result may arrive at this moment.
         test = session.scalar(query.where(ConnectionTestRequest.state.in_(HANDED_OUT)).with_for_update())
         if test is not None:
             test.state, test.result_message = "failed", reason[:2000]

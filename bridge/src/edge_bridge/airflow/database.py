@@ -1,4 +1,4 @@
-"""Airflow's database, asked in threads and sessions of our own: a question that hangs holds nobody but itself."""
+"""Queries of Airflow's database, each in a thread and session of its own: a query that hangs delays no other."""
 
 import asyncio
 import threading
@@ -12,28 +12,28 @@ T = TypeVar("T")
 ANSWER_S = 20.0
 
 
-async def ask(question: Callable[[], T], *, limit: asyncio.Semaphore | None = None) -> T:
-    """What a function that opens a session of its own answers, in a new thread; that costs less than 0.1 ms.
+async def run_query(query: Callable[[], T], *, limit: asyncio.Semaphore | None = None) -> T:
+    """The result of a function that opens its own session, run in a new thread; that costs less than 0.1 ms.
 
-    Not in a pool's: behind a link that drops everything a thread is stuck until TCP gives up, a quarter of an hour
-    later. Some of those would be the whole pool, and the process would wait for them at its end.
+    Not in a thread pool: on a link that drops everything a thread is stuck until TCP gives up, a quarter of an hour
+    later. A few such threads would block the pool, and the process would wait for them when it ends.
 
     Args:
-        question: The function.
-        limit: How many may ask at once; the wait counts.
+        query: The function.
+        limit: Limits the queries that run at the same time; the wait for it counts.
 
     Raises:
-        TimeoutError: No answer within `ANSWER_S`. The next question goes by a new connection.
+        TimeoutError: No answer within `ANSWER_S`. The next query uses a new connection.
     """
     try:
         async with asyncio.timeout(ANSWER_S), limit or nullcontext():
-            return await _in_thread(question)
+            return await _in_thread(query)
     except TimeoutError:
         _forget_connections()
         raise
 
 
-async def _in_thread(question: Callable[[], T]) -> T:
+async def _in_thread(query: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
@@ -43,12 +43,12 @@ async def _in_thread(question: Callable[[], T]) -> T:
 
     def run() -> None:
         try:
-            result = question()
+            result = query()
         except Exception as error:  # noqa: BLE001  # raised where the answer is awaited
             set_answer = partial(answer.set_exception, error)
         else:
             set_answer = partial(answer.set_result, result)
-        with suppress(RuntimeError):  # the loop has ended meanwhile
+        with suppress(RuntimeError):  # the loop has ended in the meantime
             loop.call_soon_threadsafe(settle, set_answer)
 
     threading.Thread(target=run, name="edge-relay-database", daemon=True).start()
@@ -56,7 +56,7 @@ async def _in_thread(question: Callable[[], T]) -> T:
 
 
 def _forget_connections() -> None:
-    """Those in Airflow's pool are stuck, or will be. One that is in use goes on and is closed after its use."""
+    """The connections in Airflow's pool are stuck, or will be. A connection in use is closed after its use."""
     from airflow import settings
 
     if settings.engine is not None:

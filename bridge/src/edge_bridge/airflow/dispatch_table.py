@@ -1,6 +1,6 @@
-"""What this executor has handed out and what is known of it.
+"""The dispatches of this executor and what is known of them.
 
-Lives in the portal's loop: only code that runs there changes it. `started` alone is read by the scheduler's thread.
+Lives in the portal's loop: only code that runs there changes it. The scheduler's thread reads `started` and no more.
 """
 
 from collections.abc import Callable, Hashable, Iterable
@@ -16,23 +16,23 @@ STARTED = frozenset({JobState.RUNNING, JobState.STOPPING})
 
 
 class Verb(Enum):
-    """What the scheduler's thread is to do with a report."""
+    """What the scheduler's thread does with a report."""
 
     SUCCEED = auto()
     FAIL = auto()
     FORGET = auto()
-    """The task needs no event (any more)."""
+    """The task needs no event (any longer)."""
     NOTE = auto()
-    """Leave a line in Airflow's audit log."""
+    """Write a line to Airflow's audit log."""
     RUN = auto()
-    """An auxiliary job was started. A task says that by itself."""
+    """An auxiliary job was started. A task reports its start itself."""
     FOLLOW = auto()
-    """An auxiliary job of a scheduler that is gone is ours from here on."""
+    """An auxiliary job of a dead scheduler belongs to this executor from here on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Something for the scheduler's thread. Only FOLLOW counts where `job` is not the current dispatch of `key`."""
+    """A report for the scheduler's thread. If `job` is not the current dispatch of `key`, only FOLLOW counts."""
 
     key: Hashable
     job: str
@@ -45,15 +45,16 @@ class Entry:
     """One dispatch.
 
     Attributes:
-        key: Airflow's own key, never looked into.
+        key: Airflow's own key; its content does not matter here.
         job: The job's id; a made-up one if the dispatch was refused because it has none.
         dispatch: The task's `external_executor_id` as Airflow has it; an auxiliary job's own id.
         task: The task instance; None for an auxiliary job.
         auxiliary: The auxiliary job; None for a task.
         state: Of the newest record seen; None if none was seen, or it is gone.
-        releases: How often the job was given back.
-        waits_since: Since when nobody has taken the job, while it waits.
-        report: What Airflow was told when the dispatch was over, and when; repeated should it get lost.
+        releases: How often the job was released.
+        waits_since: Since when the job waits for a worker, while it waits.
+        report: The report about the end of the dispatch; repeated if it gets lost.
+        reported_at: When the report was handed over; 0 before. Monotonic seconds.
         since: Monotonic seconds.
     """
 
@@ -73,14 +74,14 @@ class Entry:
     since: float = field(default_factory=monotonic)
 
     def update(self, record: JobRecord) -> None:
-        """Take over what a record says."""
+        """Copy what matters from a record."""
         self.queue, self.team = record.queue, record.team
         self.state, self.parked, self.releases = record.state, record.parked, len(record.releases)
         self.waits_since = record.waits_since
 
 
 class DispatchTable:
-    """The dispatches of this executor that Airflow may still want to hear of."""
+    """The dispatches of this executor that Airflow may still need a report about."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
@@ -97,7 +98,7 @@ class DispatchTable:
             self._entries[entry.job] = entry
 
     def get(self, job: str) -> Entry | None:
-        """The entry of a job of ours."""
+        """The entry of a job; None if this executor does not follow the job."""
         return self._entries.get(job)
 
     def drop(self, job: str) -> None:
@@ -109,8 +110,8 @@ class DispatchTable:
         """The entries that are wanted, oldest first."""
         return [entry for entry in self._entries.values() if wanted(entry)]
 
-    def take(self, entry: Entry, record: JobRecord | None) -> None:
-        """Note the newest record of an entry, or that it is gone."""
+    def update(self, entry: Entry, record: JobRecord | None) -> None:
+        """Store the newest record of an entry, or that it is gone."""
         if record is None:
             entry.state = None
         else:

@@ -1,4 +1,4 @@
-"""Between Airflow's words and ours: workload to job, outcome to event. Pure functions."""
+"""Maps Airflow's words to those of this project: workload to job, outcome to event. Pure functions."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     """What Airflow's scheduler hands out to an executor."""
 
 WORKLOAD_KEYS = frozenset({"ti", "dag_rel_path", "bundle_info", "log_path", "sentry_integration"})
-"""What travels of a workload. Its token does not: the gate attaches a fresh one to each call."""
+"""The parts of a workload that are sent to the worker. Not its token: the gate attaches a fresh token to each call."""
 CALLBACK_KEYS = frozenset({"type", "callback", "dag_rel_path", "bundle_info", "log_path"})
 CONNECTION_TEST_KEYS = frozenset({"type", "connection_test_id", "connection_id", "timeout"})
 
@@ -32,23 +32,23 @@ NO_DISPATCH_ID = (
 )
 NO_AUXILIARY_QUEUE = {
     AuxiliaryKind.CALLBACK: (
-        "edge sites do not run callbacks here: set [edge_relay] callback_queue to a queue whose workers shall, or give "
-        "the deadline's callback another executor"
+        "edge sites run no callbacks here: set [edge_relay] callback_queue to a queue whose workers should run them, "
+        "or name another executor in the deadline's callback"
     ),
     AuxiliaryKind.CONNECTION_TEST: (
-        "edge sites do not test connections here: set [edge_relay] connection_test_queue to a queue whose workers "
-        "shall, or name a queue or another executor with the test"
+        "edge sites test no connections here: set [edge_relay] connection_test_queue to a queue whose workers should "
+        "test them, or name a queue or another executor with the test"
     ),
 }
 
 ACTIVE_STATES = frozenset({"queued", "running", "restarting"})
-"""Task states in which Airflow still wants the current dispatch and waits for news of it."""
+"""Task states in which Airflow still wants the current dispatch and waits for an event about it."""
 FINISHED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """Task states in which an event changes nothing, but completes the scheduler's log."""
 
 
 class JobRefused(Exception):
-    """The workload can't become a job; the text tells the DAG's author why."""
+    """The workload can't become a job; the text explains the reason to the DAG's author."""
 
 
 class TaskLike(Protocol):
@@ -72,7 +72,7 @@ class KeyedTask(TaskLike, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What Airflow's database says of a task instance, or in the same words of an auxiliary job.
+    """The row of a task instance in Airflow's database, or in the same form that of an auxiliary job.
 
     Attributes:
         dispatch: A task's `external_executor_id`, an auxiliary job's own id.
@@ -98,7 +98,7 @@ def auxiliary_of(workload: "ExecuteCallback | TestConnection") -> AuxiliaryJob:
     """Which auxiliary job this is.
 
     Raises:
-        JobRefused: Its id is no UUID, so nothing would recognise a repeat.
+        JobRefused: Its id is no UUID, so a repeat could not be recognised.
     """
     kind = AuxiliaryKind.CALLBACK if hasattr(workload, "callback") else AuxiliaryKind.CONNECTION_TEST
     try:
@@ -112,8 +112,8 @@ class JobMaker:
     """Makes jobs of workloads, each with the rules of its queue.
 
     Attributes:
-        auxiliary_queues: Where auxiliary jobs go that name no queue; kinds that are not wanted are missing.
-        airflow_version: The centre's.
+        auxiliary_queues: The queues of auxiliary jobs that name none; kinds that are refused are missing.
+        airflow_version: The version in the centre.
     """
 
     core_executor: str
@@ -176,18 +176,18 @@ class JobMaker:
 
 
 def _plain(workload: "Workload", keys: frozenset[str]) -> dict[str, object]:
-    """What travels of a workload, as JSON has it."""
+    """The parts of a workload that are sent to the worker, as JSON values."""
     try:
         plain: dict[str, object] = workload.model_dump(mode="json", include=set(keys))
     except PydanticSerializationError as error:
         raise JobRefused(
-            f"it holds something that JSON can't carry, so it can't be sent to an edge site: {error}"
+            f"it holds a value that JSON can't represent, so it can't be sent to an edge site: {error}"
         ) from None
     return plain
 
 
 def is_dispatch_id(value: object) -> bool:
-    """Whether this is an id as Airflow makes one for each dispatch: a UUID in its usual form."""
+    """Whether this is an id as Airflow makes it for each dispatch: a UUID in its usual form."""
     if not isinstance(value, str):
         return False
     try:
@@ -197,10 +197,10 @@ def is_dispatch_id(value: object) -> bool:
 
 
 def report_of(key: Hashable, job: str, outcome: Outcome) -> Report:
-    """What Airflow is told of an ended job that it still waits for.
+    """The report about an ended job that Airflow still waits for.
 
-    Cancelled is a failure then: somebody else wanted the end, an operator for instance. Where Airflow wanted it, it no
-    longer waits: see `due_report`.
+    A cancelled job is reported as failed: its end was not requested by Airflow but, for instance, by an operator. If
+    Airflow requested the end, it no longer waits: see `due_report`.
     """
     succeeded = outcome.verdict is Verdict.SUCCEEDED
     reason = f": {outcome.reason}" if outcome.reason else ""
@@ -208,19 +208,19 @@ def report_of(key: Hashable, job: str, outcome: Outcome) -> Report:
 
 
 def is_awaited(entry: Entry, row: Row | None) -> bool:
-    """Whether Airflow still waits for news of this very dispatch."""
+    """Whether Airflow still waits for an event about exactly this dispatch."""
     return row is not None and row.state in ACTIVE_STATES and row.dispatch == entry.dispatch
 
 
 def due_report(entry: Entry, row: Row | None) -> Report:
-    """What Airflow is told now that a dispatch is over.
+    """The report that is due now that a dispatch is over.
 
-    No event where the task has gone on (scheduled anew, deferred, waiting for its next turn): by the time the scheduler
-    handles the event it could be taken for one of the next dispatch, and would fail it. A task cleared while it
-    ran begins anew at a success; a failure would first cost it the delay of a retry. An auxiliary job takes any event,
-    whatever its state: it is told once.
+    No event if the task has continued (scheduled again, deferred, waiting for its next turn): when the scheduler
+    handles the event, it could apply it to the next dispatch and fail that. A task that was cleared while it ran starts
+    again after a success; after a failure it would first wait for the delay of a retry. Airflow applies any event to an
+    auxiliary job, whatever its state: the job gets one event only.
     """
-    assert entry.report is not None  # noqa: S101  # the caller has set it
+    assert entry.report is not None  # noqa: S101  # set by the caller
     if is_awaited(entry, row):
         restarting = row is not None and row.state == "restarting"
         return replace(entry.report, verb=Verb.SUCCEED) if restarting else entry.report

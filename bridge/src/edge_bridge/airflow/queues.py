@@ -1,4 +1,4 @@
-"""What each queue allows: how long a worker may be away, what it does then, and how long a job may wait."""
+"""The rules of each queue: how long a worker may be away, what it does then, and how long a job may wait."""
 
 import json
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ class QueueRules:
     """The rules of one queue.
 
     Attributes:
-        offline: Travels with each job.
-        timeout_s: How long a job may wait; None is without end.
+        offline: Sent with each job.
+        timeout_s: How long a job may wait; None means without limit.
     """
 
     offline: OfflinePolicy
@@ -29,7 +29,7 @@ class Queues:
     """The rules of all queues.
 
     Attributes:
-        default: Of each queue without rules of its own.
+        default: The rules of each queue without rules of its own.
     """
 
     default: QueueRules
@@ -41,12 +41,12 @@ class Queues:
 
     @property
     def any_times_out(self) -> bool:
-        """Whether there is a queue whose jobs may not wait without end."""
+        """Whether there is a queue whose jobs may wait for a limited time only."""
         return any(rules.timeout_s is not None for rules in (self.default, *self.by_name.values()))
 
 
 class _Options(BaseModel):
-    """The options as they are written, for all queues or for one. A `queue_timeout` of 0 or nothing means "no end"."""
+    """The options as written, for all queues or for one. A `queue_timeout` of 0 or nothing means "no limit"."""
 
     model_config = ConfigDict(extra="forbid")
 

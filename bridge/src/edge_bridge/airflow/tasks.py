@@ -1,11 +1,11 @@
-"""Task instances in Airflow's database, read in a session of our own, never in the scheduler's."""
+"""Task instances in Airflow's database, read in sessions of their own, never in the scheduler's."""
 
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from edge_bridge.airflow.database import ask
+from edge_bridge.airflow.database import run_query
 from edge_bridge.airflow.dispatch_table import Entry
 from edge_bridge.airflow.mapping import Row
 from edge_schemas.wire.jobs import TaskIdentity
@@ -20,7 +20,7 @@ Name = tuple[str, str, str, int]
 
 
 def name_of(task: TaskIdentity) -> Name:
-    """What stays the same of a task instance over tries and clears; its id does not."""
+    """What identifies a task instance over tries and clears; its id changes."""
     return task.dag_id, task.task_id, task.run_id, task.map_index
 
 
@@ -34,23 +34,23 @@ def named(names: Iterable[Name]) -> "ColumnElement[bool]":
 
 
 async def read_rows(entries: Iterable[Entry]) -> dict[str, Row]:
-    """State and dispatch of the task instances of dispatches, by job; those that are gone are missing.
+    """State and dispatch of the task instances of dispatches, by job; jobs whose task instances are gone are missing.
 
     Raises:
         TimeoutError: The database did not answer in time.
-        sqlalchemy.exc.SQLAlchemyError: It refused.
+        sqlalchemy.exc.SQLAlchemyError: The database refused.
     """
     names = {entry.job: name_of(entry.task) for entry in entries if entry.task is not None}
     if not names:
         return {}
-    rows = await ask(partial(_select_rows, sorted(set(names.values()))))
+    rows = await run_query(partial(_select_rows, sorted(set(names.values()))))
     return {job: rows[name] for job, name in names.items() if name in rows}
 
 
 def try_numbers(ids: Iterable[UUID]) -> dict[UUID, int]:
-    """The tries of task instances, read at once.
+    """The tries of task instances, read in few queries.
 
-    Airflow hands over orphans without them: each would be read by itself, while the scheduler waits.
+    Airflow passes orphans without their tries: each would be read in a query of its own, while the scheduler waits.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: The database refused.
@@ -70,13 +70,13 @@ def try_numbers(ids: Iterable[UUID]) -> dict[UUID, int]:
 
 
 async def rebuild(task: TaskIdentity, dispatch: str) -> "ExecuteTask | None":
-    """The workload of a task that is still queued with this dispatch, made anew and without a token; else None.
+    """The workload of a task that is still queued with this dispatch, rebuilt without a token; otherwise None.
 
     Raises:
         TimeoutError: The database did not answer in time.
-        sqlalchemy.exc.SQLAlchemyError: It refused.
+        sqlalchemy.exc.SQLAlchemyError: The database refused.
     """
-    return await ask(partial(_make_workload, task, dispatch))
+    return await run_query(partial(_make_workload, task, dispatch))
 
 
 def _select_rows(names: list[Name]) -> dict[Name, Row]:

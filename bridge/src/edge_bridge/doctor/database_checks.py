@@ -49,7 +49,7 @@ class DatabaseDoctor:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            dialect, dags = await database.ask(_count_dags)
+            dialect, dags = await database.run_query(_count_dags)
         except SQLAlchemyError as error:
             advice = "Look at [database] sql_alchemy_conn, whether the database is up, and run 'airflow db migrate'."
             # Not the text: it may hold the statement and the address with its password.
@@ -58,8 +58,8 @@ class DatabaseDoctor:
 
     async def _executors(self) -> list[Finding]:
         names = executor_names()
-        tasks = await database.ask(lambda: list(_tasks(self._conf)))
-        errors = await database.ask(_executor_errors)
+        tasks = await database.run_query(lambda: list(_tasks(self._conf)))
+        errors = await database.run_query(_executor_errors)
         unknown, by_class = [], []
         for task in tasks:
             executor = task.executor or names.default

@@ -1,4 +1,4 @@
-"""Everything of the executor that waits for NATS or for the database, in the portal's loop."""
+"""The part of the executor that waits for NATS or for the database, in the portal's loop."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,7 +12,7 @@ from edge_bridge.airflow.mapping import JobMaker
 from edge_bridge.executor.adoption import read_records
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.publisher import Publisher
-from edge_bridge.executor.queue_timeout import WaitingWatch
+from edge_bridge.executor.queue_timeout import QueueTimeouts
 from edge_bridge.executor.reconcile.reconciler import Reconciler
 from edge_bridge.executor.reports import Reports
 from edge_bridge.executor.settings import ExecutorSettings
@@ -38,7 +38,7 @@ REPAIR_WORKERS = 8
 class Background:
     """The executor's loops, with one connection to NATS.
 
-    Made in the scheduler's thread; its methods are called in the loop only.
+    Created in the scheduler's thread; its methods are called in the loop only.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class Background:
         self.spans = spans
         self._messages: asyncio.Queue[str] = asyncio.Queue()
         self._unseen: asyncio.Queue[str] = asyncio.Queue()
-        self._link: tuple[Broker, RecordStore] | None = None
-        self._linked = asyncio.Event()
+        self._connection: tuple[Broker, RecordStore] | None = None
+        self._is_started = asyncio.Event()
         self.dispatches = DispatchTable()
         self.reports = Reports(self.dispatches, self._messages.put_nowait)
         self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, metrics, spans)
@@ -68,45 +68,45 @@ class Background:
             name=name,
             metrics=metrics,
         )
-        self.waiting = WaitingWatch(self.dispatches, self.reports, settings.queues, metrics)
+        self.queue_timeouts = QueueTimeouts(self.dispatches, self.reports, settings.queues, metrics)
 
     @property
     def connected(self) -> bool:
-        """Whether the connection to NATS stands. May be asked in any thread."""
-        return self._link is not None and self._link[0].connected
+        """Whether NATS is connected. May be read in any thread."""
+        return self._connection is not None and self._connection[0].connected
 
     async def run(self) -> None:
-        """Run the loops until cancelled. One that fails is a bug, but must not silence the executor: all start anew."""
+        """Run the loops until cancelled. A loop that fails is a bug, but must not stop the executor: all restart."""
         while True:
             try:
                 await self._serve()
             except Exception:
                 log.exception("executor_background_failed", restart_s=RESTART_S)
-            self._linked.clear()
+            self._is_started.clear()
             await asyncio.sleep(RESTART_S)
 
     def publish(self, entries: list[Entry], jobs: list[Job]) -> None:
-        """Follow new dispatches and send them on their way."""
+        """Follow new dispatches and publish them."""
         self.dispatches.add(entries)
         self.publisher.add(jobs)
 
     def adopt(self, known: list[tuple[Entry, JobRecord]], undecided: list[Entry]) -> None:
-        """Follow the dispatches of a scheduler that is gone."""
+        """Follow the dispatches of a dead scheduler."""
         self.dispatches.add(entry for entry, _ in known)
         self.dispatches.add(undecided)
         for entry, record in known:
-            self.reports.take(entry, record)
+            self.reports.update(entry, record)
         for entry in undecided:
             self._unseen.put_nowait(entry.job)
 
     async def read_records(self, jobs: Iterable[str]) -> dict[str, JobRecord | None]:
-        """See `adoption.read_records`; empty while there is no connection object at all."""
-        await self._linked.wait()
-        assert self._link is not None  # noqa: S101  # set together with the event
-        return await read_records(*self._link, jobs)
+        """See `adoption.read_records`; waits until the loops have started."""
+        await self._is_started.wait()
+        assert self._connection is not None  # noqa: S101  # set together with the event
+        return await read_records(*self._connection, jobs)
 
     async def flush(self, timeout_s: float) -> int:
-        """Publish what is pending, if NATS is there; returns how many jobs are left."""
+        """Publish what is pending, if NATS is connected; returns how many jobs are left."""
         if not self.connected:
             return len(self.publisher)
         return await self.publisher.flush(timeout_s)
@@ -114,14 +114,14 @@ class Background:
     async def _serve(self) -> None:
         async with Broker(self._settings.broker) as broker, asyncio.TaskGroup() as group:
             store = RecordStore(broker)
-            self._link = broker, store
-            self._linked.set()
-            watched = WatchedBucket(broker, RECORDS_BUCKET, self.reports.watch)
+            self._connection = broker, store
+            self._is_started.set()
+            watched = WatchedBucket(broker, RECORDS_BUCKET, self.reports.on_record)
             group.create_task(watched.run(), name="watched-records")
             group.create_task(self.publisher.run(broker, store), name="publisher")
             group.create_task(self.reports.run(), name="reports")
             group.create_task(self.reconciler.run(broker, store), name="reconciler")
-            group.create_task(self.waiting.run(store), name="waiting")
+            group.create_task(self.queue_timeouts.run(store), name="queue-timeouts")
             repair = partial(self.reconciler.messages.repair, broker, store)
             read = partial(self.reconciler.records.read_unseen, store)
             for number in range(REPAIR_WORKERS):

@@ -1,6 +1,6 @@
-"""`[edge_relay] metrics_port`: what executors count, for Prometheus, by HTTP in a thread of its own.
+"""`[edge_relay] metrics_port`: the executors' metrics for Prometheus, over HTTP, in a thread of their own.
 
-One listener for all executors of a process. Whatever happens to it, the scheduler goes on.
+One listener for all executors of a process. Whatever happens to it, the scheduler continues.
 """
 
 import threading
@@ -18,12 +18,15 @@ _server: WSGIServer | None = None
 
 
 def listen(registry: CollectorRegistry, host: str, port: int) -> bool:
-    """Serve `/metrics`, unless this process does so already; whether this call began it, and `close()` is its to call.
+    """Serve `/metrics`, unless this process does so already.
 
     Args:
         registry: What is served.
         host: An address of this machine.
-        port: 0 takes a free one, which is logged.
+        port: 0 chooses a free port, which is logged.
+
+    Returns:
+        Whether this call started the listener; then its caller has to call `close()`.
     """
     global _server  # the port belongs to the process, not to one of its executors
     with _lock:
@@ -32,12 +35,12 @@ def listen(registry: CollectorRegistry, host: str, port: int) -> bool:
         try:
             _server, _ = start_http_server(port, addr=host, registry=registry)
         except (OSError, OverflowError) as error:
-            log.error(  # noqa: TRY400  # nobody needs the stack of a taken port
+            log.error(  # noqa: TRY400  # the stack of a taken port helps no one
                 "metrics_not_served",
                 host=host,
                 port=port,
                 error=str(error),
-                hint=f"choose a free [{SECTION}] metrics_port and an own address as metrics_host; tasks go on without",
+                hint=f"choose a free [{SECTION}] metrics_port, and an address of this machine as metrics_host",
             )
             return False
         log.info("metrics_served", host=host, port=_server.server_port)
@@ -45,7 +48,7 @@ def listen(registry: CollectorRegistry, host: str, port: int) -> bool:
 
 
 def close() -> None:
-    """End what `listen()` began."""
+    """Stop the listener that `listen()` started."""
     global _server
     with _lock:
         server, _server = _server, None

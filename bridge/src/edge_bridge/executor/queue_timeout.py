@@ -1,7 +1,6 @@
-"""Waiting is no fault, unless a queue's rules say so: the end of jobs that waited for too long.
+"""Ends jobs that waited for too long, where the rules of their queue set a limit: by default waiting is no fault.
 
-Also warns of auxiliary jobs that no worker takes: a person watches a task that waits, perhaps nobody watches a
-callback.
+Also warns about auxiliary jobs that no worker takes: people notice a task that waits, but hardly a callback.
 """
 
 import asyncio
@@ -29,8 +28,8 @@ AUXILIARY_PATIENCE_S = 60.0
 WARN_EVERY_S = 60.0
 
 
-class WaitingWatch:
-    """Looks at the waiting jobs in the ledger every second. Lives in the portal's loop."""
+class QueueTimeouts:
+    """Checks the waiting jobs in the dispatch table every second. Lives in the portal's loop."""
 
     def __init__(self, dispatches: DispatchTable, reports: Reports, queues: Queues, metrics: TeamMetrics) -> None:
         self._dispatches = dispatches
@@ -40,7 +39,7 @@ class WaitingWatch:
         self._warned: dict[str, float] = {}
 
     async def run(self, store: RecordStore) -> None:
-        """Look, for ever."""
+        """Check, forever."""
         while True:
             await asyncio.sleep(CHECK_S)
             now = datetime.now(UTC)
@@ -52,10 +51,10 @@ class WaitingWatch:
                     log.warning("jobs_not_expired", error=repr(error))
 
     async def expire(self, store: RecordStore, now: datetime) -> None:
-        """End the jobs that have waited for longer than their queue allows; one that was taken meanwhile goes on.
+        """End the jobs that have waited for longer than their queue allows; a job that was started meanwhile continues.
 
         Raises:
-            EdgeError: NATS could not be asked; those that were not ended are next time.
+            EdgeError: NATS could not be asked; the remaining jobs are ended next time.
             JetStreamError: NATS refused.
         """
 
@@ -65,12 +64,12 @@ class WaitingWatch:
             if after is not before:
                 self._metrics.expired()
             log.info("job_expired", job=entry.job, queue=after.queue, state=after.state, reason=reason)
-            self._reports.take(entry, after)
+            self._reports.update(entry, after)
 
         await gather_bounded(self._dispatches.select(lambda entry: self._is_late(entry, now)), end)
 
     def warn(self, now: datetime) -> None:
-        """Report for each queue, once a minute, that auxiliary jobs wait, and whether its workers may be busy."""
+        """Log for each queue, once a minute, that auxiliary jobs wait, and whether its workers may be busy."""
         ages: dict[str, list[float]] = defaultdict(list)
         for entry in self._dispatches.select(lambda e: e.auxiliary is not None and e.state is JobState.WAITING):
             if entry.queue is not None and (age := _waited_s(entry, now)) > AUXILIARY_PATIENCE_S:

@@ -1,8 +1,8 @@
-"""Job records, watched, and what follows for Airflow: handed to `sync()` in the scheduler's thread.
+"""From watched job records to reports for Airflow, which `sync()` delivers in the scheduler's thread.
 
 A record ends only after Airflow has accepted the task's final state, so no event can overtake it. Before an event is
-handed over, the task or auxiliary job is looked up: see `mapping.due_report`. Tasks and auxiliary jobs are looked up
-apart, so that neither waits for the other.
+handed over, the row of the task or auxiliary job is read: see `mapping.due_report`. Rows of tasks and rows of auxiliary
+jobs are read separately, so that neither wait for the other.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ class Reports:
     """From records to reports. Lives in the portal's loop; `outbox` is emptied by the scheduler's thread.
 
     Args:
-        on_message: Called with the id of a job whose message needs a look: it waits anew (after a silence, given back,
-            or redriven) and may have none, or it ended while it waited and should have none.
+        on_message: Called with the id of a job whose message has to be checked: the job waits again (after a silence, a
+            release or a redrive) and may have none, or it ended while it waited and should have none.
     """
 
     def __init__(self, dispatches: DispatchTable, on_message: Callable[[str], None]) -> None:
@@ -43,8 +43,8 @@ class Reports:
         self._tasks = _Due()
         self._auxiliary_jobs = _Due()
 
-    def watch(self, job: str, value: bytes | None) -> None:
-        """A record of the bucket has changed; nearly all that come by are other executors' or long ended."""
+    def on_record(self, job: str, value: bytes | None) -> None:
+        """A record in the bucket has changed; most of them belong to other executors or have ended long ago."""
         entry = self._dispatches.get(job)
         if entry is None:
             return
@@ -53,12 +53,12 @@ class Reports:
         except ValidationError:
             log.exception("record_unreadable", job=job)
             return
-        self.take(entry, record)
+        self.update(entry, record)
 
-    def take(self, entry: Entry, record: JobRecord | None) -> None:
-        """Act on the newest record of a job of ours."""
+    def update(self, entry: Entry, record: JobRecord | None) -> None:
+        """Act on the newest record of a dispatch of this executor."""
         state, parked, releases = entry.state, entry.parked, entry.releases
-        self._dispatches.take(entry, record)
+        self._dispatches.update(entry, record)
         if record is None or entry.report is not None:
             return
         if entry.auxiliary is not None and entry.state in STARTED and state not in STARTED:
@@ -72,7 +72,7 @@ class Reports:
         elif record.state is JobState.WAITING and (
             state in STARTED or parked is not None or len(record.releases) > releases
         ):
-            # It may have been started and given back before the watch came round.
+            # It may have been started and released before the watch showed the start.
             self._on_message(entry.job)
 
     def refuse(self, job: str, reason: str) -> None:
@@ -81,12 +81,12 @@ class Reports:
             self.finish(entry, Report(entry.key, job, Verb.FAIL, reason))
 
     def finish(self, entry: Entry, report: Report) -> None:
-        """A dispatch is over: tell Airflow, once the task or auxiliary job was looked up."""
+        """A dispatch is over: report it to Airflow, once the row of the task or auxiliary job was read."""
         entry.report = report
         (self._tasks if entry.auxiliary is None else self._auxiliary_jobs).add(entry)
 
     async def run(self) -> None:
-        """Look up what ended jobs were for and hand their reports over, for ever; first what a former run left."""
+        """Read the rows of finished dispatches and hand their reports over, forever; those of a former run first."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._hand_over_all(self._tasks, tasks.read_rows), name="reports-of-tasks")
             group.create_task(
@@ -113,7 +113,7 @@ class Reports:
                 self._hand_over(entry, due_report(entry, rows.get(entry.job)))
 
     async def _end_connection_test(self, entry: Entry, row: Row | None) -> None:
-        """Airflow takes no event for it, and a worker that never ran it can't have told the result."""
+        """Airflow accepts no event for it, and a worker that never ran it can't have reported the result."""
         if (
             entry.auxiliary is None
             or entry.auxiliary.kind is not AuxiliaryKind.CONNECTION_TEST
@@ -131,7 +131,7 @@ class Reports:
 
 
 class _Due:
-    """Dispatches that are over and wait for a look at Airflow's database."""
+    """Finished dispatches whose rows have to be read from Airflow's database."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}

@@ -1,4 +1,4 @@
-"""What the executor reads of the `[edge_relay]` section."""
+"""The executor's settings, in the `[edge_relay]` section."""
 
 from dataclasses import dataclass
 
@@ -19,12 +19,12 @@ _QUEUE_NAME: TypeAdapter[str] = TypeAdapter(QueueName)
 
 @dataclass(frozen=True, slots=True)
 class ExecutorSettings:
-    """What the executor needs to know.
+    """All settings of an executor.
 
     Attributes:
         core_executor: `[core] executor` as it is written; the worker needs the names in it.
-        auxiliary_queues: Where auxiliary jobs go; kinds that are not wanted are missing.
-        metrics_port: None where no metrics are served. Like the host of the scheduler, not of a team.
+        auxiliary_queues: The queues of auxiliary jobs; kinds that are refused are missing.
+        metrics_port: None if no metrics are served. Port and host belong to the scheduler, not to a team.
     """
 
     broker: BrokerSettings
@@ -72,7 +72,7 @@ def _of_all_teams() -> Conf:
 
 
 def _queue(conf: Conf, option: str) -> str:
-    """The queue that an option names, or nothing."""
+    """The queue that an option names, or an empty string."""
     if not (name := text(conf, option)):
         return ""
     try:

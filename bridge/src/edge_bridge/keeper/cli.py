@@ -15,21 +15,21 @@ from edge_service.logging import configure_logging
 log = structlog.get_logger(__name__)
 
 
-def run(args: argparse.Namespace) -> None:  # noqa: ARG001  # what Airflow calls commands with
-    """Run a keeper until SIGTERM or SIGINT. Exits with 2 if its settings won't do, 1 if it can't listen."""
+def run(args: argparse.Namespace) -> None:  # noqa: ARG001  # Airflow calls commands with it
+    """Run a keeper until SIGTERM or SIGINT. Exits with 2 if its settings are wrong, with 1 if it can't listen."""
     from airflow.configuration import conf
 
     configure_logging(conf.get("logging", "logging_level", fallback="INFO"))
     try:
         settings, mint = keeper_settings(conf), mint_from_config()
     except (SettingsError, SigningUnavailable) as error:
-        sys.exit(_complain(str(error), 2))
+        sys.exit(_report(str(error), 2))
     try:
         asyncio.run(serve(settings, mint))
     except OSError as error:
-        sys.exit(_complain(f"the gate can't listen on {settings.gate_host}:{settings.gate_port}: {error.strerror}", 1))
+        sys.exit(_report(f"the gate can't listen on {settings.gate_host}:{settings.gate_port}: {error.strerror}", 1))
 
 
-def _complain(text: str, status: int) -> int:
+def _report(text: str, status: int) -> int:
     print(f"airflow edge-relay keeper: {text}", file=sys.stderr)
     return status

@@ -1,4 +1,4 @@
-"""What Airflow's database says of task instances and runs, looked up by key.
+"""Reads task instances and DAG runs from Airflow's database, by key.
 
 Read only. The tables are no public interface of Airflow: the tests run against each minor release.
 """
@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
-from edge_bridge.airflow.database import ANSWER_S, ask
+from edge_bridge.airflow.database import ANSWER_S, run_query
 from edge_bridge.airflow.tasks import name_of, named
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.jobs import TaskIdentity
@@ -27,7 +27,7 @@ CHUNK = 500
 """Ids in one statement; a thousand tasks are two short ones."""
 AT_ONCE = 4
 PASSING_STATES = frozenset({"up_for_retry", "up_for_reschedule", "deferred", "awaiting_input"})
-"""Final for the job, not for the task, which goes on in another dispatch."""
+"""Final for the job, not for the task, which continues in another dispatch."""
 
 
 class DatabaseUnavailable(Exception):
@@ -36,7 +36,7 @@ class DatabaseUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """A row of `task_instance`, as far as it matters here."""
+    """The columns of a row of `task_instance` that matter here."""
 
     state: str | None
     dispatch: str | None
@@ -65,16 +65,16 @@ def has_accepted(record: JobRecord, state: str, row: TaskRow | None) -> bool:
 
 
 class Dispatches:
-    """Looks task instances up, some at once."""
+    """Reads task instances, with a limited number of queries at a time."""
 
     def __init__(self) -> None:
         self._limit = asyncio.Semaphore(AT_ONCE)
 
     async def one(self, ti_id: str) -> TaskRow | None:
-        """The row of a task instance; None if there is none (any more): cleared, retried or deleted.
+        """The row of a task instance; None if there is none (any longer): cleared, retried or deleted.
 
         Raises:
-            DatabaseUnavailable: Ask again later.
+            DatabaseUnavailable: Try again later.
         """
         return (await self.many([ti_id])).get(ti_id)
 
@@ -82,29 +82,29 @@ class Dispatches:
         """The rows of these task instances; those that are gone are left out.
 
         Raises:
-            DatabaseUnavailable: Ask again later.
+            DatabaseUnavailable: Try again later.
         """
-        return await self._ask(partial(_select_by_id, list(ti_ids)))
+        return await self._query(partial(_select_by_id, list(ti_ids)))
 
     async def by_name(self, task: TaskIdentity) -> TaskRow | None:
         """The row of a task whose id may have changed; None if it was deleted.
 
         Raises:
-            DatabaseUnavailable: Ask again later.
+            DatabaseUnavailable: Try again later.
         """
-        return await self._ask(partial(_select_by_name, task))
+        return await self._query(partial(_select_by_name, task))
 
     async def is_run_queued_since(self, dag_id: str, run_id: str, since: datetime) -> bool:
-        """Whether there is such a run, and not an older one.
+        """Whether there is such a run that was queued at this time or later.
 
         Raises:
-            DatabaseUnavailable: Ask again later.
+            DatabaseUnavailable: Try again later.
         """
-        return await self._ask(partial(_is_run_queued_since, dag_id, run_id, since))
+        return await self._query(partial(_is_run_queued_since, dag_id, run_id, since))
 
-    async def _ask(self, question: Callable[[], T]) -> T:
+    async def _query(self, query: Callable[[], T]) -> T:
         try:
-            return await ask(question, limit=self._limit)
+            return await run_query(query, limit=self._limit)
         except TimeoutError:
             raise DatabaseUnavailable(f"no answer within {ANSWER_S:g} s") from None
 
@@ -119,7 +119,7 @@ def _select_by_id(ti_ids: Sequence[str]) -> dict[str, TaskRow]:
 
 @lru_cache(maxsize=65536)
 def _uuid(ti_id: str) -> uuid.UUID:
-    """To parse the ids of all running tasks at each look would be a tenth of its cost."""
+    """Parsing the ids of all running tasks in each check of the database would be a tenth of its cost."""
     return uuid.UUID(ti_id)
 
 
@@ -136,8 +136,8 @@ def _select(*conditions: "ColumnElement[bool]") -> dict[str, TaskRow]:
     columns = (ti.id, ti.state, ti.external_executor_id, ti.last_heartbeat_at)
     with _session() as session:
         for condition in conditions:
-            for ti_id, state, dispatch, beat in session.execute(select(*columns).where(condition)):
-                found[str(ti_id)] = TaskRow(None if state is None else str(state), dispatch, beat)
+            for ti_id, state, dispatch, heartbeat_at in session.execute(select(*columns).where(condition)):
+                found[str(ti_id)] = TaskRow(None if state is None else str(state), dispatch, heartbeat_at)
     return found
 
 
@@ -159,5 +159,5 @@ def _session() -> "Iterator[Session]":
         with create_session(scoped=False) as session:
             yield session
     except SQLAlchemyError as error:
-        # The text of a database error may hold the connection's URL; its type says enough.
+        # The text of a database error may contain the connection's URL; its type is enough.
         raise DatabaseUnavailable(type(error).__name__) from None

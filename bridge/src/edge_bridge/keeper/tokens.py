@@ -1,4 +1,4 @@
-"""Tokens for the Execution API, minted for each call: none waits anywhere, to expire or to be stolen."""
+"""Tokens for the Execution API, minted for each call: no stored token can expire or be stolen."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,17 +12,17 @@ TOKEN_LIFE_S = 60
 
 
 class TokenScope(StrEnum):
-    """What a token of the Execution API is good for."""
+    """What a token of the Execution API allows."""
 
     EXECUTION = "execution"
-    """Everything but connection tests."""
+    """All calls but those of connection tests."""
     WORKLOAD = "workload"
-    """Connection tests, which take no other; and `/run`, where we use the other one."""
+    """The calls of connection tests, which accept no other token; and `/run`, for which the keeper uses EXECUTION."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenSubject:
-    """In whose name a call is made.
+    """The subject of a token: in whose name a call is made.
 
     Attributes:
         id: Of a task instance, a callback or a connection test.
@@ -33,7 +33,7 @@ class TokenSubject:
 
 
 def subject_of(record: JobRecord) -> TokenSubject:
-    """In whose name the calls of a job are made."""
+    """The subject in whose name the calls of a job are made."""
     if record.auxiliary is not None:
         is_test = record.auxiliary.kind is AuxiliaryKind.CONNECTION_TEST
         return TokenSubject(record.auxiliary.id, TokenScope.WORKLOAD if is_test else TokenScope.EXECUTION)
@@ -45,22 +45,22 @@ class Signer(Protocol):
     """What is used of Airflow's `JWTGenerator`."""
 
     def generate(self, extras: dict[str, str]) -> str:
-        """A signed token with these claims besides the usual ones."""
+        """A signed token with these claims in addition to the usual ones."""
 
 
 class SigningUnavailable(Exception):
-    """Airflow's configuration has nothing to sign with; the text says what to set."""
+    """Airflow's configuration has no key to sign with; the text names the settings."""
 
 
 class TokenMint:
-    """Makes tokens. Signing takes some 30 µs: nothing is cached."""
+    """Mints tokens. Signing takes some 30 µs: nothing is cached."""
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
 
-    def mint(self, who: TokenSubject) -> str:
-        """A token that speaks in this name."""
-        return self._signer.generate({"sub": who.id, "scope": who.scope.value})
+    def mint(self, subject: TokenSubject) -> str:
+        """A token for this subject."""
+        return self._signer.generate({"sub": subject.id, "scope": subject.scope.value})
 
 
 def mint_from_config() -> TokenMint:

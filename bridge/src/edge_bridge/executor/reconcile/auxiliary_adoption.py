@@ -71,4 +71,4 @@ class AuxiliaryAdoption:
         self._metrics.adopted("auxiliary")
         self._dispatches.add([entry])
         self._reports.outbox.append(Report(entry.key, entry.job, Verb.FOLLOW))
-        self._reports.take(entry, record)
+        self._reports.update(entry, record)

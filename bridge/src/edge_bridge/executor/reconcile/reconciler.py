@@ -155,7 +155,7 @@ class Reconciler:
         """Airflow no longer wants this dispatch: withdraw the record; its message is removed after it ended."""
         record = await store.get(entry.job)
         if record is None or record.state is not JobState.WAITING:
-            self._reports.take(entry, record)
+            self._reports.update(entry, record)
             return
         reason = "Airflow no longer wants this dispatch"
         before, after = await store.change(entry.job, Withdraw(reason, datetime.now(UTC)))
@@ -164,4 +164,4 @@ class Reconciler:
         log.info("job_withdrawn", job=entry.job, queue=after.queue, state=after.state)
         if after.holder is not None:  # it was started at this moment: its worker has to stop it
             await broker.publish(worker_notice(after.holder.worker))
-        self._reports.take(entry, after)
+        self._reports.update(entry, after)

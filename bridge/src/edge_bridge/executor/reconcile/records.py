@@ -39,4 +39,4 @@ class RecordReader:
             entry.since = monotonic()
             return
         if record is not None:
-            self._reports.take(entry, record)
+            self._reports.update(entry, record)

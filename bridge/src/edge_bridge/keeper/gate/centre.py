@@ -1,4 +1,4 @@
-"""What workers may know of the centre's Airflow: its version, its Python, and the lock of their runtimes."""
+"""What workers may know of the centre's Airflow: its version, its Python, and the lock file of their runtimes."""
 
 import platform
 from pathlib import Path
@@ -7,18 +7,18 @@ from edge_schemas.gate.centre import CentreFacts
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 MAX_LOCK_BYTES = 4 << 20
-"""A lock with hashes of all that Airflow may bring along has less than a megabyte."""
+"""A lock file with the hashes of all optional dependencies of Airflow has less than a megabyte."""
 
 
 class LockUnreadable(Exception):
-    """The file of `[edge_relay] runtime_lock` can't be read; the text says why."""
+    """The file of `[edge_relay] runtime_lock` can't be read; the text contains the reason."""
 
 
 def read_lock(path: Path) -> str:
-    """The lock of runtimes.
+    """The content of the lock file.
 
     Raises:
-        LockUnreadable: It is missing, too large or no text.
+        LockUnreadable: It is missing, empty, too large or no text.
     """
     try:
         with path.open("rb") as file:
@@ -34,7 +34,7 @@ def read_lock(path: Path) -> str:
 
 
 class CentreView:
-    """Answers what `CentreFacts` says.
+    """Collects `CentreFacts`.
 
     Args:
         lock: File with the pinned requirements of runtimes; read at each call, so that it can be replaced at any time.
@@ -44,11 +44,11 @@ class CentreView:
         self._lock = lock
 
     def facts(self) -> CentreFacts:
-        """As things are now. Reads a file.
+        """The facts at this moment. Reads a file.
 
         Raises:
-            EdgeError: `gate_unavailable`: there should be a lock and it can't be read. Without it workers would install
-                what nobody chose.
+            EdgeError: `gate_unavailable`: a lock file is set and can't be read. Without it workers would install
+                versions that the operator has not chosen.
         """
         from airflow import __version__
 

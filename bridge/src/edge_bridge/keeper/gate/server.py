@@ -1,7 +1,7 @@
 """The gate's HTTP side: checks that a relay signed the call, and signs the answer. Internal, never exposed.
 
-One route takes all calls of jobs; what is allowed is decided in `passthrough`. Another tells of the centre. An answer
-to a call whose signature is wrong is itself not signed: nobody who lacks the secret can make the gate sign anything.
+One route handles all calls of jobs; `passthrough` decides what is allowed. Another route returns facts about the
+centre. The answer to a call with a wrong signature is not signed: without the secret nothing can be signed by the gate.
 """
 
 import asyncio
@@ -39,11 +39,11 @@ from edge_schemas.wire.routes import (
 log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 64 << 20
-"""The relay has the bound that counts; this one keeps a mistake from filling the memory."""
+"""The relay enforces the actual limit; this one protects the memory in case of a mistake."""
 _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
 Health = Callable[[], dict[str, object]]
-"""What `/healthz` tells; `ok` decides between 200 and 503."""
+"""The content of `/healthz`; `ok` decides between 200 and 503."""
 _AnswerTo = Callable[[web.Request, GateCall], Awaitable[Answer]]
 
 
@@ -60,10 +60,10 @@ def build_app(
 
     Args:
         key: The secret shared with the relays.
-        calls: Answers those of jobs.
-        centre: Tells what workers may know of Airflow.
+        calls: Answers the calls of jobs.
+        centre: What workers may know of Airflow.
         health: For `/healthz`.
-        metrics: Count calls; their whole registry is served at `/metrics`.
+        metrics: Count calls; their registry is served at `/metrics`.
         clock: Unix time; signatures are bound to it.
     """
     gate = _Gate(key, calls, centre, health, metrics=metrics, clock=clock)
@@ -99,7 +99,7 @@ class _Gate:
         return web.json_response(health, status=200 if health["ok"] else 503)
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        """What this keeper counts, for Prometheus."""
+        """The keeper's metrics, for Prometheus."""
         body = generate_latest(self._metrics.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -123,12 +123,12 @@ class _Gate:
         nonce = check_call(self._key, signed, request.headers.get(SIGNATURE_HEADER, ""), now=self._clock())
         if nonce is None:
             log.warning("gate_signature_refused", remote=request.remote)
-            error = EdgeError(ErrorCode.UNAUTHENTICATED, "the call is not signed lately with this gate's secret")
+            error = EdgeError(ErrorCode.UNAUTHENTICATED, "the call has no recent signature with this gate's secret")
             return _reply(_problem(error, request_id))
         with structlog.contextvars.bound_contextvars(request_id=request_id, worker=worker):
             answer = await _answered(request, signed, answer_to)
         if request.method == "HEAD":
-            # No body is on its way, so none may be signed.
+            # The answer has no body, so none may be signed.
             answer = replace(answer, body=b"")
         reply = _reply(answer)
         reply.headers[SIGNATURE_HEADER] = sign_answer(self._key, nonce, answer.status, answer.body)
@@ -144,7 +144,7 @@ class _Gate:
 
 
 async def _answered(request: web.Request, signed: GateCall, answer_to: _AnswerTo) -> Answer:
-    """The answer to a call, or the problem in its stead."""
+    """The answer to a call, or a problem in its place."""
     job = request.match_info.get("job")
     try:
         return await answer_to(request, signed)
@@ -161,13 +161,13 @@ def _job_call(request: web.Request, signed: GateCall) -> JobCall:
     try:
         _JOB_ID.validate_python(job)
     except ValidationError:
-        # Not into a subject with it: `>` would find some other job's record.
+        # It must not become part of a NATS subject: `>` would match the record of another job.
         raise EdgeError(ErrorCode.INVALID_REQUEST, "this is no job id") from None
     raw_path, _, query = signed.target.partition("?")
     prefix = GATE_EXECUTION.format(job=job, path="")
     if not raw_path.startswith(prefix):
-        # The router matched a decoded form of something that is not spelled as the relay spells it.
-        raise EdgeError(ErrorCode.INVALID_REQUEST, "the gate's own part of the path is oddly encoded")
+        # The router matched the decoded form of a path that is not encoded as the relay encodes it.
+        raise EdgeError(ErrorCode.INVALID_REQUEST, "the gate's own part of the path has an unusual encoding")
     headers = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
     call = ExecutionCall(signed.method, raw_path.removeprefix(prefix), query, headers, signed.body)
     return JobCall(job, signed.worker, signed.request_id, call)

@@ -1,4 +1,4 @@
-"""Calls Airflow's Execution API: path and query as they came, a fresh token, a few quick retries."""
+"""Calls Airflow's Execution API: path and query unchanged, a fresh token, a few quick retries."""
 
 import asyncio
 import random
@@ -23,7 +23,7 @@ CALL_TIMEOUT_S = 20.0
 CONNECT_TIMEOUT_S = 3.0
 TRIES = 3
 ALL_TRIES_S = 45.0
-"""All of them together: well within the minute that a relay waits for the gate."""
+"""For all tries together: well within the minute that a relay waits for the gate."""
 RETRY_PAUSE_S = 0.2
 RETRY_AFTER_S = 2.0
 PASSED_BACK = ("Content-Type", "Content-Range")
@@ -32,7 +32,7 @@ _BAD_TOKEN = b"Invalid auth token"
 
 
 BeforeRetry = Callable[[], Awaitable[object]]
-"""Awaited before each further try of a call; what it raises ends the call."""
+"""Awaited before each further try of a call; an exception that it raises ends the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class ExecutionCall:
     Attributes:
         path: Raw, relative to the API's root, without a leading slash.
         query: Raw, without the question mark.
-        headers: Already picked from the allow-list.
+        headers: From the allow-list only.
     """
 
     method: str
@@ -54,7 +54,7 @@ class ExecutionCall:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer of the Execution API, or one given in its name."""
+    """An answer of the Execution API, or an answer in its name."""
 
     status: int
     body: bytes
@@ -62,7 +62,7 @@ class Answer:
 
     @property
     def accepted(self) -> bool:
-        """Airflow took what was sent."""
+        """Airflow accepted the call."""
         return 200 <= self.status < 300
 
 
@@ -70,9 +70,9 @@ class ExecutionApi:
     """One connection pool to the api-server. Use as an asynchronous context manager.
 
     Args:
-        url: Of the API's root, `http(s)://…/execution/`.
-        mint: Signs each call.
-        metrics: Count them.
+        url: The API's root, `http(s)://…/execution/`.
+        mint: Mints a token for each try.
+        metrics: Count the calls.
     """
 
     def __init__(self, url: str, mint: TokenMint, metrics: KeeperMetrics) -> None:
@@ -99,19 +99,19 @@ class ExecutionApi:
             await self._session.close()
 
     async def call(
-        self, who: TokenSubject, call: ExecutionCall, *, tries: int = TRIES, before_retry: BeforeRetry | None = None
+        self, subject: TokenSubject, call: ExecutionCall, *, tries: int = TRIES, before_retry: BeforeRetry | None = None
     ) -> Answer:
-        """Airflow's answer, whatever it is, unless it is a fault of the centre.
+        """Airflow's answer, whatever it is, unless the centre is at fault.
 
         Args:
-            who: In whose name.
-            call: What is asked.
-            tries: How often at most.
-            before_retry: Looks whether the call is still wanted.
+            subject: In whose name the call is made.
+            call: The call.
+            tries: How often it is tried at most.
+            before_retry: Checks whether the call is still wanted.
 
         Raises:
-            EdgeError: `gate_unavailable`: the api-server is away, fails or refuses our token. Repeat the call; its
-                outcome is unknown.
+            EdgeError: `gate_unavailable`: the api-server is away, fails or rejects the keeper's token. Repeat the call;
+                its outcome is unknown.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(ALL_TRIES_S):
@@ -120,22 +120,22 @@ class ExecutionApi:
                         await asyncio.sleep(RETRY_PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
                         if before_retry is not None:
                             await before_retry()
-                    answer = await self._try(who, call)
+                    answer = await self._try(subject, call)
                     if answer is not None:
                         return answer
         raise EdgeError(
-            ErrorCode.GATE_UNAVAILABLE, "Airflow's api-server does not answer as it should", retry_after_s=RETRY_AFTER_S
+            ErrorCode.GATE_UNAVAILABLE, "Airflow's api-server fails, or does not answer", retry_after_s=RETRY_AFTER_S
         )
 
-    async def _try(self, who: TokenSubject, call: ExecutionCall) -> Answer | None:
+    async def _try(self, subject: TokenSubject, call: ExecutionCall) -> Answer | None:
         assert self._session is not None  # noqa: S101  # used only within its context
         suffix = f"?{call.query}" if call.query else ""
-        token, began = self._mint.mint(who), time.monotonic()
+        token, began = self._mint.mint(subject), time.monotonic()
         self._metrics.token_minted()
         try:
             async with self._session.request(
                 call.method,
-                # As it is: yarl would decode the path and encode it anew.
+                # Unchanged: yarl would decode the path and encode it again.
                 URL(f"{self._url}{call.path}{suffix}", encoded=True),
                 data=call.body or None,
                 headers={**call.headers, "Authorization": f"Bearer {token}"},
@@ -144,15 +144,17 @@ class ExecutionApi:
             ) as reply:
                 body = await reply.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            log.warning("execution_api_unreachable", subject=who.id, method=call.method, error=type(error).__name__)
+            log.warning("execution_api_unreachable", subject=subject.id, method=call.method, error=type(error).__name__)
             return None
         self._metrics.api_answered(call.path, time.monotonic() - began)
         if reply.status >= 500:
-            log.warning("execution_api_failed", subject=who.id, method=call.method, status=reply.status)
+            log.warning("execution_api_failed", subject=subject.id, method=call.method, status=reply.status)
             return None
         if reply.status == 401 or (reply.status == 403 and _BAD_TOKEN in body):
             log.error(
-                "execution_token_refused", subject=who.id, hint="compare [api_auth] and clocks with the api-server's"
+                "execution_token_refused",
+                subject=subject.id,
+                hint="compare [api_auth] and clock with the api-server",
             )
             return None
         return Answer(reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers})
