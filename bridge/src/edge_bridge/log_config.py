@@ -1,12 +1,12 @@
-"""Airflow's own logging configuration with our log reader: name it in `[logging] logging_config_class`.
+"""Airflow's own logging configuration with the log reader for edge tasks: name it in `[logging] logging_config_class`.
 
     [logging]
     logging_config_class = edge_bridge.log_config.LOGGING_CONFIG
 
-Everything else under `[logging]` keeps its meaning: a remote store set by `remote_logging` and
+All other options under `[logging]` keep their meaning: a remote store set by `remote_logging` and
 `remote_base_log_folder` gets the logs of all other tasks as before. Airflow 3.3 refuses to start with a
-`remote_base_log_folder` whose scheme it does not know, so a scheme of our own is no way in. Who has a module of his own
-there wraps its handler: `REMOTE_TASK_LOG = EdgeRemoteLogIO(lambda: my_handler)`.
+`remote_base_log_folder` whose scheme it does not know, so a scheme of our own is not possible. If the option already
+names a module of your own, wrap its handler: `REMOTE_TASK_LOG = EdgeRemoteLogIO(lambda: my_handler)`.
 """
 
 from airflow.config_templates.airflow_local_settings import (

@@ -1,4 +1,4 @@
-"""The plugin that Airflow loads in each of its processes. It does nothing there: it makes the package visible."""
+"""The plugin that Airflow loads in each of its processes. It only makes the package visible."""
 
 from airflow.plugins_manager import AirflowPlugin
 

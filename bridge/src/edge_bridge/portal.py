@@ -1,7 +1,7 @@
 """The one crossing between the scheduler's thread and our event loop.
 
-The scheduler calls an executor from its main loop, where nothing may block. What waits for NATS or for the database
-therefore runs in an event loop of its own, in a daemon thread; every wait for it is bounded.
+The scheduler calls an executor from its main loop, where nothing may block. All code that waits for NATS or for the
+database therefore runs in an event loop of its own, in a daemon thread; every wait for it is bounded.
 """
 
 import asyncio
@@ -55,8 +55,8 @@ class Portal:
         """Run a coroutine in the loop and wait for its result, for a limited time.
 
         Returns:
-            Its result, or None if the time is over or the loop has ended, and the coroutine is cancelled; or if it
-            failed: an exception would end the scheduler or a log page, neither of which can mend it.
+            Its result. None if the time is over or the loop has ended: then the coroutine is cancelled. None, too, if
+            the coroutine failed: an exception would end the scheduler or a log page, and neither could handle it.
         """
         if self._loop is None or self._loop.is_closed():
             return None
@@ -81,7 +81,7 @@ class Portal:
             return True
         give_up = time.monotonic() + timeout_s
         while self._thread.is_alive() and (left_s := give_up - time.monotonic()) > 0:
-            # Again and again: nats-py swallows a cancellation that meets the end of a call.
+            # Repeated: nats-py swallows a cancellation that arrives at the end of a call.
             if self._main is not None:
                 self.post(self._main.cancel)
             self._thread.join(min(left_s, CANCEL_AGAIN_S))

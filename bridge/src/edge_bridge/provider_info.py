@@ -1,4 +1,4 @@
-"""What Airflow reads about this package: executor, commands, and the `[edge_relay]` section of its configuration.
+"""Describes this package to Airflow: executor, commands, and the `[edge_relay]` section of the configuration.
 
 Read while Airflow's own configuration is being built, in every process: this module imports `typing` only.
 """
@@ -32,8 +32,8 @@ def _option(description: str, default: str, *, kind: str = "string", example: st
 
 def _secret(what: str, file: str) -> Option:
     option = _option(
-        f"{what} Empty means that it is read from the file {file} in secrets_dir. "
-        "Give it by environment, _CMD or _SECRET rather than in a file that others read.",
+        f"{what} If empty, it is read from the file {file} in secrets_dir. "
+        "Set it by environment, _CMD or _SECRET rather than in a file that others can read.",
         "",
     )
     option["sensitive"] = True
@@ -45,82 +45,83 @@ OPTIONS: dict[str, Option] = {
         "NATS servers of one cluster, separated by commas, without credentials: nats:// or tls://.",
         "nats://127.0.0.1:4222",
     ),
-    "nats_ca_file": _option("File with the CA certificates of tls:// servers. Empty means the system's.", ""),
+    "nats_ca_file": _option("File with the CA certificates of tls:// servers. If empty, those of the system.", ""),
     "secrets_dir": _option(
         "Folder with executor.password, keeper.password, reader.password and gate.secret. Each component reads only "
-        "its own file, so each machine needs only the files of the components it runs.",
+        "its own file, so each machine needs only the files of the components that it runs.",
         "",
     ),
     "executor_password": _secret("Password of the NATS user executor (scheduler).", "executor.password"),
     "keeper_password": _secret("Password of the NATS user keeper (airflow edge-relay keeper).", "keeper.password"),
     "reader_password": _secret("Password of the NATS user reader (logs, in the api-server).", "reader.password"),
-    "gate_secret": _secret("Secret with which relay and gate sign what they tell each other.", "gate.secret"),
+    "gate_secret": _secret("Secret with which relay and gate sign their calls and answers.", "gate.secret"),
     "gate_host": _option("Address on which the keeper's gate listens for relays.", "127.0.0.1"),
     "gate_port": _option(
-        "Port on which the keeper's gate listens for relays; 0 takes a free one.", "8799", kind="integer"
+        "Port on which the keeper's gate listens for relays; 0 chooses a free port.", "8799", kind="integer"
     ),
     "execution_api_url": _option(
-        "Where the keeper finds Airflow's Execution API. Empty means [core] execution_api_server_url, or else "
-        "http://localhost:8080/execution/.",
+        "URL of Airflow's Execution API for the keeper. If empty, [core] execution_api_server_url is used, or "
+        "http://localhost:8080/execution/ if that is empty too.",
         "",
     ),
     "runtime_lock": _option(
-        "File with pinned requirements, as pip reads them, for the Airflow runtimes of workers: `edge-worker runtime "
-        "install` installs exactly these. Keepers read it whenever a worker asks, so it can be replaced at any time. "
-        "Empty: workers install the keeper's version of Airflow with whatever their package index has to go with it.",
+        "File with pinned requirements, in pip's format, for the Airflow runtimes of workers: `edge-worker runtime "
+        "install` installs exactly these. Keepers read it at each request of a worker, so it can be replaced at any "
+        "time. If empty, workers install the keeper's version of Airflow with matching dependencies from their package "
+        "index.",
         "",
     ),
     "offline_tolerance": _option(
         "Seconds that a worker may be out of contact before its jobs are given up: from 10 to 2592000 (30 days). Until "
-        "then its tasks go on and Airflow waits for them; after it Airflow retries them. In effect for tasks that are "
-        "queued from then on; a queue may have its own, see queues.",
+        "then its tasks continue and Airflow waits for them; afterwards Airflow retries them. A change applies to "
+        "tasks that are queued from then on; a queue may have its own value, see queues.",
         "900",
         kind="integer",
     ),
     "on_silence": _option(
         "What a worker does with its jobs when nearly the whole offline_tolerance has passed without contact: stop or "
-        "continue. With stop their processes stand still until the centre has said whether they go on or are ended. "
-        "With continue two copies of a task may run at once, for Airflow retries it all the same.",
+        "continue. With stop their processes are frozen until the centre decides whether they continue or end. "
+        "With continue two copies of a task may run at the same time, since Airflow retries it in any case.",
         "stop",
     ),
     "queue_timeout": _option(
-        "Seconds that a job may wait for a worker to take it; then its task fails, or is retried. What was taken and "
-        "given back before its user code ran waits anew. Empty or 0: it waits as long as it takes, which is no fault "
-        "where sites may be away.",
+        "Seconds that a job may wait for a worker; then its task fails, or is retried. The time of a job that was "
+        "started and released before its user code ran begins again. If empty or 0, there is no limit: waiting is no "
+        "fault where sites may be away.",
         "",
         kind="integer",
     ),
     "queues": _option(
         "Queues with an offline_tolerance, on_silence or queue_timeout of their own: a JSON object by queue name, such "
-        f"as {QUEUES_EXAMPLE}. What a queue does not name is as for all.",
+        f"as {QUEUES_EXAMPLE}. Options that are not set for a queue have the common value.",
         "",
         example=QUEUES_EXAMPLE,
     ),
     "callback_queue": _option(
-        "Queue of Airflow's callbacks (of deadlines, for instance) that are to run at edge sites. Its workers need the "
-        "DAG bundle. A callback runs at most once: if its worker is lost, it has failed. Empty: callbacks are refused.",
+        "Queue for Airflow's callbacks (of deadlines, for instance) that run at edge sites. Its workers need the DAG "
+        "bundle. A callback runs at most once: if its worker is lost, it has failed. If empty, callbacks are refused.",
         "",
     ),
     "connection_test_queue": _option(
-        "Queue of connection tests that name none themselves. A worker that tests a connection sees its password. "
-        "Airflow itself gives up a test that takes longer than [connection_test] timeout, waiting included, by half a "
-        "minute or more. Empty: such tests are refused.",
+        "Queue for connection tests that name no queue. A worker that tests a connection sees its password. Airflow "
+        "itself gives up a test that takes half a minute or more longer than [connection_test] timeout, with the wait. "
+        "If empty, such tests are refused.",
         "",
     ),
     "parallelism": _option(
-        "How many tasks the executor may have handed out, waiting or running. Waiting ones take none of [core] "
-        "parallelism, running ones do; pools and max_active_tasks count both, as for every executor.",
+        "How many tasks the executor may have handed out, waiting or running. Waiting tasks use no slots of [core] "
+        "parallelism, running tasks do; pools and max_active_tasks count both, as for every executor.",
         "10000",
         kind="integer",
     ),
     "reconcile_interval": _option(
-        "Seconds between two comparisons of what the executor handed out, what NATS holds and what Airflow wants.",
+        "Seconds between two comparisons of the executor's dispatches with the jobs in NATS and with Airflow's tasks.",
         "30",
         kind="integer",
     ),
     "metrics_port": _option(
-        "Port on which the scheduler serves the executor's metrics for Prometheus at /metrics; 0 takes a free one, "
-        "which the log names. Empty: none. One for all executors of a scheduler, whatever team.",
+        "Port on which the scheduler serves the executor's metrics for Prometheus at /metrics; 0 chooses a free port, "
+        "which is logged. If empty, no metrics are served. One port for all executors of a scheduler, of all teams.",
         "",
         kind="integer",
     ),
@@ -129,7 +130,7 @@ OPTIONS: dict[str, Option] = {
 
 
 def get_provider_info() -> dict[str, object]:
-    """What Airflow's provider manager asks for."""
+    """The description in the form of Airflow's provider manager."""
     return {
         "package-name": "edge-relay-bridge",
         "name": "Edge Relay",
@@ -139,7 +140,7 @@ def get_provider_info() -> dict[str, object]:
         "plugins": [{"name": "edge_relay", "plugin-class": "edge_bridge.plugin.EdgeRelayPlugin"}],
         "config": {
             "edge_relay": {
-                "description": "How Airflow's side of Edge Relay works: executor, keeper and log reader.",
+                "description": "Settings of Airflow's side of Edge Relay: executor, keeper and log reader.",
                 "options": OPTIONS,
             }
         },

@@ -1,4 +1,4 @@
-"""The `[edge_relay]` section, read once by each component when it starts."""
+"""Reads the `[edge_relay]` section; each component does so once, when it starts."""
 
 import ssl
 from pathlib import Path
@@ -10,11 +10,11 @@ SECTION = "edge_relay"
 
 
 class SettingsError(Exception):
-    """A setting is missing or wrong; the text names it and says what to do."""
+    """A setting is missing or wrong; the text names it and the remedy."""
 
 
 class Conf(Protocol):
-    """Airflow's configuration, or an executor's view of it, which knows the team's own values."""
+    """Airflow's configuration, or an executor's view of it, with the team's own values."""
 
     def get(self, section: str, key: str, *, fallback: str | None = ...) -> str | None:
         """An option's value, or its default."""
@@ -22,7 +22,7 @@ class Conf(Protocol):
 
 
 def broker_settings(conf: Conf, role: str) -> BrokerSettings:
-    """How a component reaches NATS as the user of its role.
+    """The settings with which a component connects to NATS, as the user of its role.
 
     Raises:
         SettingsError: No server is named, the role's password is missing or the CA file can't be used.
@@ -39,7 +39,7 @@ def broker_settings(conf: Conf, role: str) -> BrokerSettings:
 
 
 def _ca_file(conf: Conf) -> Path | None:
-    """Tried here: a connection that finds out in the background could only log it, again and again."""
+    """Loaded here for a check: a connection in the background could only log the error, again and again."""
     if not (path := text(conf, "nats_ca_file")):
         return None
     try:

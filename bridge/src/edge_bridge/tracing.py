@@ -1,4 +1,4 @@
-"""The spans of a job's way as the bridge sees it, below the one that Airflow gave the task: see `broker.tracing`."""
+"""The spans of a job in the bridge, children of the span that Airflow gave the task: see `edge_service.tracing`."""
 
 from datetime import UTC, datetime
 
@@ -8,14 +8,14 @@ from edge_service.tracing import Spans
 
 
 def traceparent_of(ti: object) -> str | None:
-    """The trace context that Airflow gave a task instance, in W3C's form; a task's own spans hang below it too."""
+    """The trace context that Airflow gave a task instance, in W3C's form; the task's own spans are its children too."""
     carrier = getattr(ti, "context_carrier", None)
     found = carrier.get("traceparent") if isinstance(carrier, dict) else None
     return found if isinstance(found, str) else None
 
 
 class JobSpans:
-    """Tells of what the bridge did with a job. Costs nothing while there is no collector."""
+    """Reports what the bridge did with a job. Costs nothing while there is no collector."""
 
     def __init__(self, spans: Spans) -> None:
         self._spans = spans
@@ -26,7 +26,7 @@ class JobSpans:
         self._spans.report("publish", job, start=job.published_at, end=datetime.now(UTC), attributes=attributes)
 
     def given_up(self, before: JobRecord, after: JobRecord) -> None:
-        """A keeper has given up a job that ran; else its holder's relay tells of its run."""
+        """A keeper has given up a job that ran; otherwise the relay of its holder reports the run."""
         if before.holder is None:
             return
         verdict = None if after.outcome is None else after.outcome.verdict
@@ -42,5 +42,5 @@ class JobSpans:
         self._spans.report("run", before.job, start=started_at, end=now, attributes=attributes, failed=failed)
 
     def close(self) -> None:
-        """Send what is left, for a short time; blocks meanwhile."""
+        """Send the remaining spans; blocks for a short time."""
         self._spans.close()

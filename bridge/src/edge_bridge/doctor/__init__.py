@@ -1,5 +1,6 @@
-"""`airflow edge-relay doctor`: names the layer that keeps tasks from running at the edge, and says what to do.
+"""`airflow edge-relay doctor`: finds the layer that keeps tasks from running at the edge, and prints the remedy.
 
-For the machine on which the scheduler runs, or any other with the same configuration. It looks as the NATS users whose
-passwords are there, asks Airflow's database and api-server, needs no running scheduler, and changes nothing.
+For the machine on which the scheduler runs, or any other with the same configuration. Needs no running scheduler.
+May import: the rest of the bridge, `edge_broker`, `edge_service` and `edge_schemas`.
+Never here: changes of what is checked.
 """

@@ -1,4 +1,4 @@
-"""What of Airflow's own configuration matters to tasks at the edge."""
+"""Checks the part of Airflow's own configuration that matters to tasks at the edge."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ ORPHANS, QUEUED, HEARTBEATS = "airflow.orphaned_tasks", "airflow.task_queued_tim
 TOLERANCE, LOGS = "airflow.offline_tolerance", "airflow.logs"
 OURS = "edge_bridge.executor.RelayExecutor"
 OLDEST = (3, 2)
-NEWEST_TRIED = (3, 3)
+NEWEST_TESTED = (3, 3)
 ORPHANS_WANTED_S = 60
 SHORTEST_HEARTBEAT_S = 60
 SHORTEST_TOLERANCE_S = 60
@@ -22,12 +22,12 @@ _LOG_CONFIG = "edge_bridge.log_config.LOGGING_CONFIG"
 
 @dataclass(frozen=True, slots=True)
 class ExecutorNames:
-    """`[core] executor`, taken apart.
+    """`[core] executor`, parsed.
 
     Attributes:
-        known: All names by which a task may be given to an executor that is there.
-        ours: Those of ours that make Airflow give a dispatch id: aliases and whole paths.
-        default: Of tasks that name none.
+        known: All names of configured executors that a task may use.
+        ours: The names of RelayExecutor with which Airflow assigns a dispatch id: aliases and full module paths.
+        default: The executor of tasks that name none.
     """
 
     known: frozenset[str]
@@ -36,10 +36,10 @@ class ExecutorNames:
 
 
 def executor_names() -> ExecutorNames:
-    """As Airflow reads them.
+    """The names as Airflow reads them.
 
     Raises:
-        Exception: Of Airflow: the setting can't be read.
+        Exception: From Airflow: the setting can't be read.
     """
     from airflow.executors.executor_loader import ExecutorLoader
 
@@ -55,14 +55,14 @@ def executor_names() -> ExecutorNames:
 
 
 class AirflowDoctor:
-    """Looks at Airflow's configuration."""
+    """Checks Airflow's configuration."""
 
     def __init__(self, conf: Conf) -> None:
         self._conf = conf
 
     def checks(self) -> Iterator[Check]:
-        """In the order in which a reader of airflow.cfg meets them."""
-        for check, look in (
+        """In the order of the sections in airflow.cfg."""
+        for name, check in (
             (VERSION, _version),
             (EXECUTOR, self._executor),
             (JWT, self._jwt),
@@ -72,20 +72,20 @@ class AirflowDoctor:
             (HEARTBEATS, self._heartbeats),
             (TOLERANCE, self._tolerance),
         ):
-            yield Check(check, look)
+            yield Check(name, check)
 
     async def _executor(self) -> Finding:
         written = self._conf.get("core", "executor")
         same = "Write the same for scheduler, api-server, dag-processor, triggerer and keeper."
         try:
             names = executor_names()
-        except Exception as error:  # noqa: BLE001  # whatever Airflow says of it is what the user must know
+        except Exception as error:  # noqa: BLE001  # the user needs Airflow's message, whatever it is
             return failed(EXECUTOR, f"[core] executor is {written!r}: {error}", f"Correct it. {same}")
         if not names.ours:
             advice = f"Add an alias for ours, for example [core] executor = LocalExecutor,edge:{OURS}. {same}"
             return failed(EXECUTOR, f"[core] executor is {written!r}: it does not name ours", advice)
         if all(name == OURS for name in names.ours):
-            advice = f'Write edge:{OURS}: then DAGs say executor="edge", not the whole path. {same}'
+            advice = f'Write edge:{OURS}: then DAGs use executor="edge", not the whole path. {same}'
             return warning(EXECUTOR, "our executor has no alias", advice)
         return ok(EXECUTOR, f"DAGs may name our executor {' or '.join(names.ours)}")
 
@@ -113,9 +113,9 @@ class AirflowDoctor:
     async def _orphans(self) -> Finding:
         value = self._seconds("scheduler", "orphaned_tasks_check_interval")
         if value > ORPHANS_WANTED_S:
-            advice = "Set it to 30: after the death of a scheduler nothing happens to its tasks until then."
+            advice = "Set it to 30: after the death of a scheduler its tasks wait for the next check."
             return warning(ORPHANS, f"[scheduler] orphaned_tasks_check_interval is {value:g} s", advice)
-        return ok(ORPHANS, f"tasks of a dead scheduler are looked for every {value:g} s")
+        return ok(ORPHANS, f"tasks of a dead scheduler are searched for every {value:g} s")
 
     async def _queued(self) -> Finding:
         value = self._seconds("scheduler", "task_queued_timeout")
@@ -124,7 +124,7 @@ class AirflowDoctor:
     async def _heartbeats(self) -> Finding:
         value = self._seconds("scheduler", "task_instance_heartbeat_timeout")
         if value < SHORTEST_HEARTBEAT_S:
-            advice = "Set it to 300, the default: while every keeper is away for longer, running tasks are failed."
+            advice = "Set it to 300, the default: if all keepers are away for longer, running tasks are failed."
             return warning(HEARTBEATS, f"[scheduler] task_instance_heartbeat_timeout is {value:g} s", advice)
         return ok(HEARTBEATS, f"running tasks outlive keepers that are away for {value:g} s")
 
@@ -136,7 +136,7 @@ class AirflowDoctor:
         short = [name for name, rule in rules.items() if rule.offline.tolerance_s < SHORTEST_TOLERANCE_S]
         if short:
             advice = (
-                f"Give them {SHORTEST_TOLERANCE_S} s or more: one that is shorter than a hiccup of the link or the "
+                f"Set {SHORTEST_TOLERANCE_S} s or more: a tolerance shorter than a brief failure of the link or the "
                 "restart of a relay costs tries."
             )
             return warning(TOLERANCE, f"a very short offline_tolerance: {', '.join(short)}", advice)
@@ -153,16 +153,16 @@ async def _version() -> Finding:
     release: tuple[int, ...] = tuple(int(part) for part in __version__.split(".")[:2] if part.isdigit())
     if release < OLDEST:
         return failed(VERSION, f"Airflow {__version__} is too old", f"Upgrade to {_dotted(OLDEST)} or later.")
-    if release > NEWEST_TRIED:
+    if release > NEWEST_TESTED:
         advice = (
-            f"Try it before production: this release of Edge Relay was tried up to Airflow {_dotted(NEWEST_TRIED)}."
+            f"Test it before production: this release of Edge Relay was tested up to Airflow {_dotted(NEWEST_TESTED)}."
         )
-        return warning(VERSION, f"Airflow {__version__} is newer than what was tried", advice)
+        return warning(VERSION, f"Airflow {__version__} is newer than the tested releases", advice)
     return ok(VERSION, f"Airflow {__version__}")
 
 
 def _reads_our_logs(config_class: str) -> bool:
-    """Whether the module of this logging configuration has our log reader in it."""
+    """Whether the module of this logging configuration contains the log reader of the bridge."""
     from importlib import import_module
 
     from edge_bridge.logs.remote_log import EdgeRemoteLogIO

@@ -1,4 +1,4 @@
-"""The Execution API as the keeper calls it: does it answer, and does it take our tokens?"""
+"""Checks the Execution API as the keeper calls it: does it answer, and does it accept the keeper's tokens?"""
 
 import uuid
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ _NO_VARIABLE = "edge_relay_doctor"
 
 
 class ApiDoctor:
-    """Looks at the api-server."""
+    """Checks the api-server."""
 
     def __init__(self, conf: Conf) -> None:
         self._conf = conf
         self._url = ""
 
     def checks(self) -> Iterator[Check]:
-        """From whether it answers to whether it trusts us."""
+        """First whether it answers, then whether it accepts a token."""
         yield Check(ANSWERS, self._answers)
         yield Check(TOKEN, self._token, (ANSWERS, JWT))
 
@@ -30,7 +30,7 @@ class ApiDoctor:
         try:
             self._url = api_url(self._conf).rstrip("/")
         except SettingsError as error:
-            return failed(ANSWERS, str(error), "Write the whole address, such as http://api-server:8080/execution/.")
+            return failed(ANSWERS, str(error), "Write the whole URL, such as http://api-server:8080/execution/.")
         setting = "[edge_relay] execution_api_url or [core] execution_api_server_url"
         try:
             seen = await probe(f"{self._url}/health")
@@ -38,19 +38,17 @@ class ApiDoctor:
             advice = f"Start 'airflow api-server', or correct {setting}."
             return failed(ANSWERS, f"no Execution API at {self._url}: {error}", advice)
         if seen.status != 200 or b"healthy" not in seen.body:
-            advice = (
-                f"Correct {setting}: the address ends with /execution/. Behind a proxy it must lead to the api-server."
-            )
-            return failed(ANSWERS, f"what answers at {self._url} is no Execution API (status {seen.status})", advice)
+            advice = f"Correct {setting}: the URL ends with /execution/. Behind a proxy it must lead to the api-server."
+            return failed(ANSWERS, f"the server at {self._url} is no Execution API (status {seen.status})", advice)
         return ok(ANSWERS, f"the Execution API answers at {self._url}")
 
     async def _token(self) -> Finding:
-        """Ask for a variable that is not there, as no task that is there."""
+        """Request a variable that does not exist, for a task that does not exist."""
         token = mint_from_config().mint(TokenSubject(str(uuid.uuid4()), TokenScope.EXECUTION))
         try:
-            seen = await probe(f"{self._url}/variables/{_NO_VARIABLE}", {"Authorization": f"Bearer {token}"})
-        except NoHttpAnswer as error:
-            return failed(TOKEN, f"no answer of the Execution API: {error}", "Look at the api-server's log.")
+            seen = await look(f"{self._url}/variables/{_NO_VARIABLE}", {"Authorization": f"Bearer {token}"})
+        except LookFailed as error:
+            return failed(TOKEN, f"no answer of the Execution API: {error}", "See the api-server's log.")
         if seen.status in (401, 403):
             advice = (
                 "Give this machine, the keeper and the api-server one [api_auth] jwt_secret (and jwt_issuer, "
@@ -58,5 +56,5 @@ class ApiDoctor:
             )
             return failed(TOKEN, f"the api-server refuses a token that was signed here (status {seen.status})", advice)
         if seen.status >= 500:
-            return failed(TOKEN, f"the Execution API fails (status {seen.status})", "Look at the api-server's log.")
-        return ok(TOKEN, "the api-server takes a token that was signed here")
+            return failed(TOKEN, f"the Execution API fails (status {seen.status})", "See the api-server's log.")
+        return ok(TOKEN, "the api-server accepts a token that was signed here")

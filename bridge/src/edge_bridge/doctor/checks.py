@@ -1,4 +1,4 @@
-"""All checks of Airflow's side, in their order."""
+"""All checks of Airflow's side, in order."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 
@@ -14,15 +14,15 @@ from edge_broker.permissions import EXECUTOR, KEEPER
 from edge_service.findings import Check, Finding, Status, examine, known
 from edge_service.keeper_checks import SECRET, KeeperDoctor
 
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # nothing is bound
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # only compared, nothing is bound
 
 
 async def examine_airflow(conf: Conf, gate_urls: Sequence[str] = ()) -> AsyncIterator[Finding]:
-    """Look at everything that Airflow's side needs; each finding comes when it is known.
+    """Check everything that Airflow's side needs; yields each finding as soon as it is known.
 
     Args:
         conf: Airflow's configuration.
-        gate_urls: Base addresses of the keepers' gates; none is the one that a keeper here would have.
+        gate_urls: Base URLs of the keepers' gates; without any, the URL that a keeper on this machine would have.
     """
     settings, database = SettingsDoctor(conf), DatabaseDoctor(conf)
     reach = settings.broker

@@ -14,7 +14,7 @@ from edge_service.findings import Finding, as_json, as_text, exit_status
 
 
 def run(args: argparse.Namespace) -> None:
-    """Look at everything and tell it. Exits with 1 if something failed."""
+    """Run all checks and print the findings. Exits with 1 if a check failed."""
     from airflow.configuration import conf
 
     with _others_to_stderr() as out:
@@ -36,7 +36,7 @@ async def _examine(conf: Conf, gate_urls: Sequence[str], out: TextIO | None) -> 
 
 @contextmanager
 def _others_to_stderr() -> Iterator[TextIO]:
-    """Standard output for us alone: Airflow logs there too, and what is piped into a program must be JSON only."""
+    """Standard output for the findings only: Airflow logs there too, and piped output must be JSON only."""
     sys.stdout.flush()
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)

@@ -1,4 +1,4 @@
-"""What Airflow's database tells: is it there, and which executors and queues do the DAGs in it name."""
+"""Checks Airflow's database: does it answer, and which executors and queues do its DAGs name?"""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _MANY_S = 19.0
 
 @dataclass(frozen=True, slots=True)
 class TaskNames:
-    """A task of a DAG and what it names.
+    """A task of a DAG with its queue and executor.
 
     Attributes:
         executor: None if it names none.
@@ -30,10 +30,10 @@ class TaskNames:
 
 
 class DatabaseDoctor:
-    """Looks into Airflow's database.
+    """Checks Airflow's database.
 
     Attributes:
-        our_queues: Queues of tasks that our executor gets, with one of the tasks; known once `EXECUTORS` was looked at.
+        our_queues: Queues of tasks for RelayExecutor, each with one of its tasks; known after the check `EXECUTORS`.
     """
 
     def __init__(self, conf: Conf) -> None:
@@ -41,7 +41,7 @@ class DatabaseDoctor:
         self.our_queues: dict[str, str] = {}
 
     def checks(self) -> Iterator[Check]:
-        """From whether it answers to what is in it."""
+        """First whether it answers, then its content."""
         yield Check(DATABASE, self._answers, limit_s=_MANY_S)
         yield Check(EXECUTORS, self._executors, (DATABASE, EXECUTOR), limit_s=_MANY_S)
 
@@ -51,8 +51,8 @@ class DatabaseDoctor:
         try:
             dialect, dags = await database.run_query(_count_dags)
         except SQLAlchemyError as error:
-            advice = "Look at [database] sql_alchemy_conn, whether the database is up, and run 'airflow db migrate'."
-            # Not the text: it may hold the statement and the address with its password.
+            advice = "Check [database] sql_alchemy_conn and whether the database runs, and run 'airflow db migrate'."
+            # Not the text: it may contain the statement, and the URL with its password.
             return failed(DATABASE, f"Airflow's database can't be read: {type(error).__name__}", advice)
         return ok(DATABASE, f"Airflow's database ({dialect}) answers; {dags} DAGs in it")
 
@@ -81,11 +81,11 @@ class DatabaseDoctor:
             findings.append(failed(EXECUTORS, detail, advice))
         if by_class:
             advice = (
-                f"Write executor={best!r}: by the mere class name Airflow gives no dispatch id, and we refuse them."
+                f"Write executor={best!r}: with only the class name Airflow assigns no dispatch id, and we refuse them."
             )
             findings.append(failed(EXECUTORS, f"tasks name our class, not its alias: {_some(by_class)}", advice))
         count = len(self.our_queues)
-        return findings or [ok(EXECUTORS, f"{len(tasks)} tasks name executors that are there; {count} queues are ours")]
+        return findings or [ok(EXECUTORS, f"{len(tasks)} tasks name configured executors; {count} queues are ours")]
 
 
 def _count_dags() -> tuple[str, int]:
@@ -99,7 +99,7 @@ def _count_dags() -> tuple[str, int]:
 
 
 def _tasks(conf: Conf) -> Iterator[TaskNames]:
-    """The tasks of all DAGs that are there, as they were last serialized."""
+    """The tasks of all current DAGs, as last serialized."""
     from airflow.models.dag import DagModel
     from airflow.models.serialized_dag import SerializedDagModel
     from airflow.utils.session import create_session
@@ -138,7 +138,7 @@ def _text(value: object) -> str | None:
 
 
 def _executor_errors() -> list[str]:
-    """Files whose DAGs were refused because of an executor."""
+    """Files whose DAGs Airflow rejected because of an executor."""
     from airflow.models.errors import ParseImportError
     from airflow.utils.session import create_session
     from sqlalchemy import select

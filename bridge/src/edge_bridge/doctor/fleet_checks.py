@@ -1,4 +1,4 @@
-"""The workers there are against what Airflow would give them."""
+"""Compares the workers with what Airflow would hand out to them."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,12 +19,12 @@ from edge_service.findings import Check, Finding, ok, warning
 WORKERS, PARALLELISM, QUEUES = "fleet.workers", "fleet.parallelism", "fleet.queues"
 ONLINE = timedelta(minutes=5)
 STILL_THERE = timedelta(days=7)
-"""Who has not polled for so long is not counted on: a revoked worker looks the same from here."""
+"""A worker that has not polled for so long does not count: a revoked worker can't be distinguished from it here."""
 _MANY_S = 30.0
 
 
 class FleetDoctor:
-    """Looks at the workers as the keeper sees them."""
+    """Checks the workers as the keeper sees them."""
 
     def __init__(self, conf: Conf, broker: NatsDoctor, database: DatabaseDoctor) -> None:
         self._conf = conf
@@ -33,7 +33,7 @@ class FleetDoctor:
         self._workers: list[WorkerEntry] = []
 
     def checks(self) -> Iterator[Check]:
-        """Of the fleet; only with the keeper's password."""
+        """The checks of the fleet; they need the keeper's password."""
         yield Check(WORKERS, self._read, (nats.JETSTREAM, nats.rights(KEEPER)), _MANY_S)
         yield Check(PARALLELISM, self._parallelism, (WORKERS,))
         yield Check(QUEUES, self._queues, (WORKERS, EXECUTORS, TOLERANCE))
@@ -52,7 +52,7 @@ class FleetDoctor:
             return warning(WORKERS, "no worker has polled in the last 7 days", advice)
         online = sum(now - entry.agent.last_poll_at < ONLINE for entry in self._workers)
         if not online:
-            advice = "Look at 'edge-relay workers list', and run 'edge-worker doctor' at a site."
+            advice = "See 'edge-relay workers list', and run 'edge-worker doctor' at a site."
             return warning(WORKERS, f"none of {len(self._workers)} workers has polled in the last 5 minutes", advice)
         return ok(WORKERS, f"{online} of {len(self._workers)} workers have polled in the last 5 minutes")
 
@@ -60,7 +60,7 @@ class FleetDoctor:
         slots = sum(entry.slots for entry in self._workers)
         core = int(self._conf.get("core", "parallelism") or 0)
         own = int(text(self._conf, "parallelism") or 0)
-        # 0 is without end in Airflow's setting.
+        # 0 means no limit in Airflow's setting.
         if 0 < core < slots:
             advice = f"Set [core] parallelism to {slots} or more, or to 0 for no limit; it is for each scheduler."
             return warning(PARALLELISM, f"the workers have {slots} slots, [core] parallelism is {core}", advice)
@@ -71,18 +71,18 @@ class FleetDoctor:
 
     async def _queues(self) -> Finding:
         if any(entry.queues is None for entry in self._workers):
-            advice = "Upgrade the relays: since this release they tell which queues a worker serves."
+            advice = "Upgrade the relays: since this release they report which queues a worker serves."
             return warning(QUEUES, "it is not known which queues the workers serve", advice)
         served = {queue for entry in self._workers for queue in entry.queues or ()}
         wanted = dict(self._database.our_queues)
         for option in (CALLBACK_QUEUE, CONNECTION_TEST_QUEUE):
             if queue := text(self._conf, option):
                 wanted.setdefault(queue, f"[{SECTION}] {option}")
-        lonely = [f"{queue!r} (of {where})" for queue, where in wanted.items() if queue not in served]
-        if lonely:
+        unserved = [f"{queue!r} (of {where})" for queue, where in wanted.items() if queue not in served]
+        if unserved:
             advice = (
                 "Their tasks wait until a worker serves the queue. Enrol one for it ('edge-relay enroll-token create "
                 "--queues'), or correct the queue in the DAG."
             )
-            return warning(QUEUES, f"no worker serves queue {', '.join(lonely)}", advice)
-        return ok(QUEUES, f"each of {len(wanted)} queues that are named has a worker")
+            return warning(QUEUES, f"no worker serves queue {', '.join(unserved)}", advice)
+        return ok(QUEUES, f"each of {len(wanted)} named queues has a worker")

@@ -1,4 +1,4 @@
-"""The `[edge_relay]` section and the secrets that it names."""
+"""Checks the `[edge_relay]` section and its secrets."""
 
 import stat
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from edge_service.findings import Check, Finding, failed, known, ok, warning
 
 VALUES, GATE_SECRET, MODES = "settings.values", "settings.gate_secret", "settings.modes"
 _OPEN_TO_OTHERS = stat.S_IWGRP | stat.S_IRWXO
-"""A group that may read is what container platforms mount."""
+"""The group may read: container platforms mount secrets this way."""
 _PLACES = {KEEPER: "the keeper", READER: "the api-server"}
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """How NATS is reached from here.
+    """How this machine connects to NATS.
 
     Attributes:
         passwords: By role; the executor's is empty if there is none.
@@ -32,7 +32,7 @@ class Broker:
 
 
 class SettingsDoctor:
-    """Reads everything at once, so that the other checks can be made of what is in it."""
+    """Reads all settings at once: the other checks are made from them."""
 
     def __init__(self, conf: Conf) -> None:
         self._conf = conf
@@ -43,14 +43,14 @@ class SettingsDoctor:
         self._found.append(self._modes())
 
     def checks(self) -> Iterator[Check]:
-        """Of the settings and their secrets."""
+        """The checks of the settings and their secrets."""
         yield from map(known, self._found)
 
     def _read_values(self) -> None:
         try:
             executor_settings(self._conf)
         except SettingsError as error:
-            if not _is_told_apart(error):
+            if not _has_own_finding(error):
                 self._found.append(failed(VALUES, str(error), f"Correct it in section [{SECTION}] of airflow.cfg."))
                 return
         self._found.append(ok(VALUES, f"the settings in [{SECTION}] can be used"))
@@ -76,10 +76,10 @@ class SettingsDoctor:
             key = secret(self._conf, "gate_secret", "gate.secret")
         except SettingsError as error:
             advice = "Fine where no keeper runs; run the doctor on the keeper's machine too. " + str(error)
-            self._found.append(warning(GATE_SECRET, "the secret of gate and relay is not here", advice))
+            self._found.append(warning(GATE_SECRET, "the secret of gate and relay is not on this machine", advice))
             return None
         if len(key) < MIN_SECRET_CHARS:
-            advice = f"Use a random one of {MIN_SECRET_CHARS} characters or more, for keepers and relays alike."
+            advice = f"Use a random secret of {MIN_SECRET_CHARS} characters or more, the same for keepers and relays."
             self._found.append(failed(GATE_SECRET, "the secret of gate and relay is too short", advice))
             return None
         self._found.append(ok(GATE_SECRET, "there is a secret to share with relays"))
@@ -95,17 +95,19 @@ class SettingsDoctor:
 
 
 def password_of(role: str) -> str:
-    """The id of the check."""
+    """The id of the check of a role's password."""
     return f"settings.{role}_password"
 
 
 def _no_password(check: str, role: str, detail: str) -> Finding:
     if role == EXECUTOR:
-        return failed(check, detail, "The scheduler needs it: put there what nats-server has for the user executor.")
+        return failed(
+            check, detail, "The scheduler needs it: use the password that nats-server has for the user executor."
+        )
     advice = f"Fine where {_PLACES[role]} does not run; run the doctor where it does too. {detail}"
-    return warning(check, f"the password of the NATS user {role} is not here", advice)
+    return warning(check, f"the password of the NATS user {role} is not on this machine", advice)
 
 
-def _is_told_apart(error: SettingsError) -> bool:
+def _has_own_finding(error: SettingsError) -> bool:
     """The password and the CA file have findings of their own."""
     return any(name in str(error) for name in ("executor_password", "executor.password", "nats_ca_file"))

@@ -1,5 +1,5 @@
-"""Task logs in Airflow's UI: reads them from JetStream for running and ended jobs.
+"""Task logs in Airflow's UI, read from JetStream for running and ended jobs.
 
 May import: `executor`, `portal`, `settings`, `edge_broker` and Airflow.
-Never here: writing logs; workers send them through the relay.
+Never here: writes of logs; workers send them through the relay.
 """

@@ -1,4 +1,4 @@
-"""The remote log store that Airflow would use without us: it keeps the logs of all other tasks."""
+"""The remote log store that Airflow would use without this package: it keeps the logs of all other tasks."""
 
 import os
 import threading
@@ -54,10 +54,10 @@ class Delegate:
             return self._store
 
     def stream(self, relative_path: str, ti: object) -> Streams:
-        """Its logs of a try, whichever of Airflow's two interfaces it has."""
+        """The store's logs of a try; it may have either of Airflow's two interfaces."""
         try:
             return self._ask(relative_path, ti)
-        except Exception as error:  # noqa: BLE001  # whatever a foreign store raises, the page must show the rest
+        except Exception as error:  # noqa: BLE001  # the page must show the rest, whatever a foreign store raises
             log.warning("remote_log_store_failed", path=relative_path, error=type(error).__name__)
             return [f"The remote log store failed: {type(error).__name__}; see the api-server's log"], []
 
@@ -84,7 +84,7 @@ def airflows_own_store() -> RemoteStore | None:
     from airflow.providers_manager import ProvidersManager
 
     class _WithoutUs:
-        """The configuration as it would be with Airflow's default logging module."""
+        """The configuration with Airflow's default logging module."""
 
         def get(self, section: str, key: str, **options: object) -> str | None:
             if (section, key) == ("logging", "logging_config_class"):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 NEW_ID_SAME_TRY = frozenset({None, "up_for_retry", "restarting"})
-"""States in which a task instance has a new id already and the old try's number still."""
+"""States in which a task instance has a new id already, but still the number of the old try."""
 
 
 class DispatchedTry(Protocol):
@@ -54,13 +54,13 @@ def possible_logs(ti: LoggedTry) -> list[LogKey]:
 
 
 def is_ours(ti: DispatchedTry) -> bool:
-    """Whether our executor dispatched this task instance, as far as can be told."""
+    """Whether `RelayExecutor` dispatched this task instance, as far as is known."""
     return _has_dispatch(ti) and executor_is_ours(ti.executor) is True
 
 
 @lru_cache(maxsize=64)
 def executor_is_ours(name: str | None) -> bool | None:
-    """Whether a task's `executor` means `RelayExecutor` or a subclass; None if that can't be told (any more)."""
+    """Whether a task's `executor` means `RelayExecutor` or a subclass; None if that is not known (any longer)."""
     from airflow.executors.executor_loader import ExecutorLoader
 
     from edge_bridge.executor.relay_executor import RelayExecutor
@@ -76,7 +76,7 @@ def executor_is_ours(name: str | None) -> bool | None:
     try:
         classes = [ExecutorLoader.import_executor_cls(known)[0] for known in meant]
     except ImportError as error:
-        # It runs elsewhere and is not installed here; Airflow shows its logs without it.
+        # The executor runs elsewhere and is not installed here; Airflow shows its logs without it.
         log.warning("executor_not_installed", executor=name, error=str(error))
         return None
     return any(issubclass(found, RelayExecutor) for found in classes)
@@ -87,12 +87,12 @@ def _names(known: "ExecutorName") -> set[str | None]:
 
 
 def _may_be_ours(ti: DispatchedTry) -> bool:
-    """Looser than `is_ours`: the default executor may have been another one when the task ran."""
+    """Less strict than `is_ours`: the default executor may have been a different one when the task ran."""
     return _has_dispatch(ti) and (ti.executor is None or executor_is_ours(ti.executor) is not False)
 
 
 def _has_dispatch(ti: DispatchedTry) -> bool:
-    """Only executors that name their dispatches set this; the one beside us that most have, LocalExecutor, does not."""
+    """Only executors with dispatch ids set this; LocalExecutor, the most common other executor, does not."""
     try:
         uuid.UUID(ti.external_executor_id or "")
     except ValueError:

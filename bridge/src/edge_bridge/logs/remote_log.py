@@ -1,9 +1,9 @@
 """Shows the logs of tasks at the edge in Airflow's own log view, live and finished, older tries too.
 
-Airflow has one place for a remote log store and we take it (`log_config`), so everything that is not ours goes on to
-the store that would be there without us. Nothing here raises and nothing makes a page wait longer than some two
-seconds: an exception would fail the page, and without an answer Airflow would ask the worker's log server on port 8793,
-which at the edge nobody can reach. In all other processes it does nothing until it is asked.
+Airflow allows one remote log store, and this package takes its place (`log_config`): logs of all other tasks are left
+to the store that would be configured otherwise. Nothing here raises, and no page waits longer than some two seconds: an
+exception would fail the page, and without an answer Airflow would ask the worker's log server on port 8793, which is
+not reachable at the edge. In all other processes the store does nothing until it is called.
 """
 
 import glob
@@ -25,7 +25,7 @@ LIVE_STATES = frozenset({"running", "deferred"})
 ASKS_WORKER_STATES = frozenset(
     {"success", "failed", "skipped", "upstream_failed", "removed", "up_for_retry", "up_for_reschedule"}
 )
-"""In these Airflow asks the worker's log server if it has found nothing else."""
+"""In these states Airflow asks the worker's log server if it has found no other log."""
 SOURCE = "Edge Relay (stream EDGE_LOGS)"
 NOTHING_STORED = "Edge Relay has no log of this try: none was uploaded, or it is no longer kept"
 
@@ -34,8 +34,8 @@ class EdgeRemoteLogIO:
     """A `RemoteLogStreamIO`.
 
     Args:
-        find_delegate: Gives the store for all other logs, or None; asked once, when it is needed.
-        logs: Of the edge; of interest to tests.
+        find_delegate: Returns the store for all other logs, or None; called once, when it is needed.
+        logs: The logs of the edge; set by tests.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class EdgeRemoteLogIO:
 
     @property
     def processors(self) -> tuple[object, ...]:
-        """Of the store for other logs: those of edge tasks are written elsewhere."""
+        """Those of the store for other logs: the logs of edge tasks are written elsewhere."""
         return tuple(getattr(self._delegate.store, "processors", None) or ())
 
     def upload(self, path: os.PathLike[str] | str, ti: object = None) -> None:
-        """Hand a task's local log to the store for other logs, if there is one; it stays where it is otherwise."""
+        """Upload a task's local log to the store for other logs, if there is one."""
         if self._delegate.store is not None:
             self._delegate.store.upload(path, ti)
 
     def read(self, relative_path: str, ti: LoggedTry) -> tuple[list[str], list[str] | None]:
-        """As `stream`, at once; for callers that know only this."""
+        """The result of `stream` as texts, for callers without streaming."""
         messages, streams = self.stream(relative_path, ti)
         return messages, ["\n".join(stream) for stream in streams] or None
 
@@ -107,12 +107,12 @@ def _one_line(text: str) -> Generator[str, None, None]:
 
 
 def _may_have_run_elsewhere_too(ti: LoggedTry) -> bool:
-    """A trigger of a deferred task logs in the centre."""
+    """The trigger of a deferred task logs in the centre."""
     return ti.state == "deferred" or getattr(ti, "next_method", None) is not None
 
 
 def _has_local_log(relative_path: str) -> bool:
-    """A file where Airflow looks by itself if we find nothing, as of a time with another executor."""
+    """Whether there is a local file, which Airflow itself reads, for example from a time with another executor."""
     from airflow.configuration import conf
 
     path = Path(conf.get_mandatory_value("logging", "base_log_folder"), relative_path)
@@ -120,9 +120,9 @@ def _has_local_log(relative_path: str) -> bool:
 
 
 def _hide_host(ti: LoggedTry) -> None:
-    """Keep Airflow from asking the log server of an edge machine: for a deferred task it does, whatever we answer.
+    """Keep Airflow from asking the log server of an edge machine: for a deferred task it does, whatever we return.
 
-    The value is changed for this answer only: it counts as loaded, not as changed, and is never written back.
+    The value is changed for this page only: it counts as loaded, not as changed, and is never written back.
     """
     from sqlalchemy import inspect
     from sqlalchemy.orm.attributes import set_committed_value

@@ -1,6 +1,6 @@
-"""Reads `EDGE_LOGS` from Airflow's threads: batches by direct get, what was read once kept in memory.
+"""Reads `EDGE_LOGS` from Airflow's threads, in batches by direct get, and caches what was read.
 
-An open log page asks for the whole log every few seconds, so a page costs only what is new.
+An open log page requests the whole log every few seconds: with the cache only new chunks are read.
 """
 
 import os
@@ -24,17 +24,17 @@ log = structlog.get_logger(__name__)
 
 CACHE_BYTES = 64 << 20
 CACHED_LOG_BYTES = 8 << 20
-"""Of one log; the rest of a longer one is read anew, while it is shown."""
+"""For one log; the rest of a longer log is read again whenever it is shown."""
 
 LogKey = tuple[str, int]
 """Task instance id and try number."""
 
 
 class LogStore:
-    """All logs of tasks at the edge. Connects when it is first asked, anew in each process; for any thread.
+    """All logs of tasks at the edge. Connects at the first read, once in each process; for any thread.
 
     Args:
-        settings: How to reach NATS; asked when it is needed, may raise `SettingsError`.
+        settings: Returns the connection settings; called at the first read, may raise `SettingsError`.
     """
 
     def __init__(self, settings: "Callable[[], BrokerSettings]") -> None:
@@ -48,7 +48,7 @@ class LogStore:
         """The chunks of a log in stored order, None if there are none. A long log is read while it is consumed.
 
         Raises:
-            LogsUnavailable: Nothing can be said; while consuming, that the rest can't be read now.
+            LogsUnavailable: The log can't be read now; while it is consumed: the rest can't be read now.
         """
         deadline = time.monotonic() + PATIENCE_S
         known = self._cached(key)
@@ -99,7 +99,7 @@ class LogStore:
         with self._lock:
             before = self._cache.pop(key, Stored())
             if before.cursor > known.cursor or known.size > 2 * CACHED_LOG_BYTES:
-                # Another thread has read further, or one chunk was out of all proportion.
+                # Another thread has read further, or the last chunk was much too large.
                 known = before
             self._cached_bytes += known.size - before.size
             if known.chunks:

@@ -1,7 +1,7 @@
 """From chunks of log files to lines. Pure.
 
-Chunks come in the order in which they were stored, those of several jobs of one try mixed at most where a late upload
-meets a new dispatch. What was once a line at some place stays there: Airflow's log page asks by line number.
+Chunks come in the order in which they were stored; chunks of several jobs of one try are mixed only where a late upload
+overlaps a new dispatch. A line keeps its number once it was shown: Airflow's log page requests lines by number.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ class Chunk:
     """Bytes of one job's log file.
 
     Attributes:
-        offset: Where they begin in the file.
+        offset: Their position in the file.
     """
 
     job: str
@@ -37,17 +37,17 @@ def lines(chunks: Iterable[Chunk], *, complete: bool) -> Iterator[str]:
 
     Args:
         chunks: In the order in which they were stored.
-        complete: No more is expected; else the last line of a file is held back until its end has come, because a
-            line that was shown is never shown again.
+        complete: No more chunks are expected; otherwise the last line of a file is held back until its end has
+            arrived, because a line that was shown is never shown again.
     """
     files: dict[str, _File] = {}
     for chunk in chunks:
-        yield from _take(files.setdefault(chunk.job, _File()), chunk)
+        yield from _new_lines(files.setdefault(chunk.job, _File()), chunk)
     if complete:
         yield from (_text(file.rest) for file in files.values() if file.rest)
 
 
-def _take(file: _File, chunk: Chunk) -> Iterator[str]:
+def _new_lines(file: _File, chunk: Chunk) -> Iterator[str]:
     known = file.end
     if chunk.offset > known:
         if file.rest:

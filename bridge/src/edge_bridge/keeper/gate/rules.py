@@ -126,7 +126,7 @@ def check(method: str, segments: Sequence[str], query: str, owner: TaskIdentity 
     """
     if not _QUERY.match(query):
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the query holds characters that must be percent-encoded")
-    # Airflow's server decodes the whole path before it looks for slashes, so an encoded one separates there.
+    # Airflow's server decodes the whole path before it splits it at slashes, so an encoded slash separates there.
     path = "/".join(segments).split("/")
     rules = AUXILIARY_RULES[owner.kind] if isinstance(owner, AuxiliaryJob) else TASK_RULES
     own = _own(owner)
