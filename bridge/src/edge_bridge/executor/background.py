@@ -125,9 +125,7 @@ class Background:
             repair = partial(self.reconciler.messages.repair, broker, store)
             read = partial(self.reconciler.records.read_unseen, store)
             for number in range(REPAIR_WORKERS):
-                group.create_task(
-                    self._call_for_each(self._messages, broker, repair), name=f"message-repair-worker-{number}"
-                )
+                group.create_task(self._call_for_each(self._messages, broker, repair), name=f"message-repair-{number}")
                 group.create_task(self._call_for_each(self._unseen, broker, read), name=f"record-reader-{number}")
 
     async def _call_for_each(
