@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 HANDED_OUT = ("queued", "running")
 NOT_YET = frozenset({"scheduled", "pending"})
-"""The scheduler commits "queued" after it has handed out the job. Without that commit it hands the job out again."""
+"""The scheduler commits "queued" after it has handed out the job. Without the commit it hands out the job again."""
 
 
 async def read_rows(entries: Iterable[Entry]) -> dict[str, Row]:

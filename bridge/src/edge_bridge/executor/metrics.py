@@ -98,7 +98,7 @@ class ExecutorMetrics:
         self._open = self._gauge("edge_executor_open_slots", "Workloads that the executor would still accept")
         self._queued = self._gauge("edge_executor_queued_jobs", "Jobs handed out that no worker has started")
         self._running = self._gauge("edge_executor_running_jobs", "Jobs that run at a worker")
-        self._connected = self._gauge("edge_executor_broker_connected", "1 while the connection to NATS stands")
+        self._connected = self._gauge("edge_executor_broker_connected", "1 while NATS is connected")
         build = Gauge("edge_executor_build_info", "Always 1", ["version", "airflow_version"], registry=registry)
         build.labels(VERSION, version("apache-airflow-core")).set(1)
         ProcessCollector(registry=registry)

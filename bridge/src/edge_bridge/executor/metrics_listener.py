@@ -35,7 +35,7 @@ def listen(registry: CollectorRegistry, host: str, port: int) -> bool:
         try:
             _server, _ = start_http_server(port, addr=host, registry=registry)
         except (OSError, OverflowError) as error:
-            log.error(  # noqa: TRY400  # the stack of a taken port helps no one
+            log.error(  # noqa: TRY400  # a port in use needs no stack trace
                 "metrics_not_served",
                 host=host,
                 port=port,

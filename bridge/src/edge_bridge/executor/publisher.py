@@ -31,6 +31,9 @@ CONCURRENCY = 64
 CONNECT_WAIT_S = 5.0
 REFUSED_DELAY_S = 10.0
 WARN_EVERY_S = 60.0
+NO_ROOM = 10077
+"""The stream is full, or has a message on this subject already: only the description distinguishes them."""
+ALREADY_THERE = "per subject"
 
 
 class Publisher:

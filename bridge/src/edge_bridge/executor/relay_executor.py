@@ -139,7 +139,7 @@ class RelayExecutor(BaseExecutor):
 
     @property
     def slots_occupied(self) -> int:
-        """Jobs that run at a worker; those that wait take none of `[core] parallelism`."""
+        """Jobs that run at a worker; waiting jobs use no slots of `[core] parallelism`."""
         return 0 if self._background is None else self._background.dispatches.started
 
     def get_task_log(

@@ -178,7 +178,7 @@ class KeeperState(Collector):
         yield from self.collect()
 
     def _connection(self) -> Iterator[Metric]:
-        yield _gauge("edge_keeper_broker_connected", "1 while the connection to NATS stands", self._broker.connected)
+        yield _gauge("edge_keeper_broker_connected", "1 while NATS is connected", self._broker.connected)
         reconnects = CounterMetricFamily("edge_keeper_broker_reconnects", "Times the connection to NATS was restored")
         reconnects.add_metric((), self._broker.reconnects)
         labels = ("version", "airflow_version")

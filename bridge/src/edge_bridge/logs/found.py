@@ -1,4 +1,4 @@
-"""What a read of `EDGE_LOGS` gives; apart from the reading, so that who never reads loads no NATS."""
+"""The result of a read of `EDGE_LOGS`; separate from `reader`, so that processes without reads do not load NATS."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ PATIENCE_S = 2.0
 
 
 class LogsUnavailable(Exception):
-    """NATS can't be asked now; the text is for the log page."""
+    """NATS does not answer now; the text is for the log page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What is known of a log.
+    """The part of a log that was read.
 
     Attributes:
         cursor: Stream sequence of the last chunk read.
-        more: There is more behind it.
+        more: More chunks follow.
     """
 
     chunks: tuple[Chunk, ...] = ()
@@ -27,5 +27,5 @@ class Stored:
     more: bool = False
 
     def and_then(self, next_: "Stored") -> "Stored":
-        """This and what was read behind it."""
+        """This part and the one read after it."""
         return Stored(self.chunks + next_.chunks, next_.cursor, self.size + next_.size, next_.more)

@@ -1,7 +1,7 @@
 """How each kind of call is answered: one function for each, and one table. `rules` decides the kind of a call.
 
-The functions run with the record of the job as it is now. The caller holds the job, and has checked that the job is not
-to stop.
+The functions are called with the current record of the job. Before, `passthrough` has checked that the worker holds the
+job, that the call is allowed, and that the job is not to stop.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
