@@ -73,7 +73,7 @@ async def test_a_job_that_ends_by_itself_is_never_stopped(centre: Centre) -> Non
         await centre.running(ids)
         body = {"state": state, "end_date": datetime.now(UTC).isoformat()}
         if state == "success":
-            body |= {"task_outlets": [], "outlet_events": []}  # type: ignore[dict-item]
+            body |= {"task_outlets": [], "outlet_events": []}  # type: ignore[dict-item]  # only text before
         reply = await centre.relay.call("PATCH", ids.job, f"task-instances/{ids.ti_id}/state", body)
         assert reply.status == 204
         ended[ids.job] = state

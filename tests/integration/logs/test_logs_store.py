@@ -49,7 +49,7 @@ def test_a_page_reads_only_what_is_new(url: str, store: LogStore, monkeypatch: p
 
     async def counting(broker: object, subjects: str, cursor: int) -> object:
         cursors.append(cursor)
-        return await original(broker, subjects, cursor)  # type: ignore[arg-type]
+        return await original(broker, subjects, cursor)  # type: ignore[arg-type]  # as it was called
 
     monkeypatch.setattr(module, "_read_chunks", counting)
     ti, job = str(uuid.uuid4()), str(uuid.uuid4())

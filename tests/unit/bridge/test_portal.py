@@ -35,7 +35,7 @@ def portal() -> Iterator[Portal]:
 
 def test_a_failure_behind_it_is_no_answer_not_an_exception(portal: Portal) -> None:
     refusing = Refusing()
-    assert portal.call(lambda: read_records(refusing, refusing, ["job"]), 5) is None  # type: ignore[arg-type]
+    assert portal.call(lambda: read_records(refusing, refusing, ["job"]), 5) is None  # type: ignore[arg-type]  # a stand-in
 
 
 def test_a_wait_is_bounded(portal: Portal) -> None:

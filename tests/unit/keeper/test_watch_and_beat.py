@@ -194,7 +194,7 @@ async def test_a_beat_that_is_refused_is_not_tried_at_each_look() -> None:
     rows = {record.id: row(record, last_heartbeat_at=old) for record in (refused, taken)}
     for number, later_s in enumerate((0, 0.3, 5, 12), start=1):
         beats.add_due([refused, taken], rows, now + timedelta(seconds=later_s))
-        await eventually(lambda number=number: sent.count(ti_id(taken)) == number)  # type: ignore[misc]
+        await eventually(lambda number=number: sent.count(ti_id(taken)) == number)  # type: ignore[misc]  # mypy can't infer it
         await asyncio.sleep(0)
     assert sent.count(ti_id(refused)) == 2
     running.cancel()
