@@ -36,7 +36,7 @@ def test_the_package_of_the_executor_has_no_other_lazy_names() -> None:
     ],
 )
 def test_an_import_loads_only_what_it_needs(module: str, unwanted: tuple[str, ...], tmp_path: Path) -> None:
-    """Scheduler, api-server and keeper each import some of these modules; Airflow's executors cost seconds."""
+    """Each process of Airflow, a task's own included, imports the logging configuration; others import the settings."""
     code = (
         f"import sys, {module}; "
         f"print(*[m for m in sys.modules for u in {unwanted!r} if m == u or m.startswith(u + '.')])"
