@@ -46,8 +46,8 @@ class ApiDoctor:
         """Request a variable that does not exist, for a task that does not exist."""
         token = mint_from_config().mint(TokenSubject(str(uuid.uuid4()), TokenScope.EXECUTION))
         try:
-            seen = await look(f"{self._url}/variables/{_NO_VARIABLE}", {"Authorization": f"Bearer {token}"})
-        except LookFailed as error:
+            seen = await probe(f"{self._url}/variables/{_NO_VARIABLE}", {"Authorization": f"Bearer {token}"})
+        except NoHttpAnswer as error:
             return failed(TOKEN, f"no answer of the Execution API: {error}", "See the api-server's log.")
         if seen.status in (401, 403):
             advice = (

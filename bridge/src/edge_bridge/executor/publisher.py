@@ -31,9 +31,6 @@ CONCURRENCY = 64
 CONNECT_WAIT_S = 5.0
 REFUSED_DELAY_S = 10.0
 WARN_EVERY_S = 60.0
-NO_ROOM = 10077
-"""The stream is full, or has a message on this subject already: only the description distinguishes them."""
-ALREADY_THERE = "per subject"
 
 
 class Publisher:
@@ -147,11 +144,7 @@ class Publisher:
             publication.recorded = True
         subject = job_subject(job.team, job.queue, job.id)
         payload = job.model_dump_json(exclude_none=True).encode()
-        try:
-            await broker.store(subject, payload, {"Nats-Msg-Id": publication.message_id})
-        except JetStreamError as error:
-            if error.code != NO_ROOM or ALREADY_THERE not in error.description:
-                raise
+        await publish_once(broker, subject, payload, message_id=publication.message_id)
         self._count(publication)
         log.info("job_published", job=job.id, queue=job.queue, message_id=publication.message_id)
 
