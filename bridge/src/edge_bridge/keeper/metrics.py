@@ -66,7 +66,7 @@ class KeeperMetrics:
         )
         self._give_ups = Counter(
             "edge_keeper_give_ups",
-            "Jobs given up: no contact for longer than tolerated (silence), or worker came back without it (missing)",
+            "Jobs given up: silence, no contact for longer than tolerated; missing, its worker came back without it",
             ["reason"],
             registry=registry,
         )
