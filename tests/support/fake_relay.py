@@ -31,7 +31,8 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
-from edge_schemas.wire.polls import AgentSeen, Grant, Poll, PollAnswer, StopDirective, WorkerEntry
+from edge_schemas.wire.polls import Grant, Poll, PollAnswer, StopDirective
+from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
 from edge_schemas.wire.workers import Enrollment, EnrollRequest, WorkerSettings, hash_secret
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -29,8 +29,9 @@ from edge_schemas.life.events import Start
 from edge_schemas.life.model import JobRecord, JobState, new_record
 from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
 from edge_schemas.wire.offline import DEFAULT_TOLERANCE_S, OfflinePolicy
-from edge_schemas.wire.polls import AgentSeen, JobPhase, JobReport, RelayBeat, WorkerEntry, WorkerHealth, WorkerVersions
 from edge_schemas.wire.routes import GATE_EXECUTION, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
+from edge_schemas.wire.worker_entry import AgentSeen, RelayBeat, WorkerEntry
+from edge_schemas.wire.worker_report import JobPhase, JobReport, WorkerHealth, WorkerVersions
 from support.broker import broker_settings, eventually
 from support.real_airflow import DAG_ID, RUN_ID, RealAirflow, TaskIds
 

@@ -11,7 +11,7 @@ from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.subjects import RELAY_BEATS
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.stores.worker_store import WorkerStore
-from edge_schemas.wire.polls import RELAY_BEAT_S, RelayBeat
+from edge_schemas.wire.worker_entry import RELAY_BEAT_S, RelayBeat
 
 log = structlog.get_logger(__name__)
 

@@ -28,7 +28,7 @@ from edge_relay.serve import serving
 from edge_relay.settings import Settings
 from edge_relay.standalone import tls
 from edge_relay.standalone.nats_server import NatsServer
-from edge_schemas.wire import polls
+from edge_schemas.wire.worker_entry import WorkerEntry
 from edge_schemas.wire.workers import EnrollRequest, EnrollTokenRequest, SecretKind, hash_secret, new_secret
 from edge_service.findings import Status
 from support.broker import PASSWORDS, connected, eventually, running_server
@@ -117,7 +117,7 @@ async def _enrol(admin: Broker) -> None:
     await poll(admin, worker=worker.worker)
     bucket = Bucket(admin, WORKERS_BUCKET)
     stored = await bucket.get(worker.worker)
-    entry = polls.WorkerEntry.model_validate_json(stored.value or b"")
+    entry = WorkerEntry.model_validate_json(stored.value or b"")
     entry = entry.model_copy(update={"queues": (QUEUE,)})
     await bucket.put(worker.worker, entry.model_dump_json(exclude_none=True).encode(), revision=stored.revision)
 

@@ -264,7 +264,7 @@ async def test_one_of_two_keepers_down(centre: Centre) -> None:
 async def test_another_secret_than_the_keeper(centre: Centre) -> None:
     other = centre.file("other.secret", "another-secret-than-that-of-the-keeper")
     findings = await relay_doctor_process(centre.options | {"--gate-key-file": other})
-    names_only(findings, "gate.secret", Status.FAILED, "one secret", "another secret than we")
+    names_only(findings, "gate.secret", Status.FAILED, "one secret", "another secret than this machine")
 
 
 async def test_a_keeper_whose_clock_is_wrong(centre: Centre) -> None:

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from edge_schemas.life.model import JobState
-from edge_schemas.wire.polls import ProxyKind, WorkerHealth
+from edge_schemas.wire.worker_report import ProxyKind, WorkerHealth
 from edge_worker.relay import client as relay_client
 from edge_worker.relay.clock_skew import ClockSkew
 from edge_worker.settings import Settings

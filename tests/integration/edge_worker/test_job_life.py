@@ -7,7 +7,7 @@ from aiohttp import web
 
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire.errors import ErrorCode
-from edge_schemas.wire.polls import JobPhase
+from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.settings import Settings
 from support.fake_relay import FakeRelay, SeenCall, execution_answer, problem_answer
 from support.fake_runtime import script_job

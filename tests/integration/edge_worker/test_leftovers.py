@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge_schemas.life.model import JobState
-from edge_schemas.wire.polls import JobPhase
+from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.agent.shutdown import ShutdownStage
 from edge_worker.jobs import runner
 from edge_worker.settings import Settings

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from edge_schemas.life.model import JobState
-from edge_schemas.wire.polls import JobPhase
+from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.agent import worker
 from edge_worker.jobs import lifecycle
 from edge_worker.settings import Settings

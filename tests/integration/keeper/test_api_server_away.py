@@ -231,7 +231,7 @@ async def test_a_write_that_is_under_way_when_its_job_is_given_up_is_not_tried_a
     await under_way.wait()
     second = asyncio.create_task(centre.relay.call("POST", ids.job, f"{xcom}/two", "late"))
     await centre.records.change(ids.job, ReportUserCode(WORKER, "host-1", 4711, datetime.now(UTC)))
-    await centre.records.change(ids.job, GiveUp("no contact", datetime.now(UTC), hold=held.holder))
+    await centre.records.change(ids.job, GiveUp("no contact", datetime.now(UTC), holder=held.holder))
     given_up.set()
     replies = await asyncio.gather(first, second)
     assert [(reply.status, reply.code) for reply in replies] == [(410, "job_ended")] * 2

@@ -69,7 +69,7 @@ async def test_a_connection_test_that_was_given_up_reports_nothing(centre: Centr
     test_id = add_connection_test()
     record = await centre.auxiliary(AuxiliaryKind.CONNECTION_TEST, test_id)
     await centre.relay.call("GET", test_id, f"connection-tests/{test_id}/connection")
-    _, ended = await centre.records.change(test_id, GiveUp("no contact", record.created_at, hold=record.holder))
+    _, ended = await centre.records.change(test_id, GiveUp("no contact", record.created_at, holder=record.holder))
     assert ended.outcome is not None
     assert ended.outcome.verdict is Verdict.LOST
     late = await centre.relay.call("PATCH", test_id, f"connection-tests/{test_id}", {"state": "success"})

@@ -20,7 +20,7 @@ from edge_schemas.life import agents
 from edge_schemas.life.events import ReportUserCode, Withdraw
 from edge_schemas.life.model import JobState
 from edge_schemas.wire import routes
-from edge_schemas.wire.polls import WorkerEntry
+from edge_schemas.wire.worker_entry import WorkerEntry
 from support.broker import eventually
 from support.relay import Agent, agent, arrived, parked, publish, pulling
 from support.relay_edge import Edge, Reply

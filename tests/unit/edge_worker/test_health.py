@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.wire.polls import ProxyKind
+from edge_schemas.wire.worker_report import ProxyKind
 from edge_worker.machine.health import CpuMeter, proxy_kind, worker_health
 from edge_worker.relay.clock_skew import ClockSkew
 from edge_worker.relay.link import Link

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
-from edge_schemas.wire.polls import JobPhase
+from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.jobs.lease import Fence, Lease
 from edge_worker.jobs.registry import JobRegistry, LocalJob
 from edge_worker.state.job_dir import JobDir

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.wire.polls import JobPhase
+from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.agent.poll_timeout import Hold
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
 from edge_worker.jobs.registry import JobRegistry, LocalJob, StopWish

@@ -13,7 +13,9 @@ import pytest
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy
-from edge_schemas.wire.polls import AgentSeen, CredentialConflict, Grant, Poll, PollAnswer, WorkerHealth
+from edge_schemas.wire.polls import Grant, Poll, PollAnswer
+from edge_schemas.wire.worker_entry import AgentSeen, CredentialConflict
+from edge_schemas.wire.worker_report import WorkerHealth
 from edge_worker.agent import poll_loop
 from edge_worker.agent.poll_loop import PollHandler, PollLoop, Report
 from edge_worker.agent.poll_timeout import Hold

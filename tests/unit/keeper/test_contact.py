@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge_bridge.keeper.contact import AWAY_AFTER_S, CLOCK_DIFFERENCE_S, ContactClock
 from edge_schemas.wire.offline import MIN_TOLERANCE_S
-from edge_schemas.wire.polls import RELAY_BEAT_S
+from edge_schemas.wire.worker_entry import RELAY_BEAT_S
 
 
 class Centre:

@@ -18,7 +18,8 @@ from edge_schemas.life.transition import transition
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy
-from edge_schemas.wire.polls import AgentSeen, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
+from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
+from edge_schemas.wire.worker_report import JobPhase, JobReport, WorkerHealth, WorkerVersions
 from edge_service.tracing import Spans
 from support.jobs import make_auxiliary_job, make_job
 

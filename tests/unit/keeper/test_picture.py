@@ -8,7 +8,8 @@ from edge_bridge.keeper.cluster_view import ClusterView
 from edge_schemas.life.events import Start
 from edge_schemas.life.model import JobRecord, new_record
 from edge_schemas.life.transition import transition
-from edge_schemas.wire.polls import AgentSeen, JobPhase, JobReport, WorkerEntry, WorkerHealth, WorkerVersions
+from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
+from edge_schemas.wire.worker_report import JobPhase, JobReport, WorkerHealth, WorkerVersions
 from support.jobs import make_job
 
 

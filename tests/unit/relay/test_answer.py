@@ -8,7 +8,9 @@ from edge_relay.dispatch.directives import directives, is_leftover
 from edge_schemas.life.events import Event, Finish, GiveUp, Release, ReportUserCode, Start, Withdraw
 from edge_schemas.life.model import JobRecord, new_record
 from edge_schemas.life.transition import transition
-from edge_schemas.wire.polls import AgentSeen, CredentialConflict, JobPhase, JobReport, Poll, WorkerVersions
+from edge_schemas.wire.polls import Poll
+from edge_schemas.wire.worker_entry import AgentSeen, CredentialConflict
+from edge_schemas.wire.worker_report import JobPhase, JobReport, WorkerVersions
 from edge_schemas.wire.workers import WorkerSettings
 from support.jobs import make_job
 

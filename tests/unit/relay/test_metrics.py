@@ -27,7 +27,8 @@ from edge_relay.metrics.queues import QueueLook
 from edge_relay.metrics.replica import Metrics
 from edge_relay.metrics.shared import SharedState
 from edge_schemas.gate.execution_paths import CallClass, call_class, split_path
-from edge_schemas.wire.polls import AgentSeen, WorkerEntry, WorkerHealth, WorkerVersions
+from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
+from edge_schemas.wire.worker_report import WorkerHealth, WorkerVersions
 from edge_schemas.wire.workers import WorkerAccess, WorkerSettings, WorkerState
 from support.jobs import make_job
 from support.metrics import parse, series

@@ -6,7 +6,9 @@ from edge_relay.metrics.replica import Metrics
 from edge_relay.stores.worker_store import StoredEntry
 from edge_schemas.life.agents import arrive
 from edge_schemas.wire.offline import OfflinePolicy
-from edge_schemas.wire.polls import JobPhase, JobReport, Poll, WorkerEntry, WorkerVersions
+from edge_schemas.wire.polls import Poll
+from edge_schemas.wire.worker_entry import WorkerEntry
+from edge_schemas.wire.worker_report import JobPhase, JobReport, WorkerVersions
 from support.jobs import make_job
 
 VERSIONS = WorkerVersions(agent="", python="", platform="")

@@ -4,15 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from edge_relay.http.handlers.admin import summary
 from edge_schemas.wire.offline import OfflinePolicy
-from edge_schemas.wire.polls import (
-    AgentSeen,
-    CredentialConflict,
-    JobPhase,
-    JobReport,
-    WorkerEntry,
-    WorkerHealth,
-    WorkerVersions,
-)
+from edge_schemas.wire.worker_entry import AgentSeen, CredentialConflict, WorkerEntry
+from edge_schemas.wire.worker_report import JobPhase, JobReport, WorkerHealth, WorkerVersions
 from edge_schemas.wire.workers import WorkerAccess, WorkerSettings, WorkerState
 from support.jobs import make_job
 

@@ -23,15 +23,9 @@ from edge_schemas.life.agents import (
     resolve,
 )
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.polls import (
-    MAX_POLL_TIMEOUT_S,
-    AgentSeen,
-    JobPhase,
-    JobReport,
-    WorkerEntry,
-    WorkerHealth,
-    WorkerVersions,
-)
+from edge_schemas.wire.polls import MAX_POLL_TIMEOUT_S
+from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
+from edge_schemas.wire.worker_report import JobPhase, JobReport, WorkerHealth, WorkerVersions
 
 START_OF_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 VERSIONS = WorkerVersions(agent="", python="", platform="")

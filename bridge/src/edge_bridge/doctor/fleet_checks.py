@@ -13,7 +13,7 @@ from edge_broker.doctor import check_ids as nats
 from edge_broker.doctor.nats_doctor import NatsDoctor
 from edge_broker.permissions import KEEPER
 from edge_broker.subjects import WORKERS_BUCKET
-from edge_schemas.wire.polls import WorkerEntry
+from edge_schemas.wire.worker_entry import WorkerEntry
 from edge_service.findings import Check, Finding, ok, warning
 
 WORKERS, PARALLELISM, QUEUES = "fleet.workers", "fleet.parallelism", "fleet.queues"

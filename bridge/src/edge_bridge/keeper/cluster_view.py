@@ -15,7 +15,7 @@ from edge_broker.connection.subscriptions import Message
 from edge_broker.subjects import RECORDS_BUCKET, RELAY_BEATS, WORKERS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
 from edge_schemas.life.model import JobRecord, JobState
-from edge_schemas.wire.polls import RelayBeat, WorkerEntry
+from edge_schemas.wire.worker_entry import RelayBeat, WorkerEntry
 
 log = structlog.get_logger(__name__)
 

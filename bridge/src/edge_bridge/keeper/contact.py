@@ -3,7 +3,7 @@
 Pure: time comes in as an argument. Contact is the arrival of a poll, which a relay writes into the worker's entry.
 """
 
-from edge_schemas.wire.polls import RELAY_BEAT_S
+from edge_schemas.wire.worker_entry import RELAY_BEAT_S
 
 MISSED_BEATS = 3
 AWAY_AFTER_S = MISSED_BEATS * RELAY_BEAT_S

@@ -22,7 +22,7 @@ from edge_schemas.life.agents import has_taken_over
 from edge_schemas.life.events import GiveUp
 from edge_schemas.life.model import Holder, JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError
-from edge_schemas.wire.polls import WorkerEntry
+from edge_schemas.wire.worker_entry import WorkerEntry
 
 log = structlog.get_logger(__name__)
 
@@ -46,14 +46,14 @@ def due_give_up(record: JobRecord, entry: WorkerEntry | None, *, silent_for_s: f
     if entry is not None and _came_back_without(entry, record.id, holder) and has_taken_over(entry, now):
         agent = entry.agent
         reason = f"worker {holder.worker} came back without the job: its agent was restarted"
-        return GiveUp(reason, now, lacking_incarnation=agent.incarnation, hold=holder)
+        return GiveUp(reason, now, lacking_incarnation=agent.incarnation, holder=holder)
     tolerance_s = record.offline.tolerance_s
     if silent_for_s > tolerance_s:
         reason = (
             f"no contact with worker {holder.worker} about this job for {silent_for_s:.0f} s "
             f"(offline tolerance {tolerance_s:g} s)"
         )
-        return GiveUp(reason, now, hold=holder)
+        return GiveUp(reason, now, holder=holder)
     return None
 
 

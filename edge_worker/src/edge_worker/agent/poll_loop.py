@@ -16,18 +16,9 @@ from time import monotonic
 from typing import Protocol
 
 from edge_schemas.wire.errors import ErrorCode
-from edge_schemas.wire.polls import (
-    MAX_REASON_CHARS,
-    PROTOCOL,
-    AgentSeen,
-    CredentialConflict,
-    Grant,
-    Poll,
-    PollAnswer,
-    StopDirective,
-    WorkerHealth,
-    WorkerVersions,
-)
+from edge_schemas.wire.polls import MAX_REASON_CHARS, PROTOCOL, Grant, Poll, PollAnswer, StopDirective
+from edge_schemas.wire.worker_entry import AgentSeen, CredentialConflict
+from edge_schemas.wire.worker_report import WorkerHealth, WorkerVersions
 from edge_schemas.wire.workers import WorkerSettings
 from edge_worker.agent.poll_timeout import Hold
 from edge_worker.jobs.lease import Fence

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_schemas.wire.polls import JobPhase
+from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.files import write_atomically
 from edge_worker.jobs.registry import JobRegistry, LocalJob
 from edge_worker.log import EventLog

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from edge_schemas.wire.jobs import Job
-from edge_schemas.wire.polls import MAX_SLOTS, JobPhase, JobReport
+from edge_schemas.wire.polls import MAX_SLOTS
+from edge_schemas.wire.worker_report import JobPhase, JobReport
 from edge_worker.state.job_dir import JobDir
 
 MAX_JOBS = 2 * MAX_SLOTS

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from edge_schemas.wire.ids import JobId
-from edge_schemas.wire.polls import Grant, JobPhase, StopDirective
+from edge_schemas.wire.polls import Grant, StopDirective
+from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.jobs.compatibility import RuntimeCompatibility
 from edge_worker.jobs.crash_isolation import isolate_errors
 from edge_worker.jobs.lifecycle import JobLife

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import disk_usage
 
-from edge_schemas.wire.polls import ProxyKind, WorkerHealth, WorkerVersions
+from edge_schemas.wire.worker_report import ProxyKind, WorkerHealth, WorkerVersions
 from edge_worker import __version__
 from edge_worker.relay.clock_skew import ClockSkew
 from edge_worker.relay.link import Link

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_schemas.life.model import JobRecord, JobState
-from edge_schemas.wire.polls import CredentialConflict, JobPhase, JobReport, Poll, StopDirective
+from edge_schemas.wire.polls import Poll, StopDirective
+from edge_schemas.wire.worker_entry import CredentialConflict
+from edge_schemas.wire.worker_report import JobPhase, JobReport
 from edge_schemas.wire.workers import WorkerSettings
 
 

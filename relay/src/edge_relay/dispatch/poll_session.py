@@ -29,7 +29,9 @@ from edge_schemas.life import agents
 from edge_schemas.life.model import JobRecord
 from edge_schemas.life.versions import runtime_mismatch
 from edge_schemas.wire.jobs import Job, TaskWork
-from edge_schemas.wire.polls import GRANT_WAIT_S, CredentialConflict, Grant, JobPhase, PollAnswer, WorkerEntry
+from edge_schemas.wire.polls import GRANT_WAIT_S, Grant, PollAnswer
+from edge_schemas.wire.worker_entry import CredentialConflict, WorkerEntry
+from edge_schemas.wire.worker_report import JobPhase
 
 log = structlog.get_logger(__name__)
 

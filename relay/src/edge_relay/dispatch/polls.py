@@ -9,7 +9,8 @@ from edge_relay.dispatch.pull_accounting import PollDemand
 from edge_relay.metrics.replica import Metrics
 from edge_relay.stores.worker_store import StoredEntry
 from edge_schemas.life.agents import current_arrival
-from edge_schemas.wire.polls import AgentSeen, Poll
+from edge_schemas.wire.polls import Poll
+from edge_schemas.wire.worker_entry import AgentSeen
 
 REPEAT_AFTER_S = 1.0
 """What a worker was just told is not told again before this: it may need some time to make its report agree."""

@@ -19,7 +19,8 @@ from edge_broker.subjects import WORKERS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.identity.credentials import Credentials
 from edge_schemas.life.agents import offline_after_s
-from edge_schemas.wire.polls import JobPhase, WorkerEntry
+from edge_schemas.wire.worker_entry import WorkerEntry
+from edge_schemas.wire.worker_report import JobPhase
 from edge_schemas.wire.workers import WorkerAccess, WorkerState
 
 log = structlog.get_logger(__name__)

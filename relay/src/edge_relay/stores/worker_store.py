@@ -14,7 +14,7 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.subjects import WORKERS_BUCKET, kv_subject, worker_notice
 from edge_schemas.life import agents
-from edge_schemas.wire.polls import WorkerEntry
+from edge_schemas.wire.worker_entry import WorkerEntry
 
 log = structlog.get_logger(__name__)
 

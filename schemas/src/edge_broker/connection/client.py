@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 class CorrectedClient(Client):
     """nats-py's client, corrected in two places.
 
-    A PONG for a ping that nobody waits for any more does not end the read loop. It comes late from a server that stood
+    A PONG for a ping that has timed out does not end the read loop. It comes late from a server that stood
     still for some seconds. nats-py would stop reading without an error until its own pings had no answer.
 
     A `tls://` address requires TLS. nats-py would send the password in clear to a server that offers no TLS, or to an

@@ -48,7 +48,7 @@ class Subscriptions:
                 else:
                     await live.unsubscribe()
         except (nats.errors.Error, TimeoutError) as error:
-            # The connection went meanwhile; a reconnected client must not subscribe to it again.
+            # The connection was lost in between; a reconnected client must not subscribe to it again.
             log.debug("broker_unsubscribe_failed", error=repr(error))
             await self._unsubscribe(live)
 

@@ -22,10 +22,10 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """The address in `nats://host:port` and the like.
+        """The address in a URL such as `nats://host:port`.
 
         Raises:
-            AddressWrong: There is none.
+            AddressWrong: It can't be used.
         """
         parts = urlsplit(url if "://" in url else f"nats://{url}")
         try:

@@ -40,7 +40,7 @@ def consumer_fault(info: ConsumerInfo) -> Finding | None:
     try:
         team, queue, _ = subjects.parse_job_subject(config.get("filter_subject", ""))
     except ValueError:
-        text = f"It takes jobs away from the queues. If nothing needs it: 'nats consumer rm {subjects.JOBS} {name}'."
+        text = f"It removes jobs from the queues. If nothing needs it: 'nats consumer rm {subjects.JOBS} {name}'."
         return warning(CONSUMERS, f"consumer {name} is of no queue", text)
     wanted = layout.consumer_config(team, queue)
     wrong = layout.differences(wanted, config)

@@ -112,7 +112,7 @@ def _check(check: str, run: Callable[[], Awaitable[Finding | list[Finding]]], *n
         try:
             return await run()
         except (ProbeFailed, JetStreamError, OSError) as error:
-            text = "Are all servers of NATS up, and has each stream a leader? Look at their logs, then try again."
+            text = "Are all servers of NATS up, and does each stream have a leader? Read their logs, then try again."
             return failed(check, f"NATS does not answer as it should: {reason(error)}", text)
 
     return Check(check, guarded, needs, _MANY_S if check in (CONSUMERS, STORE) else CHECK_LIMIT_S)

@@ -52,7 +52,7 @@ class StreamChecks:
             if not any(probe.info.get("jetstream") for probe in self._session.greeted):
                 text = "Add a 'jetstream' block with a 'store_dir' to the configuration of nats-server and restart it."
                 return failed(JETSTREAM, "JetStream is turned off in nats-server", text)
-            text = "Is a majority of the cluster's servers up? Look at the logs of nats-server for a leader."
+            text = "Is a majority of the cluster's servers up? Search the logs of nats-server for a leader."
             return failed(JETSTREAM, "JetStream does not answer: it has no leader, or is not ready", text)
         return ok(JETSTREAM, "JetStream answers")
 

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 
 from edge_schemas.wire.base import Instant
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.polls import MAX_POLL_TIMEOUT_S, AgentSeen, CredentialConflict, WorkerEntry
+from edge_schemas.wire.polls import MAX_POLL_TIMEOUT_S
+from edge_schemas.wire.worker_entry import AgentSeen, CredentialConflict, WorkerEntry
 
 ONE_POLL_TIMEOUT = timedelta(seconds=MAX_POLL_TIMEOUT_S + 10)
 """An older agent that still runs polls again within this time: its parked poll is answered `superseded` by then."""

@@ -115,13 +115,13 @@ class GiveUp:
     Attributes:
         lacking_incarnation: The incarnation that came back without it. Nothing happens if this or a later one has
             started it.
-        hold: The holder that was judged. Nothing happens if the job was started again since; None means any holder.
+        holder: The holder that was judged. Nothing happens if the job was started again since; None means any holder.
     """
 
     reason: str
     at: Instant
     lacking_incarnation: int | None = None
-    hold: Holder | None = None
+    holder: Holder | None = None
 
 
 GateEvent = ReportUserCode | BeginWrite | BeginFinishing | AnswerWrite

@@ -175,7 +175,7 @@ def _give_up(record: JobRecord, event: GiveUp) -> JobRecord:
         return record
     if record.holder is None:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job has no holder")
-    if event.hold is not None and not _is_same_holder(record.holder, event.hold):
+    if event.holder is not None and not _is_same_holder(record.holder, event.holder):
         return record
     if event.lacking_incarnation is not None and record.holder.incarnation >= event.lacking_incarnation:
         return record

@@ -28,7 +28,7 @@ def openapi_document() -> Schema:
     models: set[type[BaseModel]] = {Problem}
     for op in OPERATIONS:
         models.update(model for model in (op.request, *op.answers.values()) if model is not None)
-    # "validation" for answers too: what is None is left out of an answer, so a field with a default isn't required.
+    # "validation" for answers too: an answer omits fields that are None, so a field with a default is not required.
     _, definitions = models_json_schema(
         [(model, "validation") for model in sorted(models, key=lambda m: m.__name__)], ref_template=_SCHEMA_REF
     )
@@ -84,12 +84,12 @@ def _parameters(op: Operation) -> list[Schema]:
         if f"{{{name}}}" in op.path
     ]
     if op.path == routes.JOB_EXECUTION:
-        what = "Raw path below `/execution/`; slashes stay slashes. Dot segments and empty segments are refused."
+        what = "Raw path below `/execution/`; slashes stay slashes. Dot segments and empty segments are rejected."
         found.append(
             {"name": "path", "in": "path", "required": True, "description": what, "schema": {"type": "string"}}
         )
         found += [
-            {"name": name, "in": "header", "schema": {"type": "string"}, "description": "Handed on."}
+            {"name": name, "in": "header", "schema": {"type": "string"}, "description": "Forwarded."}
             for name in routes.FORWARDED_HEADERS
             if name != "content-type"  # OpenAPI describes that one by the request body
         ]

@@ -5,15 +5,13 @@ lost answer only costs time. Of two polls of one worker the one with the higher 
 is answered `superseded`.
 """
 
-from enum import StrEnum
-from typing import Annotated
-
 from pydantic import Field
 
 from edge_schemas.wire.base import Inbound, Instant, Outbound
-from edge_schemas.wire.ids import JobId, QueueName, TeamName, WorkerName
+from edge_schemas.wire.ids import JobId
 from edge_schemas.wire.jobs import Job
-from edge_schemas.wire.offline import OfflinePolicy
+from edge_schemas.wire.worker_entry import CredentialConflict
+from edge_schemas.wire.worker_report import JobReport, WorkerHealth, WorkerVersions
 from edge_schemas.wire.workers import WorkerSettings
 
 PROTOCOL = 1
@@ -25,72 +23,6 @@ MAX_POLL_TIMEOUT_S = 50.0
 MAX_REASON_CHARS = 500
 GRANT_WAIT_S = 30
 """How long a granted job may stay unstarted before it is granted again; the consumers' `ack_wait`."""
-
-
-class JobPhase(StrEnum):
-    """The phase of a job on the worker."""
-
-    GRANTED = "granted"
-    RUNNING = "running"
-    FINISHING = "finishing"
-
-
-class JobReport(Inbound):
-    """A job on the worker.
-
-    Attributes:
-        offline: The offline contract that the worker keeps for it.
-    """
-
-    id: JobId
-    phase: JobPhase
-    offline: OfflinePolicy | None = None
-
-
-class ProxyKind(StrEnum):
-    """How the worker reaches the relay."""
-
-    DIRECT = "direct"
-    HTTP = "http"
-    HTTPS = "https"
-
-
-class WorkerHealth(Inbound):
-    """Figures of the worker and its machine; for operators only. Counts are since the agent began.
-
-    Attributes:
-        cpu_busy_ratio: Of all CPUs of the machine, since the last poll; 1 is fully busy.
-        disk_free_bytes: Where the state folder is.
-        link_cuts: How often the link to the relay was lost.
-        held_calls: Calls of tasks that wait in the local gateway for the relay.
-        log_lag_bytes: Log bytes on disk that the relay does not have yet.
-        clock_skew_s: This machine's clock minus the relay's.
-        proxy: None if it is not known yet.
-    """
-
-    cpu_busy_ratio: float | None = Field(default=None, ge=0, le=1)
-    load_1m: float | None = Field(default=None, ge=0)
-    memory_used_bytes: int | None = Field(default=None, ge=0)
-    memory_total_bytes: int | None = Field(default=None, ge=0)
-    disk_free_bytes: int | None = Field(default=None, ge=0)
-    disk_total_bytes: int | None = Field(default=None, ge=0)
-    link_cuts: int | None = Field(default=None, ge=0)
-    held_calls: int | None = Field(default=None, ge=0)
-    log_lag_bytes: int | None = Field(default=None, ge=0)
-    clock_skew_s: float | None = Field(default=None, allow_inf_nan=False)
-    proxy: ProxyKind | None = None
-
-
-ShortText = Annotated[str, Field(max_length=120)]
-
-
-class WorkerVersions(Inbound):
-    """Versions of the software on the worker."""
-
-    agent: ShortText
-    python: ShortText
-    airflow: ShortText | None = None
-    platform: ShortText
 
 
 class Poll(Inbound):
@@ -151,37 +83,6 @@ class StopDirective(Outbound):
     drop: bool = False
 
 
-class AgentSeen(Outbound):
-    """An agent as of one of its polls. Of two polls the one with the higher `(incarnation, seq)` is newer.
-
-    Attributes:
-        arrival: A random id that the relay gives each arriving poll.
-        address: The peer's address at the relay; it may be that of a proxy or a load balancer.
-        left: The connection was closed before the poll was answered: no poll of this agent is parked.
-    """
-
-    instance: str
-    incarnation: int
-    seq: int
-    arrival: str
-    host: str
-    address: str
-    last_poll_at: Instant
-    left: bool = False
-
-
-class CredentialConflict(Outbound):
-    """Two agents use one worker's credential at the same time: the state folder was copied.
-
-    Both keep the jobs they have, and no job is given up because one of them lacks it. The newer one gets no jobs until
-    an operator decides.
-    """
-
-    older: AgentSeen
-    newer: AgentSeen
-    since: Instant
-
-
 class PollAnswer(Outbound):
     """Grants and directives for the worker. If there are none, the relay answers 204 instead.
 
@@ -198,49 +99,3 @@ class PollAnswer(Outbound):
     conflict: CredentialConflict | None = None
     conflict_resolved: bool = False
     required_airflow: str | None = None
-
-
-class WorkerEntry(Outbound):
-    """What is known from a worker's last poll; its value in `edge_workers`.
-
-    Attributes:
-        agent: The sender. A parked poll is superseded once the entry has another arrival of its incarnation.
-        predecessors: Earlier agents that may still run; none has polled since `taken_over_at`.
-        conflict: Two agents use the credential.
-        relay: The replica that received it.
-        poll_timeout_s: How long it may wait for its answer.
-        no_jobs_reason: See `Poll`.
-        queues: Those that its credential gives access to; None in an entry that an older relay wrote.
-    """
-
-    worker: WorkerName
-    site: str
-    team: TeamName | None = None
-    queues: tuple[QueueName, ...] | None = None
-    agent: AgentSeen
-    predecessors: tuple[AgentSeen, ...] = ()
-    taken_over_at: Instant | None = None
-    conflict: CredentialConflict | None = None
-    relay: str
-    poll_timeout_s: float
-    slots: int
-    free: int
-    draining: bool
-    no_jobs_reason: str | None = None
-    jobs: tuple[JobReport, ...]
-    versions: WorkerVersions
-    health: WorkerHealth
-
-
-class RelayBeat(Outbound):
-    """A replica reports that workers can reach it; sent on `RELAY_BEATS` every `RELAY_BEAT_S`.
-
-    Attributes:
-        serving_since: Since when it has served workers and been connected to the broker, without interruption.
-    """
-
-    relay: str
-    serving_since: Instant
-
-
-RELAY_BEAT_S = 2.0

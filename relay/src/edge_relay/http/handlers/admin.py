@@ -17,7 +17,7 @@ from edge_schemas.life.model import JobRecord
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.ids import LABEL_RULE, WorkerName
-from edge_schemas.wire.polls import AgentSeen, WorkerEntry
+from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
 from edge_schemas.wire.workers import (
     CancelRequest,
     EnrollTokenRequest,

@@ -16,7 +16,8 @@ from edge_relay.http.callers import require_worker
 from edge_relay.identity.credentials import Principal
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.polls import SUPPORTED_PROTOCOLS, AgentSeen, Poll, PollAnswer, WorkerEntry
+from edge_schemas.wire.polls import SUPPORTED_PROTOCOLS, Poll, PollAnswer
+from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,82 @@
+"""What is stored of a worker's polls in `edge_workers`, and what relays report to keepers."""
+
+from edge_schemas.wire.base import Instant, Outbound
+from edge_schemas.wire.ids import QueueName, TeamName, WorkerName
+from edge_schemas.wire.worker_report import JobReport, WorkerHealth, WorkerVersions
+
+
+class AgentSeen(Outbound):
+    """An agent as of one of its polls. Of two polls the one with the higher `(incarnation, seq)` is newer.
+
+    Attributes:
+        arrival: A random id that the relay gives each arriving poll.
+        address: The peer's address at the relay; it may be that of a proxy or a load balancer.
+        left: The connection was closed before the poll was answered: no poll of this agent is parked.
+    """
+
+    instance: str
+    incarnation: int
+    seq: int
+    arrival: str
+    host: str
+    address: str
+    last_poll_at: Instant
+    left: bool = False
+
+
+class CredentialConflict(Outbound):
+    """Two agents use one worker's credential at the same time: the state folder was copied.
+
+    Both keep the jobs they have, and no job is given up because one of them lacks it. The newer one gets no jobs until
+    an operator decides.
+    """
+
+    older: AgentSeen
+    newer: AgentSeen
+    since: Instant
+
+
+class WorkerEntry(Outbound):
+    """What is known from a worker's last poll; its value in `edge_workers`.
+
+    Attributes:
+        agent: The sender. A parked poll is superseded once the entry has another arrival of its incarnation.
+        predecessors: Earlier agents that may still run; none has polled since `taken_over_at`.
+        conflict: Two agents use the credential.
+        relay: The replica that received it.
+        poll_timeout_s: How long it may wait for its answer.
+        no_jobs_reason: See `Poll`.
+        queues: Those that its credential gives access to; None in an entry that an older relay wrote.
+    """
+
+    worker: WorkerName
+    site: str
+    team: TeamName | None = None
+    queues: tuple[QueueName, ...] | None = None
+    agent: AgentSeen
+    predecessors: tuple[AgentSeen, ...] = ()
+    taken_over_at: Instant | None = None
+    conflict: CredentialConflict | None = None
+    relay: str
+    poll_timeout_s: float
+    slots: int
+    free: int
+    draining: bool
+    no_jobs_reason: str | None = None
+    jobs: tuple[JobReport, ...]
+    versions: WorkerVersions
+    health: WorkerHealth
+
+
+class RelayBeat(Outbound):
+    """A replica reports that workers can reach it; sent on `RELAY_BEATS` every `RELAY_BEAT_S`.
+
+    Attributes:
+        serving_since: Since when it has served workers and been connected to the broker, without interruption.
+    """
+
+    relay: str
+    serving_since: Instant
+
+
+RELAY_BEAT_S = 2.0
