@@ -1,0 +1,156 @@
+"""What drives the machine of one job: carries out its actions and posts their results as events.
+
+Each event is handled at once and on its own: no event comes between the step of the machine and the start of its
+actions. An action that fails unexpectedly becomes an event of its job, and ends no other.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Protocol
+
+from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.polls import JobPhase
+from edge_worker.jobs.events import Activity, Begin, Cancel, Event, Fault, Lane, Note
+from edge_worker.jobs.machine import LocalJob, Stage, step
+from edge_worker.log import EventLog, bound
+from edge_worker.state.job_dir import JobDir
+
+log = EventLog("edge_worker.jobs.driver")
+
+
+class Spawn(Protocol):
+    """Starts an asyncio task: `TaskGroup.create_task`."""
+
+    def __call__(self, work: Coroutine[object, object, None], /, *, name: str) -> asyncio.Task[None]:
+        """The task."""
+
+
+class Performer(Protocol):
+    """Does the input and output of actions; `ActionPerformer`."""
+
+    async def perform(self, held: "JobDriver", activity: Activity) -> Event | None:
+        """Does what takes time; returns the event with which it ends."""
+
+    def note(self, held: "JobDriver", note: Note) -> None:
+        """Does what is done at once."""
+
+
+class JobDriver:
+    """A job that the worker holds or was granted.
+
+    Args:
+        job: What is to be run.
+        job_dir: Its folder.
+        performer: See there.
+        spawn: Starts the tasks of the activities.
+        earlier: Drivers of earlier holds of the same job, which have something left to do in its folder.
+
+    Attributes:
+        now: Where the job stands.
+    """
+
+    def __init__(
+        self, job: Job, job_dir: JobDir, performer: Performer, spawn: Spawn, earlier: "Sequence[JobDriver]" = ()
+    ) -> None:
+        self.job = job
+        self.dir = job_dir
+        self.earlier = earlier
+        self.now = LocalJob()
+        self._performer = performer
+        self._spawn = spawn
+        self._current: dict[Lane, asyncio.Task[None]] = {}
+        self._tasks: dict[asyncio.Task[None], Lane] = {}
+        self._changed = asyncio.Event()
+        self._is_closed = False
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    def phase(self) -> JobPhase:
+        """What a poll says of the job."""
+        return self.now.phase
+
+    @property
+    def is_gone(self) -> bool:
+        """No process of the job is left: its log grows no more."""
+        return self.now.is_gone
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing is left to do, or the agent leaves the rest to its next start."""
+        return self._is_closed or self.now.stage is Stage.OVER
+
+    def post(self, event: Event) -> None:
+        """Hands an event to the machine and begins what follows from it."""
+        if self._is_closed:
+            return
+        self.now, actions = step(self.now, event)
+        with bound(job=self.id):
+            for action in actions:
+                match action:
+                    case Begin():
+                        self._begin(action.lane, action.activity)
+                    case Cancel():
+                        self._cancel(action.lane)
+                    case _:
+                        self._performer.note(self, action)
+        self._publish()
+
+    async def until_gone(self) -> None:
+        """Waits until no process of the job is left."""
+        await self._until(lambda: self.is_gone)
+
+    async def until_over(self) -> None:
+        """Waits until nothing is left to do."""
+        await self._until(lambda: self.is_over)
+
+    def close(self) -> None:
+        """Abandons everything at once. Processes continue; the next run of the agent takes them up."""
+        self._is_closed = True
+        for task in self._tasks:
+            task.cancel()
+        self._publish()
+
+    async def closed(self) -> None:
+        """Closes it and waits until nothing is under way."""
+        self.close()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            await self._changed.wait()
+
+    def _publish(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _begin(self, lane: Lane, activity: Activity) -> None:
+        self._cancel(lane)
+        before = {task for task, its_lane in self._tasks.items() if its_lane is lane}
+        task = self._spawn(self._perform(lane, activity, before), name=f"{lane.value}-{self.id}")
+        self._current[lane] = task
+        self._tasks[task] = lane
+        task.add_done_callback(self._tasks.pop)
+
+    def _cancel(self, lane: Lane) -> None:
+        if (task := self._current.pop(lane, None)) is not None:
+            task.cancel()
+
+    async def _perform(self, lane: Lane, activity: Activity, before: set[asyncio.Task[None]]) -> None:
+        """Does it once what was under way in its lane has ended. The result of what was abandoned counts nothing."""
+        if before:
+            await asyncio.wait(before)
+        event: Event | None
+        with bound(job=self.id):
+            try:
+                event = await self._performer.perform(self, activity)
+            except Exception as error:
+                log.exception("job_fault", faults=self.now.faults + 1)
+                event = Fault(f"the worker could not follow this job: {type(error).__name__}")
+        if event is not None and self._current.get(lane) is asyncio.current_task():
+            del self._current[lane]
+            self.post(event)
