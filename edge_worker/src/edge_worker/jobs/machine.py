@@ -192,7 +192,9 @@ def step(job: LocalJob, event: Event) -> tuple[LocalJob, tuple[Action, ...]]:
     if _is_spared(after) and not _is_spared(job):
         notes = (*notes, Note.SPARE)
     was, wanted = under_way(job), under_way(after)
-    lanes = [lane for lane in Lane if was.get(lane) != wanted.get(lane)]
+    # After an unexpected error nothing is known to be under way any more.
+    anew = wanted.keys() if isinstance(event, Fault) else ()
+    lanes = [lane for lane in Lane if was.get(lane) != wanted.get(lane) or lane in anew]
     changes = (Begin(lane, wanted[lane]) if lane in wanted else Cancel(lane) for lane in lanes)
     return after, (*notes, *changes)
 
