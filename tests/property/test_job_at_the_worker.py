@@ -4,6 +4,7 @@ The model knows what the relay's record says, which process lives, and what is o
 have its effect although its answer is lost; agents are killed and started again at any time.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,11 +17,11 @@ from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.polls import FinishRequest, JobPhase
 from edge_worker.jobs import events as e
 from edge_worker.jobs.events import Activity, Cancel, Event, Facts, Lane, Note
-from edge_worker.jobs.machine import LocalJob, Stage, step, under_way
+from edge_worker.jobs.machine import MAX_FAULTS, LocalJob, Stage, step, under_way
 
 pytestmark = pytest.mark.timeout(180)
 
-STEPS_TO_THE_END = 60
+TURNS_TO_THE_END = 60
 MOSTLY = st.sampled_from([True, True, True, False])
 
 
@@ -153,11 +154,12 @@ class JobAtTheWorker(RuleBasedStateMachine):
 
     def perform(self, activity: Activity, *, answers: bool, succeeds: bool) -> Event | None:
         """Does an activity; its answer may be lost, and what may fail may fail."""
-        deed: Callable[..., Event | None] = getattr(self, f"perform_{type(activity).__name__}")
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(activity).__name__).lower()
+        deed: Callable[..., Event | None] = getattr(self, f"perform_{name}")
         event = deed(activity, succeeds)
         return event if answers else None
 
-    def perform_MakeFolder(self, activity: e.MakeFolder, succeeds: bool) -> Event:
+    def perform_make_folder(self, activity: e.MakeFolder, succeeds: bool) -> Event:
         world = self.world
         if activity.is_new and world.is_alive:
             return e.FolderUnwritable("an earlier process of the job lives")
@@ -168,7 +170,7 @@ class JobAtTheWorker(RuleBasedStateMachine):
         world.folder.receipt = self.job.receipt
         return e.FolderMade()
 
-    def perform_Start(self, activity: e.Start, succeeds: bool) -> Event:
+    def perform_start(self, activity: e.Start, succeeds: bool) -> Event:
         world = self.world
         if world.holder not in {"nobody", "us"}:
             world.ends.append("refused")
@@ -177,7 +179,7 @@ class JobAtTheWorker(RuleBasedStateMachine):
         world.folder_at_hand.is_started = succeeds
         return e.StartConfirmed()
 
-    def perform_Launch(self, activity: e.Launch, succeeds: bool) -> Event | None:
+    def perform_launch(self, activity: e.Launch, succeeds: bool) -> Event | None:
         world, folder = self.world, self.world.folder_at_hand
         if folder.taken_by == "process":
             return e.LaunchSucceeded()
@@ -189,24 +191,24 @@ class JobAtTheWorker(RuleBasedStateMachine):
         world.launch()
         return e.LaunchSucceeded()
 
-    def perform_RuleOut(self, activity: e.RuleOut, succeeds: bool) -> Event:
+    def perform_rule_out(self, activity: e.RuleOut, succeeds: bool) -> Event:
         folder = self.world.folder_at_hand
         if folder.taken_by:
             return e.LaunchSucceeded()
         folder.taken_by = "nobody"
         return e.LaunchRuledOut()
 
-    def perform_AwaitEnd(self, activity: e.AwaitEnd, succeeds: bool) -> Event | None:
+    def perform_await_end(self, activity: e.AwaitEnd, succeeds: bool) -> Event | None:
         return None if self.world.is_alive else e.ProcessGone(exit_code=0 if succeeds else None)
 
-    def perform_AwaitGone(self, activity: e.AwaitGone, succeeds: bool) -> Event | None:
+    def perform_await_gone(self, activity: e.AwaitGone, succeeds: bool) -> Event | None:
         if activity.kills and self.world.is_alive:
             self.world.kill()
         if activity.thaws:
             self.world.is_still = False
         return None if self.world.is_alive else e.ProcessGone()
 
-    def perform_Report(self, activity: e.Report, succeeds: bool) -> Event:
+    def perform_report(self, activity: e.Report, succeeds: bool) -> Event:
         world, folder = self.world, self.world.folder_at_hand
         if world.is_alive:
             world.wrongs.append("a report although a process lives")
@@ -215,50 +217,50 @@ class JobAtTheWorker(RuleBasedStateMachine):
             world.holder = "nobody" if activity.finish.give_back and world.accepted is None else "ended"
         return e.FinishAnswered()
 
-    def perform_Release(self, activity: e.Release, succeeds: bool) -> Event:
+    def perform_release(self, activity: e.Release, succeeds: bool) -> Event:
         if self.world.is_alive:
             self.world.wrongs.append("a release although a process lives")
         if self.world.holder in {"us", "other"}:
             return e.ReleaseAnswered(ErrorCode.WRONG_STATE)
         return e.ReleaseAnswered(ErrorCode.JOB_ENDED if self.world.holder == "ended" else None)
 
-    def perform_ReadFolder(self, activity: e.ReadFolder, succeeds: bool) -> Event:
+    def perform_read_folder(self, activity: e.ReadFolder, succeeds: bool) -> Event:
         folder = self.world.folder
         return e.Recovered(Facts() if folder is None else folder.facts())
 
-    def perform_Archive(self, activity: e.Archive, succeeds: bool) -> Event:
+    def perform_archive(self, activity: e.Archive, succeeds: bool) -> Event:
         self.world.folder = None
         return e.Archived()
 
-    def perform_HoldStill(self, activity: e.HoldStill, succeeds: bool) -> None:
+    def perform_hold_still(self, activity: e.HoldStill, succeeds: bool) -> None:
         return
 
-    def perform_Thaw(self, activity: e.Thaw, succeeds: bool) -> Event:
+    def perform_thaw(self, activity: e.Thaw, succeeds: bool) -> Event:
         world = self.world
         if not world.confirmed and world.accepted is None:
             world.wrongs.append("a thaw without a confirmation")
         world.is_still = world.folder_at_hand.is_frozen = False
         return e.Thawed()
 
-    def perform_AskHolder(self, activity: e.AskHolder, succeeds: bool) -> Event:
+    def perform_ask_holder(self, activity: e.AskHolder, succeeds: bool) -> Event:
         if self.world.holder == "us" and succeeds:
             return e.HolderConfirmed()
         codes = {"us": ErrorCode.FORBIDDEN, "ended": ErrorCode.JOB_ENDED}
         return e.HolderRefused(codes.get(self.world.holder, ErrorCode.NOT_HOLDER), "no")
 
-    def perform_Stop(self, activity: e.Stop, succeeds: bool) -> None:
+    def perform_stop(self, activity: e.Stop, succeeds: bool) -> None:
         if self.world.is_still:
             self.world.wrongs.append("a grace for what is frozen")
-        self.perform_Kill(e.Kill(), succeeds)
+        self.perform_kill(e.Kill(), succeeds)
 
-    def perform_Kill(self, activity: e.Kill, succeeds: bool) -> None:
+    def perform_kill(self, activity: e.Kill, succeeds: bool) -> None:
         if self.world.is_alive:
             self.world.kill()
 
-    def perform_FollowLog(self, activity: e.FollowLog, succeeds: bool) -> Event | None:
+    def perform_follow_log(self, activity: e.FollowLog, succeeds: bool) -> Event | None:
         return e.LogDone() if self.job.is_gone or not succeeds else None
 
-    def perform_Wait(self, activity: e.Wait, succeeds: bool) -> Event:
+    def perform_wait(self, activity: e.Wait, succeeds: bool) -> Event:
         return e.GraceOver()
 
     def deliver(self, lane: Lane, *, answers: bool, succeeds: bool) -> None:
@@ -274,7 +276,7 @@ class JobAtTheWorker(RuleBasedStateMachine):
                 world.ends.append("reported")
             case e.ReleaseAnswered() if event.code != ErrorCode.WRONG_STATE or not self.job.has_folder:
                 world.ends.append("released")
-            case e.HolderConfirmed():
+            case e.HolderConfirmed() | e.StartConfirmed():
                 world.confirmed = True
             case _:
                 pass
@@ -282,14 +284,29 @@ class JobAtTheWorker(RuleBasedStateMachine):
 
     # What may happen.
 
-    @initialize(refusal=st.sampled_from([*[None] * 9, "all slots are taken"]), ahead=st.integers(0, 4))
-    def grant(self, refusal: str | None, ahead: int) -> None:
-        """Most of what is of interest comes after the launch."""
+    @initialize(
+        refusal=st.sampled_from([*[None] * 9, "all slots are taken"]),
+        faults=st.sampled_from([0, 0, MAX_FAULTS - 1]),
+        ahead=st.integers(0, 4),
+        comes=st.sampled_from(["nothing", "lost answer", "final write", "freeze"]),
+        stop=st.booleans(),
+    )
+    def grant(self, refusal: str | None, faults: int, ahead: int, comes: str, *, stop: bool) -> None:
+        """Most of what is of interest comes after the launch, and is seldom met by chance."""
         self.world.is_known = refusal is None
+        self.job = LocalJob(faults=faults)
         self.post(e.Granted("first", refusal))
         for _ in range(ahead):
             if Lane.MAIN in self.lanes:
                 self.deliver(Lane.MAIN, answers=True, succeeds=True)
+        if comes == "lost answer" and Lane.MAIN in self.lanes:
+            self.deliver(Lane.MAIN, answers=False, succeeds=True)
+        if comes == "final write" and self.world.runs:
+            self.final_write_begins()
+        if comes == "freeze" and self.can_be_fenced():
+            self.fence_comes_down()
+        if stop and self.world.is_known:
+            self.stop_is_wanted(gives_back=True)
 
     @precondition(lambda self: self.lanes)
     @rule(data=st.data(), answers=MOSTLY, succeeds=MOSTLY)
@@ -344,8 +361,7 @@ class JobAtTheWorker(RuleBasedStateMachine):
         drop = self.world.holder in {"other", "ended"} and not gives_back
         self.post(e.StopWanted(e.StopWish("stop", drop=drop, gives_back=gives_back)))
 
-    @precondition(lambda self: self.world.is_known and self.job.phase is JobPhase.RUNNING)
-    @precondition(lambda self: not self.job.is_frozen and self.job.final_state is None)
+    @precondition(lambda self: self.can_be_fenced())
     @rule()
     def fence_comes_down(self) -> None:
         self.world.confirmed = False
@@ -385,6 +401,14 @@ class JobAtTheWorker(RuleBasedStateMachine):
             world.is_known = False
             world.ends.append("reported")
         self.post(e.Recovered(facts))
+        if not world.confirmed and self.can_be_fenced():
+            # The lease of the agent before is on disk, and the fence is looked at before anything is done.
+            self.post(e.ContactLost("no contact"))
+
+    def can_be_fenced(self) -> bool:
+        job = self.job
+        is_running = self.world.is_known and job.phase is JobPhase.RUNNING
+        return is_running and not job.is_frozen and job.final_state is None
 
     # What always holds.
 
@@ -435,19 +459,19 @@ class JobAtTheWorker(RuleBasedStateMachine):
         assert self.lanes.items() <= wanted.items()
 
     def teardown(self) -> None:
-        """A job reaches its end when the world answers."""
-        for _ in range(STEPS_TO_THE_END):
+        """A job reaches its end when the world answers. A final write is answered last, for it is to be waited for."""
+        for turn in range(TURNS_TO_THE_END):
             if self.job.stage in {Stage.OVER, Stage.NEW}:
                 return
-            if self.world.is_writing:
+            if self.world.is_writing and turn > TURNS_TO_THE_END // 2:
                 self.final_write_ends(accepted=True)
             if self.world.is_asked_to_launch:
                 self.host_launches_late()
-            if self.world.runs:
-                self.process_ends()
             for lane in list(self.lanes):
                 if lane in self.lanes:
                     self.deliver(lane, answers=True, succeeds=True)
+            if self.world.runs and turn > 2:
+                self.process_ends()
             self.nothing_wrong_was_done()
             self.each_job_is_given_back_or_reported_once()
             self.nothing_is_left_on_disk_at_the_end()

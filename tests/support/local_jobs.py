@@ -1,12 +1,11 @@
 """Jobs at a worker for tests of what reads them: their machine steps, and nothing is carried out."""
 
 import asyncio
-from collections.abc import Coroutine
 
 from typing_extensions import override
 
 from edge_schemas.wire.jobs import Job
-from edge_worker.jobs.driver import JobDriver
+from edge_worker.jobs.driver import JobDriver, Performer
 from edge_worker.jobs.events import Activity, Facts, Note, ProcessGone, Recovered
 from edge_worker.state.job_dir import JobDir
 
@@ -15,14 +14,12 @@ STARTED = Facts(is_started=True)
 RUNNING = Facts(is_started=True, is_launched=True)
 
 
-class _Nothing:
-    """Carries out no action."""
+async def _perform(held: JobDriver, activity: Activity) -> None:
+    raise NotImplementedError
 
-    async def perform(self, held: JobDriver, activity: Activity) -> None:
-        raise NotImplementedError
 
-    def note(self, held: JobDriver, note: Note) -> None:
-        return
+def _note(held: JobDriver, note: Note) -> None:
+    return
 
 
 class IdleDriver(JobDriver):
@@ -33,13 +30,9 @@ class IdleDriver(JobDriver):
         return
 
 
-def _spawn(work: Coroutine[object, object, None], /, *, name: str) -> asyncio.Task[None]:
-    raise NotImplementedError
-
-
 def local_job(job: Job, job_dir: JobDir, facts: Facts = GRANTED) -> IdleDriver:
     """A job that stands where its folder would tell."""
-    held = IdleDriver(job, job_dir, _Nothing(), _spawn)
+    held = IdleDriver(job, job_dir, Performer(_perform, _note), asyncio.TaskGroup())
     held.post(Recovered(facts))
     return held
 

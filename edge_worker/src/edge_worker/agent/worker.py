@@ -16,6 +16,7 @@ from edge_worker.agent.shutdown import Shutdown, ShutdownStage
 from edge_worker.gateway.gateway import Gateway
 from edge_worker.host_client.client import TaskHost
 from edge_worker.jobs.compatibility import RuntimeCompatibility
+from edge_worker.jobs.driver import Performer
 from edge_worker.jobs.lease import Fence, Lease
 from edge_worker.jobs.perform import ActionPerformer
 from edge_worker.jobs.process_actions import Host, ProcessActions
@@ -162,7 +163,7 @@ class Worker:
         fence = Fence(table, lease)
         uploader = LogUploader(client, link)
         async with asyncio.TaskGroup() as jobs:
-            performer = ActionPerformer(
+            actions = ActionPerformer(
                 table,
                 self.state,
                 RelayActions(client, link, lease, incarnation),
@@ -170,7 +171,7 @@ class Worker:
                 uploader,
             )
             rule = RuntimeCompatibility(table)
-            runner = JobRunner(performer, self.state, table, jobs.create_task, rule)
+            runner = JobRunner(Performer(actions.perform, actions.note), self.state, table, jobs, rule)
             handler = PollHandler(runner, self.state, self.identity, self.shutdown, rule)
             gateway = Gateway(client, table, link, socket)
             health = AgentHealth(

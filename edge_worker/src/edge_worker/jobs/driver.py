@@ -5,8 +5,8 @@ actions. An action that fails unexpectedly becomes an event of its job, and ends
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.polls import JobPhase
@@ -18,21 +18,16 @@ from edge_worker.state.job_dir import JobDir
 log = EventLog("edge_worker.jobs.driver")
 
 
-class Spawn(Protocol):
-    """Starts an asyncio task: `TaskGroup.create_task`."""
+class Performer(NamedTuple):
+    """Does the input and output of actions. The driver only knows when.
 
-    def __call__(self, work: Coroutine[object, object, None], /, *, name: str) -> asyncio.Task[None]:
-        """The task."""
+    Attributes:
+        perform: Does what takes time; returns the event with which it ends, if it ends with one.
+        note: Does what is done at once.
+    """
 
-
-class Performer(Protocol):
-    """Does the input and output of actions; `ActionPerformer`."""
-
-    async def perform(self, held: "JobDriver", activity: Activity) -> Event | None:
-        """Does what takes time; returns the event with which it ends."""
-
-    def note(self, held: "JobDriver", note: Note) -> None:
-        """Does what is done at once."""
+    perform: Callable[["JobDriver", Activity], Awaitable[Event | None]]
+    note: Callable[["JobDriver", Note], None]
 
 
 class JobDriver:
@@ -42,7 +37,7 @@ class JobDriver:
         job: What is to be run.
         job_dir: Its folder.
         performer: See there.
-        spawn: Starts the tasks of the activities.
+        group: Where the tasks of the activities live.
         earlier: Drivers of earlier holds of the same job, which have something left to do in its folder.
 
     Attributes:
@@ -50,14 +45,19 @@ class JobDriver:
     """
 
     def __init__(
-        self, job: Job, job_dir: JobDir, performer: Performer, spawn: Spawn, earlier: "Sequence[JobDriver]" = ()
+        self,
+        job: Job,
+        job_dir: JobDir,
+        performer: Performer,
+        group: asyncio.TaskGroup,
+        earlier: "Sequence[JobDriver]" = (),
     ) -> None:
         self.job = job
         self.dir = job_dir
         self.earlier = earlier
         self.now = LocalJob()
         self._performer = performer
-        self._spawn = spawn
+        self._group = group
         self._current: dict[Lane, asyncio.Task[None]] = {}
         self._tasks: dict[asyncio.Task[None], Lane] = {}
         self._changed = asyncio.Event()
@@ -131,7 +131,8 @@ class JobDriver:
     def _begin(self, lane: Lane, activity: Activity) -> None:
         self._cancel(lane)
         before = {task for task, its_lane in self._tasks.items() if its_lane is lane}
-        task = self._spawn(self._perform(lane, activity, before), name=f"{lane.value}-{self.id}")
+        work = self._perform(lane, activity, before)
+        task = self._group.create_task(work, name=f"job-{lane.value}-{self.id}")
         self._current[lane] = task
         self._tasks[task] = lane
         task.add_done_callback(self._tasks.pop)

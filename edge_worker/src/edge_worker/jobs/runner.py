@@ -9,7 +9,7 @@ from edge_schemas.wire.ids import JobId
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.polls import Grant, JobPhase, StopDirective
 from edge_worker.jobs.compatibility import RuntimeCompatibility
-from edge_worker.jobs.driver import JobDriver, Performer, Spawn
+from edge_worker.jobs.driver import JobDriver, Performer
 from edge_worker.jobs.events import Granted, Recovered, StopWanted, StopWish
 from edge_worker.jobs.process_actions import tell
 from edge_worker.jobs.recovery import recover
@@ -32,14 +32,14 @@ class JobRunner:
     """Runs jobs.
 
     Attributes:
-        spawn: Starts the tasks of the jobs' activities.
+        group: Where the tasks of the jobs live.
         rule: Knows which jobs the runtime is too new for.
     """
 
     performer: Performer
     state: StateDir
     table: JobRegistry
-    spawn: Spawn
+    group: asyncio.TaskGroup
     rule: RuntimeCompatibility
     _driven: list[JobDriver] = field(default_factory=list)
 
@@ -117,7 +117,7 @@ class JobRunner:
     def _drive(self, job: Job) -> JobDriver:
         self._driven = [held for held in self._driven if not held.is_over]
         earlier = [held for held in self._driven if held.id == job.id and held.now.has_folder]
-        held = JobDriver(job, self.state.job_dir(job.id), self.performer, self.spawn, earlier)
+        held = JobDriver(job, self.state.job_dir(job.id), self.performer, self.group, earlier)
         self._driven.append(held)
         return held
 
