@@ -479,4 +479,4 @@ class JobAtTheWorker(RuleBasedStateMachine):
 
 
 TestJobAtTheWorker = JobAtTheWorker.TestCase
-TestJobAtTheWorker.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
+TestJobAtTheWorker.settings = settings(max_examples=500, stateful_step_count=20, deadline=None)

@@ -160,3 +160,17 @@ async def test_a_closed_driver_takes_no_event(tmp_path: Path) -> None:
         held.post(e.ProcessGone(0))
         assert held.now.stage is Stage.RUNNING
         await held.until_over()
+
+
+async def test_an_error_in_what_is_done_at_once_is_a_fault_of_the_job(tmp_path: Path) -> None:
+    """And none of the loop that has posted the event."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with asyncio.TaskGroup() as group:
+        held = JobDriver(make_job(), JobDir(tmp_path), Performer(_World().perform, fail), group)
+        held.post(RUNNING)
+        held.post(e.ProcessGone(0))
+        assert held.now.stage is Stage.FAULTED
+        held.close()

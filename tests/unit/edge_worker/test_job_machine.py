@@ -199,3 +199,21 @@ def test_a_frozen_job_that_is_not_followed_is_killed_unless_its_final_state_was_
     job = LocalJob(stage=Stage.UNFOLLOWED, has_folder=True, is_started=True, frozen=Frozen.ASKING, final_writes=1)
     job, _ = step(job, e.FinalWriteEnded(accepted))
     assert under_way(job) == {Lane.MAIN: e.AwaitGone(kills=accepted is None, thaws=accepted is not None)}
+
+
+def test_the_answer_to_a_final_write_is_waited_for_before_the_outcome_goes_out() -> None:
+    job = LocalJob(stage=Stage.RUNNING, has_folder=True, is_started=True, is_log_done=True, final_writes=1)
+    ending, _ = step(job, e.ProcessGone(0))
+    assert (ending.stage, dict(under_way(ending))) == (Stage.ENDING, {})
+    reporting, actions = step(ending, e.FinalWriteEnded("success"))
+    assert (reporting.stage, reporting.final_state) == (Stage.REPORTING, "success")
+    assert actions == (e.Begin(Lane.MAIN, e.Report(FinishRequest(exit_code=0))),)
+
+
+def test_a_start_that_came_through_unheard_is_reported_instead_of_released() -> None:
+    job = LocalJob(stage=Stage.RELEASING, has_folder=True, release="the worker is being shut down")
+    job, _ = step(job, e.ReleaseAnswered(ErrorCode.WRONG_STATE))
+    assert job.finish == FinishRequest(reason="the worker is being shut down", give_back=True)
+    # What was refused for want of room may be the worker's own all the same, of a hold whose folder cannot be read.
+    refused = LocalJob(stage=Stage.RELEASING, release="all slots are taken")
+    assert step(refused, e.ReleaseAnswered(ErrorCode.WRONG_STATE))[0].stage is Stage.OVER

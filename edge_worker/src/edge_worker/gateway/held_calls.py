@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import web
@@ -31,21 +30,20 @@ class NotWanted(Exception):
     """A held call has nothing to wait for any more: the job is to stop, or its processes are gone."""
 
 
-@dataclass
 class HeldCalls:
     """Delivers the calls of tasks.
 
-    Attributes:
+    Args:
+        client: The way to the relay.
         link: Tells when a held call is worth another try.
-        waiting: How many wait at this moment, after a try that brought no answer.
     """
 
-    client: RelayClient
-    link: Link
-    waiting: int = 0
-
-    def __post_init__(self) -> None:
+    def __init__(self, client: RelayClient, link: Link) -> None:
+        self._client = client
+        self._link = link
         self._deferred = DeferredWrites(partial(self.refused, is_read=False))
+        self.waiting = 0
+        """How many wait at this moment, after a try that brought no answer."""
 
     async def deliver(self, target: Target, held: JobDriver, call: ExecutionCall, *, is_read: bool) -> ExecutionAnswer:
         """The answer to a call of a task.
@@ -110,7 +108,7 @@ class HeldCalls:
         try:
             while True:
                 try:
-                    answer = await self.client.execution(held.id, call)
+                    answer = await self._client.execution(held.id, call)
                     failure: CallError = NoAnswer(f"the Execution API answered {answer.status}")
                     if not _is_temporary(answer.status, is_read=is_read):
                         if is_held:
@@ -126,7 +124,7 @@ class HeldCalls:
                     log.info("call_held", method=call.method, request_id=call.request_id, reason=str(failure))
                 if not is_final:
                     _check_still_wanted(held)
-                await self.link.pause(backoff.next_pause(failure))
+                await self._link.pause(backoff.next_pause(failure))
         finally:
             self.waiting -= is_held
 

@@ -84,19 +84,15 @@ class JobDriver:
         return self._is_closed or self.now.stage is Stage.OVER
 
     def post(self, event: Event) -> None:
-        """Hands an event to the machine and begins what follows from it."""
+        """Hands an event to the machine and begins what follows from it. An error in here is a fault of this job."""
         if self._is_closed:
             return
-        self.now, actions = step(self.now, event)
         with bound(job=self.id):
-            for action in actions:
-                match action:
-                    case Begin():
-                        self._begin(action.lane, action.activity)
-                    case Cancel():
-                        self._cancel(action.lane)
-                    case _:
-                        self._performer.note(self, action)
+            try:
+                self._step(event)
+            except Exception as error:
+                log.exception("job_fault", faults=self.now.faults + 1)
+                self._step(_fault(error))
         self._publish()
 
     async def until_gone(self) -> None:
@@ -119,6 +115,17 @@ class JobDriver:
         self.close()
         if self._tasks:
             await asyncio.wait(set(self._tasks))
+
+    def _step(self, event: Event) -> None:
+        self.now, actions = step(self.now, event)
+        for action in actions:
+            match action:
+                case Begin():
+                    self._begin(action.lane, action.activity)
+                case Cancel():
+                    self._cancel(action.lane)
+                case _:
+                    self._performer.note(self, action)
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():
@@ -151,7 +158,11 @@ class JobDriver:
                 event = await self._performer.perform(self, activity)
             except Exception as error:
                 log.exception("job_fault", faults=self.now.faults + 1)
-                event = Fault(f"the worker could not follow this job: {type(error).__name__}")
+                event = _fault(error)
         if event is not None and self._current.get(lane) is asyncio.current_task():
             del self._current[lane]
             self.post(event)
+
+
+def _fault(error: Exception) -> Fault:
+    return Fault(f"the worker could not follow this job: {type(error).__name__}")
