@@ -46,6 +46,9 @@ WITHOUT_FOLDER = {Stage.GRANTED, Stage.RELEASING, Stage.FAULTED, Stage.RECOVERIN
 """Stages in which a job may have no folder of its own."""
 
 
+WITH_PROCESS = {Stage.LAUNCHING, Stage.RUNNING, Stage.UNFOLLOWED}
+
+
 def jobs(stage: Stage) -> Iterator[LocalJob]:
     """Jobs that stand in a stage, in all the ways that make a difference."""
     if stage is Stage.NEW:
@@ -53,16 +56,24 @@ def jobs(stage: Stage) -> Iterator[LocalJob]:
         return
     flags = (False, True)
     stops = (None, StopWish("s"), StopWish("s", drop=True))
-    every = itertools.product(flags, flags, flags, stops, (0, 1), Frozen, (None, "success"), (0, MAX_FAULTS))
+    is_after_fault = stage in {Stage.FAULTED, Stage.RECOVERING}
+    every = itertools.product(
+        flags if stage in WITHOUT_FOLDER else (True,),
+        (False,) if stage in {Stage.UPLOADING, Stage.DROPPED} else flags,
+        flags if is_after_fault else (False,),
+        stops,
+        (0, 1),
+        Frozen if stage in WITH_PROCESS else (Frozen.NO,),
+        (None, "success") if stage in WITH_PROCESS else (None,),
+        (0, MAX_FAULTS) if is_after_fault else (0,),
+    )
     for has_folder, is_log_done, is_settled, stop, writes, frozen, final_state, faults in every:
-        if (frozen is not Frozen.NO or final_state) and stage not in {Stage.LAUNCHING, Stage.RUNNING}:
-            continue
         yield LocalJob(
             stage=stage,
-            has_folder=has_folder or is_settled or stage not in WITHOUT_FOLDER,
-            is_log_done=is_log_done and stage not in {Stage.UPLOADING, Stage.DROPPED},
-            is_settled=is_settled and stage in {Stage.FAULTED, Stage.RECOVERING},
-            is_started=stage in {Stage.LAUNCHING, Stage.RUNNING},
+            has_folder=has_folder or is_settled,
+            is_log_done=is_log_done,
+            is_settled=is_settled,
+            is_started=stage in WITH_PROCESS,
             stop=stop,
             final_writes=writes,
             frozen=frozen,
@@ -197,6 +208,7 @@ def test_an_error_has_everything_begun_again() -> None:
 @pytest.mark.parametrize("accepted", [None, "success"])
 def test_a_frozen_job_that_is_not_followed_is_killed_unless_its_final_state_was_accepted(accepted: str | None) -> None:
     job = LocalJob(stage=Stage.UNFOLLOWED, has_folder=True, is_started=True, frozen=Frozen.ASKING, final_writes=1)
+    assert under_way(job) == {Lane.STILL: e.HoldStill(), Lane.MAIN: e.AwaitGone(kills=False, thaws=False)}
     job, _ = step(job, e.FinalWriteEnded(accepted))
     assert under_way(job) == {Lane.MAIN: e.AwaitGone(kills=accepted is None, thaws=accepted is not None)}
 

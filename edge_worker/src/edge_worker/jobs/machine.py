@@ -202,7 +202,7 @@ def step(job: LocalJob, event: Event) -> tuple[LocalJob, tuple[Action, ...]]:
 def under_way(job: LocalJob) -> Mapping[Lane, Activity]:
     """What is being done for a job that stands here."""
     lanes = {
-        Lane.STILL: _STILL[job.frozen] if job.stage in {Stage.LAUNCHING, Stage.RUNNING} else None,
+        Lane.STILL: _still(job),
         Lane.ASK: AskHolder() if _asks(job) else None,
         Lane.STOP: _stop(job) if job.stage is Stage.RUNNING and job.is_stopping else None,
         Lane.MAIN: _main(job),
@@ -210,6 +210,13 @@ def under_way(job: LocalJob) -> Mapping[Lane, Activity]:
         Lane.TIMER: _timer(job),
     }
     return {lane: activity for lane, activity in lanes.items() if activity is not None}
+
+
+def _still(job: LocalJob) -> Activity | None:
+    if job.stage in {Stage.LAUNCHING, Stage.RUNNING}:
+        return _STILL[job.frozen]
+    waits_for_write = job.final_state is None and job.final_writes > 0
+    return HoldStill() if job.stage is Stage.UNFOLLOWED and job.is_frozen and waits_for_write else None
 
 
 def _asks(job: LocalJob) -> bool:
@@ -252,8 +259,9 @@ def _launch(job: LocalJob) -> Activity | None:
 
 
 def _await_gone(job: LocalJob) -> Activity:
+    """What is frozen is killed, for nothing asks for it, unless its final state was accepted or is on its way."""
     is_decided = job.final_state is not None
-    kills = job.is_stopping or (job.is_frozen and not is_decided)
+    kills = not is_decided and job.final_writes == 0 and (job.is_frozen or job.stop is not None)
     return AwaitGone(kills=kills, thaws=job.is_frozen and is_decided)
 
 
