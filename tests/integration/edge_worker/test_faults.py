@@ -7,8 +7,8 @@ import aiohttp
 import pytest
 
 from edge_schemas.life.model import JobState, Verdict
-from edge_worker.jobs import crash_isolation, lifecycle
-from edge_worker.jobs.registry import MAX_JOBS, JobRegistry, LocalJob
+from edge_worker.jobs import machine, perform
+from edge_worker.jobs.registry import MAX_JOBS, JobRegistry
 from edge_worker.relay.client import RelayClient
 from edge_worker.settings import Settings, SettingsError
 from edge_worker.state import job_dir
@@ -18,12 +18,13 @@ from edge_worker.task_host import job_files
 from support.fake_relay import FakeRelay
 from support.fake_runtime import script_job
 from support.jobs import make_job
+from support.local_jobs import ended_job, local_job
 from support.worker import Agent, running_agent
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crash_isolation, "FAULT_PAUSE_S", 0.01)
+    monkeypatch.setattr(machine, "FAULT_PAUSE_S", 0.01)
 
 
 def _no_space() -> OSError:
@@ -118,7 +119,7 @@ async def test_a_job_that_cannot_be_written_down_is_given_back_once_and_nothing_
 
     with monkeypatch.context() as patch:
         patch.setattr(job_dir.JobDir, "create", no_folder)
-        patch.setattr(lifecycle, "DISK_PAUSE_S", 1.0)
+        patch.setattr(perform, "DISK_PAUSE_S", 1.0)
         job = script_job("pass")
         async with running_agent(relay, settings) as agent:
             await relay.until(lambda: relay.holds_a_poll and relay.polls[-1].free == 2)
@@ -175,11 +176,9 @@ async def test_an_unforeseen_error_in_the_gateway_never_becomes_a_default_value(
 def test_no_more_jobs_are_taken_than_a_poll_can_name(tmp_path: Path) -> None:
     table = JobRegistry(2)
     for _ in range(MAX_JOBS - 1):
-        held = LocalJob(make_job(), JobDir(tmp_path))
-        table.add(held)
-        table.finishing(held)
+        table.add(ended_job(make_job(), JobDir(tmp_path)))
     assert table.free == 1
-    table.add(LocalJob(make_job(), JobDir(tmp_path)))
+    table.add(local_job(make_job(), JobDir(tmp_path)))
     assert table.free == 0
     assert table.refusal() is not None
 

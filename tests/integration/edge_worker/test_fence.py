@@ -20,9 +20,9 @@ from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 from edge_worker.agent import worker
 from edge_worker.agent.shutdown import ShutdownStage
-from edge_worker.jobs import crash_isolation
-from edge_worker.jobs.freezer import Freezer
+from edge_worker.jobs import machine
 from edge_worker.jobs.lease import Lease
+from edge_worker.logs.upload_loop import LogUploader
 from edge_worker.processes.table import find_tree, read_processes
 from edge_worker.processes.tree import is_alive
 from edge_worker.settings import Settings
@@ -374,12 +374,12 @@ async def test_a_job_that_the_agent_cannot_follow_is_killed_at_its_fence_and_whe
         faults.append(1)
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(crash_isolation, "FAULT_PAUSE_S", 0.01)
-    monkeypatch.setattr(Freezer, "attend", fail)
+    monkeypatch.setattr(machine, "FAULT_PAUSE_S", 0.01)
+    monkeypatch.setattr(LogUploader, "follow", fail)
     async with running_agent(relay, settings) as agent:
         await relay.publish(task.job)
         await task.for_ticks()
-        await eventually(lambda: faults == [1] * crash_isolation.MAX_FAULTS)
+        await eventually(lambda: faults == [1] * machine.MAX_FAULTS)
         if is_wanted:
             clock.ahead_s += 5
         else:

@@ -15,11 +15,14 @@ from edge_schemas.life.events import Start
 from edge_schemas.wire.errors import ErrorCode
 from edge_worker.gateway import deferred_writes
 from edge_worker.gateway.gateway import Gateway
-from edge_worker.jobs.registry import JobRegistry, LocalJob, StopWish
+from edge_worker.jobs.driver import JobDriver
+from edge_worker.jobs.events import ContactLost, ProcessGone, StopWanted, StopWish
+from edge_worker.jobs.registry import JobRegistry
 from edge_worker.relay.link import Link
 from edge_worker.state.job_dir import JobDir
 from support.fake_relay import FakeRelay, SeenCall, execution_answer, html_page, problem_answer
 from support.jobs import make_auxiliary_job, make_job
+from support.local_jobs import RUNNING, local_job
 from support.worker import NAME, open_client
 
 
@@ -37,7 +40,7 @@ class Setup:
     """A gateway with one running job."""
 
     socket: Path
-    held: LocalJob
+    held: JobDriver
     link: Link
     table: JobRegistry
 
@@ -74,7 +77,7 @@ async def _serving(relay: FakeRelay, short_dir: Path, tmp_path: Path) -> AsyncIt
     job = make_job()
     job_dir = JobDir(tmp_path / job.id)
     job_dir.path.mkdir()
-    held = LocalJob(job, job_dir)
+    held = local_job(job, job_dir, RUNNING)
     table, link = JobRegistry(1), Link()
     table.add(held)
     await relay.publish(job)
@@ -184,8 +187,8 @@ async def test_a_lost_job_is_stopped_and_its_calls_are_refused(
     assert (read.status, read.headers["content-type"]) == (403, "application/json")
     assert (write.status, write.headers["content-type"]) == (409, "application/json")
     assert json.loads(write.body)["detail"]["reason"] == "not_running"
-    assert gateway.held.stop is not None
-    assert gateway.held.stop.drop is (code is not ErrorCode.WRONG_STATE)
+    assert gateway.held.now.stop is not None
+    assert gateway.held.now.stop.drop is (code is not ErrorCode.WRONG_STATE)
     assert (await gateway.beat()).status == 409
 
 
@@ -197,7 +200,7 @@ async def test_a_refusal_by_policy_is_a_403_and_the_job_goes_on(
     for method, body in (("GET", b""), ("POST", b"1")):
         got = await gateway.call(method, "variables/a", body)
         assert (got.status, got.headers["content-type"]) == (403, "application/json")
-    assert gateway.held.stop is None
+    assert gateway.held.now.stop is None
 
 
 @pytest.mark.parametrize(
@@ -208,13 +211,13 @@ async def test_a_refused_head_has_no_body_and_is_understood(
 ) -> None:
     relay.fault = lambda _: problem_answer(code)
     assert (await gateway.call("HEAD", "xcoms/d/r/t/k")).status == 403
-    assert (gateway.held.stop is not None) is stops
+    assert (gateway.held.now.stop is not None) is stops
 
 
 async def test_heartbeats_are_answered_here(relay: FakeRelay, gateway: Setup) -> None:
     await relay.stop()
     assert (await gateway.beat()).status == 204
-    gateway.held.want_stop(StopWish("marked as failed"))
+    gateway.held.post(StopWanted(StopWish("marked as failed")))
     stopped = await gateway.beat()
     assert (stopped.status, stopped.headers["content-type"]) == (409, "application/json")
     assert json.loads(stopped.body) == {
@@ -238,12 +241,12 @@ async def test_no_heartbeat_says_stop_once_the_final_state_is_under_way(relay: F
     relay.execution = answer
     final = asyncio.ensure_future(gateway.set_state("success"))
     await arrived.wait()
-    gateway.held.want_stop(StopWish("cleared"))
+    gateway.held.post(StopWanted(StopWish("cleared")))
     assert (await gateway.beat()).status == 204
     go.set()
     assert (await final).status == 204
     assert (await gateway.beat()).status == 204
-    assert (gateway.held.final_state, gateway.held.dir.final_state()) == ("success", "success")
+    assert (gateway.held.now.final_state, gateway.held.dir.final_state()) == ("success", "success")
 
 
 async def test_a_refused_final_state_leaves_the_job_to_be_stopped(relay: FakeRelay, gateway: Setup) -> None:
@@ -251,10 +254,10 @@ async def test_a_refused_final_state_leaves_the_job_to_be_stopped(relay: FakeRel
         return execution_answer(409, {"detail": {"reason": "invalid_state"}})
 
     relay.execution = answer
-    gateway.held.want_stop(StopWish("cleared"))
+    gateway.held.post(StopWanted(StopWish("cleared")))
     assert (await gateway.set_state("success")).status == 409
     assert (await gateway.beat()).status == 409
-    assert gateway.held.final_state is None
+    assert gateway.held.now.final_state is None
 
 
 async def test_calls_of_an_unknown_job_are_refused(gateway: Setup) -> None:
@@ -267,7 +270,7 @@ async def test_a_held_read_ends_when_the_job_is_to_stop(relay: FakeRelay, gatewa
     relay.fault = lambda _: html_page()
     call = asyncio.ensure_future(gateway.call("GET", "variables/a"))
     await relay.until(lambda: sum(relay.requests.values()) >= 2)
-    gateway.held.want_stop(StopWish("marked as failed"))
+    gateway.held.post(StopWanted(StopWish("marked as failed")))
     assert (await call).status == 403
 
 
@@ -306,7 +309,7 @@ class TestRenderedFields:
         monkeypatch.setattr(deferred_writes, "AT_ONCE_S", 0.05)
         relay.fault = lambda _: html_page()
         await gateway.call("PUT", f"{gateway.instance}/rtif", b"{}")
-        gateway.held.gone.set()
+        gateway.held.post(ProcessGone())
         assert (await gateway.call("POST", "xcoms/d/r/t/k", b"1")).status == 409
         assert not relay.calls
 
@@ -314,7 +317,7 @@ class TestRenderedFields:
 async def test_what_a_frozen_job_waits_for_is_held_and_a_repeat_joins_it(relay: FakeRelay, gateway: Setup) -> None:
     """Its supervisor loses patience every few seconds and asks again; each call is delivered once."""
     relay.fault = lambda _: html_page()
-    gateway.held.freeze("no contact")
+    gateway.held.post(ContactLost("no contact"))
     xcom = partial(gateway.call, "POST", "xcoms/d/r/t/k", b"1", X_Request_Id="call-0001")
     older = [asyncio.create_task(xcom()), asyncio.create_task(gateway.set_state("success"))]
     await relay.until(lambda: sum(relay.requests.values()) >= 2)
@@ -324,7 +327,7 @@ async def test_what_a_frozen_job_waits_for_is_held_and_a_repeat_joins_it(relay: 
     relay.fault = lambda _: None
     assert [(await newer).status, (await older[1]).status] == [200, 204]
     assert sorted(call.method for call in relay.calls) == ["PATCH", "POST"]
-    assert gateway.held.final_state == "success"
+    assert gateway.held.now.final_state == "success"
 
 
 async def test_an_auxiliary_job_has_no_instance_of_its_own(relay: FakeRelay, gateway: Setup) -> None:
@@ -336,4 +339,4 @@ async def test_an_auxiliary_job_has_no_instance_of_its_own(relay: FakeRelay, gat
     relay.records[gateway.held.id] = task_record
     assert (await gateway.call("PATCH", f"{instance}/state", b'{"state":"success"}')).status == 204
     assert (await gateway.call("PUT", f"{instance}/heartbeat", b"{}")).status == 204
-    assert (gateway.held.final_state, len(relay.calls)) == (None, 2)
+    assert (gateway.held.now.final_state, len(relay.calls)) == (None, 2)

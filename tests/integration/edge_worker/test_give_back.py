@@ -11,7 +11,7 @@ from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.jobs import Job
 from edge_worker.agent.shutdown import ShutdownStage
-from edge_worker.jobs.registry import SHUT_DOWN
+from edge_worker.jobs.runner import SHUT_DOWN
 from edge_worker.settings import Settings
 from edge_worker.state.state import StateDir
 from edge_worker.task_host import job_files

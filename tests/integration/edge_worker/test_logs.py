@@ -12,13 +12,14 @@ from typing_extensions import override
 from edge_schemas.life.model import JobState
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES
-from edge_worker.jobs.registry import LocalJob
+from edge_worker.jobs.driver import JobDriver
 from edge_worker.logs.upload_loop import MIN_CHUNK_BYTES, LogUploader
 from edge_worker.relay.link import Link
 from edge_worker.settings import Settings
 from edge_worker.state.job_dir import JobDir
 from support.fake_relay import FakeRelay, SeenCall, execution_answer, html_page, problem_answer
 from support.fake_runtime import script_job
+from support.local_jobs import ended_job
 from support.worker import open_client, running_agent
 
 
@@ -165,11 +166,9 @@ class _Pauses(Link):
         self.pauses.append(delay_s)
 
 
-def _held(relay: FakeRelay, settings: Settings, log: bytes) -> LocalJob:
+def _held(relay: FakeRelay, settings: Settings, log: bytes) -> JobDriver:
     job = script_job("")
     job_dir = JobDir(settings.state_dir / job.id)
     job_dir.path.mkdir(parents=True)
     job_dir.log.write_bytes(log)
-    held = LocalJob(job, job_dir)
-    held.gone.set()
-    return held
+    return ended_job(job, job_dir)

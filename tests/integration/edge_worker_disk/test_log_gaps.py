@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from edge_schemas.wire.errors import ErrorCode
-from edge_worker.jobs.registry import LocalJob
+from edge_worker.jobs.driver import JobDriver
 from edge_worker.logs import spool
 from edge_worker.logs.upload_loop import LogUploader
 from edge_worker.relay.link import Link
@@ -16,6 +16,7 @@ from edge_worker.state.job_dir import JobDir
 from edge_worker.task_host.log_file import CappedLog, drop, read_dropped
 from support.fake_relay import FakeRelay, html_page, problem_answer
 from support.fake_runtime import script_job
+from support.local_jobs import ended_job
 from support.worker import open_client
 
 MISSING = "bytes of this log are missing here"
@@ -29,37 +30,35 @@ class _Impatient(Link):
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> LocalJob:
+def held(tmp_path: Path) -> JobDriver:
     """A job whose processes are gone."""
     job = script_job("")
     job_dir = JobDir(tmp_path / job.id)
     job_dir.path.mkdir()
-    held = LocalJob(job, job_dir)
-    held.gone.set()
-    return held
+    return ended_job(job, job_dir)
 
 
 def _lines(first: int, last: int) -> list[str]:
     return [f"line {number} {'x' * 200}" for number in range(first, last)]
 
 
-def _print(held: LocalJob, first: int, last: int, keep: int = 2**30) -> None:
+def _print(held: JobDriver, first: int, last: int, keep: int = 2**30) -> None:
     with CappedLog(held.dir.log, keep) as log:
         for text in _lines(first, last):
             log.write(json.dumps({"event": text}).encode() + b"\n")
 
 
-def _events(relay: FakeRelay, held: LocalJob) -> list[str]:
+def _events(relay: FakeRelay, held: JobDriver) -> list[str]:
     """What a reader sees; every line must be one that can be read."""
     return [json.loads(line)["event"] for line in relay.logs[held.id].splitlines() if line]
 
 
-async def _upload(relay: FakeRelay, held: LocalJob) -> None:
+async def _upload(relay: FakeRelay, held: JobDriver) -> None:
     async with open_client(relay) as client:
         await LogUploader(client, _Impatient()).follow(held)
 
 
-async def test_log_that_grew_too_large_without_a_link_arrives_with_a_gap(relay: FakeRelay, held: LocalJob) -> None:
+async def test_log_that_grew_too_large_without_a_link_arrives_with_a_gap(relay: FakeRelay, held: JobDriver) -> None:
     _print(held, 0, 100)
     await _upload(relay, held)
     before = len(relay.logs[held.id])
@@ -81,7 +80,7 @@ async def test_log_that_grew_too_large_without_a_link_arrives_with_a_gap(relay: 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
 async def test_gap_begins_where_the_relay_has_the_log_although_an_answer_was_lost(
-    relay: FakeRelay, held: LocalJob, share: float
+    relay: FakeRelay, held: JobDriver, share: float
 ) -> None:
     """A line put where the agent believes the relay to be would be trimmed there, and as much of what follows it."""
     _print(held, 0, 1000)
@@ -99,7 +98,7 @@ async def test_gap_begins_where_the_relay_has_the_log_although_an_answer_was_los
     assert len(missing) == (share < 1)
 
 
-async def test_log_that_is_dropped_to_its_end_says_so(relay: FakeRelay, held: LocalJob) -> None:
+async def test_log_that_is_dropped_to_its_end_says_so(relay: FakeRelay, held: JobDriver) -> None:
     _print(held, 0, 100)
     drop(held.dir.log, held.dir.log.stat().st_size)
     await _upload(relay, held)
@@ -107,7 +106,7 @@ async def test_log_that_is_dropped_to_its_end_says_so(relay: FakeRelay, held: Lo
     assert event.startswith(f"{held.dir.log.stat().st_size} {MISSING}")
 
 
-async def test_relay_that_lost_what_was_dropped_here_gets_the_rest(relay: FakeRelay, held: LocalJob) -> None:
+async def test_relay_that_lost_what_was_dropped_here_gets_the_rest(relay: FakeRelay, held: JobDriver) -> None:
     _print(held, 0, 200)
     await _upload(relay, held)
     del relay.logs[held.id][10_000:]
@@ -121,7 +120,7 @@ async def test_relay_that_lost_what_was_dropped_here_gets_the_rest(relay: FakeRe
 
 
 async def test_log_longer_than_the_centre_keeps_ends_with_a_line_that_says_so(
-    relay: FakeRelay, held: LocalJob, monkeypatch: pytest.MonkeyPatch
+    relay: FakeRelay, held: JobDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool, "CUT_AT_BYTES", 50_000)
     _print(held, 0, 1000)
@@ -135,7 +134,7 @@ async def test_log_longer_than_the_centre_keeps_ends_with_a_line_that_says_so(
     assert len(relay.wire_sizes) == requests
 
 
-async def test_log_that_an_earlier_hold_has_filled_gets_its_line_as_well(relay: FakeRelay, held: LocalJob) -> None:
+async def test_log_that_an_earlier_hold_has_filled_gets_its_line_as_well(relay: FakeRelay, held: JobDriver) -> None:
     def fault(request: web.Request) -> web.Response | None:
         end = int(request.query["offset"]) + int(request.headers["Content-Length"])
         return problem_answer(ErrorCode.PAYLOAD_TOO_LARGE) if end > 60_000 else None
@@ -150,7 +149,7 @@ async def test_log_that_an_earlier_hold_has_filled_gets_its_line_as_well(relay: 
 
 
 async def test_writer_that_drops_while_the_upload_goes_on_and_off_leaves_no_torn_line(
-    relay: FakeRelay, held: LocalJob
+    relay: FakeRelay, held: JobDriver
 ) -> None:
     answers = 0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_schemas.life.model import JobState
-from edge_worker.jobs.registry import JobRegistry, LocalJob
+from edge_worker.jobs.registry import JobRegistry
 from edge_worker.logs.upload_loop import LogUploader
 from edge_worker.machine.disk_watch import DiskWatch
 from edge_worker.relay.link import Link
@@ -22,6 +22,7 @@ from integration.edge_worker_disk.conftest import fill
 from support.agent_process import WITH_FAKE_RUNTIME, agent_environment, agent_process
 from support.fake_relay import FakeRelay
 from support.fake_runtime import script_job
+from support.local_jobs import ended_job
 from support.worker import NAME, eventually, make_identity, open_client
 
 LOG_BYTES = 256 * 1024
@@ -98,8 +99,7 @@ async def test_log_that_waits_for_its_upload_goes_last_and_is_counted(relay: Fak
     folders.ended.trim()
     assert not kept.path.exists()
     assert folders.total() <= 1.5 * LOG_BYTES
-    held = LocalJob(script_job(""), waiting[0])
-    held.gone.set()
+    held = ended_job(script_job(""), waiting[0])
     async with open_client(relay) as client:
         await LogUploader(client, Link()).follow(held)
     size = waiting[0].log.stat().st_size

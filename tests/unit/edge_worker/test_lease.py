@@ -4,19 +4,21 @@ import json
 import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
-from edge_schemas.wire.worker_report import JobPhase
+from edge_worker.jobs.driver import JobDriver
+from edge_worker.jobs.events import Facts
 from edge_worker.jobs.lease import Fence, Lease
-from edge_worker.jobs.registry import JobRegistry, LocalJob
+from edge_worker.jobs.registry import JobRegistry
 from edge_worker.state.job_dir import JobDir
 from edge_worker.task_host import job_files
 from edge_worker.task_host.lease import read_lease
 from support.jobs import make_job
+from support.local_jobs import GRANTED, RUNNING, local_job
 
 
 @dataclass
@@ -37,7 +39,7 @@ def lease(tmp_path: Path, clock: _Clock) -> Lease:
     return Lease(tmp_path / "lease", clock=clock)
 
 
-def _running(tmp_path: Path, offline: OfflinePolicy, *, is_launched: bool = True) -> LocalJob:
+def _running(tmp_path: Path, offline: OfflinePolicy, *, is_launched: bool = True, facts: Facts = RUNNING) -> JobDriver:
     """A job whose process, if it has one, is this test's own."""
     job = make_job().model_copy(update={"offline": offline})
     job_dir = JobDir(tmp_path / job.id)
@@ -46,10 +48,10 @@ def _running(tmp_path: Path, offline: OfflinePolicy, *, is_launched: bool = True
     if is_launched:
         assert job_files.hold_lock(job_dir.path) is not None
         job_files.take(job_dir.path, job_files.myself(job.id))
-    return LocalJob(job, job_dir, phase=JobPhase.RUNNING)
+    return local_job(job, job_dir, facts)
 
 
-def _table(*jobs: LocalJob) -> JobRegistry:
+def _table(*jobs: JobDriver) -> JobRegistry:
     table = JobRegistry(len(jobs))
     for held in jobs:
         table.add(held)
@@ -67,10 +69,10 @@ class TestFence:
         for after_s in (69.9, 70):
             clock.now = 1000 + after_s
             fence.look()
-            seen.append(held.is_frozen)
+            seen.append(held.now.is_frozen)
         assert seen == [False, True]
-        assert held.frozen_because == "no contact with the relay for 70 s (offline tolerance 100 s)"
-        assert held.stop is None
+        assert held.now.frozen_because == "no contact with the relay for 70 s (offline tolerance 100 s)"
+        assert held.now.stop is None
 
     def test_contact_alone_thaws_nothing(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
         held = _running(tmp_path, OfflinePolicy())
@@ -80,7 +82,7 @@ class TestFence:
         fence.look()
         lease.renew(clock.now)
         fence.look()
-        assert held.is_frozen
+        assert held.now.is_frozen
 
     def test_contact_does_not_hide_the_silence_before_it(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
         """A machine wakes, and its first poll is answered before anybody has looked at the clock."""
@@ -89,19 +91,17 @@ class TestFence:
         fence.renew(clock.now)
         clock.now += 3600
         fence.renew(clock.now)
-        assert held.is_frozen
+        assert held.now.is_frozen
 
     def test_who_is_not_frozen(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
         goes_on = _running(tmp_path, OfflinePolicy(on_silence=OnSilence.CONTINUE))
-        decided = _running(tmp_path, OfflinePolicy())
-        decided.final_state = "success"
-        granted = _running(tmp_path, OfflinePolicy(), is_launched=False)
-        granted.phase = JobPhase.GRANTED
+        decided = _running(tmp_path, OfflinePolicy(), facts=replace(RUNNING, final_state="success"))
+        granted = _running(tmp_path, OfflinePolicy(), is_launched=False, facts=GRANTED)
         lease.renew(clock.now)
         clock.now += 86_400
         table = _table(goes_on, decided, granted)
         Fence(table, lease).look()
-        assert [held.is_frozen for held in table] == [False, False, False]
+        assert [held.now.is_frozen for held in table] == [False, False, False]
 
     def test_an_answered_poll_renews_from_when_it_was_sent(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
         held = _running(tmp_path, OfflinePolicy(tolerance_s=100))
@@ -113,10 +113,10 @@ class TestFence:
         lease.renew(sent_at - 30)  # an older one that is answered late
         clock.now = sent_at + 69
         fence.look()
-        assert not held.is_frozen
+        assert not held.now.is_frozen
         clock.now = sent_at + 70
         fence.look()
-        assert held.is_frozen
+        assert held.now.is_frozen
 
 
 class TestLease:

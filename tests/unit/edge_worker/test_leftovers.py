@@ -34,7 +34,7 @@ def test_a_folder_that_cannot_be_read_now_is_left_for_later(state: StateDir, nam
     (folder / "kept").rename(folder / name)
     found = recover(state, job_dir)
     assert found is not None
-    assert (found.receipt, found.final_state) == ("receipt", "success")
+    assert (found.facts.receipt, found.facts.final_state) == ("receipt", "success")
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"id": 1}'])

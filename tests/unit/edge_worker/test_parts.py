@@ -10,7 +10,8 @@ import pytest
 from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.agent.poll_timeout import Hold
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
-from edge_worker.jobs.registry import JobRegistry, LocalJob, StopWish
+from edge_worker.jobs.events import FinalWriteBegun, FinalWriteEnded, ProcessGone, StopWanted, StopWish
+from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog, JsonFormatter, TerminalFormatter, bound
 from edge_worker.logs.spool import Spool
 from edge_worker.settings import SettingsError
@@ -18,6 +19,7 @@ from edge_worker.state.job_dir import JobDir
 from edge_worker.state.runtime_dir import prepare_runtime_dir
 from edge_worker.state.state import PendingEnrollment, StateDir
 from support.jobs import make_job
+from support.local_jobs import RUNNING, local_job
 
 
 class TestHold:
@@ -53,10 +55,10 @@ class TestJobTable:
 
     def test_a_finishing_job_holds_no_slot_but_is_reported(self, tmp_path: Path) -> None:
         table = JobRegistry(1)
-        held = LocalJob(make_job(), JobDir(tmp_path))
+        held = local_job(make_job(), JobDir(tmp_path), RUNNING)
         table.add(held)
         assert (table.free, table.refusal()) == (0, "all slots are taken")
-        table.finishing(held)
+        held.post(ProcessGone())
         assert (table.free, [report.phase for report in table.reports()]) == (1, [JobPhase.FINISHING])
 
     def test_draining_and_closed_tables_take_nothing(self) -> None:
@@ -69,22 +71,21 @@ class TestJobTable:
         assert (table.free, table.refusal()) == (0, "the worker is draining")
 
     def test_a_job_is_not_stopping_while_or_after_its_final_state_is_written(self, tmp_path: Path) -> None:
-        held = LocalJob(make_job(), JobDir(tmp_path))
-        held.want_stop(StopWish("first"))
+        held = local_job(make_job(), JobDir(tmp_path), RUNNING)
+        held.post(StopWanted(StopWish("first")))
         seen = []
-        with held.final_write():
-            seen.append(held.is_stopping)
-        seen.append(held.is_stopping)
-        held.final_state = "success"
-        seen.append(held.is_stopping)
-        assert seen == [False, True, False]
+        for accepted in (None, "success"):
+            held.post(FinalWriteBegun())
+            seen.append(held.now.is_stopping)
+            held.post(FinalWriteEnded(accepted))
+            seen.append(held.now.is_stopping)
+        assert seen == [False, True, False, False]
 
     def test_the_first_reason_stands_and_a_later_drop_is_added(self, tmp_path: Path) -> None:
-        held = LocalJob(make_job(), JobDir(tmp_path))
-        held.want_stop(StopWish("first"))
-        held.want_stop(StopWish("second", drop=True))
-        held.want_stop(StopWish("third"))
-        assert held.stop == StopWish("first", drop=True)
+        held = local_job(make_job(), JobDir(tmp_path))
+        for wish in (StopWish("first"), StopWish("second", drop=True), StopWish("third")):
+            held.post(StopWanted(wish))
+        assert held.now.stop == StopWish("first", drop=True)
 
 
 class TestStateDir:

@@ -20,13 +20,14 @@ from edge_worker.agent import poll_loop
 from edge_worker.agent.poll_loop import PollHandler, PollLoop, Report
 from edge_worker.agent.poll_timeout import Hold
 from edge_worker.jobs.lease import Fence, Lease
-from edge_worker.jobs.registry import JobRegistry, LocalJob
+from edge_worker.jobs.registry import JobRegistry
 from edge_worker.machine.health import worker_versions
 from edge_worker.relay.call_result import NoAnswer, Refused
 from edge_worker.relay.client import RelayClient
 from edge_worker.relay.link import Link
 from edge_worker.state.job_dir import JobDir
 from support.jobs import make_job
+from support.local_jobs import local_job
 
 _TURNS = 50
 """More turns of the event loop than anything here takes that is not waiting for someone."""
@@ -61,7 +62,7 @@ class _Desk:
         self._table = table
 
     def take(self, grant: Grant) -> None:
-        self._table.add(LocalJob(grant.job, JobDir(Path("nowhere"))))
+        self._table.add(local_job(grant.job, JobDir(Path("nowhere"))))
 
 
 class _Pauses:
@@ -191,7 +192,7 @@ async def test_a_worker_with_jobs_pauses_less_while_the_relay_is_away(
             loop.client.break_off(seq)
             await _settle()
         idle = loop.pauses.taken[-1]
-        loop.table.add(LocalJob(make_job(), JobDir(tmp_path)))
+        loop.table.add(local_job(make_job(), JobDir(tmp_path)))
         loop.client.break_off(9)
         await _settle()
         assert idle >= poll_loop.IDLE_CAP_S / 2 > poll_loop.BUSY_CAP_S >= loop.pauses.taken[-1]

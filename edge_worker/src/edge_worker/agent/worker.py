@@ -16,12 +16,13 @@ from edge_worker.agent.shutdown import Shutdown, ShutdownStage
 from edge_worker.gateway.gateway import Gateway
 from edge_worker.host_client.client import TaskHost
 from edge_worker.jobs.compatibility import RuntimeCompatibility
-from edge_worker.jobs.freezer import Freezer
+from edge_worker.jobs.driver import Performer
 from edge_worker.jobs.lease import Fence, Lease
-from edge_worker.jobs.lifecycle import Host, JobLife
-from edge_worker.jobs.outbox import Outbox
-from edge_worker.jobs.registry import SHUT_DOWN, JobRegistry
-from edge_worker.jobs.runner import JobRunner
+from edge_worker.jobs.perform import ActionPerformer
+from edge_worker.jobs.process_actions import Host, ProcessActions
+from edge_worker.jobs.registry import JobRegistry
+from edge_worker.jobs.relay_actions import RelayActions
+from edge_worker.jobs.runner import SHUT_DOWN, JobRunner
 from edge_worker.log import EventLog, bound
 from edge_worker.logs.upload_loop import LogUploader
 from edge_worker.machine.disk_watch import DiskWatch
@@ -162,21 +163,15 @@ class Worker:
         fence = Fence(table, lease)
         uploader = LogUploader(client, link)
         async with asyncio.TaskGroup() as jobs:
-            life = JobLife(
-                client=client,
-                link=link,
-                state=self.state,
-                table=table,
-                host=runtime,
-                uploader=uploader,
-                outbox=Outbox(client, link, incarnation),
-                incarnation=incarnation,
-                grace_s=self.settings.grace_s,
-                fence=fence,
-                freezer=Freezer(client, link, lease, incarnation),
+            actions = ActionPerformer(
+                table,
+                self.state,
+                RelayActions(client, link, lease, incarnation),
+                ProcessActions(runtime, fence, self.settings.grace_s),
+                uploader,
             )
             rule = RuntimeCompatibility(table)
-            runner = JobRunner(life, self.state, table, jobs, rule)
+            runner = JobRunner(Performer(actions.perform, actions.note), self.state, table, jobs, rule)
             handler = PollHandler(runner, self.state, self.identity, self.shutdown, rule)
             gateway = Gateway(client, table, link, socket)
             health = AgentHealth(
@@ -201,7 +196,7 @@ class Worker:
                 await self._until_leaving(table, runner)
                 for loop in running:
                     loop.cancel()
-            runner.cancel_all()
+            runner.close_all()
         return handler.exit_code
 
     def _report(self, incarnation: int, health: AgentHealth) -> Report:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from edge_worker.jobs.registry import LocalJob
+from edge_worker.jobs.driver import JobDriver
 from edge_worker.log import EventLog
 from edge_worker.relay.call_result import Refused
 from edge_worker.relay.client import ExecutionAnswer
@@ -31,11 +31,11 @@ class DeferredWrites:
         on_refused: Told of a refusal that the task does not hear of any more.
     """
 
-    def __init__(self, on_refused: Callable[[LocalJob, Refused], object]) -> None:
+    def __init__(self, on_refused: Callable[[JobDriver, Refused], object]) -> None:
         self._on_refused = on_refused
         self._under_way: dict[str, asyncio.Task[ExecutionAnswer]] = {}
 
-    async def answer(self, held: LocalJob, delivery: Coroutine[Any, Any, ExecutionAnswer]) -> ExecutionAnswer:
+    async def answer(self, held: JobDriver, delivery: Coroutine[Any, Any, ExecutionAnswer]) -> ExecutionAnswer:
         """The answer to a write, or Airflow's usual one if that takes too long; `delivered` comes first."""
         task = asyncio.create_task(delivery, name=f"late-write-{held.id}")
         self._under_way[held.id] = task
@@ -50,7 +50,7 @@ class DeferredWrites:
         task.add_done_callback(partial(self._ended, held))
         return _IN_AIRFLOWS_NAME
 
-    async def delivered(self, held: LocalJob) -> None:
+    async def delivered(self, held: JobDriver) -> None:
         """Waits until no write of the job is under way."""
         while (task := self._under_way.get(held.id)) is not None:
             await asyncio.wait({task})
@@ -61,7 +61,7 @@ class DeferredWrites:
             task.cancel()
             await asyncio.wait({task})
 
-    def _ended(self, held: LocalJob, task: asyncio.Task[ExecutionAnswer]) -> None:
+    def _ended(self, held: JobDriver, task: asyncio.Task[ExecutionAnswer]) -> None:
         if task.cancelled():
             return
         error = task.exception()

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.files import write_atomically
-from edge_worker.jobs.registry import JobRegistry, LocalJob
+from edge_worker.jobs.driver import JobDriver
+from edge_worker.jobs.events import ContactLost
+from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog
 from edge_worker.processes.tree import is_alive
 from edge_worker.state.job_dir import JobDir
@@ -65,7 +67,7 @@ class Lease:
             return self._clock() - self._sent_at
         return _age_s(job_dir) if job_dir.was_launched else math.inf
 
-    def left_s(self, held: LocalJob) -> float:
+    def left_s(self, held: JobDriver) -> float:
         """Seconds for which a job may run on without contact; none are left from its fence on."""
         after_s = held.job.offline.fence_after_s
         return math.inf if after_s is None else after_s - self.silence_s(held.dir)
@@ -104,16 +106,23 @@ class Fence:
         for held in self._table:
             self.look_at(held)
 
-    def look_at(self, held: LocalJob) -> None:
-        """Freezes a job if its time has come. What freezes and thaws its processes is the `Freezer`."""
+    def look_at(self, held: JobDriver) -> None:
+        """Freezes a job if its time has come, before anything else is done for it."""
+        reason = self.reason(held)
+        if reason is not None:
+            held.post(ContactLost(reason))
+
+    def reason(self, held: JobDriver) -> str | None:
+        """Why a job is to be frozen; None if its time has not come, or it is frozen already."""
+        now = held.now
         # Nothing is decided any more by what runs on after an accepted final state.
-        if held.is_frozen or held.phase is not JobPhase.RUNNING or held.final_state is not None:
-            return
+        if now.is_frozen or now.phase is not JobPhase.RUNNING or now.final_state is not None:
+            return None
         if self._lease.left_s(held) > 0 or (held.dir.was_launched and not is_alive(held.dir.path)):
-            return
+            return None
         reason = _reason(self._lease.silence_s(held.dir), held.job.offline.tolerance_s)
         log.warning("job_fenced", job=held.id, reason=reason)
-        held.freeze(reason)
+        return reason
 
 
 def _reason(silence_s: float, tolerance_s: float) -> str:

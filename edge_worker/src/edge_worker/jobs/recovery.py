@@ -1,8 +1,11 @@
-"""The folders that earlier runs of the agent left: which jobs to take up from them, and putting them aside."""
+"""The folders of jobs: making one, and what those of earlier runs of the agent tell."""
 
 import errno
+from dataclasses import dataclass
 
-from edge_worker.jobs.registry import LocalJob
+from edge_schemas.wire.jobs import Job
+from edge_worker.jobs.driver import JobDriver
+from edge_worker.jobs.events import Facts, FolderMade, FolderUnwritable
 from edge_worker.log import EventLog
 from edge_worker.processes.tree import is_alive
 from edge_worker.state.job_dir import JobDir
@@ -11,7 +14,15 @@ from edge_worker.state.state import StateDir
 log = EventLog("edge_worker.jobs.recovery")
 
 
-def recover(state: StateDir, job_dir: JobDir) -> LocalJob | None:
+@dataclass(frozen=True)
+class RecoveredJob:
+    """A job of an earlier run, and what its folder tells."""
+
+    job: Job
+    facts: Facts
+
+
+def recover(state: StateDir, job_dir: JobDir) -> RecoveredJob | None:
     """The job of an earlier run, as its folder tells of it; None if it tells of none, and is put aside.
 
     Raises:
@@ -25,11 +36,42 @@ def recover(state: StateDir, job_dir: JobDir) -> LocalJob | None:
         log.warning("job_dir_incomplete", path=str(job_dir.path))
         archive(state, job_dir)
         return None
-    held = LocalJob(job, job_dir, receipt=job_dir.receipt())
-    held.final_state = job_dir.final_state()
-    if job_dir.frozen_at() is not None:
-        held.freeze("an earlier run of the agent has frozen it")
-    return held
+    return RecoveredJob(job, read_facts(job_dir))
+
+
+def read_facts(job_dir: JobDir) -> Facts:
+    """What is left to do for a job.
+
+    Raises:
+        OSError: It cannot be read now.
+    """
+    facts = Facts(
+        receipt=job_dir.receipt(),
+        is_started=job_dir.was_started,
+        is_launched=job_dir.was_launched,
+        is_finished=job_dir.was_finished,
+        is_frozen=job_dir.frozen_at() is not None,
+        final_state=job_dir.final_state(),
+        finish=job_dir.finish(),
+    )
+    if facts.is_launched and facts.finish is None and not facts.is_finished:
+        log.info("job_adopted", job=job_dir.path.name, is_alive=is_alive(job_dir.path))
+    return facts
+
+
+async def make_folder(state: StateDir, held: JobDriver, *, is_new: bool) -> FolderMade | FolderUnwritable:
+    """Writes the job down. A folder that an earlier hold of the job has left is put aside first."""
+    for earlier in held.earlier:
+        # What it still uploads would be taken for the log of this hold, and it would put its folder aside.
+        await earlier.closed()
+    try:
+        if is_new:
+            discard_stale_dir(state, held.dir)
+        held.dir.create(held.job, held.now.receipt)
+    except OSError as error:
+        log.error("job_dir_not_writable", error=str(error))  # noqa: TRY400 - the cause is in the event
+        return FolderUnwritable(f"the job's folder cannot be made: {error.strerror}")
+    return FolderMade()
 
 
 def discard_stale_dir(state: StateDir, job_dir: JobDir) -> None:

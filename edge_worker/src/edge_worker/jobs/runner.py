@@ -1,26 +1,27 @@
-"""The jobs of this worker: taken when granted or found, each followed in an asyncio task of its own."""
+"""The jobs of this worker: taken when granted or found, each driven on its own."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from edge_schemas.wire.ids import JobId
+from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.polls import Grant, StopDirective
 from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.jobs.compatibility import RuntimeCompatibility
-from edge_worker.jobs.crash_isolation import isolate_errors
-from edge_worker.jobs.lifecycle import JobLife
+from edge_worker.jobs.driver import JobDriver, Performer
+from edge_worker.jobs.events import Granted, Recovered, StopWanted, StopWish
+from edge_worker.jobs.process_actions import tell
 from edge_worker.jobs.recovery import recover
-from edge_worker.jobs.registry import SHUT_DOWN, JobRegistry, LocalJob, StopWish
-from edge_worker.jobs.stop import tell
-from edge_worker.log import EventLog, bound
+from edge_worker.jobs.registry import JobRegistry
+from edge_worker.log import EventLog
 from edge_worker.state.job_dir import JobDir
 from edge_worker.state.state import StateDir
 
 LOOK_AT_UNREAD_EVERY_S = 3.0
+SHUT_DOWN = "the worker is being shut down"
+"""The reason for which a worker that leaves ends its jobs."""
 
 _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
@@ -32,55 +33,53 @@ class JobRunner:
     """Runs jobs.
 
     Attributes:
-        group: Where the tasks that follow them live.
+        group: Where the tasks of the jobs live.
         rule: Knows which jobs the runtime is too new for.
     """
 
-    life: JobLife
+    performer: Performer
     state: StateDir
     table: JobRegistry
     group: asyncio.TaskGroup
     rule: RuntimeCompatibility
-    _tasks: set[asyncio.Task[object]] = field(default_factory=set)
+    _driven: list[JobDriver] = field(default_factory=list)
 
     def take(self, grant: Grant) -> None:
-        """Runs a granted job, or gives it back if there is no room for it."""
+        """Runs a granted job, or releases it if there is no room for it."""
         held = self.table.get(grant.job.id)
         if held is not None:
             # The message was delivered again because our start has not come through yet.
-            held.receipt = grant.receipt
+            held.post(Granted(grant.receipt))
             return
         log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
         refusal = self.table.refusal() or self.rule.refusal(grant.job)
         if grant.job.id in self.table.unread:
             refusal = "what an earlier run left of this job cannot be read"
-        if refusal is not None:
-            self._spawn(self.life.release(grant.job.id, grant.receipt, refusal), f"release-{grant.job.id}")
-            return
-        held = LocalJob(grant.job, self.state.job_dir(grant.job.id), receipt=grant.receipt)
-        self.table.add(held)
-        earlier = {task for task in self._tasks if task.get_name() == f"job-{held.id}"}
-        self._spawn(self._guarded(held, lambda: self.life.begin(held, earlier)), f"job-{held.id}")
+        held = self._drive(grant.job)
+        if refusal is None:
+            self.table.add(held)
+        held.post(Granted(grant.receipt, refusal))
 
     def stop(self, directive: StopDirective) -> None:
         """A job is to end. One that has no process any more is about to be settled anyway."""
         held = self.table.get(directive.job)
         if held is None or held.phase is JobPhase.FINISHING:
             return
-        if held.stop is None or (directive.drop and not held.stop.drop):
+        stop = held.now.stop
+        if stop is None or (directive.drop and not stop.drop):
             log.info("job_stop_wanted", job=held.id, reason=directive.reason, drop=directive.drop)
-        held.want_stop(StopWish(directive.reason, drop=directive.drop))
+        held.post(StopWanted(StopWish(directive.reason, drop=directive.drop)))
 
     def drain(self) -> None:
-        """Gives back what nobody has started yet; what runs may end."""
+        """Releases what nobody has started yet; what runs may end."""
         for held in self.table:
             if held.phase is JobPhase.GRANTED:
-                held.want_stop(StopWish(SHUT_DOWN, gives_back=True))
+                held.post(StopWanted(StopWish(SHUT_DOWN, gives_back=True)))
 
     def stop_all(self) -> None:
         """Every job is to end now."""
         for held in self.table:
-            held.want_stop(StopWish(SHUT_DOWN, gives_back=True))
+            held.post(StopWanted(StopWish(SHUT_DOWN, gives_back=True)))
 
     def tell_all(self, text: str) -> None:
         """A line in the log of each task that runs."""
@@ -100,55 +99,52 @@ class JobRunner:
             for job_id in self.table.unread:
                 self._resume_one(self.state.job_dir(job_id))
 
+    async def until_idle(self) -> None:
+        """Returns once every job is settled and its log uploaded."""
+        while self.busy:
+            await self._driven[0].until_over()
+
+    @property
+    def busy(self) -> int:
+        """Jobs that are not settled or whose log is not uploaded."""
+        self._driven = [held for held in self._driven if not held.is_over]
+        return len(self._driven)
+
+    def close_all(self) -> None:
+        """Abandons everything at once. Processes continue; the next run of the agent takes them up."""
+        for held in self._driven:
+            held.close()
+
+    def _drive(self, job: Job) -> JobDriver:
+        self._driven = [held for held in self._driven if not held.is_over]
+        earlier = [held for held in self._driven if held.id == job.id and held.now.has_folder]
+        held = JobDriver(job, self.state.job_dir(job.id), self.performer, self.group, earlier)
+        self._driven.append(held)
+        return held
+
     def _resume_one(self, job_dir: JobDir) -> None:
         job_id = job_dir.path.name
         try:
-            held = recover(self.state, job_dir) if job_dir.path.exists() else None
-            work = None if held is None else self.life.go_on(held)
+            found = recover(self.state, job_dir) if job_dir.path.exists() else None
         except OSError as error:
             self._cannot_read(job_dir, error)
             return
-        if held is not None and work is not None:
-            if not held.dir.was_finished:
+        if found is not None:
+            held = self._drive(found.job)
+            if not found.facts.is_finished:
                 self.table.add(held)
-            self._spawn(self._guarded(held, lambda: work), f"job-{held.id}")
+            held.post(Recovered(found.facts))
         if job_id in self.table.unread:
             log.info("job_dir_readable", job=job_id)
             self.table.forget_unread(job_id)
 
     def _cannot_read(self, job_dir: JobDir, error: OSError) -> None:
-        """Said once. The job stays reported, for the centre must not take it for lost while its process may live."""
+        """Logged once. The job stays reported: the centre must not take it for lost while its process may live."""
         if job_dir.path.name in self.table.unread:
             return
         log.error("job_dir_not_readable", path=str(job_dir.path), error=str(error))
         if _is_job_id(job_dir.path.name):
             self.table.add_unread(job_dir.path.name)
-
-    async def until_idle(self) -> None:
-        """Returns once every job is settled and its log uploaded."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
-    @property
-    def busy(self) -> int:
-        """Jobs that are not settled or whose log is not uploaded."""
-        return len(self._tasks)
-
-    def cancel_all(self) -> None:
-        """Stops caring, at once. Processes go on; the next run of the agent takes them up."""
-        for task in self._tasks:
-            task.cancel()
-
-    def _spawn(self, work: Coroutine[Any, Any, object], name: str) -> None:
-        task: asyncio.Task[object] = self.group.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _guarded(self, held: LocalJob, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        with bound(job=held.id):
-            await isolate_errors(
-                begin, go_on=lambda: self.life.go_on(held), give_up=lambda reason: self.life.give_up(held, reason)
-            )
 
 
 def _is_job_id(name: str) -> bool:

@@ -35,8 +35,11 @@ class LoggedJob(Protocol):
         """The job's folder, which holds its log."""
 
     @property
-    def gone(self) -> asyncio.Event:
-        """Set once no process of the job is left: the log grows no more."""
+    def is_gone(self) -> bool:
+        """No process of the job is left: the log grows no more."""
+
+    async def until_gone(self) -> None:
+        """Waits until no process of the job is left."""
 
 
 class LogUploader:
@@ -70,7 +73,7 @@ class LogUploader:
         rewinds = 0
         while True:
             # Asked before the backlog: what is printed in between must not be left behind.
-            was_gone = job.gone.is_set()
+            was_gone = job.is_gone
             try:
                 sent = await self._upload_backlog(job.id, spool)
                 backoff.reset()
@@ -148,10 +151,8 @@ class LogUploader:
 
 async def _until_gone(job: LoggedJob, timeout_s: float) -> None:
     """Waits, but not beyond the end of the job's process."""
-    if job.gone.is_set():
-        return
     try:
         async with asyncio.timeout(timeout_s):
-            await job.gone.wait()
+            await job.until_gone()
     except TimeoutError:
         return
