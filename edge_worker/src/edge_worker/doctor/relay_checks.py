@@ -14,7 +14,7 @@ from edge_service.findings import Check, Finding, Status, failed, ok, warning
 from edge_worker import __version__
 from edge_worker.doctor.limits import Deadline
 from edge_worker.doctor.tls_checks import SKEW_THAT_MATTERS_S, clock_difference, skew_s
-from edge_worker.relay.call_result import CallError, NoAnswer, Refused, Reply, judge
+from edge_worker.relay.call_result import CallError, NoAnswer, Refused, Reply, check_reply
 from edge_worker.relay.client import RelayClient
 from edge_worker.state.state import Identity
 
@@ -83,7 +83,7 @@ class RelayChecks:
     async def url(self) -> Finding:
         """Whether a relay answers at the address."""
         try:
-            reply, request_id = await self._client.look(routes.HEALTHZ, timeout_s=_CALL_S)
+            reply, request_id = await self._client.probe(routes.HEALTHZ, timeout_s=_CALL_S)
         except NoAnswer as error:
             return failed(URL, f"{self._url} does not answer: {error}", "Look at the lines above, and try again.")
         self._alive = reply
@@ -117,7 +117,7 @@ class RelayChecks:
     async def _is_relay(self, url: str) -> bool:
         async with self._elsewhere(url) as client:
             try:
-                reply, request_id = await client.look(routes.HEALTHZ, timeout_s=_GUESS_S)
+                reply, request_id = await client.probe(routes.HEALTHZ, timeout_s=_GUESS_S)
             except NoAnswer:
                 return False
         return _not_ours(reply, request_id) is None
@@ -139,8 +139,8 @@ class RelayChecks:
     async def ready(self) -> Finding:
         """Whether the relay can hand out jobs."""
         try:
-            reply, request_id = await self._client.look(routes.READYZ, timeout_s=_CALL_S)
-            judge(reply, request_id)
+            reply, request_id = await self._client.probe(routes.READYZ, timeout_s=_CALL_S)
+            check_reply(reply, request_id)
         except Refused as refused:
             told = refused.problem.detail or refused.problem.title
             if refused.code == ErrorCode.DRAINING:
@@ -231,7 +231,7 @@ async def _not_enrolled() -> Finding:
 def _not_ours(reply: Reply, request_id: str) -> str | None:
     """Why this is no answer of a relay; None if it is one."""
     try:
-        judge(reply, request_id)
+        check_reply(reply, request_id)
     except NoAnswer as error:
         location = reply.headers.get("Location", "")
         return f"{error}, which leads to {urlsplit(location).hostname or location!r}" if location else str(error)
