@@ -33,12 +33,12 @@ def test_how_busy_the_cpus_were_since_the_last_look(tmp_path: Path, now: str, sh
     stat(tmp_path, "cpu  100 0 100 800 0 0 0 0 0 0")
     meter = CpuMeter(tmp_path)
     stat(tmp_path, now)
-    assert meter.look() == share
+    assert meter.read() == share
 
 
 def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
     meter = CpuMeter(tmp_path)
-    assert (meter.look(), meter.look()) == (None, None)
+    assert (meter.read(), meter.read()) == (None, None)
     health = worker_health(tmp_path / "missing")
     assert (health.disk_free_bytes, health.disk_total_bytes) == (None, None)
 

@@ -212,7 +212,7 @@ class Worker:
             host=platform.node()[:253],
             settings_version=self.identity.enrollment.settings.version,
             versions=lambda: worker_versions(watch.airflow),
-            health=health.look,
+            health=health.read,
         )
 
     async def _clean_up(self) -> None:

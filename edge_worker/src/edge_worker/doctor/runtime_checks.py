@@ -16,7 +16,7 @@ from edge_schemas.gate.centre import WorkerFacts
 from edge_schemas.life.versions import runtime_fault
 from edge_service.findings import Check, Finding, failed, ok, warning
 from edge_worker.doctor.limits import WHOLE_S, Deadline
-from edge_worker.host_client.client import READY_S
+from edge_worker.host_client.connector import READY_S
 from edge_worker.host_client.launcher import HostChild, HostSetup, last_log_line, start_host
 from edge_worker.settings import Settings, task_environment
 

@@ -13,7 +13,7 @@ from edge_worker.jobs.lease import LOOK_EVERY_S, Lease
 from edge_worker.jobs.registry import LocalJob, StopWish
 from edge_worker.jobs.stop import tell
 from edge_worker.log import EventLog
-from edge_worker.processes.tree import hold_still, let_go_on
+from edge_worker.processes.tree import freeze_tree, thaw_tree
 from edge_worker.relay.call_result import NoAnswer, Refused
 from edge_worker.relay.client import RelayClient
 from edge_worker.relay.link import Link
@@ -45,7 +45,7 @@ class Freezer:
             await held.frozen.wait()
             frozen_at = _mark(held)
             async with asyncio.TaskGroup() as group:
-                holding = group.create_task(hold_still(held.dir.path), name=f"hold-still-{held.id}")
+                holding = group.create_task(freeze_tree(held.dir.path), name=f"hold-still-{held.id}")
                 await self._until_allowed(held)
                 holding.cancel()
             await _thaw(held, stood_s=max(0.0, time.time() - frozen_at))
@@ -107,7 +107,7 @@ def _mark(held: LocalJob) -> float:
 
 async def _thaw(held: LocalJob, *, stood_s: float) -> None:
     tell(held, f"Edge worker: contact is back after the task stood still for {stood_s:.0f} s; the task goes on")
-    await let_go_on(held.dir.path)
+    await thaw_tree(held.dir.path)
     try:
         held.dir.unmark_frozen()
     except OSError as error:

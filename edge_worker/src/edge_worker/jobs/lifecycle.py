@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.polls import FinishRequest, ReleaseRequest, StartRequest
-from edge_worker.host_client.client import LOOK_EVERY_S, JobResult, LaunchFailed
+from edge_worker.host_client.client import LaunchFailed
+from edge_worker.host_client.job_end import CHECK_EVERY_S, JobResult
 from edge_worker.jobs.freezer import Freezer
 from edge_worker.jobs.lease import Fence
 from edge_worker.jobs.outbox import Outbox
@@ -117,7 +118,7 @@ class JobLife:
             if held.is_frozen or held.is_stopping:
                 # Nobody else would hold it still and ask for it, or end it.
                 await kill_tree(held.dir.path, on_step=partial(say, held))
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_EVERY_S)
         self.table.finishing(held)
         await self.outbox.deliver(held, FinishRequest(reason=_short(reason)))
         self.table.forget(held)
@@ -228,7 +229,7 @@ class JobLife:
             if await done_before(held.not_frozen.wait(), held.stop_wanted) and await self._is_launched(held):
                 return
         # Perhaps the job's process is about to exist: whoever makes `pid.json` first decides.
-        if job_files.take(held.dir.path, job_files.nobody(held.id)):
+        if job_files.claim(held.dir.path, job_files.no_process(held.id)):
             raise _StoppedBefore(held.stop)
 
     async def _is_launched(self, held: LocalJob) -> bool:
