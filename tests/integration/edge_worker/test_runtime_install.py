@@ -15,7 +15,8 @@ import pytest
 from edge_schemas.gate.centre import CentreFacts
 from edge_worker.cli import main
 from edge_worker.runtime_install.folder import RuntimeFolder
-from edge_worker.settings import Settings, load_settings
+from edge_worker.settings import Settings
+from edge_worker.settings_sources import load_settings
 from edge_worker.state.state import StateDir
 from support.agent_process import agent_environment
 from support.fake_relay import FakeRelay

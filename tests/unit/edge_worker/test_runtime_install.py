@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_schemas.gate.centre import CentreFacts
+from edge_worker.environment import installer_environment
 from edge_worker.relay.proxy import proxy_variables
 from edge_worker.runtime_install.faults import explain
 from edge_worker.runtime_install.folder import Busy, RuntimeFacts, RuntimeFolder
@@ -15,7 +16,8 @@ from edge_worker.runtime_install.install import Installation, InstallFailed
 from edge_worker.runtime_install.locks import LockRefused, read_lock
 from edge_worker.runtime_install.order import CentreUnknown, Order, order_of
 from edge_worker.runtime_install.source import Source
-from edge_worker.settings import Settings, installer_environment, load_settings
+from edge_worker.settings import Settings
+from edge_worker.settings_sources import load_settings
 
 HASH = "--hash=sha256:" + "0" * 64
 LOCK = f"""# by 'make lock'

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from edge_schemas.life.versions import runtime_fault
 from edge_schemas.wire.polls import PROTOCOL
 from edge_schemas.wire.workers import EnrollRequest, SecretKind, hash_secret, new_secret
+from edge_worker.environment import proxy_environment
 from edge_worker.host_client.launcher import installed_airflow
 from edge_worker.log import EventLog
 from edge_worker.relay.call_result import CallError
@@ -13,7 +14,7 @@ from edge_worker.relay.client import RelayClient
 from edge_worker.relay.proxy import resolve_proxy
 from edge_worker.relay.retry import Backoff, Fate, Pause, fate_of, until_final
 from edge_worker.relay.tls import tls_context
-from edge_worker.settings import Settings, proxy_environment
+from edge_worker.settings import Settings
 from edge_worker.state.state import Identity, PendingEnrollment, StateDir
 
 log = EventLog("edge_worker.agent.enroll")

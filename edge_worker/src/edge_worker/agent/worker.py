@@ -15,6 +15,7 @@ from edge_worker.agent.poll_loop import PollLoop, Report
 from edge_worker.agent.poll_timeout import PollTimeoutTuner
 from edge_worker.agent.runtime_watch import RuntimeWatch
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
+from edge_worker.environment import proxy_environment, task_environment
 from edge_worker.gateway.gateway import Gateway
 from edge_worker.host_client.client import TaskHost
 from edge_worker.jobs.compatibility import RuntimeCompatibility
@@ -32,7 +33,7 @@ from edge_worker.relay.client import RelayClient
 from edge_worker.relay.link import Link
 from edge_worker.relay.proxy import resolve_proxy
 from edge_worker.relay.tls import tls_context
-from edge_worker.settings import Settings, proxy_environment, task_environment
+from edge_worker.settings import Settings
 from edge_worker.state.runtime_dir import prepare_runtime_dir, runtime_dir_of
 from edge_worker.state.state import Identity, StateDir
 from edge_worker.task_host.lease import LEASE

@@ -16,10 +16,12 @@ from edge_worker.doctor.relay_checks import RelayAddress, RelayChecks
 from edge_worker.doctor.runtime_checks import RuntimeChecks, short_folder
 from edge_worker.doctor.settings_checks import SourcedSettings
 from edge_worker.doctor.tls_checks import TLS, tls_check
+from edge_worker.environment import proxy_environment, variable_names
 from edge_worker.relay.client import RelayClient
 from edge_worker.relay.proxy import Proxy
 from edge_worker.relay.tls import tls_context
-from edge_worker.settings import SettingsError, load_settings, proxy_environment, setting_sources, variable_names
+from edge_worker.settings import SettingsError
+from edge_worker.settings_sources import load_settings, setting_sources
 from edge_worker.state.state import Identity, StateDir
 
 TRUST = "settings.trust"

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from edge_service.findings import Finding, failed, ok, warning
+from edge_worker.environment import task_environment
 from edge_worker.machine.disk_watch import free_bytes
 from edge_worker.machine.health import worker_health
-from edge_worker.settings import Settings, task_environment
+from edge_worker.settings import Settings
 
 BUNDLES, USER = "bundles.folders", "machine.user"
 DISK, MEMORY, FILES = "machine.disk", "machine.memory", "machine.files"

@@ -15,10 +15,11 @@ from edge_schemas.gate.centre import WorkerFacts
 from edge_schemas.life.versions import runtime_fault
 from edge_service.findings import Check, Finding, failed, ok, warning
 from edge_worker.doctor.limits import TOTAL_S, Deadline
+from edge_worker.environment import task_environment
 from edge_worker.host_client.connection import HostConnection, HostDied
 from edge_worker.host_client.connector import READY_S
 from edge_worker.host_client.launcher import HostChild, HostSetup, last_log_line, start_host
-from edge_worker.settings import Settings, task_environment
+from edge_worker.settings import Settings
 
 PYTHON, AIRFLOW, HOST = "runtime.python", "runtime.airflow", "runtime.host"
 _START_S = 10.0

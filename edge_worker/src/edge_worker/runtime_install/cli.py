@@ -11,7 +11,8 @@ from edge_worker.runtime_install.install import Installation, Installed, Install
 from edge_worker.runtime_install.options import OWN, OwnOptions
 from edge_worker.runtime_install.order import CentreUnknown, Order, ask_centre, order_by_hand, order_of
 from edge_worker.runtime_install.source import Source, index_without_password
-from edge_worker.settings import Settings, load_settings, runtimes_dir
+from edge_worker.settings import Settings, runtimes_dir
+from edge_worker.settings_sources import load_settings
 
 _FAILED = 1
 _NOT_NOW = 5

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edge_worker.environment import task_environment
 from edge_worker.host_client.launcher import MAIN, HostSetup
 from edge_worker.runtime_install.faults import Fault, explain
 from edge_worker.runtime_install.folder import RuntimeFacts, RuntimeFolder, size_bytes
@@ -15,7 +16,7 @@ from edge_worker.runtime_install.installer import Failed, Installer, free_bytes
 from edge_worker.runtime_install.interpreter import Python, has_airflow, inspect_python
 from edge_worker.runtime_install.order import Order
 from edge_worker.runtime_install.source import Source
-from edge_worker.settings import Settings, task_environment
+from edge_worker.settings import Settings
 
 USUAL_BYTES = 310 * 10**6
 """The size of Airflow 3.3 with the providers that it requires, including bytecode (measured: 305 MB)."""

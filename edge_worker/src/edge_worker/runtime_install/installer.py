@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge_worker.environment import installer_environment, proxy_environment
 from edge_worker.relay.proxy import proxy_variables
-from edge_worker.settings import Settings, installer_environment, proxy_environment
+from edge_worker.settings import Settings
 
 _PR_SET_PDEATHSIG = 1
 _LISTED = re.compile(r"^\S+\s+(Found link|Skipping link|Link requires)")

@@ -5,7 +5,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_worker.settings import SettingsError, installer_environment
+from edge_worker.environment import installer_environment
+from edge_worker.settings import SettingsError
 
 _OLDEST, _TOO_NEW = (3, 11), (3, 14)
 _ASK_PYTHON = (

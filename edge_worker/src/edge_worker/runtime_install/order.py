@@ -8,12 +8,13 @@ from pathlib import Path
 
 from edge_schemas.gate.centre import CentreFacts
 from edge_schemas.life.versions import runtime_fault
+from edge_worker.environment import proxy_environment
 from edge_worker.relay.call_result import CallError
 from edge_worker.relay.client import RelayClient
 from edge_worker.relay.proxy import resolve_proxy
 from edge_worker.relay.tls import tls_context
 from edge_worker.runtime_install.locks import Lock, LockRefused, read_lock
-from edge_worker.settings import Settings, SettingsError, proxy_environment
+from edge_worker.settings import Settings, SettingsError
 from edge_worker.state.state import StateDir
 
 _RECIPE = "1"

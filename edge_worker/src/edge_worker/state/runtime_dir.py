@@ -5,7 +5,8 @@ import os
 import stat
 from pathlib import Path
 
-from edge_worker.settings import Settings, SettingsError, runtime_base
+from edge_worker.environment import runtime_base
+from edge_worker.settings import Settings, SettingsError
 
 SOCKET_NAME = "gw.sock"
 MAX_SOCKET_PATH_BYTES = 107
