@@ -8,7 +8,7 @@ from edge_worker.jobs.compatibility import RuntimeCompatibility
 from edge_worker.jobs.registry import JobRegistry
 
 CHECK_EVERY_S = 0.5
-_NOT_READY = "the worker's Airflow runtime is not ready ('edge-worker doctor' says why)"
+_NOT_READY = "the worker's Airflow runtime is not ready ('edge-worker doctor' finds the cause)"
 
 
 class VersionSource(Protocol):

@@ -100,7 +100,7 @@ class Spool:
     def cut(self) -> None:
         """Ends the stream with a line that reports that more is missing."""
         log.warning("log_cut", offset=self.offset, kept=str(self._dir.log))
-        self._add("The log goes on, but the centre keeps no more of it; the rest was on the edge worker", resume=None)
+        self._add("The log continues, but the centre keeps no more of it; the rest was on the edge worker", resume=None)
 
     @property
     def is_cut(self) -> bool:

@@ -147,7 +147,7 @@ class RelayClient:
     async def append_log(self, job: str, offset: int, chunk: bytes) -> LogPosition:
         """Uploads log bytes, compressed if that makes them smaller.
 
-        What is too large for one call is cut off. The answer says up to where the log is durable.
+        What is too large for one call is cut off. The answer contains the offset up to which the log is durable.
         """
         headers = {"Content-Type": "application/octet-stream"}
         chunk = chunk[:MAX_CHUNK_DECODED_BYTES]

@@ -28,7 +28,7 @@ class Settings:
     """What holds for every job of a task host.
 
     Attributes:
-        gateway_socket: The Unix socket of the agent's local gateway; the lease lies beside it.
+        gateway_socket: The Unix socket of the agent's local gateway; the lease is next to it.
         bundles: The local folder of each DAG bundle, by the bundle's name.
     """
 
