@@ -67,13 +67,13 @@ class PollLoop:
     link: Link
     sink: PollSink
     report: Report
-    poll_timeout: PollTimeoutTuner
+    tuner: PollTimeoutTuner
     fence: Fence
     clock: Callable[[], float] = monotonic
     jitter: Callable[[], float] = random.random
     _seq: int = 0
     _failures: int = 0
-    _hold_s: float = 0
+    _poll_timeout_s: float = 0
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _backoff: Backoff = field(default_factory=Backoff)
 
@@ -96,7 +96,7 @@ class PollLoop:
     async def _until_next(self, task: asyncio.Task[float]) -> None:
         """Waits until it is time for the next poll."""
         try:
-            async with asyncio.timeout(None if self._hold_s else self._spread(self._cap_s)):
+            async with asyncio.timeout(None if self._poll_timeout_s else self._spread(self._cap_s)):
                 await self._wake.wait()
         except TimeoutError:
             # The hanging poll is not cancelled: on a very slow link it may be the one that succeeds.
@@ -115,7 +115,7 @@ class PollLoop:
 
     def _next_poll(self) -> Poll:
         self._seq += 1
-        self._hold_s = self._wanted_hold_s()
+        self._poll_timeout_s = self._wanted_poll_timeout_s()
         return Poll(
             protocol=PROTOCOL,
             incarnation=self.report.incarnation,
@@ -129,18 +129,18 @@ class PollLoop:
             jobs=self.table.reports(),
             draining=self.table.is_draining,
             takes_none=(self.table.closed_because or "")[:MAX_REASON_CHARS] or None,
-            hold_s=self._hold_s,
+            hold_s=self._poll_timeout_s,
             settings_version=self._answers.settings_version,
             versions=self.report.versions(),
             health=self.report.health(),
         )
 
-    def _wanted_hold_s(self) -> float:
+    def _wanted_poll_timeout_s(self) -> float:
         """As long as the network path allows, but well within the time until the fence of any job."""
         # Before the first answer and after a failure, a held poll could not be distinguished from a lost one.
         if self._failures or not self.link.is_proven:
             return 0
-        return min([self.poll_timeout.current_s, *(held.job.offline.longest_hold_s for held in self.table)])
+        return min([self.tuner.current_s, *(held.job.offline.longest_hold_s for held in self.table)])
 
     @property
     def _cap_s(self) -> float:
@@ -161,11 +161,11 @@ class PollLoop:
             # A poll that a newer one has replaced shows nothing about the network path.
             return 0 if poll.seq < self._seq else self._failed(error, self.clock() - began)
         self.fence.renew(sent_at)
-        self.poll_timeout.answered(self.clock() - began)
+        self.tuner.answered(self.clock() - began)
         self._reached()
         if answer is not None:
             self._answers.handle(answer)
-        if poll.seq < self._seq and (self._hold_s == 0 or self._hold_s > self._wanted_hold_s()):
+        if poll.seq < self._seq and (self._poll_timeout_s == 0 or self._poll_timeout_s > self._wanted_poll_timeout_s()):
             # The newer poll is a probe that is no longer needed, or is held open for too long for the new jobs.
             self._wake.set()
         return 0
@@ -180,8 +180,8 @@ class PollLoop:
     def _failed(self, error: CallError, age_s: float) -> float:
         if isinstance(error, Refused):
             return self._refused(error)
-        if isinstance(error, NoAnswer) and error.connected and self.poll_timeout.cut(age_s):
-            log.info("poll_timeout_shortened", hold_s=self.poll_timeout.current_s, cut_after_s=round(age_s, 1))
+        if isinstance(error, NoAnswer) and error.connected and self.tuner.cut(age_s):
+            log.info("poll_timeout_shortened", poll_timeout_s=self.tuner.current_s, cut_after_s=round(age_s, 1))
         self._unanswered(str(error))
         return self._backoff.next_pause(error, cap_s=self._cap_s)
 

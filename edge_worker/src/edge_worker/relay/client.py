@@ -31,7 +31,7 @@ AGAIN_S: Final = 12.0
 established connection can hang."""
 EXECUTION_AGAIN_S: Final = 20.0
 """The same for calls that Airflow answers, which may be slow itself."""
-HOLD_MARGIN_S: Final = 15.0
+POLL_MARGIN_S: Final = 15.0
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -109,7 +109,7 @@ class RelayClient:
 
     async def poll(self, poll: Poll) -> PollAnswer | None:
         """Reports and waits for up to `hold_s`; None means that there is nothing to do."""
-        timeout = call_timeout(poll.hold_s + HOLD_MARGIN_S)
+        timeout = call_timeout(poll.hold_s + POLL_MARGIN_S)
         request = Request("POST", routes.POLL, _content(poll), _JSON, timeout=timeout, is_poll=True)
         reply = await self._transport.send(request)
         return None if reply.status == 204 else parse(PollAnswer, reply)

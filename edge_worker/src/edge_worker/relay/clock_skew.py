@@ -1,4 +1,4 @@
-"""The difference between this machine's clock and the relay's, from the `Date` of its answers; exact to a second."""
+"""The difference between this machine's clock and the relay's, from the `Date` of answers, good to about a second."""
 
 import time
 from collections.abc import Callable
