@@ -137,7 +137,7 @@ def _read_password(path: Path) -> str:
 
 def _basic(user: str, password: str) -> str:
     if ":" in user:
-        msg = "the proxy's user name must not hold a colon"
+        msg = "the proxy's user name must not contain a colon"
         raise SettingsError(msg)
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 

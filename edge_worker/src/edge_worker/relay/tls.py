@@ -13,7 +13,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     must be trusted for the relay's name anyway.
 
     Raises:
-        SettingsError: A file cannot be read or holds no certificate.
+        SettingsError: A file cannot be read or contains no certificate.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
