@@ -307,7 +307,7 @@ class JobAtTheWorker(RuleBasedStateMachine):
         if comes == "freeze" and self.can_be_fenced():
             self.fence_comes_down()
         if stop and self.world.is_known:
-            self.stop_is_wanted(gives_back=True)
+            self.stop_is_wanted(releases=True)
 
     @precondition(lambda self: self.lanes)
     @rule(data=st.data(), answers=MOSTLY, succeeds=MOSTLY)
@@ -356,11 +356,11 @@ class JobAtTheWorker(RuleBasedStateMachine):
         self.post(e.FinalWriteEnded(world.accepted))
 
     @precondition(lambda self: self.world.is_known and self.job.phase is not JobPhase.FINISHING)
-    @rule(gives_back=st.booleans())
-    def stop_is_wanted(self, *, gives_back: bool) -> None:
+    @rule(releases=st.booleans())
+    def stop_is_wanted(self, *, releases: bool) -> None:
         """By the machine's owner, or by the centre, which wants what it has given up to be dropped."""
-        drop = self.world.holder in {"other", "ended"} and not gives_back
-        self.post(e.StopWanted(e.StopWish("stop", drop=drop, gives_back=gives_back)))
+        drop = self.world.holder in {"other", "ended"} and not releases
+        self.post(e.StopWanted(e.StopWish("stop", drop=drop, releases=releases)))
 
     @precondition(lambda self: self.can_be_fenced())
     @rule()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_worker.agent.worker import Worker
 from edge_worker.log import setup_logging
-from edge_worker.settings import load_settings
+from edge_worker.settings_sources import load_settings
 from edge_worker.state.runtime_dir import SOCKET_NAME
 from edge_worker.state.state import StateDir
 

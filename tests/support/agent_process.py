@@ -30,7 +30,7 @@ def agent_environment(settings: Settings, **more: str) -> dict[str, str]:
 def kill_jobs(folder: Path) -> None:
     """End what a test left running of the jobs in this folder: they outlive their agent."""
     for path in folder.glob("*"):
-        taken = job_files.read_taken(path)
+        taken = job_files.read_claim(path)
         if taken is not None and taken.pid and job_files.start_time(taken.pid) == taken.start:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(taken.pid, signal.SIGKILL)

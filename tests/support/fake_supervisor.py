@@ -30,7 +30,7 @@ def succeed():
 
 def _supervise(job_id: str, job_dir: Path, socket: str, ti_id: str, script: str, *, ready: int) -> int:
     lock = job_files.hold_lock(job_dir)
-    if lock is None or not job_files.take(job_dir, job_files.myself(job_id)):
+    if lock is None or not job_files.claim(job_dir, job_files.this_process(job_id)):
         return 1
     job_files.reserve_result(job_dir)
     environment = {**os.environ, "GATEWAY": socket, "JOB": job_id, "TI": ti_id, "PYTHONUNBUFFERED": "1"}

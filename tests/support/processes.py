@@ -11,7 +11,7 @@ STANDS_STILL = {"T"}
 
 def user_code_states(folder: Path) -> set[str]:
     """The states of all processes of a job but its supervisor."""
-    taken = job_files.read_taken(folder)
+    taken = job_files.read_claim(folder)
     assert taken is not None
     table = read_processes()
     states = set()

@@ -6,11 +6,11 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from edge_worker import __version__
 from edge_worker.log import setup_logging
-from edge_worker.settings import Settings, SettingsError, check_relay_url, load_settings
+from edge_worker.settings import Settings, SettingsError, check_relay_url
+from edge_worker.settings_sources import load_settings
 
 EXIT_UNEXPECTED = 1
 EXIT_SETTINGS = 2
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"edge-worker: {error}", file=sys.stderr)
         return EXIT_SETTINGS
     except OSError as error:
-        # A full or read-only disk, for the most part. Nothing of it needs a traceback.
+        # Usually a full or read-only disk; a traceback would not help.
         print(f"edge-worker: {error}", file=sys.stderr)
         return EXIT_UNEXPECTED
     except KeyboardInterrupt:
@@ -56,15 +56,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-worker {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    enroll = commands.add_parser("enroll", help="give this machine an identity, with an enrolment token")
+    enroll = commands.add_parser("enroll", help="enrol this machine as a worker, with an enrolment token")
     enroll.add_argument("--renew", action="store_true", help="replace the identity that this machine already has")
-    run = commands.add_parser("run", help="take jobs and run them until told to drain")
+    run = commands.add_parser("run", help="accept jobs and run them until a signal drains the worker")
     doctor = commands.add_parser(
         "doctor",
-        help="say what keeps jobs from running here, and what to do",
-        description="Looks at the settings, the way to the relay and the machine, layer by layer, and changes nothing. "
-        "Also for a worker that is not enrolled, and beside a running agent.",
-        epilog="Exit status: 0 all is well, or there are only warnings; 1 something failed.",
+        help="find what keeps jobs from running here, and advise what to do",
+        description="Checks the settings, the network path to the relay and the machine, layer by layer, and changes "
+        "nothing. Works before the enrolment, and next to a running agent.",
+        epilog="Exit status: 0 no check failed, there may be warnings; 1 a check failed.",
     )
     doctor.add_argument("--json", action="store_true", help="print all findings as a JSON array")
     doctor.add_argument("--queues", type=_queues, metavar="A,B", help="queues that this worker is expected to serve")
@@ -78,21 +78,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_runtime(commands: Any) -> list[argparse.ArgumentParser]:
-    """`runtime install` and `runtime show`."""
+def _add_runtime(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> list[argparse.ArgumentParser]:
+    """Adds `runtime install` and `runtime show`."""
     from edge_worker.runtime_install.options import add_options
 
-    runtime = commands.add_parser("runtime", help="make the Airflow runtime that tasks need, or look at it")
+    runtime = commands.add_parser("runtime", help="make the Airflow runtime that tasks need, or show it")
     whats = runtime.add_subparsers(dest="what", required=True, metavar="COMMAND")
     install = whats.add_parser(
         "install",
-        help="make it: at the version, and by the lock, that the centre names",
-        description="Makes the Airflow runtime that tasks run in, beside the one that there may be, tries it and then "
-        "puts it in place. Asks the centre, by the relay, which Airflow it must be. Again changes nothing.",
-        epilog="Exit status: 0 it is there, 1 it could not be installed, 2 wrong settings, 5 nobody says what to "
-        "install, or another installation is under way.",
+        help="make it, with the version and the lock that the centre names",
+        description="Makes the Airflow runtime in which tasks run, next to an existing one, tests it and then makes it "
+        "the current one. Asks the centre, through the relay, which Airflow is needed. A repetition changes nothing.",
+        epilog="Exit status: 0 it is installed, 1 it could not be installed, 2 wrong settings, 5 it is unknown what to "
+        "install, or another installation is running.",
     )
-    show = whats.add_parser("show", help="what is installed, and whether it suits the centre")
+    show = whats.add_parser("show", help="show what is installed, and whether it suits the centre")
     add_options(install, show)
     return [install, show]
 
@@ -115,7 +115,7 @@ async def _doctor(flags: dict[str, object], *, config: Path | None, wanted: Sequ
     from edge_service.findings import as_text, exit_status
     from edge_worker.doctor.checks import examine_worker
 
-    # What there is to say is in the findings.
+    # All results are in the findings.
     logging.disable(logging.CRITICAL)
     findings = []
     async for finding in examine_worker(flags, config=config, wanted=wanted):
@@ -144,7 +144,7 @@ async def _enroll(settings: Settings, *, renew: bool) -> int:
             raise SettingsError(f"this machine is already enrolled as {who} (--renew replaces that)")
         relay_url = settings.relay_url or (known.relay_url if known else None)
         if relay_url is None:
-            msg = "say which relay: --relay https://relay.example.com"
+            msg = "no relay is configured; set it: --relay https://relay.example.com"
             raise SettingsError(msg)
         token = _token(settings, use_stdin=True)
         try:
@@ -170,7 +170,7 @@ def _print_retry(reason: str) -> None:
 
 
 def _token(settings: Settings, *, use_stdin: bool) -> str:
-    """The enrolment token, from wherever it is; never from an argument, which every user of the machine can read."""
+    """The enrolment token, from a file, variable or input; not from an argument, which every local user can read."""
     file = settings.enroll_token_file
     if file is not None and file.name != "-":
         try:
@@ -189,7 +189,7 @@ def _token(settings: Settings, *, use_stdin: bool) -> str:
 
 
 def _token_from_stdin() -> str:
-    """A person is asked, and what is typed is not shown."""
+    """Reads the token; on a terminal with a prompt and without echo."""
     if sys.stdin.isatty():
         from getpass import getpass
 

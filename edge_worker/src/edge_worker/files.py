@@ -1,4 +1,4 @@
-"""Small files that are either the old or the new one, whatever happens in between."""
+"""Replaces small files atomically: after a crash the file has either the old or the new content."""
 
 import os
 from pathlib import Path
@@ -8,9 +8,9 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
     """Replaces a file, mode 0600.
 
     Args:
-        path: Where to; its folder must exist.
-        content: All of it.
-        durable: Survives a power cut as well. A file that can be worked out anew need not.
+        path: The file; its folder must exist.
+        content: The complete new content.
+        durable: The new content survives a power cut. Not necessary for a file that can be computed again.
 
     Raises:
         OSError: Nothing has changed.

@@ -1,7 +1,7 @@
 """Logging: events are stable snake_case facts, values are fields.
 
 One JSON object per line, or a short readable line where the output is a terminal. Built on the standard library's
-`logging`, so that what aiohttp and asyncio have to say comes out in the same form.
+`logging`, so that messages of aiohttp and asyncio have the same form.
 """
 
 import json
@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TextIO
 
 from typing_extensions import override
 
-_bound: ContextVar[Mapping[str, Any]] = ContextVar("bound_log_fields", default={})  # noqa: B039 - never changed in place
+_bound: ContextVar[Mapping[str, object]] = ContextVar("bound_log_fields", default={})  # noqa: B039 - never modified
 
 
 class EventLog:
@@ -25,23 +25,23 @@ class EventLog:
         self._logger = logging.getLogger(name)
 
     def debug(self, event: str, **fields: object) -> None:
-        """A step, of interest to whoever looks for a fault."""
+        """A step that helps to find a fault."""
         self._write(logging.DEBUG, event, fields)
 
     def info(self, event: str, **fields: object) -> None:
-        """A change that an operator asks about."""
+        """A change that is of interest to an operator."""
         self._write(logging.INFO, event, fields)
 
     def warning(self, event: str, **fields: object) -> None:
-        """Something failed and will be tried again, or was refused and is over."""
+        """A failure that will be tried again, or a final refusal."""
         self._write(logging.WARNING, event, fields)
 
     def error(self, event: str, **fields: object) -> None:
-        """Someone must act."""
+        """A fault that a person must correct."""
         self._write(logging.ERROR, event, fields)
 
     def exception(self, event: str, **fields: object) -> None:
-        """An error that nobody has foreseen, with its traceback; to be called where it was caught."""
+        """An unexpected error, with its traceback; to be called where it was caught."""
         self._write(logging.ERROR, event, fields, exc_info=True)
 
     def _write(self, level: int, event: str, fields: Mapping[str, object], *, exc_info: bool = False) -> None:
@@ -62,8 +62,8 @@ def bound(**fields: object) -> Iterator[None]:
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "fields"}
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    """What was added to an event, through `EventLog` or as plain `extra=`."""
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    """The fields of an event, from `EventLog` or from plain `extra=`."""
     plain = {key: value for key, value in vars(record).items() if key not in _STANDARD}
     return {**plain, **getattr(record, "fields", {})}
 
@@ -73,7 +73,7 @@ class JsonFormatter(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
+        line: dict[str, object] = {
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
@@ -107,5 +107,5 @@ def setup_logging(level: str, *, stream: TextIO = sys.stderr) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # It says "Using selector" once per loop and names nothing that anyone asks about.
+    # At debug level it only logs "Using selector", once per loop.
     logging.getLogger("asyncio").setLevel(max(root.level, logging.INFO))

@@ -10,8 +10,10 @@ import pytest
 
 from edge_worker import cli
 from edge_worker.cli import main
-from edge_worker.host_client.client import HostDied, TaskHost
-from edge_worker.settings import SettingsError, load_settings
+from edge_worker.host_client.client import TaskHost
+from edge_worker.host_client.connection import HostDied
+from edge_worker.settings import SettingsError
+from edge_worker.settings_sources import load_settings
 from support.certificates import Certificates
 from support.fake_relay import ENROLL_TOKEN, FakeRelay
 

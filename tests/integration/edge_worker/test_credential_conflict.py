@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_schemas.life.model import JobState
-from edge_worker.agent import poll_loop
+from edge_worker.agent import refusals
 from edge_worker.settings import Settings
 from support.fake_relay import FakeRelay
 from support.fake_runtime import script_job
@@ -27,7 +27,7 @@ async def test_a_copied_worker_is_found_and_takes_nothing_until_that_is_settled(
     relay: FakeRelay, settings: Settings, copy: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first one's running job does not notice."""
-    monkeypatch.setattr(poll_loop, "SUPERSEDED_FIRST_S", 0.1)
+    monkeypatch.setattr(refusals, "SUPERSEDED_FIRST_S", 0.1)
     go = tmp_path / "go"
     job = script_job(f"print('up')\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\nsys.exit(9)")
     other = script_job("sys.exit(2)")

@@ -389,7 +389,7 @@ async def test_a_job_that_the_agent_cannot_follow_is_killed_at_its_fence_and_whe
 
 
 def _wake(folder: Path) -> None:
-    taken = job_files.read_taken(folder)
+    taken = job_files.read_claim(folder)
     assert taken is not None
     for process in find_tree(taken, read_processes()):
         os.kill(process.pid, signal.SIGCONT)

@@ -21,7 +21,7 @@ from support.worker import NAME, Agent, running_agent
 
 
 def _supervisor(agent: Agent, job: Job) -> int:
-    taken = job_files.read_taken(agent.state.job_dir(job.id).path)
+    taken = job_files.read_claim(agent.state.job_dir(job.id).path)
     assert taken is not None
     return taken.pid
 
@@ -50,7 +50,7 @@ async def test_a_machine_that_went_down_gives_its_jobs_back(relay: FakeRelay, se
         folder.mark_started()
         await relay.publish(job)
         relay.hand_out(job.id, NAME)
-    job_files.take(state.job_dir(ran.id).path, job_files.Taken(ran.id, 4711, 1, "an earlier boot"))
+    job_files.claim(state.job_dir(ran.id).path, job_files.Claim(ran.id, 4711, 1, "an earlier boot"))
     async with running_agent(relay, settings) as agent:
         await relay.until(lambda: all(job.id in relay.finishes for job in (ran, started)))
         assert [relay.finishes[job.id][0].release for job in (ran, started)] == [True, True]

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from edge_schemas.life.model import JobState
 from edge_schemas.wire.worker_report import ProxyKind, WorkerHealth
-from edge_worker.relay import client as relay_client
+from edge_worker.relay import transport
 from edge_worker.relay.clock_skew import ClockSkew
 from edge_worker.settings import Settings
 from support.fake_relay import FakeRelay, html_page
@@ -20,7 +20,7 @@ AHEAD_S = 500.0
 
 async def test_the_figures_of_a_poll(relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that waits, log bytes that can't be uploaded and a link that is cut show while they last; a clock too."""
-    monkeypatch.setattr(relay_client, "ClockSkew", partial(ClockSkew, clock=lambda: time.time() + AHEAD_S))
+    monkeypatch.setattr(transport, "ClockSkew", partial(ClockSkew, clock=lambda: time.time() + AHEAD_S))
     relay.poll_timeout_s = 0.05
     job = script_job("print('x' * 99, flush=True); call('GET', 'variables/go'); assert succeed() == 204")
     stuck = ("/log", "/variables/go")

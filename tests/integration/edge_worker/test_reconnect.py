@@ -47,7 +47,7 @@ async def test_a_poll_that_is_parked_nowhere_is_not_waited_for(
     relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch, how: Cut
 ) -> None:
     """With the clocks shortened: a poll is held for 50 s, and would hang for 65."""
-    monkeypatch.setattr(link_probe, "CHECK_EVERY_S", 0.3)
+    monkeypatch.setattr(link_probe, "PROBE_EVERY_S", 0.3)
     monkeypatch.setattr(link_probe, "PATIENCE_S", 0.2)
     monkeypatch.setattr(poll_loop, "BUSY_CAP_S", 0.3)
     polled_s, stopped_s = await _seconds_until_stopped(relay, settings, how, 1.5)

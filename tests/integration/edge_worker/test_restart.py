@@ -9,7 +9,7 @@ from aiohttp import web
 
 from edge_schemas.life.model import JobState
 from edge_schemas.wire.worker_report import JobPhase
-from edge_worker.agent import worker
+from edge_worker.agent import draining
 from edge_worker.jobs import machine
 from edge_worker.settings import Settings
 from edge_worker.state.state import StateDir
@@ -99,7 +99,7 @@ async def test_a_drain_with_a_limit_ends_without_a_link_and_the_next_agent_deliv
     relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One job is stopped; one is reporting its end, which nobody interrupts, and goes on."""
-    monkeypatch.setattr(worker, "DELIVERY_GRACE_S", 1.0)
+    monkeypatch.setattr(draining, "DELIVERY_GRACE_S", 1.0)
     stopped = script_job("print('up'); time.sleep(60)")
     reporting = script_job(
         "print('up')\n"
@@ -131,7 +131,7 @@ async def test_a_drain_with_a_limit_ends_without_a_link_and_the_next_agent_deliv
 async def test_a_drain_with_a_limit_ends_though_a_log_cannot_be_delivered(
     relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "DELIVERY_GRACE_S", 0.3)
+    monkeypatch.setattr(draining, "DELIVERY_GRACE_S", 0.3)
     monkeypatch.setattr(machine, "LOG_FIRST_S", 0.1)
     job = script_job("print('kept')")
     limited = settings.model_copy(update={"drain_timeout_s": 0.3})

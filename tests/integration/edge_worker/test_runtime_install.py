@@ -15,7 +15,8 @@ import pytest
 from edge_schemas.gate.centre import CentreFacts
 from edge_worker.cli import main
 from edge_worker.runtime_install.folder import RuntimeFolder
-from edge_worker.settings import Settings, load_settings
+from edge_worker.settings import Settings
+from edge_worker.settings_sources import load_settings
 from edge_worker.state.state import StateDir
 from support.agent_process import agent_environment
 from support.fake_relay import FakeRelay
@@ -104,7 +105,7 @@ async def test_what_the_centre_names_from_a_wheel_folder(
     refused = await run(settings, *command)
     assert (refused.code, folder.current()) == (1, known)
     assert "hashes: " in refused.errors
-    assert "was there before is untouched" in refused.errors
+    assert "previous runtime is unchanged" in refused.errors
 
 
 async def test_through_the_workers_proxy_with_a_password_that_nobody_sees(
@@ -159,10 +160,10 @@ def users_of(folder: Path) -> list[str]:
 def test_nobody_says_what_to_install(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, code, says in (
         ((), 5, "not enrolled"),
-        (("--version", "3"), 2, "is no version of Airflow"),
+        (("--version", "3"), 2, "is not a version of Airflow"),
         (("--version", NEW, "--lock", os.devnull), 2, "does not pin apache-airflow"),
         (("--version", NEW, "--index-url", "https://u:p@mirror"), 2, "PIP_INDEX_URL"),
-        (("--version", NEW, "--python", "/usr/bin/env"), 2, "is no Python"),
+        (("--version", NEW, "--python", "/usr/bin/env"), 2, "is not a Python"),
     ):
         assert main(["runtime", "install", "--state-dir", str(tmp_path), *arguments]) == code
         assert says in capsys.readouterr().err

@@ -33,7 +33,7 @@ async def test_nothing_of_a_folder_that_was_left_behind_is_used(relay: FakeRelay
         stale.put_finish(FinishRequest(exit_code=0))
         stale.mark_finished()
         stale.put_final_state("success")
-        job_files.take(stale.path, job_files.nobody(job.id))
+        job_files.claim(stale.path, job_files.no_process(job.id))
         job_files.write_result(stale.path, job_files.Result(exit_code=0, final_state=None, error=None))
         await relay.publish(job)
         await relay.until(lambda: relay.state(job.id) is JobState.ENDED)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_worker.host_client.client import HostDied, TaskHost
+from edge_worker.host_client.client import TaskHost
+from edge_worker.host_client.connection import HostDied
 from edge_worker.host_client.launcher import HostChild
 
 

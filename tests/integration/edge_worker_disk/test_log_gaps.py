@@ -127,7 +127,7 @@ async def test_log_longer_than_the_centre_keeps_ends_with_a_line_that_says_so(
     await _upload(relay, held)
     log = bytes(relay.logs[held.id])
     assert log[:50_000] == held.dir.log.read_bytes()[:50_000]
-    assert json.loads(log[50_000:])["event"].startswith("The log goes on, but the centre keeps no more of it")
+    assert json.loads(log[50_000:])["event"].startswith("The log continues, but the centre keeps no more of it")
     requests = len(relay.wire_sizes)
     _print(held, 1000, 1100)
     await _upload(relay, held)
@@ -144,7 +144,7 @@ async def test_log_that_an_earlier_hold_has_filled_gets_its_line_as_well(relay: 
     held.dir.log.write_bytes(random.Random(7).randbytes(200_000))
     await _upload(relay, held)
     log = bytes(relay.logs[held.id])
-    assert json.loads(log[log.rindex(b"\n{") :])["event"].startswith("The log goes on")
+    assert json.loads(log[log.rindex(b"\n{") :])["event"].startswith("The log continues")
     assert len(log) <= 60_000
 
 

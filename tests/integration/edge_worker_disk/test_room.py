@@ -43,7 +43,7 @@ class Folders:
         self._made += 1
         job_dir = JobDir(parent / script_job("").id)
         job_dir.path.mkdir()
-        job_files.take(job_dir.path, job_files.Taken("j", 2**22 + 1, 1, "an earlier boot"))
+        job_files.claim(job_dir.path, job_files.Claim("j", 2**22 + 1, 1, "an earlier boot"))
         line = json.dumps({"event": "x" * 1000}).encode() + b"\n"
         job_dir.log.write_bytes(line * (LOG_BYTES // len(line)))
         os.utime(job_dir.path, (self._made, self._made))
@@ -123,7 +123,7 @@ def test_intake_closes_below_the_reserve_and_opens_well_above_it(tmp_path: Path)
     watch = DiskWatch(tmp_path, table, Folders(tmp_path, 1).ended, 1000, lambda _: free)
     seen = []
     for free in (1000, 999, 1050, None, 1100, 1000):  # noqa: B007 (read by the watch)
-        watch.look()
+        watch.check()
         seen.append(table.free)
     assert seen == [2, 0, 0, 0, 2, 2]
 

@@ -94,7 +94,7 @@ async def test_a_squid_with_a_login(worker: Patient, relay: Relay) -> None:
     assert "answers 407 Proxy Authentication Required" in detail
     assert "ERR_CACHE_ACCESS_DENIED" in detail
     assert "none is set" in advice
-    assert "the one it was given is wrong" in wrong.fault("proxy.tunnel")[1]
+    assert "the configured one is wrong" in wrong.fault("proxy.tunnel")[1]
     assert not good.all("failed", "warning", "not_tried")
     assert blocked.all("failed") == ["proxy.tunnel"]
     assert "answers 403 Forbidden" in blocked.of("proxy.tunnel")["detail"]
@@ -116,4 +116,4 @@ async def test_a_squid_that_wants_ntlm(worker: Patient) -> None:
     rules = (f"auth_param ntlm program {NTLM}", "acl known proxy_auth REQUIRED", "http_access allow known")
     async with _squid(*rules) as url:
         _, advice = (await worker.examined("--proxy-url", url)).fault("proxy.tunnel")
-    assert "a login by NTLM; the worker speaks Basic only" in advice
+    assert "a login by NTLM; the worker supports Basic only" in advice

@@ -54,7 +54,7 @@ async def test_a_proxy_that_wants_a_login(worker: Patient, tmp_path: Path) -> No
     assert "Basic, and none is set" in advice
     assert "--proxy-password-file" in advice
     _, advice = wrong.fault("proxy.tunnel")
-    assert "the one it was given is wrong" in advice
+    assert "the configured one is wrong" in advice
     assert not right.all("failed", "warning", "not_tried")
     assert "the variable HTTPS_PROXY, with a login" in right.of("settings.proxy")["detail"]
 

@@ -244,4 +244,4 @@ async def test_a_runtime_that_does_not_start(worker: Patient, how: str) -> None:
 async def test_a_task_host_of_the_real_runtime(worker: Patient) -> None:
     report = await worker.examined("--runtime-python", sys.executable)
     assert report.of("runtime.airflow")["status"] == "ok"
-    assert report.of("runtime.host")["detail"].startswith("a task host comes up in it, with Airflow 3.")
+    assert report.of("runtime.host")["detail"].startswith("a task host starts in it, with Airflow 3.")

@@ -17,7 +17,8 @@ import pytest
 import pytest_asyncio
 
 from edge_schemas.wire.jobs import Job
-from edge_worker.host_client.client import JobResult, TaskHost
+from edge_worker.host_client.client import TaskHost
+from edge_worker.host_client.job_end import JobResult
 from edge_worker.task_host import job_files
 from support.agent_process import kill_jobs
 from support.execution_api import ExecutionApi, serve_execution_api

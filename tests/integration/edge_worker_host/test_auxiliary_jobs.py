@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_schemas.wire.offline import OfflinePolicy
-from edge_worker.host_client.client import JobResult
+from edge_worker.host_client.job_end import JobResult
 from edge_worker.processes.tree import is_alive, stop_tree
 from support.execution_api import eventually
 from support.sdk_jobs import callback_job, connection_test_job

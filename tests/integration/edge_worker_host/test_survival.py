@@ -22,8 +22,8 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def _host_pid(host: TaskHost) -> int:
-    assert host._link is not None
-    return host._link.pid
+    assert host._connection is not None
+    return host._connection.pid
 
 
 def _lives(pid: int) -> bool:
@@ -59,11 +59,11 @@ async def test_new_agent_waits_for_a_task_of_the_old_one(site: "Site", tmp_path:
         _, folder = await _start_tick(site, tmp_path / "flag")
         first = _host_pid(host)
         # As after `kill -9` of the agent: the connection ends without a word.
-        assert host._link is not None
-        host._link.say = lambda message: None  # type: ignore[method-assign]
+        assert host._connection is not None
+        host._connection.send = lambda message: None  # type: ignore[method-assign]
     assert _lives(first)
     async with site.agent() as host:
-        await eventually(lambda: host._link is not None)
+        await eventually(lambda: host._connection is not None)
         assert _host_pid(host) == first
         waiting = asyncio.create_task(host.wait(folder))
         (tmp_path / "flag").touch()
@@ -84,8 +84,8 @@ async def test_other_settings_get_another_host_and_the_old_one_leaves(site: "Sit
     async with site.agent() as host:
         _, folder = await _start_tick(site, tmp_path / "flag")
         first = _host_pid(host)
-        assert host._link is not None
-        host._link.say = lambda message: None  # type: ignore[method-assign]
+        assert host._connection is not None
+        host._connection.send = lambda message: None  # type: ignore[method-assign]
     site.env["NEW"] = "setting"
     async with site.agent() as host:
         job, _ = await site.run("show_environment")
@@ -101,7 +101,7 @@ async def test_killed_supervisor_ends_its_user_code_and_is_no_success(site: "Sit
     async with site.agent() as host:
         job, folder = await _start_tick(site, tmp_path / "flag")
         user_code = site.api.runs[job]["pid"]
-        taken = job_files.read_taken(folder)
+        taken = job_files.read_claim(folder)
         assert taken is not None
         os.kill(taken.pid, signal.SIGKILL)
         result = await host.wait(folder)
@@ -131,7 +131,7 @@ async def test_launch_that_the_host_does_not_answer_never_starts_later(
         job = sdk_job("hello")
         with pytest.raises(LaunchFailed, match="did not answer") as failed:
             await host.launch(job, site.folder(job))
-        assert failed.value.gives_back
+        assert failed.value.releases
         monkeypatch.undo()
         os.kill(pid, signal.SIGCONT)
         # The host obeys in the order it was told: once this one has ended, the other had its chance.

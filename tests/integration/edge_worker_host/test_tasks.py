@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_worker.host_client.client import JobResult, LaunchFailed
+from edge_worker.host_client.client import LaunchFailed
+from edge_worker.host_client.job_end import JobResult
 from edge_worker.processes.tree import is_alive
 from edge_worker.task_host import job_files
 from support.execution_api import eventually

@@ -32,8 +32,8 @@ from edge_worker.doctor import (
 from edge_worker.doctor.certificate import read_certificate
 from edge_worker.doctor.limits import Deadline, in_thread
 from edge_worker.doctor.network_path import Head, NoHttp
-from edge_worker.doctor.redact import Sieve
-from edge_worker.doctor.settings_checks import Told
+from edge_worker.doctor.redact import Redactor
+from edge_worker.doctor.settings_checks import SourcedSettings
 from edge_worker.doctor.tls_checks import clock_difference, skew_s
 from edge_worker.relay.proxy import resolve_proxy
 from edge_worker.settings import Settings
@@ -146,8 +146,10 @@ def test_the_page_lists_every_check() -> None:
 
 
 def _proxy(proxies: Mapping[str, str], **settings: object) -> Finding:
-    told = Told(Settings.model_validate(settings), {"proxy_url": "the file x"}, frozenset(proxies), dict(proxies))
-    return settings_checks.proxy_finding(told, RELAY)[0]
+    given = SourcedSettings(
+        Settings.model_validate(settings), {"proxy_url": "the file x"}, frozenset(proxies), dict(proxies)
+    )
+    return settings_checks.proxy_finding(given, RELAY)[0]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,7 @@ async def test_after_the_end_of_the_whole_nothing_is_tried() -> None:
     assert found.status is Status.NOT_TRIED
 
 
-def test_no_secret_passes_the_sieve(tmp_path: Path) -> None:
+def test_no_secret_passes_the_redactor(tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("hunter22\n")
     settings = Settings.model_validate(
@@ -219,9 +221,9 @@ def test_no_secret_passes_the_sieve(tmp_path: Path) -> None:
     proxy = resolve_proxy(RELAY, settings, {})
     assert proxy is not None
     assert proxy.authorization is not None
-    sieve = Sieve()
-    sieve.know(settings, None, proxy)
+    redactor = Redactor()
+    redactor.add_from(settings, None, proxy)
     said = warning("x.y", f"a page with {proxy.authorization} and hunter22", "say ere_token again")
-    passed = json.dumps(dataclasses.asdict(sieve.passed(said)))
+    passed = json.dumps(dataclasses.asdict(redactor.redacted(said)))
     for secret in ("hunter22", "ere_token", proxy.authorization.split()[1]):
         assert secret not in passed

@@ -33,12 +33,12 @@ def test_how_busy_the_cpus_were_since_the_last_look(tmp_path: Path, now: str, sh
     stat(tmp_path, "cpu  100 0 100 800 0 0 0 0 0 0")
     meter = CpuMeter(tmp_path)
     stat(tmp_path, now)
-    assert meter.look() == share
+    assert meter.read() == share
 
 
 def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
     meter = CpuMeter(tmp_path)
-    assert (meter.look(), meter.look()) == (None, None)
+    assert (meter.read(), meter.read()) == (None, None)
     health = worker_health(tmp_path / "missing")
     assert (health.disk_free_bytes, health.disk_total_bytes) == (None, None)
 
@@ -46,18 +46,18 @@ def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
 def test_the_clock_is_compared_with_the_relays() -> None:
     """The answer was half a trip under way, and its header lost half a second on average."""
     skew = ClockSkew(clock=lambda: NOW + 60)
-    skew.heard(DATE, 4.0)
+    skew.record(DATE, 4.0)
     assert skew.seconds == 60 - 2 - 0.5
-    skew.heard(DATE, None)
+    skew.record(DATE, None)
     assert skew.seconds == 60 - 2 - 0.5, "an answer that was held came as fast as the last one that was not"
-    skew.heard(DATE, 0.2)
+    skew.record(DATE, 0.2)
     assert skew.seconds == 60 - 0.1 - 0.5
 
 
 @pytest.mark.parametrize(("date", "trip_s"), [(None, 0.1), ("yesterday", 0.1), (DATE, 30.0)])
 def test_an_answer_that_tells_nothing_of_the_clock(date: str | None, trip_s: float) -> None:
     skew = ClockSkew(clock=lambda: NOW)
-    skew.heard(date, trip_s)
+    skew.record(date, trip_s)
     assert skew.seconds is None
 
 

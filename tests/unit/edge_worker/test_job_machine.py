@@ -179,7 +179,7 @@ def test_the_outcome_says_how_a_process_ended(gone: e.ProcessGone, reason: str |
 
 
 def test_the_outcome_of_a_stopped_job_begins_with_why() -> None:
-    running = LocalJob(stage=Stage.RUNNING, has_folder=True, stop=StopWish("marked as failed", gives_back=True))
+    running = LocalJob(stage=Stage.RUNNING, has_folder=True, stop=StopWish("marked as failed", releases=True))
     stopped, _ = step(running, e.ProcessGone(-15))
     assert stopped.finish is not None
     assert stopped.finish.reason == "marked as failed; the task's process was ended by SIGTERM"

@@ -47,7 +47,7 @@ def _running(tmp_path: Path, offline: OfflinePolicy, *, is_launched: bool = True
     job_dir.mark_started()
     if is_launched:
         assert job_files.hold_lock(job_dir.path) is not None
-        job_files.take(job_dir.path, job_files.myself(job.id))
+        job_files.claim(job_dir.path, job_files.this_process(job.id))
     return local_job(job, job_dir, facts)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_schemas.wire.worker_report import JobPhase
-from edge_worker.agent.poll_timeout import Hold
+from edge_worker.agent.poll_timeout import PollTimeoutTuner
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
 from edge_worker.jobs.events import FinalWriteBegun, FinalWriteEnded, ProcessGone, StopWanted, StopWish
 from edge_worker.jobs.registry import JobRegistry
@@ -22,32 +22,32 @@ from support.jobs import make_job
 from support.local_jobs import RUNNING, local_job
 
 
-class TestHold:
+class TestPollTimeoutTuner:
     """How long a poll may be held."""
 
     def test_two_cuts_at_the_same_age_halve_it(self) -> None:
-        hold = Hold(50)
-        assert [hold.cut(30), hold.cut(31), hold.current_s] == [False, True, 25]
+        tuner = PollTimeoutTuner(50)
+        assert [tuner.cut(30), tuner.cut(31), tuner.current_s] == [False, True, 25]
 
     def test_cuts_at_different_ages_are_accidents(self) -> None:
-        hold = Hold(50)
-        assert [hold.cut(30), hold.cut(12), hold.cut(45), hold.current_s] == [False, False, False, 50]
+        tuner = PollTimeoutTuner(50)
+        assert [tuner.cut(30), tuner.cut(12), tuner.cut(45), tuner.current_s] == [False, False, False, 50]
 
     def test_a_young_connection_was_not_cut_for_being_idle(self) -> None:
-        hold = Hold(50)
-        assert [hold.cut(0.1), hold.cut(0.1), hold.current_s] == [False, False, 50]
+        tuner = PollTimeoutTuner(50)
+        assert [tuner.cut(0.1), tuner.cut(0.1), tuner.current_s] == [False, False, 50]
 
     def test_a_poll_of_full_length_clears_the_suspicion(self) -> None:
-        hold = Hold(50)
-        hold.cut(30)
-        hold.answered(49)
-        assert not hold.cut(30)
+        tuner = PollTimeoutTuner(50)
+        tuner.cut(30)
+        tuner.answered(49)
+        assert not tuner.cut(30)
 
     def test_it_never_falls_below_five_seconds(self) -> None:
-        hold = Hold(8)
+        tuner = PollTimeoutTuner(8)
         for _ in range(6):
-            hold.cut(6)
-        assert hold.current_s == 5
+            tuner.cut(6)
+        assert tuner.current_s == 5
 
 
 class TestJobTable:

@@ -17,8 +17,9 @@ from edge_schemas.wire.polls import Grant, Poll, PollAnswer
 from edge_schemas.wire.worker_entry import AgentSeen, CredentialConflict
 from edge_schemas.wire.worker_report import WorkerHealth
 from edge_worker.agent import poll_loop
-from edge_worker.agent.poll_loop import PollHandler, PollLoop, Report
-from edge_worker.agent.poll_timeout import Hold
+from edge_worker.agent.poll_answers import PollSink
+from edge_worker.agent.poll_loop import PollLoop, Report
+from edge_worker.agent.poll_timeout import PollTimeoutTuner
 from edge_worker.jobs.lease import Fence, Lease
 from edge_worker.jobs.registry import JobRegistry
 from edge_worker.machine.health import worker_versions
@@ -99,9 +100,16 @@ async def _polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     ticks = itertools.count(100)
     lease = Lease(tmp_path / "lease", clock=lambda: next(ticks))
     report = Report(7, "instance", "host", 0, lambda: worker_versions(None), WorkerHealth)
-    handler = cast("PollHandler", _Desk(table))
+    sink = cast("PollSink", _Desk(table))
     loop = PollLoop(
-        cast("RelayClient", client), table, link, handler, report, Hold(50), Fence(table, lease), jitter=lambda: 0.0
+        cast("RelayClient", client),
+        table,
+        link,
+        sink,
+        report,
+        PollTimeoutTuner(50),
+        Fence(table, lease),
+        jitter=lambda: 0.0,
     )
     running = asyncio.create_task(loop.run())
     await _settle()

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from edge_schemas.gate.centre import CentreFacts
+from edge_worker.environment import installer_environment
 from edge_worker.relay.proxy import proxy_variables
 from edge_worker.runtime_install.faults import explain
 from edge_worker.runtime_install.folder import Busy, RuntimeFacts, RuntimeFolder
-from edge_worker.runtime_install.install import Installation, InstallFailed, Source
+from edge_worker.runtime_install.install import Installation, InstallFailed
 from edge_worker.runtime_install.locks import LockRefused, read_lock
 from edge_worker.runtime_install.order import CentreUnknown, Order, order_of
-from edge_worker.settings import Settings, installer_environment, load_settings
+from edge_worker.runtime_install.source import Source
+from edge_worker.settings import Settings
+from edge_worker.settings_sources import load_settings
 
 HASH = "--hash=sha256:" + "0" * 64
 LOCK = f"""# by 'make lock'
@@ -68,7 +71,7 @@ def test_a_lock_is_read_as_pip_reads_it() -> None:
 )
 def test_a_lock_says_which_releases_and_never_where_from(line: str) -> None:
     """It comes by way of the relay. What pip would also do is refused before pip sees it."""
-    with pytest.raises(LockRefused, match="line 6 is no pinned requirement"):
+    with pytest.raises(LockRefused, match="line 6 is not a pinned requirement"):
         read_lock(LOCK + line + "\n")
 
 
@@ -121,7 +124,7 @@ def test_a_torso_goes_and_what_is_not_ours_stays(tmp_path: Path) -> None:
     foreign.mkdir()
     (foreign / "pyvenv.cfg").touch()
     (tmp_path / ".current-abc").symlink_to(torso)
-    folder.remove_torsos()
+    folder.remove_incomplete()
     folder.remove_old()
     assert (current.exists(), torso.exists(), foreign.exists()) == (True, False, True)
     assert not (tmp_path / ".current-abc").is_symlink()
@@ -201,7 +204,7 @@ RETRIED = (
         ("SSLError(SSLCertVerificationError(1, 'CERTIFICATE_VERIFY_FAILED'))", "TLS", "ca_file"),
         (RETRIED + "ERROR: No matching distribution found for foo==1", "wheels", "--python"),
         (RETRIED + "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM", "hashes", "do not install it"),
-        ("ERROR: In --require-hashes mode, all requirements must", "lock", "make it anew"),
+        ("ERROR: In --require-hashes mode, all requirements must", "lock", "make it again"),
         ("OSError: [Errno 28] No space left on device", "disk", "--dir"),
         (
             "ERROR: Cannot install a and b because these package versions have conflicting dependencies.",

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from edge_worker.cli import _parser
-from edge_worker.settings import PREFIX, Settings, SettingsError, load_settings, proxy_environment, task_environment
+from edge_worker.environment import proxy_environment, task_environment
+from edge_worker.settings import PREFIX, Settings, SettingsError
+from edge_worker.settings_sources import load_settings
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:

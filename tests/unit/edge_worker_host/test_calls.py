@@ -14,7 +14,8 @@ import pytest
 from edge_worker.task_host import calls, fence
 from edge_worker.task_host.calls import WaitingTransport
 from edge_worker.task_host.fence import Fence, Guard
-from edge_worker.task_host.output_drain import OutputPump
+from edge_worker.task_host.output_drain import OutputDrain
+from edge_worker.task_host.protocol import Offline
 
 STATE = "http://gateway/jobs/j/execution/task-instances/t/state"
 READ = "http://gateway/jobs/j/execution/variables/v"
@@ -49,13 +50,13 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
 def _send(method: str, url: str, **lease: Any) -> httpx.Response:
     guard = Guard(_fence(**lease), "/nowhere/gw.sock")
-    with WaitingTransport("/nowhere/gw.sock", OutputPump(), guard) as transport:
+    with WaitingTransport("/nowhere/gw.sock", OutputDrain(), guard) as transport:
         return transport.handle_request(httpx.Request(method, url))
 
 
 def _fence(*, fence_after_s: float | None = None, tolerance_s: float = 10, said: list[str] | None = None) -> Fence:
     """A fence without a lease; by default one that lets the job go on for ever."""
-    offline = {"tolerance_s": tolerance_s, "fence_after_s": fence_after_s}
+    offline: Offline = {"tolerance_s": tolerance_s, "fence_after_s": fence_after_s}
     return Fence(Path("/nowhere/lease"), offline, (said if said is not None else []).append)
 
 
@@ -152,10 +153,10 @@ class Supervisor:
 
 
 @pytest.fixture
-def pumped(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[OutputPump, Supervisor]]:
+def pumped(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[OutputDrain, Supervisor]]:
     # Installing replaces the method for good, as in a fork; here it is put back.
     monkeypatch.setattr(Supervisor, "_on_child_started", Supervisor._on_child_started)
-    output_drain = OutputPump()
+    output_drain = OutputDrain()
     started: list[str] = []
     output_drain.install(Supervisor, "_on_child_started", lambda: started.append("yes"))
     supervisor = Supervisor()
@@ -168,7 +169,7 @@ def pumped(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[OutputPump, Superv
             socket.close(end)
 
 
-def test_output_is_read_during_a_call_and_requests_are_not(pumped: tuple[OutputPump, Supervisor]) -> None:
+def test_output_is_read_during_a_call_and_requests_are_not(pumped: tuple[OutputDrain, Supervisor]) -> None:
     output_drain, supervisor = pumped
     supervisor.childs_requests.send(b"next request")
 
@@ -182,7 +183,7 @@ def test_output_is_read_during_a_call_and_requests_are_not(pumped: tuple[OutputP
     assert supervisor.requests.recv(100) == b"next request"
 
 
-def test_socket_read_by_the_pump_does_not_block_the_sdks_loop(pumped: tuple[OutputPump, Supervisor]) -> None:
+def test_socket_read_by_the_pump_does_not_block_the_sdks_loop(pumped: tuple[OutputDrain, Supervisor]) -> None:
     output_drain, supervisor = pumped
     supervisor.childs.send(b"a line")
     ((key, _),) = supervisor.selector.select(0)
@@ -194,7 +195,7 @@ def test_socket_read_by_the_pump_does_not_block_the_sdks_loop(pumped: tuple[Outp
     assert supervisor.lines == [b"a line"]
 
 
-def test_socket_closed_by_the_pump_does_not_stop_the_sdks_loop(pumped: tuple[OutputPump, Supervisor]) -> None:
+def test_socket_closed_by_the_pump_does_not_stop_the_sdks_loop(pumped: tuple[OutputDrain, Supervisor]) -> None:
     output_drain, supervisor = pumped
     supervisor.childs.close()
     ((key, _),) = supervisor.selector.select(0)
@@ -214,7 +215,7 @@ class _Announcing(list[bytes]):
         self._event.set()
 
 
-def test_error_of_a_call_is_raised_where_it_was_made(pumped: tuple[OutputPump, Supervisor]) -> None:
+def test_error_of_a_call_is_raised_where_it_was_made(pumped: tuple[OutputDrain, Supervisor]) -> None:
     output_drain, _ = pumped
     with pytest.raises(ZeroDivisionError):
         output_drain.call(lambda: 1 / 0)
@@ -224,6 +225,6 @@ def test_sdk_without_the_names_that_the_pump_needs_calls_plainly() -> None:
     class Other:
         pass
 
-    output_drain = OutputPump()
+    output_drain = OutputDrain()
     output_drain.install(Other, "_on_child_started", lambda: None)
     assert output_drain.call(threading.current_thread) is threading.current_thread()

@@ -10,8 +10,9 @@ import pytest
 
 from edge_worker.task_host import fence, job_files, lease
 from edge_worker.task_host.fence import Fence, Right
+from edge_worker.task_host.protocol import Offline
 
-OFFLINE = {"tolerance_s": 60.0, "fence_after_s": 30.0}
+OFFLINE: Offline = {"tolerance_s": 60.0, "fence_after_s": 30.0}
 
 
 @pytest.fixture
@@ -73,32 +74,32 @@ def test_reason_is_said_once(tmp_path: Path, clock: list[float]) -> None:
     said: list[str] = []
     found = Fence(tmp_path / "lease", OFFLINE, said.append)
     clock[0] += 31
-    found.strike("This task is stopped")
-    found.strike("All processes of this task are killed")
+    found.end_job("This task is stopped")
+    found.end_job("All processes of this task are killed")
     (text,) = said
-    assert text == f"This task is stopped: {found.struck}"
+    assert text == f"This task is stopped: {found.end_reason}"
     assert "no contact with the centre for 31 s; after 60 s" in text
 
 
 def test_nobody_answers_where_nobody_listens(tmp_path: Path) -> None:
-    assert not fence.answers(str(tmp_path / "gw.sock"))
+    assert not fence.agent_answers(str(tmp_path / "gw.sock"))
 
 
 TREE = """
 import os, signal, subprocess, sys, time
-from edge_worker.task_host.fence import stands_still
+from edge_worker.task_host.fence import is_frozen
 def until(wanted):
     deadline = time.monotonic() + 10
-    while stands_still() is not wanted and time.monotonic() < deadline:
+    while is_frozen() is not wanted and time.monotonic() < deadline:
         time.sleep(0.01)
-    return stands_still()
-said = [stands_still()]
+    return is_frozen()
+said = [is_frozen()]
 child = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE)
 grandchild = int(child.stdout.readline())
-said.append(stands_still())
+said.append(is_frozen())
 os.kill(child.pid, signal.SIGSTOP)
 os.waitpid(child.pid, os.WUNTRACED)
-said.append(stands_still())
+said.append(is_frozen())
 os.kill(grandchild, signal.SIGSTOP)
 said.append(until(True))
 os.kill(grandchild, signal.SIGCONT)

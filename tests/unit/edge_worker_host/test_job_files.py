@@ -9,9 +9,9 @@ from edge_worker.task_host.job_files import Result
 
 
 def test_only_one_takes_a_job(tmp_path: Path) -> None:
-    assert job_files.take(tmp_path, job_files.myself("job-1"))
-    assert not job_files.take(tmp_path, job_files.nobody("job-1"))
-    taken = job_files.read_taken(tmp_path)
+    assert job_files.claim(tmp_path, job_files.this_process("job-1"))
+    assert not job_files.claim(tmp_path, job_files.no_process("job-1"))
+    taken = job_files.read_claim(tmp_path)
     assert taken is not None
     assert (taken.job, taken.pid) == ("job-1", os.getpid())
     assert [path.name for path in tmp_path.iterdir()] == ["pid.json"]

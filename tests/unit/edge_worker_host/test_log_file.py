@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_worker.task_host import log_file
-from edge_worker.task_host.log_file import CappedLog, SureOutput, read_dropped
+from edge_worker.task_host.log_file import BestEffortOutput, CappedLog, read_dropped
 
 KEEP = 256 * 1024
 
@@ -110,7 +110,7 @@ def test_what_a_supervisor_says_never_fails_and_does_not_fill_the_disk(
 ) -> None:
     path = tmp_path / "supervisor.log"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    output = SureOutput(descriptor, 100)
+    output = BestEffortOutput(descriptor, 100)
     disk(0)
     assert output.write(b"lost\n") == 5
     disk(None)

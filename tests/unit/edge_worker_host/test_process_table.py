@@ -6,7 +6,7 @@ import sys
 
 from edge_worker.processes.table import Process, find_tree, read_processes, supervisor_of
 from edge_worker.task_host import job_files
-from edge_worker.task_host.job_files import Taken
+from edge_worker.task_host.job_files import Claim
 
 # Far above any pid of the machine, so that nobody's environment is looked at.
 BASE = 2**40
@@ -20,8 +20,8 @@ def table(*processes: Process) -> dict[int, Process]:
     return {one.pid: one for one in processes}
 
 
-def taken(start: int = 100, boot: str | None = None) -> Taken:
-    return Taken("job-1", BASE + 1, start, job_files.boot_id() if boot is None else boot)
+def taken(start: int = 100, boot: str | None = None) -> Claim:
+    return Claim("job-1", BASE + 1, start, job_files.boot_id() if boot is None else boot)
 
 
 SUPERVISOR = process(1, 0, 1)
@@ -69,7 +69,7 @@ async def test_process_that_carries_the_jobs_mark_is_found_wherever_it_is() -> N
     )
     assert marked.stdout is not None
     await marked.stdout.readline()
-    gone = Taken("job-of-this-test", BASE, 1, job_files.boot_id())
+    gone = Claim("job-of-this-test", BASE, 1, job_files.boot_id())
     try:
         assert {found.pid for found in find_tree(gone, read_processes())} == {marked.pid}
     finally:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from edge_worker.host_client.client import JobResult, TaskHost
+from edge_worker.host_client.client import TaskHost
+from edge_worker.host_client.job_end import JobResult
 from edge_worker.task_host import job, job_files, memory
-from edge_worker.task_host.host import Connection, Host, HostSettings
+from edge_worker.task_host.host import Host, HostSettings
 from edge_worker.task_host.memory import MemoryWatch
+from edge_worker.task_host.protocol import Connection, Endpoint, JobRequest, RunRequest
 
 
 def _refuse(number: int) -> Any:
@@ -22,32 +24,39 @@ def _refuse(number: int) -> Any:
     return refuse
 
 
+def _request(folder: Path) -> RunRequest:
+    wanted: JobRequest = {
+        "id": "job-1",
+        "workload": {},
+        "core_executor": "",
+        "offline": {"tolerance_s": 60.0, "fence_after_s": None},
+    }
+    return {"id": 7, "dir": str(folder), "job": wanted, "log_max_bytes": 1}
+
+
 def test_fork_that_fails_is_answered_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, agents = socket.socketpair()
-    listener = socket.socket(socket.AF_UNIX)
-    host = Host(HostSettings("s", "w", "g", {}, 1), "3.3.2", listener, os.open(tmp_path, os.O_RDONLY))
+    endpoint = Endpoint(tmp_path / "s", socket.socket(socket.AF_UNIX), os.open(tmp_path, os.O_RDONLY))
+    host = Host(HostSettings("s", "w", "g", {}, 1), "3.3.2", endpoint)
     monkeypatch.setattr("os.fork", _refuse(errno.EAGAIN))
-    host._run(Connection(ours), {"id": 7, "dir": str(tmp_path), "job": {}})
+    host._run(Connection(ours), _request(tmp_path))
     answer = json.loads(agents.recv(4096))
-    for sock in (ours, agents, listener, host._wake, host._wake_writer):
-        sock.close()
-    host._selector.close()
-    os.close(host._lock)
+    for end in (ours, agents, endpoint, host._signals, host._selector):
+        end.close()
     assert answer == {"id": 7, "ok": False, "reason": "cannot fork: Resource temporarily unavailable"}
 
 
 def test_job_on_a_full_disk_is_given_back_before_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.setsid", lambda: None)
-    monkeypatch.setattr(job, "_adopt_orphans", lambda: None)
+    monkeypatch.setattr(job, "_become_subreaper", lambda: None)
     monkeypatch.setattr(job_files, "reserve_result", _refuse(errno.ENOSPC))
     answer, ready = os.pipe()
-    request = {"dir": str(tmp_path), "job": {"id": "job-1"}, "log_max_bytes": 1}
-    assert job.run(request, job.Settings("g", {}), ready) == 1
+    assert job.run(_request(tmp_path), job.Settings("g", {}), ready) == 1
     with os.fdopen(answer) as pipe:
         said = json.load(pipe)
-    assert said["gives_back"]
+    assert said["releases"]
     assert said["reason"] == "the job's folder cannot be written: No space left on device"
-    assert job_files.read_taken(tmp_path) is None
+    assert job_files.read_claim(tmp_path) is None
 
 
 def test_bundle_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +66,7 @@ def test_bundle_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
 
 
 async def test_machine_that_went_down_is_said_to_have_done_so(tmp_path: Path) -> None:
-    job_files.take(tmp_path, job_files.Taken("job-1", os.getpid(), 1, "an earlier boot"))
+    job_files.claim(tmp_path, job_files.Claim("job-1", os.getpid(), 1, "an earlier boot"))
     host = TaskHost(
         runtime_python=tmp_path,
         runtime_dir=tmp_path,

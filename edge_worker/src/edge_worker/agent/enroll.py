@@ -1,4 +1,4 @@
-"""Enrolment: the worker makes a secret, the relay learns only its hash and answers with who the worker is."""
+"""Enrolment: the worker creates a secret, the relay receives only its hash and answers with the worker's identity."""
 
 import platform
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from edge_schemas.life.versions import runtime_mismatch
 from edge_schemas.wire.polls import PROTOCOL
 from edge_schemas.wire.workers import EnrollRequest, SecretKind, hash_secret, new_secret
+from edge_worker.environment import proxy_environment
 from edge_worker.host_client.launcher import installed_airflow
 from edge_worker.log import EventLog
 from edge_worker.relay.call_result import CallError
@@ -13,7 +14,7 @@ from edge_worker.relay.client import RelayClient
 from edge_worker.relay.proxy import resolve_proxy
 from edge_worker.relay.retry import Backoff, Fate, Pause, fate_of, until_final
 from edge_worker.relay.tls import tls_context
-from edge_worker.settings import Settings, proxy_environment
+from edge_worker.settings import Settings
 from edge_worker.state.state import Identity, PendingEnrollment, StateDir
 
 log = EventLog("edge_worker.agent.enroll")
@@ -29,23 +30,23 @@ async def enroll(
     tries: int | None = None,
     on_retry: Callable[[str], None] = lambda _: None,
 ) -> Identity:
-    """Enrols this worker and writes its identity down.
+    """Enrols this worker and stores its identity.
 
-    The secret is on disk before the call is made, and the next try uses it again: a lost answer makes no second worker
-    and spends no second use of the token.
+    The secret is on disk before the call is made, and the next try uses it again: a lost answer creates no second
+    worker and consumes no second use of the token.
 
     Args:
-        relay_url: Where to.
+        relay_url: The address of the relay.
         token: The enrolment token.
-        settings: For proxy and trust.
+        settings: For the proxy and the trusted authorities.
         state: The prepared state folder.
         pause: Waits between tries.
-        tries: Gives up after so many without an answer, at once if a person must do something; None never does.
-        on_retry: Told why the last try failed.
+        tries: The most tries without an answer; fewer if a person must change something. None sets no limit.
+        on_retry: Called with the reason why the last try failed.
 
     Raises:
-        Refused: The relay does not take the token.
-        NoAnswer: The relay was not reached in as many tries.
+        Refused: The relay does not accept the token.
+        NoAnswer: The relay was not reached in so many tries.
     """
     pending = state.pending_enrollment()
     if pending is None or pending.relay_url != relay_url:

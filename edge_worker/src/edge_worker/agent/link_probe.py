@@ -1,7 +1,8 @@
-"""Notices that the way to the relay has gone silent while a poll is parked on it.
+"""Detects that the network path to the relay has gone silent while a poll is held open.
 
-Behind a black hole a parked poll looks alive until its hold is over, and what the relay wants is not heard for as long.
-While jobs are here a tiny request asks every few seconds whether anybody answers, unless something else just did.
+Behind a black hole a held poll looks alive until its timeout, and directives of the relay do not arrive for as long.
+While jobs are here, a small request checks every few seconds that the relay answers, unless it has just answered
+another call.
 """
 
 import asyncio
@@ -14,14 +15,14 @@ from edge_worker.relay.call_result import CallError
 from edge_worker.relay.client import RelayClient
 from edge_worker.relay.link import Link
 
-CHECK_EVERY_S = 3.0
+PROBE_EVERY_S = 3.0
 PATIENCE_S = 2.0
-"""What takes longer casts doubt on the link. It is waited for all the same: a slow way gets its connection thereby."""
+"""A slower answer makes the link doubtful. The probe still waits for it: a slow path gets its connection this way."""
 
 
 @dataclass
 class LinkProbe:
-    """Asks while jobs are here."""
+    """Sends the probes while jobs are here."""
 
     client: RelayClient
     link: Link
@@ -29,24 +30,24 @@ class LinkProbe:
     jitter: Callable[[], float] = random.random
 
     async def run(self) -> None:
-        """Checks until cancelled."""
+        """Probes until cancelled."""
         while True:
-            await asyncio.sleep(CHECK_EVERY_S * (0.8 + 0.4 * self.jitter()))
-            if len(self.table) and self.link.is_proven and self.link.unheard_s >= CHECK_EVERY_S / 2:
-                await self._check()
+            await asyncio.sleep(PROBE_EVERY_S * (0.8 + 0.4 * self.jitter()))
+            if len(self.table) and self.link.is_proven and self.link.silence_s >= PROBE_EVERY_S / 2:
+                await self._probe()
 
-    async def _check(self) -> None:
-        asking = asyncio.create_task(self._ask(), name="link-check")
+    async def _probe(self) -> None:
+        ping = asyncio.create_task(self._ping(), name="link-ping")
         try:
-            await asyncio.wait({asking}, timeout=PATIENCE_S)
-            if not asking.done():
+            await asyncio.wait({ping}, timeout=PATIENCE_S)
+            if not ping.done():
                 self.link.suspect(f"the relay did not answer within {PATIENCE_S:g} s")
-            await asking
+            await ping
         finally:
-            asking.cancel()
+            ping.cancel()
 
-    async def _ask(self) -> None:
+    async def _ping(self) -> None:
         try:
-            await self.client.check()
+            await self.client.ping()
         except CallError as error:
             self.link.suspect(str(error))

@@ -1,4 +1,4 @@
-"""How the agent ends: the first signal drains, the second stops the jobs, the third leaves at once."""
+"""The stages of a shutdown: the first signal drains, the second stops the jobs, the third leaves at once."""
 
 import asyncio
 import signal
@@ -12,7 +12,7 @@ log = EventLog("edge_worker.agent.shutdown")
 
 
 class ShutdownStage(IntEnum):
-    """How far down."""
+    """How far the shutdown has gone."""
 
     RUN = 0
     DRAIN = 1
@@ -21,34 +21,35 @@ class ShutdownStage(IntEnum):
 
 
 _MEANING = {
-    ShutdownStage.DRAIN: "takes nothing new, finishes what runs; signal again to stop the jobs",
+    ShutdownStage.DRAIN: "accepts no new jobs, finishes those that run; signal again to stop the jobs",
     ShutdownStage.STOP: "stops the jobs within their grace; signal again to leave at once",
-    ShutdownStage.LEAVE: "leaves at once; jobs go on and are taken up at the next start",
+    ShutdownStage.LEAVE: "leaves at once; jobs continue to run, and the next start continues with them",
 }
 
 
 class Shutdown:
-    """One way, downwards only."""
+    """The stage of the shutdown, which only advances."""
 
     def __init__(self) -> None:
         self.stage = ShutdownStage.RUN
         self._reached = {stage: asyncio.Event() for stage in ShutdownStage}
 
     def reach(self, stage: ShutdownStage, why: str) -> None:
-        """Goes down to this rung; nothing happens if it is already lower."""
-        for step in ShutdownStage:
-            if self.stage < step <= stage:
-                self.stage = step
-                self._reached[step].set()
-                log.info("shutdown_stage_reached", stage=step.name.lower(), why=why, means=_MEANING[step])
+        """Advances to this stage; does nothing in a later stage."""
+        for next_stage in ShutdownStage:
+            if self.stage < next_stage <= stage:
+                self.stage = next_stage
+                self._reached[next_stage].set()
+                means = _MEANING[next_stage]
+                log.info("shutdown_stage_reached", stage=next_stage.name.lower(), why=why, means=means)
 
     async def at(self, stage: ShutdownStage) -> None:
-        """Waits until this rung is reached."""
+        """Waits until this stage is reached."""
         await self._reached[stage].wait()
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT go one rung down each."""
+        """Each SIGTERM or SIGINT advances by one stage."""
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
         for number in signals:

@@ -9,10 +9,13 @@ from typing import Protocol
 
 from edge_schemas.wire.polls import Grant, StopDirective
 from edge_schemas.wire.workers import WorkerSettings
+from edge_worker.agent.draining import Draining
 from edge_worker.agent.link_probe import LinkProbe
 from edge_worker.agent.poll_loop import PollLoop, Report
-from edge_worker.agent.poll_timeout import Hold
+from edge_worker.agent.poll_timeout import PollTimeoutTuner
+from edge_worker.agent.runtime_watch import RuntimeWatch
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
+from edge_worker.environment import proxy_environment, task_environment
 from edge_worker.gateway.gateway import Gateway
 from edge_worker.host_client.client import TaskHost
 from edge_worker.jobs.compatibility import RuntimeCompatibility
@@ -22,7 +25,7 @@ from edge_worker.jobs.perform import ActionPerformer
 from edge_worker.jobs.process_actions import Host, ProcessActions
 from edge_worker.jobs.registry import JobRegistry
 from edge_worker.jobs.relay_actions import RelayActions
-from edge_worker.jobs.runner import SHUT_DOWN, JobRunner
+from edge_worker.jobs.runner import JobRunner
 from edge_worker.log import EventLog, bound
 from edge_worker.logs.upload_loop import LogUploader
 from edge_worker.machine.disk_watch import DiskWatch
@@ -31,24 +34,20 @@ from edge_worker.relay.client import RelayClient
 from edge_worker.relay.link import Link
 from edge_worker.relay.proxy import resolve_proxy
 from edge_worker.relay.tls import tls_context
-from edge_worker.settings import Settings, proxy_environment, task_environment
+from edge_worker.settings import Settings
 from edge_worker.state.runtime_dir import prepare_runtime_dir, runtime_dir_of
 from edge_worker.state.state import Identity, StateDir
 from edge_worker.task_host.lease import LEASE
 
 EXIT_OK = 0
 EXIT_REVOKED = 3
-DELIVERY_GRACE_S = 10.0
-"""How long outcomes and logs of stopped jobs may still take. What is left is delivered after the next start."""
-_LOOK_AT_RUNTIME_EVERY_S = 0.5
-_NO_RUNTIME = "the worker's Airflow runtime is not ready ('edge-worker doctor' says why)"
 _CLEAN_UP_EVERY_S = 3600.0
 
 log = EventLog("edge_worker.agent.worker")
 
 
 class Runtime(Host, Protocol):
-    """Where jobs run; `TaskHost`."""
+    """Runs the jobs; `TaskHost`."""
 
     async def run_forever(self) -> None:
         """Keeps the runtime ready until cancelled."""
@@ -59,7 +58,7 @@ class Runtime(Host, Protocol):
 
 @dataclass
 class PollHandler:
-    """Hands what a poll brings to the part that deals with it."""
+    """Passes what a poll brings to the part that deals with it; a `PollSink`."""
 
     runner: JobRunner
     state: StateDir
@@ -77,7 +76,7 @@ class PollHandler:
         self.runner.stop(directive)
 
     def adopt(self, settings: WorkerSettings) -> None:
-        """Writes down what the centre wants now."""
+        """Stores the settings that the centre has changed."""
         enrollment = self.identity.enrollment.model_copy(update={"settings": settings})
         self.identity = self.identity.model_copy(update={"enrollment": enrollment})
         log.info("settings_changed", version=settings.version, queues=list(settings.queues))
@@ -91,7 +90,7 @@ class PollHandler:
         self.rule.refused(centre)
 
     def revoked(self) -> None:
-        """Takes nothing new, and leaves once no job is left."""
+        """Accepts nothing new, and exits when no job is left."""
         self.exit_code = EXIT_REVOKED
         self.shutdown.reach(ShutdownStage.DRAIN, "the credential was revoked")
 
@@ -101,10 +100,10 @@ class Worker:
     """One agent.
 
     Attributes:
-        settings: The owner's.
+        settings: Those of the owner.
         state: Prepared and locked.
-        identity: From enrolment.
-        runtime: Where jobs run; a `TaskHost` made from the settings unless given.
+        identity: From the enrolment.
+        runtime: Runs the jobs; a `TaskHost` made from the settings unless given.
     """
 
     settings: Settings
@@ -112,10 +111,9 @@ class Worker:
     identity: Identity
     runtime: Runtime | None = None
     shutdown: Shutdown = field(default_factory=Shutdown)
-    _airflow: str | None = None
 
     async def run(self) -> int:
-        """Works until drained; returns the exit status."""
+        """Runs until drained; returns the exit status."""
         runtime_dir = runtime_dir_of(self.settings)
         socket = prepare_runtime_dir(runtime_dir)
         relay_url = self.settings.relay_url or self.identity.relay_url
@@ -157,7 +155,7 @@ class Worker:
         return DiskWatch(self.state.path, table, ended, self.settings.disk_reserve_bytes)
 
     async def _work(self, client: RelayClient, link: Link, runtime: Runtime, socket: Path, incarnation: int) -> int:
-        """All loops, until the ladder says to leave. A loop that dies takes the agent down in order."""
+        """Runs all loops until the shutdown allows to leave. A loop that fails shuts the agent down in order."""
         table = JobRegistry(self.settings.slots)
         lease = Lease(socket.with_name(LEASE))
         fence = Fence(table, lease)
@@ -179,84 +177,41 @@ class Worker:
             )
             async with gateway.serving(), asyncio.TaskGroup() as loops:
                 runner.resume()
-                # Before anything of them is gone on with: they may have been out of contact for too long.
+                # Before these jobs continue: they may have been out of contact for too long.
                 fence.look()
-                report = self._report(incarnation, health)
-                poll_loop = PollLoop(client, table, link, handler, report, Hold(self.settings.poll_timeout_s), fence)
+                watch = RuntimeWatch(runtime, table, rule)
+                report = self._report(incarnation, health, watch)
+                tuner = PollTimeoutTuner(self.settings.poll_timeout_s)
+                poll_loop = PollLoop(client, table, link, handler, report, tuner, fence)
                 running = [
                     loops.create_task(runtime.run_forever(), name="task-host"),
-                    loops.create_task(self._watch_runtime(runtime, table, rule), name="watch-runtime"),
+                    loops.create_task(watch.run(), name="watch-runtime"),
                     loops.create_task(self._clean_up(), name="clean-up"),
                     loops.create_task(self._disk_watch(table).run(), name="disk-watch"),
                     loops.create_task(runner.watch_unread(), name="watch-unread"),
                     loops.create_task(fence.run(), name="fence"),
-                    loops.create_task(LinkProbe(client, link, table).run(), name="link-check"),
+                    loops.create_task(LinkProbe(client, link, table).run(), name="link-probe"),
                     loops.create_task(poll_loop.run(), name="poll-loop"),
                 ]
-                await self._until_leaving(table, runner)
+                await Draining(
+                    self.shutdown, table, runner, self.settings.grace_s, self.settings.drain_timeout_s
+                ).until_leaving()
                 for loop in running:
                     loop.cancel()
             runner.close_all()
         return handler.exit_code
 
-    def _report(self, incarnation: int, health: AgentHealth) -> Report:
+    def _report(self, incarnation: int, health: AgentHealth, watch: RuntimeWatch) -> Report:
         return Report(
             incarnation=incarnation,
             instance=self.state.instance(),
             host=platform.node()[:253],
             settings_version=self.identity.enrollment.settings.version,
-            versions=lambda: worker_versions(self._airflow),
-            health=health.look,
+            versions=lambda: worker_versions(watch.airflow),
+            health=health.read,
         )
-
-    async def _watch_runtime(self, runtime: Runtime, table: JobRegistry, rule: RuntimeCompatibility) -> None:
-        """Takes no jobs while nothing could run them."""
-        while True:
-            version = await runtime.versions()
-            if version is None:
-                table.close_intake("runtime", _NO_RUNTIME)
-            else:
-                self._airflow = version
-                rule.found(version)
-                table.open_intake("runtime")
-            await asyncio.sleep(_LOOK_AT_RUNTIME_EVERY_S)
 
     async def _clean_up(self) -> None:
         while True:
             await asyncio.to_thread(self.state.clean_up, keep_days=self.settings.log_keep_days, now=time.time())
             await asyncio.sleep(_CLEAN_UP_EVERY_S)
-
-    async def _until_leaving(self, table: JobRegistry, runner: JobRunner) -> None:
-        """The three rungs: all jobs are settled; they were stopped and had time to be settled; at once."""
-        async with asyncio.TaskGroup() as group:
-            stages = [
-                group.create_task(self._drain(table, runner), name="drain"),
-                group.create_task(self._stop(runner), name="stop"),
-                group.create_task(self.shutdown.at(ShutdownStage.LEAVE), name="leave"),
-            ]
-            await asyncio.wait(stages, return_when=asyncio.FIRST_COMPLETED)
-            for stage in stages:
-                stage.cancel()
-        runner.tell_all("Edge worker: the worker leaves without waiting for this task, which its next start takes up")
-        if runner.busy:
-            log.warning("jobs_left_behind", jobs=runner.busy, means="they are taken up at the next start")
-
-    async def _drain(self, table: JobRegistry, runner: JobRunner) -> None:
-        await self.shutdown.at(ShutdownStage.DRAIN)
-        table.drain()
-        runner.drain()
-        runner.tell_all(f"Edge worker: {SHUT_DOWN}; it waits for this task to end")
-        try:
-            async with asyncio.timeout(self.settings.drain_timeout_s):
-                await runner.until_idle()
-        except TimeoutError:
-            self.shutdown.reach(ShutdownStage.STOP, "drain_timeout_s has passed")
-            await runner.until_idle()
-
-    async def _stop(self, runner: JobRunner) -> None:
-        await self.shutdown.at(ShutdownStage.STOP)
-        if self.shutdown.stage is ShutdownStage.LEAVE:
-            # Both at once: what is left to its next start is not stopped before.
-            return
-        runner.stop_all()
-        await asyncio.sleep(self.settings.grace_s + DELIVERY_GRACE_S)

@@ -1,5 +1,6 @@
-"""`edge-worker doctor`: names the layer that keeps jobs from running on this machine, and says what to do.
+"""`edge-worker doctor`: finds the layer that keeps jobs from running on this machine, and advises what to do.
 
-It looks with the worker's own settings, proxy resolution, TLS context and HTTP client, and changes nothing: it may run
-before enrolment and beside a running agent. No finding holds a secret.
+May import: every room but `agent` and `runtime_install`: it checks with the worker's own settings, proxy, TLS context
+and HTTP client.
+Never here: any change of the machine; it may run before the enrolment and next to a running agent. Secrets in findings.
 """

@@ -1,6 +1,6 @@
-"""What a certificate says of itself, read from its DER form.
+"""The content of a certificate, read from its DER form.
 
-The standard library decodes only certificates that it trusts, and the ones that matter here are those it does not.
+The standard library decodes only trusted certificates, but the doctor needs the untrusted ones.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ _DNS_NAME, _ADDRESS = 0x82, 0x87
 
 @dataclass(frozen=True)
 class Certificate:
-    """Of a server.
+    """A server's certificate.
 
     Attributes:
-        subject: Whose it is, for people.
-        issuer: Who signed it, for people.
-        names: The host names and addresses it is for.
+        subject: The owner, for people.
+        issuer: The signer, for people.
+        names: The host names and addresses for which it is valid.
     """
 
     subject: str
@@ -33,12 +33,12 @@ class Certificate:
 
     @property
     def is_self_signed(self) -> bool:
-        """Nobody vouches for it but itself."""
+        """Owner and signer are the same."""
         return self.subject == self.issuer
 
 
 def read_certificate(der: bytes) -> Certificate | None:
-    """None if this is no certificate that can be read."""
+    """The certificate; None if the bytes are not a readable certificate."""
     try:
         return _read(der)
     except (ValueError, IndexError, StopIteration):
@@ -52,9 +52,9 @@ def _read(der: bytes) -> Certificate:
     if fields[0][0] == _VERSION:
         del fields[0]
     # Serial number and algorithm come before the issuer, the key after the subject.
-    _, _, (_, issuer), (_, validity), (_, subject), _, *rest = fields
+    _, _, (_, issuer), (_, validity), (_, subject), _, *optional = fields
     not_before, not_after = (_time(tag, value) for tag, value in _items(validity))
-    extensions = next((value for tag, value in rest if tag == _EXTENSIONS), b"")
+    extensions = next((value for tag, value in optional if tag == _EXTENSIONS), b"")
     return Certificate(_name(subject), _name(issuer), not_before, not_after, tuple(_alternative_names(extensions)))
 
 
@@ -88,7 +88,7 @@ def _name(data: bytes) -> str:
 def _time(tag: int, value: bytes) -> datetime:
     text = value.decode("ascii")
     if tag == _UTC_TIME:
-        # Two digits of the year: RFC 5280 says that 50 is 1950.
+        # The year has two digits: by RFC 5280, 50 means 1950.
         text = ("19" if text[:2] >= "50" else "20") + text
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
 

@@ -9,29 +9,31 @@ from pathlib import Path
 from edge_schemas.gate.centre import WorkerFacts
 from edge_service.findings import Check, Finding, Status, examine, failed, ok
 from edge_worker.doctor import machine_checks, path_checks, relay_checks, settings_checks, state_checks
-from edge_worker.doctor.limits import WAY_S, WHOLE_S, Deadline, in_thread
+from edge_worker.doctor.limits import RELAY_S, TOTAL_S, Deadline, in_thread
 from edge_worker.doctor.network_path import NetworkPath
-from edge_worker.doctor.redact import Sieve
-from edge_worker.doctor.relay_checks import RelayChecks
-from edge_worker.doctor.runtime_checks import RuntimeLooks, short_folder
-from edge_worker.doctor.settings_checks import Told
+from edge_worker.doctor.redact import Redactor
+from edge_worker.doctor.relay_checks import RelayAddress, RelayChecks
+from edge_worker.doctor.runtime_checks import RuntimeChecks, short_folder
+from edge_worker.doctor.settings_checks import SourcedSettings
 from edge_worker.doctor.tls_checks import TLS, tls_check
+from edge_worker.environment import proxy_environment, variable_names
 from edge_worker.relay.client import RelayClient
 from edge_worker.relay.proxy import Proxy
 from edge_worker.relay.tls import tls_context
-from edge_worker.settings import SettingsError, load_settings, proxy_environment, setting_sources, variable_names
+from edge_worker.settings import SettingsError
+from edge_worker.settings_sources import load_settings, setting_sources
 from edge_worker.state.state import Identity, StateDir
 
 TRUST = "settings.trust"
 _DISK_S = 4.0
-_DISK_HANGS = "The disk does not answer: a network file system that is away?"
-_ASKS_THE_RELAY = (path_checks.DNS, TLS, relay_checks.URL, relay_checks.READY, relay_checks.CREDENTIAL)
+_DISK_HANGS = "The disk does not answer: is a network file system unavailable?"
+_NEED_THE_RELAY = (path_checks.DNS, TLS, relay_checks.URL, relay_checks.READY, relay_checks.CREDENTIAL)
 
 
 async def examine_worker(
     flags: Mapping[str, object], *, config: Path | None, wanted: Sequence[str]
 ) -> AsyncIterator[Finding]:
-    """Each finding when it is known.
+    """Yields each finding as soon as it is known.
 
     Args:
         flags: See `load_settings`.
@@ -40,40 +42,40 @@ async def examine_worker(
     """
     try:
         async with asyncio.timeout(_DISK_S):
-            told = await in_thread(lambda: _told(flags, config))
+            given = await in_thread(lambda: _read_settings(flags, config))
     except (SettingsError, TimeoutError) as error:
         yield settings_checks.unreadable(str(error) or _DISK_HANGS)
         return
-    patient = Examination(told, wanted)
+    examination = Examination(given, wanted)
     with short_folder() as folder:
-        runtime = RuntimeLooks(told.settings, Path(folder), lambda: patient.facts)
+        runtime = RuntimeChecks(given.settings, Path(folder), lambda: examination.facts)
         try:
-            async for finding in patient.findings(runtime):
-                yield patient.sieve.passed(finding)
+            async for finding in examination.findings(runtime):
+                yield examination.redactor.redacted(finding)
         finally:
             await runtime.close()
 
 
-def _told(flags: Mapping[str, object], config: Path | None) -> Told:
-    """Looks at the disk too: a runtime may be in the state folder."""
+def _read_settings(flags: Mapping[str, object], config: Path | None) -> SourcedSettings:
+    """Reads the disk too: a runtime may be in the state folder."""
     settings = load_settings(flags, config=config)
-    return Told(settings, setting_sources(flags, config=config), variable_names(), proxy_environment())
+    return SourcedSettings(settings, setting_sources(flags, config=config), variable_names(), proxy_environment())
 
 
 @dataclass
 class Examination:
-    """One worker while it is examined.
+    """The examination of one worker.
 
     Attributes:
         wanted: See `examine_worker`.
-        facts: What the relay has told of it, once it has.
+        relay_deadline: For the checks that need the network.
     """
 
-    told: Told
+    given: SourcedSettings
     wanted: Sequence[str]
-    sieve: Sieve = field(default_factory=Sieve)
-    deadline: Deadline = field(default_factory=lambda: Deadline(WHOLE_S))
-    on_the_way: Deadline = field(default_factory=lambda: Deadline(WAY_S))
+    redactor: Redactor = field(default_factory=Redactor)
+    deadline: Deadline = field(default_factory=lambda: Deadline(TOTAL_S))
+    relay_deadline: Deadline = field(default_factory=lambda: Deadline(RELAY_S))
     _identity: Identity | None = None
     _relay_url: str | None = None
     _proxy: Proxy | None = None
@@ -82,19 +84,19 @@ class Examination:
 
     @property
     def facts(self) -> WorkerFacts | None:
-        """What the relay knows of this worker; None before the relay was asked."""
+        """What the relay knows about this worker; None before the relay was asked."""
         return self._relay.facts if self._relay is not None else None
 
-    async def findings(self, runtime: RuntimeLooks) -> AsyncIterator[Finding]:
-        """From what it is told outwards to the relay, and back to its machine."""
+    async def findings(self, runtime: RuntimeChecks) -> AsyncIterator[Finding]:
+        """The findings, from the settings over the network to the relay, then of the machine."""
         cause = ""
         async for finding in examine(self._own_checks()):
-            self.sieve.know(self.told.settings, self._identity, self._proxy)
+            self.redactor.add_from(self.given.settings, self._identity, self._proxy)
             if finding.status is Status.FAILED and finding.layer == "settings":
                 cause = cause or finding.check
             yield finding
         if cause:
-            for check in _ASKS_THE_RELAY:
+            for check in _NEED_THE_RELAY:
                 yield Finding(check, Status.NOT_TRIED, f"{check}: because of {cause}")
         else:
             async for finding in self._relay_findings():
@@ -103,9 +105,9 @@ class Examination:
             yield finding
 
     def _own_checks(self) -> Iterable[Check]:
-        settings = self.told.settings
+        settings = self.given.settings
         return [
-            self._on_disk(settings_checks.READ, lambda: settings_checks.read_finding(self.told)),
+            self._on_disk(settings_checks.READ, lambda: settings_checks.read_finding(self.given)),
             self._on_disk(state_checks.FOLDER, lambda: state_checks.folder_finding(settings.state_dir)),
             self._on_disk(state_checks.AGENT, lambda: state_checks.agent_finding(settings.state_dir)),
             self._on_disk(state_checks.SOCKETS, lambda: state_checks.sockets_finding(settings)),
@@ -116,7 +118,7 @@ class Examination:
         ]
 
     def _machine_checks(self) -> Iterable[Check]:
-        settings = self.told.settings
+        settings = self.given.settings
         return [
             self._on_disk(machine_checks.BUNDLES, lambda: machine_checks.bundle_findings(settings)),
             self._on_disk(machine_checks.USER, lambda: machine_checks.user_finding(settings)),
@@ -126,25 +128,25 @@ class Examination:
         ]
 
     def _on_disk(
-        self, check: str, look: Callable[[], Finding | Iterable[Finding]], *, needs: tuple[str, ...] = ()
+        self, check: str, run: Callable[[], Finding | Iterable[Finding]], *, needs: tuple[str, ...] = ()
     ) -> Check:
-        """A look that may hang with a disk."""
-        return self.deadline.check(check, lambda: in_thread(look), needs=needs, limit_s=_DISK_S, when_late=_DISK_HANGS)
+        """A check that may hang with a disk."""
+        return self.deadline.check(check, lambda: in_thread(run), needs=needs, limit_s=_DISK_S, when_late=_DISK_HANGS)
 
     def _identify(self) -> Finding:
-        finding, self._identity = state_checks.identity_finding(StateDir(self.told.settings.state_dir))
+        finding, self._identity = state_checks.identity_finding(StateDir(self.given.settings.state_dir))
         return finding
 
     def _choose_relay(self) -> Finding:
-        self._relay_url = settings_checks.relay_url_of(self.told, self._identity)
-        return settings_checks.relay_finding(self.told, self._identity)
+        self._relay_url = settings_checks.relay_url_of(self.given, self._identity)
+        return settings_checks.relay_finding(self.given, self._identity)
 
     def _choose_proxy(self) -> Finding:
-        finding, self._proxy = settings_checks.proxy_finding(self.told, self._relay_url or "")
+        finding, self._proxy = settings_checks.proxy_finding(self.given, self._relay_url or "")
         return finding
 
     def _choose_authorities(self) -> Finding:
-        settings = self.told.settings
+        settings = self.given.settings
         try:
             self._tls = tls_context(settings)
         except SettingsError as error:
@@ -156,16 +158,16 @@ class Examination:
         url, tls, proxy = self._relay_url, self._tls, self._proxy
         if url is None or tls is None:
             return
-        way = NetworkPath(url, proxy, tls)
+        path = NetworkPath(url, proxy, tls)
         secret = self._identity.secret if self._identity else ""
         async with RelayClient(url, secret, tls=tls, proxy=proxy) as client:
-            self._relay = RelayChecks(
-                url, client, lambda other: RelayClient(other, "", tls=tls, proxy=proxy), self._identity, self.wanted
-            )
-            checks = path_checks.way_checks(way, self.on_the_way)
-            last = path_checks.reaches(way)
-            if way.relay.scheme == "https":
-                checks.append(tls_check(way, self.told.settings.ca_file, last, self.on_the_way))
+            address = RelayAddress(url, client, lambda other: RelayClient(other, "", tls=tls, proxy=proxy))
+            self._relay = RelayChecks(url, client, self._identity, self.wanted)
+            checks = path_checks.checks_of(path, self.relay_deadline)
+            last = path_checks.last_check(path)
+            if path.relay.scheme == "https":
+                checks.append(tls_check(path, self.given.settings.ca_file, last, self.relay_deadline))
                 last = TLS
-            async for finding in examine([*checks, *self._relay.checks(last, self.on_the_way)]):
+            checks += address.checks(last, self.relay_deadline)
+            async for finding in examine([*checks, *self._relay.checks(self.relay_deadline)]):
                 yield finding

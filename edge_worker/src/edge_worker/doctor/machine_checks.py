@@ -1,4 +1,4 @@
-"""What the machine has for tasks: DAG files, a user with a name, disk, memory, file descriptors."""
+"""The machine's resources for tasks: DAG files, a user with a name, disk, memory, file descriptors."""
 
 import os
 import pwd
@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from edge_service.findings import Finding, failed, ok, warning
+from edge_worker.environment import task_environment
 from edge_worker.machine.disk_watch import free_bytes
 from edge_worker.machine.health import worker_health
-from edge_worker.settings import Settings, task_environment
+from edge_worker.settings import Settings
 
 BUNDLES, USER = "bundles.folders", "machine.user"
 DISK, MEMORY, FILES = "machine.disk", "machine.memory", "machine.files"
@@ -17,21 +18,21 @@ _MIB = 1024 * 1024
 AGENT_MIB = 150
 """The agent and a task host."""
 TASK_MIB = 60
-"""A task that does nothing much; what user code needs comes on top."""
+"""A small task, without the memory of user code."""
 AGENT_FILES, FILES_PER_JOB = 64, 16
 _ENOUGH_TO_SEE = 1000
 
 
 def bundle_findings(settings: Settings) -> Iterable[Finding]:
-    """One for each folder of DAG files."""
+    """One finding for each folder of DAG files."""
     if not settings.bundles:
         advice = """Name the folder of each DAG bundle: --bundles '{"dags-folder": "/srv/dags"}'."""
-        return [warning(BUNDLES, "no folder with DAG files is named, so tasks of DAGs cannot run here", advice)]
+        return [warning(BUNDLES, "no folder with DAG files is configured, so tasks of DAGs cannot run here", advice)]
     return [_bundle(name, path) for name, path in settings.bundles.items()]
 
 
 def _bundle(name: str, path: Path) -> Finding:
-    advice = f"Bring the files of bundle {name!r} there, readable for the worker's user, or correct --bundles."
+    advice = f"Copy the files of bundle {name!r} there, readable for the worker's user, or correct --bundles."
     try:
         with os.scandir(path) as entries:
             count = sum(1 for _, _ in zip(range(_ENOUGH_TO_SEE), _visible(entries), strict=False))
@@ -50,52 +51,52 @@ def _visible(entries: Iterable[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
 
 
 def user_finding(settings: Settings, environ: Mapping[str, str] | None = None) -> Finding:
-    """A name for the worker's user: Airflow runs no task without one."""
-    told = task_environment(settings, environ)
-    name = told.get("LOGNAME") or told.get("USER")
+    """Whether the worker's user has a name: Airflow runs no task without one."""
+    variables = task_environment(settings, environ)
+    name = variables.get("LOGNAME") or variables.get("USER")
     if not name:
         try:
             name = pwd.getpwuid(os.getuid()).pw_name
         except KeyError:
-            advice = "Airflow ends every task of such a user. Give it a name: in /etc/passwd, or by the variable USER."
+            advice = "Airflow ends every task of such a user. Set a name: in /etc/passwd, or by the variable USER."
             return failed(USER, f"the user with the id {os.getuid()} has no name", advice)
     return ok(USER, f"tasks run as {name}")
 
 
 def disk_finding(settings: Settings) -> Finding:
-    """Room for the state folder."""
+    """Whether the disk of the state folder has room."""
     path = next(place for place in (settings.state_dir, *settings.state_dir.parents) if place.exists())
     free = free_bytes(path)
     if free is None:
-        return warning(DISK, f"how much is free at {path} cannot be told", "Look at it: df -h.")
+        return warning(DISK, f"the free space at {path} cannot be read", "Check it: df -h.")
     reserve = settings.disk_reserve_bytes
     detail = f"{free // _MIB:,} MiB are free at {path}, {reserve // _MIB} MiB are kept in reserve"
     if free < reserve:
         return failed(DISK, detail, "The worker takes no jobs: free some space, or lower --disk-reserve-bytes.")
     if free < reserve + settings.spool_max_bytes:
         spool = f"Ended jobs and their logs may take {settings.spool_max_bytes // _MIB} MiB more (--spool-max-bytes)."
-        return warning(DISK, detail, f"{spool} Then no jobs are taken.")
+        return warning(DISK, detail, f"{spool} Then the worker takes no jobs.")
     return ok(DISK, detail)
 
 
 def memory_finding(settings: Settings) -> Finding:
-    """Room for as many tasks as there are slots."""
+    """Whether there is memory for as many tasks as slots."""
     health = worker_health(settings.state_dir)
     total, used = health.memory_total_bytes, health.memory_used_bytes
     if total is None or used is None:
-        return ok(MEMORY, "this system does not tell how much memory is free")
+        return ok(MEMORY, "the free memory of this system cannot be read")
     free, needed = (total - used) // _MIB, AGENT_MIB + TASK_MIB * settings.slots
-    detail = f"{free:,} MiB are free; {settings.slots} slots need {needed:,} MiB besides what user code takes"
+    detail = f"{free:,} MiB are free; {settings.slots} slots need {needed:,} MiB, without the memory of user code"
     return ok(MEMORY, detail) if free >= needed else warning(MEMORY, detail, "Lower --slots, or add memory.")
 
 
 def files_finding(settings: Settings) -> Finding:
-    """Enough file descriptors for as many jobs as there are slots."""
+    """Whether there are file descriptors for as many jobs as slots."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = AGENT_FILES + FILES_PER_JOB * settings.slots
     detail = f"this process may open {'any number of' if soft == resource.RLIM_INFINITY else soft} files"
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return ok(FILES, detail)
-    advice = f"Raise it: `ulimit -n {needed}`, LimitNOFILE={needed} in a systemd unit, --ulimit in a container."
+    advice = f"Raise the limit: `ulimit -n {needed}`, LimitNOFILE={needed} in a systemd unit, --ulimit in a container."
     short = f"{detail}; {settings.slots} slots need about {needed}"
     return failed(FILES, short, advice) if soft < AGENT_FILES else warning(FILES, short, advice)

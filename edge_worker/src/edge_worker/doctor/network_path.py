@@ -1,6 +1,6 @@
-"""The way to the relay, one hop at a time: TCP, TLS to the proxy, its tunnel, TLS to the relay.
+"""The network path to the relay, one hop at a time: TCP, TLS to the proxy, the proxy's tunnel, TLS to the relay.
 
-The agent's HTTP client goes all of it in one step and then knows only that it failed.
+The agent's HTTP client uses the path as a whole and only knows that it failed.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class Stream:
         """Sends a request and reads the beginning of its answer.
 
         Raises:
-            NoHttp: What came is no answer.
+            NoHttp: The received bytes are not an HTTP answer.
             OSError: The connection broke.
         """
         self.writer.write(request)
@@ -50,13 +50,13 @@ class Stream:
         return str(name[0]) if name else "?"
 
     def certificate(self) -> bytes:
-        """Of the other end, DER; empty if it showed none."""
+        """The certificate of the other end, DER; empty if it sent none."""
         tls = self.writer.get_extra_info("ssl_object")
         return (tls.getpeercert(binary_form=True) if tls else None) or b""
 
 
 class NoHttp(Exception):
-    """What came does not look like an answer of HTTP."""
+    """The received bytes are not an HTTP answer."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Head:
         """Reads status line and headers.
 
         Raises:
-            NoHttp: It has none.
+            NoHttp: There is no status line.
         """
         first, *lines = head.decode("latin-1").split("\r\n")
-        version, _, rest = first.partition(" ")
-        status, _, reason = rest.partition(" ")
+        version, _, status_and_reason = first.partition(" ")
+        status, _, reason = status_and_reason.partition(" ")
         if not version.startswith("HTTP/") or not status.isascii() or not status.isdigit():
             raise NoHttp
         pairs = (line.partition(":") for line in lines if ":" in line)
@@ -101,7 +101,7 @@ class TunnelRefused(Exception):
 
 @dataclass(frozen=True)
 class Hop:
-    """Where a connection leads."""
+    """The destination of one hop."""
 
     scheme: str
     host: str
@@ -109,7 +109,7 @@ class Hop:
 
     @classmethod
     def of(cls, url: str) -> "Hop":
-        """The host that a URL names."""
+        """The host of a URL."""
         parts = urlsplit(url)
         return cls(parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme])
 
@@ -123,9 +123,9 @@ class NetworkPath:
     """From this machine to the relay.
 
     Args:
-        relay_url: Where to.
-        proxy: Which the agent would use.
-        tls: Whom the agent trusts.
+        relay_url: The address of the relay.
+        proxy: The proxy that the agent would use.
+        tls: The context with the authorities that the agent trusts.
     """
 
     def __init__(self, relay_url: str, proxy: Proxy | None, tls: ssl.SSLContext) -> None:
@@ -136,7 +136,7 @@ class NetworkPath:
 
     @property
     def first(self) -> Hop:
-        """What this machine itself connects to."""
+        """The hop to which this machine itself connects."""
         return self.proxy_hop or self.relay
 
     @asynccontextmanager
@@ -152,7 +152,7 @@ class NetworkPath:
 
     @asynccontextmanager
     async def at_proxy(self, context: ssl.SSLContext | None = None) -> AsyncIterator[Stream]:
-        """As far as the proxy hears requests."""
+        """A connection on which the proxy accepts requests."""
         async with self.connected() as stream:
             if self.first.scheme == "https" and self.proxy_hop is not None:
                 await stream.writer.start_tls(context or self.tls, server_hostname=self.first.host)
@@ -160,11 +160,11 @@ class NetworkPath:
 
     @asynccontextmanager
     async def tunnelled(self) -> AsyncIterator[Stream]:
-        """As far as the relay's TCP port.
+        """A connection to the relay's TCP port, through the proxy if there is one.
 
         Raises:
-            TunnelRefused: The proxy says no.
-            NoHttp: It is no proxy.
+            TunnelRefused: The proxy refuses.
+            NoHttp: The other end is not a proxy.
         """
         if self.proxy_hop is None:
             async with self.connected() as stream:
@@ -178,7 +178,7 @@ class NetworkPath:
 
     @asynccontextmanager
     async def secured(self, context: ssl.SSLContext) -> AsyncIterator[Stream]:
-        """As far as the relay hears requests, trusting whom `context` trusts.
+        """A connection on which the relay accepts requests, with the authorities that `context` trusts.
 
         Raises:
             ssl.SSLError: The handshake failed.
@@ -195,8 +195,8 @@ class NetworkPath:
         return "\r\n".join([*lines, "", ""]).encode()
 
 
-def trusting_nobody() -> ssl.SSLContext:
-    """Takes any certificate, to look at it. Nothing that matters is sent over such a connection."""
+def unverified() -> ssl.SSLContext:
+    """Accepts any certificate, to read it. No secret is sent over such a connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -204,7 +204,7 @@ def trusting_nobody() -> ssl.SSLContext:
 
 
 def trusting_only(der: bytes) -> ssl.SSLContext:
-    """Takes what this one authority vouches for."""
+    """Accepts only certificates that this authority has signed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=der)
     return context

@@ -1,4 +1,4 @@
-"""The last sieve: whatever was seen on the way, no secret of this worker leaves a doctor."""
+"""Removes the secrets of this worker from findings, wherever the text of a finding comes from."""
 
 import base64
 import dataclasses
@@ -11,21 +11,21 @@ from edge_worker.state.state import Identity
 
 _HIDDEN = "***"
 _SHORTEST = 4
-"""A shorter one is a part of too many words, and none of ours is that short."""
+"""A shorter secret would be part of too many words, and none of the worker's is that short."""
 
 
-class Sieve:
-    """Knows the secrets and takes them out of findings."""
+class Redactor:
+    """Knows the secrets and replaces them in findings."""
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
 
     def add(self, *secrets: str | None) -> None:
-        """Never shows these."""
+        """Adds secrets."""
         self._secrets.update(secret for secret in secrets if secret and len(secret) >= _SHORTEST)
 
-    def know(self, settings: Settings, identity: Identity | None, proxy: Proxy | None) -> None:
-        """Never shows what these hold."""
+    def add_from(self, settings: Settings, identity: Identity | None, proxy: Proxy | None) -> None:
+        """Adds the secrets in these."""
         if settings.enroll_token is not None:
             self.add(settings.enroll_token.get_secret_value())
         if identity is not None:
@@ -35,11 +35,11 @@ class Sieve:
             _, _, password = base64.b64decode(encoded).decode().partition(":")
             self.add(encoded, password)
 
-    def passed(self, finding: Finding) -> Finding:
+    def redacted(self, finding: Finding) -> Finding:
         """The finding without secrets."""
-        return dataclasses.replace(finding, detail=self._clean(finding.detail), advice=self._clean(finding.advice))
+        return dataclasses.replace(finding, detail=self._redact(finding.detail), advice=self._redact(finding.advice))
 
-    def _clean(self, text: str) -> str:
+    def _redact(self, text: str) -> str:
         for secret in _longest_first(self._secrets):
             text = text.replace(secret, _HIDDEN)
         return text

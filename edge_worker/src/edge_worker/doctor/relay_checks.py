@@ -1,4 +1,4 @@
-"""Through the agent's own client: is it a relay, is it ready, does it know this worker, and what may this worker do?"""
+"""Checks with the agent's own client: is it a relay, is it ready, does it know this worker, what may the worker do?"""
 
 import asyncio
 import re
@@ -14,7 +14,7 @@ from edge_service.findings import Check, Finding, Status, failed, ok, warning
 from edge_worker import __version__
 from edge_worker.doctor.limits import Deadline
 from edge_worker.doctor.tls_checks import SKEW_THAT_MATTERS_S, clock_difference, skew_s
-from edge_worker.relay.call_result import CallError, NoAnswer, Refused, Reply, judge
+from edge_worker.relay.call_result import CallError, NoAnswer, Refused, Reply, check_reply
 from edge_worker.relay.client import RelayClient
 from edge_worker.state.state import Identity
 
@@ -27,78 +27,68 @@ _FACTS_S = 13.0
 _NOTICEABLE_SKEW_S = 5.0
 _GATEWAY_STATUSES = {502, 503, 504}
 _USUAL_PREFIXES = ("/edge-relay", "/relay", "/edge")
-_ENROL_ANEW = (
-    "Have an operator make an enrolment token (`edge-relay enroll-token create`) and give it to `edge-worker enroll "
+_SLOW = "The relay, or a proxy in front of it, is slow or hangs: ask its operator to check it."
+_ENROL_AGAIN = (
+    "Have an operator make an enrolment token (`edge-relay enroll-token create`) and pass it to `edge-worker enroll "
     "--renew`."
 )
 
 
-class RelayChecks:
-    """Asks the relay.
+class RelayAddress:
+    """Checks that a relay answers at the configured address, and compares the clocks.
 
     Args:
-        relay_url: Where it should be.
-        client: An open one, with the worker's credential.
-        elsewhere: Makes a client, without a credential, for another address on the same way.
-        wanted: Queues that somebody expects this worker to serve.
-
-    Attributes:
-        facts: What the relay knows of this worker; None until it has told, or if it does not.
+        relay_url: The configured address.
+        client: An open client for it.
+        elsewhere: Makes a client, without a credential, for another address with the same proxy.
     """
 
-    def __init__(
-        self,
-        relay_url: str,
-        client: RelayClient,
-        elsewhere: Callable[[str], RelayClient],
-        identity: Identity | None,
-        wanted: Sequence[str],
-    ) -> None:
+    def __init__(self, relay_url: str, client: RelayClient, elsewhere: Callable[[str], RelayClient]) -> None:
         self._url = relay_url
         self._client = client
         self._elsewhere = elsewhere
-        self._identity = identity
-        self._wanted = wanted
-        self._alive: Reply | None = None
-        self.facts: WorkerFacts | None = None
+        self._reply: Reply | None = None
 
     def checks(self, needs: str, deadline: Deadline) -> list[Check]:
-        """From the relay's address to this worker's queues."""
-        slow = "The relay, or what is in front of it, is slow or hangs: ask its operator to look at it."
-        called = [
-            deadline.check(URL, self.url, needs=(needs,), limit_s=_CALL_S + _GUESS_S, when_late=slow),
-            deadline.check(CLOCK, self.clock, needs=(URL,), limit_s=1, when_late=slow),
-            deadline.check(READY, self.ready, needs=(URL,), limit_s=_CALL_S, when_late=slow),
-        ]
-        if self._identity is None:
-            return [*called, deadline.check(CREDENTIAL, _not_enrolled, limit_s=1, when_late=slow)]
+        """The checks of the address and of the clock."""
         return [
-            *called,
-            deadline.check(CREDENTIAL, self.credential, needs=(READY,), limit_s=_FACTS_S, when_late=slow),
-            deadline.check(PROTOCOL_CHECK, self.protocol, needs=(CREDENTIAL,), limit_s=1, when_late=slow),
-            deadline.check(QUEUES, self.queues, needs=(CREDENTIAL,), limit_s=1, when_late=slow),
-            deadline.check(VERSIONS, self.versions, needs=(CREDENTIAL,), limit_s=1, when_late=slow),
+            deadline.check(URL, self.url, needs=(needs,), limit_s=_CALL_S + _GUESS_S, when_late=_SLOW),
+            deadline.check(CLOCK, self.clock, needs=(URL,), limit_s=1, when_late=_SLOW),
         ]
 
     async def url(self) -> Finding:
         """Whether a relay answers at the address."""
         try:
-            reply, request_id = await self._client.look(routes.HEALTHZ, timeout_s=_CALL_S)
+            reply, request_id = await self._client.probe(routes.HEALTHZ, timeout_s=_CALL_S)
         except NoAnswer as error:
-            return failed(URL, f"{self._url} does not answer: {error}", "Look at the lines above, and try again.")
-        self._alive = reply
-        why = _not_ours(reply, request_id)
+            return failed(URL, f"{self._url} does not answer: {error}", "Check the lines above, and try again.")
+        self._reply = reply
+        why = _why_not_relay(reply, request_id)
         if why is None:
             return ok(URL, f"a relay answers at {self._url}")
         if reply.status in _GATEWAY_STATUSES:
             return ok(URL, f"a load balancer or proxy answers at {self._url}{_server(reply)}")
         if reply.status == 407:
-            advice = "Give user and password with --proxy-user and --proxy-password-file."
-            return failed(URL, "the proxy wants a login before it passes calls on", advice)
-        return failed(URL, f"something else answers at {self._url}{_server(reply)}: {why}", await self._where())
+            advice = "Set user and password with --proxy-user and --proxy-password-file."
+            return failed(URL, "the proxy requires a login before it forwards calls", advice)
+        return failed(URL, f"something else answers at {self._url}{_server(reply)}: {why}", await self._find_relay())
 
-    async def _where(self) -> str:
-        """Looks for the relay above and below the path that was given."""
+    async def clock(self) -> Finding:
+        """This machine's clock against the relay's."""
+        skew = skew_s(self._reply.headers.get("Date", "") if self._reply else "", datetime.now(UTC))
+        if skew is None:
+            return Finding(CLOCK, Status.NOT_TRIED, f"{CLOCK}: the answer contains no time")
+        # The header has whole seconds, and the answer took some time.
+        difference = "within a second of" if abs(skew) < 1 else clock_difference(skew)
+        detail = f"this machine's clock is {difference} the relay's"
+        advice = "Set this machine's clock, and synchronise it with a time server (chrony, systemd-timesyncd)."
+        if abs(skew) > SKEW_THAT_MATTERS_S:
+            wrong = " With a wrong clock certificates look expired or not valid yet, and Airflow shows wrong times."
+            return failed(CLOCK, detail, advice + wrong)
+        return warning(CLOCK, detail, advice) if abs(skew) > _NOTICEABLE_SKEW_S else ok(CLOCK, detail)
+
+    async def _find_relay(self) -> str:
+        """The advice, after probing above and below the configured path."""
         prefix = urlsplit(self._url).path
         root = self._url.removesuffix(prefix)
         parts = prefix.strip("/").split("/")
@@ -108,55 +98,77 @@ class RelayChecks:
         for url, is_relay in zip(urls, await asyncio.gather(*map(self._is_relay, urls)), strict=True):
             if is_relay:
                 return f"The relay is at {url}: make that the relay's URL (--relay-url)."
-        shown = f"the path {prefix} in the URL" if prefix else "a path after the host name missing in the URL"
+        doubt = f"the path {prefix} in the URL" if prefix else "a path after the host name missing in the URL"
         return (
-            f"Ask the relay's operator for its URL: is the host right, and is {shown}? A page to log in at may also "
+            f"Ask the relay's operator for its URL: is the host right, and is {doubt}? A page to log in at may also "
             "be the network's own: open it in a browser here."
         )
 
     async def _is_relay(self, url: str) -> bool:
         async with self._elsewhere(url) as client:
             try:
-                reply, request_id = await client.look(routes.HEALTHZ, timeout_s=_GUESS_S)
+                reply, request_id = await client.probe(routes.HEALTHZ, timeout_s=_GUESS_S)
             except NoAnswer:
                 return False
-        return _not_ours(reply, request_id) is None
+        return _why_not_relay(reply, request_id) is None
 
-    async def clock(self) -> Finding:
-        """This machine's clock against the relay's."""
-        skew = skew_s(self._alive.headers.get("Date", "") if self._alive else "", datetime.now(UTC))
-        if skew is None:
-            return Finding(CLOCK, Status.NOT_TRIED, f"{CLOCK}: the answer tells no time")
-        # The header has whole seconds, and the answer was some time on its way.
-        told = "within a second of" if abs(skew) < 1 else clock_difference(skew)
-        detail = f"this machine's clock is {told} the relay's"
-        advice = "Set this machine's clock, and have it follow a time server (chrony, systemd-timesyncd)."
-        if abs(skew) > SKEW_THAT_MATTERS_S:
-            wrong = " With a wrong clock certificates look expired or not valid yet, and Airflow shows wrong times."
-            return failed(CLOCK, detail, advice + wrong)
-        return warning(CLOCK, detail, advice) if abs(skew) > _NOTICEABLE_SKEW_S else ok(CLOCK, detail)
+
+class RelayChecks:
+    """Asks the relay whether it can work, and what it knows about this worker.
+
+    Args:
+        relay_url: The address of the relay.
+        client: An open client, with the worker's credential.
+        identity: Of the worker; None before its enrolment.
+        wanted: Queues that this worker is expected to serve.
+
+    Attributes:
+        facts: What the relay knows about this worker; None until it has answered, or if it cannot report it.
+    """
+
+    def __init__(self, relay_url: str, client: RelayClient, identity: Identity | None, wanted: Sequence[str]) -> None:
+        self._url = relay_url
+        self._client = client
+        self._identity = identity
+        self._wanted = wanted
+        self.facts: WorkerFacts | None = None
+
+    def checks(self, deadline: Deadline) -> list[Check]:
+        """From the relay's state to this worker's queues."""
+        ready = deadline.check(READY, self.ready, needs=(URL,), limit_s=_CALL_S, when_late=_SLOW)
+        if self._identity is None:
+            return [ready, deadline.check(CREDENTIAL, _not_enrolled, limit_s=1, when_late=_SLOW)]
+        return [
+            ready,
+            deadline.check(CREDENTIAL, self.credential, needs=(READY,), limit_s=_FACTS_S, when_late=_SLOW),
+            deadline.check(PROTOCOL_CHECK, self.protocol, needs=(CREDENTIAL,), limit_s=1, when_late=_SLOW),
+            deadline.check(QUEUES, self.queues, needs=(CREDENTIAL,), limit_s=1, when_late=_SLOW),
+            deadline.check(VERSIONS, self.versions, needs=(CREDENTIAL,), limit_s=1, when_late=_SLOW),
+        ]
 
     async def ready(self) -> Finding:
         """Whether the relay can hand out jobs."""
         try:
-            reply, request_id = await self._client.look(routes.READYZ, timeout_s=_CALL_S)
-            judge(reply, request_id)
+            reply, request_id = await self._client.probe(routes.READYZ, timeout_s=_CALL_S)
+            check_reply(reply, request_id)
         except Refused as refused:
-            told = refused.problem.detail or refused.problem.title
+            reason = refused.problem.detail or refused.problem.title
             if refused.code == ErrorCode.DRAINING:
                 return warning(
-                    READY, f"this relay is shutting down: {told}", "Another one, or it, should be back soon."
+                    READY, f"this relay is shutting down: {reason}", "This relay or another one should be back soon."
                 )
-            advice = "Nothing is wrong on this machine: have the relay's operator run `edge-relay doctor`."
-            return failed(READY, f"the relay cannot work: {told}", advice)
+            advice = "This machine is not the cause: have the relay's operator run `edge-relay doctor`."
+            return failed(READY, f"the relay cannot work: {reason}", advice)
         except NoAnswer as error:
             if error.status in _GATEWAY_STATUSES:
                 advice = (
-                    "Nothing is wrong on this machine: the relay behind it is down or cannot be reached from there. "
-                    "Tell its operator."
+                    "This machine is not the cause: the relay behind it is down or cannot be reached from there. "
+                    "Inform its operator."
                 )
                 return failed(READY, f"no relay behind the load balancer or proxy: {error}", advice)
-            return failed(READY, f"the relay did not say whether it is ready: {error}", "Try again; tell its operator.")
+            return failed(
+                READY, f"the relay did not report whether it is ready: {error}", "Try again; inform its operator."
+            )
         return ok(READY, "the relay is ready")
 
     async def credential(self) -> Finding:
@@ -166,28 +178,30 @@ class RelayChecks:
         except Refused as refused:
             return self._refused(refused)
         except CallError as error:
-            return failed(CREDENTIAL, f"no answer: {error}", "Try again; look at the lines above.")
+            return failed(CREDENTIAL, f"no answer: {error}", "Try again; check the lines above.")
         team = f", team {facts.team}" if facts.team else ""
         return ok(CREDENTIAL, f"the relay knows this worker as {facts.worker} at site {facts.site}{team}")
 
     def _refused(self, refused: Refused) -> Finding:
         if refused.code == ErrorCode.CREDENTIAL_REVOKED:
-            return failed(CREDENTIAL, "this worker's credential was revoked by an operator", _ENROL_ANEW)
+            return failed(CREDENTIAL, "this worker's credential was revoked by an operator", _ENROL_AGAIN)
         if refused.code == ErrorCode.UNAUTHENTICATED:
             where = self._identity.relay_url if self._identity else self._url
             advice = (
-                f"Is it the relay where this worker was enrolled ({where})? If its store was made anew: {_ENROL_ANEW}"
+                f"Is it the relay where this worker was enrolled ({where})? If its store is a new one: {_ENROL_AGAIN}"
             )
             return failed(CREDENTIAL, f"the relay does not know this worker's credential ({refused})", advice)
         if refused.code == ErrorCode.NOT_FOUND:
-            advice = "Have the relay upgraded; until then only the agent's own log tells whether it is accepted."
-            return warning(CREDENTIAL, "the relay is too old to tell what this worker may do", advice)
-        return failed(CREDENTIAL, f"the relay refuses to tell: {refused}", "Have its operator look into its log.")
+            advice = (
+                "Have the relay upgraded; until then only the agent's own log shows whether the credential is accepted."
+            )
+            return warning(CREDENTIAL, "the relay is too old to report what this worker may do", advice)
+        return failed(CREDENTIAL, f"the relay refused: {refused}", "Have its operator check its log.")
 
     async def protocol(self) -> Finding:
-        """Whether relay and agent speak the same protocol."""
+        """Whether the relay serves the agent's protocol."""
         if self.facts is None:
-            return _untold(PROTOCOL_CHECK)
+            return _unknown(PROTOCOL_CHECK)
         served = self.facts.protocols
         detail = f"this agent speaks protocol {PROTOCOL}, the relay serves {', '.join(map(str, served)) or 'none'}"
         if PROTOCOL in served:
@@ -196,13 +210,13 @@ class RelayChecks:
         return failed(PROTOCOL_CHECK, detail, f"Upgrade {older}: it is too old for {newer}.")
 
     async def queues(self) -> Finding:
-        """Which queues this worker gets jobs of."""
+        """From which queues this worker gets jobs."""
         if self.facts is None:
-            return _untold(QUEUES)
+            return _unknown(QUEUES)
         allowed = self.facts.queues
         change = (
             f"The enrolment token decides it: have one made with all queues that {self.facts.worker} is to serve "
-            "(`edge-relay enroll-token create --queues …`) and give it to `edge-worker enroll --renew`."
+            "(`edge-relay enroll-token create --queues …`) and pass it to `edge-worker enroll --renew`."
         )
         listed = ", ".join(allowed) or "none"
         if lacking := [queue for queue in self._wanted if queue not in allowed]:
@@ -212,15 +226,15 @@ class RelayChecks:
         return ok(QUEUES, f"this worker serves {listed}")
 
     async def versions(self) -> Finding:
-        """Agent and relay; what decides is the protocol."""
+        """The versions of agent and relay. For information: the protocol decides."""
         if self.facts is None:
-            return _untold(VERSIONS)
+            return _unknown(VERSIONS)
         relay = self.facts.relay_version
         if relay == __version__:
             return ok(VERSIONS, f"agent and relay are both {relay}")
         detail = f"the agent is {__version__}, the relay {relay}"
         if _numbers(__version__) > _numbers(relay):
-            return warning(VERSIONS, detail, "Upgrade the relay: it is meant to be upgraded before its workers.")
+            return warning(VERSIONS, detail, "Upgrade the relay: it should be upgraded before its workers.")
         return ok(VERSIONS, detail)
 
 
@@ -228,15 +242,15 @@ async def _not_enrolled() -> Finding:
     return Finding(CREDENTIAL, Status.NOT_TRIED, f"{CREDENTIAL}: because this machine is not enrolled")
 
 
-def _not_ours(reply: Reply, request_id: str) -> str | None:
-    """Why this is no answer of a relay; None if it is one."""
+def _why_not_relay(reply: Reply, request_id: str) -> str | None:
+    """Why this is not the answer of a relay; None if it is."""
     try:
-        judge(reply, request_id)
+        check_reply(reply, request_id)
     except NoAnswer as error:
         location = reply.headers.get("Location", "")
         return f"{error}, which leads to {urlsplit(location).hostname or location!r}" if location else str(error)
     except Refused as error:
-        # Whoever speaks in problems need not be a relay: an unknown path is answered so by other services too.
+        # A service that answers with problems need not be a relay: others answer so to an unknown path, too.
         return f"status {reply.status}, {error}"
     return None
 
@@ -246,8 +260,8 @@ def _server(reply: Reply) -> str:
     return f" ({name[:60]})" if name else ""
 
 
-def _untold(check: str) -> Finding:
-    return Finding(check, Status.NOT_TRIED, f"{check}: because the relay is too old to tell")
+def _unknown(check: str) -> Finding:
+    return Finding(check, Status.NOT_TRIED, f"{check}: because the relay is too old to report it")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

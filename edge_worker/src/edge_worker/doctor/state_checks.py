@@ -1,4 +1,4 @@
-"""The folders that the agent keeps: may it write them, does an agent run on them, who is this worker?"""
+"""The agent's folders: can it write them, does an agent use them, who is this worker?"""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ _LOCK = re.compile(r"FLOCK\s+ADVISORY\s+WRITE\s+(?P<pid>-?\d+)\s+\S+:(?P<inode>\
 
 
 def folder_finding(path: Path) -> Finding:
-    """Whether the state folder can be used; nothing is made."""
+    """Whether the state folder can be used; no folder is made."""
     elsewhere = "or keep the state elsewhere (--state-dir)."
     try:
         found = path.stat()
@@ -27,18 +27,18 @@ def folder_finding(path: Path) -> Finding:
     except OSError as error:
         return failed(FOLDER, f"{path}: {error.strerror}", f"Run this as the worker's user, {elsewhere}")
     if not stat.S_ISDIR(found.st_mode):
-        return failed(FOLDER, f"{path} is no folder", f"Move it away, {elsewhere}")
+        return failed(FOLDER, f"{path} is not a folder", f"Move it away, {elsewhere}")
     if found.st_uid != os.geteuid():
-        return _somebody_elses(path, found.st_uid)
+        return _of_another_user(path, found.st_uid)
     try:
         with tempfile.TemporaryFile(dir=path) as file:
             file.write(b"?")
     except OSError as error:
-        advice = f"Let {_user(os.geteuid())} write it: owner, mode and mount (read-only? full?), {elsewhere}"
+        advice = f"Allow {_user(os.geteuid())} to write it: owner, mode and mount (read-only? full?), {elsewhere}"
         return failed(FOLDER, f"{path} cannot be written: {error.strerror}", advice)
     if stat.S_IMODE(found.st_mode) & 0o077:
         mode = f"{stat.S_IMODE(found.st_mode):04o}"
-        return warning(FOLDER, f"{path} has mode {mode}: others may look into it", f"chmod 0700 {path}")
+        return warning(FOLDER, f"{path} has mode {mode}: others can read it", f"chmod 0700 {path}")
     return ok(FOLDER, f"{path} can be written")
 
 
@@ -52,18 +52,18 @@ def _not_there_yet(path: Path) -> Finding:
     return ok(FOLDER, f"{path} is not there yet; `edge-worker enroll` makes it")
 
 
-def _somebody_elses(path: Path, owner: int) -> Finding:
+def _of_another_user(path: Path, owner: int) -> Finding:
     user, own = _user(owner), _user(os.geteuid())
     detail = f"{path} belongs to {user}, and this runs as {own}"
     advice = f"Run the doctor as the agent runs: sudo -u {user} edge-worker doctor."
-    # Root can read all the same; what it finds need not hold for the agent.
+    # Root can read the folder anyway; what it finds may not apply to the agent.
     return (warning if os.geteuid() == 0 else failed)(FOLDER, detail, advice)
 
 
 def agent_finding(path: Path) -> Finding:
-    """Whether an agent runs on the state folder.
+    """Whether an agent uses the state folder.
 
-    The lock is looked for, not tried: an agent that starts at this moment must get it.
+    The lock is read from the kernel's list, not taken: an agent that starts at this moment must get it.
     """
     try:
         inode = (path / "lock").stat().st_ino
@@ -72,7 +72,7 @@ def agent_finding(path: Path) -> Finding:
         return ok(AGENT, "no agent runs on this state folder")
     holder = next((found["pid"] for found in _LOCK.finditer(locks) if int(found["inode"]) == inode), None)
     if holder is None:
-        return ok(AGENT, "no agent runs on this state folder, as far as can be seen from here")
+        return ok(AGENT, "no agent runs on this state folder, as far as this process can see")
     return ok(AGENT, f"an agent runs on this state folder, process {holder}; it is not disturbed")
 
 
@@ -87,13 +87,13 @@ def identity_finding(state: StateDir) -> tuple[Finding, Identity | None]:
     if identity is not None:
         worker = identity.enrollment
         return ok(IDENTITY, f"enrolled as {worker.worker} at site {worker.site}"), identity
-    begun = f"; an enrolment at {pending.relay_url} was begun and not completed" if pending else ""
+    begun = f"; an enrolment at {pending.relay_url} was started and not completed" if pending else ""
     advice = "Enrol it: edge-worker enroll --relay https://relay.example.com, with a token from an operator."
     return warning(IDENTITY, f"this machine is not enrolled{begun}", advice), None
 
 
 def sockets_finding(settings: Settings) -> Finding:
-    """Whether the folder of sockets can be used; nothing is made."""
+    """Whether the folder of sockets can be used; no folder is made."""
     try:
         path = runtime_dir_of(settings)
         if path.exists() or path.is_symlink():
@@ -105,14 +105,14 @@ def sockets_finding(settings: Settings) -> Finding:
         return failed(SOCKETS, f"{settings.runtime_dir}: {error.strerror}", "Run this as the worker's user.")
     if len(os.fsencode(path / SOCKET_NAME)) > MAX_SOCKET_PATH_BYTES:
         return failed(
-            SOCKETS, f"{path} is too long for a socket", "Name a folder of at most 90 characters: --runtime-dir."
+            SOCKETS, f"{path} is too long for a socket", "Choose a folder of at most 90 characters: --runtime-dir."
         )
     parent = next(parent for parent in path.parents if parent.exists())
     if not os.access(parent, os.W_OK | os.X_OK):
         return failed(
-            SOCKETS, f"{path} is not there and cannot be made in {parent}", "Name another one: --runtime-dir."
+            SOCKETS, f"{path} is not there and cannot be made in {parent}", "Choose another folder: --runtime-dir."
         )
-    return ok(SOCKETS, f"{path} is made at the start of the agent")
+    return ok(SOCKETS, f"the agent makes {path} when it starts")
 
 
 def _user(uid: int) -> str:

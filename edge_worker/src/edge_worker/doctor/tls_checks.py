@@ -1,4 +1,4 @@
-"""TLS with the relay: is its certificate trusted, who signed it, and does somebody in between read along?"""
+"""TLS with the relay: is its certificate trusted, who signed it, and does a proxy inspect the connection?"""
 
 import re
 import ssl
@@ -11,8 +11,8 @@ from edge_schemas.wire import routes
 from edge_service.findings import Check, Finding, failed, ok, warning
 from edge_worker.doctor.certificate import Certificate, read_certificate
 from edge_worker.doctor.limits import Deadline
-from edge_worker.doctor.network_path import NetworkPath, NoHttp, Stream, TunnelRefused, trusting_nobody, trusting_only
-from edge_worker.doctor.path_checks import in_words, names_of, signed_by
+from edge_worker.doctor.network_path import NetworkPath, NoHttp, Stream, TunnelRefused, trusting_only, unverified
+from edge_worker.doctor.path_checks import describe, names_of, signed_by
 
 TLS = "tls.chain"
 _NOT_YET_VALID, _EXPIRED = 9, 10
@@ -28,12 +28,12 @@ INSPECTORS = re.compile(
 )
 _OWN_AUTHORITY = re.compile(r"\bEdge Relay\b")
 _NEEDS_CA = (
-    "Get the authority's certificate (PEM; it is no secret) and name the file with --ca-file. Of a relay that made its "
-    "own, it is the ca.pem in its TLS folder."
+    "Get the authority's certificate (PEM; it is not secret) and configure the file with --ca-file. If the relay made "
+    "its own authority, the file is ca.pem in its TLS folder."
 )
-_READS_ALONG = (
-    "It reads along and sees this worker's credential. Have those who run it except the relay's name from inspection, "
-    "or live with it knowingly."
+_IS_INSPECTED = (
+    "The proxy reads the traffic and sees this worker's credential. Have its operators exempt the relay's name from "
+    "inspection, or accept the risk."
 )
 
 
@@ -46,7 +46,7 @@ class Authorities:
 
     @classmethod
     def of(cls, file: Path | None) -> "Authorities":
-        """Those that a file holds; it can be read, or the settings would have been refused."""
+        """The authorities in a file. It is readable, otherwise the settings would have been refused."""
         if file is None:
             return cls(None, ())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -60,54 +60,55 @@ class Authorities:
         return ", ".join(repr(name) for name, _ in self.all) or "no authority"
 
 
-def tls_check(way: NetworkPath, ca_file: Path | None, needs: str, deadline: Deadline) -> Check:
+def tls_check(path: NetworkPath, ca_file: Path | None, needs: str, deadline: Deadline) -> Check:
     """The check of the relay's certificate."""
-    looks = _TlsLooks(way, ca_file)
     return deadline.check(
         TLS,
-        looks.chain,
+        _TlsChecks(path, ca_file).chain,
         needs=(needs,),
         limit_s=8,
-        when_late="Something swallows the TLS handshake: a firewall that filters by name, or an overloaded relay.",
+        when_late="The TLS handshake gets no answer: a firewall that filters by name, or an overloaded relay?",
     )
 
 
-class _TlsLooks:
-    def __init__(self, way: NetworkPath, ca_file: Path | None) -> None:
-        self._way = way
+class _TlsChecks:
+    def __init__(self, path: NetworkPath, ca_file: Path | None) -> None:
+        self._path = path
         self._ca_file = ca_file
 
     async def chain(self) -> Finding:
         try:
-            async with self._way.secured(self._way.tls) as stream:
+            async with self._path.secured(self._path.tls) as stream:
                 found = read_certificate(stream.certificate())
             return await self._trusted(found)
         except ssl.SSLCertVerificationError as error:
             return await self._untrusted(error)
         except (ssl.SSLError, OSError) as error:
             advice = (
-                f"Does a relay listen at {self._way.relay.authority}, and with TLS? A firewall that filters by host "
-                "name breaks off here too."
+                f"Does a relay with TLS listen at {self._path.relay.authority}? A firewall that filters by host name "
+                "also closes the connection here."
             )
-            return failed(TLS, f"no TLS with {self._way.relay.authority}: {in_words(error)}", advice)
+            return failed(TLS, f"no TLS with {self._path.relay.authority}: {describe(error)}", advice)
         except (NoHttp, TunnelRefused):
-            return failed(TLS, "the proxy opened one tunnel and refused the next", "Try again; ask who runs the proxy.")
+            return failed(
+                TLS, "the proxy opened one tunnel and refused the next", "Try again; ask the operators of the proxy."
+            )
 
     async def _trusted(self, found: Certificate | None) -> Finding:
         authorities = Authorities.of(self._ca_file)
         anchor = await self._anchor(authorities)
         signer = f"{signed_by(found)}" + (f", trusted by {authorities.file}" if anchor else "")
-        detail = f"the certificate of {self._way.relay.host} is {signer}"
+        detail = f"the certificate of {self._path.relay.host} is {signer}"
         if inspector := self._inspector(found, anchor, authorities):
-            return warning(TLS, f"{detail}: {inspector}", _READS_ALONG)
+            return warning(TLS, f"{detail}: {inspector}", _IS_INSPECTED)
         if found is not None and found.not_after - datetime.now(UTC) < _ENDS_SOON:
             when = found.not_after.strftime("%Y-%m-%d %H:%M UTC")
-            return warning(TLS, f"{detail} and expires {when}", "Tell the relay's operator to renew it.")
+            return warning(TLS, f"{detail} and expires {when}", "Ask the relay's operator to renew it.")
         until = found.not_after.strftime(" and valid until %Y-%m-%d") if found else ""
         return ok(TLS, f"{detail}{until}")
 
     def _inspector(self, found: Certificate | None, anchor: str | None, authorities: Authorities) -> str:
-        """Why somebody in between seems to have made the certificate; empty if nothing speaks for it."""
+        """Why a proxy in between seems to have made the certificate; empty if nothing indicates it."""
         if found is None:
             return ""
         if authorities.all and anchor is None:
@@ -119,22 +120,22 @@ class _TlsLooks:
         if anchor is not None and own and anchor not in own:
             return f"not by {own[0]!r} in the same file, so probably by a proxy that inspects TLS"
         if INSPECTORS.search(found.issuer):
-            return "by the name a proxy that inspects TLS"
+            return "its name suggests a proxy that inspects TLS"
         return ""
 
     async def _anchor(self, authorities: Authorities) -> str | None:
-        """Which of the authorities vouches for the relay's certificate."""
+        """Which of the authorities has signed the relay's certificate."""
         for name, der in authorities.all[:_MAX_AUTHORITIES]:
             try:
-                async with self._way.secured(trusting_only(der)):
+                async with self._path.secured(trusting_only(der)):
                     return name
             except (ssl.SSLError, OSError, NoHttp, TunnelRefused):
                 continue
         return None
 
     async def _untrusted(self, error: ssl.SSLCertVerificationError) -> Finding:
-        host = self._way.relay.host
-        async with self._way.secured(trusting_nobody()) as stream:
+        host = self._path.relay.host
+        async with self._path.secured(unverified()) as stream:
             found = read_certificate(stream.certificate())
             if error.verify_code in {_EXPIRED, _NOT_YET_VALID} and found is not None:
                 return _out_of_date(host, found, await self._skew(stream))
@@ -145,10 +146,10 @@ class _TlsLooks:
         return self._unknown_authority(host, error.verify_message, found)
 
     async def _skew(self, stream: Stream) -> float | None:
-        """How far this machine's clock is ahead of the other side's, in seconds, as far as an unproven side tells."""
+        """How far this machine's clock is ahead of the other side's, in seconds; the other side is not verified."""
         try:
             request = (
-                f"HEAD {routes.HEALTHZ} HTTP/1.1\r\nHost: {self._way.relay.authority}\r\nConnection: close\r\n\r\n"
+                f"HEAD {routes.HEALTHZ} HTTP/1.1\r\nHost: {self._path.relay.authority}\r\nConnection: close\r\n\r\n"
             )
             head = await stream.ask(request.encode())
         except (OSError, NoHttp):
@@ -165,15 +166,15 @@ class _TlsLooks:
             return failed(TLS, detail, _NEEDS_CA if own else f"{_inspected(found)} {_NEEDS_CA}")
         detail += f", and ca_file {authorities.file} holds {authorities.names}"
         if any(name == found.issuer for name, _ in authorities.all):
-            advice = "The names are the same but not the keys: the authority was made anew. " + _NEEDS_CA
+            advice = "The names are the same, but the keys differ: the authority was made again. " + _NEEDS_CA
             return failed(TLS, detail, advice)
         return failed(TLS, detail, f"{_inspected(found)} {_NEEDS_CA}")
 
 
 def _inspected(found: Certificate) -> str:
     return (
-        f"If {found.issuer!r} is your network's, a proxy inspects TLS and answers in the relay's place: best have the "
-        "relay's name excepted from it, or add that authority to the ca_file. If it is the relay's:"
+        f"If {found.issuer!r} is your network's, a proxy inspects TLS and answers in the relay's place: preferably "
+        "have the relay's name exempted, or add that authority to the ca_file. If it is the relay's:"
     )
 
 
@@ -182,21 +183,21 @@ def _out_of_date(host: str, found: Certificate, skew: float | None) -> Finding:
     detail = f"the certificate of {host} is valid from {valid}, and here it is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     if skew is not None and abs(skew) > SKEW_THAT_MATTERS_S:
         detail += f"; this machine's clock is {clock_difference(skew)} the other side's"
-        return failed(TLS, detail, "Set this machine's clock (NTP); the certificate is probably good.")
+        return failed(TLS, detail, "Set this machine's clock (NTP); the certificate is probably valid.")
     if found.not_after < datetime.now(UTC):
-        return failed(TLS, detail, "Tell the relay's operator: the certificate has expired and must be renewed.")
+        return failed(TLS, detail, "Inform the relay's operator: the certificate has expired and must be renewed.")
     return failed(TLS, detail, "Is this machine's clock right? If it is, the relay's certificate is not valid yet.")
 
 
 def skew_s(date: str, now: datetime) -> float | None:
-    """This machine's clock minus that of an HTTP `Date` header, which names whole seconds; None if it names none."""
+    """This machine's clock minus that of an HTTP `Date` header, which has whole seconds; None if it is not a time."""
     try:
-        told = parsedate_to_datetime(date)
+        other = parsedate_to_datetime(date)
     except (TypeError, ValueError):
         return None
-    if told.tzinfo is None:
+    if other.tzinfo is None:
         return None
-    return (now - told).total_seconds() - 0.5
+    return (now - other).total_seconds() - 0.5
 
 
 def clock_difference(skew: float) -> str:

@@ -1,4 +1,4 @@
-"""What a task host is started with, and how it is started: outside the agent's life, environment and pipes."""
+"""The setup of a task host, and its start: independent of the agent's life, environment and pipes."""
 
 import base64
 import hashlib
@@ -21,16 +21,16 @@ MAX_LOG_BYTES = 4 * 1024 * 1024
 _IDLE_EXIT_S = 900.0
 _SIGNALS_RESET = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 _AIRFLOW_SETTINGS = {
-    # Read by the SDK when it is imported, so they hold for every task of a host. The supervisor's own limits would
-    # end a task for reasons that are the centre's and the agent's to judge: how long an answer may take, and whether
-    # a heartbeat counts.
+    # The SDK reads them when it is imported, so they hold for every task of a host. The supervisor's own limits would
+    # end a task for reasons that the centre and the agent decide: how long an answer may take, and whether a heartbeat
+    # counts.
     "AIRFLOW__CORE__TASK_SUCCESS_OVERTIME": str(30 * 24 * 3600),
     "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "1000000000",
-    # How often a supervisor asks whether to go on, and the longest it takes to see that its task has ended.
+    # How often a supervisor asks whether to continue, and the longest it takes to see that its task has ended.
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-    # Every example would be a bundle of its own at each start.
+    # Each example would be a bundle of its own.
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    # The agent brings the logs to the centre.
+    # The agent uploads the logs.
     "AIRFLOW__LOGGING__REMOTE_LOGGING": "False",
     "AIRFLOW__CORE__HOSTNAME_CALLABLE": "edge_relay_hostname.get",
 }
@@ -43,7 +43,7 @@ class HostSetup:
     Attributes:
         runtime_python: The interpreter that has Airflow.
         runtime_dir: A short path, for sockets; readable by the worker's user only.
-        env: The environment of user code, but for what Airflow needs; nothing else of the agent's reaches it.
+        env: The environment of user code, without what Airflow needs; nothing else of the agent's reaches it.
         bundles: The local folder of each DAG bundle, by the bundle's name.
     """
 
@@ -56,11 +56,11 @@ class HostSetup:
     worker: str
 
     def environment(self) -> dict[str, str]:
-        """The host's whole environment."""
+        """The host's complete environment."""
         home = Path(self.env.get("AIRFLOW_HOME", self.state_dir / "airflow"))
         defaults = {
             "AIRFLOW_HOME": str(home),
-            # Must name a driver that is there; no task connects to it.
+            # Must name an installed driver; no task connects to it.
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(self.state_dir / "bundles"),
         }
@@ -68,7 +68,7 @@ class HostSetup:
         return {**defaults, **given, **_AIRFLOW_SETTINGS}
 
     def fingerprint(self) -> str:
-        """Short name of this setup, of the host's code and of what is installed in the runtime."""
+        """A short hash of this setup, of the host's code and of what is installed in the runtime."""
         seed = hashlib.sha256()
         for part in (self.runtime_python, self.state_dir, self.gateway_socket, self.worker):
             seed.update(f"{part}\0".encode())
@@ -97,7 +97,7 @@ class HostSetup:
 
 
 def installed_airflow(python: Path) -> str | None:
-    """Airflow's version beside an interpreter, told by its files; None if there is none, or it lies elsewhere."""
+    """Airflow's version, from the files next to an interpreter; None if it is not installed there."""
     for name in ("apache_airflow_core", "apache_airflow"):
         for entry in _installed(python):
             if entry.startswith(f"{name}-"):
@@ -106,45 +106,45 @@ def installed_airflow(python: Path) -> str | None:
 
 
 def _installed(python: Path) -> list[str]:
-    """The distributions beside an interpreter, with versions: they change when the runtime is upgraded in place."""
+    """The distributions next to an interpreter, with versions: they change when the runtime is upgraded in place."""
     return sorted(path.name for path in python.parent.parent.glob("lib/python3*/site-packages/*.dist-info"))
 
 
 class HostChild:
-    """A task host that this agent has started. It outlives the agent, and dropping this object does nothing to it."""
+    """A task host that this agent has started. It outlives the agent; deleting this object has no effect on it."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._status: int | None = None
 
     def status(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs. Asking also buries a dead one."""
+        """The exit status, negative for a signal; None while it runs. Reading the status also reaps a dead process."""
         if self._status is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
             except ChildProcessError:
-                # Whoever started the agent had it ignore SIGCHLD: the kernel buries children and keeps no status.
+                # The agent was started with SIGCHLD ignored: the kernel reaps children and keeps no status.
                 self._status = 255
             else:
                 self._status = os.waitstatus_to_exitcode(status) if pid else None
         return self._status
 
     def terminate(self) -> None:
-        """Ask it to end, if it has not."""
+        """Sends SIGTERM, if it has not ended."""
         if self.status() is None:
             os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it, if it has not ended."""
+        """Sends SIGKILL, if it has not ended."""
         if self.status() is None:
             os.kill(self.pid, signal.SIGKILL)
 
 
 def start_host(setup: HostSetup, socket: Path) -> HostChild:
-    """Start a task host. It serves the socket once it has imported Airflow, which takes seconds.
+    """Starts a task host. It serves the socket once it has imported Airflow, which takes seconds.
 
-    The usual ways to start a process tie it to an object here, which complains about it, or kills it, at the end of
-    the agent.
+    `subprocess` and asyncio are not used: they tie a process to an object, which warns about it, or kills it, when the
+    agent ends.
 
     Raises:
         OSError: The interpreter cannot be executed.
@@ -188,7 +188,7 @@ def _open_log(path: Path) -> int:
 
 
 def last_log_line(state_dir: Path) -> str | None:
-    """What the host said last, for an error message."""
+    """The last line of the host's log, for an error message."""
     try:
         with (state_dir / LOG).open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))

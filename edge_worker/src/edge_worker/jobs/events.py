@@ -12,12 +12,12 @@ class StopWish:
 
     Attributes:
         drop: Nothing is reported of it.
-        gives_back: The job itself has no part in it: if its user code never ran it may run elsewhere.
+        releases: The job itself has no part in it: if its user code never ran it may run elsewhere.
     """
 
     reason: str
     drop: bool = False
-    gives_back: bool = False
+    releases: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class LaunchFailed:
     """No process has taken the job, and none will."""
 
     reason: str
-    gives_back: bool = False
+    releases: bool = False
 
 
 @dataclass(frozen=True, slots=True)

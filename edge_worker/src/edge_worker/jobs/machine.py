@@ -324,10 +324,10 @@ def _towards_launch(job: LocalJob, event: Event) -> Step:
         case (Stage.LAUNCHING, LaunchSucceeded()):
             return replace(job, stage=Stage.RUNNING), ()
         case (Stage.LAUNCHING, LaunchFailed()):
-            return _gone(job, FinishRequest(reason=_short(f"not launched: {event.reason}"), release=event.gives_back))
+            return _gone(job, FinishRequest(reason=_short(f"not launched: {event.reason}"), release=event.releases))
         case (Stage.LAUNCHING, LaunchRuledOut()) if job.stop is not None:
             reason = f"stopped before it was launched: {job.stop.reason}"
-            return _gone(job, FinishRequest(reason=_short(reason), release=job.stop.gives_back))
+            return _gone(job, FinishRequest(reason=_short(reason), release=job.stop.releases))
         case _:
             return _towards_end(job, event)
 
@@ -414,7 +414,7 @@ def _answered(job: LocalJob, event: HolderConfirmed | HolderRefused | Thawed) ->
             return replace(job, frozen=Frozen.THAWING if job.stop is None else Frozen.KEPT)
         case HolderRefused() if job.frozen is Frozen.ASKING:
             reason = f"the centre does not let it go on after a loss of contact: {event.reason}"
-            wish = StopWish(reason, drop=event.code in NOT_OURS, gives_back=True)
+            wish = StopWish(reason, drop=event.code in NOT_OURS, releases=True)
             return replace(job, frozen=Frozen.KEPT, stop=_merged(job.stop, wish))
         case Thawed() if job.frozen is Frozen.THAWING:
             return replace(job, frozen=Frozen.NO)
@@ -489,7 +489,7 @@ def _finish(job: LocalJob, gone: ProcessGone) -> FinishRequest:
     stop = job.stop if job.final_state is None else None
     if stop is not None:
         reason = f"{stop.reason}; {reason}" if reason else stop.reason
-    release = is_lost or (stop is not None and stop.gives_back)
+    release = is_lost or (stop is not None and stop.releases)
     return FinishRequest(exit_code=gone.exit_code, reason=_short(reason) if reason else None, release=release)
 
 

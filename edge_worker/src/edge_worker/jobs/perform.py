@@ -62,7 +62,7 @@ class ActionPerformer:
         """Does what takes time; returns the event with which it ends."""
         match activity:
             case HoldStill():
-                await self.processes.hold_still(held)
+                await self.processes.freeze(held)
             case Thaw():
                 return await self.processes.thaw(held)
             case AskHolder():

@@ -15,12 +15,12 @@ from weakref import WeakKeyDictionary
 
 from edge_schemas.wire.jobs import Job
 from edge_worker.host_client import client as host_client
-from edge_worker.host_client.client import LOOK_EVERY_S, JobResult
+from edge_worker.host_client.job_end import CHECK_EVERY_S, JobResult
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.events import ContactLost, LaunchFailed, LaunchRuledOut, LaunchSucceeded, ProcessGone, Thawed
 from edge_worker.jobs.lease import Fence
 from edge_worker.log import EventLog
-from edge_worker.processes.tree import hold_still, is_alive, kill_tree, let_go_on, stop_tree
+from edge_worker.processes.tree import freeze_tree, is_alive, kill_tree, stop_tree, thaw_tree
 from edge_worker.task_host import job_files
 
 _LOOK_EVERY_S = 0.2
@@ -64,12 +64,12 @@ class ProcessActions:
             if not held.dir.was_launched:
                 log.error("job_not_launched", reason=error.reason)  # noqa: TRY400 - the cause is in the event
                 _say(held, f"The task could not be launched on this worker: {error.reason}")
-                return LaunchFailed(error.reason, error.gives_back)
+                return LaunchFailed(error.reason, error.releases)
         return _started(held)
 
     async def rule_out(self, held: JobDriver) -> LaunchRuledOut | LaunchSucceeded:
         """Perhaps the job's process is about to exist: what makes `pid.json` first decides."""
-        if job_files.take(held.dir.path, job_files.nobody(held.id)):
+        if job_files.claim(held.dir.path, job_files.no_process(held.id)):
             return LaunchRuledOut()
         return _started(held)
 
@@ -85,21 +85,21 @@ class ProcessActions:
                 # Nothing else holds it still and asks for it, or ends it.
                 await kill_tree(held.dir.path, on_step=partial(_say, held))
             elif thaws:
-                await let_go_on(held.dir.path)
-            await asyncio.sleep(LOOK_EVERY_S)
+                await thaw_tree(held.dir.path)
+            await asyncio.sleep(CHECK_EVERY_S)
         return ProcessGone()
 
-    async def hold_still(self, held: JobDriver) -> NoReturn:
+    async def freeze(self, held: JobDriver) -> NoReturn:
         """Freezes the job until cancelled."""
         self._frozen_at[held] = _mark(held)
-        await hold_still(held.dir.path)
+        await freeze_tree(held.dir.path)
 
     async def thaw(self, held: JobDriver) -> Thawed:
         """Lets the job's processes run again."""
         frozen_at = self._frozen_at.pop(held, None) or held.dir.frozen_at() or time.time()
         stood_s = max(0.0, time.time() - frozen_at)
         tell(held, f"Edge worker: contact is back after the task stood still for {stood_s:.0f} s; the task goes on")
-        await let_go_on(held.dir.path)
+        await thaw_tree(held.dir.path)
         try:
             held.dir.unmark_frozen()
         except OSError as error:

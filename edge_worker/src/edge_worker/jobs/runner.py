@@ -74,12 +74,12 @@ class JobRunner:
         """Releases what nobody has started yet; what runs may end."""
         for held in self.table:
             if held.phase is JobPhase.GRANTED:
-                held.post(StopWanted(StopWish(SHUT_DOWN, gives_back=True)))
+                held.post(StopWanted(StopWish(SHUT_DOWN, releases=True)))
 
     def stop_all(self) -> None:
         """Every job is to end now."""
         for held in self.table:
-            held.post(StopWanted(StopWish(SHUT_DOWN, gives_back=True)))
+            held.post(StopWanted(StopWish(SHUT_DOWN, releases=True)))
 
     def tell_all(self, text: str) -> None:
         """A line in the log of each task that runs."""

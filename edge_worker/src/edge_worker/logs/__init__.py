@@ -1,5 +1,5 @@
-"""A job's log on its way to the relay: the file on disk and the upload by offset.
+"""The upload of a job's log to the relay: the file on disk, and the upload by offset.
 
 May import: `relay`, `state`, `task_host.log_file`.
-Never here: a fault that reaches the task.
+Never here: errors that affect the task.
 """

@@ -1,11 +1,11 @@
 """The log of one job on disk, and how much of it the relay has.
 
-The relay's cursor is the truth: ours moves only when an answer has come, in either direction.
+The relay's offset decides: the offset kept here changes only with an answer of the relay, in either direction.
 
-What the relay gets, the stream, is the file but for its gaps. A gap is where bytes were dropped before they could be
-uploaded, because the log had grown too large, or where the stream ends because the centre takes no more. A line says so
-in their place. From a gap on, offsets in stream and file differ; the gaps are kept beside the log, so that the next
-agent reckons the same way.
+The relay receives the stream: the file without its gaps. A gap is where bytes were dropped before they could be
+uploaded, because the log had grown too large, or where the stream ends because the centre accepts no more. A line in
+the stream reports the gap. After a gap, offsets in stream and file differ; the gaps are stored next to the log, so that
+the next agent computes the same offsets.
 """
 
 import json
@@ -20,9 +20,9 @@ from edge_worker.task_host.job_files import log_line
 from edge_worker.task_host.log_file import read_dropped
 
 GAPS = "log_gaps.json"
-"""File beside the log; there is none as long as stream and file are the same."""
+"""File next to the log; there is none as long as stream and file are the same."""
 CUT_AT_BYTES = MAX_JOB_LOG_BYTES - 4096
-"""Of the stream; leaves room for the line that says that the rest is missing."""
+"""The length at which the stream is cut; leaves room for the line that reports the missing bytes."""
 
 log = EventLog("edge_worker.logs.spool")
 
@@ -33,8 +33,8 @@ class Gap:
 
     Attributes:
         at: Where the line begins in the stream.
-        line: Itself.
-        resume: Where in the file the stream goes on after it; None if it ends there.
+        line: The line.
+        resume: Where in the file the stream continues after it; None if it ends there.
     """
 
     at: int
@@ -46,9 +46,9 @@ class Spool:
     """Reads a growing log from the offset that is not uploaded yet.
 
     Attributes:
-        chunk_bytes: The most that is read at once; whoever uploads may lower it.
+        chunk_bytes: The most that is read at once; the uploader may lower it.
         offset: In the stream, up to where the relay has it.
-        is_sure: The relay has said so, and nothing was sent since. A gap may begin only where that is so.
+        is_sure: The relay has confirmed the offset, and nothing was sent since. Only then a gap may begin.
     """
 
     def __init__(self, job_dir: JobDir) -> None:
@@ -59,14 +59,14 @@ class Spool:
         self.is_sure = False
 
     def backlog(self) -> int:
-        """Bytes that wait to be uploaded, or to be replaced by a line that says that they are missing."""
+        """Bytes that wait to be uploaded, or to be replaced by a line that reports them as missing."""
         line, position = self._locate()
         size = self._size()
         return len(line) + (0 if position is None else max(0, size - position))
 
     @property
     def is_at_gap(self) -> bool:
-        """The next bytes are missing, or not wanted, and no line says so yet."""
+        """The next bytes are missing, or not wanted, and no line reports it yet."""
         line, position = self._locate()
         if line or position is None:
             return False
@@ -80,11 +80,11 @@ class Spool:
             return line[: self.chunk_bytes]
         length = max(0, min(self._next_gap(), CUT_AT_BYTES) - self.offset)
         data = self._read(position, min(length, self.chunk_bytes))
-        # Asked after the bytes were read: they may have been dropped meanwhile.
+        # Checked after the bytes were read: they may have been dropped meanwhile.
         return b"" if self.is_at_gap else data
 
     def close_gap(self) -> None:
-        """Put a line where bytes are missing; to be called where `is_at_gap` and `is_sure`."""
+        """Adds a line where bytes are missing; to be called where `is_at_gap` and `is_sure`."""
         _, position = self._locate()
         dropped = read_dropped(self._dir.path)
         if position is None:
@@ -98,28 +98,28 @@ class Spool:
         self._add(text, resume=dropped)
 
     def cut(self) -> None:
-        """End the stream with a line that says that more is missing."""
+        """Ends the stream with a line that reports that more is missing."""
         log.warning("log_cut", offset=self.offset, kept=str(self._dir.log))
-        self._add("The log goes on, but the centre keeps no more of it; the rest was on the edge worker", resume=None)
+        self._add("The log continues, but the centre keeps no more of it; the rest was on the edge worker", resume=None)
 
     @property
     def is_cut(self) -> bool:
-        """The stream has an end, whatever is still printed."""
+        """The stream has ended, even if the task prints more."""
         return bool(self._gaps) and self._gaps[-1].resume is None
 
     def adopt(self, offset: int) -> None:
-        """The relay has said up to where it has the log."""
+        """Takes over the offset up to which the relay has the log."""
         self.is_sure = True
         if offset != self.offset:
             self.offset = offset
             try:
                 self._dir.put_log_offset(offset)
             except OSError as error:
-                # A full disk does not keep the log from going where there is room.
+                # The upload continues although the worker's disk is full.
                 log.warning("log_offset_not_written", error=str(error))
 
     def _locate(self) -> tuple[bytes, int | None]:
-        """What is left of the line at the offset, and where in the file the stream goes on; None where it ends."""
+        """The unsent part of the line at the offset, and where in the file the stream continues; None where it ends."""
         passed = [gap for gap in self._gaps if gap.at <= self.offset]
         if not passed:
             return b"", self.offset
@@ -133,15 +133,15 @@ class Spool:
         return min((gap.at for gap in self._gaps if gap.at > self.offset), default=MAX_JOB_LOG_BYTES)
 
     def _add(self, text: str, *, resume: int | None) -> None:
-        # The bytes before it may end anywhere in a line.
+        # The bytes before the gap may end in the middle of a line.
         line = ("\n" if self.offset else "") + log_line(text, "warning").decode()
-        # The relay is behind any later gap, and will not reach it in this way.
+        # Gaps after the relay's offset are no longer valid: the stream now continues differently.
         self._gaps = [gap for gap in self._gaps if gap.at <= self.offset] + [Gap(self.offset, line, resume)]
         content = json.dumps([asdict(gap) for gap in self._gaps]).encode()
         try:
             write_atomically(self._dir.path / GAPS, content)
         except OSError as error:
-            # Without it the next agent may repeat or miss some lines of this log.
+            # Without the file the next agent may repeat or miss some lines of this log.
             log.warning("log_gaps_not_written", error=str(error))
 
     def _size(self) -> int:

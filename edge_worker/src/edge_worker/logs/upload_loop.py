@@ -1,4 +1,4 @@
-"""Uploads the logs of jobs while they grow. A log error never touches the task."""
+"""Uploads the logs of jobs while they grow. An error of the upload never affects the task."""
 
 import asyncio
 from typing import Protocol
@@ -13,18 +13,18 @@ from edge_worker.relay.link import Link
 from edge_worker.relay.retry import Backoff, Fate, fate_of
 from edge_worker.state.job_dir import JobDir
 
-LOOK_EVERY_S = 0.3
+CHECK_EVERY_S = 0.3
 UPLOAD_EVERY_S = 0.5
-"""A line is in Airflow two seconds after it was printed; more calls than that would serve nobody."""
+"""A line is in Airflow two seconds after it was printed; more frequent calls would have no benefit."""
 MIN_CHUNK_BYTES = 4 * 1024
-"""What refuses even this as too large is not helped by still smaller chunks."""
+"""If a chunk of this size is refused as too large, smaller chunks do not help."""
 _MAX_REWINDS = 5
 
 log = EventLog("edge_worker.logs.upload_loop")
 
 
 class LoggedJob(Protocol):
-    """What the uploader needs to know of a job."""
+    """The part of a job that the uploader uses."""
 
     @property
     def id(self) -> str:
@@ -32,11 +32,11 @@ class LoggedJob(Protocol):
 
     @property
     def dir(self) -> JobDir:
-        """The job's folder, which holds its log."""
+        """The job's folder, which contains its log."""
 
     @property
     def is_gone(self) -> bool:
-        """No process of the job is left: the log grows no more."""
+        """No process of the job is left: the log no longer grows."""
 
     async def until_gone(self) -> None:
         """Waits until no process of the job is left."""
@@ -48,19 +48,19 @@ class LogUploader:
     def __init__(self, client: RelayClient, link: Link) -> None:
         self._client = client
         self._link = link
-        # What something on the way lets through, learned from its refusals; the same for all logs.
+        # The largest body that the network path accepts, learned from refusals; the same for all logs.
         self._chunk_bytes = MAX_CHUNK_DECODED_BYTES
         self._spools: set[Spool] = set()
 
     def lag_bytes(self) -> int | None:
-        """Bytes of the logs that are followed which the relay does not have yet; None if the disk can't be read."""
+        """Bytes of the followed logs that the relay does not have yet; None if the disk can't be read."""
         try:
             return sum(spool.backlog() for spool in self._spools)
         except OSError:
             return None
 
     async def follow(self, job: LoggedJob) -> None:
-        """Uploads until the job's process is gone and the relay has every byte, or wants no more of them."""
+        """Uploads until the job's process is gone and the relay has every byte, or accepts no more."""
         spool = Spool(job.dir)
         self._spools.add(spool)
         try:
@@ -72,17 +72,17 @@ class LogUploader:
         backoff = Backoff(first_s=UPLOAD_EVERY_S, cap_s=10)
         rewinds = 0
         while True:
-            # Asked before the backlog: what is printed in between must not be left behind.
+            # Checked before the backlog: what is printed in between must not be left behind.
             was_gone = job.is_gone
             try:
                 sent = await self._upload_backlog(job.id, spool)
                 backoff.reset()
                 if was_gone and not spool.backlog():
                     return
-                await _until_gone(job, UPLOAD_EVERY_S if sent else LOOK_EVERY_S)
+                await _until_gone(job, UPLOAD_EVERY_S if sent else CHECK_EVERY_S)
             except Refused as error:
                 if error.code == ErrorCode.PAYLOAD_TOO_LARGE and not spool.is_cut:
-                    # The log is full although ours is not: an earlier hold of the job has filled it.
+                    # The relay's log is full although this one is not: an earlier tenure of the job has filled it.
                     spool.cut()
                     continue
                 rewinds = rewinds + 1 if self._rewind(spool, error) else 0
@@ -119,20 +119,20 @@ class LogUploader:
                 return sent
 
     async def _close_gap(self, job: str, spool: Spool) -> None:
-        """Says what is missing. Not before it is known what the relay has: an answer may have been lost."""
+        """Reports the missing bytes. First asks the relay for its offset if it is uncertain: an answer may be lost."""
         if not spool.is_sure:
             spool.adopt((await self._client.append_log(job, spool.offset, b"")).offset)
         if spool.is_at_gap:
             spool.close_gap()
 
     def _shrink(self, spool: Spool, size: int, error: CallError) -> bool:
-        """Halves the chunks after one of this size was too large; False if that was not it, or they are small enough.
+        """Halves the chunks after one of this size was too large; False for another error, or if they are the smallest.
 
-        The relay says so when the log is full: what still fits is taken, and other logs are not concerned.
+        If the relay itself refuses, the log is full: the rest that fits is sent, and other logs are not affected.
         """
         is_foreign = isinstance(error, NoAnswer) and error.status == 413
-        is_relays = isinstance(error, Refused) and error.code == ErrorCode.PAYLOAD_TOO_LARGE
-        if not (is_foreign or is_relays) or size <= MIN_CHUNK_BYTES:
+        is_of_relay = isinstance(error, Refused) and error.code == ErrorCode.PAYLOAD_TOO_LARGE
+        if not (is_foreign or is_of_relay) or size <= MIN_CHUNK_BYTES:
             return False
         spool.chunk_bytes = max(MIN_CHUNK_BYTES, size // 2)
         if is_foreign:
@@ -150,7 +150,7 @@ class LogUploader:
 
 
 async def _until_gone(job: LoggedJob, timeout_s: float) -> None:
-    """Waits, but not beyond the end of the job's process."""
+    """Waits for so long, or until the job's process has ended."""
     try:
         async with asyncio.timeout(timeout_s):
             await job.until_gone()

@@ -1,4 +1,4 @@
-"""Keeps the worker's disk from filling up: no jobs while it is nearly full, ended ones only as far as wanted."""
+"""Keeps the worker's disk from filling up: accepts no jobs while it is nearly full, and limits ended jobs."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog
 from edge_worker.state.ended_jobs import EndedJobs
 
-LOOK_EVERY_S = 2.0
+CHECK_EVERY_S = 2.0
 TRIM_EVERY_S = 60.0
 REOPEN_FACTOR = 1.1
-"""So much more than the reserve must be free before jobs are taken again."""
+"""So much more than the reserve must be free before jobs are accepted again."""
 _CAUSE = "disk_space"
 _MIB = 1024 * 1024
 
@@ -21,7 +21,7 @@ log = EventLog("edge_worker.machine.disk_watch")
 
 
 def free_bytes(path: Path) -> int | None:
-    """What the worker's user may still write; None if the machine does not tell."""
+    """The disk space for the worker's user; None if it cannot be read."""
     try:
         return disk_usage(path).free
     except OSError:
@@ -30,10 +30,10 @@ def free_bytes(path: Path) -> int | None:
 
 @dataclass
 class DiskWatch:
-    """Looks at the disk of the state folder.
+    """Checks the disk of the state folder.
 
     Attributes:
-        reserve_bytes: With less than this free no jobs are taken. Those that run go on.
+        reserve_bytes: With less than this free no jobs are accepted. Running jobs continue.
     """
 
     path: Path
@@ -44,12 +44,12 @@ class DiskWatch:
     _is_low: bool = field(default=False, init=False)
 
     async def run(self) -> None:
-        """Looks until cancelled."""
+        """Checks until cancelled."""
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._watch(), name="disk-space")
             loops.create_task(self._trim(), name="ended-jobs")
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Opens or closes the intake."""
         free = self.free(self.path)
         if free is None:
@@ -66,8 +66,8 @@ class DiskWatch:
 
     async def _watch(self) -> None:
         while True:
-            self.look()
-            await asyncio.sleep(LOOK_EVERY_S)
+            self.check()
+            await asyncio.sleep(CHECK_EVERY_S)
 
     async def _trim(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Figures of this machine and of the agent, for operators to look at. What is not known is left out."""
+"""Figures of this machine and of the agent, for operators. Unknown figures are left out."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ PROC = Path("/proc")
 
 
 def worker_versions(airflow: str | None) -> WorkerVersions:
-    """What runs here."""
+    """The versions of the agent, of Python, Airflow and the platform."""
     return WorkerVersions(
         agent=__version__,
         python=platform.python_version(),
@@ -40,24 +40,24 @@ def worker_health(state_dir: Path) -> WorkerHealth:
 
 
 class CpuMeter:
-    """How busy the CPUs of the machine were between two looks."""
+    """How busy the CPUs of the machine were between two readings."""
 
     def __init__(self, proc: Path = PROC) -> None:
         self._file = proc / "stat"
         self._last = self._read()
 
-    def look(self) -> float | None:
-        """The share since the last look; None if no time has passed, or the machine does not tell."""
+    def read(self) -> float | None:
+        """The share since the last reading; None if no time has passed, or the machine does not provide it."""
         before, now = self._last, self._read()
         self._last = now
         if before is None or now is None:
             return None
         busy, passed = now[0] - before[0], now[1] - before[1]
-        # Counters of a single CPU may go back a little where it was taken away or stood still.
+        # Counters of a single CPU may decrease a little if it was removed or idle.
         return round(min(1.0, max(0.0, busy / passed)), 3) if passed > 0 else None
 
     def _read(self) -> tuple[int, int] | None:
-        """Time that was busy, and all time, of all CPUs since the machine began."""
+        """Busy time and total time of all CPUs since boot."""
         try:
             with self._file.open() as file:
                 fields = [int(text) for text in file.readline().split()[1:9]]
@@ -69,11 +69,11 @@ class CpuMeter:
 
 @dataclass
 class AgentHealth:
-    """What goes with each poll.
+    """The figures that are reported with each poll.
 
     Attributes:
-        state_dir: Where the agent keeps what must not be lost.
-        proxy: On the way to the relay.
+        state_dir: The state folder, whose disk is reported.
+        proxy: Used for the relay.
         held_calls: Counts the calls of tasks that wait now.
         log_lag_bytes: Counts the log bytes that wait to be uploaded.
     """
@@ -86,11 +86,11 @@ class AgentHealth:
     log_lag_bytes: Callable[[], int | None]
     _cpu: CpuMeter = field(default_factory=CpuMeter)
 
-    def look(self) -> WorkerHealth:
-        """The figures of this moment."""
+    def read(self) -> WorkerHealth:
+        """The present figures."""
         return worker_health(self.state_dir).model_copy(
             update={
-                "cpu_busy_ratio": self._cpu.look(),
+                "cpu_busy_ratio": self._cpu.read(),
                 "link_cuts": self.link.cuts,
                 "held_calls": self.held_calls(),
                 "log_lag_bytes": self.log_lag_bytes(),
@@ -101,7 +101,7 @@ class AgentHealth:
 
 
 def proxy_kind(proxy: Proxy | None) -> ProxyKind:
-    """How the relay is reached."""
+    """The kind of proxy between worker and relay."""
     if proxy is None:
         return ProxyKind.DIRECT
     return ProxyKind.HTTPS if proxy.url.startswith("https://") else ProxyKind.HTTP

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_worker.task_host import job_files
-from edge_worker.task_host.job_files import Taken
+from edge_worker.task_host.job_files import Claim
 
 _PROC = Path("/proc")
 _DEAD = frozenset("ZXx")
@@ -16,10 +16,10 @@ _PS_TIMEOUT_S = 10
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A living process; a zombie is none.
+    """A living process, not a zombie.
 
     Attributes:
-        start: Clock ticks since boot, which with the pid names the process for good; 0 where /proc is missing.
+        start: Clock ticks since boot, which together with the pid identify the process; 0 where /proc is missing.
         session: 0 where /proc is missing.
     """
 
@@ -31,7 +31,7 @@ class Process:
 
 
 def read_processes() -> dict[int, Process]:
-    """Every process that can be seen, by pid."""
+    """Every visible process, by pid."""
     found = _from_proc() if (_PROC / "self/stat").exists() else _from_ps()
     return {process.pid: process for process in found}
 
@@ -44,7 +44,7 @@ def _from_proc() -> Iterable[Process]:
             stat = (_PROC / entry / "stat").read_bytes()
         except OSError:
             continue
-        # The command's name stands in brackets and may hold brackets and spaces itself.
+        # The command's name is in parentheses and may itself contain parentheses and spaces.
         fields = stat.rpartition(b")")[2].split()
         if fields[0].decode() not in _DEAD:
             parent, group, session = (int(field) for field in fields[1:4])
@@ -60,50 +60,50 @@ def _from_ps() -> Iterable[Process]:
             yield Process(int(pid), int(parent), int(group), 0, 0)
 
 
-def supervisor_of(taken: Taken, table: Mapping[int, Process]) -> Process | None:
-    """The supervisor, if it still lives."""
-    if taken.boot != job_files.boot_id():
+def supervisor_of(claim: Claim, table: Mapping[int, Process]) -> Process | None:
+    """The supervisor, if it is alive."""
+    if claim.boot != job_files.boot_id():
         return None
-    process = table.get(taken.pid)
-    return process if process is not None and process.start == taken.start else None
+    process = table.get(claim.pid)
+    return process if process is not None and process.start == claim.start else None
 
 
-def find_tree(taken: Taken, table: Mapping[int, Process], known: Iterable[Process] = ()) -> set[Process]:
+def find_tree(claim: Claim, table: Mapping[int, Process], known: Iterable[Process] = ()) -> set[Process]:
     """The processes of a job.
 
-    These are the supervisor with its descendants, who shares a session with one of them, who carries the job's mark in
-    its environment, and who was found before, wherever it has moved since.
+    These are the supervisor and its descendants, the processes that share a session with one of them, those with the
+    job's mark in their environment, and those found before, even if they have moved since.
 
     Args:
-        taken: The content of the job's `pid.json`.
+        claim: The content of the job's `pid.json`.
         table: From `read_processes`.
         known: From an earlier call.
     """
     tree = {table[old.pid] for old in known if old.pid in table and table[old.pid].start == old.start}
-    tree |= _session(taken, table) | _marked(taken, table)
+    tree |= _session(claim, table) | _marked(claim, table)
     while grown := _relatives(tree, table) - tree:
         tree |= grown
     return tree
 
 
-def _session(taken: Taken, table: Mapping[int, Process]) -> set[Process]:
+def _session(claim: Claim, table: Mapping[int, Process]) -> set[Process]:
     """The supervisor and its session, which may outlive it."""
-    if taken.pid == 0 or taken.boot != job_files.boot_id():
+    if claim.pid == 0 or claim.boot != job_files.boot_id():
         return set()
-    leader = table.get(taken.pid)
-    if leader is not None and leader.start != taken.start:
-        # The number was given to somebody else, which happens only after nobody is left in the session.
+    leader = table.get(claim.pid)
+    if leader is not None and leader.start != claim.start:
+        # The pid belongs to another process now, which is possible only after the session has become empty.
         return set()
     return {
         process
         for process in table.values()
-        if process == leader or (process.session == taken.pid and process.start >= taken.start)
+        if process == leader or (process.session == claim.pid and process.start >= claim.start)
     }
 
 
 def _relatives(tree: set[Process], table: Mapping[int, Process]) -> set[Process]:
     pids = {process.pid for process in tree}
-    # Every process of a job is in a session made within the job: the supervisor makes one before anything else.
+    # Every process of a job is in a session made within the job: the supervisor first makes one.
     sessions = {process.session for process in tree} - {0}
     groups = {process.group for process in tree if process.session == 0}
     return {
@@ -113,14 +113,14 @@ def _relatives(tree: set[Process], table: Mapping[int, Process]) -> set[Process]
     }
 
 
-def _marked(taken: Taken, table: Mapping[int, Process]) -> set[Process]:
-    mark = f"{job_files.JOB_MARK}={taken.job}".encode()
+def _marked(claim: Claim, table: Mapping[int, Process]) -> set[Process]:
+    mark = f"{job_files.JOB_MARK}={claim.job}".encode()
     found = set()
     for process in table.values():
         try:
             environment = (_PROC / str(process.pid) / "environ").read_bytes()
         except OSError:
-            # Gone, or not ours to read: then it is no process of a job either, or it is found by its parent.
+            # The process is gone or belongs to another user: it is not of a job, or is found by its parent.
             continue
         if mark in environment.split(b"\0"):
             found.add(process)

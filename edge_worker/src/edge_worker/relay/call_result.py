@@ -1,7 +1,7 @@
-"""What comes back of a call to the relay: its answer, its refusal, or nothing that is the relay's.
+"""The result of a call to the relay: an answer, a refusal, or no answer of the relay.
 
-Every call fails in one of two ways. `NoAnswer`: nothing came, or what came is not from the relay (a proxy's page, a
-captive portal). `Refused`: the relay said no, with a code.
+Every call fails in one of two ways. `NoAnswer`: nothing arrived, or what arrived is not from the relay (a proxy's page,
+a captive portal). `Refused`: the relay refused, with a code.
 """
 
 import re
@@ -31,11 +31,11 @@ class CallError(Exception):
 
 
 class NoAnswer(CallError):
-    """The relay has not answered; what was asked may or may not have happened.
+    """The relay has not answered; the request may or may not have taken effect.
 
     Attributes:
-        connected: A connection stood before it failed.
-        status: Of the answer, if somebody else than the relay gave one.
+        connected: A connection was established before the failure.
+        status: Of the answer, if something other than the relay answered.
         proxy_status: The status with which the proxy, not the relay, refused.
     """
 
@@ -64,10 +64,10 @@ class Refused(CallError):
 
 @dataclass(frozen=True)
 class Reply:
-    """What has come back of a call, from whomever.
+    """The HTTP answer to a call, from the relay or from something in between.
 
     Attributes:
-        trip_s: How long it took; None if whoever answered may have held the call on purpose.
+        trip_s: How long the call took; None if the answer may have been delayed on purpose.
     """
 
     status: int
@@ -76,10 +76,15 @@ class Reply:
     trip_s: float | None = None
 
 
-def judge(reply: Reply, request_id: str) -> None:
+def check_reply(reply: Reply, request_id: str) -> None:
     """Raises unless the relay itself has answered with success.
 
-    The request id, which the relay echoes, tells its answers from those of a portal or proxy that says 200 to all.
+    The relay echoes the request id. This distinguishes its answers from those of a portal or proxy that answers every
+    request with 200.
+
+    Raises:
+        Refused: The relay refused.
+        NoAnswer: The answer is not the relay's.
     """
     if 200 <= reply.status < 300 and reply.headers.get(routes.REQUEST_ID_HEADER) == request_id:
         return
@@ -90,17 +95,21 @@ def judge(reply: Reply, request_id: str) -> None:
 
 
 def parse(model: type[_Model], reply: Reply) -> _Model:
-    """The body, or `NoAnswer` if it is something else."""
+    """The body as a model.
+
+    Raises:
+        NoAnswer: The body is something else.
+    """
     try:
         return model.model_validate_json(reply.body)
     except ValidationError as error:
-        # Neither the error nor the body is quoted: both may hold what a task was given.
+        # Neither the error nor the body is quoted: both may contain data of a task.
         msg = f"an answer with status {reply.status} that is no {model.__name__} ({error.error_count()} faults)"
         raise NoAnswer(msg, status=reply.status) from None
 
 
 def no_answer(error: Exception, proxy: Proxy | None) -> NoAnswer:
-    """Why a call has failed, in words that help."""
+    """Why a call has failed, with a hint at the cause."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
         where = proxy.url if proxy else "?"
         detail = f"the proxy {where} answered {error.status} {_printable(error.message)}"
@@ -115,15 +124,15 @@ def no_answer(error: Exception, proxy: Proxy | None) -> NoAnswer:
         detail = f"the certificate of {error.host}:{error.port} is not trusted: {why}; ca_file names its authority"
         return NoAnswer(detail, connected=False)
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        # Its own text holds half an answer, headers and all.
+        # The text of this error contains half an answer, including its headers.
         return NoAnswer("the connection was closed before the answer was complete")
-    # A total time-out may strike while connecting too; then the connection never stood for as long as a poll.
+    # A total timeout may also expire while connecting; then no connection was open for as long as a poll.
     connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
     return NoAnswer(f"{type(error).__name__}: {error}".rstrip(": "), connected=connected)
 
 
 def _bodiless(status: int) -> Problem:
-    """The problem in an answer to HEAD, as far as its status tells."""
+    """The problem in an answer to HEAD, as far as the status shows it."""
     return EdgeError(_BODILESS.get(status, ErrorCode.INTERNAL if status >= 500 else ErrorCode.FORBIDDEN)).problem()
 
 
@@ -137,7 +146,7 @@ def _content_type(reply: Reply) -> str:
 
 
 def _quote(reply: Reply) -> str:
-    """The beginning of a foreign page, to recognise who wrote it. Never of JSON: it may hold a secret."""
+    """The beginning of a foreign page, which shows who wrote it. Never of JSON, which may contain a secret."""
     text = reply.body[: 4 * _QUOTED_CHARS].decode(errors="replace").strip()
     if not text or "json" in _content_type(reply) or text[0] in '{["':
         return ""

@@ -1,8 +1,8 @@
-"""Which proxy leads to the relay.
+"""Chooses the proxy for the relay.
 
-Resolved here and handed to aiohttp explicitly, because aiohttp's own reading of the environment goes *direct* in two
+The proxy is passed to aiohttp explicitly, because aiohttp's own reading of the environment connects *directly* in two
 common cases: without `trust_env`, and for a proxy that is itself reached over TLS. A worker with a proxy set never
-falls back to a direct connection: what cannot be used is an error.
+falls back to a direct connection: a proxy that cannot be used is an error.
 """
 
 import base64
@@ -46,17 +46,17 @@ class Proxy:
 
     @property
     def headers(self) -> dict[str, str] | None:
-        """What goes to the proxy with each request or CONNECT."""
+        """The headers for the proxy, in each request or CONNECT."""
         return {"Proxy-Authorization": self.authorization} if self.authorization else None
 
 
 def resolve_proxy(relay_url: str, settings: Settings, environment: Mapping[str, str]) -> Proxy | None:
-    """The proxy on the way to the relay, None for a direct connection.
+    """The proxy for the relay; None for a direct connection.
 
     Args:
-        relay_url: Where to.
-        settings: `proxy_url` wins over the environment and is subject to the `no_proxy` setting only.
-        environment: As `proxy_environment()` gives it. Of two spellings the lower-case one wins, as in curl.
+        relay_url: The address of the relay.
+        settings: `proxy_url` overrides the environment and is subject to the `no_proxy` setting only.
+        environment: From `proxy_environment()`. The lower-case spelling of a name overrides the other, as in curl.
 
     Raises:
         SettingsError: A proxy is named but cannot be used.
@@ -75,9 +75,9 @@ def resolve_proxy(relay_url: str, settings: Settings, environment: Mapping[str, 
 
 
 def proxy_variables(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
-    """The same proxies for a program that reads them from its environment. Holds the password: it is a secret.
+    """The same proxies, as variables for a program that reads them from its environment. Contains the password.
 
-    Such a program decides by `no_proxy` for each host itself.
+    The program itself applies `no_proxy` to each host.
 
     Raises:
         SettingsError: See `resolve_proxy`.
@@ -94,8 +94,8 @@ def _with_credentials(proxy: Proxy) -> str:
     if proxy.authorization is None:
         return proxy.url
     user, _, password = base64.b64decode(proxy.authorization.removeprefix("Basic ")).decode().partition(":")
-    scheme, _, rest = proxy.url.partition("://")
-    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
+    scheme, _, address = proxy.url.partition("://")
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{address}"
 
 
 def _parse(named: str, source: str, settings: Settings) -> Proxy:
@@ -137,13 +137,13 @@ def _read_password(path: Path) -> str:
 
 def _basic(user: str, password: str) -> str:
     if ":" in user:
-        msg = "the proxy's user name must not hold a colon"
+        msg = "the proxy's user name must not contain a colon"
         raise SettingsError(msg)
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def bypasses(url: str, exceptions: str) -> bool:
-    """Whether a `NO_PROXY` list says to reach this URL directly."""
+    """Whether a `NO_PROXY` list exempts this URL from the proxy."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".").lower()
     port = parts.port or _DEFAULT_PORTS[parts.scheme]

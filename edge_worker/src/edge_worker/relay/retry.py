@@ -1,4 +1,4 @@
-"""What to do about a call that failed: decided here, once, for every caller."""
+"""Decides whether and when a failed call is repeated, for every caller."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -15,11 +15,11 @@ _CREDENTIAL_STATUSES = frozenset({401, 403, 407})
 
 
 class Fate(Enum):
-    """What becomes of a failed call."""
+    """What is done about a failed call."""
 
     RETRY = auto()
     RETRY_SLOWLY = auto()
-    """Someone must change something first: a password at the proxy, a credential at the relay."""
+    """A person must change something first: a password at the proxy, a credential at the relay."""
     FINAL = auto()
 
 
@@ -36,7 +36,7 @@ def fate_of(error: CallError) -> Fate:
 
 
 def is_retryable(error: Refused) -> bool:
-    """By our table; for a code that is newer than this worker, by what the relay says of it."""
+    """From the table `ERRORS`; for a code that is newer than this worker, from the relay's answer."""
     try:
         return ERRORS[ErrorCode(error.code)].retryable
     except ValueError:
@@ -44,13 +44,13 @@ def is_retryable(error: Refused) -> bool:
 
 
 class Backoff:
-    """Growing pauses with jitter between the repeats of one call or loop.
+    """Growing pauses with jitter between the repetitions of one call or loop.
 
     Args:
         first_s: The first pause, before jitter.
         cap_s: Longest pause after an ordinary failure.
-        slow_s: Pause where nothing but a person can help.
-        jitter: Between 0 and 1, drawn anew for each pause; a pause is between half and all of its nominal length.
+        slow_s: Pause after a failure that only a person can correct.
+        jitter: Returns a number from 0 to 1 for each pause; a pause is between half and all of its nominal length.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class Backoff:
         """Seconds to wait before the next try; never less than the relay asked for.
 
         Args:
-            error: Why the last one failed.
-            cap_s: Takes the place of the usual one, for this pause.
+            error: Why the last try failed.
+            cap_s: Replaces the usual limit for this pause.
         """
         cap_s = self._cap_s if cap_s is None else cap_s
         # The exponent is bounded: a loop may fail for months.
@@ -96,16 +96,16 @@ async def until_final(
     backoff: Backoff | None = None,
     on_retry: Callable[[CallError, float], None] | None = None,
 ) -> T:
-    """Repeats a call until it succeeds or is refused for good.
+    """Repeats a call until it succeeds or is finally refused.
 
     Args:
-        call: Makes the call anew each time; must be harmless to repeat.
+        call: Makes the call; must be harmless to repeat.
         pause: Waits; `Link.pause`, which ends early when the relay is back.
         backoff: The pauses.
-        on_retry: Told of each failure and of the pause that follows; what it raises ends the repeats.
+        on_retry: Called with each failure and the pause that follows; an exception from it ends the repetitions.
 
     Raises:
-        Refused: With a code that no repeat can change.
+        Refused: With a code that no repetition can change.
     """
     backoff = backoff or Backoff()
     while True:

@@ -1,4 +1,4 @@
-"""Whom the worker trusts."""
+"""The certificate authorities that the worker trusts."""
 
 import ssl
 from pathlib import Path
@@ -7,13 +7,13 @@ from edge_worker.settings import Settings, SettingsError
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
-    """The system's authorities and those of the settings.
+    """A context that trusts the system's authorities and those of the settings.
 
-    One context for relay and proxy alike: aiohttp uses it for both, and the authority of a proxy that inspects TLS
+    Relay and proxy share one context: aiohttp uses it for both, and the authority of a proxy that inspects TLS
     must be trusted for the relay's name anyway.
 
     Raises:
-        SettingsError: A file cannot be read or holds no certificate.
+        SettingsError: A file cannot be read or contains no certificate.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2

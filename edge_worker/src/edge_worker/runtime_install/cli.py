@@ -1,42 +1,37 @@
-"""`edge-worker runtime install` and `edge-worker runtime show`, as typed."""
+"""The commands `edge-worker runtime install` and `edge-worker runtime show`."""
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from edge_schemas.life.versions import runtime_mismatch
 from edge_worker.host_client.launcher import installed_airflow
 from edge_worker.runtime_install.folder import Busy, RuntimeFolder
-from edge_worker.runtime_install.install import (
-    Done,
-    Installation,
-    InstallFailed,
-    Source,
-    index_without_password,
-    megabytes,
-)
-from edge_worker.runtime_install.options import OWN
+from edge_worker.runtime_install.install import Installation, Installed, InstallFailed, megabytes
+from edge_worker.runtime_install.options import OWN, OwnOptions
 from edge_worker.runtime_install.order import CentreUnknown, Order, ask_centre, order_by_hand, order_of
-from edge_worker.settings import Settings, load_settings, runtimes_dir
+from edge_worker.runtime_install.source import Source, index_without_password
+from edge_worker.settings import Settings, runtimes_dir
+from edge_worker.settings_sources import load_settings
 
 _FAILED = 1
 _NOT_NOW = 5
 
 
-def run(what: str, arguments: dict[str, Any], *, config: Path | None) -> int:
-    """Run one of the two; returns the exit status.
+def run(what: str, arguments: dict[str, object], *, config: Path | None) -> int:
+    """Runs one of the two commands; returns the exit status.
 
     Raises:
-        SettingsError: A setting or an option won't do.
+        SettingsError: A setting or an option cannot be used.
         OSError: A folder can't be written.
     """
-    own = {name: arguments.pop(name, None) for name in OWN}
+    own = cast("OwnOptions", {name: arguments.pop(name, None) for name in OWN})
     settings = load_settings(arguments, config=config)
     folder = RuntimeFolder((own["dir"] or runtimes_dir(settings.state_dir)).absolute())
     return _show(settings, folder) if what == "show" else _install(settings, folder, own)
 
 
-def _install(settings: Settings, folder: RuntimeFolder, own: dict[str, Any]) -> int:
+def _install(settings: Settings, folder: RuntimeFolder, own: OwnOptions) -> int:
     wheels = own["wheels"] and own["wheels"].absolute()
     source = Source(wheels, own["index_url"] and index_without_password(own["index_url"]))
     python = (own["python"] or Path(sys.executable)).expanduser().absolute()
@@ -52,33 +47,33 @@ def _install(settings: Settings, folder: RuntimeFolder, own: dict[str, Any]) -> 
     except InstallFailed as error:
         print(f"edge-worker: not installed. {error}\n{error.fault.advice}", file=sys.stderr)
         if folder.current() is not None:
-            print("The runtime that was there before is untouched.", file=sys.stderr)
+            print("The previous runtime is unchanged.", file=sys.stderr)
         return _FAILED
     _report(done, order, folder, settings)
     return 0
 
 
-def _report(done: Done, order: Order, folder: RuntimeFolder, settings: Settings) -> None:
+def _report(done: Installed, order: Order, folder: RuntimeFolder, settings: Settings) -> None:
     facts = done.facts
     if done.is_new:
         print(
             f"Installed Airflow {facts.airflow} for Python {facts.python}: {facts.packages} packages, "
             f"{megabytes(facts.size_bytes)}, in {facts.seconds:.0f} s."
         )
-        print("A running agent uses it after a restart; tasks that run go on in the runtime they began in.")
+        print("A running agent uses it after a restart; running tasks continue in the runtime in which they began.")
     else:
-        print(f"It is installed already, since {facts.installed_at:%F}: nothing to do.")
+        print(f"It has been installed since {facts.installed_at:%F}: nothing to do.")
     for path in done.kept:
-        print(f"Kept for what still runs in it: {path}. The next installation removes it.")
+        print(f"Kept, because processes still use it: {path}. The next installation removes it.")
     used = load_runtime_python(settings)
     if used != (folder.path / "current").resolve() / "bin" / "python":
         print(f"The worker uses {used}. To have it use this one: EDGE_WORKER_RUNTIME_PYTHON={folder.python}")
     if order.centre is None:
-        print("Whether it suits the centre was not asked: 'edge-worker doctor' compares them.")
+        print("It was not compared with the centre: 'edge-worker doctor' compares them.")
 
 
 def load_runtime_python(settings: Settings) -> Path:
-    """What a worker with these settings would use now; they were read before the installation."""
+    """The interpreter that a worker would use now; the settings were read before the installation."""
     named = settings.model_fields_set - {"runtime_python"}
     values = settings.model_dump(include=named)
     if "runtime_python" in settings.model_fields_set:
@@ -89,7 +84,7 @@ def load_runtime_python(settings: Settings) -> Path:
 def _show(settings: Settings, folder: RuntimeFolder) -> int:
     known = folder.current()
     if known is None:
-        print(f"Nothing is installed in {folder.path}: 'edge-worker runtime install' makes a runtime.")
+        print(f"No runtime is installed in {folder.path}: 'edge-worker runtime install' makes one.")
     else:
         path, facts = known
         for name, value in (
@@ -110,7 +105,7 @@ def _show(settings: Settings, folder: RuntimeFolder) -> int:
 
 
 def _compare(settings: Settings, airflow: str | None) -> int:
-    """What the centre says to it, if it can be asked."""
+    """Compares the runtime with the centre, if the centre can be asked."""
     try:
         centre = ask_centre(settings)
     except CentreUnknown as error:

@@ -1,4 +1,4 @@
-"""Why an installation failed, told by what pip wrote: which layer, and what to do."""
+"""Why an installation failed, from the output of pip: which layer, and what to do."""
 
 import re
 from dataclasses import dataclass
@@ -8,33 +8,33 @@ _SIGNS: tuple[tuple[str, str, str], ...] = (
     (
         r"No space left on device|Disk quota exceeded|\[Errno (?:28|122)\]",
         "disk",
-        "The disk of the runtime folder is full: make room, or name a folder elsewhere with --dir.",
+        "The disk of the runtime folder is full: free some space, or choose another folder with --dir.",
     ),
     (
         r"DO NOT MATCH THE HASHES",
         "hashes",
         (
-            "What the index or wheel folder has is not what the lock names. A mirror that rebuilds packages, or "
-            "somebody who changed one: do not install it; compare it with the public index."
+            "The files in the index or wheel folder differ from those in the lock. A mirror rebuilds packages, or "
+            "a package was tampered with: do not install it; compare it with the public index."
         ),
     ),
     (
         r"In --require-hashes mode",
         "lock",
-        "The centre's lock lacks a requirement or its hash: make it anew with all that Airflow needs.",
+        "The centre's lock lacks a requirement or its hash: make it again with all that Airflow needs.",
     ),
     (
         r"407 Proxy Authentication|407 Client Error|Tunnel connection failed: 407|\b407\b.*[Pp]roxy",
         "proxy",
         (
-            "The proxy wants a user and password (407): set proxy_user and proxy_password_file, or put them into "
+            "The proxy requires a user and password (407): set proxy_user and proxy_password_file, or put them into "
             "HTTPS_PROXY."
         ),
     ),
     (
         r"Tunnel connection failed: \d+",
         "proxy",
-        "The proxy does not let this machine reach the index: have it allowed, or name a mirror with --index-url.",
+        "The proxy does not allow this machine to reach the index: have it allowed, or set a mirror with --index-url.",
     ),
     (
         r"Cannot connect to proxy|Unable to connect to proxy|ProxyError",
@@ -45,14 +45,14 @@ _SIGNS: tuple[tuple[str, str, str], ...] = (
         r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError|SSLError",
         "TLS",
         (
-            "The certificate of the index, or of a proxy that inspects TLS, is not trusted: name its authority with "
+            "The certificate of the index, or of a proxy that inspects TLS, is not trusted: add its authority with "
             "ca_file."
         ),
     ),
     (
         r"\b40[13] Client Error",
         "index",
-        "The index refuses: give user and password by PIP_INDEX_URL, ~/.netrc or pip's own configuration file.",
+        "The index refuses access: set user and password in PIP_INDEX_URL, ~/.netrc or pip's own configuration file.",
     ),
     (
         (
@@ -61,25 +61,25 @@ _SIGNS: tuple[tuple[str, str, str], ...] = (
         ),
         "index",
         (
-            "The index cannot be reached: name the site's mirror with --index-url or PIP_INDEX_URL, a proxy with "
-            "proxy_url, or bring the wheels along (--wheels)."
+            "The index cannot be reached: set the site's mirror with --index-url or PIP_INDEX_URL, a proxy with "
+            "proxy_url, or copy the wheels to this machine (--wheels)."
         ),
     ),
     (
         r"is not a trusted or secure host",
         "index",
-        "pip trusts no index at http:// but on this machine: use https://, or name its host in PIP_TRUSTED_HOST.",
+        "pip trusts an index at http:// only on this machine: use https://, or add its host to PIP_TRUSTED_HOST.",
     ),
     (
         r"conflicting dependencies",
         "versions",
-        "The index has no set of versions that go together: have the centre name a lock ([edge_relay] runtime_lock).",
+        "The index has no compatible set of versions: have the centre name a lock ([edge_relay] runtime_lock).",
     ),
     (
         r"No matching distribution found",
         "wheels",
         (
-            "It has no wheel for this Python and machine: name another Python with --python, or add the wheel to "
+            "There is no wheel for this Python and machine: choose another Python with --python, or add the wheel to "
             "the index or the wheel folder."
         ),
     ),
@@ -88,7 +88,7 @@ _SIGNS: tuple[tuple[str, str, str], ...] = (
         "Python",
         (
             "This Python lacks its venv module: on Debian and Ubuntu 'apt install python3-venv' (for a Python of its "
-            "own version, python3.12-venv for instance), or name another one with --python."
+            "own version, python3.12-venv for instance), or choose another one with --python."
         ),
     ),
 )
@@ -100,7 +100,7 @@ class Fault:
 
     Attributes:
         layer: Where: disk, proxy, index, …
-        detail: What the program said, one line.
+        detail: One line of the program's output.
         advice: What to do.
     """
 
@@ -110,12 +110,12 @@ class Fault:
 
 
 def explain(log: str) -> Fault:
-    """The fault that a log of pip or venv tells of. A try that was repeated says nothing: only its end does."""
+    """The fault in a log of pip or venv. Tries that pip has repeated are ignored: only the last one counts."""
     text = _RETRY.sub("", log)
     for sign, layer, advice in _SIGNS:
         if (match := re.search(sign, text)) is not None:
             return Fault(layer, _line_at(text, match.start()), advice)
-    return Fault("installation", _last_error(text), "Its whole log is in the runtime folder: install.log.")
+    return Fault("installation", _last_error(text), "The complete log is in the runtime folder: install.log.")
 
 
 def _line_at(text: str, position: int) -> str:
@@ -127,10 +127,10 @@ def _line_at(text: str, position: int) -> str:
 def _last_error(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if "ERROR" in line]
-    return _plain((errors or lines or ["it said nothing"])[-1])
+    return _plain((errors or lines or ["there is no output"])[-1])
 
 
 def _plain(line: str) -> str:
-    """Without the time that pip's log begins a line with, and without what could steer a terminal."""
+    """The line without the time of pip's log, and without control characters."""
     line = re.sub(r"^\d{4}-\d\d-\d\dT[\d:,]+ ", "", line).strip()
     return "".join(char if char.isprintable() else "?" for char in line)[:400]

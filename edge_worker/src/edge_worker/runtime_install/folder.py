@@ -1,10 +1,10 @@
-"""The folder of runtimes: each in a folder of its own, and a link to the one that counts.
+"""The folder of runtimes: each in a folder of its own, and a link to the current one.
 
-current -> 3.3.2-x7k2m9     replaced in one step, once the runtime is whole
+current -> 3.3.2-x7k2m9     replaced in one step, once the runtime is complete
 3.3.2-x7k2m9/               a virtual environment
-3.3.2-x7k2m9/runtime.json   written last: without it the folder is a torso, and the next installation removes it
-install.log                 of the last installation, if it failed or is under way
-lock                        held by an installation that is under way
+3.3.2-x7k2m9/runtime.json   written last: a runtime without it is incomplete, and the next installation removes it
+install.log                 of the last installation, if it failed or is running
+lock                        held by a running installation
 """
 
 import fcntl
@@ -23,19 +23,19 @@ from edge_worker.files import write_atomically
 FACTS = "runtime.json"
 _CURRENT = "current"
 _OURS = ".edge-worker"
-"""Marks a folder that an installation has made, whole or not: nothing else is ever removed."""
+"""Marks a folder that an installation has made, complete or not: nothing else is ever removed."""
 
 
 class Busy(Exception):
-    """Another installation is under way in this folder."""
+    """Another installation is running in this folder."""
 
 
 class RuntimeFacts(BaseModel):
-    """What an installation did.
+    """The result of an installation.
 
     Attributes:
-        made_of: Fingerprint of what was asked for: version, lock, Python.
-        lock_sha256: Of the lock; None where there was none.
+        made_of: Fingerprint of the order: version, lock, Python.
+        lock_sha256: Of the lock; None if there was none.
         source: Where the packages came from, without credentials.
     """
 
@@ -54,7 +54,7 @@ class RuntimeFacts(BaseModel):
 
 
 class RuntimeFolder:
-    """Runtimes of one worker."""
+    """The runtimes of one worker."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,21 +62,21 @@ class RuntimeFolder:
 
     @property
     def python(self) -> Path:
-        """The interpreter to name in settings; it stays the same over installations."""
+        """The interpreter's path for the settings; installations do not change it."""
         return self.path / _CURRENT / "bin" / "python"
 
     def current(self) -> tuple[Path, RuntimeFacts] | None:
-        """The runtime that counts, if there is one."""
+        """The current runtime, if there is one."""
         folder = (self.path / _CURRENT).resolve()
         facts = _facts(folder)
         return None if facts is None else (folder, facts)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """While something is installed.
+        """Keeps other installations out of the folder.
 
         Raises:
-            Busy: Somebody else does.
+            Busy: Another installation is running.
             OSError: The folder cannot be made or written.
         """
         self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -84,11 +84,11 @@ class RuntimeFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise Busy(f"another installation is under way in {self.path}") from None
+                raise Busy(f"another installation is running in {self.path}") from None
             yield
 
     def draft(self, airflow: str) -> Path:
-        """A new folder to build in: in its final place already, for a virtual environment can't be moved."""
+        """A new folder to build in, at its final place, because a virtual environment can't be moved."""
         name = "".join(char if char.isalnum() or char in ".-" else "_" for char in airflow)[:40]
         draft = self.path / f"{name}-{secrets.token_hex(3)}"
         draft.mkdir(mode=0o755)
@@ -96,8 +96,8 @@ class RuntimeFolder:
         return draft
 
     def complete(self, draft: Path, facts: RuntimeFacts) -> None:
-        """Make a finished draft the runtime that counts."""
-        # Its files before the mark that says that it is whole: a power cut must not leave the mark alone.
+        """Makes a finished draft the current runtime."""
+        # The files are synced before the mark of a complete runtime: a power cut must not leave the mark without them.
         os.sync()
         write_atomically(draft / FACTS, facts.model_dump_json(indent=2).encode() + b"\n")
         link = self.path / f".{_CURRENT}-{secrets.token_hex(3)}"
@@ -106,12 +106,12 @@ class RuntimeFolder:
         os.sync()
 
     def discard(self, draft: Path) -> None:
-        """A draft that came to nothing; unless it counts already."""
+        """Removes a failed draft, unless it is already the current runtime."""
         if (self.path / _CURRENT).resolve() != draft.resolve():
             shutil.rmtree(draft, ignore_errors=True)
 
-    def remove_torsos(self) -> None:
-        """What killed installations left. Only while `locked`: else a draft might be somebody's."""
+    def remove_incomplete(self) -> None:
+        """Removes incomplete runtimes. Only while `locked`: otherwise an installation may be building one."""
         for entry in self._folders():
             if _facts(entry) is None:
                 shutil.rmtree(entry, ignore_errors=True)
@@ -119,7 +119,7 @@ class RuntimeFolder:
             link.unlink(missing_ok=True)
 
     def remove_old(self) -> list[Path]:
-        """Remove the runtimes that count no more; those that a process still runs from are returned."""
+        """Removes old runtimes; returns those that are kept because a process still uses them."""
         current = (self.path / _CURRENT).resolve()
         old = [entry for entry in self._folders() if entry != current]
         busy = [entry for entry in old if _is_in_use(entry)]
@@ -129,13 +129,13 @@ class RuntimeFolder:
         return busy
 
     def _folders(self) -> list[Path]:
-        """All runtimes, whole or not. Nothing else in the folder is ours to remove."""
+        """All runtimes, complete or not. Nothing else in the folder may be removed."""
         entries = [entry.resolve() for entry in self.path.iterdir() if entry.is_dir() and not entry.is_symlink()]
         return [entry for entry in entries if (entry / _OURS).exists()]
 
 
 def size_bytes(folder: Path) -> int:
-    """What a folder takes on disk."""
+    """The disk space of a folder."""
     seen: set[tuple[int, int]] = set()
     total = 0
     for root, _, files in os.walk(folder):
@@ -155,7 +155,7 @@ def _facts(folder: Path) -> RuntimeFacts | None:
 
 
 def _is_in_use(folder: Path) -> bool:
-    """Whether a process was started from it, a task host with tasks for instance; yes where that can't be told."""
+    """Whether a process was started from it, for example a task host with tasks; True where this is unknown."""
     processes = Path("/proc")
     if not (processes / "self" / "cmdline").exists():
         return True
@@ -165,7 +165,7 @@ def _is_in_use(folder: Path) -> bool:
             try:
                 command = (process / "cmdline").read_bytes()
             except OSError:
-                continue  # it has ended meanwhile
+                continue  # the process has ended meanwhile
             if command.startswith(mark):
                 return True
     return False

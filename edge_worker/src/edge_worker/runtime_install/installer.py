@@ -1,4 +1,4 @@
-"""Runs venv and pip: in an environment of their own, with secrets in no argument, and never longer than we live."""
+"""Runs venv and pip: with an environment of their own, without secrets in arguments, never longer than this process."""
 
 import ctypes
 import os
@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge_worker.environment import installer_environment, proxy_environment
 from edge_worker.relay.proxy import proxy_variables
-from edge_worker.settings import Settings, installer_environment, proxy_environment
+from edge_worker.settings import Settings
 
 _PR_SET_PDEATHSIG = 1
 _LISTED = re.compile(r"^\S+\s+(Found link|Skipping link|Link requires)")
@@ -25,7 +26,7 @@ _BUNDLES = (
 
 
 class Failed(Exception):
-    """A program ended badly; what it said is in the log."""
+    """A program failed; its output is in the log."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Installer:
     """How programs are started for one installation.
 
     Attributes:
-        environment: The whole one of each; holds passwords.
-        log: Where all that they say goes; mode 0600.
+        environment: The complete environment of each program; contains passwords.
+        log: Receives the output of all programs; mode 0600.
     """
 
     environment: Mapping[str, str] = field(repr=False)
@@ -42,20 +43,20 @@ class Installer:
 
     @classmethod
     def prepare(cls, settings: Settings, draft: Path, log: Path, *, index_url: str | None) -> "Installer":
-        """An installer for a runtime in `draft`; what it needs on disk is in there and goes with it.
+        """An installer for a runtime in `draft`. Its temporary files are in `draft` and are removed with it.
 
         Raises:
-            SettingsError: A proxy or a file that the settings name can't be used.
+            SettingsError: A proxy or a file in the settings can't be used.
         """
         temporary = draft / "tmp"
         temporary.mkdir(mode=0o700)
         environment = {
-            # A slow mirror is patient enough; one that is not there should be said so within a minute.
+            # Enough for a slow mirror; an unreachable one should be reported within a minute.
             "PIP_RETRIES": "2",
             "PIP_DEFAULT_TIMEOUT": "20",
             **installer_environment(),
             **proxy_variables(settings, proxy_environment()),
-            # Packages are unpacked on the disk that was looked at, and nothing is left of them if we are killed.
+            # Packages are unpacked on the disk that was checked, and nothing is left of them if this process is killed.
             "TMPDIR": str(temporary),
             "PIP_NO_CACHE_DIR": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
@@ -70,15 +71,15 @@ class Installer:
         return cls(environment, log)
 
     def run(self, command: Sequence[str | Path], *, without: Sequence[str] = ()) -> str:
-        """Run a program to its end; what it printed.
+        """Runs a program to its end and returns its output.
 
         Args:
-            command: Must hold no secret: every user of the machine can read arguments.
-            without: Variables that it does not get.
+            command: Must contain no secret: every user of the machine can read arguments.
+            without: Variables that the program does not get.
 
         Raises:
-            Failed: It ended with another status than 0.
-            OSError: It can't be started.
+            Failed: The program ended with a status other than 0.
+            OSError: The program can't be started.
         """
         environment = {name: value for name, value in self.environment.items() if name not in without}
         with self.log.open("ab") as log:
@@ -102,7 +103,7 @@ class Installer:
         return printed.decode(errors="replace")
 
     def keep_log(self) -> str:
-        """What of the log is of use, which stays on disk; pip also lists every file of every release in the index."""
+        """The useful part of the log, which stays on disk; pip also lists every file of every release in the index."""
         lines = self.log.read_text(errors="replace").splitlines()
         text = "\n".join(line for line in lines if not _LISTED.search(line)) + "\n"
         self.log.write_text(text)
@@ -110,12 +111,12 @@ class Installer:
 
 
 def _die_with_parent() -> None:
-    """In the child: if the installation is killed, nobody is left who installs into its folder (Linux)."""
+    """In the child: if the installation is killed, this program ends, too (Linux)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _bundle(settings: Settings, path: Path) -> Path | None:
-    """The authorities that the agent trusts, in one file: pip takes its own ones or one file, never both."""
+    """The authorities that the agent trusts, in one file: pip uses its own ones or one file, never both."""
     system = ssl.get_default_verify_paths().cafile or next((file for file in _BUNDLES if Path(file).exists()), None)
     own = [file for file in (settings.ca_file, settings.proxy_ca_file) if file is not None]
     if system is None and not own:
@@ -126,7 +127,7 @@ def _bundle(settings: Settings, path: Path) -> Path | None:
 
 
 def free_bytes(path: Path) -> int:
-    """What this user may still write where a folder is, or will be."""
+    """The disk space for this user where a folder is, or will be."""
     while not path.exists():
         path = path.parent
     status = os.statvfs(path)

@@ -1,7 +1,7 @@
-"""Reads a lock: pinned requirements in pip's format, and nothing else that pip would also do.
+"""Reads a lock: pinned requirements in pip's format, and no other line that pip would accept.
 
-A lock comes from the centre, by way of the relay. Options, addresses and paths in it are refused: it may say which
-releases of the site's own index are wanted, not where to get code from.
+A lock comes from the centre, through the relay. Options, addresses and paths in it are refused: it may select releases
+of the site's own index, not the source of the code.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _OF_AIRFLOW = ("apache-airflow", "apache-airflow-core")
 
 
 class LockRefused(Exception):
-    """The text is no lock; says which line, and what is wrong with it."""
+    """The text is not a lock; the message contains the line and the reason."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Lock:
         text: As pip reads it: one requirement a line, without comments.
         digest: SHA-256 of the text, in hexadecimal.
         airflow: The version of Airflow that it pins.
-        requirements: How many there are.
+        requirements: The number of requirements.
     """
 
     text: str
@@ -41,10 +41,10 @@ class Lock:
 
 
 def read_lock(text: str) -> Lock:
-    """The lock that a text holds.
+    """The lock in a text.
 
     Raises:
-        LockRefused: It holds something else, or does not pin Airflow.
+        LockRefused: The text contains something else, or does not pin Airflow.
     """
     lines: list[str] = []
     airflow: str | None = None
@@ -52,7 +52,7 @@ def read_lock(text: str) -> Lock:
         match = _PIN.fullmatch(line)
         if match is None or "--" in (match["marker"] or ""):
             raise LockRefused(
-                f"line {number} is no pinned requirement (name==version, perhaps with a marker and --hash=sha256:…): "
+                f"line {number} is not a pinned requirement (name==version, optionally a marker and --hash=sha256:…): "
                 f"{line[:80]!r}"
             )
         lines.append(re.sub(r"\s+", " ", line))
@@ -65,7 +65,7 @@ def read_lock(text: str) -> Lock:
 
 
 def _logical_lines(text: str) -> list[tuple[int, str]]:
-    """Lines without comments, continued ones joined, each with the number of its first."""
+    """Lines without comments; continued lines are joined and have the number of the first."""
     found: list[tuple[int, str]] = []
     begun, parts = 0, list[str]()
     for number, raw in enumerate(text.splitlines(), 1):

@@ -2,20 +2,35 @@
 
 import argparse
 from pathlib import Path
+from typing import TypedDict
 
 OWN = ("dir", "python", "wheels", "index_url", "airflow_version", "lock")
-"""Under what names they are found."""
+"""Their names in the parsed arguments."""
+
+
+class OwnOptions(TypedDict):
+    """The parsed options; None for one that was not set."""
+
+    dir: Path | None
+    python: Path | None
+    wheels: Path | None
+    index_url: str | None
+    airflow_version: str | None
+    lock: Path | None
 
 
 def add_options(install: argparse.ArgumentParser, show: argparse.ArgumentParser) -> None:
-    """The options that are not settings."""
+    """Adds the options that are not settings."""
     for command in (install, show):
         command.add_argument("--dir", type=Path, metavar="DIR", help="folder of runtimes; default: STATE_DIR/runtime")
     install.add_argument(
-        "--python", type=Path, metavar="PYTHON", help="make it of this Python, 3.11 to 3.13; default: the agent's own"
+        "--python",
+        type=Path,
+        metavar="PYTHON",
+        help="make the runtime of this Python, 3.11 to 3.13; default: the agent's own",
     )
     install.add_argument(
-        "--wheels", type=Path, metavar="FOLDER", help="install from the wheels in this folder; no index is asked"
+        "--wheels", type=Path, metavar="FOLDER", help="install from the wheels in this folder, without an index"
     )
     install.add_argument(
         "--index-url",
@@ -26,8 +41,8 @@ def add_options(install: argparse.ArgumentParser, show: argparse.ArgumentParser)
         "--version",
         dest="airflow_version",
         metavar="X",
-        help="this version of Airflow, whatever the centre names; also before enrolment",
+        help="install this version of Airflow instead of the centre's; also before the enrolment",
     )
     install.add_argument(
-        "--lock", type=Path, metavar="FILE", help="pinned requirements to install, whatever the centre names"
+        "--lock", type=Path, metavar="FILE", help="install these pinned requirements instead of the centre's"
     )

@@ -1,4 +1,4 @@
-"""What ended jobs may take on disk, all together: the oldest go first, and those last whose logs are not uploaded."""
+"""Limits the disk space of all ended jobs: the oldest are removed first, those with logs not yet uploaded last."""
 
 import contextlib
 import os
@@ -17,12 +17,12 @@ log = EventLog("edge_worker.state.ended_jobs")
 
 @dataclass
 class EndedJobs:
-    """The folders of ended jobs. Not for the event loop: it reads and removes files.
+    """The folders of ended jobs. Not for the event loop: the methods read and remove files.
 
     Attributes:
-        kept: Holds the folders of settled jobs whose logs are uploaded as far as they will ever be.
-        current: Holds those of the others, and of jobs that run.
-        max_bytes: The most that they may take.
+        kept: Contains the folders of finished jobs whose logs need no further upload.
+        current: Contains the folders of the other ended jobs, and of jobs that run.
+        max_bytes: The most that ended jobs may take.
     """
 
     kept: Path
@@ -41,7 +41,7 @@ class EndedJobs:
             _drop_logs(waiting, excess)
 
     def _kept_sizes(self) -> dict[Path, int]:
-        """By age, the oldest first. What is kept does not change, so it is measured once."""
+        """Sizes by age, the oldest first. A kept folder does not change, so it is measured once."""
         self._sizes = {path: self._sizes.get(path) or size_on_disk(path) for path in _folders(self.kept)}
         return self._sizes
 
@@ -62,7 +62,7 @@ class EndedJobs:
 
 
 def _drop_logs(waiting: dict[Path, int], excess: int) -> None:
-    """What is dropped here is counted, and said in the stream, when the upload comes to it."""
+    """Drops logs. The upload counts the dropped bytes, and reports them in the stream, when it reaches them."""
     freed = 0
     for path in waiting:
         if freed >= excess:
@@ -83,25 +83,25 @@ def _has_ended(path: Path) -> bool:
     try:
         return JobDir(path).was_launched and not is_alive(path)
     except OSError:
-        # It cannot be read now, so it is not known.
+        # The folder cannot be read now: the job counts as not ended.
         return False
 
 
 def _folders(parent: Path) -> Iterator[Path]:
-    """The oldest first."""
+    """The folders below `parent`, the oldest first."""
     try:
         ages = sorted((path.stat().st_mtime, path) for path in parent.iterdir() if path.is_dir())
     except OSError as error:
-        # One may have gone while we looked; the next look will do.
+        # A folder may have been moved meanwhile; the next call tries again.
         log.warning("jobs_not_listed", path=str(parent), error=str(error))
         return iter(())
     return (path for _, path in ages)
 
 
 def size_on_disk(folder: Path) -> int:
-    """What a folder's files take, holes not counted."""
+    """The disk space of a folder's files, without holes."""
     total = 0
-    # Not by `rglob`, which fails at folders that go meanwhile.
+    # `rglob` is not used, because it fails if a folder is removed meanwhile.
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             with contextlib.suppress(OSError):

@@ -1,17 +1,17 @@
-"""The folder of one job. What is in it decides how the job goes on after the agent, or the machine, has gone down.
+"""The folder of one job. Its content decides how the job continues after the agent, or the machine, has gone down.
 
     job.json        the job as it was granted
     receipt         of the grant; to start the job with
     started         the relay has confirmed the start: this worker is the holder
-    frozen          the job's processes were, or are about to be, stopped; removed once they go on
+    frozen          the job's processes were, or are about to be, stopped; removed once they run again
     log_offset      up to where the relay has the log
-    log_gaps.json   where the log that the relay has differs from ours; see `spool`
+    log_gaps.json   where the relay's copy of the log differs from the file; see `spool`
     final_state     the state that Airflow accepted
-    finish.json     the outcome, until the relay has given a final answer to it
-    finished        the relay has
+    finish.json     the outcome, until the relay has finally accepted or refused it
+    finished        the relay has finally accepted or refused the outcome
 
-The files that the task's own processes write beside these (`pid.json`, `lock`, `task.log`, `result.json`) are described
-in `task_host.job_files`.
+The files that the task's own processes write (`pid.json`, `lock`, `task.log`, `result.json`) are described in
+`task_host.job_files`.
 """
 
 from dataclasses import dataclass
@@ -33,18 +33,18 @@ class JobDir:
 
     @property
     def log(self) -> Path:
-        """What the task printed, as JSON lines."""
+        """The output of the task, as JSON lines."""
         return self.path / job_files.TASK_LOG
 
     @property
     def was_launched(self) -> bool:
         """A process for the job exists or existed."""
         try:
-            taken = job_files.read_taken(self.path)
+            claim = job_files.read_claim(self.path)
         except (ValueError, TypeError):
-            # Damaged. Whoever wrote it has taken the job; to start it again would be worse than to lose its outcome.
+            # Damaged. A process has claimed the job; a second start would be worse than a lost outcome.
             return True
-        return taken is not None and taken.pid != 0
+        return claim is not None and claim.pid != 0
 
     @property
     def was_started(self) -> bool:
@@ -53,7 +53,7 @@ class JobDir:
 
     @property
     def was_finished(self) -> bool:
-        """The relay has given a final answer to the outcome."""
+        """The relay has finally accepted or refused the outcome."""
         return (self.path / "finished").exists()
 
     def create(self, job: Job, receipt: str) -> None:
@@ -67,7 +67,7 @@ class JobDir:
         write_atomically(self.path / "job.json", job.model_dump_json().encode())
 
     def job(self) -> Job | None:
-        """The job; None if the folder was left half made.
+        """The job; None if the folder is incomplete.
 
         Raises:
             OSError: What is there cannot be read.
@@ -78,7 +78,7 @@ class JobDir:
             return None
 
     def receipt(self) -> str:
-        """Of the grant; empty if it was not written.
+        """The receipt of the grant; empty if it was not written.
 
         Raises:
             OSError: What is there cannot be read.
@@ -96,7 +96,7 @@ class JobDir:
             return None
 
     def mark_started(self) -> None:
-        """To be called before anything is launched."""
+        """Records the confirmed start; to be called before any process is launched."""
         write_atomically(self.path / "started", b"")
 
     def frozen_at(self) -> float | None:
@@ -107,11 +107,11 @@ class JobDir:
             return None
 
     def mark_frozen(self) -> None:
-        """To be called before any process is stopped."""
+        """Records the freeze; to be called before any process is stopped."""
         write_atomically(self.path / "frozen", b"", durable=False)
 
     def unmark_frozen(self) -> None:
-        """To be called once all processes go on."""
+        """Records that the freeze is over; to be called once all processes run again."""
         (self.path / "frozen").unlink(missing_ok=True)
 
     def final_state(self) -> str | None:
@@ -122,31 +122,31 @@ class JobDir:
             return None
 
     def put_final_state(self, state: str) -> None:
-        """Notes that a job's end was accepted: from here on nobody may kill it as unwanted."""
+        """Records that a job's final state was accepted: from here on it must not be killed as unwanted."""
         write_atomically(self.path / "final_state", state.encode())
 
     def finish(self) -> FinishRequest | None:
-        """The outcome that the relay does not have yet."""
+        """The outcome, if the relay does not have it yet."""
         try:
             return FinishRequest.model_validate_json((self.path / "finish.json").read_bytes())
         except (OSError, ValidationError):
             return None
 
     def put_finish(self, finish: FinishRequest) -> None:
-        """Writes the outcome down before it is reported."""
+        """Stores the outcome before it is reported."""
         write_atomically(self.path / "finish.json", finish.model_dump_json().encode())
 
     def mark_finished(self) -> None:
-        """The outcome is settled, delivered or refused for good."""
+        """Records that the outcome was delivered or finally refused."""
         write_atomically(self.path / "finished", b"")
 
     def log_offset(self) -> int:
-        """Up to where the relay has the log, as far as was written down; it may have more."""
+        """Up to where the relay has the log, as last recorded; the relay may have more."""
         try:
             return int((self.path / "log_offset").read_text())
         except (FileNotFoundError, ValueError):
             return 0
 
     def put_log_offset(self, offset: int) -> None:
-        """Not synced to the disk: a lost one costs a repeated chunk, which the relay trims."""
+        """Records the offset without syncing the disk: a lost one costs a repeated chunk, which the relay trims."""
         write_atomically(self.path / "log_offset", str(offset).encode(), durable=False)

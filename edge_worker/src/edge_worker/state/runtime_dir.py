@@ -1,19 +1,20 @@
-"""The short folder that holds the local gateway's Unix socket."""
+"""The folder, with a short path, of the local gateway's Unix socket."""
 
 import hashlib
 import os
 import stat
 from pathlib import Path
 
-from edge_worker.settings import Settings, SettingsError, runtime_base
+from edge_worker.environment import runtime_base
+from edge_worker.settings import Settings, SettingsError
 
 SOCKET_NAME = "gw.sock"
 MAX_SOCKET_PATH_BYTES = 107
-"""What a Unix socket's address holds on Linux, without its end."""
+"""The limit of a Unix socket's address on Linux, without the final zero byte."""
 
 
 def runtime_dir_of(settings: Settings) -> Path:
-    """Where it is to be. The same at every start, so that tasks that outlive the agent find the next one."""
+    """The path of the folder. It is the same at every start, so that tasks that outlive the agent find the next one."""
     if settings.runtime_dir is not None:
         return settings.runtime_dir
     mark = hashlib.sha256(str(settings.state_dir.resolve()).encode()).hexdigest()[:10]
@@ -22,10 +23,10 @@ def runtime_dir_of(settings: Settings) -> Path:
 
 
 def prepare_runtime_dir(path: Path) -> Path:
-    """Makes the folder, or checks that the one found is nobody else's, and returns the path of the socket in it.
+    """Makes the folder, or checks that an existing one is private, and returns the path of the socket in it.
 
     Raises:
-        SettingsError: The path is too long, or what is there belongs to someone else or is open to others.
+        SettingsError: The path is too long, or the folder belongs to another user or is open to others.
     """
     socket = path / SOCKET_NAME
     if len(os.fsencode(socket)) > MAX_SOCKET_PATH_BYTES:

@@ -4,7 +4,7 @@ worker.json     identity and credential, mode 0600
 enrolling.json  the secret of an enrolment whose answer has not arrived yet, mode 0600
 incarnation     rises with every start
 lock            held by the running agent
-jobs/<job>/     a job the worker has to do with; see `job_dir`
+jobs/<job>/     a job that the worker has or had; see `job_dir`
 ended/<job>/    kept for `log_keep_days`, and as long as there is room (`spool_max_bytes`)
 """
 
@@ -34,7 +34,7 @@ log = EventLog("edge_worker.state.state")
 
 
 class Identity(Outbound):
-    """What enrolment gave this worker, and the credential that goes with it. Holds a secret: never log it."""
+    """The result of the enrolment, with the worker's credential. Contains a secret: never log it."""
 
     relay_url: str
     secret: str
@@ -44,7 +44,7 @@ class Identity(Outbound):
 class PendingEnrollment(Outbound):
     """A secret whose hash was sent, or may have been sent, to a relay.
 
-    The next try uses it again, which makes a repeat harmless.
+    The next try uses it again, which makes a repetition harmless.
     """
 
     relay_url: str
@@ -65,7 +65,7 @@ class StateDir:
         """Makes the folders.
 
         Raises:
-            SettingsError: They cannot be made or written.
+            SettingsError: A folder cannot be made or written.
         """
         try:
             for folder in (self.path, self._jobs, self._ended):
@@ -77,7 +77,7 @@ class StateDir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second agent away from this folder.
+        """Keeps a second agent from using this folder.
 
         Raises:
             SettingsError: Another agent holds it, or it cannot be opened.
@@ -108,11 +108,11 @@ class StateDir:
         return _read(self._pending, PendingEnrollment)
 
     def begin_enrollment(self, pending: PendingEnrollment) -> None:
-        """Writes the secret down before anybody is told of it."""
+        """Stores the secret before it is used."""
         write_atomically(self._pending, pending.model_dump_json().encode())
 
     def complete_enrollment(self, identity: Identity) -> None:
-        """From here on the worker is enrolled."""
+        """Stores the identity; from here on the worker is enrolled."""
         write_atomically(self._identity, identity.model_dump_json().encode())
         self._pending.unlink(missing_ok=True)
 
@@ -128,10 +128,10 @@ class StateDir:
         return incarnation
 
     def instance(self) -> str:
-        """Names this machine, its boot and this folder; empty where the machine tells nothing of itself.
+        """Identifies this machine, its boot and this folder; empty where the machine has neither id.
 
-        Another machine, a copy of the folder and a later boot have other names, so whoever has the same one has had
-        the lock of this folder after us.
+        Another machine, a copy of the folder and a later boot have other identifiers, so an agent with the same one has
+        held the lock of this folder after this agent.
         """
         machine, boot = machine_id(), boot_id()
         if not machine and not boot:
@@ -148,7 +148,7 @@ class StateDir:
         return [JobDir(path) for path in sorted(self._jobs.iterdir()) if path.is_dir()]
 
     def archive(self, job_dir: JobDir) -> None:
-        """Puts the folder of an ended job aside, in place of the one that an earlier hold of the job left there.
+        """Moves the folder of an ended job to the ended ones, and replaces that of an earlier tenure of the same job.
 
         Raises:
             OSError: It stays where it is.
@@ -157,17 +157,17 @@ class StateDir:
         if target.exists():
             rmtree(target, ignore_errors=True)
         if target.exists():
-            # Something in it cannot be removed: user code may have run as somebody else.
+            # A file in it cannot be removed: user code may have run as another user.
             target = target.with_name(f"{target.name}.{time.time_ns()}")
         os.utime(job_dir.path)
         job_dir.path.rename(target)
 
     def ended_jobs(self, *, max_bytes: int) -> EndedJobs:
-        """The folders of ended jobs, to be kept below a size."""
+        """The folders of ended jobs, with the limit for their size."""
         return EndedJobs(self._ended, self._jobs, max_bytes)
 
     def clean_up(self, *, keep_days: float, now: float) -> None:
-        """Removes ended jobs that are older than wanted. What cannot be removed stays and is logged.
+        """Removes ended jobs that are older than `keep_days`. A folder that cannot be removed stays and is logged.
 
         Not for the event loop: after weeks without an agent there may be thousands of them.
         """
@@ -185,7 +185,7 @@ class StateDir:
 
 
 def machine_id() -> str:
-    """Of the installed system; empty where there is none. It is to be hashed before it is told to anybody."""
+    """The id of the installed system; empty where there is none. It must be hashed before it is sent anywhere."""
     try:
         return Path("/etc/machine-id").read_text().strip()
     except (OSError, UnicodeDecodeError):
@@ -198,7 +198,7 @@ def _read(path: Path, model: type[_Model]) -> _Model | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        # A validation error would quote the file, and with it the secret.
+        # A validation error would quote the file, including the secret.
         why = str(error) if isinstance(error, OSError) else "it is damaged"
         msg = f"{path} cannot be read: {why}"
         raise SettingsError(msg) from None

@@ -1,6 +1,6 @@
-"""The part of the worker that the runtime's interpreter executes: the one that has Airflow, but not this distribution.
+"""What the runtime's interpreter executes: the task host and the supervisor of one job. It has Airflow, the agent not.
 
-`task_host_main.py` makes this folder importable there by its path. Its modules therefore import each other, the
-standard library, httpx and Airflow, and nothing else. The agent shares with them how files are read and written that
-both sides use, and imports only `job_files`, `log_file` and `lease` from here.
+May import: the standard library, httpx, typing_extensions, Airflow.
+Never here: another room; `task_host_main.py` makes only this folder importable. The agent imports only `job_files`,
+`log_file` and `lease` from here: the files that both sides read or write.
 """

@@ -1,7 +1,7 @@
 """The offline contract as a supervisor keeps it while its agent is dead.
 
-The centre gives a job up, and Airflow runs it elsewhere, once the worker has been silent for the whole tolerance. The
-agent stops its jobs before that. Tasks outlive the agent, so where it cannot be asked they stop themselves.
+The centre gives a job up, and Airflow runs it elsewhere, once the worker has been silent for the entire tolerance. The
+agent stops its jobs before that. Tasks outlive the agent; while no agent answers, they stop themselves.
 """
 
 import contextlib
@@ -12,13 +12,14 @@ import threading
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from edge_worker.task_host import lease
+from edge_worker.task_host.protocol import Offline
 
-LOOK_EVERY_S = 0.25
+CHECK_EVERY_S = 0.25
 KILL_AHEAD_S = 1.0
-"""So long before the tolerance is over everything is killed that did not go by itself: by then it must be gone."""
+"""Processes that have not ended by themselves are killed so long before the tolerance is over: they must be gone."""
 
 _ASK_S = 2.0
 _PROC = Path("/proc")
@@ -28,7 +29,7 @@ _MAX_ROUNDS = 20
 
 
 class Right(Enum):
-    """What a job may do as far as its lease tells."""
+    """What a job may do according to its lease."""
 
     RUN = "run"
     STOP = "stop"
@@ -37,29 +38,29 @@ class Right(Enum):
 
 
 class Fence:
-    """Tells whether a job may still run.
+    """Decides whether a job may still run.
 
     Args:
         path: The lease's file.
-        offline: `tolerance_s` and `fence_after_s` of the job's queue; the latter None if the job goes on regardless.
-        say: Puts a line into the task's log.
+        offline: The offline contract of the job's queue.
+        log: Writes a line to the task's log.
 
     Attributes:
-        struck: Why the fence has ended the job, for people; None if it has not.
+        end_reason: Why the fence has ended the job, for people; None if it has not.
     """
 
-    def __init__(self, path: Path, offline: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, offline: Offline, log: Callable[[str], None]) -> None:
         self._path = path
-        self._tolerance_s: float = offline["tolerance_s"]
-        self._fence_after_s: float | None = offline["fence_after_s"]
-        self._say = say
-        self.struck: str | None = None
-        # Without a lease the contact is the one that brought the job.
+        self._tolerance_s = offline["tolerance_s"]
+        self._fence_after_s = offline["fence_after_s"]
+        self._log = log
+        self.end_reason: str | None = None
+        # Without a lease, the last contact is the poll that brought the job.
         self._contact = lease.now()
         self._refresh()
 
     def right(self) -> Right:
-        """Reads the lease anew only where the one known has run out."""
+        """What the job may do now. The lease is read again only after the known one has run out."""
         if self._fence_after_s is None:
             return Right.RUN
         if self._silence() >= self._fence_after_s:
@@ -70,20 +71,20 @@ class Fence:
         return Right.STOP if silence >= self._fence_after_s else Right.RUN
 
     def seconds_left(self) -> float | None:
-        """Until the job has to stop unless there is contact; None if it never has to."""
+        """Seconds until the job has to stop unless there is contact; None if it never has to."""
         if self._fence_after_s is None:
             return None
         self._refresh()
         return self._fence_after_s - self._silence()
 
-    def strike(self, what: str) -> None:
-        """Say in the task's log why it ends, the first time."""
-        if self.struck is None:
-            self.struck = (
+    def end_job(self, what: str) -> None:
+        """Records that the fence ends the job; the first time, logs the reason to the task's log."""
+        if self.end_reason is None:
+            self.end_reason = (
                 f"the edge worker's agent does not answer and had no contact with the centre for "
                 f"{self._silence():.0f} s; after {self._tolerance_s:g} s the task may be started elsewhere"
             )
-            self._say(f"{what}: {self.struck}")
+            self._log(f"{what}: {self.end_reason}")
 
     def _silence(self) -> float:
         return lease.now() - self._contact
@@ -95,10 +96,10 @@ class Fence:
 
 
 class Guard:
-    """Ends a job at its fence if no agent does: asks it to stop at first, kills it once another copy may run.
+    """Ends a job at its fence if no agent does: first asks it to stop, then kills it before another copy may run.
 
-    Watches in a thread, because the supervisor's main thread may be in a call that hangs, or in the middle of a slower
-    way to end the task.
+    Checks in a thread, because the supervisor's main thread may be in a call that hangs, or may be ending the task more
+    slowly.
     """
 
     def __init__(self, fence: Fence, gateway_socket: str) -> None:
@@ -107,17 +108,17 @@ class Guard:
         self._over = threading.Event()
 
     def must_stop(self) -> bool:
-        """Whether the job has to end now. Where nothing is left of the tolerance nothing of it runs any more then."""
+        """Whether the job has to end now. If the tolerance is used up, its processes have been killed on return."""
         right = self.fence.right()
-        if right is Right.RUN or not nobody_sees_to_it(self._gateway_socket):
+        if right is Right.RUN or not is_unsupervised(self._gateway_socket):
             return False
-        self.fence.strike("This task is stopped" if right is Right.STOP else "All processes of this task are killed")
+        self.fence.end_job("This task is stopped" if right is Right.STOP else "All processes of this task are killed")
         if right is Right.NONE:
             end_descendants()
         return True
 
     def start(self) -> None:
-        """Watch from now on, until `stop`. Not before the task's process was forked: it would not have the thread."""
+        """Checks from now on, until `stop`. To be called after the task's process was forked: a fork has no thread."""
         if self.fence.seconds_left() is not None:
             threading.Thread(target=self._watch, name="fence", daemon=True).start()
 
@@ -126,41 +127,41 @@ class Guard:
         self._over.set()
 
     def _watch(self) -> None:
-        while not self._over.wait(LOOK_EVERY_S):
+        while not self._over.wait(CHECK_EVERY_S):
             if self.fence.right() is Right.NONE and self.must_stop():
                 return
 
 
-def nobody_sees_to_it(gateway_socket: str) -> bool:
-    """Whether this process has to end its job itself: no agent answers, and none has left the job standing still.
+def is_unsupervised(gateway_socket: str) -> bool:
+    """Whether this process has to end its job itself: no agent answers, and none has frozen the job.
 
-    What stands still does no harm. The next agent asks the centre about it.
+    A frozen job does no harm. The next agent asks the centre about it.
     """
-    return not answers(gateway_socket) and not stands_still()
+    return not agent_answers(gateway_socket) and not is_frozen()
 
 
-def answers(gateway_socket: str) -> bool:
-    """Whether an agent lives: then the fence is its business. One that was stopped or hangs does not count."""
+def agent_answers(gateway_socket: str) -> bool:
+    """Whether an agent is alive: then the agent keeps the fence. A stopped or hanging agent does not count."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(_ASK_S)
         try:
             sock.connect(gateway_socket)
-            # Any answer will do, and to this it is a refusal.
+            # Any answer is enough; the answer to this request is a refusal.
             sock.sendall(b"GET / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
             return bool(sock.recv(1))
         except OSError:
             return False
 
 
-def stands_still() -> bool:
-    """Whether the processes below this one are stopped, all of them. False if there are none."""
+def is_frozen() -> bool:
+    """Whether all processes below this one are stopped. False if there are none."""
     table = _living()
     found = _descendants(os.getpid(), table)
     return bool(found) and all(table[pid].state in _STOPPED for pid in found)
 
 
 def end_descendants() -> None:
-    """Kill all processes below this one. Those whose parent dies become its children and are found the next time."""
+    """Kills all processes below this one. Those whose parent dies become its children; the next round finds them."""
     for _ in range(_MAX_ROUNDS):
         found = _descendants(os.getpid(), _living())
         if not found:
@@ -184,7 +185,7 @@ def _descendants(ancestor: int, table: Mapping[int, _Process]) -> set[int]:
 
 
 def _living() -> dict[int, _Process]:
-    """All processes that live; a zombie does not."""
+    """All living processes, without zombies."""
     table = {}
     for entry in os.listdir(_PROC) if _PROC.is_dir() else ():  # noqa: PTH208 (a name is enough, and there are many)
         if entry.isdigit():

@@ -1,4 +1,4 @@
-"""One job in its own process: take it, run Airflow's supervisor, write down how it ended."""
+"""One job in its own process: claims the job, runs Airflow's supervisor, writes how the job ended."""
 
 import contextlib
 import ctypes
@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from edge_worker.task_host import job_files, supervise
 from edge_worker.task_host.fence import Fence, Guard, end_descendants
 from edge_worker.task_host.job_files import Result
 from edge_worker.task_host.lease import LEASE
+from edge_worker.task_host.protocol import JobRequest, LaunchAnswer, RunRequest, Workload
 from edge_worker.task_host.supervise import SupervisorContext
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -27,7 +28,7 @@ class Settings:
     """What holds for every job of a task host.
 
     Attributes:
-        gateway_socket: The Unix socket of the agent's local gateway; the lease lies beside it.
+        gateway_socket: The Unix socket of the agent's local gateway; the lease is next to it.
         bundles: The local folder of each DAG bundle, by the bundle's name.
     """
 
@@ -39,22 +40,30 @@ class Unrunnable(Exception):
     """The job cannot run on this worker as it is set up; the text says what to change."""
 
 
-def run(request: Mapping[str, Any], settings: Settings, ready: int) -> int:
-    """Run a job in a process that was forked for it, and return the process's exit status.
+class BundleSettings(TypedDict):
+    """A DAG bundle as Airflow's configuration names it."""
+
+    name: str
+    classpath: str
+    kwargs: dict[str, str]
+
+
+def run(request: RunRequest, settings: Settings, ready: int) -> int:
+    """Runs a job in a process that was forked for it, and returns the process's exit status.
 
     Args:
-        request: `job` (`id`, `workload`, `core_executor`, `offline`), `dir`, the job's folder, and `log_max_bytes`.
+        request: From the agent.
         settings: Of the task host.
-        ready: Descriptor to which one JSON object is written once it is decided whether the job runs here.
+        ready: Descriptor for the answer, one JSON object, once it is decided whether the job runs here.
     """
     job_dir = Path(request["dir"])
     os.setsid()
-    _adopt_orphans()
+    _become_subreaper()
     try:
-        lock = _take(job_dir, request["job"]["id"])
+        lock = _claim(job_dir, request["job"]["id"])
     except OSError as error:
         reason = f"the job's folder cannot be written: {error.strerror}"
-        _answer(ready, {"ok": False, "reason": reason, "gives_back": True})
+        _answer(ready, {"ok": False, "reason": reason, "releases": True})
         return 1
     if lock is None:
         _answer(ready, {"ok": False, "reason": "this job was already started here"})
@@ -68,26 +77,26 @@ def run(request: Mapping[str, Any], settings: Settings, ready: int) -> int:
     return 0
 
 
-def _take(job_dir: Path, job_id: str) -> int | None:
-    """The lock of a job that is now ours; None if somebody else has it, or had it.
+def _claim(job_dir: Path, job_id: str) -> int | None:
+    """The lock of the job, which this process now runs; None if another process has or had it.
 
     Raises:
-        OSError: The disk is full: nothing has been taken.
+        OSError: The disk is full; the job was not claimed.
     """
     lock = job_files.hold_lock(job_dir)
     if lock is None:
         return None
     job_files.reserve_result(job_dir)
-    return lock if job_files.take(job_dir, job_files.myself(job_id)) else None
+    return lock if job_files.claim(job_dir, job_files.this_process(job_id)) else None
 
 
-def _answer(ready: int, answer: Mapping[str, Any]) -> None:
+def _answer(ready: int, answer: LaunchAnswer) -> None:
     os.write(ready, json.dumps(answer).encode())
     os.close(ready)
 
 
-def _adopt_orphans() -> None:
-    """Have processes that user code leaves behind become children of this one, where a stop finds them (Linux)."""
+def _become_subreaper() -> None:
+    """Makes orphans of user code children of this process, where a stop finds them (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -99,38 +108,38 @@ def _redirect_output(job_dir: Path) -> None:
     os.close(log)
 
 
-def _result(request: Mapping[str, Any], job_dir: Path, settings: Settings) -> Result:
-    job: Mapping[str, Any] = request["job"]
-    fence = Fence(Path(settings.gateway_socket).with_name(LEASE), job["offline"], partial(_say, job_dir))
+def _result(request: RunRequest, job_dir: Path, settings: Settings) -> Result:
+    job = request["job"]
+    fence = Fence(Path(settings.gateway_socket).with_name(LEASE), job["offline"], partial(_log, job_dir))
     guard = Guard(fence, settings.gateway_socket)
-    attendance = SupervisorContext(job_dir, settings.gateway_socket, guard, request["log_max_bytes"])
+    context = SupervisorContext(job_dir, settings.gateway_socket, guard, request["log_max_bytes"])
     result = Result(exit_code=None, final_state=None, error=None)
     try:
         os.environ.update(_environment(job, job_dir, settings.bundles))
-        result = supervise.run(job, attendance)
-    except Exception as error:  # noqa: BLE001 (whatever went wrong is this job's end, and is shown)
-        # A supervisor that failed in the middle leaves user code behind that nobody would see the end of.
+        result = supervise.run(job, context)
+    except Exception as error:  # noqa: BLE001 (every error ends this job, and is shown)
+        # A supervisor that failed halfway leaves user code behind, which no other process would end.
         end_descendants()
-        if fence.struck is None:
+        if fence.end_reason is None:
             text = _describe(error)
-            _say(job_dir, f"{supervise.noun(job)} could not be run: {text}")
+            _log(job_dir, f"{supervise.noun(job)} could not be run: {text}")
             result = Result(exit_code=1, final_state=None, error=text)
     finally:
         guard.stop()
-        if fence.struck is not None:
+        if fence.end_reason is not None:
             end_descendants()
-    # No status tells anything of what the fence has ended: the job had no part in it.
-    return result if fence.struck is None else replace(result, exit_code=None, error=fence.struck)
+    # The exit code of a job that the fence has ended has no meaning: the job did not end by itself.
+    return result if fence.end_reason is None else replace(result, exit_code=None, error=fence.end_reason)
 
 
-def _say(job_dir: Path, text: str) -> None:
-    """A line in the task's log, if the disk takes it."""
+def _log(job_dir: Path, text: str) -> None:
+    """Writes a line to the task's log, if the disk has room."""
     with contextlib.suppress(OSError):
         job_files.write_log_line(job_dir, text)
 
 
-def _environment(job: Mapping[str, Any], job_dir: Path, bundles: Mapping[str, str]) -> dict[str, str]:
-    """What differs from job to job; Airflow reads all of it when it needs it, not when it is imported."""
+def _environment(job: JobRequest, job_dir: Path, bundles: Mapping[str, str]) -> dict[str, str]:
+    """The variables that differ between jobs. Airflow reads each of them when it needs it, not when it is imported."""
     return {
         job_files.JOB_MARK: job["id"],
         "AIRFLOW__CORE__EXECUTOR": job["core_executor"],
@@ -139,11 +148,11 @@ def _environment(job: Mapping[str, Any], job_dir: Path, bundles: Mapping[str, st
     }
 
 
-def _bundles(workload: Mapping[str, Any], bundles: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The one bundle that the job needs; a connection test needs none."""
+def _bundles(workload: Workload, bundles: Mapping[str, str]) -> list[BundleSettings]:
+    """The bundle that the job needs; a connection test needs none."""
     if "bundle_info" not in workload:
         return []
-    name: str = workload["bundle_info"]["name"]
+    name = workload["bundle_info"]["name"]
     folder = bundles.get(name)
     if folder is None:
         known = ", ".join(sorted(bundles)) or "none"
@@ -156,7 +165,7 @@ def _bundles(workload: Mapping[str, Any], bundles: Mapping[str, str]) -> list[di
 
 
 def _describe(error: Exception) -> str:
-    """One line for people, with what Airflow answered if it refused the task, and without secrets it told us."""
+    """One line for people, with Airflow's answer if it refused the task, and with secrets masked."""
     if isinstance(error, Unrunnable):
         return str(error)
     text = f"{type(error).__name__}: {error}"

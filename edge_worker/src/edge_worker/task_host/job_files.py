@@ -1,13 +1,14 @@
 """The files by which agent, task host and a task's processes agree about one job.
 
-A job's folder holds:
+A job's folder contains:
 
-* `lock`: held (`flock`) by the supervisor from before its first deed to its end, and by the user code it forks.
-* `pid.json`: who took the job; made once, never replaced. Whoever makes it decides whether the job runs here.
+* `lock`: held (`flock`) by the supervisor from its start to its end, and by the user code that it forks.
+* `pid.json`: which process claims the job; made once, never replaced. The process that makes it decides whether the job
+  runs here.
 * `result.json`: how the job ended; written once, complete or not at all.
-* `task.log`: the task's log as Airflow shows it (`log_file`). `supervisor.log`: what the supervisor itself had to say.
+* `task.log`: the task's log as Airflow shows it (`log_file`). `supervisor.log`: the supervisor's own output.
 
-No wait status of a parent is needed to know whether a job runs or how it ended, so agent and host may die at any time.
+Whether a job runs and how it ended is known without its parent's wait status, so agent and host may die at any time.
 """
 
 import contextlib
@@ -16,11 +17,11 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 LOCK = "lock"
 PID = "pid.json"
@@ -29,24 +30,27 @@ TASK_LOG = "task.log"
 SUPERVISOR_LOG = "supervisor.log"
 
 JOB_MARK = "EDGE_RELAY_JOB"
-"""Environment variable with the job's id; it finds processes that have left the job's process tree."""
+"""Environment variable with the job's id, by which processes that have left the job's process tree are found."""
 
 _RESERVE = ".result.reserve"
 _RESERVE_BYTES = 4096
-"""Far more than a result has."""
+"""Far more than a result needs."""
 _LOCK_TRIES = 100
 _LOCK_PAUSE_S = 0.02
 _PROC = Path("/proc")
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
-class Taken:
+class Claim:
     """The content of `pid.json`.
 
     Attributes:
-        pid: The supervisor; 0 if the agent has ruled that the job never starts here.
-        start: Its start time in clock ticks since boot, so that a reused pid is not taken for it; 0 where unknown.
-        boot: Names the boot that pid and start belong to.
+        pid: The supervisor; 0 if the agent has decided that the job never starts here.
+        start: Its start time in clock ticks since boot, which distinguishes it from a later process with the same pid;
+            0 where unknown.
+        boot: The boot to which pid and start belong.
     """
 
     job: str
@@ -61,7 +65,7 @@ class Result:
 
     Attributes:
         exit_code: Of the user code's process, negative for a signal.
-        final_state: The state that the supervisor believes the task to be in.
+        final_state: The state of the task according to the supervisor.
         error: Why the supervisor itself failed, for people.
     """
 
@@ -70,19 +74,19 @@ class Result:
     error: str | None
 
 
-def myself(job: str) -> Taken:
-    """The calling process as the one that takes a job."""
-    return Taken(job=job, pid=os.getpid(), start=start_time(os.getpid()) or 0, boot=boot_id())
+def this_process(job: str) -> Claim:
+    """The claim of the calling process."""
+    return Claim(job=job, pid=os.getpid(), start=start_time(os.getpid()) or 0, boot=boot_id())
 
 
-def nobody(job: str) -> Taken:
-    """What the agent writes to rule that a job never starts here."""
-    return Taken(job=job, pid=0, start=0, boot=boot_id())
+def no_process(job: str) -> Claim:
+    """The claim with which the agent decides that a job never starts here."""
+    return Claim(job=job, pid=0, start=0, boot=boot_id())
 
 
-def take(job_dir: Path, taken: Taken) -> bool:
-    """Make `pid.json`. False if it is there already: somebody else has decided."""
-    draft = _draft(job_dir / PID, asdict(taken))
+def claim(job_dir: Path, content: Claim) -> bool:
+    """Makes `pid.json`. False if it exists: another process has decided."""
+    draft = _draft(job_dir / PID, asdict(content))
     try:
         os.link(draft, job_dir / PID)
     except FileExistsError:
@@ -93,14 +97,18 @@ def take(job_dir: Path, taken: Taken) -> bool:
     return True
 
 
-def read_taken(job_dir: Path) -> Taken | None:
-    """The content of `pid.json`; None if nobody has taken the job."""
-    fields = _read(job_dir / PID)
-    return None if fields is None else Taken(**fields)
+def read_claim(job_dir: Path) -> Claim | None:
+    """The content of `pid.json`; None if no process has claimed the job.
+
+    Raises:
+        ValueError: The file is damaged.
+        TypeError: The file has other fields.
+    """
+    return _read(job_dir / PID, Claim)
 
 
 def write_result(job_dir: Path, result: Result) -> None:
-    """Write `result.json` so that a reader, or the next boot, sees all of it or nothing."""
+    """Writes `result.json` so that a reader, or the next boot, sees all of it or nothing."""
     reserve = job_dir / _RESERVE
     if reserve.exists():
         _overwrite(reserve, json.dumps(asdict(result)).encode())
@@ -111,7 +119,7 @@ def write_result(job_dir: Path, result: Result) -> None:
 
 
 def reserve_result(job_dir: Path) -> None:
-    """Take the room for `result.json` before the job starts: it may fill the disk.
+    """Reserves the room for `result.json` before the job starts: the job may fill the disk.
 
     Raises:
         OSError: The disk is full already.
@@ -121,14 +129,13 @@ def reserve_result(job_dir: Path) -> None:
 
 def read_result(job_dir: Path) -> Result | None:
     """The content of `result.json`; None if there is none."""
-    fields = _read(job_dir / RESULT)
-    return None if fields is None else Result(**fields)
+    return _read(job_dir / RESULT, Result)
 
 
 def hold_lock(job_dir: Path) -> int | None:
-    """Take the job's lock for as long as the returned descriptor, or a copy of it in a fork, is open.
+    """Takes the job's lock for as long as the returned descriptor, or a copy of it in a fork, is open.
 
-    None if somebody else holds it. A probe by `is_locked` may hold it for an instant, hence the repeats.
+    None if another process holds it. A check by `is_locked` may hold it for an instant, hence the repetitions.
     """
     lock = os.open(job_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     for _ in range(_LOCK_TRIES):
@@ -141,7 +148,7 @@ def hold_lock(job_dir: Path) -> int | None:
 
 
 def release_lock(lock: int) -> None:
-    """Free the lock for all that share it, so that a process left behind by user code does not keep the job alive."""
+    """Releases the lock for all processes that share it: an orphan of user code must not keep the job alive."""
     fcntl.flock(lock, fcntl.LOCK_UN)
     os.close(lock)
 
@@ -162,7 +169,7 @@ def is_locked(job_dir: Path) -> bool:
 
 
 def write_log_line(job_dir: Path, event: str, *, level: str = "error") -> None:
-    """Add a line to the task's log in the form that Airflow's log view reads."""
+    """Adds a line to the task's log in the form that Airflow's log view reads."""
     log = os.open(job_dir / TASK_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         os.write(log, log_line(event, level))
@@ -186,22 +193,22 @@ def start_time(pid: int) -> int | None:
 
 
 def boot_id() -> str:
-    """Names the current boot of the machine; empty where the kernel does not tell."""
+    """Identifies the current boot of the machine; empty where the kernel does not provide it."""
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, kind: Callable[..., T]) -> T | None:
     try:
-        fields: dict[str, Any] = json.loads(path.read_bytes())
+        fields = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    return fields
+    return kind(**fields)
 
 
-def _draft(path: Path, fields: Mapping[str, Any]) -> Path:
+def _draft(path: Path, fields: Mapping[str, object]) -> Path:
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with draft.open("wb") as file:
         file.write(json.dumps(fields).encode())
@@ -211,7 +218,7 @@ def _draft(path: Path, fields: Mapping[str, Any]) -> Path:
 
 
 def _overwrite(path: Path, content: bytes) -> None:
-    """Replace the content of a file by a shorter one, in the room it has."""
+    """Replaces the content of a file by a shorter one, in the room that the file has."""
     with path.open("rb+", buffering=0) as file:
         file.write(content)
         file.truncate()

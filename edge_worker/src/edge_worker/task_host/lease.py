@@ -1,7 +1,7 @@
 """The lease: when the agent last sent a poll that the relay answered, for supervisors whose agent has died.
 
-A worker's right to run counts from there. The agent writes it beside the gateway's socket after each answered poll; a
-task's processes outlive the agent, and read it when nobody else can tell them.
+A worker's right to run counts from that time. The agent writes the lease next to the gateway's socket after each
+answered poll; the supervisor of a task outlives the agent, and reads the lease when no agent answers.
 """
 
 import json
@@ -26,7 +26,7 @@ class Lease:
     """The content of the file.
 
     Attributes:
-        boot: Names the boot that `sent_at` belongs to.
+        boot: The boot to which `sent_at` belongs.
         sent_at: When the last answered poll was sent, by `now`.
     """
 
@@ -35,7 +35,7 @@ class Lease:
 
 
 def read_lease(path: Path) -> Lease | None:
-    """The lease of this boot; None if there is none, or none that can be read."""
+    """The lease of this boot; None if there is none, or if it cannot be read."""
     try:
         fields = json.loads(path.read_bytes())
         lease = Lease(str(fields["boot"]), float(fields["sent_at"]))

@@ -1,9 +1,9 @@
-"""The log of a job on disk, as its supervisor writes it: no larger than wanted, and never a reason for a task to end.
+"""The log of a job on disk, as its supervisor writes it: of limited size, and never a reason for a task to end.
 
-What the supervisor appends stays at its offset in the file for good, because the agent uploads by offset. To keep the
-file small, its oldest part is made a hole that takes no room, and `log_dropped` says up to where. Where holes cannot be
-made, what is beyond the limit is not written. Lines that a full disk does not take are counted, and a line in their
-place says so once there is room.
+What the supervisor appends keeps its offset in the file, because the agent uploads by offset. To keep the file small,
+its oldest part is made a hole that takes no room, and `log_dropped` records where the hole ends. Where holes cannot be
+made, what is beyond the limit is not written. Lines for which a full disk has no room are counted, and a line in their
+place reports the number once there is room.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from typing_extensions import Buffer, override
 from edge_worker.task_host.job_files import log_line
 
 DROPPED = "log_dropped"
-"""File beside the log with the offset, in decimal, before which nothing is left of it."""
+"""File next to the log with the offset, in decimal, before which the log was dropped."""
 
 _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
@@ -28,7 +28,7 @@ _KEPT_WHEN_DROPPING = 0.75
 
 
 def read_dropped(folder: Path) -> int:
-    """The offset before which nothing is left of the log; everything after it is there."""
+    """The offset before which the log was dropped; everything after it is there."""
     try:
         return int((folder / DROPPED).read_text())
     except (FileNotFoundError, ValueError):
@@ -36,22 +36,22 @@ def read_dropped(folder: Path) -> int:
 
 
 def drop(log: Path, until: int) -> None:
-    """Free what the log holds before an offset.
+    """Frees the room of the log before an offset.
 
     Raises:
-        OSError: The file system makes no holes, or the offset cannot be written down; nothing was dropped.
+        OSError: The file system makes no holes, or the offset cannot be stored; nothing was dropped.
     """
     before = read_dropped(log.parent)
-    _note(log.parent, until)
+    _write_dropped(log.parent, until)
     with log.open("rb+") as file:
         try:
             _punch(file.fileno(), 0, until)
         except OSError:
-            _note(log.parent, before)
+            _write_dropped(log.parent, before)
             raise
 
 
-def _note(folder: Path, until: int) -> None:
+def _write_dropped(folder: Path, until: int) -> None:
     draft = folder / f".{DROPPED}"
     draft.write_text(str(until))
     draft.replace(folder / DROPPED)
@@ -68,10 +68,10 @@ def _punch(descriptor: int, begin: int, end: int) -> None:
 
 
 class CappedLog(io.RawIOBase):
-    """A log file to append to; one call of `write` for each line or lines.
+    """A log file to append to; each call of `write` contains whole lines.
 
     Args:
-        path: Of the log. Others may append to it as well.
+        path: Of the log. Other processes may append to it as well.
         keep_bytes: The most that it takes on disk.
     """
 
@@ -94,9 +94,9 @@ class CappedLog(io.RawIOBase):
 
     @override
     def write(self, data: Buffer, /) -> int:
-        """Takes everything, whatever becomes of it."""
+        """Accepts everything, also what cannot be written."""
         line = bytes(data)
-        if self._has_room() and (not self._lost or self._put(self._confession())):
+        if self._has_room() and (not self._lost or self._put(self._loss_report())):
             self._lost = 0
             if self._put(line):
                 self._after(len(line))
@@ -110,24 +110,24 @@ class CappedLog(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             if self._lost:
-                self._put(self._confession())
+                self._put(self._loss_report())
             os.close(self._file)
         super().close()
 
     def _put(self, line: bytes) -> bool:
-        """False if it could not be written as a whole."""
-        rest = b"\n" + line if self._is_torn else line
-        while rest:
+        """Writes a line; False if it could not be written completely."""
+        unwritten = b"\n" + line if self._is_torn else line
+        while unwritten:
             try:
-                written = os.write(self._file, rest)
+                written = os.write(self._file, unwritten)
             except OSError:
-                self._is_torn = self._is_torn or len(rest) < len(line)
+                self._is_torn = self._is_torn or len(unwritten) < len(line)
                 return False
-            rest = rest[written:]
+            unwritten = unwritten[written:]
         self._is_torn = False
         return True
 
-    def _confession(self) -> bytes:
+    def _loss_report(self) -> bytes:
         text = f"{self._lost} bytes of this log were lost: the edge worker's disk, or the room for one log, was full"
         return log_line(text, "warning")
 
@@ -135,7 +135,7 @@ class CappedLog(io.RawIOBase):
         return self._makes_holes or os.fstat(self._file).st_size < self._keep_bytes
 
     def _after(self, length: int) -> None:
-        """Note where the line begins, and drop the oldest ones if there is too much."""
+        """Records where the line begins, and drops the oldest lines if the log is too large."""
         end = os.lseek(self._file, 0, os.SEEK_CUR)
         if not self._marks or end - length - self._marks[-1] >= self._keep_bytes // _MARKS:
             self._marks.append(end - length)
@@ -147,14 +147,14 @@ class CappedLog(io.RawIOBase):
         try:
             drop(self._path, self._marks[0])
         except OSError as error:
-            # A full disk: tried again with the next line. Anything else will be no different then.
+            # After a full disk the next line tries again. Any other error would only repeat.
             self._makes_holes = error.errno in {errno.ENOSPC, errno.EDQUOT}
         else:
             self._dropped = self._marks[0]
 
 
-class SureOutput(io.RawIOBase):
-    """A descriptor for what a supervisor says of itself: takes everything, writes what the disk and the limit allow."""
+class BestEffortOutput(io.RawIOBase):
+    """A descriptor for a supervisor's own output: accepts everything, writes what the disk and the limit allow."""
 
     def __init__(self, descriptor: int, keep_bytes: int) -> None:
         super().__init__()
@@ -171,12 +171,12 @@ class SureOutput(io.RawIOBase):
 
     @override
     def write(self, data: Buffer, /) -> int:
-        """Takes everything, whatever becomes of it."""
+        """Accepts everything, also what cannot be written."""
         line = bytes(data)
         try:
             if os.fstat(self._descriptor).st_size < self._keep_bytes:
                 os.write(self._descriptor, line)
         except OSError:
-            # There is nowhere left to say it.
+            # There is no place left to report it.
             return len(line)
         return len(line)

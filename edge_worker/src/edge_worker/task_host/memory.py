@@ -1,4 +1,4 @@
-"""Whether a process was killed for lack of memory, as far as that can be seen without rights."""
+"""Whether a process was killed for lack of memory, as far as this is visible without privileges."""
 
 import resource
 from pathlib import Path
@@ -8,19 +8,19 @@ _KIB_PER_GIB = 1024 * 1024
 
 
 class MemoryWatch:
-    """Compares the machine's count of such kills at the end of a job with that at its start."""
+    """Compares the machine's count of kills for lack of memory at the end of a job with the count at its start."""
 
     def __init__(self) -> None:
         self._before = _kills()
 
     def explain_kill(self) -> str:
-        """What may be added to "ended by SIGKILL": nothing, unless memory is a likely cause."""
+        """An addition to "ended by SIGKILL"; empty unless memory is a likely cause."""
         now = _kills()
         if now is None or self._before is None:
             return ", perhaps for lack of memory"
         if now == self._before:
             return ""
-        # Of all descendants that were waited for, the largest.
+        # The largest of all descendants that were waited for.
         used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / _KIB_PER_GIB
         return (
             f", probably for lack of memory: it used up to {used:.2g} GiB, and meanwhile the kernel ended "
@@ -29,7 +29,7 @@ class MemoryWatch:
 
 
 def _kills() -> int | None:
-    """Since boot; None where the kernel does not tell."""
+    """The count since boot; None where the kernel does not provide it."""
     try:
         lines = _COUNTERS.read_text().splitlines()
     except OSError:

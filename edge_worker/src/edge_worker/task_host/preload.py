@@ -1,7 +1,7 @@
-"""Import once what every task needs, so that a fork starts with it.
+"""Imports once what every task needs, so that a fork starts with it.
 
-What is imported here must leave the process single-threaded and without a client of anything: a lock held by a thread
-that a fork does not have is never released, and a connection shared by two processes is nobody's.
+What is imported here must leave the process single-threaded and without open connections: a lock held by a thread that
+a fork does not have is never released, and two processes cannot share a connection.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ import threading
 import types
 from typing import BinaryIO, cast
 
-from edge_worker.task_host.log_file import SureOutput
+from edge_worker.task_host.log_file import BestEffortOutput
 
 MAX_OUTPUT_BYTES = 8 * 1024 * 1024
-"""Of what a supervisor says of itself, and of the host's own log."""
+"""The most of a supervisor's own output, and of the host's own log, that is kept."""
 
-_log = logging.getLogger("edge_worker.host_client.client")
+_log = logging.getLogger("edge_worker.task_host")
 
 _NEEDED = (
     "airflow.sdk.execution_time.supervisor",
@@ -54,15 +54,17 @@ _USUAL = (
 )
 
 HOSTNAME_MODULE = "edge_relay_hostname"
-"""Lives in memory only; `AIRFLOW__CORE__HOSTNAME_CALLABLE` names its function `get`."""
+"""A module without a file; `AIRFLOW__CORE__HOSTNAME_CALLABLE` names its function `get`."""
 
 
 def preload(worker: str) -> str:
-    """Import the Task SDK and what tasks commonly use, then keep the collector from copying those pages in each fork.
+    """Imports the Task SDK and what tasks commonly use, and excludes it from garbage collection in forks.
+
+    Otherwise the collector would copy those pages in each fork.
 
     Args:
-        worker: Its name, which Airflow is told as the hostname: unique, so that no other worker's process can be taken
-            for this one's.
+        worker: Its name, which Airflow receives as the hostname. It is unique, so that Airflow distinguishes the
+            processes of two workers.
 
     Returns:
         Airflow's version.
@@ -86,18 +88,18 @@ def preload(worker: str) -> str:
 
 def _provide_hostname(worker: str) -> None:
     module = types.ModuleType(HOSTNAME_MODULE, "The hostname that this worker's tasks report.")
-    module.get = lambda: worker  # type: ignore[attr-defined]
+    vars(module)["get"] = lambda: worker
     sys.modules[HOSTNAME_MODULE] = module
 
 
 def _warm_up() -> None:
-    """Do what each task would otherwise do for itself: read plugins and providers, set up logs, load certificates."""
+    """Does what each task would otherwise do itself: read plugins and providers, set up logs, load certificates."""
     from airflow.sdk import log
 
     # Without this the supervisor would log at debug level and unmasked, secrets included.
-    log.configure_logging(json_output=True, output=cast("BinaryIO", SureOutput(1, MAX_OUTPUT_BYTES)))
+    log.configure_logging(json_output=True, output=cast("BinaryIO", BestEffortOutput(1, MAX_OUTPUT_BYTES)))
     log.load_remote_log_handler()
-    # Not promised by the SDK; where they are missing, each task does it for itself.
+    # The SDK does not promise these names; where they are missing, each task does it itself.
     with contextlib.suppress(AttributeError):
         importlib.import_module("airflow.sdk.execution_time.task_runner").get_listener_manager()
     client = importlib.import_module("airflow.sdk.api.client")
@@ -109,5 +111,5 @@ def _warm_up() -> None:
 def _check_single_threaded() -> None:
     threads = [thread.name for thread in threading.enumerate()]
     if len(threads) > 1:
-        # A plugin of the runtime may do this. Most threads do no harm in a fork; one that holds a lock then does.
+        # A plugin of the runtime may start threads. Most do no harm in a fork, unless they hold a lock at that moment.
         _log.warning("the runtime's plugins started threads before any task did: %s", ", ".join(threads))

@@ -1,4 +1,4 @@
-"""The three kinds of work that Airflow hands to an executor, each run by the SDK's own supervisor for it."""
+"""The three kinds of work that Airflow passes to an executor, each run by the SDK's own supervisor for it."""
 
 import importlib
 import inspect
@@ -6,10 +6,10 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from uuid import UUID
 
 from edge_worker.task_host import calls, job_files
@@ -17,7 +17,11 @@ from edge_worker.task_host.fence import Guard
 from edge_worker.task_host.job_files import Result
 from edge_worker.task_host.log_file import CappedLog
 from edge_worker.task_host.memory import MemoryWatch
-from edge_worker.task_host.output_drain import OutputPump
+from edge_worker.task_host.output_drain import OutputDrain
+from edge_worker.task_host.protocol import JobRequest
+
+if TYPE_CHECKING:
+    from airflow.sdk.api.client import Client
 
 _TASK, _CALLBACK, _CONNECTION_TEST = "ExecuteTask", "ExecuteCallback", "TestConnection"
 _NOUNS = {_TASK: "The task", _CALLBACK: "The callback", _CONNECTION_TEST: "The connection test"}
@@ -25,10 +29,10 @@ _NOUNS = {_TASK: "The task", _CALLBACK: "The callback", _CONNECTION_TEST: "The c
 
 @dataclass
 class SupervisorContext:
-    """What stands around the SDK's supervisor of one job.
+    """What the SDK's supervisor of one job needs from the task host.
 
     Attributes:
-        guard: Sees to it that the job does not go on for too long while no agent answers.
+        guard: Ends the job at its fence while no agent answers.
         log_max_bytes: The most that the task's log takes on disk.
     """
 
@@ -36,10 +40,10 @@ class SupervisorContext:
     gateway_socket: str
     guard: Guard
     log_max_bytes: int
-    output_drain: OutputPump = field(default_factory=OutputPump)
+    output_drain: OutputDrain = field(default_factory=OutputDrain)
     memory: MemoryWatch = field(default_factory=MemoryWatch)
 
-    def client(self, job_id: str) -> Any:
+    def client(self, job_id: str) -> "Client":
         """An SDK client whose calls go to the local gateway."""
         from airflow.sdk.api.client import Client
 
@@ -51,64 +55,63 @@ class SupervisorContext:
         )
 
 
-def noun(job: Mapping[str, Any]) -> str:
-    """What a job is to people, at the beginning of a sentence."""
+def noun(job: JobRequest) -> str:
+    """The name of a job's kind, at the beginning of a sentence."""
     return _NOUNS[_kind(job)]
 
 
-def run(job: Mapping[str, Any], attendance: SupervisorContext) -> Result:
-    """Run a job to its end.
+def run(job: JobRequest, context: SupervisorContext) -> Result:
+    """Runs a job to its end.
 
     Raises:
         Exception: It could not be run, or its supervisor failed.
     """
-    _keep_log_small(attendance)
+    _keep_log_small(context)
     work = {_TASK: _run_task, _CALLBACK: _run_callback, _CONNECTION_TEST: _run_connection_test}
-    result = work[_kind(job)](job, attendance)
+    result = work[_kind(job)](job, context)
     if result.exit_code == -signal.SIGKILL:
-        text = attendance.memory.explain_kill()
-        job_files.write_log_line(attendance.job_dir, f"{noun(job)} was ended by SIGKILL{text}")
+        text = context.memory.explain_kill()
+        job_files.write_log_line(context.job_dir, f"{noun(job)} was ended by SIGKILL{text}")
         return Result(result.exit_code, result.final_state, f"the process was ended by SIGKILL{text}")
     return result
 
 
-def _kind(job: Mapping[str, Any]) -> str:
-    kind: str = job["workload"].get("type", _TASK)
-    return kind
+def _kind(job: JobRequest) -> str:
+    return job["workload"].get("type", _TASK)
 
 
-def _run_task(job: Mapping[str, Any], attendance: SupervisorContext) -> Result:
+def _run_task(job: JobRequest, context: SupervisorContext) -> Result:
     from airflow.sdk.api.datamodels._generated import BundleInfo, TaskInstance
     from airflow.sdk.execution_time import supervisor
 
     workload = job["workload"]
-    attendance.output_drain.install(supervisor.ActivitySubprocess, "_on_child_started", attendance.guard.start)
-    arguments: dict[str, Any] = {
+    context.output_drain.install(supervisor.ActivitySubprocess, "_on_child_started", context.guard.start)
+    arguments: dict[str, object] = {
         "ti": TaskInstance.model_validate(workload["ti"]),
         "bundle_info": BundleInfo.model_validate(workload["bundle_info"]),
         "dag_rel_path": workload["dag_rel_path"],
         "token": "none",
         "log_path": job_files.TASK_LOG,
-        "client": attendance.client(job["id"]),
+        "client": context.client(job["id"]),
         "sentry_integration": workload.get("sentry_integration") or "",
     }
-    # Called `supervise` before Airflow 3.3, and with fewer arguments.
-    supervise: Any = getattr(supervisor, "supervise_task", None) or supervisor.supervise
+    # Before Airflow 3.3 the function is `supervise`, with fewer arguments.
+    supervise: Callable[..., object] = getattr(supervisor, "supervise_task", None) or supervisor.supervise
     known = inspect.signature(supervise).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         arguments = {name: value for name, value in arguments.items() if name in known}
     code = supervise(**arguments)
-    return Result(exit_code=_exit_code(code), final_state=_final_state(attendance.output_drain.process), error=None)
+    return Result(exit_code=_exit_code(code), final_state=_final_state(context.output_drain.process), error=None)
 
 
-def _run_callback(job: Mapping[str, Any], attendance: SupervisorContext) -> Result:
+def _run_callback(job: JobRequest, context: SupervisorContext) -> Result:
     from airflow.sdk.api.datamodels._generated import BundleInfo
 
-    callback_supervisor: Any = importlib.import_module("airflow.sdk.execution_time.callback_supervisor")
+    callback_supervisor = importlib.import_module("airflow.sdk.execution_time.callback_supervisor")
     workload = job["workload"]
     callback = workload["callback"]
-    # It asks for nothing before it waits for the process.
-    attendance.output_drain.install(callback_supervisor.CallbackSubprocess, "wait", attendance.guard.start)
+    # It makes no calls before it waits for the process.
+    context.output_drain.install(callback_supervisor.CallbackSubprocess, "wait", context.guard.start)
     try:
         callback_supervisor.supervise_callback(
             id=callback["id"],
@@ -118,35 +121,35 @@ def _run_callback(job: Mapping[str, Any], attendance: SupervisorContext) -> Resu
             log_path=job_files.TASK_LOG,
             bundle_info=BundleInfo.model_validate(workload["bundle_info"]),
             token="none",  # noqa: S106 (as for a task)
-            client=attendance.client(job["id"]),
+            client=context.client(job["id"]),
         )
     except RuntimeError:
-        # Raised for any status but 0; the log says what has gone wrong.
-        code = _exit_code(getattr(attendance.output_drain.process, "_exit_code", None))
+        # Raised for any status except 0; the cause is in the log.
+        code = _exit_code(getattr(context.output_drain.process, "_exit_code", None))
         if not code:
             raise
         return Result(exit_code=code, final_state=None, error=None)
     return Result(exit_code=0, final_state=None, error=None)
 
 
-def _run_connection_test(job: Mapping[str, Any], attendance: SupervisorContext) -> Result:
-    """In a process of its own: a hook is code of others, which may crash or hang."""
+def _run_connection_test(job: JobRequest, context: SupervisorContext) -> Result:
+    """Runs the test in a process of its own: a hook is third-party code, which may crash or hang."""
     pid = os.fork()
     if pid == 0:
-        _become_connection_test(job, attendance)
-    attendance.guard.start()
+        _become_connection_test(job, context)
+    context.guard.start()
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return Result(exit_code=code, final_state=None, error=None)
 
 
-def _become_connection_test(job: Mapping[str, Any], attendance: SupervisorContext) -> NoReturn:
+def _become_connection_test(job: JobRequest, context: SupervisorContext) -> NoReturn:
     status = 1
     try:
         os.setpgid(0, 0)
-        test: Any = importlib.import_module("airflow.sdk.execution_time.connection_test_supervisor")
+        test = importlib.import_module("airflow.sdk.execution_time.connection_test_supervisor")
         workload = job["workload"]
-        # It takes no client, but makes one.
-        test.Client = lambda **_: attendance.client(job["id"])
+        # It accepts no client, but creates one.
+        vars(test)["Client"] = lambda **_: context.client(job["id"])
         status = test.supervise_connection_test(
             connection_test_id=UUID(workload["connection_test_id"]),
             connection_id=workload["connection_id"],
@@ -162,35 +165,44 @@ def _become_connection_test(job: Mapping[str, Any], attendance: SupervisorContex
         os._exit(status)
 
 
-def _keep_log_small(attendance: SupervisorContext) -> None:
-    """Have the SDK write the task's log through our file, which neither grows without limit nor fails.
+def _keep_log_small(context: SupervisorContext) -> None:
+    """Makes the SDK write the task's log through `CappedLog`, which neither grows without limit nor fails.
 
-    It opens what `init_log_file` returns. Where that is no longer so, the log is as the SDK writes it.
+    The SDK opens what `init_log_file` returns. If a later SDK no longer does, the log is as the SDK writes it.
     """
-    log: Any = importlib.import_module("airflow.sdk.log")
+    log = importlib.import_module("airflow.sdk.log")
     original = getattr(log, "init_log_file", None)
     if original is not None:
-        log.init_log_file = lambda name: _LogPath(original(name), attendance.log_max_bytes)
+        vars(log)["init_log_file"] = lambda name: _LogPath(original(name), context.log_max_bytes)
 
 
 class _LogPath:
-    """As much of a path as the SDK uses of its log file."""
+    """The part of a path that the SDK uses of its log file."""
 
     def __init__(self, path: Path, keep_bytes: int) -> None:
         self._path = path
         self._keep_bytes = keep_bytes
 
-    def open(self, mode: str, **options: Any) -> Any:
-        return CappedLog(self._path, self._keep_bytes) if mode == "ab" else self._path.open(mode, **options)
+    def open(
+        self,
+        mode: str,
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> object:
+        if mode == "ab":
+            return CappedLog(self._path, self._keep_bytes)
+        return self._path.open(mode, buffering, encoding, errors, newline)
 
 
 def _exit_code(code: object) -> int | None:
-    """The SDK gives a number, or a negative signal that is no plain number."""
+    """The SDK returns a number, or a signal, which counts as negative."""
     if isinstance(code, signal.Signals):
         return -abs(int(code))
     return int(code) if isinstance(code, int) else None
 
 
-def _final_state(process: Any) -> str | None:
+def _final_state(process: object) -> str | None:
     state = getattr(process, "final_state", None)
     return None if state is None else str(getattr(state, "value", state))

@@ -1,0 +1,80 @@
+"""What the answer to a poll contains, and who deals with each part of it."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from edge_schemas.wire.polls import Grant, PollAnswer, StopDirective
+from edge_schemas.wire.worker_entry import AgentSeen, CredentialConflict
+from edge_schemas.wire.workers import WorkerSettings
+from edge_worker.jobs.registry import JobRegistry
+from edge_worker.log import EventLog
+
+log = EventLog("edge_worker.agent.poll_answers")
+
+
+class PollSink(Protocol):
+    """Receives the parts of an answer."""
+
+    def take(self, grant: Grant) -> None:
+        """A job is offered."""
+
+    def stop(self, directive: StopDirective) -> None:
+        """A job is to be stopped."""
+
+    def adopt(self, settings: WorkerSettings) -> None:
+        """The centre has changed this worker's settings."""
+
+    def runtime_refused(self, centre: str) -> None:
+        """The runtime is too new for a job: the centre has this version of Airflow."""
+
+    def revoked(self) -> None:
+        """The credential was revoked; a second answer has confirmed it."""
+
+
+@dataclass
+class PollAnswers:
+    """Passes the parts of each answer on, and records whether this worker's credential is in conflict.
+
+    Attributes:
+        settings_version: Of the settings that the worker has; reported with each poll.
+        in_conflict: Another agent uses the same credential, and no operator has resolved the conflict.
+    """
+
+    table: JobRegistry
+    sink: PollSink
+    settings_version: int
+    in_conflict: bool = field(default=False, init=False)
+
+    def handle(self, answer: PollAnswer) -> None:
+        """Acts on one answer."""
+        if answer.settings is not None and answer.settings.version != self.settings_version:
+            self.settings_version = answer.settings.version
+            self.sink.adopt(answer.settings)
+        if answer.conflict is not None and not self.in_conflict:
+            self._begin_conflict(answer.conflict)
+        if answer.conflict_resolved and self.in_conflict:
+            self.in_conflict = False
+            log.info("credential_conflict_resolved")
+            self.table.open_intake("conflict")
+        if answer.required_airflow is not None:
+            self.sink.runtime_refused(answer.required_airflow)
+        for directive in answer.stop:
+            self.sink.stop(directive)
+        for grant in answer.grants:
+            self.sink.take(grant)
+
+    def _begin_conflict(self, conflict: CredentialConflict) -> None:
+        self.in_conflict = True
+        log.error(
+            "credential_conflict",
+            older=_name(conflict.older),
+            newer=_name(conflict.newer),
+            means="two agents use one worker's credential: a state folder was copied. This agent, the newer, takes no "
+            "jobs until an operator decides which of the two is the worker",
+        )
+        self.table.close_intake("conflict", "the worker's credential is in conflict")
+
+
+def _name(agent: AgentSeen) -> str:
+    """Which agent, for the log."""
+    return f"incarnation {agent.incarnation} on {agent.host or 'an unnamed host'}, seen from {agent.address}"

@@ -1,0 +1,232 @@
+"""Sends requests to the relay: connections, the credential, the proxy, the second try of a call that hangs."""
+
+import asyncio
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+from aiohappyeyeballs import AddrInfoType
+from yarl import URL
+
+from edge_schemas.wire import routes
+from edge_worker import __version__
+from edge_worker.relay.call_result import NoAnswer, Refused, Reply, check_reply, no_answer
+from edge_worker.relay.clock_skew import ClockSkew
+from edge_worker.relay.link import Link
+from edge_worker.relay.proxy import Proxy
+
+CONNECT_S: Final = 10.0
+CALL_S: Final = 30.0
+SLOWEST_BYTES_PER_S: Final = 8 * 1024
+"""A large body may take its time on a slow line; a call that is slower than this fails and is repeated."""
+
+
+def call_timeout(total_s: float, body: bytes = b"") -> aiohttp.ClientTimeout:
+    """The limits of one call: `total_s`, and more for a large body."""
+    return aiohttp.ClientTimeout(total=total_s + len(body) / SLOWEST_BYTES_PER_S, sock_connect=CONNECT_S)
+
+
+def new_request_id() -> str:
+    """The id of a request that is not a repetition."""
+    return secrets.token_hex(16)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request to the relay.
+
+    Attributes:
+        path: Percent-encoded; it is sent unchanged.
+        query: Raw, without the question mark.
+        timeout: `CALL_S` and the time for the body unless given.
+        request_id: The same for every repetition.
+        is_poll: The request uses the connections for polls.
+        with_credential: The request shows the worker's credential.
+        checked: Only a successful answer of the relay itself is accepted.
+    """
+
+    method: str
+    path: str
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: str = ""
+    timeout: aiohttp.ClientTimeout | None = None
+    request_id: str = field(default_factory=new_request_id)
+    is_poll: bool = False
+    with_credential: bool = True
+    checked: bool = True
+
+
+class Sessions:
+    """The connections to the relay: those for polls, and those for all other calls."""
+
+    def __init__(self, tls: ssl.SSLContext) -> None:
+        self._tls = tls
+        self._polls: aiohttp.ClientSession | None = None
+        self._calls: aiohttp.ClientSession | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        """Opens both sessions; a connection is made with the first call."""
+        self._polls, self._calls = self._new(), self._new()
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        polls, calls, self._polls, self._calls = self._polls, self._calls, None, None
+        for session in (polls, calls):
+            if session is not None:
+                await session.close()
+        await asyncio.gather(*self._closing)
+
+    def renew(self) -> None:
+        """Replaces the connections for calls. Calls under way fail with `NoAnswer`, and their callers repeat them."""
+        if self._calls is not None:
+            closing = asyncio.create_task(self._calls.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            self._calls = self._new()
+
+    def session(self, *, is_poll: bool) -> aiohttp.ClientSession:
+        """The session for a call.
+
+        Raises:
+            RuntimeError: The client is not open.
+        """
+        session = self._polls if is_poll else self._calls
+        if session is None:
+            msg = "the client is not open"
+            raise RuntimeError(msg)
+        return session
+
+    def is_current(self, session: aiohttp.ClientSession) -> bool:
+        """Whether a session for calls has not been replaced; False for the session for polls."""
+        return session is self._calls
+
+    def _new(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._tls, keepalive_timeout=30, socket_factory=_open_socket)
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # `resolve_proxy` resolves the proxy. With trust_env aiohttp would also send passwords of ~/.netrc.
+            trust_env=False,
+            headers={"User-Agent": f"edge-worker/{__version__}"},
+        )
+
+
+class Transport:
+    """Sends requests, and records what their answers show about the link and the clock."""
+
+    def __init__(self, relay_url: str, secret: str, *, sessions: Sessions, proxy: Proxy | None, link: Link) -> None:
+        self._base = relay_url
+        self._secret = secret
+        self._sessions = sessions
+        self._proxy = proxy
+        self._link = link
+        self.skew = ClockSkew()
+
+    async def send_twice(self, request: Request, *, again_s: float) -> Reply:
+        """Sends a request, and sends it again on another connection if it hangs while the link is otherwise good.
+
+        The first try is not cancelled: the relay itself may be slow. To the relay both are one call, like any
+        repetition.
+        """
+        begun = asyncio.Event()
+        first = asyncio.create_task(self.send(request, on_begun=begun.set))
+        tries = {first}
+        try:
+            limit_s = again_s + len(request.body) / SLOWEST_BYTES_PER_S
+            if await _hangs(first, begun, limit_s) and self._link.is_proven:
+                tries.add(asyncio.create_task(self.send(request)))
+            while True:
+                done, tries = await asyncio.wait(tries, return_when=asyncio.FIRST_COMPLETED)
+                answered = [task for task in done if not isinstance(task.exception(), NoAnswer)]
+                if answered or not tries:
+                    return (answered or list(done))[0].result()
+        finally:
+            for task in tries:
+                task.cancel()
+
+    async def send(self, request: Request, *, on_begun: Callable[[], None] = lambda: None) -> Reply:
+        """Sends a request once.
+
+        Args:
+            request: What to send.
+            on_begun: Called when the head of the answer has arrived.
+
+        Raises:
+            Refused: The relay refused; not for a request that is not `checked`.
+            NoAnswer: There is no answer, or none of the relay.
+        """
+        session = self._sessions.session(is_poll=request.is_poll)
+        own_headers = {routes.REQUEST_ID_HEADER: request.request_id}
+        if request.with_credential:
+            own_headers["Authorization"] = f"Bearer {self._secret}"
+        query = f"?{request.query}" if request.query else ""
+        began = time.monotonic()
+        try:
+            async with session.request(
+                request.method,
+                # Marked as encoded, because yarl would otherwise decode and encode the path again.
+                URL(f"{self._base}{request.path}{query}", encoded=True),
+                data=request.body or None,
+                headers={**request.headers, **own_headers},
+                timeout=request.timeout or call_timeout(CALL_S, request.body),
+                allow_redirects=False,
+                proxy=self._proxy.url if self._proxy else None,
+                proxy_headers=self._proxy.headers if self._proxy else None,
+            ) as answer:
+                on_begun()
+                # The head of an answer shows when it was made; the body may be large.
+                trip_s = None if request.is_poll else time.monotonic() - began
+                reply = Reply(answer.status, answer.headers, await answer.read(), trip_s)
+                if reply.status == 503:
+                    # Another connection may lead to another replica.
+                    answer.close()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            failure = no_answer(error, self._proxy)
+            if self._sessions.is_current(session):
+                self._link.suspect(str(failure))
+            raise failure from error
+        if request.checked:
+            self.check(reply, request.request_id)
+        return reply
+
+    def check(self, reply: Reply, request_id: str) -> None:
+        """Raises unless the relay itself has answered with success; see `check_reply`."""
+        try:
+            check_reply(reply, request_id)
+        except Refused:
+            self._record_answer(reply)
+            raise
+        self._record_answer(reply)
+
+    def _record_answer(self, reply: Reply) -> None:
+        self._link.record_contact()
+        self.skew.record(reply.headers.get("Date"), reply.trip_s)
+
+
+async def _hangs(call: asyncio.Task[Reply], begun: asyncio.Event, seconds: float) -> bool:
+    """Whether no part of an answer arrives within so many seconds."""
+    waiting = asyncio.create_task(begun.wait())
+    try:
+        done, _ = await asyncio.wait({call, waiting}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return not done
+    finally:
+        waiting.cancel()
+
+
+def _open_socket(address: AddrInfoType) -> socket.socket:
+    """A socket that detects within a minute that the other end is gone, even while nothing is sent."""
+    family, kind, protocol, _, _ = address
+    opened = socket.socket(family, kind, protocol)
+    opened.setblocking(False)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 50_000)):
+        if hasattr(socket, name):
+            opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return opened
