@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from edge_schemas.gate.centre import CentreFacts, WorkerFacts
 from edge_schemas.gate.execution_paths import split_path
-from edge_schemas.life.agents import arrive, current_arrival, gets_jobs, resolve, superseded
+from edge_schemas.life.agents import arrive, current_arrival, gets_jobs, resolve_conflict, superseded
 from edge_schemas.life.events import Event, Finish, GiveUp, Release, Start, Withdraw
 from edge_schemas.life.holder_calls import check_holder
 from edge_schemas.life.model import JobRecord, JobState, new_record
@@ -177,7 +177,7 @@ class FakeRelay:
 
     async def resolve(self, worker: str, *, keep_newer: bool) -> None:
         """An operator decides which of two agents is the worker."""
-        self.entries[worker] = resolve(self.entries[worker], keep_newer=keep_newer, at=_now())
+        self.entries[worker] = resolve_conflict(self.entries[worker], keep_newer=keep_newer, at=_now())
         await self._notify()
 
     async def until(self, condition: Callable[[], bool]) -> None:

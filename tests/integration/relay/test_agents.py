@@ -151,7 +151,7 @@ async def test_the_newer_of_two_gets_no_jobs_until_an_operator_decides(edge: Edg
         assert (await older.poll(free=0, poll_timeout_s=0.2)).status == 204
         assert not waiting.done()
         path = routes.ADMIN_WORKER_RESOLVE.format(worker=older.name)
-        async with audited(edge, "conflict-resolved") as run_to_completion:
+        async with audited(edge, "credential-resolved") as run_to_completion:
             for _ in range(2):
                 assert (await edge.admin("POST", path, {"keep": "newer"})).status == 204
             await eventually(lambda: run_to_completion, what="the audit")

@@ -20,7 +20,7 @@ from edge_schemas.life.agents import (
     has_taken_over,
     is_offline,
     leave,
-    resolve,
+    resolve_conflict,
 )
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.polls import MAX_POLL_TIMEOUT_S
@@ -232,7 +232,7 @@ def test_a_restart_of_either_side_takes_its_own_place(restarted: WorkerEntry) ->
 
 def test_a_conflict_that_was_settled_begins_anew_if_the_other_lives_on() -> None:
     for keep_newer, dropped, kept in ((True, ("a", 6), 7), (False, ("b", 7), 6)):
-        entry = resolve(after(*CONFLICT), keep_newer=keep_newer, at=at(100))
+        entry = resolve_conflict(after(*CONFLICT), keep_newer=keep_newer, at=at(100))
         assert entry.conflict is None
         assert entry.agent.incarnation == kept
         assert not has_taken_over(entry, at(100 + A_HOLD)), "the kept one has not polled since"
@@ -246,13 +246,13 @@ def test_a_conflict_that_was_settled_begins_anew_if_the_other_lives_on() -> None
 
 @pytest.mark.parametrize("keep_newer", [True, False])
 def test_the_one_that_an_operator_kept_stands_alone_after_a_hold(keep_newer: bool) -> None:
-    resolved = resolve(after(*CONFLICT), keep_newer=keep_newer, at=at(100))
+    resolved = resolve_conflict(after(*CONFLICT), keep_newer=keep_newer, at=at(100))
     kept = resolved.agent
     entry = after(resolved, polled(kept.instance, kept.incarnation, kept.seq + 1, after_s=110))
     assert gets_jobs(entry, entry.agent)
     assert not has_taken_over(entry, at(100 + A_HOLD - 1))
     assert has_taken_over(entry, at(100 + A_HOLD))
-    assert resolve(entry, keep_newer=keep_newer, at=at(300)) is entry
+    assert resolve_conflict(entry, keep_newer=keep_newer, at=at(300)) is entry
     restarted = after(entry, polled(kept.instance, kept.incarnation + 1, after_s=200))
     assert restarted.conflict is None
 
@@ -448,7 +448,7 @@ class TwoAgents(Agents):
     @rule(keep_newer=st.booleans())
     def an_operator_decides_though_both_live(self, *, keep_newer: bool) -> None:
         if self.entry is not None:
-            self.entry = resolve(self.entry, keep_newer=keep_newer, at=self.now)
+            self.entry = resolve_conflict(self.entry, keep_newer=keep_newer, at=self.now)
             self.wake()
             self.poll_until_parked()
 

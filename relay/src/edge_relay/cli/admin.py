@@ -12,7 +12,7 @@ from edge_schemas.wire import routes
 from edge_schemas.wire.workers import (
     EnrollToken,
     EnrollTokenRequest,
-    ResolveConflictRequest,
+    ResolveRequest,
     WorkerList,
     WorkerState,
     WorkerSummary,
@@ -73,7 +73,7 @@ def revoke_worker(options: Namespace) -> None:
 
 def resolve_conflict(options: Namespace) -> None:
     """`workers resolve`."""
-    order = ResolveConflictRequest(keep=options.keep)
+    order = ResolveRequest(keep=options.keep)
     path = routes.ADMIN_WORKER_RESOLVE.format(worker=segment(options.worker))
     connect(options).call("POST", path, order.model_dump_json())
     text = (

@@ -88,7 +88,7 @@ class WorkerStore:
         finally:
             self._leaving -= 1
 
-    async def resolve(self, worker: str, *, keep_newer: bool) -> bool:
+    async def resolve_conflict(self, worker: str, *, keep_newer: bool) -> bool:
         """Write which of two agents is the worker, and wake both; False if there is no conflict (any more).
 
         Raises:
@@ -101,7 +101,7 @@ class WorkerStore:
             if now is None or now.conflict is None:
                 return None
             in_conflict = True
-            return agents.resolve(now, keep_newer=keep_newer, at=datetime.now(UTC))
+            return agents.resolve_conflict(now, keep_newer=keep_newer, at=datetime.now(UTC))
 
         await self._change(worker, decide)
         await self._broker.publish(worker_notice(worker))

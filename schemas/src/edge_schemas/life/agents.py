@@ -123,7 +123,7 @@ def check_taken_over(entry: WorkerEntry | None, *, holder: int, incarnation: int
         raise EdgeError(ErrorCode.TAKEOVER_PENDING, retry_after_s=TAKEOVER_RETRY_S)
 
 
-def resolve(entry: WorkerEntry, *, keep_newer: bool, at: Instant) -> WorkerEntry:
+def resolve_conflict(entry: WorkerEntry, *, keep_newer: bool, at: Instant) -> WorkerEntry:
     """The entry after an operator decided which of two agents is the worker; the same object if there is no conflict.
 
     The other agent becomes a predecessor: if it still runs, this is found before any job is given up.

@@ -164,12 +164,12 @@ OPERATIONS = (
     Operation(
         "post",
         routes.ADMIN_WORKER_RESOLVE,
-        "resolveConflict",
+        "resolveWorker",
         "Decide which of two agents with one credential is the worker",
         "operators",
         {204: None},
         ACCESS,
-        workers.ResolveConflictRequest,
+        workers.ResolveRequest,
         (*_CALL, *_BODY, _E.CREDENTIAL_REVOKED, _E.NOT_FOUND),
     ),
     Operation(

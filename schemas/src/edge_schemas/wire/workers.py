@@ -131,7 +131,7 @@ class WorkerSummary(Outbound):
     no_jobs_reason: str | None = None
 
 
-class ResolveConflictRequest(Inbound):
+class ResolveRequest(Inbound):
     """Ends a credential conflict: one of the two agents is the worker."""
 
     keep: Literal["older", "newer"]

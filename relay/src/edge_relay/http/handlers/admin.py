@@ -21,7 +21,7 @@ from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
 from edge_schemas.wire.workers import (
     CancelRequest,
     EnrollTokenRequest,
-    ResolveConflictRequest,
+    ResolveRequest,
     WorkerAccess,
     WorkerList,
     WorkerState,
@@ -86,10 +86,12 @@ async def resolve_conflict(request: web.Request) -> web.Response:
     """Decide which of two agents is the worker. A repeat changes nothing."""
     operator = await require_operator(request)
     worker = _worker_of(request)
-    body = await read_model(request, ResolveConflictRequest)
+    body = await read_model(request, ResolveRequest)
     await _require_worker(request.app, worker)
-    if await run_to_completion(request.app[keys.WORKERS].resolve(worker, keep_newer=body.keep == "newer")):
-        await request.app[keys.AUDIT].record("conflict-resolved", operator=operator.name, worker=worker, keep=body.keep)
+    if await run_to_completion(request.app[keys.WORKERS].resolve_conflict(worker, keep_newer=body.keep == "newer")):
+        await request.app[keys.AUDIT].record(
+            "credential-resolved", operator=operator.name, worker=worker, keep=body.keep
+        )
     return web.Response(status=204)
 
 
