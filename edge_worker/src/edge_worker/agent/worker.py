@@ -237,7 +237,9 @@ class Worker:
             await asyncio.wait(stages, return_when=asyncio.FIRST_COMPLETED)
             for stage in stages:
                 stage.cancel()
-        runner.tell_all("Edge worker: the worker leaves without waiting for this task, which its next start takes up")
+        runner.log_to_tasks(
+            "Edge worker: the worker leaves without waiting for this task, which its next start takes up"
+        )
         if runner.busy:
             log.warning("jobs_left_behind", jobs=runner.busy, means="they are taken up at the next start")
 
@@ -245,7 +247,7 @@ class Worker:
         await self.shutdown.at(ShutdownStage.DRAIN)
         table.drain()
         runner.drain()
-        runner.tell_all(f"Edge worker: {SHUT_DOWN}; it waits for this task to end")
+        runner.log_to_tasks(f"Edge worker: {SHUT_DOWN}; it waits for this task to end")
         try:
             async with asyncio.timeout(self.settings.drain_timeout_s):
                 await runner.until_idle()
