@@ -1,6 +1,6 @@
 """A job at the worker under any order of events: the very `step()` that the agent runs, in a small model of its world.
 
-The model knows what the relay's record says, which process lives, and what is on disk. Any action may fail, hang, or
+The model knows the relay's record, the process, and what is on disk. Any action may fail, hang, or
 have its effect although its answer is lost; agents are killed and started again at any time.
 """
 
@@ -382,7 +382,7 @@ class JobAtTheWorker(RuleBasedStateMachine):
 
     @rule(stays=MOSTLY)
     def agent_restarts(self, *, stays: bool) -> None:
-        """It is killed. What runs on this machine goes on; what was in memory is lost."""
+        """It is killed. Processes continue; what was in memory is lost."""
         if stays:
             return
         self.job, self.lanes = LocalJob(), {}

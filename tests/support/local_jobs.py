@@ -31,7 +31,7 @@ class IdleDriver(JobDriver):
 
 
 def local_job(job: Job, job_dir: JobDir, facts: Facts = GRANTED) -> IdleDriver:
-    """A job that stands where its folder would tell."""
+    """A job as it is after its folder was read."""
     held = IdleDriver(job, job_dir, Performer(_perform, _note), asyncio.TaskGroup())
     held.post(Recovered(facts))
     return held

@@ -18,7 +18,7 @@ RUNNING = e.Recovered(Facts(is_started=True, is_launched=True))
 
 
 class _World:
-    """Does activities when the test says so.
+    """Ends activities when the test wants it.
 
     Attributes:
         begun: In this order, by name; what was cancelled appears with a minus sign once it has ended.
@@ -74,11 +74,11 @@ async def test_a_job_goes_from_grant_to_its_end(tmp_path: Path) -> None:
         for name, event in ends.items():
             world.answer(name).set_result(event)
         await held.until_over()
-    assert (held.now.stage, world.notes) == (Stage.OVER, [Note.TELL_LATER, Note.FORGET])
+    assert (held.now.stage, world.notes) == (Stage.OVER, [Note.POLL_SOON, Note.FORGET])
     assert "-FollowLog" not in world.begun
 
 
-async def test_the_result_of_an_abandoned_activity_is_never_heard_of(tmp_path: Path) -> None:
+async def test_the_result_of_an_abandoned_activity_is_dropped(tmp_path: Path) -> None:
     """Such as the confirmation of a holder, when the job has ended meanwhile."""
     world = _World()
     world.slow = {"AskHolder"}

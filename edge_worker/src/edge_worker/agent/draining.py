@@ -40,7 +40,7 @@ class Draining:
             await asyncio.wait(stages, return_when=asyncio.FIRST_COMPLETED)
             for stage in stages:
                 stage.cancel()
-        self.runner.tell_all(
+        self.runner.log_to_tasks(
             "Edge worker: the worker leaves without waiting for this task; its next start continues it"
         )
         if self.runner.busy:
@@ -50,7 +50,7 @@ class Draining:
         await self.shutdown.at(ShutdownStage.DRAIN)
         self.table.drain()
         self.runner.drain()
-        self.runner.tell_all(f"Edge worker: {SHUT_DOWN}; it waits for this task to end")
+        self.runner.log_to_tasks(f"Edge worker: {SHUT_DOWN}; it waits for this task to end")
         try:
             async with asyncio.timeout(self.drain_timeout_s):
                 await self.runner.until_idle()

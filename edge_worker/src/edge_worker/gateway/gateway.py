@@ -36,7 +36,7 @@ from edge_worker.relay.link import Link
 MAX_BODY_BYTES = 32 * 1024 * 1024
 
 _MAX_LINE_BYTES = 1024 * 1024
-"""Far above what goes on, so that a request that is too long is refused by us, in the form that the SDK understands."""
+"""Far above the limits in use: the gateway itself refuses what is too long, in a form that the SDK understands."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 log = EventLog("edge_worker.gateway.gateway")
@@ -130,7 +130,7 @@ class Gateway:
         except NotWanted as error:
             return no_longer(is_read=is_read, message=str(error))
         except AskedAgain:
-            # Read by nobody; if it were, this is what a task's process repeats a call after.
+            # No process reads this answer. If one did, it would repeat the call after a 503.
             return json_answer(503, "the call was repeated")
         return pass_on(answer)
 

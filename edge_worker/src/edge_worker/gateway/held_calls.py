@@ -12,7 +12,7 @@ from edge_worker.gateway.deferred_writes import DeferredWrites
 from edge_worker.gateway.target import Target
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.events import FinalWriteBegun, FinalWriteEnded, StopWanted, StopWish
-from edge_worker.jobs.machine import NOT_OURS
+from edge_worker.jobs.machine import DROPPING_CODES
 from edge_worker.log import EventLog
 from edge_worker.relay.call_result import CallError, NoAnswer, Refused
 from edge_worker.relay.client import ExecutionAnswer, ExecutionCall, RelayClient
@@ -21,7 +21,7 @@ from edge_worker.relay.retry import Backoff, Fate, fate_of
 
 RETRY_CAP_S = 5.0
 
-_STOPPING_CODES = NOT_OURS | {ErrorCode.WRONG_STATE, ErrorCode.CREDENTIAL_REVOKED}
+_STOPPING_CODES = DROPPING_CODES | {ErrorCode.WRONG_STATE, ErrorCode.CREDENTIAL_REVOKED}
 
 log = EventLog("edge_worker.gateway.held_calls")
 
@@ -67,7 +67,7 @@ class HeldCalls:
         log.warning("call_refused", code=error.code, reason=str(error), request_id=error.problem.request_id)
         if error.code not in _STOPPING_CODES:
             return refusal(str(error))
-        wish = StopWish(f"the relay refused a call: {error}", drop=error.code in NOT_OURS)
+        wish = StopWish(f"the relay refused a call: {error}", drop=error.code in DROPPING_CODES)
         held.post(StopWanted(wish))
         return no_longer(is_read=is_read, message=str(error))
 

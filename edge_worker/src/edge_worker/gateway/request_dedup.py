@@ -1,7 +1,7 @@
 """One delivery for a call that a task's process repeats, under its one request id, while the first is still held.
 
 A supervisor that does not hear from the centre for too long repeats what it waits for every few seconds, to see whether
-the agent lives. Held beside each other these calls would fill the memory in a long outage.
+the agent lives. Held together, these calls would fill the memory in a long outage.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class RequestDedup:
     async def answer(
         self, key: tuple[str, ...], deliver: Callable[[], Coroutine[Any, Any, ExecutionAnswer]]
     ) -> ExecutionAnswer:
-        """The answer to a call, delivered anew only if it is not under way.
+        """The answer to a call, delivered only if it is not under way yet.
 
         Raises:
             AskedAgain: A newer repeat waits in its place.

@@ -1,5 +1,7 @@
 """One job at the worker, from grant to outcome: state, process, fence, release, finish.
 
+`machine` decides, without I/O; `driver` has its actions carried out and posts the results as events.
+
 May import: `logs`, `host_client`, `relay`, `state`, `processes`.
 Never here: the poll, the gateway, other jobs' business.
 """

@@ -70,7 +70,7 @@ class JobDriver:
 
     @property
     def phase(self) -> JobPhase:
-        """What a poll says of the job."""
+        """What a poll reports of the job."""
         return self.now.phase
 
     @property

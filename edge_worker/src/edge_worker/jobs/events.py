@@ -22,7 +22,7 @@ class StopWish:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the folder of a job tells after a restart of the agent or an unexpected error.
+    """What the folder of a job shows after a restart of the agent or an unexpected error.
 
     Attributes:
         is_started: The relay has confirmed the start.
@@ -97,7 +97,7 @@ class LaunchFailed:
 
 @dataclass(frozen=True, slots=True)
 class LaunchRuledOut:
-    """The agent has taken the job in the name of nobody: no process ever will."""
+    """The agent has written `pid.json` without a process: no process will take the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class FinalWriteEnded:
 
 @dataclass(frozen=True, slots=True)
 class FinishAnswered:
-    """The relay has given a final answer to the outcome, whichever."""
+    """The relay has given a final answer to the outcome: accepted or refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +189,12 @@ class GraceOver:
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """The folder is where nobody takes it up any more, or could not be moved there."""
+    """The folder was moved to the ended jobs, or could not be moved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An action has failed in a way that nobody has foreseen.
+    """An action has failed with an unexpected error.
 
     Attributes:
         reason: In words for people.
@@ -264,7 +264,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class RuleOut:
-    """Take the job in the name of nobody, unless a process has taken it already."""
+    """Write `pid.json` without a process, unless a process has taken the job already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +306,7 @@ class ReadFolder:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """Put the folder where nobody takes it up any more."""
+    """Move the folder to the ended jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,8 +361,8 @@ class Note(Enum):
     """Forget the job without a report."""
     SPARE = "spare"
     """Log that the stop is not needed: the final state was accepted."""
-    TELL_LATER = "tell later"
-    """Let a poll tell soon of the free slot."""
+    POLL_SOON = "poll soon"
+    """Have a poll report the free slot soon."""
     PAUSE_INTAKE = "pause intake"
     """Take no jobs for a while: given back, this one would be granted again at once."""
 

@@ -74,10 +74,10 @@ START_GRACE_S = 2.0
 LOG_FIRST_S = 2.0
 """How long the rest of the log may go ahead of the outcome, so that it is complete when the job has ended."""
 DROPPED_LOG_S = 30.0
-"""How long the log of a job that is not ours any more may still go to the relay: it says why the task ended."""
+"""How long the log of a dropped job may still go to the relay: it explains why the task ended."""
 
-NOT_OURS = frozenset({ErrorCode.NOT_HOLDER, ErrorCode.JOB_ENDED})
-"""Refusals after which nothing is to be reported of a job."""
+DROPPING_CODES = frozenset({ErrorCode.NOT_HOLDER, ErrorCode.JOB_ENDED})
+"""Refusals after which nothing is reported of a job."""
 
 
 class Stage(Enum):
@@ -100,13 +100,13 @@ class Stage(Enum):
     UPLOADING = "uploading"
     """The outcome is settled; the rest of the log follows."""
     DROPPED = "dropped"
-    """It is not ours any more. What its log says of the end is uploaded, if that is soon done."""
+    """Another worker holds it, or it has ended. The end of its log is uploaded if that is soon done."""
     RELEASING = "releasing"
     """It is being given back."""
     FAULTED = "faulted"
     """After an unexpected error nothing is done for a while."""
     RECOVERING = "recovering"
-    """Its folder is read, which tells what is left to do."""
+    """Its folder is being read, to find what is left to do."""
     UNFOLLOWED = "unfollowed"
     """There were too many errors; only its end is waited for."""
     ARCHIVING = "archiving"
@@ -132,10 +132,10 @@ class LocalJob:
 
     Attributes:
         receipt: Of the latest grant; a message that was delivered again brings a newer one.
-        stop: Set once somebody wants the job to end. The first reason stands; a later `drop` is added to it.
+        stop: Set once the job is to end. The first reason stands; a later `drop` is added to it.
         frozen_because: Why the job was frozen the last time, for people.
         final_writes: Final states on their way to Airflow.
-        final_state: The state that Airflow accepted from the task. Nobody kills the job after that.
+        final_state: The state that Airflow accepted from the task. The job is not killed after that.
         has_folder: The folder is this hold's own: it is archived in the end.
         is_started: The start was confirmed.
         is_gone: No process of the job is left: its log grows no more.
@@ -166,7 +166,7 @@ class LocalJob:
 
     @property
     def phase(self) -> JobPhase:
-        """What a poll says of the job."""
+        """What a poll reports of the job."""
         if self.is_gone:
             return JobPhase.FINISHING
         return JobPhase.RUNNING if self.is_started else JobPhase.GRANTED
@@ -194,8 +194,8 @@ def step(job: LocalJob, event: Event) -> tuple[LocalJob, tuple[Action, ...]]:
         notes = (*notes, Note.SPARE)
     was, wanted = under_way(job), under_way(after)
     # After an unexpected error nothing is known to be under way any more.
-    anew = wanted.keys() if isinstance(event, Fault) else ()
-    lanes = [lane for lane in Lane if was.get(lane) != wanted.get(lane) or lane in anew]
+    again = wanted.keys() if isinstance(event, Fault) else ()
+    lanes = [lane for lane in Lane if was.get(lane) != wanted.get(lane) or lane in again]
     changes = (Begin(lane, wanted[lane]) if lane in wanted else Cancel(lane) for lane in lanes)
     return after, (*notes, *changes)
 
@@ -390,7 +390,7 @@ def _recovered(job: LocalJob, facts: Facts) -> Step:
         return replace(job, stage=Stage.RUNNING, is_started=True), ()
     if facts.is_started:
         return replace(job, stage=Stage.LAUNCHING, is_started=True), ()
-    # Whether the start came through is not known; asking again is harmless and tells.
+    # Whether the start came through is not known; asking again is harmless and shows it.
     return replace(job, stage=Stage.GRANTED), ()
 
 
@@ -408,13 +408,13 @@ def _contact_lost(job: LocalJob, event: ContactLost) -> LocalJob:
 
 
 def _answered(job: LocalJob, event: HolderConfirmed | HolderRefused | Thawed) -> LocalJob:
-    """How a freeze ends. A job that is to stop is killed as it stands, whatever the centre says."""
+    """How a freeze ends. A job that is to stop is killed as it stands, whatever the centre answers."""
     match event:
         case HolderConfirmed() if job.frozen is Frozen.ASKING:
             return replace(job, frozen=Frozen.THAWING if job.stop is None else Frozen.KEPT)
         case HolderRefused() if job.frozen is Frozen.ASKING:
             reason = f"the centre does not let it go on after a loss of contact: {event.reason}"
-            wish = StopWish(reason, drop=event.code in NOT_OURS, releases=True)
+            wish = StopWish(reason, drop=event.code in DROPPING_CODES, releases=True)
             return replace(job, frozen=Frozen.KEPT, stop=_merged(job.stop, wish))
         case Thawed() if job.frozen is Frozen.THAWING:
             return replace(job, frozen=Frozen.NO)
@@ -455,7 +455,7 @@ def _after_pause(job: LocalJob) -> Step:
 
 def _gone(job: LocalJob, finish: FinishRequest) -> Step:
     after, notes = _ending(replace(job, stage=Stage.ENDING, is_gone=True, frozen=Frozen.NO, finish=finish))
-    return after, (Note.TELL_LATER, *notes)
+    return after, (Note.POLL_SOON, *notes)
 
 
 def _ending(job: LocalJob) -> Step:

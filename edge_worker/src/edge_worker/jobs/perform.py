@@ -40,8 +40,8 @@ from edge_worker.log import EventLog
 from edge_worker.logs.upload_loop import LogUploader
 from edge_worker.state.state import StateDir
 
-TELL_AFTER_S = 0.2
-"""Until then the outcome is mostly accepted, and one poll can tell of the free slot and of the end of the job."""
+POLL_AFTER_S = 0.2
+"""Until then the outcome is mostly accepted, and one poll can report the free slot and the end of the job."""
 DISK_PAUSE_S = 30.0
 """How long nothing is taken after a job could not be written down: given back, it would be granted again at once."""
 
@@ -118,8 +118,8 @@ class ActionPerformer:
                 self.table.forget(held)
             case Note.SPARE:
                 log.info("stop_not_needed", final_state=held.now.final_state)
-            case Note.TELL_LATER:
-                asyncio.get_running_loop().call_later(TELL_AFTER_S, self.table.changed)
+            case Note.POLL_SOON:
+                asyncio.get_running_loop().call_later(POLL_AFTER_S, self.table.changed)
             case Note.PAUSE_INTAKE:
                 self.table.close_intake("job_dir", "the worker's disk cannot be written")
                 asyncio.get_running_loop().call_later(DISK_PAUSE_S, self.table.open_intake, "job_dir")

@@ -1,8 +1,8 @@
 """The actions of a job that concern its processes, and the lines in the task's log that explain them.
 
 A job's processes are held still from its fence on, until the centre has said whether this worker still holds the job.
-A worker cannot tell an outage of every relay, which fails nobody, from a cut of its own link, after which another copy
-of the task may run. A copy that stands still is right in both cases.
+A worker cannot distinguish an outage of every relay, which fails no job, from a cut of its own link, after which
+another copy of the task may run. A copy that stands still is right in both cases.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class ProcessActions:
             # An earlier run of the agent may have asked for the launch as well, and have had its way.
             if not held.dir.was_launched:
                 log.error("job_not_launched", reason=error.reason)  # noqa: TRY400 - the cause is in the event
-                _say(held, f"The task could not be launched on this worker: {error.reason}")
+                _log_stop(held, f"The task could not be launched on this worker: {error.reason}")
                 return LaunchFailed(error.reason, error.releases)
         return _started(held)
 
@@ -83,7 +83,7 @@ class ProcessActions:
         while is_alive(held.dir.path):
             if kills:
                 # Nothing else holds it still and asks for it, or ends it.
-                await kill_tree(held.dir.path, on_step=partial(_say, held))
+                await kill_tree(held.dir.path, on_step=partial(_log_stop, held))
             elif thaws:
                 await thaw_tree(held.dir.path)
             await asyncio.sleep(CHECK_EVERY_S)
@@ -98,7 +98,9 @@ class ProcessActions:
         """Lets the job's processes run again."""
         frozen_at = self._frozen_at.pop(held, None) or held.dir.frozen_at() or time.time()
         stood_s = max(0.0, time.time() - frozen_at)
-        tell(held, f"Edge worker: contact is back after the task stood still for {stood_s:.0f} s; the task goes on")
+        log_to_task(
+            held, f"Edge worker: contact is back after the task stood still for {stood_s:.0f} s; the task goes on"
+        )
         await thaw_tree(held.dir.path)
         try:
             held.dir.unmark_frozen()
@@ -110,12 +112,12 @@ class ProcessActions:
     async def stop(self, held: JobDriver) -> None:
         """Ends the job's processes. Between start and launch there may be none yet: it waits for them."""
         await _until_alive(held)
-        await stop_tree(held.dir.path, grace_s=self.grace_s, on_step=partial(_say_step, held))
+        await stop_tree(held.dir.path, grace_s=self.grace_s, on_step=partial(_log_step, held))
 
     async def kill(self, held: JobDriver) -> None:
         """Ends the job's processes without a grace."""
         await _until_alive(held)
-        await kill_tree(held.dir.path, on_step=partial(_say_step, held))
+        await kill_tree(held.dir.path, on_step=partial(_log_step, held))
 
 
 async def _until_alive(held: JobDriver) -> None:
@@ -123,7 +125,7 @@ async def _until_alive(held: JobDriver) -> None:
         await asyncio.sleep(_LOOK_EVERY_S)
 
 
-def tell(held: JobDriver, text: str) -> None:
+def log_to_task(held: JobDriver, text: str) -> None:
     """A line in the task's log."""
     try:
         job_files.write_log_line(held.dir.path, text, level="warning")
@@ -131,15 +133,15 @@ def tell(held: JobDriver, text: str) -> None:
         log.warning("log_line_not_written", error=str(error))
 
 
-def _say(held: JobDriver, text: str) -> None:
+def _log_stop(held: JobDriver, text: str) -> None:
     """A line in the task's log, for people who wonder there why it ended."""
     log.info("job_stopping", step=text)
-    tell(held, text)
+    log_to_task(held, text)
 
 
-def _say_step(held: JobDriver, step: str) -> None:
+def _log_step(held: JobDriver, step: str) -> None:
     reason = held.now.stop.reason if held.now.stop else ""
-    _say(held, f"Edge worker stops this task ({reason}): {step}")
+    _log_stop(held, f"Edge worker stops this task ({reason}): {step}")
 
 
 def _started(held: JobDriver) -> LaunchSucceeded:
@@ -166,7 +168,7 @@ def _mark(held: JobDriver) -> float:
         log.warning("frozen_not_marked", error=str(error), means="the next agent would not know of it")
     reason = held.now.frozen_because
     log.warning("job_frozen", job=held.id, reason=reason)
-    tell(
+    log_to_task(
         held,
         f"Edge worker freezes this task ({reason}): it goes on once the centre confirms that this worker "
         "still holds it, and is killed otherwise",

@@ -1,4 +1,4 @@
-"""The folders of jobs: making one, and what those of earlier runs of the agent tell."""
+"""The folders of jobs: making one, and reading those of earlier runs of the agent."""
 
 import errno
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ log = EventLog("edge_worker.jobs.recovery")
 
 @dataclass(frozen=True)
 class RecoveredJob:
-    """A job of an earlier run, and what its folder tells."""
+    """A job of an earlier run, and what its folder shows."""
 
     job: Job
     facts: Facts
 
 
 def recover(state: StateDir, job_dir: JobDir) -> RecoveredJob | None:
-    """The job of an earlier run, as its folder tells of it; None if it tells of none, and is put aside.
+    """The job of an earlier run; None if its folder holds none, and is put aside.
 
     Raises:
         OSError: It cannot be read now. A process of the job may live all the same.
@@ -91,7 +91,7 @@ def discard_stale_dir(state: StateDir, job_dir: JobDir) -> None:
 
 
 def archive(state: StateDir, job_dir: JobDir) -> None:
-    """Keeps an ended job's folder where nobody takes it up any more. If that fails, the next start tries again."""
+    """Moves the folder of an ended job to the ended jobs. If that fails, the next start tries again."""
     try:
         state.archive(job_dir)
     except OSError as error:

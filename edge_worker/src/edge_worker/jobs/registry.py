@@ -61,7 +61,7 @@ class JobRegistry:
         return next(iter(self._closed_for.values()), None)
 
     def reports(self) -> tuple[JobReport, ...]:
-        """What a poll says of the jobs."""
+        """What a poll reports of the jobs."""
         known = (JobReport(id=job.id, phase=job.phase, offline=job.job.offline) for job in self._jobs.values())
         return (*known, *(JobReport(id=job_id, phase=JobPhase.RUNNING) for job_id in sorted(self._unread)))
 

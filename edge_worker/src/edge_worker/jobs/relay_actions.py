@@ -54,7 +54,7 @@ class RelayActions:
         return StartConfirmed()
 
     async def ask_holder(self, held: JobDriver) -> HolderConfirmed | HolderRefused:
-        """Asks whether this worker holds the job. The answer to a poll does not tell: the record may not be read."""
+        """Asks whether this worker holds the job. The answer to a poll proves nothing: it may not read the record."""
         backoff = Backoff(cap_s=ASK_CAP_S)
         try:
             await until_final(lambda: self._confirm(held), pause=self.link.pause, backoff=backoff)

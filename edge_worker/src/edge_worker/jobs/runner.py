@@ -12,7 +12,7 @@ from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.jobs.compatibility import RuntimeCompatibility
 from edge_worker.jobs.driver import JobDriver, Performer
 from edge_worker.jobs.events import Granted, Recovered, StopWanted, StopWish
-from edge_worker.jobs.process_actions import tell
+from edge_worker.jobs.process_actions import log_to_task
 from edge_worker.jobs.recovery import recover
 from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog
@@ -71,7 +71,7 @@ class JobRunner:
         held.post(StopWanted(StopWish(directive.reason, drop=directive.drop)))
 
     def drain(self) -> None:
-        """Releases what nobody has started yet; what runs may end."""
+        """Releases jobs whose start is not confirmed; jobs that run may end."""
         for held in self.table:
             if held.phase is JobPhase.GRANTED:
                 held.post(StopWanted(StopWish(SHUT_DOWN, releases=True)))
@@ -81,11 +81,11 @@ class JobRunner:
         for held in self.table:
             held.post(StopWanted(StopWish(SHUT_DOWN, releases=True)))
 
-    def tell_all(self, text: str) -> None:
+    def log_to_tasks(self, text: str) -> None:
         """A line in the log of each task that runs."""
         for held in self.table:
             if held.phase is JobPhase.RUNNING and held.dir.was_launched:
-                tell(held, text)
+                log_to_task(held, text)
 
     def resume(self) -> None:
         """Takes up the jobs that an earlier run of the agent left behind."""
