@@ -20,8 +20,8 @@ from pathlib import Path
 
 from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, OPERATOR, READER, RELAY, ROLES
 from edge_relay.standalone import tls
-from edge_relay.standalone.nats_server import Node, render_config
-from edge_relay.standalone.private_files import make_private_dir, read_or_make, write_file
+from edge_relay.standalone.nats_config import Node, render_config
+from edge_relay.standalone.private_files import make_private_dir, read_or_create, write_file
 from edge_schemas.wire.workers import SecretKind, new_secret
 
 VOLUMES = Path("/volumes")
@@ -83,7 +83,7 @@ def _fernet() -> str:
 
 
 def _secret(name: str, make: Callable[[], str]) -> str:
-    return read_or_make(VAULT / name, make())
+    return read_or_create(VAULT / name, make())
 
 
 def _nats(passwords: Mapping[str, str]) -> None:

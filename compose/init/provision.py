@@ -15,7 +15,8 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import ADMIN
-from edge_relay.identity.access import AccessStore
+from edge_relay.identity.access_tokens import AccessTokenStore
+from edge_relay.identity.enrollment import EnrollmentStore
 from edge_relay.standalone.private_files import read_secret, write_file
 from edge_schemas.wire.workers import EnrollTokenRequest
 
@@ -43,7 +44,7 @@ async def _provision(broker: Broker) -> None:
     for line in await _apply(broker):
         print(line)
     token = read_secret(PEOPLE / "access.token")
-    await AccessStore(broker).ensure_access_token(token, "compose", now=datetime.now(UTC))
+    await AccessTokenStore(broker).ensure(token, "compose", now=datetime.now(UTC))
     print("access token: in place")
 
 
@@ -70,7 +71,7 @@ async def _enroll(broker: Broker) -> None:
     """A new token at each start, in place of the last: a worker that is enrolled does not look at it."""
     queues = tuple(queue.strip() for queue in os.environ["EDGE_QUEUES"].split(",") if queue.strip())
     order = EnrollTokenRequest(queues=queues, site=os.environ["EDGE_SITE"], uses=10, ttl_s=TOKEN_LIFE_S)
-    made = await AccessStore(broker).create_enroll_token(order, now=datetime.now(UTC))
+    made = await EnrollmentStore(broker).create_token(order, now=datetime.now(UTC))
     write_file(TOKEN, f"{made.token}\n".encode(), mode=0o400)
     os.chown(TOKEN, WORKER_UID, WORKER_UID)
     print(f"enrolment token for site {made.site}, queues {', '.join(made.queues)}: in place for 24 h")

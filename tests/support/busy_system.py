@@ -19,9 +19,9 @@ import pytest
 
 from edge_broker.layout import ensure_consumer
 from edge_broker.permissions import EXECUTOR
-from edge_relay.http.handlers import jobs as job_handlers
+from edge_relay.jobs import release
 from edge_relay.metrics import shared
-from edge_relay.standalone import nats_server
+from edge_relay.standalone import nats_config, nats_server
 from edge_schemas.life.events import Finish, Start
 from edge_schemas.life.model import JobState
 from edge_schemas.wire.jobs import Job, TaskIdentity, TaskWork
@@ -181,9 +181,9 @@ async def busy_system(root: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Bu
     Args:
         patch: Undone by the caller.
     """
-    patch.setattr(shared, "LOOK_EVERY_S", 0.5)
-    patch.setattr(job_handlers, "MAX_RELEASE_DELAY_S", 0.01)
-    room = partial(nats_server.render_config, max_store_bytes=8 << 30)
+    patch.setattr(shared, "REFRESH_EVERY_S", 0.5)
+    patch.setattr(release, "MAX_RELEASE_DELAY_S", 0.01)
+    room = partial(nats_config.render_config, max_store_bytes=8 << 30)
     patch.setattr(nats_server, "render_config", room)
     airflow_home.create_tables()
     async with AsyncExitStack() as stack:

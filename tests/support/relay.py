@@ -8,7 +8,6 @@ from edge_broker.connection.broker import Broker
 from edge_broker.layout import ensure_consumer
 from edge_broker.records import RecordStore
 from edge_broker.subjects import job_subject
-from edge_relay.http import keys
 from edge_schemas.life.model import new_record
 from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job
@@ -111,7 +110,7 @@ async def agent(edge: Edge, *, replica: int = 0, **more: Any) -> Agent:
 
 async def parked(edge: Edge, number: int, *, replica: int = 0) -> None:
     """Wait until this many polls are parked on a replica."""
-    polls = edge.relays[replica].app[keys.METRICS].registry
+    polls = edge.relays[replica].parts.metrics.registry
 
     def count() -> bool:
         return polls.get_sample_value("edge_relay_polls_parked") == number
@@ -123,7 +122,7 @@ async def arrived(edge: Edge, one: Agent) -> None:
     """Wait until the newest poll of this agent is in its worker's entry."""
 
     async def is_in() -> bool:
-        entry = await edge.relays[0].app[keys.WORKERS].get(one.name)
+        entry = await edge.relays[0].parts.workers.get(one.name)
         return entry is not None and (entry.agent.incarnation, entry.agent.seq) == (one.incarnation, one.seq)
 
     await eventually(is_in, what="the poll has arrived")
@@ -141,7 +140,7 @@ async def pulling(edge: Edge, consumer: str, number: int = 1) -> None:
 
 def metric(edge: Edge, name: str, labels: dict[str, str] | None = None, *, replica: int = 0) -> float:
     """A metric's value; 0 if it was never touched."""
-    value = edge.relays[replica].app[keys.METRICS].registry.get_sample_value(name, labels)
+    value = edge.relays[replica].parts.metrics.registry.get_sample_value(name, labels)
     return value or 0.0
 
 

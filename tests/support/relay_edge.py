@@ -16,8 +16,8 @@ from yarl import URL
 from edge_broker.connection.broker import Broker
 from edge_broker.permissions import ADMIN, RELAY
 from edge_broker.records import RecordStore
-from edge_relay.http import keys
-from edge_relay.identity.access import AccessStore
+from edge_relay.identity.access_tokens import AccessTokenStore
+from edge_relay.identity.enrollment import EnrollmentStore
 from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings
 from edge_relay.standalone import tls
@@ -66,7 +66,8 @@ class Edge:
         self.ca = ca
         self.broker = broker
         self.records = RecordStore(broker)
-        self.access = AccessStore(broker)
+        self.access = AccessTokenStore(broker)
+        self.enrollments = EnrollmentStore(broker)
         self.access_token = access_token
         self._session: aiohttp.ClientSession | None = None
 
@@ -116,7 +117,7 @@ class Edge:
     async def token(self, *, uses: int = 1, ttl_s: int = 60, site: str = "plant", queue: str = "default") -> str:
         """A new enrolment token."""
         request = EnrollTokenRequest(queues=(queue,), site=site, uses=uses, ttl_s=ttl_s)
-        return (await self.access.create_enroll_token(request, now=datetime.now(UTC))).token
+        return (await self.enrollments.create_token(request, now=datetime.now(UTC))).token
 
     async def enroll(self, token: str, secret: str | None = None, *, replica: int = 0) -> Reply:
         """Enrol a worker with this secret."""
@@ -176,8 +177,8 @@ async def running_edge(directory: Path, *, replicas: int = 1, **settings: Any) -
                 **settings,
             )
             relay = await stack.enter_async_context(serving(own))
-            await relay.app[keys.BROKER].wait_connected(30)
+            await relay.parts.broker.wait_connected(30)
             relays.append(relay)
         broker = await stack.enter_async_context(connected(server, ADMIN))
-        token = await AccessStore(broker).create_access_token("tests", now=datetime.now(UTC))
+        token = await AccessTokenStore(broker).create("tests", now=datetime.now(UTC))
         yield await stack.enter_async_context(Edge(server, relays, files.ca_cert, broker, token))

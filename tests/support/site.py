@@ -36,7 +36,7 @@ from edge_broker import layout
 from edge_broker.connection.broker import Broker
 from edge_broker.permissions import ADMIN, KEEPER, RELAY
 from edge_broker.subjects import job_subject
-from edge_relay.identity.access import AccessStore
+from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings as RelaySettings
 from edge_relay.standalone import tls
@@ -325,7 +325,7 @@ async def running_site(
         keeper = await stack.enter_async_context(_keeper(server, airflow, heartbeat_timeout_s))
         broker = await stack.enter_async_context(connected(server, ADMIN))
         settings, ca = _relay_settings(root, nats_link, keeper.port)
-        token = await AccessStore(broker).create_access_token("tests", now=datetime.now(UTC))
+        token = await AccessTokenStore(broker).create("tests", now=datetime.now(UTC))
         edge = await stack.enter_async_context(Edge(server, [], ca, broker, token))
         context = ssl.create_default_context(cafile=str(ca))
         link = await stack.enter_async_context(HttpLink.to(f"https://127.0.0.1:{settings.port}", tls=context))

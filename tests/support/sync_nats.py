@@ -14,7 +14,8 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import ADMIN, RELAY
 from edge_broker.subjects import OFFSET_HEADER, log_subject
-from edge_relay.standalone.nats_server import find_binary, render_config
+from edge_relay.standalone.nats_config import render_config
+from edge_relay.standalone.nats_server import find_binary
 from support.broker import PASSWORDS, free_port
 
 

@@ -35,7 +35,7 @@ class JobSpans:
             "queue": before.queue,
             "team": before.team,
             "worker": before.holder.worker,
-            "verdict": verdict or "given back",
+            "verdict": verdict or "released",
         }
         failed = verdict in {Verdict.FAILED, Verdict.LOST}
         started_at, now = before.holder.started_at, datetime.now(UTC)

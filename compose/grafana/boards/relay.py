@@ -189,7 +189,7 @@ def _handing_out() -> list[Panel]:
             "By the relay: no poll fitted, or the poll was gone. By workers: released. Redelivered: seen again.",
             Query(rate("edge_relay_returns_total", by="reason", where=_RELAY), "{{reason}}"),
             Query(rate("edge_relay_releases_total", where=_RELAY), "released by workers"),
-            Query(rate("edge_relay_started_releases_total", where=_RELAY), "given back before user code"),
+            Query(rate("edge_relay_started_releases_total", where=_RELAY), "released before user code"),
             Query(rate("edge_relay_redeliveries_total", where=_RELAY), "redelivered"),
             unit="ops",
         ),

@@ -1,1 +1,1 @@
-"""The relay: HTTPS long-polls in front, NATS JetStream behind."""
+"""The relay: serves workers over HTTPS long polls, from queues in NATS JetStream."""

@@ -1,37 +1,37 @@
-"""Builds the relay's two applications, for workers and for operators, around one set of parts. No logic."""
+"""Wires the relay's two applications, for workers and for operators, around one set of parts. No logic."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import web
 
-from edge_broker.audit import Audit
-from edge_broker.connection.broker import Broker
-from edge_broker.records import RecordStore
-from edge_relay.dispatch.dispatchers import Dispatchers
+from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.dispatch.notices import Notices
-from edge_relay.dispatch.polls import ParkedPolls
-from edge_relay.gate.centre import Centre
-from edge_relay.gate.client import GateClient
-from edge_relay.heartbeat import Beats
-from edge_relay.http import keys
-from edge_relay.http.handlers import admin, description, enrollment, health, jobs, logs, passthrough, poll, worker
-from edge_relay.http.middlewares import finish_headers, middlewares
-from edge_relay.identity.access import AccessStore
-from edge_relay.identity.credentials import Credentials
-from edge_relay.identity.receipts import ReceiptKey
-from edge_relay.lifecycle import Lifecycle
+from edge_relay.heartbeat import RelayHeartbeat
+from edge_relay.http.callers import Callers
+from edge_relay.http.handlers.admin import AdminHandlers
+from edge_relay.http.handlers.description import DescriptionHandlers
+from edge_relay.http.handlers.enrollment import EnrollmentHandlers
+from edge_relay.http.handlers.health import HealthHandlers, MetricsHandlers
+from edge_relay.http.handlers.jobs import JobHandlers
+from edge_relay.http.handlers.logs import LogHandlers
+from edge_relay.http.handlers.passthrough import PassthroughHandlers
+from edge_relay.http.handlers.poll import PollHandlers
+from edge_relay.http.handlers.worker import WorkerHandlers
+from edge_relay.http.middlewares import CallMiddlewares, finish_headers
+from edge_relay.jobs.administration import JobAdministration
+from edge_relay.jobs.execution import ExecutionCalls
+from edge_relay.jobs.finish import JobFinish
+from edge_relay.jobs.parking import Parking
+from edge_relay.jobs.release import JobRelease
+from edge_relay.jobs.start import JobStart
 from edge_relay.logging import server_logger
-from edge_relay.metrics.exports import exports
+from edge_relay.parts import Parts, build_parts
 from edge_relay.settings import Settings
-from edge_relay.stores.holders import Holders
-from edge_relay.stores.log_store import LogStore
-from edge_relay.stores.worker_store import WorkerStore
-from edge_relay.tracing import JobSpans
+from edge_relay.workers.administration import WorkerAdministration
+from edge_relay.workers.enrollment import WorkerEnrollment
 from edge_service import task_cleanup
-from edge_service.tracing import spans_from_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,132 +39,122 @@ class Relay:
     """One replica, ready to be served.
 
     Attributes:
-        workers: The exposed application. It owns the parts: start it first and clean it up last.
+        workers: The exposed application. It starts and stops the parts: start it first and clean it up last.
         operators: The internal application.
+        parts: What both share.
     """
 
     workers: web.Application
     operators: web.Application
+    parts: Parts
 
 
 def build(settings: Settings) -> Relay:
-    """Everything but open sockets.
+    """Build everything except open sockets.
 
     Raises:
         SettingsError: A secret can't be read.
     """
-    workers = web.Application(middlewares=middlewares(), client_max_size=settings.max_body_bytes)
-    operators = web.Application(middlewares=middlewares(), client_max_size=settings.max_body_bytes)
-    parts = _parts(settings)
-    for app in (workers, operators):
-        for key, part in parts.items():
-            app[key] = part
-        app[keys.EXPOSED] = app is workers
-        app.on_response_prepare.append(finish_headers)
-        health.routes_of_both(app)
-    _add_worker_routes(workers)
-    _add_operator_routes(operators)
-    workers.cleanup_ctx.append(_traces)
-    workers.cleanup_ctx.append(_gate)
-    workers.cleanup_ctx.append(_running)
-    workers.on_shutdown.append(_stop)
-    return Relay(workers, operators)
+    parts = build_parts(settings)
+    callers = Callers(parts.credentials)
+    health = HealthHandlers(parts.readiness).routes()
+    workers = _application(parts, [*health, *_worker_routes(parts, callers)], exposed=True)
+    operators = _application(parts, [*health, *_operator_routes(parts, callers)], exposed=False)
+    running = _Running(parts)
+    workers.cleanup_ctx.extend([running.spans, running.gate, running.loops])
+    workers.on_shutdown.append(running.stop)
+    return Relay(workers, operators, parts)
 
 
-def _add_worker_routes(app: web.Application) -> None:
+def _application(parts: Parts, served: list[web.RouteDef], *, exposed: bool) -> web.Application:
+    middlewares = CallMiddlewares(parts.metrics, exposed=exposed).all()
+    app = web.Application(middlewares=middlewares, client_max_size=parts.settings.max_body_bytes)
+    app.on_response_prepare.append(finish_headers)
+    app.add_routes(served)
+    return app
+
+
+def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     """What the exposed listener serves."""
-    enrollment.add_routes(app)
-    poll.add_routes(app)
-    worker.add_routes(app)
-    jobs.add_routes(app)
-    logs.add_routes(app)
-    passthrough.add_routes(app)
-    description.add_routes(app)
+    settings, broker, records, metrics = parts.settings, parts.broker, parts.records, parts.metrics
+    parking = Parking(broker, parts.audit, metrics)
+    start = JobStart(broker, records, parts.workers, parts.receipt_key, metrics=metrics, spans=parts.spans)
+    finish = JobFinish(records, parts.workers, parts.receipt_key, parking, metrics=metrics, spans=parts.spans)
+    release = JobRelease(broker, records, parts.receipt_key, parking, metrics)
+    polls = LongPolls(parts.for_polls(), parts.audit, relay=settings.name, longest_s=settings.poll_timeout_s)
+    enrollment = WorkerEnrollment(parts.enrollments, parts.credentials, parts.centre, parts.audit, metrics)
+    return [
+        *EnrollmentHandlers(enrollment).routes(),
+        *PollHandlers(callers, polls).routes(),
+        *WorkerHandlers(callers, parts.centre).routes(),
+        *JobHandlers(callers, start, finish, release).routes(),
+        *LogHandlers(callers, parts.logs, metrics).routes(),
+        *PassthroughHandlers(callers, ExecutionCalls(parts.gate, records, metrics)).routes(),
+        *DescriptionHandlers().routes(),
+    ]
 
 
-def _add_operator_routes(app: web.Application) -> None:
+def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     """What the internal listener serves."""
-    health.routes_of_operators(app)
-    admin.add_routes(app)
+    workers = WorkerAdministration(parts.enrollments, parts.credentials, parts.workers, parts.audit)
+    jobs = JobAdministration(parts.broker, parts.records, parts.audit)
+    return [
+        *MetricsHandlers(parts.metrics.registry).routes(),
+        *AdminHandlers(callers, workers, jobs).routes(),
+    ]
 
 
-def _parts(settings: Settings) -> dict[web.AppKey[Any], Any]:
-    broker = Broker(settings.broker())
-    records = RecordStore(broker)
-    credentials = Credentials(broker)
-    exported = exports(broker, credentials, settings.tls_cert_file)
-    metrics = exported.metrics
-    gate = GateClient.from_settings(settings)
-    return {
-        keys.SETTINGS: settings,
-        keys.LIFECYCLE: Lifecycle(),
-        keys.EXPORTS: exported,
-        keys.METRICS: metrics,
-        keys.TRACES: JobSpans(spans_from_environment("relay")),
-        keys.WORKERS: WorkerStore(broker),
-        keys.POLLS: ParkedPolls(metrics),
-        keys.DISPATCHERS: Dispatchers(broker, metrics),
-        keys.BROKER: broker,
-        keys.RECORDS: records,
-        keys.HOLDERS: Holders(records),
-        keys.LOGS: LogStore(broker),
-        keys.GATE: gate,
-        keys.CENTRE: Centre(gate),
-        keys.ACCESS: AccessStore(broker),
-        keys.CREDENTIALS: credentials,
-        keys.RECEIPT_KEY: ReceiptKey(broker),
-        keys.AUDIT: Audit(broker, relay=settings.name),
-    }
+class _Running:
+    """Starts and stops the parts with the application."""
 
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
 
-async def _running(app: web.Application) -> AsyncIterator[None]:
-    """The connection to NATS and every loop of the relay. A loop that dies ends the process in order."""
-    credentials, polls, dispatchers = app[keys.CREDENTIALS], app[keys.POLLS], app[keys.DISPATCHERS]
-    credentials.on_change(polls.credential_changed)
-    app[keys.LIFECYCLE].on_stop(polls.wake_all)
-    app[keys.BROKER].on_connection(polls.recheck_all)
-    exported = app[keys.EXPORTS]
-    loops: dict[str, Coroutine[Any, Any, None]] = {
-        "dispatchers": dispatchers.run(),
-        "notices": Notices(app[keys.BROKER], polls, dispatchers, credentials).run(),
-        "credentials": credentials.run(),
-        "receipt-key": app[keys.RECEIPT_KEY].run(),
-        "beats": Beats(app[keys.BROKER], app[keys.WORKERS], app[keys.LIFECYCLE], app[keys.SETTINGS].name).run(),
-        "fleet": exported.fleet.run(),
-        "shared-state": exported.shared.run(),
-        "loop-lag": exported.lag.run(),
-    }
-    async with app[keys.BROKER], asyncio.TaskGroup() as group:
-        tasks = [group.create_task(loop, name=name) for name, loop in loops.items()]
+    async def loops(self, _: web.Application) -> AsyncIterator[None]:
+        """The connection to NATS and every loop of the relay. A loop that fails ends the process in order."""
+        parts = self._parts
+        parts.credentials.on_change(parts.polls.credential_changed)
+        parts.lifecycle.on_stop(parts.polls.wake_all)
+        parts.broker.on_connection(parts.polls.recheck_all)
+        notices = Notices(parts.broker, parts.polls, parts.dispatchers, parts.credentials)
+        heartbeat = RelayHeartbeat(parts.broker, parts.workers, parts.lifecycle, parts.settings.name)
+        loops: dict[str, Coroutine[object, object, None]] = {
+            "dispatchers": parts.dispatchers.run(),
+            "notices": notices.run(),
+            "credentials": parts.credentials.run(),
+            "receipt-key": parts.receipt_key.run(),
+            "heartbeat": heartbeat.run(),
+            "fleet": parts.exports.fleet.run(),
+            "shared-state": parts.exports.shared.run(),
+            "loop-lag": parts.exports.lag.run(),
+        }
+        async with parts.broker, asyncio.TaskGroup() as group:
+            tasks = [group.create_task(loop, name=name) for name, loop in loops.items()]
+            yield
+            await task_cleanup.cancel_and_wait(tasks)
+
+    async def spans(self, _: web.Application) -> AsyncIterator[None]:
+        """Remaining spans are sent last."""
         yield
-        await task_cleanup.cancel_and_wait(tasks)
+        await asyncio.to_thread(self._parts.spans.close)
 
+    async def gate(self, _: web.Application) -> AsyncIterator[None]:
+        """The connections to the keepers' gates, if there are any."""
+        if self._parts.gate is None:
+            yield
+            return
+        async with self._parts.gate:
+            yield
 
-async def _traces(app: web.Application) -> AsyncIterator[None]:
-    """What is left to tell is sent last."""
-    yield
-    await asyncio.to_thread(app[keys.TRACES].close)
-
-
-async def _gate(app: web.Application) -> AsyncIterator[None]:
-    """The connections to the keepers' gates, if there are any."""
-    gate = app[keys.GATE]
-    if gate is None:
-        yield
-        return
-    async with gate:
-        yield
-
-
-async def _stop(app: web.Application) -> None:
-    """Answer whoever waits; calls in progress go on."""
-    app[keys.LIFECYCLE].stop()
+    async def stop(self, _: web.Application) -> None:
+        """Answer parked polls; calls in progress continue."""
+        self._parts.lifecycle.stop()
 
 
 def runner(app: web.Application, settings: Settings) -> web.AppRunner:
     """How an application is served, in production and in tests alike.
 
-    A handler is cancelled when its client leaves. Bodies are not decompressed by the server: a handler that accepts an
+    A handler is cancelled when its client leaves. The server does not decompress bodies: a handler that accepts an
     encoding bounds the result itself.
     """
     return web.AppRunner(

@@ -1,4 +1,7 @@
-"""Says every few seconds that workers can reach this replica: the keepers' clock of silence stands still without it."""
+"""Publishes every few seconds that workers can reach this replica.
+
+Without these messages the keepers' clock of silence stands still.
+"""
 
 import asyncio
 from contextlib import suppress
@@ -16,8 +19,8 @@ from edge_schemas.wire.worker_entry import RELAY_BEAT_S, RelayBeat
 log = structlog.get_logger(__name__)
 
 
-class Beats:
-    """Publishes the beats of this replica. Run `run()` in a task group; it ends when the replica stops."""
+class RelayHeartbeat:
+    """Publishes the heartbeats of this replica. Run `run()` in a task group; it ends when the replica stops."""
 
     def __init__(self, broker: Broker, workers: WorkerStore, lifecycle: Lifecycle, relay: str) -> None:
         self._broker = broker
@@ -26,34 +29,34 @@ class Beats:
         self._relay = relay
         self._since: datetime | None = None
         self._kick = asyncio.Event()
-        broker.on_connection(self._begin_anew)
+        broker.on_connection(self._restart)
         lifecycle.on_stop(self._kick.set)
 
     async def run(self) -> None:
-        """Beat while workers are served and what they say can be kept."""
+        """Publish while workers are served and their polls can be stored."""
         await self._lifecycle.serving.wait()
         while not self._lifecycle.stopping.is_set():
             self._kick.clear()
             if self._broker.connected:
-                await self._beat()
+                await self._publish()
             with suppress(TimeoutError):
                 async with asyncio.timeout(RELAY_BEAT_S):
                     await self._kick.wait()
 
-    async def _beat(self) -> None:
+    async def _publish(self) -> None:
         try:
-            # Connected is not enough: without a leader, or with a full disk, no poll arrives, and no worker must be
-            # thought silent for that.
+            # A connection is not enough: without a leader, or with a full disk, no poll arrives, and workers must not
+            # count as silent then.
             async with asyncio.timeout(RELAY_BEAT_S):
                 await self._workers.probe()
         except (BrokerUnavailable, JetStreamError, TimeoutError) as error:
-            log.debug("beat_left_out", error=repr(error))
+            log.debug("heartbeat_skipped", error=repr(error))
             self._since = None
             return
         self._since = self._since or datetime.now(UTC)
         beat = RelayBeat(relay=self._relay, serving_since=self._since)
         await self._broker.publish(RELAY_BEATS, beat.model_dump_json().encode())
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         self._since = None
         self._kick.set()

@@ -1,4 +1,4 @@
-"""Whether this replica takes work: from the moment that workers can reach it until it stops."""
+"""Whether this replica accepts work: from the moment that workers can reach it until it stops."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ DRAINING_RETRY_S = 1.0
 
 
 class Lifecycle:
-    """One way only: once stopping, a replica never takes polls again."""
+    """A replica that is stopping never accepts polls again."""
 
     def __init__(self) -> None:
         self.serving = asyncio.Event()
@@ -21,11 +21,11 @@ class Lifecycle:
         self._listeners.append(listener)
 
     def serve(self) -> None:
-        """The workers' listener takes connections."""
+        """The workers' listener accepts connections."""
         self.serving.set()
 
     def stop(self) -> None:
-        """Take nothing new from now on; may be said twice."""
+        """Accept nothing new from now on; may be called twice."""
         self.stopping.set()
         for listener in self._listeners:
             listener()
@@ -34,12 +34,12 @@ class Lifecycle:
         """Refuse new work once the replica stops.
 
         Raises:
-            EdgeError: `draining`: another replica is to be asked.
+            EdgeError: `draining`: the caller should use another replica.
         """
         if self.stopping.is_set():
             raise draining()
 
 
 def draining() -> EdgeError:
-    """The answer to whoever waits or comes while the replica stops."""
+    """The answer to calls that wait or arrive while the replica stops."""
     return EdgeError(ErrorCode.DRAINING, retry_after_s=DRAINING_RETRY_S)

@@ -1,10 +1,10 @@
-"""The logger of aiohttp's server, which must not quote what came; how the process logs is in `edge_service.logging`."""
+"""The logger of aiohttp's server, which must not quote requests. `edge_service.logging` configures the process."""
 
 import logging
 
 
 def server_logger() -> logging.Logger:
-    """For aiohttp's server: it logs what is no HTTP with a traceback that quotes what came, credentials included."""
+    """For aiohttp's server, without tracebacks: after bytes that are no HTTP they quote the request and its secrets."""
     logger = logging.getLogger("edge_relay.http")
     if not logger.filters:
         logger.addFilter(_without_traceback)

@@ -1,4 +1,4 @@
-"""Serving one replica: two listeners, signals, and an end that loses nothing."""
+"""Serves one replica: two listeners, signals, and a stop that loses nothing."""
 
 import asyncio
 import signal
@@ -12,7 +12,7 @@ import uvloop
 from aiohttp import web
 
 from edge_relay.app import build, runner
-from edge_relay.http import keys
+from edge_relay.parts import Parts
 from edge_relay.settings import Settings, SettingsError
 
 log = structlog.get_logger(__name__)
@@ -20,22 +20,22 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A replica that takes connections.
+    """A replica that accepts connections.
 
     Attributes:
         workers_url: Of the exposed listener, with the address it is bound to.
-        operators_url: Of the internal one.
-        app: The exposed application, for its parts.
+        operators_url: Of the internal listener.
+        parts: The parts of the replica.
     """
 
     workers_url: str
     operators_url: str
-    app: web.Application
+    parts: Parts
 
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Serving]:
-    """Serve while inside; on leaving, parked polls are answered, calls in progress end, and NATS is flushed.
+    """Serve while inside; at the end, parked polls are answered, calls in progress end, and NATS is flushed.
 
     Raises:
         SettingsError: A file can't be read, or an address can't be bound.
@@ -49,44 +49,44 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
         operators_port = await _listen(operators, settings.operators_host, settings.operators_port, None)
         scheme = "https" if tls else "http"
         urls = f"{scheme}://{settings.host}:{port}", f"http://{settings.operators_host}:{operators_port}"
-        relay.workers[keys.LIFECYCLE].serve()
+        relay.parts.lifecycle.serve()
         log.info("relay_serving", workers=urls[0], operators=urls[1], relay=settings.name)
         try:
-            yield Serving(*urls, relay.workers)
+            yield Serving(*urls, relay.parts)
         finally:
-            relay.workers[keys.LIFECYCLE].stop()
+            relay.parts.lifecycle.stop()
             log.info("relay_stopping", delay_s=settings.stop_delay_s)
             await asyncio.sleep(settings.stop_delay_s)
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; a second signal leaves at once.
+    """Serve until SIGTERM or SIGINT; a second signal ends the process at once.
 
     Raises:
         SettingsError: See `serving`.
     """
-    leave = asyncio.Event()
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leave.set)
+        loop.add_signal_handler(number, stop.set)
     async with serving(settings):
-        await leave.wait()
+        await stop.wait()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
     log.info("relay_stopped")
 
 
 def run(settings: Settings) -> None:
-    """Serve in this process, on uvloop: it holds a TLS connection in an eighth of the memory that asyncio needs."""
+    """Serve in this process, on uvloop: a TLS connection needs an eighth of the memory that it needs on asyncio."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop_runner:
         loop_runner.run(serve(settings))
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """The workers' listener speaks TLS if it has a certificate.
+    """TLS of the workers' listener; None without a certificate.
 
     Raises:
-        SettingsError: The files hold no certificate and key that go together.
+        SettingsError: The files hold no certificate with its private key.
     """
     if settings.tls_cert_file is None or settings.tls_key_file is None:
         return None

@@ -24,7 +24,7 @@ def _default_name() -> str:
 
 
 class Settings(BaseSettings):
-    """How one relay replica runs. Secrets come from files, never from the environment or the command line."""
+    """The settings of one replica. Secrets come from files, never from the environment or the command line."""
 
     model_config = SettingsConfigDict(
         env_prefix="RELAY_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
@@ -33,22 +33,22 @@ class Settings(BaseSettings):
     name: str = Field(
         default_factory=_default_name,
         max_length=120,
-        description="Names this replica in logs and in what is kept of a worker's last poll. Default: host and pid.",
+        description="Name of this replica in logs and in the entries of workers. Default: host and pid.",
     )
     host: str = Field(default="0.0.0.0", description="Address on which workers are served.")
-    port: int = Field(default=8443, ge=0, le=65535, description="Port on which workers are served; 0 takes a free one.")
+    port: int = Field(default=8443, ge=0, le=65535, description="Port on which workers are served; 0 for any free one.")
     operators_host: str = Field(
         default="127.0.0.1", description="Address of the operators' listener: /v1/admin, /metrics. Keep it internal."
     )
     operators_port: int = Field(
-        default=8444, ge=0, le=65535, description="Port of the operators' listener; 0 takes a free one."
+        default=8444, ge=0, le=65535, description="Port of the operators' listener; 0 for any free one."
     )
     tls_cert_file: Path | None = Field(
         default=None,
-        description="PEM certificate chain of the workers' listener. Without it plain HTTP is served, "
-        "which is right only behind a load balancer that ends TLS.",
+        description="PEM certificate chain of the workers' listener. Without it plain HTTP is served: "
+        "use this only behind a load balancer that terminates TLS.",
     )
-    tls_key_file: Path | None = Field(default=None, description="PEM private key that goes with RELAY_TLS_CERT_FILE.")
+    tls_key_file: Path | None = Field(default=None, description="PEM private key of RELAY_TLS_CERT_FILE.")
     nats_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("nats://127.0.0.1:4222",),
         min_length=1,
@@ -57,28 +57,24 @@ class Settings(BaseSettings):
     nats_password_file: Path | None = Field(
         default=None, description="File with the password of the NATS user 'relay'. Required to serve."
     )
-    nats_ca_file: Path | None = Field(
-        default=None, description="PEM CA file for tls:// servers with a CA of their own."
-    )
+    nats_ca_file: Path | None = Field(default=None, description="PEM CA file for tls:// servers with a private CA.")
     gate_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Base URLs of the keepers' gates, separated by commas; the next one is asked when one is away. "
+        description="Base URLs of the keepers' gates, separated by commas; if one is away, the next one is called. "
         "Without any, calls to the Execution API are refused.",
     )
     gate_key_file: Path | None = Field(
         default=None, description="File with the secret that relay and gate share. Required with RELAY_GATE_URLS."
     )
-    gate_ca_file: Path | None = Field(
-        default=None, description="PEM CA file for an https:// gate with a CA of its own."
-    )
+    gate_ca_file: Path | None = Field(default=None, description="PEM CA file for an https:// gate with a private CA.")
     gate_timeout_s: float = Field(
-        default=60.0, gt=0, le=600, description="Seconds that a call through the gate may take before it is refused."
+        default=60.0, gt=0, le=600, description="Seconds after which a call through the gate fails."
     )
     poll_timeout_s: float = Field(
         default=MAX_POLL_TIMEOUT_S,
         ge=0,
         le=MAX_POLL_TIMEOUT_S,
-        description="Longest time in seconds that a poll is held. Keep it below the idle time-outs of proxies.",
+        description="Longest wait of a poll for its answer, in seconds. Keep it below the idle timeouts of proxies.",
     )
     max_body_bytes: int = Field(
         default=1 << 20, ge=1 << 16, le=1 << 30, description="Largest request body in bytes; larger ones are refused."
@@ -87,13 +83,13 @@ class Settings(BaseSettings):
         default=0.0,
         ge=0,
         le=300,
-        description="Seconds between a failing /readyz and the end of listening, for load balancers to notice.",
+        description="Seconds between a failing /readyz and the end of listening, so that load balancers notice.",
     )
     stop_timeout_s: float = Field(
-        default=20.0, gt=0, le=300, description="Seconds that calls in progress get to end when the relay stops."
+        default=20.0, gt=0, le=300, description="Seconds that calls in progress have to end when the relay stops."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severity that is logged."
+        default="info", description="Lowest severity that is logged."
     )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: JSON unless standard error is a terminal."
@@ -116,7 +112,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
-            msg = "RELAY_TLS_CERT_FILE and RELAY_TLS_KEY_FILE go together: set both or none"
+            msg = "RELAY_TLS_CERT_FILE and RELAY_TLS_KEY_FILE belong together: set both or none"
             raise ValueError(msg)
         if self.gate_urls and self.gate_key_file is None:
             msg = "RELAY_GATE_URLS needs RELAY_GATE_KEY_FILE, the secret that relay and gate share"
@@ -134,7 +130,7 @@ class Settings(BaseSettings):
         try:
             return BrokerSettings(self.nats_urls, RELAY, password.decode(), self.nats_ca_file)
         except UnicodeDecodeError:
-            raise SettingsError(f"RELAY_NATS_PASSWORD_FILE: {self.nats_password_file} holds no text") from None
+            raise SettingsError(f"RELAY_NATS_PASSWORD_FILE: {self.nats_password_file} is not a text file") from None
 
     def gate_key(self) -> bytes:
         """The secret that relay and gate share.
@@ -146,7 +142,7 @@ class Settings(BaseSettings):
 
 
 def read_secret(setting: str, path: Path | None) -> bytes:
-    """The content of a file named by a setting, without surrounding white space.
+    """The content of a file that a setting names, without surrounding white space.
 
     Raises:
         SettingsError: There is no such setting or file, or it is empty.
@@ -163,17 +159,17 @@ def read_secret(setting: str, path: Path | None) -> bytes:
 
 
 def refuse_credentials(setting: str, urls: Iterable[str]) -> None:
-    """Addresses are logged and told in errors, so no password may stand in them.
+    """Refuse addresses that contain credentials: addresses are logged and quoted in errors.
 
     Raises:
-        SettingsError: There may be one.
+        SettingsError: One may contain credentials.
     """
     if any("@" in url for url in urls):
-        raise SettingsError(f"{setting} must not hold credentials; put the password into a file and name that")
+        raise SettingsError(f"{setting} must not contain credentials; put the password into a file and name the file")
 
 
 def check_ca_file(setting: str, path: Path | None) -> None:
-    """Refuse a CA file that would keep every connection from being made; None is fine.
+    """Refuse a CA file with which every connection would fail; None is accepted.
 
     Raises:
         SettingsError: There is no such file, or it holds no certificate.
@@ -187,7 +183,7 @@ def check_ca_file(setting: str, path: Path | None) -> None:
 
 
 class AdminSettings(BaseSettings):
-    """How commands for operators reach `/v1/admin`."""
+    """The settings of commands for operators, which call `/v1/admin`."""
 
     model_config = SettingsConfigDict(
         env_prefix="RELAY_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
@@ -196,13 +192,13 @@ class AdminSettings(BaseSettings):
     admin_url: str = Field(default="http://127.0.0.1:8444", description="Base URL of the operators' listener.")
     access_token_file: Path | None = Field(default=None, description="File with the operator's access token.")
     access_token: SecretStr | None = Field(
-        default=None, description="The access token itself, where there can be no file. The file wins."
+        default=None, description="The access token itself, where a file is not possible. The file has precedence."
     )
     admin_ca_file: Path | None = Field(default=None, description="PEM CA file for an https:// operators' listener.")
 
 
 class NatsAdminSettings(BaseSettings):
-    """How commands that provision reach NATS."""
+    """The settings of commands that provision NATS."""
 
     model_config = SettingsConfigDict(
         env_prefix="RELAY_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
@@ -216,7 +212,7 @@ class NatsAdminSettings(BaseSettings):
     admin_password_file: Path | None = Field(
         default=None, description="File with the password of the NATS user 'admin'."
     )
-    nats_ca_file: Path | None = Field(default=None, description="PEM CA file for tls:// servers with an own CA.")
+    nats_ca_file: Path | None = Field(default=None, description="PEM CA file for tls:// servers with a private CA.")
 
     @field_validator("nats_urls", mode="before")
     @classmethod

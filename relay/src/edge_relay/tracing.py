@@ -1,7 +1,7 @@
-"""The spans of a job's way as the relay sees it: `waiting`, `hand-out`, `run`, `finish`, side by side below Airflow's.
+"""The spans of a job as the relay sees it: `waiting`, `hand-out`, `run`, `finish`, siblings below Airflow's span.
 
-No span of ours encloses them: Airflow's span of the task does. What a replica does not know itself the record and the
-receipt tell, so a job may pass through any replicas. A grant that was not started leaves no span: its time is part of
+No span of the relay encloses them: Airflow's span of the task does. A replica reads what it needs from the record and
+the receipt, so a job may pass through any replicas. A grant that was not started has no span: its time is part of
 `waiting`.
 """
 
@@ -16,7 +16,7 @@ FAILURES = frozenset({Verdict.FAILED, Verdict.LOST})
 
 
 class JobSpans:
-    """Tells of what has happened to a job. Costs nothing while there is no collector."""
+    """Reports spans of jobs. Costs nothing while there is no collector."""
 
     def __init__(self, spans: Spans) -> None:
         self._spans = spans
@@ -24,7 +24,7 @@ class JobSpans:
     def started(self, before: JobRecord, after: JobRecord, receipt: Receipt, site: str) -> None:
         """A worker has become the holder."""
         if before.holder is not None or after.holder is None:
-            return  # a later agent of the same worker goes on
+            return  # a later agent of the same worker continues the job
         granted_at = receipt.expires_at - timedelta(seconds=GRANT_WAIT_S)
         attributes = _attributes(before, after.holder.worker, site)
         waiting = {**attributes, "releases": len(before.releases) or None}
@@ -32,18 +32,18 @@ class JobSpans:
         self._spans.report("hand-out", before.job, start=granted_at, end=after.holder.started_at, attributes=attributes)
 
     def finished(self, before: JobRecord, after: JobRecord, arrived_at: datetime, site: str) -> None:
-        """The holder has reported the end, which arrived then and is in the record now; or has given the job back."""
+        """The holder reported the end, which arrived then and is in the record now; or released the job."""
         if before.holder is None:
             return
         verdict = None if after.outcome is None else after.outcome.verdict
-        attributes = {**_attributes(before, before.holder.worker, site), "verdict": verdict or "given back"}
+        attributes = {**_attributes(before, before.holder.worker, site), "verdict": verdict or "released"}
         failed = verdict in FAILURES
         started_at = before.holder.started_at
         self._spans.report("run", before.job, start=started_at, end=arrived_at, attributes=attributes, failed=failed)
         self._spans.report("finish", before.job, start=arrived_at, end=datetime.now(UTC), attributes=attributes)
 
     def close(self) -> None:
-        """Send what is left, for a short time; blocks meanwhile."""
+        """Send the remaining spans; blocks for a short time."""
         self._spans.close()
 
 

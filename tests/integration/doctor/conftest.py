@@ -22,8 +22,7 @@ from edge_broker.layout import ensure_consumer
 from edge_broker.permissions import ADMIN, RELAY
 from edge_broker.subjects import WORKERS_BUCKET
 from edge_relay import cli
-from edge_relay.http import keys
-from edge_relay.identity.access import AccessStore
+from edge_relay.identity.enrollment import EnrollmentStore
 from edge_relay.serve import serving
 from edge_relay.settings import Settings
 from edge_relay.standalone import tls
@@ -73,12 +72,12 @@ async def centre(airflow: RealAirflow, tmp_path_factory: pytest.TempPathFactory)
         await _enrol(admin)
         options = _options(folder, server, keeper)
         relay = await stack.enter_async_context(serving(_settings(options)))
-        await relay.app[keys.BROKER].wait_connected(10)
+        await relay.parts.broker.wait_connected(10)
         options["--port"] = relay.workers_url.rpartition(":")[2]
         options["--operators-port"] = relay.operators_url.rpartition(":")[2]
         options["--public-url"] = f"https://localhost:{options['--port']}"
         await eventually(lambda: keeper.health()["contact_possible"], what="the keeper hears the relay")
-        await eventually(relay.app[keys.CREDENTIALS].complete.is_set, what="the relay is ready")
+        await eventually(relay.parts.credentials.complete.is_set, what="the relay is ready")
         yield Centre(server, admin, keeper, folder, options)
 
 
@@ -110,8 +109,8 @@ def _settings(options: dict[str, str]) -> Settings:
 async def _enrol(admin: Broker) -> None:
     """A worker that has polled once."""
     now = datetime.now(UTC)
-    access = AccessStore(admin)
-    token = await access.create_enroll_token(EnrollTokenRequest(queues=(QUEUE,), site="plant"), now=now)
+    access = EnrollmentStore(admin)
+    token = await access.create_token(EnrollTokenRequest(queues=(QUEUE,), site="plant"), now=now)
     request = EnrollRequest(protocol=1, secret_hash=hash_secret(new_secret(SecretKind.WORKER)))
     worker, _ = await access.enroll(token.token, request, now=now)
     await poll(admin, worker=worker.worker)

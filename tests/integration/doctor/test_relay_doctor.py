@@ -21,7 +21,7 @@ from edge_broker.doctor.rights_probe import missing_rights
 from edge_broker.layout import consumer_config
 from edge_broker.subjects import DEAD, JOBS
 from edge_relay import cli
-from edge_relay.standalone import nats_server, tls
+from edge_relay.standalone import nats_config, nats_server, tls
 from edge_relay.standalone.nats_server import NatsServer, find_binary
 from edge_service.findings import Status
 from integration.doctor.conftest import (
@@ -293,7 +293,7 @@ async def test_a_certificate_for_another_host(centre: Centre) -> None:
     findings = await relay_doctor(centre.options | {"--public-url": "https://relay.example.com"})
     bad = _of(findings, "relay.certificate")
     assert bad["status"] == Status.FAILED
-    assert "Have it made for relay.example.com" in bad["advice"]
+    assert "Get one for relay.example.com" in bad["advice"]
     # Whether it can be reached from here is for the workers to say.
     assert _of(findings, "relay.public_url")["status"] == Status.WARNING
 
@@ -307,7 +307,7 @@ async def test_a_relay_that_is_down(centre: Centre) -> None:
 async def test_something_else_at_the_port_of_the_relay(centre: Centre) -> None:
     async with _gate(None) as url:
         findings = await relay_doctor(centre.options | {"--operators-port": url.rpartition(":")[2]})
-    names_only(findings, "relay.operators", Status.FAILED, "Something else listens", "no relay")
+    names_only(findings, "relay.operators", Status.FAILED, "Something else listens", "is not a relay")
 
 
 async def test_too_few_files_for_the_workers(centre: Centre) -> None:
@@ -320,7 +320,7 @@ async def test_too_few_files_for_the_workers(centre: Centre) -> None:
 @asynccontextmanager
 async def _server(folder: Path, monkeypatch: pytest.MonkeyPatch, change: Change) -> AsyncIterator[NatsServer]:
     """A nats-server whose configuration is not what it should be."""
-    render = nats_server.render_config
+    render = nats_config.render_config
 
     def changed(**given: Any) -> str:
         config = json.loads(render(**given))

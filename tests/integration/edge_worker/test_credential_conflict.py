@@ -23,7 +23,7 @@ def copy(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
     shutil.rmtree(runtime_dir)
 
 
-async def test_a_copied_worker_is_found_and_takes_nothing_until_that_is_settled(
+async def test_a_copied_worker_is_found_and_takes_nothing_until_that_is_resolved(
     relay: FakeRelay, settings: Settings, copy: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first one's running job does not notice."""

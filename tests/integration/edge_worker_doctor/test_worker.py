@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from edge_relay.http import keys
 from edge_relay.http.handlers import worker as worker_handler
 from edge_relay.serve import serving
 from edge_relay.settings import Settings as RelaySettings
@@ -47,7 +46,7 @@ async def test_a_worker_in_order_is_not_touched(worker: Patient, relay: Relay) -
         report = await worker.examined_by(*COMMAND, "--queues", "default")
         assert _everything_below(worker.state.path) == before
     assert list(worker.runtime_dir.iterdir()) == []
-    assert await relay.edge.relays[0].app[keys.WORKERS].get(name.enrollment.worker) is None
+    assert await relay.edge.relays[0].parts.workers.get(name.enrollment.worker) is None
     assert report.all("ok") == FROM_OUTSIDE_IN
     assert report.status == 0
     assert f"process {os.getpid()}" in report.of("state.agent")["detail"]

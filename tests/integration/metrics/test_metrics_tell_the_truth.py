@@ -15,8 +15,7 @@ import pytest
 from cryptography import x509
 
 from edge_broker.layout import ensure_consumer, stream_configs
-from edge_relay.http import keys
-from edge_relay.http.handlers import jobs as job_handlers
+from edge_relay.jobs import release
 from edge_relay.metrics import process, shared
 from edge_schemas.life import agents
 from edge_schemas.life.events import AnswerWrite
@@ -95,7 +94,7 @@ class Story:
     async def enroll(self, queue: tuple[str, str], *, site: str, replica: int = 0) -> Agent:
         """A new worker of a queue and its team."""
         request = EnrollTokenRequest(queues=(queue[1],), site=site, team=queue[0] or None, uses=1, ttl_s=60)
-        token = (await self.edge.access.create_enroll_token(request, now=datetime.now(UTC))).token
+        token = (await self.edge.enrollments.create_token(request, now=datetime.now(UTC))).token
         secret = new_secret(SecretKind.WORKER)
         reply = await self.edge.enroll(token, secret, replica=replica)
         assert reply.status == 200, reply.body
@@ -188,9 +187,9 @@ class Story:
 @pytest.fixture
 async def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Story]:
     """Two replicas and a gate; what takes seconds in production takes less."""
-    monkeypatch.setattr(shared, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(shared, "REFRESH_EVERY_S", 0.1)
     monkeypatch.setattr(process, "TICK_S", 0.05)
-    monkeypatch.setattr(job_handlers, "MAX_RELEASE_DELAY_S", 0.01)
+    monkeypatch.setattr(release, "MAX_RELEASE_DELAY_S", 0.01)
     monkeypatch.setattr(agents, "SHORTEST_CONTACT_S", 0.05)
     secret = tmp_path / "gate.secret"
     secret.write_bytes(KEY)
@@ -303,7 +302,7 @@ async def cut_after_the_grant(story: Story, one: Agent, monkeypatch: pytest.Monk
         raise AssertionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(story.edge.relays[0].app[keys.RECEIPT_KEY], "get", never)
+        patch.setattr(story.edge.relays[0].parts.receipt_key, "get", never)
         poll = asyncio.create_task(one.poll(replica=0))
         await reached.wait()
         poll.cancel()

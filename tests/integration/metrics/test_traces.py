@@ -19,7 +19,6 @@ from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.executor.publisher import Publisher
 from edge_bridge.tracing import JobSpans
 from edge_broker.records import RecordStore
-from edge_relay.http import keys
 from edge_schemas.life.events import AnswerWrite, GiveUp, Start
 from edge_schemas.life.model import UserCode, WriteAnswer, new_record
 from edge_schemas.life.transition import transition
@@ -145,7 +144,7 @@ async def test_a_run_that_is_given_up_shows(collector: Collector) -> None:
     await asyncio.to_thread(spans.close)
     lost, back = collector.of(ids(job)[0])["run"], collector.of(ids(before_user_code)[0])["run"]
     assert (lost.attributes["edge.verdict"], lost.failed, lost.start) == ("lost", True, started)
-    assert (back.attributes["edge.verdict"], back.failed) == ("given back", False)
+    assert (back.attributes["edge.verdict"], back.failed) == ("released", False)
 
 
 async def test_a_collector_that_is_away_harms_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +155,7 @@ async def test_a_collector_that_is_away_harms_nothing(tmp_path: Path, monkeypatc
         with socket.create_server(("127.0.0.1", 0)) as black_hole:
             monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{black_hole.getsockname()[1]}")
             spans = spans_from_environment("relay")
-            edge.relays[0].app[keys.TRACES]._spans = spans
+            edge.relays[0].parts.spans._spans = spans
             worker = await agent(edge)
             began = time.monotonic()
             for _ in range(200):

@@ -15,7 +15,6 @@ from structlog.typing import EventDict
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import worker_notice
 from edge_relay import heartbeat
-from edge_relay.http import keys
 from edge_schemas.life import agents
 from edge_schemas.life.events import ReportUserCode, Withdraw
 from edge_schemas.life.model import JobState
@@ -40,7 +39,7 @@ def _frequent_beats(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def entry_of(edge: Edge, one: Agent) -> WorkerEntry:
     """As it stands in the bucket."""
-    entry = await edge.relays[0].app[keys.WORKERS].get(one.name)
+    entry = await edge.relays[0].parts.workers.get(one.name)
     assert entry is not None
     return entry
 
@@ -151,11 +150,11 @@ async def test_the_newer_of_two_gets_no_jobs_until_an_operator_decides(edge: Edg
         assert (await older.poll(free=0, poll_timeout_s=0.2)).status == 204
         assert not waiting.done()
         path = routes.ADMIN_WORKER_RESOLVE.format(worker=older.name)
-        async with audited(edge, "credential-resolved") as run_to_completion:
+        async with audited(edge, "conflict-resolved") as audit_events:
             for _ in range(2):
                 assert (await edge.admin("POST", path, {"keep": "newer"})).status == 204
-            await eventually(lambda: run_to_completion, what="the audit")
-        assert [(one["operator"], one["keep"]) for one in run_to_completion] == [("tests", "newer")], (
+            await eventually(lambda: audit_events, what="the audit")
+        assert [(one["operator"], one["keep"]) for one in audit_events] == [("tests", "newer")], (
             "a repeat changes nothing"
         )
         reply = await waiting
@@ -222,7 +221,7 @@ async def test_an_agent_settles_older_jobs_only_once_it_stands_alone(edge: Edge)
     assert (await two.poll(poll_timeout_s=0)).status == 204
     assert (await two.start(grant)).code == "takeover_pending"
     assert (await two.finish(job.id, incarnation=two.incarnation)).code == "takeover_pending"
-    await edge.relays[0].app[keys.WORKERS].leave(one.name, (await entry_of(edge, one)).predecessors[0].arrival)
+    await edge.relays[0].parts.workers.leave(one.name, (await entry_of(edge, one)).predecessors[0].arrival)
     assert (await two.start(grant)).status == 204, "a restart in the middle of the start"
     record = await edge.records.get(job.id)
     assert record is not None
@@ -273,7 +272,7 @@ async def test_a_replica_beats_while_it_serves(edge: Edge) -> None:
     await eventually(lambda: all(len(since) > 1 for since in heard.values()), what="beats of both replicas")
     first = heard["relay-0"][0]
     assert set(heard["relay-0"]) == {first}
-    edge.relays[1].app[keys.LIFECYCLE].stop()
+    edge.relays[1].parts.lifecycle.stop()
     said = len(heard["relay-1"])
     await edge.server.stop(kill=True)
     await eventually(lambda: not edge.broker.connected, what="the loss is noticed")

@@ -12,7 +12,6 @@ from yarl import URL
 
 from edge_broker.subjects import job_subject
 from edge_relay.app import Relay, build
-from edge_relay.http import keys
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import SecretKind, new_secret
 from support.relay import Agent, agent, metric, publish
@@ -219,4 +218,4 @@ def one_like(one: Agent) -> Worker:
 
 
 def _relay_of(edge: Edge) -> Relay:
-    return build(edge.relays[0].app[keys.SETTINGS])
+    return build(edge.relays[0].parts.settings)

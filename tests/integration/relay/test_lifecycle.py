@@ -11,8 +11,6 @@ import aiohttp
 import pytest
 
 from edge_broker.layout import ensure_consumer
-from edge_relay.http import keys
-from edge_relay.http.handlers.health import LAYOUT
 from support.broker import PASSWORDS, eventually, free_port
 from support.relay import Agent, agent, both, parked, publish, pulling
 from support.relay_edge import Edge, running_edge
@@ -25,7 +23,7 @@ async def test_a_stopping_replica_sends_its_workers_to_the_other_one(edge: Edge)
     async with asyncio.TaskGroup() as group:
         poll = group.create_task(one.poll(free=8))
         await pulling(edge, "default")
-        edge.relays[0].app[keys.LIFECYCLE].stop()
+        edge.relays[0].parts.lifecycle.stop()
         reply = await poll
     assert (reply.status, reply.code) == (503, "draining")
     assert reply.headers["Retry-After"] == "1"
@@ -41,8 +39,8 @@ async def test_a_stopping_replica_sends_its_workers_to_the_other_one(edge: Edge)
 async def test_ready_only_with_all_streams(edge: Edge) -> None:
     await ready(edge)
     await edge.broker.api("STREAM.DELETE.EDGE_LOGS")
-    edge.relays[0].app[LAYOUT].forget()
-    edge.relays[1].app[LAYOUT].forget()
+    edge.relays[0].parts.readiness.forget_layout()
+    edge.relays[1].parts.readiness.forget_layout()
     for replica in (0, 1):
         reply = await edge.call("GET", "/readyz", replica=replica)
         assert reply.code == "broker_unavailable"
@@ -123,7 +121,7 @@ async def test_a_slow_call_may_end_while_the_relay_stops(tmp_path: Path) -> None
         [grant] = await one.grants()
         polling = asyncio.create_task(one.poll(free=0))
         await parked(edge, 1)
-        edge.relays[0].app[keys.LIFECYCLE].stop()
+        edge.relays[0].parts.lifecycle.stop()
         replies = await both([one.start(grant), polling])
         assert [reply.status for reply in replies] == [204, 503]
 

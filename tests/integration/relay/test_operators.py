@@ -12,7 +12,6 @@ from nats.aio.msg import Msg
 
 from edge_relay.cli import main
 from edge_relay.cli.output import EXIT_FAILED, EXIT_OK, EXIT_USAGE
-from edge_relay.http import keys
 from edge_schemas.life.events import AnswerWrite, BeginFinishing, ReportUserCode
 from edge_schemas.life.model import JobState, WriteAnswer
 from edge_schemas.wire import routes
@@ -89,7 +88,7 @@ async def test_an_operator_cancels_a_job_and_its_worker_is_told_why(
         reply = await poll
     why = "cancelled by operator tests: wrong data"
     assert reply.json["stop"] == [{"job": job.id, "reason": why, "drop": False}]
-    assert f"worker {one.name} is told" in capsys.readouterr().out
+    assert f"worker {one.name} is notified" in capsys.readouterr().out
     assert await edge_relay(edge, tmp_path, "jobs", "cancel", waiting.id, "--reason", "not needed") == EXIT_OK
     assert "has ended: cancelled, cancelled by operator tests: not needed" in capsys.readouterr().out
     assert await edge_relay(edge, tmp_path, "jobs", "show", waiting.id) == EXIT_OK
@@ -127,7 +126,7 @@ async def test_both_machines_of_a_conflicting_worker_are_listed_and_one_is_kept(
         assert fact in listed
     assert f"workers resolve {one.name} --keep older" in listed
     assert await edge_relay(edge, tmp_path, "workers", "resolve", one.name, "--keep", "older") == EXIT_OK
-    entry = await edge.relays[1].app[keys.WORKERS].get(one.name)
+    entry = await edge.relays[1].parts.workers.get(one.name)
     assert entry is not None
     assert (entry.conflict, entry.agent.host) == (None, "host-of-machine")
     assert await edge_relay(edge, tmp_path, "workers", "resolve", "nobody", "--keep", "older") == EXIT_FAILED

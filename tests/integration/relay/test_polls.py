@@ -214,7 +214,7 @@ async def test_a_revocation_that_nobody_announces(edge: Edge) -> None:
         poll = group.create_task(one.poll(replica=1))
         await parked(edge, 1, replica=1)
         began = time.monotonic()
-        await edge.access.revoke(hash_secret(one.secret), now=datetime.now(UTC))
+        await edge.enrollments.revoke(hash_secret(one.secret), now=datetime.now(UTC))
         reply = await poll
     assert reply.code == "credential_revoked"
     assert time.monotonic() - began < 2

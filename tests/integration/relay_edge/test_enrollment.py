@@ -47,7 +47,7 @@ async def test_a_revoked_worker_does_not_come_back_by_a_repeat(edge: Edge) -> No
 
 async def test_refusals_say_why(edge: Edge) -> None:
     """Unknown, expired and used up have one code; a person is told which of the last two it is."""
-    stale = await edge.access.create_enroll_token(
+    stale = await edge.enrollments.create_token(
         EnrollTokenRequest(queues=("default",), site="s", ttl_s=60), now=datetime.now(UTC) - timedelta(hours=1)
     )
     spent = await edge.token()

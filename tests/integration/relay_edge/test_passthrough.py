@@ -154,10 +154,7 @@ async def test_the_good_keeper_is_remembered_and_another_found_when_it_is_gone(s
     """Without any keeper the answer is a clear 503, and the next keeper that comes is found."""
     for _ in range(3):
         assert (await setup.edge.call("GET", setup.path("variables/x"), setup.worker.secret)).status == 200
-    client = setup.edge.relays[0].app
-    from edge_relay.http import keys
-
-    gate = client[keys.GATE]
+    gate = setup.edge.relays[0].parts.gate
     assert gate is not None
     assert gate._good == 1
     gate._urls = (f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}")

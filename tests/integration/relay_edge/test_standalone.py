@@ -267,7 +267,7 @@ async def test_sigint_while_polls_are_parked_ends_in_order(tmp_path: Path) -> No
     [
         (["workers", "list"], 2, "access token is needed"),
         (["workers", "list", "--data-dir", "/nowhere"], 2, "no standalone relay is up"),
-        (["workers", "list", "--url", "file:///etc/passwd"], 2, "no http:// or https://"),
+        (["workers", "list", "--url", "file:///etc/passwd"], 2, "not an http:// or https://"),
         (["workers", "list", "--url", "http://127.0.0.1:9"], 3, "no answer from http://127.0.0.1:9"),
         (["enroll-token", "create", "--queues", "q", "--site", "a.b"], 2, "site"),
         (["enroll-token", "create", "--queues", "q", "--site", "s", "--ttl", "soon"], 2, "90s, 30m, 1h or 7d"),

@@ -240,7 +240,7 @@ async def test_enrolment_tokens_end(plant: Plant) -> None:
     spent = await edge.token()
     await edge.enroll(spent)
     order, past = EnrollTokenRequest(queues=("default",), site="s", ttl_s=1), datetime.now(UTC) - timedelta(seconds=2)
-    expired = (await edge.access.create_enroll_token(order, now=past)).token
+    expired = (await edge.enrollments.create_token(order, now=past)).token
     workers = (await edge.admin("GET", routes.ADMIN_WORKERS)).body
     for token in (spent, expired, new_secret(SecretKind.ENROLLMENT), plant.owner.secret, edge.access_token):
         for replica in (0, 1):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from edge_relay.dispatch.directives import directives, is_leftover
+from edge_relay.dispatch.directives import directives, is_start_repeated
 from edge_schemas.life.events import Event, Finish, GiveUp, Release, ReportUserCode, Start, Withdraw
 from edge_schemas.life.model import JobRecord, new_record
 from edge_schemas.life.transition import transition
@@ -126,10 +126,10 @@ def test_settings_are_told_to_who_has_others() -> None:
     assert directives("me", poll(), {}, SETTINGS).settings is None
 
 
-def test_a_message_of_a_job_that_this_worker_holds_is_a_leftover() -> None:
+def test_a_message_of_a_job_that_this_worker_holds_is_a_repeated_start() -> None:
     mine, theirs, waiting = record(MINE), record(THEIRS), record(WAITING)
     records = {one.id: one for one in (mine, theirs, waiting)}
-    assert is_leftover("me", mine.id, records)
-    assert not is_leftover("me", theirs.id, records)
-    assert not is_leftover("me", waiting.id, records)
-    assert not is_leftover("me", "unknown", records)
+    assert is_start_repeated("me", mine.id, records)
+    assert not is_start_repeated("me", theirs.id, records)
+    assert not is_start_repeated("me", waiting.id, records)
+    assert not is_start_repeated("me", "unknown", records)

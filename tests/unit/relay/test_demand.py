@@ -15,9 +15,9 @@ from edge_relay.dispatch.pull_accounting import (
     GRACE_S,
     MAX_BATCH,
     NO_CONSUMER_DELAY_S,
-    Line,
     PollDemand,
     PullTracker,
+    WaitQueue,
 )
 from support.jobs import make_job
 
@@ -144,7 +144,7 @@ def test_what_is_out_never_exceeds_what_was_asked(steps: list[int | float | None
 
 
 def test_jobs_go_round_among_those_who_wait() -> None:
-    line, ones = Line("q"), [demand(2), demand(2), demand(1)]
+    line, ones = WaitQueue("q"), [demand(2), demand(2), demand(1)]
     for one in ones:
         line.join(one)
     assert line.wanted == 5
@@ -158,7 +158,7 @@ def test_jobs_go_round_among_those_who_wait() -> None:
 
 
 def test_who_waits_in_two_lines_takes_no_more_than_it_wants() -> None:
-    one, two, poll = Line("one"), Line("two"), demand(2)
+    one, two, poll = WaitQueue("one"), WaitQueue("two"), demand(2)
     one.join(poll)
     two.join(poll)
     one.join(poll)
@@ -171,7 +171,7 @@ def test_who_waits_in_two_lines_takes_no_more_than_it_wants() -> None:
 
 
 def test_who_has_left_takes_nothing_and_hands_back_what_it_took() -> None:
-    line, poll = Line("q"), demand(3)
+    line, poll = WaitQueue("q"), demand(3)
     line.join(poll)
     first = delivery()
     assert line.hand_over(first)
@@ -192,7 +192,7 @@ def at(version: str) -> Delivery:
 
 def test_a_job_passes_by_a_worker_whose_runtime_is_too_new_for_it() -> None:
     """Those behind it are served; it stands in no line any more, so that nothing is fetched for it in vain."""
-    line, other = Line("q"), Line("other")
+    line, other = WaitQueue("q"), WaitQueue("other")
     told: list[str] = []
     new = PollDemand(2, lambda: told.append("new"), airflow="3.4.0")
     old, unknown = PollDemand(1, lambda: None, airflow="3.2.1"), PollDemand(1, lambda: None)
@@ -210,13 +210,13 @@ def test_a_job_passes_by_a_worker_whose_runtime_is_too_new_for_it() -> None:
 
 
 def test_a_job_that_suits_nobody_is_given_back() -> None:
-    line, new = Line("q"), PollDemand(1, lambda: None, airflow="4.0.0")
+    line, new = WaitQueue("q"), PollDemand(1, lambda: None, airflow="4.0.0")
     line.join(new)
     assert not line.hand_over(at("3.3.2"))
     assert new.close() == []
 
 
 def test_a_poll_that_wants_nothing_does_not_wait() -> None:
-    line = Line("q")
+    line = WaitQueue("q")
     line.join(demand(0))
     assert not line.hand_over(delivery())

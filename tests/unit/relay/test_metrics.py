@@ -21,9 +21,10 @@ from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics import exposition
 from edge_relay.metrics.exports import exports
 from edge_relay.metrics.exposition import render
-from edge_relay.metrics.fleet import Fleet, version_label
+from edge_relay.metrics.fleet import Fleet
+from edge_relay.metrics.last_poll import version_label
 from edge_relay.metrics.process import add_certificate
-from edge_relay.metrics.queues import QueueLook
+from edge_relay.metrics.queues import QueueReader
 from edge_relay.metrics.replica import Metrics
 from edge_relay.metrics.shared import SharedState
 from edge_schemas.gate.execution_paths import CallClass, call_class, split_path
@@ -171,19 +172,19 @@ async def test_queues_are_read_page_by_page() -> None:
     broker = FakeBroker(
         CONSUMER_LIST=pages(consumers + foreign, 2), STREAM_INFO={"state": {}}, STREAM_MSG=lambda _: empty
     )
-    found = await QueueLook(as_broker(broker)).look()
+    found = await QueueReader(as_broker(broker)).read()
     assert {queue: figures.waiting for queue, figures in found.items()} == {("", f"q{n}"): n for n in range(5)}
     assert broker.calls.count("CONSUMER.LIST.EDGE_JOBS") == 4
     assert broker.calls.count("STREAM.MSG.GET.EDGE_JOBS") == 4, "an empty queue has no oldest job"
     assert {figures.oldest_age_s for figures in found.values()} == {0}, "all were taken meanwhile"
 
 
-async def test_consumers_without_a_leader_make_no_look() -> None:
+async def test_consumers_without_a_leader_make_no_read() -> None:
     """Half of the queues would seem to be gone."""
     page = {"total": 2, "limit": 256, "consumers": [consumer("q")], "missing": ["other"]}
     broker = FakeBroker(CONSUMER_LIST=page, STREAM_INFO={"state": {}})
     with pytest.raises(BrokerUnavailable):
-        await QueueLook(as_broker(broker)).look()
+        await QueueReader(as_broker(broker)).read()
 
 
 async def test_a_look_that_fails_leaves_the_last_figures_and_their_age_tells() -> None:
@@ -197,11 +198,11 @@ async def test_a_look_that_fails_leaves_the_last_figures_and_their_age_tells() -
     shared = SharedState(as_broker(broker), (), clock=lambda: now)
     registry = CollectorRegistry()
     registry.register(shared)
-    await shared._look()
+    await shared._refresh()
     broker.answers["CONSUMER_LIST"] = BrokerUnavailable("away")
     now = 160.0
     with pytest.raises(BrokerUnavailable):
-        await shared._look()
+        await shared._refresh()
     found = parse((await render(registry)).decode())
     assert found[series("edge_shared_state_age_seconds")] == 60
     assert found[series("edge_queue_waiting_jobs", team="", queue="q")] == 0

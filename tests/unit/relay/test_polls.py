@@ -1,7 +1,7 @@
 """What wakes a parked poll, and what does not."""
 
-from edge_relay.dispatch.polls import MAX_TOLD, REPEAT_AFTER_S, ParkedPoll, ParkedPolls
-from edge_relay.http.handlers.poll import agent_seen, poll_timeout_s
+from edge_relay.dispatch.arrival import agent_seen, poll_timeout_s
+from edge_relay.dispatch.polls import MAX_SENT, REPEAT_AFTER_S, ParkedPoll, ParkedPolls
 from edge_relay.metrics.replica import Metrics
 from edge_relay.stores.worker_store import StoredEntry
 from edge_schemas.life.agents import arrive
@@ -77,14 +77,14 @@ def test_a_poll_is_held_no_longer_than_its_jobs_allow() -> None:
 def test_its_own_arrival_is_no_news() -> None:
     polls, poll = ParkedPolls(Metrics()), parked()
     with polls.parked(poll):
-        poll.look = False
+        poll.is_stale = False
         polls.notice("w", poll.agent.arrival.encode())
         polls.notice("other", b"")
         assert not poll.wake.is_set()
         polls.notice("w", b"another arrival")
         assert poll.wake.is_set()
-        assert poll.look
-        assert poll.noticed
+        assert poll.is_stale
+        assert poll.is_notified
     polls.notice("w", b"")
 
 
@@ -101,7 +101,7 @@ def test_a_changed_credential_wakes_its_polls_only() -> None:
 def test_what_was_told_is_not_told_again_at_once() -> None:
     polls = ParkedPolls(Metrics())
     assert polls.repeat_at("w", "stop") == 0.0
-    polls.told("w", "stop", 100.0)
+    polls.record_sent("w", "stop", 100.0)
     assert polls.repeat_at("w", "stop") == 100.0 + REPEAT_AFTER_S
     assert polls.repeat_at("w", "stop this too") == 0.0
     assert polls.repeat_at("x", "stop") == 0.0
@@ -109,6 +109,6 @@ def test_what_was_told_is_not_told_again_at_once() -> None:
 
 def test_the_memory_of_what_was_told_is_bounded() -> None:
     polls = ParkedPolls(Metrics())
-    for number in range(MAX_TOLD + 10):
-        polls.told(f"w{number}", "stop", float(number))
-    assert len(polls._told) <= MAX_TOLD
+    for number in range(MAX_SENT + 10):
+        polls.record_sent(f"w{number}", "stop", float(number))
+    assert len(polls._sent) <= MAX_SENT

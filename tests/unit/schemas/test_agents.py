@@ -230,7 +230,7 @@ def test_a_restart_of_either_side_takes_its_own_place(restarted: WorkerEntry) ->
         assert refused_by(entry, late) == restarted.agent.incarnation
 
 
-def test_a_conflict_that_was_settled_begins_anew_if_the_other_lives_on() -> None:
+def test_a_conflict_that_was_resolved_begins_anew_if_the_other_lives_on() -> None:
     for keep_newer, dropped, kept in ((True, ("a", 6), 7), (False, ("b", 7), 6)):
         entry = resolve_conflict(after(*CONFLICT), keep_newer=keep_newer, at=at(100))
         assert entry.conflict is None

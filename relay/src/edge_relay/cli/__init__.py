@@ -1,4 +1,4 @@
-"""The command `edge-relay`. What a command needs is imported when it runs, so that `--help` answers at once."""
+"""The command `edge-relay`. A command imports what it needs when it runs, so that `--help` answers at once."""
 
 import argparse
 import sys

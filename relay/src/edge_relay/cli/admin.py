@@ -1,4 +1,4 @@
-"""Commands about workers and their tokens, which speak to `/v1/admin` of a relay."""
+"""Commands about workers and their tokens, which call `/v1/admin` of a relay."""
 
 import json
 from argparse import Namespace
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from edge_relay.cli.admin_client import connect, segment
-from edge_relay.cli.output import EXIT_USAGE, Failure, done, print_json, print_table, say, span
+from edge_relay.cli.output import EXIT_USAGE, Failure, print_done, print_json, print_line, print_table, span
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import (
     EnrollToken,
@@ -35,10 +35,12 @@ def create_enroll_token(options: Namespace) -> None:
     if options.json:
         print_json(json.loads(answer))
         return
-    say(token.token)
+    print_line(token.token)
     queues_text = ", ".join(token.queues)
-    say(f"For {token.uses} worker(s) at {token.site}, queues {queues_text}, until {token.expires_at:%F %H:%M} UTC.")
-    say("It is shown this once. On the worker's machine put it into a file and run 'edge-worker enroll'.")
+    print_line(
+        f"For {token.uses} worker(s) at {token.site}, queues {queues_text}, until {token.expires_at:%F %H:%M} UTC."
+    )
+    print_line("It is shown only now. On the worker's machine put it into a file and run 'edge-worker enroll'.")
 
 
 def list_workers(options: Namespace) -> None:
@@ -49,26 +51,26 @@ def list_workers(options: Namespace) -> None:
         return
     workers = WorkerList.model_validate_json(answer).workers
     if not workers:
-        say("No worker has enrolled yet. 'edge-relay enroll-token create' makes a token for one.")
+        print_line("No worker has enrolled yet. 'edge-relay enroll-token create' creates a token for one.")
         return
     header = ("WORKER", "SITE", "TEAM", "QUEUES", "STATE", "LAST POLL", "JOBS", "SLOTS", "TOLERANCE", "AIRFLOW", "HOST")
     print_table(header, [_row(worker, datetime.now(UTC)) for worker in workers])
     for worker in workers:
         if worker.state is WorkerState.CONFLICT:
             older, newer = worker.conflict
-            say(
+            print_line(
                 f"\n{worker.worker}: two agents use its credential, the older on {older}, the newer on {newer}.\n"
-                "The newer one gets no jobs. Shut down the wrong one and enrol it anew, then run "
+                "The newer one gets no jobs. Shut down the wrong one and enrol it again, then run "
                 f"'edge-relay workers resolve {worker.worker} --keep older' (or newer)."
             )
         if worker.no_jobs_reason is not None and worker.state is WorkerState.ONLINE:
-            say(f"\n{worker.worker} takes no jobs: {worker.no_jobs_reason}")
+            print_line(f"\n{worker.worker} takes no jobs: {worker.no_jobs_reason}")
 
 
 def revoke_worker(options: Namespace) -> None:
     """`workers revoke`."""
     connect(options).call("POST", routes.ADMIN_WORKER_REVOKE.format(worker=segment(options.worker)), "")
-    done(options, f"{options.worker} is revoked: its calls are refused from now on.", worker=options.worker)
+    print_done(options, f"{options.worker} is revoked: its calls are refused from now on.", worker=options.worker)
 
 
 def resolve_conflict(options: Namespace) -> None:
@@ -76,10 +78,8 @@ def resolve_conflict(options: Namespace) -> None:
     order = ResolveRequest(keep=options.keep)
     path = routes.ADMIN_WORKER_RESOLVE.format(worker=segment(options.worker))
     connect(options).call("POST", path, order.model_dump_json())
-    text = (
-        f"The {options.keep} agent is {options.worker}. Should the other one live on, 'workers list' shows both again."
-    )
-    done(options, text, worker=options.worker, keep=options.keep)
+    text = f"The {options.keep} agent is {options.worker} now. If the other one polls again, 'workers list' shows both."
+    print_done(options, text, worker=options.worker, keep=options.keep)
 
 
 def _row(worker: WorkerSummary, now: datetime) -> tuple[str, ...]:

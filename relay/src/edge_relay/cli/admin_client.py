@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure
 from edge_relay.settings import AdminSettings, SettingsError
-from edge_relay.standalone.facts import Facts, read_facts
+from edge_relay.standalone.info import StandaloneInfo, read_info
 from edge_relay.standalone.private_files import read_secret
 from edge_schemas.wire.errors import Problem
 
@@ -24,17 +24,17 @@ MAX_ANSWER_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class AdminClient:
-    """Calls of one command. Synchronous: a command makes one call and ends."""
+    """Calls the relay for a command. Synchronous: a command makes one call and ends."""
 
     url: str
     token: str
     ca_file: Path | None
 
     def call(self, method: str, path: str, body: str | None = None) -> bytes:
-        """The body of a good answer.
+        """The body of a successful answer.
 
         Raises:
-            Failure: The relay refused, or there was no answer.
+            Failure: The relay refused the call, or there was no answer.
         """
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         data = None if body is None else body.encode()
@@ -55,14 +55,14 @@ class AdminClient:
             tls = ssl.create_default_context(cafile=None if self.ca_file is None else str(self.ca_file))
         except OSError as error:
             raise Failure(f"can't use the CA file {self.ca_file}: {error}", EXIT_USAGE) from None
-        # The operators' listener is internal: no proxy has a part in it, and nobody may redirect the token.
+        # The operators' listener is internal: the call uses no proxy, and the token must not be redirected.
         return urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls), _NoRedirect()
         )
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """An answer that points elsewhere is an error: the token would go along."""
+    """A redirect is an error: the token would be sent to another address."""
 
     @override
     def redirect_request(self, *_: object) -> None:
@@ -70,15 +70,15 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def connect(options: Namespace) -> AdminClient:
-    """From the options, else the environment; a data folder stands for all three.
+    """A client from the options, else from the environment; a data folder replaces all three.
 
     Raises:
-        Failure: It is not clear which relay is meant.
+        Failure: Address or token is missing or invalid.
     """
     try:
         settings = AdminSettings()
-        facts = None if options.data_dir is None else read_facts(options.data_dir)
-        token_file = _token_file(options, facts, settings)
+        info = None if options.data_dir is None else read_info(options.data_dir)
+        token_file = _token_file(options, info, settings)
         secret = settings.access_token.get_secret_value().strip() if settings.access_token else ""
         token = read_secret(token_file) if token_file is not None else secret
     except (SettingsError, OSError, ValueError) as error:
@@ -87,19 +87,19 @@ def connect(options: Namespace) -> AdminClient:
         text = "an access token is needed: --data-dir of a standalone relay, --access-token-file, or RELAY_ACCESS_TOKEN"
         raise Failure(text, EXIT_USAGE)
     if not token.isascii() or not token.isprintable() or " " in token:
-        # Nobody repeats it: what else stands beside the token may be one too.
-        raise Failure("the access token is one word of ASCII characters; what was given is not", EXIT_USAGE)
-    url = str(options.url or (facts.operator_url if facts is not None else "") or settings.admin_url).rstrip("/")
+        # The text does not quote it: the rest of the file may be a secret too.
+        raise Failure("the access token must be one word of ASCII characters", EXIT_USAGE)
+    url = str(options.url or (info.operator_url if info is not None else "") or settings.admin_url).rstrip("/")
     if not url.startswith(("http://", "https://")):
-        raise Failure(f"--url: {url!r} is no http:// or https:// address", EXIT_USAGE)
+        raise Failure(f"--url: {url!r} is not an http:// or https:// address", EXIT_USAGE)
     return AdminClient(url, token, options.ca_file or settings.admin_ca_file)
 
 
-def _token_file(options: Namespace, facts: Facts | None, settings: AdminSettings) -> Path | None:
+def _token_file(options: Namespace, info: StandaloneInfo | None, settings: AdminSettings) -> Path | None:
     given: Path | None = options.access_token_file
     if given is not None:
         return given
-    return settings.access_token_file if facts is None else facts.access_token_file
+    return settings.access_token_file if info is None else info.access_token_file
 
 
 def _refusal(error: urllib.error.HTTPError) -> Failure:
@@ -110,7 +110,7 @@ def _refusal(error: urllib.error.HTTPError) -> Failure:
         return Failure(f"status {error.code}, not from the operators' listener of a relay: check --url")
     hints = {
         "unauthenticated": ": check the access token",
-        "credential_revoked": ": 'edge-relay access-token create' makes another",
+        "credential_revoked": ": 'edge-relay access-token create' creates another",
     }
     status = EXIT_NO_ANSWER if problem.retryable and problem.status >= 500 else 1
     return Failure(f"refused ({problem.code}): {problem.detail or problem.title}{hints.get(problem.code, '')}", status)

@@ -1,4 +1,4 @@
-"""Commands that speak to NATS itself, as user `admin`: streams, the first access token, server configuration."""
+"""Commands that use NATS directly, as user `admin`: streams, access tokens, server configuration."""
 
 import asyncio
 import secrets
@@ -12,13 +12,13 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import ADMIN, ROLES
-from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure, print_json, print_table, say
-from edge_relay.identity.access import AccessStore
+from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure, print_json, print_line, print_table
+from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.identity.credentials import access_notice
 from edge_relay.settings import NatsAdminSettings, SettingsError, check_ca_file, refuse_credentials
-from edge_relay.standalone.facts import read_facts
-from edge_relay.standalone.nats_server import Node, render_config
-from edge_relay.standalone.private_files import make_private_dir, read_or_make, read_secret
+from edge_relay.standalone.info import read_info
+from edge_relay.standalone.nats_config import Node, render_config
+from edge_relay.standalone.private_files import make_private_dir, read_or_create, read_secret
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import AccessTokenEntry
 
@@ -36,7 +36,7 @@ def apply_streams(options: Namespace) -> None:
             logs_max_age_days=options.logs_max_age_days,
         )
         for line in await layout.apply(broker, chosen):
-            say(line)
+            print_line(line)
 
     _with_broker(options, apply)
 
@@ -45,12 +45,14 @@ def create_access_token(options: Namespace) -> None:
     """`access-token create`."""
 
     async def create(broker: Broker) -> None:
-        token = await AccessStore(broker).create_access_token(options.name, now=datetime.now(UTC))
+        token = await AccessTokenStore(broker).create(options.name, now=datetime.now(UTC))
         if options.json:
             print_json({"name": options.name, "token": token})
         else:
-            say(token)
-            say("It is shown this once. Keep it in a file of mode 0600 and name that with --access-token-file.")
+            print_line(token)
+            print_line(
+                "It is shown only now. Keep it in a file of mode 0600 and name the file with --access-token-file."
+            )
 
     _with_broker(options, create)
 
@@ -59,13 +61,11 @@ def list_access_tokens(options: Namespace) -> None:
     """`access-token list`."""
 
     async def show(broker: Broker) -> None:
-        entries = sorted(
-            (await AccessStore(broker).access_tokens()).values(), key=lambda one: (one.name, one.created_at)
-        )
+        entries = sorted((await AccessTokenStore(broker).list()).values(), key=lambda one: (one.name, one.created_at))
         if options.json:
             print_json({"access_tokens": [_facts(entry) for entry in entries]})
         elif not entries:
-            say("There is no access token yet. 'edge-relay access-token create' makes one.")
+            print_line("There is no access token yet. 'edge-relay access-token create' creates one.")
         else:
             print_table(("NAME", "CREATED (UTC)", "STATE"), [_row(entry) for entry in entries])
 
@@ -77,18 +77,18 @@ def revoke_access_token(options: Namespace) -> None:
 
     async def revoke(broker: Broker) -> None:
         try:
-            hashes = await AccessStore(broker).revoke_access_tokens(options.name, now=datetime.now(UTC))
+            hashes = await AccessTokenStore(broker).revoke(options.name, now=datetime.now(UTC))
         except EdgeError as error:
             if error.code is not ErrorCode.NOT_FOUND:
                 raise
             raise Failure(f"{error}: 'edge-relay access-token list' shows all") from None
         for token_hash in hashes:
-            # Relays follow the bucket; the notice is for those whose watch has died unnoticed.
+            # Relays follow the bucket; the notice is for a relay whose watch has died unnoticed.
             await broker.publish(access_notice(token_hash))
         if options.json:
             print_json({"name": options.name, "tokens": len(hashes)})
         else:
-            say(f"{options.name} is revoked ({len(hashes)} token(s)): calls with it are refused from now on.")
+            print_line(f"{options.name} is revoked ({len(hashes)} token(s)): calls with it are refused from now on.")
 
     _with_broker(options, revoke)
 
@@ -112,7 +112,7 @@ def print_nats_config(options: Namespace) -> None:
         passwords = {role: _password(directory / f"{role}.password", create=options.create) for role in ROLES}
         node = _node(options, directory)
     except (OSError, ValueError) as error:
-        raise Failure(f"{error}. --create makes what is missing", EXIT_USAGE) from None
+        raise Failure(f"{error}. --create creates what is missing", EXIT_USAGE) from None
     text = render_config(
         host=options.host,
         port=options.port,
@@ -135,7 +135,7 @@ def _node(options: Namespace, directory: Path) -> Node | None:
 
 
 def _password(path: Path, *, create: bool) -> str:
-    return read_or_make(path, secrets.token_urlsafe(32)) if create else read_secret(path)
+    return read_or_create(path, secrets.token_urlsafe(32)) if create else read_secret(path)
 
 
 def _with_broker(options: Namespace, work: Callable[[Broker], Awaitable[None]]) -> None:
@@ -149,7 +149,7 @@ def _with_broker(options: Namespace, work: Callable[[Broker], Awaitable[None]]) 
     try:
         asyncio.run(run())
     except BrokerUnavailable as error:
-        raise Failure(f"{error}. Is nats-server up, and is it the password of user admin?", EXIT_NO_ANSWER) from None
+        raise Failure(f"{error}. Is nats-server up, and is this the password of user admin?", EXIT_NO_ANSWER) from None
     except layout.LayoutRefused as error:
         raise Failure(str(error)) from None
 
@@ -158,8 +158,8 @@ def _broker_settings(options: Namespace) -> BrokerSettings:
     try:
         settings = NatsAdminSettings()
         if options.data_dir is not None:
-            facts = read_facts(options.data_dir)
-            return BrokerSettings((facts.nats_url,), ADMIN, read_secret(facts.secrets_dir / f"{ADMIN}.password"))
+            info = read_info(options.data_dir)
+            return BrokerSettings((info.nats_url,), ADMIN, read_secret(info.secrets_dir / f"{ADMIN}.password"))
         password_file = options.admin_password_file or settings.admin_password_file
         if password_file is None:
             raise Failure("--admin-password-file is needed, or --data-dir of a standalone relay", EXIT_USAGE)

@@ -13,21 +13,23 @@ from edge_relay.doctor.checks import examine_relay
 from edge_relay.doctor.settings_checks import SETTINGS, Target
 from edge_relay.http.bodies import explain
 from edge_relay.settings import Settings, SettingsError
-from edge_relay.standalone.facts import Facts, read_facts
+from edge_relay.standalone.info import read_info
 from edge_service.findings import Finding, as_json, as_text, exit_status, failed
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # nothing is bound
 
 
 def doctor(options: Namespace) -> None:
-    """`doctor`. Ends with 1 if something failed."""
+    """`doctor`. Exits with 1 if something failed."""
     try:
         target = _target(options)
     except (SettingsError, ValidationError) as error:
         detail = explain(error) if isinstance(error, ValidationError) else str(error)
-        text = "Correct it; 'edge-relay serve --help' tells all settings."
+        text = "Correct it; 'edge-relay serve --help' lists all settings."
         if options.data_dir is not None:
-            text = f"Start 'edge-relay standalone --data-dir {options.data_dir}': it says there where everything is."
+            text = (
+                f"Start 'edge-relay standalone --data-dir {options.data_dir}': its data folder then says where it is."
+            )
         found = [failed(SETTINGS, detail, text)]
         if not options.json:
             print(as_text(found[0]))
@@ -68,37 +70,37 @@ def _target(options: Namespace) -> Target:
 
 
 def _standalone(options: Namespace, given: dict[str, str], people: dict[str, Path]) -> Target:
-    """Of the relay that is up with a data folder: it has said where everything is."""
+    """The relay that is up with a data folder: its `standalone.json` names addresses and files."""
     if unwanted := sorted(given.keys() - {"gate_urls"}):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in unwanted)
-        raise Failure(f"--data-dir goes without {names}: the standalone relay has settings of its own", EXIT_USAGE)
+        raise Failure(f"--data-dir excludes {names}: the standalone relay has its own settings", EXIT_USAGE)
     data_dir: Path = options.data_dir
-    facts: Facts = read_facts(data_dir)
-    # Text, as from the environment; with the secret, for gates are not taken without.
-    base = Settings(**given, gate_key_file=facts.gate_secret_file)  # type: ignore[arg-type]
-    gate_urls = base.gate_urls or facts.gate_urls
+    info = read_info(data_dir)
+    # With the secret: gates are not accepted without it.
+    base = Settings(**given, gate_key_file=info.gate_secret_file)  # type: ignore[arg-type]  # text, as from the environment
+    gate_urls = base.gate_urls or info.gate_urls
     own: dict[str, object] = {
         "tls_cert_file": data_dir / "tls" / "relay.pem",
         "tls_key_file": data_dir / "tls" / "relay.key",
-        "nats_urls": (facts.nats_url,),
-        "nats_password_file": facts.secrets_dir / f"{RELAY}.password",
+        "nats_urls": (info.nats_url,),
+        "nats_password_file": info.secrets_dir / f"{RELAY}.password",
         "nats_ca_file": None,
         "gate_urls": gate_urls,
-        "gate_key_file": facts.gate_secret_file,
+        "gate_key_file": info.gate_secret_file,
     }
     for role in (ADMIN, OPERATOR):
-        people.setdefault(role, facts.secrets_dir / f"{role}.password")
+        people.setdefault(role, info.secrets_dir / f"{role}.password")
     return Target(
         Settings.model_validate({**dict(base), **own}),
-        facts.workers_url or facts.relay_url,
-        facts.operator_url,
-        options.public_url or facts.relay_url,
-        options.ca_file or facts.ca_file,
+        info.workers_url or info.relay_url,
+        info.operator_url,
+        options.public_url or info.relay_url,
+        options.ca_file or info.ca_file,
         people,
     )
 
 
 def _url(scheme: str, host: str, port: int) -> str | None:
-    """Of a listener, from this machine; None if the system has chosen the port."""
+    """The address of a listener from this machine; None if the system chooses the port."""
     name = _WILDCARDS.get(host, host)
     return f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}" if port else None

@@ -1,4 +1,4 @@
-"""Commands about jobs, which speak to `/v1/admin` of a relay."""
+"""Commands about jobs, which call `/v1/admin` of a relay."""
 
 import json
 from argparse import Namespace
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from edge_relay.cli.admin_client import connect, segment
-from edge_relay.cli.output import EXIT_USAGE, Failure, done, print_facts, print_json, say, span
+from edge_relay.cli.output import EXIT_USAGE, Failure, print_done, print_facts, print_json, print_line, span
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import CancelRequest
@@ -38,22 +38,22 @@ def cancel_job(options: Namespace) -> None:
         return
     record = JobRecord.model_validate_json(answer)
     if record.state is JobState.STOPPING and record.holder is not None:
-        say(f"{record.id} is to stop; worker {record.holder.worker} is told.")
+        print_line(f"{record.id} is stopping; worker {record.holder.worker} is notified.")
     elif record.state is JobState.RUNNING:
-        say(f"{record.id} goes on: its final state is on its way to Airflow.")
+        print_line(f"{record.id} continues: its final state is on its way to Airflow.")
     else:
-        say(f"{record.id} has ended: {_outcome(record)}.")
+        print_line(f"{record.id} has ended: {_outcome(record)}.")
 
 
 def redrive_job(options: Namespace) -> None:
     """`jobs redrive`."""
     connect(options).call("POST", routes.ADMIN_JOB_REDRIVE.format(job=segment(options.job)), "")
-    text = f"{options.job} waits; if it was parked, its executor publishes it within a minute."
-    done(options, text, job=options.job)
+    text = f"{options.job} waits; if it was parked, its executor republishes it within a minute."
+    print_done(options, text, job=options.job)
 
 
 def _job_facts(record: JobRecord) -> list[tuple[str, str]]:
-    """What there is to say about a job."""
+    """The facts about a job, by name."""
     offline = record.offline
     return [
         ("job", record.id),
@@ -77,16 +77,16 @@ def _work(record: JobRecord) -> tuple[str, str]:
 def _history(record: JobRecord) -> Iterator[tuple[str, str]]:
     """In the order in which it happened."""
     for note in record.releases:
-        yield "given back", f"{_moment(note.at)} by {note.worker}: {note.reason}"
+        yield "released", f"{_moment(note.at)} by {note.worker}: {note.reason}"
     if record.state is JobState.WAITING and record.waiting_again_since is not None:
-        yield "waits anew", f"since {_moment(record.waiting_again_since)}"
+        yield "waits again", f"since {_moment(record.waiting_again_since)}"
     if record.holder is not None:
         yield "held", f"since {_moment(record.holder.started_at)} by {record.holder.worker}"
     if record.user_code is not None:
         code = record.user_code
         yield "user code", f"since {_moment(code.at)} on {code.hostname}, pid {code.pid}"
     if record.stop is not None:
-        yield "to stop", f"since {_moment(record.stop.at)}: {record.stop.reason}"
+        yield "stopping", f"since {_moment(record.stop.at)}: {record.stop.reason}"
     if record.outcome is not None:
         yield "ended", f"{_moment(record.outcome.ended_at)}: {_outcome(record)}"
 

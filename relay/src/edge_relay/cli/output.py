@@ -1,10 +1,9 @@
-"""What commands print: columns for people, JSON for programs, and failures that say what to do."""
+"""The output of commands: columns for people, JSON for programs, and errors with advice."""
 
 import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -26,25 +25,25 @@ class Failure(Exception):
 
 
 def explain(failure: Failure) -> None:
-    """Say on standard error why the command failed."""
+    """Print to standard error why the command failed."""
     print(f"edge-relay: {printable(str(failure), keep=chr(10))}", file=sys.stderr)
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line for people."""
     print(printable(text, keep="\n"), flush=True)
 
 
-def done(options: Namespace, text: str, **facts: str) -> None:
-    """Say what was done, in words or as JSON."""
+def print_done(options: Namespace, text: str, **facts: str) -> None:
+    """Print what was done, as text or as JSON."""
     if options.json:
         print_json(facts)
     else:
-        say(text)
+        print_line(text)
 
 
-def print_json(value: Any) -> None:
-    """Print for programs; everything but ASCII is escaped, so it is safe on a terminal too."""
+def print_json(value: object) -> None:
+    """Print for programs; everything except ASCII is escaped, so it is safe on a terminal too."""
     print(json.dumps(value, indent=2))
 
 
@@ -57,19 +56,19 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print what is known of one thing, a line for each fact."""
+    """Print the facts about one thing, one on each line."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         print(f"{name.ljust(width)}  {printable(value)}")
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """The text without what could steer a terminal: names come from workers and other operators."""
+    """The text without control characters for terminals: names come from workers and other operators."""
     return "".join(char if char.isprintable() or char in keep else "?" for char in text)
 
 
 def span(seconds: float) -> str:
-    """A length of time in the largest unit that gives a whole number."""
+    """A duration in the largest unit that gives an integer."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g} {unit}"

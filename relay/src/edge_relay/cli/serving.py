@@ -1,4 +1,4 @@
-"""Commands that stay: `serve` and `standalone`."""
+"""Commands that run until they are stopped: `serve` and `standalone`."""
 
 from argparse import Namespace
 
@@ -7,11 +7,12 @@ from pydantic import ValidationError
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.layout import LayoutRefused
 from edge_relay import serve as relay
-from edge_relay.cli.output import EXIT_USAGE, Failure, say
+from edge_relay.cli.output import EXIT_USAGE, Failure, print_line
 from edge_relay.http.bodies import explain
 from edge_relay.settings import Settings, SettingsError
+from edge_relay.standalone.data_dir import StandaloneFailed
 from edge_relay.standalone.nats_server import ServerFailed, ServerMissing
-from edge_relay.standalone.service import Options, StandaloneFailed
+from edge_relay.standalone.options import Options
 from edge_relay.standalone.service import run as run_standalone
 from edge_relay.standalone.tls import HostRefused
 from edge_service.logging import configure_logging
@@ -44,7 +45,7 @@ def standalone(options: Namespace) -> None:
         nats_server=options.nats_server,
     )
     try:
-        run_standalone(wanted, base, say)
+        run_standalone(wanted, base, print_line)
     except (SettingsError, HostRefused, ServerMissing) as error:
         raise Failure(str(error), EXIT_USAGE) from None
     except (StandaloneFailed, ServerFailed, LayoutRefused, BrokerUnavailable) as error:
@@ -52,12 +53,12 @@ def standalone(options: Namespace) -> None:
 
 
 def _settings(given: dict[str, str]) -> Settings:
-    """From the options, else the environment.
+    """The settings from the options, else from the environment.
 
     Raises:
         Failure: A setting is wrong; the text names it.
     """
     try:
-        return Settings(**given)  # type: ignore[arg-type]  # text, as from the environment; pydantic makes of it what it should be
+        return Settings(**given)  # type: ignore[arg-type]  # text, as from the environment; pydantic converts it
     except ValidationError as error:
         raise Failure(f"settings: {explain(error)}", EXIT_USAGE) from None

@@ -10,12 +10,12 @@ from edge_schemas.wire.jobs import Job
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """A job that JetStream has delivered and that waits to be settled.
+    """A job that JetStream has delivered and that is not acknowledged yet.
 
     Attributes:
-        ack_subject: Settles it, from any connection of any replica.
+        ack_subject: Acknowledges it, from any connection of any replica.
         consumer: Of the queue it came from.
-        arrived_at: By the wall clock: the receipt tells it to other replicas.
+        arrived_at: By the wall clock: other replicas read it from the receipt.
         arrived: The same moment by `time.monotonic()`.
     """
 

@@ -1,8 +1,7 @@
-"""What a poll is told, computed from state against what it reports. Pure: no clock, no network, no logging."""
+"""The directives in the answer to a poll, computed from its report and the state. No clock, no network, no logging."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.polls import Poll, StopDirective
@@ -13,7 +12,7 @@ from edge_schemas.wire.workers import WorkerSettings
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """Everything in an answer but the grants; repeated until the report agrees."""
+    """Everything in an answer except the grants; sent again until the report agrees."""
 
     stop: tuple[StopDirective, ...] = ()
     settings: WorkerSettings | None = None
@@ -22,12 +21,12 @@ class Directives:
     required_airflow: str | None = None
 
     def __bool__(self) -> bool:
-        told = (self.settings, self.conflict, self.required_airflow)
-        return bool(self.stop) or self.conflict_resolved or any(one is not None for one in told)
+        found = (self.settings, self.conflict, self.required_airflow)
+        return bool(self.stop) or self.conflict_resolved or any(one is not None for one in found)
 
     @property
-    def fingerprint(self) -> Any:
-        """What makes it news. A credential conflict says when both agents last polled, which is none."""
+    def fingerprint(self) -> tuple[object, ...]:
+        """What makes it new to the worker. Both agents' last polls in a credential conflict do not."""
         return (
             self.stop,
             self.settings,
@@ -46,16 +45,16 @@ def directives(
     conflict: CredentialConflict | None = None,
     required_airflow: str | None = None,
 ) -> Directives:
-    """What to tell a worker.
+    """The directives for a worker.
 
     Args:
-        worker: Who reports.
+        worker: The worker that reports.
         poll: Its report.
-        records: Of the jobs it reports, None where there is no record. A job that is left out could not be looked up:
-            nothing is said about it.
-        settings: As they are now.
+        records: Of the jobs in the report, None where there is no record. A job that is missing here could not be read:
+            there is no directive for it.
+        settings: The worker's current settings.
         conflict: What keeps this agent from getting jobs, if anything does.
-        required_airflow: The centre's version of Airflow, if the worker's is too new for a job that was there for it.
+        required_airflow: The centre's version of Airflow, if the worker's is too new for a job that waited for it.
     """
     stop = (_stop(worker, report, records[report.id]) for report in poll.jobs if report.id in records)
     return Directives(
@@ -67,8 +66,8 @@ def directives(
     )
 
 
-def is_leftover(worker: str, job: str, records: Mapping[str, JobRecord | None]) -> bool:
-    """Whether a message that came for this worker only says what it has long started: its ack was lost."""
+def is_start_repeated(worker: str, job: str, records: Mapping[str, JobRecord | None]) -> bool:
+    """Whether the message of a job was delivered again although this worker has started the job: its ack was lost."""
     record = records.get(job)
     return record is not None and record.holder is not None and record.holder.worker == worker
 
@@ -91,7 +90,7 @@ def _why_ended(record: JobRecord | None) -> str:
 
 
 def _stop_unheld(report: JobReport, record: JobRecord) -> StopDirective | None:
-    """A job that waits may have been granted; whoever runs it nevertheless runs what was taken from it."""
+    """A waiting job may have been granted, but a worker that runs it has lost it meanwhile."""
     if report.phase is not JobPhase.GRANTED:
         return StopDirective(job=report.id, reason="the job was taken back while the worker was away", drop=True)
     if record.parked is not None:

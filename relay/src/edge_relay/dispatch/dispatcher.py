@@ -1,9 +1,9 @@
-"""Brings the jobs of one queue to the polls of this replica that wait for them.
+"""Delivers the jobs of one queue to the polls of this replica that wait for them.
 
 Raw pull requests, answered to one wildcard inbox per generation: nats-py's own `fetch` leaves requests and messages
-behind when it is cancelled. A new generation begins when what was asked for is lost (reconnect, lost pull) or wanted
-no more; what still comes to the old inbox is routed like anything else. A message is registered with a poll, or given
-back, the moment it arrives: nothing is awaited in between.
+behind when it is cancelled. A new generation begins when the requested messages are lost (reconnect, lost pull) or no
+longer wanted; what still arrives at the old inbox is routed like any other message. A message is registered with a
+poll, or returned to the queue, when it arrives: nothing is awaited in between.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from edge_broker.jetstream.consumer import PulledMessage, PullInbox, PullStatus,
 from edge_broker.jetstream.message import nak, term
 from edge_broker.subjects import JOBS, parse_job_subject
 from edge_relay.dispatch.deliveries import Delivery
-from edge_relay.dispatch.pull_accounting import EXPIRES_S, Line, PollDemand, PullTracker
+from edge_relay.dispatch.pull_accounting import EXPIRES_S, PollDemand, PullTracker, WaitQueue
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_schemas.wire.jobs import Job
 
@@ -37,7 +37,7 @@ class Dispatcher:
         self._broker = broker
         self._metrics = metrics
         self._on_end = on_end
-        self._line = Line(consumer)
+        self._waiting = WaitQueue(consumer)
         self._book = PullTracker()
         self._kick = asyncio.Event()
         self._generation = 0
@@ -46,23 +46,23 @@ class Dispatcher:
         self._needed_at = 0.0
 
     def join(self, demand: PollDemand) -> None:
-        """Ask for jobs for this poll, until it has what it wants or leaves."""
-        self._line.join(demand)
+        """Request jobs for this poll until it has enough or leaves."""
+        self._waiting.join(demand)
         self._kick.set()
 
     def consumer_made(self) -> None:
-        """The consumer has just been made: pull at once."""
+        """The consumer has just been created: pull at once."""
         self._book.reset_backoff()
         self._kick.set()
 
     def reconnected(self) -> None:
-        """What was asked of the old connection is lost."""
+        """The pulls that were sent on the old connection are lost."""
         self._stale = True
         self._book.reset_backoff()
         self._kick.set()
 
     async def run(self) -> None:
-        """Pull for whoever waits, until nobody has for a while."""
+        """Pull for the waiting polls, until there has been none for a while."""
         self._needed_at = self._now()
         try:
             while not self._idle():
@@ -70,16 +70,16 @@ class Dispatcher:
                 await self._step()
                 await self._pause()
         finally:
-            # Before anything is awaited: whoever comes from here on gets a new dispatcher.
+            # Before anything is awaited: polls that arrive from here on get a new dispatcher.
             self._on_end()
             await self._close()
 
     async def _step(self) -> None:
-        """Ask for what is wanted; on failure wait with that for a moment."""
+        """Send the pulls that are needed; after a failure wait for a moment."""
         try:
             if self._stale or self._book.overdue(self._now()):
                 await self._renew()
-            for pull in self._book.ask(self._line.wanted, self._now()):
+            for pull in self._book.ask(self._waiting.wanted, self._now()):
                 await self._send(pull.number, pull.batch)
         except BrokerUnavailable as error:
             log.debug("pull_failed", consumer=self.consumer, error=str(error))
@@ -93,7 +93,7 @@ class Dispatcher:
         await self._inbox.pull(number, batch, EXPIRES_S)
 
     async def _open(self) -> PullInbox:
-        """Begin a generation: an inbox of its own, so that late answers are not taken for new ones."""
+        """Begin a generation with its own inbox, which separates late answers from new ones."""
         generation = self._generation
 
         async def on_answer(answer: PulledMessage | PullStatus) -> None:
@@ -104,7 +104,7 @@ class Dispatcher:
         return inbox
 
     async def _renew(self) -> None:
-        """End a generation. Nothing that was under way is lost: the old inbox is emptied before it goes."""
+        """End a generation. Nothing under way is lost: the old inbox is emptied before it is closed."""
         self._stale = False
         self._generation += 1
         self._book.forget()
@@ -118,25 +118,25 @@ class Dispatcher:
     async def _on_answer(self, answer: PulledMessage | PullStatus, *, current: bool) -> None:
         if isinstance(answer, PullStatus):
             if current:
-                self._take_status(answer)
+                self._on_status(answer)
             return
         if current:
             self._book.arrived()
-        await self._take_job(answer)
+        await self._on_job(answer)
         self._kick.set()
 
-    def _take_status(self, status: PullStatus) -> None:
+    def _on_status(self, status: PullStatus) -> None:
         self._book.ended(status, self._now())
         if status.kind in {StatusKind.NO_CONSUMER, StatusKind.REJECTED}:
             self._metrics.pull_errors.labels(str(status.code)).inc()
             log.debug("pull_refused", consumer=self.consumer, status=status.code)
         self._kick.set()
 
-    async def _take_job(self, message: PulledMessage) -> None:
+    async def _on_job(self, message: PulledMessage) -> None:
         try:
             job = _parse(message)
         except ValueError as error:
-            # Text of a validation error without what was in the message.
+            # Only the type of the error: its text may quote the message.
             log.error("job_unreadable", subject=message.subject, error=type(error).__name__)  # noqa: TRY400
             self._metrics.bad_messages.inc()
             await term(self._broker, message.ack_subject, "the message holds no job")
@@ -144,18 +144,18 @@ class Dispatcher:
         delivery = Delivery(job, message.ack_subject, self.consumer, datetime.now(UTC))
         if delivery.number > 1:
             self._metrics.redeliveries.labels(*queue_of(job)).inc()
-        if not self._line.hand_over(delivery):
-            # Nobody wants it any more, nor what else was asked for. A poll elsewhere may: it goes back at once.
+        if not self._waiting.hand_over(delivery):
+            # No poll here wants it any more, nor the other requested jobs. Another replica may: return it at once.
             self._stale = True
             self._metrics.returns.labels("unwanted").inc()
             await nak(self._broker, message.ack_subject)
 
     async def _pause(self) -> None:
-        """Until something happens, or it is time to look again."""
+        """Wait until something happens, or it is time to check again."""
         now = self._now()
-        if self._line.wanted:
+        if self._waiting.wanted:
             self._needed_at = now
-        moment = self._book.next_moment(self._line.wanted)
+        moment = self._book.next_moment(self._waiting.wanted)
         timeout = IDLE_S if moment is None else max(0.0, moment - now)
         try:
             async with asyncio.timeout(timeout):
@@ -164,7 +164,7 @@ class Dispatcher:
             return
 
     def _idle(self) -> bool:
-        return not self._line.wanted and self._now() - self._needed_at >= IDLE_S
+        return not self._waiting.wanted and self._now() - self._needed_at >= IDLE_S
 
     @staticmethod
     def _now() -> float:
@@ -172,10 +172,10 @@ class Dispatcher:
 
 
 def _parse(message: PulledMessage) -> Job:
-    """The job of a message, if it is the one that its subject names.
+    """The job in a message.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The message holds no job, or another one than its subject names.
     """
     team, queue, job_id = parse_job_subject(message.subject)
     try:

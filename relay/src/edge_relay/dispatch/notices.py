@@ -1,4 +1,4 @@
-"""Notices from other replicas, keepers and executors. Each only wakes somebody who then looks at the state."""
+"""Notices from other replicas, keepers and executors. A notice only wakes a part, which then reads the state."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.connection.subscriptions import Message
 from edge_broker.subjects import NOTICES
-from edge_relay.dispatch.dispatchers import Dispatchers
+from edge_relay.dispatch.dispatcher_pool import DispatcherPool
 from edge_relay.dispatch.polls import ParkedPolls
 from edge_relay.identity.credentials import Credentials
 
@@ -20,7 +20,9 @@ MAX_QUEUED = 1000
 class Notices:
     """Subscribes to all notices. Run `run()` in a task group."""
 
-    def __init__(self, broker: Broker, polls: ParkedPolls, dispatchers: Dispatchers, credentials: Credentials) -> None:
+    def __init__(
+        self, broker: Broker, polls: ParkedPolls, dispatchers: DispatcherPool, credentials: Credentials
+    ) -> None:
         self._broker = broker
         self._polls = polls
         self._dispatchers = dispatchers
@@ -28,15 +30,15 @@ class Notices:
         self._changed: asyncio.Queue[str] = asyncio.Queue(MAX_QUEUED)
 
     async def run(self) -> None:
-        """Take notices, for ever."""
-        number = await self._broker.subscribe(f"{NOTICES}.>", self._take)
+        """Receive notices until cancelled."""
+        number = await self._broker.subscribe(f"{NOTICES}.>", self._receive)
         try:
             while True:
                 await self._refresh(await self._changed.get())
         finally:
             await self._broker.unsubscribe(number)
 
-    async def _take(self, message: Message) -> None:
+    async def _receive(self, message: Message) -> None:
         kind, _, name = message.subject.removeprefix(f"{NOTICES}.").partition(".")
         if kind == "worker":
             self._polls.notice(name, message.data)

@@ -1,4 +1,7 @@
-"""The polls that are parked on this replica, and what can wake them. A notice only wakes: who is woken looks."""
+"""The polls that are parked on this replica, and what can wake them.
+
+A notice only wakes a poll; the poll then reads the state.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -13,8 +16,8 @@ from edge_schemas.wire.polls import Poll
 from edge_schemas.wire.worker_entry import AgentSeen
 
 REPEAT_AFTER_S = 1.0
-"""What a worker was just told is not told again before this: it may need some time to make its report agree."""
-MAX_TOLD = 20_000
+"""The same directives are not sent again before this: the worker may need some time until its report agrees."""
+MAX_SENT = 20_000
 
 
 @dataclass(eq=False, slots=True)
@@ -22,13 +25,13 @@ class ParkedPoll:
     """One poll, from its arrival to its answer.
 
     Attributes:
-        worker: Who polls.
-        secret_hash: The credential it came with.
-        agent: Who polls, as seen when the poll arrived; its `arrival` tells it from every other poll of this worker.
+        worker: The worker that polls.
+        secret_hash: Of its credential.
+        agent: The agent that polls, as seen when the poll arrived; `arrival` identifies this poll among the worker's.
         known: The worker's entry, as last seen; None until the poll's arrival is in it.
-        look: State that concerns it may have changed since it was last read.
-        noticed: Somebody said so who is not this replica: perhaps a newer poll arrived elsewhere.
-        outdone_by: A newer poll of this agent, or of a newer agent, that arrived here.
+        is_stale: State that concerns the poll may have changed since it was last read.
+        is_notified: The reason is a notice, perhaps of a newer poll that arrived at another replica.
+        superseded_by: A newer poll of this agent, or of a newer agent, that arrived here.
     """
 
     worker: str
@@ -37,8 +40,8 @@ class ParkedPoll:
     agent: AgentSeen
     known: StoredEntry | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    look: bool = True
-    noticed: bool = False
+    is_stale: bool = True
+    is_notified: bool = False
     superseded_by: AgentSeen | None = None
     demand: PollDemand = field(init=False)
 
@@ -52,11 +55,11 @@ class ParkedPolls:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._by_worker: dict[str, set[ParkedPoll]] = {}
-        self._told: dict[str, tuple[object, float]] = {}
+        self._sent: dict[str, tuple[object, float]] = {}
 
     @contextmanager
     def parked(self, poll: ParkedPoll) -> Iterator[None]:
-        """Let a poll be woken while inside. Enter before its arrival is written: from then on notices concern it."""
+        """Make a poll wakeable while inside. Enter before its arrival is written: notices concern it from then on."""
         self._by_worker.setdefault(poll.worker, set()).add(poll)
         self._metrics.polls_parked.inc()
         try:
@@ -69,50 +72,50 @@ class ParkedPolls:
                 del self._by_worker[poll.worker]
 
     def arrived(self, poll: ParkedPoll, known: StoredEntry) -> None:
-        """This poll is in its worker's entry: those that are parked here and count no more by that are outdone."""
+        """This poll is in its worker's entry: parked polls that the entry replaces are superseded."""
         poll.known = known
         for other in self._by_worker.get(poll.worker, ()):
             if other.known is None or other.known.revision >= known.revision:
-                continue  # it arrived later: that it is not in this entry says nothing
+                continue  # it arrived later, so this entry can't contain it
             current = current_arrival(known.entry, other.agent)
             if current.arrival != other.agent.arrival:
                 other.superseded_by = current
                 other.wake.set()
 
     def notice(self, worker: str, payload: bytes) -> None:
-        """A notice for a worker: its own arrival is no news to a poll, anything else is."""
+        """A notice for a worker: wakes its polls, except the poll whose own arrival the notice reports."""
         for poll in self._by_worker.get(worker, ()):
             if payload != poll.agent.arrival.encode():
-                poll.look = poll.noticed = True
+                poll.is_stale = poll.is_notified = True
                 poll.wake.set()
 
     def credential_changed(self, secret_hash: str) -> None:
-        """Wake the polls that came with this credential."""
+        """Wake the polls of this credential."""
         for polls in self._by_worker.values():
             for poll in polls:
                 if poll.secret_hash == secret_hash:
                     poll.wake.set()
 
     def wake_all(self) -> None:
-        """The replica stops."""
+        """Wake all polls: the replica stops."""
         for polls in self._by_worker.values():
             for poll in polls:
                 poll.wake.set()
 
     def recheck_all(self) -> None:
-        """The broker came back: notices may have been lost, so everybody looks."""
+        """Wake all polls to read the state: notices may have been lost while the broker was away."""
         for polls in self._by_worker.values():
             for poll in polls:
-                poll.look = poll.noticed = True
+                poll.is_stale = poll.is_notified = True
                 poll.wake.set()
 
-    def told(self, worker: str, what: object, now: float) -> None:
-        """Remember what a worker was told besides grants."""
-        if len(self._told) >= MAX_TOLD:
-            self._told = {w: (said, at) for w, (said, at) in self._told.items() if now - at < REPEAT_AFTER_S}
-        self._told[worker] = (what, now)
+    def record_sent(self, worker: str, fingerprint: object, now: float) -> None:
+        """Remember which directives were sent to a worker."""
+        if len(self._sent) >= MAX_SENT:
+            self._sent = {w: (sent, at) for w, (sent, at) in self._sent.items() if now - at < REPEAT_AFTER_S}
+        self._sent[worker] = (fingerprint, now)
 
-    def repeat_at(self, worker: str, what: object) -> float:
-        """When a worker may be told this; in the past if it was not told lately."""
-        said, at = self._told.get(worker, (None, 0.0))
-        return at + REPEAT_AFTER_S if said == what else 0.0
+    def repeat_at(self, worker: str, fingerprint: object) -> float:
+        """When these directives may be sent to a worker; in the past if they were not sent recently."""
+        sent, at = self._sent.get(worker, (None, 0.0))
+        return at + REPEAT_AFTER_S if sent == fingerprint else 0.0

@@ -1,6 +1,6 @@
-"""Who waits for jobs of a queue, and what was asked of its consumer: decisions only, no I/O, time comes in.
+"""Which polls wait for jobs of a queue, and which pulls are open at its consumer: decisions only, no I/O, no clock.
 
-Pulls are sized to what the waiting polls would take and capped: the server serves pull requests in turn, not the polls
+Pulls are sized to what the waiting polls would take, and capped: the server serves pull requests in turn, not the polls
 behind them, so a replica with few polls would otherwise get more than its share.
 """
 
@@ -16,19 +16,19 @@ from edge_schemas.wire.jobs import Job, TaskWork
 MAX_BATCH = 32
 EXPIRES_S = 10.0
 GRACE_S = 2.0
-"""A pull that has said nothing this long after its end is lost: server or leader are gone."""
+"""A pull without a status this long after its end is lost: server or leader are gone."""
 NO_CONSUMER_DELAY_S = 5.0
 ERROR_DELAY_S = 2.0
 FIRST_DELAY_S = 0.1
 
 
 class PollDemand:
-    """A poll that would take up to `free` jobs, from whichever queue brings them first.
+    """A poll that would take up to `free` jobs, from the queue that delivers first.
 
     Attributes:
-        airflow: Airflow's version in its worker's runtime, if it told.
+        airflow: Airflow's version in its worker's runtime, if the worker reported it.
         required_airflow: The centre's version, once there was a job for which the runtime is too new. The poll wants no
-            job then: every one that is fetched for it would have to go back.
+            jobs then: each job that is fetched for it would have to be returned.
     """
 
     def __init__(self, free: int, on_change: Callable[[], None], *, airflow: str | None = None) -> None:
@@ -37,47 +37,47 @@ class PollDemand:
         self.required_airflow: str | None = None
         self._wanted_before = 0
         self.taken: list[Delivery] = []
-        self.lines: set[Line] = set()
+        self.queues: set[WaitQueue] = set()
         self._on_change = on_change
 
     def take(self, delivery: Delivery) -> None:
-        """Own a delivery from this moment on."""
+        """Add a delivery; the poll owns it from now on."""
         self.taken.append(delivery)
         self.wants -= 1
-        for line in list(self.lines):
-            line.wanted -= 1
+        for queue in list(self.queues):
+            queue.wanted -= 1
             if self.wants == 0:
-                line.leave(self)
+                queue.leave(self)
         self._on_change()
 
     def suits(self, job: Job) -> bool:
-        """Whether its worker can run the job; if not, it leaves all lines."""
+        """Whether its worker can run the job; if not, the poll leaves all queues."""
         wanted = job.work.airflow_version if isinstance(job.work, TaskWork) else None
         if runtime_mismatch(self.airflow, wanted) is None:
             return True
         self.required_airflow = wanted
-        for line in list(self.lines):
-            line.leave(self)
+        for queue in list(self.queues):
+            queue.leave(self)
         self._wanted_before, self.wants = self.wants, 0
         self._on_change()
         return False
 
     def clear_runtime_mismatch(self) -> None:
-        """The centre was upgraded since that job was published: from here on every job suits."""
+        """The centre was upgraded since that job was published: every job suits from now on."""
         self.airflow = self.required_airflow = None
         self.wants = self._wanted_before
 
     def close(self) -> list[Delivery]:
-        """Take nothing more; what was taken is handed to the caller, who must settle it."""
-        for line in list(self.lines):
-            line.leave(self)
+        """Take nothing more; returns what was taken. The caller must acknowledge or return it."""
+        for queue in list(self.queues):
+            queue.leave(self)
         self.wants = 0
         taken, self.taken = self.taken, []
         return taken
 
 
-class Line:
-    """The polls that wait for jobs of one queue. The one that has waited longest since its last job is next."""
+class WaitQueue:
+    """The polls that wait for jobs of one queue. The poll that has waited longest since its last job is next."""
 
     def __init__(self, consumer: str) -> None:
         self.consumer = consumer
@@ -85,22 +85,22 @@ class Line:
         self.wanted = 0
 
     def join(self, demand: PollDemand) -> None:
-        """Stand at the end; nothing happens if the poll stands here or wants nothing."""
-        if self in demand.lines or demand.wants == 0:
+        """Add a poll at the end, unless it waits here already or wants nothing."""
+        if self in demand.queues or demand.wants == 0:
             return
         self._demands[demand] = None
-        demand.lines.add(self)
+        demand.queues.add(self)
         self.wanted += demand.wants
 
     def leave(self, demand: PollDemand) -> None:
-        """Stand here no more."""
-        if self in demand.lines:
+        """Remove a poll."""
+        if self in demand.queues:
             del self._demands[demand]
-            demand.lines.remove(self)
+            demand.queues.remove(self)
             self.wanted -= demand.wants
 
     def hand_over(self, delivery: Delivery) -> bool:
-        """Give a delivery to the next in line that it suits; False if there is nobody."""
+        """Give a delivery to the next poll that it suits; False if there is none."""
         demand = next((one for one in list(self._demands) if one.suits(delivery.job)), None)
         if demand is None:
             return False
@@ -125,10 +125,10 @@ class _Open:
 
 
 class PullTracker:
-    """What was asked of a consumer and has not come yet.
+    """What was requested from a consumer and has not arrived yet.
 
-    Messages do not say which pull they answer, only statuses do. So one count of what is `out` is kept, and the pulls
-    only for their ends: `out` can never exceed what the pulls that may still be alive have asked for.
+    Messages do not name the pull that they answer, only statuses do. So one count of what is `out` is kept, and the
+    pulls only for their ends: `out` never exceeds the sum of what the pulls that may still be open have requested.
     """
 
     def __init__(self, rng: random.Random | None = None) -> None:
@@ -140,7 +140,7 @@ class PullTracker:
         self._random = rng or random.Random()  # noqa: S311  # jitter, nothing secret
 
     def ask(self, wanted: int, now: float) -> list[Pull]:
-        """The pulls to send now so that everybody who waits is asked for; recorded as sent."""
+        """The pulls to send now so that all waiting polls are covered; recorded as sent."""
         pulls: list[Pull] = []
         while now >= self._not_before and (need := wanted - self.out) > 0:
             self._last_number += 1
@@ -151,12 +151,12 @@ class PullTracker:
         return pulls
 
     def arrived(self) -> None:
-        """A message came."""
+        """A message arrived."""
         self.out = max(0, self.out - 1)
         self._failures = 0
 
     def ended(self, status: PullStatus, now: float) -> None:
-        """A pull was answered with a status; an error delays the next pull. A pull that is not known was forgotten."""
+        """A pull was answered with a status; an error delays the next pull. An unknown pull was dropped earlier."""
         if status.kind is StatusKind.HEARTBEAT or (pull := self._pulls.pop(status.pull, None)) is None:
             return
         self.out = max(0, self.out - (pull.batch if status.undelivered is None else status.undelivered))
@@ -166,7 +166,7 @@ class PullTracker:
             self._back_off(NO_CONSUMER_DELAY_S if status.kind is StatusKind.NO_CONSUMER else ERROR_DELAY_S, now)
 
     def overdue(self, now: float) -> bool:
-        """Forget pulls past their end; True if messages are missing that nobody will bring: ask anew."""
+        """Drop pulls past their end; True if requested messages will not arrive any more: request them again."""
         late = [number for number, pull in self._pulls.items() if pull.deadline <= now]
         for number in late:
             del self._pulls[number]
@@ -177,17 +177,17 @@ class PullTracker:
         self._back_off(ERROR_DELAY_S, now)
 
     def forget(self) -> None:
-        """Whatever was asked was asked of a connection, an inbox or a consumer that is no more."""
+        """Drop all pulls: their connection, inbox or consumer is gone."""
         self._pulls.clear()
         self.out = 0
 
     def reset_backoff(self) -> None:
-        """There is reason to think that the next pull will succeed: do not wait for it."""
+        """Send the next pull without delay: it will probably succeed."""
         self._failures = 0
         self._not_before = 0.0
 
     def next_moment(self, wanted: int) -> float | None:
-        """When to look again if nothing happens before."""
+        """When to check again if nothing happens before."""
         moments = [pull.deadline for pull in self._pulls.values()]
         if wanted > self.out:
             moments.append(self._not_before)

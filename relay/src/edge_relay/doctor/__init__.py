@@ -1,5 +1,5 @@
-"""`edge-relay doctor`: names the layer that keeps the relay from serving, and says what to do.
+"""`edge-relay doctor`: finds what keeps the relay from serving, with the relay's settings and NATS user.
 
-It looks with the relay's own settings, as the relay's NATS user, and changes nothing: it may run before the relay's
-first start and beside it. No finding holds a secret.
+May import: `serve`, `standalone`, `identity`, `settings`, `edge_broker.doctor` and `edge_service`.
+Never here: changes, so that it may run before the relay's first start and next to it; secrets in findings.
 """

@@ -10,7 +10,7 @@ from edge_service.keeper_checks import CONNECT, KeeperDoctor
 
 
 async def examine_relay(target: Target) -> AsyncIterator[Finding]:
-    """Look at everything that a relay needs; each finding comes when it is known."""
+    """Check everything that a relay needs; yields each finding when it is known."""
     files = SettingsDoctor(target)
     settings = target.settings
     ca_file = settings.nats_ca_file
@@ -29,7 +29,7 @@ async def examine_relay(target: Target) -> AsyncIterator[Finding]:
 def _gates(target: Target, key: bytes | None) -> Iterator[Check]:
     settings = target.settings
     if not settings.gate_urls:
-        text = "Set RELAY_GATE_URLS and RELAY_GATE_KEY_FILE, unless only jobs without Airflow are to run."
+        text = "Set RELAY_GATE_URLS and RELAY_GATE_KEY_FILE, unless only jobs without Airflow run."
         yield known(warning(CONNECT, "no gate is set: every call of an Airflow task is refused", text))
         return
     keepers = KeeperDoctor(

@@ -1,4 +1,4 @@
-"""Whether the relay serves: its listeners, certificate and public URL, and how many workers it has room for."""
+"""Whether the relay serves: its listeners, certificate, public URL, and the number of workers it can serve."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from edge_broker.doctor import check_ids as nats
 from edge_broker.doctor.nats_doctor import NatsDoctor
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.doctor.settings_checks import TLS_FILES, Target
-from edge_relay.identity.access import WORKER
+from edge_relay.identity.access_keys import WORKER_PREFIX
 from edge_schemas.wire.routes import METRICS, READYZ
 from edge_schemas.wire.workers import WorkerAccess
 from edge_service.findings import Check, Finding, failed, ok, warning
@@ -26,21 +26,21 @@ CERTIFICATE, READY, OPERATORS = "relay.certificate", "relay.ready", "relay.opera
 FILES, PUBLIC = "relay.open_files", "relay.public_url"
 EXPIRES_SOON = timedelta(days=21)
 CONNECTIONS_OF_A_WORKER = 3
-"""Its poll, and what its jobs call meanwhile."""
+"""Its poll, and the calls of its jobs."""
 OWN_FILES = 256
 _MAX_FDS = re.compile(rb"^process_max_fds ([0-9.e+]+)$", re.MULTILINE)
 _MANY_S = 30.0
 
 
 class ListenerDoctor:
-    """Looks at the relay that these settings make."""
+    """Checks the relay of these settings."""
 
     def __init__(self, target: Target, broker: NatsDoctor) -> None:
         self._target = target
         self._broker = broker
 
     def checks(self) -> Iterator[Check]:
-        """From what it would serve with to who reaches it."""
+        """From its certificate to its public URL."""
         yield Check(CERTIFICATE, self._certificate, (TLS_FILES,))
         if self._target.workers_url is not None:
             yield Check(READY, self._ready)
@@ -63,28 +63,28 @@ class ListenerDoctor:
         if now > ends:
             return failed(CERTIFICATE, f"the certificate in {path} expired at {ends:%F %H:%M} UTC", renew)
         if now < certificate.not_valid_before_utc:
-            text = "Is this machine's clock right? Else wait, or have it made anew."
+            text = "Check this machine's clock. If it is right, wait, or get a new certificate."
             return failed(CERTIFICATE, f"it is valid only from {certificate.not_valid_before_utc:%F %H:%M} UTC", text)
         host = urlsplit(self._target.public_url or "").hostname
         if host is not None and not _is_for(certificate, host):
-            text = f"Have it made for {host}, or tell workers an address that is in it."
+            text = f"Get one for {host}, or give workers an address that is in it."
             return failed(CERTIFICATE, f"the certificate in {path} is not for {host}, of the public URL", text)
         if ends - now < EXPIRES_SOON:
-            return warning(CERTIFICATE, f"the certificate in {path} ends at {ends:%F}", renew)
+            return warning(CERTIFICATE, f"the certificate in {path} expires on {ends:%F}", renew)
         return ok(CERTIFICATE, f"the certificate is valid until {ends:%F}")
 
     def _without_tls(self) -> Finding:
         if (self._target.public_url or "").startswith("https://"):
-            return ok(CERTIFICATE, "none here: what serves the public URL ends TLS")
+            return ok(CERTIFICATE, "none here: the server of the public URL terminates TLS")
         text = (
             "Set RELAY_TLS_CERT_FILE and RELAY_TLS_KEY_FILE, unless a load balancer ends TLS: then give --public-url."
         )
-        return warning(CERTIFICATE, "the relay speaks plain HTTP: credentials go over it in clear", text)
+        return warning(CERTIFICATE, "the relay serves plain HTTP: credentials are sent unencrypted", text)
 
     async def _ready(self) -> Finding:
         url = f"{self._target.workers_url}{READYZ}"
-        # Who it is does not matter here: the certificate is looked at by itself.
-        anyone = ssl._create_unverified_context()  # noqa: S323, SLF001  # as `http.client` has it
+        # The server's identity does not matter here: another check examines the certificate.
+        anyone = ssl._create_unverified_context()  # noqa: S323, SLF001  # as in `http.client`
         try:
             return _readiness(READY, url, await probe(url, tls=anyone))
         except NoHttpAnswer as error:
@@ -102,7 +102,7 @@ class ListenerDoctor:
     async def _open_files(self) -> Finding:
         workers = 0
         for key, value in (await self._broker.values(ACCESS_BUCKET)).items():
-            if key.startswith(f"{WORKER}."):
+            if key.startswith(WORKER_PREFIX):
                 workers += WorkerAccess.model_validate_json(value).revoked_at is None
         limit = await self._file_limit()
         wanted = CONNECTIONS_OF_A_WORKER * workers + OWN_FILES
@@ -112,25 +112,25 @@ class ListenerDoctor:
         return ok(FILES, f"the relay may open {limit} files, enough for {workers} enrolled workers")
 
     async def _file_limit(self) -> int:
-        """Of the relay's process; where it does not tell, of this one."""
+        """The limit of the relay's process; if it is not exported, of this one."""
         with suppress(NoHttpAnswer):
             seen = await probe(f"{self._target.operators_url}{METRICS}")
-            if told := _MAX_FDS.search(seen.body):
-                return int(float(told[1]))
+            if match := _MAX_FDS.search(seen.body):
+                return int(float(match[1]))
         return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
     async def _public(self) -> Finding:
         base = (self._target.public_url or "").rstrip("/")
         text = (
-            "Workers need this address. It may still be right if only they are to reach it: run 'edge-worker doctor' "
-            "at a site. Else look at DNS, the load balancer and its path."
+            "Workers need this address. It may be right if only they can reach it: run 'edge-worker doctor' "
+            "at a site. Otherwise check DNS, the load balancer and its path."
         )
         try:
             seen = await probe(f"{base}{READYZ}", tls=trust(self._target.ca_file))
         except NoHttpAnswer as error:
             return warning(PUBLIC, f"{base} can't be reached from here: {error}", text)
         if _status(seen) != "ok":
-            return warning(PUBLIC, f"{base} answers {seen.status}, and not as a relay that is ready", text)
+            return warning(PUBLIC, f"{base} answers with status {seen.status}, not like a relay that is ready", text)
         return ok(PUBLIC, f"a relay answers at {base}")
 
 
@@ -142,17 +142,17 @@ def _readiness(check: str, url: str, seen: ProbeResult) -> Finding:
         detail = str(problem["detail"])
     except (ValueError, TypeError, KeyError):
         text = "Something else listens on the relay's port: stop it, or give the relay another one."
-        return failed(check, f"what answers at {url} is no relay (status {seen.status})", text)
-    text = "Mend what it names. If the checks above are fine, wait some seconds, then look at the relay's log."
+        return failed(check, f"the server at {url} is not a relay (status {seen.status})", text)
+    text = "Fix what it names. If the checks above are good, wait some seconds, then read the relay's log."
     return failed(check, f"the relay is up and not ready: {detail}", text)
 
 
 def _status(seen: ProbeResult) -> object:
     try:
-        told = json.loads(seen.body)
+        body = json.loads(seen.body)
     except ValueError:
         return None
-    return told.get("status") if isinstance(told, dict) else None
+    return body.get("status") if isinstance(body, dict) else None
 
 
 def _is_for(certificate: x509.Certificate, host: str) -> bool:

@@ -1,4 +1,4 @@
-"""Which settings the relay would run with, and whether the files that they name can be used."""
+"""The settings with which the relay would run, and whether the files that they name can be used."""
 
 import stat
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ from edge_service.findings import Check, Finding, failed, known, ok, warning
 SETTINGS, NATS_PASSWORD, GATE_KEY = "settings.values", "settings.nats_password", "settings.gate_key"
 TLS_FILES, MODES = "settings.tls_files", "settings.modes"
 _OPEN_TO_OTHERS = stat.S_IWGRP | stat.S_IRWXO
-"""A group that may read is what container platforms mount."""
+"""A group may read: container platforms mount secrets like this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The relay that is looked at.
+    """The relay that is checked.
 
     Attributes:
-        workers_url: Where it listens for workers, as seen from this machine; None if the system chooses the port.
-        operators_url: The same for operators.
-        public_url: By which workers reach it, if that was said.
-        ca_file: Whom to trust at the public URL; None trusts what the machine trusts.
-        people: Files with the passwords of the NATS users for people, as which the doctor may look too.
+        workers_url: Of its listener for workers, as seen from this machine; None if the system chooses the port.
+        operators_url: Of its listener for operators, likewise.
+        public_url: The address for workers, if it was given.
+        ca_file: PEM CA file for the public URL; None uses the machine's CAs.
+        people: Files with the passwords of the NATS users for people: the doctor then checks as these users too.
     """
 
     settings: Settings
@@ -41,7 +41,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What could be read.
+    """The secrets that could be read.
 
     Attributes:
         passwords: Of NATS users by role. The relay's is empty if it can't be read.
@@ -53,7 +53,7 @@ class Secrets:
 
 
 class SettingsDoctor:
-    """Reads the files at once, so that the other checks can be made of what is in them."""
+    """Reads the files at its construction, so that the other checks can use their content."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -61,7 +61,7 @@ class SettingsDoctor:
         self.secrets = Secrets(self._read_passwords(), self._read_gate_key())
 
     def checks(self) -> Iterator[Check]:
-        """Of the settings and their files."""
+        """The checks of the settings and their files."""
         ca_file = ca_file_finding("RELAY_NATS_CA_FILE", self._target.settings.nats_ca_file)
         files = (*self._found.values(), ca_file, self._tls_files(), self._modes())
         yield from map(known, (ok(SETTINGS, "settings can be used"), *files))
@@ -73,7 +73,7 @@ class SettingsDoctor:
             passwords[RELAY] = secret_of_setting("RELAY_NATS_PASSWORD_FILE", file).decode()
             self._found[NATS_PASSWORD] = ok(NATS_PASSWORD, "there is a password of the NATS user relay")
         except (SettingsError, UnicodeDecodeError) as error:
-            text = "Put the password of the NATS user relay, as nats-server has it, into a file and name that."
+            text = "Put the password that nats-server has for the user relay into a file and name the file."
             self._found[NATS_PASSWORD] = failed(NATS_PASSWORD, str(error), text)
         for role in (ADMIN, OPERATOR):
             if (path := self._target.people.get(role)) is None:
@@ -82,7 +82,7 @@ class SettingsDoctor:
             try:
                 passwords[role] = read_secret(path)
             except (OSError, ValueError) as error:
-                text = f"Correct --{role}-password-file, or leave it out: then the doctor looks as the relay only."
+                text = f"Correct --{role}-password-file, or leave it out: then the doctor checks as the relay only."
                 self._found[check] = failed(check, f"{path}: {error}", text)
         return passwords
 
@@ -96,17 +96,15 @@ class SettingsDoctor:
             text = "Give relay and keeper the same secret in a file, and name it in RELAY_GATE_KEY_FILE."
             self._found[GATE_KEY] = failed(GATE_KEY, str(error), text)
             return None
-        self._found[GATE_KEY] = ok(GATE_KEY, "there is a secret to share with keepers")
+        self._found[GATE_KEY] = ok(GATE_KEY, "there is a secret that is shared with keepers")
         return key
 
     def _tls_files(self) -> Finding:
         try:
             context = tls_context(self._target.settings)
         except SettingsError as error:
-            return failed(
-                TLS_FILES, str(error), "Name a certificate chain and the private key that goes with it, as PEM."
-            )
-        return ok(TLS_FILES, "no TLS of the relay's own" if context is None else "certificate and key go together")
+            return failed(TLS_FILES, str(error), "Name a certificate chain and its private key, as PEM.")
+        return ok(TLS_FILES, "the relay itself serves no TLS" if context is None else "certificate and key match")
 
     def _modes(self) -> Finding:
         settings = self._target.settings
@@ -120,5 +118,5 @@ class SettingsDoctor:
 def _is_open(path: Path) -> bool:
     try:
         return bool(path.stat().st_mode & _OPEN_TO_OTHERS)
-    except OSError:  # told by whoever reads it
+    except OSError:  # reported by the check that reads it
         return False

@@ -1,4 +1,4 @@
-"""What a keeper tells of the centre, remembered for a while: workers ask for it far more often than it changes."""
+"""The centre's facts, read from a keeper and cached: workers ask for them far more often than they change."""
 
 import asyncio
 import time
@@ -19,14 +19,14 @@ log = structlog.get_logger(__name__)
 FRESH_FOR_S = 60.0
 RETRY_AFTER_S = 3.0
 ASK_TIMEOUT_S = 10.0
-"""Whoever asks is a person at a command line, or a worker that wants to enrol: neither waits for a slow keeper."""
+"""The callers are people at a command line and workers that enrol: neither should wait for a slow keeper."""
 
 
 class Centre:
-    """The centre's facts, asked for only when somebody wants them.
+    """The centre's facts, read only when they are needed.
 
     Args:
-        gate: None where the relay has no gate: then nothing is known.
+        gate: None if the relay has no gate: then there are no facts.
         clock: Monotonic seconds.
     """
 
@@ -38,10 +38,10 @@ class Centre:
         self._asking = asyncio.Lock()
 
     async def facts(self) -> CentreFacts | None:
-        """What a keeper said at most a minute ago; None while none answers."""
+        """The facts, at most a minute old; None while no keeper answers."""
         if self._gate is None:
             return None
-        async with self._asking:  # so that many who want to know make one call
+        async with self._asking:  # concurrent callers share one call
             if self._clock() >= self._good_until:
                 self._known = await _ask(self._gate)
                 self._good_until = self._clock() + (FRESH_FOR_S if self._known else RETRY_AFTER_S)
@@ -49,7 +49,7 @@ class Centre:
 
 
 async def _ask(gate: GateClient) -> CentreFacts | None:
-    # No worker's call: nobody's credential stands behind it.
+    # The relay's own call: there is no worker.
     call = GateCall("GET", GATE_CENTRE, "", uuid.uuid4().hex, b"")
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):
@@ -58,11 +58,11 @@ async def _ask(gate: GateClient) -> CentreFacts | None:
         log.warning("centre_unknown", error=str(error) or "no answer in time")
         return None
     if answer.status != 200:
-        # A problem of the keeper's own, for operators: it says what is wrong with its settings.
+        # A problem of the keeper itself, for operators: it says what is wrong with the keeper's settings.
         log.warning("centre_unknown", status=answer.status, answer=answer.body[:500].decode(errors="replace"))
         return None
     try:
         return CentreFacts.model_validate_json(answer.body)
     except ValidationError as error:
-        log.warning("centre_unknown", error=f"an answer that makes no sense: {error.error_count()} errors")
+        log.warning("centre_unknown", error=f"an invalid answer: {error.error_count()} errors")
         return None

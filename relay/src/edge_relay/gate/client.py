@@ -1,6 +1,6 @@
-"""Calls a keeper's gate for a task: signed on the way there, checked on the way back; with one away, the next.
+"""Calls a keeper's gate for a task: the call is signed, the answer checked; if one keeper is away, the next is called.
 
-The relay itself reaches no Airflow and holds no token: what it sends is what the worker sent, and who the worker is.
+The relay itself does not reach Airflow and holds no token: it sends the worker's request and the worker's name.
 """
 
 import io
@@ -24,17 +24,17 @@ from edge_schemas.wire.routes import FORWARDED_HEADERS, ORIGIN_HEADER, REQUEST_I
 log = structlog.get_logger(__name__)
 
 CALL_TIMEOUT_S = 60.0
-"""The gate mints a token, asks Airflow's database and waits for the api-server, which may be slow under load."""
+"""The gate creates a token, reads Airflow's database and waits for the api-server, which may be slow under load."""
 CONNECT_TIMEOUT_S = 3.0
 MAX_ANSWER_BYTES = 64 << 20
 RETRY_AFTER_S = 2.0
 PASSED_BACK = ("Content-Type", "Content-Range", ORIGIN_HEADER)
-"""Everything else stays behind, a refreshed token above all. `Content-Range` tells the length of a mapped XCom."""
+"""All other headers are dropped, above all a refreshed token. `Content-Range` has the length of a mapped XCom."""
 
 
 @dataclass(frozen=True, slots=True)
 class GateAnswer:
-    """What the gate answered, as far as it may be passed on to a worker."""
+    """The part of the gate's answer that is returned to a worker."""
 
     status: int
     body: bytes
@@ -42,7 +42,7 @@ class GateAnswer:
 
 
 class _Away(Exception):
-    """This keeper gave no answer that counts; another one may."""
+    """This keeper gave no valid answer; another one may."""
 
 
 class GateClient:
@@ -52,8 +52,8 @@ class GateClient:
         urls: Base addresses of the keepers' gates, without a path.
         key: The secret shared with the keepers.
         timeout_s: For one call.
-        ca_file: Whom to trust at `https://` addresses; None trusts what the machine trusts.
-        clock: Unix time; signatures are bound to it.
+        ca_file: PEM CA file for `https://` addresses; None uses the machine's CAs.
+        clock: Unix time; signatures contain it.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class GateClient:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self | None:
-        """A client for the gates that are set, or None if there are none.
+        """A client for the gates in the settings, or None if there are none.
 
         Raises:
             SettingsError: A file can't be read.
@@ -97,10 +97,10 @@ class GateClient:
             connector=aiohttp.TCPConnector(limit=0, ssl=self._tls, keepalive_timeout=30),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
-            # An answer's signature is over the bytes as they come.
+            # An answer's signature covers the bytes as they were sent.
             auto_decompress=False,
             headers={"Accept-Encoding": "identity", "User-Agent": "edge-relay"},
-            # Neither proxies nor ~/.netrc have a part in calls inside the centre.
+            # Calls inside the centre use neither proxies nor ~/.netrc.
             trust_env=False,
         )
         return self
@@ -112,19 +112,19 @@ class GateClient:
             await self._session.close()
 
     async def call(self, call: GateCall, headers: Mapping[str, str]) -> GateAnswer:
-        """The answer to a call, from the first keeper that gives one.
+        """The answer to a call, from the first keeper that gives a valid one.
 
-        The request id lets the gate recognise a repeat, so a call whose connection broke may go to the next keeper.
+        The gate recognises a repeat by the request id, so a call whose connection broke may go to the next keeper.
 
         Args:
-            call: What is asked, as far as it is signed.
-            headers: Of the worker's request; only those of `FORWARDED_HEADERS` are sent.
+            call: The signed part of the call.
+            headers: Of the worker's request; only `FORWARDED_HEADERS` are sent.
 
         Raises:
             EdgeError: `gate_unavailable`; the worker repeats the call with the same request id.
         """
         sent = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
-        # The first one has a second chance: a kept-alive connection that the keeper has closed shows only now.
+        # The first keeper is tried twice: a kept-alive connection that it has closed is noticed only now.
         for turn in range(len(self._urls) + 1):
             index = (self._good + turn) % len(self._urls)
             try:
@@ -143,9 +143,9 @@ class GateClient:
         try:
             async with self._session.request(
                 call.method,
-                # As it is: yarl would decode the path and encode it anew.
+                # Unchanged: yarl would decode the path and encode it again.
                 URL(f"{base}{call.target}", encoded=True),
-                # aiohttp warns of large bodies as plain bytes, which it writes in one go.
+                # aiohttp warns about large bodies as plain bytes, which it writes at once.
                 data=io.BytesIO(call.body) if call.body else None,
                 headers={**headers, **ours},
                 skip_auto_headers=("Content-Type",),
@@ -155,7 +155,7 @@ class GateClient:
         except aiohttp.ConnectionTimeoutError as error:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
         except TimeoutError:
-            # The call may be at work there still: to send it elsewhere would only double the load.
+            # The keeper may still be processing the call: another keeper would only double the load.
             raise EdgeError(
                 ErrorCode.GATE_UNAVAILABLE, "the gate did not answer in time", retry_after_s=RETRY_AFTER_S
             ) from None

@@ -1,5 +1,5 @@
-"""The relay's HTTP surface: handlers, middlewares, reading bodies, who is calling.
+"""The relay's HTTP surface: handlers, middlewares, reading bodies, identifying callers.
 
-May import: every room below it (`dispatch`, `metrics`, `stores`, `identity`, `gate`) and aiohttp.web.
-Never here: decisions about jobs or polls; a handler parses, calls one thing and replies.
+May import: every room below it and aiohttp.web; of `dispatch`, `jobs`, `workers` only what a handler calls.
+Never here: decisions about jobs, polls or workers; a handler parses, calls one thing and replies.
 """

@@ -1,4 +1,4 @@
-"""Reading and writing JSON bodies: bounded, typed, and refused in words that help without repeating what came."""
+"""Reading and writing JSON bodies: bounded and typed; an error says what is wrong and never quotes the body."""
 
 import asyncio
 import re
@@ -13,7 +13,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 JSON_TYPE = "application/json"
 BODY_TIMEOUT_S = 60.0
-MAX_ERRORS_TOLD = 5
+MAX_ERRORS_NAMED = 5
 MAX_FIELD_CHARS = 80
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -24,7 +24,7 @@ async def read_model(request: web.Request, model: type[Model]) -> Model:
 
     Raises:
         EdgeError: `unsupported_media_type`, `payload_too_large` or `invalid_request`.
-        ConnectionResetError: It came too slowly. No code fits: without an answer the caller repeats the call.
+        ConnectionResetError: It arrived too slowly. No error code fits: without an answer the caller repeats the call.
     """
     require_type(request, JSON_TYPE)
     try:
@@ -63,16 +63,16 @@ def job_of(request: web.Request) -> str:
 
 
 def explain(error: ValidationError) -> str:
-    """Which fields are wrong and why; what was sent in them stays out, it may be a secret."""
+    """Which fields are wrong and why, without their values: a value may be a secret."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
-    lines = [f"{_path(one['loc'])}: {one['msg']}" if one["loc"] else one["msg"] for one in found[:MAX_ERRORS_TOLD]]
-    if len(found) > MAX_ERRORS_TOLD:
-        lines.append(f"and {len(found) - MAX_ERRORS_TOLD} more")
+    lines = [f"{_path(one['loc'])}: {one['msg']}" if one["loc"] else one["msg"] for one in found[:MAX_ERRORS_NAMED]]
+    if len(found) > MAX_ERRORS_NAMED:
+        lines.append(f"and {len(found) - MAX_ERRORS_NAMED} more")
     return "; ".join(lines)
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """A field's place. A field nobody knows is named by the client, so its name is cut and cleaned."""
+    """A field's path. The name of an unknown field comes from the client, so it is cut and cleaned."""
     text = ".".join(str(part) for part in location)
     return _NOT_PRINTABLE.sub("?", text[:MAX_FIELD_CHARS])
 

@@ -1,16 +1,15 @@
-"""Who is calling: the bearer secret of a request becomes a worker or an operator."""
+"""The caller of a request: its bearer secret becomes a worker or an operator."""
 
 import structlog
 from aiohttp import web
 
-from edge_relay.http import keys
-from edge_relay.identity.credentials import Principal
+from edge_relay.identity.credentials import Credentials, Principal
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import AccessTokenEntry
 
 
 def bearer(request: web.Request) -> str:
-    """The secret that came with a call.
+    """The secret in the request.
 
     Raises:
         EdgeError: `unauthenticated`: there is none.
@@ -21,23 +20,28 @@ def bearer(request: web.Request) -> str:
     return secret.strip()
 
 
-async def require_worker(request: web.Request) -> Principal:
-    """The calling worker; the first thing that every handler of a worker's call does.
+class Callers:
+    """Authenticates callers."""
 
-    Raises:
-        EdgeError: See `Credentials.worker`.
-    """
-    principal = await request.app[keys.CREDENTIALS].worker(bearer(request))
-    structlog.contextvars.bind_contextvars(worker=principal.worker)
-    return principal
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
 
+    async def worker(self, request: web.Request) -> Principal:
+        """The calling worker; every handler of a worker's call begins with it.
 
-async def require_operator(request: web.Request) -> AccessTokenEntry:
-    """The calling operator; the first thing that every handler under /v1/admin does.
+        Raises:
+            EdgeError: See `Credentials.worker`.
+        """
+        principal = await self._credentials.worker(bearer(request))
+        structlog.contextvars.bind_contextvars(worker=principal.worker)
+        return principal
 
-    Raises:
-        EdgeError: See `Credentials.operator`.
-    """
-    entry = await request.app[keys.CREDENTIALS].operator(bearer(request))
-    structlog.contextvars.bind_contextvars(operator=entry.name)
-    return entry
+    async def operator(self, request: web.Request) -> AccessTokenEntry:
+        """The calling operator; every handler under /v1/admin begins with it.
+
+        Raises:
+            EdgeError: See `Credentials.operator`.
+        """
+        entry = await self._credentials.operator(bearer(request))
+        structlog.contextvars.bind_contextvars(operator=entry.name)
+        return entry

@@ -1,15 +1,16 @@
-"""What surrounds every call: its id, one access line, and errors as RFC 9457 problems."""
+"""What surrounds every call: its id, one line in the log, and errors as RFC 9457 problems."""
 
 import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from logging import DEBUG, INFO
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from edge_relay.http import keys
+from edge_relay.metrics.replica import Metrics
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode, Problem
 
@@ -21,7 +22,7 @@ REQUEST_ID = web.RequestKey("request_id", str)
 CLIENT_GONE = 499
 """Logged and counted, never sent: the client left before its answer."""
 BROKER_DETAIL = "the message broker can't be used at the moment; the relay's log says why. Repeat the call later"
-"""All that the exposed listener says; the whole detail may name subjects, and with them hashes of secrets."""
+"""The only detail on the exposed listener: the full one may name subjects, and with them hashes of secrets."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _QUIET = frozenset({routes.HEALTHZ, routes.READYZ, routes.METRICS})
 _HELD = frozenset({routes.POLL})
@@ -39,87 +40,91 @@ _CREDENTIAL_FAILURES = {
 """The code to the metric's label."""
 
 
-def middlewares() -> tuple[Middleware, ...]:
-    """All of them, the outermost first."""
-    return (identify, answer_errors)
+class CallMiddlewares:
+    """Surrounds the calls of one listener.
 
+    Args:
+        metrics: Counts and times the calls.
+        exposed: Whether strangers can reach this listener: errors then hide what the installation looks like inside.
+    """
 
-@web.middleware
-async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the call its id, bind it to what is logged, and write one line about it at its end."""
-    request_id = request.headers.get(routes.REQUEST_ID_HEADER, "")
-    if not _REQUEST_ID.fullmatch(request_id):
-        request_id = uuid.uuid4().hex
-    request[REQUEST_ID] = request_id
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=request_id)
-    began = time.monotonic()
-    status = CLIENT_GONE
-    try:
-        response = await handler(request)
-        status = response.status
-        return response
-    finally:
-        _account(request, status, time.monotonic() - began)
+    def __init__(self, metrics: Metrics, *, exposed: bool) -> None:
+        self._metrics = metrics
+        self._exposed = exposed
 
+    def all(self) -> tuple[Middleware, ...]:
+        """All of them, the outermost first."""
+        return (self.identify, self.answer_errors)
 
-def _account(request: web.Request, status: int, seconds: float) -> None:
-    resource = request.match_info.route.resource
-    route = "unknown" if resource is None else resource.canonical
-    metrics = request.app[keys.METRICS]
-    metrics.requests.labels(route, str(status)).inc()
-    if route not in _HELD:
-        metrics.request_seconds.labels(route).observe(seconds)
-    level = "debug" if route in _QUIET and status < 500 else "info"
-    method = request.method if request.method.isalpha() else "?"
-    log.log(_LEVELS[level], "request_served", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
+    @web.middleware
+    async def identify(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Give the call its id, bind it to what is logged, and log one line at the end of the call."""
+        request_id = request.headers.get(routes.REQUEST_ID_HEADER, "")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex
+        request[REQUEST_ID] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        began = time.monotonic()
+        status = CLIENT_GONE
+        try:
+            response = await handler(request)
+            status = response.status
+            return response
+        finally:
+            self._account(request, status, time.monotonic() - began)
 
+    @web.middleware
+    async def answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Turn what a handler raises into a problem; an unexpected error is logged and answered without details."""
+        try:
+            return await handler(request)
+        except EdgeError as error:
+            structlog.contextvars.bind_contextvars(code=str(error.code))
+            self._count_credential_failure(request, error.code)
+            if error.code is ErrorCode.BROKER_UNAVAILABLE:
+                structlog.contextvars.bind_contextvars(detail=error.detail)
+                if self._exposed:
+                    error = EdgeError(error.code, BROKER_DETAIL, **error.extra)
+            return problem_response(error, request[REQUEST_ID])
+        except web.HTTPException as error:
+            code = _CODE_OF_STATUS.get(error.status, ErrorCode.INVALID_REQUEST)
+            if error.status >= 500:
+                code = ErrorCode.INTERNAL
+            response = problem_response(EdgeError(code), request[REQUEST_ID])
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+        except ConnectionError:
+            # The client is gone. aiohttp would report an error of the relay; an answer into a closed connection is
+            # dropped without a report.
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=CLIENT_GONE)
+        except Exception as error:  # the last resort: the server continues, the log has the traceback
+            log.exception("request_failed", error=type(error).__name__)
+            return problem_response(EdgeError(ErrorCode.INTERNAL), request[REQUEST_ID])
 
-_LEVELS = {"debug": 10, "info": 20}
+    def _account(self, request: web.Request, status: int, seconds: float) -> None:
+        resource = request.match_info.route.resource
+        route = "unknown" if resource is None else resource.canonical
+        self._metrics.requests.labels(route, str(status)).inc()
+        if route not in _HELD:
+            self._metrics.request_seconds.labels(route).observe(seconds)
+        level = DEBUG if route in _QUIET and status < 500 else INFO
+        method = request.method if request.method.isalpha() else "?"
+        log.log(level, "request_served", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
-
-@web.middleware
-async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever a handler raises into a problem; what nobody expected is logged and told without details."""
-    try:
-        return await handler(request)
-    except EdgeError as error:
-        structlog.contextvars.bind_contextvars(code=str(error.code))
-        _count_credential_failure(request, error.code)
-        if error.code is ErrorCode.BROKER_UNAVAILABLE:
-            structlog.contextvars.bind_contextvars(detail=error.detail)
-            if request.app[keys.EXPOSED]:
-                error = EdgeError(error.code, BROKER_DETAIL, **error.extra)
-        return problem_response(error, request[REQUEST_ID])
-    except web.HTTPException as error:
-        code = _CODE_OF_STATUS.get(error.status, ErrorCode.INVALID_REQUEST)
-        if error.status >= 500:
-            code = ErrorCode.INTERNAL
-        response = problem_response(EdgeError(code), request[REQUEST_ID])
-        if "Allow" in error.headers:
-            response.headers["Allow"] = error.headers["Allow"]
-        return response
-    except ConnectionError:
-        # Nobody is left to answer. aiohttp would take it for an error of ours; an answer into a closed connection it
-        # drops in silence.
-        if request.transport is not None:
-            request.transport.abort()
-        return web.Response(status=CLIENT_GONE)
-    except Exception as error:  # the last resort: the server goes on, the log has the traceback
-        log.exception("request_failed", error=type(error).__name__)
-        return problem_response(EdgeError(ErrorCode.INTERNAL), request[REQUEST_ID])
-
-
-def _count_credential_failure(request: web.Request, code: ErrorCode) -> None:
-    reason = _CREDENTIAL_FAILURES.get(code)
-    if code is ErrorCode.UNAUTHENTICATED and "Authorization" not in request.headers:
-        reason = "missing"
-    if reason is not None:
-        request.app[keys.METRICS].credential_failures.labels(reason).inc()
+    def _count_credential_failure(self, request: web.Request, code: ErrorCode) -> None:
+        reason = _CREDENTIAL_FAILURES.get(code)
+        if code is ErrorCode.UNAUTHENTICATED and "Authorization" not in request.headers:
+            reason = "missing"
+        if reason is not None:
+            self._metrics.credential_failures.labels(reason).inc()
 
 
 def problem_response(error: EdgeError, request_id: str) -> web.Response:
-    """The answer to a refused call."""
+    """The answer to a call that was refused or failed."""
     problem: Problem = error.problem(request_id)
     response = web.Response(
         status=problem.status,
@@ -134,7 +139,7 @@ def problem_response(error: EdgeError, request_id: str) -> web.Response:
 
 
 async def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Signal before an answer is sent: echo the id, and keep proxies from storing or delaying the answer."""
+    """Before an answer is sent: echo the request id, and keep proxies from storing the answer."""
     request_id = request.get(REQUEST_ID)
     if request_id is not None:
         response.headers[routes.REQUEST_ID_HEADER] = request_id

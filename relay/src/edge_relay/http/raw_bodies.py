@@ -1,4 +1,4 @@
-"""Bodies that are bytes: never more of them in memory than allowed, on the wire or decompressed."""
+"""Bodies that are bytes: never more of them in memory than the limit, compressed or decompressed."""
 
 import asyncio
 import zlib
@@ -8,12 +8,12 @@ from aiohttp import web
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 BODY_TIMEOUT_S = 120.0
-"""A body that is slower keeps a handler busy for nothing."""
+"""A slower body would keep a handler busy for no use."""
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
 async def read_bounded(request: web.Request, limit: int) -> bytes:
-    """The body as it is on the wire.
+    """The body as it was sent.
 
     Raises:
         EdgeError: `payload_too_large`, or `rate_limited` if it does not arrive in time.
@@ -38,12 +38,12 @@ def decode(body: bytes, encoding: str, limit: int) -> bytes:
     """The body without its content encoding.
 
     Args:
-        body: As it came.
+        body: As it was sent.
         encoding: The header's value; empty if there was none.
         limit: No more than one byte above this is ever inflated.
 
     Raises:
-        EdgeError: `unsupported_media_type`, `payload_too_large`, or `invalid_request` if it is no gzip.
+        EdgeError: `unsupported_media_type`, `payload_too_large`, or `invalid_request` if it is not gzip.
     """
     match encoding.strip().lower():
         case "" | "identity":
@@ -62,7 +62,7 @@ def _gunzip(body: bytes, limit: int) -> bytes:
     try:
         decoded = inflater.decompress(body, limit + 1)
     except zlib.error:
-        raise EdgeError(ErrorCode.INVALID_REQUEST, "the body is no gzip") from None
+        raise EdgeError(ErrorCode.INVALID_REQUEST, "the body is not gzip") from None
     if len(decoded) <= limit and (not inflater.eof or inflater.unused_data):
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the body is not one whole gzip member")
     return decoded

@@ -1,8 +1,8 @@
-"""Who calls: a bearer secret becomes a worker or an operator.
+"""The callers: a bearer secret becomes a worker or an operator.
 
-Every replica keeps the credentials of `edge_access` in memory and follows the bucket. Two ways lead to a revocation
-within moments on every replica: the bucket's watch, and a notice that makes everybody read the entry again, for the
-time in which a watch has died unnoticed.
+Every replica keeps the credentials of `edge_access` in memory and follows the bucket. A revocation reaches every
+replica within moments in two ways: by the bucket's watch, and by a notice after which each replica reads the entry
+again, in case its watch has died unnoticed.
 """
 
 import asyncio
@@ -16,19 +16,18 @@ from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET, NOTICES, consumer_name
 from edge_broker.watched_bucket import WatchedBucket
+from edge_relay.identity.access_keys import ACCESS_PREFIX, WORKER_PREFIX
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import AccessTokenEntry, SecretKind, WorkerAccess, WorkerSettings, hash_secret
 
 log = structlog.get_logger(__name__)
 
 UNKNOWN_FOR_S = 3.0
-"""How long a secret that nobody knew is refused without another look."""
+"""How long an unknown secret is refused without another read."""
 MAX_UNKNOWN = 10_000
 MAX_READS = 8
 MAX_WAITING_READS = 64
 SECRET_CHARS = 47
-_WORKER_PREFIX = "worker."
-_ACCESS_PREFIX = "access."
 
 Listener = Callable[[str], None]
 """Called with the secret hash of a worker whose entry changed."""
@@ -36,7 +35,7 @@ Listener = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The worker that a credential opens, as it was when the call arrived."""
+    """The worker that a credential belongs to, as it was when the call arrived."""
 
     worker: str
     site: str
@@ -46,7 +45,7 @@ class Principal:
 
     @property
     def consumers(self) -> tuple[str, ...]:
-        """The consumers of the queues that it may serve."""
+        """The consumers of the queues that the worker may serve."""
         return tuple(dict.fromkeys(consumer_name(self.team, queue) for queue in self.settings.queues))
 
 
@@ -66,7 +65,7 @@ class Credentials:
 
     @property
     def complete(self) -> asyncio.Event:
-        """Set while the memory is known to hold everything."""
+        """Set while all credentials are known to be in memory."""
         return self._watched.complete
 
     def on_change(self, listener: Listener) -> None:
@@ -74,38 +73,38 @@ class Credentials:
         self._listeners.append(listener)
 
     async def run(self) -> None:
-        """Follow the bucket, for ever."""
+        """Follow the bucket until cancelled."""
         await self._watched.run()
 
     async def announce(self, secret_hash: str) -> None:
-        """After a worker's entry was written: tell every replica, this one first."""
+        """Notify every replica, this one first, that a worker's entry was written."""
         await self.refresh(secret_hash)
         await self._broker.publish(access_notice(secret_hash))
 
     async def refresh(self, secret_hash: str) -> None:
-        """Read the entry of a worker, or of an operator who is known here, again.
+        """Read again the entry of a worker, or of an operator that is known here.
 
         Raises:
-            BrokerUnavailable: Later, then; the bucket's watch brings it too.
+            BrokerUnavailable: The entry could not be read; the bucket's watch delivers it too.
         """
-        key = (_ACCESS_PREFIX if secret_hash in self._operators else _WORKER_PREFIX) + secret_hash
+        key = (ACCESS_PREFIX if secret_hash in self._operators else WORKER_PREFIX) + secret_hash
         self._apply(key, (await self._bucket.get(key)).value)
 
     async def worker(self, secret: str) -> Principal:
-        """The worker that this secret opens.
+        """The worker that this secret belongs to.
 
         Raises:
             EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
-            BrokerUnavailable: Nobody here knows the secret, and the broker can't be asked.
+            BrokerUnavailable: The secret is unknown here, and the broker can't be asked.
         """
         _check_form(secret, SecretKind.WORKER)
         secret_hash = hash_secret(secret)
         if secret_hash not in self._workers:
-            await self._look_up(_WORKER_PREFIX + secret_hash)
+            await self._read_unknown(WORKER_PREFIX + secret_hash)
         return self.current(secret_hash)
 
     def current(self, secret_hash: str) -> Principal:
-        """What this credential opens now.
+        """The worker that this credential belongs to now.
 
         Raises:
             EdgeError: `unauthenticated`, `credential_revoked`.
@@ -118,16 +117,16 @@ class Credentials:
         return Principal(access.worker, access.site, access.team, access.settings, secret_hash)
 
     async def operator(self, secret: str) -> AccessTokenEntry:
-        """The operator that this access token opens.
+        """The operator that this access token belongs to.
 
         Raises:
             EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
-            BrokerUnavailable: Nobody here knows the token, and the broker can't be asked.
+            BrokerUnavailable: The token is unknown here, and the broker can't be asked.
         """
         _check_form(secret, SecretKind.ACCESS)
         secret_hash = hash_secret(secret)
         if secret_hash not in self._operators:
-            await self._look_up(_ACCESS_PREFIX + secret_hash)
+            await self._read_unknown(ACCESS_PREFIX + secret_hash)
         entry = self._operators.get(secret_hash)
         if entry is None:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "the access token is unknown")
@@ -136,11 +135,11 @@ class Credentials:
         return entry
 
     def workers(self) -> list[WorkerAccess]:
-        """All workers that ever enrolled, as far as this replica has seen."""
+        """All workers that ever enrolled and that this replica has seen."""
         return list(self._workers.values())
 
-    async def _look_up(self, key: str) -> None:
-        """Read an entry that another replica may just have written. Strangers can make us read, but not often."""
+    async def _read_unknown(self, key: str) -> None:
+        """Read an entry that another replica may just have written. Reads for unknown callers are limited."""
         now = asyncio.get_running_loop().time()
         if self._unknown.get(key, 0.0) > now:
             return
@@ -164,23 +163,23 @@ class Credentials:
             self._unknown[key] = now + UNKNOWN_FOR_S
 
     def _apply(self, key: str, value: bytes | None) -> None:
-        """Take over an entry. One that can't be read opens nothing."""
+        """Store an entry in memory. An unreadable entry grants nothing."""
         self._unknown.pop(key, None)
         try:
-            if key.startswith(_WORKER_PREFIX):
+            if key.startswith(WORKER_PREFIX):
                 entry = None if value is None else WorkerAccess.model_validate_json(value)
-                self._take_worker(key.removeprefix(_WORKER_PREFIX), entry)
-            elif key.startswith(_ACCESS_PREFIX):
-                self._take_operator(key.removeprefix(_ACCESS_PREFIX), value)
+                self._store_worker(key.removeprefix(WORKER_PREFIX), entry)
+            elif key.startswith(ACCESS_PREFIX):
+                self._store_operator(key.removeprefix(ACCESS_PREFIX), value)
         except ValidationError as error:
             log.warning("access_entry_unreadable", kind=key.partition(".")[0], errors=error.error_count())
-            if key.startswith(_WORKER_PREFIX):
-                self._take_worker(key.removeprefix(_WORKER_PREFIX), None)
+            if key.startswith(WORKER_PREFIX):
+                self._store_worker(key.removeprefix(WORKER_PREFIX), None)
 
-    def _take_worker(self, secret_hash: str, entry: WorkerAccess | None) -> None:
+    def _store_worker(self, secret_hash: str, entry: WorkerAccess | None) -> None:
         before = self._workers.get(secret_hash)
         if entry is not None and before is not None and before.revoked_at is not None and entry.revoked_at is None:
-            return  # an answer that was under way meanwhile; a revocation is for good
+            return  # an older answer that arrived late; a revocation is final
         if entry is None:
             self._workers.pop(secret_hash, None)
         else:
@@ -189,22 +188,22 @@ class Credentials:
             for listener in self._listeners:
                 listener(secret_hash)
 
-    def _take_operator(self, secret_hash: str, value: bytes | None) -> None:
+    def _store_operator(self, secret_hash: str, value: bytes | None) -> None:
         before = self._operators.pop(secret_hash, None)
         entry = None if value is None else AccessTokenEntry.model_validate_json(value)
         if entry is not None and before is not None and before.revoked_at is not None:
-            entry = before  # as with workers: a revocation is for good
+            entry = before  # as with workers: a revocation is final
         if entry is not None:
             self._operators[secret_hash] = entry
 
 
 def access_notice(secret_hash: str) -> str:
-    """Wakes every replica to read a credential again."""
+    """The subject of the notice after which every replica reads a credential again."""
     return f"{NOTICES}.access.{secret_hash}"
 
 
 def _check_form(secret: str, kind: SecretKind) -> None:
-    """Refuse what can't be a secret of this kind before anybody is asked."""
+    """Refuse what can't be a secret of this kind, before the broker is asked."""
     well_formed = len(secret) == SECRET_CHARS and secret.isascii() and secret.startswith(kind)
     if not well_formed:
         raise EdgeError(ErrorCode.UNAUTHENTICATED, f"this call needs a credential that begins with {kind}")

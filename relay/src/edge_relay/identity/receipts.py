@@ -1,7 +1,7 @@
-"""Sealed receipts of grants: what a worker presents at start, made by one replica and opened by any.
+"""Sealed receipts of grants: a worker presents its receipt at start; any replica opens what another one sealed.
 
-A receipt names the message's ack subject, the job and the worker, and expires when the message is handed out again.
-JetStream accepts an ack from anybody who knows the subject; the seal keeps workers from making or changing one.
+A receipt names the message's ack subject, the job and the worker, and expires when the message is delivered again.
+JetStream accepts an ack from any client that knows the subject; the seal keeps workers from forging a receipt.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ _RETRY_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a receipt says.
+    """The content of a receipt.
 
     Attributes:
-        ack_subject: Settles the message that was granted.
+        ack_subject: Acknowledges the message that was granted.
         consumer: Of the queue that the job came from.
-        expires_at: From here on another worker may have been granted the job.
+        expires_at: From then on another worker may have been granted the job.
     """
 
     ack_subject: str
@@ -48,7 +48,7 @@ class Receipt:
 
     @property
     def grant(self) -> str:
-        """Names this grant among those of the job: each delivery of a message has its own ack subject."""
+        """Identifies this grant among those of the job: each delivery of a message has its own ack subject."""
         return hashlib.sha256(self.ack_subject.encode()).hexdigest()[:16]
 
     def expired(self, now: datetime) -> bool:
@@ -57,14 +57,14 @@ class Receipt:
 
 
 def seal(key: bytes, receipt: Receipt) -> str:
-    """The receipt as a worker carries it."""
+    """The receipt in the form that the worker gets."""
     expires_ms = int(receipt.expires_at.timestamp() * 1000)
     body = orjson.dumps([receipt.ack_subject, receipt.consumer, receipt.job, receipt.worker, expires_ms])
     return base64.urlsafe_b64encode(_mac(key, body) + body).rstrip(b"=").decode()
 
 
 def open_receipt(key: bytes, sealed: str, *, job: str, worker: str) -> Receipt:
-    """What a presented receipt says; the caller judges whether it has expired.
+    """The content of a presented receipt; the caller checks whether it has expired.
 
     Raises:
         EdgeError: `invalid_request` if no relay of this installation made it or it belongs to another job, `forbidden`
@@ -90,7 +90,7 @@ def _mac(key: bytes, body: bytes) -> bytes:
 
 
 class ReceiptKey:
-    """The key that all replicas share. The first one makes it; it is never written anywhere but in `edge_access`."""
+    """The key that all replicas share. The first replica creates it; it is written to `edge_access` only."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -109,8 +109,17 @@ class ReceiptKey:
             self.ready.set()
         return self._key
 
+    async def open(self, sealed: str, *, job: str, worker: str) -> Receipt:
+        """The content of a presented receipt; the caller checks whether it has expired.
+
+        Raises:
+            EdgeError: See `open_receipt`.
+            BrokerUnavailable: The key can't be read at the moment.
+        """
+        return open_receipt(await self.get(), sealed, job=job, worker=worker)
+
     async def run(self) -> None:
-        """Read the key as soon as the broker allows it."""
+        """Read the key as soon as the broker can be reached."""
         while True:
             await self._broker.wait_connected()
             try:

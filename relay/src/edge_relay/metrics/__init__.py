@@ -1,5 +1,5 @@
-"""What a relay tells Prometheus: what this replica counts, and what it sees of queues, streams and workers.
+"""The relay's metrics: what this replica counts, and what it reads of queues, streams and workers, like all replicas.
 
-Labels come from the server, never from a client, and none holds a job's id. Figures of what all replicas share are
-exported by each of them, with equal values.
+May import: `identity`, `edge_broker`, `edge_schemas` and prometheus_client.
+Never here: labels that a client chose or that hold a job's id; handlers.
 """

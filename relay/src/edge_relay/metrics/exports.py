@@ -1,4 +1,4 @@
-"""All that one replica exports, put together."""
+"""The registry of one replica with all its collectors."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from edge_relay.metrics.shared import SharedState
 
 @dataclass(frozen=True, slots=True)
 class Exports:
-    """What is exported; `fleet`, `shared` and `lag` are to be run. All are in the registry of `metrics`."""
+    """The collectors, all in the registry of `metrics`. Run `fleet`, `shared` and `lag`."""
 
     metrics: Metrics
     fleet: Fleet
@@ -24,12 +24,12 @@ class Exports:
 
 
 def exports(broker: Broker, credentials: Credentials, certificate: Path | None) -> Exports:
-    """Everything in one registry.
+    """Create all collectors in one registry.
 
     Args:
         broker: The relay's.
-        credentials: Who the workers are; followed by whoever owns them.
-        certificate: That of the workers' listener, None without TLS.
+        credentials: Of all workers; their owner runs them.
+        certificate: Of the workers' listener, None without TLS.
     """
     metrics = Metrics()
     registry = metrics.registry

@@ -1,6 +1,6 @@
-"""Prometheus' text format, written in portions: with thousands of workers or queues, polls must not wait for it.
+"""Prometheus' text format, written in portions: polls must not wait for it with thousands of workers or queues.
 
-The library's own writer checks each name again for each sample, in one go: four times the work.
+The library's own writer does not pause, and checks each name again for each sample: four times the work.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ def _lines(metric: Metric) -> Iterator[str]:
     yield f"# HELP {name} {about}\n# TYPE {name} {metric.type}\n"
     for sample in metric.samples:
         labels = ",".join([f'{label}="{_escape(value)}"' for label, value in sample.labels.items()])
-        value = floatToGoString(sample.value)  # type: ignore[no-untyped-call]
+        value = floatToGoString(sample.value)  # type: ignore[no-untyped-call]  # the library has no annotations there
         yield f"{sample.name}{{{labels}}} {value}\n" if labels else f"{sample.name} {value}\n"
 
 

@@ -1,4 +1,4 @@
-"""What this process is: its version, its connection to NATS, its certificate, and how late its event loop is."""
+"""This process: its version, its connection to NATS, its certificate, and the lag of its event loop."""
 
 import asyncio
 from collections.abc import Iterator
@@ -27,13 +27,13 @@ class LoopLag:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = Histogram(
             "edge_relay_event_loop_lag_seconds",
-            f"How late a timer of {TICK_S:g} s fires: for so long nobody was served",
+            f"How late a timer of {TICK_S:g} s fires: no call is served for so long",
             buckets=_LAG_S,
             registry=registry,
         )
 
     async def run(self) -> None:
-        """Measure, for ever."""
+        """Measure until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + TICK_S
@@ -42,7 +42,7 @@ class LoopLag:
 
 
 class Connection(Collector):
-    """The connection to NATS, and with it the versions that work together."""
+    """The connection to NATS, and the versions of relay and server."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -54,13 +54,13 @@ class Connection(Collector):
         """For the registry."""
         if self._broker.connected:
             self._server = ".".join(map(str, self._broker.server_version))
-        connected = GaugeMetricFamily("edge_relay_broker_connected", "1 while the connection to NATS stands")
+        connected = GaugeMetricFamily("edge_relay_broker_connected", "1 while NATS is connected")
         connected.add_metric((), self._broker.connected)
-        reconnects = CounterMetricFamily("edge_relay_broker_reconnects", "Times the connection to NATS came back")
+        reconnects = CounterMetricFamily("edge_relay_broker_reconnects", "Times the connection to NATS was restored")
         reconnects.add_metric((), self._broker.reconnects)
         build = GaugeMetricFamily(
             "edge_relay_build_info",
-            "1; what runs, the newest protocol that is served, and the server that was last connected",
+            "1; the relay's version, the newest protocol it serves, and the version of the last connected server",
             labels=("version", "protocol", "nats_server"),
         )
         build.add_metric((self._version, str(PROTOCOL), self._server), 1)
@@ -72,13 +72,13 @@ class Connection(Collector):
 
 
 def add_certificate(registry: CollectorRegistry, file: Path | None) -> None:
-    """Tell when the served certificate ends; without TLS nothing is told."""
+    """Export when the served certificate expires; nothing without TLS."""
     if file is None:
         return
     try:
         [leaf, *_] = x509.load_pem_x509_certificates(file.read_bytes())
     except (OSError, ValueError) as error:
-        # Whether it can be served is for the listener to say.
+        # The listener reports whether it can be served.
         log.warning("certificate_not_read", file=str(file), error=str(error))
         return
     gauge = certificate_gauge()
@@ -87,7 +87,7 @@ def add_certificate(registry: CollectorRegistry, file: Path | None) -> None:
 
 
 def certificate_gauge() -> Gauge:
-    """In no registry yet."""
+    """The gauge, in no registry."""
     return Gauge(
         "edge_relay_tls_certificate_expiry_timestamp_seconds",
         "When the certificate of the workers' listener expires, as Unix time; absent without TLS",

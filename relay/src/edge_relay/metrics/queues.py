@@ -1,4 +1,4 @@
-"""What the server tells of each queue, read in a few calls."""
+"""The figures of each queue, read from the server in a few calls."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ from edge_schemas.wire.offline import OfflinePolicy
 READS_AT_ONCE = 16
 
 Queue = tuple[str, str]
-"""Team, empty where there is none, and plain name; the values of the labels."""
+"""Team, empty where there is none, and plain name: the values of the labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Oldest:
     """The oldest job of a queue.
 
     Attributes:
-        tolerance_s: None where the message does not say.
+        tolerance_s: None if the message has none.
     """
 
     age_s: float
@@ -37,7 +37,7 @@ class Oldest:
 
 @dataclass(frozen=True, slots=True)
 class QueueFigures:
-    """A queue at the moment of a look."""
+    """A queue at the moment of the last read."""
 
     waiting: int
     granted: int
@@ -46,37 +46,37 @@ class QueueFigures:
 
     @property
     def oldest_age_s(self) -> float:
-        """0 where no job waits."""
+        """0 if no job waits."""
         return self.oldest.age_s if self.oldest else 0.0
 
 
 _FAMILIES: tuple[tuple[str, str, Callable[[QueueFigures], float | None]], ...] = (
-    ("edge_queue_waiting_jobs", "Jobs that no worker was granted yet", lambda queue: queue.waiting),
+    ("edge_queue_waiting_jobs", "Jobs that were not granted to a worker yet", lambda queue: queue.waiting),
     (
         "edge_queue_granted_jobs",
-        "Jobs that were granted and not started yet, or were given back and rest for some seconds",
+        "Jobs that were granted and not started yet, or were released and stay away for some seconds",
         lambda queue: queue.granted,
     ),
     (
         "edge_queue_oldest_job_age_seconds",
-        "Age of the oldest job that was not started, 0 where there is none",
+        "Age of the oldest job that was not started, 0 if there is none",
         lambda queue: queue.oldest_age_s,
     ),
     (
         "edge_queue_tolerance_seconds",
-        "Offline tolerance of the oldest job that was not started; absent where there is none",
+        "Offline tolerance of the oldest job that was not started; absent if there is none",
         lambda queue: queue.oldest.tolerance_s if queue.oldest else None,
     ),
     (
         "edge_queue_polls_waiting",
-        "Pulls of all replicas that wait for a job, each for as many as up to 32 polls would take",
+        "Pulls of all replicas that wait for jobs, each for the jobs that up to 32 polls would take",
         lambda queue: queue.polls_waiting,
     ),
 )
 
 
 def queue_families(figures: Mapping[Queue, QueueFigures]) -> Iterator[GaugeMetricFamily]:
-    """One family for each figure; without queues they only describe."""
+    """One family for each figure; without queues they have no samples."""
     for name, about, value_of in _FAMILIES:
         family = GaugeMetricFamily(name, about, labels=QUEUE)
         for queue, found in figures.items():
@@ -86,21 +86,21 @@ def queue_families(figures: Mapping[Queue, QueueFigures]) -> Iterator[GaugeMetri
         yield family
 
 
-class QueueLook:
-    """Looks at all queues."""
+class QueueReader:
+    """Reads the figures of all queues."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
-    async def look(self) -> dict[Queue, QueueFigures]:
-        """The figures of every queue, which is to say of every consumer of ours.
+    async def read(self) -> dict[Queue, QueueFigures]:
+        """The figures of every queue: of each of its consumers that belongs to this installation.
 
         Raises:
             BrokerUnavailable: Not all of them could be read.
             JetStreamError: The server refused.
         """
         consumers = {queue: info for info in await self._consumers() if (queue := _queue_of(info)) is not None}
-        oldest = await self._oldest([queue for queue, info in consumers.items() if _is_holding(info)])
+        oldest = await self._oldest([queue for queue, info in consumers.items() if _has_jobs(info)])
         return {
             queue: QueueFigures(
                 waiting=info["num_pending"],
@@ -136,7 +136,7 @@ class QueueLook:
 
 
 def _queue_of(info: ConsumerInfo) -> Queue | None:
-    """The queue of a consumer; None if it is somebody else's."""
+    """The queue of a consumer; None if it belongs to another application."""
     try:
         team, queue, _ = parse_job_subject(info["config"].get("filter_subject", ""))
     except ValueError:
@@ -144,12 +144,12 @@ def _queue_of(info: ConsumerInfo) -> Queue | None:
     return team or "", queue
 
 
-def _is_holding(info: ConsumerInfo) -> bool:
+def _has_jobs(info: ConsumerInfo) -> bool:
     return info["num_pending"] + info["num_ack_pending"] > 0
 
 
 def _tolerance_s(job: bytes) -> float | None:
-    """Of a job as it was published; None if that is none."""
+    """The tolerance in a job's message; None if the message holds none."""
     try:
         return OfflinePolicy.model_validate(orjson.loads(job)["offline"]).tolerance_s
     except (ValueError, LookupError, TypeError, ValidationError):

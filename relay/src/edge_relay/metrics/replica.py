@@ -9,15 +9,15 @@ from edge_schemas.life.model import Verdict
 
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 WAIT_S = (0.01, 0.1, 1, 5, 15, 60, 300, 1800, 7200, 43200)
-"""Few, as each is a series for each queue: from at once to half a day."""
+"""Few, as each one is a series for each queue; up to half a day."""
 RUN_S = (1, 5, 15, 60, 300, 900, 3600, 10800, 43200, 172800)
-"""Few again: from a second to two days."""
+"""Few too; up to two days."""
 
 QUEUE = ("team", "queue")
 RETURN_REASONS = ("unwanted", "poll_gone", "not_served", "already_held")
 CREDENTIAL_FAILURES = ("missing", "unknown", "revoked", "forbidden")
 REPORTED = (Verdict.SUCCEEDED, Verdict.FAILED, Verdict.CANCELLED)
-"""What the end of a job can be when its worker reports it; a lost one is not reported."""
+"""The verdicts of jobs whose worker reports the end; the end of a lost job is not reported."""
 ENROLLMENT_OUTCOMES = ("new", "repeated", "refused")
 
 
@@ -30,7 +30,7 @@ class OfQueue(Protocol):
 
     @property
     def queue(self) -> str:
-        """Its plain name."""
+        """The queue's plain name."""
 
 
 def queue_of(job: OfQueue) -> tuple[str, str]:
@@ -41,12 +41,12 @@ def queue_of(job: OfQueue) -> tuple[str, str]:
 class Metrics:
     """The counters of one replica; one object per process.
 
-    A repeat of a call counts as a call, but what it asks for counts once, on the replica that did it.
+    A repeated call counts as a call; its effect counts once, on the replica that made the change.
     """
 
     def __init__(self) -> None:
-        # A second series for each one that says since when it exists would double what is stored, and nobody asks.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        # The second series of each one, with its time of creation, is not used and would double what is stored.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotations there
         self.registry = CollectorRegistry()
         self._calls()
         self._jobs()
@@ -54,7 +54,7 @@ class Metrics:
         self._times()
 
     def begin(self, team: str | None, queue: str) -> None:
-        """Let the counters of a queue that is served here begin with 0: else its first job would be no increase."""
+        """Start the counters of a queue that is served here with 0: else its first job would be no increase."""
         of = team or "", queue
         for counter in (self.grants, self.starts, self.releases, self.started_releases, self.parked, self.redeliveries):
             counter.labels(*of)
@@ -62,24 +62,22 @@ class Metrics:
             self.finishes.labels(*of, verdict)
 
     def _calls(self) -> None:
-        self.polls_parked = Gauge(
-            "edge_relay_polls_parked", "Polls that wait for something to say", registry=self.registry
-        )
+        self.polls_parked = Gauge("edge_relay_polls_parked", "Polls that wait for their answer", registry=self.registry)
         self.requests = self._counter("edge_relay_requests", "Calls answered", ("route", "status"))
         self.request_seconds = self._histogram(
             "edge_relay_request_seconds",
-            "Time to answer a call; polls are held on purpose and are not counted",
+            "Time to answer a call; without polls, which wait on purpose",
             ("route",),
         )
         self.credential_failures = self._counter(
             "edge_relay_credential_failures",
-            "Calls refused for their credential: missing, unknown, revoked, or forbidden as it may not do this",
+            "Calls refused because the credential is missing, unknown, revoked, or may not do this (forbidden)",
             ("reason",),
             CREDENTIAL_FAILURES,
         )
         self.enrollments = self._counter(
             "edge_relay_enrollments",
-            "Enrolments: of a new worker, repeated for one that is enrolled, or refused for the token",
+            "Enrolments of a new worker, repeated for an enrolled worker, or refused because of the token",
             ("outcome",),
             ENROLLMENT_OUTCOMES,
         )
@@ -89,26 +87,26 @@ class Metrics:
         self.grants = self._counter("edge_relay_grants", "Jobs offered to a worker", QUEUE)
         self.starts = self._counter("edge_relay_starts", "Jobs started", QUEUE)
         self.finishes = self._counter(
-            "edge_relay_finishes", "Jobs whose worker reported their end, by the verdict", (*QUEUE, "verdict")
+            "edge_relay_finishes", "Jobs whose worker reported their end, by verdict", (*QUEUE, "verdict")
         )
         self.releases = self._counter(
             "edge_relay_releases",
-            "Granted jobs given back by a worker; a repeat counts only where the release itself does not",
+            "Granted jobs released by a worker; a repeat counts only if the release itself does not count",
             QUEUE,
         )
         self.started_releases = self._counter(
-            "edge_relay_started_releases", "Started jobs whose user code never ran, given back", QUEUE
+            "edge_relay_started_releases", "Started jobs released by a worker before user code ran", QUEUE
         )
-        self.parked = self._counter("edge_relay_parked_jobs", "Jobs put aside after too many releases", QUEUE)
+        self.parked = self._counter("edge_relay_parked_jobs", "Jobs parked after too many releases", QUEUE)
 
     def _messages(self) -> None:
         self.redeliveries = self._counter(
-            "edge_relay_redeliveries", "Messages of a queue that had been delivered before", QUEUE
+            "edge_relay_redeliveries", "Messages of a queue that were delivered again", QUEUE
         )
         self.returns = self._counter(
             "edge_relay_returns",
-            "Messages given back to the queue by the relay: nobody waits for them any more (unwanted), the poll has "
-            "gone (poll_gone), its worker does not serve the queue any more (not_served) or has the job (already_held)",
+            "Messages returned to the queue by the relay: no poll waits for them (unwanted), the poll's connection is "
+            "gone (poll_gone), its worker no longer serves the queue (not_served) or has the job (already_held)",
             ("reason",),
             RETURN_REASONS,
         )
@@ -130,13 +128,13 @@ class Metrics:
         )
         self.execution_seconds = self._histogram(
             "edge_relay_execution_seconds",
-            "Time of a task's call through the gate: answered, unavailable where no keeper answered, abandoned where "
-            "the worker left meanwhile",
+            "Time of a task's call through the gate: answered, unavailable if no keeper answered, abandoned if the "
+            "worker left meanwhile",
             ("call", "outcome"),
         )
 
     def _counter(self, name: str, about: str, labels: Iterable[str] = (), values: Iterable[str] = ()) -> Counter:
-        """A counter; `values` of its one label, where they are known, are there before anything happens."""
+        """A counter; the known `values` of its one label are exported from the start."""
         counter = Counter(name, about, labels, registry=self.registry)
         for value in values:
             counter.labels(value)

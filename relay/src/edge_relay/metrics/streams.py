@@ -1,4 +1,4 @@
-"""What the server tells of its streams and of the room they have."""
+"""The figures of the streams and of their space on disk, read from the server."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class StreamFigures:
     """One stream.
 
     Attributes:
-        max_bytes: None where there is no limit.
+        max_bytes: None if there is no limit.
     """
 
     bytes: int
@@ -28,13 +28,13 @@ class StreamFigures:
 
 @dataclass(frozen=True, slots=True)
 class StoreFigures:
-    """What the account uses of the server's disks; `max_bytes` is None where it may use all of them."""
+    """The account's space on the server's disks; `max_bytes` is None if there is no limit."""
 
     bytes: int
     max_bytes: int | None
 
 
-async def look_at_streams(broker: Broker) -> dict[str, StreamFigures]:
+async def read_streams(broker: Broker) -> dict[str, StreamFigures]:
     """All streams of the layout.
 
     Raises:
@@ -44,7 +44,7 @@ async def look_at_streams(broker: Broker) -> dict[str, StreamFigures]:
     return {name: _stream_figures(await stream_info(broker, name)) for name in STREAMS}
 
 
-async def look_at_store(broker: Broker) -> StoreFigures:
+async def read_store(broker: Broker) -> StoreFigures:
     """The JetStream account.
 
     Raises:
@@ -55,10 +55,10 @@ async def look_at_store(broker: Broker) -> StoreFigures:
 
 
 def stream_families(streams: Mapping[str, StreamFigures], store: StoreFigures | None) -> Iterator[GaugeMetricFamily]:
-    """The families of streams and store; without figures they only describe."""
+    """The families of streams and store; without figures they have no samples."""
     size = GaugeMetricFamily("edge_broker_stream_bytes", "Size of a stream", labels=_LABELS)
     limit = GaugeMetricFamily(
-        "edge_broker_stream_max_bytes", "Limit of a stream's size; absent where there is none", labels=_LABELS
+        "edge_broker_stream_max_bytes", "Limit of a stream's size; absent if there is none", labels=_LABELS
     )
     messages = GaugeMetricFamily("edge_broker_stream_messages", "Messages in a stream", labels=_LABELS)
     for name, stream in streams.items():
@@ -67,9 +67,9 @@ def stream_families(streams: Mapping[str, StreamFigures], store: StoreFigures | 
         if stream.max_bytes is not None:
             limit.add_metric((name,), stream.max_bytes)
     yield from (size, limit, messages)
-    used = GaugeMetricFamily("edge_broker_store_bytes", "What JetStream keeps on disk for this account")
+    used = GaugeMetricFamily("edge_broker_store_bytes", "Space on disk that JetStream uses for this account")
     room = GaugeMetricFamily(
-        "edge_broker_store_max_bytes", "What JetStream may keep on disk for this account; absent without a limit"
+        "edge_broker_store_max_bytes", "Space on disk that JetStream may use for this account; absent without a limit"
     )
     if store is not None:
         used.add_metric((), store.bytes)

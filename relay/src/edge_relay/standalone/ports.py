@@ -1,4 +1,4 @@
-"""Ports that are free: for listeners that may move aside, and for those that may not."""
+"""Free ports: for listeners that may move to another port, and for those that may not."""
 
 import socket
 
@@ -8,10 +8,10 @@ PORTS_TRIED = 100
 
 
 def choose_port(host: str, wanted: int | None, default: int, option: str, *, besides: int | None = None) -> int:
-    """A port that is free right now, and not given away already: the wanted one, or from the default upwards.
+    """A port that is free right now and not `besides`: the wanted one, or the next one from the default upwards.
 
     Raises:
-        SettingsError: The wanted one, or each that was tried, is taken.
+        SettingsError: The wanted port, or each one that was tried, is in use.
     """
     candidates = range(default, default + PORTS_TRIED) if wanted is None else (wanted,)
     for port in candidates:
@@ -31,7 +31,7 @@ def _free(host: str, port: int) -> int | None:
     except OSError as error:
         raise SettingsError(f"--host: {host!r} is no address of this machine: {error}") from None
     with socket.socket(family, kind, protocol) as probe:
-        # As the server does: a port that a former run has just left is free.
+        # As the server does: a port that an earlier run has just closed is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)

@@ -1,4 +1,4 @@
-"""Files that only their owner may read, replaced as a whole or not at all."""
+"""Files that only their owner may read, replaced completely or not at all."""
 
 import os
 import secrets
@@ -10,14 +10,14 @@ PRIVATE_DIR = 0o700
 
 
 def make_private_dir(path: Path) -> Path:
-    """Make a folder, and those above it, that nobody else can look into; one that is there already is closed too."""
+    """Create a folder and its parents with mode 0700; an existing folder gets this mode too."""
     path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_DIR)
     path.chmod(PRIVATE_DIR)
     return path
 
 
 def write_file(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
-    """Replace a file: a reader, or a crash, meets either the old content or the new one.
+    """Replace a file: after a crash, and for readers, it has either the old content or the new one.
 
     The mode is set before the first byte is written.
     """
@@ -35,14 +35,14 @@ def write_file(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
         raise
 
 
-def read_or_make(path: Path, make_secret: str) -> str:
-    """The secret in a file; `make_secret` is written there if there is no file yet.
+def read_or_create(path: Path, new_secret: str) -> str:
+    """The secret in a file; `new_secret` is written there if there is no file yet.
 
     Raises:
         ValueError: The file is empty.
     """
     if not path.exists():
-        write_file(path, f"{make_secret}\n".encode())
+        write_file(path, f"{new_secret}\n".encode())
     return read_secret(path)
 
 

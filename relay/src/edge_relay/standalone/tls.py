@@ -1,6 +1,6 @@
-"""A development CA and a server certificate signed by it, for `standalone`. Production brings its own certificate.
+"""A development CA and a server certificate signed by it, for `standalone`. Production has its own certificate.
 
-The extensions are those that Python 3.13 insists on by default (`ssl.VERIFY_X509_STRICT`): key usage of the CA, subject
+The extensions are those that Python 3.13 requires by default (`ssl.VERIFY_X509_STRICT`): key usage of the CA, subject
 and authority key identifiers, critical basic constraints.
 """
 
@@ -20,14 +20,14 @@ from edge_relay.standalone.private_files import PRIVATE, PUBLIC, make_private_di
 
 CA_LIFE = timedelta(days=3650)
 SERVER_LIFE = timedelta(days=397)
-"""Some clients refuse server certificates that live longer."""
+"""Some clients reject server certificates with a longer lifetime."""
 RENEW_BEFORE = timedelta(days=30)
 _BACKDATE = timedelta(hours=1)
-"""A worker's clock may be behind ours."""
+"""A worker's clock may be behind."""
 
 
 class HostRefused(ValueError):
-    """A name that can't stand in a certificate; the text says which and why."""
+    """A name that a certificate can't contain; the text says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class _Pair:
 
 
 def ensure(directory: Path, hosts: Sequence[str], *, now: datetime) -> TlsFiles:
-    """Make what is missing, renew what must be renewed, leave the rest alone.
+    """Create what is missing, renew what must be renewed, keep the rest.
 
-    The CA is kept for as long as it lives, so that workers go on trusting it. The server certificate is renewed when
-    the hosts changed, when it is about to expire, or when it is not the CA's.
+    The CA is kept until it expires, so that workers continue to trust it. The server certificate is renewed when the
+    hosts changed, when it is about to expire, or when another CA signed it.
 
     Args:
-        directory: Made if need be, mode 0700.
+        directory: Created if it is missing, mode 0700.
         hosts: DNS names and IP addresses by which workers reach the relay.
         now: Aware UTC.
 
@@ -93,7 +93,7 @@ def _alternative_name(host: str) -> x509.GeneralName:
 
 def _make_ca(now: datetime) -> _Pair:
     key = ec.generate_private_key(ec.SECP256R1())
-    # The serial in the name keeps two installations' CAs apart in one trust store.
+    # The serial in the name distinguishes the CAs of two installations in one trust store.
     serial = x509.random_serial_number()
     name = _name(f"Edge Relay development CA {serial:x}"[:60])
     usage = _key_usage(key_cert_sign=True, crl_sign=True)
@@ -162,7 +162,7 @@ def _key_usage(
 
 
 def _load(cert_file: Path, key_file: Path) -> _Pair | None:
-    """The pair, or None where it is missing, damaged, or half written by a run that was killed."""
+    """The pair, or None if it is missing, damaged, or incomplete after a run that was killed."""
     try:
         cert = x509.load_pem_x509_certificate(cert_file.read_bytes())
         key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)

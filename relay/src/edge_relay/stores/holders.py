@@ -1,4 +1,4 @@
-"""Who holds or held a job, for calls so frequent that asking the broker each time would be a waste."""
+"""The holder of a job, now or at its end, cached for calls that are too frequent to ask the broker each time."""
 
 import asyncio
 from collections import OrderedDict
@@ -11,17 +11,17 @@ from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 KEPT_S = 10.0
-"""A job that was given up before user code ran may get another holder; the former one may go on for this long."""
+"""A job that was given up before user code ran may get another holder; the former one may continue for this long."""
 MAX_KEPT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """A job in a worker's hands, now or, once it has ended, before.
+class HolderEntry:
+    """A worker that holds a job, or held it when the job ended.
 
     Attributes:
-        started_at: Tells the holds of one job apart.
-        log_subject: Where the job's log is kept.
+        started_at: Distinguishes the tenures of one job.
+        log_subject: Where the job's log is stored.
     """
 
     worker: str
@@ -30,39 +30,39 @@ class Hold:
 
     @property
     def id(self) -> str:
-        """Names this hold among those of the job."""
+        """Identifies this tenure among those of the job."""
         return f"{self.worker}@{self.started_at.isoformat()}"
 
 
 class Holders:
-    """Remembers for a moment who holds a job. Only what was found is remembered, never a refusal."""
+    """Caches the holders of jobs for a moment. Refusals are not cached."""
 
     def __init__(self, records: RecordStore) -> None:
         self._records = records
-        self._kept: OrderedDict[str, tuple[float, Hold]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, HolderEntry]] = OrderedDict()
 
-    async def require(self, job: str, worker: str, *, fresh: bool = False) -> Hold:
-        """The hold of this worker on a job that runs or has ended; with `fresh` read now, from the stream leader.
+    async def require(self, job: str, worker: str, *, fresh: bool = False) -> HolderEntry:
+        """This worker as the holder of a job that runs or has ended; with `fresh` read now, from the stream leader.
 
         Raises:
-            EdgeError: `job_ended` (unknown, or ended without a holder), `wrong_state` (nobody has started it) or
+            EdgeError: `job_ended` (unknown, or ended without a holder), `wrong_state` (no worker has started it) or
                 `not_holder`.
-            BrokerUnavailable: Ask again.
+            BrokerUnavailable: Repeat the call.
         """
         now = asyncio.get_running_loop().time()
         kept = self._kept.get(job)
         if kept is not None and not fresh and kept[0] > now and kept[1].worker == worker:
             return kept[1]
-        hold = held(await self._records.get(job), worker)
-        self._kept[job] = (now + KEPT_S, hold)
+        entry = holder_entry(await self._records.get(job), worker)
+        self._kept[job] = (now + KEPT_S, entry)
         self._kept.move_to_end(job)
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
-        return hold
+        return entry
 
 
-def held(record: JobRecord | None, worker: str) -> Hold:
-    """The hold of this worker by the record, also after the job ended.
+def holder_entry(record: JobRecord | None, worker: str) -> HolderEntry:
+    """This worker as the holder by the record, also after the job ended.
 
     Raises:
         EdgeError: See `Holders.require`.
@@ -73,12 +73,12 @@ def held(record: JobRecord | None, worker: str) -> Hold:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job has not been started")
     if record.holder.worker != worker:
         raise EdgeError(ErrorCode.NOT_HOLDER)
-    return Hold(worker, record.holder.started_at, _log_subject(record))
+    return HolderEntry(worker, record.holder.started_at, _log_subject(record))
 
 
 def _log_subject(record: JobRecord) -> str:
-    """By task instance and try; an auxiliary job has no tries."""
+    """By task instance and try number; an auxiliary job has none."""
     if record.task is not None:
         return log_subject(record.task.ti_id, record.task.try_number, record.id)
-    # A record of another version that names neither: its log is kept under the job.
+    # A record of another version that names neither: its log is stored under the job.
     return log_subject(record.id if record.auxiliary is None else record.auxiliary.id, 0, record.id)

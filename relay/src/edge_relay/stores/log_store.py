@@ -1,8 +1,8 @@
 """Appends to job logs in `EDGE_LOGS`: every byte once, in order, whichever replica it comes through.
 
-The stream itself is the cursor: each message says where its bytes begin, so the newest message of a job's subject
-says up to where the log is durable. A message is appended only behind the one that was seen as the newest
-(expected-last-subject-sequence); whoever loses that race reads again and trims what is there already.
+The stream itself is the cursor: each message names the offset of its bytes, so the newest message of a job's subject
+gives the end of the durable log. A message is appended only after the message that was read as the newest
+(expected-last-subject-sequence); an append that loses this race reads again and drops the bytes that are stored.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ CACHED_LOGS = 20_000
 
 
 class NewHold(Exception):
-    """The log so far is another hold's. If the caller's hold is the newest, append with `begin=True`."""
+    """The log so far belongs to another tenure. If the caller's is the newest, append with `begin=True`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class _Tail:
     """The end of a log.
 
     Attributes:
-        end: Durable up to here, over all holds.
-        base: Where the newest hold's file begins.
-        hold: Which one that is; empty if there is no message.
+        end: Durable up to here, over all tenures.
+        base: Where the newest tenure's file begins.
+        hold: The newest tenure; empty if there is no message.
         sequence: Of the newest message in the stream, 0 if there is none.
     """
 
@@ -48,7 +48,7 @@ class _Log:
 
     Attributes:
         tail: None until it was read, and again after any doubt.
-        users: Appends that hold or wait for the lock.
+        users: Appends that have the lock or wait for it.
     """
 
     tail: _Tail | None = None
@@ -67,24 +67,24 @@ class LogStore:
     async def append(self, subject: str, hold: str, offset: int, data: bytes, *, begin: bool = False) -> int:
         """Store bytes of a holder's log file that begin at `offset`; returns up to where the file is durable.
 
-        Bytes that are durable already are dropped, whatever they are: a log file only grows.
+        Bytes at offsets that are durable already are dropped without a comparison: a log file only grows.
 
         Args:
             subject: Of the job's log.
-            hold: Tells the holds of one job apart; printable ASCII.
-            offset: In the file of this hold.
-            data: May be empty; the answer still tells the position.
-            begin: This hold is known to be the newest, its file may begin here.
+            hold: Identifies the tenure among those of the job; printable ASCII.
+            offset: In the file of this tenure.
+            data: May be empty; the position is returned nevertheless.
+            begin: This tenure is known to be the newest; its file may begin here.
 
         Raises:
-            NewHold: The log is another hold's and `begin` is not set.
+            NewHold: The log belongs to another tenure and `begin` is not set.
             EdgeError: `offset_mismatch` (bytes before `offset` are missing), `payload_too_large` (the log is full).
-            BrokerUnavailable: The outcome is unknown; repeat it.
+            BrokerUnavailable: The outcome is unknown; repeat the call.
         """
         async with self._locked(subject) as log:
             if log.tail is not None and (log.tail.hold != hold or offset != log.tail.end - log.tail.base):
-                # Another replica has more of it, it is another hold's by now, or this is a refusal or a repeat: none of
-                # that is decided from memory.
+                # Another replica has stored more, the log belongs to another tenure by now, or the call is refused or a
+                # repeat: none of this is decided from memory.
                 log.tail = None
             while True:
                 tail = await self._tail(subject, log, hold, begin=begin)
@@ -97,7 +97,7 @@ class LogStore:
                     return durable + len(fresh)
 
     async def _tail(self, subject: str, log: _Log, hold: str, *, begin: bool) -> _Tail:
-        """The end of the log, as this hold goes on from it."""
+        """The end of the log from which this tenure continues."""
         tail = log.tail
         if tail is None:
             tail = log.tail = await self._read_tail(subject)
@@ -108,9 +108,9 @@ class LogStore:
         return _Tail(end=tail.end, base=tail.end, hold=hold, sequence=tail.sequence)
 
     async def _store(self, subject: str, log: _Log, tail: _Tail, data: bytes) -> bool:
-        """Append; False if another replica was faster, or this one in a call whose answer was lost."""
+        """Append; False if another append was faster, by another replica or in a call whose answer was lost."""
         headers = {OFFSET_HEADER: str(tail.end), HOLDER_HEADER: f"{tail.base} {tail.hold}"}
-        # Until the answer is there, and for good if none comes, what is known may be behind.
+        # Until the answer arrives, and for good without one, what is known may be outdated.
         log.tail = None
         result = await append(self._broker, subject, data, after=tail.sequence, headers=headers)
         if isinstance(result, SequenceConflict):
@@ -119,7 +119,7 @@ class LogStore:
         return True
 
     async def _read_tail(self, subject: str) -> _Tail:
-        """From the newest message, through the stream leader."""
+        """The end by the newest message, read through the stream leader."""
         message = await last_message(self._broker, LOGS, subject)
         if message is None:
             return _Tail()
@@ -129,7 +129,7 @@ class LogStore:
 
     @asynccontextmanager
     async def _locked(self, subject: str) -> AsyncIterator[_Log]:
-        """One append at a time for each log: those of one replica would only trip over one another."""
+        """One append at a time for each log: appends of one replica would only conflict with each other."""
         log = self._logs.setdefault(subject, _Log())
         self._logs.move_to_end(subject)
         log.users += 1
@@ -149,7 +149,7 @@ class LogStore:
 
 
 def _beyond(durable: int, offset: int, data: bytes) -> bytes:
-    """What of the data is not durable yet.
+    """The part of the data that is not durable yet.
 
     Raises:
         EdgeError: `offset_mismatch`.

@@ -1,4 +1,4 @@
-"""What is known of each worker's last poll, in `edge_workers`: its heartbeat, and which of its polls counts."""
+"""The entry of each worker in `edge_workers`: its last poll, and which of its polls counts."""
 
 import asyncio
 import random
@@ -19,12 +19,12 @@ from edge_schemas.wire.worker_entry import WorkerEntry
 log = structlog.get_logger(__name__)
 
 PATIENCE_S = 8.0
-"""How long an arrival outlasts a broker that is changing its leader."""
+"""How long an arrival retries while a broker changes its leader."""
 LEAVE_S = 2.0
 MAX_LEAVING = 64
-"""When thousands of connections are closed at once, most go unmarked: a takeover then waits for a whole hold."""
+"""When thousands of connections close at once, most are not marked: a takeover then waits for a full poll timeout."""
 _PROBE_KEY = "-"
-"""The name of no worker; all that is ever written there is that it is deleted."""
+"""The name of no worker; only delete markers are written to it."""
 
 Change = Callable[[WorkerEntry | None], WorkerEntry | None]
 """From the entry as stored to the one to store; None, or the same object, if there is nothing to store."""
@@ -32,7 +32,7 @@ Change = Callable[[WorkerEntry | None], WorkerEntry | None]
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """An entry as it stood in the bucket; of two the one with the higher revision is newer."""
+    """An entry as it was in the bucket; of two, the one with the higher revision is newer."""
 
     entry: WorkerEntry
     revision: int
@@ -56,11 +56,11 @@ class WorkerStore:
         return _parse((await self._bucket.get(worker)).value)
 
     async def probe(self) -> None:
-        """See whether an entry could be written: a server whose disk is full still lets them be read.
+        """Check whether an entry could be written: a server with a full disk still serves reads.
 
         Raises:
             BrokerUnavailable: No poll can arrive at the moment.
-            JetStreamError: The same, and somebody must mend the stream.
+            JetStreamError: No poll can arrive until the stream is repaired.
         """
         await self._broker.store(kv_subject(WORKERS_BUCKET, _PROBE_KEY), b"", DELETE_MARK)
 
@@ -69,14 +69,14 @@ class WorkerStore:
 
         Raises:
             EdgeError: `superseded`: a newer poll has arrived.
-            BrokerUnavailable: Not within the patience.
+            BrokerUnavailable: Not written within `patience_s`.
         """
         stored = await self._change(new.worker, lambda now: agents.arrive(now, new, superseded_by=superseded_by))
         await self._broker.publish(worker_notice(new.worker), new.agent.arrival.encode())
         return stored or StoredEntry(new, 0)
 
     async def leave(self, worker: str, arrival: str) -> None:
-        """Mark that the connection of this poll was closed before its answer. Best effort; takes seconds at most."""
+        """Mark that the connection of this poll was closed before its answer. Best effort, for some seconds at most."""
         if self._leaving >= MAX_LEAVING:
             return
         self._leaving += 1
@@ -92,7 +92,7 @@ class WorkerStore:
         """Write which of two agents is the worker, and wake both; False if there is no conflict (any more).
 
         Raises:
-            BrokerUnavailable: The outcome is unknown; repeat it.
+            BrokerUnavailable: The outcome is unknown; repeat the call.
         """
         in_conflict = False
 
@@ -138,6 +138,6 @@ def _parse(value: bytes | None) -> WorkerEntry | None:
     try:
         return WorkerEntry.model_validate_json(value)
     except ValidationError as error:
-        # Written by another version, perhaps. A worker must not be locked out by it: the next poll overwrites it.
+        # Perhaps written by another version. It must not lock the worker out: the next poll overwrites it.
         log.warning("worker_entry_unreadable", errors=error.error_count())
         return None

@@ -1,5 +1,5 @@
-"""One module per group of endpoints: parse, call one thing, reply.
+"""One module of handlers for each subject; each class is constructed with the parts that it calls and lists its routes.
 
-May import: the rest of `http` and the rooms below it.
-Never here: loops, shared state, NATS.
+May import: `http`, the rooms below it, `edge_schemas` and aiohttp.web.
+Never here: NATS, the application object, decisions.
 """

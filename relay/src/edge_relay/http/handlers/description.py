@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: what this relay serves, for people and for tools. Needs no credential."""
+"""`GET /openapi.json`: the description of this relay's API, for people and for tools. Needs no credential."""
 
 import orjson
 from aiohttp import web
@@ -7,15 +7,17 @@ from edge_relay.http.bodies import JSON_TYPE
 from edge_schemas.openapi.document import openapi_document
 from edge_schemas.wire import routes
 
-_DOCUMENT: web.AppKey[bytes] = web.AppKey("openapi_document", bytes)
 
+class DescriptionHandlers:
+    """The API description, on the workers' listener. The document is made once, at the start."""
 
-def add_routes(app: web.Application) -> None:
-    """For the workers' listener. The document is made once, at the start."""
-    app[_DOCUMENT] = orjson.dumps(openapi_document())
-    app.router.add_get(routes.OPENAPI, describe)
+    def __init__(self) -> None:
+        self._document = orjson.dumps(openapi_document())
 
+    def routes(self) -> list[web.RouteDef]:
+        """What they serve."""
+        return [web.get(routes.OPENAPI, self.describe)]
 
-async def describe(request: web.Request) -> web.Response:
-    """The OpenAPI document."""
-    return web.Response(body=request.app[_DOCUMENT], content_type=JSON_TYPE)
+    async def describe(self, _: web.Request) -> web.Response:
+        """The OpenAPI document."""
+        return web.Response(body=self._document, content_type=JSON_TYPE)

@@ -1,4 +1,4 @@
-"""The dispatchers of this replica: one for each queue that a parked poll waits for."""
+"""The dispatchers of this replica: one `Dispatcher` for each queue that a parked poll waits for."""
 
 import asyncio
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from edge_relay.lifecycle import draining
 from edge_relay.metrics.replica import Metrics
 
 
-class Dispatchers:
-    """Makes dispatchers when they are needed. Run `run()` in a task group."""
+class DispatcherPool:
+    """Creates dispatchers when they are needed. Run `run()` in a task group."""
 
     def __init__(self, broker: Broker, metrics: Metrics) -> None:
         self._broker = broker
@@ -23,7 +23,7 @@ class Dispatchers:
         broker.on_connection(self._reconnected)
 
     async def run(self) -> None:
-        """Be the parent of all dispatchers; cancelled at the end, each gives back what is under way."""
+        """Run all dispatchers; when this is cancelled, each returns the jobs that are under way."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
@@ -32,20 +32,20 @@ class Dispatchers:
                 self._group = None
 
     def enlist(self, demand: PollDemand, consumers: Iterable[str]) -> None:
-        """Let a poll wait for exactly these consumers.
+        """Make a poll wait for jobs of exactly these consumers.
 
         Raises:
             EdgeError: `draining`.
         """
         wanted = set(consumers)
-        for line in list(demand.lines):
-            if line.consumer not in wanted:
-                line.leave(demand)
+        for queue in list(demand.queues):
+            if queue.consumer not in wanted:
+                queue.leave(demand)
         for name in wanted:
             self._dispatcher(name).join(demand)
 
     def consumer_made(self, consumer: str) -> None:
-        """A notice says so."""
+        """A notice reports that the consumer was created."""
         if dispatcher := self._live.get(consumer):
             dispatcher.consumer_made()
 

@@ -1,4 +1,4 @@
-"""`standalone.json`: what other programs on the machine want to know of a standalone relay that is up."""
+"""`standalone.json`: where a running standalone relay listens and keeps its files, for other programs."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from edge_relay.standalone.private_files import write_file
 FILE_NAME = "standalone.json"
 
 
-class Facts(BaseModel):
-    """Where things are. It holds no secret, only the names of the files that do.
+class StandaloneInfo(BaseModel):
+    """Addresses and files. It holds no secrets, only the names of the files that hold them.
 
     Attributes:
-        relay_url: By which workers reach it.
-        workers_url: Where it listens for them; None from a relay of an older version.
+        relay_url: The address for workers.
+        workers_url: The address of the listener for workers; None from a relay of an older version.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -32,25 +32,25 @@ class Facts(BaseModel):
     pid: int
 
 
-def write_facts(data_dir: Path, facts: Facts) -> None:
-    """Say that the relay is up; readers see the whole file or none."""
-    write_file(data_dir / FILE_NAME, f"{facts.model_dump_json(indent=2)}\n".encode())
+def write_info(data_dir: Path, info: StandaloneInfo) -> None:
+    """Publish that the relay is up; readers see a complete file or none."""
+    write_file(data_dir / FILE_NAME, f"{info.model_dump_json(indent=2)}\n".encode())
 
 
-def remove_facts(data_dir: Path) -> None:
-    """Say that it is not."""
+def remove_info(data_dir: Path) -> None:
+    """Publish that the relay is not up."""
     (data_dir / FILE_NAME).unlink(missing_ok=True)
 
 
-def read_facts(data_dir: Path) -> Facts:
-    """What the relay with this data folder said.
+def read_info(data_dir: Path) -> StandaloneInfo:
+    """The info of the relay with this data folder.
 
     Raises:
-        SettingsError: There is none that is up.
+        SettingsError: No relay is up with this data folder.
     """
     path = data_dir / FILE_NAME
     try:
-        return Facts.model_validate_json(path.read_bytes())
+        return StandaloneInfo.model_validate_json(path.read_bytes())
     except OSError:
         text = f"no standalone relay is up with the data folder {data_dir}: there is no {FILE_NAME}"
         raise SettingsError(text) from None

@@ -1,0 +1,17 @@
+"""The keys of `edge_access`: `access.<hash>`, `enroll.<hash>`, `worker.<hash>` and `name.<worker>`.
+
+The last one reserves a worker's name. A name is made from the hash that the worker chose: without the reservation a
+client with an enrolment token could search for a secret whose name is another worker's.
+"""
+
+from edge_schemas.wire.workers import AccessTokenEntry, EnrollTokenEntry, WorkerAccess
+
+ACCESS_PREFIX = "access."
+ENROLL_PREFIX = "enroll."
+WORKER_PREFIX = "worker."
+NAME_PREFIX = "name."
+
+
+def dump(entry: AccessTokenEntry | EnrollTokenEntry | WorkerAccess) -> bytes:
+    """The stored form of an entry."""
+    return entry.model_dump_json(exclude_none=True).encode()

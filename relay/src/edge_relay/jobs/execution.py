@@ -1,0 +1,84 @@
+"""A task's calls to Airflow's Execution API, forwarded to a keeper's gate.
+
+The path is checked here and forwarded unchanged. It is never decoded and encoded again: two servers that read one path
+differently would allow a task to reach another task's data.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+
+from edge_broker.records import RecordStore
+from edge_relay.gate.client import GateAnswer, GateClient
+from edge_relay.metrics.replica import Metrics
+from edge_schemas.gate.auth import GateCall
+from edge_schemas.gate.execution_paths import CallClass, call_class, split_path
+from edge_schemas.life.holder_calls import check_holder
+from edge_schemas.wire import routes
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+
+_QUERY = re.compile(r"[!-~]*")
+
+
+class ExecutionCalls:
+    """Checks calls of tasks and forwards them.
+
+    Args:
+        gate: None where the relay has no gate: each call is refused.
+        records: Of the jobs.
+        metrics: Counts and times the calls.
+    """
+
+    def __init__(self, gate: GateClient | None, records: RecordStore, metrics: Metrics) -> None:
+        self._gate = gate
+        self._records = records
+        self._metrics = metrics
+
+    async def check_holder(self, job: str, worker: str) -> None:
+        """Refuse a worker that is not the job's holder.
+
+        Raises:
+            EdgeError: See `check_holder` of the records.
+        """
+        check_holder(await self._records.get(job), worker)
+
+    async def call(self, call: GateCall, kind: CallClass, headers: Mapping[str, str]) -> GateAnswer:
+        """The gate's answer to a call.
+
+        Raises:
+            EdgeError: `gate_unavailable`.
+        """
+        if self._gate is None:
+            raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "this relay has no gate: RELAY_GATE_URLS is not set")
+        outcome, began = "abandoned", time.monotonic()
+        try:
+            answer = await self._gate.call(call, headers)
+            outcome = "answered"
+        except EdgeError:
+            outcome = "unavailable"
+            raise
+        finally:
+            self._metrics.execution_seconds.labels(kind, outcome).observe(time.monotonic() - began)
+        return answer
+
+
+def gate_target(raw_path: str, job: str) -> tuple[str, CallClass]:
+    """Path and query for the gate, and the kind of the call.
+
+    Args:
+        raw_path: The request target as it was on the wire; in absolute form if the client sent that form.
+        job: Named by the path.
+
+    Raises:
+        EdgeError: `invalid_request`, or the path is none of the Execution API's.
+    """
+    path, _, query = raw_path.partition("?")
+    before = routes.JOB_EXECUTION.format(job=job, path="")
+    if not path.startswith(before):
+        raise EdgeError(ErrorCode.INVALID_REQUEST, "send the path in its plain form")
+    raw = path.removeprefix(before)
+    kind = call_class(split_path(raw))
+    if not _QUERY.fullmatch(query) or "#" in query:
+        raise EdgeError(ErrorCode.INVALID_REQUEST, "the query holds characters that must be percent-encoded")
+    target = routes.GATE_EXECUTION.format(job=job, path=raw)
+    return (f"{target}?{query}" if query else target), kind

@@ -1,0 +1,69 @@
+"""The data folder of a standalone relay: its lock, its secrets and the names of its files."""
+
+import fcntl
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_broker.permissions import ROLES
+from edge_relay.standalone.private_files import make_private_dir, read_or_create
+from edge_schemas.wire.workers import SecretKind, new_secret
+
+
+class StandaloneFailed(Exception):
+    """The relay can't run, or can't continue; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataDir:
+    """The files of one data folder.
+
+    Attributes:
+        path: The folder.
+        passwords: Of the NATS users, by role.
+    """
+
+    path: Path
+    passwords: dict[str, str] = field(repr=False)
+
+    @property
+    def secrets_dir(self) -> Path:
+        """Holds the files with secrets."""
+        return self.path / "secrets"
+
+    @property
+    def gate_secret(self) -> Path:
+        """The file with the secret that relay and keepers share."""
+        return self.secrets_dir / "gate.secret"
+
+    @property
+    def access_token(self) -> Path:
+        """The file with an operator's access token."""
+        return self.secrets_dir / "access.token"
+
+
+def open_data_dir(path: Path) -> DataDir:
+    """The data folder with all its secrets, which are created if they are missing."""
+    directory = make_private_dir(path / "secrets")
+    read_or_create(directory / "gate.secret", secrets.token_urlsafe(32))
+    read_or_create(directory / "access.token", new_secret(SecretKind.ACCESS))
+    passwords = {role: read_or_create(directory / f"{role}.password", secrets.token_urlsafe(32)) for role in ROLES}
+    return DataDir(path, passwords)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Lock the data folder; the system releases the lock when the process ends in any way.
+
+    Raises:
+        StandaloneFailed: Another process has the lock.
+    """
+    with (path / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = f"another 'edge-relay standalone' uses {path}: stop it, or choose another --data-dir"
+            raise StandaloneFailed(text) from None
+        yield

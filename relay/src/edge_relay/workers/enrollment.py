@@ -1,0 +1,71 @@
+"""Enrolment of a worker: a use of an enrolment token becomes a credential. Repeating a call changes nothing."""
+
+from datetime import UTC, datetime
+
+import structlog
+
+from edge_broker.audit import Audit
+from edge_relay.gate.centre import Centre
+from edge_relay.identity.credentials import Credentials
+from edge_relay.identity.enrollment import EnrollmentStore
+from edge_relay.metrics.replica import Metrics
+from edge_relay.shielded import run_to_completion
+from edge_schemas.life.versions import runtime_mismatch
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.polls import SUPPORTED_PROTOCOLS
+from edge_schemas.wire.workers import Enrollment, EnrollRequest
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerEnrollment:
+    """Enrols workers and reports new ones."""
+
+    def __init__(
+        self, store: EnrollmentStore, credentials: Credentials, centre: Centre, audit: Audit, metrics: Metrics
+    ) -> None:
+        self._store = store
+        self._credentials = credentials
+        self._centre = centre
+        self._audit = audit
+        self._metrics = metrics
+
+    async def enroll(self, token: str, request: EnrollRequest) -> Enrollment:
+        """Trade a use of the token for a worker's name, queues, site and team.
+
+        Raises:
+            EdgeError: `protocol_unsupported` or `enrollment_refused`.
+        """
+        if request.protocol not in SUPPORTED_PROTOCOLS:
+            served = ", ".join(map(str, SUPPORTED_PROTOCOLS))
+            raise EdgeError(ErrorCode.PROTOCOL_UNSUPPORTED, f"this relay serves protocol {served}")
+        enrollment = await run_to_completion(self._enroll(token, request))
+        # After the token was accepted: strangers cause no load on keepers.
+        centre = await self._centre.facts()
+        if centre is None:
+            return enrollment
+        _warn(enrollment.worker, request.airflow, centre.airflow_version)
+        return enrollment.model_copy(update={"airflow": centre.airflow_version})
+
+    async def _enroll(self, token: str, request: EnrollRequest) -> Enrollment:
+        outcomes = self._metrics.enrollments
+        try:
+            access, is_new = await self._store.enroll(token, request, now=datetime.now(UTC))
+        except EdgeError as error:
+            if error.code is ErrorCode.ENROLLMENT_REFUSED:
+                outcomes.labels("refused").inc()
+            raise
+        outcomes.labels("new" if is_new else "repeated").inc()
+        if is_new:
+            facts = {"airflow": request.airflow} if request.airflow else {}
+            await self._audit.record(
+                "worker-enrolled", worker=access.worker, site=access.site, host=access.hostname, **facts
+            )
+            await self._credentials.announce(access.secret_hash)
+        return Enrollment(worker=access.worker, site=access.site, team=access.team, settings=access.settings)
+
+
+def _warn(worker: str, runtime: str | None, centre: str) -> None:
+    """A runtime that is too new is no reason to refuse: the enrolled worker can install another one."""
+    if (fault := runtime_mismatch(runtime, centre)) is not None:
+        log.warning("runtime_too_new", worker=worker, runtime=runtime, centre=centre, means=fault)
