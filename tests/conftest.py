@@ -5,8 +5,8 @@ import tempfile
 
 import pytest
 
-from support import whole_system
-from support.whole_system import beside, system
+from support.system import whole_system
+from support.system.whole_system import beside, system
 
 __all__ = ["beside", "system"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.compose_page import COMPOSE, Expected
-from support.compose_stack import Stack
+from support.system.compose_stack import Stack
 from support.pages import ROOT
 from support.readme_pages import BY_COMPOSE
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.broker import PASSWORDS
-from support.real_airflow import RealAirflow, running_airflow
-from support.sync_nats import RunningNats, log_server
+from support.airflow.real_airflow import RealAirflow, running_airflow
+from support.nats.server import PASSWORDS
+from support.nats.sync_nats import RunningNats, log_server
 
 
 @pytest.fixture(scope="session")

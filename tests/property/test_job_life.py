@@ -29,7 +29,7 @@ from edge_schemas.life.records import (
     transition,
 )
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from support.jobs import make_auxiliary_job, make_job
+from support.relay.jobs import make_auxiliary_job, make_job
 
 WORKERS = st.sampled_from(["north", "south", "copy"])
 INCARNATIONS = st.integers(min_value=1, max_value=4)

@@ -292,7 +292,7 @@ _ACTS: dict[str, Act] = {
 }
 _INSTALL_RUNTIME = {
     "edge-worker runtime install": "downloads an Airflow from the package index: it is run in "
-    "tests/integration/edge_worker_host/test_runtime_install_for_real.py (soak)"
+    "tests/integration/task_host/test_installed_runtime.py (soak)"
 }
 QUICKSTART = Page("docs/quickstart.md", _ACTS, _INSTALL_RUNTIME)
 BRIDGE = Page(

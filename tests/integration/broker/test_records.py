@@ -16,8 +16,8 @@ from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.life.records import Finish, JobRecord, JobState, Start, Verdict, new_record
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from support.broker import connected, eventually, running_server
-from support.jobs import make_job
+from support.nats.server import connected, eventually, running_server
+from support.relay.jobs import make_job
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 
 from edge_schemas.life.records import GiveUp, JobState, Verdict
 from edge_schemas.wire.jobs import AuxiliaryKind
-from support.keeper import Centre, run_body
-from support.real_airflow import DAG_ID, RUN_ID, add_task
+from support.airflow.keeper import Centre, run_body
+from support.airflow.real_airflow import DAG_ID, RUN_ID, add_task
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
 
