@@ -1,12 +1,14 @@
 """A relay without a broker, on a real socket, that follows the wire strictly.
 
-Job records and the workers' entries are the real ones, changed by the real rules. What a test can break: the server
-may be stopped and started on the same port, answer with a proxy's page, cut connections, or lose an answer after it has
-acted.
+Requests are read, job records and workers' entries are changed, and directives are chosen by the relay's own functions.
+`tests/contract/test_relay.py` runs the same cases against this relay and a real one. A test can stop the server and
+start it again on the same port, let it answer with a proxy's page, cut connections, and lose an answer after the relay
+has acted.
 """
 
 import asyncio
 import json
+import re
 import secrets
 import ssl
 import uuid
@@ -14,14 +16,21 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel, ValidationError
 
+from edge_relay.dispatch.directives import directives
+from edge_relay.http.bodies import job_of, json_response, read_model
+from edge_relay.http.callers import bearer
+from edge_relay.http.handlers.passthrough import MAX_BODY_BYTES, METHODS
+from edge_relay.http.handlers.poll import agent_seen, check_report, hold_s
+from edge_relay.http.middlewares import problem_response
+from edge_relay.http.raw_bodies import decode, read_bounded
+from edge_relay.stores.holders import held
 from edge_schemas.gate.centre import CentreFacts, WorkerFacts
 from edge_schemas.gate.execution_paths import split_path
-from edge_schemas.life.agents import arrive, current_arrival, gets_jobs, settle, superseded
+from edge_schemas.life.agents import arrive, check_taken_over, current_arrival, gets_jobs, settle, superseded
 from edge_schemas.life.records import (
     Event,
     Finish,
@@ -40,6 +49,8 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_schemas.wire.polls import (
+    GRANT_WAIT_S,
+    SUPPORTED_PROTOCOLS,
     AgentSeen,
     FinishRequest,
     Grant,
@@ -47,13 +58,12 @@ from edge_schemas.wire.polls import (
     PollAnswer,
     ReleaseRequest,
     StartRequest,
-    StopDirective,
     WorkerEntry,
 )
 from edge_schemas.wire.workers import Enrollment, EnrollRequest, WorkerSettings, hash_secret
 
-Model = TypeVar("Model", bound=BaseModel)
 ENROLL_TOKEN = "ere_test-token"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ ExecutionHandler = Callable[[SeenCall], Awaitable[web.Response]]
 
 
 def execution_answer(status: int, body: Any = None, **headers: str) -> web.Response:
-    """As the Execution API gives it."""
+    """An answer of the Execution API, as the relay passes it on."""
     content = None if body is None else json.dumps(body).encode()
     marked = {routes.ORIGIN_HEADER: routes.EXECUTION_ORIGIN, **headers}
     if content is not None:
@@ -90,14 +100,15 @@ class FakeRelay:
     """State and faults of one fake relay.
 
     Attributes:
-        tls: Serves HTTPS with it.
+        tls: Set, the relay serves HTTPS.
         execution: Answers the calls of tasks.
         fault: May answer any request in the relay's place.
         lose_answer: Paths (their last segment) whose next answer is lost after the relay has acted.
-        hold_s: Never holds a poll longer than this.
-        oversells: Grants more than a poll can take.
-        centre: What a keeper told it of the centre.
-        airflow_wanted: Told in place of grants, to a worker that would take jobs.
+        hold_s: The longest time that a poll waits.
+        oversells: Grants more jobs than a poll has room for.
+        centre: The facts that a keeper has reported.
+        airflow_wanted: Sent in place of grants, to a worker that would take jobs.
+        granted: The receipt of each job that was granted. Remove a job to have it granted again.
     """
 
     tls: ssl.SSLContext | None = None
@@ -116,6 +127,8 @@ class FakeRelay:
     jobs: dict[str, Job] = field(default_factory=dict)
     granted: dict[str, str] = field(default_factory=dict)
     logs: dict[str, bytearray] = field(default_factory=dict)
+    _receipts: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _log_begins: dict[str, tuple[str, int]] = field(default_factory=dict)
     calls: list[SeenCall] = field(default_factory=list)
     polls: list[Poll] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)
@@ -144,8 +157,11 @@ class FakeRelay:
         app.router.add_post(routes.JOB_FINISH, self._finish)
         app.router.add_post(routes.JOB_RELEASE, self._release)
         app.router.add_put(routes.JOB_LOG, self._log)
-        app.router.add_route("*", "/v1/jobs/{job}/execution/{path:.*}", self._execution)
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        for method in METHODS:
+            app.router.add_route(method, routes.JOB_EXECUTION.replace("{path}", "{path:.*}"), self._execution)
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1, auto_decompress=False
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls, reuse_address=True)
         await site.start()
@@ -184,8 +200,13 @@ class FakeRelay:
 
     def hand_over(self, job_id: str, worker: str) -> None:
         """The centre has given a started job up, and another worker has started it."""
-        self._swap(job_id, GiveUp(reason="no contact", at=_now()))
+        self.give_up(job_id)
         self._swap(job_id, Start(worker=worker, incarnation=1, at=_now()))
+
+    def give_up(self, job_id: str) -> None:
+        """The worker of a started job was silent for too long. If no user code ran, the job waits again."""
+        self._swap(job_id, GiveUp(reason="no contact", at=_now()))
+        self.granted.pop(job_id, None)
 
     async def withdraw(self, job_id: str, reason: str = "marked as failed") -> None:
         """Airflow no longer wants the job."""
@@ -220,16 +241,14 @@ class FakeRelay:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         self.requests[request.path] += 1
-        request_id = request.headers.get(routes.REQUEST_ID_HEADER, "")
+        request_id = _request_id(request)
         if (broken := self.fault(request)) is not None:
             await self._notify()
             return broken
         try:
             answer = await handler(request)
         except EdgeError as error:
-            answer = _problem(error, request_id)
-        except ValidationError as error:
-            answer = _problem(EdgeError(ErrorCode.INVALID_REQUEST, str(error)), request_id)
+            answer = problem_response(error, request_id)
         answer.headers[routes.REQUEST_ID_HEADER] = request_id
         await self._notify()
         last = request.path.rpartition("/")[2]
@@ -239,8 +258,7 @@ class FakeRelay:
         return answer
 
     def _worker(self, request: web.Request) -> str:
-        kind, _, secret = request.headers.get("Authorization", "").partition(" ")
-        name = self.workers.get(hash_secret(secret)) if kind == "Bearer" else None
+        name = self.workers.get(hash_secret(bearer(request)))
         if name is None:
             raise EdgeError(ErrorCode.UNAUTHENTICATED)
         if name in self.revoked:
@@ -248,17 +266,20 @@ class FakeRelay:
         return name
 
     async def _enroll(self, request: web.Request) -> web.Response:
-        if request.headers.get("Authorization") != f"Bearer {ENROLL_TOKEN}":
+        token = bearer(request)
+        body = await read_model(request, EnrollRequest)
+        if body.protocol not in SUPPORTED_PROTOCOLS:
+            raise EdgeError(ErrorCode.PROTOCOL_UNSUPPORTED)
+        if token != ENROLL_TOKEN:
             raise EdgeError(ErrorCode.ENROLLMENT_REFUSED)
-        body = await _body(request, EnrollRequest)
         name = self.workers.setdefault(body.secret_hash, f"worker-{len(self.workers) + 1}")
         self.enrolled_airflow = body.airflow
         settings = WorkerSettings(version=1, queues=self.queues)
         airflow = None if self.centre is None else self.centre.airflow_version
-        return _json(Enrollment(worker=name, site="plant", settings=settings, airflow=airflow))
+        return json_response(Enrollment(worker=name, site="plant", settings=settings, airflow=airflow))
 
     async def _facts(self, request: web.Request) -> web.Response:
-        return _json(
+        return json_response(
             WorkerFacts(
                 worker=self._worker(request),
                 site="plant",
@@ -272,8 +293,9 @@ class FakeRelay:
 
     async def _poll(self, request: web.Request) -> web.Response:
         worker = self._worker(request)
-        poll = await _body(request, Poll)
-        entry = _entry(worker, poll, request.remote or "")
+        poll = await read_model(request, Poll)
+        check_report(poll)
+        entry = _entry(worker, poll, agent_seen(poll, request.remote), hold_s(poll, self.hold_s))
         self.entries[worker] = arrive(self.entries.get(worker), entry, superseded_by=poll.superseded_by)
         self.polls.append(poll)
         answer: PollAnswer | None = None
@@ -289,113 +311,149 @@ class FakeRelay:
         self.parked += 1
         try:
             await self._notify()
-            async with asyncio.timeout(min(poll.hold_s, self.hold_s)), self._changed:
+            async with asyncio.timeout(entry.hold_s), self._changed:
                 await self._changed.wait_for(settled)
         except TimeoutError:
             return web.Response(status=204)
         finally:
             self.parked -= 1
         assert answer is not None
-        return _json(answer)
+        return json_response(answer)
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response(text="ok")
 
     def _answer(self, worker: str, poll: Poll, agent: AgentSeen) -> PollAnswer | None:
         entry = self.entries[worker]
-        if not gets_jobs(entry, agent):
-            return None if poll.in_conflict else PollAnswer(conflict=entry.conflict)
-        if poll.in_conflict:
-            return PollAnswer(conflict_resolved=True)
-        stop = tuple(wish for job in poll.jobs if (wish := self._stop(worker, job.id)) is not None)
+        conflict = None if gets_jobs(entry, agent) else entry.conflict
+        fresh = [] if conflict else self._fresh(poll)
+        said = directives(
+            worker,
+            poll,
+            {job.id: self.records.get(job.id) for job in poll.jobs},
+            WorkerSettings(version=poll.settings_version, queues=self.queues),
+            conflict=conflict,
+            airflow_wanted=self.airflow_wanted if fresh else None,
+        )
+        grants = () if said.airflow_wanted else tuple(self._grant(worker, job) for job in fresh)
+        if not grants and not said:
+            return None
+        return PollAnswer(
+            grants=grants,
+            stop=said.stop,
+            conflict=said.conflict,
+            conflict_resolved=said.conflict_resolved,
+            airflow_wanted=said.airflow_wanted,
+        )
+
+    def _fresh(self, poll: Poll) -> list[str]:
         waiting = [job for job, record in self.records.items() if record.state is JobState.WAITING]
         fresh = [job for job in waiting if job not in self.granted]
-        fresh = fresh if self.oversells else fresh[: poll.free]
-        if self.airflow_wanted is not None and fresh:
-            return PollAnswer(airflow_wanted=self.airflow_wanted, stop=stop)
-        grants = tuple(self._grant(job) for job in fresh)
-        return PollAnswer(grants=grants, stop=stop) if grants or stop else None
+        return fresh if self.oversells else fresh[: poll.free]
 
-    def _grant(self, job: str) -> Grant:
-        self.granted[job] = secrets.token_hex(8)
-        return Grant(job=self.jobs[job], receipt=self.granted[job], expires_at=_now() + timedelta(seconds=30))
+    def _grant(self, worker: str, job: str) -> Grant:
+        receipt = self.granted[job] = secrets.token_hex(8)
+        self._receipts[receipt] = worker, job
+        return Grant(job=self.jobs[job], receipt=receipt, expires_at=_now() + timedelta(seconds=GRANT_WAIT_S))
 
-    def _stop(self, worker: str, job: str) -> StopDirective | None:
-        record = self.records.get(job)
-        if record is None or record.state is JobState.ENDED:
-            return StopDirective(job=job, reason="the job has ended", drop=True)
-        if record.holder is not None and record.holder.worker != worker:
-            return StopDirective(job=job, reason="another worker holds the job", drop=True)
-        return StopDirective(job=job, reason=record.stop.reason) if record.stop else None
+    def _open(self, worker: str, job: str, receipt: str) -> None:
+        grantee, granted = self._receipts.get(receipt, (None, None))
+        if grantee is None:
+            raise EdgeError(ErrorCode.INVALID_REQUEST, "the receipt was not made by this relay")
+        if grantee != worker:
+            raise EdgeError(ErrorCode.FORBIDDEN, "the receipt was made for another worker")
+        if granted != job:
+            raise EdgeError(ErrorCode.INVALID_REQUEST, "the receipt belongs to another job")
 
-    def _swap(self, job: str, event: Event) -> None:
-        self.records[job] = transition(self.records.get(job), event)
+    def _swap(self, job: str, event: Event, *, incarnation: int | None = None) -> None:
+        before = self.records.get(job)
+        after = transition(before, event)
+        if after is not before and before is not None and before.holder is not None and incarnation is not None:
+            entry = self.entries.get(before.holder.worker)
+            check_taken_over(entry, holder=before.holder.incarnation, incarnation=incarnation, now=_now())
+        self.records[job] = after
 
     async def _start_job(self, request: web.Request) -> web.Response:
-        worker, job = self._worker(request), request.match_info["job"]
-        body = await _body(request, StartRequest)
-        if body.receipt != self.granted.get(job):
-            raise EdgeError(ErrorCode.RECEIPT_EXPIRED)
-        self._swap(job, Start(worker=worker, incarnation=body.incarnation, at=_now(), grant=body.receipt))
+        worker, job = self._worker(request), job_of(request)
+        body = await read_model(request, StartRequest)
+        self._open(worker, job, body.receipt)
+        event = Start(worker=worker, incarnation=body.incarnation, at=_now(), grant=body.receipt)
+        self._swap(job, event, incarnation=body.incarnation)
         return web.Response(status=204)
 
     async def _finish(self, request: web.Request) -> web.Response:
-        worker, job = self._worker(request), request.match_info["job"]
-        body = await _body(request, FinishRequest)
+        worker, job = self._worker(request), job_of(request)
+        body = await read_model(request, FinishRequest)
+        if body.receipt is not None:
+            self._open(worker, job, body.receipt)
         event = Finish(worker, body.exit_code, body.reason, _now(), body.give_back, grant=body.receipt)
-        self._swap(job, event)
+        self._swap(job, event, incarnation=body.incarnation)
         self.finishes.setdefault(job, []).append(body)
         return web.Response(status=204)
 
     async def _release(self, request: web.Request) -> web.Response:
-        worker, job = self._worker(request), request.match_info["job"]
-        body = await _body(request, ReleaseRequest)
-        self._swap(job, Release(worker=worker, reason=body.reason, counted=body.counted, at=_now()))
+        worker, job = self._worker(request), job_of(request)
+        body = await read_model(request, ReleaseRequest)
+        self._open(worker, job, body.receipt)
+        event = Release(worker=worker, reason=body.reason, counted=body.counted, at=_now(), grant=body.receipt)
+        self._swap(job, event)
         self.released.append(body)
         return web.Response(status=204)
 
     async def _log(self, request: web.Request) -> web.Response:
-        self._worker(request)
-        job, offset = request.match_info["job"], int(request.query["offset"])
-        self.wire_sizes.append(int(request.headers["Content-Length"]))
-        chunk = await request.read()
-        if self.wire_sizes[-1] > MAX_CHUNK_BYTES or len(chunk) > MAX_CHUNK_DECODED_BYTES:
-            raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE)
+        worker, job = self._worker(request), job_of(request)
+        offset = request.query.get("offset", "")
+        if not offset.isdecimal():
+            raise EdgeError(ErrorCode.INVALID_REQUEST, "send offset=N")
+        if request.content_type != "application/octet-stream":
+            raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE)
+        holder = held(self.records.get(job), worker).id
+        self.wire_sizes.append(request.content_length or 0)
+        body = await read_bounded(request, MAX_CHUNK_BYTES)
+        chunk = decode(body, request.headers.get("Content-Encoding", ""), MAX_CHUNK_DECODED_BYTES)
+        return json_response(LogPosition(offset=self._append(job, holder, int(offset), chunk)))
+
+    def _append(self, job: str, holder: str, offset: int, chunk: bytes) -> int:
+        """The log file of each holder begins where the one before ends."""
         log = self.logs.setdefault(job, bytearray())
-        if offset > len(log):
-            raise EdgeError(ErrorCode.OFFSET_MISMATCH, expected_offset=len(log))
-        log += chunk[len(log) - offset :]
-        return _json(LogPosition(offset=len(log)))
+        last, begin = self._log_begins.get(job, ("", 0))
+        if last != holder:
+            begin = len(log)
+        durable = len(log) - begin
+        if offset > durable:
+            raise EdgeError(ErrorCode.OFFSET_MISMATCH, expected_offset=durable)
+        self._log_begins[job] = holder, begin
+        log += chunk[durable - offset :]
+        return len(log) - begin
 
     async def _execution(self, request: web.Request) -> web.Response:
-        worker, job = self._worker(request), request.match_info["job"]
-        check_holder(self.records.get(job), worker)
+        worker, job = self._worker(request), job_of(request)
         target, _, query = request.raw_path.partition("?")
         raw_path = target.partition("/execution/")[2]
         split_path(raw_path)
-        request_id = request.headers[routes.REQUEST_ID_HEADER]
-        call = SeenCall(job, request.method, raw_path, query, dict(request.headers), await request.read(), request_id)
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE)
+        check_holder(self.records.get(job), worker)
+        body = await read_bounded(request, MAX_BODY_BYTES)
+        headers, request_id = dict(request.headers), _request_id(request)
+        call = SeenCall(job, request.method, raw_path, query, headers, body, request_id)
         self.calls.append(call)
         await self._notify()
         return await self.execution(call)
 
 
-def _entry(worker: str, poll: Poll, address: str) -> WorkerEntry:
-    agent = AgentSeen(
-        instance=poll.instance,
-        incarnation=poll.incarnation,
-        seq=poll.seq,
-        arrival=uuid.uuid4().hex,
-        host=poll.host,
-        address=address,
-        last_poll_at=_now(),
-    )
+def _request_id(request: web.Request) -> str:
+    sent = request.headers.get(routes.REQUEST_ID_HEADER, "")
+    return sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+
+
+def _entry(worker: str, poll: Poll, agent: AgentSeen, hold_s: float) -> WorkerEntry:
     return WorkerEntry(
         worker=worker,
         site="plant",
         agent=agent,
         relay="fake",
-        hold_s=poll.hold_s,
+        hold_s=hold_s,
         slots=poll.slots,
         free=poll.free,
         draining=poll.draining,
@@ -405,33 +463,15 @@ def _entry(worker: str, poll: Poll, address: str) -> WorkerEntry:
     )
 
 
-def _problem(error: EdgeError, request_id: str) -> web.Response:
-    problem = error.problem(request_id or None)
-    return web.Response(
-        status=problem.status, body=problem.model_dump_json().encode(), headers={"Content-Type": routes.PROBLEM_TYPE}
-    )
-
-
-async def _body(request: web.Request, model: type[Model]) -> Model:
-    if request.content_type != "application/json":
-        raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE)
-    return model.model_validate_json(await request.read(), strict=False)
-
-
-def _json(body: BaseModel) -> web.Response:
-    content = body.model_dump_json().encode()
-    return web.Response(body=content, headers={"Content-Type": "application/json"})
-
-
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
 def problem_answer(code: ErrorCode, **extra: Any) -> web.Response:
-    """What the relay refuses with; for `fault`."""
-    return _problem(EdgeError(code, **extra), "")
+    """A refusal of the relay, for `fault`."""
+    return problem_response(EdgeError(code, **extra), uuid.uuid4().hex)
 
 
 def html_page(status: int = 502) -> web.Response:
-    """What a proxy or a load balancer says in the relay's place."""
+    """The answer of a proxy or a load balancer that does not reach the relay."""
     return web.Response(status=status, text="<html><body>Bad gateway</body></html>", content_type="text/html")
