@@ -14,7 +14,10 @@ from contextlib import ExitStack
 MARKERS = "not soak and not compose"
 PARTS = (
     # Fast folders first, so that what is broken shows early.
-    ("tests/unit", "tests/integration", "--ignore=tests/integration/worker", "--ignore=tests/integration/task_host"),
+    (
+        *("tests/unit", "tests/contract", "tests/integration"),
+        *("--ignore=tests/integration/worker", "--ignore=tests/integration/task_host"),
+    ),
     ("tests/integration/worker", "tests/integration/task_host"),
     ("tests/property", "tests/faults", "tests/e2e"),
 )

@@ -1,7 +1,8 @@
 """Airflow as the keeper sees it, without Airflow: an Execution API over HTTP and the rows of `task_instance`.
 
-It answers as Airflow does where that matters after a cut: a second `/run` of the same process is taken, of another one
-refused; a second final state is refused; a heartbeat of what does not run is refused. What it took is counted.
+It answers as Airflow does where that matters after a cut: a second `/run` is accepted from the same process only,
+another final state is refused, a heartbeat of a task that does not run is refused. Accepted writes are counted.
+`tests/contract/test_airflow.py` runs the same cases against this Airflow and a real one.
 """
 
 import asyncio
@@ -31,9 +32,9 @@ class FakeTask:
     """A row of `task_instance`.
 
     Attributes:
-        conf: Of its DAG run; how a test speaks to user code.
+        conf: Of its DAG run; a test passes values to user code in it.
         process: Host and pid that `/run` named.
-        taken: The writes that had an effect, by what they write.
+        taken: The accepted writes, by what they write; a repeated final state is not counted again.
     """
 
     identity: TaskIdentity
@@ -79,10 +80,11 @@ class FakeAirflow:
         # Airflow takes its time; repeats that overtake each other have a chance to do harm.
         await asyncio.sleep(0.01)
         status, answer = self._answer(task, request.method, path, body)
-        if request.method != "GET" and not path.endswith("/heartbeat") and status < 300:
+        repeated = path.endswith("/state") and status == 200
+        if request.method != "GET" and not path.endswith("/heartbeat") and status < 300 and not repeated:
             task.taken[f"{request.method} {path.replace(task.identity.ti_id, 'self')}"] += 1
-        if status == 204:
-            return web.Response(status=204)
+        if answer is None:
+            return web.Response(status=status)
         return web.Response(
             body=json.dumps(answer).encode(), status=status, headers={"Content-Type": "application/json"}
         )
@@ -92,11 +94,10 @@ class FakeAirflow:
             case ("PATCH", "task-instances", task.identity.ti_id, "run"):
                 return self._run(task, (body["hostname"], body["pid"]))
             case ("PATCH", "task-instances", task.identity.ti_id, "state"):
-                if task.state != "running":
-                    return 409, _reason("invalid_state")
-                task.state = body["state"]
-                return 204, None
+                return self._end(task, body["state"])
             case ("PUT", "task-instances", task.identity.ti_id, "heartbeat"):
+                if task.process != (body["hostname"], body["pid"]):
+                    return 409, _reason("running_elsewhere")
                 if task.state != "running":
                     return 409, _reason("not_running")
                 task.last_heartbeat_at = datetime.now(UTC)
@@ -109,6 +110,14 @@ class FakeAirflow:
                 return 200, {"key": key, "value": self.variables[key]}
             case _:
                 return 404, _reason("not_found")
+
+    def _end(self, task: FakeTask, state: str) -> Answer:
+        if task.state == state:
+            return 200, None
+        if task.state != "running":
+            return 409, _reason("invalid_state")
+        task.state = state
+        return 204, None
 
     def _run(self, task: FakeTask, process: tuple[str, int]) -> Answer:
         if task.state != "queued" and (task.state != "running" or task.process != process):
@@ -150,7 +159,7 @@ class FakeDispatches(Dispatches):
 
 
 class PlainSigner:
-    """Stands in for the key: the token says whom it speaks for, and the API here believes it."""
+    """Stands in for the key: the token is the id of the task instance, and the API here accepts it."""
 
     def generate(self, extras: dict[str, str]) -> str:
         """See `edge_bridge.keeper.tokens.Signer`."""

@@ -1,4 +1,7 @@
-"""A keeper's gate on a real socket: checks who calls, answers what it is told to, signed or not."""
+"""A keeper's gate on a real socket: checks the relay's signature and answers as the test has set it.
+
+`tests/contract/test_gate.py` runs the same cases against this gate and a real one.
+"""
 
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -8,19 +11,32 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_call, sign_answer
-from edge_schemas.wire.routes import EXECUTION_ORIGIN, GATE_CENTRE, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.routes import (
+    EXECUTION_ORIGIN,
+    GATE_CENTRE,
+    ORIGIN_HEADER,
+    PROBLEM_TYPE,
+    REQUEST_ID_HEADER,
+    WORKER_HEADER,
+)
 
 KEY = b"the secret of relay and gate"
 
 
 @dataclass
 class FakeGate:
-    """What it answers with, and what it has seen.
+    """The answers, and the calls so far.
 
     Attributes:
-        calls: Those of jobs, only where the signature was right.
-        asked_for_centre: Questions for the centre's facts.
-        headers: Of each of them, with lower-case names.
+        key: Signs the answers. Calls are always checked with `KEY`.
+        status: Of the answers to jobs' calls.
+        body: Of all answers.
+        answer_headers: Of all answers; a body of the Execution API has exactly this content type.
+        calls: Calls of jobs with a right signature.
+        asked_for_centre: Calls for the centre's facts with a right signature.
+        headers: Of each of these calls, with lower-case names.
+        refused: Calls with a wrong signature.
     """
 
     url: str = ""
@@ -35,31 +51,36 @@ class FakeGate:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Any call."""
-        call = GateCall(
-            request.method,
-            request.raw_path,
-            request.headers.get(WORKER_HEADER, ""),
-            request.headers.get(REQUEST_ID_HEADER, ""),
-            await request.read(),
-        )
+        request_id = request.headers.get(REQUEST_ID_HEADER, "")
+        worker = request.headers.get(WORKER_HEADER, "")
+        call = GateCall(request.method, request.raw_path, worker, request_id, await request.read())
         nonce = check_call(KEY, call, request.headers.get(SIGNATURE_HEADER, ""), now=time.time())
         if nonce is None:
             self.refused += 1
-            return web.Response(status=401)
+            problem = (
+                EdgeError(ErrorCode.UNAUTHENTICATED).problem(request_id or None).model_dump_json(exclude_none=True)
+            )
+            return web.Response(status=401, body=problem.encode(), headers={"Content-Type": PROBLEM_TYPE})
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
         if call.target == GATE_CENTRE:
             self.asked_for_centre.append(call)
-        else:
-            self.calls.append(call)
-        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+            return self._signed(nonce, 200, self.body, {})
+        self.calls.append(call)
         sent = b"" if request.method == "HEAD" else self.body
-        headers = {
-            ORIGIN_HEADER: EXECUTION_ORIGIN,
-            "Refreshed-API-Token": "a-token-that-must-not-travel",
-            "Set-Cookie": "a=b",
-            **self.answer_headers,
-            SIGNATURE_HEADER: sign_answer(self.key, nonce, self.status, sent),
-        }
-        return web.Response(status=self.status, body=sent, headers=headers)
+        return self._signed(nonce, self.status, sent, {ORIGIN_HEADER: EXECUTION_ORIGIN})
+
+    def _signed(self, nonce: str, status: int, body: bytes, headers: Mapping[str, str]) -> web.Response:
+        return web.Response(
+            status=status,
+            body=body,
+            headers={
+                "Refreshed-API-Token": "a-token-that-must-not-travel",
+                "Set-Cookie": "a=b",
+                **headers,
+                **self.answer_headers,
+                SIGNATURE_HEADER: sign_answer(self.key, nonce, status, body),
+            },
+        )
 
 
 @asynccontextmanager

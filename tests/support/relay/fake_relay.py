@@ -127,7 +127,7 @@ class FakeRelay:
     jobs: dict[str, Job] = field(default_factory=dict)
     granted: dict[str, str] = field(default_factory=dict)
     logs: dict[str, bytearray] = field(default_factory=dict)
-    _receipts: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _receipts: set[tuple[str, str, str]] = field(default_factory=set)
     _log_begins: dict[str, tuple[str, int]] = field(default_factory=dict)
     calls: list[SeenCall] = field(default_factory=list)
     polls: list[Poll] = field(default_factory=list)
@@ -193,10 +193,13 @@ class FakeRelay:
         self.records[job.id] = new_record(job)
         await self._notify()
 
-    def hand_out(self, job_id: str, worker: str) -> None:
-        """A worker has started the job before the test began."""
-        self.granted[job_id] = "used"
-        self._swap(job_id, Start(worker=worker, incarnation=1, at=_now()))
+    def hand_out(self, job: Job, worker: str, *, receipt: str = "receipt", log: bytes = b"") -> None:
+        """A worker has started the job, and has sent the beginning of its log, before the test began."""
+        self.jobs[job.id], self.granted[job.id] = job, receipt
+        self.records[job.id] = transition(new_record(job), Start(worker=worker, incarnation=1, at=_now()))
+        self._receipts.add((receipt, worker, job.id))
+        self.logs[job.id] = bytearray(log)
+        self._log_begins[job.id] = held(self.records[job.id], worker).id, 0
 
     def hand_over(self, job_id: str, worker: str) -> None:
         """The centre has given a started job up, and another worker has started it."""
@@ -353,16 +356,16 @@ class FakeRelay:
 
     def _grant(self, worker: str, job: str) -> Grant:
         receipt = self.granted[job] = secrets.token_hex(8)
-        self._receipts[receipt] = worker, job
+        self._receipts.add((receipt, worker, job))
         return Grant(job=self.jobs[job], receipt=receipt, expires_at=_now() + timedelta(seconds=GRANT_WAIT_S))
 
     def _open(self, worker: str, job: str, receipt: str) -> None:
-        grantee, granted = self._receipts.get(receipt, (None, None))
-        if grantee is None:
+        made_for = {(grantee, granted) for known, grantee, granted in self._receipts if known == receipt}
+        if not made_for:
             raise EdgeError(ErrorCode.INVALID_REQUEST, "the receipt was not made by this relay")
-        if grantee != worker:
+        if worker not in {grantee for grantee, _ in made_for}:
             raise EdgeError(ErrorCode.FORBIDDEN, "the receipt was made for another worker")
-        if granted != job:
+        if (worker, job) not in made_for:
             raise EdgeError(ErrorCode.INVALID_REQUEST, "the receipt belongs to another job")
 
     def _swap(self, job: str, event: Event, *, incarnation: int | None = None) -> None:

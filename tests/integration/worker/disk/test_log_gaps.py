@@ -15,7 +15,7 @@ from edge_worker.relay.link import Link
 from edge_worker.state.job_dir import JobDir
 from edge_worker.task_host.log_file import CappedLog, drop, read_dropped
 from support.relay.fake_relay import FakeRelay, html_page, problem_answer
-from support.worker.agent import open_client
+from support.worker.agent import NAME, open_client
 from support.worker.fake_runtime import script_job
 
 MISSING = "bytes of this log are missing here"
@@ -29,11 +29,12 @@ class _Impatient(Link):
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> LocalJob:
+def held(tmp_path: Path, relay: FakeRelay) -> LocalJob:
     """A job whose processes are gone."""
     job = script_job("")
     job_dir = JobDir(tmp_path / job.id)
     job_dir.path.mkdir()
+    relay.hand_out(job, NAME)
     held = LocalJob(job, job_dir)
     held.gone.set()
     return held

@@ -99,6 +99,7 @@ async def test_log_that_waits_for_its_upload_goes_last_and_is_counted(relay: Fak
     assert not kept.path.exists()
     assert folders.total() <= 1.5 * LOG_BYTES
     held = LocalJob(script_job(""), waiting[0])
+    relay.hand_out(held.job, NAME)
     held.gone.set()
     async with open_client(relay) as client:
         await LogUploader(client, Link()).follow(held)

@@ -40,22 +40,21 @@ async def test_a_supervisor_that_was_killed_gives_its_job_back(relay: FakeRelay,
         assert relay.state(job.id) is JobState.WAITING
 
 
-async def test_a_machine_that_went_down_gives_its_jobs_back(relay: FakeRelay, settings: Settings) -> None:
-    """One whose process is of an earlier boot, and one that was only just started."""
+async def test_a_machine_that_went_down_gives_back_a_job_that_ran(relay: FakeRelay, settings: Settings) -> None:
+    """Its process is of an earlier boot. A job that was only just started is launched: its holder may start it."""
     state, ran, started = StateDir(settings.state_dir), script_job(""), script_job("")
     state.prepare()
     for job in (ran, started):
         folder = state.job_dir(job.id)
         folder.create(job, "receipt")
         folder.mark_started()
-        await relay.publish(job)
-        relay.hand_out(job.id, NAME)
+        relay.hand_out(job, NAME)
     job_files.take(state.job_dir(ran.id).path, job_files.Taken(ran.id, 4711, 1, "an earlier boot"))
     async with running_agent(relay, settings) as agent:
         await relay.until(lambda: all(job.id in relay.finishes for job in (ran, started)))
-        assert [relay.finishes[job.id][0].give_back for job in (ran, started)] == [True, True]
-        assert [relay.state(job.id) for job in (ran, started)] == [JobState.WAITING] * 2
-    assert agent.runtime.launched == []
+        assert [relay.finishes[job.id][0].give_back for job in (ran, started)] == [True, False]
+        assert [relay.state(job.id) for job in (ran, started)] == [JobState.WAITING, JobState.ENDED]
+    assert agent.runtime.launched == [started.id]
 
 
 @pytest.mark.parametrize("why", ["exit", "launch"])

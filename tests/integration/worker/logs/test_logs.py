@@ -18,7 +18,7 @@ from edge_worker.relay.link import Link
 from edge_worker.settings import Settings
 from edge_worker.state.job_dir import JobDir
 from support.relay.fake_relay import FakeRelay, SeenCall, execution_answer, html_page, problem_answer
-from support.worker.agent import open_client, running_agent
+from support.worker.agent import NAME, open_client, running_agent
 from support.worker.fake_runtime import script_job
 
 
@@ -83,7 +83,7 @@ async def test_a_relay_that_wants_no_more_of_a_log_ends_the_upload(relay: FakeRe
     async with open_client(relay) as client:
         relay.fault = lambda _: problem_answer(ErrorCode.JOB_ENDED)
         await LogUploader(client, Link()).follow(held)
-    assert held.id not in relay.logs
+    assert relay.logs[held.id] == b""
 
 
 def _problem_of_a_gateway() -> web.Response:
@@ -170,6 +170,7 @@ def _held(relay: FakeRelay, settings: Settings, log: bytes) -> LocalJob:
     job_dir = JobDir(settings.state_dir / job.id)
     job_dir.path.mkdir(parents=True)
     job_dir.log.write_bytes(log)
+    relay.hand_out(job, NAME)
     held = LocalJob(job, job_dir)
     held.gone.set()
     return held

@@ -105,8 +105,7 @@ async def test_an_answer_that_has_begun_is_waited_for(relay: FakeRelay, monkeypa
     relay.fault = requests.append
     relay.execution = answer  # type: ignore[assignment]
     job = script_job("")
-    await relay.publish(job)
-    relay.hand_out(job.id, NAME)
+    relay.hand_out(job, NAME)
     link = Link()
     link.answered()
     tls = ssl.create_default_context()

@@ -1,4 +1,4 @@
-"""One real Airflow for all tests that need one: it takes a while to start."""
+"""One real Airflow for all tests that ask for `airflow`, whichever folder they are in: its start takes a while."""
 
 from collections.abc import Iterator
 
