@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from support.compose_page import COMPOSE, Expected
-from support.system.compose_stack import Stack
 from support.pages import ROOT
 from support.readme_pages import BY_COMPOSE
+from support.system.compose_stack import Stack
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 
