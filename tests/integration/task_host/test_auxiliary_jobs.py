@@ -2,7 +2,6 @@
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,16 +10,14 @@ from edge_worker.host_client.client import JobResult
 from edge_worker.processes.tree import is_alive, stop_tree
 from support.airflow.execution_api import eventually
 from support.airflow.sdk_jobs import callback_job, connection_test_job
-
-if TYPE_CHECKING:
-    from integration.task_host.conftest import Site
+from support.airflow.task_host import Site
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
 CONTEXT = {"dag_run": {"run_id": "r1"}}
 
 
-async def test_callback_of_the_bundle_runs_and_reads_what_it_needs(running: "Site") -> None:
+async def test_callback_of_the_bundle_runs_and_reads_what_it_needs(running: Site) -> None:
     """Its read is held while the gateway dies, as a task's would be."""
     running.api.variables["v1"] = "REAL"
     held = running.api.held["variables/v1"] = asyncio.Event()
@@ -34,25 +31,25 @@ async def test_callback_of_the_bundle_runs_and_reads_what_it_needs(running: "Sit
     assert {call.path for call in running.api.calls if call.job == job.id} == {"variables/v1"}
 
 
-async def test_failing_callback_ends_with_its_status_and_its_error_in_the_log(running: "Site") -> None:
+async def test_failing_callback_ends_with_its_status_and_its_error_in_the_log(running: Site) -> None:
     job, result = await running.run(callback_job("auxiliary jobs.fail", {"text": "hello"}))
     assert result == JobResult(exit_code=1, final_state=None, error=None)
     assert any("cannot note hello" in event for event in _log(running, job.id))
 
 
-async def test_killed_callback_says_so(running: "Site") -> None:
+async def test_killed_callback_says_so(running: Site) -> None:
     job, result = await running.run(callback_job("auxiliary jobs.die", {}))
     assert result == JobResult(exit_code=-9, final_state=None, error="the process was ended by SIGKILL")
     assert "The callback was ended by SIGKILL" in running.events(job)
 
 
-async def test_callback_that_is_nowhere_fails_with_its_name(running: "Site") -> None:
+async def test_callback_that_is_nowhere_fails_with_its_name(running: Site) -> None:
     job, result = await running.run(callback_job("no_such_module.note", {}))
     assert result.exit_code == 1
     assert any("no_such_module" in line for line in _log(running, job.id))
 
 
-async def test_callback_is_killed_when_its_agent_is_gone_for_too_long(running: "Site") -> None:
+async def test_callback_is_killed_when_its_agent_is_gone_for_too_long(running: Site) -> None:
     running.api.variables["v1"] = "REAL"
     running.api.held["variables/v1"] = asyncio.Event()
     policy = OfflinePolicy.model_construct(tolerance_s=4)
@@ -70,7 +67,7 @@ async def test_callback_is_killed_when_its_agent_is_gone_for_too_long(running: "
     assert "noted" not in "".join(_log(running, job.id))
 
 
-async def test_connection_test_reports_what_the_hook_says(running: "Site", tmp_path: Path) -> None:
+async def test_connection_test_reports_what_the_hook_says(running: Site, tmp_path: Path) -> None:
     """Success and failure of the test are both results; the auxiliary job itself has succeeded."""
     reported = {}
     for path, state in ((tmp_path, "success"), (tmp_path / "missing", "failed")):
@@ -83,7 +80,7 @@ async def test_connection_test_reports_what_the_hook_says(running: "Site", tmp_p
     assert "missing" in reported["result_message"]
 
 
-async def test_connection_test_can_be_stopped(running: "Site") -> None:
+async def test_connection_test_can_be_stopped(running: Site) -> None:
     running.api.connections["tested"] = {"conn_type": "fs"}
     held = running.api.held["/connection"] = asyncio.Event()
     job, folder = await running.launch(connection_test_job("tested"))
@@ -95,5 +92,5 @@ async def test_connection_test_can_be_stopped(running: "Site") -> None:
     assert (await running.host.wait(folder)).exit_code == -15
 
 
-def _log(site: "Site", job_id: str) -> list[str]:
+def _log(site: Site, job_id: str) -> list[str]:
     return (site.root / "jobs" / job_id / "task.log").read_text().splitlines()

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
@@ -14,9 +13,7 @@ from edge_worker.processes.table import read_processes
 from edge_worker.processes.tree import is_alive, stop_tree
 from edge_worker.task_host import job_files, lease
 from support.airflow.execution_api import eventually
-
-if TYPE_CHECKING:
-    from integration.task_host.conftest import Site
+from support.airflow.task_host import Site
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
@@ -25,7 +22,7 @@ POLICY = OfflinePolicy.model_construct(tolerance_s=6)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def site(running: "Site") -> AsyncIterator["Site"]:
+async def site(running: Site) -> AsyncIterator[Site]:
     """The shared one, as it was before."""
     yield running
     await running.api.die()
@@ -34,7 +31,7 @@ async def site(running: "Site") -> AsyncIterator["Site"]:
     running.kill_jobs()
 
 
-def _write_lease(site: "Site", sent_at: float, *, boot: str | None = None) -> None:
+def _write_lease(site: Site, sent_at: float, *, boot: str | None = None) -> None:
     content = {"boot": job_files.boot_id() if boot is None else boot, "sent_at": sent_at}
     (site.runtime_dir / lease.LEASE).write_text(json.dumps(content))
 
@@ -44,7 +41,7 @@ def _last_entry(ledger: Path) -> float:
     return float(ledger.read_text().splitlines()[-1])
 
 
-async def _start(site: "Site", tmp_path: Path, task: str, policy: OfflinePolicy) -> tuple[str, Path, Path]:
+async def _start(site: Site, tmp_path: Path, task: str, policy: OfflinePolicy) -> tuple[str, Path, Path]:
     ledger = tmp_path / f"ledger-{task}"
     site.api.variables["ledger"] = str(ledger)
     job, folder = await site.launch(task, offline=policy)
@@ -52,7 +49,7 @@ async def _start(site: "Site", tmp_path: Path, task: str, policy: OfflinePolicy)
     return job.id, folder, ledger
 
 
-async def test_without_an_agent_every_task_is_gone_before_the_tolerance_is_over(site: "Site", tmp_path: Path) -> None:
+async def test_without_an_agent_every_task_is_gone_before_the_tolerance_is_over(site: Site, tmp_path: Path) -> None:
     """Also one that goes on after SIGTERM, has processes outside its group, or waits for an answer."""
     site.api.held["variables/v1"] = asyncio.Event()
     started = [await _start(site, tmp_path, task, POLICY) for task in ("keep_ledger", "leave_group", "blocked")]
@@ -83,7 +80,7 @@ async def test_without_an_agent_every_task_is_gone_before_the_tolerance_is_over(
     await stop_tree(goes_on, grace_s=1, on_step=lambda _: None)
 
 
-async def test_what_is_late_already_is_killed_and_not_taken_for_broken(site: "Site", tmp_path: Path) -> None:
+async def test_what_is_late_already_is_killed_and_not_taken_for_broken(site: Site, tmp_path: Path) -> None:
     """As after a suspend in which the agent died too: what the job's end is reported as is the reason, no status."""
     _, folder, _ = await _start(site, tmp_path, "polite_ledger", POLICY)
     _write_lease(site, lease.now() - 1000)
@@ -94,7 +91,7 @@ async def test_what_is_late_already_is_killed_and_not_taken_for_broken(site: "Si
     assert "could not be run" not in (folder / job_files.TASK_LOG).read_text()
 
 
-async def test_lease_that_is_renewed_lets_a_task_go_on_without_an_agent(site: "Site", tmp_path: Path) -> None:
+async def test_lease_that_is_renewed_lets_a_task_go_on_without_an_agent(site: Site, tmp_path: Path) -> None:
     """As when one agent follows another: what counts is the last contact of whichever had one."""
     _write_lease(site, lease.now() - 1000, boot="an earlier boot")
     _, folder, ledger = await _start(site, tmp_path, "polite_ledger", POLICY)
@@ -108,7 +105,7 @@ async def test_lease_that_is_renewed_lets_a_task_go_on_without_an_agent(site: "S
     assert POLICY.tolerance_s / 2 - 1 < _last_entry(ledger) - renewed < POLICY.tolerance_s
 
 
-async def test_agent_that_answers_judges_itself(site: "Site", tmp_path: Path) -> None:
+async def test_agent_that_answers_judges_itself(site: Site, tmp_path: Path) -> None:
     """A lease that could not be written ends nothing as long as the gateway answers."""
     _write_lease(site, lease.now() - 1000)
     flag = tmp_path / "flag"

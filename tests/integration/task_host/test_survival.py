@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,9 +13,7 @@ from edge_worker.processes.tree import is_alive, stop_tree
 from edge_worker.task_host import job_files
 from support.airflow.execution_api import eventually
 from support.airflow.sdk_jobs import sdk_job
-
-if TYPE_CHECKING:
-    from integration.task_host.conftest import Site
+from support.airflow.task_host import Site
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -30,7 +27,7 @@ def _lives(pid: int) -> bool:
     return pid in read_processes()
 
 
-async def _start_tick(site: "Site", flag: Path) -> tuple[str, Path]:
+async def _start_tick(site: Site, flag: Path) -> tuple[str, Path]:
     """A task that waits for the flag, in the middle of its work."""
     site.api.variables["flag"] = str(flag)
     job, folder = await site.launch("tick")
@@ -38,7 +35,7 @@ async def _start_tick(site: "Site", flag: Path) -> tuple[str, Path]:
     return job.id, folder
 
 
-async def test_task_goes_on_when_the_host_is_killed(site: "Site", tmp_path: Path) -> None:
+async def test_task_goes_on_when_the_host_is_killed(site: Site, tmp_path: Path) -> None:
     async with site.agent() as host:
         _, folder = await _start_tick(site, tmp_path / "flag")
         first = _host_pid(host)
@@ -54,7 +51,7 @@ async def test_task_goes_on_when_the_host_is_killed(site: "Site", tmp_path: Path
         assert _host_pid(host) != first
 
 
-async def test_new_agent_waits_for_a_task_of_the_old_one(site: "Site", tmp_path: Path) -> None:
+async def test_new_agent_waits_for_a_task_of_the_old_one(site: Site, tmp_path: Path) -> None:
     async with site.agent() as host:
         _, folder = await _start_tick(site, tmp_path / "flag")
         first = _host_pid(host)
@@ -70,7 +67,7 @@ async def test_new_agent_waits_for_a_task_of_the_old_one(site: "Site", tmp_path:
         assert (await waiting).final_state == "success"
 
 
-async def test_host_of_an_orderly_ended_agent_leaves_after_its_last_task(site: "Site", tmp_path: Path) -> None:
+async def test_host_of_an_orderly_ended_agent_leaves_after_its_last_task(site: Site, tmp_path: Path) -> None:
     async with site.agent() as host:
         _, folder = await _start_tick(site, tmp_path / "flag")
         first = _host_pid(host)
@@ -80,7 +77,7 @@ async def test_host_of_an_orderly_ended_agent_leaves_after_its_last_task(site: "
     await eventually(lambda: not _lives(first))
 
 
-async def test_other_settings_get_another_host_and_the_old_one_leaves(site: "Site", tmp_path: Path) -> None:
+async def test_other_settings_get_another_host_and_the_old_one_leaves(site: Site, tmp_path: Path) -> None:
     async with site.agent() as host:
         _, folder = await _start_tick(site, tmp_path / "flag")
         first = _host_pid(host)
@@ -97,7 +94,7 @@ async def test_other_settings_get_another_host_and_the_old_one_leaves(site: "Sit
         await eventually(lambda: not _lives(first))
 
 
-async def test_killed_supervisor_ends_its_user_code_and_is_no_success(site: "Site", tmp_path: Path) -> None:
+async def test_killed_supervisor_ends_its_user_code_and_is_no_success(site: Site, tmp_path: Path) -> None:
     async with site.agent() as host:
         job, folder = await _start_tick(site, tmp_path / "flag")
         user_code = site.api.runs[job]["pid"]
@@ -111,7 +108,7 @@ async def test_killed_supervisor_ends_its_user_code_and_is_no_success(site: "Sit
         assert f"The task has failed: {result.error}" in (folder / job_files.TASK_LOG).read_text()
 
 
-async def test_runtime_without_airflow_is_a_launch_that_failed(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_runtime_without_airflow_is_a_launch_that_failed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = "nonsense://"
     async with site.agent() as host:
         job = sdk_job("hello")
@@ -121,7 +118,7 @@ async def test_runtime_without_airflow_is_a_launch_that_failed(site: "Site", mon
 
 
 async def test_launch_that_the_host_does_not_answer_never_starts_later(
-    site: "Site", monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with site.agent() as host:
         await site.run("hello")
@@ -140,7 +137,7 @@ async def test_launch_that_the_host_does_not_answer_never_starts_later(
         assert site.api.paths(job.id) == []
 
 
-async def test_stop_ends_what_ignores_sigterm_and_left_its_session(site: "Site", tmp_path: Path) -> None:
+async def test_stop_ends_what_ignores_sigterm_and_left_its_session(site: Site, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     site.api.variables["pids"] = str(pids)
     async with site.agent() as host:
@@ -158,7 +155,7 @@ async def test_stop_ends_what_ignores_sigterm_and_left_its_session(site: "Site",
         assert result.exit_code == -9
 
 
-async def test_stop_ends_a_task_whose_call_is_held(site: "Site") -> None:
+async def test_stop_ends_a_task_whose_call_is_held(site: Site) -> None:
     held = site.api.held["variables/v1"] = asyncio.Event()
     async with site.agent() as host:
         job, folder = await site.launch("read_with_default")
@@ -170,7 +167,7 @@ async def test_stop_ends_a_task_whose_call_is_held(site: "Site") -> None:
         held.set()
 
 
-async def test_stop_of_a_polite_task_needs_no_kill(site: "Site") -> None:
+async def test_stop_of_a_polite_task_needs_no_kill(site: Site) -> None:
     async with site.agent() as host:
         job, folder = await site.launch("polite")
         await eventually(lambda: "ready" in site.events(job))
@@ -183,7 +180,7 @@ async def test_stop_of_a_polite_task_needs_no_kill(site: "Site") -> None:
         assert len(steps) == 2
 
 
-async def test_long_state_folder(site: "Site") -> None:
+async def test_long_state_folder(site: Site) -> None:
     site.root = site.root / "/".join(["a-folder-with-a-rather-long-name-indeed"] * 5)
     async with site.agent():
         _, result = await site.run("hello")

@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,14 +12,12 @@ from edge_worker.processes.tree import is_alive
 from edge_worker.task_host import job_files
 from support.airflow.execution_api import eventually
 from support.airflow.sdk_jobs import ti_of
-
-if TYPE_CHECKING:
-    from integration.task_host.conftest import Site
+from support.airflow.task_host import Site
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
 
-async def test_python_task_prints_returns_and_succeeds(running: "Site") -> None:
+async def test_python_task_prints_returns_and_succeeds(running: Site) -> None:
     job, result = await running.run("hello")
     ti = ti_of(job)
     assert result == JobResult(exit_code=0, final_state="success", error=None)
@@ -38,14 +35,14 @@ async def test_python_task_prints_returns_and_succeeds(running: "Site") -> None:
     assert len(set(ids)) == len(ids)
 
 
-async def test_bash_task(running: "Site") -> None:
+async def test_bash_task(running: Site) -> None:
     job, result = await running.run("bash")
     assert result.final_state == "success"
     assert "from bash 42" in running.events(job)
     assert running.api.xcoms["xcoms/d/r1/bash/return_value"] == "last"
 
 
-async def test_failing_task_reports_failed_and_its_error(running: "Site") -> None:
+async def test_failing_task_reports_failed_and_its_error(running: Site) -> None:
     job, result = await running.run("fail")
     assert result == JobResult(exit_code=0, final_state="failed", error=None)
     assert running.api.states[job.id] == "failed"
@@ -53,7 +50,7 @@ async def test_failing_task_reports_failed_and_its_error(running: "Site") -> Non
     assert "the machine is on fire" in log
 
 
-async def test_killed_task_with_retries_is_no_success_and_sends_no_state(running: "Site") -> None:
+async def test_killed_task_with_retries_is_no_success_and_sends_no_state(running: Site) -> None:
     running.api.should_retry = True
     try:
         job, result = await running.run("die")
@@ -64,7 +61,7 @@ async def test_killed_task_with_retries_is_no_success_and_sends_no_state(running
     assert "The task was ended by SIGKILL" in running.events(job)
 
 
-async def test_what_a_task_prints_is_in_its_log_while_it_runs(running: "Site", tmp_path: Path) -> None:
+async def test_what_a_task_prints_is_in_its_log_while_it_runs(running: Site, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     running.api.variables["flag"] = str(flag)
     job, folder = await running.launch("tick")
@@ -77,7 +74,7 @@ async def test_what_a_task_prints_is_in_its_log_while_it_runs(running: "Site", t
     assert not is_alive(folder)
 
 
-async def test_bundle_that_is_not_mapped_fails_with_a_line_in_the_log(running: "Site") -> None:
+async def test_bundle_that_is_not_mapped_fails_with_a_line_in_the_log(running: Site) -> None:
     job, result = await running.run("hello", bundle="elsewhere")
     reason = "DAG bundle 'elsewhere' is not mapped to a folder on this worker (mapped: dags, gone)"
     assert result == JobResult(exit_code=1, final_state=None, error=reason)
@@ -87,19 +84,19 @@ async def test_bundle_that_is_not_mapped_fails_with_a_line_in_the_log(running: "
     assert running.api.paths(job.id) == []
 
 
-async def test_bundle_whose_folder_is_gone_fails_with_its_path(running: "Site") -> None:
+async def test_bundle_whose_folder_is_gone_fails_with_its_path(running: Site) -> None:
     _, result = await running.run("hello", bundle="gone")
     assert result.error == "DAG bundle 'gone' is mapped to /nowhere/at/all, which is not a folder"
 
 
-async def test_dag_that_cannot_be_imported_says_why_and_is_tried_again_later(running: "Site") -> None:
+async def test_dag_that_cannot_be_imported_says_why_and_is_tried_again_later(running: Site) -> None:
     """As Airflow has it: rescheduled, and after `[workers] missing_dag_retries` times failed."""
     job, result = await running.run("any", dag_id="broken")
     assert result.final_state == running.api.states[job.id] == "up_for_reschedule"
     assert "Error loading DAG from broken.py: No module named 'no_such_driver'" in running.events(job)
 
 
-async def test_task_that_airflow_refuses_fails_with_the_reason(running: "Site") -> None:
+async def test_task_that_airflow_refuses_fails_with_the_reason(running: Site) -> None:
     refusal = {"reason": "invalid_state", "message": "no", "previous_state": "success"}
     running.api.refuse_run = (409, {"detail": refusal})
     try:
@@ -113,13 +110,13 @@ async def test_task_that_airflow_refuses_fails_with_the_reason(running: "Site") 
     assert "hello from the edge" not in running.events(job)
 
 
-async def test_dag_that_names_the_centres_executor_by_alias_loads(running: "Site") -> None:
+async def test_dag_that_names_the_centres_executor_by_alias_loads(running: Site) -> None:
     centre = "LocalExecutor,relay:edge_bridge.executor.RelayExecutor"
     job, result = await running.run("named_executor", dag_id="aliased", executor=centre)
     assert result.final_state == "success", running.events(job)
 
 
-async def test_stop_by_heartbeat_answer_ends_the_task(running: "Site") -> None:
+async def test_stop_by_heartbeat_answer_ends_the_task(running: Site) -> None:
     job, folder = await running.launch("polite")
     await eventually(lambda: "ready" in running.events(job))
     running.api.stop.add(job.id)
@@ -129,7 +126,7 @@ async def test_stop_by_heartbeat_answer_ends_the_task(running: "Site") -> None:
     assert job.id not in running.api.states
 
 
-async def test_user_code_has_nothing_of_the_agents(running: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_user_code_has_nothing_of_the_agents(running: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RELAY_SECRET_OF_THE_AGENT", "swordfish")
     job, result = await running.run("show_environment")
     assert result.final_state == "success"
@@ -145,7 +142,7 @@ async def test_user_code_has_nothing_of_the_agents(running: "Site", monkeypatch:
     assert [target for target in targets if not target.startswith(("socket:", folder, "/proc/"))] == []
 
 
-async def test_secret_that_a_task_reads_stays_out_of_its_folder(running: "Site") -> None:
+async def test_secret_that_a_task_reads_stays_out_of_its_folder(running: Site) -> None:
     running.api.variables["api_password"] = "hunter-two-and-three"
     job, result = await running.run("read_secret")
     assert result.final_state == "success"
@@ -153,20 +150,20 @@ async def test_secret_that_a_task_reads_stays_out_of_its_folder(running: "Site")
         assert b"hunter-two" not in path.read_bytes(), path
 
 
-async def test_several_jobs_at_once(running: "Site") -> None:
+async def test_several_jobs_at_once(running: Site) -> None:
     done = await asyncio.gather(*(running.run("hello") for _ in range(6)))
     assert [result.final_state for _, result in done] == ["success"] * 6
     assert len({running.api.runs[job.id]["pid"] for job, _ in done}) == 6
 
 
-async def test_job_is_started_once_in_its_folder(running: "Site") -> None:
+async def test_job_is_started_once_in_its_folder(running: Site) -> None:
     job, _ = await running.run("hello")
     with pytest.raises(LaunchFailed, match="already started"):
         await running.host.launch(job, running.folder(job))
     assert running.api.paths(job.id).count(f"PATCH task-instances/{ti_of(job)}/run") == 1
 
 
-async def test_read_held_while_the_gateway_dies_gets_the_real_value(running: "Site") -> None:
+async def test_read_held_while_the_gateway_dies_gets_the_real_value(running: Site) -> None:
     api = running.api
     api.variables["v1"] = "REAL"
     held = api.held["variables/v1"] = asyncio.Event()
@@ -188,7 +185,7 @@ def _age_s(folder: Path) -> float:
     return time.time() - (folder / job_files.PID).stat().st_mtime
 
 
-async def test_final_state_held_while_the_gateway_dies_is_delivered_under_one_request_id(running: "Site") -> None:
+async def test_final_state_held_while_the_gateway_dies_is_delivered_under_one_request_id(running: Site) -> None:
     api = running.api
     held = api.held["/state"] = asyncio.Event()
     job, folder = await running.launch("hello")
@@ -202,7 +199,7 @@ async def test_final_state_held_while_the_gateway_dies_is_delivered_under_one_re
     assert len({call.request_id for call in api.calls if call.path == path}) == 1
 
 
-async def test_output_is_read_while_a_call_is_held(running: "Site") -> None:
+async def test_output_is_read_while_a_call_is_held(running: Site) -> None:
     api = running.api
     api.variables["v1"] = "REAL"
     held = api.held["variables/v1"] = asyncio.Event()
@@ -219,6 +216,6 @@ async def test_output_is_read_while_a_call_is_held(running: "Site") -> None:
     assert float(stalled.split()[1]) < 1
 
 
-async def test_versions(running: "Site") -> None:
+async def test_versions(running: Site) -> None:
     await running.run("hello")
     assert (await running.host.versions() or "").startswith("3.")

@@ -1,19 +1,16 @@
 """The Task SDK's own spans, made in the fork of a task host."""
 
 import secrets
-from typing import TYPE_CHECKING
 
 import pytest
 
 from support.airflow.sdk_jobs import sdk_job
+from support.airflow.task_host import Site
 from support.system.collector import running_collector
-
-if TYPE_CHECKING:
-    from integration.task_host.conftest import Site
 
 
 @pytest.mark.timeout(120)
-async def test_a_tasks_own_spans_hang_below_the_context_that_the_job_carries(site: "Site") -> None:
+async def test_a_tasks_own_spans_hang_below_the_context_that_the_job_carries(site: Site) -> None:
     """With the variables that docs/howto/traces.md names; the job's other spans have the same parent."""
     trace, parent = secrets.token_hex(16), secrets.token_hex(8)
     job = sdk_job("hello")

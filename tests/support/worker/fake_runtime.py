@@ -1,4 +1,7 @@
-"""A runtime without Airflow: jobs are Python snippets in real processes that keep the files real jobs keep."""
+"""A runtime without Airflow: jobs are Python snippets in real processes that write the same files as real jobs.
+
+`tests/contract/test_runtime.py` runs the same cases against this runtime and a real task host.
+"""
 
 import asyncio
 import sys
@@ -18,11 +21,12 @@ def script_job(script: str, queue: str = "default") -> Job:
 
 
 class FakeRuntime(TaskHost):
-    """Launches snippets; knows their end as the real task host does, by lock and result file.
+    """Launches snippets; detects their end as the real task host does, by lock and result file.
 
     Attributes:
-        ready: Cleared, the runtime has no version yet.
-        launch_fails: If set, nothing can be launched.
+        is_ready: False while the runtime has no version yet.
+        launch_fails: If set, no job can be launched, for this reason.
+        launched: The jobs so far.
     """
 
     def __init__(self, socket: Path, state_dir: Path) -> None:
