@@ -1,4 +1,7 @@
-"""A stand-in for the agent's local gateway: the Execution API of a few tasks, on a real Unix socket."""
+"""A stand-in for the agent's local gateway: the Execution API of a few tasks, on a real Unix socket.
+
+`tests/contract/test_execution_api.py` runs the same cases against this API and a keeper's gate with a real Airflow.
+"""
 
 import asyncio
 import json
@@ -26,15 +29,16 @@ class Call:
 
 @dataclass
 class ExecutionApi:
-    """What it answers and what it was asked; both outlive a restart of the server.
+    """The answers, and the calls so far; both outlive a restart of the server.
 
     Attributes:
         variables: By key; any other key is not found.
-        connections: By id: type, host and what else differs from nothing.
-        connection_tests: What was reported of connection tests, by their id.
-        should_retry: Told to each task at `/run`.
-        stop: Jobs whose heartbeats are answered "not running".
-        held: Calls whose path ends so wait until the event is set.
+        connections: By id: type, host and all other fields that are set.
+        connection_tests: The reports on connection tests, by their id.
+        should_retry: In the context of each task.
+        stop: Jobs that are to stop: all their calls are refused as "not running".
+        held: Calls wait until the event of the end of their path is set.
+        refuse_run: The answer to each `/run`, if set.
     """
 
     socket: Path
@@ -92,7 +96,12 @@ class ExecutionApi:
         )
 
     def answer(self, job: str, method: str, path: str, body: Any) -> Answer:
-        """What Airflow says to a call."""
+        """Airflow's answer to a call."""
+        if job in self.stop and job not in self.states:
+            return 403 if method == "GET" else 409, _not_running()
+        return self._wanted(job, method, path, body)
+
+    def _wanted(self, job: str, method: str, path: str, body: Any) -> Answer:
         kind, _, rest = path.partition("/")
         last = path.rpartition("/")[2]
         match kind, last:
@@ -100,8 +109,7 @@ class ExecutionApi:
                 self.runs[job] = body
                 return self.refuse_run or (200, self._run_context())
             case "task-instances", "heartbeat":
-                reason = {"reason": "not_running", "message": "x", "current_state": "failed"}
-                return (409, {"detail": reason}) if job in self.stop else (204, None)
+                return 204, None
             case "task-instances", "state":
                 self.states[job] = body["state"]
                 return 204, None
@@ -144,6 +152,10 @@ class ExecutionApi:
             "consumed_asset_events": [],
         }
         return {"dag_run": run, "max_tries": 1, "should_retry": self.should_retry, "xcom_keys_to_clear": []}
+
+
+def _not_running() -> dict[str, Any]:
+    return {"detail": {"reason": "not_running", "message": "x", "current_state": "failed"}}
 
 
 @asynccontextmanager
