@@ -21,7 +21,7 @@ async def test_callback_of_the_bundle_runs_and_reads_what_it_needs(running: Site
     """Its read is held while the gateway dies, as a task's would be."""
     running.api.variables["v1"] = "REAL"
     held = running.api.held["variables/v1"] = asyncio.Event()
-    job, folder = await running.launch(callback_job("auxiliary jobs.note", {"text": "hello", "context": CONTEXT}))
+    job, folder = await running.launch(callback_job("auxiliary_jobs.note", {"text": "hello", "context": CONTEXT}))
     await eventually(lambda: "GET variables/v1" in running.api.paths(job.id))
     await running.api.die()
     held.set()
@@ -32,13 +32,13 @@ async def test_callback_of_the_bundle_runs_and_reads_what_it_needs(running: Site
 
 
 async def test_failing_callback_ends_with_its_status_and_its_error_in_the_log(running: Site) -> None:
-    job, result = await running.run(callback_job("auxiliary jobs.fail", {"text": "hello"}))
+    job, result = await running.run(callback_job("auxiliary_jobs.fail", {"text": "hello"}))
     assert result == JobResult(exit_code=1, final_state=None, error=None)
     assert any("cannot note hello" in event for event in _log(running, job.id))
 
 
 async def test_killed_callback_says_so(running: Site) -> None:
-    job, result = await running.run(callback_job("auxiliary jobs.die", {}))
+    job, result = await running.run(callback_job("auxiliary_jobs.die", {}))
     assert result == JobResult(exit_code=-9, final_state=None, error="the process was ended by SIGKILL")
     assert "The callback was ended by SIGKILL" in running.events(job)
 
@@ -53,7 +53,7 @@ async def test_callback_is_killed_when_its_agent_is_gone_for_too_long(running: S
     running.api.variables["v1"] = "REAL"
     running.api.held["variables/v1"] = asyncio.Event()
     policy = OfflinePolicy.model_construct(tolerance_s=4)
-    job = callback_job("auxiliary jobs.note", {"text": "hello", "context": CONTEXT}, offline=policy)
+    job = callback_job("auxiliary_jobs.note", {"text": "hello", "context": CONTEXT}, offline=policy)
     _, folder = await running.launch(job)
     await eventually(lambda: "GET variables/v1" in running.api.paths(job.id))
     await running.api.die()
