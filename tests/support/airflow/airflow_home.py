@@ -106,7 +106,7 @@ def _remove(dag_id: str) -> None:
 
 
 class Scheduler:
-    """Airflow's scheduler, one step at a time, with given executors; each instance is a scheduler of its own."""
+    """Airflow's scheduler, one step at a time, with these executors; each instance is its own scheduler."""
 
     def __init__(self, *executors: Any) -> None:
         from airflow.executors.executor_utils import ExecutorName

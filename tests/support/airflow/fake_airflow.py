@@ -77,7 +77,7 @@ class FakeAirflow:
         # The signer of the tests puts the task instance where Airflow's token has it.
         task = self.tasks[request.headers["Authorization"].rpartition(" ")[2]]
         body = await request.json() if request.can_read_body else None
-        # Airflow takes its time; repeats that overtake each other have a chance to do harm.
+        # Airflow is not instant either; overlapping repeats get a chance to do harm.
         await asyncio.sleep(0.01)
         status, answer = self._answer(task, request.method, path, body)
         repeated = path.endswith("/state") and status == 200
@@ -142,7 +142,7 @@ class FakeAirflow:
 
 
 class FakeDispatches(Dispatches):
-    """The rows as the keeper looks them up."""
+    """The rows, as the keeper reads them."""
 
     def __init__(self, airflow: FakeAirflow) -> None:
         super().__init__()

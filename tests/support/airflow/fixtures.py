@@ -23,7 +23,7 @@ def airflow(nats_for_logs: RunningNats) -> Iterator[RealAirflow]:
         "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "edge_bridge.log_config.LOGGING_CONFIG",
         "AIRFLOW__EDGE_RELAY__NATS_URLS": nats_for_logs.url,
         "AIRFLOW__EDGE_RELAY__READER_PASSWORD": PASSWORDS["reader"],
-        # The log server of a test answers nobody.
+        # Tests have no log server.
         "AIRFLOW__API__LOG_FETCH_TIMEOUT_SEC": "1",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor,edge:edge_bridge.executor.RelayExecutor",
     }

@@ -1,4 +1,4 @@
-"""A keeper for tests, and a relay that calls it, rightly or wrongly."""
+"""A keeper for tests, and a relay that calls it correctly or with a fault."""
 
 import asyncio
 import time
@@ -40,7 +40,7 @@ RUN_BODY = {"state": "running", "hostname": "host-1", "unixname": "root", "pid":
 
 @dataclass(frozen=True, slots=True)
 class GateReply:
-    """What the gate answered, its signature already looked at."""
+    """The gate's answer, with its signature already checked."""
 
     status: int
     body: Any
@@ -94,7 +94,7 @@ class FakeRelay:
             return GateReply(reply.status, orjson.loads(raw) if raw else None, dict(reply.headers), signed)
 
     def but(self, **changes: Any) -> "FakeRelay":
-        """The same relay with something else about it."""
+        """A copy of this relay with some attributes changed."""
         return replace(self, **changes)
 
 
@@ -195,7 +195,7 @@ async def poll(
 
 @asynccontextmanager
 async def beating(relay: Broker, *, serving_for_s: float = 3600) -> AsyncIterator[None]:
-    """A relay replica that has served for so long and says so, more often than it must: tests can't wait."""
+    """A relay replica that has served for this long. It sends its beat more often than necessary: tests can't wait."""
     beat = RelayBeat(relay="relay-1", serving_since=datetime.now(UTC) - timedelta(seconds=serving_for_s))
 
     async def go_on() -> None:

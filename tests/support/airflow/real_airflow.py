@@ -72,7 +72,7 @@ def running_airflow(extra_env: Mapping[str, str]) -> Iterator[RealAirflow]:
                 _wait_ready(airflow, process)
                 yield airflow
             finally:
-                # It takes its time to leave, and there is nothing in it to save.
+                # An orderly stop is slow, and no state needs saving.
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     finally:
@@ -84,7 +84,7 @@ def running_airflow(extra_env: Mapping[str, str]) -> Iterator[RealAirflow]:
 
 
 def add_task(state: str = "queued", **values: Any) -> "TaskIds":
-    """A task instance, queued to a dispatch of its own unless the values say otherwise."""
+    """A task instance, queued to its own dispatch unless the values differ."""
     from airflow.models import TaskInstance
     from airflow.utils.session import create_session
     from sqlalchemy import insert

@@ -20,7 +20,7 @@ def sdk_job(
     queue: str = "default",
     offline: OfflinePolicy = DEFAULT_OFFLINE,
 ) -> Job:
-    """A job for a task of a DAG; the file is named like the DAG unless said."""
+    """A job for a task of a DAG; the file has the DAG's name by default."""
     ti_id = str(uuid.uuid4())
     identity: dict[str, Any] = {"task_id": task_id, "dag_id": dag_id, "run_id": "r1", "try_number": 1, "map_index": -1}
     ti = {

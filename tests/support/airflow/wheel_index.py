@@ -1,4 +1,4 @@
-"""Tiny wheels that look like Airflow's to an installer, and a forward proxy behind which alone their index is found."""
+"""Tiny wheels with the names of Airflow's, and a forward proxy through which alone their index is reachable."""
 
 import asyncio
 import base64
@@ -61,7 +61,7 @@ def write_airflow(folder: Path, version: str) -> str:
 
 
 def quick_python(folder: Path) -> Path:
-    """An interpreter whose environments get their pip by a link: to install it anew takes seconds each time."""
+    """An interpreter whose environments get their pip by a link: each installation of pip would take seconds."""
     [bundled] = Path(ensurepip.__file__).with_name("_bundled").glob("pip-*.whl")
     script = folder / "python"
     script.write_text(
@@ -102,7 +102,7 @@ class IndexProxy:
         return f"http://127.0.0.1:{self.port}"
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """As proxy and index at once."""
+        """Answers as proxy and as index."""
         self._look_at_arguments()
         expected = "Basic " + base64.b64encode(f"site:{self.password}".encode()).decode()
         if self.password and request.headers.get("Proxy-Authorization") != expected:

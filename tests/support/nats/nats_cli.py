@@ -174,9 +174,9 @@ class Cli:
             assert "error" not in answer, answer
 
     async def refused(self) -> set[str]:
-        """The subjects that the server refused so far, in lower case, as nats-py tells them."""
+        """The subjects that the server refused so far, in lower case, as nats-py reports them."""
         await self.client.flush()
-        await asyncio.sleep(0)  # errors are told in a task of their own
+        await asyncio.sleep(0)  # errors are reported in another task
         return {error.partition('"')[2].rpartition('"')[0] for error in self.errors}
 
 

@@ -17,7 +17,7 @@ PASSWORDS = {role: f"test-password-of-{role}" for role in permissions.ROLES}
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on at this moment, and that this process was not given before."""
+    """A free TCP port on loopback that this process has not used before."""
     return choose_port()
 
 

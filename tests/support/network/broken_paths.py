@@ -78,7 +78,7 @@ async def front(handler: Handler, tls: ssl.SSLContext) -> AsyncIterator[str]:
 async def passing_on(
     relay_url: str, trusted: ssl.SSLContext, *, below: str = "", clock: timedelta = timedelta()
 ) -> AsyncIterator[Handler]:
-    """What passes calls below a path on to a relay, and tells the time by a clock of its own."""
+    """Passes calls below a path on to a relay, and sets `Date` by its own clock."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusted)) as session:
 
         async def handle(request: web.Request) -> web.StreamResponse:

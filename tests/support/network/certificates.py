@@ -1,4 +1,4 @@
-"""A certificate authority and a server certificate for loopback addresses, made anew for a test run."""
+"""A certificate authority and a server certificate for loopback addresses, made for each test run."""
 
 import datetime as dt
 import ipaddress
@@ -35,7 +35,7 @@ def make_certificates(
     begins: dt.timedelta = dt.timedelta(hours=-1),
     ends: dt.timedelta = dt.timedelta(days=2),
 ) -> Certificates:
-    """An authority nobody trusts unless told to, and a certificate by it.
+    """An authority that is trusted only where it is configured, and a certificate by it.
 
     Args:
         folder: For the files; it exists.

@@ -37,9 +37,9 @@ class Fault(Enum):
     BAD_GATEWAY = auto()
     """An HTML page with status 502 takes the place of the answer."""
     REPEAT = auto()
-    """The request is delivered again once it was answered; the second answer is given."""
+    """The request is delivered again after its answer; the second answer is returned."""
     REPEAT_AT_ONCE = auto()
-    """The request is delivered twice at the same moment; the answer to either of them is given."""
+    """The request is delivered twice at the same moment; the answer to one of them is returned."""
 
 
 class Point(Enum):
@@ -272,6 +272,6 @@ class HttpLink(BaseLink):
 
 async def _until_closed(reader: asyncio.StreamReader, may_be_seen: Callable[[], Awaitable[None]]) -> None:
     """No request may come before the answer to the last one: whatever ends the wait is the end of the connection."""
-    while not reader.at_eof() and reader.exception() is None:  # noqa: ASYNC110 - a stream reader tells nobody of its end but who reads
+    while not reader.at_eof() and reader.exception() is None:  # noqa: ASYNC110 - a stream reader reports its end to its reader only
         await asyncio.sleep(0.02)
     await may_be_seen()

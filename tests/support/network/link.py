@@ -120,7 +120,7 @@ class BaseLink(ABC):
         self._passing.set()
         self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._mending: asyncio.Task[None] | None = None
-        # Nobody else is given the port while the listener is closed.
+        # No other program gets the port while the listener is closed.
         self._placeholder = _bound(0)
         self.port: int = self._placeholder.getsockname()[1]
 

@@ -31,7 +31,7 @@ async def publish(broker: Broker, job: Job | None = None, *, consumer: bool = Tr
 
 
 class Agent:
-    """An enrolled worker that does what a test tells it."""
+    """An enrolled worker whose calls a test makes."""
 
     def __init__(
         self, edge: Edge, worker: Worker, *, replica: int = 0, incarnation: int = 1, instance: str = "machine"
@@ -46,7 +46,7 @@ class Agent:
         self.seq = 0
 
     def again(self, *, instance: str | None = None, incarnation: int | None = None) -> "Agent":
-        """A further start of this worker's agent, or a copy of it on another machine."""
+        """Another start of this worker's agent, or a copy of it on another machine."""
         return Agent(
             self.edge,
             self.worker,

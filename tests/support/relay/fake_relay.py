@@ -222,7 +222,7 @@ class FakeRelay:
         await self._notify()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Waits until a condition on this relay's state holds; it is looked at after every request."""
+        """Waits until a condition on this relay's state holds; it is checked after every request."""
         async with self._changed:
             await self._changed.wait_for(condition)
 

@@ -37,7 +37,7 @@ SIMULATED = "simulated"
 
 @dataclass
 class BusySystem:
-    """What runs, and which jobs it was given.
+    """The running parts and their jobs.
 
     Attributes:
         machine: A real worker that runs tasks.
@@ -99,7 +99,7 @@ class BusySystem:
         await self.site.began(job)
 
     async def have_everything_happen(self) -> None:
-        """What load alone does not bring: parked, lost, unwanted, given back; never served, and reported to Airflow."""
+        """Add what load alone does not bring: parked, lost, unwanted, released, never served, reported to Airflow."""
         first, second, third, fourth = self.agents
         await self._park(first)  # alone, or others would be offered what it releases
         await asyncio.gather(self._lose(second), self._stop(third), self._give_back(fourth), self._publish_unserved())
@@ -116,7 +116,7 @@ class BusySystem:
             assert (await agent.release(grant)).status == 204
 
     async def _lose(self, agent: Agent) -> None:
-        """The agent comes back without its job, which is given up: it waits again, as user code had not run."""
+        """The agent returns without its job, which is given up: it waits again, because no user code had run."""
         grant = await self._granted(agent)
         assert (await agent.start(grant)).status == 204
         anew = agent.again()

@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry spans: takes them by OTLP over HTTP, as any other does, and keeps them."""
+"""A collector of OpenTelemetry spans: receives them by OTLP over HTTP and keeps them."""
 
 import threading
 from collections.abc import Iterator

@@ -73,7 +73,7 @@ class Stack:
         return done.stdout
 
     def run(self, service: str, *words: str, data: bytes | None = None) -> str:
-        """What a command of one of the tools says."""
+        """The output of a command of one of the tools."""
         return self.compose("run", "--rm", "-T", service, *words, data=data).decode().strip()
 
     def shell(self, command: str, folder: Path) -> tuple[int, str]:
@@ -113,7 +113,7 @@ class Stack:
         self._docker("kill", "--signal", "KILL", f"{self._name}-{container}")
 
     def start(self, container: str) -> None:
-        """Start what was killed, and wait until it says that it is well."""
+        """Start killed services, and wait until they report that they are healthy."""
         self._docker("start", f"{self._name}-{container}")
         until(lambda: self.healthy(container), f"{container} is healthy")
 
@@ -123,11 +123,11 @@ class Stack:
         return found
 
     def containers(self) -> list[str]:
-        """The names of all, as `inspect` takes them."""
+        """The names of all containers, for `inspect`."""
         return [f"-{name}" for name in self.states()]
 
     def memory(self) -> dict[str, str]:
-        """By container: how much it takes now."""
+        """The memory that each container uses now."""
         lines = self._docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}").splitlines()
         mine = (line.split(" ") for line in lines if line.startswith(f"{self._name}-"))
         return {words[0].removeprefix(f"{self._name}-"): words[1] for words in sorted(mine)}

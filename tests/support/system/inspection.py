@@ -1,4 +1,4 @@
-"""What end-to-end tests look at besides Airflow's own API: the worker's folders and what NATS holds."""
+"""What end-to-end tests read besides Airflow's own API: the worker's folders and the messages in NATS."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""What a scrape must say, written down while things happen, and compared with every series that it has."""
+"""The expected series of a scrape, counted while a test runs, and compared with every series of the scrape."""
 
 import re
 import time
@@ -58,7 +58,7 @@ class Times:
 
 @dataclass
 class Ledger:
-    """What one replica must say.
+    """The expected series of one replica.
 
     Attributes:
         exact: Values.
@@ -87,7 +87,7 @@ class Ledger:
         self.times[series(name, **labels)].add(low, high)
 
     def differences(self, found: Mapping[Series, float]) -> list[str]:
-        """What is wrong, missing or there without a reason; empty if the scrape tells the truth, all of it."""
+        """Wrong, missing and unexpected series; empty if the scrape is exact and complete."""
         rest = dict(found)
         wrong = []
         for key, value in self.exact.items():
@@ -124,7 +124,7 @@ def _name(key: Series) -> str:
 
 
 class ObservedEdge(Edge):
-    """Writes down each call as it is made: what the relay says of its calls must agree."""
+    """Counts each call; the relay's own counts of calls must agree."""
 
     ledgers: list[Ledger]
 
@@ -146,7 +146,7 @@ class ObservedEdge(Edge):
             ledger.took("edge_relay_request_seconds", 0, seconds, route=route)
 
     async def scrape(self, replica: int) -> str:
-        """What a replica exports; says nothing of this very call."""
+        """A scrape of a replica; it does not count itself."""
         reply = await super().call("GET", routes.METRICS, operators=True, replica=replica)
         assert reply.status == 200
         assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")

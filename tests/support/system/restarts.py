@@ -17,7 +17,7 @@ from support.system.inspection import until
 
 DAG = "steady"
 LENGTHS = [2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24]
-"""Seconds that the tasks take: something begins or ends all the time."""
+"""Run times of the tasks in seconds, so that tasks begin and end all the time."""
 _number = count(1)
 
 

@@ -12,7 +12,7 @@ _OVERLAP = 4096
 
 
 class Search:
-    """What to look for: named secrets by their real values, and anything that is a signed token."""
+    """The patterns: named secrets by their real values, and any signed token."""
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         self._secrets = {name: value.encode() for name, value in secrets.items()}
@@ -54,7 +54,7 @@ class Search:
                     try:
                         found |= self.within(memory.read(min(_CHUNK, end - at)), f"memory of {pid}")
                     except OSError:
-                        break  # unmapped since, or a page that nobody may read
+                        break  # unmapped since, or an unreadable page
         return found
 
 

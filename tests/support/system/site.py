@@ -147,7 +147,7 @@ class Site:
         workload: dict[str, Any] | None = None,
         **conf: Any,
     ) -> Job:
-        """A job for a worker's queue, known to Airflow and not published yet; `conf` tells the task what to do."""
+        """A job for a worker's queue, known to Airflow and not published yet; `conf` is for the task."""
         task = self.airflow.add(task_id, conf)
         conf |= {
             "job": task.dispatch,
@@ -277,7 +277,7 @@ class Machine:
 def machine(
     site: Site, identity: Identity, state_dir: Path, *, slots: int = 4, hold_s: float = 50
 ) -> Iterator[Machine]:
-    """An enrolled machine that is off; everything of it is killed with the block."""
+    """An enrolled machine whose agent is not started; all its processes are killed at the end of the block."""
     state = StateDir(state_dir)
     state.prepare()
     if state.identity() is None:
@@ -367,7 +367,7 @@ def _relay_settings(root: Path, nats_link: Link, gate_port: int) -> tuple[RelayS
 async def _keeper(
     server: NatsServer, airflow: FakeAirflow, heartbeat_timeout_s: float
 ) -> AsyncIterator[service.Keeper]:
-    """The real keeper, but for its look into Airflow's database and the key it signs with."""
+    """The real keeper, except for the rows of Airflow's database and the key that signs tokens."""
     settings = KeeperSettings(
         broker=broker_settings(server, KEEPER),
         gate_host="127.0.0.1",

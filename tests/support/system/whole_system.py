@@ -1,4 +1,4 @@
-"""One whole system for all tests that ask for `system`, whichever folder they are in: it takes its time to start.
+"""One whole system for all tests that ask for `system`, whichever folder they are in: its start is slow.
 
 What takes minutes of waiting, and next to no work, can run beside the other tests: a coroutine function named by
 `@pytest.mark.beside.with_args(it)` is started with the system; the marked test comes last and awaits the fixture
@@ -56,7 +56,7 @@ async def system(
         for companion in companions.values():
             companion.cancel()
         await asyncio.gather(*companions.values(), return_exceptions=True)
-        # What is Airflow's own takes long to leave and has nothing to save; what is ours is stopped in order.
+        # Airflow's own services stop slowly and need no orderly stop; our services get one.
         services = running.airflow.children.items()
         await asyncio.gather(*(child.crash() for name, child in services if not name.startswith("keeper")))
         await running.stop()
@@ -64,7 +64,7 @@ async def system(
 
 @pytest.fixture
 def beside(request: pytest.FixtureRequest, system: "LocalSystem") -> Awaitable[Any]:
-    """What runs beside the others for this test."""
+    """The companion that runs in parallel for this test."""
     return request.session.stash[_companions][request.node.nodeid]
 
 

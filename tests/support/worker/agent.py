@@ -56,9 +56,9 @@ class Agent:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Waits for something that tells nobody when it happens, such as a line in a file."""
+    """Waits for a condition that sets no event, for example a line in a file."""
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - nobody sets an event for it
+        while not condition():  # noqa: ASYNC110 - no event is set for it
             await asyncio.sleep(0.01)
 
 

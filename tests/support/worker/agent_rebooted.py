@@ -1,4 +1,4 @@
-"""`edge-worker run` on a machine that was started anew: the same state folder, another boot."""
+"""`edge-worker run` after a reboot of the machine: the same state folder, another boot id."""
 
 import sys
 import uuid

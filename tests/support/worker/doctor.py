@@ -78,7 +78,7 @@ class Patient:
         return StateDir(self.folder / "state")
 
     def prepare(self, *, airflow: str | None = "3.3.2") -> None:
-        """Files of a bundle, a state folder, and a runtime that can do what a doctor asks of it."""
+        """Files of a bundle, a state folder, and a runtime that answers a doctor's questions."""
         bundle = self.folder / "dags"
         bundle.mkdir()
         (bundle / "dag.py").write_text("")
@@ -131,7 +131,7 @@ class Patient:
 
 
 def fake_interpreter(path: Path, airflow: str | None) -> Path:
-    """A runtime that says at once what Airflow it has, and whose task host says hello and nothing else."""
+    """A runtime that reports its Airflow version immediately, and whose task host sends a greeting only."""
     program = Path(__file__).with_name("fake_interpreter.py")
     path.write_text(f"#!/bin/sh\nexec {sys.executable} -SE {program} '{airflow or ''}' \"$@\"\n")
     path.chmod(0o755)

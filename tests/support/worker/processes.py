@@ -1,4 +1,4 @@
-"""What the kernel says of a job's processes."""
+"""The states of a job's processes, read from the kernel."""
 
 import contextlib
 from pathlib import Path

@@ -125,7 +125,7 @@ class WholeWorker:
 
 @asynccontextmanager
 async def whole_worker(root: Path, runtime_dir: Path, *, slots: int = 3) -> AsyncIterator[WholeWorker]:
-    """A worker that is enrolled and whose agent has yet to be started. Nothing of it is left at the end."""
+    """An enrolled worker whose agent is not started yet. All its processes are killed at the end."""
     relay = FakeRelay()
     await relay.start()
     settings = Settings(state_dir=root / "state", runtime_dir=runtime_dir, slots=slots, grace_s=0.5)
