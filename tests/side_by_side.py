@@ -15,7 +15,7 @@ MARKERS = "not soak and not compose"
 PARTS = (
     # Fast folders first, so that what is broken shows early.
     (
-        *("tests/unit", "tests/compat", "tests/contract", "tests/integration"),
+        *("tests/unit", "tests/compat", "tests/integration", "tests/contract"),
         *("--ignore=tests/integration/worker", "--ignore=tests/integration/task_host"),
     ),
     ("tests/integration/worker", "tests/integration/task_host"),

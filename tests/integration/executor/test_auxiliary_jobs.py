@@ -358,5 +358,5 @@ async def test_auxiliary_jobs_that_nobody_takes_are_warned_of(
         for seconds in (50, 70, 80):
             background.waiting.warn(datetime.now(UTC) + timedelta(seconds=seconds))
         (line,) = [line for line in capsys.readouterr().out.splitlines() if "auxiliary_jobs_wait" in line]
-        for fact in ("queue=calls", "auxiliary jobs=2", "running=1"):
+        for fact in ("queue=calls", "auxiliary_jobs=2", "running=1"):
             assert fact in line

@@ -19,6 +19,8 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
         "edge_relay/http/handlers/worker.py",
         {"show"},
     ),
+    "A scrape reads /proc, which is no disk.": ("prometheus_client/process_collector.py", {"collect"}),
+    "A command reads its settings first; it serves nobody.": ("edge_relay/cli/__init__.py", {"main"}),
     "A keeper reads its version from its installation, at its start and for each scrape.": (
         "edge_bridge/keeper/metrics.py",
         {"_connection"},
