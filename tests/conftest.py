@@ -5,10 +5,11 @@ import tempfile
 
 import pytest
 
-from support import whole_system
-from support.whole_system import beside, system
+from support.airflow.fixtures import airflow, nats_for_logs
+from support.system import whole_system
+from support.system.whole_system import beside, system
 
-__all__ = ["beside", "system"]
+__all__ = ["airflow", "beside", "nats_for_logs", "system"]
 
 _OURS = ("AIRFLOW_", "BRIDGE_", "EDGE_WORKER_", "NATS_", "RELAY_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")

@@ -10,13 +10,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 MARKERS = "not soak and not compose"
 PARTS = (
     # Fast folders first, so that what is broken shows early.
-    ("tests/unit", "tests/integration", "--ignore-glob=tests/integration/edge_worker*"),
-    tuple(str(folder) for folder in sorted(Path("tests/integration").glob("edge_worker*"))),
+    (
+        *("tests/unit", "tests/compat", "tests/integration", "tests/contract"),
+        *("--ignore=tests/integration/worker", "--ignore=tests/integration/task_host"),
+    ),
+    ("tests/integration/worker", "tests/integration/task_host"),
     ("tests/property", "tests/faults", "tests/e2e"),
 )
 """About as long as each other. A session's fixtures are made anew in each part that asks for them."""

@@ -30,8 +30,8 @@ from edge_relay.standalone import tls
 from edge_schemas.life.model import new_record
 from edge_schemas.wire.routes import JOB_FINISH, JOB_START, POLL, READYZ
 from edge_schemas.wire.workers import SecretKind, WorkerAccess, WorkerSettings, hash_secret, new_secret
-from support.broker import PASSWORDS, connected, eventually, free_port, running_server
-from support.jobs import make_job
+from support.nats.server import PASSWORDS, connected, eventually, free_port, running_server
+from support.relay.jobs import make_job
 
 QUEUE = "bench"
 LATENCY_JOBS = 300

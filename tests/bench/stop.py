@@ -22,8 +22,8 @@ from edge_schemas.wire.routes import ADMIN_JOB_CANCEL
 from faults.chaos.airflow_db import AirflowDatabase
 from faults.chaos.ledger import Instance, Ledger, Life, parse
 from local.system.system import LocalSystem, stop_completely
-from support.broker import eventually
-from support.link import Cut, Link
+from support.nats.server import eventually
+from support.network.link import Cut, Link
 
 DAGS = Path(__file__).parents[1] / "faults" / "dags"
 TASKS = 24

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from bench.figures import Row, cpu_seconds, rss_bytes
-from support.broker import eventually
-from support.fake_relay import ENROLL_TOKEN, FakeRelay
+from support.nats.server import eventually
+from support.relay.fake_relay import ENROLL_TOKEN, FakeRelay
 
 STARTS = 5
 IDLE_S = 10.0

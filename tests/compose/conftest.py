@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local.system.airflow_api import ENDED, AirflowApi
-from support.compose_stack import Core, Stack, answered
+from support.system.compose_stack import Core, Stack, answered
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.compose_stack import Stack, until
+from support.system.compose_stack import Stack, until
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(600)]
 

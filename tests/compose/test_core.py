@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local.system.airflow_api import AirflowApi, wait_for_end
-from support.compose_stack import WITHOUT_GRAFANA, Core, Stack, answered, until
+from support.system.compose_stack import WITHOUT_GRAFANA, Core, Stack, answered, until
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
 

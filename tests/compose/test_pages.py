@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from support.compose_page import COMPOSE, Expected
-from support.compose_stack import Stack
-from support.pages import ROOT
-from support.readme_pages import BY_COMPOSE
+from support.pages.compose_page import COMPOSE, Expected
+from support.pages.pages import ROOT
+from support.pages.readme_pages import BY_COMPOSE
+from support.system.compose_stack import Stack
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from faults.chaos.ledger import Ledger, Line
 from local.system.airflow_api import Json
 from local.system.system import LocalSystem
-from support.system import until
+from support.system.inspection import until
 
 DAG = "overdue"
 

@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from local.system.airflow_api import wait_for_end
 from local.system.system import LocalSystem
-from support.system import admin, job_folders, until, uploaded_log
+from support.system.inspection import admin, job_folders, until, uploaded_log
 
 DAG = "demo"
 EDGE_TASKS = {"make", "square", "greet", "stumble", "talk"}

@@ -8,8 +8,8 @@ import pytest
 from local.demo.live_log import watch_log
 from local.system.airflow_api import wait_for_end
 from local.system.system import LocalSystem
-from support.broker import eventually
-from support.system import admin, job_folders, until, uploaded_log
+from support.nats.server import eventually
+from support.system.inspection import admin, job_folders, until, uploaded_log
 
 DAG, TASK = "chatter", "chat"
 TICKS = [f"tick {n}" for n in range(20)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from support.quickstart_page import BRIDGE, QUICKSTART, WORKER, quickstart_scene
+from support.pages.quickstart_page import BRIDGE, QUICKSTART, WORKER, quickstart_scene
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ import pytest
 
 from local.processes.child import Child, clean_environment
 from local.system.paths import PROGRAMS
-from support.pages import ROOT
-from support.readme_pages import DEMO, README, RELAY, STANDALONE, UP
+from support.pages.pages import ROOT
+from support.pages.readme_pages import DEMO, README, RELAY, STANDALONE, UP
 
 
 @pytest.mark.slow

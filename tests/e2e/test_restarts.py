@@ -11,7 +11,7 @@ import pytest
 
 from local.processes.child import Child
 from local.system.system import LocalSystem
-from support.restarts import crash, crash_nats, crash_relay, restart, restart_relay, tasks
+from support.system.restarts import crash, crash_nats, crash_relay, restart, restart_relay, tasks
 
 SERVICES = ("keeper", "api-server", "scheduler", "triggerer", "dag-processor")
 Fault: TypeAlias = Callable[[LocalSystem], Awaitable[None]]

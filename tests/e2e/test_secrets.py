@@ -8,10 +8,10 @@ from local.processes.process_table import process_family
 from local.system.airflow_api import wait_for_end
 from local.system.proxy import host_and_port
 from local.system.system import LocalSystem
-from support.certificates import make_certificates
-from support.recorder import Recorder, recording
-from support.search import Search
-from support.system import admin, messages, until
+from support.network.certificates import make_certificates
+from support.network.recorder import Recorder, recording
+from support.system.inspection import admin, messages, until
+from support.system.search import Search
 
 DAG, TASK = "held", "hold"
 

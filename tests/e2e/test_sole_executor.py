@@ -7,7 +7,7 @@ import pytest
 from local.system.airflow import ONLY_RELAY
 from local.system.airflow_api import wait_for_end
 from local.system.system import LocalSystem
-from support.system import until
+from support.system.inspection import until
 
 DAG = "sole"
 

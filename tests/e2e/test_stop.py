@@ -3,8 +3,8 @@
 import os
 
 from local.system.system import LocalSystem
-from support.broker import eventually
-from support.system import until
+from support.nats.server import eventually
+from support.system.inspection import until
 
 DAG, TASK = "endless", "run_on"
 

@@ -14,7 +14,7 @@ from edge_broker.records import RecordStore
 from faults.chaos.ledger import Ledger, Life
 from local.system.airflow_api import Json, wait_for_end
 from local.system.system import LocalSystem
-from support.system import admin, job_folders, until
+from support.system.inspection import admin, job_folders, until
 
 LINGERING = ("cleared", "removed", "dropped", "marked")
 DAGS = (

@@ -8,10 +8,10 @@ import pytest_asyncio
 
 from local.demo.paths import DAGS
 from local.system.system import LocalSystem
-from support import postgres
-from support.restarts import crash, tasks
-from support.system import until
-from support.whole_system import OPTIONS
+from support.airflow import postgres
+from support.system.inspection import until
+from support.system.restarts import crash, tasks
+from support.system.whole_system import OPTIONS
 
 HERE = Path(__file__).parent
 ROUNDS = 4

@@ -1,6 +1,6 @@
 """A queue that nobody serves is no load on anybody else: waiting jobs take none of the scheduler's slots.
 
-The executor's part of it is in `make test`: tests/integration/bridge/test_reconcile.py.
+The executor's part of it is in `make test`: tests/integration/executor/test_reconcile.py.
 """
 
 from urllib.parse import quote
@@ -10,7 +10,7 @@ import pytest
 from edge_broker.subjects import JOBS, queue_filter
 from local.system.airflow_api import wait_for_end
 from local.system.system import LocalSystem
-from support.system import admin, until
+from support.system.inspection import admin, until
 
 CROWD, CENTRE = "crowd", "centre_only"
 TASKS = 500

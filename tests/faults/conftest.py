@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from support.site import Machine, Site, enrolled, machine, running_site
+from support.system.site import Machine, Site, enrolled, machine, running_site
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -20,7 +20,7 @@ from faults.chaos.stages import following
 from faults.chaos.storm import Storm
 from faults.chaos.trial import QUEUE, Trial
 from local.system.system import LocalSystem
-from support.system import admin
+from support.system.inspection import admin
 
 
 @dataclass(frozen=True)

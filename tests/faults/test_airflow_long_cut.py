@@ -14,8 +14,8 @@ import pytest_asyncio
 
 from faults.chaos.cuts import Gap, Watched, behind_a_link
 from local.system.system import LocalSystem
-from support.link import Cut
-from support.system import until
+from support.network.link import Cut
+from support.system.inspection import until
 
 SECONDS = 180
 CUT_S = 120
@@ -87,7 +87,7 @@ SCALED = {
 @pytest_asyncio.fixture(loop_scope="session")
 async def hurried(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalSystem]:
     """A system that has less patience than any of its tasks."""
-    from support.whole_system import DAGS
+    from support.system.whole_system import DAGS
 
     running = LocalSystem(tmp_path_factory.mktemp("hurried"), dags=DAGS, options=SCALED)
     try:

@@ -11,7 +11,7 @@ from faults.chaos.centre import another_relay, nats_down, nats_slow
 from faults.chaos.cuts import behind_a_link
 from faults.chaos.trial import QUEUE, Trial
 from local.system.system import LocalSystem
-from support.system import until
+from support.system.inspection import until
 
 AWAY_S = 6.0
 """Some of the tasks end in this time, and with two slots most of them still wait when the new scheduler looks."""

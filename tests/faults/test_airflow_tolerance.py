@@ -11,10 +11,10 @@ from faults.chaos.centre import another_relay, held_still, nats_down
 from faults.chaos.cuts import Watched, behind_a_link
 from faults.chaos.judge import twice_at_once
 from local.system.system import LocalSystem
-from support.broker import eventually
-from support.link import Cut
-from support.system import job_folders, until
-from support.whole_system import QUEUES
+from support.nats.server import eventually
+from support.network.link import Cut
+from support.system.inspection import job_folders, until
+from support.system.whole_system import QUEUES
 
 GIVEN_UP_WITHIN_S = 5.0
 FENCE_AND_KILL_S = 2.0

@@ -14,10 +14,10 @@ from edge_broker import subjects
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.workers import WorkerState, WorkerSummary
-from support.agent_process import WITH_FAKE_RUNTIME
-from support.broker import eventually
-from support.site import Machine, Site, enrolled, machine
-from support.system import messages
+from support.nats.server import eventually
+from support.system.inspection import messages
+from support.system.site import Machine, Site, enrolled, machine
+from support.worker.agent_process import WITH_FAKE_RUNTIME
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="session")]
 

@@ -7,8 +7,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from support.http_link import Fault, HttpLink, Point
-from support.link import Cut, Link
+from support.network.http_link import Fault, HttpLink, Point
+from support.network.link import Cut, Link
 
 pytestmark = pytest.mark.timeout(20)
 

@@ -14,10 +14,10 @@ import pytest
 
 from edge_schemas.life.model import Verdict
 from edge_schemas.wire.jobs import Job
-from support.broker import eventually
-from support.http_link import Fault, HttpLink, Point, Strike
-from support.link import Cut
-from support.site import Machine, Site, assert_happened_once, log_is_complete
+from support.nats.server import eventually
+from support.network.http_link import Fault, HttpLink, Point, Strike
+from support.network.link import Cut
+from support.system.site import Machine, Site, assert_happened_once, log_is_complete
 
 pytestmark = pytest.mark.timeout(240)
 

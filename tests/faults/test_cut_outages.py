@@ -9,9 +9,9 @@ import pytest
 from edge_schemas.life.model import Verdict
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
-from support.broker import eventually
-from support.link import BaseLink, Cut
-from support.site import Machine, Site, assert_happened_once, log_is_complete
+from support.nats.server import eventually
+from support.network.link import BaseLink, Cut
+from support.system.site import Machine, Site, assert_happened_once, log_is_complete
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="session")]
 

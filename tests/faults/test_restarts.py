@@ -12,11 +12,11 @@ import pytest
 from edge_schemas.life.agents import ONE_POLL_TIMEOUT
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire.jobs import Job
-from support.broker import eventually
-from support.link import Cut
-from support.site import Machine, Site, assert_happened_once, log_is_complete
+from support.nats.server import eventually
+from support.network.link import Cut
+from support.system.site import Machine, Site, assert_happened_once, log_is_complete
 
-REBOOTED = (sys.executable, str(Path(__file__).parents[1] / "support" / "agent_rebooted.py"))
+REBOOTED = (sys.executable, str(Path(__file__).parents[1] / "support" / "worker" / "agent_rebooted.py"))
 pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
 

@@ -23,7 +23,7 @@ from edge_schemas.life.events import (
 from edge_schemas.life.model import JobRecord, JobState, Verdict, WriteAnswer, new_record
 from edge_schemas.life.transition import FAILED_STATES, RELEASES_BEFORE_PARKED, may_have_run, transition
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from support.jobs import make_auxiliary_job, make_job
+from support.relay.jobs import make_auxiliary_job, make_job
 
 WORKERS = st.sampled_from(["north", "south", "copy"])
 INCARNATIONS = st.integers(min_value=1, max_value=4)

@@ -15,8 +15,8 @@ from edge_broker.subjects import JOBS, job_subject
 from edge_schemas.life.events import Withdraw
 from edge_schemas.life.model import JobRecord, JobState, Verdict
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from support.relay import Agent, agent, both, publish
-from support.relay_edge import Edge, running_edge
+from support.relay.agents import Agent, agent, both, publish
+from support.relay.edge import Edge, running_edge
 
 MAX_JOBS = 4
 ACTIONS = st.tuples(

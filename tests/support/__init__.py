@@ -1,1 +1,1 @@
-"""What several tests need: a real broker, ports, waiting for a condition."""
+"""What several tests share, in one room for each part of the system that it starts or stands for."""

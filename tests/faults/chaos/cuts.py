@@ -16,8 +16,8 @@ from faults.chaos.ledger import Ledger, Life
 from local.system.airflow_api import ENDED, ApiRefused
 from local.system.edge import EdgeWorker
 from local.system.system import LocalSystem
-from support.link import Cut, Link
-from support.system import until
+from support.network.link import Cut, Link
+from support.system.inspection import until
 
 T = TypeVar("T")
 _numbers = count(1)

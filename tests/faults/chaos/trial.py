@@ -11,7 +11,7 @@ from faults.chaos.airflow_db import AirflowDatabase
 from faults.chaos.judge import judge
 from faults.chaos.ledger import Ledger
 from local.system.system import LocalSystem
-from support.system import until
+from support.system.inspection import until
 
 QUEUE = "chaos"
 RIGHT = "right"

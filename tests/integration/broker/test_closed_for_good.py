@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.settings import BrokerSettings
-from support.broker import eventually
+from support.nats.server import eventually
 
 INFO = b'INFO {"server_id":"x","version":"2.11.0","proto":1,"headers":true,"max_payload":1048576}\r\n'
 LIMIT = b"-ERR 'maximum account active connections exceeded'\r\n"

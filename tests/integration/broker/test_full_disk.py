@@ -14,7 +14,7 @@ from edge_broker.connection.settings import BrokerSettings
 from edge_broker.subjects import RECORDS_BUCKET, WORKERS_BUCKET, kv_stream, kv_subject
 from edge_relay.standalone.nats_server import find_binary
 from edge_relay.stores.worker_store import WorkerStore
-from support.broker import free_port
+from support.nats.server import free_port
 
 
 @pytest.fixture

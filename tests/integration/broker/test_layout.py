@@ -5,7 +5,7 @@ from pathlib import Path
 from edge_broker import layout
 from edge_broker.permissions import ADMIN, RELAY
 from edge_broker.subjects import ACCESS_BUCKET, JOBS, kv_stream
-from support.broker import connected, running_server
+from support.nats.server import connected, running_server
 
 
 async def test_a_bucket_whose_entries_could_not_expire_is_updated(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from edge_broker.connection.broker import Broker
 from edge_broker.permissions import READER
-from support.broker import broker_settings, eventually, running_server
+from support.nats.server import broker_settings, eventually, running_server
 
 
 @pytest.mark.parametrize("noticed", [True, False])

@@ -18,8 +18,8 @@ from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.life.events import Finish, Start
 from edge_schemas.life.model import JobRecord, JobState, Verdict, new_record
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from support.broker import connected, eventually, running_server
-from support.jobs import make_job
+from support.nats.server import connected, eventually, running_server
+from support.relay.jobs import make_job
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from edge_broker.connection.subscriptions import Message
 from edge_broker.permissions import ADMIN
-from support.broker import connected, eventually, running_server
+from support.nats.server import connected, eventually, running_server
 
 SUBJECT = "edge.notices.test"
 

@@ -30,9 +30,9 @@ from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.wire.worker_entry import WorkerEntry
 from edge_schemas.wire.workers import EnrollRequest, EnrollTokenRequest, SecretKind, hash_secret, new_secret
 from edge_service.findings import Status
-from support.broker import PASSWORDS, connected, eventually, running_server
-from support.keeper import KEY, keeper_settings, poll, running_keeper
-from support.real_airflow import RealAirflow
+from support.airflow.keeper import KEY, keeper_settings, poll, running_keeper
+from support.airflow.real_airflow import RealAirflow
+from support.nats.server import PASSWORDS, connected, eventually, running_server
 
 QUEUE = "plant"
 Findings = list[dict[str, str]]

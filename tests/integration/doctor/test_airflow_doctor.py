@@ -12,10 +12,10 @@ from edge_bridge.settings import Conf
 from edge_broker.permissions import EXECUTOR, KEEPER, READER
 from edge_service.findings import Status, as_json, exit_status
 from integration.doctor.conftest import QUEUE, Centre, Findings, checked, names_only, not_tried, process
-from support import airflow_home
-from support.broker import PASSWORDS, free_port
-from support.keeper import KEY
-from support.real_airflow import RealAirflow
+from support.airflow import airflow_home
+from support.airflow.keeper import KEY
+from support.airflow.real_airflow import RealAirflow
+from support.nats.server import PASSWORDS, free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 OURS = "edge_bridge.executor.RelayExecutor"

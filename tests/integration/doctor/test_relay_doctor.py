@@ -33,8 +33,8 @@ from integration.doctor.conftest import (
     relay_doctor,
     relay_doctor_process,
 )
-from support.broker import PASSWORDS, free_port
-from support.certificates import make_certificates
+from support.nats.server import PASSWORDS, free_port
+from support.network.certificates import make_certificates
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Change = Callable[[dict[str, Any]], None]

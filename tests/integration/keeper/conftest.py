@@ -10,9 +10,9 @@ import pytest
 from edge_broker.permissions import EXECUTOR, RELAY
 from edge_broker.records import RecordStore
 from edge_relay.standalone.nats_server import NatsServer
-from support.broker import connected, running_server
-from support.keeper import Centre, FakeRelay, keeper_settings, running_keeper
-from support.real_airflow import RealAirflow
+from support.airflow.keeper import Centre, FakeRelay, keeper_settings, running_keeper
+from support.airflow.real_airflow import RealAirflow
+from support.nats.server import connected, running_server
 
 
 @pytest.fixture

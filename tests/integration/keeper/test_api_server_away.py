@@ -14,9 +14,9 @@ from edge_broker.records import RecordStore
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.life.events import GiveUp, ReportUserCode
 from edge_schemas.life.model import JobState
-from support.broker import connected, free_port
-from support.keeper import WORKER, Centre, FakeRelay, keeper_settings, run_body, running_keeper
-from support.real_airflow import DAG_ID, RUN_ID, RealAirflow, add_run, add_task, change_task, retry_task
+from support.airflow.keeper import WORKER, Centre, FakeRelay, keeper_settings, run_body, running_keeper
+from support.airflow.real_airflow import DAG_ID, RUN_ID, RealAirflow, add_run, add_task, change_task, retry_task
+from support.nats.server import connected, free_port
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
 

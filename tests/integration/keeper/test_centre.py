@@ -22,8 +22,8 @@ from edge_bridge.settings import SettingsError
 from edge_relay.gate.centre import FRESH_FOR_S, RETRY_AFTER_S, Centre
 from edge_relay.gate.client import GateClient
 from edge_schemas.wire.routes import GATE_CENTRE
-from support.broker import free_port
-from support.keeper import KEY
+from support.airflow.keeper import KEY
+from support.nats.server import free_port
 
 LOCK = "apache-airflow==3.3.2 --hash=sha256:" + "0" * 64 + "\n"
 

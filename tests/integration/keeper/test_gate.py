@@ -9,8 +9,8 @@ import pytest
 
 from edge_schemas.life.events import Finish
 from edge_schemas.life.model import JobState, Verdict
-from support.keeper import WORKER, Centre, run_body
-from support.real_airflow import DAG_ID, RUN_ID, add_task, change_task, read_task
+from support.airflow.keeper import WORKER, Centre, run_body
+from support.airflow.real_airflow import DAG_ID, RUN_ID, add_task, change_task, read_task
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
 

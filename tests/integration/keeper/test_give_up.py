@@ -21,9 +21,9 @@ from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.life.events import ReportUserCode, Start
 from edge_schemas.life.model import JobState, Outcome, Verdict
 from edge_schemas.wire.offline import MIN_TOLERANCE_S
-from support.broker import connected, eventually
-from support.keeper import WORKER, FakeRelay, beating, keeper_settings, poll, publish, running_keeper
-from support.real_airflow import DAG_ID, RUN_ID, RealAirflow, TaskIds, add_task
+from support.airflow.keeper import WORKER, FakeRelay, beating, keeper_settings, poll, publish, running_keeper
+from support.airflow.real_airflow import DAG_ID, RUN_ID, RealAirflow, TaskIds, add_task
+from support.nats.server import connected, eventually
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
 

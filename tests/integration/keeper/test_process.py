@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from edge_relay.standalone.nats_server import NatsServer
-from support.broker import PASSWORDS, eventually, free_port
-from support.keeper import KEY
-from support.real_airflow import JWT_SECRET, RealAirflow
+from support.airflow.keeper import KEY
+from support.airflow.real_airflow import JWT_SECRET, RealAirflow
+from support.nats.server import PASSWORDS, eventually, free_port
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
 COMMAND = [sys.executable, "-m", "airflow", "edge-relay", "keeper"]

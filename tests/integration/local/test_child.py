@@ -8,7 +8,7 @@ import pytest
 
 from local.processes.child import Child, ChildFailed, clean_environment
 from local.processes.process_table import process_family, still_running
-from support.broker import eventually
+from support.nats.server import eventually
 
 # Ignores SIGTERM, starts a grandchild in its own session, and then creates a file.
 STUBBORN = """

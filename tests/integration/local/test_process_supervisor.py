@@ -9,7 +9,7 @@ import pytest
 
 from local.processes.child import Child, clean_environment
 from local.processes.process_table import ProcessEntry, process_family, still_running
-from support.broker import eventually
+from support.nats.server import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux only")
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from edge_bridge.logs.remote_log import NOTHING_STORED, SOURCE
-from support.real_airflow import DAG_ID, RUN_ID, RealAirflow, TaskIds, add_task, change_task, retry_task
-from support.sync_nats import RunningNats, Writer
+from support.airflow.real_airflow import DAG_ID, RUN_ID, RealAirflow, TaskIds, add_task, change_task, retry_task
+from support.nats.sync_nats import RunningNats, Writer
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
 HOST = "127.0.0.77"

@@ -13,8 +13,8 @@ from edge_bridge.logs.text import lines
 from edge_bridge.settings import SettingsError
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import READER
-from support.broker import PASSWORDS
-from support.sync_nats import Writer, log_server
+from support.nats.server import PASSWORDS
+from support.nats.sync_nats import Writer, log_server
 
 
 @pytest.fixture

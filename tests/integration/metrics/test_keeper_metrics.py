@@ -32,8 +32,7 @@ from edge_schemas.life.model import new_record
 from edge_schemas.life.transition import RELEASES_BEFORE_PARKED
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy
-from support.broker import broker_settings, connected, eventually, running_server
-from support.fake_airflow import (
+from support.airflow.fake_airflow import (
     DAG_ID,
     RUN_ID,
     FakeAirflow,
@@ -42,8 +41,9 @@ from support.fake_airflow import (
     PlainSigner,
     running_fake_airflow,
 )
-from support.keeper import KEY, WORKER, FakeRelay, beating, poll, run_body
-from support.metrics import Series, parse, series
+from support.airflow.keeper import KEY, WORKER, FakeRelay, beating, poll, run_body
+from support.nats.server import broker_settings, connected, eventually, running_server
+from support.system.metrics import Series, parse, series
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=1.5)
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -91,7 +91,7 @@ async def nats(tmp_path: Path) -> AsyncIterator[NatsServer]:
 
 @pytest.fixture
 async def fake() -> AsyncIterator[CountingAirflow]:
-    with patch("support.fake_airflow.FakeAirflow", CountingAirflow):
+    with patch("support.airflow.fake_airflow.FakeAirflow", CountingAirflow):
         async with running_fake_airflow() as running:
             assert isinstance(running, CountingAirflow)
             yield running

@@ -16,9 +16,9 @@ import pytest_asyncio
 import yaml  # type: ignore[import-untyped]
 
 from grafana.boards import __main__ as boards
-from support.broker import eventually
-from support.busy_system import SIMULATED, UNSERVED, BusySystem, busy_system
-from support.prometheus import ROOT, Prometheus, program, running_prometheus
+from support.nats.server import eventually
+from support.system.busy_system import SIMULATED, UNSERVED, BusySystem, busy_system
+from support.system.prometheus import ROOT, Prometheus, program, running_prometheus
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 

@@ -24,11 +24,11 @@ from edge_schemas.life.model import UserCode, WriteAnswer, new_record
 from edge_schemas.life.transition import transition
 from edge_schemas.wire.jobs import Job
 from edge_service.tracing import CLOSE_S, ENDPOINTS, Spans, spans_from_environment
-from support.broker import eventually
-from support.collector import Collector, running_collector
-from support.jobs import make_job
-from support.relay import Agent, agent
-from support.relay_edge import Edge, running_edge
+from support.nats.server import eventually
+from support.relay.agents import Agent, agent
+from support.relay.edge import Edge, running_edge
+from support.relay.jobs import make_job
+from support.system.collector import Collector, running_collector
 
 ENDPOINT = ENDPOINTS[1]
 

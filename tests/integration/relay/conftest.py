@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.relay_edge import Edge, running_edge
+from support.relay.edge import Edge, running_edge
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from edge_broker.subjects import job_subject
 from edge_relay.app import Relay, build
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import SecretKind, new_secret
-from support.relay import Agent, agent, metric, publish
-from support.relay_edge import Edge, Worker, running_edge
+from support.relay.agents import Agent, agent, metric, publish
+from support.relay.edge import Edge, Worker, running_edge
 
 JSON = {"Content-Type": "application/json"}
 

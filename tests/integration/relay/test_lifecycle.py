@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 
 from edge_broker.layout import ensure_consumer
-from support.broker import PASSWORDS, eventually, free_port
-from support.relay import Agent, agent, both, parked, publish, pulling
-from support.relay_edge import Edge, running_edge
+from support.nats.server import PASSWORDS, eventually, free_port
+from support.relay.agents import Agent, agent, both, parked, publish, pulling
+from support.relay.edge import Edge, running_edge
 
 
 async def test_a_stopping_replica_sends_its_workers_to_the_other_one(edge: Edge) -> None:

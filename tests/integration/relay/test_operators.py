@@ -16,10 +16,10 @@ from edge_schemas.life.events import AnswerWrite, BeginFinishing, ReportUserCode
 from edge_schemas.life.model import JobState, WriteAnswer
 from edge_schemas.wire import routes
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
-from support.broker import eventually
-from support.jobs import make_auxiliary_job, make_job
-from support.relay import agent, parked, publish
-from support.relay_edge import Edge
+from support.nats.server import eventually
+from support.relay.agents import agent, parked, publish
+from support.relay.edge import Edge
+from support.relay.jobs import make_auxiliary_job, make_job
 
 
 async def edge_relay(edge: Edge, tmp_path: Path, *words: str) -> int:

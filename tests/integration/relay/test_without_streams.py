@@ -17,7 +17,7 @@ from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings
 from edge_relay.standalone.nats_server import NatsServer, find_binary
 from edge_schemas.wire.workers import SecretKind, new_secret
-from support.broker import PASSWORDS, connected, eventually, free_port
+from support.nats.server import PASSWORDS, connected, eventually, free_port
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from support.compose_page import COMPOSE
-from support.pages import ROOT, Page
-from support.quickstart_page import BRIDGE, QUICKSTART, WORKER
-from support.readme_pages import BY_COMPOSE, DEMO, LOCAL, README, RELAY, SCHEMAS, UP
+from support.pages.compose_page import COMPOSE
+from support.pages.pages import ROOT, Page
+from support.pages.quickstart_page import BRIDGE, QUICKSTART, WORKER
+from support.pages.readme_pages import BY_COMPOSE, DEMO, LOCAL, README, RELAY, SCHEMAS, UP
 
 PAGES = [README, QUICKSTART, COMPOSE, LOCAL, RELAY, BRIDGE, WORKER, SCHEMAS]
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

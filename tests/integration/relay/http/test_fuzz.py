@@ -1,0 +1,123 @@
+"""What the OpenAPI document describes, and what it forbids, sent by a machine: the relay never answers with a 5xx."""
+
+import asyncio
+import copy
+import os
+import sys
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from edge_broker.layout import ensure_consumer
+from edge_schemas.openapi.document import openapi_document
+from edge_schemas.wire import routes
+from edge_schemas.wire.polls import PROTOCOL
+from edge_schemas.wire.workers import SecretKind, new_secret
+from support.relay.edge import Edge, Worker, running_edge
+from support.relay.fake_gate import KEY, running_gate
+
+PROGRAM = Path(sys.executable).with_name("schemathesis")
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+WORKERS = ("--include-tag", "workers", "--exclude-path", routes.ENROLL)
+RUNNING_JOBS = 40
+MOST_OUTPUT = 20_000
+
+
+@pytest.fixture
+async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
+    """Polls are held for a moment only, and there is a gate that answers."""
+    secret = tmp_path / "gate.secret"
+    secret.write_bytes(KEY)
+    async with (
+        running_gate() as gate,
+        running_edge(tmp_path, gate_urls=(gate.url,), gate_key_file=secret, poll_timeout_s=0.01) as running,
+    ):
+        await ensure_consumer(running.broker, None, "default")
+        yield running
+
+
+def with_values(document: dict[str, Any], values: dict[str, list[str]]) -> dict[str, Any]:
+    """The document with some path parameters given values that exist, and with the protocol that is served.
+
+    Without them nearly every call would end at its first check.
+    """
+    changed = copy.deepcopy(document)
+    for model in ("Poll", "EnrollRequest"):
+        changed["components"]["schemas"][model]["properties"]["protocol"] = {"enum": [PROTOCOL]}
+    for methods in changed["paths"].values():
+        for operation in methods.values():
+            for parameter in operation["parameters"]:
+                if parameter["in"] == "path" and parameter["name"] in values:
+                    known = {"enum": values[parameter["name"]]}
+                    parameter["schema"] = {"anyOf": [known, parameter["schema"]]}
+    return changed
+
+
+async def fuzz(
+    edge: Edge, folder: Path, document: dict[str, Any], url: str, secret: str, *selection: str, phases: str
+) -> None:
+    """One run in a process of its own; its report if it found something."""
+    file = folder / "openapi.json"
+    file.write_bytes(orjson.dumps(document))
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "NO_COLOR": "1", "REQUESTS_CA_BUNDLE": str(edge.ca)}
+    process = await asyncio.create_subprocess_exec(
+        *(str(PROGRAM), "run", str(file), "--url", url, "--tls-verify", str(edge.ca), "--checks", CHECKS),
+        *("--phases", phases, "--max-examples", "50", "--seed", "1", "--request-timeout", "10"),
+        *("--suppress-health-check", "all", "--warnings", "off", "-H", f"Authorization: Bearer {secret}", *selection),
+        cwd=folder,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode(errors="replace")[-MOST_OUTPUT:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_the_relay_has_an_answer_to_everything_a_worker_sends(edge: Edge, tmp_path: Path) -> None:
+    worker, document = await known(edge)
+    await fuzz(edge, tmp_path, document, edge.relays[0].workers_url, worker.secret, *WORKERS, phases="coverage")
+    await still_serves(edge)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_the_relay_has_an_answer_to_everything(edge: Edge, tmp_path: Path) -> None:
+    relay = edge.relays[0]
+    worker, document = await known(edge)
+    # Operators revoke and cancel: they have a worker of their own.
+    _, for_operators = await known(edge)
+    enrol, operate = ("--include-path", routes.ENROLL), ("--include-tag", "operators")
+    token = await edge.token(uses=5000)
+    for name in ("enrolment", "workers", "operators"):
+        (tmp_path / name).mkdir()
+    run = partial(fuzz, edge, phases="coverage,fuzzing")
+    await asyncio.gather(
+        run(tmp_path / "enrolment", document, relay.workers_url, token, *enrol),
+        run(tmp_path / "workers", document, relay.workers_url, worker.secret, *WORKERS),
+        run(tmp_path / "operators", for_operators, relay.operators_url, edge.access_token, *operate),
+    )
+    await still_serves(edge)
+
+
+async def known(edge: Edge) -> tuple[Worker, dict[str, Any]]:
+    """A worker with running jobs and a waiting one, and the document with their names in it."""
+    worker = await edge.worker()
+    jobs = [(await edge.job(worker)).id for _ in range(RUNNING_JOBS)] + [(await edge.job()).id]
+    values = {"job": jobs, "worker": [worker.name], "path": ["variables/x", "a/b"]}
+    return worker, with_values(openapi_document(), values)
+
+
+async def still_serves(edge: Edge) -> None:
+    """After all that a worker enrols, and its job's log is taken."""
+    secret = new_secret(SecretKind.WORKER)
+    reply = await edge.enroll(await edge.token(), secret)
+    worker = Worker(reply.json["worker"], secret)
+    job = await edge.job(worker)
+    assert (await edge.put_log(job, worker, 0, b"x")).json == {"offset": 1}
+    assert (await edge.call("GET", routes.READYZ)).status == 200

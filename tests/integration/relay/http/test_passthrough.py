@@ -1,0 +1,211 @@
+"""Calls to the Execution API: handed on as they came, for the holder only, and only with signed answers."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from edge_schemas.life.events import Finish
+from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import Job
+from support.nats.server import free_port
+from support.relay.edge import Edge, Worker, running_edge
+from support.relay.fake_gate import KEY, FakeGate, running_gate
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A relay, its gate, and a job that runs on a worker."""
+
+    edge: Edge
+    gate: FakeGate
+    worker: Worker
+    job: Job
+
+    def path(self, raw: str) -> str:
+        return routes.JOB_EXECUTION.format(job=self.job.id, path=raw)
+
+
+@pytest.fixture
+async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
+    """The first keeper in the list is away."""
+    secret = tmp_path / "gate.secret"
+    secret.write_bytes(KEY)
+    async with running_gate() as gate:
+        urls = (f"http://127.0.0.1:{free_port()}", gate.url)
+        async with running_edge(tmp_path, gate_urls=urls, gate_key_file=secret) as edge:
+            worker = await edge.worker()
+            yield Setup(edge, gate, worker, await edge.job(worker))
+
+
+async def raw_call(setup: Setup, target: str, method: str = "GET") -> tuple[int, str]:
+    """A request line as no client library would write it; status and body of the answer."""
+    url = urlsplit(setup.edge.relays[0].workers_url)
+    context = ssl.create_default_context(cafile=str(setup.edge.ca))
+    reader, writer = await asyncio.open_connection(url.hostname, url.port, ssl=context)
+    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {setup.worker.secret}\r\n"
+    head += "Connection: close\r\n\r\n"
+    writer.write(head.encode("latin-1"))
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return int(answer.split(b" ", 2)[1]), answer.partition(b"\r\n\r\n")[2].decode()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+async def test_a_call_reaches_the_gate_as_it_came(setup: Setup, method: str) -> None:
+    raw = "xcoms/my%20dag/run%2F1:x/%C3%A4?include=1&key=%2F..%2F&empty="
+    body = b"" if method in {"GET", "HEAD"} else b'{"state": "running"}'
+    setup.gate.status, setup.gate.body = 409, b'{"detail": "as it is"}'
+    reply = await setup.edge.call(
+        method,
+        setup.path(raw),
+        setup.worker.secret,
+        body=body or None,
+        headers={
+            "Content-Type": "application/json",
+            "Airflow-API-Version": "2026-01-01",
+            "X-Request-Id": "request-0001",
+            "traceparent": "00-aa-bb-01",
+            "correlation-id": "c1",
+            "Cookie": "secret",
+            "X-Forwarded-For": "1.2.3.4",
+        },
+    )
+    assert reply.status == 409
+    assert reply.body == (b"" if method == "HEAD" else setup.gate.body)
+    assert reply.headers["Content-Type"] == "application/json"
+    assert reply.headers[routes.ORIGIN_HEADER] == routes.EXECUTION_ORIGIN
+    assert not {"Refreshed-API-Token", "Set-Cookie", "Edge-Signature"} & set(reply.headers)
+    call = setup.gate.calls[-1]
+    assert (call.method, call.target) == (method, f"/gate/v1/jobs/{setup.job.id}/execution/{raw}")
+    assert (call.worker, call.request_id, call.body) == (setup.worker.name, "request-0001", body)
+    sent = setup.gate.headers[-1]
+    forwarded = {name: sent.get(name) for name in routes.FORWARDED_HEADERS}
+    assert forwarded == {
+        "content-type": "application/json",
+        "airflow-api-version": "2026-01-01",
+        "correlation-id": "c1",
+        "traceparent": "00-aa-bb-01",
+    }
+    assert not {"authorization", "cookie", "x-forwarded-for"} & set(sent)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "",
+        "..",
+        "a/../b",
+        "a/./b",
+        "a//b",
+        "/a",
+        "a/",
+        "%2e%2e/b",
+        "a/%2E%2e",
+        "a/%2e",
+        "a%2f..%2fb",
+        "a%2F%2Fb",
+        "a%5cb",
+        "a%00b",
+        "a%0db",
+        "a%7f",
+        "a%C2%85",
+        "a%ffb",
+        "a%C0%AE",
+        "a%zz",
+        "a%",
+        "a\\b",
+        "a#b",
+        "a{b}",
+        "../../../../poll",
+        "%2e%2e/%2e%2e/finish",
+        "x" * 4097,
+        "a?b#c",
+        "a?b=\x7f",
+    ],
+)
+async def test_paths_that_two_servers_may_read_differently_are_refused(setup: Setup, raw: str) -> None:
+    status, _ = await raw_call(setup, setup.path(raw))
+    assert status == 400
+    assert setup.gate.calls == []
+
+
+async def test_the_absolute_form_is_refused(setup: Setup) -> None:
+    status, body = await raw_call(setup, f"http://elsewhere{setup.path('variables/x')}")
+    assert (status, "invalid_request" in body) == (400, True)
+    assert setup.gate.calls == []
+
+
+@pytest.mark.parametrize(("method", "refusal"), [("OPTIONS", 405), ("TRACE", 405), ("PROPFIND", 405), ("CONNECT", 404)])
+async def test_other_methods_are_refused(setup: Setup, method: str, refusal: int) -> None:
+    status, _ = await raw_call(setup, setup.path("variables/x"), method)
+    assert status == refusal
+    assert setup.gate.calls == []
+
+
+async def test_the_good_keeper_is_remembered_and_another_found_when_it_is_gone(setup: Setup, tmp_path: Path) -> None:
+    """Without any keeper the answer is a clear 503, and the next keeper that comes is found."""
+    for _ in range(3):
+        assert (await setup.edge.call("GET", setup.path("variables/x"), setup.worker.secret)).status == 200
+    gate = setup.edge.relays[0].parts.gate
+    assert gate is not None
+    assert gate._good == 1
+    gate._urls = (f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}")
+    reply = await setup.edge.call("GET", setup.path("variables/x"), setup.worker.secret)
+    assert (reply.status, reply.code) == (503, "gate_unavailable")
+    assert reply.headers["Retry-After"]
+    gate._urls = (setup.gate.url, gate._urls[1])
+    assert (await setup.edge.call("GET", setup.path("variables/x"), setup.worker.secret)).status == 200
+
+
+async def test_an_answer_that_the_gate_did_not_sign_is_not_passed_on(setup: Setup) -> None:
+    setup.gate.key = b"somebody else's"
+    reply = await setup.edge.call("GET", setup.path("variables/x"), setup.worker.secret)
+    assert (reply.status, reply.code) == (503, "gate_unavailable")
+    assert b"ok" not in reply.body
+    assert routes.ORIGIN_HEADER not in reply.headers
+
+
+async def test_a_keeper_that_takes_calls_and_never_answers_costs_a_bounded_time(tmp_path: Path) -> None:
+    secret = tmp_path / "gate.secret"
+    secret.write_bytes(KEY)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        async with running_edge(tmp_path, gate_urls=(url,), gate_key_file=secret, gate_timeout_s=0.3) as edge:
+            worker = await edge.worker()
+            job = await edge.job(worker)
+            path = routes.JOB_EXECUTION.format(job=job.id, path="variables/x")
+            assert (await edge.call("GET", path, worker.secret)).code == "gate_unavailable"
+
+
+async def test_bodies_are_bounded_and_plain(setup: Setup) -> None:
+    path = setup.path("xcoms/d/r/t/k")
+    big = await setup.edge.call("POST", path, setup.worker.secret, body=bytes((16 << 20) + 1))
+    assert (big.status, big.code) == (413, "payload_too_large")
+    fits = await setup.edge.call("POST", path, setup.worker.secret, body=bytes(16 << 20))
+    assert fits.status == 200
+    packed = await setup.edge.call("POST", path, setup.worker.secret, body=b"x", headers={"Content-Encoding": "gzip"})
+    assert (packed.status, packed.code) == (415, "unsupported_media_type")
+    assert len(setup.gate.calls) == 1
+
+
+async def test_an_ended_job_makes_no_calls(setup: Setup) -> None:
+    await setup.edge.records.change(setup.job.id, Finish(setup.worker.name, 0, None, datetime.now(UTC)))
+    reply = await setup.edge.call("GET", setup.path("variables/x"), setup.worker.secret)
+    assert (reply.status, reply.code) == (410, "job_ended")
+    assert setup.gate.calls == []
+
+
+async def test_a_relay_without_a_gate_says_so(edge: Edge) -> None:
+    worker = await edge.worker()
+    job = await edge.job(worker)
+    reply = await edge.call("GET", routes.JOB_EXECUTION.format(job=job.id, path="x"), worker.secret)
+    assert (reply.status, reply.code) == (503, "gate_unavailable")
+    assert "RELAY_GATE_URLS" in reply.json["detail"]

@@ -1,0 +1,1 @@
+"""A real Airflow and its stand-ins: database, api-server, Execution API, keeper, and jobs of the Task SDK."""

@@ -1,0 +1,223 @@
+"""A real Airflow on SQLite: its database shared with the test process, its api-server a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from support.airflow.airflow_home import create_tables
+from support.nats.server import free_port
+
+JWT_SECRET = "a-jwt-secret-of-the-tests-" + "x" * 64
+DAG_ID = "d"
+RUN_ID = "r1"
+START_TIMEOUT_S = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class RealAirflow:
+    """A running Airflow.
+
+    Attributes:
+        url: Of its api-server, without a trailing slash.
+        home: `AIRFLOW_HOME`, also of the test process.
+    """
+
+    url: str
+    home: Path
+
+    @property
+    def execution_url(self) -> str:
+        """Of the Execution API."""
+        return f"{self.url}/execution/"
+
+
+@contextmanager
+def running_airflow(extra_env: Mapping[str, str]) -> Iterator[RealAirflow]:
+    """Migrate the test process's Airflow database, start an api-server on it, stop it at the end.
+
+    The settings that both need are set in this process's environment for as long.
+    """
+    home = Path(os.environ["AIRFLOW_HOME"])
+    port = free_port()
+    settings = {
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__FERNET_KEY": "",
+        "AIRFLOW__API_AUTH__JWT_SECRET": JWT_SECRET,
+        "AIRFLOW__API__SECRET_KEY": "a-session-secret-of-the-tests",
+        **extra_env,
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        create_tables()
+        _say_migrated()
+        _insert_dag()
+        with (home / "api-server.log").open("wb") as log:
+            command = [sys.executable, "-m", "airflow", "api-server", "--host", "127.0.0.1", "--port", str(port)]
+            process = subprocess.Popen([*command, "--workers", "1"], stdout=log, stderr=log, start_new_session=True)
+            try:
+                airflow = RealAirflow(f"http://127.0.0.1:{port}", home)
+                _wait_ready(airflow, process)
+                yield airflow
+            finally:
+                # An orderly stop is slow, and no state needs saving.
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def add_task(state: str = "queued", **values: Any) -> "TaskIds":
+    """A task instance, queued to its own dispatch unless the values differ."""
+    from airflow.models import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import insert
+
+    ids = TaskIds(ti_id=str(uuid.uuid4()), job=str(uuid.uuid4()), task_id=f"t-{uuid.uuid4().hex[:8]}")
+    row = {
+        "id": uuid.UUID(ids.ti_id),
+        "dag_id": DAG_ID,
+        "run_id": RUN_ID,
+        "task_id": ids.task_id,
+        "map_index": -1,
+        "state": state,
+        "try_number": 1,
+        "max_tries": 2,
+        "pool": "default_pool",
+        "pool_slots": 1,
+        "queue": "edge",
+        "priority_weight": 1,
+        "external_executor_id": ids.job,
+        "start_date": datetime.now(UTC),
+        "executor_config": {},
+        **values,
+    }
+    with create_session(scoped=False) as session:
+        session.execute(insert(TaskInstance).values(**row))
+    return ids
+
+
+def change_task(ti_id: str, **values: Any) -> None:
+    """What a user or the scheduler does to a task instance."""
+    from airflow.models import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session(scoped=False) as session:
+        session.execute(update(TaskInstance).where(TaskInstance.id == uuid.UUID(ti_id)).values(**values))
+
+
+def read_task(ti_id: str) -> dict[str, Any] | None:
+    """The row of a task instance."""
+    from airflow.models import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session(scoped=False) as session:
+        table = TaskInstance.__table__
+        row = session.execute(select(table).where(table.c.id == uuid.UUID(ti_id))).mappings().one_or_none()
+        return None if row is None else dict(row)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskIds:
+    """Names of a task instance that `add_task` made."""
+
+    ti_id: str
+    job: str
+    task_id: str
+
+
+def _insert_dag() -> None:
+    from airflow.models import DagModel
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import insert
+
+    limits = {"max_active_tasks": 16, "max_consecutive_failed_dag_runs": 0, "has_task_concurrency_limits": False}
+    now = datetime.now(UTC)
+    with create_session(scoped=False) as session:
+        session.execute(insert(DagBundleModel).values(name="tests"))
+        session.execute(insert(DagModel).values(dag_id=DAG_ID, bundle_name="tests", is_stale=False, **limits))
+    add_run(RUN_ID, logical_date=now, start_date=now)
+
+
+def add_run(run_id: str, **values: Any) -> None:
+    """A run of the same DAG."""
+    from airflow.models import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import insert
+
+    row = {"dag_id": DAG_ID, "run_id": run_id, "run_type": "manual", "state": "running"}
+    with create_session(scoped=False) as session:
+        session.execute(insert(DagRun).values(**row, run_after=datetime.now(UTC), **values))
+
+
+def _say_migrated() -> None:
+    """The api-server starts only on a database that names its version."""
+    from airflow.utils.db import _get_alembic_config
+    from alembic import command
+
+    # Airflow's function has no annotations.
+    config: Callable[[], Any] = _get_alembic_config
+    command.stamp(config(), "head")
+
+
+def _wait_ready(airflow: RealAirflow, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    log = airflow.home / "api-server.log"
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+        try:
+            with urllib.request.urlopen(f"{airflow.execution_url}health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise AssertionError("the api-server was not ready in time:\n" + log.read_text(errors="replace")[-3000:])
+
+
+def delete_task(ti_id: str) -> None:
+    """What becomes of a row when a task instance is cleared: it goes, and another one has a new id."""
+    from airflow.models import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session(scoped=False) as session:
+        session.execute(delete(TaskInstance).where(TaskInstance.id == uuid.UUID(ti_id)))
+
+
+def retry_task(ids: TaskIds) -> str:
+    """What Airflow does when a try fails and another follows: the old row goes to the history; gives the new id."""
+    from airflow.models.taskinstancehistory import TaskInstanceHistory
+    from airflow.utils.session import create_session
+    from sqlalchemy import insert
+
+    row = read_task(ids.ti_id)
+    assert row is not None
+    columns = set(TaskInstanceHistory.__table__.columns.keys())
+    old = {name: value for name, value in row.items() if name in columns}
+    new_id = str(uuid.uuid4())
+    with create_session(scoped=False) as session:
+        session.execute(
+            insert(TaskInstanceHistory.__table__).values(
+                **{**old, "task_instance_id": uuid.UUID(ids.ti_id), "state": "failed", "span_status": "not_started"}
+            )
+        )
+    change_task(ids.ti_id, id=uuid.UUID(new_id), state="up_for_retry")
+    return new_id

@@ -1,0 +1,1 @@
+"""Runs a doctor in a process of its own and reads its findings."""

@@ -1,0 +1,1 @@
+"""What the tests of documentation share: the commands of a page, and how each one is run."""

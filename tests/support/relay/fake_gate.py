@@ -1,0 +1,100 @@
+"""A keeper's gate on a real socket: checks the relay's signature and answers as the test has set it.
+
+`tests/contract/test_gate.py` runs the same cases against this gate and a real one.
+"""
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_call, sign_answer
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.routes import (
+    EXECUTION_ORIGIN,
+    GATE_CENTRE,
+    ORIGIN_HEADER,
+    PROBLEM_TYPE,
+    REQUEST_ID_HEADER,
+    WORKER_HEADER,
+)
+
+KEY = b"the secret of relay and gate"
+
+
+@dataclass
+class FakeGate:
+    """The answers, and the calls so far.
+
+    Attributes:
+        key: Signs the answers. Calls are always checked with `KEY`.
+        status: Of the answers to jobs' calls.
+        body: Of all answers.
+        answer_headers: Of all answers; a body of the Execution API has exactly this content type.
+        calls: Calls of jobs with a right signature.
+        asked_for_centre: Calls for the centre's facts with a right signature.
+        headers: Of each of these calls, with lower-case names.
+        refused: Calls with a wrong signature.
+    """
+
+    url: str = ""
+    key: bytes = KEY
+    status: int = 200
+    body: bytes = b'{"ok": true}'
+    answer_headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
+    calls: list[GateCall] = field(default_factory=list)
+    asked_for_centre: list[GateCall] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    refused: int = 0
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Any call."""
+        request_id = request.headers.get(REQUEST_ID_HEADER, "")
+        worker = request.headers.get(WORKER_HEADER, "")
+        call = GateCall(request.method, request.raw_path, worker, request_id, await request.read())
+        nonce = check_call(KEY, call, request.headers.get(SIGNATURE_HEADER, ""), now=time.time())
+        if nonce is None:
+            self.refused += 1
+            problem = (
+                EdgeError(ErrorCode.UNAUTHENTICATED).problem(request_id or None).model_dump_json(exclude_none=True)
+            )
+            return web.Response(status=401, body=problem.encode(), headers={"Content-Type": PROBLEM_TYPE})
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        if call.target == GATE_CENTRE:
+            self.asked_for_centre.append(call)
+            return self._signed(nonce, 200, self.body, {})
+        self.calls.append(call)
+        sent = b"" if request.method == "HEAD" else self.body
+        return self._signed(nonce, self.status, sent, {ORIGIN_HEADER: EXECUTION_ORIGIN})
+
+    def _signed(self, nonce: str, status: int, body: bytes, headers: Mapping[str, str]) -> web.Response:
+        return web.Response(
+            status=status,
+            body=body,
+            headers={
+                "Refreshed-API-Token": "a-token-that-must-not-travel",
+                "Set-Cookie": "a=b",
+                **headers,
+                **self.answer_headers,
+                SIGNATURE_HEADER: sign_answer(self.key, nonce, status, body),
+            },
+        )
+
+
+@asynccontextmanager
+async def running_gate() -> AsyncIterator[FakeGate]:
+    """A gate on a free port of loopback."""
+    gate = FakeGate()
+    app = web.Application(client_max_size=64 << 20)
+    app.router.add_route("*", "/{path:.*}", gate.handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    gate.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield gate
+    finally:
+        await runner.cleanup()

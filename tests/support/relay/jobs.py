@@ -1,0 +1,20 @@
+"""Jobs for tests."""
+
+import uuid
+from datetime import UTC, datetime
+
+from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
+
+
+def make_job(queue: str = "default", *, team: str | None = None) -> Job:
+    """A new job."""
+    task = TaskIdentity(ti_id=str(uuid.uuid4()), dag_id="d", task_id="t", run_id="r", try_number=1)
+    work = TaskWork(task=task, workload={}, core_executor="LocalExecutor")
+    return Job(id=str(uuid.uuid4()), queue=queue, team=team, work=work, published_at=datetime.now(UTC))
+
+
+def make_auxiliary_job(queue: str = "auxiliary_jobs", kind: AuxiliaryKind = AuxiliaryKind.CALLBACK) -> Job:
+    """A new callback or connection test."""
+    auxiliary = AuxiliaryJob(kind=kind, id=str(uuid.uuid4()))
+    work = AuxiliaryWork(auxiliary=auxiliary, workload={}, core_executor="LocalExecutor")
+    return Job(id=auxiliary.id, queue=queue, work=work, published_at=datetime.now(UTC))
