@@ -289,10 +289,10 @@ class JobAtTheWorker(RuleBasedStateMachine):
         refusal=st.sampled_from([*[None] * 9, "all slots are taken"]),
         faults=st.sampled_from([0, 0, MAX_FAULTS - 1]),
         ahead=st.integers(0, 4),
-        comes=st.sampled_from(["nothing", "lost answer", "final write", "freeze"]),
+        comes=st.sets(st.sampled_from(["lost answer", "final write", "freeze"])),
         stop=st.booleans(),
     )
-    def grant(self, refusal: str | None, faults: int, ahead: int, comes: str, *, stop: bool) -> None:
+    def grant(self, refusal: str | None, faults: int, ahead: int, comes: set[str], *, stop: bool) -> None:
         """Most of what is of interest comes after the launch, and is seldom met by chance."""
         self.world.is_known = refusal is None
         self.job = LocalJob(faults=faults)
@@ -300,11 +300,11 @@ class JobAtTheWorker(RuleBasedStateMachine):
         for _ in range(ahead):
             if Lane.MAIN in self.lanes:
                 self.deliver(Lane.MAIN, answers=True, succeeds=True)
-        if comes == "lost answer" and Lane.MAIN in self.lanes:
+        if "lost answer" in comes and Lane.MAIN in self.lanes:
             self.deliver(Lane.MAIN, answers=False, succeeds=True)
-        if comes == "final write" and self.world.runs:
+        if "final write" in comes and self.world.runs:
             self.final_write_begins()
-        if comes == "freeze" and self.can_be_fenced():
+        if "freeze" in comes and self.can_be_fenced():
             self.fence_comes_down()
         if stop and self.world.is_known:
             self.stop_is_wanted(releases=True)

@@ -1,4 +1,4 @@
-"""The program behind `support.doctor.examination.fake_interpreter`: answers what a doctor asks of a Python, starts fast."""
+"""The interpreter of a fake runtime, as `examination.fake_interpreter` installs it: a program that needs no Airflow."""
 
 import json
 import socket
