@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+import log_events_page
 import metrics_page
 from edge_bridge.provider_info import OPTIONS
 from edge_broker.permissions import ROLES, rights
@@ -140,6 +141,7 @@ def _subjects(subjects: Sequence[str]) -> str:
 
 # Each page by its path from docs/reference, and the function that returns its text. A new page is one more line.
 PAGES: dict[str, Callable[[], str]] = {
+    "log-events.md": log_events_page.page,
     "metrics.md": metrics_page.page,
     "nats-rights.md": nats_rights,
     "openapi.json": openapi_document,
@@ -173,13 +175,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the pages, or with `--check` print what differs and return 1 if anything does."""
     parser = argparse.ArgumentParser(description="Write the generated reference pages.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is out of date")
-    if parser.parse_args(argv).check:
-        diffs = stale_pages(PAGES, REFERENCE)
-        for diff in diffs:
-            print(diff)
-        if diffs:
-            print("Generated pages are out of date: run `make docs`.", file=sys.stderr)
-        return 1 if diffs else 0
+    only_check = parser.parse_args(argv).check
+    try:
+        return _check() if only_check else _write()
+    except log_events_page.TableError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _check() -> int:
+    diffs = stale_pages(PAGES, REFERENCE)
+    for diff in diffs:
+        print(diff)
+    if diffs:
+        print("Generated pages are out of date: run `make docs`.", file=sys.stderr)
+    return 1 if diffs else 0
+
+
+def _write() -> int:
     for name, make in PAGES.items():
         (REFERENCE / name).write_text(make(), encoding="utf-8")
     return 0
