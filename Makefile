@@ -26,7 +26,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 endif
 
 .PHONY: help demo up test test-compose soak check bench structure fmt lock clean check-format check-lint check-types \
-	check-imports check-generated check-lock check-images docs
+	check-imports check-structure check-generated check-lock check-images docs
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,7 +48,7 @@ test-compose: $(READY) ## build and start compose/ in Docker, kill its parts, re
 soak: $(READY) ## run the tests that take minutes: parts killed at random, long cuts; some need Docker or PostgreSQL
 	$(PY) -m pytest -m soak tests $(ARGS)
 
-check: check-format check-lint check-types check-imports check-generated check-lock check-images ## lint, types, import rules, generated files, lock, Dockerfiles
+check: check-format check-lint check-types check-imports check-structure check-generated check-lock check-images ## lint, types, import rules, structure, generated files, lock, Dockerfiles
 
 check-format: $(READY)
 	$(PY) -m ruff format --check .
@@ -61,6 +61,10 @@ check-types: $(READY)
 
 check-imports: $(READY)
 	PYTHONPATH="$(CURDIR)/compose" .venv/bin/lint-imports --no-logo
+
+check-structure: $(READY)
+	@PYTHONPATH="$(CURDIR)/tests" $(PY) -m structure --check >.venv/structure.txt \
+		|| { sed -n '/### Bounds/,$$p' .venv/structure.txt >&2; echo "'make structure' prints where" >&2; exit 1; }
 
 check-generated: $(READY)
 	$(PY) docs/generate.py --check

@@ -92,6 +92,7 @@ def test_tasks_outlive_the_death_of_each_part_of_the_centre(core: Core) -> None:
     run = stack.airflow(partial(_running, dag="steady", count=4))
     for part in ("relay-1", "nats-1", "keeper-1", "airflow-scheduler-1"):
         stack.kill(part)
+        # Mypy cannot infer a lambda whose parameter has a default.
         until(lambda part=part: stack.states()[part] == "exited", f"{part} is dead")  # type: ignore[misc]
         stack.start(part)
         instances = stack.airflow(lambda api: api.task_instances("steady", run))

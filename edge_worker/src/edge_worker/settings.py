@@ -138,7 +138,7 @@ class Settings(BaseModel):
         "have by then stays on disk and is delivered after the next start. Default: no limit, even while the "
         "relay cannot be reached.",
     )
-    poll_timeout_s: float = Field(
+    poll_hold_s: float = Field(
         default=MAX_POLL_TIMEOUT_S,
         ge=5,
         le=MAX_POLL_TIMEOUT_S,

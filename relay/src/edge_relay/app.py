@@ -81,7 +81,7 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     start = JobStart(broker, records, parts.workers, parts.receipt_key, metrics=metrics, spans=parts.spans)
     finish = JobFinish(records, parts.workers, parts.receipt_key, parking, metrics=metrics, spans=parts.spans)
     release = JobRelease(broker, records, parts.receipt_key, parking, metrics)
-    polls = LongPolls(parts.for_polls(), parts.audit, relay=settings.name, longest_s=settings.poll_timeout_s)
+    polls = LongPolls(parts.for_polls(), parts.audit, relay=settings.name, longest_s=settings.hold_s)
     enrollment = WorkerEnrollment(parts.enrollments, parts.credentials, parts.centre, parts.audit, metrics)
     return [
         *EnrollmentHandlers(enrollment).routes(),

@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     gate_timeout_s: float = Field(
         default=60.0, gt=0, le=600, description="Seconds after which a call through the gate fails."
     )
-    poll_timeout_s: float = Field(
+    hold_s: float = Field(
         default=MAX_POLL_TIMEOUT_S,
         ge=0,
         le=MAX_POLL_TIMEOUT_S,

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+
+# PyYAML ships no types.
 import yaml  # type: ignore[import-untyped]
 
 from grafana.boards import __main__ as boards
@@ -171,6 +173,7 @@ async def test_every_variable_of_a_dashboard_has_values(watched: Watched, board:
     found = {}
     for variable in board["templating"]["list"]:
         if variable["type"] == "query":
+            # A query of another form fails the test here.
             series, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"]).groups()  # type: ignore[union-attr]
             answer = await watched.prometheus.ask(f"label/{label}/values", **{"match[]": filled_in(series, "")})
             found[variable["name"]] = set(answer)

@@ -337,6 +337,7 @@ def expect_worker(ledger: Ledger, agent: Agent, site: str, team: str, *, reporte
     info = {"agent_version": "0.1.0", "airflow_version": "3.3.0rc1", "python_version": "3.11.7", "proxy": "https"}
     ledger.set("edge_worker_info", 1, **own, team=team, **info)
     for figure, name in _OF_HEALTH.items():
+        # The figures of this table are numbers.
         ledger.set(name, float(HEALTH[figure]), **own)  # type: ignore[arg-type]
     ledger.set("edge_worker_slots", slots, **own)
     ledger.set("edge_worker_free_slots", 0, **own)

@@ -176,6 +176,7 @@ def test_what_is_not_delivered_is_said_once(collector: Collector, caplog: pytest
         spans = spans_from_environment("relay")
         for turn in (1, 2, 3):
             _tell(spans, f"span-{turn}", job)
+            # Mypy cannot infer a lambda whose parameter has a default.
             _until(lambda turn=turn: collector.requests >= turn)  # type: ignore[misc]
         collector.refuse = False
         _tell(spans, "late", job)

@@ -46,6 +46,7 @@ async def _start(worker: WholeWorker, task: str) -> Job:
 async def _until_still(worker: WholeWorker, *jobs: Job) -> None:
     for job in jobs:
         folder = worker.folder(job.id)
+        # Mypy cannot infer a lambda whose parameter has a default.
         await eventually(lambda folder=folder: user_code_states(folder) == STANDS_STILL)  # type: ignore[misc]
 
 

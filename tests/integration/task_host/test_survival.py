@@ -57,6 +57,7 @@ async def test_new_agent_waits_for_a_task_of_the_old_one(site: Site, tmp_path: P
         first = _host_pid(host)
         # As after `kill -9` of the agent: the connection ends without a word.
         assert host._connection is not None
+        # The message is lost on its way.
         host._connection.send = lambda message: None  # type: ignore[method-assign]
     assert _lives(first)
     async with site.agent() as host:
@@ -82,6 +83,7 @@ async def test_other_settings_get_another_host_and_the_old_one_leaves(site: Site
         _, folder = await _start_tick(site, tmp_path / "flag")
         first = _host_pid(host)
         assert host._connection is not None
+        # The message is lost on its way.
         host._connection.send = lambda message: None  # type: ignore[method-assign]
     site.env["NEW"] = "setting"
     async with site.agent() as host:

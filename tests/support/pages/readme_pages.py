@@ -5,7 +5,7 @@ from support.pages.pages import NO_RELEASE, Page
 
 DEMO, UP = "make demo", "make up"
 BY_COMPOSE = {"cd compose && docker compose --profile edge up --detach --wait": WELL}
-"""Run by `tests/compose`; `tests/e2e/test_readmes.py` runs all others."""
+"""Run by `tests/compose`; `tests/e2e/docs/test_readmes.py` runs all others."""
 README = Page(
     "README.md",
     {DEMO: Expected("the demo succeeded"), UP: Expected("Ctrl-C stops everything."), **BY_COMPOSE},

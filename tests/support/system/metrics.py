@@ -80,6 +80,7 @@ class Ledger:
         if callable(value):
             self.checks[key] = value
         elif value is not None:
+            # Callables were handled above.
             self.exact[key] = value  # type: ignore[assignment]
 
     def took(self, name: str, low: float, high: float, /, **labels: str) -> None:

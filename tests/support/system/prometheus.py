@@ -11,6 +11,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+
+# PyYAML ships no types.
 import yaml  # type: ignore[import-untyped]
 
 from support.nats.server import eventually, free_port

@@ -27,7 +27,7 @@ def test_urls_are_split_and_hold_no_credentials(monkeypatch: pytest.MonkeyPatch)
         ({"tls_cert_file": Path("c")}, "RELAY_TLS_KEY_FILE"),
         ({"tls_key_file": Path("k")}, "RELAY_TLS_CERT_FILE"),
         ({"gate_urls": ("http://keeper:1",)}, "RELAY_GATE_KEY_FILE"),
-        ({"poll_timeout_s": 51.0}, "less than or equal to 50"),
+        ({"hold_s": 51.0}, "less than or equal to 50"),
         ({"nats_urls": ()}, "at least 1"),
     ],
 )

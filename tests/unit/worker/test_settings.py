@@ -12,9 +12,9 @@ from edge_worker.settings_sources import load_settings
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "worker.toml"
-    file.write_text('slots = 1\ngrace_s = 1\npoll_timeout_s = 10\n[bundles]\ndags = "/srv/dags"\n')
+    file.write_text('slots = 1\ngrace_s = 1\npoll_hold_s = 10\n[bundles]\ndags = "/srv/dags"\n')
     settings = load_settings({"slots": "3"}, {"EDGE_WORKER_SLOTS": "2", "EDGE_WORKER_GRACE_S": "2"}, config=file)
-    assert (settings.slots, settings.grace_s, settings.poll_timeout_s) == (3, 2, 10)
+    assert (settings.slots, settings.grace_s, settings.poll_hold_s) == (3, 2, 10)
     assert settings.bundles == {"dags": Path("/srv/dags")}
 
 
@@ -35,7 +35,7 @@ def test_an_empty_variable_is_not_set() -> None:
         ("relay_url", "https://user:pw@relay.example.com"),
         ("slots", "0"),
         ("slots", "many"),
-        ("poll_timeout_s", "60"),
+        ("poll_hold_s", "60"),
         ("bundles", "not json"),
         ("task_env", "EDGE_WORKER_ENROLL_TOKEN"),
     ],

@@ -181,7 +181,7 @@ class Worker:
                 fence.look()
                 watch = RuntimeWatch(runtime, table, rule)
                 report = self._report(incarnation, health, watch)
-                tuner = PollTimeoutTuner(self.settings.poll_timeout_s)
+                tuner = PollTimeoutTuner(self.settings.poll_hold_s)
                 poll_loop = PollLoop(client, table, link, handler, report, tuner, fence)
                 running = [
                     loops.create_task(runtime.run_forever(), name="task-host"),

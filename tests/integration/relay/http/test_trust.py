@@ -187,6 +187,7 @@ BAD_SECRETS = {
 async def test_without_a_credential_nothing_is_served(plant: Plant, name: str) -> None:
     edge, secret, before = plant.edge, BAD_SECRETS[name], await plant.picture()
     for what in CALLS:
+        # The parameter lists calls that take a secret.
         is_refusal(await act(edge, secret, plant.job.id, what), ErrorCode.UNAUTHENTICATED)  # type: ignore[arg-type]
     for route in (routes.POLL, routes.JOB_START.format(job=plant.job.id), routes.JOB_RELEASE.format(job=plant.job.id)):
         is_refusal(await edge.call("POST", route, secret, json={}), ErrorCode.UNAUTHENTICATED)

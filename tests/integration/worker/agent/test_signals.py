@@ -63,6 +63,7 @@ async def test_the_second_signal_stops_the_jobs(relay: FakeRelay, settings: Sett
         await eventually(lambda: task_log.exists() and b"up" in task_log.read_bytes())
         for stage in (1, 2):
             process.send_signal(signal.SIGTERM)
+            # Mypy cannot infer a lambda whose parameter has a default.
             await eventually(lambda stage=stage: _events(log).count("shutdown_stage_reached") == stage)  # type: ignore[misc]
         assert await process.wait() == 0
     (finish,) = relay.finishes[job.id]
@@ -83,6 +84,7 @@ async def test_the_third_signal_leaves_a_job_that_goes_on(relay: FakeRelay, sett
         await eventually(lambda: task_log.exists() and b"up" in task_log.read_bytes())
         for stage in (1, 2, 3):
             process.send_signal(signal.SIGTERM)
+            # Mypy cannot infer a lambda whose parameter has a default.
             await eventually(lambda stage=stage: _events(log).count("shutdown_stage_reached") == stage)  # type: ignore[misc]
         assert await process.wait() == 0
     go.touch()
@@ -105,6 +107,7 @@ async def test_the_third_signal_leaves_at_once(relay: FakeRelay, settings: Setti
         await relay.stop()
         for stage in (1, 2):
             process.send_signal(signal.SIGTERM)
+            # Mypy cannot infer a lambda whose parameter has a default.
             await eventually(lambda stage=stage: _events(log).count("shutdown_stage_reached") == stage)  # type: ignore[misc]
         await eventually(lambda: state.job_dir(job.id).finish() is not None)
         process.send_signal(signal.SIGTERM)

@@ -226,6 +226,7 @@ async def test_something_without_tls(patient: Patient, relay: Relay) -> None:
 
 @asynccontextmanager
 async def _front(handler: object, certificates: Certificates) -> AsyncIterator[dict[str, str]]:
+    # Each handler of the table takes a request.
     async with front(handler, certificates.server_context()) as url:  # type: ignore[arg-type]
         yield {"EDGE_WORKER_RELAY_URL": url, "EDGE_WORKER_CA_FILE": str(certificates.ca_file)}
 

@@ -74,6 +74,7 @@ async def test_an_error_that_passes_costs_a_job_nothing(
         async def launch_at_third_try(*args: object) -> None:
             if faults:
                 raise faults.pop()
+            # The arguments are passed on as they came.
             await launch(*args)  # type: ignore[arg-type]
 
         monkeypatch.setattr(agent.runtime, "launch", launch_at_third_try)

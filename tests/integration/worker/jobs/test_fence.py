@@ -102,7 +102,9 @@ async def _until_still(state: StateDir, *jobs: Job) -> None:
     """As the agent says, and as the kernel does."""
     for job in jobs:
         log = state.job_dir(job.id).log
+        # Mypy cannot infer a lambda whose parameter has a default.
         await eventually(lambda log=log: FROZEN in log.read_bytes())  # type: ignore[misc]
+        # Mypy cannot infer a lambda whose parameter has a default.
         await eventually(lambda job=job: user_code_states(state.job_dir(job.id).path) == STANDS_STILL)  # type: ignore[misc]
 
 

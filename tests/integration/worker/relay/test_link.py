@@ -103,6 +103,7 @@ async def test_an_answer_that_has_begun_is_waited_for(relay: FakeRelay, monkeypa
 
     requests: list[web.Request] = []
     relay.fault = requests.append
+    # This answer is streamed, which the attribute's type does not name.
     relay.execution = answer  # type: ignore[assignment]
     job = script_job("")
     relay.hand_out(job, NAME)

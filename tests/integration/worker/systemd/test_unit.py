@@ -170,6 +170,7 @@ async def test_no_end_of_the_agent_is_the_end_of_a_task(machine: Machine, relay:
     async def answer(call: SeenCall) -> object:
         return execution_answer(*api.answer(call.job, call.method, call.raw_path, json.loads(call.body or b"null")))
 
+    # The answer is any response, which the attribute's type does not name.
     relay.execution = answer  # type: ignore[assignment]
     await machine.sh("systemctl enable --now edge-worker")
     job = sdk_job("tick")

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# PyYAML ships no types.
 import yaml  # type: ignore[import-untyped]
 
 from grafana.boards import __main__ as boards

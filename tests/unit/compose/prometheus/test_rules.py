@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# PyYAML ships no types.
 import yaml  # type: ignore[import-untyped]
 
 from support.system.prometheus import ROOT, RULES, program

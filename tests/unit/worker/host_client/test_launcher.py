@@ -48,6 +48,7 @@ def test_a_sites_airflow_settings_hold_but_for_those_that_survival_needs(setup: 
 )
 def test_other_setup_other_fingerprint(setup: HostSetup, change: dict[str, object]) -> None:
     assert setup.fingerprint() == replace(setup).fingerprint()
+    # Field and value come from the parameters.
     assert replace(setup, **change).fingerprint() != setup.fingerprint()  # type: ignore[arg-type]
 
 
