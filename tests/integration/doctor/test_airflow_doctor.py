@@ -17,7 +17,8 @@ from support.airflow.keeper import KEY
 from support.airflow.real_airflow import RealAirflow
 from support.nats.server import PASSWORDS, free_port
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+# The first test starts Airflow.
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 OURS = "edge_bridge.executor.RelayExecutor"
 
 

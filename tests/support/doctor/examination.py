@@ -132,7 +132,7 @@ class Patient:
 
 def fake_interpreter(path: Path, airflow: str | None) -> Path:
     """A runtime that reports its Airflow version immediately, and whose task host sends a greeting only."""
-    program = Path(__file__).with_name("fake_interpreter.py")
+    program = Path(__file__).parents[1] / "worker" / "fake_interpreter.py"
     path.write_text(f"#!/bin/sh\nexec {sys.executable} -SE {program} '{airflow or ''}' \"$@\"\n")
     path.chmod(0o755)
     return path
