@@ -1,6 +1,7 @@
 """Writes the generated pages, most of them under `docs/reference/`, or checks that they are up to date.
 
-`make docs` writes, `make check` checks. A generated page is never edited by hand: change its source, write again.
+`make docs` writes, `make check` checks. Never edit a generated page: change its source and
+run `make docs`.
 """
 
 import argparse
@@ -27,11 +28,11 @@ from edge_worker.settings import Settings as WorkerSettings
 REFERENCE = Path(__file__).parent / "reference"
 DECISIONS = Path(__file__).parent / "adr"
 DECISION = re.compile(r"# (\d{4}): (.+)\n\n\*\*Status:\*\* (.+), \d{4}-\d\d-\d\d\n")
-"""How each decision begins: its number, its title, its status and the date of it."""
+"""The beginning of each decision: number, title, status and the date of the status."""
 
 
 def problem_codes() -> str:
-    """The table of problem codes, from the one that the relay answers with and the worker obeys."""
+    """The table of problem codes, from the table that relay and worker use."""
     rows = "".join(
         f"| `{code}` | {kind.status} | {'yes' if kind.retryable else 'no'} | {kind.title} | {kind.worker_does} |\n"
         for code, kind in ERRORS.items()
@@ -68,15 +69,15 @@ def settings() -> str:
         "| option | default | what it does |\n|---|---|---|\n"
         f"{options}\n"
         "## Worker\n\n"
-        "Environment variables of `edge-worker`. The same names, in lower case and without the prefix, stand in the\n"
-        "TOML file given with `--config`; as options they have hyphens. An option wins over the environment, and that\n"
-        "over the file.\n\n"
+        "Environment variables of `edge-worker`. The TOML file of `--config` uses the same names, in lower case and\n"
+        "without the prefix; options have hyphens. An option overrides the environment, and the environment overrides\n"
+        "the file.\n\n"
         f"{_environment('EDGE_WORKER_', WorkerSettings)}"
     )
 
 
 def nats_rights() -> str:
-    """What each NATS user may do, from the code that configures the server."""
+    """The rights of each NATS user, from the code that configures the server."""
     sections = "".join(
         f"## `{role}`\n\nMay publish to: {_subjects(rights(role).publish)}.\n\n"
         f"May subscribe to: {_subjects(rights(role).subscribe)}.\n\n"
@@ -104,8 +105,8 @@ def decisions() -> str:
         rows += f"| [{head[1]}]({path.name}) | {_cell(head[2])} | {head[3]} |\n"
     return (
         "# Decisions\n\n"
-        "Each page says what was decided, why, what was measured, and when to reconsider. `make docs` generates this\n"
-        "list.\n\n"
+        "Each page records the decision, its reasons, the measurements, and when to reconsider. `make docs` generates\n"
+        "this list.\n\n"
         "| number | decision | status |\n|---|---|---|\n"
         f"{rows}"
     )
@@ -120,7 +121,7 @@ def _environment(prefix: str, model: type[BaseModel]) -> str:
 
 
 def _plain_default(field: FieldInfo) -> object:
-    """None where it depends on the machine; then the description says so."""
+    """The default; None if it depends on the machine: then the description explains it."""
     is_of_this_machine = isinstance(field.default, Path) and field.default.is_absolute()
     return None if field.default is PydanticUndefined or is_of_this_machine else field.default
 
@@ -139,7 +140,7 @@ def _subjects(subjects: Sequence[str]) -> str:
     return ", ".join(f"`{subject}`" for subject in subjects)
 
 
-# Each page by its path from docs/reference, and the function that returns its text. A new page is one more line.
+# Each page by its path from docs/reference, with the function that returns its text. Add a line for a new page.
 PAGES: dict[str, Callable[[], str]] = {
     "log-events.md": log_events_page.page,
     "metrics.md": metrics_page.page,
@@ -152,7 +153,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def stale_pages(pages: dict[str, Callable[[], str]], folder: Path) -> list[str]:
-    """The differences between what is written and what the code says now, one unified diff for each page.
+    """The differences between the files and the output of the code, one unified diff for each page.
 
     Args:
         pages: File name to the function that makes its text.

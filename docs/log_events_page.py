@@ -1,4 +1,4 @@
-"""The reference page of all log events: what the source logs, and what people wrote about it in `log_events.toml`."""
+"""The reference page of all log events: from the calls in the source and the texts in `log_events.toml`."""
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ class TableError(Exception):
 
 @dataclass(frozen=True)
 class Component:
-    """Something that logs.
+    """A component that logs.
 
     Attributes:
         key: In the table.
@@ -37,7 +37,7 @@ COMPONENTS = (
     Component("executor", "Executor", "In the scheduler's log, by Airflow's logging."),
     Component("log_reader", "Log reader", "In the api-server's log, by Airflow's logging."),
     Component("bridge", "Executor and log reader", "From the background thread that each of the two has."),
-    Component("nats_client", "All that speak NATS", "Relay, keeper, executor and log reader; `role` names which."),
+    Component("nats_client", "All clients of NATS", "Relay, keeper, executor and log reader; `role` names which."),
     Component("service", "Traces", "Relay, keeper and executor."),
     Component("worker_agent", "Worker agent", "The log of `edge-worker run`, on standard error."),
     Component(
@@ -49,12 +49,12 @@ COMPONENTS = (
 
 
 class Entry(BaseModel):
-    """What people wrote about an event.
+    """The text about an event.
 
     Attributes:
-        meaning: What has happened. Markdown.
+        meaning: What the event means. Markdown.
         action: What to do about it. Markdown.
-        fields: Those that the source does not name.
+        fields: The fields that the source does not name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,7 +83,7 @@ _TABLE: TypeAdapter[dict[str, dict[str, Entry]]] = TypeAdapter(dict[str, dict[st
 
 
 def page() -> str:
-    """The whole page.
+    """The page.
 
     Raises:
         TableError: An event is missing in the table, or an entry has no event.
@@ -104,7 +104,7 @@ def page() -> str:
         "the fields of all of them, and a line has those of its call. `exception` is a traceback. A section also\n"
         "names the fields that the component adds to each line about a call, a job or a worker.\n\n"
         "`error` means that an operator must act, `warning` that something failed and is repeated, or was rejected,\n"
-        "`info` a change that an operator asks about, `debug` a step.\n"
+        "`info` a change that operators need to know, `debug` a step.\n"
         f"{sections}"
     )
 

@@ -15,7 +15,7 @@ TRACEBACK = "exception"
 _LEVEL_OF_METHOD = {**{level: level for level in LEVELS}, "exception": "error"}
 _LEVEL_OF_NUMBER = {10: "debug", 20: "info", 30: "warning", 40: "error"}
 _LOGGERS = frozenset({"log", "_log"})
-"""What every module calls its logger."""
+"""The names of the loggers in all modules."""
 _BINDERS = frozenset({"bind_contextvars", "bound_contextvars", "bound"})
 
 # The longest prefix of a module decides which component logs from there.
@@ -43,9 +43,9 @@ class LogCall:
     Attributes:
         component: Key of the component that logs.
         name: Of the event; in the task host a sentence.
-        levels: One, or several where the level is chosen at run time.
-        fields: Those that the source names.
-        is_open: There are more fields, which only the run time knows.
+        levels: One level, or several if the level is chosen at run time.
+        fields: The fields that the source names.
+        is_open: There are more fields, which are known only at run time.
         place: Module and line, for messages.
     """
 
@@ -133,7 +133,7 @@ class _Module:
             yield from self._levels(part, scope)
 
     def _values(self, node: ast.expr, scope: ast.AST) -> Iterator[ast.expr]:
-        """The expressions of which one is the value of this one."""
+        """The expressions that may be the value of this expression."""
         if isinstance(node, ast.IfExp):
             yield from (node.body, node.orelse)
         elif isinstance(node, ast.Name):
@@ -216,7 +216,7 @@ def _own_calls(scope: ast.AST) -> Iterator[ast.Call]:
 
 
 def _assigned(scope: ast.AST, name: str) -> list[ast.expr]:
-    """What is assigned to a variable."""
+    """The expressions that are assigned to a variable."""
     found: list[ast.expr] = []
     for node in ast.walk(scope):
         if isinstance(node, ast.Assign) and any(isinstance(to, ast.Name) and to.id == name for to in node.targets):

@@ -23,8 +23,8 @@ class Exporter:
 
     Attributes:
         name: Of the component, for the heading.
-        about: Where it is scraped, and what holds for all its metrics. Markdown.
-        registry: Makes what it exports, with nothing running.
+        about: Where it is scraped, and notes on all its metrics. Markdown.
+        registry: Creates the registry of its metrics, without a running component.
     """
 
     name: str
@@ -50,22 +50,24 @@ def _executor() -> CollectorRegistry:
     return ExecutorMetrics().registry
 
 
-# Each component that exports metrics. Another one is one more entry.
+# Each component that exports metrics. Add an entry for a new component.
 EXPORTERS: tuple[Exporter, ...] = (
     Exporter(
         "Relay",
         "`GET /metrics` on the operators' listener of each replica.\n\n"
-        "`edge_relay_*` is what this replica did. `edge_queue_*`, `edge_broker_*`, `edge_workers` and `edge_worker_*`\n"
-        "are what all replicas share: each looks every ten seconds and exports the same, so take `max by (...)` over\n"
-        "replicas, never a sum. While NATS is away the last figures stay, and `edge_shared_state_age_seconds` grows.\n"
-        "What a worker knows of itself comes with its polls; a figure that its machine does not tell is absent.",
+        "`edge_relay_*` counts the work of this replica. `edge_queue_*`, `edge_broker_*`, `edge_workers` and\n"
+        "`edge_worker_*` are the shared state: each replica reads it every ten seconds and exports the same figures,\n"
+        "so use `max by (...)` over replicas, never a sum. While NATS is unreachable the last figures stay, and\n"
+        "`edge_shared_state_age_seconds` grows. A worker sends its own figures with its polls; a figure that its\n"
+        "machine does not provide is absent.",
         _relay,
     ),
     Exporter(
         "Keeper",
         "`GET /metrics` on the gate's port of each keeper.\n\n"
-        "`edge_queue_*` is what all keepers see alike: take `max by (...)` over them, never a sum. While NATS is away\n"
-        "the last figures stay. `call` is the class of a call of the Execution API, as the relay has it.",
+        "`edge_queue_*` is the same at all keepers: use `max by (...)` over them, never a sum. While NATS is\n"
+        "unreachable the last figures stay. `call` is the class of a call of the Execution API, as in the\n"
+        "relay's metrics.",
         _keeper,
     ),
     Exporter(
@@ -78,14 +80,15 @@ EXPORTERS: tuple[Exporter, ...] = (
 
 
 def page() -> str:
-    """The whole page."""
+    """The page."""
     sections = "".join(f"\n## {one.name}\n\n{one.about}\n\n{_table(one.registry())}" for one in EXPORTERS)
     return (
         "# Metrics\n\n"
-        "Times are in seconds, sizes in bytes, ratios from 0 to 1. Labels come from the server, never from what a\n"
-        "task or a stranger sends, and no label holds a job's id: the number of series depends on queues, workers and\n"
-        "sites only. `queue` is the queue's plain name, `team` is empty where there are no teams. A histogram has the\n"
-        "series `_bucket`, `_sum` and `_count`. Each process exports `process_*`, too, as Prometheus clients do.\n"
+        "Times are in seconds, sizes in bytes, ratios from 0 to 1. Labels come from the server, never from input of\n"
+        "a task or an unknown client, and no label contains a job's id: the number of series depends on queues,\n"
+        "workers and sites only. `queue` is the queue's plain name, `team` is empty where there are no teams. A\n"
+        "histogram has the series `_bucket`, `_sum` and `_count`. Each process also exports `process_*`, as\n"
+        "Prometheus clients do.\n"
         f"{sections}"
     )
 
@@ -96,8 +99,8 @@ def _table(registry: CollectorRegistry) -> str:
 
 
 def _rows(registry: CollectorRegistry) -> Iterator[str]:
-    """A row for each family; what the library itself exports says nothing of itself, and is left out."""
-    for collector in registry._collector_to_names:  # noqa: SLF001  # the library does not tell labels otherwise
+    """A row for each family; the library's own collectors do not describe their metrics, and are left out."""
+    for collector in registry._collector_to_names:  # noqa: SLF001  # the library has no public access to labels
         if isinstance(collector, MetricWrapperBase):
             yield from (_row(family, collector._labelnames) for family in collector.describe())  # noqa: SLF001
         elif hasattr(collector, "describe"):

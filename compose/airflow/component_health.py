@@ -1,6 +1,6 @@
 """Health check for a component of Airflow without its own port; exits with 0 if its last heartbeat is recent.
 
-The api-server knows the heartbeats.
+The api-server reports the heartbeats.
 
 usage: component_health.py triggerer|dag_processor
 """

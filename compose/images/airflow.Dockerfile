@@ -1,5 +1,5 @@
 # Airflow with the bridge: for scheduler, api-server, dag-processor, triggerer and keeper.
-# Built from the root of the repository. What Airflow's own image brings is left as it is.
+# Built from the root of the repository. The packages of Airflow's own image are not changed.
 ARG AIRFLOW_IMAGE=apache/airflow:3.3.2
 ARG PYTHON_IMAGE=python:3.12-slim
 

@@ -1,4 +1,4 @@
-# The relay and its command line: Python, what requirements.lock names for it, and nothing else; no shell, no packages.
+# The relay and its command line: Python and the relay's packages from requirements.lock; no shell, no package manager.
 # Built from the root of the repository.
 ARG PYTHON_IMAGE=python:3.12-slim
 

@@ -1,6 +1,7 @@
-"""Writes what each image installs, as a part of requirements.lock: same versions, same hashes, fewer packages.
+"""Writes the requirements of each image, a part of requirements.lock: same versions, same hashes, fewer packages.
 
-Run by `make lock`; `make check-lock` runs it with `--check`. uv says what a package needs, the lock says which version.
+Run by `make lock`; `make check-lock` runs it with `--check`.
+uv resolves the dependencies of a package, the lock sets the versions.
 """
 
 import argparse
@@ -22,11 +23,11 @@ class Part:
     """A selection of the lock.
 
     Attributes:
-        wants: Lines as in a requirements file, or the folder of a package of ours.
-        without: Another selection, which is in the base image already.
+        source: A line of a requirements file, or the folder of a package of ours.
+        without: Another selection, which the base image already contains.
     """
 
-    wants: str
+    source: str
     without: str | None = None
 
 
@@ -40,7 +41,7 @@ PARTS = {
 
 
 def main() -> int:
-    """Write the files, or with `--check` say whether they are as they should be."""
+    """Write the files, or with `--check` report which are out of date."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if a file is out of date")
     check = parser.parse_args().check
@@ -56,21 +57,21 @@ def main() -> int:
 
 
 def rendered() -> dict[Path, str]:
-    """The files as they should be."""
+    """The expected content of each file."""
     lock = blocks(LOCK.read_text())
     names = {name: _resolve(part) for name, part in PARTS.items()}
     texts = {}
     for name, part in PARTS.items():
         chosen = names[name] - (names[part.without] if part.without else frozenset())
         lines = [block for package, block in lock.items() if package in chosen]
-        head = f"# Written by 'make lock': what requirements.lock says of {part.wants} and what it needs"
-        head += f", without what is in {part.without}.txt.\n" if part.without else ".\n"
+        head = f"# Written by 'make lock': the part of requirements.lock for {part.source} and its dependencies"
+        head += f", without the packages in {part.without}.txt.\n" if part.without else ".\n"
         texts[TARGET / f"{name}.txt"] = head + "".join(lines)
     return texts
 
 
 def blocks(lock: str) -> Mapping[str, str]:
-    """The lock by package: its line or lines, with their hashes."""
+    """The lines of the lock by package, with their hashes."""
     found: dict[str, str] = {}
     name = ""
     for line in lock.splitlines(keepends=True):
@@ -82,12 +83,12 @@ def blocks(lock: str) -> Mapping[str, str]:
 
 
 def _resolve(part: Part) -> frozenset[str]:
-    """The names of what is wanted and of all that it needs, with the versions of the lock."""
-    project = REPOSITORY / part.wants / "pyproject.toml"
+    """The names of a part's packages and of all their dependencies, with the versions of the lock."""
+    project = REPOSITORY / part.source / "pyproject.toml"
     with tempfile.TemporaryDirectory() as folder:
-        wanted = Path(folder) / "wanted.in"
-        wanted.write_text(f"{part.wants}\n")
-        source = project if project.is_file() else wanted
+        requirements = Path(folder) / "requirements.in"
+        requirements.write_text(f"{part.source}\n")
+        source = project if project.is_file() else requirements
         found = subprocess.run(
             [
                 *(".ci/uv", "pip", "compile", str(source), "--constraint", str(LOCK)),

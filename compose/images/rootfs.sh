@@ -1,12 +1,12 @@
 #!/bin/sh
-# Collects into an empty folder what a Python program needs to run, and nothing else: the whole of an image made FROM
-# scratch. No package manager gets in, and no shell unless one is asked for.
+# Copies the files that a Python program needs to run, and no others, into an empty folder: the content of an image made
+# FROM scratch. The image has no package manager, and a shell only if it is named as a PROGRAM.
 #
 #   rootfs.sh TARGET UID USER VENV [PROGRAM...]
 #
 # TARGET   the folder to fill
 # UID USER of the user as whom the image runs
-# VENV     a virtual environment, taken along under the same path
+# VENV     a virtual environment, copied to the same path
 # PROGRAM  further programs, by name
 set -eu
 
@@ -16,7 +16,7 @@ python=$(readlink -f "$venv/bin/python3")
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 prefix=$("$python" -c 'import sys; print(sys.base_prefix)')
 
-# As in the image that this is taken from, so that a library is found by either of its names.
+# The same links as in the source image, so that a library is found by either of its paths.
 mkdir -p "$target/usr/bin" "$target/etc"
 for name in bin sbin lib lib32 lib64; do
     if [ -L "/$name" ]; then
@@ -30,7 +30,8 @@ copy() {
     cp "$2" "$1" "$target$1"
 }
 
-# Python without what no program imports at run time. Byte code is made here: there the root is read-only.
+# Python without the modules that no program imports at run time. Byte code is compiled here: the root of a container is
+# read-only.
 copy "$prefix/lib/python$version" --archive
 (
     cd "$target$prefix/lib/python$version"
@@ -48,7 +49,7 @@ for program in "$@"; do
     cp --dereference "$(which "$program")" "$target/usr/bin/$program"
 done
 
-# Every shared library that one of these files asks for, the loader included. libgcc_s is opened by name, when a thread
+# Every shared library that one of these files needs, including the loader. libgcc_s is opened by name, when a thread
 # ends.
 {
     find "$target" -type f \( -name '*.so' -o -name '*.so.*' -o -perm -u+x \) | while read -r file; do
@@ -62,7 +63,7 @@ done
     esac
 done
 
-# So that libraries are found in all folders that this image looks into, /usr/local/lib for instance.
+# The loader then searches the same folders as in the source image, /usr/local/lib for instance.
 cp -rL /etc/ld.so.conf /etc/ld.so.conf.d "$target/etc/"
 ldconfig -r "$target"
 

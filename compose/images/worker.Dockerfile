@@ -15,7 +15,7 @@ RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels 
     && pip --python /opt/edge-worker/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl \
     && mkdir -p /state
 COPY compose/images/rootfs.sh ./
-# A shell and its everyday tools: tasks use them once a runtime was added.
+# A shell and its everyday tools: tasks use them once a runtime is installed.
 RUN sh rootfs.sh /rootfs 10004 edge /opt/edge-worker \
         bash sh env cat cp cut date df dirname basename echo expr false grep head hostname id ln ls mkdir mktemp mv nproc \
         printf pwd readlink rm rmdir sed sleep sort stat tail tee test touch tr true uname uniq wc

@@ -1,7 +1,8 @@
-"""Runs before everything else, at each start: makes the secrets that are missing and hands each to who needs it.
+"""Runs first at each start: creates the missing secrets and copies each to the parts that need it.
 
-The vault, a volume that only this program sees, holds all of them. Each part of the system has a volume of its own with
-copies of what it needs, readable by its user alone. To replace a secret, delete it from the vault and start again.
+The vault, a volume that only this program mounts, holds all secrets. Each part of the system has a volume of its own
+with copies of the secrets that it needs, readable by its user only. To replace a secret, delete it from the vault and
+start again.
 
     first_start.py            the usual start
     first_start.py cluster    three NATS servers from now on
@@ -34,7 +35,7 @@ USER = "admin"
 
 @dataclass(frozen=True)
 class Owner:
-    """Who may read what stands in a volume."""
+    """The user and group that may read the files in a volume."""
 
     uid: int
     gid: int
@@ -45,7 +46,7 @@ WORKER_USER, AIRFLOW_USER, GRAFANA_USER = Owner(10004, 10004), Owner(50000, 0), 
 
 
 def main(words: list[str]) -> int:
-    """Make and hand out; returns the exit status."""
+    """Create and distribute the secrets; returns the exit status."""
     if words not in ([], ["cluster"]):
         print(__doc__, file=sys.stderr)
         return 2
@@ -57,7 +58,7 @@ def main(words: list[str]) -> int:
     _relay(_tls_files(), passwords)
     _airflow(passwords)
     _people(passwords)
-    _give("grafana", GRAFANA_USER, {"admin.password": _secret("grafana.password", _short)})
+    _write_files("grafana", GRAFANA_USER, {"admin.password": _secret("grafana.password", _short)})
     for volume in VOLUMES.glob("nats*-data"):
         _own(volume, NATS_USER)
     print(_greeting(), flush=True)
@@ -69,7 +70,7 @@ def _random() -> str:
 
 
 def _signing() -> str:
-    """As long as the digest of HS512, with which Airflow signs tokens."""
+    """As long as the digest of HS512, the algorithm with which Airflow signs tokens."""
     return secrets.token_urlsafe(64)
 
 
@@ -87,14 +88,14 @@ def _secret(name: str, make: Callable[[], str]) -> str:
 
 
 def _nats(passwords: Mapping[str, str]) -> None:
-    """One configuration for a single server, or one for each of three; a cluster stays one."""
+    """One configuration for a single server, or one for each of three; a cluster stays a cluster."""
     room = int(os.environ["NATS_MAX_STORE_MB"]) << 20
 
     def config(node: Node | None) -> str:
         return render_config(
             host="0.0.0.0",
             port=4222,
-            # Apart: a cluster does not take over what a single server has stored, but would remove it.
+            # Separate folders: a cluster does not use the data of a single server, and would remove it.
             store_dir=Path("/data/single" if node is None else "/data/cluster"),
             passwords=passwords,
             monitor="0.0.0.0:8222",
@@ -103,12 +104,12 @@ def _nats(passwords: Mapping[str, str]) -> None:
         )
 
     if not _is_cluster():
-        _give("nats-1", NATS_USER, {"nats.conf": config(None)})
+        _write_files("nats-1", NATS_USER, {"nats.conf": config(None)})
         return
     password = _secret("cluster.password", _random)
     for name in NODES:
         if (VOLUMES / name).is_dir():
-            _give(name, NATS_USER, {"nats.conf": config(Node(name, NODES, password))})
+            _write_files(name, NATS_USER, {"nats.conf": config(Node(name, NODES, password))})
 
 
 def _is_cluster() -> bool:
@@ -116,15 +117,15 @@ def _is_cluster() -> bool:
 
 
 def _relay(files: Mapping[str, Path], passwords: Mapping[str, str]) -> None:
-    given = {name: path.read_text() for name, path in files.items() if name != "ca.pem"}
-    given |= {"nats.password": passwords[RELAY], "gate.secret": _secret("gate.secret", _random)}
-    _give("relay", RELAY_USER, given)
-    # What a worker needs to trust the relay; the token to enrol with comes later, if there is to be a worker.
-    _give("edge", WORKER_USER, {"ca.pem": files["ca.pem"].read_text()})
+    texts = {name: path.read_text() for name, path in files.items() if name != "ca.pem"}
+    texts |= {"nats.password": passwords[RELAY], "gate.secret": _secret("gate.secret", _random)}
+    _write_files("relay", RELAY_USER, texts)
+    # A worker needs the CA to trust the relay. The enrolment token is written later, if the profile `edge` is used.
+    _write_files("edge", WORKER_USER, {"ca.pem": files["ca.pem"].read_text()})
 
 
 def _tls_files() -> Mapping[str, Path]:
-    """The user's own certificate, if there is one, else one of a CA of our own."""
+    """The user's own certificate, if there is one, otherwise a certificate of a CA that is created here."""
     own = {name: OWN_TLS / name for name in ("ca.pem", "relay.pem", "relay.key")}
     missing = [name for name, path in own.items() if not path.is_file()]
     if not missing:
@@ -139,24 +140,24 @@ def _tls_files() -> Mapping[str, Path]:
 
 def _airflow(passwords: Mapping[str, str]) -> None:
     database = _secret("postgres.password", _random)
-    _give("postgres", ROOT, {"password": database})
-    given = {f"{role}.password": passwords[role] for role in (EXECUTOR, KEEPER, READER)}
-    given |= {
+    _write_files("postgres", ROOT, {"password": database})
+    texts = {f"{role}.password": passwords[role] for role in (EXECUTOR, KEEPER, READER)}
+    texts |= {
         "gate.secret": _secret("gate.secret", _random),
         "fernet.key": _secret("fernet.key", _fernet),
         "jwt.secret": _secret("jwt.secret", _signing),
         "api.secret": _secret("api.secret", _random),
         "database.url": f"postgresql+psycopg2://airflow:{database}@postgres/airflow",
     }
-    _give("airflow", AIRFLOW_USER, given)
+    _write_files("airflow", AIRFLOW_USER, texts)
     # Airflow's simple auth manager opens this file for writing, so it has a volume of its own.
     login = json.dumps({USER: _secret("airflow.password", _short)})
-    _give("login", AIRFLOW_USER, {"passwords.json": login}, mode=0o600)
+    _write_files("login", AIRFLOW_USER, {"passwords.json": login}, mode=0o600)
     _own(VOLUMES / "airflow-logs", AIRFLOW_USER)
 
 
 def _people(passwords: Mapping[str, str]) -> None:
-    """For the `nats` command line and for `edge-relay`, as operator; apart from that what admin needs."""
+    """Files for the `nats` command line and `edge-relay` as operator; in another volume the files for admin."""
     context = {
         "description": "Edge Relay, as operator",
         "url": "nats://nats:4222",
@@ -164,7 +165,7 @@ def _people(passwords: Mapping[str, str]) -> None:
         "password": passwords[OPERATOR],
         "inbox_prefix": f"_INBOX_{OPERATOR}",
     }
-    _give(
+    _write_files(
         "people",
         PEOPLE,
         {
@@ -174,11 +175,13 @@ def _people(passwords: Mapping[str, str]) -> None:
             "access.token": _secret("access.token", lambda: new_secret(SecretKind.ACCESS)),
         },
     )
-    # Not for everyday work: streams, restoring, further access tokens.
-    _give("admin", PEOPLE, {"admin.password": passwords[ADMIN], "replicas": str(len(NODES) if _is_cluster() else 1)})
+    # Not for everyday work: for streams, restoring and further access tokens.
+    _write_files(
+        "admin", PEOPLE, {"admin.password": passwords[ADMIN], "replicas": str(len(NODES) if _is_cluster() else 1)}
+    )
 
 
-def _give(volume: str, owner: Owner, texts: Mapping[str, str], *, mode: int = READ_ONLY) -> None:
+def _write_files(volume: str, owner: Owner, texts: Mapping[str, str], *, mode: int = READ_ONLY) -> None:
     """Write files into a volume, for one user."""
     folder = VOLUMES / volume
     _own(folder, owner, mode=0o500 if mode == READ_ONLY else 0o700)
@@ -193,7 +196,7 @@ def _give(volume: str, owner: Owner, texts: Mapping[str, str], *, mode: int = RE
 
 
 def _own(path: Path, owner: Owner, *, mode: int | None = None) -> None:
-    """Give a file or folder to a user, its mode first: afterwards it is not ours to change."""
+    """Set mode and owner of a file or folder; the mode first, since only the owner may change it."""
     if mode is not None:
         path.chmod(mode)
     shutil.chown(path, owner.uid, owner.gid)

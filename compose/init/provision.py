@@ -1,4 +1,4 @@
-"""Runs once NATS is up: streams and buckets, and the operators' access token. With `enroll`: a token for a worker.
+"""Runs once NATS is up: creates streams, buckets and the operators' access token. With `enroll`: a worker's token.
 
 provision.py            streams and access token
 provision.py enroll     an enrolment token for the worker of the profile `edge`
@@ -29,7 +29,7 @@ TOKEN_LIFE_S = 24 * 3600
 
 
 async def main(words: list[str]) -> int:
-    """Do what is asked; returns the exit status."""
+    """Run the command; returns the exit status."""
     settings = BrokerSettings((os.environ["NATS_URL"],), ADMIN, read_secret(ADMIN_FILES / "admin.password"))
     async with Broker(settings) as broker:
         await broker.wait_connected(PATIENCE_S)
@@ -49,26 +49,26 @@ async def _provision(broker: Broker) -> None:
 
 
 async def _apply(broker: Broker) -> list[str]:
-    """Try for a while: the servers of a cluster need some seconds to agree on a leader."""
+    """Retry for `PATIENCE_S`: the servers of a cluster need some seconds to elect a leader."""
     wanted = layout.LayoutSettings(
         replicas=int((ADMIN_FILES / "replicas").read_text()),
         jobs_max_bytes=int(os.environ["JOBS_MAX_MB"]) << 20,
         logs_max_bytes=int(os.environ["LOGS_MAX_MB"]) << 20,
         logs_max_age_days=int(os.environ["LOGS_MAX_AGE_DAYS"]),
     )
-    give_up = asyncio.get_running_loop().time() + PATIENCE_S
+    deadline = asyncio.get_running_loop().time() + PATIENCE_S
     while True:
         try:
             return await layout.apply(broker, wanted)
         except (BrokerUnavailable, layout.LayoutRefused) as problem:
-            if asyncio.get_running_loop().time() > give_up:
+            if asyncio.get_running_loop().time() > deadline:
                 raise
             print(f"not yet: {problem}")
         await asyncio.sleep(1)
 
 
 async def _enroll(broker: Broker) -> None:
-    """A new token at each start, in place of the last: a worker that is enrolled does not look at it."""
+    """Create a new token at each start, in place of the last; a worker that is enrolled does not read it."""
     queues = tuple(queue.strip() for queue in os.environ["EDGE_QUEUES"].split(",") if queue.strip())
     order = EnrollTokenRequest(queues=queues, site=os.environ["EDGE_SITE"], uses=10, ttl_s=TOKEN_LIFE_S)
     made = await EnrollmentStore(broker).create_token(order, now=datetime.now(UTC))

@@ -3,8 +3,8 @@
     snapshot.py save > backup.tar       all streams and buckets, consumers included
     snapshot.py restore < backup.tar    in place of those that are there
 
-Works from one server to three and back: each stream comes back with as many copies as this installation has. Every
-stream is one picture, taken one after the other; the executor and the keeper put right what fell between two of them.
+Works from one server to three and back: each stream is restored with as many copies as this installation has. There is
+one snapshot for each stream, one after the other; the executor and the keeper repair differences between snapshots.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ NOT_FOUND = 10059
 
 
 class Refused(Exception):
-    """NATS refused a call; the text says why."""
+    """NATS refused a call; the text is the reason."""
 
 
 async def main(words: list[str]) -> int:
-    """Do what is asked; returns the exit status."""
+    """Run the command; returns the exit status."""
     if words not in (["save"], ["restore"]):
         print(__doc__, file=sys.stderr)
         return 2
@@ -76,7 +76,7 @@ async def _save_stream(client: Client, name: str, archive: tarfile.TarFile) -> i
             break
         number, size = number + 1, size + len(message.data)
         _add(archive, f"{name}/{number}", message.data)
-        # The server waits for this before it sends more than some chunks.
+        # The server waits for this answer after some chunks.
         await message.respond(b"")
     if (status := (message.headers or {}).get("Status", "204")) != "204":
         raise Refused(f"{name}: the snapshot ended with status {status}")
@@ -99,15 +99,15 @@ async def _restore(client: Client) -> None:
     await _end(client, target)
 
 
-async def _begin(client: Client, name: str, told: dict[str, Any], replicas: int) -> str:
-    """Make room for the stream; returns the subject that takes its chunks."""
+async def _begin(client: Client, name: str, saved: dict[str, Any], replicas: int) -> str:
+    """Delete the stream and begin its restore; returns the subject to which its chunks are sent."""
     try:
         await _api(client, f"STREAM.DELETE.{name}", {})
     except Refused as refused:
         if str(NOT_FOUND) not in str(refused):
             raise
-    told["config"]["num_replicas"] = replicas
-    answer = await _api(client, f"STREAM.RESTORE.{name}", told)
+    saved["config"]["num_replicas"] = replicas
+    answer = await _api(client, f"STREAM.RESTORE.{name}", saved)
     return str(answer["deliver_subject"])
 
 
@@ -118,17 +118,17 @@ async def _send(client: Client, target: str, data: bytes) -> None:
 
 
 async def _end(client: Client, target: str) -> None:
-    """All of the stream has been sent: it is there when this returns."""
+    """End a restore: all chunks have been sent. The stream exists when this returns."""
     if target:
         await _send(client, target, b"")
 
 
 async def _api(client: Client, call: str, order: dict[str, Any]) -> dict[str, Any]:
     answer = await client.request(f"$JS.API.{call}", json.dumps(order).encode(), timeout=WAIT_S)
-    told: dict[str, Any] = json.loads(answer.data)
-    if error := told.get("error"):
+    result: dict[str, Any] = json.loads(answer.data)
+    if error := result.get("error"):
         raise Refused(f"{call}: {error['description']} ({error.get('err_code')})")
-    return told
+    return result
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:

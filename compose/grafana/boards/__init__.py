@@ -1,5 +1,5 @@
-"""The Grafana dashboards, one module each, written as code so that they stay alike.
+"""The Grafana dashboards, one module each, written as code so that they have the same style.
 
-`make docs` writes the JSON files in `compose/grafana/dashboards`, `make check` compares them. Never edit those: change
-the module, write again.
+`make docs` writes the JSON files in `compose/grafana/dashboards`, `make check` compares them. Never edit the JSON
+files: change the module and run `make docs`.
 """

@@ -1,4 +1,4 @@
-"""Writes the dashboards as JSON, or with `--check` says which are out of date: `python -m grafana.boards`."""
+"""Writes the dashboards as JSON, or with `--check` reports which are out of date: `python -m grafana.boards`."""
 
 import argparse
 import json
@@ -19,12 +19,12 @@ BOARDS: Mapping[str, Callable[[], Json]] = {
 
 
 def text(make: Callable[[], Json]) -> str:
-    """A dashboard as its file holds it."""
+    """The content of a dashboard's file."""
     return json.dumps(make(), indent=2, ensure_ascii=False) + "\n"
 
 
 def stale(folder: Path) -> list[str]:
-    """The files that are not what the code says, those that no code makes included."""
+    """The files that differ from the output of the code, including files that no code generates."""
     made = {name: text(make) for name, make in BOARDS.items()}
     written = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
     return sorted(name for name in made.keys() | written.keys() if made.get(name) != written.get(name))

@@ -1,4 +1,4 @@
-"""A dashboard as a whole: variables, links to the others, rows of panels put in their places."""
+"""A complete dashboard: variables, links to the other dashboards, and rows of panels with their positions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _AIRFLOW_DEFAULT = "http://localhost:8080"
 
 @dataclass(frozen=True)
 class Row:
-    """Panels under one headline; they flow from left to right and begin a new line where one would not fit."""
+    """Panels under one headline, from left to right; a panel that does not fit begins a new line."""
 
     title: str
     panels: Sequence[Panel]
@@ -33,11 +33,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Choice:
-    """A variable whose values are those of a label.
+    """A variable whose values are the values of a label.
 
     Attributes:
-        series: Whose label it is; may name earlier variables.
-        several: Whether more than one, or all, can be chosen.
+        series: The series that have the label; may name earlier variables.
+        several: Whether several values, or all, can be chosen.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Choice:
     several: bool = True
 
     def json(self) -> Json:
-        """In Grafana's terms."""
+        """As Grafana's JSON."""
         query = f"label_values({self.series}, {self.name})"
         variable: Json = {
             "type": "query",
@@ -61,7 +61,7 @@ class Choice:
             "includeAll": self.several,
         }
         if self.several:
-            # Matches what has no such label too: most queues have no team.
+            # Also matches series without the label: most queues have no team.
             variable |= {"allValue": ".*", "current": {"text": ["All"], "value": ["$__all"]}}
         return variable
 
@@ -69,15 +69,15 @@ class Choice:
 def dashboard(
     uid: str, title: str, description: str, choices: Sequence[Choice], rows: Sequence[Row], *, span: str = "now-6h"
 ) -> Json:
-    """The whole JSON model.
+    """The JSON model.
 
     Args:
-        uid: By which links find it; it never changes.
+        uid: The ID that links use; it never changes.
         title: Shown after `Edge Relay / `.
-        description: Whom it serves.
-        choices: Variables beside the data source and Airflow's address.
-        rows: From the top.
-        span: From when on it shows.
+        description: What the dashboard is for.
+        choices: Variables in addition to the data source and Airflow's address.
+        rows: The rows, from the top.
+        span: The start of the time range.
     """
     return {
         "uid": uid,

@@ -1,4 +1,4 @@
-"""Fleet and sites: which workers are there, and where is room."""
+"""Fleet and sites: which workers are in contact, and which have free slots."""
 
 from grafana.boards.dashboards import FLEET, SITE_CELL, SITE_SERIES, WORKER_CELL, WORKER_SERIES, Choice, Row, dashboard
 from grafana.boards.panels import NONE_IS_BAD, NONE_IS_WELL, Column, Json, Key, Panel, Query, graph, stat, table
@@ -21,54 +21,54 @@ def make() -> Json:
     return dashboard(
         FLEET,
         "fleet and sites",
-        "Is every site there, is every worker there, and is there room? Start here.",
+        "Are all sites and all workers in contact, and are there free slots? Start here.",
         [Choice("site", "Site", "site_state:edge_workers:max")],
         [
-            Row("Is all well?", _first_look()),
+            Row("Is all well?", _summary()),
             Row("Sites", [_sites(), *_sites_over_time()]),
             Row("Workers", [_workers(), *_workers_over_time()]),
-            Row("What runs there, and what fires", [_firing(), *_versions()]),
+            Row("Alerts and versions", [_firing(), *_versions()]),
         ],
     )
 
 
-def _first_look() -> list[Panel]:
+def _summary() -> list[Panel]:
     offline = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state="offline"}}) > 0'
     there = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state=~"online|draining|conflict"}}) > 0'
     return [
         stat(
             "Alerts firing",
-            "Of all parts of Edge Relay. 0 is well; the table below says which.",
+            "Of all parts of Edge Relay. 0 is healthy; the table below lists the alerts.",
             Query('count(ALERTS{alertstate="firing", system="edge-relay"}) or vector(0)'),
             steps=NONE_IS_WELL,
         ),
         stat(
-            "Sites gone",
-            "Sites all of whose workers are offline. Look for what these share: link, proxy, power.",
+            "Sites offline",
+            "Sites whose workers are all offline. Check what the workers share: link, proxy, power.",
             Query(f"count({offline} unless on (site) {there}) or vector(0)"),
             steps=NONE_IS_WELL,
         ),
         stat(
             "Workers online",
-            "In contact now, and taking jobs if they have room.",
+            "In contact now; they get jobs if they have free slots.",
             Query(_in_state("online")),
             steps=NONE_IS_BAD,
         ),
         stat(
             "Workers offline",
-            "Missed several contacts in a row. What runs there goes on until its tolerance is over.",
+            "Missed several contacts in a row. Their jobs continue until the tolerance is over.",
             Query(_in_state("offline")),
             steps=NONE_IS_WELL,
         ),
         stat(
             "Workers in conflict",
-            "Two agents use the same credential: a copied or a stolen state folder. Settle it.",
+            "Two agents use the same credential: a copied or a stolen state folder. Resolve the conflict.",
             Query(_in_state("conflict")),
             steps=NONE_IS_WELL,
         ),
         stat(
             "Slots in use",
-            "Of the workers that are online. Near 100 % jobs wait for room: add workers or slots.",
+            "Of the workers that are online. Near 100 % jobs wait for a free slot: add workers or slots.",
             Query(
                 f"1 - sum(site:edge_worker_free_slots:sum{{{_SITE}}})"
                 f" / (sum(site:edge_worker_slots:sum{{{_SITE}}}) > 0)"
@@ -84,7 +84,7 @@ def _first_look() -> list[Panel]:
         ),
         stat(
             "Jobs running",
-            "As the workers told last, those that are away included.",
+            "From the last reports of the workers, including workers out of contact.",
             Query(f'sum(site_phase:edge_worker_jobs:sum{{{_SITE}, phase="running"}}) or vector(0)'),
         ),
     ]
@@ -103,7 +103,7 @@ def _sites() -> Panel:
 
     return table(
         "Sites",
-        "One row for each site. Click a site to see it alone.",
+        "One row for each site. Click a site to filter by it.",
         [Key("site", "Site", [SITE_CELL])],
         [
             Column("Online", workers("online"), steps=NONE_IS_BAD),
@@ -125,19 +125,19 @@ def _sites_over_time() -> list[Panel]:
     return [
         graph(
             "Workers by state",
-            "All chosen sites together. A step from online to offline is a link or a site; a slow one is machines.",
+            "All chosen sites. A sudden change from online to offline is a link or a site; a slow one is machines.",
             Query(f"sum by (state) (site_state:edge_workers:max{{{_SITE}}})", "{{state}}"),
             stacked=True,
         ),
         graph(
             "Jobs running, by site",
-            "As the workers told last.",
+            "From the last reports of the workers.",
             Query(f'site_phase:edge_worker_jobs:sum{{{_SITE}, phase="running"}}', "{{site}}"),
             links=[SITE_SERIES],
         ),
         graph(
             "Slots in use, by site",
-            "Of the workers that are online. A site at 100 % for long has too few slots.",
+            "Of the workers that are online. A site that stays at 100 % has too few slots.",
             Query(
                 f"1 - site:edge_worker_free_slots:sum{{{_SITE}}} / (site:edge_worker_slots:sum{{{_SITE}}} > 0)",
                 "{{site}}",
@@ -173,7 +173,7 @@ def _workers() -> Panel:
                 shown=False,
             ),
             Column(
-                "Told",
+                "Reported",
                 "max by (worker, site, team, agent_version, airflow_version, python_version, proxy)"
                 f" (edge_worker_info{{{_SITE}}})",
                 shown=False,
@@ -216,7 +216,7 @@ def _workers_over_time() -> list[Panel]:
     return [
         graph(
             "Least disk free (10 workers)",
-            "Where the state folder is. Below its reserve (200 MiB) a worker takes no jobs.",
+            "On the disk of the state folder. Below its reserve (200 MiB) a worker accepts no jobs.",
             Query(top("edge_worker_disk_free_bytes", "bottomk"), "{{worker}}"),
             unit="bytes",
             width=6,
@@ -224,7 +224,7 @@ def _workers_over_time() -> list[Panel]:
         ),
         graph(
             "Link cuts per hour (10 worst)",
-            "Times the link to the relay was lost. Cuts do not harm tasks; many of them point at a proxy or a line.",
+            "Times the link to the relay was lost. Cuts do not harm tasks; many cuts indicate a faulty proxy or line.",
             Query(
                 f"topk(10, max by (worker, site) (increase(edge_worker_link_cuts_total{{{_SITE}}}[1h])))", "{{worker}}"
             ),
@@ -233,7 +233,7 @@ def _workers_over_time() -> list[Panel]:
         ),
         graph(
             "Log bytes not uploaded (10 worst)",
-            "On the workers' disks and not yet at the relay: Airflow shows these logs late.",
+            "On the workers' disks, not yet at the relay: Airflow shows these logs late.",
             Query(top("edge_worker_log_lag_bytes"), "{{worker}}"),
             unit="bytes",
             width=6,
@@ -241,7 +241,7 @@ def _workers_over_time() -> list[Panel]:
         ),
         graph(
             "Clock skew (10 worst)",
-            "The machine's clock minus the relay's, either way. From 30 s on there is an alert.",
+            "The machine's clock minus the relay's, as an absolute value. Above 30 s an alert fires.",
             Query(f"topk(10, max by (worker, site) (abs(edge_worker_clock_skew_seconds{{{_SITE}}})))", "{{worker}}"),
             unit="s",
             width=6,
@@ -254,7 +254,7 @@ def _workers_over_time() -> list[Panel]:
 def _firing() -> Panel:
     return table(
         "Firing now",
-        "Alerts of all parts. docs/runbooks says for each what it means and what to do.",
+        "Alerts of all parts. docs/runbooks explains for each what it means and what to do.",
         [
             Key("alertname", "Alert"),
             Key("severity", "Severity", colors={"critical": "red", "warning": "yellow"}),
@@ -283,7 +283,7 @@ def _versions() -> list[Panel]:
     return [
         table(
             "Agent versions",
-            "How many workers run which version of the agent.",
+            "Number of workers by version of the agent.",
             [Key("agent_version", "Agent")],
             [Column("Workers", count("agent_version"))],
             width=4,
@@ -292,7 +292,7 @@ def _versions() -> list[Panel]:
         ),
         table(
             "Airflow versions",
-            "Of the workers' runtimes; empty where a worker has none. None may be newer than the centre's.",
+            "Of the workers' runtimes; empty for a worker without one. No version may be newer than the centre's.",
             [Key("airflow_version", "Airflow")],
             [Column("Workers", count("airflow_version"))],
             width=4,
@@ -300,8 +300,8 @@ def _versions() -> list[Panel]:
             sort_by="Workers",
         ),
         table(
-            "Ways to the relay",
-            "Direct, or through which kind of proxy.",
+            "Network paths to the relay",
+            "Direct, or through a proxy, by kind of proxy.",
             [Key("proxy", "Proxy")],
             [Column("Workers", count("proxy"))],
             width=4,

@@ -1,4 +1,4 @@
-"""What panels are made of: Grafana's JSON for the few kinds that we use, with one look."""
+"""The panels: Grafana's JSON for the few kinds that we use, in one style."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ Steps: TypeAlias = Sequence[tuple[float | None, str]]
 
 DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 
-# From which value on which colour; None is the lowest.
+# The lowest value of each colour; None is below all values.
 PLAIN: Steps = [(None, "blue")]
 NONE_IS_WELL: Steps = [(None, "green"), (1, "red")]
 NONE_IS_BAD: Steps = [(None, "red"), (1, "green")]
@@ -17,7 +17,7 @@ NONE_IS_BAD: Steps = [(None, "red"), (1, "green")]
 
 @dataclass(frozen=True)
 class Query:
-    """A PromQL expression and how its series are called; `legend` may hold `{{label}}`."""
+    """A PromQL expression and the name of its series; `legend` may contain `{{label}}`."""
 
     expr: str
     legend: str = ""
@@ -25,19 +25,19 @@ class Query:
 
 @dataclass(frozen=True)
 class Link:
-    """Where a click on a value leads."""
+    """The target of a click on a value."""
 
     title: str
     url: str
 
     def json(self) -> Json:
-        """In Grafana's terms."""
+        """As Grafana's JSON."""
         return {"title": self.title, "url": self.url, "targetBlank": False}
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel that knows its size and not yet its place. The whole width is 24, a height of 8 is usual."""
+    """A panel with its size, without its position. The full width is 24, a height of 8 is usual."""
 
     body: Json
     width: int
@@ -49,7 +49,7 @@ class Column:
     """A column of figures in a table: each query has one value for a row.
 
     Attributes:
-        shown: Not if the query is there for its labels.
+        shown: False if only the labels of the query are needed.
     """
 
     title: str
@@ -62,7 +62,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Key:
-    """A column made from a label of the figures; those that all figures have decide what is one row."""
+    """A column made from a label of the figures. The labels that all figures share identify a row."""
 
     label: str
     title: str
@@ -84,20 +84,20 @@ def stat(
     show: Literal["value", "name"] = "value",
     links: Sequence[Link] = (),
 ) -> Panel:
-    """One figure as of now, coloured by whether all is well. What is not known now is not shown as it was once.
+    """The current value of one figure, with a colour for its state. A value from the past is never shown as current.
 
     Args:
         title: Of the panel.
-        description: What the figure says and from when on it is bad.
-        query: With one series.
-        unit: Grafana's name for it.
-        steps: From which value on which colour.
+        description: What the figure means and from which value on it is bad.
+        query: Returns one series.
+        unit: Grafana's name of the unit.
+        steps: The lowest value of each colour.
         width: Of 24.
-        texts: What to show instead of certain values.
-        no_value: Shown while there is none.
-        decimals: As many as it takes if None.
+        texts: Texts that are shown instead of certain values.
+        no_value: Text that is shown while there is no value.
+        decimals: Number of decimals; None means as many as the value needs.
         show: `name` shows the legend instead of the value.
-        links: Where a click leads.
+        links: Targets of a click.
     """
     defaults = _defaults(unit, steps, no_value=no_value, decimals=decimals, links=links)
     defaults["mappings"] = _value_mappings(texts or {})
@@ -131,16 +131,16 @@ def graph(
 
     Args:
         title: Of the panel.
-        description: What the figures say.
-        queries: Each may have many series.
-        unit: Grafana's name for it.
+        description: What the figures mean.
+        queries: Each may return many series.
+        unit: Grafana's name of the unit.
         width: Of 24.
         height: 8 is usual.
-        stacked: If they add up to a whole.
-        steps: From which value on which colour; the last is drawn as a line.
-        smallest: Where the axis begins; None leaves it to the values.
-        largest: Where it ends.
-        links: Where a click on a series leads.
+        stacked: Whether the series add up to a total.
+        steps: The lowest value of each colour; the last is drawn as a line.
+        smallest: Start of the axis; None derives it from the values.
+        largest: End of the axis.
+        links: Targets of a click on a series.
     """
     defaults = _defaults(unit, steps or PLAIN, links=links)
     defaults |= {name: value for name, value in (("min", smallest), ("max", largest)) if value is not None}
@@ -175,16 +175,16 @@ def table(
     sort_by: str | None = None,
     descending: bool = True,
 ) -> Panel:
-    """Rows as of now.
+    """A table of current values.
 
     Args:
         title: Of the panel.
-        description: What a row is.
-        keys: Labels that are shown, in order. A label that is not named is not shown.
-        columns: Figures, in order. The expressions aggregate: what has a name of its own is no row of the others.
+        description: What a row means.
+        keys: Labels to show, in order. Other labels are not shown.
+        columns: Figures, in order. The expressions aggregate: a series with a metric name would get its own row.
         width: Of 24.
         height: 9 is usual.
-        sort_by: Title of a column.
+        sort_by: Title of the column to sort by.
         descending: Largest first.
     """
     defaults = _defaults("short", PLAIN)
@@ -201,7 +201,7 @@ def table(
 
 
 def quantile(share: float, histogram: str, *, by: str = "", where: str = "") -> str:
-    """The value that this share of a histogram's observations stays below."""
+    """The value below which this share of a histogram's observations lies."""
     labels = f"le, {by}" if by else "le"
     return f"histogram_quantile({share}, sum by ({labels}) (rate({histogram}_bucket{{{where}}}[$__rate_interval])))"
 
@@ -288,7 +288,7 @@ def _letter(number: int) -> str:
 
 
 def _one_row_each(keys: Sequence[Key], columns: Sequence[Column]) -> list[Json]:
-    """Grafana answers one table per query; `merge` makes rows of what agrees in all shared labels."""
+    """Grafana returns one table per query; `merge` joins the entries whose shared labels are equal into rows."""
     figures = {_field(number, columns): column for number, column in enumerate(columns)}
     names = {key.label: key.title for key in keys} | {name: column.title for name, column in figures.items()}
     hidden = ["Time", *(name for name, column in figures.items() if not column.shown)]
@@ -302,7 +302,7 @@ def _one_row_each(keys: Sequence[Key], columns: Sequence[Column]) -> list[Json]:
 
 
 def _field(number: int, columns: Sequence[Column]) -> str:
-    """What Grafana calls the value of a query; it has no letter where it is the only one."""
+    """Grafana's name for the value of a query; without a letter if there is only one query."""
     return "Value" if len(columns) == 1 else f"Value #{_letter(number)}"
 
 

@@ -1,4 +1,4 @@
-"""Relay internals: relays, keepers, executor and NATS, for whoever looks for the cause."""
+"""Relay internals: relays, keepers, executor and NATS, to find the cause of a problem."""
 
 from grafana.boards.dashboards import RELAY, RELAY_CELL, Choice, Row, dashboard
 from grafana.boards.panels import (
@@ -26,12 +26,12 @@ def make() -> Json:
     return dashboard(
         RELAY,
         "relay internals",
-        "Relays, keepers, executor and NATS: where is the time spent, and which part does not answer?",
+        "Relays, keepers, executor and NATS: where is time spent, and which part does not answer?",
         [Choice("instance", "Relay", "edge_relay_build_info")],
         [
-            Row("Is all well?", _first_look()),
+            Row("Is all well?", _summary()),
             Row("Parts", [_parts(), _versions()]),
-            Row("Handing out", _handing_out()),
+            Row("Granting jobs", _grants()),
             Row("Calls of workers", _calls()),
             Row("Calls to Airflow", _airflow()),
             Row("Keepers", _keepers()),
@@ -41,25 +41,25 @@ def make() -> Json:
     )
 
 
-def _first_look() -> list[Panel]:
+def _summary() -> list[Panel]:
     connected = '{__name__=~"edge_(relay|keeper|executor)_broker_connected"}'
     expiry = f"edge_relay_tls_certificate_expiry_timestamp_seconds{{{_RELAY}}}"
     return [
         stat(
             "Relays up",
-            "That Prometheus can read. Without one no worker gets a job.",
+            "Relays that Prometheus can read. Without a relay no worker gets a job.",
             Query('sum(up{job="relay"}) or vector(0)'),
             steps=NONE_IS_BAD,
         ),
         stat(
             "Keepers up",
-            "Without one Airflow fails all edge tasks after five minutes.",
+            "Without a keeper Airflow fails all edge tasks after five minutes.",
             Query('sum(up{job="keeper"}) or vector(0)'),
             steps=NONE_IS_BAD,
         ),
         stat(
             "Executors up",
-            "In the schedulers, if metrics_port is set there.",
+            "In the schedulers whose metrics_port is set.",
             Query('sum(up{job="executor"}) or vector(0)'),
             steps=NONE_IS_BAD,
         ),
@@ -70,8 +70,8 @@ def _first_look() -> list[Panel]:
             steps=NONE_IS_WELL,
         ),
         stat(
-            "Event loop late by",
-            "One in a hundred timers of the slowest relay fires later than this. Above 0.25 s it lacks CPU.",
+            "Event loop lag",
+            "One in a hundred timers of the slowest relay fires later than this. Above 0.25 s the relay lacks CPU.",
             Query(f"max({quantile(0.99, 'edge_relay_event_loop_lag_seconds', by='instance', where=_RELAY)})"),
             unit="s",
             steps=[(None, "green"), (0.1, "yellow"), (0.25, "red")],
@@ -89,7 +89,7 @@ def _first_look() -> list[Panel]:
         ),
         stat(
             "Certificate valid for",
-            "Of the relay whose certificate ends first. Without TLS here there is none.",
+            "Of the relay whose certificate expires first. Empty if the relays have no TLS.",
             Query(f"min({expiry}) - time()"),
             unit="s",
             steps=[(None, "red"), (2 * _DAY_S, "yellow"), (14 * _DAY_S, "green")],
@@ -97,7 +97,7 @@ def _first_look() -> list[Panel]:
         ),
         stat(
             "JetStream storage",
-            "Used, of what the server gives. When it is full nothing moves.",
+            "Used share of the server's limit. When it is full, no job is published or granted.",
             Query("edge:edge_broker_store_bytes:max / edge:edge_broker_store_max_bytes:max"),
             unit="percentunit",
             steps=_FULL,
@@ -111,19 +111,19 @@ def _parts() -> Panel:
     connected = '{__name__=~"edge_(relay|keeper|executor)_broker_connected"}'
     return table(
         "Parts",
-        "One row for each process that Prometheus reads. Click a relay to see it alone.",
+        "One row for each process that Prometheus reads. Click a relay to filter by it.",
         [Key("job", "Part"), Key("instance", "Instance", [RELAY_CELL])],
         [
             Column("Up", f"max by (job, instance) (up{{{by_part}}})", steps=NONE_IS_BAD),
             Column("NATS connected", f"max by (job, instance) ({connected})", steps=NONE_IS_BAD),
             Column(
-                "Runs for",
+                "Uptime",
                 f"time() - max by (job, instance) (process_start_time_seconds{{{by_part}}})",
                 "s",
                 decimals=0,
             ),
             Column("Polls parked", "max by (job, instance) (edge_relay_polls_parked)"),
-            Column("State seen", "max by (job, instance) (edge_shared_state_age_seconds)", "s", decimals=0),
+            Column("State age", "max by (job, instance) (edge_shared_state_age_seconds)", "s", decimals=0),
             Column("Memory", f"max by (job, instance) (process_resident_memory_bytes{{{by_part}}})", "bytes"),
         ],
         width=14,
@@ -135,7 +135,7 @@ def _parts() -> Panel:
 def _versions() -> Panel:
     return table(
         "Relay versions",
-        "Which version each relay runs, with which NATS.",
+        "Version of each relay and of its NATS server.",
         [
             Key("instance", "Relay"),
             Key("version", "Version"),
@@ -144,7 +144,7 @@ def _versions() -> Panel:
         ],
         [
             Column(
-                "Told",
+                "Reported",
                 "max by (instance, version, protocol, nats_server) (edge_relay_build_info)",
                 shown=False,
             )
@@ -154,39 +154,39 @@ def _versions() -> Panel:
     )
 
 
-def _handing_out() -> list[Panel]:
+def _grants() -> list[Panel]:
     return [
         graph(
             "Polls parked",
-            "Workers that wait for jobs, by replica. A replica without any is not reached.",
+            "Workers that wait for jobs, by replica. A replica without parked polls is not reached.",
             Query(f"edge_relay_polls_parked{{{_RELAY}}}", "{{instance}}"),
             stacked=True,
         ),
         graph(
             "Hand-out",
-            "From a message's arrival at the relay to the written answer of the poll.",
+            "From the arrival of a message at the relay to the written answer of the poll.",
             Query(quantile(0.5, "edge_relay_hand_out_seconds", where=_RELAY), "half below"),
             Query(quantile(0.99, "edge_relay_hand_out_seconds", where=_RELAY), "99 % below"),
             unit="s",
         ),
         graph(
             "From grant to start",
-            "The worker's confirmation, link included.",
+            "Time until the worker's confirmation arrives, including the link.",
             Query(quantile(0.5, "edge_relay_start_confirm_seconds", where=_RELAY), "half below"),
             Query(quantile(0.99, "edge_relay_start_confirm_seconds", where=_RELAY), "99 % below"),
             unit="s",
         ),
         graph(
             "Grants, starts, ends per second",
-            "By replica; what one granted another may see started.",
+            "By replica; a job that one replica granted may be started at another.",
             Query(rate("edge_relay_grants_total", by="instance", where=_RELAY), "granted {{instance}}"),
             Query(rate("edge_relay_starts_total", by="instance", where=_RELAY), "started {{instance}}"),
             Query(rate("edge_relay_finishes_total", by="instance", where=_RELAY), "ended {{instance}}"),
             unit="ops",
         ),
         graph(
-            "Messages that went back, per second",
-            "By the relay: no poll fitted, or the poll was gone. By workers: released. Redelivered: seen again.",
+            "Messages returned, per second",
+            "By the relay: no suitable poll, or the poll was gone. By workers: released. Redelivered: delivered again.",
             Query(rate("edge_relay_returns_total", by="reason", where=_RELAY), "{{reason}}"),
             Query(rate("edge_relay_releases_total", where=_RELAY), "released by workers"),
             Query(rate("edge_relay_started_releases_total", where=_RELAY), "released before user code"),
@@ -195,7 +195,7 @@ def _handing_out() -> list[Panel]:
         ),
         graph(
             "Pulls that failed, per second",
-            "By NATS's status. Some are normal when NATS restarts.",
+            "By NATS status. Some are normal when NATS restarts.",
             Query(rate("edge_relay_pull_errors_total", by="status", where=_RELAY), "{{status}}"),
             Query(rate("edge_relay_bad_messages_total", where=_RELAY), "no job in the message"),
             unit="ops",
@@ -207,21 +207,21 @@ def _calls() -> list[Panel]:
     return [
         graph(
             "Calls per second, by route",
-            "Polls included; a poll counts when it is answered.",
+            "Including polls; a poll counts when it is answered.",
             Query(rate("edge_relay_requests_total", by="route", where=_RELAY), "{{route}}"),
             unit="reqps",
             stacked=True,
         ),
         graph(
             "Calls per second, by status",
-            "4xx: a worker is refused. 5xx: the relay could not; workers repeat.",
+            "4xx: the call is rejected. 5xx: the relay could not serve the call; workers retry.",
             Query(rate("edge_relay_requests_total", by="status", where=_RELAY), "{{status}}"),
             unit="reqps",
             stacked=True,
         ),
         graph(
             "Time to answer, 99 % below",
-            "By route. Polls are held on purpose and are not counted.",
+            "By route. Polls wait on purpose and are not counted.",
             Query(quantile(0.99, "edge_relay_request_seconds", by="route", where=_RELAY), "{{route}}"),
             unit="s",
         ),
@@ -233,8 +233,8 @@ def _calls() -> list[Panel]:
             stacked=True,
         ),
         graph(
-            "Credentials refused, per second",
-            "Missing, unknown, revoked or forbidden. A steady line is a machine that goes on asking.",
+            "Credentials rejected, per second",
+            "Missing, unknown, revoked or forbidden. A steady line is a machine that keeps retrying.",
             Query(rate("edge_relay_credential_failures_total", by="reason", where=_RELAY), "{{reason}}"),
             unit="reqps",
         ),
@@ -257,32 +257,32 @@ def _airflow() -> list[Panel]:
         ),
         graph(
             "Tasks' calls to Airflow, 99 % below",
-            "The same, the slow ones.",
+            "Through relay, keeper and api-server, by class of call: the slowest calls.",
             Query(quantile(0.99, seconds, by="call", where=_RELAY), "{{call}}"),
             unit="s",
         ),
         graph(
             "Tasks' calls per second, by outcome",
-            "Answered: Airflow, or the keeper, said something. Else nobody answered in time, and the task waits.",
+            "Answered: by Airflow or the keeper. Otherwise no answer came in time, and the task waits.",
             Query(rate(f"{seconds}_count", by="outcome", where=_RELAY), "{{outcome}}"),
             unit="reqps",
             stacked=True,
         ),
         graph(
             "At the keeper, 99 % below",
-            "Its part of the same calls, api-server included.",
+            "The keeper's part of the same calls, including the api-server.",
             Query(quantile(0.99, "edge_keeper_gate_seconds", by="call"), "{{call}}"),
             unit="s",
         ),
         graph(
             "At the api-server, 99 % below",
-            "How long Airflow itself takes. If this is slow, nothing of ours is.",
+            "Airflow's own time. If this is slow, the cause is not in Edge Relay.",
             Query(quantile(0.99, "edge_keeper_api_seconds", by="call"), "{{call}}"),
             unit="s",
         ),
         graph(
             "Gate calls per second, by status",
-            "What the keepers answered to the relays.",
+            "The answers of the keepers to the relays.",
             Query(rate("edge_keeper_gate_calls_total", by="status"), "{{status}}"),
             unit="reqps",
             stacked=True,
@@ -294,7 +294,7 @@ def _keepers() -> list[Panel]:
     return [
         graph(
             "Central heartbeats per second",
-            "Sent to Airflow for tasks at the edge. Refused: Airflow no longer wants the task. Failed: no answer.",
+            "Sent to Airflow for edge tasks. Refused: Airflow no longer wants the task. Failed: no answer.",
             Query(rate("edge_keeper_heartbeats_total", by="outcome"), "{{outcome}}"),
             unit="ops",
         ),
@@ -305,26 +305,26 @@ def _keepers() -> list[Panel]:
         ),
         graph(
             "Given up, per hour",
-            "Silence: out of contact beyond the tolerance. Lacked: the worker came back without the job.",
+            "Silence: out of contact for longer than the tolerance. Missing: the worker came back without the job.",
             Query("sum by (reason) (increase(edge_keeper_give_ups_total[1h]))", "{{reason}}"),
         ),
         graph(
-            "Since the last look into Airflow's database",
-            "About a second is normal. While it grows, marks and clears do not stop tasks.",
+            "Since the last check of Airflow's database",
+            "About a second is normal. While it grows, tasks that are marked or cleared are not stopped.",
             Query("edge_keeper_database_check_age_seconds", "{{instance}}"),
             unit="s",
             steps=[(None, "green"), (60, "red")],
         ),
         graph(
-            "What keepers know",
-            "1 is well. Picture: all job records are here. Hears: relays say that workers can reach them.",
+            "State of the keepers",
+            "1 is healthy. View complete: all job records are read. Contact possible: a relay serves workers.",
             Query("edge_keeper_view_complete", "view complete {{instance}}"),
             Query("edge_keeper_contact_possible", "contact possible {{instance}}"),
             largest=1,
         ),
         graph(
             "Tokens minted per second",
-            "One for each call that the gate lets through.",
+            "One for each call that the gate accepts.",
             Query(rate("edge_keeper_token_mints_total", by="instance"), "{{instance}}"),
             unit="ops",
         ),
@@ -335,14 +335,14 @@ def _broker() -> list[Panel]:
     return [
         graph(
             "JetStream storage",
-            "Of the account; there may be no limit.",
+            "Of the account; a limit is optional.",
             Query("edge:edge_broker_store_bytes:max", "used"),
             Query("edge:edge_broker_store_max_bytes:max", "limit"),
             unit="bytes",
         ),
         graph(
             "Bytes by stream",
-            "EDGE_LOGS runs full and drops its oldest; EDGE_JOBS must not.",
+            "EDGE_LOGS fills up and then drops its oldest messages; EDGE_JOBS must not fill up.",
             Query("stream:edge_broker_stream_bytes:max", "{{stream}}"),
             unit="bytes",
             stacked=True,
@@ -359,18 +359,18 @@ def _broker() -> list[Panel]:
         ),
         graph(
             "Messages by stream",
-            "EDGE_JOBS: what waits. KV_edge_jobs: records, ended ones for seven days.",
+            "EDGE_JOBS: waiting jobs. KV_edge_jobs: job records; those of finished jobs stay for seven days.",
             Query("stream:edge_broker_stream_messages:max", "{{stream}}"),
         ),
         graph(
-            "Connections that came back, per hour",
-            "A line that never rests: the network to NATS, or NATS itself, is unwell.",
+            "Reconnects, per hour",
+            "If the line stays above 0, the network to NATS, or NATS itself, is unstable.",
             Query("sum by (job, instance) (increase(edge_relay_broker_reconnects_total[1h]))", "{{job}} {{instance}}"),
             Query("sum by (job, instance) (increase(edge_keeper_broker_reconnects_total[1h]))", "{{job}} {{instance}}"),
         ),
         graph(
-            "Since the shared state was seen",
-            "Each relay looks every ten seconds; above a minute its figures are left out.",
+            "Since the shared state was read",
+            "Each relay reads the state every ten seconds; after a minute without it, its figures are left out.",
             Query("edge_shared_state_age_seconds", "{{instance}}"),
             unit="s",
             steps=[(None, "green"), (60, "red")],
@@ -382,7 +382,7 @@ def _processes() -> list[Panel]:
     parts = 'job=~"relay|keeper|executor"'
     return [
         graph(
-            "Event loop late by, 99 % below",
+            "Event loop lag, 99 % below",
             "How late a timer fires. Above 0.25 s the process lacks CPU.",
             Query(quantile(0.99, "edge_relay_event_loop_lag_seconds", by="instance"), "relay {{instance}}"),
             Query(quantile(0.99, "edge_keeper_event_loop_lag_seconds", by="instance"), "keeper {{instance}}"),
@@ -392,7 +392,7 @@ def _processes() -> list[Panel]:
         ),
         graph(
             "CPU cores used",
-            "A relay is one process with one event loop: near 1 it needs a replica.",
+            "A relay is one process with one event loop: near 1 add a replica.",
             Query(f"rate(process_cpu_seconds_total{{{parts}}}[$__rate_interval])", "{{job}} {{instance}}"),
             width=6,
         ),
@@ -405,7 +405,7 @@ def _processes() -> list[Panel]:
         ),
         graph(
             "Files and sockets open",
-            "Each parked poll is one. Compare with the limit of the process.",
+            "Each parked poll is one socket. Compare with the limit of the process.",
             Query(f"process_open_fds{{{parts}}}", "{{job}} {{instance}}"),
             Query(f"min(process_max_fds{{{parts}}})", "lowest limit"),
             width=6,

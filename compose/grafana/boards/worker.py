@@ -1,4 +1,4 @@
-"""One worker: is it there, what does it do, and what is its machine short of?"""
+"""One worker: is it in contact, which jobs does it run, and what does its machine lack?"""
 
 from grafana.boards.dashboards import SITE_CELL, WORKER, Choice, Row, dashboard
 from grafana.boards.panels import PLAIN, Column, Json, Key, Panel, Query, graph, stat, table
@@ -15,11 +15,11 @@ def make() -> Json:
     return dashboard(
         WORKER,
         "one worker",
-        "Is it there, what does it do, and what is its machine short of? Choose a worker above.",
+        "Is the worker in contact, which jobs does it run, what does its machine lack? Choose a worker above.",
         [Choice("site", "Site", state), Choice("worker", "Worker", f'{state}{{site=~"$site"}}', several=False)],
         [
-            Row("Is all well?", _first_look()),
-            Row("What it is", [_facts()]),
+            Row("Is all well?", _summary()),
+            Row("Properties", [_facts()]),
             Row("Jobs", _jobs()),
             Row("Link", _link()),
             Row("Machine", _machine()),
@@ -31,7 +31,7 @@ def _figure(name: str) -> str:
     return f"max({name}{{{_WORKER}}})"
 
 
-def _first_look() -> list[Panel]:
+def _summary() -> list[Panel]:
     return [
         stat(
             "State",
@@ -42,7 +42,7 @@ def _first_look() -> list[Panel]:
         ),
         stat(
             "Last contact",
-            "Since the last poll arrived. Polls are held for up to 50 s; after three missed ones it is offline.",
+            "Since the last poll arrived. A poll waits for up to 50 s; after three missed polls the worker is offline.",
             Query(f"time() - {_figure('edge_worker_last_contact_timestamp_seconds')}"),
             unit="s",
             steps=_CONTACT,
@@ -51,31 +51,31 @@ def _first_look() -> list[Panel]:
         ),
         stat(
             "Jobs running",
-            "As it told last.",
+            "From the last report of the worker.",
             Query(f'max(edge_worker_jobs{{{_WORKER}, phase="running"}}) or vector(0)'),
         ),
         stat(
             "Slots free",
-            "Jobs it would take now; 0 while it drains or is full.",
+            "Jobs that it accepts now; 0 while it drains or is full.",
             Query(_figure("edge_worker_free_slots")),
         ),
         stat(
             "CPU busy",
-            "Of all CPUs of the machine, whatever runs there.",
+            "Of all CPUs of the machine, for all processes.",
             Query(_figure("edge_worker_cpu_busy_ratio")),
             unit="percentunit",
             steps=[(None, "green"), (0.8, "yellow"), (0.95, "red")],
         ),
         stat(
             "Disk free",
-            "Where the state folder is. Below its reserve (200 MiB) it takes no jobs.",
+            "On the disk of the state folder. Below its reserve (200 MiB) the worker accepts no jobs.",
             Query(f"{_figure('edge_worker_disk_free_bytes')} / {_figure('edge_worker_disk_total_bytes')}"),
             unit="percentunit",
             steps=_FREE,
         ),
         stat(
             "Clock skew",
-            "Its clock minus the relay's, either way. TLS and the times in logs suffer.",
+            "Its clock minus the relay's, as an absolute value. Skew breaks TLS and the times in logs.",
             Query(f"max(abs(edge_worker_clock_skew_seconds{{{_WORKER}}}))"),
             unit="s",
             steps=_SKEW,
@@ -83,7 +83,7 @@ def _first_look() -> list[Panel]:
         ),
         stat(
             "Calls held",
-            "Calls of tasks to Airflow that wait in the local gateway, because the link or the centre is away.",
+            "Calls of tasks to Airflow that wait in the local gateway: the link or the centre is unreachable.",
             Query(_figure("edge_worker_held_calls")),
             steps=[(None, "green"), (1, "yellow")],
         ),
@@ -93,8 +93,8 @@ def _first_look() -> list[Panel]:
 def _facts() -> Panel:
     labels = "worker, site, team, agent_version, airflow_version, python_version, proxy"
     return table(
-        "What it is",
-        "As it told last. The Airflow version is that of its runtime; without a runtime it can run no tasks.",
+        "Properties",
+        "From its last report. The Airflow version is that of its runtime; without a runtime no task can run.",
         [
             Key("worker", "Worker"),
             Key("site", "Site", [SITE_CELL]),
@@ -104,7 +104,7 @@ def _facts() -> Panel:
             Key("python_version", "Python"),
             Key("proxy", "Proxy"),
         ],
-        [Column("Told", f"max by ({labels}) (edge_worker_info{{{_WORKER}}})", shown=False)],
+        [Column("Reported", f"max by ({labels}) (edge_worker_info{{{_WORKER}}})", shown=False)],
         height=4,
     )
 
@@ -113,14 +113,14 @@ def _jobs() -> list[Panel]:
     return [
         graph(
             "Jobs and slots",
-            "Granted: offered, not started. Finishing: their processes are gone, the outcome is on its way.",
+            "Granted: offered, not started. Finishing: the processes have ended, the outcome is on its way.",
             Query(f"max by (phase) (edge_worker_jobs{{{_WORKER}}})", "{{phase}}"),
             Query(_figure("edge_worker_slots"), "slots"),
             width=12,
         ),
         graph(
             "Log bytes not uploaded",
-            "On its disk and not yet at the relay: Airflow shows these logs late. It falls once the link is back.",
+            "On its disk, not yet at the relay: Airflow shows these logs late. Falls once the link is back.",
             Query(_figure("edge_worker_log_lag_bytes"), "not uploaded"),
             unit="bytes",
             width=12,
@@ -132,7 +132,7 @@ def _link() -> list[Panel]:
     return [
         graph(
             "Since the last contact",
-            "A saw of up to a minute is normal: polls are held. A slope is silence.",
+            "A sawtooth of up to a minute is normal, because polls wait. A steady rise is silence.",
             Query(f"time() - {_figure('edge_worker_last_contact_timestamp_seconds')}", "silent for"),
             unit="s",
             width=6,
@@ -146,7 +146,7 @@ def _link() -> list[Panel]:
         ),
         graph(
             "Calls held",
-            "Calls of tasks to Airflow that wait in the local gateway. They wait, they do not fail.",
+            "Calls of tasks to Airflow that wait in the local gateway. They do not fail.",
             Query(_figure("edge_worker_held_calls"), "held"),
             width=6,
         ),
@@ -165,7 +165,7 @@ def _machine() -> list[Panel]:
     return [
         graph(
             "CPU",
-            "Of all CPUs of the machine, whatever runs there.",
+            "Of all CPUs of the machine, for all processes.",
             Query(_figure("edge_worker_cpu_busy_ratio"), "busy"),
             unit="percentunit",
             width=6,
@@ -173,23 +173,23 @@ def _machine() -> list[Panel]:
         ),
         graph(
             "Load",
-            "Processes that run or want to, over the last minute.",
+            "Processes that run or are ready to run, over the last minute.",
             Query(_figure("edge_worker_load1"), "load"),
             width=6,
         ),
         graph(
             "Memory",
-            "Of the whole machine.",
+            "Of the machine.",
             Query(_figure("edge_worker_memory_used_bytes"), "used"),
-            Query(_figure("edge_worker_memory_total_bytes"), "there is"),
+            Query(_figure("edge_worker_memory_total_bytes"), "total"),
             unit="bytes",
             width=6,
         ),
         graph(
             "Disk",
-            "Where the state folder is.",
+            "The disk of the state folder.",
             Query(_figure("edge_worker_disk_free_bytes"), "free"),
-            Query(_figure("edge_worker_disk_total_bytes"), "there is"),
+            Query(_figure("edge_worker_disk_total_bytes"), "total"),
             unit="bytes",
             width=6,
         ),

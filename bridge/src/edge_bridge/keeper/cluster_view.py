@@ -69,7 +69,7 @@ class ClusterView:
 
     @property
     def contact_possible(self) -> bool:
-        """NATS and a relay are reachable; otherwise silences stand still, and nothing is given up."""
+        """NATS and a relay are reachable; otherwise no silence is counted and no job is given up."""
         return self._contact.is_possible
 
     def tick(self) -> None:

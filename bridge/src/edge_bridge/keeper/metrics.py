@@ -191,7 +191,7 @@ class KeeperState(Collector):
         yield _gauge("edge_keeper_view_complete", "1 once jobs and workers were listed", view.complete)
         yield _gauge(
             "edge_keeper_contact_possible",
-            "1 while NATS and any relay show signs of life; otherwise silences stand still and nothing is given up",
+            "1 while NATS and any relay show signs of life; otherwise no silence is counted and no job is given up",
             view.contact_possible,
         )
         yield _gauge(
