@@ -156,7 +156,7 @@ async def test_an_outage_of_the_centre_beyond_the_tolerance_loses_nobody(
         assert [line.what for line in site.ledger(job.id) if line.what != "tick"] == ["begin", "end"]
     if part == "relay":
         # With NATS away a poll is still answered, though not always within the half of so short a tolerance.
-        assert b"the task goes on" in worker.local_log(careful.id)
+        assert b"the task continues" in worker.local_log(careful.id)
         ticks = [line.at for line in site.ledger(careful.id)]
         stood_s = max(after - before for before, after in pairwise(ticks))
         assert stood_s > TOLERANCE_S / 2

@@ -19,7 +19,7 @@ DATABASE_OVERDUE_S = 30.0
 
 
 class KeeperHealth(TypedDict):
-    """What a keeper reports at `/healthz`, as far as it is used here."""
+    """The fields of a keeper's `/healthz` that are used here."""
 
     broker_connected: bool
     database_checked_s_ago: NotRequired[float | None]
@@ -33,7 +33,7 @@ class KeeperDoctor:
 
     Args:
         urls: Base addresses of the gates, without a path.
-        key: The secret that relay and gate share; None if it can't be read: then nothing is signed.
+        key: The secret that relay and gate share; None if it can't be read: then no call is signed.
         setting: The name of the setting with the addresses, for advice.
         secret_setting: The name of the setting with the secret.
     """
@@ -52,7 +52,7 @@ class KeeperDoctor:
         """From the outermost layer inwards.
 
         Args:
-            secret_needs: Checks without which there is no secret to try.
+            secret_needs: Checks that must pass before the secret is checked.
         """
         yield Check(CONNECT, self._connect)
         yield Check(CLOCK, self._clock, (CONNECT,))
@@ -104,8 +104,9 @@ class KeeperDoctor:
             seen = await self._get(url, GATE_CENTRE, headers)
         except NoHttpAnswer as error:
             return failed(SECRET, f"no answer to a signed call at {url}: {error}", "Read the keeper's log.")
-        told = {name.lower(): value for name, value in seen.headers.items()}.get(SIGNATURE_HEADER.lower(), "")
-        if not check_answer(key, nonce, seen.status, seen.body, told):
+        answer_headers = {name.lower(): value for name, value in seen.headers.items()}
+        answer_signature = answer_headers.get(SIGNATURE_HEADER.lower(), "")
+        if not check_answer(key, nonce, seen.status, seen.body, answer_signature):
             return self._unsigned(url, seen)
         if seen.status != 200:
             return failed(SECRET, f"{url} answers {seen.status}: {_detail(seen)}", "Correct the setting of the keeper.")
@@ -139,13 +140,13 @@ def _weaker(finding: Finding) -> Finding:
 
 
 def _health(seen: ProbeResult) -> KeeperHealth | None:
-    """The health that a keeper reports; None if it was no keeper that answered."""
+    """The health that a keeper reports; None if the answer is not from a keeper."""
     try:
-        told: object = json.loads(seen.body)
+        health: object = json.loads(seen.body)
     except ValueError:
         return None
-    is_health = isinstance(told, dict) and "broker_connected" in told and seen.status in (200, 503)
-    return cast("KeeperHealth", told) if is_health else None
+    is_health = isinstance(health, dict) and "broker_connected" in health and seen.status in (200, 503)
+    return cast("KeeperHealth", health) if is_health else None
 
 
 def _judge(url: str, health: KeeperHealth) -> Finding:
@@ -169,7 +170,7 @@ def _judge(url: str, health: KeeperHealth) -> Finding:
 
 def _detail(seen: ProbeResult) -> str:
     try:
-        told: object = json.loads(seen.body)
+        problem: object = json.loads(seen.body)
     except ValueError:
         return "no problem in JSON"
-    return str(told.get("detail") or told.get("title") or "") if isinstance(told, dict) else ""
+    return str(problem.get("detail") or problem.get("title") or "") if isinstance(problem, dict) else ""

@@ -178,7 +178,7 @@ class Worker:
             async with gateway.serving(), asyncio.TaskGroup() as loops:
                 runner.resume()
                 # Before these jobs continue: they may have been out of contact for too long.
-                fence.look()
+                fence.check_all()
                 watch = RuntimeWatch(runtime, table, rule)
                 report = self._report(incarnation, health, watch)
                 tuner = PollTimeoutTuner(self.settings.poll_hold_s)

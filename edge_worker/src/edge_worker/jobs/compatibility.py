@@ -1,4 +1,4 @@
-"""Keeps the worker from taking jobs that its Airflow runtime is too new for, and says so where people look."""
+"""Makes the worker reject jobs that its Airflow runtime is too new for, and report the reason in its log and polls."""
 
 import asyncio
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog
 
 RETRY_S = 300.0
-"""After so long one job may show that the centre was upgraded meanwhile."""
+"""After this time one job is accepted, since the centre may have been upgraded in the meantime."""
 _CAUSE = "runtime_version"
 
 log = EventLog("edge_worker.jobs.compatibility")
@@ -17,17 +17,17 @@ log = EventLog("edge_worker.jobs.compatibility")
 
 @dataclass
 class RuntimeCompatibility:
-    """What the runtime has, and what follows from it for the intake.
+    """The version of the runtime, and whether the worker may accept jobs with it.
 
     Attributes:
-        airflow: Airflow's version in the runtime; None until a task host has told it.
+        airflow: Airflow's version in the runtime; None until a task host has reported it.
     """
 
     table: JobRegistry
     airflow: str | None = None
 
     def found(self, version: str) -> None:
-        """A task host is ready and tells its version; told again and again."""
+        """A task host is ready and reports its version; called each time a task host is ready."""
         if version != self.airflow:
             self.airflow = version
             self.table.open_intake(_CAUSE)
@@ -38,10 +38,10 @@ class RuntimeCompatibility:
         return None if wanted is None else self.refused(wanted)
 
     def refused(self, centre: str) -> str | None:
-        """The centre has this version of Airflow: take no jobs if the runtime is too new for it.
+        """The centre has this version of Airflow: accept no jobs if the runtime is too new for it.
 
         Returns:
-            What is wrong, if something is.
+            The reason, if the runtime is too new.
         """
         fault = runtime_mismatch(self.airflow, centre)
         if fault is not None and self.table.close_intake(_CAUSE, fault):

@@ -1,7 +1,7 @@
-"""The worker's half of the offline contract: since when it has had no contact, and which jobs are frozen for it.
+"""The worker's half of the offline contract: the time without contact, and which jobs are frozen because of it.
 
-Contact is the arrival of a poll at the centre. The worker counts from when it *sent* the last poll that was answered,
-which is earlier, by a clock that counts suspend. So it always freezes a job before the centre gives it up.
+Contact is the arrival of a poll at the centre. The worker counts from the time at which it *sent* the last answered
+poll, which is earlier, by a clock that includes suspend. So it always freezes a job before the centre gives it up.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from edge_worker.task_host.job_files import boot_id
 from edge_worker.task_host.lease import now as boot_seconds
 from edge_worker.task_host.lease import read_lease
 
-LOOK_EVERY_S = 0.5
+CHECK_EVERY_S = 0.5
 WRITE_EVERY_S = 1.0
 
 log = EventLog("edge_worker.jobs.lease")
@@ -33,7 +33,7 @@ class Lease:
     """When the last answered poll was sent, in memory and in the file that the supervisors of tasks read.
 
     Args:
-        path: The file. One that an earlier agent of this boot left is taken over: its silence is ours.
+        path: The file. A file of an earlier agent of this boot is used: its silence counts.
         clock: Seconds since boot.
     """
 
@@ -45,15 +45,15 @@ class Lease:
         self._sent_at = None if found is None else min(found.sent_at, clock())
 
     def now(self) -> float:
-        """To be asked when a poll is sent, for `renew`."""
+        """The time at which a poll is sent, for `renew`."""
         return self._clock()
 
     def renew(self, sent_at: float) -> None:
-        """A poll that was sent then has arrived."""
+        """The poll that was sent at this time has arrived."""
         if self._sent_at is not None and sent_at <= self._sent_at:
             return
         self._sent_at = sent_at
-        # One that is a second too old ends nothing but a second too early.
+        # A file that is a second too old ends tasks at most a second too early.
         if self._clock() - self._written_at >= WRITE_EVERY_S:
             self._written_at = self._clock()
             self._write(sent_at)
@@ -61,14 +61,14 @@ class Lease:
     def silence_s(self, job_dir: JobDir) -> float:
         """Seconds without contact, for a job whose start was confirmed.
 
-        Where nothing is known of this boot a job that runs counts from its start, and one that does not is too old.
+        If no contact of this boot is known, a launched job counts from its start, and other jobs have expired.
         """
         if self._sent_at is not None:
             return self._clock() - self._sent_at
         return _age_s(job_dir) if job_dir.was_launched else math.inf
 
     def left_s(self, held: JobDriver) -> float:
-        """Seconds for which a job may run on without contact; none are left from its fence on."""
+        """Seconds for which a job may continue without contact; 0 or less from its fence on."""
         after_s = held.job.offline.fence_after_s
         return math.inf if after_s is None else after_s - self.silence_s(held.dir)
 
@@ -87,35 +87,35 @@ class Fence:
         self._lease = lease
 
     async def run(self) -> None:
-        """Looks until cancelled. Often, for a sleep of ours does not count suspend."""
+        """Check all jobs until cancelled. The period is short because `asyncio.sleep` does not count suspend."""
         while True:
-            self.look()
-            await asyncio.sleep(LOOK_EVERY_S)
+            self.check_all()
+            await asyncio.sleep(CHECK_EVERY_S)
 
     def now(self) -> float:
-        """See `Lease`."""
+        """The time at which a poll is sent, see `Lease`."""
         return self._lease.now()
 
     def renew(self, sent_at: float) -> None:
-        """See `Lease`. After a suspend a poll may be answered before the next look, and would hide that it lasted."""
-        self.look()
+        """See `Lease`. Checks first: a poll answered after a suspend would otherwise hide how long the silence was."""
+        self.check_all()
         self._lease.renew(sent_at)
 
-    def look(self) -> None:
-        """Freezes the jobs whose time has come."""
+    def check_all(self) -> None:
+        """Freeze the jobs whose fence has passed."""
         for held in self._table:
-            self.look_at(held)
+            self.check(held)
 
-    def look_at(self, held: JobDriver) -> None:
-        """Freezes a job if its time has come, before anything else is done for it."""
+    def check(self, held: JobDriver) -> None:
+        """Freeze a job if its fence has passed."""
         reason = self.reason(held)
         if reason is not None:
             held.post(ContactLost(reason))
 
     def reason(self, held: JobDriver) -> str | None:
-        """Why a job is to be frozen; None if its time has not come, or it is frozen already."""
+        """Why a job must be frozen; None if its fence has not passed, or the job is frozen already."""
         now = held.now
-        # Nothing is decided any more by what runs on after an accepted final state.
+        # After an accepted final state the remaining processes decide nothing.
         if now.is_frozen or now.phase is not JobPhase.RUNNING or now.final_state is not None:
             return None
         if self._lease.left_s(held) > 0 or (held.dir.was_launched and not is_alive(held.dir.path)):

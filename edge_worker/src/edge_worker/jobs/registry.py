@@ -7,7 +7,7 @@ from edge_schemas.wire.worker_report import JobPhase, JobReport
 from edge_worker.jobs.driver import JobDriver
 
 MAX_JOBS = 2 * MAX_SLOTS
-"""As many as a poll may name."""
+"""The limit of a poll."""
 
 
 class JobRegistry:
@@ -32,15 +32,15 @@ class JobRegistry:
         return len(self._jobs)
 
     def get(self, job_id: str) -> JobDriver | None:
-        """The job, if the worker has to do with it."""
+        """The job, if the worker has it."""
         return self._jobs.get(job_id)
 
     @property
     def free(self) -> int:
-        """How many jobs it would take now."""
+        """How many jobs the worker accepts now."""
         if self.is_draining or self._closed_for:
             return 0
-        # Outcomes that the relay does not take yet hold no slot, but a poll has room for only so many jobs.
+        # Jobs whose outcome is not yet accepted by the relay use no slot, but the number of jobs in a poll is limited.
         return max(0, min(self.slots - self._occupied, MAX_JOBS - len(self._jobs) - len(self._unread)))
 
     @property
@@ -48,7 +48,7 @@ class JobRegistry:
         return sum(job.phase is not JobPhase.FINISHING for job in self._jobs.values()) + len(self._unread)
 
     def refusal(self) -> str | None:
-        """Why it would take no job; None if it would."""
+        """Why the worker accepts no job; None if it accepts one."""
         if self.is_draining:
             return "the worker is draining"
         if self._closed_for:
@@ -57,44 +57,44 @@ class JobRegistry:
 
     @property
     def closed_because(self) -> str | None:
-        """What keeps it from taking any job, besides draining and jobs that it has."""
+        """Why the intake is closed, apart from draining and full slots; None if it is open."""
         return next(iter(self._closed_for.values()), None)
 
     def reports(self) -> tuple[JobReport, ...]:
-        """What a poll reports of the jobs."""
+        """The jobs as a poll reports them."""
         known = (JobReport(id=job.id, phase=job.phase, offline=job.job.offline) for job in self._jobs.values())
         return (*known, *(JobReport(id=job_id, phase=JobPhase.RUNNING) for job_id in sorted(self._unread)))
 
     @property
     def unread(self) -> frozenset[str]:
-        """Jobs of which nothing is known but the id, for their folders cannot be read. A process of theirs may live."""
+        """Jobs of which only the id is known, because their folders cannot be read. Their processes may still run."""
         return frozenset(self._unread)
 
     def add_unread(self, job_id: str) -> None:
-        """Keeps a job reported whose folder cannot be read now."""
+        """Report a job whose folder cannot be read now."""
         self._unread.add(job_id)
 
     def forget_unread(self, job_id: str) -> None:
-        """The folder can be read, or is gone."""
+        """The folder can be read, or no longer exists."""
         self._unread.discard(job_id)
 
     def add(self, job: JobDriver) -> None:
-        """The worker now has to do with this job."""
+        """The worker now has this job."""
         self._jobs[job.id] = job
 
     def forget(self, job: JobDriver) -> None:
-        """The job is settled, or was never this worker's. A later hold of the same job stays."""
+        """The job is finished, or never was this worker's. A later tenure of the same job stays."""
         if self._jobs.get(job.id) is job:
             del self._jobs[job.id]
             self.changed()
 
     def close_intake(self, cause: str, why: str) -> bool:
-        """Takes no jobs until `open_intake` is called for the same cause. True if that is news."""
-        is_news = cause not in self._closed_for
-        if is_news:
+        """Accept no jobs until `open_intake` is called for the same cause. True if this cause is new."""
+        is_new = cause not in self._closed_for
+        if is_new:
             self._closed_for[cause] = why
             self.changed()
-        return is_news
+        return is_new
 
     def open_intake(self, cause: str) -> None:
         """This cause is over."""
@@ -102,16 +102,16 @@ class JobRegistry:
             self.changed()
 
     def drain(self) -> None:
-        """Takes no jobs any more; one way only."""
+        """Accept no more jobs; cannot be undone."""
         if not self.is_draining:
             self.is_draining = True
             self.changed()
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Calls `listener` whenever the relay should hear of something at once."""
+        """Call `listener` on each change that must be reported to the relay at once."""
         self._listeners.append(listener)
 
     def changed(self) -> None:
-        """Something has changed that the relay should know."""
+        """A change must be reported to the relay."""
         for listener in self._listeners:
             listener()

@@ -13,7 +13,7 @@ from edge_worker.jobs.events import (
     StartConfirmed,
     StartRefused,
 )
-from edge_worker.jobs.lease import LOOK_EVERY_S, Lease
+from edge_worker.jobs.lease import CHECK_EVERY_S, Lease
 from edge_worker.log import EventLog
 from edge_worker.relay.call_result import CallError, NoAnswer, Refused
 from edge_worker.relay.client import RelayClient
@@ -118,7 +118,7 @@ class RelayActions:
             CallError: There is no answer that still counts.
         """
         while (left_s := self.lease.left_s(held)) <= 0:  # noqa: ASYNC110 - a clock sets no event
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_EVERY_S)
         asked_at = self.lease.now()
         await self._start(held)
         if self.lease.now() - asked_at >= left_s:

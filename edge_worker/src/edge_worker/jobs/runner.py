@@ -1,4 +1,4 @@
-"""The jobs of this worker: taken when granted or found, each driven on its own."""
+"""The jobs of this worker: accepted when granted or recovered, each with a driver of its own."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ from edge_worker.log import EventLog
 from edge_worker.state.job_dir import JobDir
 from edge_worker.state.state import StateDir
 
-LOOK_AT_UNREAD_EVERY_S = 3.0
+RETRY_UNREAD_EVERY_S = 3.0
 SHUT_DOWN = "the worker is being shut down"
-"""The reason for which a worker that leaves ends its jobs."""
+"""The reason with which a worker ends its jobs when it stops."""
 
 _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
@@ -33,8 +33,8 @@ class JobRunner:
     """Runs jobs.
 
     Attributes:
-        group: Where the tasks of the jobs live.
-        rule: Knows which jobs the runtime is too new for.
+        group: Runs the asyncio tasks of the jobs.
+        rule: Rejects jobs that the runtime is too new for.
     """
 
     performer: Performer
@@ -45,10 +45,10 @@ class JobRunner:
     _driven: list[JobDriver] = field(default_factory=list)
 
     def take(self, grant: Grant) -> None:
-        """Runs a granted job, or releases it if there is no room for it."""
+        """Run a granted job, or release it if no slot is free."""
         held = self.table.get(grant.job.id)
         if held is not None:
-            # The message was delivered again because our start has not come through yet.
+            # The message was delivered again because our start has not arrived yet.
             held.post(Granted(grant.receipt))
             return
         log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
@@ -61,7 +61,7 @@ class JobRunner:
         held.post(Granted(grant.receipt, refusal))
 
     def stop(self, directive: StopDirective) -> None:
-        """A job is to end. One that has no process any more is about to be settled anyway."""
+        """End a job. A job without a process is finished soon in any case."""
         held = self.table.get(directive.job)
         if held is None or held.phase is JobPhase.FINISHING:
             return
@@ -71,47 +71,47 @@ class JobRunner:
         held.post(StopWanted(StopWish(directive.reason, drop=directive.drop)))
 
     def drain(self) -> None:
-        """Releases jobs whose start is not confirmed; jobs that run may end."""
+        """Release jobs whose start is not confirmed; running jobs may finish."""
         for held in self.table:
             if held.phase is JobPhase.GRANTED:
                 held.post(StopWanted(StopWish(SHUT_DOWN, releases=True)))
 
     def stop_all(self) -> None:
-        """Every job is to end now."""
+        """End every job now."""
         for held in self.table:
             held.post(StopWanted(StopWish(SHUT_DOWN, releases=True)))
 
     def log_to_tasks(self, text: str) -> None:
-        """A line in the log of each task that runs."""
+        """Write a line into the log of each running task."""
         for held in self.table:
             if held.phase is JobPhase.RUNNING and held.dir.was_launched:
                 log_to_task(held, text)
 
     def resume(self) -> None:
-        """Takes up the jobs that an earlier run of the agent left behind."""
+        """Recover the jobs of an earlier run of the agent."""
         for job_dir in self.state.job_dirs():
             self._resume_one(job_dir)
 
     async def watch_unread(self) -> None:
-        """Takes up later, when it can be read, what could not be read at the start."""
+        """Recover jobs whose folders could not be read at the start, once they can be read."""
         while True:
-            await asyncio.sleep(LOOK_AT_UNREAD_EVERY_S)
+            await asyncio.sleep(RETRY_UNREAD_EVERY_S)
             for job_id in self.table.unread:
                 self._resume_one(self.state.job_dir(job_id))
 
     async def until_idle(self) -> None:
-        """Returns once every job is settled and its log uploaded."""
+        """Return once every job is finished and its log is uploaded."""
         while self.busy:
             await self._driven[0].until_over()
 
     @property
     def busy(self) -> int:
-        """Jobs that are not settled or whose log is not uploaded."""
+        """Number of jobs that are not finished or whose log is not uploaded."""
         self._driven = [held for held in self._driven if not held.is_over]
         return len(self._driven)
 
     def close_all(self) -> None:
-        """Abandons everything at once. Processes continue; the next run of the agent takes them up."""
+        """Abandon all jobs at once. Their processes continue; the next run of the agent recovers the jobs."""
         for held in self._driven:
             held.close()
 
@@ -139,7 +139,7 @@ class JobRunner:
             self.table.forget_unread(job_id)
 
     def _cannot_read(self, job_dir: JobDir, error: OSError) -> None:
-        """Logged once. The job stays reported: the centre must not take it for lost while its process may live."""
+        """Log the error once. The job stays reported: it must not count as lost while its process may run."""
         if job_dir.path.name in self.table.unread:
             return
         log.error("job_dir_not_readable", path=str(job_dir.path), error=str(error))

@@ -1,6 +1,6 @@
 """The checks of NATS that the doctors of the centre have in common, from DNS to the consumers.
 
-They run as the NATS users whose passwords the doctor has, each on what its role may read.
+They run as the NATS users whose passwords the doctor has; each user reads only what its role may read.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ _MANY_S = 20.0
 
 
 class NatsDoctor:
-    """The checks, and what they read for checks of others. Use as an asynchronous context manager.
+    """The checks, and the data that other checks use. Use as an asynchronous context manager.
 
     Args:
         urls: Servers of one cluster.
@@ -68,7 +68,7 @@ class NatsDoctor:
         """From the outermost layer inwards.
 
         Args:
-            needs: Checks without which there is no password to log in with as the first role.
+            needs: Checks that must pass before the doctor can log in as the first role.
 
         `CA_FILE` must be among the checks before these.
         """
@@ -106,13 +106,13 @@ class NatsDoctor:
 
 
 def _check(check: str, run: Callable[[], Awaitable[Finding | list[Finding]]], *needs: str) -> Check:
-    """A check whose finding reports it if NATS goes away in the meantime, or has no leader."""
+    """A check that reports a failure if NATS becomes unreachable or has no leader."""
 
-    async def guarded() -> Finding | list[Finding]:
+    async def checked() -> Finding | list[Finding]:
         try:
             return await run()
         except (ProbeFailed, JetStreamError, OSError) as error:
             text = "Are all servers of NATS up, and does each stream have a leader? Read their logs, then try again."
             return failed(check, f"NATS does not answer as it should: {reason(error)}", text)
 
-    return Check(check, guarded, needs, _MANY_S if check in (CONSUMERS, STORE) else CHECK_LIMIT_S)
+    return Check(check, checked, needs, _MANY_S if check in (CONSUMERS, STORE) else CHECK_LIMIT_S)

@@ -36,7 +36,7 @@ from support.worker.fake_runtime import script_job
 from support.worker.processes import STANDS_STILL, user_code_states
 
 FROZEN = b"freezes this task"
-GOES_ON = b"the task goes on"
+CONTINUES = b"the task continues"
 
 # Each tick is another process: a fork that slips through is seen. One that gets a signal that it could act on ticks.
 _TICKS = """
@@ -160,7 +160,10 @@ async def test_frozen_tasks_go_on_after_an_outage_and_those_given_up_meanwhile_a
     assert _verdict(relay, given_up.job) == (Verdict.LOST, None)
     exits = {job_id: [finish.exit_code for finish in finishes] for job_id, finishes in relay.finishes.items()}
     assert exits == {task.job.id: [0] for task in (goes_on, calling, never_stops)}
-    told = [FROZEN in relay.logs[task.job.id] for task in tasks], [GOES_ON in relay.logs[task.job.id] for task in tasks]
+    told = (
+        [FROZEN in relay.logs[task.job.id] for task in tasks],
+        [CONTINUES in relay.logs[task.job.id] for task in tasks],
+    )
     assert told == ([True, True, True, False], [True, False, True, False])
     assert b"no contact with the relay for" in relay.logs[goes_on.job.id]
     assert b"(the job has ended: no contact): sent SIGKILL" in relay.logs[given_up.job.id]

@@ -37,7 +37,7 @@ async def test_a_job_whose_folder_cannot_be_read_stays_reported_and_is_taken_up_
 
     That its own process asks meanwhile ends it no more: heartbeats are answered, and what cannot be is to be repeated.
     """
-    monkeypatch.setattr(runner, "LOOK_AT_UNREAD_EVERY_S", 0.05)
+    monkeypatch.setattr(runner, "RETRY_UNREAD_EVERY_S", 0.05)
     go = tmp_path / "go"
     job = script_job(_BEATS.format(go=str(go)))
     async with running_agent(relay, settings) as agent:

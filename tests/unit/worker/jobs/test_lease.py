@@ -68,7 +68,7 @@ class TestFence:
         seen = []
         for after_s in (69.9, 70):
             clock.now = 1000 + after_s
-            fence.look()
+            fence.check_all()
             seen.append(held.now.is_frozen)
         assert seen == [False, True]
         assert held.now.frozen_because == "no contact with the relay for 70 s (offline tolerance 100 s)"
@@ -79,9 +79,9 @@ class TestFence:
         fence = Fence(_table(held), lease)
         lease.renew(clock.now)
         clock.now += 86_400
-        fence.look()
+        fence.check_all()
         lease.renew(clock.now)
-        fence.look()
+        fence.check_all()
         assert held.now.is_frozen
 
     def test_contact_does_not_hide_the_silence_before_it(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
@@ -100,7 +100,7 @@ class TestFence:
         lease.renew(clock.now)
         clock.now += 86_400
         table = _table(goes_on, decided, granted)
-        Fence(table, lease).look()
+        Fence(table, lease).check_all()
         assert [held.now.is_frozen for held in table] == [False, False, False]
 
     def test_an_answered_poll_renews_from_when_it_was_sent(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
@@ -112,10 +112,10 @@ class TestFence:
         lease.renew(sent_at)
         lease.renew(sent_at - 30)  # an older one that is answered late
         clock.now = sent_at + 69
-        fence.look()
+        fence.check_all()
         assert not held.now.is_frozen
         clock.now = sent_at + 70
-        fence.look()
+        fence.check_all()
         assert held.now.is_frozen
 
 
