@@ -18,7 +18,8 @@ from edge_schemas.wire.job_calls import FinishRequest
 from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.jobs import events as e
 from edge_worker.jobs.events import Activity, Cancel, Event, Facts, Lane, Note
-from edge_worker.jobs.machine import MAX_FAULTS, LocalJob, Stage, step, under_way
+from edge_worker.jobs.job_state import LocalJob, Stage, under_way
+from edge_worker.jobs.machine import MAX_FAULTS, step
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.jobs.events import Activity, Begin, Cancel, Event, Fault, Lane, Note
-from edge_worker.jobs.machine import LocalJob, Stage, step
+from edge_worker.jobs.job_state import LocalJob, Stage
+from edge_worker.jobs.machine import step
 from edge_worker.log import EventLog, bound
 from edge_worker.state.job_dir import JobDir
 

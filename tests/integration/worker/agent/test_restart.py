@@ -10,7 +10,7 @@ from aiohttp import web
 from edge_schemas.life.model import JobState
 from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.agent import draining
-from edge_worker.jobs import machine
+from edge_worker.jobs import job_state
 from edge_worker.settings import Settings
 from edge_worker.state.state import StateDir
 from support.relay.fake_relay import FakeRelay, SeenCall, execution_answer, html_page
@@ -132,7 +132,7 @@ async def test_a_drain_with_a_limit_ends_though_a_log_cannot_be_delivered(
     relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(draining, "DELIVERY_GRACE_S", 0.3)
-    monkeypatch.setattr(machine, "LOG_FIRST_S", 0.1)
+    monkeypatch.setattr(job_state, "LOG_FIRST_S", 0.1)
     job = script_job("print('kept')")
     limited = settings.model_copy(update={"drain_timeout_s": 0.3})
     relay.fault = lambda request: html_page(413) if request.path.endswith("/log") else None

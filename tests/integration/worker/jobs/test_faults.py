@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from edge_schemas.life.model import JobState, Verdict
-from edge_worker.jobs import machine, perform
+from edge_worker.jobs import job_state, perform
 from edge_worker.jobs.registry import MAX_JOBS, JobRegistry
 from edge_worker.relay.client import RelayClient
 from edge_worker.settings import Settings, SettingsError
@@ -24,7 +24,7 @@ from support.worker.local_jobs import ended_job, local_job
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "FAULT_PAUSE_S", 0.01)
+    monkeypatch.setattr(job_state, "FAULT_PAUSE_S", 0.01)
 
 
 def _no_space() -> OSError:

@@ -20,7 +20,7 @@ from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 from edge_worker.agent import worker
 from edge_worker.agent.shutdown import ShutdownStage
-from edge_worker.jobs import machine
+from edge_worker.jobs import job_state, machine
 from edge_worker.jobs.lease import Lease
 from edge_worker.logs.upload_loop import LogUploader
 from edge_worker.processes.table import find_tree, read_processes
@@ -379,7 +379,7 @@ async def test_a_job_that_the_agent_cannot_follow_is_killed_at_its_fence_and_whe
         faults.append(1)
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(machine, "FAULT_PAUSE_S", 0.01)
+    monkeypatch.setattr(job_state, "FAULT_PAUSE_S", 0.01)
     monkeypatch.setattr(LogUploader, "follow", fail)
     async with running_agent(relay, settings) as agent:
         await relay.publish(task.job)

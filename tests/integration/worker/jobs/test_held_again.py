@@ -5,7 +5,7 @@ import pytest
 from edge_schemas.life.model import JobState
 from edge_schemas.wire.job_calls import FinishRequest
 from edge_schemas.wire.jobs import Job
-from edge_worker.jobs import machine
+from edge_worker.jobs import job_state
 from edge_worker.jobs.recovery import discard_stale_dir
 from edge_worker.settings import Settings
 from edge_worker.state.state import StateDir
@@ -46,7 +46,7 @@ async def test_nothing_of_a_folder_that_was_left_behind_is_used(relay: FakeRelay
 async def test_the_rest_of_the_first_log_never_becomes_the_second_ones(
     relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "LOG_FIRST_S", 0.05)
+    monkeypatch.setattr(job_state, "LOG_FIRST_S", 0.05)
     job = script_job("print('first')")
     relay.fault = lambda request: html_page() if request.path.endswith("/log") else None
     async with running_agent(relay, settings) as agent:

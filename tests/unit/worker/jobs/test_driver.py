@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from edge_worker.jobs import events as e
-from edge_worker.jobs import machine
+from edge_worker.jobs import job_state
 from edge_worker.jobs.driver import JobDriver, Performer
 from edge_worker.jobs.events import Activity, Event, Facts, Note
-from edge_worker.jobs.machine import Stage
+from edge_worker.jobs.job_state import Stage
 from edge_worker.state.job_dir import JobDir
 from support.relay.jobs import make_job
 
@@ -116,7 +116,7 @@ async def test_activities_of_one_lane_never_overlap(tmp_path: Path) -> None:
 async def test_an_unexpected_error_ends_no_other_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(machine, "FAULT_PAUSE_S", 0.01)
+    monkeypatch.setattr(job_state, "FAULT_PAUSE_S", 0.01)
     caplog.set_level(logging.ERROR)
     faulty, sound = _World(), _World()
     async with asyncio.TaskGroup() as group:

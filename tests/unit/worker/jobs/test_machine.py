@@ -13,7 +13,8 @@ from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.job_calls import FinishRequest
 from edge_worker.jobs import events as e
 from edge_worker.jobs.events import Activity, Event, Facts, Lane, Note, StopWish
-from edge_worker.jobs.machine import MAX_FAULTS, Frozen, LocalJob, Stage, step, under_way
+from edge_worker.jobs.job_state import Frozen, LocalJob, Stage, under_way
+from edge_worker.jobs.machine import MAX_FAULTS, step
 
 PAGE = (Path(__file__).parents[4] / "docs" / "reference" / "job-at-the-worker.md").read_text()
 FINISH = FinishRequest(exit_code=0)
