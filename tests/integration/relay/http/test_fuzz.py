@@ -34,7 +34,7 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
     secret.write_bytes(KEY)
     async with (
         running_gate() as gate,
-        running_edge(tmp_path, gate_urls=(gate.url,), gate_key_file=secret, poll_timeout_s=0.01) as running,
+        running_edge(tmp_path, gate_urls=(gate.url,), gate_key_file=secret, hold_s=0.01) as running,
     ):
         await ensure_consumer(running.broker, None, "default")
         yield running
