@@ -1,5 +1,6 @@
 """What the services share that is neither wire nor broker: logging, tracing, threads, HTTP probes, doctor findings.
 
-May import: `edge_schemas` and the standard library; structlog and orjson in `logging` and `tracing` only.
+May import: `edge_schemas`, typing_extensions and the standard library; structlog in `logging` and `tracing` only,
+opentelemetry in `tracing` only.
 Never here: NATS, Airflow, an HTTP framework. A worker uses `findings` only.
 """

@@ -1,7 +1,7 @@
 """Gives up the jobs of workers that are silent for too long or came back without them, so that Airflow can retry.
 
-A job that is given up has ended at the edge: a worker stops a job by itself before the tolerance is over, and a worker
-that came back without the job no longer has it. So two copies of a task never run.
+The worker freezes a job before the tolerance is over (unless `on_silence` is `continue`), so the first copy stands
+still before a second can start. A worker that came back without the job no longer has it.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ class GiveUps:
             await asyncio.sleep(CHECK_EVERY_S)
 
     async def check(self) -> None:
-        """Give up what is lost by now. Jobs that can't be given up because NATS is away are checked again."""
+        """Give up what is lost by now. Jobs that can't be given up because NATS is unreachable are checked again."""
         async with asyncio.TaskGroup() as group:
             for worker, records in self._held().items():
                 if any(self._due(worker, record) for record in records):

@@ -16,7 +16,7 @@ from edge_worker.relay.call_result import Refused
 from edge_worker.relay.client import ExecutionAnswer
 
 AT_ONCE_S = 1.0
-"""What is answered within this is answered as it was."""
+"""An answer that arrives within this time is returned unchanged."""
 _IN_AIRFLOWS_NAME = ExecutionAnswer(
     201, {"Content-Type": "application/json"}, b'{"message":"Rendered task instance fields successfully set"}'
 )
@@ -28,7 +28,7 @@ class DeferredWrites:
     """At most one for each job, until it is delivered or given up.
 
     Args:
-        on_refused: Told of a refusal that the task does not hear of any more.
+        on_refused: Called with a refusal that the task can no longer receive.
     """
 
     def __init__(self, on_refused: Callable[[JobDriver, Refused], object]) -> None:

@@ -48,7 +48,7 @@ class Gateway:
     Args:
         client: The way to the relay.
         table: The jobs; calls for any other job are refused.
-        link: Tells when a held call is worth another try.
+        link: Decides when a held call is tried again.
         socket: Where to listen.
     """
 
@@ -95,7 +95,7 @@ class Gateway:
             return await self._handle(request, is_read=is_read)
         except Exception:
             log.exception("call_fault", method=request.method)
-            why = "an error in the edge worker; its own log tells more"
+            why = "an error in the edge worker; its own log has the details"
             return refusal(why) if is_read else json_answer(500, {"reason": "internal_error", "message": why})
 
     async def _handle(self, request: web.Request, *, is_read: bool) -> web.Response:

@@ -35,7 +35,7 @@ class HeldCalls:
 
     Args:
         client: The way to the relay.
-        link: Tells when a held call is worth another try.
+        link: Decides when a held call is tried again.
     """
 
     def __init__(self, client: RelayClient, link: Link) -> None:
@@ -50,7 +50,7 @@ class HeldCalls:
 
         Raises:
             Refused: For good.
-            NotWanted: See there.
+            NotWanted: The job is to stop, or its processes are gone.
         """
         if target.is_final_write(call.method):
             return await self._write_final_state(held, call)
@@ -78,7 +78,7 @@ class HeldCalls:
     async def _write_final_state(self, held: JobDriver, call: ExecutionCall) -> ExecutionAnswer:
         """While it is under way, and once it was accepted, no stop touches the job.
 
-        One that is cancelled has not ended: the agent leaves, and the task repeats it to the next.
+        A cancelled call has not ended: when the agent leaves, the task repeats the call to the next agent.
         """
         held.post(FinalWriteBegun())
         accepted: str | None = None
@@ -100,7 +100,7 @@ class HeldCalls:
 
         Raises:
             Refused: For good.
-            NotWanted: See there. A final state is always wanted.
+            NotWanted: The job is to stop, or its processes are gone. Never raised for a final state.
         """
         backoff = Backoff(cap_s=RETRY_CAP_S, slow_s=30)
         began = asyncio.get_running_loop().time()

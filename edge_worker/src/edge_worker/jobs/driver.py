@@ -32,14 +32,14 @@ class Performer(NamedTuple):
 
 
 class JobDriver:
-    """A job that the worker holds or was granted.
+    """A job that the worker holds or was granted: one tenure, from the grant until nothing is left to do.
 
     Args:
         job: What is to be run.
         job_dir: Its folder.
-        performer: See there.
+        performer: Carries out the actions.
         group: Where the tasks of the activities live.
-        earlier: Drivers of earlier holds of the same job, which have something left to do in its folder.
+        earlier: Drivers of earlier tenures of the same job, which have something left to do in its folder.
 
     Attributes:
         now: Where the job stands.
@@ -150,7 +150,10 @@ class JobDriver:
             task.cancel()
 
     async def _perform(self, lane: Lane, activity: Activity, before: set[asyncio.Task[None]]) -> None:
-        """Does it once what was under way in its lane has ended. The result of what was abandoned counts nothing."""
+        """Waits for the cancelled activity of the lane, then runs this one.
+
+        Results of cancelled activities are ignored.
+        """
         if before:
             await asyncio.wait(before)
         event: Event | None

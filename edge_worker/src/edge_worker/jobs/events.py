@@ -246,7 +246,7 @@ class MakeFolder:
     """Write the job down.
 
     Attributes:
-        is_new: What an earlier hold of the job has left is put aside first.
+        is_new: What an earlier tenure of the job has left is put aside first.
     """
 
     is_new: bool
@@ -294,7 +294,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Give the job back to the relay."""
+    """Release the job at the relay."""
 
     reason: str
 
@@ -311,7 +311,7 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class HoldStill:
-    """Freeze the job's processes, and whatever comes of them later."""
+    """Freeze the job's processes and all processes that they start later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +331,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """End the job's processes as they stand."""
+    """End the job's processes without a grace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +356,7 @@ class Note(Enum):
     """What is done at once."""
 
     FORGET = "forget"
-    """The worker no longer has to do with the job: it is in no poll and takes no slot."""
+    """The worker forgets the job: polls do not report it, and its slot is free."""
     DROP = "drop"
     """Forget the job without a report."""
     SPARE = "spare"
@@ -364,7 +364,7 @@ class Note(Enum):
     POLL_SOON = "poll soon"
     """Have a poll report the free slot soon."""
     PAUSE_INTAKE = "pause intake"
-    """Take no jobs for a while: given back, this one would be granted again at once."""
+    """Take no jobs for a while: once released, this job would be granted again at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,11 +60,11 @@ class Stage(Enum):
     REPORTING = "reporting"
     """The outcome is on its way to the relay."""
     UPLOADING = "uploading"
-    """The outcome is settled; the rest of the log follows."""
+    """The relay has given its final answer to the outcome; the rest of the log follows."""
     DROPPED = "dropped"
     """Another worker holds it, or it has ended. The end of its log is uploaded if that is soon done."""
     RELEASING = "releasing"
-    """It is being given back."""
+    """Its release is on its way to the relay."""
     FAULTED = "faulted"
     """After an unexpected error nothing is done for a while."""
     RECOVERING = "recovering"
@@ -83,7 +83,7 @@ class Frozen(Enum):
     ASKING = "asking"
     """Until the centre has answered whether this worker holds the job."""
     KEPT = "kept"
-    """It has, but the job is to end: it is killed as it stands."""
+    """The centre has answered, but the job must end: it is killed while frozen."""
     THAWING = "thawing"
     """They are being woken."""
 
@@ -98,13 +98,13 @@ class LocalJob:
         frozen_because: Why the job was frozen the last time, for people.
         final_writes: Final states on their way to Airflow.
         final_state: The state that Airflow accepted from the task. The job is not killed after that.
-        has_folder: The folder is this hold's own: it is archived in the end.
+        has_folder: The folder belongs to this tenure: it is archived in the end.
         is_started: The start was confirmed.
         is_gone: No process of the job is left: its log grows no more.
         is_log_done: See `LogDone`.
-        is_settled: The worker is done with the job at the relay; only the log may follow.
+        is_settled: The relay has given its final answer, or the job is dropped; only the log may follow.
         finish: The outcome.
-        release: Why the job is given back; empty if it is not.
+        release: Why the job is released; empty if it is not.
         faults: Unexpected errors so far.
         fault: The last one, for people.
     """
@@ -135,7 +135,7 @@ class LocalJob:
 
     @property
     def is_stopping(self) -> bool:
-        """The job is to end, and nothing speaks against ending it now."""
+        """The job is to end, and no final state is in flight or accepted."""
         return self.stop is not None and self.final_state is None and self.final_writes == 0
 
     @property
@@ -149,7 +149,7 @@ _WITH_LOG = frozenset({Stage.LAUNCHING, Stage.RUNNING, Stage.ENDING, Stage.REPOR
 
 
 def under_way(job: LocalJob) -> Mapping[Lane, Activity]:
-    """What is being done for a job that stands here."""
+    """What is being done for a job in this stage."""
     lanes = {
         Lane.STILL: _still(job),
         Lane.ASK: AskHolder() if _asks(job) else None,
@@ -173,7 +173,7 @@ def _asks(job: LocalJob) -> bool:
 
 
 def _stop(job: LocalJob) -> Activity:
-    """What is frozen must not run on for a grace."""
+    """A frozen job is killed without a grace: SIGTERM would let it run."""
     return Kill() if job.is_frozen else Stop()
 
 
@@ -208,7 +208,11 @@ def _launch(job: LocalJob) -> Activity | None:
 
 
 def _await_gone(job: LocalJob) -> Activity:
-    """What is frozen is killed, for nothing asks for it, unless its final state was accepted or is on its way."""
+    """How the end of the processes is reached.
+
+    A frozen job is killed, because no one asks the centre about it any more, unless its final state was accepted or is
+    on its way.
+    """
     is_decided = job.final_state is not None
     kills = not is_decided and job.final_writes == 0 and (job.is_frozen or job.stop is not None)
     return AwaitGone(kills=kills, thaws=job.is_frozen and is_decided)

@@ -1,7 +1,8 @@
 """The worker's half of the offline contract: the time without contact, and which jobs are frozen because of it.
 
 Contact is the arrival of a poll at the centre. The worker counts from the time at which it *sent* the last answered
-poll, which is earlier, by a clock that includes suspend. So it always freezes a job before the centre gives it up.
+poll, which is earlier, by a clock that includes suspend. So it freezes a job before the centre gives it
+up, unless `on_silence` is `continue`.
 """
 
 import asyncio

@@ -103,7 +103,7 @@ def _towards_launch(job: LocalJob, event: Event) -> Step:
         case (Stage.GRANTED, FolderMade()):
             return replace(job, stage=Stage.STARTING, has_folder=True), ()
         case (Stage.GRANTED, FolderUnwritable()):
-            # What is there is no folder to recover a job from, or is another hold's.
+            # No job can be recovered from a folder that may be there, or the folder belongs to another tenure.
             job = replace(job, stage=Stage.RELEASING, release=event.reason, has_folder=False)
             return job, (Note.PAUSE_INTAKE, Note.FORGET)
         case (Stage.STARTING, StartConfirmed()):
@@ -161,7 +161,7 @@ def _granted(job: LocalJob, event: Granted) -> LocalJob:
 
 
 def _recovered(job: LocalJob, facts: Facts) -> Step:
-    """What is left to do, by the folder and by what is known besides."""
+    """The next stage, from the folder and from memory."""
     if job.stage is Stage.NEW:
         job = replace(job, receipt=facts.receipt, has_folder=True)
     if job.release and not job.is_settled:
@@ -192,14 +192,14 @@ def _merged(stop: StopWish | None, wish: StopWish) -> StopWish:
 
 
 def _contact_lost(job: LocalJob, event: ContactLost) -> LocalJob:
-    """Nothing is decided any more by what runs on after an accepted final state."""
+    """Processes that still run after an accepted final state cannot change the outcome, so they are not frozen."""
     if job.is_frozen or job.phase is not JobPhase.RUNNING or job.final_state is not None:
         return job
     return replace(job, frozen=Frozen.ASKING, frozen_because=event.reason)
 
 
 def _answered(job: LocalJob, event: HolderConfirmed | HolderRefused | Thawed) -> LocalJob:
-    """How a freeze ends. A job that is to stop is killed as it stands, whatever the centre answers."""
+    """How a freeze ends. A job that is to stop is killed while frozen, whatever the centre answers."""
     match event:
         case HolderConfirmed() if job.frozen is Frozen.ASKING:
             return replace(job, frozen=Frozen.THAWING if job.stop is None else Frozen.KEPT)
@@ -259,7 +259,7 @@ def _ending(job: LocalJob) -> Step:
 
 
 def _resettled(job: LocalJob) -> LocalJob:
-    """The job is settled; what is left is its log."""
+    """The relay has given its final answer, or the job is dropped; only its log is left."""
     if job.is_log_done or job.stop is None or not job.stop.drop:
         return _uploading(job)
     return replace(job, stage=Stage.DROPPED)

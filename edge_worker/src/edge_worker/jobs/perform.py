@@ -43,7 +43,7 @@ from edge_worker.state.state import StateDir
 POLL_AFTER_S = 0.2
 """Until then the outcome is mostly accepted, and one poll can report the free slot and the end of the job."""
 DISK_PAUSE_S = 30.0
-"""How long nothing is taken after a job could not be written down: given back, it would be granted again at once."""
+"""How long no job is taken after one could not be written down: once released, it would be granted again at once."""
 
 log = EventLog("edge_worker.jobs.perform")
 

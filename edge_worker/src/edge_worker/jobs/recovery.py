@@ -60,9 +60,9 @@ def read_facts(job_dir: JobDir) -> Facts:
 
 
 async def make_folder(state: StateDir, held: JobDriver, *, is_new: bool) -> FolderMade | FolderUnwritable:
-    """Writes the job down. A folder that an earlier hold of the job has left is put aside first."""
+    """Writes the job down. A folder that an earlier tenure of the job has left is put aside first."""
     for earlier in held.earlier:
-        # What it still uploads would be taken for the log of this hold, and it would put its folder aside.
+        # The earlier driver would upload its log as the log of this tenure and archive the new folder.
         await earlier.closed()
     try:
         if is_new:
@@ -75,9 +75,9 @@ async def make_folder(state: StateDir, held: JobDriver, *, is_new: bool) -> Fold
 
 
 def discard_stale_dir(state: StateDir, job_dir: JobDir) -> None:
-    """Puts aside what an earlier hold of a job left where a new one is to have its folder.
+    """Puts aside the folder that an earlier tenure of a job has left, before a new tenure makes its own.
 
-    Its process, outcome or log offset would be taken for the new one's.
+    Its process, outcome or log offset would be taken for those of the new tenure.
 
     Raises:
         OSError: The folder cannot be moved, or a process of it lives.

@@ -64,7 +64,7 @@ class RelayActions:
         return HolderConfirmed()
 
     async def release(self, held: JobDriver, reason: str) -> ReleaseAnswered:
-        """Gives the job back to the relay."""
+        """Releases the job at the relay."""
         request = ReleaseRequest(receipt=held.now.receipt, reason=reason[:MAX_REASON_CHARS], counted=False)
         log.info("job_released", job=held.id, reason=reason)
         try:
@@ -77,7 +77,7 @@ class RelayActions:
     async def report(self, held: JobDriver, finish: FinishRequest) -> FinishAnswered:
         """Reports an outcome, which is on disk before the first try and until a final answer: the outbox.
 
-        A refusal (the job was given up, another holds it) settles the job just as well.
+        A refusal (the job was given up, another worker holds it) is a final answer too.
         """
         try:
             held.dir.put_finish(finish)

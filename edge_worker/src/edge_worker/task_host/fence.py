@@ -1,7 +1,8 @@
 """The offline contract as a supervisor keeps it while its agent is dead.
 
 The centre gives a job up, and Airflow runs it elsewhere, once the worker has been silent for the entire tolerance. The
-agent stops its jobs before that. Tasks outlive the agent; while no agent answers, they stop themselves.
+agent freezes the job before that (unless `on_silence` is `continue`), so the first copy stands still before a second
+can start. Tasks outlive the agent: while no agent answers, the supervisor ends its job instead.
 """
 
 import contextlib

@@ -1,7 +1,8 @@
 """How long a worker may be out of contact before its jobs are given up, and what happens at the edge in the meantime.
 
 Contact is the arrival of a poll at the centre. The worker counts from the moment it *sent* the last poll that was
-answered, which is earlier, and stops before the centre gives up: two copies of a task never run at the same time.
+answered, which is earlier. It freezes the job before the tolerance is over (unless `on_silence` is `continue`), so the
+first copy stands still before a second can start.
 """
 
 from enum import StrEnum
@@ -39,9 +40,10 @@ class OfflinePolicy(Outbound):
 
     @property
     def fence_after_s(self) -> float | None:
-        """Seconds without contact after which the worker freezes or stops the job; None if the job continues.
+        """Seconds without contact after which the worker freezes the job; None if the job continues.
 
-        Half a minute before the tolerance is over, or at half of it where it is shorter than a minute.
+        Half a minute before the tolerance is over, or at half of it where it is shorter than a minute. While the agent
+        is dead, the supervisor of the job ends the job instead.
         """
         return None if self.on_silence is OnSilence.CONTINUE else self._fence_s
 
