@@ -443,6 +443,10 @@ class JobAtTheWorker(RuleBasedStateMachine):
             assert self.world.confirmed
 
     @invariant()
+    def nothing_is_launched_for_a_job_that_is_gone(self) -> None:
+        assert not (self.job.is_gone and isinstance(self.lanes.get(Lane.MAIN), e.Launch | e.RuleOut))
+
+    @invariant()
     def each_job_is_given_back_or_reported_once(self) -> None:
         assert len(self.world.ends) <= 1
         if self.job.stage is Stage.OVER:

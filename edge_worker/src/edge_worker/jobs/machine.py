@@ -129,7 +129,7 @@ def _towards_end(job: LocalJob, event: Event) -> Step:
         case (Stage.RUNNING, ProcessGone()):
             return _gone(job, _finish(job, event))
         case (Stage.UNFOLLOWED, ProcessGone()):
-            finish = FinishRequest(reason=_short(job.fault))
+            finish = job.finish or FinishRequest(reason=_short(job.fault))
             return replace(job, stage=Stage.REPORTING, is_gone=True, finish=finish), ()
         case (Stage.ENDING, GraceOver()):
             return replace(job, stage=Stage.REPORTING), ()
@@ -169,17 +169,18 @@ def _recovered(job: LocalJob, facts: Facts) -> Step:
     if not job.has_folder:
         return replace(job, stage=Stage.GRANTED), ()
     if job.is_settled or facts.is_finished:
-        return _resettled(replace(job, is_gone=True, is_settled=True)), ()
+        return _resettled(replace(job, is_gone=True, is_settled=True)), (Note.FORGET,)
     job = replace(job, final_state=job.final_state or facts.final_state)
-    if facts.finish is not None:
-        return _gone(job, facts.finish)
+    # The disk may have been too full for an outcome that is known in memory.
+    if (finish := facts.finish or job.finish) is not None:
+        return _gone(job, finish)
     if facts.is_frozen or job.is_frozen:
         because = job.frozen_because or "an earlier run of the agent has frozen it"
         frozen = Frozen.ASKING if job.final_state is None else Frozen.THAWING
         job = replace(job, frozen=frozen, frozen_because=because)
     if facts.is_launched:
         return replace(job, stage=Stage.RUNNING, is_started=True), ()
-    if facts.is_started:
+    if facts.is_started or job.is_started:
         return replace(job, stage=Stage.LAUNCHING, is_started=True), ()
     # Whether the start came through is not known; asking again is harmless and shows it.
     return replace(job, stage=Stage.GRANTED), ()

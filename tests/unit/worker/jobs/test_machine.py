@@ -67,8 +67,9 @@ def jobs(stage: Stage) -> Iterator[LocalJob]:
         Frozen if stage in WITH_PROCESS else (Frozen.NO,),
         (None, "success") if stage in WITH_PROCESS else (None,),
         (0, MAX_FAULTS) if is_after_fault else (0,),
+        (None, FINISH) if is_after_fault else (FINISH,),
     )
-    for has_folder, is_log_done, is_settled, stop, writes, frozen, final_state, faults in every:
+    for has_folder, is_log_done, is_settled, stop, writes, frozen, final_state, faults, finish in every:
         yield LocalJob(
             stage=stage,
             has_folder=has_folder or is_settled,
@@ -81,7 +82,7 @@ def jobs(stage: Stage) -> Iterator[LocalJob]:
             final_state=final_state,
             faults=faults,
             fault="f",
-            finish=FINISH,
+            finish=finish,
             release="r" if stage is Stage.RELEASING or (stage is Stage.RECOVERING and not has_folder) else "",
         )
 
@@ -197,6 +198,21 @@ def test_a_job_that_was_given_back_is_not_given_back_again_after_an_error() -> N
         stages.append(job.stage)
     assert stages[0] is Stage.ARCHIVING
     assert stages[-1] is not Stage.RELEASING
+
+
+def test_a_known_outcome_is_reported_after_an_error_although_the_disk_does_not_have_it() -> None:
+    """Otherwise the job would be launched again, and the fence would not see it: the job counts as gone."""
+    job = LocalJob(stage=Stage.LAUNCHING, has_folder=True, is_started=True)
+    for event in (e.LaunchFailed("no memory"), e.Fault("f"), e.GraceOver(), e.Recovered(Facts(is_started=True))):
+        job, _ = step(job, event)
+    assert (job.stage, job.finish) == (Stage.ENDING, FinishRequest(reason="not launched: no memory"))
+
+
+def test_a_confirmed_start_is_remembered_although_the_disk_does_not_have_it() -> None:
+    job = LocalJob(stage=Stage.LAUNCHING, has_folder=True, is_started=True)
+    for event in (e.Fault("f"), e.GraceOver(), e.Recovered(Facts())):
+        job, _ = step(job, event)
+    assert job.stage is Stage.LAUNCHING
 
 
 def test_an_error_has_everything_begun_again() -> None:
