@@ -1,19 +1,27 @@
-"""Every command of the introductory pages is run by a test, or listed with the reason why no test can run it."""
+"""Every command of the introductory pages is run by a test, or listed with the reason why no test can run it.
+
+Commands in the text of any page name subcommands that exist.
+"""
 
 import configparser
 import contextlib
 import io
 import re
+from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import pytest
 
+import edge_relay.cli
+import edge_worker.cli
 from support.pages.compose_page import COMPOSE
 from support.pages.pages import ROOT, Page
 from support.pages.quickstart_page import BRIDGE, QUICKSTART, WORKER
 from support.pages.readme_pages import BY_COMPOSE, DEMO, LOCAL, README, RELAY, SCHEMAS, UP
 
 PAGES = [README, QUICKSTART, COMPOSE, LOCAL, RELAY, BRIDGE, WORKER, SCHEMAS]
+MAINS = {"edge-relay": edge_relay.cli.main, "edge-worker": edge_worker.cli.main}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -59,3 +67,21 @@ def test_the_configuration_of_bridge_equals_the_quickstart_s() -> None:
     for section in parser.sections():
         for option, value in parser[section].items():
             assert settings[f"AIRFLOW__{section.upper()}__{option.upper()}"].strip("'") == value
+
+
+def named_commands() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Program and subcommands of each command in inline code, without options and arguments."""
+    for path in [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("*/README.md"))]:
+        for program, rest in re.findall(r"`(edge-relay|edge-worker)\s([^`]+)`", path.read_text(encoding="utf-8")):
+            words = takewhile(re.compile(r"[a-z][a-z-]*").fullmatch, rest.split())
+            yield program, tuple(words)
+
+
+@pytest.mark.parametrize(("program", "words"), sorted(set(named_commands())))
+def test_each_command_in_the_text_exists(
+    program: str, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        MAINS[program]([*words, "--help"])
+    assert ended.value.code == 0, capsys.readouterr().err
+    assert capsys.readouterr().out.startswith(f"usage: {' '.join((program, *words))} ")
