@@ -26,15 +26,6 @@ Serve = Callable[[Path], AbstractAsyncContextManager[ExecutionBackend]]
 PROCESS = {"hostname": "host-1", "pid": 4711}
 
 
-@pytest.fixture(scope="module", params=["fake", "real"])
-def real_airflow(request: pytest.FixtureRequest) -> RealAirflow | None:
-    """Where it is needed."""
-    if request.param == "fake":
-        return None
-    airflow: RealAirflow = request.getfixturevalue("airflow")
-    return airflow
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def serve(real_airflow: RealAirflow | None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serve]:
     """Gives the API of a job of the test's own."""

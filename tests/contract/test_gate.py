@@ -32,15 +32,6 @@ pytestmark = [
 Serve = Callable[[], AbstractAsyncContextManager[GateBackend]]
 
 
-@pytest.fixture(scope="module", params=["fake", "real"])
-def real_airflow(request: pytest.FixtureRequest) -> RealAirflow | None:
-    """The real Airflow, where it is needed."""
-    if request.param == "fake":
-        return None
-    airflow: RealAirflow = request.getfixturevalue("airflow")
-    return airflow
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def serve(real_airflow: RealAirflow | None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serve]:
     """Gives a gate with a job of the test's own."""

@@ -10,7 +10,7 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
     "A log line is written to the standard output.": ("structlog/_base.py", {"_proxy_to_logger"}),
     "A log line is written through the standard library.": ("logging/__init__.py", {"handle"}),
     "A relay reads its files before it serves.": ("edge_relay/serve.py", {"serving"}),
-    "A relay reads its secrets and its version before it serves.": ("edge_relay/parts.py", {"build_parts"}),
+    "A relay reads its secrets and its version before it serves.": ("edge_relay/app.py", {"build"}),
     "A renewed certificate is a small file.": ("edge_relay/metrics/process.py", {"add_certificate"}),
     "A standalone relay makes its certificates before it serves.": ("edge_relay/standalone/tls.py", {"ensure"}),
     "A standalone relay writes the configuration of its nats-server before it serves.": (
@@ -20,10 +20,6 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
     "A standalone relay finds the program nats-server before it serves.": (
         "edge_relay/standalone/nats_server.py",
         {"find_binary"},
-    ),
-    "GET /v1/worker reads the relay's version from its installation.": (
-        "edge_relay/http/handlers/worker.py",
-        {"show"},
     ),
     "A scrape reads /proc, which is no disk.": ("prometheus_client/process_collector.py", {"collect"}),
     "A command reads its settings, and has nothing else to do.": ("edge_relay/cli/__init__.py", {"main"}),

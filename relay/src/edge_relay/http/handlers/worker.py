@@ -19,6 +19,7 @@ class WorkerHandlers:
     def __init__(self, callers: Callers, centre: Centre) -> None:
         self._callers = callers
         self._centre = centre
+        self._version = version("edge-relay")
 
     def routes(self) -> list[web.RouteDef]:
         """What they serve."""
@@ -33,7 +34,7 @@ class WorkerHandlers:
             team=principal.team,
             queues=principal.settings.queues,
             protocols=tuple(SUPPORTED_PROTOCOLS),
-            relay_version=version("edge-relay"),
+            relay_version=self._version,
             centre=await self._centre.facts(),
             now=datetime.now(UTC),
         )
