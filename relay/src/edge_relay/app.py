@@ -116,11 +116,15 @@ class _Running:
         parts.credentials.on_change(parts.polls.credential_changed)
         parts.lifecycle.on_stop(parts.polls.wake_all)
         parts.broker.on_connection(parts.polls.recheck_all)
+        parts.mirror.on_job(parts.polls.job_changed)
+        parts.mirror.on_current(parts.polls.records_current)
         notices = Notices(parts.broker, parts.polls, parts.dispatchers, parts.credentials)
         heartbeat = RelayHeartbeat(parts.broker, parts.workers, parts.lifecycle, parts.settings.name)
         loops: dict[str, Coroutine[object, object, None]] = {
             "dispatchers": parts.dispatchers.run(),
             "notices": notices.run(),
+            "records": parts.mirror.run(),
+            "state-reads": parts.reads.run(),
             "credentials": parts.credentials.run(),
             "receipt-key": parts.receipt_key.run(),
             "heartbeat": heartbeat.run(),

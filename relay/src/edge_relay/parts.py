@@ -8,6 +8,8 @@ from edge_broker.records import RecordStore
 from edge_relay.dispatch.dispatcher_pool import DispatcherPool
 from edge_relay.dispatch.poll_session import PollParts
 from edge_relay.dispatch.polls import ParkedPolls
+from edge_relay.dispatch.state.reads import StateReads
+from edge_relay.dispatch.state.record_mirror import RecordMirror
 from edge_relay.gate.centre import Centre
 from edge_relay.gate.client import GateClient
 from edge_relay.identity.credentials import Credentials
@@ -52,6 +54,8 @@ class Parts:
     gate: GateClient | None
     centre: Centre
     polls: ParkedPolls
+    mirror: RecordMirror
+    reads: StateReads
     dispatchers: DispatcherPool
 
     @property
@@ -70,6 +74,8 @@ class Parts:
             centre=self.centre,
             broker=self.broker,
             records=self.records,
+            mirror=self.mirror,
+            reads=self.reads,
             workers=self.workers,
             metrics=self.metrics,
         )
@@ -83,9 +89,12 @@ def build_parts(settings: Settings) -> Parts:
     """
     broker = Broker(settings.broker())
     records = RecordStore(broker)
+    workers, mirror = WorkerStore(broker), RecordMirror(broker)
     credentials = Credentials(broker)
     exported = exports(broker, credentials, settings.tls_cert_file)
     gate = GateClient.from_settings(settings)
+    exported.metrics.watched_jobs.set_function(lambda: len(mirror))
+    exported.metrics.records_current.set_function(lambda: float(mirror.is_current))
     lifecycle, receipt_key = Lifecycle(), ReceiptKey(broker)
     return Parts(
         settings=settings,
@@ -95,7 +104,7 @@ def build_parts(settings: Settings) -> Parts:
         exports=exported,
         spans=JobSpans(spans_from_environment("relay")),
         records=records,
-        workers=WorkerStore(broker),
+        workers=workers,
         logs=JobLogs(Holders(records), LogStore(broker)),
         credentials=credentials,
         enrollments=EnrollmentStore(broker),
@@ -104,5 +113,7 @@ def build_parts(settings: Settings) -> Parts:
         gate=gate,
         centre=Centre(gate),
         polls=ParkedPolls(exported.metrics),
+        mirror=mirror,
+        reads=StateReads(broker, RecordStore(broker, patience_s=0), workers, exported.metrics),
         dispatchers=DispatcherPool(broker, exported.metrics),
     )

@@ -120,7 +120,7 @@ _RIGHTS = {
             *_api("INFO", f"CONSUMER.LIST.{subjects.JOBS}"),
             f"$JS.ACK.{subjects.JOBS}.>",
             *_read(_RECORDS, _WORKERS, _ACCESS, subjects.LOGS, subjects.JOBS),
-            *_watch(_WORKERS, _ACCESS),
+            *_watch(_RECORDS, _WORKERS, _ACCESS),
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
             subjects.kv_subject(subjects.ACCESS_BUCKET, ">"),

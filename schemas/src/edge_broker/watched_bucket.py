@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 RELIST_S = 120.0
 LIST_TIMEOUT_S = 30.0
 
+OnComplete = Callable[[], None]
+"""Called each time that all keys are known."""
 OnChange = Callable[[str, bytes | None], None]
 """Key and new value, None when the key was deleted. May be called again for the same value, and for the deletion of
 a key that was never reported. Called in the event loop; must not block."""
@@ -32,11 +34,20 @@ class WatchedBucket:
         complete: Set while all keys are known; cleared when the connection is lost.
     """
 
-    def __init__(self, broker: Broker, bucket: str, on_change: OnChange, *, keys: str = ">") -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        bucket: str,
+        on_change: OnChange,
+        *,
+        keys: str = ">",
+        on_complete: OnComplete = lambda: None,
+    ) -> None:
         self._broker = broker
         self._bucket = bucket
         self._keys = keys
         self._on_change = on_change
+        self._on_complete = on_complete
         self._known: dict[str, int] = {}
         self._reconnected = asyncio.Event()
         self.complete = asyncio.Event()
@@ -64,6 +75,7 @@ class WatchedBucket:
             async with asyncio.timeout(LIST_TIMEOUT_S):
                 await self._list(watcher)
             self.complete.set()
+            self._on_complete()
             await self._tail(watcher)
         finally:
             await self._stop(watcher)

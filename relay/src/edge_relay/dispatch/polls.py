@@ -1,10 +1,10 @@
 """The polls that are parked on this replica, and what can wake them.
 
-A notice only wakes a poll; the poll then reads the state.
+A notice, or a change of a job, only wakes a poll; the poll then reads the state.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,10 +14,14 @@ from edge_relay.stores.worker_store import StoredEntry
 from edge_schemas.life.agents import current_arrival
 from edge_schemas.wire.polls import Poll
 from edge_schemas.wire.worker_entry import AgentSeen
+from edge_schemas.wire.worker_report import JobReport
 
 REPEAT_AFTER_S = 1.0
 """The same directives are not sent again before this: the worker may need some time until its report agrees."""
 MAX_SENT = 20_000
+ENDED_DELAY_S = 0.5
+"""A job ends mostly because its worker reported the end. A poll of the worker that does not name the job any more has
+arrived by then, and there is nothing to say."""
 
 
 @dataclass(eq=False, slots=True)
@@ -29,8 +33,10 @@ class ParkedPoll:
         secret_hash: Of its credential.
         agent: The agent that polls, as seen when the poll arrived; `arrival` identifies this poll among the worker's.
         known: The worker's entry, as last seen; None until the poll's arrival is in it.
-        is_stale: State that concerns the poll may have changed since it was last read.
-        is_notified: The reason is a notice, perhaps of a newer poll that arrived at another replica.
+        reports: Its jobs.
+        is_stale: All its jobs must be compared with the watched records.
+        changed_jobs: These jobs must be compared.
+        is_notified: The worker's entry must be read: a newer poll may have arrived at another replica.
         superseded_by: A newer poll of this agent, or of a newer agent, that arrived here.
     """
 
@@ -43,9 +49,12 @@ class ParkedPoll:
     is_stale: bool = True
     is_notified: bool = False
     superseded_by: AgentSeen | None = None
+    changed_jobs: set[str] = field(default_factory=set)
+    reports: dict[str, JobReport] = field(init=False)
     demand: PollDemand = field(init=False)
 
     def __post_init__(self) -> None:
+        self.reports = {job.id: job for job in self.poll.jobs}
         self.demand = PollDemand(self.poll.free, self.wake.set, airflow=self.poll.versions.airflow)
 
 
@@ -89,6 +98,24 @@ class ParkedPolls:
                 poll.is_stale = poll.is_notified = True
                 poll.wake.set()
 
+    def job_changed(self, job: str, holders: Collection[str], has_ended: bool) -> None:
+        """A job changed that these workers hold or held: wakes their polls that name it."""
+        for worker in holders:
+            for poll in self._by_worker.get(worker, ()):
+                if job in poll.reports:
+                    poll.changed_jobs.add(job)
+                    if has_ended:
+                        asyncio.get_running_loop().call_later(ENDED_DELAY_S, poll.wake.set)
+                    else:
+                        poll.wake.set()
+
+    def records_current(self) -> None:
+        """All records are known now: wakes the polls that have waited for it."""
+        for polls in self._by_worker.values():
+            for poll in polls:
+                if poll.is_stale:
+                    poll.wake.set()
+
     def credential_changed(self, secret_hash: str) -> None:
         """Wake the polls of this credential."""
         for polls in self._by_worker.values():
@@ -103,10 +130,13 @@ class ParkedPolls:
                 poll.wake.set()
 
     def recheck_all(self) -> None:
-        """Wake all polls to read the state: notices may have been lost while the broker was away."""
+        """Wake all polls to read their worker's entry: notices may have been lost while the broker was away.
+
+        Their jobs need no check: the watch of the records shows what has changed.
+        """
         for polls in self._by_worker.values():
             for poll in polls:
-                poll.is_stale = poll.is_notified = True
+                poll.is_notified = True
                 poll.wake.set()
 
     def record_sent(self, worker: str, fingerprint: object, now: float) -> None:

@@ -18,6 +18,7 @@ RETURN_REASONS = ("unwanted", "poll_gone", "not_served", "already_held")
 CREDENTIAL_FAILURES = ("missing", "unknown", "revoked", "forbidden")
 REPORTED = (Verdict.SUCCEEDED, Verdict.FAILED, Verdict.CANCELLED)
 """The verdicts of jobs whose worker reports the end; the end of a lost job is not reported."""
+STATE_READS = ("record", "entry")
 ENROLLMENT_OUTCOMES = ("new", "repeated", "refused")
 
 
@@ -63,6 +64,23 @@ class Metrics:
 
     def _calls(self) -> None:
         self.polls_parked = Gauge("edge_relay_polls_parked", "Polls that wait for their answer", registry=self.registry)
+        self.state_reads = self._counter(
+            "edge_relay_state_reads",
+            "Reads for parked polls: records of jobs (record) and entries of workers (entry)",
+            ("kind",),
+            STATE_READS,
+        )
+        self.state_reads_queued = Gauge(
+            "edge_relay_state_reads_queued", "Reads for parked polls that have not begun", registry=self.registry
+        )
+        self.watched_jobs = Gauge(
+            "edge_relay_watched_jobs", "Unfinished jobs whose records are followed", registry=self.registry
+        )
+        self.records_current = Gauge(
+            "edge_relay_records_current",
+            "1 if the followed records are current; otherwise polls wait without directives for their jobs",
+            registry=self.registry,
+        )
         self.requests = self._counter("edge_relay_requests", "Calls answered", ("route", "status"))
         self.request_seconds = self._histogram(
             "edge_relay_request_seconds",
