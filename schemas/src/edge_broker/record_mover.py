@@ -1,0 +1,93 @@
+"""Moves the records of ended jobs out of the bucket that keepers and executors watch.
+
+What they hold, and what a start or a reconnect costs them, depends on the unfinished jobs only.
+"""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Callable
+from time import monotonic
+
+import structlog
+from pydantic import ValidationError
+
+from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
+from edge_broker.records import RecordStore
+
+log = structlog.get_logger(__name__)
+
+MOVE_AFTER_S = 60.0
+"""An executor that reconnects within this time, and a worker that repeats a call, find the record at their first read."""
+CHECK_S = 1.0
+RETRY_S = 5.0
+AT_ONCE = 16
+
+
+class RecordMover:
+    """Knows the ended jobs whose records are still in the watched bucket, and moves them. Run `run()`.
+
+    Any number of processes may do this at once. If none does, ended records stay where they are and expire there.
+
+    Args:
+        records: Of all jobs.
+        after_s: For how long a record stays after its end was seen.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, records: RecordStore, *, after_s: float = MOVE_AFTER_S, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._records = records
+        # Different for each process, so that mostly one of them moves a record.
+        self._after_s = after_s * random.uniform(1, 1.2)  # noqa: S311  # nothing secret
+        self._clock = clock
+        self._ended: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        """How many records are to be moved."""
+        return len(self._ended)
+
+    def add(self, job: str) -> None:
+        """The watched bucket shows that a job has ended."""
+        self._ended.setdefault(job, self._clock())
+
+    def discard(self, job: str) -> None:
+        """The watched bucket has no ended record of this job any more."""
+        self._ended.pop(job, None)
+
+    async def run(self) -> None:
+        """Move records when they are due, forever. While NATS is unreachable they stay."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            try:
+                await self.move_due()
+            except BrokerUnavailable as error:
+                log.warning("ended_records_not_moved", records=len(self), error=str(error))
+                await asyncio.sleep(RETRY_S)
+
+    async def move_due(self) -> None:
+        """Move the records that are due. A record that can't be moved is due again later, and delays no other.
+
+        Raises:
+            BrokerUnavailable: Call again later.
+        """
+        rejections: list[BaseException] = []
+        while due := self._next_due():
+            results = await asyncio.gather(*map(self._records.move_ended, due), return_exceptions=True)
+            for job, result in zip(due, results, strict=True):
+                if isinstance(result, JetStreamError | ValidationError):
+                    rejections.append(result)
+                    self.discard(job)
+                    self.add(job)
+                elif result is not None:
+                    raise result
+                else:
+                    self.discard(job)
+        if rejections:
+            log.warning("ended_records_not_moved", records=len(rejections), error=str(rejections[0]))
+
+    def _next_due(self) -> list[str]:
+        before = self._clock() - self._after_s
+        oldest = itertools.islice(self._ended.items(), AT_ONCE)  # in the order in which they were seen
+        return [job for job, seen_at in oldest if seen_at <= before]
