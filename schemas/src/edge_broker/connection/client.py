@@ -1,10 +1,13 @@
 """nats-py's client and its error callback, with the corrections that a lasting connection needs."""
 
 import asyncio
+from typing import Any
 
 import nats.errors
 import structlog
 from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, DeliverPolicy
 from typing_extensions import override
 
 log = structlog.get_logger(__name__)
@@ -35,6 +38,19 @@ class CorrectedClient(Client):
             self._pings_outstanding = 0
         else:
             await super()._process_pong()
+
+
+class JetStreamAfter(JetStreamContext):
+    """nats-py's JetStream, whose subscriptions begin after a message: nats-py's watch of a bucket has no such option."""
+
+    def __init__(self, client: Client, after: int, *, timeout: float) -> None:
+        super().__init__(client, timeout=timeout)
+        self._after = after
+
+    @override
+    async def subscribe(self, *args: Any, **options: Any) -> JetStreamContext.PushSubscription:
+        start = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=self._after + 1)
+        return await super().subscribe(*args, **{**options, "config": start})
 
 
 class ErrorLog:

@@ -59,11 +59,13 @@ class StreamInfo(TypedDict):
     """A stream.
 
     Attributes:
+        created: When, as RFC 3339.
         total: How many subjects match, where they were asked for.
         ts: The server's clock, as RFC 3339.
     """
 
     config: StreamConfig
+    created: str
     state: StreamState
     cluster: NotRequired[Cluster | None]
     total: NotRequired[int]
