@@ -1,4 +1,5 @@
-"""Many workers in a process of their own. Each one polls, reports its running jobs and obeys each stop.
+"""Many workers in a process of their own. Each one polls, reports its running jobs and obeys each stop; after a failure it
+waits like an agent.
 
 `python -m bench.scale.fleet` reads its orders from stdin as one JSON object, and prints a line for each event: when all
 workers have polled, and each stop that a worker received, with the time.
@@ -17,6 +18,9 @@ import aiohttp
 import orjson
 
 from edge_schemas.wire.routes import POLL
+from edge_worker.agent.poll_loop import BUSY_CAP_S
+from edge_worker.relay.call_result import NoAnswer
+from edge_worker.relay.retry import Backoff
 
 VERSIONS = {"agent": "bench", "python": "bench", "platform": "bench"}
 
@@ -99,6 +103,7 @@ class _Worker:
         self._timeout_s = orders["poll_timeout_s"]
         self._slots = orders["slots"]
         self._seq = 0
+        self._backoff = Backoff()
 
     async def first(self) -> None:
         """The poll after which the worker is known."""
@@ -109,9 +114,10 @@ class _Worker:
         while True:
             try:
                 await self._poll(self._timeout_s)
+                self._backoff.reset()
             except (aiohttp.ClientError, TimeoutError) as error:
                 print(orjson.dumps({"failed": repr(error)}).decode(), flush=True)
-                await asyncio.sleep(1)
+                await asyncio.sleep(self._backoff.next_pause(NoAnswer(repr(error)), cap_s=BUSY_CAP_S))
 
     async def _poll(self, timeout_s: float) -> None:
         self._seq += 1

@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 PATIENCE_S = 8.0
 """How long an arrival retries while a broker changes its leader."""
 LEAVE_S = 2.0
+ARRIVALS_AT_ONCE = 64
+"""After an outage all workers poll at the same moment. More writes at a time would only make each one slower, until they
+fail and are repeated."""
 MAX_LAST = 10_000
 MAX_LEAVING = 64
 """When thousands of connections close at once, most are not marked: a takeover then waits for a full poll timeout."""
@@ -49,6 +52,7 @@ class WorkerStore:
         self._bucket = Bucket(broker, WORKERS_BUCKET)
         self._patience_s = patience_s
         self._leaving = 0
+        self._arriving = asyncio.Semaphore(ARRIVALS_AT_ONCE)
         self._last: OrderedDict[str, StoredEntry] = OrderedDict()
 
     async def get(self, worker: str) -> WorkerEntry | None:
@@ -75,14 +79,24 @@ class WorkerStore:
             EdgeError: `superseded`: a newer poll has arrived.
             BrokerUnavailable: Not written within `patience_s`.
         """
-        stored = await self._arrive_after_last(new, superseded_by)
-        if stored is None:
-            stored = await self._change(new.worker, lambda now: agents.arrive(now, new, superseded_by=superseded_by))
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._broker.wait_connected()
+                async with self._arriving:
+                    stored = await self._arrive(new, superseded_by)
+        except TimeoutError:
+            raise BrokerUnavailable(f"the poll could not be written within {self._patience_s:g} s") from None
         await self._broker.publish(worker_notice(new.worker), new.agent.arrival.encode())
         if stored is None:
             return StoredEntry(new, 0)
         self._remember(stored)
         return stored
+
+    async def _arrive(self, new: WorkerEntry, superseded_by: int | None) -> StoredEntry | None:
+        stored = await self._arrive_after_last(new, superseded_by)
+        if stored is not None:
+            return stored
+        return await self._change(new.worker, lambda now: agents.arrive(now, new, superseded_by=superseded_by))
 
     async def _arrive_after_last(self, new: WorkerEntry, superseded_by: int | None) -> StoredEntry | None:
         """Write an arrival without a read, if the worker's last poll arrived here too; None if that was not possible.
