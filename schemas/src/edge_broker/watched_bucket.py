@@ -1,8 +1,8 @@
 """A bucket kept in memory: listed once, then followed.
 
-Lists again after every connection, and when the watch has stopped: it may lose its consumer without an error. So what was
-received is compared with the number of the stream's last message from time to time, which costs one request however
-large the bucket is. Readers that need the current value (who holds a job?) read through the leader instead.
+Lists again after every connection, and when the watch has stopped: it may lose its consumer without an error. This is
+found by comparing the last message received with the last one of the stream, which costs one request, however large the
+bucket is. Readers that need the current value (who holds a job?) read through the leader instead.
 """
 
 import asyncio

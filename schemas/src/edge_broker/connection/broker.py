@@ -164,7 +164,7 @@ class Broker:
         return int(answer["seq"])
 
     async def watch(self, bucket: str) -> KeyValue.KeyWatcher:
-        """Start to watch all keys of a bucket; see `watched_bucket.WatchedBucket`, which handles the failures of a watch.
+        """Start to watch all keys of a bucket; `watched_bucket.WatchedBucket` handles the failures of a watch.
 
         Raises:
             BrokerUnavailable: There is no connection.
