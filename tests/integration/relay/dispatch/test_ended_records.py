@@ -3,7 +3,8 @@
 import asyncio
 from datetime import UTC, datetime
 
-from edge_broker.subjects import RECORDS_BUCKET, job_subject, kv_stream
+from edge_broker.jetstream.stream_info import subjects_with_messages
+from edge_broker.subjects import JOBS, RECORDS_BUCKET, job_subject, kv_stream
 from edge_schemas.life.events import Withdraw
 from edge_schemas.life.model import JobState
 from edge_schemas.wire import routes
@@ -17,7 +18,7 @@ async def _move(edge: Edge, job: str) -> None:
     await edge.broker.api(f"STREAM.PURGE.{kv_stream(RECORDS_BUCKET)}")  # the mark's life is over
 
 
-async def _stopped(worker: Agent, job: str) -> bool:
+async def _dropped(worker: Agent, job: str) -> bool:
     reply = await worker.poll(free=0, poll_timeout_s=1, jobs=[{"id": job, "phase": "running"}])
     stops = reply.json["stop"] if reply.status == 200 else []
     return [(stop["job"], stop["drop"]) for stop in stops] == [(job, True)]
@@ -42,12 +43,12 @@ async def test_a_finished_job(edge: Edge) -> None:
     assert (await edge.admin("POST", routes.ADMIN_JOB_REDRIVE.format(job=job.id))).code == "job_ended"
     cancelled = await edge.admin("POST", routes.ADMIN_JOB_CANCEL.format(job=job.id), {"reason": "late"})
     assert cancelled.json["outcome"]["verdict"] == "failed"
-    assert await _stopped(one, job.id), "a worker that still reports it drops it"
+    assert await _dropped(one, job.id), "a worker that still reports it drops it"
     assert await edge.records.get(job.id) == before
 
 
 async def test_a_withdrawn_job_whose_message_is_delivered_after_all(edge: Edge) -> None:
-    """The executor that removes the message is away."""
+    """The executor that removes the message is down."""
     one = await agent(edge)
     job = await publish(edge.broker)
     await edge.records.change(job.id, Withdraw("marked failed", datetime.now(UTC)))
@@ -56,10 +57,7 @@ async def test_a_withdrawn_job_whose_message_is_delivered_after_all(edge: Edge) 
     assert (await one.start(grant)).code == "job_ended"
 
     async def gone() -> bool:
-        found = await edge.broker.api(
-            "STREAM.INFO.EDGE_JOBS", {"subjects_filter": job_subject(None, "default", job.id)}
-        )
-        return not found["state"].get("subjects")
+        return not await subjects_with_messages(edge.broker, JOBS, job_subject(None, "default", job.id))
 
     await eventually(gone, what="the message is acknowledged")
     record = await edge.records.get(job.id)
