@@ -15,7 +15,7 @@ import structlog
 from edge_bridge.airflow.mapping import NO_DISPATCH_ID
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.publish_queue import Publication, PublishQueue
-from edge_bridge.tracing import JobSpans
+from edge_bridge.tracing import CentreJobSpans
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError, PayloadTooLarge, StreamFull
 from edge_broker.jetstream.append import publish_once
@@ -48,7 +48,7 @@ class Publisher:
         on_refused: Callable[[str, str], None],
         on_seen: Callable[[str], None],
         metrics: TeamMetrics,
-        spans: JobSpans,
+        spans: CentreJobSpans,
     ) -> None:
         self._on_refused = on_refused
         self._on_seen = on_seen

@@ -40,7 +40,7 @@ class ClusterView:
         self._logged_contact = False
 
     async def run(self) -> None:
-        """Follow both buckets and the relays' heartbeats, forever."""
+        """Follow both buckets and the relay beats, forever."""
         await self._broker.subscribe(RELAY_BEATS, self._on_relay_beat)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watched_records.run(), name="keeper-records")
