@@ -1,7 +1,7 @@
 """Publishes jobs in the background: first the record, then the message that workers receive.
 
-Nothing here raises into the scheduler. While NATS is away, jobs wait in memory in their order and their tasks stay
-queued in Airflow; jobs that are lost with the scheduler then are found by its successor's adoption.
+Nothing here raises into the scheduler. While NATS is unreachable, jobs wait in memory in their order and their tasks
+stay queued in Airflow; jobs that are lost with the scheduler then are found by its successor's adoption.
 """
 
 import asyncio
@@ -103,7 +103,7 @@ class Publisher:
             publication = await self._queue.get()
             delay_s = 0.1
             while not await self._try(broker, store, publication):
-                # Repeated here, not at the end of the queue: jobs keep their order while NATS is away.
+                # Repeated here, not at the end of the queue: jobs keep their order while NATS is unreachable.
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311  # jitter, nothing secret
                 delay_s = min(delay_s * 2, CONNECT_WAIT_S)
 
