@@ -7,7 +7,7 @@ import time
 import pytest
 
 from edge_schemas.wire.offline import FENCE_MARGIN_S
-from faults.chaos.centre import another_relay, held_still, nats_down
+from faults.chaos.centre import another_relay, nats_down, stopped_process
 from faults.chaos.cuts import Watched, behind_a_link
 from faults.chaos.judge import twice_at_once
 from local.system.system import LocalSystem
@@ -98,7 +98,7 @@ async def test_an_outage_of_the_centre_fails_nobody(system: LocalSystem, away: s
             async with nats_down(system):
                 await asyncio.sleep(tolerance_s + GIVEN_UP_WITHIN_S + 2)
         else:
-            async with held_still(system.relay.child.pid):
+            async with stopped_process(system.relay.child.pid):
                 await replica.child.kill()
                 await asyncio.sleep(tolerance_s + GIVEN_UP_WITHIN_S + 2)
             await replica.start()

@@ -18,7 +18,7 @@ from edge_broker.records import RecordStore
 log = structlog.get_logger(__name__)
 
 MOVE_AFTER_S = 60.0
-"""An executor that reconnects within this time, and a worker that repeats a call, find the record at their first read."""
+"""Within this time, the watch of an executor that reconnects shows the end, and a repeated call reads one bucket."""
 CHECK_S = 1.0
 RETRY_S = 5.0
 AT_ONCE = 16

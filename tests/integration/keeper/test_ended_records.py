@@ -10,8 +10,8 @@ from edge_broker.subjects import ENDED_BUCKET, RECORDS_BUCKET
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.life.events import Start, Withdraw
 from edge_schemas.life.model import JobRecord, Verdict
-from support.airflow.real_airflow import RealAirflow, add_task
 from support.airflow.keeper import keeper_settings, publish, running_keeper
+from support.airflow.real_airflow import RealAirflow, add_task
 from support.nats.server import connected, eventually
 
 

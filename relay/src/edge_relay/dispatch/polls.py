@@ -130,7 +130,7 @@ class ParkedPolls:
                 poll.wake.set()
 
     def recheck_all(self) -> None:
-        """Wake all polls to read their worker's entry: notices may have been lost while the broker was away.
+        """Wake all polls to read their worker's entry: notices may have been lost while the broker was unreachable.
 
         Their jobs need no check: the watch of the records shows what has changed.
         """

@@ -14,7 +14,7 @@ from structlog.typing import EventDict
 
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import worker_notice
-from edge_relay import heartbeat
+from edge_relay import relay_beats
 from edge_schemas.life import agents
 from edge_schemas.life.events import ReportUserCode, Withdraw
 from edge_schemas.life.model import JobState
@@ -34,7 +34,7 @@ def events() -> Iterator[list[EventDict]]:
 @pytest.fixture
 def _frequent_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask for it before the relays start."""
-    monkeypatch.setattr(heartbeat, "RELAY_BEAT_S", 0.1)
+    monkeypatch.setattr(relay_beats, "RELAY_BEAT_S", 0.1)
 
 
 async def entry_of(edge: Edge, one: Agent) -> WorkerEntry:

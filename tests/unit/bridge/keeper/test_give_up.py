@@ -8,7 +8,7 @@ import structlog
 
 from edge_bridge.keeper.give_up import GiveUps, due_give_up
 from edge_bridge.keeper.metrics import KeeperMetrics
-from edge_bridge.tracing import JobSpans
+from edge_bridge.tracing import CentreJobSpans
 from edge_broker.audit import Audit
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_schemas.life.agents import ONE_POLL_TIMEOUT, arrive
@@ -171,9 +171,9 @@ class Leader:
 
     async def check(self) -> None:
         anything: Any = self
-        await GiveUps(
-            anything, anything, anything, Audit(anything, keeper="k"), metrics=KeeperMetrics(), spans=JobSpans(Spans())
-        ).check()
+        spans = CentreJobSpans(Spans())
+        audit = Audit(anything, keeper="k")
+        await GiveUps(anything, anything, anything, audit, metrics=KeeperMetrics(), spans=spans).check()
 
 
 async def test_a_watch_that_is_behind_costs_no_job() -> None:

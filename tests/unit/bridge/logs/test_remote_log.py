@@ -11,7 +11,7 @@ import pytest
 from edge_bridge.logs.delegate import airflows_own_store
 from edge_bridge.logs.found import LogsUnavailable
 from edge_bridge.logs.remote_log import EdgeRemoteLogIO
-from edge_bridge.logs.store import LogKey, LogStore
+from edge_bridge.logs.store import LogKey, StoredLogs
 from edge_bridge.logs.text import Chunk
 
 TI = SimpleNamespace(
@@ -25,7 +25,7 @@ TI = SimpleNamespace(
 )
 
 
-class EdgeLogs(LogStore):
+class EdgeLogs(StoredLogs):
     """Logs of the edge without a NATS."""
 
     def __init__(self, answer: list[Chunk] | LogsUnavailable | None) -> None:
