@@ -1,4 +1,4 @@
-"""How long a job may go on without contact."""
+"""How long a job may continue without contact."""
 
 import json
 import math
