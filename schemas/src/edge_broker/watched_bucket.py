@@ -1,9 +1,9 @@
 """A bucket kept in memory: listed once, then followed.
 
-After a cut of the connection, a watch continues where it was. Where it can't, because the server was restarted for example,
-the bucket is listed again. So it is when the watch has stopped: it may lose its consumer without an error, which is found
-by comparing the last message received with the last one of the stream. Readers that need the current value (who holds a
-job?) read through the leader instead.
+After a cut of the connection, a watch continues where it was. If it can't, because the server was restarted for example,
+it lists the bucket again. It also lists again after it has stopped: a watch may lose its consumer without an error. This
+is found by comparing the last message received with the last one of the stream. Readers that need the current value (who
+holds a job?) read through the leader instead.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ CHECK_S = 30.0
 LIST_STALL_S = 10.0
 """A listing may take any time, as long as it goes on."""
 CONTINUE_WITHIN_S = 300.0
-"""A mark of deletion is gone some time after the key; a watch that was away for longer lists again."""
+"""A mark of deletion is gone some time after the key; after a longer absence a watch lists again."""
 
 OnComplete = Callable[[], None]
 OnChange = Callable[[str, bytes | None], None]

@@ -1,5 +1,4 @@
-"""Many workers in a process of their own. Each one polls, reports its running jobs and obeys each stop; after a failure it
-waits like an agent.
+"""Many workers in a process of their own. Each one polls, reports its jobs, obeys each stop, and retries like an agent.
 
 `python -m bench.scale.fleet` reads its orders from stdin as one JSON object, and prints a line for each event: when all
 workers have polled, and each stop that a worker received, with the time.

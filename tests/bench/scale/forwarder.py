@@ -49,8 +49,8 @@ async def _main(url: str) -> None:
         while line := await asyncio.to_thread(sys.stdin.readline):
             await link.cut(Cut.RESET)
             await asyncio.sleep(float(line))
-            await link.mend()
-            print("mended", flush=True)
+            await link.restore()
+            print("restored", flush=True)
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ async def test_a_watch_continues_after_a_cut_of_the_connection(tmp_path: Path, m
                 await eventually(lambda: not broker.connected)
                 await bucket.put("north", b"%d" % number)
                 await writer.store(kv_subject(WORKERS_BUCKET, "gone"), b"", DELETE_MARK)
-                await link.mend()
+                await link.restore()
                 await eventually(lambda: len(seen) == 2)
                 await watched.complete.wait()
                 await bucket.put("south", b"%d" % number)

@@ -24,8 +24,8 @@ PATIENCE_S = 8.0
 """How long an arrival retries while a broker changes its leader."""
 LEAVE_S = 2.0
 ARRIVALS_AT_ONCE = 64
-"""After an outage all workers poll at the same moment. More writes at a time would only make each one slower, until they
-fail and are repeated."""
+"""After an outage all workers poll at the same moment. More writes at a time would only make each one slower, until
+they fail and are repeated."""
 MAX_LAST = 10_000
 MAX_LEAVING = 64
 """When thousands of connections close at once, most are not marked: a takeover then waits for a full poll timeout."""
@@ -101,7 +101,7 @@ class WorkerStore:
     async def _arrive_after_last(self, new: WorkerEntry, superseded_by: int | None) -> StoredEntry | None:
         """Write an arrival without a read, if the worker's last poll arrived here too; None if that was not possible.
 
-        What was written here last may be outdated. Then the swap fails: only a swap that succeeds proves that it is not.
+        What was written here last may be outdated: only a swap that succeeds proves that it is not.
         """
         last = self._last.pop(new.worker, None)
         if last is None:

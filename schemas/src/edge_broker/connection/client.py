@@ -41,7 +41,7 @@ class CorrectedClient(Client):
 
 
 class JetStreamAfter(JetStreamContext):
-    """nats-py's JetStream, whose subscriptions begin after a message: nats-py's watch of a bucket has no such option."""
+    """nats-py's JetStream, with subscriptions that begin after a message: its watch of a bucket has no such option."""
 
     def __init__(self, client: Client, after: int, *, timeout: float) -> None:
         super().__init__(client, timeout=timeout)

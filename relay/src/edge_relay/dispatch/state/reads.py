@@ -1,8 +1,8 @@
 """Reads through the stream leader for all parked polls of this replica.
 
-A thousand polls may want to read at the same moment, after a reconnect for example. So a few reads are made at a time, one
-for each record or entry however many polls want it, and none that no poll waits for any more. A read that fails is
-repeated here: what the other reads of a poll have brought stays with the poll.
+A thousand polls may want to read at the same moment, after a reconnect for example. So a few reads are made at a time,
+one for each record or entry however many polls want it, and none that no poll waits for any more. A read that fails is
+repeated here; a poll keeps what its other reads have brought.
 """
 
 import asyncio
