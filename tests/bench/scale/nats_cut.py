@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.figures import Row, cpu_seconds
 from bench.scale.fleet import Fleet, Member, Orders, running_fleet
-from bench.scale.stand import AT_ONCE, Stand, stand
+from bench.scale.stand import Stand, stand
 from edge_broker.records import RecordStore
 from edge_broker.subjects import worker_notice
 from edge_schemas.life.events import Withdraw
@@ -20,6 +20,7 @@ CUTS = 2
 POLL_TIMEOUT_S = 15.0
 REST_S = 10.0
 LONGEST_S = 90.0
+AT_ONCE = 64
 
 
 async def measure(directory: Path) -> list[Row]:
@@ -51,12 +52,9 @@ async def _cut(stand: Stand, fleet: Fleet, members: list[Member], number: int) -
         return [(f"cut {number + 1}: not recovered within {LONGEST_S:g} s", f"{missing} of {len(jobs)} stops missing")]
     delays = sorted(fleet.stops[job] - since for job in jobs)
     used = [cpu_seconds(pid) - before for pid, before in zip((stand.pid, stand.nats_pid), cpu, strict=True)]
+    what = f"cut {number + 1} of {CUT_S:g} s, {WORKERS} polls with {JOBS} running jobs each"
     return [
-        (
-            f"cut {number + 1} of {CUT_S:g} s, {WORKERS} polls with {JOBS} running jobs each: NATS back → stop received, "
-            f"median / last of {len(jobs)}",
-            f"{delays[len(delays) // 2]:.1f} / {delays[-1]:.1f} s",
-        ),
+        (f"{what}: NATS back → stop received, median / last", f"{delays[len(delays) // 2]:.1f} / {delays[-1]:.1f} s"),
         (f"cut {number + 1}: CPU of relay / nats-server until then", f"{used[0]:.1f} / {used[1]:.1f} s"),
     ]
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import ssl
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,12 +14,13 @@ import aiohttp
 
 from bench.scale.fleet import Member
 from bench.scale.forwarder import Forwarder, forwarding
+from bench.scale.history import copies
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
+from edge_broker.jetstream.stream_info import stream_info
 from edge_broker.layout import ensure_consumer
 from edge_broker.permissions import ADMIN, RELAY
-from edge_broker.records import RecordStore
-from edge_broker.subjects import ACCESS_BUCKET
+from edge_broker.subjects import ACCESS_BUCKET, RECORDS_BUCKET, kv_stream, kv_subject
 from edge_relay.standalone import tls
 from edge_schemas.life.events import Start
 from edge_schemas.life.model import new_record
@@ -30,7 +31,6 @@ from support.nats.server import PASSWORDS, connected, eventually, free_port, run
 from support.relay.jobs import make_job
 
 QUEUE = "bench"
-AT_ONCE = 64
 
 
 @dataclass
@@ -66,11 +66,13 @@ class Stand:
 
     async def running_jobs(self, worker: str, number: int) -> list[str]:
         """New jobs that this worker has started."""
-        store = RecordStore(self.broker)
-        started = [transition(new_record(make_job(QUEUE)), Start(worker, 1, datetime.now(UTC))) for _ in range(number)]
-        for first in range(0, number, AT_ONCE):
-            await asyncio.gather(*(store.create(record) for record in started[first : first + AT_ONCE]))
-        return [record.id for record in started]
+        started = transition(new_record(make_job(QUEUE)), Start(worker, 1, datetime.now(UTC)))
+        jobs = list(copies(started, number))
+        for job, record in jobs:
+            await self.broker.publish(kv_subject(RECORDS_BUCKET, job), record)
+        # An answer proves that the server has received what was sent before.
+        await stream_info(self.broker, kv_stream(RECORDS_BUCKET))
+        return [job for job, _ in jobs]
 
 
 @asynccontextmanager
@@ -121,8 +123,3 @@ async def _ready(url: str, ca_file: Path) -> None:
                 return False
 
         await eventually(answers, timeout_s=30, what="the relay is ready")
-
-
-def jobs_of(members: Sequence[Member]) -> list[str]:
-    """All jobs."""
-    return [job for member in members for job in member.jobs]

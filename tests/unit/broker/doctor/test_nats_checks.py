@@ -10,6 +10,7 @@ from edge_service.findings import Status
 def _stream(copies: int, *peers: Peer) -> StreamInfo:
     return {
         "config": {"num_replicas": copies},
+        "created": "2026-01-01T00:00:00Z",
         "state": {"messages": 0, "last_seq": 0, "bytes": 0},
         "cluster": {"replicas": list(peers)},
     }
