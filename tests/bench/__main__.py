@@ -12,13 +12,14 @@ from pathlib import Path
 
 from bench import relay, stop, task, worker
 from bench.figures import Row, machine, table
-from bench.scale import history, nats_cut, quiet_polls
+from bench.scale import history, nats_cut, quiet_polls, relay_restart
 
 SECTIONS = {"relay": relay.measure, "worker": worker.measure, "task": task.measure, "stop": stop.measure}
 SCALE = {
     "scale.history": history.measure,
     "scale.polls": quiet_polls.measure,
     "scale.cut": nats_cut.measure,
+    "scale.restart": relay_restart.measure,
 }
 
 

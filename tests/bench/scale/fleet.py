@@ -50,11 +50,13 @@ class Fleet:
     Attributes:
         stops: When the stop of each job was received.
         failures: Polls that ended in an error.
+        back: When a worker's poll was answered again after an error.
     """
 
     process: asyncio.subprocess.Process
     stops: dict[str, float] = field(default_factory=dict)
     failures: int = 0
+    back: list[float] = field(default_factory=list)
     parked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def follow(self) -> None:
@@ -66,6 +68,8 @@ class Fleet:
                 self.stops[event["stop"]] = event["at"]
             elif "failed" in event:
                 self.failures += 1
+            elif "back" in event:
+                self.back.append(event["back"])
             else:
                 self.parked.set()
 
@@ -109,13 +113,18 @@ class _Worker:
         await self._poll(0)
 
     async def run(self) -> None:
-        """Poll without end."""
+        """Poll without end. As an agent does, not for long after an error: the answer shows that the link works."""
+        failed = False
         while True:
             try:
-                await self._poll(self._timeout_s)
+                await self._poll(0 if failed else self._timeout_s)
                 self._backoff.reset()
+                if failed:
+                    _tell(back=time.time())
+                failed = False
             except (aiohttp.ClientError, TimeoutError) as error:
-                print(orjson.dumps({"failed": repr(error)}).decode(), flush=True)
+                failed = True
+                _tell(failed=repr(error))
                 await asyncio.sleep(self._backoff.next_pause(NoAnswer(repr(error)), cap_s=BUSY_CAP_S))
 
     async def _poll(self, timeout_s: float) -> None:
@@ -136,7 +145,11 @@ class _Worker:
         reply.raise_for_status()
         for stop in orjson.loads(content)["stop"] if reply.status == 200 else ():
             self._phases[stop["job"]] = "finishing"
-            print(orjson.dumps({"stop": stop["job"], "at": time.time()}).decode(), flush=True)
+            _tell(stop=stop["job"], at=time.time())
+
+
+def _tell(**event: object) -> None:
+    print(orjson.dumps(event).decode(), flush=True)
 
 
 async def _main(orders: dict[str, Any]) -> None:
@@ -155,7 +168,7 @@ async def _main(orders: dict[str, Any]) -> None:
         for worker in workers:
             group.create_task(worker.run())
         await asyncio.sleep(3)
-        print("{}", flush=True)
+        _tell()
 
 
 if __name__ == "__main__":

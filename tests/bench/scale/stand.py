@@ -41,12 +41,25 @@ class Stand:
         broker: Of the user `admin`; it does not go through the forwarder.
     """
 
-    pid: int
+    relay: "RelayProcess"
     nats_pid: int
-    url: str
-    ca_file: Path
     broker: Broker
     nats: Forwarder
+
+    @property
+    def pid(self) -> int:
+        """Of the relay."""
+        return self.relay.pid
+
+    @property
+    def url(self) -> str:
+        """Of the relay."""
+        return self.relay.url
+
+    @property
+    def ca_file(self) -> Path:
+        """Of the relay's certificate."""
+        return self.relay.ca_file
 
     async def members(self, workers: int, jobs: int) -> list[Member]:
         """New workers, each the holder of so many running jobs."""
@@ -75,51 +88,76 @@ class Stand:
         return [job for job, _ in jobs]
 
 
+class RelayProcess:
+    """A relay that can be killed and started again.
+
+    Args:
+        directory: For its files.
+        nats_url: How it reaches NATS.
+    """
+
+    def __init__(self, directory: Path, nats_url: str) -> None:
+        files = tls.ensure(directory / "tls", ["127.0.0.1"], now=datetime.now(UTC))
+        password = directory / "relay.password"
+        password.write_text(PASSWORDS[RELAY])
+        port = free_port()
+        self.url = f"https://127.0.0.1:{port}"
+        self.ca_file = files.ca_cert
+        self._process: asyncio.subprocess.Process | None = None
+        self._settings = {
+            "RELAY_HOST": "127.0.0.1",
+            "RELAY_PORT": str(port),
+            "RELAY_OPERATORS_PORT": str(free_port()),
+            "RELAY_TLS_CERT_FILE": str(files.cert),
+            "RELAY_TLS_KEY_FILE": str(files.key),
+            "RELAY_NATS_URLS": nats_url,
+            "RELAY_NATS_PASSWORD_FILE": str(password),
+            "RELAY_LOG_LEVEL": "error",
+        }
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "edge_relay", "serve"), env={**os.environ, **self._settings}
+        )
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
+            await eventually(lambda: _is_ready(session, self.url), timeout_s=60, what="the relay is ready")
+
+    async def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
 @asynccontextmanager
 async def stand(directory: Path) -> AsyncIterator[Stand]:
     """Everything, until the end of the block."""
-    files = tls.ensure(directory / "tls", ["127.0.0.1"], now=datetime.now(UTC))
-    password = directory / "relay.password"
-    password.write_text(PASSWORDS[RELAY])
-    port = free_port()
+    await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
     async with (
         running_server(directory / "nats") as nats,
         forwarding(nats.url) as forwarder,
         connected(nats, ADMIN) as broker,
     ):
         await ensure_consumer(broker, None, QUEUE)
-        settings = {
-            "RELAY_HOST": "127.0.0.1",
-            "RELAY_PORT": str(port),
-            "RELAY_OPERATORS_PORT": str(free_port()),
-            "RELAY_TLS_CERT_FILE": str(files.cert),
-            "RELAY_TLS_KEY_FILE": str(files.key),
-            "RELAY_NATS_URLS": f"nats://127.0.0.1:{forwarder.port}",
-            "RELAY_NATS_PASSWORD_FILE": str(password),
-            "RELAY_LOG_LEVEL": "warning",
-        }
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "edge_relay", "serve"), env={**os.environ, **settings}
-        )
+        relay = RelayProcess(directory, f"nats://127.0.0.1:{forwarder.port}")
         try:
-            url = f"https://127.0.0.1:{port}"
-            await _ready(url, files.ca_cert)
-            assert nats.pid is not None
-            yield Stand(process.pid, nats.pid, url, files.ca_cert, broker, forwarder)
+            await relay.start()
+            yield Stand(relay, nats.pid, broker, forwarder)
         finally:
-            process.terminate()
-            await process.wait()
+            await relay.kill()
 
 
-async def _ready(url: str, ca_file: Path) -> None:
-    context = ssl.create_default_context(cafile=str(ca_file))
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
-
-        async def answers() -> bool:
-            try:
-                async with session.get(url + READYZ) as reply:
-                    return reply.status == 200
-            except aiohttp.ClientError:
-                return False
-
-        await eventually(answers, timeout_s=30, what="the relay is ready")
+async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url + READYZ) as reply:
+            return reply.status == 200
+    except aiohttp.ClientError:
+        return False
