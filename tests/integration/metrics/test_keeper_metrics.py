@@ -270,9 +270,9 @@ async def test_every_figure_is_what_happened(nats: NatsServer, fake: CountingAir
         assert 0 <= figures[series("edge_keeper_database_check_age_seconds")] < 5
         assert figures[series("edge_keeper_event_loop_lag_seconds_count")] >= 1
         assert figures[series("process_resident_memory_bytes")] > 0
-        stored = [await records.get(task.dispatch) for task in fake.tasks.values()]
-        ended = [record for record in stored if record is not None and record.state is JobState.ENDED]
-        assert figures[series("edge_keeper_ended_records")] == len(ended) > 0
+        stored = [await records.get(task.dispatch) for task in (silent, lacked, gone)]
+        assert [record.state for record in stored if record is not None] == [JobState.ENDED] * 3
+        assert figures[series("edge_keeper_ended_records")] == 3
         ids = {task.dispatch for task in fake.tasks.values()} | set(fake.tasks)
         assert not [key for key in figures for _, value in key[1] if value in ids]
 
