@@ -73,7 +73,8 @@ class RecordMover:
             BrokerUnavailable: Call again later.
         """
         rejections: list[BaseException] = []
-        while due := self._next_due():
+        before = self._clock() - self._after_s
+        while due := self._next_due(before):
             results = await asyncio.gather(*map(self._records.move_ended, due), return_exceptions=True)
             for job, result in zip(due, results, strict=True):
                 if isinstance(result, JetStreamError | ValidationError):
@@ -87,7 +88,6 @@ class RecordMover:
         if rejections:
             log.warning("ended_records_not_moved", records=len(rejections), error=str(rejections[0]))
 
-    def _next_due(self) -> list[str]:
-        before = self._clock() - self._after_s
+    def _next_due(self, before: float) -> list[str]:
         oldest = itertools.islice(self._ended.items(), AT_ONCE)  # in the order in which they were seen
         return [job for job, seen_at in oldest if seen_at <= before]

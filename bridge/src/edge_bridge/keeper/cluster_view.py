@@ -26,7 +26,7 @@ class ClusterView:
 
     Args:
         broker: Connected or not.
-        mover: Is told of ended jobs.
+        mover: Gets the ids of ended jobs.
         clock: Monotonic seconds.
     """
 
@@ -99,8 +99,10 @@ class ClusterView:
         if record is None or record.state is JobState.ENDED:
             self._records.pop(key, None)
             self._contact.forget(key)
-            tell = self._mover.discard if record is None else self._mover.add
-            tell(key)
+            if record is None:
+                self._mover.discard(key)
+            else:
+                self._mover.add(key)
             return
         known = self._records.get(key)
         self._records[key] = record.model_copy(update={"job": None, "last_write": None})
