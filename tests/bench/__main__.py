@@ -1,6 +1,6 @@
 """Runs the benchmarks and prints a page in Markdown.
 
-`make bench` runs all; `make bench ARGS="relay"` only the named ones: relay, worker, task, stop.
+`make bench` runs all; `make bench ARGS="relay"` only the named ones: relay, parked, worker, task, stop.
 """
 
 import argparse
@@ -9,10 +9,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import relay, stop, task, worker
+from bench import parked, relay, stop, task, worker
 from bench.figures import machine, table
 
-SECTIONS = {"relay": relay.measure, "worker": worker.measure, "task": task.measure, "stop": stop.measure}
+SECTIONS = {
+    "relay": relay.measure,
+    "parked": parked.measure,
+    "worker": worker.measure,
+    "task": task.measure,
+    "stop": stop.measure,
+}
 
 
 def main() -> int:
