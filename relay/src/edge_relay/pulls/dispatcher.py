@@ -62,7 +62,7 @@ class Dispatcher:
     def join(self, demand: PollDemand) -> None:
         """Request jobs for this poll until it has enough or leaves."""
         self._waiting.join(demand)
-        self._kick.set()
+        self._kick_if_needed()
 
     def settled(self) -> asyncio.Future[None]:
         """Done once the queue is empty, no poll here wants more of it, or it can't be asked at the moment."""
@@ -113,6 +113,12 @@ class Dispatcher:
         if self._lanes.is_waiting or not self._waiting.wanted or self._lanes.is_delayed(self._now()):
             self._settle()
 
+    def _kick_if_needed(self) -> None:
+        """Wake the loop, unless the open pulls are enough: a thousand polls must not cost a thousand turns of it."""
+        enough = self._waiting.wanted and not self._stale and self._settled is None
+        if not enough or self._lanes.can_ask(self._to_request()):
+            self._kick.set()
+
     def _to_request(self) -> int:
         return self._waiting.to_request(self._lanes.pending)
 
@@ -143,7 +149,7 @@ class Dispatcher:
         if lane is not None:
             self._lanes.arrived(lane, pending(answer.ack_subject))
         await self._on_job(answer)
-        self._kick.set()
+        self._kick_if_needed()
 
     def _on_status(self, status: PullStatus, lane: int) -> None:
         self._lanes.ended(lane, status, self._now())

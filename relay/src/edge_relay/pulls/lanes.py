@@ -69,6 +69,10 @@ class Lanes:
         """Whether an open pull waits for the next message."""
         return any(lane.left > 0 and not lane.is_probe for lane in self._lanes)
 
+    def can_ask(self, wanted: int) -> bool:
+        """Whether `ask` would send a pull, unless an error delays it."""
+        return wanted > self.out and any(lane.left == 0 for lane in self._lanes)
+
     def ask(self, wanted: int, now: float, *, probe: bool) -> list[Pull]:
         """The pulls to send now; recorded as sent.
 

@@ -19,8 +19,8 @@ QUEUES = 40
 JOBS_OF_A_QUEUE = 5
 
 
-async def measure(directory: Path) -> tuple[str, list[Row]]:
-    """The section of the page."""
+async def measure(directory: Path) -> list[Row]:
+    """Its rows of the page."""
     async with stand(directory) as one:
         rows = [*await _idle(one), *await _many_queues(one)]
         rows.append(
@@ -29,7 +29,7 @@ async def measure(directory: Path) -> tuple[str, list[Row]]:
                 spread(await latency(one, WORKERS, poll_timeout_s=POLL_TIMEOUT_S)),
             )
         )
-    return f"{WORKERS} parked polls, and a worker of {QUEUES} queues", rows
+    return rows
 
 
 async def _idle(one: Stand) -> list[Row]:
