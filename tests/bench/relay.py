@@ -176,7 +176,20 @@ def _has(seen: list[float], count: int) -> bool:
 
 
 async def _costs(stand: Stand) -> list[Row]:
-    """CPU of the relay for each call, measured one kind of call at a time over a backlog."""
+    """CPU of the relay for each call."""
+    rows = []
+    for name, seconds in (await cost_of_calls(stand)).items():
+        rows.append(
+            (
+                f"{name}, {CALLERS} callers, {COST_JOBS} jobs",
+                f"{seconds * 1e6:.0f} µs CPU ({1 / seconds:.0f} per CPU-second)",
+            )
+        )
+    return rows
+
+
+async def cost_of_calls(stand: Stand) -> dict[str, float]:
+    """CPU seconds of the relay for each call, measured one kind of call at a time over a backlog."""
     clients = [await stand.client(10_000_000 + i) for i in range(CALLERS)]
     for _ in range(COST_JOBS):
         await stand.publish()
@@ -196,19 +209,16 @@ async def _costs(stand: Stand) -> list[Row]:
 
         await asyncio.gather(*(run() for _ in range(CALLERS)))
 
-    rows = []
+    used = {}
     for name, step in (
         ("grant", lambda: asyncio.gather(*(take(client) for client in clients))),
         ("start", lambda: each("start")),
         ("finish", lambda: each("finish")),
     ):
-        before, began = cpu_seconds(stand.pid), time.perf_counter()
+        before = cpu_seconds(stand.pid)
         await step()
-        used, wall = cpu_seconds(stand.pid) - before, time.perf_counter() - began
-        rates = f"{COST_JOBS / used:.0f} per CPU-second, {COST_JOBS / wall:.0f}/s wall"
-        figure = f"{used / COST_JOBS * 1e6:.0f} µs CPU ({rates})"
-        rows.append((f"{name}, {CALLERS} callers, {COST_JOBS} jobs", figure))
-    return rows
+        used[name] = (cpu_seconds(stand.pid) - before) / COST_JOBS
+    return used
 
 
 @asynccontextmanager
