@@ -29,7 +29,7 @@ MAX_TEAM_TOKEN_CHARS = 73
 """A consumer name holds team and queue, each encoded, and two characters between them: 255 is what NATS allows."""
 
 MAX_CACHED_NAMES = 4096
-"""Queues and teams are few, and each poll needs the tokens of all that its worker serves."""
+"""Names are few, and they are checked and encoded again in each poll, record and job."""
 _PLAIN = re.compile(rb"[A-Za-z0-9-]")
 _ENCODED = re.compile(r"_([0-9A-F]{2})")
 
@@ -69,16 +69,19 @@ def decode_name(token: str) -> str:
     return name
 
 
+@lru_cache(MAX_CACHED_NAMES)
 def _check_label(name: str) -> str:
     if not re.fullmatch(_LABEL, name):
         raise PydanticCustomError("dns_label", f"must be {LABEL_RULE}")
     return name
 
 
+@lru_cache(MAX_CACHED_NAMES)
 def _check_queue(name: str) -> str:
     return _check_name(name, MAX_QUEUE_CHARS, MAX_TOKEN_CHARS)
 
 
+@lru_cache(MAX_CACHED_NAMES)
 def _check_team(name: str) -> str:
     return _check_name(name, MAX_TEAM_CHARS, MAX_TEAM_TOKEN_CHARS)
 
