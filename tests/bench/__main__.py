@@ -12,11 +12,12 @@ from pathlib import Path
 
 from bench import relay, stop, task, worker
 from bench.figures import Row, machine, table
-from bench.scale import history, nats_cut, quiet_polls, relay_restart
+from bench.scale import history, nats_cut, parked, quiet_polls, relay_restart
 
 SECTIONS = {"relay": relay.measure, "worker": worker.measure, "task": task.measure, "stop": stop.measure}
 SCALE = {
     "scale.history": history.measure,
+    "scale.parked": parked.measure,
     "scale.polls": quiet_polls.measure,
     "scale.cut": nats_cut.measure,
     "scale.restart": relay_restart.measure,

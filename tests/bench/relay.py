@@ -36,6 +36,8 @@ from support.relay.jobs import make_job
 QUEUE = "bench"
 LATENCY_JOBS = 300
 PACE_S = 0.02
+SETTLE_S = 0.01
+"""For each poll that parks before the first job is published."""
 COST_JOBS = 600
 CALLERS = 32
 VERSIONS = {"agent": "bench", "python": "bench", "platform": "bench"}
@@ -61,6 +63,7 @@ class Client:
             "slots": 1,
             "free": 1,
             "poll_timeout_s": poll_timeout_s,
+            "settings_version": 1,
         }
         status, answer = await self._post(POLL, {**body, "versions": VERSIONS})
         grants = answer["grants"] if status == 200 else []
@@ -91,46 +94,51 @@ class Stand:
     """Everything that runs."""
 
     pid: int
+    nats_pid: int
     url: str
     session: aiohttp.ClientSession
     executor: Broker
     relay: Broker
+    queue: str = QUEUE
 
-    async def client(self, number: int) -> Client:
+    async def client(self, number: int, queues: tuple[str, ...] = (QUEUE,)) -> Client:
         """A new worker with a credential of its own."""
         secret = new_secret(SecretKind.WORKER)
         access = WorkerAccess(
             worker=f"bench-{number}",
             secret_hash=hash_secret(secret),
             site="bench",
-            settings=WorkerSettings(version=1, queues=(QUEUE,)),
+            settings=WorkerSettings(version=1, queues=queues),
             enrolled_at=datetime.now(UTC),
         )
         await Bucket(self.relay, ACCESS_BUCKET).put(f"worker.{access.secret_hash}", access.model_dump_json().encode())
         return Client(self.session, self.url, secret)
 
-    async def publish(self, times: dict[str, float] | None = None) -> str:
+    async def publish(self, times: dict[str, float] | None = None, *, queue: str = QUEUE) -> str:
         """Dispatch a job; notes when its message was sent."""
-        job = make_job(QUEUE)
+        job = make_job(queue)
         await RecordStore(self.executor).create(new_record(job))
         if times is not None:
             times[job.id] = time.perf_counter()
-        await self.executor.store(job_subject(None, QUEUE, job.id), job.model_dump_json().encode())
+        await self.executor.store(job_subject(None, queue, job.id), job.model_dump_json().encode())
         return job.id
 
 
 async def measure(directory: Path) -> tuple[str, list[Row]]:
     """The section of the page."""
-    async with _stand(directory) as stand:
+    async with stand(directory) as running:
         rows = [
-            (f"publish → grant, {parked} parked, median / p99 of {LATENCY_JOBS}", spread(await _latency(stand, parked)))
+            (
+                f"publish → grant, {parked} parked, median / p99 of {LATENCY_JOBS}",
+                spread(await latency(running, parked)),
+            )
             for parked in (1, 100)
         ]
-        rows += await _costs(stand)
+        rows += await _costs(running)
     return "Relay: hand-out and cost of a call", rows
 
 
-async def _latency(stand: Stand, parked: int) -> list[float]:
+async def latency(stand: Stand, parked: int, *, poll_timeout_s: float = 2.0) -> list[float]:
     """Seconds from sending the message to the grant in the worker's hands."""
     clients = [await stand.client(1000 * parked + i) for i in range(parked)]
     await asyncio.gather(
@@ -138,26 +146,28 @@ async def _latency(stand: Stand, parked: int) -> list[float]:
     )  # connects: TLS is not what is measured
     published: dict[str, float] = {}
     seen: list[float] = []
-    done = asyncio.Event()
+    finished: list[str] = []
 
     async def work(client: Client) -> None:
-        while not done.is_set():
-            for job in await client.poll(poll_timeout_s=2):
+        while True:
+            for job in await client.poll(poll_timeout_s=poll_timeout_s):
                 seen.append(time.perf_counter() - published[job])
                 await client.start(job)
                 await client.finish(job)
+                finished.append(job)
 
     async with asyncio.TaskGroup() as group:
-        for client in clients:
-            group.create_task(work(client))
+        tasks = [group.create_task(work(client)) for client in clients]
+        await asyncio.sleep(parked * SETTLE_S)
         for n in range(LATENCY_JOBS):
             # Open loop: a slow answer does not slow the next job down, but one worker can only take one at a time.
             if parked == 1:
                 await eventually(partial(_has, seen, n))
             await asyncio.sleep(PACE_S)
             await stand.publish(published)
-        await eventually(lambda: len(seen) >= LATENCY_JOBS, timeout_s=30)
-        done.set()
+        await eventually(lambda: len(finished) >= LATENCY_JOBS, timeout_s=30)
+        for task in tasks:
+            task.cancel()
     return seen
 
 
@@ -166,7 +176,20 @@ def _has(seen: list[float], count: int) -> bool:
 
 
 async def _costs(stand: Stand) -> list[Row]:
-    """CPU of the relay for each call, measured one kind of call at a time over a backlog."""
+    """CPU of the relay for each call."""
+    rows = []
+    for name, seconds in (await cost_of_calls(stand)).items():
+        rows.append(
+            (
+                f"{name}, {CALLERS} callers, {COST_JOBS} jobs",
+                f"{seconds * 1e6:.0f} µs CPU ({1 / seconds:.0f} per CPU-second)",
+            )
+        )
+    return rows
+
+
+async def cost_of_calls(stand: Stand) -> dict[str, float]:
+    """CPU seconds of the relay for each call, measured one kind of call at a time over a backlog."""
     clients = [await stand.client(10_000_000 + i) for i in range(CALLERS)]
     for _ in range(COST_JOBS):
         await stand.publish()
@@ -186,23 +209,20 @@ async def _costs(stand: Stand) -> list[Row]:
 
         await asyncio.gather(*(run() for _ in range(CALLERS)))
 
-    rows = []
+    used = {}
     for name, step in (
         ("grant", lambda: asyncio.gather(*(take(client) for client in clients))),
         ("start", lambda: each("start")),
         ("finish", lambda: each("finish")),
     ):
-        before, began = cpu_seconds(stand.pid), time.perf_counter()
+        before = cpu_seconds(stand.pid)
         await step()
-        used, wall = cpu_seconds(stand.pid) - before, time.perf_counter() - began
-        rates = f"{COST_JOBS / used:.0f} per CPU-second, {COST_JOBS / wall:.0f}/s wall"
-        figure = f"{used / COST_JOBS * 1e6:.0f} µs CPU ({rates})"
-        rows.append((f"{name}, {CALLERS} callers, {COST_JOBS} jobs", figure))
-    return rows
+        used[name] = (cpu_seconds(stand.pid) - before) / COST_JOBS
+    return used
 
 
 @asynccontextmanager
-async def _stand(directory: Path) -> AsyncIterator[Stand]:
+async def stand(directory: Path) -> AsyncIterator[Stand]:
     files = tls.ensure(directory / "tls", ["127.0.0.1"], now=datetime.now(UTC))
     password = directory / "relay.password"
     password.write_text(PASSWORDS[RELAY])
@@ -229,7 +249,7 @@ async def _stand(directory: Path) -> AsyncIterator[Stand]:
                 await eventually(lambda: _ready(session, url), timeout_s=20)
                 async with connected(nats, EXECUTOR) as executor, connected(nats, RELAY) as relay:
                     await ensure_consumer(executor, None, QUEUE)
-                    yield Stand(process.pid, url, session, executor, relay)
+                    yield Stand(process.pid, nats.pid, url, session, executor, relay)
         finally:
             process.terminate()
             await process.wait()

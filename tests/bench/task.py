@@ -4,6 +4,7 @@ import statistics
 from datetime import datetime
 from pathlib import Path
 
+from bench import task_cost
 from bench.figures import Row, percentile, tree_cpu_seconds
 from local.system.airflow_api import wait_for_end
 from local.system.system import LocalSystem, stop_completely
@@ -16,7 +17,7 @@ async def measure(directory: Path) -> tuple[str, list[Row]]:
     """The section of the page."""
     system = LocalSystem(directory / "system", dags=[DAGS])
     try:
-        await system.start()
+        await system.start(slots=task_cost.SLOTS)
         await system.airflow.children["dag-processor"].wait_until(lambda: system.api.has_dag(DAG), timeout_s=60)
         await _run(system)  # warms: the first task pays for imports and connections
         worker = next(iter(system.workers.values())).child.pid
@@ -24,6 +25,7 @@ async def measure(directory: Path) -> tuple[str, list[Row]]:
         run = await _run(system)
         used = tree_cpu_seconds(worker) - before
         rows = await _rows(system, run, used)
+        rows += await task_cost.measure(system, directory)
     finally:
         await stop_completely(system)
     return "A trivial task, queued to finished", rows

@@ -99,7 +99,7 @@ def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     workers = WorkerAdministration(parts.enrollments, parts.credentials, parts.workers, parts.audit)
     jobs = JobAdministration(parts.broker, parts.records, parts.audit)
     return [
-        *MetricsHandlers(parts.metrics.registry).routes(),
+        *MetricsHandlers(parts.exports).routes(),
         *AdminHandlers(callers, workers, jobs).routes(),
     ]
 

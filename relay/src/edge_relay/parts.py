@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
-from edge_relay.dispatch.dispatcher_pool import DispatcherPool
 from edge_relay.dispatch.poll_session import PollParts
 from edge_relay.dispatch.polls import ParkedPolls
 from edge_relay.dispatch.state.reads import StateReads
@@ -18,6 +17,7 @@ from edge_relay.identity.receipts import ReceiptKey
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.metrics.exports import Exports, exports
 from edge_relay.metrics.replica import Metrics
+from edge_relay.pulls.dispatcher_pool import DispatcherPool
 from edge_relay.readiness import Readiness
 from edge_relay.settings import Settings
 from edge_relay.stores.holders import Holders

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,3 +113,18 @@ def test_tracebacks_hold_no_values_of_variables(log_format: str, capsys: pytest.
     if log_format == "json":
         first = json.loads(shown.splitlines()[0])
         assert (first["event"], first["queue"], first["level"]) == ("it_failed", "q", "error")
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_line_that_nobody_reads_any_more_fails_nothing(log_format: str) -> None:
+    """The other end of standard error is closed, as when a log shipper has died."""
+    code = (
+        "import logging, structlog; from edge_service.logging import configure_logging; "
+        f"configure_logging('info', {log_format!r}); "
+        "structlog.get_logger('t').info('event', number=1); logging.getLogger('t').info('line'); print('went on')"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=write, check=False, timeout=30)
+    os.close(write)
+    assert done.stdout == b"went on\n"

@@ -14,8 +14,11 @@ from edge_worker.relay.retry import Backoff, Fate, fate_of
 from edge_worker.state.job_dir import JobDir
 
 CHECK_EVERY_S = 0.3
-UPLOAD_EVERY_S = 0.5
-"""A line is in Airflow two seconds after it was printed; more frequent calls would have no benefit."""
+UPLOAD_EVERY_S = 1.0
+"""A line is in Airflow two seconds after it was printed. More frequent calls would only cost the relay: the log of a
+trivial task is uploaded once or twice."""
+FIRST_PAUSE_S = 0.5
+"""After a failed upload."""
 MIN_CHUNK_BYTES = 4 * 1024
 """If a chunk of this size is refused as too large, smaller chunks do not help."""
 _MAX_REWINDS = 5
@@ -69,8 +72,9 @@ class LogUploader:
             self._spools.discard(spool)
 
     async def _follow(self, job: LoggedJob, spool: Spool) -> None:
-        backoff = Backoff(first_s=UPLOAD_EVERY_S, cap_s=10)
+        backoff = Backoff(first_s=FIRST_PAUSE_S, cap_s=10)
         rewinds = 0
+        await _until_gone(job, UPLOAD_EVERY_S)
         while True:
             # Checked before the backlog: what is printed in between must not be left behind.
             was_gone = job.is_gone

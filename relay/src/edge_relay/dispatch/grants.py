@@ -8,10 +8,10 @@ from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.message import ack, nak
 from edge_broker.records import RecordStore
 from edge_relay.dispatch import directives
-from edge_relay.dispatch.deliveries import Delivery
 from edge_relay.dispatch.polls import ParkedPoll
 from edge_relay.identity.receipts import Receipt, ReceiptKey, seal
 from edge_relay.metrics.replica import Metrics, queue_of
+from edge_relay.pulls.deliveries import Delivery
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_schemas.wire.polls import GRANT_WAIT_S, Grant
 from edge_schemas.wire.worker_report import JobPhase

@@ -8,9 +8,9 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.connection.subscriptions import Message
 from edge_broker.subjects import NOTICES
-from edge_relay.dispatch.dispatcher_pool import DispatcherPool
 from edge_relay.dispatch.polls import ParkedPolls
 from edge_relay.identity.credentials import Credentials
+from edge_relay.pulls.dispatcher_pool import DispatcherPool
 
 log = structlog.get_logger(__name__)
 

@@ -11,9 +11,7 @@ import structlog
 from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
 from edge_relay.dispatch import directives
-from edge_relay.dispatch.deliveries import Delivery
 from edge_relay.dispatch.directives import Directives
-from edge_relay.dispatch.dispatcher_pool import DispatcherPool
 from edge_relay.dispatch.grants import Granter
 from edge_relay.dispatch.polls import ParkedPoll, ParkedPolls
 from edge_relay.dispatch.state.poll_state import PollState
@@ -24,6 +22,8 @@ from edge_relay.identity.credentials import Credentials, Principal
 from edge_relay.identity.receipts import ReceiptKey
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.metrics.replica import Metrics
+from edge_relay.pulls.deliveries import Delivery
+from edge_relay.pulls.dispatcher_pool import DispatcherPool
 from edge_relay.stores.worker_store import WorkerStore
 from edge_schemas.life import agents
 from edge_schemas.life.versions import runtime_mismatch

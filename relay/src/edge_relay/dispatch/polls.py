@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from edge_relay.dispatch.pull_accounting import PollDemand
 from edge_relay.metrics.replica import Metrics
+from edge_relay.pulls.wait_queue import PollDemand
 from edge_relay.stores.worker_store import StoredEntry
 from edge_schemas.life.agents import current_arrival
 from edge_schemas.wire.polls import Poll

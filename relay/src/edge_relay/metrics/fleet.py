@@ -1,8 +1,15 @@
-"""The workers by their credentials and their last polls. Both are followed in memory: a scrape reads nothing."""
+"""The workers by their credentials and their last polls. Both are followed in memory: a scrape reads nothing.
 
+Every replica receives the entry of every poll of every worker. Entries are stored as they come, and parsed at a scrape.
+"""
+
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
 
 import structlog
 from prometheus_client import Metric
@@ -23,7 +30,22 @@ from edge_schemas.wire.workers import WorkerAccess, WorkerState
 log = structlog.get_logger(__name__)
 
 _WORKER = ("worker", "site")
+_PARSED_AT_ONCE = 100
 _INFO = (*_WORKER, "team", "agent_version", "airflow_version", "python_version", "proxy")
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """An entry that no scrape has needed yet.
+
+    Attributes:
+        at: By the clock of `Fleet`.
+        at_time: The same moment by the wall clock.
+    """
+
+    value: bytes
+    at: float
+    at_time: datetime
 
 
 class Fleet(Collector):
@@ -40,6 +62,7 @@ class Fleet(Collector):
         self._credentials = credentials
         self._clock = clock
         self._watched = WatchedBucket(broker, WORKERS_BUCKET, self.apply)
+        self._received: dict[str, _Received] = {}
         self._polls: dict[str, LastPoll] = {}
         self._disconnected_s = 0.0
         self.complete = self._watched.complete
@@ -50,19 +73,34 @@ class Fleet(Collector):
         await self._watched.run()
 
     def apply(self, worker: str, value: bytes | None) -> None:
-        """Store an entry of the bucket; an unreadable one counts as none."""
-        self._polls.pop(worker, None)
+        """Store an entry of the bucket."""
         if value is None:
-            return
-        try:
-            entry = WorkerEntry.model_validate_json(value)
-        except ValidationError as error:
-            log.debug("worker_entry_unreadable", errors=error.error_count())
-            return
-        self._polls[worker] = last_poll(entry, self._connected_s())
+            self._received.pop(worker, None)
+            self._polls.pop(worker, None)
+        else:
+            self._received[worker] = _Received(value, self._connected_s(), datetime.now(UTC))
+
+    async def prepare(self) -> None:
+        """Parse the entries that arrived since the last scrape; polls do not wait for many of them."""
+        while self._received:
+            self._parse(_PARSED_AT_ONCE)
+            await asyncio.sleep(0)
+
+    def _parse(self, limit: int) -> None:
+        """Parse some of the new entries; an unreadable one counts as none."""
+        for worker in list(islice(self._received, limit)):
+            received = self._received.pop(worker)
+            self._polls.pop(worker, None)
+            try:
+                entry = WorkerEntry.model_validate_json(received.value)
+            except ValidationError as error:
+                log.debug("worker_entry_unreadable", errors=error.error_count())
+            else:
+                self._polls[worker] = last_poll(entry, received.at, received.at_time)
 
     def state(self, access: WorkerAccess) -> WorkerState:
         """The state that an operator must act upon comes first."""
+        self._parse(len(self._received))
         poll = self._polls.get(access.worker)
         if access.revoked_at is not None:
             return WorkerState.REVOKED

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from edge_schemas.life.agents import offline_after_s
 from edge_schemas.wire.worker_entry import WorkerEntry
@@ -88,11 +88,17 @@ class LastPoll:
     received_at: float
 
 
-def last_poll(entry: WorkerEntry, received_at: float) -> LastPoll:
-    """The exported part of an entry, whose worker's poll was received at this time of the fleet's clock."""
+def last_poll(entry: WorkerEntry, received_at: float, received_time: datetime) -> LastPoll:
+    """The exported part of an entry.
+
+    Args:
+        entry: The worker's.
+        received_at: When it was received, by the clock of `Fleet`.
+        received_time: The same moment by the wall clock.
+    """
     phases = Counter(job.phase for job in entry.jobs)
     versions = entry.versions
-    age = datetime.now(UTC) - entry.agent.last_poll_at
+    age = received_time - entry.agent.last_poll_at
     return LastPoll(
         figures=tuple(_exportable(value_of(entry)) for _, _, value_of in FIGURES),
         link_cuts=_exportable(entry.health.link_cuts),

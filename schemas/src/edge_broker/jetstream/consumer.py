@@ -98,13 +98,14 @@ class PullInbox:
         """Subscribe; before the first pull."""
         self._subscription = await self._broker.subscribe(f"{self._inbox}.*", self._on_message)
 
-    async def pull(self, number: int, batch: int, expires_s: float) -> None:
-        """Ask for up to `batch` messages within a time.
+    async def pull(self, number: int, batch: int, expires_s: float | None) -> None:
+        """Ask for up to `batch` messages within a time; None for those that wait now.
 
         Raises:
             BrokerUnavailable: The request was not sent.
         """
-        body = orjson.dumps({"batch": batch, "expires": int(expires_s * 1e9)})
+        life = {"no_wait": True} if expires_s is None else {"expires": int(expires_s * 1e9)}
+        body = orjson.dumps({"batch": batch, **life})
         await self._broker.send(self._request_subject, body, reply=f"{self._inbox}.{number}")
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ from edge_broker.connection.broker import Broker
 _ACK = b"+ACK"
 _NAK = b"-NAK"
 _TERM = b"+TERM"
-_DELIVERED, _STORED_AT = 1, 4
+_DELIVERED, _STORED_AT, _PENDING = 1, 4, 5
 
 
 def delivery_number(ack_subject: str) -> int:
@@ -22,6 +22,11 @@ def delivery_number(ack_subject: str) -> int:
 def stored_at(ack_subject: str) -> float:
     """When the message was published, as Unix time."""
     return int(_ack_tokens(ack_subject)[_STORED_AT]) / 1e9
+
+
+def pending(ack_subject: str) -> int:
+    """How many messages waited behind it, at its consumer, that were never delivered."""
+    return int(_ack_tokens(ack_subject)[_PENDING])
 
 
 async def ack(broker: Broker, ack_subject: str) -> None:

@@ -5,6 +5,7 @@ People type some of them; their error texts name what is allowed, not a pattern.
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -27,10 +28,13 @@ MAX_TOKEN_CHARS = 180
 MAX_TEAM_TOKEN_CHARS = 73
 """A consumer name holds team and queue, each encoded, and two characters between them: 255 is what NATS allows."""
 
+MAX_CACHED_NAMES = 4096
+"""Names are few, and they are checked and encoded again in each poll, record and job."""
 _PLAIN = re.compile(rb"[A-Za-z0-9-]")
 _ENCODED = re.compile(r"_([0-9A-F]{2})")
 
 
+@lru_cache(MAX_CACHED_NAMES)
 def encode_name(name: str) -> str:
     """Write a queue or team name as one subject token that is also a valid consumer name; `decode_name` reverses it.
 
@@ -65,16 +69,19 @@ def decode_name(token: str) -> str:
     return name
 
 
+@lru_cache(MAX_CACHED_NAMES)
 def _check_label(name: str) -> str:
     if not re.fullmatch(_LABEL, name):
         raise PydanticCustomError("dns_label", f"must be {LABEL_RULE}")
     return name
 
 
+@lru_cache(MAX_CACHED_NAMES)
 def _check_queue(name: str) -> str:
     return _check_name(name, MAX_QUEUE_CHARS, MAX_TOKEN_CHARS)
 
 
+@lru_cache(MAX_CACHED_NAMES)
 def _check_team(name: str) -> str:
     return _check_name(name, MAX_TEAM_CHARS, MAX_TEAM_TOKEN_CHARS)
 

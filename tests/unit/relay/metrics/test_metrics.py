@@ -16,17 +16,18 @@ from structlog.testing import capture_logs
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import NO_MESSAGE, BrokerUnavailable, JetStreamError
 from edge_broker.connection.settings import BrokerSettings
-from edge_relay.dispatch.deliveries import Delivery
 from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics import exposition
+from edge_relay.metrics import fleet as fleet_module
 from edge_relay.metrics.exports import exports
 from edge_relay.metrics.exposition import render
 from edge_relay.metrics.fleet import Fleet
-from edge_relay.metrics.last_poll import version_label
+from edge_relay.metrics.last_poll import LastPoll, last_poll, version_label
 from edge_relay.metrics.process import add_certificate
 from edge_relay.metrics.queues import QueueReader
 from edge_relay.metrics.replica import Metrics
 from edge_relay.metrics.shared import SharedState
+from edge_relay.pulls.deliveries import Delivery
 from edge_schemas.gate.execution_paths import CallClass, call_class, split_path
 from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
 from edge_schemas.wire.worker_report import WorkerHealth, WorkerVersions
@@ -346,6 +347,30 @@ def test_a_revoked_worker_is_counted_and_nothing_else() -> None:
     counts = {of["state"]: value for name, of, value in found if name == "edge_workers"}
     assert (counts["revoked"], counts["never seen"], counts["online"]) == (1, 1, 0)
     assert {of["site"] for _, of, _ in found} == {"s"}, "as the credential says"
+
+
+async def test_only_what_a_scrape_shows_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each replica receives every poll of every worker: most of them are replaced before a scrape needs them."""
+    parsed: list[WorkerEntry] = []
+
+    def count(entry: WorkerEntry, received_at: float, received_time: datetime) -> LastPoll:
+        parsed.append(entry)
+        return last_poll(entry, received_at, received_time)
+
+    monkeypatch.setattr(fleet_module, "last_poll", count)
+    workers = [f"w{number}" for number in range(250)]
+    one, _ = fleet(Clock(), *map(access, workers))
+    for _ in range(20):
+        for worker in workers:
+            one.apply(worker, entry())
+    assert not parsed
+    await one.prepare()
+    assert len(parsed) == len(workers)
+    assert len([name for name, _, _ in told(one) if name == "edge_worker_slots"]) == len(workers)
+    one.apply("w1", entry())
+    one.apply("w2", None)
+    assert len([name for name, _, _ in told(one) if name == "edge_worker_slots"]) == len(workers) - 1
+    assert len(parsed) == len(workers) + 1, "what has not changed is not parsed again"
 
 
 def test_the_end_of_a_certificate_that_cannot_be_read(tmp_path: Path) -> None:

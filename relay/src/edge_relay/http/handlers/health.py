@@ -2,9 +2,9 @@
 
 import orjson
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from edge_relay.http.bodies import JSON_TYPE
+from edge_relay.metrics.exports import Exports
 from edge_relay.metrics.exposition import CONTENT_TYPE, render
 from edge_relay.readiness import Readiness
 from edge_schemas.wire import routes
@@ -33,8 +33,8 @@ class HealthHandlers:
 class MetricsHandlers:
     """The metrics, on the operators' listener only."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    def __init__(self, exports: Exports) -> None:
+        self._exports = exports
 
     def routes(self) -> list[web.RouteDef]:
         """What they serve."""
@@ -42,7 +42,8 @@ class MetricsHandlers:
 
     async def metrics(self, _: web.Request) -> web.Response:
         """`GET /metrics`, in Prometheus' text format."""
-        return web.Response(body=await render(self._registry), headers={"Content-Type": CONTENT_TYPE})
+        await self._exports.fleet.prepare()
+        return web.Response(body=await render(self._exports.metrics.registry), headers={"Content-Type": CONTENT_TYPE})
 
 
 def _ok() -> web.Response:

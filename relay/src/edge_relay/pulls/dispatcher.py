@@ -1,9 +1,10 @@
 """Delivers the jobs of one queue to the polls of this replica that wait for them.
 
-Raw pull requests, answered to one wildcard inbox per generation: nats-py's own `fetch` leaves requests and messages
-behind when it is cancelled. A new generation begins when the requested messages are lost (reconnect, lost pull) or no
-longer wanted; what still arrives at the old inbox is routed like any other message. A message is registered with a
-poll, or returned to the queue, when it arrives: nothing is awaited in between.
+Raw pull requests, answered to an inbox per lane: nats-py's own `fetch` leaves requests and messages behind when it is
+cancelled. The inboxes are replaced when the requested messages are lost (reconnect, lost pull) or no longer wanted;
+what still arrives at an old inbox is routed like any other message. A message is registered with a poll when it
+arrives: nothing is awaited in between. If no poll accepts it, the open pulls are cancelled and then the message returns
+to the queue: another replica gets it, and not this one again.
 """
 
 import asyncio
@@ -15,12 +16,14 @@ from pydantic import ValidationError
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
-from edge_broker.jetstream.consumer import PulledMessage, PullInbox, PullStatus, StatusKind
-from edge_broker.jetstream.message import nak, term
-from edge_broker.subjects import JOBS, parse_job_subject
-from edge_relay.dispatch.deliveries import Delivery
-from edge_relay.dispatch.pull_accounting import EXPIRES_S, PollDemand, PullTracker, WaitQueue
+from edge_broker.jetstream.consumer import PulledMessage, PullStatus, StatusKind
+from edge_broker.jetstream.message import nak, pending, term
+from edge_broker.subjects import parse_job_subject
 from edge_relay.metrics.replica import Metrics, queue_of
+from edge_relay.pulls.deliveries import Delivery
+from edge_relay.pulls.inboxes import LaneInboxes
+from edge_relay.pulls.lanes import Lanes
+from edge_relay.pulls.wait_queue import PollDemand, WaitQueue
 from edge_schemas.wire.jobs import Job
 
 log = structlog.get_logger(__name__)
@@ -38,27 +41,45 @@ class Dispatcher:
         self._metrics = metrics
         self._on_end = on_end
         self._waiting = WaitQueue(consumer)
-        self._book = PullTracker()
+        self._lanes = Lanes()
+        self._inboxes = LaneInboxes(broker, consumer, self._on_answer)
         self._kick = asyncio.Event()
-        self._generation = 0
+        self._settled: asyncio.Future[None] | None = None
         self._stale = False
-        self._inbox: PullInbox | None = None
+        self._unwanted: list[str] = []
         self._needed_at = 0.0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the next job arrives without another request: none waits in the queue now."""
+        return self._lanes.is_waiting
+
+    @property
+    def likely_has_jobs(self) -> bool:
+        """Whether jobs waited in the queue when it was last asked."""
+        return bool(self._lanes.pending)
 
     def join(self, demand: PollDemand) -> None:
         """Request jobs for this poll until it has enough or leaves."""
         self._waiting.join(demand)
-        self._kick.set()
+        self._kick_if_needed()
+
+    def settled(self) -> asyncio.Future[None]:
+        """Done once the queue is empty, no poll here wants more of it, or it can't be asked at the moment."""
+        if self._settled is None:
+            self._settled = asyncio.get_running_loop().create_future()
+            self._kick.set()
+        return self._settled
 
     def consumer_made(self) -> None:
         """The consumer has just been created: pull at once."""
-        self._book.reset_backoff()
+        self._lanes.reset_backoff()
         self._kick.set()
 
     def reconnected(self) -> None:
         """The pulls that were sent on the old connection are lost."""
         self._stale = True
-        self._book.reset_backoff()
+        self._lanes.reset_backoff()
         self._kick.set()
 
     async def run(self) -> None:
@@ -72,61 +93,66 @@ class Dispatcher:
         finally:
             # Before anything is awaited: polls that arrive from here on get a new dispatcher.
             self._on_end()
+            self._settle()
             await self._close()
 
     async def _step(self) -> None:
         """Send the pulls that are needed; after a failure wait for a moment."""
         try:
-            if self._stale or self._book.overdue(self._now()):
+            if self._stale or self._lanes.overdue(self._now()):
                 await self._renew()
-            for pull in self._book.ask(self._waiting.wanted, self._now()):
-                await self._send(pull.number, pull.batch)
+            for pull in self._lanes.ask(self._to_request(), self._now(), probe=self._waiting.needs_probe):
+                await self._inboxes.send(pull)
         except BrokerUnavailable as error:
             log.debug("pull_failed", consumer=self.consumer, error=str(error))
-            self._book.forget()
-            self._book.failed(self._now())
+            self._lanes.forget()
+            self._lanes.failed(self._now())
             self._stale = True
+        if not self._waiting.wanted:
+            self._lanes.rest()
+        if self._lanes.is_waiting or not self._waiting.wanted or self._lanes.is_delayed(self._now()):
+            self._settle()
 
-    async def _send(self, number: int, batch: int) -> None:
-        if self._inbox is None:
-            self._inbox = await self._open()
-        await self._inbox.pull(number, batch, EXPIRES_S)
+    def _kick_if_needed(self) -> None:
+        """Wake the loop, unless the open pulls are enough: a thousand polls must not cost a thousand turns of it."""
+        enough = self._waiting.wanted and not self._stale and self._settled is None
+        if not enough or self._lanes.can_ask(self._to_request()):
+            self._kick.set()
 
-    async def _open(self) -> PullInbox:
-        """Begin a generation with its own inbox, which separates late answers from new ones."""
-        generation = self._generation
+    def _to_request(self) -> int:
+        return self._waiting.to_request(self._lanes.pending)
 
-        async def on_answer(answer: PulledMessage | PullStatus) -> None:
-            await self._on_answer(answer, current=generation == self._generation)
-
-        inbox = PullInbox(self._broker, JOBS, self.consumer, on_answer)
-        await inbox.open()
-        return inbox
+    def _settle(self) -> None:
+        settled, self._settled = self._settled, None
+        if settled is not None:
+            settled.set_result(None)
 
     async def _renew(self) -> None:
-        """End a generation. Nothing under way is lost: the old inbox is emptied before it is closed."""
+        """Cancel the open pulls. What arrives nevertheless is routed before the inboxes are closed."""
         self._stale = False
-        self._generation += 1
-        self._book.forget()
+        self._lanes.forget()
         await self._close()
 
     async def _close(self) -> None:
-        inbox, self._inbox = self._inbox, None
-        if inbox is not None:
-            await inbox.close()
+        await self._inboxes.close()
+        unwanted, self._unwanted = self._unwanted, []
+        for ack_subject in unwanted:
+            self._metrics.returns.labels("unwanted").inc()
+            await nak(self._broker, ack_subject)
+            self._lanes.returned()
 
-    async def _on_answer(self, answer: PulledMessage | PullStatus, *, current: bool) -> None:
+    async def _on_answer(self, answer: PulledMessage | PullStatus, lane: int | None) -> None:
         if isinstance(answer, PullStatus):
-            if current:
-                self._on_status(answer)
+            if lane is not None:
+                self._on_status(answer, lane)
             return
-        if current:
-            self._book.arrived()
+        if lane is not None:
+            self._lanes.arrived(lane, pending(answer.ack_subject))
         await self._on_job(answer)
-        self._kick.set()
+        self._kick_if_needed()
 
-    def _on_status(self, status: PullStatus) -> None:
-        self._book.ended(status, self._now())
+    def _on_status(self, status: PullStatus, lane: int) -> None:
+        self._lanes.ended(lane, status, self._now())
         if status.kind in {StatusKind.NO_CONSUMER, StatusKind.REJECTED}:
             self._metrics.pull_errors.labels(str(status.code)).inc()
             log.debug("pull_refused", consumer=self.consumer, status=status.code)
@@ -145,17 +171,16 @@ class Dispatcher:
         if delivery.number > 1:
             self._metrics.redeliveries.labels(*queue_of(job)).inc()
         if not self._waiting.hand_over(delivery):
-            # No poll here wants it any more, nor the other requested jobs. Another replica may: return it at once.
+            # No poll here wants it any more, nor the other requested jobs. Another replica may.
             self._stale = True
-            self._metrics.returns.labels("unwanted").inc()
-            await nak(self._broker, message.ack_subject)
+            self._unwanted.append(message.ack_subject)
 
     async def _pause(self) -> None:
         """Wait until something happens, or it is time to check again."""
         now = self._now()
         if self._waiting.wanted:
             self._needed_at = now
-        moment = self._book.next_moment(self._waiting.wanted)
+        moment = self._lanes.next_moment(self._to_request(), now)
         timeout = IDLE_S if moment is None else max(0.0, moment - now)
         try:
             async with asyncio.timeout(timeout):

@@ -1,15 +1,16 @@
 """The dispatchers of this replica: one `Dispatcher` for each queue that a parked poll waits for."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import parse_consumer_name
-from edge_relay.dispatch.dispatcher import Dispatcher
-from edge_relay.dispatch.pull_accounting import PollDemand
 from edge_relay.lifecycle import draining
 from edge_relay.metrics.replica import Metrics
+from edge_relay.pulls.dispatcher import Dispatcher
+from edge_relay.pulls.search import in_order, search
+from edge_relay.pulls.wait_queue import PollDemand
 
 
 class DispatcherPool:
@@ -19,6 +20,7 @@ class DispatcherPool:
         self._broker = broker
         self._metrics = metrics
         self._live: dict[str, Dispatcher] = {}
+        self._served: set[str] = set()
         self._group: asyncio.TaskGroup | None = None
         broker.on_connection(self._reconnected)
 
@@ -37,12 +39,29 @@ class DispatcherPool:
         Raises:
             EdgeError: `draining`.
         """
-        wanted = set(consumers)
-        for queue in list(demand.queues):
-            if queue.consumer not in wanted:
-                queue.leave(demand)
-        for name in wanted:
-            self._dispatcher(name).join(demand)
+        wanted = frozenset(consumers)
+        self._begin_metrics(wanted)
+        if wanted == demand.consumers or demand.wants == 0:
+            return
+        demand.begin(wanted)
+        dispatchers = [self._dispatcher(name) for name in wanted]
+        others = [one for one in dispatchers if demand.is_shared and not one.is_settled]
+        for one in dispatchers:
+            if one not in others:
+                one.join(demand)
+        if others:
+            self._search(demand, others)
+
+    def _begin_metrics(self, consumers: frozenset[str]) -> None:
+        for name in consumers - self._served:
+            self._metrics.begin(*parse_consumer_name(name))
+        self._served |= consumers
+
+    def _search(self, demand: PollDemand, dispatchers: Sequence[Dispatcher]) -> None:
+        if self._group is None:
+            raise draining()
+        task = self._group.create_task(search(demand, in_order(dispatchers), self._dispatcher), name="queue-search")
+        demand.searching(task.cancel)
 
     def consumer_made(self, consumer: str) -> None:
         """A notice reports that the consumer was created."""
@@ -54,7 +73,6 @@ class DispatcherPool:
             raise draining()
         dispatcher = self._live.get(consumer)
         if dispatcher is None:
-            self._metrics.begin(*parse_consumer_name(consumer))
             dispatcher = Dispatcher(self._broker, consumer, self._metrics, partial(self._forget, consumer))
             self._live[consumer] = dispatcher
             self._group.create_task(dispatcher.run(), name=f"dispatcher-{consumer}")

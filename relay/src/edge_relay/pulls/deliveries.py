@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from edge_broker.jetstream.message import delivery_number, stored_at
+from edge_broker.jetstream.message import delivery_number, pending, stored_at
 from edge_schemas.wire.jobs import Job
 
 
@@ -29,6 +29,11 @@ class Delivery:
     def stored_at(self) -> float:
         """When its message was published, as Unix time."""
         return stored_at(self.ack_subject)
+
+    @property
+    def pending(self) -> int:
+        """How many messages waited behind it in its queue."""
+        return pending(self.ack_subject)
 
     @property
     def number(self) -> int:
