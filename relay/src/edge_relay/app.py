@@ -115,7 +115,7 @@ class _Running:
         parts = self._parts
         parts.credentials.on_change(parts.polls.credential_changed)
         parts.lifecycle.on_stop(parts.polls.wake_all)
-        parts.broker.on_connection(parts.polls.recheck_all)
+        parts.exports.fleet.on_entry(parts.polls.entry_changed)
         parts.mirror.on_job(parts.polls.job_changed)
         parts.mirror.on_current(parts.polls.records_current)
         notices = Notices(parts.broker, parts.polls, parts.dispatchers, parts.credentials)

@@ -1,9 +1,9 @@
 """A bucket kept in memory: listed once, then followed.
 
-After a cut of the connection, a watch continues where it was. If it can't, because the server was restarted for example,
-it lists the bucket again. It also lists again after it has stopped: a watch may lose its consumer without an error. This
-is found by comparing the last message received with the last one of the stream. Readers that need the current value (who
-holds a job?) read through the leader instead.
+After a cut of the connection, a watch continues where it was. If it can't, because the server was restarted for
+example, it lists the bucket again. It also lists again after it has stopped: a watch may lose its consumer without an
+error. This is found by comparing the last message received with the last one of the stream. Readers that need the
+current value (who holds a job?) read through the leader instead.
 """
 
 import asyncio

@@ -98,6 +98,22 @@ class ParkedPolls:
                 poll.is_stale = poll.is_notified = True
                 poll.wake.set()
 
+    def entry_changed(self, worker: str, value: bytes) -> None:
+        """A watch shows a worker's entry: wakes its polls, except the poll whose arrival the entry reports.
+
+        The entry is not parsed: most report a poll that is parked here. In a conflict, both agents' polls are woken.
+        """
+        polls = self._by_worker.get(worker, ())
+        if not polls:
+            return
+        sender, _, rest = value.partition(b'"predecessors":')
+        in_conflict = b'"conflict":' in rest
+        for poll in polls:
+            knows_conflict = poll.known is not None and poll.known.entry.conflict is not None
+            if in_conflict or knows_conflict or poll.agent.arrival.encode() not in sender:
+                poll.is_notified = True
+                poll.wake.set()
+
     def job_changed(self, job: str, holders: Collection[str], has_ended: bool) -> None:
         """A job changed that these workers hold or held: wakes their polls that name it."""
         for worker in holders:
@@ -127,16 +143,6 @@ class ParkedPolls:
         """Wake all polls: the replica stops."""
         for polls in self._by_worker.values():
             for poll in polls:
-                poll.wake.set()
-
-    def recheck_all(self) -> None:
-        """Wake all polls to read their worker's entry: notices may have been lost while the broker was unreachable.
-
-        Their jobs need no check: the watch of the records shows what has changed.
-        """
-        for polls in self._by_worker.values():
-            for poll in polls:
-                poll.is_notified = True
                 poll.wake.set()
 
     def record_sent(self, worker: str, fingerprint: object, now: float) -> None:
