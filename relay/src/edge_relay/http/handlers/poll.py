@@ -23,6 +23,7 @@ class PollHandlers:
     async def poll(self, request: web.Request) -> web.StreamResponse:
         """Park a poll until there is something to send to its worker, or its poll timeout is over."""
         principal = await self._callers.worker(request)
+        await self._polls.wait_ready()
         report = await read_model(request, Poll)
         sent = web.Response(status=204)
 
