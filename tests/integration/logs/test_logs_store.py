@@ -90,7 +90,7 @@ def test_without_nats_a_page_waits_for_a_limited_time(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_missing_setting_is_told_and_may_be_mended() -> None:
+def test_a_missing_setting_is_told_and_may_be_restored() -> None:
     def settings() -> BrokerSettings:
         raise SettingsError("set reader_password")
 

@@ -74,7 +74,7 @@ def _run_lease_out(worker: WholeWorker) -> None:
 
 
 async def test_frozen_tasks_outlive_their_agent_and_the_next_one_asks(worker: WholeWorker, tmp_path: Path) -> None:
-    """Two go on as if nothing had happened, one of them in a read; the third, given up meanwhile, is killed."""
+    """Two continue as if nothing had happened, one of them in a read; the third, given up meanwhile, is killed."""
     flag, read = tmp_path / "flag", asyncio.Event()
     worker.api.variables |= {"flag": str(flag), "v1": "REAL"}
     worker.api.held["variables/v1"] = read

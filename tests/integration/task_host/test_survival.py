@@ -1,4 +1,4 @@
-"""What outlives whom: agents, hosts and supervisors die, tasks go on or end for good."""
+"""What outlives whom: agents, hosts and supervisors die, tasks continue or end for good."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ async def _start_tick(site: Site, flag: Path) -> tuple[str, Path]:
     return job.id, folder
 
 
-async def test_task_goes_on_when_the_host_is_killed(site: Site, tmp_path: Path) -> None:
+async def test_task_continues_when_the_host_is_killed(site: Site, tmp_path: Path) -> None:
     async with site.agent() as host:
         _, folder = await _start_tick(site, tmp_path / "flag")
         first = _host_pid(host)

@@ -208,7 +208,7 @@ async def test_both_sides_keep_their_jobs_and_are_told_to_stop_them(edge: Edge) 
 
 
 async def test_an_agent_settles_older_jobs_only_once_it_stands_alone(edge: Edge) -> None:
-    """It may run on a copy of the state folder, and know nothing of a job that goes on elsewhere."""
+    """It may run on a copy of the state folder, and know nothing of a job that continues elsewhere."""
     one = await agent(edge)
     job = await publish(edge.broker)
     [grant] = await one.grants()
@@ -261,7 +261,7 @@ async def test_a_job_whose_user_code_ran_is_not_given_back(edge: Edge) -> None:
 
 @pytest.mark.usefixtures("_frequent_beats")
 async def test_a_replica_beats_while_it_serves(edge: Edge) -> None:
-    """Since when without a break; a broker that was away, and a replica that stops, begin anew or say nothing."""
+    """Since when without a break; a broker that was away, and a replica that stops, begin again or say nothing."""
     heard: dict[str, list[datetime]] = {"relay-0": [], "relay-1": []}
 
     async def take(message: Msg) -> None:

@@ -193,7 +193,7 @@ async def test_a_lost_job_is_stopped_and_its_calls_are_refused(
 
 
 @pytest.mark.parametrize("code", [ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.PAYLOAD_TOO_LARGE])
-async def test_a_refusal_by_policy_is_a_403_and_the_job_goes_on(
+async def test_a_refusal_by_policy_is_a_403_and_the_job_continues(
     relay: FakeRelay, gateway: Setup, code: ErrorCode
 ) -> None:
     relay.fault = lambda _: problem_answer(code)

@@ -1,4 +1,4 @@
-"""Real processes that stand still because their worker is out of contact, and go on or are killed once it is back."""
+"""Real processes that stand still while their worker is out of contact, and continue or are killed after contact."""
 
 import asyncio
 import os
@@ -129,7 +129,7 @@ def _verdict(relay: FakeRelay, job: Job) -> tuple[Verdict, int | None]:
     return outcome.verdict, outcome.exit_code
 
 
-async def test_frozen_tasks_go_on_after_an_outage_and_those_given_up_meanwhile_are_killed(
+async def test_frozen_tasks_continue_after_an_outage_and_those_given_up_meanwhile_are_killed(
     relay: FakeRelay, settings: Settings, tmp_path: Path, clock: _Clock
 ) -> None:
     settings = settings.model_copy(update={"slots": 4, "grace_s": 60.0})
@@ -204,7 +204,7 @@ async def test_a_machine_that_wakes_after_the_tolerance_runs_nothing_until_it_ha
     # Of a job that is another's nothing is reported; one that may still be ours must not stay open for ever.
     assert finishes == ([] if refusal is ErrorCode.NOT_HOLDER else [(-9, True)])
     assert task.ticks == counted
-    assert b"the centre does not let it go on" in relay.logs[task.job.id]
+    assert b"the centre does not let it continue" in relay.logs[task.job.id]
 
 
 @pytest.mark.parametrize("by", ["the centre", "the worker's owner"])

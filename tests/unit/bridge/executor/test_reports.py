@@ -53,7 +53,7 @@ def test_only_started_jobs_count() -> None:
     assert watched.entry.report is not None
 
 
-def test_a_job_that_waits_anew_wants_its_message() -> None:
+def test_a_job_that_waits_again_wants_its_message() -> None:
     watched = Watched()
     watched.see(Start("w", 1, NOW), GiveUp("silent", NOW))
     assert watched.wanted == [watched.record.id]
@@ -170,8 +170,8 @@ async def test_a_job_that_ended_unstarted_is_rid_of_its_message() -> None:
     assert started.wanted == []
 
 
-async def test_reports_go_on_where_a_former_run_was_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The background starts anew after a failure of any of its loops; a report under way must not wait for another."""
+async def test_reports_continue_where_a_former_run_was_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The background starts again after a failure of any of its loops; a report under way must not wait for another."""
     hangs, asked = asyncio.Event(), asyncio.Event()
 
     async def look(_: object) -> dict[Any, Any]:

@@ -64,7 +64,7 @@ def test_without_a_lease_of_this_boot_the_start_counts(tmp_path: Path, clock: li
     assert _rights(found, clock, (1029, 1030)) == [Right.RUN, Right.STOP]
 
 
-def test_job_that_goes_on_regardless_has_no_fence(tmp_path: Path, clock: list[float]) -> None:
+def test_job_that_continues_regardless_has_no_fence(tmp_path: Path, clock: list[float]) -> None:
     found = SupervisorFence(tmp_path / "lease", {**OFFLINE, "fence_after_s": None}, _ignore)
     assert _rights(found, clock, (10.0**9,)) == [Right.RUN]
     assert found.seconds_left() is None
