@@ -10,9 +10,8 @@ from collections.abc import Callable
 from time import monotonic
 
 import structlog
-from pydantic import ValidationError
 
-from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.records import RecordStore
 
 log = structlog.get_logger(__name__)
@@ -63,7 +62,7 @@ class RecordMover:
             try:
                 await self.move_due()
             except BrokerUnavailable as error:
-                log.warning("ended_records_not_moved", records=len(self), error=str(error))
+                log.warning("ended_records_not_moved", records=len(self), error=repr(error))
                 await asyncio.sleep(RETRY_S)
 
     async def move_due(self) -> None:
@@ -72,21 +71,21 @@ class RecordMover:
         Raises:
             BrokerUnavailable: Call again later.
         """
-        rejections: list[BaseException] = []
+        failures: list[Exception] = []
         before = self._clock() - self._after_s
         while due := self._next_due(before):
             results = await asyncio.gather(*map(self._records.move_ended, due), return_exceptions=True)
             for job, result in zip(due, results, strict=True):
-                if isinstance(result, JetStreamError | ValidationError):
-                    rejections.append(result)
+                if result is None:
+                    self.discard(job)
+                elif isinstance(result, BrokerUnavailable) or not isinstance(result, Exception):
+                    raise result
+                else:  # whatever is wrong with this record
+                    failures.append(result)
                     self.discard(job)
                     self.add(job)
-                elif result is not None:
-                    raise result
-                else:
-                    self.discard(job)
-        if rejections:
-            log.warning("ended_records_not_moved", records=len(rejections), error=str(rejections[0]))
+        if failures:
+            log.warning("ended_records_not_moved", records=len(failures), error=repr(failures[0]))
 
     def _next_due(self, before: float) -> list[str]:
         oldest = itertools.islice(self._ended.items(), AT_ONCE)  # in the order in which they were seen
