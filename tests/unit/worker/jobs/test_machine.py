@@ -69,12 +69,12 @@ def jobs(stage: Stage) -> Iterator[LocalJob]:
         (0, MAX_FAULTS) if is_after_fault else (0,),
         (None, FINISH) if is_after_fault else (FINISH,),
     )
-    for has_folder, is_log_done, is_settled, stop, writes, frozen, final_state, faults, finish in every:
+    for has_folder, is_log_done, is_relay_done, stop, writes, frozen, final_state, faults, finish in every:
         yield LocalJob(
             stage=stage,
-            has_folder=has_folder or is_settled,
+            has_folder=has_folder or is_relay_done,
             is_log_done=is_log_done,
-            is_settled=is_settled,
+            is_relay_done=is_relay_done,
             is_started=stage in WITH_PROCESS,
             stop=stop,
             final_writes=writes,
@@ -225,7 +225,7 @@ def test_an_error_has_everything_begun_again() -> None:
 @pytest.mark.parametrize("accepted", [None, "success"])
 def test_a_frozen_job_that_is_not_followed_is_killed_unless_its_final_state_was_accepted(accepted: str | None) -> None:
     job = LocalJob(stage=Stage.UNFOLLOWED, has_folder=True, is_started=True, frozen=Frozen.ASKING, final_writes=1)
-    assert under_way(job) == {Lane.STILL: e.HoldStill(), Lane.MAIN: e.AwaitGone(kills=False, thaws=False)}
+    assert under_way(job) == {Lane.FREEZE: e.Freeze(), Lane.MAIN: e.AwaitGone(kills=False, thaws=False)}
     job, _ = step(job, e.FinalWriteEnded(accepted))
     assert under_way(job) == {Lane.MAIN: e.AwaitGone(kills=accepted is None, thaws=accepted is not None)}
 
@@ -246,3 +246,24 @@ def test_a_start_that_came_through_unheard_is_reported_instead_of_released() -> 
     # What was refused for want of room may be the worker's own all the same, of a hold whose folder cannot be read.
     refused = LocalJob(stage=Stage.RELEASING, release="all slots are taken")
     assert step(refused, e.ReleaseAnswered(ErrorCode.WRONG_STATE))[0].stage is Stage.OVER
+
+
+def test_a_job_that_is_to_stop_while_it_is_being_thawed_gets_its_grace_from_the_beginning() -> None:
+    """Killed at first, it would get a SIGTERM once it runs again: the stop would change its mind."""
+    job = LocalJob(stage=Stage.RUNNING, has_folder=True, is_started=True, frozen=Frozen.ASKING)
+    job, _ = step(job, e.HolderConfirmed())
+    job, _ = step(job, e.StopWanted(StopWish("cancelled")))
+    assert under_way(job)[Lane.STOP] == e.Stop()
+    job, actions = step(job, e.Thawed())
+    assert under_way(job)[Lane.STOP] == e.Stop()
+    assert Lane.STOP not in {action.lane for action in actions if isinstance(action, e.Begin | e.Cancel)}
+
+
+def test_a_job_whose_final_state_is_accepted_after_its_end_is_not_released() -> None:
+    """Its process ended after a stop of the worker, while the answer to its final write was on its way."""
+    wish = StopWish("the worker is being shut down", releases=True)
+    job = LocalJob(stage=Stage.RUNNING, has_folder=True, is_started=True, is_log_done=True, final_writes=1, stop=wish)
+    job, _ = step(job, e.ProcessGone(0))
+    refused, _ = step(job, e.FinalWriteEnded())
+    accepted, _ = step(job, e.FinalWriteEnded("success"))
+    assert [after.finish is not None and after.finish.release for after in (refused, accepted)] == [True, False]
