@@ -1,6 +1,7 @@
 """What a trivial task costs each process: 200 mapped tasks on one worker of a whole system."""
 
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from bench.figures import Row, cpu_seconds, tree_cpu_seconds
-from bench.relay import cost_of_calls, stand
+from bench.relay import cost_at_a_pace, cost_of_calls, stand
 from edge_schemas.wire import routes
 from local.system.airflow_api import wait_for_end
 from local.system.system import LocalSystem
@@ -22,20 +23,26 @@ _CALLS = re.compile(r'edge_relay_requests_total\{route="([^"]+)",status="(\d+)"\
 async def measure(system: LocalSystem, directory: Path) -> list[Row]:
     """Run the tasks once, and the three calls of a task by themselves on a relay of their own."""
     await system.airflow.children["dag-processor"].wait_until(lambda: system.api.has_dag(DAG), timeout_s=60)
-    before, calls = _cpu(system), await _calls(system)
+    before, calls, began = _cpu(system), await _calls(system), time.monotonic()
     run = await system.api.trigger(DAG)
     state = await wait_for_end(system.api, DAG, run, timeout_s=600)
     assert state == "success", state
     used = {name: seconds - before[name] for name, seconds in _cpu(system).items()}
+    pace_s = (time.monotonic() - began) / TASKS
     made = await _calls(system)
     made.subtract(calls)
     async with stand(directory / "calls") as alone:
-        three = sum((await cost_of_calls(alone)).values())
+        crowded = sum((await cost_of_calls(alone)).values())
+        three = await cost_at_a_pace(alone, callers=SLOTS, jobs=TASKS, pace_s=pace_s)
     relay = used["relay"] / TASKS
     return [
         *((f"{name}, CPU per task, mean of {TASKS}", _ms(seconds / TASKS)) for name, seconds in used.items()),
-        ("relay, a poll with a grant, a start and a finish alone", _ms(three)),
-        ("relay, a task in proportion to these three calls", f"{relay / three:.1f}"),
+        (f"relay, a poll with a grant, a start and a finish alone, {1 / pace_s:.1f} jobs/s as above", _ms(three)),
+        ("relay, the same three calls by 32 callers at once", _ms(crowded)),
+        (
+            "relay, a task in proportion to the three calls at its pace / at once",
+            f"{relay / three:.1f} / {relay / crowded:.1f}",
+        ),
         (f"calls of the relay per task, on {SLOTS} slots", _text(made)),
     ]
 

@@ -69,7 +69,7 @@ _FAMILIES: tuple[tuple[str, str, Callable[[QueueFigures], float | None]], ...] =
     ),
     (
         "edge_queue_polls_waiting",
-        "Pulls of all replicas that wait for jobs, each for the jobs that up to 32 polls can get",
+        "Pulls of all replicas that wait for jobs: at most two of each replica, however many polls wait there",
         lambda queue: queue.polls_waiting,
     ),
 )

@@ -59,6 +59,16 @@ class Dispatcher:
         """Whether jobs waited in the queue when it was last asked."""
         return bool(self._lanes.pending)
 
+    @property
+    def asked_at(self) -> float:
+        """When it was last asked, by the event loop's clock."""
+        return self._lanes.asked_at
+
+    @property
+    def empty_at(self) -> float:
+        """When no job waited in it for the last time."""
+        return self._lanes.empty_at
+
     def join(self, demand: PollDemand) -> None:
         """Request jobs for this poll until it has enough or leaves."""
         self._waiting.join(demand)
@@ -147,7 +157,7 @@ class Dispatcher:
                 self._on_status(answer, lane)
             return
         if lane is not None:
-            self._lanes.arrived(lane, pending(answer.ack_subject))
+            self._lanes.arrived(lane, pending(answer.ack_subject), self._now())
         await self._on_job(answer)
         self._kick_if_needed()
 

@@ -9,7 +9,7 @@ from edge_broker.subjects import parse_consumer_name
 from edge_relay.lifecycle import draining
 from edge_relay.metrics.replica import Metrics
 from edge_relay.pulls.dispatcher import Dispatcher
-from edge_relay.pulls.search import in_order, search
+from edge_relay.pulls.search import search
 from edge_relay.pulls.wait_queue import PollDemand
 
 
@@ -60,7 +60,7 @@ class DispatcherPool:
     def _search(self, demand: PollDemand, dispatchers: Sequence[Dispatcher]) -> None:
         if self._group is None:
             raise draining()
-        task = self._group.create_task(search(demand, in_order(dispatchers), self._dispatcher), name="queue-search")
+        task = self._group.create_task(search(demand, dispatchers, self._dispatcher), name="queue-search")
         demand.searching(task.cancel)
 
     def consumer_made(self, consumer: str) -> None:

@@ -1,10 +1,11 @@
 """Which pulls are open at a consumer, and which to send: decisions only, no I/O, no clock.
 
-A lane has at most one open pull, and an inbox of its own: a message does not name the pull that it answers, so the lane
-it arrives on does. With two lanes one can be requested anew while the other still delivers. More would only cost: the
-server goes round all open pulls for each message and each of them has to be renewed when its time is over.
+A lane has at most one open pull, and an inbox of its own: a message does not name the pull that it answers, but it
+arrives on the lane of that pull. With two lanes, the next pull is sent while the other lane's pull still delivers. More
+lanes would only cost: the server goes round all open pulls, and each of them is renewed when its time is over.
 """
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -49,10 +50,13 @@ class Lanes:
 
     Attributes:
         pending: How many messages wait at the consumer, as far as an answer showed; None if that is not known.
+        asked_at: When the last pull was sent.
+        empty_at: When the last answer showed that no message waits.
     """
 
     def __init__(self, rng: random.Random | None = None) -> None:
         self.pending: int | None = None
+        self.asked_at = self.empty_at = -math.inf
         self._lanes = [_Lane() for _ in range(LANES)]
         self._last_number = 0
         self._not_before = 0.0
@@ -89,17 +93,18 @@ class Lanes:
             if lane.left:
                 continue
             self._last_number += 1
+            self.asked_at = now
             lane.number, lane.left = self._last_number, min(need, MAX_BATCH)
             lane.is_probe = probe and self.pending != 0
             lane.deadline = now + (0.0 if lane.is_probe else EXPIRES_S) + GRACE_S
             pulls.append(Pull(index, lane.number, lane.left, lane.is_probe))
         return pulls
 
-    def arrived(self, index: int, pending: int) -> None:
+    def arrived(self, index: int, pending: int, now: float) -> None:
         """A message arrived on a lane; `pending` more wait at the consumer."""
         lane = self._lanes[index]
         lane.left = max(0, lane.left - 1)
-        self.pending = pending
+        self._learn(pending, now)
         self._failures = 0
 
     def returned(self) -> None:
@@ -114,7 +119,7 @@ class Lanes:
         lane.left = 0
         if status.kind is StatusKind.COMPLETED:
             self._failures = 0
-            self.pending = 0
+            self._learn(0, now)
         else:
             self.pending = None
             self._back_off(NO_CONSUMER_DELAY_S if status.kind is StatusKind.NO_CONSUMER else ERROR_DELAY_S, now)
@@ -153,6 +158,11 @@ class Lanes:
         if wanted > self.out and self.is_delayed(now):
             moments.append(self._not_before)
         return min(moments, default=None)
+
+    def _learn(self, pending: int, now: float) -> None:
+        self.pending = pending
+        if pending == 0:
+            self.empty_at = now
 
     def _back_off(self, longest_s: float, now: float) -> None:
         delay = min(FIRST_DELAY_S * 2**self._failures, longest_s)

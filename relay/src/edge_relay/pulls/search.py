@@ -1,38 +1,73 @@
-"""The search of a poll that may take jobs of several queues: whether one of them has a job now, few at a time.
+"""The search of a poll that may accept jobs of several queues: whether one of them has a job now, few at a time.
 
-Asked all at once, each queue with a job would deliver one, and all but the few that the poll takes would have to be
-returned. The number of queues doubles with each step, so that many empty ones do not take long either.
+Asked all at once, each queue with a job would deliver one, and all but the few that the poll wants would have to be
+returned. A queue that had jobs is asked alone. Of the others, the number that is asked at once doubles: many empty
+queues do not take long.
 """
 
 import asyncio
 import random
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from edge_relay.pulls.dispatcher import Dispatcher
 from edge_relay.pulls.wait_queue import PollDemand
 
 STEP_TIMEOUT_S = 1.0
-"""A queue that has not answered by then, perhaps for want of a leader, does not keep the poll from the others."""
+"""A queue that has not answered by then, perhaps because its leader is gone, does not keep the poll from the others."""
+EMPTY_FOR_S = 1.0
+"""A queue that was empty so recently is asked last: a worker of short jobs does not ask all queues before each job."""
 
 
-def in_order(dispatchers: Sequence[Dispatcher]) -> list[str]:
-    """The consumers as they should be asked: those that had jobs last time first, each group in random order."""
-    shuffled = random.sample(dispatchers, len(dispatchers))
-    return [one.consumer for one in sorted(shuffled, key=lambda one: not one.likely_has_jobs)]
+class Asked(Protocol):
+    """What the search knows of a queue; see `Dispatcher`."""
+
+    @property
+    def consumer(self) -> str:
+        """Of the queue."""
+
+    @property
+    def likely_has_jobs(self) -> bool:
+        """Whether jobs waited when it was last asked."""
+
+    @property
+    def asked_at(self) -> float:
+        """When that was."""
+
+    @property
+    def empty_at(self) -> float:
+        """When no job waited for the last time."""
 
 
-def steps(consumers: Sequence[str]) -> Iterator[Sequence[str]]:
-    """1, 2, 4 … consumers."""
-    first, size = 0, 1
-    while first < len(consumers):
-        yield consumers[first : first + size]
-        first, size = first + size, size * 2
+def in_order(queues: Sequence[Asked], now: float) -> list[Asked]:
+    """The queues in the order in which they are asked: each has its turn, however many jobs wait in another one."""
+    shuffled = random.sample(queues, len(queues))
+    return sorted(shuffled, key=lambda one: (now - one.empty_at < EMPTY_FOR_S, one.asked_at))
 
 
-async def search(demand: PollDemand, consumers: Sequence[str], dispatcher_of: Callable[[str], Dispatcher]) -> None:
+def steps(queues: Sequence[Asked]) -> Iterator[list[str]]:
+    """The consumers that are asked at once, step by step."""
+    group: list[str] = []
+    size = 1
+    for one in queues:
+        if one.likely_has_jobs:
+            if group:
+                yield group
+                group = []
+            yield [one.consumer]
+            continue
+        group.append(one.consumer)
+        if len(group) == size:
+            yield group
+            group, size = [], size * 2
+    if group:
+        yield group
+
+
+async def search(demand: PollDemand, queues: Sequence[Asked], dispatcher_of: Callable[[str], Dispatcher]) -> None:
     """Make a poll wait at these queues, one step after the other, until it has a job or waits at all of them."""
-    for some in steps(consumers):
-        dispatchers = [dispatcher_of(name) for name in some]
+    for consumers in steps(in_order(queues, asyncio.get_running_loop().time())):
+        dispatchers = [dispatcher_of(name) for name in consumers]
         for dispatcher in dispatchers:
             dispatcher.join(demand)
         await asyncio.wait([dispatcher.settled() for dispatcher in dispatchers], timeout=STEP_TIMEOUT_S)

@@ -1,7 +1,8 @@
 """What is requested from the consumers of queues, counted by a real NATS."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from edge_broker.layout import ensure_consumer
@@ -10,7 +11,7 @@ from edge_schemas.wire import routes
 from edge_schemas.wire.workers import SecretKind, new_secret
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, arrived, parked, publish, pulling
-from support.relay.edge import Edge, Worker
+from support.relay.edge import Edge, Reply, Worker
 from support.relay.jobs import make_job
 
 MANY = tuple(f"q{number}" for number in range(40))
@@ -19,6 +20,11 @@ MANY = tuple(f"q{number}" for number in range(40))
 async def consumer(edge: Edge, name: str) -> dict[str, Any]:
     """As the server describes it."""
     return dict(await edge.broker.api(f"CONSUMER.INFO.EDGE_JOBS.{name}"))
+
+
+def are_done(polls: Iterable[asyncio.Task[Reply]], number: int) -> bool:
+    """Whether exactly so many polls have their answer."""
+    return sum(poll.done() for poll in polls) == number
 
 
 async def deliveries(edge: Edge, queues: Sequence[str]) -> int:
@@ -53,6 +59,13 @@ async def test_a_slot_that_many_queues_could_fill_costs_one_delivery_for_each_gr
     queues = await work(one, 30)
     assert await deliveries(edge, MANY) <= 2 * len(queues)
     assert len(set(queues)) > 10, "no queue keeps the worker from the others"
+
+
+async def test_a_deep_queue_does_not_keep_a_worker_from_its_other_queues(edge: Edge) -> None:
+    one = await worker_of(edge, MANY)
+    for queue in [*[MANY[0]] * 20, *MANY[1:3]]:
+        await publish(edge.broker, make_job(queue))
+    assert set(await work(one, 8)) == set(MANY[:3])
 
 
 async def test_a_job_in_each_of_many_queues_at_once_costs_two_deliveries_for_each_grant(edge: Edge) -> None:
@@ -106,7 +119,7 @@ async def test_polls_that_come_one_by_one_open_a_handful_of_pulls(edge: Edge) ->
 
 
 async def test_replicas_with_parked_polls_all_get_work(edge: Edge) -> None:
-    """Also one with few polls beside one with many, from a trickle that the many could take alone."""
+    """Also one with few polls next to one with many, from a trickle that the many could take alone."""
     agents = [await agent(edge, replica=min(number, 1)) for number in range(12)]
     await ensure_consumer(edge.broker, None, "default")
     few = agents[0]
@@ -115,11 +128,11 @@ async def test_replicas_with_parked_polls_all_get_work(edge: Edge) -> None:
         for one in agents:
             await arrived(edge, one)
         await pulling(edge, "default", 2)
-        for number in range(8):
+        for number in range(1, 9):
             await publish(edge.broker, consumer=False)
-            await eventually(lambda number=number: sum(poll.done() for poll in polls.values()) > number)  # type: ignore[misc]
+            await eventually(partial(are_done, polls.values(), number))
         assert polls[few].done()
-        assert sum(poll.done() for poll in polls.values()) == 8
+        assert are_done(polls.values(), 8)
         for poll in polls.values():
             poll.cancel()
 

@@ -57,7 +57,7 @@ def test_a_thousand_polls_are_served_in_batches() -> None:
     while arrived < 500:
         for pull in list(asked[-LANES:]):
             for _ in range(pull.batch):
-                lanes.arrived(pull.lane, 1)
+                lanes.arrived(pull.lane, 1, 0.0)
                 arrived += 1
                 asked += ask(lanes, 1000)
     assert len(asked) <= 2 * LANES + arrived / MAX_BATCH
@@ -67,7 +67,7 @@ def test_a_thousand_polls_are_served_in_batches() -> None:
 def test_a_pull_that_ran_out_is_followed_by_the_next() -> None:
     lanes = fresh()
     [pull] = ask(lanes, 5)
-    lanes.arrived(pull.lane, 0)
+    lanes.arrived(pull.lane, 0, 0.0)
     lanes.ended(pull.lane, PullStatus(pull.number, 408, 4), EXPIRES_S)
     assert lanes.out == 0
     assert batches(lanes, 4, EXPIRES_S) == [4]
@@ -129,7 +129,7 @@ def test_a_pull_that_was_filled_is_not_taken_for_lost() -> None:
     lanes = fresh()
     [pull] = ask(lanes, 3)
     for _ in range(3):
-        lanes.arrived(pull.lane, 0)
+        lanes.arrived(pull.lane, 0, 0.0)
     assert batches(lanes, 2, 5.0) == [2]
     assert not lanes.overdue(EXPIRES_S + GRACE_S)
     assert lanes.out == 2
@@ -140,8 +140,8 @@ def test_a_probe_finds_out_whether_jobs_wait_before_a_pull_waits_for_them() -> N
     [probe] = ask(lanes, 1, probe=True)
     assert (probe.is_probe, lanes.is_waiting) == (True, False)
     assert lanes.next_moment(1, 0.0) == GRACE_S
-    lanes.ended(probe.lane, PullStatus(probe.number, 404), 0.0)
-    assert lanes.pending == 0
+    lanes.ended(probe.lane, PullStatus(probe.number, 404), 0.5)
+    assert (lanes.pending, lanes.asked_at, lanes.empty_at) == (0, 0.0, 0.5)
     [pull] = ask(lanes, 1, probe=True)
     assert (pull.is_probe, lanes.is_waiting) == (False, True)
 
@@ -152,10 +152,10 @@ def test_what_is_known_of_an_empty_queue_holds_while_a_pull_is_open() -> None:
     lanes.ended(probe.lane, PullStatus(probe.number, 404), 0.0)
     ask(lanes, 1, probe=True)
     known = [rested(lanes)]
-    lanes.arrived(probe.lane, 0)
+    lanes.arrived(probe.lane, 0, 0.0)
     known.append(rested(lanes))
     [again] = ask(lanes, 1, probe=True)
-    lanes.arrived(again.lane, 3)
+    lanes.arrived(again.lane, 3, 0.0)
     known.append(rested(lanes))
     assert known == [0, None, 3]
 
@@ -167,7 +167,7 @@ def test_no_more_is_out_than_was_asked_for(steps: list[int | float | None], prob
     for step in steps:
         if step is None:
             for index in range(LANES):
-                lanes.arrived(index, 1)
+                lanes.arrived(index, 1, 0.0)
         elif isinstance(step, int):
             before = lanes.out
             pulls = ask(lanes, step, now, probe=probe)
