@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.layout import LayoutSettings, apply
 from edge_broker.permissions import ADMIN
+from edge_broker.records import MOVED_MARK_LIFE
 from edge_broker.subjects import WORKERS_BUCKET, kv_stream, kv_subject
 from edge_broker.watched_bucket import WatchedBucket
 from support.nats.server import PASSWORDS, connected, eventually, running_server
@@ -157,7 +159,7 @@ async def test_a_watch_continues_after_a_cut_of_the_connection(tmp_path: Path, m
             await watched.complete.wait()
             for number in (2, 3):
                 seen.clear()
-                await link.cut(Cut.RESET)
+                await link.cut(Cut.REFUSE)
                 await eventually(lambda: not broker.connected)
                 await bucket.put("north", b"%d" % number)
                 await writer.store(kv_subject(WORKERS_BUCKET, "gone"), b"", DELETE_MARK)
@@ -172,6 +174,30 @@ async def test_a_watch_continues_after_a_cut_of_the_connection(tmp_path: Path, m
             await server.start()
             await eventually(lambda: calls.listings == 2)
             await watched.complete.wait()
+            following.cancel()
+
+
+async def test_a_watch_that_was_cut_off_for_long_lists_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mark of a deleted key may be gone by then."""
+    assert timedelta(seconds=watched_bucket.CONTINUE_WITHIN_S) < MOVED_MARK_LIFE
+    monkeypatch.setattr(watched_bucket, "CONTINUE_WITHIN_S", 0.0)
+    seen: dict[str, bytes | None] = {}
+    async with running_server(tmp_path) as server, connected(server, ADMIN) as writer, Link.to(server.url) as link:
+        await Bucket(writer, WORKERS_BUCKET).put("north", b"1")
+        await Bucket(writer, WORKERS_BUCKET).put("gone", b"1")
+        settings = BrokerSettings((f"nats://127.0.0.1:{link.port}",), ADMIN, PASSWORDS[ADMIN])
+        async with Broker(settings) as broker, asyncio.TaskGroup() as group:
+            calls = Calls(broker, monkeypatch)
+            watched = WatchedBucket(broker, WORKERS_BUCKET, seen.__setitem__)
+            following = group.create_task(watched.run())
+            await watched.complete.wait()
+            await link.cut(Cut.REFUSE)
+            await eventually(lambda: not broker.connected)
+            stream = kv_stream(WORKERS_BUCKET)
+            await writer.api(f"STREAM.PURGE.{stream}", {"filter": kv_subject(WORKERS_BUCKET, "gone")})
+            await link.restore()
+            await eventually(lambda: seen == {"north": b"1", "gone": None})
+            assert (calls.listings, calls.continued) == (2, 0)
             following.cancel()
 
 

@@ -1,11 +1,14 @@
 """nats-py's client and its error callback, with the corrections that a lasting connection needs."""
 
 import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import nats.errors
 import structlog
 from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from typing_extensions import override
@@ -13,8 +16,38 @@ from typing_extensions import override
 log = structlog.get_logger(__name__)
 
 
+class CorrectedTransport(TcpTransport):
+    """nats-py's connection, with the errors of uvloop.
+
+    A write to a closed connection raises a RuntimeError on uvloop. At that, nats-py stops writing, without an error and
+    without a new connection: from then on each call would raise it again.
+    """
+
+    def __bool__(self) -> bool:
+        # nats-py would replace a transport that is not connected yet by one of its own.
+        return True
+
+    @override
+    def write(self, payload: bytes) -> None:
+        with _as_connection_error():
+            super().write(payload)  # type: ignore[no-untyped-call]  # nats-py leaves it unannotated
+
+    @override
+    def writelines(self, payload: Iterable[bytes]) -> None:
+        with _as_connection_error():
+            super().writelines(payload)  # type: ignore[no-untyped-call]  # nats-py leaves it unannotated
+
+
+@contextmanager
+def _as_connection_error() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionResetError(str(error)) from error
+
+
 class CorrectedClient(Client):
-    """nats-py's client, corrected in two places.
+    """nats-py's client, corrected in three places; for the third see `CorrectedTransport`.
 
     A PONG for a ping that has timed out does not end the read loop. It comes late from a server that stood
     still for some seconds. nats-py would stop reading without an error until its own pings had no answer.
@@ -22,6 +55,10 @@ class CorrectedClient(Client):
     A `tls://` address requires TLS. nats-py would send the password in clear to a server that offers no TLS, or to an
     impostor that claims so.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._transport = CorrectedTransport()  # type: ignore[no-untyped-call]  # nats-py leaves it unannotated
 
     @override
     def _connect_command(self) -> bytes:

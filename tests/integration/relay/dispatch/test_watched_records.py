@@ -105,7 +105,7 @@ async def test_after_a_cut_of_nats_only_what_has_changed_is_read(edge: Edge, rea
             await parked(edge, WORKERS)
             await eventually(lambda: all(poll.known for poll in all_polls(edge)), what="all have arrived")
             records, entries = reads.records, metric(edge, "edge_relay_state_reads_total", {"kind": "entry"})
-            await edge.nats_link.cut(Cut.RESET)
+            await edge.nats_link.cut(Cut.REFUSE)
             for one in agents:
                 await stop(edge, reports[one][number]["id"])
             await edge.nats_link.restore()
