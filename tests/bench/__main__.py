@@ -1,7 +1,7 @@
 """Runs the benchmarks and prints a page in Markdown.
 
 `make bench` runs all; `make bench ARGS="relay"` only the named ones: relay, worker, task, stop, scale. `scale` has
-parts, such as `scale.parked`.
+parts, such as `scale.history`.
 """
 
 import argparse
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from bench import relay, stop, task, worker
 from bench.figures import Row, machine, table
-from bench.scale import parked
+from bench.scale import history, parked
 
 SECTIONS = {"relay": relay.measure, "worker": worker.measure, "task": task.measure, "stop": stop.measure}
-SCALE = {"scale.parked": parked.measure}
+SCALE = {"scale.history": history.measure, "scale.parked": parked.measure}
 
 
 def main() -> int:
