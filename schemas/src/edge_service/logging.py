@@ -33,7 +33,7 @@ def configure_logging(level: str, log_format: str = "auto") -> None:
     structlog.configure(
         processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Unfailing(sys.stderr))),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _StandardError())),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -48,19 +48,16 @@ def configure_logging(level: str, log_format: str = "auto") -> None:
     root.setLevel(threshold)
 
 
-class _Unfailing:
-    """A stream whose reader may be gone: a line that can't be written must not fail the work that it reports."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+class _StandardError:
+    """The current standard error. Its reader may be gone: a lost line must not fail the work that it reports."""
 
     def write(self, text: str) -> None:
         with suppress(OSError):
-            self._stream.write(text)
+            sys.stderr.write(text)
 
     def flush(self) -> None:
         with suppress(OSError):
-            self._stream.flush()
+            sys.stderr.flush()
 
 
 def _renderers(*, console: bool) -> list[Processor]:

@@ -110,6 +110,7 @@ class Lanes:
     def returned(self) -> None:
         """A message was returned to the consumer: at least this one waits there."""
         self.pending = max(1, self.pending or 0)
+        self.empty_at = -math.inf
 
     def ended(self, index: int, status: PullStatus, now: float) -> None:
         """A pull was answered with a status; an error delays the next pull. A late status changes nothing."""

@@ -1,5 +1,6 @@
 """Which pulls are open at a consumer: decided without a clock or a network."""
 
+import math
 import random
 
 import pytest
@@ -144,6 +145,16 @@ def test_a_probe_finds_out_whether_jobs_wait_before_a_pull_waits_for_them() -> N
     assert (lanes.pending, lanes.asked_at, lanes.empty_at) == (0, 0.0, 0.5)
     [pull] = ask(lanes, 1, probe=True)
     assert (pull.is_probe, lanes.is_waiting) == (False, True)
+
+
+def test_a_job_that_was_returned_waits_in_its_queue() -> None:
+    """Though none waited behind it when it was delivered."""
+    lanes = fresh()
+    [pull] = ask(lanes, 1)
+    lanes.arrived(pull.lane, 0, 5.0)
+    lanes.forget()
+    lanes.returned()
+    assert (lanes.pending, lanes.empty_at) == (1, -math.inf)
 
 
 def test_what_is_known_of_an_empty_queue_holds_while_a_pull_is_open() -> None:
