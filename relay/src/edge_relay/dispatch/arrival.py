@@ -3,6 +3,7 @@
 import math
 import uuid
 from datetime import UTC, datetime
+from operator import attrgetter
 
 import structlog
 
@@ -35,8 +36,10 @@ def check_report(report: Poll) -> None:
 
 def poll_timeout_s(report: Poll, longest_s: float) -> float:
     """How long a poll may wait: a long wait would leave too few contacts before a job's fence comes down."""
-    limits = [job.offline.longest_poll_timeout_s for job in report.jobs if job.offline is not None]
-    return min(report.poll_timeout_s, longest_s, *limits)
+    contracts = (job.offline for job in report.jobs if job.offline is not None)
+    strictest = min(contracts, key=attrgetter("tolerance_s"), default=None)
+    limit = math.inf if strictest is None else strictest.longest_poll_timeout_s
+    return min(report.poll_timeout_s, longest_s, limit)
 
 
 def agent_seen(report: Poll, address: str | None) -> AgentSeen:

@@ -41,6 +41,8 @@ class Granter:
         Raises:
             BrokerUnavailable: A record could not be read.
         """
+        if not delivered:
+            return
         busy = {job.id for job in self._parked.poll.jobs if job.phase is not JobPhase.GRANTED}
         returns = self._metrics.returns
         for delivery in list(delivered):
