@@ -11,7 +11,8 @@ from bench.scale.stand import Stand, stand
 from edge_schemas.wire.routes import POLL
 
 JOBS = (0, 100, 1000)
-POLLS = 100
+BATCHES, POLLS = 5, 50
+"""The least of several batches: what else the machine does makes the same work cost up to three times the CPU."""
 
 
 async def measure(directory: Path) -> list[Row]:
@@ -25,12 +26,17 @@ async def _row(stand: Stand, jobs: int) -> Row:
     context = ssl.create_default_context(cafile=str(stand.ca_file))
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
         await _poll(stand, session, member, 1)
-        relay, nats = cpu_seconds(stand.pid), cpu_seconds(stand.nats_pid)
-        for number in range(POLLS):
-            await _poll(stand, session, member, 2 + number)
-        relay, nats = cpu_seconds(stand.pid) - relay, cpu_seconds(stand.nats_pid) - nats
-    figure = f"{relay / POLLS * 1e3:.1f} / {nats / POLLS * 1e3:.1f} ms"
-    return f"a poll with {jobs} running jobs and nothing new, CPU of relay / nats-server, mean of {POLLS}", figure
+        used = [await _batch(stand, session, member, 2 + number * POLLS) for number in range(BATCHES)]
+    relay, nats = (min(one) / POLLS * 1e3 for one in zip(*used, strict=True))
+    what = f"a poll with {jobs} running jobs and nothing new, CPU of relay / nats-server"
+    return f"{what}, mean of {POLLS}, least of {BATCHES}", f"{relay:.1f} / {nats:.1f} ms"
+
+
+async def _batch(stand: Stand, session: aiohttp.ClientSession, member: Member, first: int) -> tuple[float, float]:
+    relay, nats = cpu_seconds(stand.pid), cpu_seconds(stand.nats_pid)
+    for seq in range(first, first + POLLS):
+        await _poll(stand, session, member, seq)
+    return cpu_seconds(stand.pid) - relay, cpu_seconds(stand.nats_pid) - nats
 
 
 async def _poll(stand: Stand, session: aiohttp.ClientSession, member: Member, seq: int) -> None:
