@@ -28,6 +28,7 @@ from edge_schemas.wire.routes import (
     FORWARDED_HEADERS,
     GATE_CENTRE,
     GATE_EXECUTION,
+    GATE_ORIGIN,
     HEALTHZ,
     METRICS,
     ORIGIN_HEADER,
@@ -176,7 +177,7 @@ def _job_call(request: web.Request, signed: GateCall) -> JobCall:
 def _problem(error: EdgeError, request_id: str) -> Answer:
     problem = error.problem(request_id or None)
     body = orjson.dumps(problem.model_dump(mode="json", exclude_none=True))
-    return Answer(problem.status, body, {"Content-Type": PROBLEM_TYPE})
+    return Answer(problem.status, body, {"Content-Type": PROBLEM_TYPE, ORIGIN_HEADER: GATE_ORIGIN})
 
 
 def _reply(answer: Answer) -> web.Response:
