@@ -6,7 +6,8 @@ A limit in total would end a large body on a slow line each time, and the call w
 import asyncio
 import io
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
 
 from typing_extensions import override
 
@@ -16,6 +17,9 @@ SLOWEST_BYTES_PER_S = 8 * 1024
 """A body that moves at this rate, or faster, is never ended."""
 PIECE_BYTES = 16 * 1024
 """A body is sent in pieces of this size: each takes a fraction of `STALL_S` at the slowest rate."""
+
+HOPS = 2
+"""From worker to relay, and on to the gate, which gets the body once the relay has all of it."""
 
 T = TypeVar("T")
 
@@ -87,13 +91,53 @@ async def read_body(stream: _Stream, *, limit: int | None = None, stall_s: float
         progress.moved(len(chunk))
 
 
-class WatchedBody(io.BytesIO):
-    """A body to send, in pieces.
+class Exchange:
+    """The time limit of a request and its answer, as an asynchronous context: bodies by progress, the rest in total.
 
     Args:
-        content: The whole body.
-        on_piece: Called with the size of each piece when it is taken, and with 0 after the last one.
+        body: Of the request.
+        answer_s: From the end of the request to the beginning of the answer; more for a large body, which may still be
+            on its way, and which the other side may have to pass on.
+
+    Attributes:
+        body: To be sent in place of the body; None if that is empty.
     """
+
+    def __init__(self, body: bytes, *, answer_s: float) -> None:
+        self._answer_s = answer_s + HOPS * slowest_s(len(body))
+        self._left = len(body)
+        self._progress: Progress | None = None
+        self._is_sending = True
+        self.body = _Pieces(body, self._on_piece) if body else None
+
+    async def __aenter__(self) -> Self:
+        self._timeout = asyncio.timeout(self._answer_s)
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_sending = False
+        await self._timeout.__aexit__(kind, error, trace)
+
+    def begun(self) -> None:
+        """The answer has begun; its body has a limit of its own: see `read_body`."""
+        self._is_sending = False
+        self._timeout.reschedule(None)
+
+    def _on_piece(self, count: int) -> None:
+        if not self._is_sending or self._timeout.expired():
+            return
+        self._progress = self._progress or Progress()
+        self._progress.moved(count)
+        self._left -= count
+        now = asyncio.get_running_loop().time()
+        self._timeout.reschedule(self._progress.deadline if self._left > 0 else now + self._answer_s)
+
+
+class _Pieces(io.BytesIO):
+    """A body that is read in pieces of `PIECE_BYTES` at most."""
 
     def __init__(self, content: bytes, on_piece: Callable[[int], None]) -> None:
         super().__init__(content)
@@ -101,9 +145,7 @@ class WatchedBody(io.BytesIO):
 
     @override
     def read(self, size: int | None = -1, /) -> bytes:
-        """The next piece, of `PIECE_BYTES` at most."""
-        wanted = PIECE_BYTES if size is None or size < 0 else min(size, PIECE_BYTES)
-        piece = super().read(wanted)
+        piece = super().read(PIECE_BYTES if size is None or size < 0 else min(size, PIECE_BYTES))
         self._on_piece(len(piece))
         return piece
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from edge_schemas.wire import routes
-from edge_schemas.wire.errors import ErrorCode
+from edge_schemas.wire.errors import TOO_LARGE_STATUSES, ErrorCode
 from edge_worker.jobs.machine import DROPPING_CODES
 from edge_worker.relay.call_result import CallError, NoAnswer, Refused
 from edge_worker.relay.client import ExecutionAnswer
@@ -93,7 +93,6 @@ class Rule:
 
 
 STOPPING_CODES = DROPPING_CODES | {ErrorCode.WRONG_STATE, ErrorCode.CREDENTIAL_REVOKED}
-_TOO_LARGE = frozenset({413, 414, 431})
 _LATER = frozenset({408, 429, 502, 503, 504})
 
 
@@ -142,7 +141,7 @@ RULES: tuple[Rule, ...] = (
     Rule(Origin.API_SERVER, "any other", _always, Fate.ANSWERED, Handed.ANSWER),
     *_of_ours(Origin.GATE),
     *_of_ours(Origin.RELAY),
-    Rule(Origin.PROXY, "413, 414, 431: too large or too long", _has_status(_TOO_LARGE), Fate.FAILED, Handed.REFUSAL),
+    Rule(Origin.PROXY, "413, 414, 431", _has_status(TOO_LARGE_STATUSES), Fate.FAILED, Handed.REFUSAL),
     Rule(Origin.PROXY, "any other", _always, Fate.HELD, Handed.NOTHING),
     Rule(Origin.NOBODY, "no connection, no answer in time, or half an answer", _always, Fate.HELD, Handed.NOTHING),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from edge_worker.gateway import held_calls
 from edge_worker.gateway.fates import FAILURE_TRIES, INTERNAL_TRIES, RULES, Fate, Route, Rule, rule_for
 from edge_worker.relay.call_result import NoAnswer, Refused
 from edge_worker.relay.client import ExecutionAnswer
+from support.airflow.execution_api import eventually
 from support.relay.fake_relay import FakeRelay, execution_answer, html_page, problem_answer
 from support.worker.gateway import GatewayScene
 
@@ -121,8 +122,7 @@ async def test_what_becomes_of_a_call(relay: FakeRelay, gateway: GatewayScene, c
     method, target, body = CALLS[case.route]
     call = asyncio.create_task(gateway.call(method, target.format(ti=gateway.instance), body))
     if case.status == 0:
-        while len(sent) < case.sent:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: len(sent) >= case.sent)
         assert not call.done()
         relay.fault = lambda _: None
         assert (await call).status in {200, 204}

@@ -10,6 +10,7 @@ from edge_worker.gateway import hold_notice
 from edge_worker.jobs.events import StopWanted, StopWish
 from edge_worker.task_host.job_files import TASK_LOG
 from edge_worker.task_host.log_file import CappedLog
+from support.airflow.execution_api import eventually
 from support.relay.fake_relay import FakeRelay, html_page, problem_answer
 from support.worker.gateway import GatewayScene
 
@@ -20,8 +21,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def until_told(gateway: GatewayScene, count: int = 1) -> list[str]:
-    while len(gateway.log_events()) < count:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: len(gateway.log_events()) >= count)
     return gateway.log_events()
 
 

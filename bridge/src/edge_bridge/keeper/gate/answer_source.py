@@ -5,7 +5,7 @@ while that is away, or if a request breaks a rule of its own. Such an answer mus
 it for Airflow's, and turn most of them into a default value.
 """
 
-from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.errors import TOO_LARGE_STATUSES, EdgeError, ErrorCode
 
 _OWN_ERROR_TYPES = frozenset({"application/json", "text/plain"})
 """Airflow's errors are JSON. What fails outside of its error handlers is plain text of its server."""
@@ -31,5 +31,5 @@ def refusal_in_front(status: int) -> EdgeError | None:
     """The refusal in an answer that is not Airflow's; None if the same call may reach the api-server later."""
     if not 400 <= status < 500 or status in _MAY_PASS:
         return None
-    code = ErrorCode.PAYLOAD_TOO_LARGE if status in {413, 414, 431} else ErrorCode.FORBIDDEN
+    code = ErrorCode.PAYLOAD_TOO_LARGE if status in TOO_LARGE_STATUSES else ErrorCode.FORBIDDEN
     return EdgeError(code, f"a server in front of Airflow's api-server refused the call with status {status}")

@@ -36,6 +36,7 @@ from edge_schemas.wire.routes import (
     REQUEST_ID_HEADER,
     WORKER_HEADER,
 )
+from edge_service.body_progress import BodyStalled, BodyTooLarge, read_body
 
 log = structlog.get_logger(__name__)
 
@@ -119,7 +120,13 @@ class _Gate:
         """Answer a call that a relay signed, and sign the answer."""
         worker = request.headers.get(WORKER_HEADER, "")
         request_id = request.headers.get(REQUEST_ID_HEADER, "")
-        body = await request.read()
+        try:
+            body = await read_body(request.content, limit=MAX_BODY_BYTES)
+        except BodyTooLarge:
+            text = f"the body has more than {MAX_BODY_BYTES} bytes, the gate's limit"
+            return _reply(_problem(EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text), request_id))
+        except BodyStalled as stalled:
+            raise web.HTTPRequestTimeout(text=str(stalled)) from None
         signed = GateCall(request.method, request.raw_path, worker, request_id, body)
         nonce = check_call(self._key, signed, request.headers.get(SIGNATURE_HEADER, ""), now=self._clock())
         if nonce is None:

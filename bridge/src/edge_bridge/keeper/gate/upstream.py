@@ -16,7 +16,7 @@ from edge_bridge.keeper.gate.answer_source import is_airflows, refusal_in_front
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.tokens import TokenMint, TokenSubject
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_service.body_progress import read_body, slowest_s
+from edge_service.body_progress import Exchange, read_body, slowest_s
 
 log = structlog.get_logger(__name__)
 
@@ -131,7 +131,7 @@ class ExecutionApi:
                 await asyncio.sleep(RETRY_PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
                 if before_retry is not None:
                     await before_retry()
-            limit_s = min(CALL_TIMEOUT_S + slowest_s(len(call.body)), deadline - time.monotonic())
+            limit_s = min(CALL_TIMEOUT_S, deadline - time.monotonic())
             if limit_s <= 0:
                 break
             try:
@@ -149,18 +149,18 @@ class ExecutionApi:
         self._metrics.token_minted()
         try:
             async with (
-                asyncio.timeout(limit_s) as limit,
+                Exchange(call.body, answer_s=limit_s) as exchange,
                 self._session.request(
                     call.method,
                     # Unchanged: yarl would decode the path and encode it again.
                     URL(f"{self._url}{call.path}{suffix}", encoded=True),
-                    data=call.body or None,
+                    data=exchange.body,
                     headers={**call.headers, "Authorization": f"Bearer {token}"},
                     skip_auto_headers=("Content-Type",),
                     allow_redirects=False,
                 ) as reply,
             ):
-                limit.reschedule(None)
+                exchange.begun()
                 body = await read_body(reply.content)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("execution_api_unreachable", subject=subject.id, method=call.method, error=type(error).__name__)
