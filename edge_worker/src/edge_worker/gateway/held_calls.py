@@ -57,7 +57,7 @@ class HeldCalls:
         self.waiting = 0
         """How many wait at this moment, after a try that brought no answer."""
 
-    async def deliver(self, held: JobDriver, call: ExecutionCall, route: Route) -> ExecutionAnswer:
+    async def deliver(self, driver: JobDriver, call: ExecutionCall, route: Route) -> ExecutionAnswer:
         """The answer to a call of a task.
 
         Raises:
@@ -65,37 +65,37 @@ class HeldCalls:
             NotWanted: The job is to stop, or its processes are gone.
         """
         if route is Route.FINAL_STATE:
-            return await self._write_final_state(held, call)
+            return await self._write_final_state(driver, call)
         if route.is_read:
-            return await self._until_answered(held, call, route)
-        await self._deferred.delivered(held)
+            return await self._until_answered(driver, call, route)
+        await self._deferred.delivered(driver)
         if route is Route.RENDERED_FIELDS:
-            return await self._deferred.answer(held, self._until_answered(held, call, route))
-        return await self._until_answered(held, call, route)
+            return await self._deferred.answer(driver, self._until_answered(driver, call, route))
+        return await self._until_answered(driver, call, route)
 
     async def drop_all(self) -> None:
         """The agent leaves."""
         await self._deferred.drop_all()
 
-    async def _write_final_state(self, held: JobDriver, call: ExecutionCall) -> ExecutionAnswer:
+    async def _write_final_state(self, driver: JobDriver, call: ExecutionCall) -> ExecutionAnswer:
         """While it is under way, and once it was accepted, no stop touches the job.
 
         A cancelled call has not ended: when the agent leaves, the task repeats the call to the next agent.
         """
-        held.post(FinalWriteBegun())
+        driver.post(FinalWriteBegun())
         accepted: str | None = None
         try:
-            await self._deferred.delivered(held)
-            answer = await self._until_answered(held, call, Route.FINAL_STATE)
+            await self._deferred.delivered(driver)
+            answer = await self._until_answered(driver, call, Route.FINAL_STATE)
             if 200 <= answer.status < 300:
-                accepted = _keep_final_state(held, call.body)
+                accepted = _keep_final_state(driver, call.body)
         except Exception:
-            held.post(FinalWriteEnded())
+            driver.post(FinalWriteEnded())
             raise
-        held.post(FinalWriteEnded(accepted))
+        driver.post(FinalWriteEnded(accepted))
         return answer
 
-    async def _until_answered(self, held: JobDriver, call: ExecutionCall, route: Route) -> ExecutionAnswer:
+    async def _until_answered(self, driver: JobDriver, call: ExecutionCall, route: Route) -> ExecutionAnswer:
         """Repeats the call, under its one request id, until it is answered or has failed for good.
 
         Raises:
@@ -105,10 +105,10 @@ class HeldCalls:
         pauses, failure_pauses = Backoff(cap_s=RETRY_CAP_S, slow_s=30), Backoff(first_s=FAILURE_PAUSE_S, cap_s=90)
         began = asyncio.get_running_loop().time()
         tries: Counter[Rule] = Counter()
-        with HoldNotice(held, call) as notice:
+        with HoldNotice(driver, call) as notice:
             try:
                 while True:
-                    outcome = await self._try(held, call)
+                    outcome = await self._try(driver, call)
                     rule = rule_for(outcome, route)
                     tries[rule] += 1
                     if rule.fate is not Fate.HELD and tries[rule] >= rule.tries:
@@ -119,22 +119,22 @@ class HeldCalls:
                         log.info("call_held", method=call.method, request_id=call.request_id, reason=str(failure))
                     notice.failed(str(failure))
                     if route is not Route.FINAL_STATE:
-                        _check_still_wanted(held)
+                        _check_still_wanted(driver)
                     is_failure = isinstance(outcome, ExecutionAnswer) and rule.fate is Fate.FAILED
                     await self._link.pause((failure_pauses if is_failure else pauses).next_pause(failure))
             finally:
                 self.waiting -= tries.total() > 0
             if rule.fate is Fate.FAILED:
-                _report_failure(held, call, outcome, tries[rule])
+                _report_failure(driver, call, outcome, tries[rule])
             elif tries.total() > 1:
                 log.info("call_delivered", after_s=round(asyncio.get_running_loop().time() - began, 1))
             if rule.handed is Handed.ANSWER and isinstance(outcome, ExecutionAnswer):
                 return outcome
             raise CallFailed(str(_as_error(outcome)), stops=rule.handed is Handed.STOP)
 
-    async def _try(self, held: JobDriver, call: ExecutionCall) -> Outcome:
+    async def _try(self, driver: JobDriver, call: ExecutionCall) -> Outcome:
         try:
-            return await self._client.execution(held.id, call)
+            return await self._client.execution(driver.id, call)
         except CallError as error:
             return error
 
@@ -147,24 +147,24 @@ def _as_error(outcome: Outcome) -> CallError:
     return NoAnswer(f"Airflow's api-server answered with status {outcome.status}: {text}", status=outcome.status)
 
 
-def _report_failure(held: JobDriver, call: ExecutionCall, outcome: Outcome, tries: int) -> None:
+def _report_failure(driver: JobDriver, call: ExecutionCall, outcome: Outcome, tries: int) -> None:
     """Logs a call that has failed for good, also to the task's log, and stops a job that may not continue."""
     reason = str(_as_error(outcome))
     if isinstance(outcome, Refused):
         log.warning("call_refused", code=outcome.code, reason=reason, request_id=outcome.problem.request_id)
     else:
         log.warning("call_failed", method=call.method, request_id=call.request_id, reason=reason, tries=tries)
-    log_to_task(held, f"Edge worker: {name_of(call)} failed for good ({origin_of(outcome)}, try {tries}): {reason}")
+    log_to_task(driver, f"Edge worker: {name_of(call)} failed for good ({origin_of(outcome)}, try {tries}): {reason}")
     if isinstance(outcome, Refused) and outcome.code in STOPPING_CODES:
         drop = outcome.code in DROPPING_CODES
-        held.post(StopWanted(StopWish(f"the relay refused a call: {reason}", drop=drop)))
+        driver.post(StopWanted(StopWish(f"the relay refused a call: {reason}", drop=drop)))
 
 
-def _keep_final_state(held: JobDriver, body: bytes) -> str:
+def _keep_final_state(driver: JobDriver, body: bytes) -> str:
     """Writes the accepted state down before anything follows from it."""
     state = _state_of(body)
     try:
-        held.dir.put_final_state(state)
+        driver.dir.put_final_state(state)
     except OSError as error:
         log.warning("final_state_not_on_disk", error=str(error))
     log.info("final_state_accepted", state=state)
@@ -179,8 +179,8 @@ def _state_of(body: bytes) -> str:
     return state if isinstance(state, str) else "unknown"
 
 
-def _check_still_wanted(held: JobDriver) -> None:
-    if held.now.is_stopping:
+def _check_still_wanted(driver: JobDriver) -> None:
+    if driver.now.is_stopping:
         raise NotWanted("the job is to stop")
-    if held.is_gone:
+    if driver.is_gone:
         raise NotWanted("the job's processes are gone")

@@ -20,8 +20,8 @@ class HoldNotice:
     of weeks leaves a few.
     """
 
-    def __init__(self, held: JobDriver, call: ExecutionCall) -> None:
-        self._held = held
+    def __init__(self, driver: JobDriver, call: ExecutionCall) -> None:
+        self._held = driver
         self._call = name_of(call)
         self._reason = "no answer yet"
         self._told = ""

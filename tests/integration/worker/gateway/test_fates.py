@@ -131,7 +131,7 @@ async def test_what_becomes_of_a_call(relay: FakeRelay, gateway: GatewayScene, c
         assert (got.status, len(sent)) == (case.status, case.sent)
         assert got.headers["content-type"] == "application/json"
     assert len(set(sent)) == 1
-    assert (gateway.held.now.stop is not None) is case.stops
+    assert (gateway.driver.now.stop is not None) is case.stops
     if case.status in {403, 500, 501} or case.stops:
         (line,) = gateway.log_events()
         assert "failed for good" in line

@@ -85,13 +85,13 @@ async def test_a_wait_that_the_end_of_the_job_ends_says_so(relay: FakeRelay, gat
     relay.fault = lambda _: html_page()
     call = asyncio.create_task(gateway.call("GET", "variables/a"))
     await until_told(gateway)
-    gateway.held.post(StopWanted(StopWish("marked as failed")))
+    gateway.driver.post(StopWanted(StopWish("marked as failed")))
     assert (await call).status == 403
     assert "the job is to stop" in gateway.log_events()[-1]
 
 
-async def test_the_log_stays_well_formed_beside_its_own_writer(relay: FakeRelay, gateway: GatewayScene) -> None:
-    log = CappedLog(gateway.held.dir.path / TASK_LOG, 1 << 20)
+async def test_the_log_stays_well_formed_next_to_its_own_writer(relay: FakeRelay, gateway: GatewayScene) -> None:
+    log = CappedLog(gateway.driver.dir.path / TASK_LOG, 1 << 20)
     relay.fault = lambda _: html_page()
     call = asyncio.create_task(gateway.call("GET", "variables/a"))
     written = 0
