@@ -118,8 +118,14 @@ class Exchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        stalled = self._is_sending and self._progress is not None and self._left > 0
         self._is_sending = False
-        await self._timeout.__aexit__(kind, error, trace)
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            if stalled:
+                raise BodyStalled(STALL_S) from None
+            raise TimeoutError(f"no answer within {self._answer_s:.0f} s") from None
 
     def begun(self) -> None:
         """The answer has begun; its body has a limit of its own: see `read_body`."""

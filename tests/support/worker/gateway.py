@@ -34,14 +34,15 @@ class GatewayScene:
     """A gateway with one running job."""
 
     socket: Path
-    held: JobDriver
+    driver: JobDriver
     link: Link
     table: JobRegistry
+    gateway: Gateway
 
     async def call(self, method: str, target: str, body: bytes = b"", **headers: str) -> Answer:
         """Writes the request byte by byte as given: no client library tidies the path."""
         reader, writer = await asyncio.open_unix_connection(self.socket)
-        lines = [f"{method} /jobs/{self.held.id}/execution/{target} HTTP/1.1", "Host: gateway", "Connection: close"]
+        lines = [f"{method} /jobs/{self.driver.id}/execution/{target} HTTP/1.1", "Host: gateway", "Connection: close"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         lines += [f"Content-Length: {len(body)}"] if body else []
         writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
@@ -56,12 +57,12 @@ class GatewayScene:
 
     @property
     def instance(self) -> str:
-        assert self.held.job.task is not None
-        return f"task-instances/{self.held.job.task.ti_id}"
+        assert self.driver.job.task is not None
+        return f"task-instances/{self.driver.job.task.ti_id}"
 
     def log_events(self) -> list[str]:
         """The lines of the task's log; each must be a whole record."""
-        path = self.held.dir.path / TASK_LOG
+        path = self.driver.dir.path / TASK_LOG
         lines = path.read_bytes().splitlines() if path.exists() else []
         return [str(json.loads(line)["event"]) for line in lines]
 
@@ -77,10 +78,12 @@ async def serving_gateway(relay: FakeRelay, short_dir: Path, tmp_path: Path) -> 
     job = make_job()
     job_dir = JobDir(tmp_path / job.id)
     job_dir.path.mkdir()
-    held = local_job(job, job_dir, RUNNING)
+    driver = local_job(job, job_dir, RUNNING)
     table, link = JobRegistry(1), Link()
-    table.add(held)
+    table.add(driver)
     await relay.publish(job)
     relay._swap(job.id, Start(worker=NAME, incarnation=1, at=job.published_at))
-    async with open_client(relay) as client, Gateway(client, table, link, short_dir / "gw.sock").serving():
-        yield GatewayScene(short_dir / "gw.sock", held, link, table)
+    async with open_client(relay) as client:
+        gateway = Gateway(client, table, link, short_dir / "gw.sock")
+        async with gateway.serving():
+            yield GatewayScene(short_dir / "gw.sock", driver, link, table, gateway)

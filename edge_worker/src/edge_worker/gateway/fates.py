@@ -1,7 +1,7 @@
 """The fates of a task's calls: one table, by who gave an answer, what the answer is, and the route of the call. Pure.
 
-Each call ends in exactly one of three ways: it is answered, it is held while a part of the way is unreachable, or it fails for
-good. What does not change however often the call is repeated must not be held: the task would wait for ever.
+Each call has exactly one of three fates: it is answered, it is held while a part of the way is down, or it fails for
+good. What does not change however often the call is repeated must not be held: the task would wait forever.
 """
 
 from collections.abc import Callable

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 
 from edge_worker.gateway.deferred_writes import DeferredWrites
-from edge_worker.gateway.fates import STOPPING_CODES, Fate, Handed, Outcome, Route, Rule, origin_of, rule_for
+from edge_worker.gateway.fates import Fate, Handed, Outcome, Route, Rule, rule_for
 from edge_worker.gateway.hold_notice import HoldNotice, name_of
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.events import FinalWriteBegun, FinalWriteEnded, StopWanted, StopWish
@@ -102,35 +102,42 @@ class HeldCalls:
             CallFailed: For good, and the answer must not reach the task.
             NotWanted: The job is to stop, or its processes are gone. Never raised for a final state.
         """
-        pauses, failure_pauses = Backoff(cap_s=RETRY_CAP_S, slow_s=30), Backoff(first_s=FAILURE_PAUSE_S, cap_s=90)
-        began = asyncio.get_running_loop().time()
-        tries: Counter[Rule] = Counter()
         with HoldNotice(driver, call) as notice:
-            try:
-                while True:
-                    outcome = await self._try(driver, call)
-                    rule = rule_for(outcome, route)
-                    tries[rule] += 1
-                    if rule.fate is not Fate.HELD and tries[rule] >= rule.tries:
-                        break
-                    failure = _as_error(outcome)
-                    if tries.total() == 1:
-                        self.waiting += 1
-                        log.info("call_held", method=call.method, request_id=call.request_id, reason=str(failure))
-                    notice.failed(str(failure))
-                    if route is not Route.FINAL_STATE:
-                        _check_still_wanted(driver)
-                    is_failure = isinstance(outcome, ExecutionAnswer) and rule.fate is Fate.FAILED
-                    await self._link.pause((failure_pauses if is_failure else pauses).next_pause(failure))
-            finally:
-                self.waiting -= tries.total() > 0
+            outcome, rule = await self._until_decided(driver, call, route, notice)
             if rule.fate is Fate.FAILED:
-                _report_failure(driver, call, outcome, tries[rule])
-            elif tries.total() > 1:
-                log.info("call_delivered", after_s=round(asyncio.get_running_loop().time() - began, 1))
+                _report_failure(driver, call, outcome, rule)
             if rule.handed is Handed.ANSWER and isinstance(outcome, ExecutionAnswer):
                 return outcome
             raise CallFailed(str(_as_error(outcome)), stops=rule.handed is Handed.STOP)
+
+    async def _until_decided(
+        self, driver: JobDriver, call: ExecutionCall, route: Route, notice: HoldNotice
+    ) -> tuple[Outcome, Rule]:
+        pauses, failure_pauses = Backoff(cap_s=RETRY_CAP_S, slow_s=30), Backoff(first_s=FAILURE_PAUSE_S, cap_s=90)
+        began = asyncio.get_running_loop().time()
+        outcomes: Counter[Rule] = Counter()
+        is_held = False
+        try:
+            while True:
+                outcome = await self._try(driver, call)
+                rule = rule_for(outcome, route)
+                outcomes[rule] += 1
+                if rule.fate is not Fate.HELD and outcomes[rule] >= rule.tries:
+                    if is_held and rule.fate is Fate.ANSWERED:
+                        log.info("call_delivered", after_s=round(asyncio.get_running_loop().time() - began, 1))
+                    return outcome, rule
+                failure = _as_error(outcome)
+                notice.failed(str(failure))
+                if not is_held:
+                    is_held = True
+                    self.waiting += 1
+                    log.info("call_held", method=call.method, request_id=call.request_id, reason=str(failure))
+                if route is not Route.FINAL_STATE:
+                    _check_still_wanted(driver)
+                backoff = failure_pauses if isinstance(outcome, ExecutionAnswer) else pauses
+                await self._link.pause(backoff.next_pause(failure))
+        finally:
+            self.waiting -= is_held
 
     async def _try(self, driver: JobDriver, call: ExecutionCall) -> Outcome:
         try:
@@ -147,15 +154,16 @@ def _as_error(outcome: Outcome) -> CallError:
     return NoAnswer(f"Airflow's api-server answered with status {outcome.status}: {text}", status=outcome.status)
 
 
-def _report_failure(driver: JobDriver, call: ExecutionCall, outcome: Outcome, tries: int) -> None:
+def _report_failure(driver: JobDriver, call: ExecutionCall, outcome: Outcome, rule: Rule) -> None:
     """Logs a call that has failed for good, also to the task's log, and stops a job that may not continue."""
     reason = str(_as_error(outcome))
     if isinstance(outcome, Refused):
         log.warning("call_refused", code=outcome.code, reason=reason, request_id=outcome.problem.request_id)
     else:
-        log.warning("call_failed", method=call.method, request_id=call.request_id, reason=reason, tries=tries)
-    log_to_task(driver, f"Edge worker: {name_of(call)} failed for good ({origin_of(outcome)}, try {tries}): {reason}")
-    if isinstance(outcome, Refused) and outcome.code in STOPPING_CODES:
+        log.warning("call_failed", method=call.method, request_id=call.request_id, reason=reason, tries=rule.tries)
+    times = "" if rule.tries == 1 else f", {rule.tries} times"
+    log_to_task(driver, f"Edge worker: {name_of(call)} failed for good ({rule.origin}{times}): {reason}")
+    if isinstance(outcome, Refused) and rule.handed is Handed.STOP:
         drop = outcome.code in DROPPING_CODES
         driver.post(StopWanted(StopWish(f"the relay refused a call: {reason}", drop=drop)))
 

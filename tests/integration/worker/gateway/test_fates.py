@@ -124,6 +124,7 @@ async def test_what_becomes_of_a_call(relay: FakeRelay, gateway: GatewayScene, c
     if case.status == 0:
         await eventually(lambda: len(sent) >= case.sent)
         assert not call.done()
+        assert gateway.gateway.held_calls == 1
         relay.fault = lambda _: None
         assert (await call).status in {200, 204}
     else:
@@ -131,6 +132,7 @@ async def test_what_becomes_of_a_call(relay: FakeRelay, gateway: GatewayScene, c
         assert (got.status, len(sent)) == (case.status, case.sent)
         assert got.headers["content-type"] == "application/json"
     assert len(set(sent)) == 1
+    assert gateway.gateway.held_calls == 0
     assert (gateway.driver.now.stop is not None) is case.stops
     if case.status in {403, 500, 501} or case.stops:
         (line,) = gateway.log_events()

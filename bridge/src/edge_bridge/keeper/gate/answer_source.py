@@ -1,7 +1,7 @@
 """Who answered a call of the Execution API: Airflow's api-server, or a server in front of it. Pure.
 
 A load balancer, an ingress or a proxy may stand between keeper and api-server, and answers in the api-server's place
-while that is unreachable, or if a request breaks a rule of its own. Such an answer must not reach a task: the SDK would take
+while that is down, or if a request breaks a rule of its own. Such an answer must not reach a task: the SDK would take
 it for Airflow's, and turn most of them into a default value.
 """
 
@@ -10,7 +10,7 @@ from edge_schemas.wire.errors import TOO_LARGE_STATUSES, EdgeError, ErrorCode
 _OWN_ERROR_TYPES = frozenset({"application/json", "text/plain"})
 """Airflow's errors are JSON. What fails outside of its error handlers is plain text of its server."""
 _NEVER_OWN = frozenset({502, 503, 504})
-"""The api-server gives none of them: it is unreachable, starts, or is overloaded."""
+"""The api-server gives none of them: it is down, starts, or is overloaded."""
 _MAY_PASS = frozenset({401, 404, 407, 408, 429})
 """Of a server in front: it does not find the api-server, misses a password, or asks for time."""
 

@@ -121,7 +121,7 @@ class ExecutionApi:
             before_retry: Checks whether the call is still wanted.
 
         Raises:
-            EdgeError: `gate_unavailable`: the api-server is unreachable or rejects the keeper's token. Repeat the call; its
+            EdgeError: `gate_unavailable`: the api-server is down or rejects the keeper's token. Repeat the call; its
                 outcome is unknown. `payload_too_large` or `forbidden`: a server in front of it refuses the call.
         """
         reason = ""
