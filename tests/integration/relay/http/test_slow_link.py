@@ -4,14 +4,18 @@ Each body takes longer than every limit in total that is in force here; only its
 """
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.jobs import Job
 from edge_service import body_progress
@@ -45,6 +49,9 @@ class Scene:
     job: Job
     gate: FakeGate
     link: SlowLink
+    relay_url: str
+    secret: str
+    tls: ssl.SSLContext
 
     async def read(self) -> bytes:
         return (await self.client.execution(self.job.id, _call("GET", b""))).body
@@ -80,7 +87,7 @@ async def _scene(stack: AsyncExitStack, tmp_path: Path, *, slow_gate: bool) -> S
         relay_url = f"https://127.0.0.1:{link.port}"
     tls = ssl.create_default_context(cafile=str(edge.ca))
     client = await stack.enter_async_context(RelayClient(relay_url, worker.secret, tls=tls, proxy=None))
-    return Scene(client, await edge.job(worker), gate, link)
+    return Scene(client, await edge.job(worker), gate, link, relay_url, worker.secret, tls)
 
 
 @pytest.fixture
@@ -147,3 +154,41 @@ async def test_an_answer_of_the_gate_that_stands_still_ends(slow_centre: Scene) 
     with pytest.raises(Refused) as refused:
         await reading
     assert refused.value.code == ErrorCode.GATE_UNAVAILABLE
+
+
+async def test_a_worker_that_stops_reading_does_not_keep_its_answer(slow_centre: Scene) -> None:
+    slow_centre.link.bytes_per_s = 100 * len(BODY)
+    slow_centre.gate.body = BODY * 5
+    reader, writer = await _connection(slow_centre)
+    writer.write(_head(slow_centre, "GET", 0))
+    await reader.readexactly(1000)
+    await asyncio.sleep(2 * LIMIT_S)
+    rest = b""
+    with contextlib.suppress(ConnectionError):
+        rest = await reader.read()
+    assert len(rest) < 5 * len(BODY) - 1000
+    writer.close()
+
+
+async def test_a_worker_that_stops_sending_is_told(slow_centre: Scene) -> None:
+    reader, writer = await _connection(slow_centre)
+    writer.write(_head(slow_centre, "POST", 1000) + b"x" * 500)
+    async with asyncio.timeout(10):
+        status_line = await reader.readline()
+    assert status_line.split()[1] == b"429"
+    assert not slow_centre.gate.calls
+    writer.close()
+
+
+async def _connection(scene: Scene) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    opened = socket.socket()
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+    opened.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(opened, ("127.0.0.1", urlsplit(scene.relay_url).port))
+    return await asyncio.open_connection(sock=opened, ssl=scene.tls, server_hostname="127.0.0.1", limit=16 * 1024)
+
+
+def _head(scene: Scene, method: str, length: int) -> bytes:
+    target = routes.JOB_EXECUTION.format(job=scene.job.id, path=PATH)
+    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {scene.secret}\r\n"
+    return f"{head}Content-Length: {length}\r\nConnection: close\r\n\r\n".encode()
