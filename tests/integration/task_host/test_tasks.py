@@ -47,7 +47,7 @@ async def test_failing_task_reports_failed_and_its_error(running: Site) -> None:
     job, result = await running.run("fail")
     assert result == JobResult(exit_code=0, final_state="failed", error=None)
     assert running.api.states[job.id] == "failed"
-    print(len(calls), result); log = (running.folder(job) / job_files.TASK_LOG).read_text(); print(log[-3000:])
+    log = (running.folder(job) / job_files.TASK_LOG).read_text()
     assert "the machine is on fire" in log
 
 
@@ -119,7 +119,9 @@ async def test_the_sdk_does_not_repeat_a_call_that_failed_for_good(running: Site
         job, result = await running.run("hello")
     finally:
         running.api.failures.clear()
-    assert len([call for call in running.api.calls if call.job == job.id and call.path.endswith(end)]) == 1
+    calls = [call for call in running.api.calls if call.job == job.id and call.path.endswith(end)]
+    # A supervisor sends a final state that failed once more, when the task's process is gone.
+    assert len(calls) == (2 if end == "/state" else 1)
     if end != "/state":
         # The reason of the last call is in the line of the gateway, which this test does without.
         assert result.final_state != "success"
@@ -146,7 +148,7 @@ async def test_user_code_has_nothing_of_the_agents(running: Site, monkeypatch: p
     monkeypatch.setenv("RELAY_SECRET_OF_THE_AGENT", "swordfish")
     job, result = await running.run("show_environment")
     assert result.final_state == "success"
-    print(len(calls), result); log = (running.folder(job) / job_files.TASK_LOG).read_text(); print(log[-3000:])
+    log = (running.folder(job) / job_files.TASK_LOG).read_text()
     (environment,) = (event for event in running.events(job) if event.startswith("environment"))
     assert "RELAY_SECRET" not in environment
     assert "swordfish" not in log

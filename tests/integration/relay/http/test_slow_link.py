@@ -23,7 +23,7 @@ from edge_worker.relay import client as relay_client
 from edge_worker.relay.call_result import NoAnswer, Refused
 from edge_worker.relay.client import ExecutionCall, RelayClient
 from support.network.link import Cut, SlowLink
-from support.relay.edge import running_edge
+from support.relay.edge import Edge, running_edge
 from support.relay.fake_gate import KEY, FakeGate, running_gate
 
 BODY = bytes(range(256)) * 12 * 1024
@@ -68,23 +68,21 @@ def _call(method: str, body: bytes) -> ExecutionCall:
     return ExecutionCall(method, PATH, "", {"content-type": "application/json"}, body, "request-0001")
 
 
-async def _scene(stack: AsyncExitStack, tmp_path: Path, *, slow_gate: bool) -> Scene:
+async def _slow_link(stack: AsyncExitStack, url: str) -> tuple[SlowLink, str]:
+    link = await stack.enter_async_context(SlowLink.to(url))
+    return link, f"{urlsplit(url).scheme}://127.0.0.1:{link.port}"
+
+
+async def _relay(stack: AsyncExitStack, tmp_path: Path, gate_url: str, gate_timeout_s: float) -> Edge:
     secret = tmp_path / "gate.secret"
     secret.write_bytes(KEY)
-    gate = await stack.enter_async_context(running_gate())
-    gate_url = gate.url
-    if slow_gate:
-        link = await stack.enter_async_context(SlowLink.to(gate.url))
-        gate_url = f"http://127.0.0.1:{link.port}"
-    limit_s = LIMIT_S if slow_gate else 20.0
-    edge = await stack.enter_async_context(
-        running_edge(tmp_path, gate_urls=(gate_url,), gate_key_file=secret, gate_timeout_s=limit_s)
+    return await stack.enter_async_context(
+        running_edge(tmp_path, gate_urls=(gate_url,), gate_key_file=secret, gate_timeout_s=gate_timeout_s)
     )
+
+
+async def _scene(stack: AsyncExitStack, edge: Edge, relay_url: str, gate: FakeGate, link: SlowLink) -> Scene:
     worker = await edge.worker()
-    relay_url = edge.relays[0].workers_url
-    if not slow_gate:
-        link = await stack.enter_async_context(SlowLink.to(relay_url))
-        relay_url = f"https://127.0.0.1:{link.port}"
     tls = ssl.create_default_context(cafile=str(edge.ca))
     client = await stack.enter_async_context(RelayClient(relay_url, worker.secret, tls=tls, proxy=None))
     return Scene(client, await edge.job(worker), gate, link, relay_url, worker.secret, tls)
@@ -95,14 +93,20 @@ async def slow_edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     """The link between worker and relay is slow."""
     monkeypatch.setattr(relay_client, "EXECUTION_S", LIMIT_S)
     async with AsyncExitStack() as stack:
-        yield await _scene(stack, tmp_path, slow_gate=False)
+        gate = await stack.enter_async_context(running_gate())
+        edge = await _relay(stack, tmp_path, gate.url, 20)
+        link, relay_url = await _slow_link(stack, edge.relays[0].workers_url)
+        yield await _scene(stack, edge, relay_url, gate, link)
 
 
 @pytest.fixture
 async def slow_centre(tmp_path: Path) -> AsyncIterator[Scene]:
     """The link between relay and gate is slow."""
     async with AsyncExitStack() as stack:
-        yield await _scene(stack, tmp_path, slow_gate=True)
+        gate = await stack.enter_async_context(running_gate())
+        link, gate_url = await _slow_link(stack, gate.url)
+        edge = await _relay(stack, tmp_path, gate_url, LIMIT_S)
+        yield await _scene(stack, edge, edge.relays[0].workers_url, gate, link)
 
 
 async def test_a_large_answer_arrives_at_the_worker(slow_edge: Scene) -> None:
