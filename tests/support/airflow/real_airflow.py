@@ -31,15 +31,61 @@ class RealAirflow:
     Attributes:
         url: Of its api-server, without a trailing slash.
         home: `AIRFLOW_HOME`, also of the test process.
+        server: Its api-server, which a test may kill and start again.
     """
 
     url: str
     home: Path
+    server: "ApiServer"
 
     @property
     def execution_url(self) -> str:
         """Of the Execution API."""
         return f"{self.url}/execution/"
+
+
+class ApiServer:
+    """The process of an api-server. Its methods block.
+
+    Args:
+        port: On 127.0.0.1; the same at each start.
+        log: Where its output goes.
+    """
+
+    def __init__(self, port: int, log: Path) -> None:
+        self._port, self._log = port, log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [sys.executable, "-m", "airflow", "api-server", "--host", "127.0.0.1", "--port", str(self._port)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--workers", "1"], stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            self._wait_ready(self._process)
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """SIGKILL to all its processes."""
+        process, self._process = self._process, None
+        if process is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _wait_ready(self, process: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            assert process.poll() is None, self._log.read_text(errors="replace")[-3000:]
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/execution/health", timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        raise AssertionError("the api-server was not ready in time:\n" + self._log.read_text(errors="replace")[-3000:])
 
 
 @contextmanager
@@ -64,17 +110,13 @@ def running_airflow(extra_env: Mapping[str, str]) -> Iterator[RealAirflow]:
         create_tables()
         _say_migrated()
         _insert_dag()
-        with (home / "api-server.log").open("wb") as log:
-            command = [sys.executable, "-m", "airflow", "api-server", "--host", "127.0.0.1", "--port", str(port)]
-            process = subprocess.Popen([*command, "--workers", "1"], stdout=log, stderr=log, start_new_session=True)
-            try:
-                airflow = RealAirflow(f"http://127.0.0.1:{port}", home)
-                _wait_ready(airflow, process)
-                yield airflow
-            finally:
-                # An orderly stop is slow, and no state needs saving.
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        server = ApiServer(port, home / "api-server.log")
+        server.start()
+        try:
+            yield RealAirflow(f"http://127.0.0.1:{port}", home, server)
+        finally:
+            # An orderly stop is slow, and no state needs saving.
+            server.kill()
     finally:
         for name, value in before.items():
             if value is None:
@@ -177,19 +219,6 @@ def _say_migrated() -> None:
     # Airflow's function has no annotations.
     config: Callable[[], Any] = _get_alembic_config
     command.stamp(config(), "head")
-
-
-def _wait_ready(airflow: RealAirflow, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    log = airflow.home / "api-server.log"
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text(errors="replace")[-3000:]
-        try:
-            with urllib.request.urlopen(f"{airflow.execution_url}health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise AssertionError("the api-server was not ready in time:\n" + log.read_text(errors="replace")[-3000:])
 
 
 def delete_task(ti_id: str) -> None:

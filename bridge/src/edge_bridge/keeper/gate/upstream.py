@@ -31,10 +31,6 @@ PASSED_BACK = ("Content-Type", "Content-Range")
 _BAD_TOKEN = b"Invalid auth token"
 
 
-BeforeRetry = Callable[[], Awaitable[object]]
-"""Awaited before each further try of a call; an exception that it raises ends the call."""
-
-
 @dataclass(frozen=True, slots=True)
 class ExecutionCall:
     """A call of the Execution API.
@@ -64,6 +60,10 @@ class Answer:
     def accepted(self) -> bool:
         """Airflow accepted the call."""
         return 200 <= self.status < 300
+
+
+BeforeRetry = Callable[[], Awaitable[Answer | None]]
+"""Awaited before each further try of a call. An answer that it returns or an exception that it raises ends the call."""
 
 
 class ExecutionApi:
@@ -107,7 +107,7 @@ class ExecutionApi:
             subject: In whose name the call is made.
             call: The call.
             tries: How often it is tried at most.
-            before_retry: Checks whether the call is still wanted.
+            before_retry: Checks whether the call is still wanted, and whether an earlier try took effect.
 
         Raises:
             EdgeError: `gate_unavailable`: the api-server is away, fails or rejects the keeper's token. Repeat the call;
@@ -118,8 +118,8 @@ class ExecutionApi:
                 for attempt in range(tries):
                     if attempt:
                         await asyncio.sleep(RETRY_PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
-                        if before_retry is not None:
-                            await before_retry()
+                        if before_retry is not None and (known := await before_retry()) is not None:
+                            return known
                     answer = await self._try(subject, call)
                     if answer is not None:
                         return answer
