@@ -198,7 +198,7 @@ async def test_a_run_whose_trigger_was_not_answered_is_not_refused_to_the_repeat
     run = f"run-{ids.task_id}"
     if is_older:
         add_run(run)
-    handlers.append(losing_the_answer(lambda: is_older or add_run(run), times=3, then=409))
+    handlers.append(losing_the_answer(lambda: None if is_older else add_run(run), times=3, then=409))
     path = f"dag-runs/{DAG_ID}/{run}"
     first, again = [await centre.relay.call("POST", ids.job, path, {}, request_id="one-request-id") for _ in range(2)]
     other = await centre.relay.call("POST", ids.job, path, {}, request_id="another-request-id")

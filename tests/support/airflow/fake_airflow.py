@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from aiohttp import web
 from typing_extensions import override
@@ -165,8 +165,7 @@ class FakeDispatches(Dispatches):
         assert query.func is evidence.has_xcom
         task, key, sent = query.args
         xcoms = self._airflow.tasks[task.ti_id].xcoms
-        is_held: Any = key in xcoms and xcoms[key] == json.loads(sent.value)
-        return is_held
+        return cast("T", key in xcoms and xcoms[key] == json.loads(sent.value))
 
     @override
     async def by_name(self, task: TaskIdentity) -> TaskRow | None:

@@ -1,4 +1,4 @@
-"""A real Airflow on SQLite: its database shared with the test process, its api-server a process of its own."""
+"""A real Airflow: its database shared with the test process, its api-server a process of its own."""
 
 import os
 import signal
@@ -89,10 +89,14 @@ class ApiServer:
 
 
 @contextmanager
-def running_airflow(extra_env: Mapping[str, str]) -> Iterator[RealAirflow]:
+def running_airflow(extra_env: Mapping[str, str], *, database: str | None = None) -> Iterator[RealAirflow]:
     """Migrate the test process's Airflow database, start an api-server on it, stop it at the end.
 
     The settings that both need are set in this process's environment for as long.
+
+    Args:
+        extra_env: Further settings.
+        database: URL of another database than SQLite in `AIRFLOW_HOME`. This process uses it as long.
     """
     home = Path(os.environ["AIRFLOW_HOME"])
     port = free_port()
@@ -104,13 +108,17 @@ def running_airflow(extra_env: Mapping[str, str]) -> Iterator[RealAirflow]:
         "AIRFLOW__API__SECRET_KEY": "a-session-secret-of-the-tests",
         **extra_env,
     }
+    if database is not None:
+        settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
+        if database is not None:
+            _use_configured_database()
         create_tables()
         _say_migrated()
         _insert_dag()
-        server = ApiServer(port, home / "api-server.log")
+        server = ApiServer(port, home / f"api-server-{port}.log")
         server.start()
         try:
             yield RealAirflow(f"http://127.0.0.1:{port}", home, server)
@@ -123,6 +131,15 @@ def running_airflow(extra_env: Mapping[str, str]) -> Iterator[RealAirflow]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        if database is not None:
+            _use_configured_database()
+
+
+def _use_configured_database() -> None:
+    from airflow import settings
+
+    settings.configure_vars()
+    settings.reconfigure_orm()
 
 
 def add_task(state: str = "queued", **values: Any) -> "TaskIds":

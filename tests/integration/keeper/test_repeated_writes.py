@@ -1,0 +1,256 @@
+"""Each write of a job through each fault between keeper and api-server: it is made once, and answered as without one.
+
+The other side of the keeper repeats a call under its request id until it is answered, as an agent's gateway does.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+
+import aiohttp
+import pytest
+
+from edge_bridge.keeper.gate import upstream
+from edge_bridge.keeper.gate.rules import AUXILIARY_RULES, TASK_RULES, CallKind
+from edge_broker.permissions import EXECUTOR, RELAY
+from edge_broker.records import RecordStore
+from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.wire.jobs import AuxiliaryKind
+from support.airflow.airflow_home import dag_run
+from support.airflow.holdings import holdings, impersonal
+from support.airflow.keeper import Centre, FakeRelay, GateReply, keeper_settings, running_keeper
+from support.airflow.real_airflow import RealAirflow
+from support.airflow.writes import WRITES, Subject, Write
+from support.nats.server import connected
+from support.network.http_link import Fault, HttpLink, Point, Strike
+from support.network.link import Cut
+
+pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
+
+AT_ONCE = 6
+"""More at a time wait for each other in SQLite."""
+REPEAT_PAUSE_S = 0.1
+HANG_S = 4.0
+"""After which a keeper tries again; long enough for a busy SQLite."""
+
+Result = tuple[bool, str, dict[str, str]]
+"""Whether a write was accepted, the answer, and what Airflow holds then."""
+Expected = dict[str, Result]
+
+
+@dataclass
+class Way:
+    """A keeper, and the link between it and the api-server.
+
+    Attributes:
+        other: A second keeper.
+        expected: What becomes of each write without a fault.
+    """
+
+    centre: Centre
+    other: FakeRelay
+    link: HttpLink
+    target: str
+    expected: Expected
+
+    async def begin(self, write: Write) -> Subject:
+        """A job that a worker has started."""
+        subject = await asyncio.to_thread(write.subject, self.target)
+        if write.is_test:
+            await self.centre.auxiliary(AuxiliaryKind.CONNECTION_TEST, subject.ids.job)
+        else:
+            await self.centre.started(subject.ids)
+        return subject
+
+    def arm(self, write: Write, subject: Subject, fault: Fault, at: Point, *, times: int = 1) -> Strike:
+        """A fault for the write's call."""
+        meanwhile = _once(partial(asyncio.to_thread, write.meanwhile, subject)) if at is Point.ANSWER else None
+        call = write.call_of(subject)
+        return self.link.arm(fault, call.method, f"/{_literal(call.path)}$", at=at, times=times, meanwhile=meanwhile)
+
+    async def deliver(self, write: Write, subject: Subject) -> GateReply:
+        """Make the write's call, under one request id, until it is answered."""
+        call, request_id = write.call_of(subject), uuid.uuid4().hex
+        while True:
+            reply = await self.centre.relay.call(
+                call.method, subject.ids.job, call.path, call.body, request_id=request_id
+            )
+            if reply.from_airflow or not reply.body["retryable"]:
+                return reply
+            await asyncio.sleep(REPEAT_PAUSE_S)
+
+
+def _literal(path: str) -> str:
+    return path.replace("?", r"\?").replace("+", r"\+")
+
+
+def _once(act: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
+    done: list[None] = []
+
+    async def once() -> None:
+        if not done:
+            done.append(None)
+            await act()
+
+    return once
+
+
+@pytest.fixture(scope="module")
+def target(airflow: RealAirflow) -> Iterator[str]:  # noqa: ARG001  # its database
+    """A DAG to trigger and to clear."""
+    with dag_run(1) as dag:
+        yield dag.dag_id
+
+
+@pytest.fixture(scope="module")
+def expected() -> Expected:
+    return {}
+
+
+@pytest.fixture
+async def way(
+    airflow: RealAirflow, nats: NatsServer, target: str, expected: Expected, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Way]:
+    monkeypatch.setattr(upstream, "CALL_TIMEOUT_S", HANG_S)
+    async with AsyncExitStack() as stack:
+        link = await stack.enter_async_context(HttpLink.to(airflow.url))
+        settings = replace(keeper_settings(nats, airflow), execution_api_url=f"{link.url}/execution/")
+        broker = await stack.enter_async_context(connected(nats, EXECUTOR))
+        relay_broker = await stack.enter_async_context(connected(nats, RELAY))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        keepers = [await stack.enter_async_context(running_keeper(settings)) for _ in range(2)]
+        relay, other = (FakeRelay(session, port=keeper.port) for keeper in keepers)
+        centre = Centre(keepers[0], relay, RecordStore(broker), relay_broker, nats)
+        way = Way(centre, other, link, target, expected)
+        if not expected:
+            expected |= await of_all(partial(without_fault, way))
+        yield way
+
+
+async def of_all(make: Callable[[Write], Awaitable[Result]], *, at_once: int = AT_ONCE) -> Expected:
+    """What becomes of each write."""
+    limit = asyncio.Semaphore(at_once)
+
+    async def limited(write: Write) -> Result:
+        async with limit:
+            return await make(write)
+
+    results = await asyncio.gather(*map(limited, WRITES))
+    return dict(zip((write.name for write in WRITES), results, strict=True))
+
+
+async def without_fault(way: Way, write: Write) -> Result:
+    subject = await way.begin(write)
+    reply = await way.deliver(write, subject)
+    await asyncio.to_thread(write.meanwhile, subject)
+    return await result(write, subject, reply)
+
+
+async def result(write: Write, subject: Subject, reply: GateReply) -> Result:
+    """What a task and Airflow have of a write."""
+    fields = reply.body if isinstance(reply.body, dict) and write.name != "start" else {}
+    kept = sorted((name, value) for name, value in fields.items() if name not in {"responded_at", "conn_id"})
+    return 200 <= reply.status < 300, impersonal(kept, subject), await asyncio.to_thread(holdings, subject)
+
+
+def compare(found: Expected, expected: Expected) -> None:
+    """All at once: one cell that differs says less than its neighbours."""
+    differing = {name: (found[name], expected[name]) for name in expected if found[name] != expected[name]}
+    text = "\n".join(f"{name}:\n  found    {one}\n  expected {other}" for name, (one, other) in differing.items())
+    assert not differing, text
+
+
+def test_each_write_of_the_rules_is_made_here() -> None:
+    rules = [*TASK_RULES, *(rule for rules in AUXILIARY_RULES.values() for rule in rules)]
+    writes = {
+        (method, "/".join(rule.path))
+        for rule in rules
+        for method in rule.methods
+        if rule.kind_of(method) is not CallKind.READ
+    }
+    assert {(write.method, write.rule) for write in WRITES} == writes
+
+
+async def test_without_a_fault_each_write_is_accepted(way: Way) -> None:
+    assert [name for name, (is_accepted, _, _) in way.expected.items() if not is_accepted] == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "at", "times"),
+    [
+        pytest.param(Fault.SERVER_ERROR, Point.REQUEST, 1, id="500"),
+        pytest.param(Fault.SERVER_ERROR, Point.ANSWER, 1, id="500 after the commit"),
+        pytest.param(Fault.BAD_GATEWAY, Point.REQUEST, 4, id="502 of a proxy"),
+        pytest.param(Fault.BAD_GATEWAY, Point.ANSWER, 4, id="502 of a proxy after the commit", marks=pytest.mark.soak),
+        pytest.param(Fault.RESET, Point.REQUEST, 4, id="reset before the commit"),
+        pytest.param(Fault.RESET, Point.ANSWER, 4, id="reset after the commit"),
+        pytest.param(Fault.BLACK_HOLE, Point.REQUEST, 1, id="hang before the commit"),
+        pytest.param(Fault.BLACK_HOLE, Point.ANSWER, 1, id="hang after the commit", marks=pytest.mark.soak),
+    ],
+)
+async def test_each_write_through_a_fault(way: Way, fault: Fault, at: Point, times: int) -> None:
+    """Three tries of one keeper and the first of the repeated call fail."""
+
+    async def through_it(write: Write) -> Result:
+        subject = await way.begin(write)
+        strike = way.arm(write, subject, fault, at, times=times)
+        reply = await way.deliver(write, subject)
+        assert strike.happened.is_set(), write.name
+        if at is Point.REQUEST:
+            await asyncio.to_thread(write.meanwhile, subject)
+        return await result(write, subject, reply)
+
+    compare(await of_all(through_it, at_once=len(WRITES) if fault is Fault.BLACK_HOLE else AT_ONCE), way.expected)
+
+
+async def test_each_write_whose_keeper_hangs_after_the_commit(way: Way) -> None:
+    """The repeat comes to another keeper, which knows of the first try only what record and database show."""
+
+    async def by_two_keepers(write: Write) -> Result:
+        subject = await way.begin(write)
+        strike = way.arm(write, subject, Fault.BLACK_HOLE, Point.ANSWER)
+        call, request_id = write.call_of(subject), uuid.uuid4().hex
+        first = asyncio.create_task(
+            way.centre.relay.call(call.method, subject.ids.job, call.path, call.body, request_id=request_id)
+        )
+        await strike.happened.wait()
+        reply = await way.other.call(call.method, subject.ids.job, call.path, call.body, request_id=request_id)
+        made = await result(write, subject, reply)
+        assert not first.done()
+        late = await first
+        assert made == await result(write, subject, late), "the first keeper tries again later"
+        return made
+
+    compare(await of_all(by_two_keepers, at_once=len(WRITES)), way.expected)
+
+
+async def test_each_write_whose_api_server_is_killed_after_the_commit(way: Way, airflow: RealAirflow) -> None:
+    committed: list[str] = []
+    is_killed = asyncio.Event()
+
+    async def kill_when_all_have_committed() -> None:
+        while len(committed) < len(WRITES):  # noqa: ASYNC110 - bounded by the test's time-out
+            await asyncio.sleep(0.05)
+        await asyncio.to_thread(airflow.server.kill)
+        is_killed.set()
+        await way.link.cut(Cut.RESET)
+        await asyncio.to_thread(airflow.server.start)
+        await way.link.mend()
+
+    async def killed_under_it(write: Write) -> Result:
+        subject = await way.begin(write)
+        strike = way.arm(write, subject, Fault.BLACK_HOLE, Point.ANSWER)
+        delivery = asyncio.create_task(way.deliver(write, subject))
+        await strike.happened.wait()
+        committed.append(write.name)
+        reply = await delivery
+        assert is_killed.is_set(), f"{write.name} was answered before"
+        return await result(write, subject, reply)
+
+    killing = asyncio.create_task(kill_when_all_have_committed())
+    found = await of_all(killed_under_it, at_once=len(WRITES))
+    await killing
+    compare(found, way.expected)
