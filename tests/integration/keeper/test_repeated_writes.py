@@ -99,7 +99,7 @@ def _once(act: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object
 
 
 @pytest.fixture(scope="module")
-def target(airflow: RealAirflow) -> Iterator[str]:  # noqa: ARG001  # its database
+def target(airflow: RealAirflow) -> Iterator[str]:  # its database
     """A DAG to trigger and to clear."""
     with dag_run(1) as dag:
         yield dag.dag_id
@@ -238,7 +238,7 @@ async def test_each_write_whose_api_server_is_killed_after_the_commit(way: Way, 
         is_killed.set()
         await way.link.cut(Cut.RESET)
         await asyncio.to_thread(airflow.server.start)
-        await way.link.mend()
+        await way.link.restore()
 
     async def killed_under_it(write: Write) -> Result:
         subject = await way.begin(write)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge_bridge.keeper.dispatch import has_accepted, is_current
 from edge_bridge.keeper.gate.answers import NO_CONTENT, not_dispatched, stop_read, stop_write
-from edge_bridge.keeper.gate.held_call import HeldCall, from_database
+from edge_bridge.keeper.gate.holder_call import HolderCall, from_database
 from edge_bridge.keeper.gate.repeats import REPEATS, Repeat
 from edge_bridge.keeper.gate.rules import CallKind
 from edge_bridge.keeper.gate.upstream import Answer
@@ -45,12 +45,12 @@ class _StateBody(BaseModel):
     state: str = Field(min_length=1, max_length=50)
 
 
-async def read(held: HeldCall) -> Answer:
+async def read(held: HolderCall) -> Answer:
     """Forward a read."""
     return await held.forward()
 
 
-async def heartbeat(held: HeldCall) -> Answer:
+async def heartbeat(held: HolderCall) -> Answer:
     """Forward a heartbeat, unless the job's final state is on its way or accepted: then Airflow would reject it."""
     if held.is_at_its_end:
         return NO_CONTENT
@@ -61,7 +61,7 @@ async def heartbeat(held: HeldCall) -> Answer:
     return NO_CONTENT if (await held.read_again()).is_at_its_end else answer
 
 
-async def run(held: HeldCall) -> Answer:
+async def run(held: HolderCall) -> Answer:
     """Forward the start of the task, if this job is the current dispatch; the record notes that user code runs."""
     _require_no_final_state(held.record)
     body = held.parse_body(_RunBody)
@@ -74,7 +74,7 @@ async def run(held: HeldCall) -> Answer:
     return answer
 
 
-async def final_state(held: HeldCall) -> Answer:
+async def final_state(held: HolderCall) -> Answer:
     """Forward the task's final state, if this job is the current dispatch, and remember it once it is accepted.
 
     A state that was sent before, in a call whose answer was lost, may have been accepted then: Airflow rejects the
@@ -100,14 +100,14 @@ async def final_state(held: HeldCall) -> Answer:
     return answer
 
 
-async def write(held: HeldCall) -> Answer:
+async def write(held: HolderCall) -> Answer:
     """Forward a write that Airflow carries out again, and answers in the same way, if it is repeated."""
     answer = await held.forward()
     await _remember_before_the_end(held, answer)
     return answer
 
 
-async def write_once(repeat: Repeat, held: HeldCall) -> Answer:
+async def write_once(repeat: Repeat, held: HolderCall) -> Answer:
     """Forward a write that Airflow answers differently the second time; a repeat after a lost answer is no second one.
 
     The record notes the write before it is sent. So any keeper recognises a repeat, and answers it by what Airflow
@@ -142,7 +142,7 @@ class Handling:
             gets the same answer.
     """
 
-    answer: Callable[[HeldCall], Awaitable[Answer]]
+    answer: Callable[[HolderCall], Awaitable[Answer]]
     if_to_stop: Callable[[], Answer] = stop_write
     in_turn: bool = True
 
@@ -160,7 +160,7 @@ HANDLING: Mapping[CallKind, Handling] = MappingProxyType(
 """Every kind of call."""
 
 
-async def _begin(held: HeldCall, repeat: Repeat) -> tuple[OpenWrite, bool]:
+async def _begin(held: HolderCall, repeat: Repeat) -> tuple[OpenWrite, bool]:
     """The write as the record notes it, and whether it was begun before."""
     known = held.record.open_write
     if known is not None and known.request_id == held.call.request_id:
@@ -173,14 +173,14 @@ async def _begin(held: HeldCall, repeat: Repeat) -> tuple[OpenWrite, bool]:
     return record.open_write, record is before
 
 
-async def _done_before(held: HeldCall, repeat: Repeat, begun: OpenWrite) -> Answer | None:
+async def _done_before(held: HolderCall, repeat: Repeat, begun: OpenWrite) -> Answer | None:
     answer = await repeat.done(held, begun)
     if answer is not None:
         log.info("write_had_taken_effect", job=held.call.job, method=held.call.execution.method, status=answer.status)
     return answer
 
 
-async def _remember_before_the_end(held: HeldCall, answer: Answer) -> None:
+async def _remember_before_the_end(held: HolderCall, answer: Answer) -> None:
     """The answer to the final state stays the remembered one: the SDK still writes after it, for example links."""
     if held.record.accepted_state is None:
         await held.remember(answer)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from edge_bridge.keeper.gate import evidence
 from edge_bridge.keeper.gate.answers import JSON, NO_CONTENT
-from edge_bridge.keeper.gate.held_call import HeldCall, from_database
+from edge_bridge.keeper.gate.holder_call import HolderCall, from_database
 from edge_bridge.keeper.gate.rules import CallKind
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionCall
 from edge_bridge.keeper.tokens import subject_of
@@ -46,8 +46,8 @@ class Repeat:
         keep_answer: Whether the record keeps Airflow's answer. Not needed if `done` finds it again.
     """
 
-    done: Callable[[HeldCall, OpenWrite], Awaitable[Answer | None]]
-    note: Callable[[HeldCall], Awaitable[str]] | None = None
+    done: Callable[[HolderCall, OpenWrite], Awaitable[Answer | None]]
+    note: Callable[[HolderCall], Awaitable[str]] | None = None
     keep_answer: bool = True
 
 
@@ -69,7 +69,7 @@ class _Result(BaseModel):
     result_message: str | None = None
 
 
-async def _xcom_done(held: HeldCall, _: OpenWrite) -> Answer | None:
+async def _xcom_done(held: HolderCall, _: OpenWrite) -> Answer | None:
     """The same value is there."""
     key = "/".join(split_path(held.call.execution.path)).split("/", 4)[4]
     sent = _sent_xcom(held.call.execution)
@@ -91,27 +91,27 @@ def _sent_xcom(call: ExecutionCall) -> evidence.SentXCom | None:
     return evidence.SentXCom(call.body, is_dag_result, mapped_length)
 
 
-async def _note_run(held: HeldCall) -> str:
+async def _note_run(held: HolderCall) -> str:
     """How often the DAG run was cleared, or that there is none."""
     _, dag_id, run_id = split_path(held.call.execution.path)[:3]
     cleared = await _from_airflow(held, partial(evidence.times_cleared, dag_id, run_id))
     return _ABSENT if cleared is None else str(cleared)
 
 
-async def _trigger_done(held: HeldCall, begun: OpenWrite) -> Answer | None:
+async def _trigger_done(held: HolderCall, begun: OpenWrite) -> Answer | None:
     """The run is there, and was not before. The task would fail, or clear a run that has just begun."""
     is_created = begun.before == _ABSENT and await _note_run(held) != _ABSENT
     return NO_CONTENT if is_created else None
 
 
-async def _clear_done(held: HeldCall, begun: OpenWrite) -> Answer | None:
+async def _clear_done(held: HolderCall, begun: OpenWrite) -> Answer | None:
     """The run was cleared since. A second clear would end what has begun since, and repeat it."""
     now = await _note_run(held)
     is_cleared = begun.before is not None and _ABSENT not in {begun.before, now} and now != begun.before
     return NO_CONTENT if is_cleared else None
 
 
-async def _question(held: HeldCall) -> evidence.StoredQuestion | None:
+async def _question(held: HolderCall) -> evidence.StoredQuestion | None:
     return await _from_airflow(held, partial(evidence.question, held.task.ti_id))
 
 
@@ -121,12 +121,12 @@ def _note_of(question: evidence.StoredQuestion | None) -> str:
     return _UNANSWERED if question.responded_at is None else question.responded_at.isoformat()
 
 
-async def _note_question(held: HeldCall) -> str:
+async def _note_question(held: HolderCall) -> str:
     """Whether there is a question, and when a person answered."""
     return _note_of(await _question(held))
 
 
-async def _ask_done(held: HeldCall, begun: OpenWrite) -> Answer | None:
+async def _ask_done(held: HolderCall, begun: OpenWrite) -> Answer | None:
     """The question is there, and was not before, or its old answer was removed.
 
     To an unanswered question, Airflow does nothing. A second time, it would remove an answer that was given since.
@@ -138,7 +138,7 @@ async def _ask_done(held: HeldCall, begun: OpenWrite) -> Answer | None:
     return Answer(201, question.as_answered, JSON) if is_asked else None
 
 
-async def _respond_done(held: HeldCall, _: OpenWrite) -> Answer | None:
+async def _respond_done(held: HolderCall, _: OpenWrite) -> Answer | None:
     """The question has this answer. Airflow's answer to the write is what it answers to a read."""
     wanted, question = _parsed(held, _Response), await _question(held)
     if wanted is None or question is None or question.responded_at is None:
@@ -151,19 +151,19 @@ async def _respond_done(held: HeldCall, _: OpenWrite) -> Answer | None:
     return answer if answer.accepted else None
 
 
-async def _test(held: HeldCall) -> evidence.StoredTest | None:
+async def _test(held: HolderCall) -> evidence.StoredTest | None:
     assert held.record.auxiliary is not None  # noqa: S101  # by its rule
     test_id = held.record.auxiliary.id
     return await _from_airflow(held, partial(evidence.connection_test, test_id))
 
 
-async def _note_test(held: HeldCall) -> str:
+async def _note_test(held: HolderCall) -> str:
     """The state of the connection test."""
     test = await _test(held)
     return _ABSENT if test is None else test.state
 
 
-async def _fetch_done(held: HeldCall, begun: OpenWrite) -> Answer | None:
+async def _fetch_done(held: HolderCall, begun: OpenWrite) -> Answer | None:
     """The connection was fetched since. No record may keep the answer: it holds a password."""
     test = await _test(held)
     if test is None or test.state != "running" or begun.before in {None, _ABSENT, "running"}:
@@ -174,7 +174,7 @@ async def _fetch_done(held: HeldCall, begun: OpenWrite) -> Answer | None:
     return Answer(200, orjson.dumps(test.connection), JSON)
 
 
-async def _result_done(held: HeldCall, _: OpenWrite) -> Answer | None:
+async def _result_done(held: HolderCall, _: OpenWrite) -> Answer | None:
     """The test has this result."""
     wanted, test = _parsed(held, _Result), await _test(held)
     if wanted is None or test is None or (test.state, test.result_message) != (wanted.state, wanted.result_message):
@@ -182,7 +182,7 @@ async def _result_done(held: HeldCall, _: OpenWrite) -> Answer | None:
     return NO_CONTENT
 
 
-async def _from_airflow(held: HeldCall, query: Callable[[], T]) -> T:
+async def _from_airflow(held: HolderCall, query: Callable[[], T]) -> T:
     """What Airflow holds, by a function of `evidence`.
 
     Raises:
@@ -191,7 +191,7 @@ async def _from_airflow(held: HeldCall, query: Callable[[], T]) -> T:
     return await from_database(held.parts.dispatches.query(query))
 
 
-def _parsed(held: HeldCall, model: type[M]) -> M | None:
+def _parsed(held: HolderCall, model: type[M]) -> M | None:
     """The body; None if it is malformed, which Airflow will answer."""
     try:
         return model.model_validate_json(held.call.execution.body)
