@@ -138,8 +138,10 @@ def running_airflow(extra_env: Mapping[str, str], *, database: str | None = None
 def _use_configured_database() -> None:
     from airflow import settings
 
-    settings.configure_vars()
-    settings.reconfigure_orm()
+    # Airflow's functions have no annotations.
+    untyped: Any = settings
+    untyped.configure_vars()
+    untyped.reconfigure_orm()
 
 
 def add_task(state: str = "queued", **values: Any) -> "TaskIds":
