@@ -11,6 +11,7 @@ from edge_bridge.keeper.gate.repeats import REPEATS
 from edge_bridge.keeper.gate.rules import AUXILIARY_RULES, TASK_RULES, CallKind, Rule, check
 from edge_schemas.gate.execution_paths import split_path
 from edge_schemas.wire.jobs import AuxiliaryJob, TaskIdentity
+from support.airflow.writes import WRITES
 
 ID = "01a2020b-14ca-71cd-90f9-af9c47c5bfbd"
 TASK = TaskIdentity(ti_id=ID, dag_id="d", task_id="t", run_id="r", try_number=1)
@@ -61,6 +62,18 @@ def test_an_allowed_call_has_exactly_one_kind(
 def test_each_kind_occurs_in_the_rules() -> None:
     kinds = {rule.kind_of(method) for _, rules in RULES for rule in rules for method in rule.methods}
     assert kinds == set(CallKind)
+
+
+def test_each_write_of_the_rules_is_made_through_each_fault() -> None:
+    """By `tests/integration/keeper/test_repeated_writes.py`."""
+    writes = {
+        (method, "/".join(rule.path))
+        for _, rules in RULES
+        for rule in rules
+        for method in rule.methods
+        if rule.kind_of(method) is not CallKind.READ
+    }
+    assert {(write.method, write.rule) for write in WRITES} == writes
 
 
 def test_each_kind_has_one_function_of_its_own() -> None:
