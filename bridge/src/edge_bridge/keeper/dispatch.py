@@ -94,6 +94,14 @@ class Dispatches:
         """
         return await self.query(partial(_select_by_name, task))
 
+    async def ping(self) -> None:
+        """Checks that the database answers.
+
+        Raises:
+            DatabaseUnavailable: It does not.
+        """
+        await self.query(_select_nothing)
+
     async def query(self, query: Callable[[], T]) -> T:
         """The result of a function that reads in an `airflow_session`; counts towards the limit.
 
@@ -104,6 +112,13 @@ class Dispatches:
             return await run_query(query, limit=self._limit)
         except TimeoutError:
             raise DatabaseUnavailable(f"no answer within {ANSWER_S:g} s") from None
+
+
+def _select_nothing() -> None:
+    from sqlalchemy import text
+
+    with airflow_session() as session:
+        session.execute(text("SELECT 1"))
 
 
 def _select_by_id(ti_ids: Sequence[str]) -> dict[str, TaskRow]:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from edge_schemas.gate.execution_paths import split_path
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_worker.gateway.fates import Route
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.registry import JobRegistry
 
 MAX_TARGET_CHARS = 8000
 """Path and query; servers and proxies on the way take no more."""
 
+_OWN_ROUTES = {("PATCH", "state"): Route.FINAL_STATE, ("PUT", "rtif"): Route.RENDERED_FIELDS}
 _TARGET = re.compile(r"/jobs/([0-9a-f-]{36})/execution/([^?#]*)(?:\?([^#]*))?")
 
 
@@ -45,13 +47,13 @@ class Target:
         """A heartbeat of the job's own task."""
         return self.is_own_instance and self.is_some_heartbeat(method)
 
-    def is_final_write(self, method: str) -> bool:
-        """The task's final state."""
-        return method == "PATCH" and self.is_own_instance and self.segments[2] == "state"
-
-    def is_rendered_fields(self, method: str) -> bool:
-        """The task's rendered fields."""
-        return method == "PUT" and self.is_own_instance and self.segments[2] == "rtif"
+    def route(self, method: str) -> Route:
+        """What a call with this method is for."""
+        if method in {"GET", "HEAD"}:
+            return Route.SECRET_READ if self.segments[0] in {"connections", "variables"} else Route.READ
+        if self.is_own_instance:
+            return _OWN_ROUTES.get((method, self.segments[2]), Route.WRITE)
+        return Route.WRITE
 
 
 def target_of(raw_path: str, table: JobRegistry) -> Target:

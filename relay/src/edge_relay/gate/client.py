@@ -3,7 +3,6 @@
 The relay itself does not reach Airflow and holds no token: it sends the worker's request and the worker's name.
 """
 
-import io
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +17,14 @@ from yarl import URL
 
 from edge_relay.settings import Settings, SettingsError
 from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
-from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.errors import TOO_LARGE_STATUSES, EdgeError, ErrorCode
 from edge_schemas.wire.routes import FORWARDED_HEADERS, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
+from edge_service.body_progress import BodyTooLarge, Exchange, read_body
 
 log = structlog.get_logger(__name__)
 
 CALL_TIMEOUT_S = 60.0
-"""The gate creates a token, reads Airflow's database and waits for the api-server, which may be slow under load."""
+"""Until an answer begins: the gate reads Airflow's database and waits for the api-server, which may be slow."""
 CONNECT_TIMEOUT_S = 3.0
 MAX_ANSWER_BYTES = 64 << 20
 RETRY_AFTER_S = 2.0
@@ -51,7 +51,7 @@ class GateClient:
     Args:
         urls: Base addresses of the keepers' gates, without a path.
         key: The secret shared with the keepers.
-        timeout_s: For one call.
+        timeout_s: Until the answer to a call begins; bodies may take longer as long as they move.
         ca_file: PEM CA file for `https://` addresses; None uses the machine's CAs.
         clock: Unix time; signatures contain it.
     """
@@ -67,7 +67,7 @@ class GateClient:
     ) -> None:
         self._urls = tuple(url.rstrip("/") for url in urls)
         self._key = key
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        self._timeout_s = timeout_s
         self._tls = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
         self._clock = clock
         self._good = 0
@@ -96,7 +96,7 @@ class GateClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._tls, keepalive_timeout=30),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeout,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             # An answer's signature covers the bytes as they were sent.
             auto_decompress=False,
             headers={"Accept-Encoding": "identity", "User-Agent": "edge-relay"},
@@ -121,7 +121,7 @@ class GateClient:
             headers: Of the worker's request; only `FORWARDED_HEADERS` are sent.
 
         Raises:
-            EdgeError: `gate_unavailable`; the worker repeats the call with the same request id.
+            EdgeError: `gate_unavailable`; the worker repeats the call with the same request id. `payload_too_large`.
         """
         sent = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
         # The first keeper is tried twice: a kept-alive connection that it has closed is noticed only now.
@@ -141,17 +141,20 @@ class GateClient:
         signature, nonce = sign_call(self._key, call, now=self._clock())
         ours = {SIGNATURE_HEADER: signature, WORKER_HEADER: call.worker, REQUEST_ID_HEADER: call.request_id}
         try:
-            async with self._session.request(
-                call.method,
-                # Unchanged: yarl would decode the path and encode it again.
-                URL(f"{base}{call.target}", encoded=True),
-                # aiohttp warns about large bodies as plain bytes, which it writes at once.
-                data=io.BytesIO(call.body) if call.body else None,
-                headers={**headers, **ours},
-                skip_auto_headers=("Content-Type",),
-                allow_redirects=False,
-            ) as reply:
-                body = await _bounded(reply)
+            async with (
+                Exchange(call.body, answer_s=self._timeout_s) as exchange,
+                self._session.request(
+                    call.method,
+                    # Unchanged: yarl would decode the path and encode it again.
+                    URL(f"{base}{call.target}", encoded=True),
+                    data=exchange.body,
+                    headers={**headers, **ours},
+                    skip_auto_headers=("Content-Type",),
+                    allow_redirects=False,
+                ) as reply,
+            ):
+                exchange.begun()
+                body = await read_body(reply.content, limit=MAX_ANSWER_BYTES)
         except aiohttp.ConnectionTimeoutError as error:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
         except TimeoutError:
@@ -159,19 +162,17 @@ class GateClient:
             raise EdgeError(
                 ErrorCode.GATE_UNAVAILABLE, "the gate did not answer in time", retry_after_s=RETRY_AFTER_S
             ) from None
+        except BodyTooLarge:
+            raise EdgeError(
+                ErrorCode.PAYLOAD_TOO_LARGE, f"the answer has more than {MAX_ANSWER_BYTES} bytes, the relay's limit"
+            ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise _Away(f"{type(error).__name__}: {error}") from error
+        if reply.status in TOO_LARGE_STATUSES and SIGNATURE_HEADER not in reply.headers:
+            text = f"the gate, or a server between relay and gate, refused the call with status {reply.status}"
+            raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text)
         if not check_answer(self._key, nonce, reply.status, body, reply.headers.get(SIGNATURE_HEADER, "")):
             raise _Away(f"an answer with status {reply.status} that is not signed with our key")
         return GateAnswer(
             reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
         )
-
-
-async def _bounded(reply: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in reply.content.iter_any():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise _Away(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-    return bytes(body)

@@ -99,13 +99,27 @@ class HolderCall:
         return await self.parts.records.change(self.call.job, event)
 
     async def forward(self, *, before_retry: BeforeRetry | None = None) -> Answer:
-        """Airflow's answer. Before each further try the record is read: a job that was given up writes no more."""
+        """Airflow's answer. Before each further try the record is read: a job that was given up writes no more.
+
+        Without its database the api-server fails at every call. That is an outage, whatever the call contains: only
+        while the database answers, a failure is an answer to this call.
+
+        Args:
+            before_retry: Checks whether an earlier try took effect.
+
+        Raises:
+            EdgeError: There is no answer at the moment, or a server in front of Airflow refused the call.
+        """
 
         async def still_wanted() -> Answer | None:
             await self.read_again()
             return None if before_retry is None else await before_retry()
 
-        return await self.parts.api.call(subject_of(self.record), self.call.execution, before_retry=still_wanted)
+        call = self.call.execution
+        answer = await self.parts.api.call(subject_of(self.record), call, before_retry=still_wanted)
+        if answer.failed:
+            await from_database(self.parts.dispatches.ping())
+        return answer
 
     async def remember(self, answer: Answer, *, final_state: str | None = None) -> None:
         """Keep the answer to this write in the job's record, and the final state if Airflow has accepted it."""

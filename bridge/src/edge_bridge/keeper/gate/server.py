@@ -28,6 +28,7 @@ from edge_schemas.wire.routes import (
     FORWARDED_HEADERS,
     GATE_CENTRE,
     GATE_EXECUTION,
+    GATE_ORIGIN,
     HEALTHZ,
     METRICS,
     ORIGIN_HEADER,
@@ -35,6 +36,7 @@ from edge_schemas.wire.routes import (
     REQUEST_ID_HEADER,
     WORKER_HEADER,
 )
+from edge_service.body_progress import BodyStalled, BodyTooLarge, read_body
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +120,13 @@ class _Gate:
         """Answer a call that a relay signed, and sign the answer."""
         worker = request.headers.get(WORKER_HEADER, "")
         request_id = request.headers.get(REQUEST_ID_HEADER, "")
-        body = await request.read()
+        try:
+            body = await read_body(request.content, limit=MAX_BODY_BYTES)
+        except BodyTooLarge:
+            text = f"the body has more than {MAX_BODY_BYTES} bytes, the gate's limit"
+            return _reply(_problem(EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text), request_id))
+        except BodyStalled as stalled:
+            raise web.HTTPRequestTimeout(text=str(stalled)) from None
         signed = GateCall(request.method, request.raw_path, worker, request_id, body)
         nonce = check_call(self._key, signed, request.headers.get(SIGNATURE_HEADER, ""), now=self._clock())
         if nonce is None:
@@ -176,7 +184,7 @@ def _job_call(request: web.Request, signed: GateCall) -> JobCall:
 def _problem(error: EdgeError, request_id: str) -> Answer:
     problem = error.problem(request_id or None)
     body = orjson.dumps(problem.model_dump(mode="json", exclude_none=True))
-    return Answer(problem.status, body, {"Content-Type": PROBLEM_TYPE})
+    return Answer(problem.status, body, {"Content-Type": PROBLEM_TYPE, ORIGIN_HEADER: GATE_ORIGIN})
 
 
 def _reply(answer: Answer) -> web.Response:
