@@ -4,14 +4,18 @@ Each body takes longer than every limit in total that is in force here; only its
 """
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.jobs import Job
 from edge_service import body_progress
@@ -19,7 +23,7 @@ from edge_worker.relay import client as relay_client
 from edge_worker.relay.call_result import NoAnswer, Refused
 from edge_worker.relay.client import ExecutionCall, RelayClient
 from support.network.link import Cut, SlowLink
-from support.relay.edge import running_edge
+from support.relay.edge import Edge, running_edge
 from support.relay.fake_gate import KEY, FakeGate, running_gate
 
 BODY = bytes(range(256)) * 12 * 1024
@@ -45,6 +49,9 @@ class Scene:
     job: Job
     gate: FakeGate
     link: SlowLink
+    relay_url: str
+    secret: str
+    tls: ssl.SSLContext
 
     async def read(self) -> bytes:
         return (await self.client.execution(self.job.id, _call("GET", b""))).body
@@ -61,26 +68,24 @@ def _call(method: str, body: bytes) -> ExecutionCall:
     return ExecutionCall(method, PATH, "", {"content-type": "application/json"}, body, "request-0001")
 
 
-async def _scene(stack: AsyncExitStack, tmp_path: Path, *, slow_gate: bool) -> Scene:
+async def _slow_link(stack: AsyncExitStack, url: str) -> tuple[SlowLink, str]:
+    link = await stack.enter_async_context(SlowLink.to(url))
+    return link, f"{urlsplit(url).scheme}://127.0.0.1:{link.port}"
+
+
+async def _relay(stack: AsyncExitStack, tmp_path: Path, gate_url: str, gate_timeout_s: float) -> Edge:
     secret = tmp_path / "gate.secret"
     secret.write_bytes(KEY)
-    gate = await stack.enter_async_context(running_gate())
-    gate_url = gate.url
-    if slow_gate:
-        link = await stack.enter_async_context(SlowLink.to(gate.url))
-        gate_url = f"http://127.0.0.1:{link.port}"
-    limit_s = LIMIT_S if slow_gate else 20.0
-    edge = await stack.enter_async_context(
-        running_edge(tmp_path, gate_urls=(gate_url,), gate_key_file=secret, gate_timeout_s=limit_s)
+    return await stack.enter_async_context(
+        running_edge(tmp_path, gate_urls=(gate_url,), gate_key_file=secret, gate_timeout_s=gate_timeout_s)
     )
+
+
+async def _scene(stack: AsyncExitStack, edge: Edge, relay_url: str, gate: FakeGate, link: SlowLink) -> Scene:
     worker = await edge.worker()
-    relay_url = edge.relays[0].workers_url
-    if not slow_gate:
-        link = await stack.enter_async_context(SlowLink.to(relay_url))
-        relay_url = f"https://127.0.0.1:{link.port}"
     tls = ssl.create_default_context(cafile=str(edge.ca))
     client = await stack.enter_async_context(RelayClient(relay_url, worker.secret, tls=tls, proxy=None))
-    return Scene(client, await edge.job(worker), gate, link)
+    return Scene(client, await edge.job(worker), gate, link, relay_url, worker.secret, tls)
 
 
 @pytest.fixture
@@ -88,14 +93,20 @@ async def slow_edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     """The link between worker and relay is slow."""
     monkeypatch.setattr(relay_client, "EXECUTION_S", LIMIT_S)
     async with AsyncExitStack() as stack:
-        yield await _scene(stack, tmp_path, slow_gate=False)
+        gate = await stack.enter_async_context(running_gate())
+        edge = await _relay(stack, tmp_path, gate.url, 20)
+        link, relay_url = await _slow_link(stack, edge.relays[0].workers_url)
+        yield await _scene(stack, edge, relay_url, gate, link)
 
 
 @pytest.fixture
 async def slow_centre(tmp_path: Path) -> AsyncIterator[Scene]:
     """The link between relay and gate is slow."""
     async with AsyncExitStack() as stack:
-        yield await _scene(stack, tmp_path, slow_gate=True)
+        gate = await stack.enter_async_context(running_gate())
+        link, gate_url = await _slow_link(stack, gate.url)
+        edge = await _relay(stack, tmp_path, gate_url, LIMIT_S)
+        yield await _scene(stack, edge, edge.relays[0].workers_url, gate, link)
 
 
 async def test_a_large_answer_arrives_at_the_worker(slow_edge: Scene) -> None:
@@ -147,3 +158,41 @@ async def test_an_answer_of_the_gate_that_stands_still_ends(slow_centre: Scene) 
     with pytest.raises(Refused) as refused:
         await reading
     assert refused.value.code == ErrorCode.GATE_UNAVAILABLE
+
+
+async def test_a_worker_that_stops_reading_does_not_keep_its_answer(slow_centre: Scene) -> None:
+    slow_centre.link.bytes_per_s = 100 * len(BODY)
+    slow_centre.gate.body = BODY * 5
+    reader, writer = await _connection(slow_centre)
+    writer.write(_head(slow_centre, "GET", 0))
+    await reader.readexactly(1000)
+    await asyncio.sleep(2 * LIMIT_S)
+    rest = b""
+    with contextlib.suppress(ConnectionError):
+        rest = await reader.read()
+    assert len(rest) < 5 * len(BODY) - 1000
+    writer.close()
+
+
+async def test_a_worker_that_stops_sending_is_told(slow_centre: Scene) -> None:
+    reader, writer = await _connection(slow_centre)
+    writer.write(_head(slow_centre, "POST", 1000) + b"x" * 500)
+    async with asyncio.timeout(10):
+        status_line = await reader.readline()
+    assert status_line.split()[1] == b"429"
+    assert not slow_centre.gate.calls
+    writer.close()
+
+
+async def _connection(scene: Scene) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    opened = socket.socket()
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+    opened.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(opened, ("127.0.0.1", urlsplit(scene.relay_url).port))
+    return await asyncio.open_connection(sock=opened, ssl=scene.tls, server_hostname="127.0.0.1", limit=16 * 1024)
+
+
+def _head(scene: Scene, method: str, length: int) -> bytes:
+    target = routes.JOB_EXECUTION.format(job=scene.job.id, path=PATH)
+    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {scene.secret}\r\n"
+    return f"{head}Content-Length: {length}\r\nConnection: close\r\n\r\n".encode()
