@@ -275,15 +275,20 @@ def _is_fetched(subject: Subject) -> None:
         test.state = "running"
 
 
-_ASSET_VALUES = [
+def _asset_state(by: str, last: str, body: Any) -> Callable[[Subject], tuple[str, Any]]:
+    def call(subject: Subject) -> tuple[str, Any]:
+        name = subject.name if by == "name" else f"x%3A%2F%2F{subject.name}%2F"
+        return f"store/asset/by-{by}/{last}?{by}={name}" + ("&key=k" if last == "value" else ""), body
+
+    return call
+
+
+_ASSET_STATES = [
     Write(
         f"an asset's state by {by}, {what}",
         method,
         f"store/asset/by-{by}/{last}",
-        lambda subject, by=by, last=last, body=body: (  # type: ignore[misc]  # bound for this element
-            f"store/asset/by-{by}/{last}?{by}={_asset_key(subject, by)}" + ("&key=k" if last == "value" else ""),
-            body,
-        ),
+        _asset_state(by, last, body),
         _add_asset_state,
     )
     for by in ("name", "uri")
@@ -293,12 +298,6 @@ _ASSET_VALUES = [
         ("cleared", "DELETE", "clear", None),
     )
 ]
-
-
-def _asset_key(subject: Subject, by: str) -> str:
-    return subject.name if by == "name" else f"x%3A%2F%2F{subject.name}%2F"
-
-
 _END = {"end_date": NOW.isoformat()}
 _OWN_XCOM = "xcoms/{dag}/{run}/{task}/**"
 _STATE = "task-instances/{ti}/state"
@@ -370,7 +369,7 @@ WRITES = [
     Write(
         "task state, cleared", "DELETE", "store/ti/{ti}", lambda s: (f"store/ti/{s.ids.ti_id}", None), _add_task_state
     ),
-    *_ASSET_VALUES,
+    *_ASSET_STATES,
     Write("variable, set", "PUT", "variables/**", lambda s: (f"variables/{s.name}", {"value": "new"}), _add_variable),
     Write("variable, deleted", "DELETE", "variables/**", lambda s: (f"variables/{s.name}", None), _add_variable),
     Write("XCom", "POST", _OWN_XCOM, lambda s: (f"{s.xcom}/return_value", {"a": [1, 2.5, None, "ü"]})),
