@@ -194,6 +194,10 @@ class HttpLink(BaseLink):
         self._strikes.append(strike)
         return strike
 
+    def disarm(self, strike: Strike) -> None:
+        """A fault strikes no more."""
+        self._strikes.remove(strike)
+
     @override
     async def _serve(self, connection: Connection) -> None:
         upstream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
