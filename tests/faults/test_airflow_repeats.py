@@ -25,7 +25,7 @@ WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 pytestmark = [
     pytest.mark.soak,
-    pytest.mark.skipif(bool(postgres.missing()), reason=postgres.missing()),
+    postgres.needed(),
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(900),
 ]

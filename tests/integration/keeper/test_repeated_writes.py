@@ -35,7 +35,7 @@ from support.network.link import Cut
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(180),  # the first one starts Airflow
-    pytest.mark.skipif(bool(postgres.missing()), reason=postgres.missing()),
+    postgres.needed(),
 ]
 
 AT_ONCE = 8
