@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
 from faults.chaos.ledger import Ledger
-from local.system.airflow_api import wait_for_end
+from local.system.airflow_api import ApiRefused
 from local.system.system import LocalSystem
 from support.airflow import postgres
 from support.network.http_link import Fault, HttpLink, Point
@@ -48,7 +49,16 @@ class Writers:
         """What becomes of a run: what Airflow shows of it, and how often user code began."""
         api = self.system.api
         run = await api.trigger("repeats", self.ledger.conf())
-        state = await wait_for_end(api, "repeats", run, timeout_s=600)
+
+        async def state_at_the_end() -> str | None:
+            try:
+                state = await api.run_state("repeats", run)
+            except (aiohttp.ClientError, ApiRefused):
+                # The api-server was killed and starts again.
+                return None
+            return state if state in {"success", "failed"} else None
+
+        state = await until(state_at_the_end, timeout_s=600, what="the run ends")
         tasks = sorted(
             (found["task_id"], found["map_index"], found["state"], found["try_number"])
             for found in await api.task_instances("repeats", run)
@@ -146,3 +156,4 @@ async def test_the_api_server_is_killed_between_commit_and_answer(writers: Write
     strike = writers.link.arm(Fault.RESET, method, path, at=Point.ANSWER, meanwhile=restart)
     assert await writers.result() == writers.expected
     assert strike.happened.is_set()
+    await until(writers.system.airflow.is_ready, timeout_s=120, what="the api-server is back")
