@@ -4,6 +4,7 @@ The other side of the keeper repeats a call under its request id until it is ans
 """
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -78,7 +79,7 @@ class Way:
         """A fault for the write's call."""
         meanwhile = _once(partial(asyncio.to_thread, write.meanwhile, subject)) if at is Point.ANSWER else None
         call = write.call_of(subject)
-        return self.link.arm(fault, call.method, f"/{_literal(call.path)}$", at=at, times=times, meanwhile=meanwhile)
+        return self.link.arm(fault, call.method, f"/{re.escape(call.path)}$", at=at, times=times, meanwhile=meanwhile)
 
     async def deliver(self, write: Write, subject: Subject) -> GateReply:
         """Make the write's call, under one request id, until its fate is decided."""
@@ -91,10 +92,6 @@ class Way:
             if failures == FAILURE_TRIES or (reply.status < 500 if reply.from_airflow else not reply.body["retryable"]):
                 return reply
             await asyncio.sleep(REPEAT_PAUSE_S)
-
-
-def _literal(path: str) -> str:
-    return path.replace("?", r"\?").replace("+", r"\+")
 
 
 def _once(act: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:

@@ -356,14 +356,14 @@ WRITES = [
         "task state, set",
         "PUT",
         "store/ti/{ti}/**",
-        lambda s: (f"store/ti/{s.ids.ti_id}/a%2Fkey", {"value": [1]}),
+        lambda s: (f"store/ti/{s.ids.ti_id}/a/key", {"value": [1]}),
         _add_task_state,
     ),
     Write(
         "task state, deleted",
         "DELETE",
         "store/ti/{ti}/**",
-        lambda s: (f"store/ti/{s.ids.ti_id}/a%2Fkey", None),
+        lambda s: (f"store/ti/{s.ids.ti_id}/a/key", None),
         _add_task_state,
     ),
     Write(
@@ -380,7 +380,7 @@ WRITES = [
         _OWN_XCOM,
         lambda s: (f"{s.xcom}/return_value?mapped_length=3&dag_result=true", [1, 2, 3]),
     ),
-    Write("one of multiple outputs", "POST", _OWN_XCOM, lambda s: (f"{s.xcom}/a%2Fkey", 1)),
+    Write("one of multiple outputs", "POST", _OWN_XCOM, lambda s: (f"{s.xcom}/a/key", 1)),
     Write("XCom, deleted", "DELETE", _OWN_XCOM, lambda s: (f"{s.xcom}/return_value", None), _add_xcoms),
     Write(
         "trigger of a run",
