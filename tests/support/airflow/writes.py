@@ -1,7 +1,7 @@
 """Every write of the Execution API that a job can make, each ready to be made.
 
 For each write there is what may happen in Airflow between the write and its repeat: a person answers, a run begins, a
-trigger fires. A repeat that does harm undoes it.
+trigger fires. A repeat that does harm would undo this.
 """
 
 import uuid
@@ -69,9 +69,11 @@ class Write:
 
     Attributes:
         rule: Its path in the table of rules.
-        call: The call.
-        prepare: What is there before.
+        call: Path and body for a subject.
+        prepare: Creates what is there before.
         meanwhile: What happens in Airflow after the write, before a repeat arrives.
+        task_state: Of the task instance before.
+        is_test: The subject is a connection test.
     """
 
     name: str
