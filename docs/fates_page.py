@@ -40,12 +40,11 @@ The worker's local gateway decides by this table; the first row that fits counts
 |---|---|---|---|---|
 """
 _AFTER_RULES = """
-Who gave an answer is marked on the wire: the header `Edge-Origin` is `execution-api` for an answer of the api-server, or
-of the gate on its behalf, and `gate` for a problem of the gate. A problem without it is the relay's. Anything else is
-from something in between.
+The header `Edge-Origin` shows who gave an answer: `execution-api` for the api-server, or the gate on its behalf, `gate`
+for a problem of the gate. A problem without the header is the relay's. Anything else is from something in between.
 
-**A failure of the api-server** (5xx) is its own answer if it is JSON or plain text, and not 502, 503 or 504. It is tried
-five times within 8 to 15 s, as Airflow's own client does by default. The SDK does not repeat it. While the
+**A failure of the api-server** (5xx) is its own answer if it is JSON or plain text, and not 502, 503 or 504. The call
+is tried five times within 8 to 15 s, as Airflow's own client does by default; the SDK does not repeat it. While the
 keeper cannot reach Airflow's database either, the gate answers `gate_unavailable` instead: then it is an outage.
 
 **A server in front of the api-server**, such as a load balancer, is recognised by HTML, or by 502, 503 or 504.

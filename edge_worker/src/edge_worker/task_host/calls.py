@@ -76,7 +76,9 @@ class WaitingTransport(httpx.HTTPTransport):
                 return httpx.Response(204, request=request)
             if waited_s >= _TELL_AFTER_S and not was_told and not self._guard.agent_answers():
                 was_told = True
-                self._log(f"Edge worker: this task waits: the agent on this machine did not answer for {waited_s:.0f} s")
+                self._log(
+                    f"Edge worker: this task waits: the agent on this machine did not answer for {waited_s:.0f} s"
+                )
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE_S)
 

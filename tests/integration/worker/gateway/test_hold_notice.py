@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from aiohttp import web
 
 from edge_schemas.wire.errors import ErrorCode
 from edge_worker.gateway import hold_notice
@@ -11,7 +12,7 @@ from edge_worker.jobs.events import StopWanted, StopWish
 from edge_worker.task_host.job_files import TASK_LOG
 from edge_worker.task_host.log_file import CappedLog
 from support.airflow.execution_api import eventually
-from support.relay.fake_relay import FakeRelay, html_page, problem_answer
+from support.relay.fake_relay import FakeRelay, SeenCall, html_page, problem_answer
 from support.worker.gateway import GatewayScene
 
 
@@ -43,11 +44,11 @@ async def test_a_wait_within_one_try_is_told_too(relay: FakeRelay, gateway: Gate
     go = asyncio.Event()
     answer = relay.execution
 
-    async def late(call: object) -> object:
+    async def late(call: SeenCall) -> web.Response:
         await go.wait()
-        return await answer(call)  # type: ignore[arg-type]
+        return await answer(call)
 
-    relay.execution = late  # type: ignore[assignment]
+    relay.execution = late
     call = asyncio.create_task(gateway.call("POST", "xcoms/d/r/t/k", b"1"))
     (line,) = await until_told(gateway)
     assert "no answer yet" in line
