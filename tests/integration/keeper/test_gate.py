@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from edge_broker.bucket import Bucket
+from edge_broker.subjects import RECORDS_BUCKET
 from edge_schemas.life.events import Finish
 from edge_schemas.life.model import JobState, Verdict
 from support.airflow.keeper import WORKER, Centre, run_body
@@ -229,3 +231,18 @@ async def test_health_tells_what_the_keeper_sees(centre: Centre) -> None:
     assert reply.status == 200
     assert health["broker_connected"]
     assert health["view_complete"]
+
+
+async def test_a_frequent_write_changes_the_record_once(centre: Centre) -> None:
+    """Everyone who mirrors the bucket reads each change."""
+    ids = add_task(state="running")
+    await centre.started(ids)
+    bucket = Bucket(centre.broker, RECORDS_BUCKET)
+    for method, path, body in (
+        ("POST", f"xcoms/{DAG_ID}/{RUN_ID}/{ids.task_id}/key", "value"),
+        ("PUT", "variables/frequent", {"value": "v"}),
+        ("PUT", f"task-instances/{ids.ti_id}/rtif", {"command": "c"}),
+    ):
+        before = (await bucket.get(ids.job)).revision
+        assert (await centre.relay.call(method, ids.job, path, body)).status == 201
+        assert (await bucket.get(ids.job)).revision == before + 1, path

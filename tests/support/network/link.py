@@ -135,6 +135,13 @@ class BaseLink(ABC):
         async with cls(parts.hostname, parts.port, tls) as link:
             yield link
 
+    def lead_to(self, url: str) -> None:
+        """Another host and port for the connections from now on."""
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        self._target = (parts.hostname, parts.port)
+
     async def __aenter__(self) -> Self:
         self._listen()
         return self

@@ -1,4 +1,4 @@
-"""Reads task instances and DAG runs from Airflow's database, by key.
+"""Reads task instances from Airflow's database, by key, and limits all queries of the keeper.
 
 Read only. The tables are no public interface of Airflow: the tests run against each minor release.
 """
@@ -84,7 +84,7 @@ class Dispatches:
         Raises:
             DatabaseUnavailable: Try again later.
         """
-        return await self._query(partial(_select_by_id, list(ti_ids)))
+        return await self.query(partial(_select_by_id, list(ti_ids)))
 
     async def by_name(self, task: TaskIdentity) -> TaskRow | None:
         """The row of a task whose id may have changed; None if it was deleted.
@@ -92,15 +92,7 @@ class Dispatches:
         Raises:
             DatabaseUnavailable: Try again later.
         """
-        return await self._query(partial(_select_by_name, task))
-
-    async def is_run_queued_since(self, dag_id: str, run_id: str, since: datetime) -> bool:
-        """Whether there is such a run that was queued at this time or later.
-
-        Raises:
-            DatabaseUnavailable: Try again later.
-        """
-        return await self._query(partial(_is_run_queued_since, dag_id, run_id, since))
+        return await self.query(partial(_select_by_name, task))
 
     async def ping(self) -> None:
         """Checks that the database answers.
@@ -108,9 +100,14 @@ class Dispatches:
         Raises:
             DatabaseUnavailable: It does not.
         """
-        await self._query(_select_nothing)
+        await self.query(_select_nothing)
 
-    async def _query(self, query: Callable[[], T]) -> T:
+    async def query(self, query: Callable[[], T]) -> T:
+        """The result of a function that reads in an `airflow_session`; counts towards the limit.
+
+        Raises:
+            DatabaseUnavailable: Try again later.
+        """
         try:
             return await run_query(query, limit=self._limit)
         except TimeoutError:
@@ -120,7 +117,7 @@ class Dispatches:
 def _select_nothing() -> None:
     from sqlalchemy import text
 
-    with _session() as session:
+    with airflow_session() as session:
         session.execute(text("SELECT 1"))
 
 
@@ -149,24 +146,20 @@ def _select(*conditions: "ColumnElement[bool]") -> dict[str, TaskRow]:
     found: dict[str, TaskRow] = {}
     ti = TaskInstance
     columns = (ti.id, ti.state, ti.external_executor_id, ti.last_heartbeat_at)
-    with _session() as session:
+    with airflow_session() as session:
         for condition in conditions:
             for ti_id, state, dispatch, heartbeat_at in session.execute(select(*columns).where(condition)):
                 found[str(ti_id)] = TaskRow(None if state is None else str(state), dispatch, heartbeat_at)
     return found
 
 
-def _is_run_queued_since(dag_id: str, run_id: str, since: datetime) -> bool:
-    from airflow.models.dagrun import DagRun
-    from sqlalchemy import select
-
-    same = (DagRun.dag_id == dag_id, DagRun.run_id == run_id, DagRun.queued_at >= since)
-    with _session() as session:
-        return session.scalar(select(DagRun.id).where(*same)) is not None
-
-
 @contextmanager
-def _session() -> "Iterator[Session]":
+def airflow_session() -> "Iterator[Session]":
+    """A session of its own, for a query in `Dispatches.query`.
+
+    Raises:
+        DatabaseUnavailable: In place of any error of the database.
+    """
     from airflow.utils.session import create_session
     from sqlalchemy.exc import SQLAlchemyError
 

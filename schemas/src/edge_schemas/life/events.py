@@ -31,11 +31,16 @@ class ReportUserCode:
 
 @dataclass(frozen=True, slots=True)
 class BeginWrite:
-    """The gate is about to forward a write that Airflow answers differently the second time."""
+    """The gate is about to forward a write that Airflow answers differently the second time.
+
+    Attributes:
+        before: What Airflow holds before the write, where this shows whether the write took effect.
+    """
 
     worker: str
     request_id: str
     at: Instant
+    before: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

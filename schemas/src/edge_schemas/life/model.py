@@ -72,10 +72,15 @@ class WriteAnswer(Outbound):
 
 
 class OpenWrite(Outbound):
-    """A write that may have been sent, and that Airflow answers differently the second time."""
+    """A write that may have been sent, and that Airflow answers differently the second time.
+
+    Attributes:
+        before: What Airflow held before the write was first sent, where this shows whether the write took effect.
+    """
 
     request_id: RequestId
     sent_at: Instant
+    before: str | None = None
 
 
 class StopRequest(Outbound):

@@ -1,8 +1,7 @@
 """A call for a job by its holder, with the steps that several kinds of calls share."""
 
-import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
 from edge_bridge.keeper.gate.answers import to_remember
-from edge_bridge.keeper.gate.upstream import TRIES, Answer, ExecutionApi, ExecutionCall
+from edge_bridge.keeper.gate.upstream import Answer, BeforeRetry, ExecutionApi, ExecutionCall
 from edge_bridge.keeper.tokens import subject_of
 from edge_broker.records import RecordStore
 from edge_schemas.life.events import AnswerWrite, Event
@@ -20,9 +19,6 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import AuxiliaryJob, TaskIdentity
 
 log = structlog.get_logger(__name__)
-
-FETCHED_KEPT_S = 120.0
-"""By default Airflow gives up a connection test sooner."""
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -38,26 +34,6 @@ class JobCall:
     execution: ExecutionCall
 
 
-class FetchedAnswers:
-    """Answers that Airflow gives once and that no record may hold, kept in memory for a while, for repeats."""
-
-    def __init__(self) -> None:
-        self._answers: dict[tuple[str, str], Answer] = {}
-
-    def __len__(self) -> int:
-        return len(self._answers)
-
-    def get(self, call: JobCall) -> Answer | None:
-        """The answer to an earlier try of this call."""
-        return self._answers.get((call.job, call.request_id))
-
-    def keep(self, call: JobCall, answer: Answer) -> None:
-        """Keep an answer for `FETCHED_KEPT_S`."""
-        key = call.job, call.request_id
-        self._answers[key] = answer
-        asyncio.get_running_loop().call_later(FETCHED_KEPT_S, self._answers.pop, key)
-
-
 @dataclass(frozen=True, slots=True)
 class GateParts:
     """What calls are answered with.
@@ -71,7 +47,6 @@ class GateParts:
     records: RecordStore
     dispatches: Dispatches
     api: ExecutionApi
-    fetched: FetchedAnswers = field(default_factory=FetchedAnswers)
 
     async def held(self, call: JobCall) -> "HolderCall":
         """The call with the job's record.
@@ -123,17 +98,25 @@ class HolderCall:
         """The record before and after an event."""
         return await self.parts.records.change(self.call.job, event)
 
-    async def forward(self, *, tries: int = TRIES) -> Answer:
+    async def forward(self, *, before_retry: BeforeRetry | None = None) -> Answer:
         """Airflow's answer. Before each further try the record is read: a job that was given up writes no more.
 
         Without its database the api-server fails at every call. That is an outage, whatever the call contains: only
         while the database answers, a failure is an answer to this call.
 
+        Args:
+            before_retry: Checks whether an earlier try took effect.
+
         Raises:
             EdgeError: There is no answer at the moment, or a server in front of Airflow refused the call.
         """
+
+        async def still_wanted() -> Answer | None:
+            await self.read_again()
+            return None if before_retry is None else await before_retry()
+
         call = self.call.execution
-        answer = await self.parts.api.call(subject_of(self.record), call, tries=tries, before_retry=self.read_again)
+        answer = await self.parts.api.call(subject_of(self.record), call, before_retry=still_wanted)
         if answer.failed:
             await from_database(self.parts.dispatches.ping())
         return answer

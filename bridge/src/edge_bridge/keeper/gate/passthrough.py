@@ -1,8 +1,8 @@
 """Checks one call for a job and forwards it: does the worker hold the job, is the call allowed, may it write now?
 
-Each write is remembered with its answer in the job's record, so that a repeat after a lost answer gets the same answer
-from any keeper: Airflow itself would answer a repeated `up_for_retry` with 404. An answer that Airflow gives only once
-and that must not be stored is remembered by this keeper alone.
+Most writes are remembered with their answers in the job's record, so that a repeat after a lost answer gets the same
+answer from any keeper: Airflow itself would answer a repeated `up_for_retry` with 404. If no answer has arrived here,
+`repeats` finds out what became of the write.
 """
 
 import asyncio

@@ -27,12 +27,22 @@ class CallKind(Enum):
     """The start of a task."""
     STATE = auto()
     """The final state of a task."""
-    TRIGGER = auto()
-    """A write that Airflow rejects the second time: the trigger of a DAG run."""
     WRITE = auto()
-    """Any other write."""
+    """A write that Airflow carries out again, and answers in the same way, if it is repeated."""
+    XCOM = auto()
+    """An XCom. Airflow rejects it while an earlier try is being carried out."""
+    TRIGGER = auto()
+    """The trigger of a DAG run. Airflow rejects the second one."""
+    CLEAR = auto()
+    """The clear of a DAG run. The second one would end what has begun since."""
+    ASK = auto()
+    """A question to a person. The second one would remove an answer that was given since."""
+    RESPOND = auto()
+    """The answer to such a question. Airflow rejects the second one."""
     FETCH = auto()
     """A read that Airflow answers once, since it changes Airflow's state: the connection of a connection test."""
+    RESULT = auto()
+    """The result of a connection test. Airflow rejects the second one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +91,20 @@ TASK_RULES = (
     _rule("GET PUT DELETE", "store/asset/by-uri/value"),
     _rule("DELETE", "store/asset/by-name/clear"),
     _rule("DELETE", "store/asset/by-uri/clear"),
-    _rule("GET POST PATCH", "hitlDetails/{ti}"),
+    _rule("GET", "hitlDetails/{ti}"),
+    _rule("POST", "hitlDetails/{ti}", CallKind.ASK),
+    _rule("PATCH", "hitlDetails/{ti}", CallKind.RESPOND),
     _rule("GET", "connections/*"),
     _rule("GET PUT DELETE", "variables/**"),
-    _rule("POST DELETE", "xcoms/{dag}/{run}/{task}/**", own_map_index=True),
+    _rule("POST", "xcoms/{dag}/{run}/{task}/**", CallKind.XCOM, own_map_index=True),
+    _rule("DELETE", "xcoms/{dag}/{run}/{task}/**", own_map_index=True),
     _rule("GET HEAD", "xcoms/*/*/*/**"),
     _rule("GET", "dag-runs/count"),
     _rule("GET", "dag-runs/previous"),
     _rule("GET", "dag-runs/*/*"),
     _rule("POST", "dag-runs/*/*", CallKind.TRIGGER),
     _rule("GET", "dag-runs/*/*/state"),
-    _rule("POST", "dag-runs/*/*/clear"),
+    _rule("POST", "dag-runs/*/*/clear", CallKind.CLEAR),
     _rule("GET", "dags/*"),
     _rule("GET", "assets/by-name"),
     _rule("GET", "assets/by-uri"),
@@ -106,7 +119,7 @@ AUXILIARY_RULES = {
     AuxiliaryKind.CALLBACK: (_rule("GET", "connections/*"), _rule("GET", "variables/**")),
     AuxiliaryKind.CONNECTION_TEST: (
         _rule("GET", "connection-tests/{auxiliary job}/connection", CallKind.FETCH),
-        _rule("PATCH", "connection-tests/{auxiliary job}"),
+        _rule("PATCH", "connection-tests/{auxiliary job}", CallKind.RESULT),
     ),
 }
 

@@ -33,10 +33,6 @@ PASSED_BACK = ("Content-Type", "Content-Range")
 _BAD_TOKEN = b"Invalid auth token"
 
 
-BeforeRetry = Callable[[], Awaitable[object]]
-"""Awaited before each further try of a call; an exception that it raises ends the call."""
-
-
 @dataclass(frozen=True, slots=True)
 class ExecutionCall:
     """A call of the Execution API.
@@ -75,6 +71,10 @@ class Answer:
 
 class _Away(Exception):
     """Nothing of Airflow's has answered; the text is for people."""
+
+
+BeforeRetry = Callable[[], Awaitable[Answer | None]]
+"""Awaited before each further try of a call. An answer that it returns or an exception that it raises ends the call."""
 
 
 class ExecutionApi:
@@ -118,7 +118,7 @@ class ExecutionApi:
             subject: In whose name the call is made.
             call: The call.
             tries: How often it is tried at most while there is no answer.
-            before_retry: Checks whether the call is still wanted.
+            before_retry: Checks whether the call is still wanted, and whether an earlier try took effect.
 
         Raises:
             EdgeError: `gate_unavailable`: the api-server is down or rejects the keeper's token. Repeat the call; its
@@ -129,8 +129,8 @@ class ExecutionApi:
         for attempt in range(tries):
             if attempt:
                 await asyncio.sleep(RETRY_PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
-                if before_retry is not None:
-                    await before_retry()
+                if before_retry is not None and (known := await before_retry()) is not None:
+                    return known
             limit_s = min(CALL_TIMEOUT_S, deadline - time.monotonic())
             if limit_s <= 0:
                 break

@@ -36,16 +36,16 @@ def kind(method: str, path: str, query: str = "", owner: TaskIdentity | Auxiliar
         ("GET", f"task-reschedules/{TI}/start_date", CallKind.READ),
         ("PUT", f"store/ti/{TI}/some%2Fkey", CallKind.WRITE),
         ("DELETE", f"store/ti/{TI}", CallKind.WRITE),
-        ("POST", f"hitlDetails/{TI}", CallKind.WRITE),
+        ("POST", f"hitlDetails/{TI}", CallKind.ASK),
         ("GET", "connections/aws_default", CallKind.READ),
         ("GET", "variables/a/deep/key", CallKind.READ),
         ("PUT", "variables/key", CallKind.WRITE),
         ("HEAD", "xcoms/other/run/task/key", CallKind.READ),
         ("GET", "xcoms/other/run/task/key/item/3", CallKind.READ),
-        ("POST", f"xcoms/d/{RUN}/t/return_value", CallKind.WRITE),
+        ("POST", f"xcoms/d/{RUN}/t/return_value", CallKind.XCOM),
         ("DELETE", f"xcoms/d/{RUN}/t/a/key", CallKind.WRITE),
         ("POST", "dag-runs/other/run", CallKind.TRIGGER),
-        ("POST", "dag-runs/other/run/clear", CallKind.WRITE),
+        ("POST", "dag-runs/other/run/clear", CallKind.CLEAR),
         ("GET", "assets/by-name", CallKind.READ),
         ("GET", "health/ping", CallKind.READ),
     ],
@@ -89,14 +89,14 @@ def test_an_encoded_slash_separates_as_it_does_in_airflows_server() -> None:
     """`xcoms/d%2Frun…` is read by the server as dag, run, task: the ids are checked as it will read them."""
     with pytest.raises(EdgeError, match="may not"):
         kind("POST", f"xcoms/other%2Frun%2Ftask/d/{RUN}/t/key")
-    assert kind("POST", f"xcoms/d%2F{RUN}%2Ft/key") is CallKind.WRITE
+    assert kind("POST", f"xcoms/d%2F{RUN}%2Ft/key") is CallKind.XCOM
     with pytest.raises(EdgeError, match="dot segment"):
         kind("PUT", f"variables%2F..%2Ftask-instances/{TI}/rtif")
 
 
 @pytest.mark.parametrize("query", ["", "map_index=-1", "mapped_length=3", "map_index=-1&map_index=-1"])
 def test_an_unmapped_task_writes_its_own_xcoms(query: str) -> None:
-    assert kind("POST", f"xcoms/d/{RUN}/t/key", query) is CallKind.WRITE
+    assert kind("POST", f"xcoms/d/{RUN}/t/key", query) is CallKind.XCOM
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_mapped_task_must_say_its_index(query: str, *, allowed: bool) -> None:
         (CALLBACK, "GET", "variables/a/deep/key", CallKind.READ),
         (CALLBACK, "GET", "variables/keys", CallKind.READ),
         (CONNECTION_TEST, "GET", f"connection-tests/{TI}/connection", CallKind.FETCH),
-        (CONNECTION_TEST, "PATCH", f"connection-tests/{TI}", CallKind.WRITE),
+        (CONNECTION_TEST, "PATCH", f"connection-tests/{TI}", CallKind.RESULT),
     ],
 )
 def test_what_the_sdk_calls_for_an_auxiliary_job_is_allowed(
