@@ -1,6 +1,7 @@
 """Sends requests to the relay: connections, the credential, the proxy, the second try of a call that hangs."""
 
 import asyncio
+import io
 import secrets
 import socket
 import ssl
@@ -13,6 +14,7 @@ import aiohttp
 from aiohappyeyeballs import AddrInfoType
 from yarl import URL
 
+from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
 from edge_worker import __version__
 from edge_worker.relay.call_result import NoAnswer, Refused, Reply, check_reply, no_answer
@@ -48,6 +50,7 @@ class Request:
         is_poll: The request uses the connections for polls.
         with_credential: The request shows the worker's credential.
         checked: Only a successful answer of the relay itself is accepted.
+        limits: Of the answer.
     """
 
     method: str
@@ -60,6 +63,7 @@ class Request:
     is_poll: bool = False
     with_credential: bool = True
     checked: bool = True
+    limits: CallLimits = DEFAULT_LIMITS
 
 
 class Sessions:
@@ -159,7 +163,7 @@ class Transport:
             on_begun: Called when the head of the answer has arrived.
 
         Raises:
-            Refused: The relay refused; not for a request that is not `checked`.
+            Refused: The relay refused, not for a request that is not `checked`; or the answer is too large.
             NoAnswer: There is no answer, or none of the relay.
         """
         session = self._sessions.session(is_poll=request.is_poll)
@@ -173,7 +177,8 @@ class Transport:
                 request.method,
                 # Marked as encoded, because yarl would otherwise decode and encode the path again.
                 URL(f"{self._base}{request.path}{query}", encoded=True),
-                data=request.body or None,
+                # aiohttp warns about large bodies as plain bytes, which it writes at once.
+                data=io.BytesIO(request.body) if request.body else None,
                 headers={**request.headers, **own_headers},
                 timeout=request.timeout or call_timeout(CALL_S, request.body),
                 allow_redirects=False,
@@ -183,7 +188,7 @@ class Transport:
                 on_begun()
                 # The head of an answer shows when it was made; the body may be large.
                 trip_s = None if request.is_poll else time.monotonic() - began
-                reply = Reply(answer.status, answer.headers, await answer.read(), trip_s)
+                reply = Reply(answer.status, answer.headers, await _read(answer, request.limits), trip_s)
                 if reply.status == 503:
                     # Another connection may lead to another replica.
                     answer.close()
@@ -208,6 +213,15 @@ class Transport:
     def _record_answer(self, reply: Reply) -> None:
         self._link.record_contact()
         self.skew.record(reply.headers.get("Date"), reply.trip_s)
+
+
+async def _read(answer: aiohttp.ClientResponse, limits: CallLimits) -> bytes:
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > limits.max_call_bytes:
+            raise Refused(limits.answer_too_large().problem())
+    return bytes(body)
 
 
 async def _hangs(call: asyncio.Task[Reply], begun: asyncio.Event, seconds: float) -> bool:

@@ -3,14 +3,16 @@
 The relay itself does not reach Airflow and holds no token: it sends the worker's request and the worker's name.
 """
 
+import asyncio
 import io
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import aiohttp
 import structlog
@@ -18,16 +20,19 @@ from yarl import URL
 
 from edge_relay.settings import Settings, SettingsError
 from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
+from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.routes import FORWARDED_HEADERS, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 CALL_TIMEOUT_S = 60.0
 """The gate creates a token, reads Airflow's database and waits for the api-server, which may be slow under load."""
 CONNECT_TIMEOUT_S = 3.0
-MAX_ANSWER_BYTES = 64 << 20
 RETRY_AFTER_S = 2.0
+_LARGE_BYTES = 1024 * 1024
 PASSED_BACK = ("Content-Type", "Content-Range", ORIGIN_HEADER)
 """All other headers are dropped, above all a refreshed token. `Content-Range` has the length of a mapped XCom."""
 
@@ -52,6 +57,7 @@ class GateClient:
         urls: Base addresses of the keepers' gates, without a path.
         key: The secret shared with the keepers.
         timeout_s: For one call.
+        limits: Of the answers.
         ca_file: PEM CA file for `https://` addresses; None uses the machine's CAs.
         clock: Unix time; signatures contain it.
     """
@@ -62,12 +68,14 @@ class GateClient:
         key: bytes,
         *,
         timeout_s: float = CALL_TIMEOUT_S,
+        limits: CallLimits = DEFAULT_LIMITS,
         ca_file: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._urls = tuple(url.rstrip("/") for url in urls)
         self._key = key
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        self._limits = limits
         self._tls = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
         self._clock = clock
         self._good = 0
@@ -87,6 +95,7 @@ class GateClient:
                 settings.gate_urls,
                 settings.gate_key(),
                 timeout_s=settings.gate_timeout_s,
+                limits=settings.call_limits(),
                 ca_file=settings.gate_ca_file,
             )
         except OSError as error:
@@ -121,7 +130,8 @@ class GateClient:
             headers: Of the worker's request; only `FORWARDED_HEADERS` are sent.
 
         Raises:
-            EdgeError: `gate_unavailable`; the worker repeats the call with the same request id.
+            EdgeError: `gate_unavailable`; the worker repeats the call with the same request id. `payload_too_large`:
+                the answer is too large.
         """
         sent = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
         # The first keeper is tried twice: a kept-alive connection that it has closed is noticed only now.
@@ -138,7 +148,8 @@ class GateClient:
 
     async def _ask(self, base: str, call: GateCall, headers: Mapping[str, str]) -> GateAnswer:
         assert self._session is not None  # noqa: S101  # used only within its context
-        signature, nonce = sign_call(self._key, call, now=self._clock())
+        sign = partial(sign_call, self._key, call, now=self._clock())
+        signature, nonce = await _computed(sign, len(call.body))
         ours = {SIGNATURE_HEADER: signature, WORKER_HEADER: call.worker, REQUEST_ID_HEADER: call.request_id}
         try:
             async with self._session.request(
@@ -151,7 +162,7 @@ class GateClient:
                 skip_auto_headers=("Content-Type",),
                 allow_redirects=False,
             ) as reply:
-                body = await _bounded(reply)
+                body = await self._bounded(reply)
         except aiohttp.ConnectionTimeoutError as error:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
         except TimeoutError:
@@ -161,17 +172,24 @@ class GateClient:
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise _Away(f"{type(error).__name__}: {error}") from error
-        if not check_answer(self._key, nonce, reply.status, body, reply.headers.get(SIGNATURE_HEADER, "")):
+        signed = reply.headers.get(SIGNATURE_HEADER, "")
+        check = partial(check_answer, self._key, nonce, reply.status, body, signed)
+        if not await _computed(check, len(body)):
             raise _Away(f"an answer with status {reply.status} that is not signed with our key")
         return GateAnswer(
             reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
         )
 
+    async def _bounded(self, reply: aiohttp.ClientResponse) -> bytes:
+        """The answer's body. Any keeper would give the same answer: one that is too large is final."""
+        body = bytearray()
+        async for chunk in reply.content.iter_any():
+            body += chunk
+            if len(body) > self._limits.max_call_bytes:
+                raise self._limits.answer_too_large()
+        return bytes(body)
 
-async def _bounded(reply: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in reply.content.iter_any():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise _Away(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-    return bytes(body)
+
+async def _computed(compute: Callable[[], T], size: int) -> T:
+    """The result of a computation over so many bytes, in a thread if it takes milliseconds."""
+    return await asyncio.to_thread(compute) if size > _LARGE_BYTES else compute()

@@ -2,6 +2,8 @@
 
 import asyncio
 import zlib
+from collections.abc import Callable
+from functools import partial
 
 from aiohttp import web
 
@@ -12,21 +14,27 @@ BODY_TIMEOUT_S = 120.0
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
-async def read_bounded(request: web.Request, limit: int) -> bytes:
+async def read_bounded(request: web.Request, limit: int, too_large: Callable[[], EdgeError] | None = None) -> bytes:
     """The body as it was sent.
+
+    Args:
+        request: Its body is read.
+        limit: In bytes.
+        too_large: Makes the refusal of a larger body; without it a general one is made.
 
     Raises:
         EdgeError: `payload_too_large`, or `rate_limited` if it does not arrive in time.
     """
+    too_large = too_large or partial(_too_large, limit)
     if (request.content_length or 0) > limit:
-        raise _too_large(limit)
+        raise too_large()
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for chunk in request.content.iter_any():
                 body += chunk
                 if len(body) > limit:
-                    raise _too_large(limit)
+                    raise too_large()
     except TimeoutError:
         raise EdgeError(
             ErrorCode.RATE_LIMITED, f"the body did not arrive within {BODY_TIMEOUT_S:g} s", retry_after_s=1.0

@@ -1,6 +1,7 @@
 """Calls Airflow's Execution API: path and query unchanged, a fresh token, a few quick retries."""
 
 import asyncio
+import io
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,6 +16,7 @@ from yarl import URL
 
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.tokens import TokenMint, TokenSubject
+from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 log = structlog.get_logger(__name__)
@@ -73,9 +75,11 @@ class ExecutionApi:
         url: The API's root, `http(s)://…/execution/`.
         mint: Mints a token for each try.
         metrics: Count the calls.
+        limits: Of the answers.
     """
 
-    def __init__(self, url: str, mint: TokenMint, metrics: KeeperMetrics) -> None:
+    def __init__(self, url: str, mint: TokenMint, metrics: KeeperMetrics, limits: CallLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self._url = url.rstrip("/") + "/"
         self._mint = mint
         self._metrics = metrics
@@ -111,7 +115,7 @@ class ExecutionApi:
 
         Raises:
             EdgeError: `gate_unavailable`: the api-server is away, fails or rejects the keeper's token. Repeat the call;
-                its outcome is unknown.
+                its outcome is unknown. `payload_too_large`: the answer is too large.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(ALL_TRIES_S):
@@ -137,12 +141,13 @@ class ExecutionApi:
                 call.method,
                 # Unchanged: yarl would decode the path and encode it again.
                 URL(f"{self._url}{call.path}{suffix}", encoded=True),
-                data=call.body or None,
+                # aiohttp warns about large bodies as plain bytes, which it writes at once.
+                data=io.BytesIO(call.body) if call.body else None,
                 headers={**call.headers, "Authorization": f"Bearer {token}"},
                 skip_auto_headers=("Content-Type",),
                 allow_redirects=False,
             ) as reply:
-                body = await reply.read()
+                body = await self._read(reply)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("execution_api_unreachable", subject=subject.id, method=call.method, error=type(error).__name__)
             return None
@@ -158,3 +163,16 @@ class ExecutionApi:
             )
             return None
         return Answer(reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers})
+
+    async def _read(self, reply: aiohttp.ClientResponse) -> bytes:
+        """The answer's body.
+
+        Raises:
+            EdgeError: `payload_too_large`.
+        """
+        body = bytearray()
+        async for chunk in reply.content.iter_any():
+            body += chunk
+            if len(body) > self._limits.max_call_bytes:
+                raise self._limits.answer_too_large()
+        return bytes(body)
