@@ -18,7 +18,7 @@ from airflow.sdk.api.client import Client, ServerResponseError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edge_bridge.keeper.gate.held_call import JobCall
+from edge_bridge.keeper.gate.holder_call import JobCall
 from edge_bridge.keeper.gate.passthrough import PassThrough
 from edge_bridge.keeper.gate.server import _execution_path
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi, ExecutionCall

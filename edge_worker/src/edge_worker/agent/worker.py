@@ -67,9 +67,9 @@ class PollHandler:
     rule: RuntimeCompatibility
     exit_code: int = EXIT_OK
 
-    def take(self, grant: Grant) -> None:
-        """See `JobRunner.take`."""
-        self.runner.take(grant)
+    def accept(self, grant: Grant) -> None:
+        """See `JobRunner.accept`."""
+        self.runner.accept(grant)
 
     def stop(self, directive: StopDirective) -> None:
         """See `JobRunner.stop`."""
@@ -177,7 +177,7 @@ class Worker:
                 self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
             )
             async with gateway.serving(), asyncio.TaskGroup() as loops:
-                runner.resume()
+                runner.recover_all()
                 # Before these jobs continue: they may have been out of contact for too long.
                 fence.check_all()
                 watch = RuntimeWatch(runtime, table, rule)

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from edge_bridge.keeper.dispatch import Dispatches
 from edge_bridge.keeper.gate.answers import NO_SUCH_PATH, replayed
 from edge_bridge.keeper.gate.call_kinds import HANDLING, Handling
-from edge_bridge.keeper.gate.held_call import GateParts, HeldCall, JobCall
+from edge_bridge.keeper.gate.holder_call import GateParts, HolderCall, JobCall
 from edge_bridge.keeper.gate.rules import check
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi
 from edge_broker.records import RecordStore
@@ -51,13 +51,12 @@ class PassThrough:
         """
         segments = split_path(call.execution.path)
         self._limits.check_path(segments, call.execution.query)
+        # The api-server gets the segments that are checked here, however the path was encoded.
+        call = replace(call, execution=replace(call.execution, path=encode_path(segments)))
         held = await self._parts.held(call)
         kind = check(call.execution.method, segments, call.execution.query, held.owner)
         if kind is None:
             return NO_SUCH_PATH
-        # From here on only the path that was checked.
-        call = replace(call, execution=replace(call.execution, path=encode_path(segments)))
-        held = replace(held, call=call)
         handling = HANDLING[kind]
         if not handling.in_turn:
             return await _answer(handling, held)
@@ -75,7 +74,7 @@ class PassThrough:
             return await _answer(handling, held)
 
 
-async def _answer(handling: Handling, held: HeldCall) -> Answer:
+async def _answer(handling: Handling, held: HolderCall) -> Answer:
     return handling.if_to_stop() if held.is_to_stop else await handling.answer(held)
 
 

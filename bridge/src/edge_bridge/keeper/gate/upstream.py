@@ -114,8 +114,8 @@ class ExecutionApi:
             before_retry: Checks whether the call is still wanted.
 
         Raises:
-            EdgeError: `gate_unavailable`: the api-server is away, fails or rejects the keeper's token. Repeat the call;
-                its outcome is unknown. `payload_too_large`: the answer is too large.
+            EdgeError: `gate_unavailable`: the api-server is down, fails or rejects the keeper's token. Repeat the
+                call; its outcome is unknown. `payload_too_large`: the answer is too large.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(ALL_TRIES_S):
