@@ -94,7 +94,10 @@ class FakeRelay:
         async with self.session.request(method, url, data=io.BytesIO(data) if data else None, headers=headers) as reply:
             raw = await reply.read()
             signed = check_answer(self.key, nonce, reply.status, raw, reply.headers.get(SIGNATURE_HEADER, ""))
-            return GateReply(reply.status, orjson.loads(raw) if raw else None, dict(reply.headers), signed)
+            is_json = raw and reply.content_type.endswith("json")
+            return GateReply(
+                reply.status, orjson.loads(raw) if is_json else raw.decode() or None, dict(reply.headers), signed
+            )
 
     def but(self, **changes: Any) -> "FakeRelay":
         """A copy of this relay with some attributes changed."""

@@ -24,13 +24,12 @@ from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_worker.gateway.answers import json_answer, no_longer, pass_on, refusal
-from edge_worker.gateway.held_calls import HeldCalls, NotWanted
+from edge_worker.gateway.held_calls import CallFailed, HeldCalls, NotWanted
 from edge_worker.gateway.request_dedup import AskedAgain, RequestDedup
 from edge_worker.gateway.target import Target, target_of
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog, bound
-from edge_worker.relay.call_result import Refused
 from edge_worker.relay.client import ExecutionCall, RelayClient
 from edge_worker.relay.link import Link
 
@@ -126,10 +125,10 @@ class Gateway:
         try:
             answer = await self._dedup.answer(
                 (driver.id, call.request_id, call.method, call.raw_path, call.query),
-                partial(self._calls.deliver, target, driver, call, is_read=is_read),
+                partial(self._calls.deliver, driver, call, target.route(call.method)),
             )
-        except Refused as error:
-            return self._calls.refused(driver, error, is_read=is_read)
+        except CallFailed as error:
+            return no_longer(is_read=is_read, message=str(error)) if error.stops else refusal(str(error))
         except NotWanted as error:
             return no_longer(is_read=is_read, message=str(error))
         except AskedAgain:

@@ -7,9 +7,11 @@ from urllib.parse import quote
 from edge_schemas.gate.execution_paths import carry, decode_path
 from edge_schemas.gate.limits import CallLimits
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_worker.gateway.fates import Route
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.registry import JobRegistry
 
+_OWN_ROUTES = {("PATCH", "state"): Route.FINAL_STATE, ("PUT", "rtif"): Route.RENDERED_FIELDS}
 _TARGET = re.compile(r"/jobs/([0-9a-f-]{36})/execution/([^?#]*)(?:\?([^#]*))?")
 _QUERY_SAFE = "!$%&'()*+,-./:;=?@[\\]^_`{|}~"
 """Besides letters and digits. A percent sign begins an escape: nothing is encoded twice."""
@@ -46,13 +48,13 @@ class Target:
         """A heartbeat of the job's own task."""
         return self.is_own_instance and self.is_some_heartbeat(method)
 
-    def is_final_write(self, method: str) -> bool:
-        """The task's final state."""
-        return method == "PATCH" and self.is_own_instance and self.segments[2] == "state"
-
-    def is_rendered_fields(self, method: str) -> bool:
-        """The task's rendered fields."""
-        return method == "PUT" and self.is_own_instance and self.segments[2] == "rtif"
+    def route(self, method: str) -> Route:
+        """What a call with this method is for."""
+        if method in {"GET", "HEAD"}:
+            return Route.SECRET_READ if self.segments[0] in {"connections", "variables"} else Route.READ
+        if self.is_own_instance:
+            return _OWN_ROUTES.get((method, self.segments[2]), Route.WRITE)
+        return Route.WRITE
 
 
 def target_of(raw: str, table: JobRegistry, limits: CallLimits) -> Target:

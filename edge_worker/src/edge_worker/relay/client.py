@@ -23,7 +23,7 @@ from edge_worker.relay.call_result import NoAnswer, Reply, parse
 from edge_worker.relay.clock_skew import ClockSkew
 from edge_worker.relay.link import Link
 from edge_worker.relay.proxy import Proxy
-from edge_worker.relay.transport import CALL_S, Request, Sessions, Transport, call_timeout
+from edge_worker.relay.transport import CALL_S, Request, Sessions, Transport
 
 PING_S: Final = 10.0
 EXECUTION_S: Final = 75.0
@@ -120,14 +120,14 @@ class RelayClient:
 
     async def poll(self, poll: Poll) -> PollAnswer | None:
         """Reports and waits for up to `poll_timeout_s`; None means that there is nothing to do."""
-        timeout = call_timeout(poll.poll_timeout_s + POLL_MARGIN_S)
-        request = Request("POST", routes.POLL, _content(poll), _JSON, timeout=timeout, is_poll=True)
+        limit_s = poll.poll_timeout_s + POLL_MARGIN_S
+        request = Request("POST", routes.POLL, _content(poll), _JSON, limit_s=limit_s, is_poll=True)
         reply = await self._transport.send(request)
         return None if reply.status == 204 else parse(PollAnswer, reply)
 
     async def ping(self) -> None:
         """Checks that the relay answers at all."""
-        await self._transport.send(Request("GET", routes.HEALTHZ, timeout=call_timeout(PING_S)))
+        await self._transport.send(Request("GET", routes.HEALTHZ, limit_s=PING_S))
 
     async def probe(self, path: str, *, timeout_s: float) -> tuple[Reply, str]:
         """Gets a path without showing the credential, and accepts an answer from anybody.
@@ -135,12 +135,12 @@ class RelayClient:
         Returns:
             The answer, and the request id with which `check_reply` decides whether it is the relay's.
         """
-        request = Request("GET", path, timeout=call_timeout(timeout_s), with_credential=False, checked=False)
+        request = Request("GET", path, limit_s=timeout_s, with_credential=False, checked=False)
         return await self._transport.send(request), request.request_id
 
     async def facts(self, *, timeout_s: float = CALL_S) -> WorkerFacts:
         """What the credential allows. The call changes nothing and does not count as contact."""
-        request = Request("GET", routes.WORKER, timeout=call_timeout(timeout_s))
+        request = Request("GET", routes.WORKER, limit_s=timeout_s)
         return parse(WorkerFacts, await self._transport.send(request))
 
     async def start(self, job: str, request: StartRequest) -> None:
@@ -182,7 +182,7 @@ class RelayClient:
             call.body,
             call.headers,
             call.query,
-            timeout=call_timeout(EXECUTION_S, call.body),
+            limit_s=EXECUTION_S,
             request_id=call.request_id,
             checked=False,
             limits=self._limits,

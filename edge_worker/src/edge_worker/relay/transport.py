@@ -1,7 +1,6 @@
 """Sends requests to the relay: connections, the credential, the proxy, the second try of a call that hangs."""
 
 import asyncio
-import io
 import secrets
 import socket
 import ssl
@@ -16,6 +15,7 @@ from yarl import URL
 
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
+from edge_service.body_progress import BodyTooLarge, Exchange, read_body, slowest_s
 from edge_worker import __version__
 from edge_worker.relay.call_result import NoAnswer, Refused, Reply, check_reply, no_answer
 from edge_worker.relay.clock_skew import ClockSkew
@@ -24,13 +24,7 @@ from edge_worker.relay.proxy import Proxy
 
 CONNECT_S: Final = 10.0
 CALL_S: Final = 30.0
-SLOWEST_BYTES_PER_S: Final = 8 * 1024
-"""A large body may take its time on a slow line; a call that is slower than this fails and is repeated."""
-
-
-def call_timeout(total_s: float, body: bytes = b"") -> aiohttp.ClientTimeout:
-    """The limits of one call: `total_s`, and more for a large body."""
-    return aiohttp.ClientTimeout(total=total_s + len(body) / SLOWEST_BYTES_PER_S, sock_connect=CONNECT_S)
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
 
 
 def new_request_id() -> str:
@@ -45,7 +39,7 @@ class Request:
     Attributes:
         path: Percent-encoded; it is sent unchanged.
         query: Raw, without the question mark.
-        timeout: `CALL_S` and the time for the body unless given.
+        limit_s: Until the answer begins. Bodies may take longer as long as they move: see `body_progress`.
         request_id: The same for every repetition.
         is_poll: The request uses the connections for polls.
         with_credential: The request shows the worker's credential.
@@ -58,7 +52,7 @@ class Request:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     query: str = ""
-    timeout: aiohttp.ClientTimeout | None = None
+    limit_s: float = CALL_S
     request_id: str = field(default_factory=new_request_id)
     is_poll: bool = False
     with_credential: bool = True
@@ -143,8 +137,7 @@ class Transport:
         first = asyncio.create_task(self.send(request, on_begun=begun.set))
         tries = {first}
         try:
-            limit_s = again_s + len(request.body) / SLOWEST_BYTES_PER_S
-            if await _hangs(first, begun, limit_s) and self._link.is_proven:
+            if await _hangs(first, begun, again_s + slowest_s(len(request.body))) and self._link.is_proven:
                 tries.add(asyncio.create_task(self.send(request)))
             while True:
                 done, tries = await asyncio.wait(tries, return_when=asyncio.FIRST_COMPLETED)
@@ -173,18 +166,21 @@ class Transport:
         query = f"?{request.query}" if request.query else ""
         began = time.monotonic()
         try:
-            async with session.request(
-                request.method,
-                # Marked as encoded, because yarl would otherwise decode and encode the path again.
-                URL(f"{self._base}{request.path}{query}", encoded=True),
-                # aiohttp warns about large bodies as plain bytes, which it writes at once.
-                data=io.BytesIO(request.body) if request.body else None,
-                headers={**request.headers, **own_headers},
-                timeout=request.timeout or call_timeout(CALL_S, request.body),
-                allow_redirects=False,
-                proxy=self._proxy.url if self._proxy else None,
-                proxy_headers=self._proxy.headers if self._proxy else None,
-            ) as answer:
+            async with (
+                Exchange(request.body, answer_s=request.limit_s) as exchange,
+                session.request(
+                    request.method,
+                    # Marked as encoded, because yarl would otherwise decode and encode the path again.
+                    URL(f"{self._base}{request.path}{query}", encoded=True),
+                    data=exchange.body,
+                    headers={**request.headers, **own_headers},
+                    timeout=_TIMEOUT,
+                    allow_redirects=False,
+                    proxy=self._proxy.url if self._proxy else None,
+                    proxy_headers=self._proxy.headers if self._proxy else None,
+                ) as answer,
+            ):
+                exchange.begun()
                 on_begun()
                 # The head of an answer shows when it was made; the body may be large.
                 trip_s = None if request.is_poll else time.monotonic() - began
@@ -216,12 +212,10 @@ class Transport:
 
 
 async def _read(answer: aiohttp.ClientResponse, limits: CallLimits) -> bytes:
-    body = bytearray()
-    async for chunk in answer.content.iter_any():
-        body += chunk
-        if len(body) > limits.max_call_bytes:
-            raise Refused(limits.answer_too_large().problem())
-    return bytes(body)
+    try:
+        return await read_body(answer.content, limit=limits.max_call_bytes)
+    except BodyTooLarge:
+        raise Refused(limits.answer_too_large().problem()) from None
 
 
 async def _hangs(call: asyncio.Task[Reply], begun: asyncio.Event, seconds: float) -> bool:

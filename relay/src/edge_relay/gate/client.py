@@ -4,7 +4,6 @@ The relay itself does not reach Airflow and holds no token: it sends the worker'
 """
 
 import asyncio
-import io
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,15 +20,16 @@ from yarl import URL
 from edge_relay.settings import Settings, SettingsError
 from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
-from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.errors import TOO_LARGE_STATUSES, EdgeError, ErrorCode
 from edge_schemas.wire.routes import FORWARDED_HEADERS, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
+from edge_service.body_progress import BodyTooLarge, Exchange, read_body
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 CALL_TIMEOUT_S = 60.0
-"""The gate creates a token, reads Airflow's database and waits for the api-server, which may be slow under load."""
+"""Until an answer begins: the gate reads Airflow's database and waits for the api-server, which may be slow."""
 CONNECT_TIMEOUT_S = 3.0
 RETRY_AFTER_S = 2.0
 _LARGE_BYTES = 1024 * 1024
@@ -56,7 +56,7 @@ class GateClient:
     Args:
         urls: Base addresses of the keepers' gates, without a path.
         key: The secret shared with the keepers.
-        timeout_s: For one call.
+        timeout_s: Until the answer to a call begins; bodies may take longer as long as they move.
         limits: Of the answers.
         ca_file: PEM CA file for `https://` addresses; None uses the machine's CAs.
         clock: Unix time; signatures contain it.
@@ -74,7 +74,7 @@ class GateClient:
     ) -> None:
         self._urls = tuple(url.rstrip("/") for url in urls)
         self._key = key
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        self._timeout_s = timeout_s
         self._limits = limits
         self._tls = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
         self._clock = clock
@@ -105,7 +105,7 @@ class GateClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._tls, keepalive_timeout=30),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeout,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             # An answer's signature covers the bytes as they were sent.
             auto_decompress=False,
             headers={"Accept-Encoding": "identity", "User-Agent": "edge-relay"},
@@ -130,8 +130,7 @@ class GateClient:
             headers: Of the worker's request; only `FORWARDED_HEADERS` are sent.
 
         Raises:
-            EdgeError: `gate_unavailable`; the worker repeats the call with the same request id. `payload_too_large`:
-                the answer is too large.
+            EdgeError: `gate_unavailable`; the worker repeats the call with the same request id. `payload_too_large`.
         """
         sent = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
         # The first keeper is tried twice: a kept-alive connection that it has closed is noticed only now.
@@ -152,17 +151,20 @@ class GateClient:
         signature, nonce = await _computed(sign, len(call.body))
         ours = {SIGNATURE_HEADER: signature, WORKER_HEADER: call.worker, REQUEST_ID_HEADER: call.request_id}
         try:
-            async with self._session.request(
-                call.method,
-                # Unchanged: yarl would decode the path and encode it again.
-                URL(f"{base}{call.target}", encoded=True),
-                # aiohttp warns about large bodies as plain bytes, which it writes at once.
-                data=io.BytesIO(call.body) if call.body else None,
-                headers={**headers, **ours},
-                skip_auto_headers=("Content-Type",),
-                allow_redirects=False,
-            ) as reply:
-                body = await self._bounded(reply)
+            async with (
+                Exchange(call.body, answer_s=self._timeout_s) as exchange,
+                self._session.request(
+                    call.method,
+                    # Unchanged: yarl would decode the path and encode it again.
+                    URL(f"{base}{call.target}", encoded=True),
+                    data=exchange.body,
+                    headers={**headers, **ours},
+                    skip_auto_headers=("Content-Type",),
+                    allow_redirects=False,
+                ) as reply,
+            ):
+                exchange.begun()
+                body = await read_body(reply.content, limit=self._limits.max_call_bytes)
         except aiohttp.ConnectionTimeoutError as error:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
         except TimeoutError:
@@ -170,8 +172,13 @@ class GateClient:
             raise EdgeError(
                 ErrorCode.GATE_UNAVAILABLE, "the gate did not answer in time", retry_after_s=RETRY_AFTER_S
             ) from None
+        except BodyTooLarge:
+            raise self._limits.answer_too_large() from None
         except (aiohttp.ClientError, OSError) as error:
             raise _Away(f"{type(error).__name__}: {error}") from error
+        if reply.status in TOO_LARGE_STATUSES and SIGNATURE_HEADER not in reply.headers:
+            text = f"the gate, or a server before it, has a lower limit than the relay: status {reply.status}"
+            raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text)
         signed = reply.headers.get(SIGNATURE_HEADER, "")
         check = partial(check_answer, self._key, nonce, reply.status, body, signed)
         if not await _computed(check, len(body)):
@@ -179,15 +186,6 @@ class GateClient:
         return GateAnswer(
             reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
         )
-
-    async def _bounded(self, reply: aiohttp.ClientResponse) -> bytes:
-        """The answer's body. Any keeper would give the same answer: one that is too large is final."""
-        body = bytearray()
-        async for chunk in reply.content.iter_any():
-            body += chunk
-            if len(body) > self._limits.max_call_bytes:
-                raise self._limits.answer_too_large()
-        return bytes(body)
 
 
 async def _computed(compute: Callable[[], T], size: int) -> T:

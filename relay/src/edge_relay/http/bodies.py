@@ -1,6 +1,5 @@
 """Reading and writing JSON bodies: bounded and typed; an error says what is wrong and never quotes the body."""
 
-import asyncio
 import re
 from typing import TypeVar
 
@@ -8,11 +7,11 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_service.body_progress import BodyStalled, BodyTooLarge, read_body
 
 Model = TypeVar("Model", bound=BaseModel)
 
 JSON_TYPE = "application/json"
-BODY_TIMEOUT_S = 60.0
 MAX_ERRORS_NAMED = 5
 MAX_FIELD_CHARS = 80
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -28,10 +27,11 @@ async def read_model(request: web.Request, model: type[Model]) -> Model:
     """
     require_type(request, JSON_TYPE)
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await request.read()
-    except TimeoutError:
-        raise ConnectionResetError("the body did not arrive in time") from None
+        body = await read_body(request.content, limit=request.client_max_size)
+    except BodyTooLarge:
+        raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE) from None
+    except BodyStalled as error:
+        raise ConnectionResetError(str(error)) from None
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

@@ -101,6 +101,10 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
 }
 
 
+TOO_LARGE_STATUSES = frozenset({413, 414, 431})
+"""With which any HTTP server refuses a request for its size. The same request is refused again."""
+
+
 class Problem(Outbound):
     """The body of every error answer."""
 

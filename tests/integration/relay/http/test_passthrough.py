@@ -10,9 +10,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from edge_schemas.life.events import Finish
 from edge_schemas.wire import routes
+from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import Job
 from support.nats.server import free_port
 from support.relay.edge import Edge, Worker, running_edge
@@ -224,3 +227,35 @@ async def test_a_relay_without_a_gate_says_so(edge: Edge) -> None:
     reply = await edge.call("GET", routes.JOB_EXECUTION.format(job=job.id, path="x"), worker.secret)
     assert (reply.status, reply.code) == (503, "gate_unavailable")
     assert "RELAY_GATE_URLS" in reply.json["detail"]
+
+
+@pytest.mark.parametrize("status", [413, 414, 431])
+async def test_a_refusal_for_size_between_relay_and_gate_is_final(tmp_path: Path, status: int) -> None:
+    secret = tmp_path / "gate.secret"
+    secret.write_bytes(KEY)
+    calls: list[str] = []
+
+    async def refuse(request: web.Request) -> web.Response:
+        calls.append(request.method)
+        return web.Response(status=status, text="<html>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", refuse)
+    async with TestServer(app) as between:
+        url = str(between.make_url("")).rstrip("/")
+        async with running_edge(tmp_path, gate_urls=(url, url), gate_key_file=secret) as edge:
+            worker = await edge.worker()
+            job = await edge.job(worker)
+            calls.clear()
+            path = routes.JOB_EXECUTION.format(job=job.id, path="xcoms/d/r/t/k")
+            reply = await edge.call("POST", path, worker.secret, body=b"1")
+    assert (reply.code, reply.json["retryable"], len(calls)) == ("payload_too_large", False, 1)
+    assert f"status {status}" in reply.json["detail"]
+
+
+async def test_a_problem_of_the_gate_shows_that_it_is_the_gates(setup: Setup) -> None:
+    problem = EdgeError(ErrorCode.GATE_UNAVAILABLE, "Airflow's api-server does not answer").problem()
+    setup.gate.status, setup.gate.body = 503, problem.model_dump_json(exclude_none=True).encode()
+    setup.gate.answer_headers = {"Content-Type": routes.PROBLEM_TYPE, routes.ORIGIN_HEADER: routes.GATE_ORIGIN}
+    reply = await setup.edge.call("GET", setup.path("variables/a"), setup.worker.secret)
+    assert (reply.status, reply.code, reply.headers[routes.ORIGIN_HEADER]) == (503, "gate_unavailable", "gate")

@@ -5,7 +5,6 @@ centre. The answer to a call with a wrong signature is not signed: without the s
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -31,6 +30,7 @@ from edge_schemas.wire.routes import (
     FORWARDED_HEADERS,
     GATE_CENTRE,
     GATE_EXECUTION,
+    GATE_ORIGIN,
     HEALTHZ,
     METRICS,
     ORIGIN_HEADER,
@@ -38,6 +38,7 @@ from edge_schemas.wire.routes import (
     REQUEST_ID_HEADER,
     WORKER_HEADER,
 )
+from edge_service.body_progress import BodyStalled, BodyTooLarge, read_body
 
 log = structlog.get_logger(__name__)
 
@@ -126,10 +127,14 @@ class _Gate:
         """Answer a call that a relay signed, and sign the answer."""
         worker = request.headers.get(WORKER_HEADER, "")
         request_id = request.headers.get(REQUEST_ID_HEADER, "")
-        body, digest = await _read(request, self._limits.max_call_bytes)
+        try:
+            body = await read_body(request.content, limit=self._limits.max_call_bytes)
+        except BodyTooLarge:
+            return _reply(_problem(self._limits.body_too_large(), request_id))
+        except BodyStalled as stalled:
+            raise web.HTTPRequestTimeout(text=str(stalled)) from None
         signed = GateCall(request.method, request.raw_path, worker, request_id, body)
-        signature = request.headers.get(SIGNATURE_HEADER, "")
-        nonce = check_call(self._key, signed, signature, now=self._clock(), digest=digest)
+        nonce = check_call(self._key, signed, request.headers.get(SIGNATURE_HEADER, ""), now=self._clock())
         if nonce is None:
             log.warning("gate_signature_refused", remote=request.remote)
             error = EdgeError(ErrorCode.UNAUTHENTICATED, "the call has no recent signature with this gate's secret")
@@ -145,8 +150,6 @@ class _Gate:
         return reply
 
     async def _execution(self, request: web.Request, signed: GateCall) -> Answer:
-        if len(signed.body) > self._limits.max_call_bytes:
-            raise self._limits.body_too_large()
         answer = await self._calls.answer(_job_call(request, signed))
         return replace(answer, headers={**answer.headers, ORIGIN_HEADER: EXECUTION_ORIGIN})
 
@@ -191,23 +194,10 @@ def _execution_path(target: str, job: str) -> tuple[str | None, str]:
     return (path.removeprefix(prefix) if path.startswith(prefix) else None), query
 
 
-async def _read(request: web.Request, limit: int) -> tuple[bytes, str]:
-    """The body and its SHA-256. Little more than `limit` bytes of a larger body are kept, but all are hashed.
-
-    A refusal can so be signed, which makes it final for the relay.
-    """
-    body, hashed = bytearray(), hashlib.sha256()
-    async for chunk in request.content.iter_any():
-        hashed.update(chunk)
-        if len(body) <= limit:
-            body += chunk
-    return bytes(body), hashed.hexdigest()
-
-
 def _problem(error: EdgeError, request_id: str) -> Answer:
     problem = error.problem(request_id or None)
     body = orjson.dumps(problem.model_dump(mode="json", exclude_none=True))
-    return Answer(problem.status, body, {"Content-Type": PROBLEM_TYPE})
+    return Answer(problem.status, body, {"Content-Type": PROBLEM_TYPE, ORIGIN_HEADER: GATE_ORIGIN})
 
 
 def _reply(answer: Answer) -> web.Response:

@@ -5,7 +5,7 @@ from aiohttp import web
 from edge_relay.http.bodies import job_of
 from edge_relay.http.callers import Callers
 from edge_relay.http.middlewares import REQUEST_ID
-from edge_relay.http.raw_bodies import read_bounded
+from edge_relay.http.raw_bodies import read_bounded, send
 from edge_relay.jobs.execution import ExecutionCalls, gate_target
 from edge_schemas.gate.auth import GateCall
 from edge_schemas.wire import routes
@@ -27,7 +27,7 @@ class PassthroughHandlers:
         path = routes.JOB_EXECUTION.replace("{path}", r"{path:[\s\S]*}")
         return [web.route(method, path, self.forward) for method in METHODS]
 
-    async def forward(self, request: web.Request) -> web.Response:
+    async def forward(self, request: web.Request) -> web.StreamResponse:
         """Call the gate for the job's holder; its answer is returned unchanged."""
         principal = await self._callers.worker(request)
         job = job_of(request)
@@ -39,4 +39,4 @@ class PassthroughHandlers:
         body = await read_bounded(request, limits.max_call_bytes, limits.body_too_large)
         call = GateCall(request.method, target, principal.worker, request[REQUEST_ID], body)
         answer = await self._calls.call(call, kind, request.headers)
-        return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
+        return await send(request, answer.status, answer.headers, answer.body)
