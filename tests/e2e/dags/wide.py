@@ -5,7 +5,6 @@ from typing import Any
 
 from airflow.sdk import BaseHook, Variable, chain, dag, get_current_context, task
 
-EDGE = {"executor": "edge", "queue": "plant"}
 KEYS = (
     *("/data/a.csv", "s3://bucket/key", "a//b", "dir/", "C:\\data\\a.csv", "100%", "%2e%2e", "a/../b", "~tilde", "a;b"),
     *("a?b", "a#b", "a b", "a\u0085b", "a\tb", "鍵" * 500),
@@ -23,28 +22,31 @@ def outcome(call: Callable[[], Any]) -> Any:
     return result if isinstance(result, str | int | None) else type(result).__name__
 
 
-def observe() -> dict[str, list[Any]]:
-    """What becomes of each key, as an XCom, a variable, a state of the task and a connection; and of a long query."""
+def attempts(key: str) -> list[Callable[[], Any]]:
+    """What is done with a key, as an XCom, a variable, a state of the task and a connection."""
     context = get_current_context()
     ti, store = context["ti"], context["task_state_store"]
-    seen: dict[str, list[Any]] = {}
-    for key in KEYS:
-        calls: list[Callable[[], Any]] = [
-            lambda key=key: ti.xcom_pull(task_ids="nobody", key=key),
-            lambda key=key: ti.xcom_push(key, f"an XCom {key}"),
-            lambda key=key: ti.xcom_pull(task_ids=ti.task_id, key=key),
-            lambda key=key: Variable.get(key, default="nothing"),
-            lambda key=key: Variable.set(key, f"a variable {key}"),
-            lambda key=key: Variable.get(key),
-            lambda key=key: Variable.delete(key),
-            lambda key=key: Variable.get(key, default="nothing"),
-            lambda key=key: store.get(key),
-            lambda key=key: store.set(key, f"a state {key}"),
-            lambda key=key: store.get(key),
-            lambda key=key: store.delete(key),
-            lambda key=key: BaseHook.get_connection(key),
-        ]
-        seen[key] = [outcome(call) for call in calls]
+    return [
+        lambda: ti.xcom_pull(task_ids="nobody", key=key),
+        lambda: ti.xcom_push(key, f"an XCom {key}"),
+        lambda: ti.xcom_pull(task_ids=ti.task_id, key=key),
+        lambda: Variable.get(key, default="nothing"),
+        lambda: Variable.set(key, f"a variable {key}"),
+        lambda: Variable.get(key),
+        lambda: Variable.delete(key),
+        lambda: Variable.get(key, default="nothing"),
+        lambda: store.get(key),
+        lambda: store.set(key, f"a state {key}"),
+        lambda: store.get(key),
+        lambda: store.delete(key),
+        lambda: BaseHook.get_connection(key),
+    ]
+
+
+def observe() -> dict[str, list[Any]]:
+    """What becomes of each key, and of a long query."""
+    ti: Any = get_current_context()["ti"]
+    seen = {key: [outcome(attempt) for attempt in attempts(key)] for key in KEYS}
     seen["a long query"] = [outcome(lambda: ti.get_ti_count(dag_id="wide", task_ids=STATIONS))]
     return seen
 
@@ -53,7 +55,7 @@ def observe() -> dict[str, list[Any]]:
 def wide() -> None:
     """One after the other: both use the same variables."""
 
-    @task(multiple_outputs=False, **EDGE)
+    @task(multiple_outputs=False, executor="edge", queue="plant")
     def at_edge() -> dict[str, list[Any]]:
         """See `observe`."""
         return observe()
@@ -63,13 +65,13 @@ def wide() -> None:
         """See `observe`."""
         return observe()
 
-    @task(show_return_value_in_logs=False, **EDGE)
+    @task(show_return_value_in_logs=False, executor="edge", queue="plant")
     def push() -> str:
         """A large XCom."""
         return "x" * LARGE
 
-    @task(**EDGE)
-    def pull(value: str) -> int:
+    @task(executor="edge", queue="plant")
+    def pull(value: Any) -> int:
         """The size that arrives."""
         return len(value)
 
