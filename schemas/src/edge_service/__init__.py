@@ -1,4 +1,4 @@
-"""What the services share that is neither wire nor broker: logging, tracing, threads, bodies, probes, findings, text files.
+"""What the services share that is neither wire nor broker: logging, tracing, threads, bodies, probes, findings, files.
 
 May import: `edge_schemas`, typing_extensions and the standard library; structlog in `logging` and `tracing` only,
 opentelemetry in `tracing` only.

@@ -49,7 +49,7 @@ async def test_a_task_ends_as_in_the_centre_with_the_reason_in_its_log(system: L
     for call in ("run", "xcom", "deferral"):
         (folder,) = job_folders(worker, DAG, run, f"{call}_refused_edge")
         events = [json.loads(line)["event"] for line in (folder / "task.log").read_bytes().splitlines()]
-        (reason,) = [event for event in events if "failed for good" in event]
+        reason = next(event for event in events if "failed for good" in event)
         assert "api-server, 5 times" in reason
         assert "status 500" in reason
         assert reason in [line["event"] for line in await system.api.log(DAG, run, f"{call}_refused_edge")]

@@ -56,7 +56,7 @@ class KeeperMetrics:
         self.registry = registry = CollectorRegistry()
         self._heartbeats = Counter(
             "edge_keeper_heartbeats",
-            "Heartbeats sent to Airflow for tasks: ok; refused by Airflow; failed, without an answer",
+            "Heartbeats sent to Airflow for tasks: ok; refused by Airflow; failed, or without an answer",
             ["outcome"],
             registry=registry,
         )

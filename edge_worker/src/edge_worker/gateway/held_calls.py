@@ -21,7 +21,7 @@ RETRY_CAP_S = 5.0
 FAILURE_PAUSE_S = 1.0
 """Before the second try of a call at which the api-server failed. With the pauses doubled each time, five tries take
 8 to 15 s, as those of Airflow's own client do."""
-_QUOTED_CHARS = 500
+_QUOTED_BYTES = 500
 
 log = EventLog("edge_worker.gateway.held_calls")
 
@@ -108,7 +108,7 @@ class HeldCalls:
                 _report_failure(driver, call, outcome, rule)
             if rule.handed is Handed.ANSWER and isinstance(outcome, ExecutionAnswer):
                 return outcome
-            raise CallFailed(str(_as_error(outcome)), stops=rule.handed is Handed.STOP)
+            raise CallFailed(_for_task(outcome), stops=rule.handed is Handed.STOP)
 
     async def _until_decided(
         self, driver: JobDriver, call: ExecutionCall, route: Route, notice: HoldNotice
@@ -127,7 +127,7 @@ class HeldCalls:
                         log.info("call_delivered", after_s=round(asyncio.get_running_loop().time() - began, 1))
                     return outcome, rule
                 failure = _as_error(outcome)
-                notice.failed(str(failure))
+                notice.failed(_for_task(outcome))
                 if not is_held:
                     is_held = True
                     self.waiting += 1
@@ -150,8 +150,14 @@ def _as_error(outcome: Outcome) -> CallError:
     """The outcome as the reason to repeat the call, or to end it."""
     if isinstance(outcome, CallError):
         return outcome
-    text = outcome.body[:_QUOTED_CHARS].decode(errors="replace")
-    return NoAnswer(f"Airflow's api-server answered with status {outcome.status}: {text}", status=outcome.status)
+    return NoAnswer(f"Airflow's api-server answered with status {outcome.status}", status=outcome.status)
+
+
+def _for_task(outcome: Outcome) -> str:
+    """The same for the task itself, with what the api-server said. The agent's log must not have that."""
+    if isinstance(outcome, CallError):
+        return str(outcome)
+    return f"{_as_error(outcome)}: {outcome.body[:_QUOTED_BYTES].decode(errors='replace')}"
 
 
 def _report_failure(driver: JobDriver, call: ExecutionCall, outcome: Outcome, rule: Rule) -> None:
@@ -162,7 +168,7 @@ def _report_failure(driver: JobDriver, call: ExecutionCall, outcome: Outcome, ru
     else:
         log.warning("call_failed", method=call.method, request_id=call.request_id, reason=reason, tries=rule.tries)
     times = "" if rule.tries == 1 else f", {rule.tries} times"
-    log_to_task(driver, f"Edge worker: {name_of(call)} failed for good ({rule.origin}{times}): {reason}")
+    log_to_task(driver, f"Edge worker: {name_of(call)} failed for good ({rule.origin}{times}): {_for_task(outcome)}")
     if isinstance(outcome, Refused) and rule.handed is Handed.STOP:
         drop = outcome.code in DROPPING_CODES
         driver.post(StopWanted(StopWish(f"the relay refused a call: {reason}", drop=drop)))

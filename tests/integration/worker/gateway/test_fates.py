@@ -11,6 +11,7 @@ from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ErrorCode, Problem
 from edge_worker.gateway import held_calls
 from edge_worker.gateway.fates import FAILURE_TRIES, INTERNAL_TRIES, RULES, Fate, Route, Rule, rule_for
+from edge_worker.jobs.events import StopWanted, StopWish
 from edge_worker.relay.call_result import NoAnswer, Refused
 from edge_worker.relay.client import ExecutionAnswer
 from support.airflow.execution_api import eventually
@@ -160,3 +161,27 @@ def _rule_of(case: Case) -> Rule:
         problem_of = Problem.model_validate_json(response.body)
         return rule_for(Refused(problem_of, origin=origin), case.route)
     return rule_for(NoAnswer("a page", status=response.status), case.route)
+
+
+async def test_a_final_state_whose_answers_are_lost_is_held_until_its_fate_is_known(
+    relay: FakeRelay, gateway: GatewayScene
+) -> None:
+    """Each repeat is the same call, and a stop that comes in between waits for it."""
+    relay.lose_answer["state"] = 2
+    call = asyncio.create_task(gateway.set_state("success"))
+    await eventually(lambda: len(relay.calls) >= 1)
+    gateway.driver.post(StopWanted(StopWish("cleared")))
+    assert (await call).status == 204
+    assert len(relay.calls) == 3
+    assert len({seen.request_id for seen in relay.calls}) == 1
+    assert gateway.driver.now.final_state == "success"
+
+
+async def test_a_final_state_that_fails_for_good_leaves_the_job_to_be_stopped(
+    relay: FakeRelay, gateway: GatewayScene
+) -> None:
+    relay.fault = lambda _: execution_answer(500, ERROR)
+    assert (await gateway.set_state("success")).status == 500
+    assert gateway.driver.now.final_state is None
+    gateway.driver.post(StopWanted(StopWish("cleared")))
+    assert (await gateway.beat()).status == 409
