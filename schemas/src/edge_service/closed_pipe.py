@@ -1,4 +1,4 @@
-"""The end of a command whose output nobody reads any more, as in `edge-relay jobs list | head -1`."""
+"""The end of a command whose output nobody reads any more, as in `edge-relay workers list | head -1`."""
 
 import os
 import sys
