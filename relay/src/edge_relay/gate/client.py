@@ -3,7 +3,6 @@
 The relay itself does not reach Airflow and holds no token: it sends the worker's request and the worker's name.
 """
 
-import asyncio
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import aiohttp
 import structlog
@@ -23,16 +22,14 @@ from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire.errors import TOO_LARGE_STATUSES, EdgeError, ErrorCode
 from edge_schemas.wire.routes import FORWARDED_HEADERS, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
 from edge_service.body_progress import BodyTooLarge, Exchange, read_body
+from edge_service.threads import hashed
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 CALL_TIMEOUT_S = 60.0
 """Until an answer begins: the gate reads Airflow's database and waits for the api-server, which may be slow."""
 CONNECT_TIMEOUT_S = 3.0
 RETRY_AFTER_S = 2.0
-_LARGE_BYTES = 1024 * 1024
 PASSED_BACK = ("Content-Type", "Content-Range", ORIGIN_HEADER)
 """All other headers are dropped, above all a refreshed token. `Content-Range` has the length of a mapped XCom."""
 
@@ -148,7 +145,7 @@ class GateClient:
     async def _ask(self, base: str, call: GateCall, headers: Mapping[str, str]) -> GateAnswer:
         assert self._session is not None  # noqa: S101  # used only within its context
         sign = partial(sign_call, self._key, call, now=self._clock())
-        signature, nonce = await _computed(sign, len(call.body))
+        signature, nonce = await hashed(sign, len(call.body))
         ours = {SIGNATURE_HEADER: signature, WORKER_HEADER: call.worker, REQUEST_ID_HEADER: call.request_id}
         try:
             async with (
@@ -181,13 +178,8 @@ class GateClient:
             raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text)
         signed = reply.headers.get(SIGNATURE_HEADER, "")
         check = partial(check_answer, self._key, nonce, reply.status, body, signed)
-        if not await _computed(check, len(body)):
+        if not await hashed(check, len(body)):
             raise _Away(f"an answer with status {reply.status} that is not signed with our key")
         return GateAnswer(
             reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
         )
-
-
-async def _computed(compute: Callable[[], T], size: int) -> T:
-    """The result of a computation over so many bytes, in a thread if it takes milliseconds."""
-    return await asyncio.to_thread(compute) if size > _LARGE_BYTES else compute()

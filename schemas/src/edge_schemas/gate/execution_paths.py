@@ -119,11 +119,11 @@ def encode_path(segments: Sequence[str]) -> str:
 
     A slash next to an empty or a dot segment is encoded: no proxy in front of the api-server sees such a segment.
     """
-    encoded = quote(segments[0], safe=_SAFE)
-    for before, segment in itertools.pairwise(segments):
-        encoded += "%2F" if {before, segment} & _DOTS else "/"
-        encoded += quote(segment, safe=_SAFE)
-    return encoded
+    quoted = quote("/".join(segments), safe=_SAFE + "/").split("/")
+    encoded = [quoted[0]]
+    for before, segment in itertools.pairwise(quoted):
+        encoded += ("%2F" if before in _DOTS or segment in _DOTS else "/", segment)
+    return "".join(encoded)
 
 
 def path_bytes(segments: Sequence[str], query: str) -> int:

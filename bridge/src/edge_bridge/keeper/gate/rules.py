@@ -135,6 +135,9 @@ def check(method: str, segments: Sequence[str], query: str, owner: TaskIdentity 
     """
     if not _QUERY.match(query):
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the query holds characters that must be percent-encoded")
+    if any("\n" in segment for segment in segments):
+        # Airflow's router matches no path with a line break, except after a slash too many, where it drops it.
+        return None
     rules = AUXILIARY_RULES[owner.kind] if isinstance(owner, AuxiliaryJob) else TASK_RULES
     own = _own(owner)
     for rule in rules:
@@ -154,9 +157,6 @@ def _own(owner: TaskIdentity | AuxiliaryJob) -> dict[str, str]:
 
 
 def _matches(pattern: Sequence[str], path: Sequence[str], own: dict[str, str]) -> bool:
-    if any("\n" in segment for segment in path):
-        # Airflow's router matches no path with a line break, except after a slash too many, where it drops it.
-        return False
     if pattern[-1] == "**":
         pattern, path = pattern[:-1], path[: len(pattern) - 1] if len(path) >= len(pattern) else ()
     return len(pattern) == len(path) and all(

@@ -39,11 +39,10 @@ from edge_schemas.wire.routes import (
     WORKER_HEADER,
 )
 from edge_service.body_progress import BodyStalled, BodyTooLarge, read_body
+from edge_service.threads import hashed
 
 log = structlog.get_logger(__name__)
 
-_LARGE_BYTES = 1024 * 1024
-"""A larger answer is signed in a thread: it takes milliseconds."""
 _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
 Health = Callable[[], dict[str, object]]
@@ -134,7 +133,8 @@ class _Gate:
         except BodyStalled as stalled:
             raise web.HTTPRequestTimeout(text=str(stalled)) from None
         signed = GateCall(request.method, request.raw_path, worker, request_id, body)
-        nonce = check_call(self._key, signed, request.headers.get(SIGNATURE_HEADER, ""), now=self._clock())
+        signature = request.headers.get(SIGNATURE_HEADER, "")
+        nonce = await hashed(partial(check_call, self._key, signed, signature, now=self._clock()), len(body))
         if nonce is None:
             log.warning("gate_signature_refused", remote=request.remote)
             error = EdgeError(ErrorCode.UNAUTHENTICATED, "the call has no recent signature with this gate's secret")
@@ -146,7 +146,7 @@ class _Gate:
             answer = replace(answer, body=b"")
         reply = _reply(answer)
         sign = partial(sign_answer, self._key, nonce, answer.status, answer.body)
-        reply.headers[SIGNATURE_HEADER] = await asyncio.to_thread(sign) if len(answer.body) > _LARGE_BYTES else sign()
+        reply.headers[SIGNATURE_HEADER] = await hashed(sign, len(answer.body))
         return reply
 
     async def _execution(self, request: web.Request, signed: GateCall) -> Answer:
