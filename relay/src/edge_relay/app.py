@@ -89,7 +89,7 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
         *WorkerHandlers(callers, parts.centre).routes(),
         *JobHandlers(callers, start, finish, release).routes(),
         *LogHandlers(callers, parts.logs, metrics).routes(),
-        *PassthroughHandlers(callers, ExecutionCalls(parts.gate, records, metrics)).routes(),
+        *PassthroughHandlers(callers, ExecutionCalls(parts.gate, records, metrics, settings.call_limits())).routes(),
         *DescriptionHandlers().routes(),
     ]
 
@@ -170,4 +170,5 @@ def runner(app: web.Application, settings: Settings) -> web.AppRunner:
         shutdown_timeout=settings.stop_timeout_s,
         keepalive_timeout=75.0,
         lingering_time=2.0,
+        max_line_size=settings.call_limits().max_line_bytes,
     )

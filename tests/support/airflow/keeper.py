@@ -1,6 +1,7 @@
 """A keeper for tests, and a relay that calls it correctly or with a fault."""
 
 import asyncio
+import io
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -90,7 +91,7 @@ class FakeRelay:
             **self.headers,
         }
         url = URL(f"http://127.0.0.1:{self.port}{target}", encoded=True)
-        async with self.session.request(method, url, data=data or None, headers=headers) as reply:
+        async with self.session.request(method, url, data=io.BytesIO(data) if data else None, headers=headers) as reply:
             raw = await reply.read()
             signed = check_answer(self.key, nonce, reply.status, raw, reply.headers.get(SIGNATURE_HEADER, ""))
             is_json = raw and reply.content_type.endswith("json")

@@ -13,6 +13,7 @@ from typing import Final, Self
 from pydantic import BaseModel
 
 from edge_schemas.gate.centre import WorkerFacts
+from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
 from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
@@ -41,7 +42,7 @@ class ExecutionCall:
     """A call of a task to Airflow's Execution API.
 
     Attributes:
-        raw_path: Percent-encoded, as the task sent it, without a leading slash.
+        raw_path: In the form in which it travels to the gate, without a leading slash.
         query: Raw, without the question mark.
         headers: Those of `FORWARDED_HEADERS` only.
         request_id: The same for every repetition.
@@ -76,16 +77,25 @@ class RelayClient:
         tls: Which authorities are trusted.
         proxy: Used for every call; None connects directly.
         link: Records each answer and each call without one, and reports when the link is lost and back.
+        limits: Of answers to calls of tasks.
 
     Attributes:
         proxy: As given.
     """
 
     def __init__(
-        self, relay_url: str, secret: str, *, tls: ssl.SSLContext, proxy: Proxy | None, link: Link | None = None
+        self,
+        relay_url: str,
+        secret: str,
+        *,
+        tls: ssl.SSLContext,
+        proxy: Proxy | None,
+        link: Link | None = None,
+        limits: CallLimits = DEFAULT_LIMITS,
     ) -> None:
         self.proxy = proxy
         self._link = link or Link()
+        self._limits = limits
         self._sessions = Sessions(tls)
         self._transport = Transport(relay_url, secret, sessions=self._sessions, proxy=proxy, link=self._link)
 
@@ -163,7 +173,7 @@ class RelayClient:
         """Forwards a call to the Execution API, with path and query unchanged.
 
         Raises:
-            Refused: The relay or the gate answered.
+            Refused: The relay or the gate answered, or the answer is too large.
             NoAnswer: Something else answered, or nothing.
         """
         request = Request(
@@ -175,6 +185,7 @@ class RelayClient:
             limit_s=EXECUTION_S,
             request_id=call.request_id,
             checked=False,
+            limits=self._limits,
         )
         reply = await self._transport.send_twice(request, again_s=EXECUTION_AGAIN_S)
         if reply.headers.get(routes.ORIGIN_HEADER) != routes.EXECUTION_ORIGIN:

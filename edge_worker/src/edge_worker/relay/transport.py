@@ -13,8 +13,9 @@ import aiohttp
 from aiohappyeyeballs import AddrInfoType
 from yarl import URL
 
+from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
-from edge_service.body_progress import Exchange, read_body, slowest_s
+from edge_service.body_progress import BodyTooLarge, Exchange, read_body, slowest_s
 from edge_worker import __version__
 from edge_worker.relay.call_result import NoAnswer, Refused, Reply, check_reply, no_answer
 from edge_worker.relay.clock_skew import ClockSkew
@@ -43,6 +44,7 @@ class Request:
         is_poll: The request uses the connections for polls.
         with_credential: The request shows the worker's credential.
         checked: Only a successful answer of the relay itself is accepted.
+        limits: Of the answer.
     """
 
     method: str
@@ -55,6 +57,7 @@ class Request:
     is_poll: bool = False
     with_credential: bool = True
     checked: bool = True
+    limits: CallLimits = DEFAULT_LIMITS
 
 
 class Sessions:
@@ -153,7 +156,7 @@ class Transport:
             on_begun: Called when the head of the answer has arrived.
 
         Raises:
-            Refused: The relay refused; not for a request that is not `checked`.
+            Refused: The relay refused, not for a request that is not `checked`; or the answer is too large.
             NoAnswer: There is no answer, or none of the relay.
         """
         session = self._sessions.session(is_poll=request.is_poll)
@@ -181,7 +184,7 @@ class Transport:
                 on_begun()
                 # The head of an answer shows when it was made; the body may be large.
                 trip_s = None if request.is_poll else time.monotonic() - began
-                reply = Reply(answer.status, answer.headers, await read_body(answer.content), trip_s)
+                reply = Reply(answer.status, answer.headers, await _read(answer, request.limits), trip_s)
                 if reply.status == 503:
                     # Another connection may lead to another replica.
                     answer.close()
@@ -206,6 +209,13 @@ class Transport:
     def _record_answer(self, reply: Reply) -> None:
         self._link.record_contact()
         self.skew.record(reply.headers.get("Date"), reply.trip_s)
+
+
+async def _read(answer: aiohttp.ClientResponse, limits: CallLimits) -> bytes:
+    try:
+        return await read_body(answer.content, limit=limits.max_call_bytes)
+    except BodyTooLarge:
+        raise Refused(limits.answer_too_large().problem()) from None
 
 
 async def _hangs(call: asyncio.Task[Reply], begun: asyncio.Event, seconds: float) -> bool:

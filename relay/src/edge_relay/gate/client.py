@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,16 +18,17 @@ from yarl import URL
 
 from edge_relay.settings import Settings, SettingsError
 from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
+from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire.errors import TOO_LARGE_STATUSES, EdgeError, ErrorCode
 from edge_schemas.wire.routes import FORWARDED_HEADERS, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
 from edge_service.body_progress import BodyTooLarge, Exchange, read_body
+from edge_service.threads import hashed
 
 log = structlog.get_logger(__name__)
 
 CALL_TIMEOUT_S = 60.0
 """Until an answer begins: the gate reads Airflow's database and waits for the api-server, which may be slow."""
 CONNECT_TIMEOUT_S = 3.0
-MAX_ANSWER_BYTES = 64 << 20
 RETRY_AFTER_S = 2.0
 PASSED_BACK = ("Content-Type", "Content-Range", ORIGIN_HEADER)
 """All other headers are dropped, above all a refreshed token. `Content-Range` has the length of a mapped XCom."""
@@ -52,6 +54,7 @@ class GateClient:
         urls: Base addresses of the keepers' gates, without a path.
         key: The secret shared with the keepers.
         timeout_s: Until the answer to a call begins; bodies may take longer as long as they move.
+        limits: Of the answers.
         ca_file: PEM CA file for `https://` addresses; None uses the machine's CAs.
         clock: Unix time; signatures contain it.
     """
@@ -62,12 +65,14 @@ class GateClient:
         key: bytes,
         *,
         timeout_s: float = CALL_TIMEOUT_S,
+        limits: CallLimits = DEFAULT_LIMITS,
         ca_file: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._urls = tuple(url.rstrip("/") for url in urls)
         self._key = key
         self._timeout_s = timeout_s
+        self._limits = limits
         self._tls = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
         self._clock = clock
         self._good = 0
@@ -87,6 +92,7 @@ class GateClient:
                 settings.gate_urls,
                 settings.gate_key(),
                 timeout_s=settings.gate_timeout_s,
+                limits=settings.call_limits(),
                 ca_file=settings.gate_ca_file,
             )
         except OSError as error:
@@ -138,7 +144,8 @@ class GateClient:
 
     async def _ask(self, base: str, call: GateCall, headers: Mapping[str, str]) -> GateAnswer:
         assert self._session is not None  # noqa: S101  # used only within its context
-        signature, nonce = sign_call(self._key, call, now=self._clock())
+        sign = partial(sign_call, self._key, call, now=self._clock())
+        signature, nonce = await hashed(sign, len(call.body))
         ours = {SIGNATURE_HEADER: signature, WORKER_HEADER: call.worker, REQUEST_ID_HEADER: call.request_id}
         try:
             async with (
@@ -154,7 +161,7 @@ class GateClient:
                 ) as reply,
             ):
                 exchange.begun()
-                body = await read_body(reply.content, limit=MAX_ANSWER_BYTES)
+                body = await read_body(reply.content, limit=self._limits.max_call_bytes)
         except aiohttp.ConnectionTimeoutError as error:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
         except TimeoutError:
@@ -163,15 +170,15 @@ class GateClient:
                 ErrorCode.GATE_UNAVAILABLE, "the gate did not answer in time", retry_after_s=RETRY_AFTER_S
             ) from None
         except BodyTooLarge:
-            raise EdgeError(
-                ErrorCode.PAYLOAD_TOO_LARGE, f"the answer has more than {MAX_ANSWER_BYTES} bytes, the relay's limit"
-            ) from None
+            raise self._limits.answer_too_large() from None
         except (aiohttp.ClientError, OSError) as error:
             raise _Away(f"{type(error).__name__}: {error}") from error
         if reply.status in TOO_LARGE_STATUSES and SIGNATURE_HEADER not in reply.headers:
-            text = f"the gate, or a server between relay and gate, refused the call with status {reply.status}"
+            text = f"the gate, or a server before it, has a lower limit than the relay: status {reply.status}"
             raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text)
-        if not check_answer(self._key, nonce, reply.status, body, reply.headers.get(SIGNATURE_HEADER, "")):
+        signed = reply.headers.get(SIGNATURE_HEADER, "")
+        check = partial(check_answer, self._key, nonce, reply.status, body, signed)
+        if not await hashed(check, len(body)):
             raise _Away(f"an answer with status {reply.status} that is not signed with our key")
         return GateAnswer(
             reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}

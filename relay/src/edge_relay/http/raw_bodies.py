@@ -1,7 +1,8 @@
 """Bodies that are bytes: never more of them in memory than the limit, and none that stands still."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from aiohttp import web
 
@@ -11,18 +12,24 @@ from edge_service.body_progress import PIECE_BYTES, BodyStalled, BodyTooLarge, P
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
-async def read_bounded(request: web.Request, limit: int) -> bytes:
+async def read_bounded(request: web.Request, limit: int, too_large: Callable[[], EdgeError] | None = None) -> bytes:
     """The body as it was sent.
+
+    Args:
+        request: Its body is read.
+        limit: In bytes.
+        too_large: Makes the refusal of a larger body; without it a general one is made.
 
     Raises:
         EdgeError: `payload_too_large`, or `rate_limited` if it stands still: see `body_progress`.
     """
+    too_large = too_large or partial(_too_large, limit)
     if (request.content_length or 0) > limit:
-        raise _too_large(limit)
+        raise too_large()
     try:
         return await read_body(request.content, limit=limit)
     except BodyTooLarge:
-        raise _too_large(limit) from None
+        raise too_large() from None
     except BodyStalled as error:
         raise EdgeError(ErrorCode.RATE_LIMITED, str(error), retry_after_s=1.0) from None
 

@@ -13,6 +13,8 @@ JSON = {"Content-Type": "application/json"}
 """Exactly this value: the SDK takes an error body of any other type, even with a charset, for a network failure."""
 
 NO_CONTENT = Answer(204, b"", {})
+NO_SUCH_PATH = Answer(404, b'{"detail":"Not Found"}', JSON)
+"""What Airflow's server answers where it has no route: to the SDK nothing has that name."""
 
 
 def replayed(write: WriteAnswer) -> Answer:

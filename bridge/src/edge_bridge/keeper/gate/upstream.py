@@ -15,8 +15,9 @@ from yarl import URL
 from edge_bridge.keeper.gate.answer_source import is_airflows, refusal_in_front
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.tokens import TokenMint, TokenSubject
+from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_service.body_progress import Exchange, read_body, slowest_s
+from edge_service.body_progress import BodyTooLarge, Exchange, read_body, slowest_s
 
 log = structlog.get_logger(__name__)
 
@@ -84,9 +85,11 @@ class ExecutionApi:
         url: The API's root, `http(s)://…/execution/`.
         mint: Mints a token for each try.
         metrics: Count the calls.
+        limits: Of the answers.
     """
 
-    def __init__(self, url: str, mint: TokenMint, metrics: KeeperMetrics) -> None:
+    def __init__(self, url: str, mint: TokenMint, metrics: KeeperMetrics, limits: CallLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self._url = url.rstrip("/") + "/"
         self._mint = mint
         self._metrics = metrics
@@ -122,7 +125,8 @@ class ExecutionApi:
 
         Raises:
             EdgeError: `gate_unavailable`: the api-server is down or rejects the keeper's token. Repeat the call; its
-                outcome is unknown. `payload_too_large` or `forbidden`: a server in front of it refuses the call.
+                outcome is unknown. `payload_too_large` or `forbidden`: a server in front of it refuses the call, or
+                the answer is too large.
         """
         reason = ""
         deadline = time.monotonic() + ALL_TRIES_S + slowest_s(len(call.body))
@@ -161,7 +165,9 @@ class ExecutionApi:
                 ) as reply,
             ):
                 exchange.begun()
-                body = await read_body(reply.content)
+                body = await read_body(reply.content, limit=self._limits.max_call_bytes)
+        except BodyTooLarge:
+            raise self._limits.answer_too_large() from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("execution_api_unreachable", subject=subject.id, method=call.method, error=type(error).__name__)
             raise _Away("Airflow's api-server does not answer") from error

@@ -13,7 +13,6 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """GET includes HEAD."""
-MAX_BODY_BYTES = 16 << 20
 
 
 class PassthroughHandlers:
@@ -25,18 +24,19 @@ class PassthroughHandlers:
 
     def routes(self) -> list[web.RouteDef]:
         """What they serve."""
-        path = routes.JOB_EXECUTION.replace("{path}", "{path:.*}")
+        path = routes.JOB_EXECUTION.replace("{path}", r"{path:[\s\S]*}")
         return [web.route(method, path, self.forward) for method in METHODS]
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """Call the gate for the job's holder; its answer is returned unchanged."""
         principal = await self._callers.worker(request)
         job = job_of(request)
-        target, kind = gate_target(request.raw_path, job)
+        limits = self._calls.limits
+        target, kind = gate_target(request.raw_path, job, limits)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body without a content encoding")
         await self._calls.check_holder(job, principal.worker)
-        body = await read_bounded(request, MAX_BODY_BYTES)
+        body = await read_bounded(request, limits.max_call_bytes, limits.body_too_large)
         call = GateCall(request.method, target, principal.worker, request[REQUEST_ID], body)
         answer = await self._calls.call(call, kind, request.headers)
         return await send(request, answer.status, answer.headers, answer.body)
