@@ -9,6 +9,7 @@ from aiohttp import web
 from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.dispatch.notices import Notices
 from edge_relay.heartbeat import RelayHeartbeat
+from edge_relay.http.bodies import JsonBodies
 from edge_relay.http.callers import Callers
 from edge_relay.http.handlers.admin import AdminHandlers
 from edge_relay.http.handlers.description import DescriptionHandlers
@@ -26,12 +27,17 @@ from edge_relay.jobs.finish import JobFinish
 from edge_relay.jobs.parking import Parking
 from edge_relay.jobs.release import JobRelease
 from edge_relay.jobs.start import JobStart
+from edge_relay.limits.kinds import Limit
+from edge_relay.limits.rates import RateLimit
 from edge_relay.logging import server_logger
 from edge_relay.parts import Parts, build_parts
 from edge_relay.settings import Settings
 from edge_relay.workers.administration import WorkerAdministration
 from edge_relay.workers.enrollment import WorkerEnrollment
 from edge_service import task_cleanup
+
+POLL_BURST_S = 5.0
+"""A worker may send so many seconds' polls at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +82,31 @@ def _application(parts: Parts, served: list[web.RouteDef], *, exposed: bool) -> 
 
 def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     """What the exposed listener serves."""
+    bodies = _json_bodies(parts)
     settings, broker, records, metrics = parts.settings, parts.broker, parts.records, parts.metrics
     parking = Parking(broker, parts.audit, metrics)
     start = JobStart(broker, records, parts.workers, parts.receipt_key, metrics=metrics, spans=parts.spans)
     finish = JobFinish(records, parts.workers, parts.receipt_key, parking, metrics=metrics, spans=parts.spans)
     release = JobRelease(broker, records, parts.receipt_key, parking, metrics)
     polls = LongPolls(parts.for_polls(), parts.audit, relay=settings.name, longest_s=settings.hold_s)
-    enrollment = WorkerEnrollment(parts.enrollments, parts.credentials, parts.centre, parts.audit, metrics)
+    poll_rate = RateLimit(settings.polls_per_s, settings.polls_per_s * POLL_BURST_S, Limit.POLLS, metrics.on_limit)
+    enrollment = WorkerEnrollment(
+        parts.enrollments, parts.lookups, parts.credentials, parts.centre, audit=parts.audit, metrics=metrics
+    )
     return [
-        *EnrollmentHandlers(enrollment).routes(),
-        *PollHandlers(callers, polls).routes(),
+        *EnrollmentHandlers(bodies, enrollment).routes(),
+        *PollHandlers(callers, bodies, poll_rate, polls).routes(),
         *WorkerHandlers(callers, parts.centre).routes(),
-        *JobHandlers(callers, start, finish, release).routes(),
-        *LogHandlers(callers, parts.logs, metrics).routes(),
-        *PassthroughHandlers(callers, ExecutionCalls(parts.gate, records, metrics)).routes(),
+        *JobHandlers(callers, bodies, start, finish, release).routes(),
+        *LogHandlers(callers, parts.body_memory, parts.logs, metrics).routes(),
+        *PassthroughHandlers(callers, parts.body_memory, ExecutionCalls(parts.gate, records, metrics)).routes(),
         *DescriptionHandlers().routes(),
     ]
+
+
+def _json_bodies(parts: Parts) -> JsonBodies:
+    settings = parts.settings
+    return JsonBodies(parts.body_memory, small=settings.max_small_body_bytes, large=settings.max_body_bytes)
 
 
 def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
@@ -100,7 +115,7 @@ def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     jobs = JobAdministration(parts.broker, parts.records, parts.audit)
     return [
         *MetricsHandlers(parts.metrics.registry).routes(),
-        *AdminHandlers(callers, workers, jobs).routes(),
+        *AdminHandlers(callers, _json_bodies(parts), workers, jobs).routes(),
     ]
 
 

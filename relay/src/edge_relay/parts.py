@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from edge_broker.audit import Audit
+from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
+from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.dispatch.dispatcher_pool import DispatcherPool
 from edge_relay.dispatch.poll_session import PollParts
 from edge_relay.dispatch.polls import ParkedPolls
@@ -12,8 +14,10 @@ from edge_relay.gate.centre import Centre
 from edge_relay.gate.client import GateClient
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.enrollment import EnrollmentStore
+from edge_relay.identity.lookups import Lookups
 from edge_relay.identity.receipts import ReceiptKey
 from edge_relay.lifecycle import Lifecycle
+from edge_relay.limits.body_memory import BodyMemory
 from edge_relay.metrics.exports import Exports, exports
 from edge_relay.metrics.replica import Metrics
 from edge_relay.readiness import Readiness
@@ -45,6 +49,7 @@ class Parts:
     records: RecordStore
     workers: WorkerStore
     logs: JobLogs
+    lookups: Lookups
     credentials: Credentials
     enrollments: EnrollmentStore
     receipt_key: ReceiptKey
@@ -53,6 +58,7 @@ class Parts:
     centre: Centre
     polls: ParkedPolls
     dispatchers: DispatcherPool
+    body_memory: BodyMemory
 
     @property
     def metrics(self) -> Metrics:
@@ -83,8 +89,15 @@ def build_parts(settings: Settings) -> Parts:
     """
     broker = Broker(settings.broker())
     records = RecordStore(broker)
-    credentials = Credentials(broker)
-    exported = exports(broker, credentials, settings.tls_cert_file)
+    metrics = Metrics()
+    lookups = Lookups(
+        Bucket(broker, ACCESS_BUCKET),
+        per_s=settings.lookups_per_s,
+        per_address_per_s=settings.lookups_per_address_per_s,
+        on_limit=metrics.on_limit,
+    )
+    credentials = Credentials(broker, lookups)
+    exported = exports(metrics, broker, credentials, settings.tls_cert_file)
     gate = GateClient.from_settings(settings)
     lifecycle, receipt_key = Lifecycle(), ReceiptKey(broker)
     return Parts(
@@ -97,6 +110,7 @@ def build_parts(settings: Settings) -> Parts:
         records=records,
         workers=WorkerStore(broker),
         logs=JobLogs(Holders(records), LogStore(broker)),
+        lookups=lookups,
         credentials=credentials,
         enrollments=EnrollmentStore(broker),
         receipt_key=receipt_key,
@@ -105,4 +119,5 @@ def build_parts(settings: Settings) -> Parts:
         centre=Centre(gate),
         polls=ParkedPolls(exported.metrics),
         dispatchers=DispatcherPool(broker, exported.metrics),
+        body_memory=BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, metrics.on_limit),
     )

@@ -7,20 +7,67 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from edge_relay.http.raw_bodies import OnBytes, ignore_bytes, read_whole
+from edge_relay.limits.body_memory import BodyMemory
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 Model = TypeVar("Model", bound=BaseModel)
 
 JSON_TYPE = "application/json"
 BODY_TIMEOUT_S = 60.0
+MAX_BYTES = 1 << 20
+"""Where the caller of `read_model` names no limit."""
 MAX_ERRORS_NAMED = 5
 MAX_FIELD_CHARS = 80
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
-async def read_model(request: web.Request, model: type[Model]) -> Model:
+class JsonBodies:
+    """Reads the JSON bodies of callers whose credential was accepted.
+
+    Args:
+        memory: Counts what is read.
+        small: The most bytes where a body has a few fields.
+        large: The most bytes elsewhere.
+    """
+
+    def __init__(self, memory: BodyMemory, *, small: int, large: int) -> None:
+        self._memory = memory
+        self._small = small
+        self._large = large
+
+    async def small(self, request: web.Request, owner: str, model: type[Model]) -> Model:
+        """The body of a call with a few fields.
+
+        Args:
+            request: The call.
+            owner: Whose memory is used: a worker's name, or what else identifies a known caller.
+            model: Of the body.
+
+        Raises:
+            EdgeError: See `read_model`; `rate_limited` if there is no memory for it.
+            ConnectionResetError: See `read_model`.
+        """
+        with self._memory.account(owner) as account:
+            return await read_model(request, model, self._small, account.add)
+
+    async def large(self, request: web.Request, owner: str, model: type[Model]) -> Model:
+        """The body of a call that may list many things; arguments and errors as for `small`."""
+        with self._memory.account(owner) as account:
+            return await read_model(request, model, self._large, account.add)
+
+
+async def read_model(
+    request: web.Request, model: type[Model], limit: int = MAX_BYTES, on_bytes: OnBytes = ignore_bytes
+) -> Model:
     """The body of a call as a model.
+
+    Args:
+        request: The call.
+        model: Of the body.
+        limit: The most bytes.
+        on_bytes: Called with the number of bytes that have arrived; what it raises ends the reading.
 
     Raises:
         EdgeError: `unsupported_media_type`, `payload_too_large` or `invalid_request`.
@@ -29,7 +76,7 @@ async def read_model(request: web.Request, model: type[Model]) -> Model:
     require_type(request, JSON_TYPE)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await request.read()
+            body = await read_whole(request, limit, on_bytes)
     except TimeoutError:
         raise ConnectionResetError("the body did not arrive in time") from None
     try:

@@ -32,7 +32,7 @@ class Callers:
         Raises:
             EdgeError: See `Credentials.worker`.
         """
-        principal = await self._credentials.worker(bearer(request))
+        principal = await self._credentials.worker(bearer(request), request.remote or "")
         structlog.contextvars.bind_contextvars(worker=principal.worker)
         return principal
 
@@ -42,6 +42,6 @@ class Callers:
         Raises:
             EdgeError: See `Credentials.operator`.
         """
-        entry = await self._credentials.operator(bearer(request))
+        entry = await self._credentials.operator(bearer(request), request.remote or "")
         structlog.contextvars.bind_contextvars(operator=entry.name)
         return entry

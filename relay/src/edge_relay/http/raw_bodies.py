@@ -2,6 +2,7 @@
 
 import asyncio
 import zlib
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -12,25 +13,43 @@ BODY_TIMEOUT_S = 120.0
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
-async def read_bounded(request: web.Request, limit: int) -> bytes:
+OnBytes = Callable[[int], None]
+"""Called with the number of bytes that have arrived; what it raises ends the reading."""
+
+
+def ignore_bytes(_: int) -> None:
+    """For callers that count nothing."""
+
+
+async def read_bounded(request: web.Request, limit: int, on_bytes: OnBytes = ignore_bytes) -> bytes:
     """The body as it was sent.
 
     Raises:
         EdgeError: `payload_too_large`, or `rate_limited` if it does not arrive in time.
     """
-    if (request.content_length or 0) > limit:
-        raise _too_large(limit)
-    body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > limit:
-                    raise _too_large(limit)
+            return await read_whole(request, limit, on_bytes)
     except TimeoutError:
         raise EdgeError(
             ErrorCode.RATE_LIMITED, f"the body did not arrive within {BODY_TIMEOUT_S:g} s", retry_after_s=1.0
         ) from None
+
+
+async def read_whole(request: web.Request, limit: int, on_bytes: OnBytes) -> bytes:
+    """The body as it was sent, however long it takes.
+
+    Raises:
+        EdgeError: `payload_too_large`.
+    """
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        on_bytes(len(chunk))
+        body += chunk
+        if len(body) > limit:
+            raise _too_large(limit)
     return bytes(body)
 
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from edge_relay.limits.kinds import Limit
 from edge_schemas.life.model import Verdict
 
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -61,6 +62,10 @@ class Metrics:
         for verdict in REPORTED:
             self.finishes.labels(*of, verdict)
 
+    def on_limit(self, limit: Limit) -> None:
+        """Count that a limit was reached."""
+        self.limited.labels(limit).inc()
+
     def _calls(self) -> None:
         self.polls_parked = Gauge("edge_relay_polls_parked", "Polls that wait for their answer", registry=self.registry)
         self.requests = self._counter("edge_relay_requests", "Calls answered", ("route", "status"))
@@ -82,6 +87,9 @@ class Metrics:
             ENROLLMENT_OUTCOMES,
         )
         self.log_bytes = self._counter("edge_relay_log_bytes", "Log bytes stored")
+        self.limited = self._counter(
+            "edge_relay_limited", "Calls refused, connections closed and grants withheld by a limit", ("limit",), Limit
+        )
 
     def _jobs(self) -> None:
         self.grants = self._counter("edge_relay_grants", "Jobs offered to a worker", QUEUE)
