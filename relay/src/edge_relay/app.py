@@ -85,9 +85,12 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     bodies = _json_bodies(parts)
     settings, broker, records, metrics = parts.settings, parts.broker, parts.records, parts.metrics
     parking = Parking(broker, parts.audit, metrics)
-    start = JobStart(broker, records, parts.workers, parts.receipt_key, metrics=metrics, spans=parts.spans)
-    finish = JobFinish(records, parts.workers, parts.receipt_key, parking, metrics=metrics, spans=parts.spans)
-    release = JobRelease(broker, records, parts.receipt_key, parking, metrics)
+    unstarted, spans = parts.unstarted, parts.spans
+    start = JobStart(
+        broker, records, parts.workers, parts.receipt_key, unstarted=unstarted, metrics=metrics, spans=spans
+    )
+    finish = JobFinish(records, parts.workers, parts.receipt_key, parking, metrics=metrics, spans=spans)
+    release = JobRelease(broker, records, parts.receipt_key, parking, unstarted=unstarted, metrics=metrics)
     polls = LongPolls(parts.for_polls(), parts.audit, relay=settings.name, longest_s=settings.hold_s)
     poll_rate = RateLimit(settings.polls_per_s, settings.polls_per_s * POLL_BURST_S, Limit.POLLS, metrics.on_limit)
     enrollment = WorkerEnrollment(

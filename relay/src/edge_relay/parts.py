@@ -18,6 +18,7 @@ from edge_relay.identity.lookups import Lookups
 from edge_relay.identity.receipts import ReceiptKey
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.limits.body_memory import BodyMemory
+from edge_relay.limits.unstarted_grants import UnstartedGrants
 from edge_relay.metrics.exports import Exports, exports
 from edge_relay.metrics.replica import Metrics
 from edge_relay.readiness import Readiness
@@ -59,6 +60,7 @@ class Parts:
     polls: ParkedPolls
     dispatchers: DispatcherPool
     body_memory: BodyMemory
+    unstarted: UnstartedGrants
 
     @property
     def metrics(self) -> Metrics:
@@ -77,6 +79,7 @@ class Parts:
             broker=self.broker,
             records=self.records,
             workers=self.workers,
+            unstarted=self.unstarted,
             metrics=self.metrics,
         )
 
@@ -120,4 +123,5 @@ def build_parts(settings: Settings) -> Parts:
         polls=ParkedPolls(exported.metrics),
         dispatchers=DispatcherPool(broker, exported.metrics),
         body_memory=BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, metrics.on_limit),
+        unstarted=UnstartedGrants(records, settings.unstarted_grants, metrics.on_limit),
     )

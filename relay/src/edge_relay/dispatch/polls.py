@@ -28,6 +28,7 @@ class ParkedPoll:
         worker: The worker that polls.
         secret_hash: Of its credential.
         agent: The agent that polls, as seen when the poll arrived; `arrival` identifies this poll among the worker's.
+        most: How many jobs it may be granted.
         known: The worker's entry, as last seen; None until the poll's arrival is in it.
         is_stale: State that concerns the poll may have changed since it was last read.
         is_notified: The reason is a notice, perhaps of a newer poll that arrived at another replica.
@@ -38,6 +39,7 @@ class ParkedPoll:
     secret_hash: str
     poll: Poll
     agent: AgentSeen
+    most: int
     known: StoredEntry | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     is_stale: bool = True
@@ -46,7 +48,7 @@ class ParkedPoll:
     demand: PollDemand = field(init=False)
 
     def __post_init__(self) -> None:
-        self.demand = PollDemand(self.poll.free, self.wake.set, airflow=self.poll.versions.airflow)
+        self.demand = PollDemand(self.most, self.wake.set, airflow=self.poll.versions.airflow)
 
 
 class ParkedPolls:

@@ -53,3 +53,10 @@ class LimitSettings(BaseSettings):
         description="Polls of one worker at this replica, in a second; five times as many at once. Polls beyond it are "
         "refused with 429, and the worker waits as long as the answer says.",
     )
+    unstarted_grants: int = Field(
+        default=64,
+        ge=1,
+        le=1024,
+        description="Jobs that one worker may be granted before it has started those it was granted earlier. A worker "
+        "that lets grants run out gets fewer, down to one after a pause of up to ten minutes, until it starts one.",
+    )
