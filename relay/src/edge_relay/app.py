@@ -62,10 +62,11 @@ def build(settings: Settings) -> Relay:
         SettingsError: A secret can't be read.
     """
     parts = build_parts(settings)
-    callers = Callers(parts.credentials)
+    callers = Callers(parts.credentials, parts.worker_connections, parts.addresses)
+    operators_callers = Callers(parts.credentials, parts.operator_connections, parts.addresses)
     health = HealthHandlers(parts.readiness).routes()
     workers = _application(parts, [*health, *_worker_routes(parts, callers)], exposed=True)
-    operators = _application(parts, [*health, *_operator_routes(parts, callers)], exposed=False)
+    operators = _application(parts, [*health, *_operator_routes(parts, operators_callers)], exposed=False)
     running = _Running(parts)
     workers.cleanup_ctx.extend([running.spans, running.gate, running.loops])
     workers.on_shutdown.append(running.stop)
@@ -73,7 +74,8 @@ def build(settings: Settings) -> Relay:
 
 
 def _application(parts: Parts, served: list[web.RouteDef], *, exposed: bool) -> web.Application:
-    middlewares = CallMiddlewares(parts.metrics, exposed=exposed).all()
+    connections = parts.worker_connections if exposed else parts.operator_connections
+    middlewares = CallMiddlewares(parts.metrics, connections, exposed=exposed).all()
     app = web.Application(middlewares=middlewares, client_max_size=parts.settings.max_body_bytes)
     app.on_response_prepare.append(finish_headers)
     app.add_routes(served)
@@ -97,7 +99,7 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
         parts.enrollments, parts.lookups, parts.credentials, parts.centre, audit=parts.audit, metrics=metrics
     )
     return [
-        *EnrollmentHandlers(bodies, enrollment).routes(),
+        *EnrollmentHandlers(callers, bodies, enrollment).routes(),
         *PollHandlers(callers, bodies, poll_rate, polls).routes(),
         *WorkerHandlers(callers, parts.centre).routes(),
         *JobHandlers(callers, bodies, start, finish, release).routes(),

@@ -17,7 +17,11 @@ from edge_relay.identity.enrollment import EnrollmentStore
 from edge_relay.identity.lookups import Lookups
 from edge_relay.identity.receipts import ReceiptKey
 from edge_relay.lifecycle import Lifecycle
+from edge_relay.limits.addresses import ClientAddresses
 from edge_relay.limits.body_memory import BodyMemory
+from edge_relay.limits.connection_table import ConnectionTable
+from edge_relay.limits.connections import Connections
+from edge_relay.limits.open_files import connections_allowed
 from edge_relay.limits.unstarted_grants import UnstartedGrants
 from edge_relay.metrics.exports import Exports, exports
 from edge_relay.metrics.replica import Metrics
@@ -60,6 +64,9 @@ class Parts:
     polls: ParkedPolls
     dispatchers: DispatcherPool
     body_memory: BodyMemory
+    worker_connections: ConnectionTable
+    operator_connections: ConnectionTable
+    addresses: ClientAddresses
     unstarted: UnstartedGrants
 
     @property
@@ -122,6 +129,34 @@ def build_parts(settings: Settings) -> Parts:
         centre=Centre(gate),
         polls=ParkedPolls(exported.metrics),
         dispatchers=DispatcherPool(broker, exported.metrics),
-        body_memory=BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, metrics.on_limit),
+        body_memory=_body_memory(settings, metrics),
+        worker_connections=_worker_connections(settings, metrics),
+        operator_connections=_operator_connections(settings, metrics),
+        addresses=ClientAddresses(settings.trusted_proxies),
         unstarted=UnstartedGrants(records, settings.unstarted_grants, metrics.on_limit),
     )
+
+
+def _body_memory(settings: Settings, metrics: Metrics) -> BodyMemory:
+    memory = BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, metrics.on_limit)
+    metrics.body_bytes.set_function(lambda: memory.used)
+    return memory
+
+
+def _worker_connections(settings: Settings, metrics: Metrics) -> ConnectionTable:
+    allowed = connections_allowed()
+    counted = Connections(
+        most=min(allowed, settings.max_connections or allowed),
+        strangers_of_address=settings.strangers_per_address,
+        of_owner=settings.connections_per_worker,
+        on_limit=metrics.on_limit,
+    )
+    metrics.connections.labels("strangers").set_function(lambda: counted.strangers)
+    metrics.connections.labels("workers").set_function(lambda: counted.known)
+    return ConnectionTable(counted)
+
+
+def _operator_connections(settings: Settings, metrics: Metrics) -> ConnectionTable:
+    """One sum: who may reach this listener is the operators' own choice."""
+    most = settings.operators_connections
+    return ConnectionTable(Connections(most=most, strangers_of_address=most, of_owner=most, on_limit=metrics.on_limit))

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from edge_relay.limits.connection_table import ConnectionTable
 from edge_relay.metrics.replica import Metrics
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode, Problem
@@ -45,11 +46,13 @@ class CallMiddlewares:
 
     Args:
         metrics: Counts and times the calls.
+        connections: Of the listener.
         exposed: Whether strangers can reach this listener: errors then hide what the installation looks like inside.
     """
 
-    def __init__(self, metrics: Metrics, *, exposed: bool) -> None:
+    def __init__(self, metrics: Metrics, connections: ConnectionTable, *, exposed: bool) -> None:
         self._metrics = metrics
+        self._connections = connections
         self._exposed = exposed
 
     def all(self) -> tuple[Middleware, ...]:
@@ -70,6 +73,9 @@ class CallMiddlewares:
         try:
             response = await handler(request)
             status = response.status
+            if self._exposed and self._connections.is_stranger(request.transport):
+                # A stranger has one call for each connection: idle connections are for known callers.
+                response.force_close()
             return response
         finally:
             self._account(request, status, time.monotonic() - began)

@@ -1,7 +1,10 @@
 """The settings of the limits, part of the relay's settings."""
 
-from pydantic import Field
-from pydantic_settings import BaseSettings
+from ipaddress import ip_network
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode
 
 MIB = 1 << 20
 
@@ -60,3 +63,53 @@ class LimitSettings(BaseSettings):
         description="Jobs that one worker may be granted before it has started those it was granted earlier. A worker "
         "that lets grants run out gets fewer, down to one after a pause of up to ten minutes, until it starts one.",
     )
+    max_connections: int | None = Field(
+        default=None,
+        ge=16,
+        description="Connections to the workers' listener. Default, and at most: what the limit of open files "
+        "allows, less a reserve for operators, NATS and keepers. Beyond it the connection is closed that has been open "
+        "longest without an accepted credential.",
+    )
+    strangers_per_address: int = Field(
+        default=256,
+        ge=4,
+        description="Connections of one address on which no call had an accepted credential yet. Beyond it the oldest "
+        "of them is closed.",
+    )
+    connections_per_worker: int = Field(
+        default=512,
+        ge=8,
+        description="Connections of one worker, and of callers with one enrolment token. Calls on others are refused "
+        "with 429, and repeated.",
+    )
+    operators_connections: int = Field(
+        default=64,
+        ge=8,
+        le=4096,
+        description="Connections to the operators' listener, which has this room for itself. Beyond it the oldest is "
+        "closed.",
+    )
+    first_request_s: float = Field(
+        default=15.0,
+        ge=1,
+        le=75,
+        description="Seconds from a new connection to its first call with an accepted credential, TLS included; "
+        "otherwise it is closed.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Networks of load balancers in front of the relay, separated by commas, such as 10.0.0.0/8. Limits "
+        "by address use the X-Forwarded-For that they add, and their own connections are not limited by address.",
+    )
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ip_network(network)  # raises ValueError, whose text names the network
+        return networks

@@ -87,6 +87,13 @@ class Metrics:
             ENROLLMENT_OUTCOMES,
         )
         self.log_bytes = self._counter("edge_relay_log_bytes", "Log bytes stored")
+        self.connections = Gauge(
+            "edge_relay_connections",
+            "Open connections of the workers' listener: strangers have sent no accepted credential yet",
+            ("of",),
+            registry=self.registry,
+        )
+        self.body_bytes = Gauge("edge_relay_body_bytes", "Bytes of request bodies in memory", registry=self.registry)
         self.limited = self._counter(
             "edge_relay_limited", "Calls refused, connections closed and grants withheld by a limit", ("limit",), Limit
         )

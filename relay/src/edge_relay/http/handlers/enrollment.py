@@ -3,7 +3,8 @@
 from aiohttp import web
 
 from edge_relay.http.bodies import JsonBodies, json_response
-from edge_relay.http.callers import bearer
+from edge_relay.http.callers import Callers, bearer
+from edge_relay.limits.addresses import group
 from edge_relay.workers.enrollment import WorkerEnrollment
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import EnrollRequest, hash_secret
@@ -12,7 +13,8 @@ from edge_schemas.wire.workers import EnrollRequest, hash_secret
 class EnrollmentHandlers:
     """Enrolment, on the workers' listener."""
 
-    def __init__(self, bodies: JsonBodies, enrollment: WorkerEnrollment) -> None:
+    def __init__(self, callers: Callers, bodies: JsonBodies, enrollment: WorkerEnrollment) -> None:
+        self._callers = callers
         self._bodies = bodies
         self._enrollment = enrollment
 
@@ -24,6 +26,8 @@ class EnrollmentHandlers:
         """Trade a use of the token for a worker's name, queues, site and team."""
         token = bearer(request)
         # Before the body: a body is read only from a caller with a token.
-        await self._enrollment.check_token(token, request.remote or "")
-        body = await self._bodies.small(request, hash_secret(token), EnrollRequest)
+        await self._enrollment.check_token(token, group(self._callers.address(request)))
+        owner = hash_secret(token)
+        self._callers.recognize(request, owner)
+        body = await self._bodies.small(request, owner, EnrollRequest)
         return json_response(await self._enrollment.enroll(token, body))

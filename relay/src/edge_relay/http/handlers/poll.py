@@ -37,5 +37,5 @@ class PollHandlers:
             await sent.prepare(request)
             await sent.write_eof()
 
-        await self._polls.answer(principal, report, request.remote, send)
+        await self._polls.answer(principal, report, self._callers.address(request), send)
         return sent
