@@ -15,7 +15,7 @@ from edge_relay.limits.unstarted_grants import UnstartedGrants
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_relay.shielded import run_to_completion
 from edge_relay.stores.worker_store import WorkerStore
-from edge_relay.tracing import JobSpans
+from edge_relay.tracing import RelayJobSpans
 from edge_schemas.life.events import Start
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.errors import EdgeError, ErrorCode
@@ -37,7 +37,7 @@ class JobStart:
         *,
         unstarted: UnstartedGrants,
         metrics: Metrics,
-        spans: JobSpans,
+        spans: RelayJobSpans,
     ) -> None:
         self._unstarted = unstarted
         self._broker = broker

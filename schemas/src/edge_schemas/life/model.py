@@ -105,8 +105,8 @@ class JobRecord(Outbound):
     Attributes:
         task: Which task instance; None for an auxiliary job.
         job: The whole job while it is not ended; dropped then, to keep the bucket small.
-        finishing: A terminal state is on its way to Airflow. While set, no heartbeat answer means "stop".
-        accepted_state: The terminal state that Airflow accepted. It decides the outcome, whatever the exit status.
+        finishing: A final state is on its way to Airflow. While set, no heartbeat answer means "stop".
+        accepted_state: The final state that Airflow accepted. It decides the outcome, whatever the exit status.
         open_write: A write that was begun and is not known to be answered.
         parked: Why the job was parked in `EDGE_DEAD`; it waits, but is not published until it is redriven.
         waiting_again_since: When the job last lost its holder before user code ran, or was redriven.
