@@ -21,6 +21,7 @@ from edge_relay.limits.addresses import ClientAddresses
 from edge_relay.limits.body_memory import BodyMemory
 from edge_relay.limits.connection_table import ConnectionTable
 from edge_relay.limits.connections import Connections
+from edge_relay.limits.log_rates import LogRates
 from edge_relay.limits.open_files import connections_allowed
 from edge_relay.limits.unstarted_grants import UnstartedGrants
 from edge_relay.metrics.exports import Exports, exports
@@ -119,7 +120,7 @@ def build_parts(settings: Settings) -> Parts:
         spans=RelayJobSpans(spans_from_environment("relay")),
         records=records,
         workers=WorkerStore(broker),
-        logs=JobLogs(Holders(records), LogStore(broker)),
+        logs=JobLogs(Holders(records), LogStore(broker), _log_rates(settings, metrics)),
         lookups=lookups,
         credentials=credentials,
         enrollments=EnrollmentStore(broker),
@@ -160,3 +161,12 @@ def _operator_connections(settings: Settings, metrics: Metrics) -> ConnectionTab
     """One sum: who may reach this listener is the operators' own choice."""
     most = settings.operators_connections
     return ConnectionTable(Connections(most=most, strangers_of_address=most, of_owner=most, on_limit=metrics.on_limit))
+
+
+def _log_rates(settings: Settings, metrics: Metrics) -> LogRates:
+    return LogRates(
+        of_job=settings.job_log_bytes_per_s,
+        of_worker=settings.worker_log_bytes_per_s,
+        of_queue=settings.queue_log_bytes_per_s,
+        on_limit=metrics.on_limit,
+    )

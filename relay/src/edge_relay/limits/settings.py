@@ -56,6 +56,18 @@ class LimitSettings(BaseSettings):
         description="Polls of one worker at this replica, in a second; five times as many at once. Polls beyond it are "
         "refused with 429, and the worker waits as long as the answer says.",
     )
+    job_log_bytes_per_s: int = Field(
+        default=MIB,
+        ge=1 << 16,
+        description="Log bytes of one job in a second, 64 times as many at once; a chunk counts as 256 KiB at least. "
+        "Chunks beyond it are refused with 429, and the worker sends them later in larger pieces.",
+    )
+    worker_log_bytes_per_s: int = Field(
+        default=2 * MIB, ge=1 << 16, description="The same for all jobs of one worker, counted as they are stored."
+    )
+    queue_log_bytes_per_s: int = Field(
+        default=4 * MIB, ge=1 << 16, description="The same for all jobs of one queue, counted as they are stored."
+    )
     unstarted_grants: int = Field(
         default=64,
         ge=1,

@@ -29,10 +29,15 @@ class StreamConfig(TypedDict, total=False):
 
 
 class StreamState(TypedDict):
-    """What a stream holds; `subjects` only where they were asked for."""
+    """What a stream holds; `subjects` only where they were asked for.
+
+    Attributes:
+        first_ts: When the oldest message was stored, as RFC 3339; meaningless without messages.
+    """
 
     messages: int
     bytes: int
+    first_ts: str
     subjects: NotRequired[dict[str, int] | None]
 
 

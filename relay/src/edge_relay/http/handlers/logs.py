@@ -37,8 +37,8 @@ class LogHandlers:
         job, offset = job_of(request), _offset(request)
         if request.content_type != CONTENT_TYPE:
             raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, f"send the body as {CONTENT_TYPE}")
-        # Before the body: a body is read only from the job's holder.
-        await self._logs.check_holder(job, principal.worker, offset)
+        # Before the body: a body is read only from the job's holder, within its budget.
+        await self._logs.check(job, principal.worker, offset)
         with self._memory.account(principal.worker) as account:
             body = await read_bounded(request, MAX_CHUNK_BYTES, account.add)
             data = decode(body, request.headers.get("Content-Encoding", ""), MAX_CHUNK_DECODED_BYTES)
