@@ -75,7 +75,7 @@ def build(settings: Settings) -> Relay:
 
 def _application(parts: Parts, served: list[web.RouteDef], *, exposed: bool) -> web.Application:
     connections = parts.worker_connections if exposed else parts.operator_connections
-    middlewares = CallMiddlewares(parts.metrics, connections, exposed=exposed).all()
+    middlewares = CallMiddlewares(parts.metrics, connections, parts.malformed, exposed=exposed).all()
     app = web.Application(middlewares=middlewares, client_max_size=parts.settings.max_body_bytes)
     app.on_response_prepare.append(finish_headers)
     app.add_routes(served)
@@ -171,18 +171,19 @@ class _Running:
         self._parts.lifecycle.stop()
 
 
-def runner(app: web.Application, settings: Settings) -> web.AppRunner:
+def runner(app: web.Application, parts: Parts) -> web.AppRunner:
     """How an application is served, in production and in tests alike.
 
     A handler is cancelled when its client leaves. The server does not decompress bodies: a handler that accepts an
     encoding bounds the result itself.
     """
+    settings = parts.settings
     return web.AppRunner(
         app,
         handler_cancellation=True,
         auto_decompress=False,
         access_log=None,
-        logger=server_logger(),
+        logger=server_logger(settings.name, parts.malformed.record),
         shutdown_timeout=settings.stop_timeout_s,
         keepalive_timeout=75.0,
         lingering_time=2.0,

@@ -22,6 +22,7 @@ from edge_relay.limits.body_memory import BodyMemory
 from edge_relay.limits.connection_table import ConnectionTable
 from edge_relay.limits.connections import Connections
 from edge_relay.limits.log_rates import LogRates
+from edge_relay.limits.malformed_requests import MalformedRequests
 from edge_relay.limits.open_files import connections_allowed
 from edge_relay.limits.unstarted_grants import UnstartedGrants
 from edge_relay.metrics.exports import Exports, exports
@@ -69,6 +70,7 @@ class Parts:
     operator_connections: ConnectionTable
     addresses: ClientAddresses
     unstarted: UnstartedGrants
+    malformed: MalformedRequests
 
     @property
     def metrics(self) -> Metrics:
@@ -135,6 +137,7 @@ def build_parts(settings: Settings) -> Parts:
         operator_connections=_operator_connections(settings, metrics),
         addresses=ClientAddresses(settings.trusted_proxies),
         unstarted=UnstartedGrants(records, settings.unstarted_grants, metrics.on_limit),
+        malformed=MalformedRequests(metrics.malformed_requests.inc),
     )
 
 

@@ -44,8 +44,8 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
     tls = tls_context(settings)
     relay = build(settings)
     async with AsyncExitStack() as stack:
-        workers = await _start(stack, relay.workers, settings)
-        operators = await _start(stack, relay.operators, settings)
+        workers = await _start(stack, relay.workers, relay.parts)
+        operators = await _start(stack, relay.operators, relay.parts)
         port, operators_port = await _listen(stack, relay.parts, workers, operators, tls)
         scheme = "https" if tls else "http"
         urls = f"{scheme}://{settings.host}:{port}", f"http://{settings.operators_host}:{operators_port}"
@@ -100,8 +100,8 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-async def _start(stack: AsyncExitStack, app: web.Application, settings: Settings) -> web.AppRunner:
-    app_runner = runner(app, settings)
+async def _start(stack: AsyncExitStack, app: web.Application, parts: Parts) -> web.AppRunner:
+    app_runner = runner(app, parts)
     stack.push_async_callback(app_runner.cleanup)
     await app_runner.setup()
     return app_runner

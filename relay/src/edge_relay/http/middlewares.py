@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from edge_relay.limits.connection_table import ConnectionTable
+from edge_relay.limits.malformed_requests import MalformedRequests
 from edge_relay.metrics.replica import Metrics
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode, Problem
@@ -47,12 +48,16 @@ class CallMiddlewares:
     Args:
         metrics: Counts and times the calls.
         connections: Of the listener.
+        malformed: Counts bodies that are no HTTP.
         exposed: Whether strangers can reach this listener: errors then hide what the installation looks like inside.
     """
 
-    def __init__(self, metrics: Metrics, connections: ConnectionTable, *, exposed: bool) -> None:
+    def __init__(
+        self, metrics: Metrics, connections: ConnectionTable, malformed: MalformedRequests, *, exposed: bool
+    ) -> None:
         self._metrics = metrics
         self._connections = connections
+        self._malformed = malformed
         self._exposed = exposed
 
     def all(self) -> tuple[Middleware, ...]:
@@ -100,6 +105,12 @@ class CallMiddlewares:
             response = problem_response(EdgeError(code), request[REQUEST_ID])
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
+            return response
+        except web.RequestPayloadError:
+            self._malformed.record()
+            malformed = EdgeError(ErrorCode.INVALID_REQUEST, "the body is not framed as its headers say")
+            response = problem_response(malformed, request[REQUEST_ID])
+            response.force_close()
             return response
         except ConnectionError:
             # The client is gone. aiohttp would report an error of the relay; an answer into a closed connection is

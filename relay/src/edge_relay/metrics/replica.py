@@ -94,6 +94,9 @@ class Metrics:
             registry=self.registry,
         )
         self.body_bytes = Gauge("edge_relay_body_bytes", "Bytes of request bodies in memory", registry=self.registry)
+        self.malformed_requests = self._counter(
+            "edge_relay_malformed_requests", "Requests whose head or body is no HTTP"
+        )
         self.limited = self._counter(
             "edge_relay_limited", "Calls refused, connections closed and grants withheld by a limit", ("limit",), Limit
         )
