@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Coroutine
 from functools import partial
 from typing import cast
 
@@ -52,8 +51,13 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str, port: int, group: asyncio.TaskGroup) -> int:
         """Listen; returns the port.
+
+        Args:
+            host: A name or an address; all addresses of a name are served.
+            port: 0 for any free one.
+            group: Fails if no connection can be accepted any more.
 
         Raises:
             OSError: The address can't be used.
@@ -67,7 +71,7 @@ class Listener:
             self._close_sockets()
             raise
         for listening in self._sockets:
-            self._keep(self._accept(listening), "accept")
+            self._keep(group.create_task(self._accept(listening), name="accept"))
         return int(self._sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
@@ -93,7 +97,7 @@ class Listener:
         """Count a connection, and give it to the application."""
         address = None if self._addresses.is_trusted(peer) else group(peer)
         counted, connection = self._connections.counted, Connection(address)
-        task = self._keep(self._serve(accepted, connection), "connection")
+        task = self._keep(asyncio.create_task(self._serve(accepted, connection), name="connection"))
 
         def ended(served: asyncio.Task[None]) -> None:
             if served.cancelled() or served.exception() is not None:
@@ -118,8 +122,7 @@ class Listener:
             log.debug("connection_failed", error=str(error))
             raise
 
-    def _keep(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
+    def _keep(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
