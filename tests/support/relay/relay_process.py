@@ -15,7 +15,13 @@ from support.relay.edge import Edge
 
 @asynccontextmanager
 async def relay_process(
-    edge: Edge, directory: Path, *, answers: str = "/readyz", open_files: int | None = None, tls: bool = False
+    edge: Edge,
+    directory: Path,
+    *,
+    answers: str = "/readyz",
+    open_files: int | None = None,
+    tls: bool = False,
+    extra: dict[str, str] | None = None,
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """A relay next to those of `edge`, once it `answers` well there; killed at the end.
 
@@ -41,6 +47,7 @@ async def relay_process(
             "RELAY_TLS_CERT_FILE": str(settings.tls_cert_file),
             "RELAY_TLS_KEY_FILE": str(settings.tls_key_file),
         }
+    environment |= extra or {}
     files = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({open_files}, {open_files})); "
     code = (files if open_files else "") + (
         "from edge_service.logging import configure_logging; from edge_relay.serve import run; "
