@@ -116,22 +116,19 @@ async def _listen(
 ) -> tuple[int, int]:
     """Listen for workers and for operators; returns both ports."""
     settings, addresses = parts.settings, parts.addresses
-    group = await stack.enter_async_context(asyncio.TaskGroup())
     first_request_s = settings.first_request_s
     for_workers = Listener(workers, parts.worker_connections, addresses, tls=tls, first_request_s=first_request_s)
     for_operators = Listener(operators, parts.operator_connections, addresses, tls=None, first_request_s=None)
     return (
-        await _start_listener(stack, group, for_workers, (settings.host, settings.port)),
-        await _start_listener(stack, group, for_operators, (settings.operators_host, settings.operators_port)),
+        await _start_listener(stack, for_workers, (settings.host, settings.port)),
+        await _start_listener(stack, for_operators, (settings.operators_host, settings.operators_port)),
     )
 
 
-async def _start_listener(
-    stack: AsyncExitStack, group: asyncio.TaskGroup, listener: Listener, address: tuple[str, int]
-) -> int:
+async def _start_listener(stack: AsyncExitStack, listener: Listener, address: tuple[str, int]) -> int:
     stack.push_async_callback(listener.stop)
     host, port = address
     try:
-        return await listener.start(host, port, group)
+        return await listener.start(host, port)
     except OSError as error:
         raise SettingsError(f"can't listen on {host}:{port}: {error.strerror or error}") from error

@@ -16,6 +16,7 @@ import aiohttp
 import structlog
 from yarl import URL
 
+from edge_relay.limits.body_memory import UNCOUNTED, Memory
 from edge_relay.settings import Settings, SettingsError
 from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
 from edge_schemas.wire.errors import EdgeError, ErrorCode
@@ -111,7 +112,7 @@ class GateClient:
         if self._session is not None:
             await self._session.close()
 
-    async def call(self, call: GateCall, headers: Mapping[str, str]) -> GateAnswer:
+    async def call(self, call: GateCall, headers: Mapping[str, str], memory: Memory = UNCOUNTED) -> GateAnswer:
         """The answer to a call, from the first keeper that gives a valid one.
 
         The gate recognises a repeat by the request id, so a call whose connection broke may go to the next keeper.
@@ -119,16 +120,18 @@ class GateClient:
         Args:
             call: The signed part of the call.
             headers: Of the worker's request; only `FORWARDED_HEADERS` are sent.
+            memory: Counts the bytes of the answer.
 
         Raises:
-            EdgeError: `gate_unavailable`; the worker repeats the call with the same request id.
+            EdgeError: `gate_unavailable`; the worker repeats the call with the same request id. `rate_limited`, by
+                `memory`: likewise.
         """
         sent = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
         # The first keeper is tried twice: a kept-alive connection that it has closed is noticed only now.
         for turn in range(len(self._urls) + 1):
             index = (self._good + turn) % len(self._urls)
             try:
-                answer = await self._ask(self._urls[index], call, sent)
+                answer = await self._ask(self._urls[index], call, sent, memory)
             except _Away as error:
                 log.warning("gate_call_failed", gate=self._urls[index], error=str(error))
                 continue
@@ -136,7 +139,7 @@ class GateClient:
             return answer
         raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "no keeper answers at the moment", retry_after_s=RETRY_AFTER_S)
 
-    async def _ask(self, base: str, call: GateCall, headers: Mapping[str, str]) -> GateAnswer:
+    async def _ask(self, base: str, call: GateCall, headers: Mapping[str, str], memory: Memory) -> GateAnswer:
         assert self._session is not None  # noqa: S101  # used only within its context
         signature, nonce = sign_call(self._key, call, now=self._clock())
         ours = {SIGNATURE_HEADER: signature, WORKER_HEADER: call.worker, REQUEST_ID_HEADER: call.request_id}
@@ -151,7 +154,7 @@ class GateClient:
                 skip_auto_headers=("Content-Type",),
                 allow_redirects=False,
             ) as reply:
-                body = await _bounded(reply)
+                body = await _bounded(reply, memory)
         except aiohttp.ConnectionTimeoutError as error:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
         except TimeoutError:
@@ -168,10 +171,15 @@ class GateClient:
         )
 
 
-async def _bounded(reply: aiohttp.ClientResponse) -> bytes:
+async def _bounded(reply: aiohttp.ClientResponse, memory: Memory) -> bytes:
     body = bytearray()
-    async for chunk in reply.content.iter_any():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise _Away(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+    try:
+        async for chunk in reply.content.iter_any():
+            memory.add(len(chunk))
+            body += chunk
+            if len(body) > MAX_ANSWER_BYTES:
+                raise _Away(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+    except BaseException:
+        memory.remove(len(body))
+        raise
     return bytes(body)

@@ -51,13 +51,12 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, host: str, port: int, group: asyncio.TaskGroup) -> int:
-        """Listen; returns the port.
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port. The calling task is cancelled if no connection can be accepted any more.
 
         Args:
             host: A name or an address; all addresses of a name are served.
             port: 0 for any free one.
-            group: Fails if no connection can be accepted any more.
 
         Raises:
             OSError: The address can't be used.
@@ -71,7 +70,8 @@ class Listener:
             self._close_sockets()
             raise
         for listening in self._sockets:
-            self._keep(group.create_task(self._accept(listening), name="accept"))
+            accepting = self._keep(asyncio.create_task(self._accept(listening), name="accept"))
+            accepting.add_done_callback(partial(_end_if_failed, asyncio.current_task()))
         return int(self._sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
@@ -169,6 +169,14 @@ class _Served(asyncio.Protocol):
     @override
     def resume_writing(self) -> None:
         self._inner.resume_writing()
+
+
+def _end_if_failed(owner: asyncio.Task[object] | None, accepting: asyncio.Task[None]) -> None:
+    """Without it the process would live on and serve nobody."""
+    if not accepting.cancelled() and (error := accepting.exception()) is not None:
+        log.error("listener_failed", error=repr(error))
+        if owner is not None:
+            owner.cancel()
 
 
 def _bound(family: int, address: object) -> socket.socket:

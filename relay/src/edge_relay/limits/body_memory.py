@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from edge_relay.limits.kinds import Limit, OnLimit
 from edge_schemas.wire.errors import EdgeError, ErrorCode
@@ -10,6 +11,29 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 RETRY_S = 2.0
 LARGE_SHARE = 0.75
 """The part of the replica's memory that large bodies may fill: polls and starts still arrive beside them."""
+
+
+class Memory(Protocol):
+    """Where bytes of a body are counted."""
+
+    def add(self, count: int) -> None:
+        """Count bytes that have arrived; what is raised ends the reading."""
+
+    def remove(self, count: int) -> None:
+        """Bytes are no longer in memory."""
+
+
+class _Uncounted:
+    """For callers that count nothing."""
+
+    def add(self, count: int) -> None:
+        """Nothing."""
+
+    def remove(self, count: int) -> None:
+        """Nothing."""
+
+
+UNCOUNTED: Memory = _Uncounted()
 
 
 class BodyMemory:

@@ -83,7 +83,7 @@ class LimitSettings(BaseSettings):
         "longest without an accepted credential.",
     )
     strangers_per_address: int = Field(
-        default=1024,
+        default=512,
         ge=4,
         description="Connections of one address on which no call had an accepted credential yet. Beyond it the oldest "
         "of them is closed.",

@@ -1,6 +1,7 @@
 """Bodies are read from known callers only, up to the size that a call needs, and within a budget of memory."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,8 +32,12 @@ class Client:
     @classmethod
     async def open(cls, edge: Edge) -> "Client":
         context = ssl.create_default_context(cafile=str(edge.ca))
-        port = URL(edge.relays[0].workers_url).port
-        return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=context))
+        own = socket.socket()
+        own.setblocking(False)
+        # Small, so that an answer that is not read stays at the relay.
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        await asyncio.get_running_loop().sock_connect(own, ("127.0.0.1", URL(edge.relays[0].workers_url).port))
+        return cls(*await asyncio.open_connection(sock=own, ssl=context, server_hostname="localhost"))
 
     async def begin(self, method: str, path: str, secret: str, *, length: int, content_type: str) -> None:
         """Send the head of a request that announces a body."""
@@ -139,6 +144,42 @@ async def test_many_workers_hold_back_bodies(tmp_path: Path) -> None:
         assert (await one.start(grant)).status == 204
         job = await edge.job(Worker(one.name, one.secret))
         assert (await edge.put_log(job, Worker(one.name, one.secret), 0, b"x" * 100_000)).status == 200
+        for client in clients:
+            await client.close()
+        await eventually(_is_empty(edge), what="the memory is free again")
+
+
+async def test_a_worker_leaves_answers_unread(tmp_path: Path) -> None:
+    """They are in memory as well until it has them. It is told to wait, and other workers get their answers."""
+    secret = tmp_path / "gate.secret"
+    secret.write_bytes(KEY)
+    async with (
+        running_gate() as gate,
+        running_edge(
+            tmp_path,
+            gate_urls=(gate.url,),
+            gate_key_file=secret,
+            body_memory_bytes=32 * MIB,
+            worker_body_memory_bytes=20 * MIB,
+        ) as edge,
+    ):
+        gate.body = b"x" * 8 * MIB
+        greedy, other = await edge.worker(), await edge.worker()
+        clients = []
+        for _ in range(4):
+            client = await Client.open(edge)
+            path = routes.JOB_EXECUTION.format(job=(await edge.job(greedy)).id, path="xcoms/d/r/t/k")
+            await client.begin("GET", path, greedy.secret, length=0, content_type="application/json")
+            clients.append(client)
+
+        def is_refused() -> bool:
+            return metric(edge, "edge_relay_limited_total", {"limit": "body_memory_of_worker"}) >= 2
+
+        await eventually(is_refused, what="there is no memory for two of the answers")
+        assert edge.relays[0].parts.body_memory.used <= 20 * MIB
+        path = routes.JOB_EXECUTION.format(job=(await edge.job(other)).id, path="xcoms/d/r/t/k")
+        reply = await edge.call("GET", path, other.secret)
+        assert (reply.status, len(reply.body)) == (200, 8 * MIB)
         for client in clients:
             await client.close()
         await eventually(_is_empty(edge), what="the memory is free again")
