@@ -185,6 +185,6 @@ def runner(app: web.Application, parts: Parts) -> web.AppRunner:
         access_log=None,
         logger=server_logger(settings.name, parts.malformed.record),
         shutdown_timeout=settings.stop_timeout_s,
-        keepalive_timeout=75.0,
+        keepalive_timeout=settings.idle_s,
         lingering_time=2.0,
     )

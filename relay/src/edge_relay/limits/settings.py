@@ -108,10 +108,17 @@ class LimitSettings(BaseSettings):
         description="Seconds from a new connection to its first call with an accepted credential, TLS included; "
         "otherwise it is closed.",
     )
+    idle_s: float = Field(
+        default=75.0,
+        ge=1,
+        le=3600,
+        description="Seconds without a call after which a connection is closed. Workers close theirs after 30.",
+    )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Networks of load balancers in front of the relay, separated by commas, such as 10.0.0.0/8. Limits "
-        "by address use the X-Forwarded-For that they add, and their own connections are not limited by address.",
+        description="Networks of HTTP load balancers in front of the relay, separated by commas, such as 10.0.0.0/8. "
+        "Limits by address use the X-Forwarded-For that they add; their own connections are not limited by address. "
+        "Never name a balancer in TCP mode: it passes on what the client wrote.",
     )
 
     @field_validator("trusted_proxies", mode="before")

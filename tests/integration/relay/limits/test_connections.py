@@ -118,6 +118,16 @@ async def test_a_stranger_has_little_time(tmp_path: Path, tls: bool) -> None:
         assert metric(edge, "edge_relay_limited_total", {"limit": "first_request"}) == 1
 
 
+async def test_an_idle_connection_of_a_worker_is_closed(tmp_path: Path) -> None:
+    """A poll that waits is not idle."""
+    async with running_edge(tmp_path, idle_s=1) as edge:
+        one = await agent(edge)
+        assert (await one.poll(free=0, poll_timeout_s=2)).status == 204
+        of_workers = {"of": "workers"}
+        assert metric(edge, "edge_relay_connections", of_workers) >= 1
+        await eventually(lambda: not metric(edge, "edge_relay_connections", of_workers), what="it is closed")
+
+
 async def test_a_stranger_has_one_call_for_each_connection(edge: Edge) -> None:
     """Refused or not: no idle connection is left of it. Those of workers are kept for their next calls."""
     one = await agent(edge)
