@@ -13,6 +13,8 @@ from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import KEEPER, RELAY
+from edge_broker.record_mover import RecordMover
+from edge_broker.records import RecordStore
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
@@ -48,7 +50,8 @@ def _relay() -> CollectorRegistry:
 def _keeper() -> CollectorRegistry:
     broker = Broker(BrokerSettings((), KEEPER, ""))
     metrics = KeeperMetrics()
-    metrics.registry.register(KeeperState(broker, ClusterView(broker), lambda: None))
+    mover = RecordMover(RecordStore(broker))
+    metrics.registry.register(KeeperState(broker, ClusterView(broker, mover), mover, lambda: None))
     return metrics.registry
 
 

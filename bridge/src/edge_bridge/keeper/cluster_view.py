@@ -12,6 +12,7 @@ from edge_bridge.keeper.contact import ContactClock
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.subscriptions import Message
+from edge_broker.record_mover import RecordMover
 from edge_broker.subjects import RECORDS_BUCKET, RELAY_BEATS, WORKERS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
 from edge_schemas.life.model import JobRecord, JobState
@@ -25,11 +26,13 @@ class ClusterView:
 
     Args:
         broker: Connected or not.
+        mover: Gets the ids of ended jobs.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, broker: Broker, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, broker: Broker, mover: RecordMover, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._broker = broker
+        self._mover = mover
         self._clock = clock
         self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
         self._watched_records = WatchedBucket(broker, RECORDS_BUCKET, self._update_record)
@@ -96,6 +99,10 @@ class ClusterView:
         if record is None or record.state is JobState.ENDED:
             self._records.pop(key, None)
             self._contact.forget(key)
+            if record is None:
+                self._mover.discard(key)
+            else:
+                self._mover.add(key)
             return
         known = self._records.get(key)
         self._records[key] = record.model_copy(update={"job": None, "last_write": None})

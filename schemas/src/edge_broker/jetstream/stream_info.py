@@ -33,9 +33,11 @@ class StreamState(TypedDict):
 
     Attributes:
         first_ts: When the oldest message was stored, as RFC 3339; meaningless without messages.
+        last_seq: The number of the last message ever stored, even if it is gone.
     """
 
     messages: int
+    last_seq: int
     bytes: int
     first_ts: str
     subjects: NotRequired[dict[str, int] | None]
