@@ -94,6 +94,7 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     finish = JobFinish(records, parts.workers, parts.receipt_key, parking, metrics=metrics, spans=spans)
     release = JobRelease(broker, records, parts.receipt_key, parking, unstarted=unstarted, metrics=metrics)
     polls = LongPolls(parts.for_polls(), parts.audit, relay=settings.name, longest_s=settings.hold_s)
+    execution = ExecutionCalls(parts.gate, records, metrics, settings.call_limits())
     poll_rate = RateLimit(settings.polls_per_s, settings.polls_per_s * POLL_BURST_S, Limit.POLLS, metrics.on_limit)
     enrollment = WorkerEnrollment(
         parts.enrollments, parts.lookups, parts.credentials, parts.centre, audit=parts.audit, metrics=metrics
@@ -104,7 +105,7 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
         *WorkerHandlers(callers, parts.centre).routes(),
         *JobHandlers(callers, bodies, start, finish, release).routes(),
         *LogHandlers(callers, parts.body_memory, parts.logs, metrics).routes(),
-        *PassthroughHandlers(callers, parts.body_memory, ExecutionCalls(parts.gate, records, metrics)).routes(),
+        *PassthroughHandlers(callers, parts.body_memory, execution).routes(),
         *DescriptionHandlers().routes(),
     ]
 
@@ -187,4 +188,5 @@ def runner(app: web.Application, parts: Parts) -> web.AppRunner:
         shutdown_timeout=settings.stop_timeout_s,
         keepalive_timeout=settings.idle_s,
         lingering_time=2.0,
+        max_line_size=settings.call_limits().max_line_bytes,
     )

@@ -105,14 +105,10 @@ async def test_foreign_ids_and_paths_change_nothing(centre: Centre) -> None:
         ("POST", f"xcoms/{DAG_ID}/{RUN_ID}/{theirs.task_id}/key", "v"),
         ("POST", f"xcoms/{DAG_ID}/{RUN_ID}/{mine.task_id}/key?map_index=4", "v"),
         ("DELETE", "connections/some", None),
-        ("GET", "docs", None),
     ]
     for method, path, body in forbidden:
         reply = await centre.relay.call(method, mine.job, path, body)
         assert (reply.status, reply.code, reply.signed) == (403, "forbidden", True), path
-    for path in ("variables/../connections/x", "variables/%2e%2e/connections/x", "variables//x", "variables/a%5Cb"):
-        reply = await centre.relay.call("GET", mine.job, path)
-        assert (reply.status, reply.code) == (400, "invalid_request"), path
     assert (read_task(theirs.ti_id) or {})["state"] == "running"
 
 

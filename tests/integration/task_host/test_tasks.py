@@ -112,6 +112,23 @@ async def test_task_that_airflow_refuses_fails_with_the_reason(running: Site) ->
     assert "hello from the edge" not in running.events(job)
 
 
+@pytest.mark.parametrize("end", ["/run", "/return_value", "/state"])
+async def test_the_sdk_does_not_repeat_a_call_that_failed_for_good(running: Site, end: str) -> None:
+    """The gateway has tried it often enough, under one request id."""
+    running.api.failures[end] = (500, {"detail": {"reason": "Database error", "message": "look for ID 4711"}})
+    try:
+        job, result = await running.run("hello")
+    finally:
+        running.api.failures.clear()
+    calls = [call for call in running.api.calls if call.job == job.id and call.path.endswith(end)]
+    # A supervisor sends a final state that failed once more, when the task's process is gone.
+    assert len(calls) == (2 if end == "/state" else 1)
+    if end != "/state":
+        # The reason of the last call is in the line of the gateway, which this test does without.
+        assert result.final_state != "success"
+        assert "look for ID 4711" in (running.folder(job) / job_files.TASK_LOG).read_text()
+
+
 async def test_dag_that_names_the_centres_executor_by_alias_loads(running: Site) -> None:
     centre = "LocalExecutor,relay:edge_bridge.executor.RelayExecutor"
     job, result = await running.run("named_executor", dag_id="aliased", executor=centre)

@@ -157,6 +157,10 @@ class FakeDispatches(Dispatches):
         rows = [_row(found) for found in self._airflow.tasks.values() if _name(found.identity) == _name(task)]
         return rows[-1] if rows else None
 
+    @override
+    async def ping(self) -> None:
+        """It is never away."""
+
 
 class PlainSigner:
     """Stands in for the key: the token is the id of the task instance, and the API here accepts it."""

@@ -102,11 +102,26 @@ class Dispatches:
         """
         return await self._query(partial(_is_run_queued_since, dag_id, run_id, since))
 
+    async def ping(self) -> None:
+        """Checks that the database answers.
+
+        Raises:
+            DatabaseUnavailable: It does not.
+        """
+        await self._query(_select_nothing)
+
     async def _query(self, query: Callable[[], T]) -> T:
         try:
             return await run_query(query, limit=self._limit)
         except TimeoutError:
             raise DatabaseUnavailable(f"no answer within {ANSWER_S:g} s") from None
+
+
+def _select_nothing() -> None:
+    from sqlalchemy import text
+
+    with _session() as session:
+        session.execute(text("SELECT 1"))
 
 
 def _select_by_id(ti_ids: Sequence[str]) -> dict[str, TaskRow]:

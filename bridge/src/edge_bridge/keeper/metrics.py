@@ -26,9 +26,10 @@ from typing_extensions import override
 from edge_bridge.provider_info import VERSION
 from edge_broker.connection.broker import Broker
 from edge_broker.record_mover import RecordMover
-from edge_schemas.gate.execution_paths import call_class
+from edge_schemas.gate.execution_paths import CallClass, call_class, split_path
 from edge_schemas.life.events import GiveUp
 from edge_schemas.life.model import JobRecord, JobState
+from edge_schemas.wire.errors import EdgeError
 
 if TYPE_CHECKING:
     from edge_bridge.keeper.cluster_view import ClusterView
@@ -41,6 +42,14 @@ _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5
 _LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
+def _class_of(path: str) -> CallClass:
+    """The class of a call by its encoded path, which may be malformed."""
+    try:
+        return call_class(split_path(path))
+    except EdgeError:
+        return CallClass.OTHER
+
+
 class KeeperMetrics:
     """The events in one keeper."""
 
@@ -48,7 +57,7 @@ class KeeperMetrics:
         self.registry = registry = CollectorRegistry()
         self._heartbeats = Counter(
             "edge_keeper_heartbeats",
-            "Heartbeats sent to Airflow for tasks: ok; refused by Airflow; failed, without an answer",
+            "Heartbeats sent to Airflow for tasks: ok; refused by Airflow; failed, or without an answer",
             ["outcome"],
             registry=registry,
         )
@@ -134,13 +143,13 @@ class KeeperMetrics:
 
     def gate_answered(self, path: str, status: int, took_s: float) -> None:
         """A job's call was answered, whatever the answer."""
-        call = call_class(path.split("/"))
+        call = _class_of(path)
         self._gate_calls.labels(call, status).inc()
         self._gate_seconds.labels(call).observe(took_s)
 
     def api_answered(self, path: str, took_s: float) -> None:
         """The api-server has answered a try, whatever the answer."""
-        self._api_seconds.labels(call_class(path.split("/"))).observe(took_s)
+        self._api_seconds.labels(_class_of(path)).observe(took_s)
 
     async def measure_lag(self) -> None:
         """Measure how late the event loop is, forever."""

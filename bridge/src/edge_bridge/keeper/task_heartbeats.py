@@ -130,6 +130,9 @@ class TaskHeartbeats:
             self._metrics.heartbeat_sent("failed")
             log.debug("heartbeat_failed", job=record.id, code=error.code)
             return False
+        if answer.failed:
+            self._metrics.heartbeat_sent("failed")
+            return False
         self._metrics.heartbeat_sent("ok" if answer.accepted else "refused")
         if answer.accepted:
             log.debug("heartbeat_sent", job=record.id)

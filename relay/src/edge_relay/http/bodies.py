@@ -1,22 +1,19 @@
 """Reading and writing JSON bodies: bounded and typed; an error says what is wrong and never quotes the body."""
 
-import asyncio
 import re
 from typing import TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from edge_relay.http.raw_bodies import OnBytes, ignore_bytes, read_whole
+from edge_relay.http.raw_bodies import OnBytes
 from edge_relay.limits.body_memory import BodyMemory
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_service.body_progress import BodyStalled, BodyTooLarge, read_body
 
 Model = TypeVar("Model", bound=BaseModel)
 
 JSON_TYPE = "application/json"
-BODY_TIMEOUT_S = 60.0
-MAX_BYTES = 1 << 20
-"""Where the caller of `read_model` names no limit."""
 MAX_ERRORS_NAMED = 5
 MAX_FIELD_CHARS = 80
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -59,15 +56,15 @@ class JsonBodies:
 
 
 async def read_model(
-    request: web.Request, model: type[Model], limit: int = MAX_BYTES, on_bytes: OnBytes = ignore_bytes
+    request: web.Request, model: type[Model], limit: int | None = None, on_bytes: OnBytes | None = None
 ) -> Model:
     """The body of a call as a model.
 
     Args:
         request: The call.
         model: Of the body.
-        limit: The most bytes.
-        on_bytes: Called with the number of bytes that have arrived; what it raises ends the reading.
+        limit: The most bytes; the application's limit unless given.
+        on_bytes: Counts what arrives.
 
     Raises:
         EdgeError: `unsupported_media_type`, `payload_too_large` or `invalid_request`.
@@ -75,10 +72,11 @@ async def read_model(
     """
     require_type(request, JSON_TYPE)
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await read_whole(request, limit, on_bytes)
-    except TimeoutError:
-        raise ConnectionResetError("the body did not arrive in time") from None
+        body = await read_body(request.content, limit=limit or request.client_max_size, on_bytes=on_bytes)
+    except BodyTooLarge:
+        raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE) from None
+    except BodyStalled as error:
+        raise ConnectionResetError(str(error)) from None
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

@@ -126,7 +126,7 @@ OPERATIONS = (
             "workers",
             {},
             WORKER,
-            errors=(*_CALL, *_JOB, _E.PAYLOAD_TOO_LARGE, _E.GATE_UNAVAILABLE),
+            errors=(*_CALL, *_JOB, _E.PAYLOAD_TOO_LARGE, _E.PATH_TOO_LONG, _E.GATE_UNAVAILABLE),
         )
         for method in ("get", "head", "post", "put", "patch", "delete")
     ),

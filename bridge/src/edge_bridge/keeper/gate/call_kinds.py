@@ -17,7 +17,6 @@ from edge_bridge.keeper.gate.answers import NO_CONTENT, not_dispatched, stop_rea
 from edge_bridge.keeper.gate.holder_call import HolderCall, from_database
 from edge_bridge.keeper.gate.rules import CallKind
 from edge_bridge.keeper.gate.upstream import Answer
-from edge_bridge.keeper.tokens import subject_of
 from edge_schemas.gate.execution_paths import split_path
 from edge_schemas.life.events import BeginFinishing, BeginWrite, ReportUserCode
 from edge_schemas.life.model import JobRecord
@@ -109,7 +108,7 @@ async def trigger(held: HolderCall) -> Answer:
     begin = BeginWrite(held.call.worker, held.call.request_id, datetime.now(UTC))
     before, record = await held.change_record(begin)
     # The worker repeats the call, and each repeat comes through here: no tries of our own.
-    answer = await held.parts.api.call(subject_of(record), held.call.execution, tries=1)
+    answer = await held.forward(tries=1)
     sent = record.open_write
     was_begun_before = record is before
     if answer.status == 409 and was_begun_before and sent is not None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
 from edge_bridge.keeper.gate.answers import to_remember
-from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi, ExecutionCall
+from edge_bridge.keeper.gate.upstream import TRIES, Answer, ExecutionApi, ExecutionCall
 from edge_bridge.keeper.tokens import subject_of
 from edge_broker.records import RecordStore
 from edge_schemas.life.events import AnswerWrite, Event
@@ -123,9 +123,20 @@ class HolderCall:
         """The record before and after an event."""
         return await self.parts.records.change(self.call.job, event)
 
-    async def forward(self) -> Answer:
-        """Airflow's answer. Before each further try the record is read: a job that was given up writes no more."""
-        return await self.parts.api.call(subject_of(self.record), self.call.execution, before_retry=self.read_again)
+    async def forward(self, *, tries: int = TRIES) -> Answer:
+        """Airflow's answer. Before each further try the record is read: a job that was given up writes no more.
+
+        Without its database the api-server fails at every call. That is an outage, whatever the call contains: only
+        while the database answers, a failure is an answer to this call.
+
+        Raises:
+            EdgeError: There is no answer at the moment, or a server in front of Airflow refused the call.
+        """
+        call = self.call.execution
+        answer = await self.parts.api.call(subject_of(self.record), call, tries=tries, before_retry=self.read_again)
+        if answer.failed:
+            await from_database(self.parts.dispatches.ping())
+        return answer
 
     async def remember(self, answer: Answer, *, final_state: str | None = None) -> None:
         """Keep the answer to this write in the job's record, and the final state if Airflow has accepted it."""

@@ -40,7 +40,7 @@ class LogHandlers:
         # Before the body: a body is read only from the job's holder, within its budget.
         await self._logs.check(job, principal.worker, offset)
         with self._memory.account(principal.worker) as account:
-            body = await read_bounded(request, MAX_CHUNK_BYTES, account.add)
+            body = await read_bounded(request, MAX_CHUNK_BYTES, on_bytes=account.add)
             data = decode(body, request.headers.get("Content-Encoding", ""), MAX_CHUNK_DECODED_BYTES)
             end = await self._logs.append(job, principal.worker, offset, data)
         self._metrics.log_bytes.inc(max(0, min(len(data), end - offset)))

@@ -2,11 +2,10 @@
 
 from aiohttp import web
 
-from edge_relay.gate.client import GateAnswer
 from edge_relay.http.bodies import job_of
 from edge_relay.http.callers import Callers
 from edge_relay.http.middlewares import REQUEST_ID
-from edge_relay.http.raw_bodies import read_bounded
+from edge_relay.http.raw_bodies import read_bounded, send
 from edge_relay.jobs.execution import ExecutionCalls, gate_target
 from edge_relay.limits.body_memory import BodyMemory
 from edge_schemas.gate.auth import GateCall
@@ -15,9 +14,6 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """GET includes HEAD."""
-MAX_BODY_BYTES = 16 << 20
-PIECE_BYTES = 256 * 1024
-"""A larger answer is written in pieces of this size, each when the client has taken the ones before."""
 
 
 class PassthroughHandlers:
@@ -30,33 +26,21 @@ class PassthroughHandlers:
 
     def routes(self) -> list[web.RouteDef]:
         """What they serve."""
-        path = routes.JOB_EXECUTION.replace("{path}", "{path:.*}")
+        path = routes.JOB_EXECUTION.replace("{path}", r"{path:[\s\S]*}")
         return [web.route(method, path, self.forward) for method in METHODS]
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """Call the gate for the job's holder; its answer is returned unchanged."""
         principal = await self._callers.worker(request)
         job = job_of(request)
-        target, kind = gate_target(request.raw_path, job)
+        limits = self._calls.limits
+        target, kind = gate_target(request.raw_path, job, limits)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body without a content encoding")
         await self._calls.check_holder(job, principal.worker)
+        # The answer counts as well, until a slow worker has nearly all of it.
         with self._memory.account(principal.worker, large=True) as account:
-            body = await read_bounded(request, MAX_BODY_BYTES, account.add)
+            body = await read_bounded(request, limits.max_call_bytes, limits.body_too_large, on_bytes=account.add)
             call = GateCall(request.method, target, principal.worker, request[REQUEST_ID], body)
             answer = await self._calls.call(call, kind, request.headers, account)
-            return await _written(request, answer)
-
-
-async def _written(request: web.Request, answer: GateAnswer) -> web.StreamResponse:
-    """The response; a large one only when the client has nearly all of it, since it is in memory until then."""
-    if len(answer.body) <= PIECE_BYTES:
-        return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
-    response = web.StreamResponse(status=answer.status, headers=answer.headers)
-    response.content_length = len(answer.body)
-    await response.prepare(request)
-    body = memoryview(answer.body)
-    for begin in range(0, len(body), PIECE_BYTES):
-        await response.write(body[begin : begin + PIECE_BYTES])
-    await response.write_eof()
-    return response
+            return await send(request, answer.status, answer.headers, answer.body)
