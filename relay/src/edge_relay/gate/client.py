@@ -129,8 +129,8 @@ class GateClient:
             memory: Counts the bytes of the answer.
 
         Raises:
-            EdgeError: `payload_too_large`; `gate_unavailable`, or `rate_limited` by `memory`: the worker repeats the call
-                with the same request id.
+            EdgeError: `payload_too_large`; `gate_unavailable`, or `rate_limited` by `memory`: the worker repeats the
+                call with the same request id.
         """
         sent = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
         # The first keeper is tried twice: a kept-alive connection that it has closed is noticed only now.
