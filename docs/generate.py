@@ -114,9 +114,11 @@ def decisions() -> str:
 
 
 def _environment(prefix: str, model: type[BaseModel]) -> str:
+    # Settings that the model inherits come last.
+    fields = sorted(model.model_fields.items(), key=lambda field: field[0] not in model.__annotations__)
     rows = "".join(
         f"| `{prefix}{name.upper()}` | {_default(_plain_default(field))} | {_cell(field.description or '')} |\n"
-        for name, field in model.model_fields.items()
+        for name, field in fields
     )
     return f"| variable | default | what it does |\n|---|---|---|\n{rows}"
 

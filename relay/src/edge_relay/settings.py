@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import RELAY
+from edge_relay.limits.settings import LimitSettings
 from edge_schemas.gate.limits import (
     DEFAULT_MAX_CALL_BYTES,
     DEFAULT_MAX_PATH_BYTES,
@@ -31,7 +32,7 @@ def _default_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-class Settings(BaseSettings):
+class Settings(LimitSettings):
     """The settings of one replica. Secrets come from files, never from the environment or the command line."""
 
     model_config = SettingsConfigDict(
@@ -83,9 +84,6 @@ class Settings(BaseSettings):
         ge=0,
         le=MAX_POLL_TIMEOUT_S,
         description="Longest wait of a poll for its answer, in seconds. Keep it below the idle timeouts of proxies.",
-    )
-    max_body_bytes: int = Field(
-        default=1 << 20, ge=1 << 16, le=1 << 30, description="Largest request body in bytes; larger ones are refused."
     )
     max_call_bytes: int = Field(
         default=DEFAULT_MAX_CALL_BYTES,

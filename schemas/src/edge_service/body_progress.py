@@ -68,13 +68,20 @@ class Progress:
             raise
 
 
-async def read_body(stream: _Stream, *, limit: int | None = None, stall_s: float | None = None) -> bytes:
+async def read_body(
+    stream: _Stream,
+    *,
+    limit: int | None = None,
+    stall_s: float | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> bytes:
     """The whole body, however long it takes as long as it moves.
 
     Args:
         stream: Returns what has arrived, and nothing at its end.
         limit: The most bytes that are accepted.
         stall_s: `STALL_S` unless given.
+        on_bytes: Called with the number of bytes that have arrived; what it raises ends the reading.
 
     Raises:
         BodyStalled: It stood still.
@@ -85,6 +92,8 @@ async def read_body(stream: _Stream, *, limit: int | None = None, stall_s: float
         chunk = await progress.step(stream.readany())
         if not chunk:
             return bytes(body)
+        if on_bytes is not None:
+            on_bytes(len(chunk))
         body += chunk
         if limit is not None and len(body) > limit:
             raise BodyTooLarge

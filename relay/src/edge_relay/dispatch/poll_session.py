@@ -21,6 +21,7 @@ from edge_relay.gate.centre import Centre
 from edge_relay.identity.credentials import Credentials, Principal
 from edge_relay.identity.receipts import ReceiptKey
 from edge_relay.lifecycle import Lifecycle
+from edge_relay.limits.unstarted_grants import UnstartedGrants
 from edge_relay.metrics.replica import Metrics
 from edge_relay.pulls.deliveries import Delivery
 from edge_relay.pulls.dispatcher_pool import DispatcherPool
@@ -51,6 +52,7 @@ class PollParts:
     mirror: RecordMirror
     reads: StateReads
     workers: WorkerStore
+    unstarted: UnstartedGrants
     metrics: Metrics
 
 
@@ -160,6 +162,7 @@ class PollSession:
         if found.required_airflow is not None:
             log.warning("runtime_too_new", runtime=self._parked.poll.versions.airflow, centre=found.required_airflow)
         for grant in grants:
+            self._parts.unstarted.granted(self._parked.worker, grant.job.id)
             log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
         for directive in found.stop:
             log.info("stop_sent", job=directive.job, reason=directive.reason, drop=directive.drop)

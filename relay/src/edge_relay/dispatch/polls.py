@@ -32,6 +32,7 @@ class ParkedPoll:
         worker: The worker that polls.
         secret_hash: Of its credential.
         agent: The agent that polls, as seen when the poll arrived; `arrival` identifies this poll among the worker's.
+        most: How many jobs it may be granted.
         known: The worker's entry, as last seen; None until the poll's arrival is in it.
         reports: Its jobs.
         is_stale: All its jobs must be compared with the watched records.
@@ -44,6 +45,7 @@ class ParkedPoll:
     secret_hash: str
     poll: Poll
     agent: AgentSeen
+    most: int
     known: StoredEntry | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     is_stale: bool = True
@@ -55,7 +57,7 @@ class ParkedPoll:
 
     def __post_init__(self) -> None:
         self.reports = {job.id: job for job in self.poll.jobs}
-        self.demand = PollDemand(self.poll.free, self.wake.set, airflow=self.poll.versions.airflow)
+        self.demand = PollDemand(self.most, self.wake.set, airflow=self.poll.versions.airflow)
 
 
 class ParkedPolls:

@@ -16,6 +16,7 @@ import aiohttp
 import structlog
 from yarl import URL
 
+from edge_relay.limits.body_memory import UNCOUNTED, Memory
 from edge_relay.settings import Settings, SettingsError
 from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
@@ -117,7 +118,7 @@ class GateClient:
         if self._session is not None:
             await self._session.close()
 
-    async def call(self, call: GateCall, headers: Mapping[str, str]) -> GateAnswer:
+    async def call(self, call: GateCall, headers: Mapping[str, str], memory: Memory = UNCOUNTED) -> GateAnswer:
         """The answer to a call, from the first keeper that gives a valid one.
 
         The gate recognises a repeat by the request id, so a call whose connection broke may go to the next keeper.
@@ -125,16 +126,18 @@ class GateClient:
         Args:
             call: The signed part of the call.
             headers: Of the worker's request; only `FORWARDED_HEADERS` are sent.
+            memory: Counts the bytes of the answer.
 
         Raises:
-            EdgeError: `gate_unavailable`; the worker repeats the call with the same request id. `payload_too_large`.
+            EdgeError: `payload_too_large`; `gate_unavailable`, or `rate_limited` by `memory`: the worker repeats the
+                call with the same request id.
         """
         sent = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
         # The first keeper is tried twice: a kept-alive connection that it has closed is noticed only now.
         for turn in range(len(self._urls) + 1):
             index = (self._good + turn) % len(self._urls)
             try:
-                answer = await self._ask(self._urls[index], call, sent)
+                answer = await self._ask(self._urls[index], call, sent, memory)
             except _Away as error:
                 log.warning("gate_call_failed", gate=self._urls[index], error=str(error))
                 continue
@@ -142,7 +145,7 @@ class GateClient:
             return answer
         raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "no keeper answers at the moment", retry_after_s=RETRY_AFTER_S)
 
-    async def _ask(self, base: str, call: GateCall, headers: Mapping[str, str]) -> GateAnswer:
+    async def _ask(self, base: str, call: GateCall, headers: Mapping[str, str], memory: Memory) -> GateAnswer:
         assert self._session is not None  # noqa: S101  # used only within its context
         sign = partial(sign_call, self._key, call, now=self._clock())
         signature, nonce = await hashed(sign, len(call.body))
@@ -161,7 +164,7 @@ class GateClient:
                 ) as reply,
             ):
                 exchange.begun()
-                body = await read_body(reply.content, limit=self._limits.max_call_bytes)
+                body = await self._read(reply, memory)
         except aiohttp.ConnectionTimeoutError as error:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
         except TimeoutError:
@@ -183,3 +186,18 @@ class GateClient:
         return GateAnswer(
             reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
         )
+
+    async def _read(self, reply: aiohttp.ClientResponse, memory: Memory) -> bytes:
+        """The body of an answer. What is counted of a body that does not arrive in whole is given back."""
+        counted = 0
+
+        def count(arrived: int) -> None:
+            nonlocal counted
+            memory.add(arrived)
+            counted += arrived
+
+        try:
+            return await read_body(reply.content, limit=self._limits.max_call_bytes, on_bytes=count)
+        except BaseException:
+            memory.remove(counted)
+            raise

@@ -12,13 +12,24 @@ from edge_service.body_progress import PIECE_BYTES, BodyStalled, BodyTooLarge, P
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
-async def read_bounded(request: web.Request, limit: int, too_large: Callable[[], EdgeError] | None = None) -> bytes:
+OnBytes = Callable[[int], None]
+"""Called with the number of bytes that have arrived; what it raises ends the reading."""
+
+
+async def read_bounded(
+    request: web.Request,
+    limit: int,
+    too_large: Callable[[], EdgeError] | None = None,
+    *,
+    on_bytes: OnBytes | None = None,
+) -> bytes:
     """The body as it was sent.
 
     Args:
         request: Its body is read.
         limit: In bytes.
         too_large: Makes the refusal of a larger body; without it a general one is made.
+        on_bytes: Counts what arrives.
 
     Raises:
         EdgeError: `payload_too_large`, or `rate_limited` if it stands still: see `body_progress`.
@@ -27,7 +38,7 @@ async def read_bounded(request: web.Request, limit: int, too_large: Callable[[],
     if (request.content_length or 0) > limit:
         raise too_large()
     try:
-        return await read_body(request.content, limit=limit)
+        return await read_body(request.content, limit=limit, on_bytes=on_bytes)
     except BodyTooLarge:
         raise too_large() from None
     except BodyStalled as error:

@@ -55,8 +55,7 @@ class EnrollmentStore:
             EdgeError: `enrollment_refused`; no use was counted.
             BrokerUnavailable: The outcome is unknown; repeat the call.
         """
-        if not token.startswith(SecretKind.ENROLLMENT) or not token.isascii():
-            raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, f"an enrolment token begins with {SecretKind.ENROLLMENT}")
+        check_form(token)
         entry, worker = await self._use_token(hash_secret(token), request.secret_hash, now)
         access = WorkerAccess(
             worker=worker,
@@ -104,7 +103,7 @@ class EnrollmentStore:
         while True:
             stored = await self._bucket.get(ENROLL_PREFIX + token_hash)
             if stored.value is None:
-                raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, "the enrolment token is unknown")
+                raise unknown_token()
             entry = EnrollTokenEntry.model_validate_json(stored.value)
             for use in entry.used:
                 if use.secret_hash == secret_hash:
@@ -144,6 +143,26 @@ class EnrollmentStore:
         if access.revoked_at is not None:
             raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, "this worker was revoked; enrol with a new secret")
         return access
+
+
+def check_form(token: str) -> None:
+    """Refuse what can't be an enrolment token, before the broker is asked.
+
+    Raises:
+        EdgeError: `enrollment_refused`.
+    """
+    if not token.startswith(SecretKind.ENROLLMENT) or not token.isascii():
+        raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, f"an enrolment token begins with {SecretKind.ENROLLMENT}")
+
+
+def token_key(token: str) -> str:
+    """The key of a token's entry."""
+    return ENROLL_PREFIX + hash_secret(token)
+
+
+def unknown_token() -> EdgeError:
+    """There is no entry for the token."""
+    return EdgeError(ErrorCode.ENROLLMENT_REFUSED, "the enrolment token is unknown")
 
 
 def candidate_names(site: str, secret_hash: str) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from edge_broker.records import RecordStore
 from edge_relay.gate.client import GateAnswer, GateClient
+from edge_relay.limits.body_memory import Memory
 from edge_relay.metrics.replica import Metrics
 from edge_schemas.gate.auth import GateCall
 from edge_schemas.gate.execution_paths import CallClass, call_class, split_path
@@ -44,17 +45,23 @@ class ExecutionCalls:
         """
         check_holder(await self._records.get(job), worker)
 
-    async def call(self, call: GateCall, kind: CallClass, headers: Mapping[str, str]) -> GateAnswer:
+    async def call(self, call: GateCall, kind: CallClass, headers: Mapping[str, str], memory: Memory) -> GateAnswer:
         """The gate's answer to a call.
 
+        Args:
+            call: The call.
+            kind: Of the call, for the metric.
+            headers: Of the worker's request.
+            memory: Counts the bytes of the answer.
+
         Raises:
-            EdgeError: `gate_unavailable`.
+            EdgeError: See `GateClient.call`.
         """
         if self._gate is None:
             raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "this relay has no gate: RELAY_GATE_URLS is not set")
         outcome, began = "abandoned", time.monotonic()
         try:
-            answer = await self._gate.call(call, headers)
+            answer = await self._gate.call(call, headers, memory)
             outcome = "answered"
         except EdgeError:
             outcome = "unavailable"

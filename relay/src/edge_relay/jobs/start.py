@@ -11,6 +11,7 @@ from edge_relay.identity.credentials import Principal
 from edge_relay.identity.receipts import Receipt, ReceiptKey
 from edge_relay.jobs.stale_message import ack_if_not_waiting
 from edge_relay.jobs.takeover import check_takeover
+from edge_relay.limits.unstarted_grants import UnstartedGrants
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_relay.shielded import run_to_completion
 from edge_relay.stores.worker_store import WorkerStore
@@ -34,9 +35,11 @@ class JobStart:
         workers: WorkerStore,
         receipt_key: ReceiptKey,
         *,
+        unstarted: UnstartedGrants,
         metrics: Metrics,
         spans: RelayJobSpans,
     ) -> None:
+        self._unstarted = unstarted
         self._broker = broker
         self._records = records
         self._workers = workers
@@ -64,6 +67,7 @@ class JobStart:
             before, after = await self._records.change(
                 receipt.job, event, first=lambda before, _: check_takeover(self._workers, before, incarnation)
             )
+        self._unstarted.started(principal.worker, receipt.job)
         await ack(self._broker, receipt.ack_subject)
         if after is not before:
             if before.holder is None:

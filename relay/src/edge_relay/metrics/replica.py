@@ -5,6 +5,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from edge_relay.limits.kinds import Limit
 from edge_schemas.life.model import Verdict
 
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -62,6 +63,10 @@ class Metrics:
         for verdict in REPORTED:
             self.finishes.labels(*of, verdict)
 
+    def on_limit(self, limit: Limit) -> None:
+        """Count that a limit was reached."""
+        self.limited.labels(limit).inc()
+
     def _calls(self) -> None:
         self.polls_parked = Gauge("edge_relay_polls_parked", "Polls that wait for their answer", registry=self.registry)
         self.state_reads = self._counter(
@@ -100,6 +105,19 @@ class Metrics:
             ENROLLMENT_OUTCOMES,
         )
         self.log_bytes = self._counter("edge_relay_log_bytes", "Log bytes stored")
+        self.connections = Gauge(
+            "edge_relay_connections",
+            "Open connections of the workers' listener: strangers have sent no accepted credential yet",
+            ("of",),
+            registry=self.registry,
+        )
+        self.body_bytes = Gauge("edge_relay_body_bytes", "Bytes of request bodies in memory", registry=self.registry)
+        self.malformed_requests = self._counter(
+            "edge_relay_malformed_requests", "Requests whose head or body is no HTTP"
+        )
+        self.limited = self._counter(
+            "edge_relay_limited", "Calls refused, connections closed and grants withheld by a limit", ("limit",), Limit
+        )
 
     def _jobs(self) -> None:
         self.grants = self._counter("edge_relay_grants", "Jobs offered to a worker", QUEUE)

@@ -11,7 +11,7 @@ def _stream(copies: int, *peers: Peer) -> StreamInfo:
     return {
         "config": {"num_replicas": copies},
         "created": "2026-01-01T00:00:00Z",
-        "state": {"messages": 0, "last_seq": 0, "bytes": 0},
+        "state": {"messages": 0, "last_seq": 0, "bytes": 0, "first_ts": "0001-01-01T00:00:00Z"},
         "cluster": {"replicas": list(peers)},
     }
 

@@ -16,7 +16,7 @@ VERSIONS = WorkerVersions(agent="", python="", platform="")
 
 def parked(worker: str = "w", *, seq: int = 1, incarnation: int = 1, instance: str = "") -> ParkedPoll:
     report = Poll(protocol=1, incarnation=incarnation, seq=seq, slots=1, free=1, versions=VERSIONS, instance=instance)
-    return ParkedPoll(worker, "hash-of-" + worker, report, agent_seen(report, None))
+    return ParkedPoll(worker, "hash-of-" + worker, report, agent_seen(report, None), report.free)
 
 
 def stored(*polls: ParkedPoll) -> StoredEntry:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -49,8 +49,8 @@ class _Client:
     def answer(self, seq: int, answer: PollAnswer | None = None) -> None:
         self._ends[seq].set_result(answer)
 
-    def fail(self, seq: int, code: ErrorCode, *, superseded_by: int | None = None) -> None:
-        self._ends[seq].set_exception(Refused(EdgeError(code, superseded_by=superseded_by).problem()))
+    def fail(self, seq: int, code: ErrorCode, **extra: Any) -> None:
+        self._ends[seq].set_exception(Refused(EdgeError(code, **extra).problem()))
 
     def break_off(self, seq: int) -> None:
         self._ends[seq].set_exception(NoAnswer("broken"))
@@ -256,6 +256,27 @@ async def test_a_poll_that_a_load_balancer_sent_twice_alarms_nobody(
         assert loop.last.superseded_by is None
     assert sum(loop.pauses.taken) < 1
     assert "worker_superseded" not in caplog.text
+
+
+async def test_a_relay_that_asks_for_patience_gets_it_and_is_not_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it asks: the pause is what it says, changes do not shorten it, and polls are held as before."""
+    async with _polling(tmp_path, monkeypatch) as loop:
+        loop.client.answer(1)
+        await _settle()
+        for seq in range(2, 12):
+            assert loop.last.seq == seq
+            assert loop.last.poll_timeout_s > 0
+            loop.client.fail(seq, ErrorCode.RATE_LIMITED, retry_after_s=4.0)
+            loop.table.changed()
+            await _settle()
+        assert loop.link.is_up
+        assert loop.link.is_proven
+        assert loop.link.cuts == 0
+    assert loop.pauses.taken == [4.0] * 10
+    assert caplog.text.count("poll_refused") == 1
+    assert "relay_unreachable" not in caplog.text
 
 
 async def test_a_conflicting_agent_takes_nothing_until_it_is_decided(
