@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import structlog
 from pydantic import ValidationError
 
-from edge_bridge.keeper.contact import ContactClock
+from edge_bridge.keeper.contact import ContactClock, Hold
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.subscriptions import Message
@@ -62,10 +62,12 @@ class ClusterView:
     def silent_for(self, record: JobRecord) -> float:
         """Seconds without a poll of the holder that names the job, as far as they count; see `ContactClock`.
 
-        A worker may poll and not have the job: of two agents with one credential one may have died.
+        A worker may poll and not have the job: of two agents with one credential one may have died. Another worker
+        that names the job, by mistake or to harm, does not count.
         """
         self.tick()
-        return self._contact.silent_for(record.id, self._clock())
+        worker = "" if record.holder is None else record.holder.worker
+        return self._contact.silent_for((worker, record.id), self._clock())
 
     @property
     def contact_possible(self) -> bool:
@@ -93,15 +95,17 @@ class ClusterView:
 
     def _update_record(self, key: str, value: bytes | None) -> None:
         record = None if value is None else self._parse_record(key, value)
+        known = self._records.get(key)
         if record is None or record.state is JobState.ENDED:
             self._records.pop(key, None)
-            self._contact.forget(key)
+            self._forget_holder(key, known)
             return
-        known = self._records.get(key)
+        if record.holder is None or not self._holds(record.holder.worker, key):
+            self._forget_holder(key, known)
         self._records[key] = record.model_copy(update={"job": None, "last_write": None})
         if record.holder is not None and (known is None or known.holder != record.holder):
             # A poll caused this change, and the next poll names the job.
-            self._record_contact(self._watched_records, record.holder.started_at, [key])
+            self._record_contact(self._watched_records, record.holder.started_at, [(record.holder.worker, key)])
 
     def _update_worker(self, key: str, value: bytes | None) -> None:
         if value is None:
@@ -118,20 +122,30 @@ class ClusterView:
         if known is not None and known.agent.arrival == entry.agent.arrival:
             return
         named = {report.id for report in entry.jobs}
-        self._record_contact(self._watched_workers, entry.agent.last_poll_at, named)
+        self._record_contact(self._watched_workers, entry.agent.last_poll_at, [(key, job) for job in named])
         if self._watched_workers.complete.is_set():
             self._contact.record_relay(self._clock(), serving_for_s=0)
         no_longer = {report.id for report in known.jobs} - named if known is not None else set()
-        for job in no_longer - self._records.keys():
-            self._contact.forget(job)
+        for job in no_longer:
+            if not self._holds(key, job):
+                self._contact.forget((key, job))
 
-    def _record_contact(self, watched: WatchedBucket, at: datetime, jobs: Iterable[str]) -> None:
-        for job in jobs:
+    def _forget_holder(self, job: str, known: JobRecord | None) -> None:
+        """A known record has another holder from here on, or none."""
+        if known is not None and known.holder is not None:
+            self._contact.forget((known.holder.worker, job))
+
+    def _holds(self, worker: str, job: str) -> bool:
+        record = self._records.get(job)
+        return record is not None and record.holder is not None and record.holder.worker == worker
+
+    def _record_contact(self, watched: WatchedBucket, at: datetime, holds: Iterable[Hold]) -> None:
+        for hold in holds:
             if watched.complete.is_set():
-                self._contact.record_contact(job, self._clock())
+                self._contact.record_contact(hold, self._clock())
             else:
                 # It was stored before the watch began: only the relay's clock dates it.
-                self._contact.record_earlier_contact(job, self._clock(), age_s=_age_s(at))
+                self._contact.record_earlier_contact(hold, self._clock(), age_s=_age_s(at))
 
     async def _on_relay_beat(self, message: Message) -> None:
         try:
