@@ -4,14 +4,20 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+from pydantic import ValidationError
+
 from edge_broker.bucket import Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
-from edge_broker.connection.errors import BrokerUnavailable
+from edge_broker.connection.errors import BrokerUnavailable, PayloadTooLarge
 from edge_broker.subjects import RECORDS_BUCKET
 from edge_schemas.life.events import Event
 from edge_schemas.life.model import ENDED_RECORD_LIFE, JobRecord, JobState
 from edge_schemas.life.transition import transition
+from edge_schemas.wire.errors import EdgeError, ErrorCode
 
+GROWTH_BYTES = 128 * 1024
+"""How much a record may grow until it ends: holder, answers, releases with their reasons. A new record leaves this room
+in a message, at most a quarter of it; otherwise the job would be published and could never be started."""
 PATIENCE_S = 8.0
 """How long a change is retried while the broker elects a leader (5 to 9 s when one dies unplanned)."""
 
@@ -24,10 +30,18 @@ class DispatchSeen(Exception):
     """There is a record of this dispatch already: its id was used before."""
 
 
+class RecordUnreadable(EdgeError):
+    """What is stored as the record of a job is none. A retry changes nothing; only this job is concerned."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(ErrorCode.WRONG_STATE, f"the record of job {job} can't be read")
+
+
 class RecordStore:
     """The records of all jobs, read through the stream leader."""
 
     def __init__(self, broker: Broker, *, patience_s: float = PATIENCE_S) -> None:
+        self._broker = broker
         self._bucket = Bucket(broker, RECORDS_BUCKET)
         self._patience_s = patience_s
 
@@ -35,6 +49,7 @@ class RecordStore:
         """The record of a job; None if there is none, or no longer.
 
         Raises:
+            RecordUnreadable: There is one that can't be read.
             BrokerUnavailable: No answer within the patience.
         """
         retry = _Retry(self._patience_s)
@@ -44,20 +59,25 @@ class RecordStore:
             except BrokerUnavailable as error:
                 await retry.pause(error)
             else:
-                return _parse(stored.value)
+                return parse_record(job, stored.value)
 
     async def create(self, record: JobRecord) -> None:
         """Store the record of a new dispatch. A repeat after an unknown outcome succeeds.
 
         Raises:
             DispatchSeen: Another record with this id exists or existed recently.
+            PayloadTooLarge: It leaves too little room to grow.
+            RecordUnreadable: There is a record that can't be read.
             BrokerUnavailable: The outcome is unknown; repeat it.
         """
+        value, limit = _dump(record), self._broker.max_payload
+        if len(value) > (room := limit - min(GROWTH_BYTES, limit // 4)):
+            raise PayloadTooLarge(len(value), room)
         try:
-            await self._bucket.put(record.id, _dump(record), revision=0)
+            await self._bucket.put(record.id, value, revision=0)
         except RevisionConflict:
             stored = await self._bucket.get(record.id)
-            if _parse(stored.value) != record:
+            if parse_record(record.id, stored.value) != record:
                 raise DispatchSeen(record.id) from None
 
     async def change(self, job: str, event: Event, *, first: BeforeChange | None = None) -> tuple[JobRecord, JobRecord]:
@@ -70,14 +90,14 @@ class RecordStore:
                 change was faster, so its effect must be harmless then.
 
         Raises:
-            EdgeError: `transition` or `first` rejected the change.
+            EdgeError: `transition` or `first` rejected the change, or the record can't be read (`RecordUnreadable`).
             BrokerUnavailable: The outcome is unknown; repeat it: events may be repeated.
         """
         retry = _Retry(self._patience_s)
         while True:
             try:
                 stored = await self._bucket.get(job)
-                before = _parse(stored.value)
+                before = parse_record(job, stored.value)
                 after = transition(before, event)
                 assert before is not None  # noqa: S101  # transition() refuses None
                 if after is not before:
@@ -114,5 +134,18 @@ def _dump(record: JobRecord) -> bytes:
     return record.model_dump_json(exclude_none=True).encode()
 
 
-def _parse(value: bytes | None) -> JobRecord | None:
-    return None if value is None else JobRecord.model_validate_json(value)
+def parse_record(job: str, value: bytes | None) -> JobRecord | None:
+    """What is stored under a job's id; None if there is nothing.
+
+    Raises:
+        RecordUnreadable: It is no record, or the record of another job.
+    """
+    if value is None:
+        return None
+    try:
+        record = JobRecord.model_validate_json(value)
+    except ValidationError:
+        raise RecordUnreadable(job) from None
+    if record.id != job:
+        raise RecordUnreadable(job)
+    return record

@@ -68,6 +68,15 @@ class Broker:
         version = self._supervisor.require_client().connected_server_version
         return version.major, version.minor, version.patch
 
+    @property
+    def max_payload(self) -> int:
+        """Bytes that a message may have, by the connected server.
+
+        Raises:
+            BrokerUnavailable: There is no connection.
+        """
+        return self._supervisor.require_client().max_payload
+
     async def wait_connected(self, timeout_s: float | None = None) -> None:
         """Wait for the first, or next, connection.
 
