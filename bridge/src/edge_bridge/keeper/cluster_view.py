@@ -9,9 +9,11 @@ import structlog
 from pydantic import ValidationError
 
 from edge_bridge.keeper.contact import ContactClock, Hold
+from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.subscriptions import Message
+from edge_broker.records import RecordUnreadable, parse_record
 from edge_broker.subjects import RECORDS_BUCKET, RELAY_BEATS, WORKERS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
 from edge_schemas.life.model import JobRecord, JobState
@@ -25,11 +27,13 @@ class ClusterView:
 
     Args:
         broker: Connected or not.
+        metrics: Count what can't be read.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, broker: Broker, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, broker: Broker, metrics: KeeperMetrics, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._broker = broker
+        self._metrics = metrics
         self._clock = clock
         self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
         self._watched_records = WatchedBucket(broker, RECORDS_BUCKET, self._update_record)
@@ -116,6 +120,7 @@ class ClusterView:
             entry = WorkerEntry.model_validate_json(value)
         except ValidationError as error:
             log.warning("worker_entry_unreadable", worker=key, errors=error.error_count())
+            self._metrics.put_aside("entry")
             return
         known = self._workers.get(key)
         self._workers[key] = entry
@@ -157,9 +162,10 @@ class ClusterView:
 
     def _parse_record(self, key: str, value: bytes) -> JobRecord | None:
         try:
-            return JobRecord.model_validate_json(value)
-        except ValidationError as error:
-            log.warning("record_unreadable", job=key, errors=error.error_count())
+            return parse_record(key, value)
+        except RecordUnreadable:
+            log.warning("record_unreadable", job=key)
+            self._metrics.put_aside("record")
             return None
 
 

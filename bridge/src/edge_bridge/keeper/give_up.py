@@ -116,10 +116,20 @@ class GiveUps:
                 await self._view.refresh_worker(worker)
             for record in records:
                 async with self._limit:
-                    if (event := self._due(worker, record)) is not None:
-                        await self._give_up(worker, record, event)
+                    await self._give_up_one(worker, record)
         except (BrokerUnavailable, JetStreamError) as error:
             log.warning("give_up_postponed", worker=worker, jobs=len(records), error=str(error))
+
+    async def _give_up_one(self, worker: str, record: JobRecord) -> None:
+        try:
+            if (event := self._due(worker, record)) is not None:
+                await self._give_up(worker, record, event)
+        except (BrokerUnavailable, JetStreamError):
+            raise
+        except Exception:
+            # A fault of ours. The other jobs and the keeper's other loops must not suffer from it.
+            log.exception("job_put_aside", step="give_up", job=record.id)
+            self._metrics.put_aside("give_up")
 
     async def _give_up(self, worker: str, record: JobRecord, event: GiveUp) -> None:
         try:

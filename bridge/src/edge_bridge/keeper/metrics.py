@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 TICK_S = 0.5
 HEARTBEAT_OUTCOMES = ("ok", "refused", "failed")
 UNWANTED_KINDS = ("gone", "redispatched", "state")
+STEPS = ("record", "entry", "withdrawal", "give_up", "heartbeat")
 GIVE_UP_REASONS = ("silence", "missing")
 _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -68,6 +69,13 @@ class KeeperMetrics:
             "edge_keeper_give_ups",
             "Jobs given up: silence, no contact for longer than tolerated; missing, its worker came back without it",
             ["reason"],
+            registry=registry,
+        )
+        self._put_aside = Counter(
+            "edge_keeper_put_aside",
+            "What failed for a reason of its own: a record or a worker's entry that can't be read, or the withdrawal, "
+            "the give-up or the heartbeat of one job",
+            ["step"],
             registry=registry,
         )
         self._token_mints = Counter(
@@ -110,6 +118,7 @@ class KeeperMetrics:
             (self._stop_requests, UNWANTED_KINDS),
             (self._withdrawals, UNWANTED_KINDS),
             (self._give_ups, GIVE_UP_REASONS),
+            (self._put_aside, STEPS),
         ):
             for value in values:
                 counter.labels(value)
@@ -126,6 +135,10 @@ class KeeperMetrics:
     def given_up(self, event: GiveUp) -> None:
         """A job was given up."""
         self._give_ups.labels("silence" if event.lacking_incarnation is None else "missing").inc()
+
+    def put_aside(self, step: str) -> None:
+        """A step failed for one record, entry or job, for a reason that concerns nothing else."""
+        self._put_aside.labels(step).inc()
 
     def token_minted(self) -> None:
         """A token was minted."""

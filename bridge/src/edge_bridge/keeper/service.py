@@ -60,11 +60,11 @@ class Keeper:
         self._broker = broker
         records = RecordStore(broker)
         withdrawals = Withdrawals(broker, records, metrics)
-        self._view = ClusterView(broker)
+        self._view = ClusterView(broker, metrics)
         self._heartbeats = TaskHeartbeats(
             self._view, dispatches, withdrawals, api, settings.heartbeats, metrics=metrics
         )
-        self._watch = DatabaseWatch(self._view, dispatches, withdrawals, self._on_checked)
+        self._watch = DatabaseWatch(self._view, dispatches, withdrawals, self._on_checked, metrics=metrics)
         audit = Audit(broker, keeper=socket.gethostname())
         self._give_ups = GiveUps(self._view, broker, records, audit, metrics=metrics, spans=spans)
         metrics.registry.register(KeeperState(broker, self._view, lambda: self._watch.checked_s_ago))

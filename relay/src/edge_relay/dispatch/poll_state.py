@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from edge_broker.connection.errors import BrokerUnavailable
-from edge_broker.records import RecordStore
+from edge_broker.records import RecordStore, RecordUnreadable
 from edge_relay.dispatch.polls import ParkedPoll
 from edge_relay.stores.worker_store import WorkerStore
 from edge_schemas.life import agents
@@ -75,4 +75,16 @@ class PollState:
         jobs = [job.id for job in self._parked.poll.jobs]
         for first in range(0, len(jobs), RECORDS_AT_ONCE):
             some = jobs[first : first + RECORDS_AT_ONCE]
-            self.records.update(zip(some, await asyncio.gather(*map(self._store.get, some)), strict=True))
+            for job, record in zip(some, await asyncio.gather(*map(self._read, some)), strict=True):
+                if isinstance(record, RecordUnreadable):
+                    self.records.pop(job, None)
+                else:
+                    self.records[job] = record
+
+    async def _read(self, job: str) -> JobRecord | RecordUnreadable | None:
+        """The record; an unreadable one is returned as its error, as the worker's other jobs need their directives."""
+        try:
+            return await self._store.get(job)
+        except RecordUnreadable as error:
+            log.warning("record_unreadable", job=job)
+            return error

@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 CLOCKS_DIFFER_S = 10.0
 """How far the clocks of api-server and keeper may differ: with more, Airflow rejects the keeper's tokens."""
 
+MAX_PID = 2**31 - 1
+"""Of any kernel. The keeper sends it with each heartbeat, as a number of 64 bits at most."""
+
 
 class _RunBody(BaseModel):
     """What is read of the body of `/run`."""
@@ -35,7 +38,7 @@ class _RunBody(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     hostname: str = Field(min_length=1, max_length=1000)
-    pid: int
+    pid: int = Field(ge=0, le=MAX_PID)
 
 
 class _StateBody(BaseModel):
