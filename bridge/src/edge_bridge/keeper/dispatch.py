@@ -94,6 +94,14 @@ class Dispatches:
         """
         return await self._query(partial(_select_by_name, task))
 
+    async def was_dispatched(self, ti_id: str, job: str) -> bool:
+        """Whether the job was the dispatch of an earlier try, which Airflow keeps in its history under the try's id.
+
+        Raises:
+            DatabaseUnavailable: Try again later.
+        """
+        return await self._query(partial(_was_dispatched, ti_id, job))
+
     async def is_run_queued_since(self, dag_id: str, run_id: str, since: datetime) -> bool:
         """Whether there is such a run that was queued at this time or later.
 
@@ -139,6 +147,16 @@ def _select(*conditions: "ColumnElement[bool]") -> dict[str, TaskRow]:
             for ti_id, state, dispatch, heartbeat_at in session.execute(select(*columns).where(condition)):
                 found[str(ti_id)] = TaskRow(None if state is None else str(state), dispatch, heartbeat_at)
     return found
+
+
+def _was_dispatched(ti_id: str, job: str) -> bool:
+    from airflow.models.taskinstancehistory import TaskInstanceHistory
+    from sqlalchemy import select
+
+    past = TaskInstanceHistory
+    with _session() as session:
+        same = (past.task_instance_id == _uuid(ti_id), past.external_executor_id == job)
+        return session.scalar(select(past.task_instance_id).where(*same)) is not None
 
 
 def _is_run_queued_since(dag_id: str, run_id: str, since: datetime) -> bool:

@@ -151,19 +151,22 @@ class Handling:
         if_to_stop: Answers it while the job is to stop and has not reported its final state.
         in_turn: One such call of a job at a time, each with a request id; a repeat of the call that was remembered last
             gets the same answer.
+        compares: It is answered only if Airflow has made this dispatch; see `CurrentDispatch`. A run and a final state
+            compare it themselves, as their refusal names the task's state, and Airflow compares a heartbeat's process.
     """
 
     answer: Callable[[HeldCall], Awaitable[Answer]]
     if_to_stop: Callable[[], Answer] = stop_write
     in_turn: bool = True
+    compares: bool = True
 
 
 HANDLING: Mapping[CallKind, Handling] = MappingProxyType(
     {
         CallKind.READ: Handling(read, if_to_stop=stop_read, in_turn=False),
-        CallKind.HEARTBEAT: Handling(heartbeat, in_turn=False),
-        CallKind.RUN: Handling(run),
-        CallKind.STATE: Handling(final_state),
+        CallKind.HEARTBEAT: Handling(heartbeat, in_turn=False, compares=False),
+        CallKind.RUN: Handling(run, compares=False),
+        CallKind.STATE: Handling(final_state, compares=False),
         CallKind.TRIGGER: Handling(trigger),
         CallKind.WRITE: Handling(write),
         CallKind.FETCH: Handling(fetch),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
 from edge_bridge.keeper.gate.answers import to_remember
+from edge_bridge.keeper.gate.current_dispatch import CurrentDispatch
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi, ExecutionCall
 from edge_bridge.keeper.tokens import subject_of
 from edge_broker.records import RecordStore
@@ -72,6 +73,10 @@ class GateParts:
     dispatches: Dispatches
     api: ExecutionApi
     fetched: FetchedAnswers = field(default_factory=FetchedAnswers)
+    current: CurrentDispatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "current", CurrentDispatch(self.dispatches))
 
     async def held(self, call: JobCall) -> "HeldCall":
         """The call with the job's record.
@@ -132,6 +137,10 @@ class HeldCall:
         kept = to_remember(self.call.request_id, answer, is_final_state=final_state is not None)
         if kept is not None:
             await self.change_record(AnswerWrite(self.call.worker, kept, final_state if answer.accepted else None))
+
+    async def is_dispatched(self, *, for_read: bool) -> bool:
+        """Whether the job is a dispatch that Airflow made; see `CurrentDispatch`."""
+        return await from_database(self.parts.current.is_current(self.record, for_read=for_read))
 
     async def current_row(self) -> TaskRow | None:
         """The row of the task instance that the job was dispatched for; None if there is none (any more)."""
