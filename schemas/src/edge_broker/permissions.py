@@ -152,6 +152,7 @@ _RIGHTS = {
             *_read(_RECORDS, _WORKERS),
             *_watch(_RECORDS, _WORKERS),
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
+            "edge.dead.>",
             "edge.audit.>",
             f"{subjects.NOTICES}.>",
         ),

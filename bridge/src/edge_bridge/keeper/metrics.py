@@ -71,6 +71,11 @@ class KeeperMetrics:
             ["reason"],
             registry=registry,
         )
+        self._parked = Counter(
+            "edge_keeper_parked_jobs",
+            "Jobs parked because their workers were lost too often before user code ran",
+            registry=registry,
+        )
         self._put_aside = Counter(
             "edge_keeper_put_aside",
             "What failed for a reason of its own: a record or a worker's entry that can't be read, or the withdrawal, "
@@ -135,6 +140,10 @@ class KeeperMetrics:
     def given_up(self, event: GiveUp) -> None:
         """A job was given up."""
         self._give_ups.labels("silence" if event.lacking_incarnation is None else "missing").inc()
+
+    def parked(self) -> None:
+        """A job was given up too often before user code ran."""
+        self._parked.inc()
 
     def put_aside(self, step: str) -> None:
         """A step failed for one record, entry or job, for a reason that concerns nothing else."""

@@ -72,7 +72,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A worker releases a granted job; `counted` if the job itself may be the cause, once for each `grant`."""
+    """A worker releases a granted job, once for each `grant`; `counted` if the job itself may be the cause."""
 
     worker: str
     reason: str

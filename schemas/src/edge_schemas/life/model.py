@@ -86,7 +86,7 @@ class StopRequest(Outbound):
 
 
 class ReleaseNote(Outbound):
-    """A worker released the job.
+    """A worker released the job, or lost it before user code ran.
 
     Attributes:
         grant: The grant that it released. A repeat of a call with this grant is not counted again, does not start the
@@ -108,6 +108,7 @@ class JobRecord(Outbound):
         finishing: A terminal state is on its way to Airflow. While set, no heartbeat answer means "stop".
         accepted_state: The terminal state that Airflow accepted. It decides the outcome, whatever the exit status.
         open_write: A write that was begun and is not known to be answered.
+        returned_grants: The last grants that were released without being counted.
         parked: Why the job was parked in `EDGE_DEAD`; it waits, but is not published until it is redriven.
         waiting_again_since: When the job last lost its holder before user code ran, or was redriven.
     """
@@ -129,6 +130,7 @@ class JobRecord(Outbound):
     open_write: OpenWrite | None = None
     stop: StopRequest | None = None
     releases: tuple[ReleaseNote, ...] = ()
+    returned_grants: tuple[str, ...] = ()
     parked: str | None = None
     waiting_again_since: Instant | None = None
     outcome: Outcome | None = None

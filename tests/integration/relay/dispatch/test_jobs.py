@@ -5,6 +5,7 @@ import base64
 from datetime import UTC, datetime, timedelta
 
 import orjson
+import pytest
 from nats.aio.msg import Msg
 
 from edge_broker import layout
@@ -185,6 +186,22 @@ async def test_a_release_brings_the_job_back_after_a_moment(edge: Edge) -> None:
     assert again["job"]["id"] == job.id
     assert (await two.start(again)).status == 204
     assert (await one.start(grant)).code == "not_holder"
+
+
+@pytest.mark.parametrize("counted", [True, False])
+async def test_a_repeated_release_does_not_take_the_job_from_the_next_worker(edge: Edge, *, counted: bool) -> None:
+    """Its ack subject is good for every later delivery of the message, too."""
+    one, two = await agent(edge), await agent(edge, replica=1)
+    job = await publish(edge.broker)
+    [grant] = await one.grants()
+    assert (await one.release(grant, counted=counted)).status == 204
+    [again] = await two.grants()
+    for replica in (0, 1, 0, 1):
+        assert (await one.release(grant, counted=counted, replica=replica)).status == 204
+    assert (await one.poll(free=1, poll_timeout_s=3)).status == 204, "nothing is delivered to a third poll"
+    assert (await one.start(grant)).code == "receipt_expired"
+    assert (await two.start(again)).status == 204
+    assert again["job"]["id"] == job.id
 
 
 async def ack_subject(edge: Edge) -> str:
