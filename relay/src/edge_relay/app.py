@@ -89,7 +89,7 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
         *WorkerHandlers(callers, parts.centre).routes(),
         *JobHandlers(callers, start, finish, release).routes(),
         *LogHandlers(callers, parts.logs, metrics).routes(),
-        *PassthroughHandlers(callers, ExecutionCalls(parts.gate, records, metrics)).routes(),
+        *PassthroughHandlers(callers, ExecutionCalls(parts.gate, records, parts.workers, metrics)).routes(),
         *DescriptionHandlers().routes(),
     ]
 

@@ -93,5 +93,17 @@ class Bucket:
             raise RevisionConflict(key)
         return result.sequence
 
+    async def delete(self, key: str, *, revision: int, life: timedelta) -> None:
+        """Mark a key as deleted, if this is still its revision; the mark is removed after this time.
+
+        Raises:
+            RevisionConflict: The key has another revision.
+            BrokerUnavailable: The outcome is unknown.
+        """
+        life_s, subject = int(life.total_seconds()), kv_subject(self.name, key)
+        result = await append(self._broker, subject, b"", after=revision, life_s=life_s, headers=DELETE_MARK)
+        if isinstance(result, SequenceConflict):
+            raise RevisionConflict(key)
+
     def _missing(self) -> BrokerUnavailable:
         return BrokerUnavailable(f"there is no bucket {self.name}: run 'edge-relay streams apply'")

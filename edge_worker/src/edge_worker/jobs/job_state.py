@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from edge_schemas.wire.job_calls import FinishRequest
+from edge_schemas.wire.job_calls import EndReport
 from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.jobs.events import (
     Activity,
@@ -121,7 +121,7 @@ class LocalJob:
     is_gone: bool = False
     is_log_done: bool = False
     is_settled: bool = False
-    finish: FinishRequest | None = None
+    finish: EndReport | None = None
     release: str = ""
     faults: int = 0
     fault: str = ""

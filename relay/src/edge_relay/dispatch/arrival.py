@@ -39,7 +39,7 @@ def poll_timeout_s(report: Poll, longest_s: float) -> float:
     return min(report.poll_timeout_s, longest_s, *limits)
 
 
-def agent_seen(report: Poll, address: str | None) -> AgentSeen:
+def agent_seen(report: Poll, address: str | None, key_hash: str | None = None) -> AgentSeen:
     """The agent that polls, with a new arrival."""
     return AgentSeen(
         instance=report.instance,
@@ -49,6 +49,7 @@ def agent_seen(report: Poll, address: str | None) -> AgentSeen:
         host=report.host,
         address=address or "",
         last_poll_at=datetime.now(UTC),
+        key_hash=key_hash,
     )
 
 

@@ -40,7 +40,8 @@ class LongPolls:
         """
         check_report(report)
         self._parts.lifecycle.check()
-        parked = ParkedPoll(principal.worker, principal.secret_hash, report, agent_seen(report, address))
+        agent = agent_seen(report, address, principal.agent_key_hash)
+        parked = ParkedPoll(principal.worker, principal.secret_hash, report, agent)
         with self._parts.polls.parked(parked):
             try:
                 await self._arrive_and_answer(principal, parked, send)

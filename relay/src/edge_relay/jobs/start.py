@@ -59,11 +59,16 @@ class JobStart:
         if receipt.consumer not in principal.consumers and not await self._is_holder(receipt):
             await self._return(principal, receipt)
             raise EdgeError(ErrorCode.FORBIDDEN, "the worker no longer serves this queue")
-        event = Start(principal.worker, incarnation, datetime.now(UTC), receipt.grant)
+        event = Start(principal.worker, incarnation, datetime.now(UTC), receipt.grant, principal.agent_key_hash)
         async with ack_if_not_waiting(self._broker, receipt.ack_subject):
             before, after = await self._records.change(
-                receipt.job, event, first=lambda before, _: check_takeover(self._workers, before, incarnation)
+                receipt.job,
+                event,
+                first=lambda before, _: check_takeover(self._workers, before, principal, incarnation),
             )
+            if after is before:
+                # The answer lets the agent run the job.
+                await check_takeover(self._workers, after, principal, incarnation)
         await ack(self._broker, receipt.ack_subject)
         if after is not before:
             if before.holder is None:

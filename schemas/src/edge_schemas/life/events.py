@@ -11,12 +11,17 @@ from edge_schemas.wire.base import Instant
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The worker presents its receipt for a `grant`."""
+    """The worker presents its receipt for a `grant`.
+
+    Attributes:
+        key_hash: See `Holder`.
+    """
 
     worker: str
     incarnation: int
     at: Instant
     grant: str | None = None
+    key_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,12 +47,14 @@ class Holder(Outbound):
         incarnation: Of the worker's agent that last presented the receipt. A later agent that does not have the job has
             lost it.
         grant: The grant that it started.
+        key_hash: Of the value that this agent keeps in memory only; see `routes.AGENT_HEADER`.
     """
 
     worker: WorkerName
     incarnation: int
     started_at: Instant
     grant: str | None = None
+    key_hash: str | None = None
 
 
 class UserCode(Outbound):

@@ -76,12 +76,19 @@ def _start(record: JobRecord, event: Start) -> JobRecord:
             raise EdgeError(ErrorCode.WRONG_STATE, "the job is to stop")
         if record.holder.incarnation >= event.incarnation:
             return record
-        return record.model_copy(update={"holder": record.holder.model_copy(update={"incarnation": event.incarnation})})
+        newer = {"incarnation": event.incarnation, "key_hash": event.key_hash}
+        return record.model_copy(update={"holder": record.holder.model_copy(update=newer)})
     if record.parked is not None:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job is parked")
     if _was_released(record, event.grant):
         raise EdgeError(ErrorCode.RECEIPT_EXPIRED, "this grant was released")
-    holder = Holder(worker=event.worker, incarnation=event.incarnation, started_at=event.at, grant=event.grant)
+    holder = Holder(
+        worker=event.worker,
+        incarnation=event.incarnation,
+        started_at=event.at,
+        grant=event.grant,
+        key_hash=event.key_hash,
+    )
     return record.model_copy(update={"state": JobState.RUNNING, "holder": holder})
 
 

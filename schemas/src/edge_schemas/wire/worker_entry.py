@@ -11,6 +11,7 @@ class AgentSeen(Outbound):
     Attributes:
         arrival: A random id that the relay gives each arriving poll.
         address: The peer's address at the relay; it may be that of a proxy or a load balancer.
+        key_hash: Of the value that the agent keeps in memory only; see `routes.AGENT_HEADER`.
         left: The connection was closed before the poll was answered: no poll of this agent is parked.
     """
 
@@ -21,6 +22,7 @@ class AgentSeen(Outbound):
     host: str
     address: str
     last_poll_at: Instant
+    key_hash: str | None = None
     left: bool = False
 
 

@@ -35,7 +35,7 @@ class PassthroughHandlers:
         target, kind = gate_target(request.raw_path, job)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body without a content encoding")
-        await self._calls.check_holder(job, principal.worker)
+        await self._calls.check_holder(job, principal)
         body = await read_bounded(request, MAX_BODY_BYTES)
         call = GateCall(request.method, target, principal.worker, request[REQUEST_ID], body)
         answer = await self._calls.call(call, kind, request.headers)
