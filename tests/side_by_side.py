@@ -21,7 +21,7 @@ PARTS = (
     ("tests/integration/worker", "tests/integration/task_host"),
     ("tests/property", "tests/faults", "tests/e2e"),
 )
-"""About as long as each other. A session's fixtures are made anew in each part that asks for them."""
+"""About as long as each other. A session's fixtures are made again in each part that asks for them."""
 NO_TESTS = 5
 """Pytest's exit status where the options choose none of a part's tests."""
 

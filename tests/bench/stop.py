@@ -146,7 +146,7 @@ async def _after_cuts(system: LocalSystem, link: Link) -> list[float]:
             for life in lives:
                 await _mark_failed(run, life)
             await asyncio.sleep(CUT_S)
-            await link.mend()
+            await link.restore()
             since = time.time()
             async with asyncio.TaskGroup() as watching:
                 for life in lives:

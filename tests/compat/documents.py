@@ -47,7 +47,7 @@ MODELS: Mapping[str, type[BaseModel]] = {
 STORED = frozenset(
     ("job", "job-record", "worker-entry", "relay-beat", "worker-access", "enroll-token-entry", "access-token-entry")
 )
-"""Kinds that readers of an older version find beside writers of a newer one."""
+"""Kinds that readers of an older version find next to writers of a newer one."""
 
 RECEIPT = "receipt"
 RECEIPT_KEY = bytes(range(32))

@@ -1,4 +1,4 @@
-"""The core with an edge site, as `docker compose up` starts it: what goes on whatever dies, and what stays shut."""
+"""The core with an edge site, as `docker compose up` starts it: what continues whatever dies, and what stays shut."""
 
 import json
 import os

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from contract.runtime_backends import HELLO, RuntimeBackend, fake_runtime, real_task_host
 from edge_schemas.wire.jobs import Job
-from edge_worker.host_client.client import LaunchFailed
+from edge_worker.host_client.client import LaunchError
 from edge_worker.host_client.job_end import JobResult
 from edge_worker.processes.tree import is_alive, stop_tree
 from edge_worker.task_host import job_files
@@ -73,7 +73,7 @@ async def test_a_job_is_alive_from_its_launch_to_its_end(runtime: RuntimeBackend
 async def test_a_job_is_launched_once(runtime: RuntimeBackend) -> None:
     job = runtime.hello()
     folder = await launched(runtime, job)
-    with pytest.raises(LaunchFailed):
+    with pytest.raises(LaunchError):
         await runtime.host.launch(job, folder)
     assert (await runtime.host.wait(folder)).exit_code == 0
     assert runtime.log(job).count(HELLO) == 1

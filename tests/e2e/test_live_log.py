@@ -44,7 +44,7 @@ async def test_a_log_is_whole_after_the_link_was_cut(system: LocalSystem) -> Non
         await system.cut()
         try:
             before = printed()
-            await eventually(lambda: printed() >= before + 3, timeout_s=30, what="the task goes on without a link")
+            await eventually(lambda: printed() >= before + 3, timeout_s=30, what="the task continues without a link")
         finally:
             await system.restore()
         assert await wait_for_end(system.api, DAG, run, timeout_s=90) == "success"

@@ -103,7 +103,7 @@ async def turns(system: LocalSystem, tmp_path_factory: pytest.TempPathFactory) -
     del system.workers["turns"]
 
 
-async def test_a_cleared_task_goes_before_it_runs_anew(turns: Turns) -> None:
+async def test_a_cleared_task_goes_before_it_runs_again(turns: Turns) -> None:
     """Without a try or `retry_delay` being spent: it is no retry."""
     first = await turns.lingering("cleared")
     await _clear(turns, "cleared", "lingering", "linger")
@@ -224,7 +224,7 @@ async def test_a_worker_that_comes_later_runs_what_waited_and_was_cleared(turns:
     before = await until(queued, timeout_s=60, what="it waits")
     await _clear(turns, "unhurried", "unhurried", "once")
 
-    async def queued_anew() -> bool:
+    async def queued_again() -> bool:
         return await queued() not in {"", before}
 
     await until(queued_anew, timeout_s=30, what="it waits anew")

@@ -1,6 +1,6 @@
 """A task outlives a long cut as if nothing had happened: on its first try, with its whole log.
 
-With default settings in real time, beside the other tests; and with every clock of Airflow's shortened, through all of
+With default settings in real time, next to the other tests; and with every clock of Airflow's shortened, through all of
 them, in `make soak`, since the clocks of the one system that the others share are Airflow's defaults.
 """
 

@@ -1,4 +1,4 @@
-"""A scheduler that is killed and comes back: what ended meanwhile is counted right, and what runs goes on."""
+"""A scheduler that is killed and comes back: what ended meanwhile is counted right, and what runs continues."""
 
 import asyncio
 from collections.abc import Callable

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from edge_schemas.wire.offline import FENCE_MARGIN_S
-from faults.chaos.centre import another_relay, held_still, nats_down
+from faults.chaos.centre import another_relay, nats_down, stopped_process
 from faults.chaos.cuts import Watched, behind_a_link
 from faults.chaos.judge import twice_at_once
 from local.system.system import LocalSystem
@@ -37,7 +37,7 @@ async def _outlive(system: LocalSystem, queue: str, *, beyond_s: float, works_ag
         failed_after_s = time.time() - began
         assert await task.end(timeout_s=60) == "success"
         await asyncio.sleep(max(0, began + tolerance_s + beyond_s - time.time()))
-        await link.mend()
+        await link.restore()
         pid = task.lives[0].pid
         await eventually(lambda: not _exists(pid), timeout_s=20, what="the first try's process goes")
         first, second = task.lives
@@ -86,7 +86,7 @@ async def test_the_retry_never_overlaps_a_try_that_is_a_minute_late(system: Loca
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("away", "queue"), [("NATS", "brief"), ("every relay", "brief"), ("every relay", "stubborn")])
 async def test_an_outage_of_the_centre_fails_nobody(system: LocalSystem, away: str, queue: str) -> None:
-    """On the first queue a task stands still from its fence on, until the centre says that it goes on."""
+    """On the first queue a task stands still from its fence on, until the centre says that it continues."""
     tolerance_s = QUEUES[queue]["offline_tolerance"]
     async with (
         another_relay(system, f"relay-{queue}") as replica,
@@ -98,7 +98,7 @@ async def test_an_outage_of_the_centre_fails_nobody(system: LocalSystem, away: s
             async with nats_down(system):
                 await asyncio.sleep(tolerance_s + GIVEN_UP_WITHIN_S + 2)
         else:
-            async with held_still(system.relay.child.pid):
+            async with stopped_process(system.relay.child.pid):
                 await replica.child.kill()
                 await asyncio.sleep(tolerance_s + GIVEN_UP_WITHIN_S + 2)
             await replica.start()

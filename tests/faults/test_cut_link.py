@@ -59,7 +59,7 @@ async def _ask(client: aiohttp.ClientSession, port: int, path: str = "/x", timeo
 
 
 @pytest.mark.parametrize("kind", [Link, HttpLink])
-async def test_a_cut_link_passes_nothing_until_it_is_mended(
+async def test_a_cut_link_passes_nothing_until_it_is_restored(
     upstream: Upstream, client: aiohttp.ClientSession, kind: type[Link | HttpLink]
 ) -> None:
     async with kind.to(upstream.url) as link:
@@ -72,13 +72,13 @@ async def test_a_cut_link_passes_nothing_until_it_is_mended(
         await link.cut(Cut.RESET)
         with pytest.raises((aiohttp.ClientError, ConnectionResetError)):
             await _ask(client, link.port)
-        await link.mend()
+        await link.restore()
         assert await _ask(client, link.port) == (200, "answer 2")
         await link.cut(Cut.BLACK_HOLE)
         for _ in range(2):  # a kept-alive connection, and a new one
             with pytest.raises(TimeoutError):
                 await _ask(client, link.port, timeout_s=0.2)
-        await link.mend()
+        await link.restore()
         assert upstream.arrived == 2
         assert await _ask(client, link.port) == (200, "answer 3")
 
@@ -106,7 +106,7 @@ async def test_one_request_is_lost_before_or_after_it_arrived(
         assert strike.happened.is_set()
         arrived = int(point is Point.ANSWER)
         assert (upstream.arrived, link.seen.count("POST", "^POST /x$")) == (arrived, arrived)
-        await link.mended()
+        await link.restored()
         assert await _ask(client, link.port) == (200, f"answer {arrived + 1}")
 
 

@@ -121,7 +121,7 @@ async def _run_at_once(site: Site, worker: Machine, cells: Iterable[Cell], *, wi
     # A poll that is parked already would bring the grant past its fault.
     polls = site.link.seen.count("POST", "/v1/poll$")
     await site.link.cut(Cut.RESET)
-    await site.link.mend()
+    await site.link.restore()
     await eventually(lambda: site.link.seen.count("POST", "/v1/poll$") > polls, timeout_s=30, what="a new poll")
     for job in jobs.values():
         await site.publish(job)

@@ -32,7 +32,7 @@ async def _survives(site: Site, worker: Machine, link: BaseLink, cut: Cut, *, ke
     site.flag(during.id).touch()
     await eventually(lambda: site.ledger(during.id)[-1].what == "end", timeout_s=60, what="an end during the cut")
     await eventually(lambda: time.monotonic() - cut_at > lasts_s, timeout_s=60)
-    await link.mend()
+    await link.restore()
     site.flag(after.id).touch()
     for job in (during, after, around):
         record = await site.ended(job, within_s=200)
@@ -83,7 +83,7 @@ async def _ticking(site: Site, worker: Machine, number: int, offline: OfflinePol
 async def test_a_silence_beyond_the_tolerance_freezes_user_code_before_the_centre_gives_up(
     site: Site, worker: Machine
 ) -> None:
-    """The ledgers show that the retry, dispatched the moment the job is lost, never runs beside the first try."""
+    """The ledgers show that the retry, dispatched the moment the job is lost, never runs next to the first try."""
     [first] = await _ticking(site, worker, 1, SHORT)
     cut_at = time.time()
     await site.link.cut(Cut.BLACK_HOLE)
@@ -94,7 +94,7 @@ async def test_a_silence_beyond_the_tolerance_freezes_user_code_before_the_centr
     # The link comes back with the retry: a first try that still ran would show, and the retry begins at once.
     retry = site.prepare(worker, "until_told", result=2)
     await site.publish(retry)
-    await site.link.mend()
+    await site.link.restore()
     await site.began(retry)
     site.flag(first.id).touch()
     site.flag(retry.id).touch()
@@ -121,7 +121,7 @@ async def test_a_silence_beyond_the_tolerance_freezes_user_code_before_the_centr
 async def test_an_outage_of_the_centre_beyond_the_tolerance_loses_nobody(
     site: Site, worker: Machine, part: str
 ) -> None:
-    """Two go on meanwhile; one stands still while its worker cannot know better, and then goes on, too."""
+    """Two continue meanwhile; one stands still while its worker cannot know better, and then continues, too."""
     jobs = await _ticking(site, worker, 2, OfflinePolicy(tolerance_s=TOLERANCE_S, on_silence=OnSilence.CONTINUE))
     [careful] = await _ticking(site, worker, 1, SHORT)
     began = time.monotonic()
@@ -137,7 +137,7 @@ async def test_an_outage_of_the_centre_beyond_the_tolerance_loses_nobody(
     await eventually(lambda: site.ledger(jobs[0].id)[-1].what == "end", timeout_s=60, what="an end meanwhile")
     match part:
         case "way to the broker":
-            await site.nats_link.mend()
+            await site.nats_link.restore()
         case "broker":
             await site.server.start()
         case _:
@@ -145,7 +145,7 @@ async def test_an_outage_of_the_centre_beyond_the_tolerance_loses_nobody(
     # The grace after the outage is over for a worker that would have to be heard again by now.
     await site.ended(jobs[0])
     back_at = time.time()
-    await eventually(lambda: site.ledger(careful.id)[-1].at > back_at, timeout_s=30, what="the careful one goes on")
+    await eventually(lambda: site.ledger(careful.id)[-1].at > back_at, timeout_s=30, what="the careful one continues")
     for job in (jobs[1], careful):
         site.flag(job.id).touch()
     for job in (*jobs, careful):

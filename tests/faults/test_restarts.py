@@ -94,7 +94,7 @@ async def test_power_loss_loses_what_the_machine_had_within_a_minute_of_its_rest
     await site.link.cut(Cut.BLACK_HOLE)
     await worker.kill_all()
     worker.forget(jobs[0].id)
-    await site.link.mend()
+    await site.link.restore()
     command, worker.command = worker.command, REBOOTED
     try:
         await worker.start()

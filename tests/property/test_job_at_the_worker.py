@@ -66,7 +66,7 @@ class World:
     was_ours: bool = False
     folder: Folder | None = None
     is_alive: bool = False
-    is_still: bool = False
+    is_stopped: bool = False
     processes: int = 0
     is_asked_to_launch: bool = False
     confirmed: bool = True
@@ -79,7 +79,7 @@ class World:
     @property
     def runs(self) -> bool:
         """User code runs on this machine."""
-        return self.is_alive and not self.is_still
+        return self.is_alive and not self.is_stopped
 
     def launch(self) -> None:
         self.folder_at_hand.taken_by = "process"
@@ -97,7 +97,7 @@ class World:
     def kill(self) -> None:
         if self.accepted is not None or self.is_writing:
             self.wrongs.append("a kill although a final state was accepted or on its way")
-        self.is_alive = self.is_still = False
+        self.is_alive = self.is_stopped = False
 
 
 class JobAtTheWorker(RuleBasedStateMachine):
@@ -123,7 +123,7 @@ class JobAtTheWorker(RuleBasedStateMachine):
                 self.lanes.pop(action.lane, None)
             else:
                 self.lanes[action.lane] = action.activity
-        self.hold_still()
+        self.freeze()
 
     def look_at_report(self, before: LocalJob) -> None:
         """Where an outcome goes out only after what decides about it."""
@@ -140,12 +140,12 @@ class JobAtTheWorker(RuleBasedStateMachine):
         if note is Note.DROP:
             self.world.ends.append("dropped")
 
-    def hold_still(self) -> None:
+    def freeze(self) -> None:
         """What is held still stops at once, and so does what comes of it later."""
         world = self.world
-        if isinstance(self.lanes.get(Lane.STILL), e.HoldStill):
+        if isinstance(self.lanes.get(Lane.FREEZE), e.Freeze):
             world.folder_at_hand.is_frozen = True
-            world.is_still = world.is_alive
+            world.is_stopped = world.is_alive
 
     def finish_lane(self, lane: Lane, event: Event) -> None:
         """The activity has ended with this event."""
@@ -207,7 +207,7 @@ class JobAtTheWorker(RuleBasedStateMachine):
         if activity.kills and self.world.is_alive:
             self.world.kill()
         if activity.thaws:
-            self.world.is_still = False
+            self.world.is_stopped = False
         return None if self.world.is_alive else e.ProcessGone()
 
     def perform_report(self, activity: e.Report, succeeds: bool) -> Event:
@@ -234,14 +234,14 @@ class JobAtTheWorker(RuleBasedStateMachine):
         self.world.folder = None
         return e.Archived()
 
-    def perform_hold_still(self, activity: e.HoldStill, succeeds: bool) -> None:
+    def perform_freeze(self, activity: e.Freeze, succeeds: bool) -> None:
         return
 
     def perform_thaw(self, activity: e.Thaw, succeeds: bool) -> Event:
         world = self.world
         if not world.confirmed and world.accepted is None:
             world.wrongs.append("a thaw without a confirmation")
-        world.is_still = world.folder_at_hand.is_frozen = False
+        world.is_stopped = world.folder_at_hand.is_frozen = False
         return e.Thawed()
 
     def perform_ask_holder(self, activity: e.AskHolder, succeeds: bool) -> Event:
@@ -251,7 +251,7 @@ class JobAtTheWorker(RuleBasedStateMachine):
         return e.HolderRefused(codes.get(self.world.holder, ErrorCode.NOT_HOLDER), "no")
 
     def perform_stop(self, activity: e.Stop, succeeds: bool) -> None:
-        if self.world.is_still:
+        if self.world.is_stopped:
             self.world.wrongs.append("a grace for what is frozen")
         self.perform_kill(e.Kill(), succeeds)
 
@@ -333,7 +333,7 @@ class JobAtTheWorker(RuleBasedStateMachine):
             self.world.is_asked_to_launch = False
             return
         self.world.launch()
-        self.hold_still()
+        self.freeze()
 
     @precondition(lambda self: self.world.runs)
     @rule()
@@ -436,7 +436,7 @@ class JobAtTheWorker(RuleBasedStateMachine):
 
     @invariant()
     def nothing_frozen_is_launched_or_thawed_without_a_confirmation(self) -> None:
-        if isinstance(self.lanes.get(Lane.STILL), e.Thaw):
+        if isinstance(self.lanes.get(Lane.FREEZE), e.Thaw):
             assert self.world.confirmed or self.job.final_state is not None
         if isinstance(self.lanes.get(Lane.MAIN), e.Launch):
             assert not self.job.is_frozen

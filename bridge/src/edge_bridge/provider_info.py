@@ -87,7 +87,7 @@ OPTIONS: dict[str, Option] = {
     "queue_timeout": _option(
         "Seconds that a job may wait for a worker; then its task fails, or is retried. The time of a job that was "
         "started and released before its user code ran begins again. If empty or 0, there is no limit: waiting is no "
-        "fault where sites may be away.",
+        "fault where sites may be unreachable.",
         "",
         kind="integer",
     ),

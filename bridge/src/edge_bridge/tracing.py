@@ -14,7 +14,7 @@ def traceparent_of(ti: object) -> str | None:
     return found if isinstance(found, str) else None
 
 
-class JobSpans:
+class CentreJobSpans:
     """Reports what the bridge did with a job. Costs nothing while there is no collector."""
 
     def __init__(self, spans: Spans) -> None:

@@ -8,7 +8,6 @@ from aiohttp import web
 
 from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.dispatch.notices import Notices
-from edge_relay.heartbeat import RelayHeartbeat
 from edge_relay.http.callers import Callers
 from edge_relay.http.handlers.admin import AdminHandlers
 from edge_relay.http.handlers.description import DescriptionHandlers
@@ -28,6 +27,7 @@ from edge_relay.jobs.release import JobRelease
 from edge_relay.jobs.start import JobStart
 from edge_relay.logging import server_logger
 from edge_relay.parts import Parts, build_parts
+from edge_relay.relay_beats import RelayBeats
 from edge_relay.settings import Settings
 from edge_relay.workers.administration import WorkerAdministration
 from edge_relay.workers.enrollment import WorkerEnrollment
@@ -117,13 +117,13 @@ class _Running:
         parts.lifecycle.on_stop(parts.polls.wake_all)
         parts.broker.on_connection(parts.polls.recheck_all)
         notices = Notices(parts.broker, parts.polls, parts.dispatchers, parts.credentials)
-        heartbeat = RelayHeartbeat(parts.broker, parts.workers, parts.lifecycle, parts.settings.name)
+        relay_beats = RelayBeats(parts.broker, parts.workers, parts.lifecycle, parts.settings.name)
         loops: dict[str, Coroutine[object, object, None]] = {
             "dispatchers": parts.dispatchers.run(),
             "notices": notices.run(),
             "credentials": parts.credentials.run(),
             "receipt-key": parts.receipt_key.run(),
-            "heartbeat": heartbeat.run(),
+            "relay-beats": relay_beats.run(),
             "fleet": parts.exports.fleet.run(),
             "shared-state": parts.exports.shared.run(),
             "loop-lag": parts.exports.lag.run(),

@@ -22,7 +22,7 @@ from edge_relay.stores.holders import Holders
 from edge_relay.stores.job_logs import JobLogs
 from edge_relay.stores.log_store import LogStore
 from edge_relay.stores.worker_store import WorkerStore
-from edge_relay.tracing import JobSpans
+from edge_relay.tracing import RelayJobSpans
 from edge_service.tracing import spans_from_environment
 
 
@@ -41,7 +41,7 @@ class Parts:
     broker: Broker
     audit: Audit
     exports: Exports
-    spans: JobSpans
+    spans: RelayJobSpans
     records: RecordStore
     workers: WorkerStore
     logs: JobLogs
@@ -93,7 +93,7 @@ def build_parts(settings: Settings) -> Parts:
         broker=broker,
         audit=Audit(broker, relay=settings.name),
         exports=exported,
-        spans=JobSpans(spans_from_environment("relay")),
+        spans=RelayJobSpans(spans_from_environment("relay")),
         records=records,
         workers=WorkerStore(broker),
         logs=JobLogs(Holders(records), LogStore(broker)),

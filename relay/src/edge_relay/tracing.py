@@ -15,7 +15,7 @@ from edge_service.tracing import Attributes, Spans
 FAILURES = frozenset({Verdict.FAILED, Verdict.LOST})
 
 
-class JobSpans:
+class RelayJobSpans:
     """Reports spans of jobs. Costs nothing while there is no collector."""
 
     def __init__(self, spans: Spans) -> None:

@@ -82,7 +82,7 @@ class Spans:
         """Send what is left; blocks for a short time."""
         if self._provider is None:
             return
-        # The provider itself waits half a minute for a collector that is away.
+        # The provider itself waits half a minute for a collector that is unreachable.
         thread = threading.Thread(target=self._provider.shutdown, name="edge-relay-traces-end", daemon=True)
         thread.start()
         thread.join(CLOSE_S)

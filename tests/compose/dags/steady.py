@@ -13,7 +13,7 @@ def steady() -> None:
     def wait(number: int) -> int:
         """Ends when the variable says so; returns its number."""
         while Variable.get("steady_may_end", default="no") != "yes":
-            print(f"{number} goes on", flush=True)
+            print(f"{number} continues", flush=True)
             time.sleep(1)
         return number
 

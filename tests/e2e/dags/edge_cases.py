@@ -14,7 +14,7 @@ def held() -> None:
 
     @task(executor="edge", queue="watched")
     def hold() -> str:
-        """Reads a variable, leaves an XCom, and goes on once the test says so."""
+        """Reads a variable, leaves an XCom, and continues once the test says so."""
         read = Variable.get("greeting")
         print("holding", flush=True)
         while Variable.get("go", default="no") != "yes":

@@ -25,7 +25,7 @@ async def another_relay(system: LocalSystem, name: str) -> AsyncIterator[Replica
 
 
 @asynccontextmanager
-async def held_still(pid: int) -> AsyncIterator[None]:
+async def stopped_process(pid: int) -> AsyncIterator[None]:
     """The process does nothing."""
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -37,7 +37,7 @@ async def held_still(pid: int) -> AsyncIterator[None]:
 @asynccontextmanager
 async def nats_down(system: LocalSystem) -> AsyncIterator[None]:
     """nats-server is dead, and the first relay, which would start it again, does nothing."""
-    async with held_still(system.relay.child.pid):
+    async with stopped_process(system.relay.child.pid):
         os.kill(_nats(system), signal.SIGKILL)
         yield
 
@@ -56,7 +56,7 @@ async def nats_slow(system: LocalSystem) -> AsyncIterator[None]:
 async def _slow(nats: int) -> None:
     still_s, works_s = SLOW
     while True:
-        async with held_still(nats):
+        async with stopped_process(nats):
             await asyncio.sleep(still_s)
         await asyncio.sleep(works_s)
 

@@ -80,14 +80,14 @@ class Watched:
         return [str(line["event"]) for line in lines if str(line["event"]).startswith("second ")]
 
     async def through(self, link: Link, *cuts: Cut, each_s: float) -> Gap:
-        """Cut the link in these ways, one after another, and mend it."""
+        """Cut the link in these ways, one after another, and restore it."""
         began = time.time()
         for cut in cuts:
             await link.cut(cut)
             await asyncio.sleep(each_s)
         have = len(await self.printed())
         ended = time.time()
-        await link.mend()
+        await link.restore()
         return Gap(began, ended, have)
 
 

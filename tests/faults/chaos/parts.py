@@ -25,7 +25,7 @@ class Part(ABC):
     """A part of the system.
 
     Attributes:
-        is_quick: Comes back within a second or so; what imports Airflow does not, and nothing goes on without it.
+        is_quick: Comes back within a second or so; what imports Airflow does not, and nothing continues without it.
     """
 
     name: str

@@ -50,7 +50,7 @@ class Hits:
 
 
 class Storm:
-    """Kills one part after another, most while others are away. A part is killed anew only once it was up again.
+    """Kills one part after another, most while others are away. A part is killed again only once it was up again.
 
     Args:
         parts: That may be taken away.

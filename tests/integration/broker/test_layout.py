@@ -13,7 +13,7 @@ from support.nats.server import connected, running_server
 
 
 async def test_a_bucket_whose_entries_could_not_expire_is_updated(tmp_path: Path) -> None:
-    """Without the flag the server refuses every write with a life: readiness says so, and `streams apply` mends it."""
+    """Without the flag the server refuses every write with a life: readiness says so, and `streams apply` fixes it."""
     name = kv_stream(ACCESS_BUCKET)
     wanted = {one["name"]: one for one in layout.stream_configs()}
     async with running_server(tmp_path) as server, connected(server, ADMIN) as admin:

@@ -1,4 +1,4 @@
-"""One healthy centre for all tests of doctors, which break one thing at a time and mend it again."""
+"""One healthy centre for all tests of doctors, which break one thing at a time and restore it again."""
 
 import asyncio
 import contextlib

@@ -374,7 +374,7 @@ async def _everything(centre: Centre) -> dict[str, Any]:
     streams = (await centre.admin.api("STREAM.LIST"))["streams"]
     consumers = (await centre.admin.api(f"CONSUMER.LIST.{JOBS}"))["consumers"]
     return {
-        # Of buckets the relay's beats and polls go on, and its watches are consumers.
+        # Of buckets the relay's beats and polls continue, and its watches are consumers.
         **{one["config"]["name"]: (one["config"], one["state"]["messages"]) for one in streams},
         "consumers": [one["config"] for one in consumers],
     }

@@ -20,7 +20,7 @@ Centres = Callable[[], Any]
 
 
 async def test_each_state_is_adopted_as_it_should(centres: Centres, edge: Any) -> None:
-    """Waiting and running go on, ended is reported, unknown is scheduled anew; then all runs to its end."""
+    """Waiting and running continue, ended is reported, unknown is scheduled again; then all runs to its end."""
     first = centres()
     with dag_run(4, retries=1) as dag:
         jobs = first.dispatch(dag)
@@ -76,7 +76,7 @@ async def test_with_nats_away_all_are_adopted_and_decided_later(
 
 
 async def test_a_running_task_whose_record_is_lost_is_failed(centres: Centres, edge: Any) -> None:
-    """NATS came back without its data: the job can't go on, so the task is retried and the reason is told."""
+    """NATS came back without its data: the job can't continue, so the task is retried and the reason is told."""
     first = centres()
     with dag_run(1, retries=1) as dag:
         job = first.dispatch(dag)["t0"]

@@ -178,7 +178,7 @@ async def test_a_test_of_a_connection_ends_even_if_its_worker_cannot_say_so(
 async def test_auxiliary_jobs_that_nobody_wants_are_refused_with_the_option_that_helps(
     centres: Centres, asked: AuxiliaryJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The scheduler goes on, and whoever waits is told at once, not by a time-out."""
+    """The scheduler continues, and whoever waits is told at once, not by a time-out."""
     monkeypatch.delenv("AIRFLOW__EDGE_RELAY__CALLBACK_QUEUE")
     monkeypatch.delenv("AIRFLOW__EDGE_RELAY__CONNECTION_TEST_QUEUE")
     centre = centres()

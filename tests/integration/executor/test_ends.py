@@ -79,7 +79,7 @@ async def test_waiting_counts_over_a_schedulers_death_and_while_parked(
         assert "no such runtime 4" in reasons(dag.dag_id, "t1")
 
 
-async def test_a_job_that_was_given_back_waits_anew(
+async def test_a_job_that_was_given_back_waits_again(
     centres: Centres, edge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker took it in time: that it had it for longer than a job may wait is no reason to fail it."""

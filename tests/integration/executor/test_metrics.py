@@ -108,7 +108,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Statsd:
     monkeypatch.setenv("AIRFLOW__EDGE_RELAY__QUEUES", SHORT)
     monkeypatch.setattr(publisher, "CONNECT_WAIT_S", 0.3)
     statsd = Statsd()
-    # Each executor begins them anew.
+    # Each executor begins them again.
     monkeypatch.setattr(stats, "_get_backend", lambda: statsd)
     return statsd
 

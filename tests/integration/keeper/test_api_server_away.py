@@ -104,7 +104,7 @@ async def test_a_short_absence_is_not_noticed(fragile: tuple[Centre, list[Handle
 
 
 async def test_path_query_and_allowed_headers_arrive_as_they_were(fragile: tuple[Centre, list[Handler]]) -> None:
-    """A key is one path parameter to Airflow: encoded anew it would be another key."""
+    """A key is one path parameter to Airflow: encoded again it would be another key."""
     centre, handlers = fragile
     seen: list[tuple[str, dict[str, str]]] = []
 

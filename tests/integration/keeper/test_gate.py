@@ -205,7 +205,7 @@ async def test_malformed_writes_are_refused_before_anything_is_done(centre: Cent
 
 
 async def test_a_job_that_is_to_stop_gets_no_more_reads_and_writes(centre: Centre) -> None:
-    """A read must end in 403: after anything else the SDK would go on with a default value."""
+    """A read must end in 403: after anything else the SDK would continue with a default value."""
     ids = add_task()
     await centre.running(ids)
     change_task(ids.ti_id, state="failed")

@@ -117,7 +117,7 @@ async def test_a_centre_that_was_away_loses_nobodys_jobs_at_its_start(
         assert await ended(records, ids.job) is None
 
 
-async def test_a_worker_started_anew_loses_what_it_lacks_within_seconds(
+async def test_a_worker_started_again_loses_what_it_lacks_within_seconds(
     airflow: RealAirflow, nats: NatsServer, relay: Broker, records: RecordStore
 ) -> None:
     kept, lacked, unstarted, copied = add_task("running"), add_task("running"), add_task(), add_task("running")

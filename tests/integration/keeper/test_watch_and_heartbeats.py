@@ -1,4 +1,4 @@
-"""The keeper beside a real Airflow: what is unwanted stops, what is wanted stays alive, whatever is away."""
+"""The keeper next to a real Airflow: what is unwanted stops, what is wanted stays alive, whatever is away."""
 
 import asyncio
 import time
@@ -86,7 +86,7 @@ async def test_a_job_that_ends_by_itself_is_never_stopped(centre: Centre) -> Non
         assert (record.state, record.accepted_state) == (JobState.RUNNING, state)
 
 
-async def test_beats_go_on_while_the_worker_is_in_contact(airflow: RealAirflow, nats: NatsServer) -> None:
+async def test_beats_continue_while_the_worker_is_in_contact(airflow: RealAirflow, nats: NatsServer) -> None:
     """Airflow would fail the task after 1.5 s; two keepers keep it alive, and do not disturb each other."""
     settings = keeper_settings(nats, airflow, heartbeat_timeout=timedelta(seconds=1.5))
     ids = add_task()
@@ -106,7 +106,7 @@ async def test_beats_go_on_while_the_worker_is_in_contact(airflow: RealAirflow, 
         one = await relay.call("PATCH", ids.job, path, body, request_id="run-again-1")
         two = await relay.but(port=second.port).call("PATCH", ids.job, path, body, request_id="run-again-1")
         assert (one.status, one.body) == (two.status, two.body) == (200, one.body)
-        # NATS away: the last picture is enough to go on.
+        # NATS away: the last picture is enough to continue.
         await nats.stop(kill=True)
         last = beat_at(ids.ti_id)
         refused, _ = await asyncio.gather(

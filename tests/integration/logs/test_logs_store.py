@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_bridge.logs.found import PATIENCE_S, LogsUnavailable
-from edge_bridge.logs.store import CACHED_LOG_BYTES, LogStore
+from edge_bridge.logs.store import CACHED_LOG_BYTES, StoredLogs
 from edge_bridge.logs.text import lines
 from edge_bridge.settings import SettingsError
 from edge_broker.connection.settings import BrokerSettings
@@ -24,13 +24,13 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[LogStore]:
-    found = LogStore(lambda: BrokerSettings((url,), READER, PASSWORDS[READER]))
+def store(url: str) -> Iterator[StoredLogs]:
+    found = StoredLogs(lambda: BrokerSettings((url,), READER, PASSWORDS[READER]))
     yield found
     found.close()
 
 
-def test_a_log_grows_while_it_is_read(url: str, store: LogStore) -> None:
+def test_a_log_grows_while_it_is_read(url: str, store: StoredLogs) -> None:
     ti, job = str(uuid.uuid4()), str(uuid.uuid4())
     assert store.open((ti, 1)) is None
     with Writer(url) as writer:
@@ -41,7 +41,7 @@ def test_a_log_grows_while_it_is_read(url: str, store: LogStore) -> None:
         assert list(lines(store.open((ti, 1)) or (), complete=False)) == ["one", "two"]
 
 
-def test_a_page_reads_only_what_is_new(url: str, store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_reads_only_what_is_new(url: str, store: StoredLogs, monkeypatch: pytest.MonkeyPatch) -> None:
     import edge_bridge.logs.reader as module
 
     cursors: list[int] = []
@@ -60,7 +60,7 @@ def test_a_page_reads_only_what_is_new(url: str, store: LogStore, monkeypatch: p
     assert cursors == [0, last, last]
 
 
-def test_a_log_larger_than_the_cache_is_shown_whole(url: str, store: LogStore) -> None:
+def test_a_log_larger_than_the_cache_is_shown_whole(url: str, store: StoredLogs) -> None:
     ti, job = str(uuid.uuid4()), str(uuid.uuid4())
     line = b"x" * 1023 + b"\n"
     part = line * 500
@@ -76,7 +76,7 @@ def test_a_log_larger_than_the_cache_is_shown_whole(url: str, store: LogStore) -
 
 def test_without_nats_a_page_waits_for_a_limited_time(tmp_path: Path) -> None:
     with log_server(tmp_path) as nats:
-        store = LogStore(lambda: BrokerSettings((nats.url,), READER, PASSWORDS[READER]))
+        store = StoredLogs(lambda: BrokerSettings((nats.url,), READER, PASSWORDS[READER]))
         ti, job = str(uuid.uuid4()), str(uuid.uuid4())
         with Writer(nats.url) as writer:
             writer.append(ti, 1, job, 0, b"one\n")
@@ -90,9 +90,9 @@ def test_without_nats_a_page_waits_for_a_limited_time(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_missing_setting_is_told_and_may_be_mended() -> None:
+def test_a_missing_setting_is_told_and_may_be_restored() -> None:
     def settings() -> BrokerSettings:
         raise SettingsError("set reader_password")
 
     with pytest.raises(LogsUnavailable, match="reader_password"):
-        LogStore(settings).open(("x", 1))
+        StoredLogs(settings).open(("x", 1))

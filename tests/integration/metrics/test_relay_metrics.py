@@ -268,7 +268,7 @@ async def finished_in_every_way(story: Story, one: Agent) -> None:
 
 
 async def taken_over(story: Story, former: Agent) -> Agent:
-    """A job of a team, whose agent is started anew and takes it up: that is no other start."""
+    """A job of a team, whose agent is started again and takes it up: that is no other start."""
     await story.publish(BETA)
     job = await story.take(former, BETA, replica=1)
     started = await story.start(former, job)

@@ -17,7 +17,7 @@ import structlog
 
 from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.executor.publisher import Publisher
-from edge_bridge.tracing import JobSpans
+from edge_bridge.tracing import CentreJobSpans
 from edge_broker.records import RecordStore
 from edge_schemas.life.events import AnswerWrite, GiveUp, Start
 from edge_schemas.life.model import UserCode, WriteAnswer, new_record
@@ -64,7 +64,7 @@ def ids(job: Job) -> tuple[str, str]:
 @asynccontextmanager
 async def publishing(edge: Edge) -> AsyncIterator[Publisher]:
     """The executor's publisher, with spans as the environment says."""
-    spans = JobSpans(spans_from_environment("executor"))
+    spans = CentreJobSpans(spans_from_environment("executor"))
     publisher = Publisher(lambda *_: None, lambda _: None, ExecutorMetrics().of(None), spans)
     running = asyncio.create_task(publisher.run(edge.broker, RecordStore(edge.broker)))
     yield publisher
@@ -135,7 +135,7 @@ async def test_a_run_that_is_given_up_shows(collector: Collector) -> None:
     """No relay will ever be told of its end."""
     job, before_user_code = traced(), traced()
     started = datetime(2026, 1, 1, tzinfo=UTC)
-    spans = JobSpans(spans_from_environment("keeper"))
+    spans = CentreJobSpans(spans_from_environment("keeper"))
     for one, code in ((job, True), (before_user_code, False)):
         before = transition(new_record(one), Start("w", 1, started))
         if code:

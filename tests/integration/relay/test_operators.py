@@ -97,7 +97,7 @@ async def test_an_operator_cancels_a_job_and_its_worker_is_told_why(
     assert [(one["job"], one["reason"]) for one in audit] == [(job.id, "wrong data"), (waiting.id, "not needed")]
 
 
-async def test_a_job_whose_final_state_is_on_its_way_goes_on(
+async def test_a_job_whose_final_state_is_on_its_way_continues(
     edge: Edge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = await agent(edge)

@@ -50,7 +50,7 @@ async def _start(site: Site, tmp_path: Path, task: str, policy: OfflinePolicy) -
 
 
 async def test_without_an_agent_every_task_is_gone_before_the_tolerance_is_over(site: Site, tmp_path: Path) -> None:
-    """Also one that goes on after SIGTERM, has processes outside its group, or waits for an answer."""
+    """Also one that continues after SIGTERM, has processes outside its group, or waits for an answer."""
     site.api.held["variables/v1"] = asyncio.Event()
     started = [await _start(site, tmp_path, task, POLICY) for task in ("keep_ledger", "leave_group", "blocked")]
     lasting = POLICY.model_copy(update={"on_silence": OnSilence.CONTINUE})
@@ -91,7 +91,7 @@ async def test_what_is_late_already_is_killed_and_not_taken_for_broken(site: Sit
     assert "could not be run" not in (folder / job_files.TASK_LOG).read_text()
 
 
-async def test_lease_that_is_renewed_lets_a_task_go_on_without_an_agent(site: Site, tmp_path: Path) -> None:
+async def test_lease_that_is_renewed_lets_a_task_continue_without_an_agent(site: Site, tmp_path: Path) -> None:
     """As when one agent follows another: what counts is the last contact of whichever had one."""
     _write_lease(site, lease.now() - 1000, boot="an earlier boot")
     _, folder, ledger = await _start(site, tmp_path, "polite_ledger", POLICY)

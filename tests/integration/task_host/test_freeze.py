@@ -17,7 +17,7 @@ from edge_worker.task_host import job_files, lease
 from support.airflow.execution_api import eventually
 from support.airflow.sdk_jobs import sdk_job
 from support.worker.agent import NAME
-from support.worker.processes import STANDS_STILL, user_code_states
+from support.worker.processes import STOPPED, user_code_states
 from support.worker.whole_worker import WholeWorker, whole_worker
 
 pytestmark = pytest.mark.timeout(120)
@@ -43,11 +43,11 @@ async def _start(worker: WholeWorker, task: str) -> Job:
     return job
 
 
-async def _until_still(worker: WholeWorker, *jobs: Job) -> None:
+async def _until_frozen(worker: WholeWorker, *jobs: Job) -> None:
     for job in jobs:
         folder = worker.folder(job.id)
         # Mypy cannot infer a lambda whose parameter has a default.
-        await eventually(lambda folder=folder: user_code_states(folder) == STANDS_STILL)  # type: ignore[misc]
+        await eventually(lambda folder=folder: user_code_states(folder) == STOPPED)  # type: ignore[misc]
 
 
 async def _hear_looks(worker: WholeWorker) -> None:
@@ -74,7 +74,7 @@ def _run_lease_out(worker: WholeWorker) -> None:
 
 
 async def test_frozen_tasks_outlive_their_agent_and_the_next_one_asks(worker: WholeWorker, tmp_path: Path) -> None:
-    """Two go on as if nothing had happened, one of them in a read; the third, given up meanwhile, is killed."""
+    """Two continue as if nothing had happened, one of them in a read; the third, given up meanwhile, is killed."""
     flag, read = tmp_path / "flag", asyncio.Event()
     worker.api.variables |= {"flag": str(flag), "v1": "REAL"}
     worker.api.held["variables/v1"] = read
@@ -83,12 +83,12 @@ async def test_frozen_tasks_outlive_their_agent_and_the_next_one_asks(worker: Wh
     await worker.until_printed(given_up.id, "tick 1")
     await worker.relay.until(lambda: len(worker.relay.polls[-1].jobs) == len(jobs))
     await worker.relay.stop()
-    await _until_still(worker, *jobs)
+    await _until_frozen(worker, *jobs)
     flag.touch()
     await worker.kill_agent()
     _run_lease_out(worker)
     await _hear_looks(worker)
-    await _until_still(worker, *jobs)
+    await _until_frozen(worker, *jobs)
     event = GiveUp(reason="no contact", at=datetime.now(UTC))
     worker.relay.records[given_up.id] = transition(worker.relay.records[given_up.id], event)
     folder = worker.folder(given_up.id)

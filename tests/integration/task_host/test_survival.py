@@ -1,4 +1,4 @@
-"""What outlives whom: agents, hosts and supervisors die, tasks go on or end for good."""
+"""What outlives whom: agents, hosts and supervisors die, tasks continue or end for good."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_worker.host_client.client import LaunchFailed, TaskHost
+from edge_worker.host_client.client import LaunchError, TaskHost
 from edge_worker.processes.table import read_processes
 from edge_worker.processes.tree import is_alive, stop_tree
 from edge_worker.task_host import job_files
@@ -35,7 +35,7 @@ async def _start_tick(site: Site, flag: Path) -> tuple[str, Path]:
     return job.id, folder
 
 
-async def test_task_goes_on_when_the_host_is_killed(site: Site, tmp_path: Path) -> None:
+async def test_task_continues_when_the_host_is_killed(site: Site, tmp_path: Path) -> None:
     async with site.agent() as host:
         _, folder = await _start_tick(site, tmp_path / "flag")
         first = _host_pid(host)
@@ -114,7 +114,7 @@ async def test_runtime_without_airflow_is_a_launch_that_failed(site: Site, monke
     site.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = "nonsense://"
     async with site.agent() as host:
         job = sdk_job("hello")
-        with pytest.raises(LaunchFailed, match="the task host cannot be started: "):
+        with pytest.raises(LaunchError, match="the task host cannot be started: "):
             await host.launch(job, site.folder(job))
         assert await host.versions() is None
 
@@ -128,7 +128,7 @@ async def test_launch_that_the_host_does_not_answer_never_starts_later(
         os.kill(pid, signal.SIGSTOP)
         monkeypatch.setattr("edge_worker.host_client.client.ANSWER_S", 0.2)
         job = sdk_job("hello")
-        with pytest.raises(LaunchFailed, match="did not answer") as failed:
+        with pytest.raises(LaunchError, match="did not answer") as failed:
             await host.launch(job, site.folder(job))
         assert failed.value.releases
         monkeypatch.undo()

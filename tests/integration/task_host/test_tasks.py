@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_worker.host_client.client import LaunchFailed
+from edge_worker.host_client.client import LaunchError
 from edge_worker.host_client.job_end import JobResult
 from edge_worker.processes.tree import is_alive
 from edge_worker.task_host import job_files
@@ -159,7 +159,7 @@ async def test_several_jobs_at_once(running: Site) -> None:
 
 async def test_job_is_started_once_in_its_folder(running: Site) -> None:
     job, _ = await running.run("hello")
-    with pytest.raises(LaunchFailed, match="already started"):
+    with pytest.raises(LaunchError, match="already started"):
         await running.host.launch(job, running.folder(job))
     assert running.api.paths(job.id).count(f"PATCH task-instances/{ti_of(job)}/run") == 1
 

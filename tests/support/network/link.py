@@ -119,7 +119,7 @@ class BaseLink(ABC):
         self._passing = asyncio.Event()
         self._passing.set()
         self._connections: dict[Connection, asyncio.Task[None]] = {}
-        self._mending: asyncio.Task[None] | None = None
+        self._restoring: asyncio.Task[None] | None = None
         # No other program gets the port while the listener is closed.
         self._placeholder = _bound(0)
         self.port: int = self._placeholder.getsockname()[1]
@@ -142,7 +142,7 @@ class BaseLink(ABC):
         self._close_listener()
         # A task that was not begun would leave its socket open.
         await asyncio.sleep(0)
-        tasks = [*self._connections.values(), *([self._mending] if self._mending else [])]
+        tasks = [*self._connections.values(), *([self._restoring] if self._restoring else [])]
         for connection in list(self._connections):
             connection.reset()
         for task in tasks:
@@ -151,13 +151,13 @@ class BaseLink(ABC):
         self._placeholder.close()
 
     async def cut(self, cut: Cut, *, lasts_s: float | None = None, keeps: bool = False) -> None:
-        """From now on, until `mend` or for so many seconds.
+        """From now on, until `restore` or for so many seconds.
 
         Args:
-            keeps: After a black hole its connections go on, as after a lost route. Else they are dead for good, as
+            keeps: After a black hole its connections continue, as after a lost route. Else they are dead for good, as
                 after a firewall has forgotten them.
         """
-        await self.mend()
+        await self.restore()
         self._cut, self._keeps = cut, keeps
         if cut is Cut.BLACK_HOLE:
             self._passing.clear()
@@ -171,19 +171,19 @@ class BaseLink(ABC):
             else:
                 connection.close()
         if lasts_s is not None:
-            self._mending = asyncio.create_task(self._mend_after(lasts_s))
+            self._restoring = asyncio.create_task(self._restore_after(lasts_s))
 
-    async def mend(self) -> None:
+    async def restore(self) -> None:
         """Everything passes again."""
-        mending, self._mending = self._mending, None
-        if mending is not None and mending is not asyncio.current_task():
-            mending.cancel()
+        restoring, self._restoring = self._restoring, None
+        if restoring is not None and restoring is not asyncio.current_task():
+            restoring.cancel()
         self._cut = None
         self._passing.set()
         if self._listener is None:
             self._listen()
 
-    async def mended(self) -> None:
+    async def restored(self) -> None:
         """Wait until a cut that lasts some time is over."""
         while self._cut is not None:  # noqa: ASYNC110 - a timer of our own ends it
             await asyncio.sleep(0.01)
@@ -204,9 +204,9 @@ class BaseLink(ABC):
                 await asyncio.Event().wait()
             await self._passing.wait()
 
-    async def _mend_after(self, seconds: float) -> None:
+    async def _restore_after(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        await self.mend()
+        await self.restore()
 
     def _listen(self) -> None:
         """With a socket of our own: asyncio's server loses track of what it accepts while it is being closed."""

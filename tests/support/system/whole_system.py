@@ -1,6 +1,6 @@
 """One whole system for all tests that ask for `system`, whichever folder they are in: its start is slow.
 
-What takes minutes of waiting, and next to no work, can run beside the other tests: a coroutine function named by
+What takes minutes of waiting, and next to no work, can run next to the other tests: a coroutine function named by
 `@pytest.mark.beside.with_args(it)` is started with the system; the marked test comes last and awaits the fixture
 `beside`.
 """

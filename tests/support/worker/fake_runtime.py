@@ -10,7 +10,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from edge_schemas.wire.jobs import Job
-from edge_worker.host_client.client import LaunchFailed, TaskHost
+from edge_worker.host_client.client import LaunchError, TaskHost
 from support.relay.jobs import make_job
 
 
@@ -55,7 +55,7 @@ class FakeRuntime(TaskHost):
     @override
     async def launch(self, job: Job, job_dir: Path) -> None:
         if self.launch_fails:
-            raise LaunchFailed(self.launch_fails)
+            raise LaunchError(self.launch_fails)
         self.launched.append(job.id)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -71,4 +71,4 @@ class FakeRuntime(TaskHost):
         async with asyncio.timeout(20):
             code = await process.wait()
         if code != 0:
-            raise LaunchFailed("this job was already started here")
+            raise LaunchError("this job was already started here")

@@ -6,7 +6,7 @@ from pathlib import Path
 from edge_worker.processes.table import find_tree, read_processes, supervisor_of
 from edge_worker.task_host import job_files
 
-STANDS_STILL = {"T"}
+STOPPED = {"T"}
 
 
 def user_code_states(folder: Path) -> set[str]:

@@ -35,7 +35,7 @@ def test_folders_can_be_in_a_circle_without_one_of_modules() -> None:
     assert folder_circles(graph) == [["p.one", "p.two"]]
 
 
-def test_a_folder_and_a_module_beside_it_can_be_in_a_circle() -> None:
+def test_a_folder_and_a_module_next_to_it_can_be_in_a_circle() -> None:
     graph = {"p.sub.a": {"p.m"}, "p.m": {"p.sub.b"}, "p.sub.b": set()}
     assert folder_circles(graph) == [["p.m", "p.sub"]]
 

@@ -145,7 +145,7 @@ class TestStateDir:
         state.clean_up(keep_days=1, now=now + 86_400)
         assert not kept.exists()
 
-    def test_an_ended_job_is_put_beside_one_that_cannot_be_removed(
+    def test_an_ended_job_is_put_next_to_one_that_cannot_be_removed(
         self, state: StateDir, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("edge_worker.state.state.rmtree", lambda *_, **__: None)

@@ -37,7 +37,7 @@ async def _in_thread(query: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
-    def settle(set_answer: Callable[[], None]) -> None:
+    def set_unless_cancelled(set_answer: Callable[[], None]) -> None:
         if not answer.done():
             set_answer()
 
@@ -49,7 +49,7 @@ async def _in_thread(query: Callable[[], T]) -> T:
         else:
             set_answer = partial(answer.set_result, result)
         with suppress(RuntimeError):  # the loop has ended in the meantime
-            loop.call_soon_threadsafe(settle, set_answer)
+            loop.call_soon_threadsafe(set_unless_cancelled, set_answer)
 
     threading.Thread(target=run, name="edge-relay-database", daemon=True).start()
     return await answer

@@ -1,4 +1,4 @@
-"""The rules of each queue: how long a worker may be away, what it does then, and how long a job may wait."""
+"""The rules of each queue: how long a worker may be unreachable, what it does then, and how long a job may wait."""
 
 import json
 from collections.abc import Mapping

@@ -17,7 +17,7 @@ from edge_bridge.executor.queue_timeout import QueueTimeouts
 from edge_bridge.executor.reconcile.reconciler import Reconciler
 from edge_bridge.executor.reports import Reports
 from edge_bridge.executor.settings import ExecutorSettings
-from edge_bridge.tracing import JobSpans
+from edge_bridge.tracing import CentreJobSpans
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.records import RecordStore
@@ -48,7 +48,7 @@ class Background:
         maker: JobMaker,
         name: "ExecutorName | None",
         metrics: TeamMetrics,
-        spans: JobSpans,
+        spans: CentreJobSpans,
     ) -> None:
         self._settings = settings
         self.metrics = metrics

@@ -21,7 +21,7 @@ from edge_bridge.provider_info import VERSION
 log = structlog.get_logger(__name__)
 
 PUBLISH_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
-"""The largest are for times when NATS is away."""
+"""The largest are for times when NATS is unreachable."""
 STEPS = ("record", "message", "reconcile", "report", "expiry")
 ADOPTIONS = ("known", "undecided", "auxiliary", "returned")
 

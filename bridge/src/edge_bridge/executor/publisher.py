@@ -1,6 +1,6 @@
 """Publishes jobs in the background: first the record, then the message that workers receive.
 
-Nothing here raises into the scheduler. While NATS is away, jobs wait in memory in their order and their tasks stay
+Nothing here raises into the scheduler. While NATS is unreachable, jobs wait in memory in their order and their tasks stay
 queued in Airflow; jobs that are lost with the scheduler then are found by its successor's adoption.
 """
 
@@ -16,7 +16,7 @@ import structlog
 from edge_bridge.airflow.mapping import NO_DISPATCH_ID
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.publish_queue import Publication, PublishQueue
-from edge_bridge.tracing import JobSpans
+from edge_bridge.tracing import CentreJobSpans
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError, PayloadTooLarge, StreamFull
 from edge_broker.jetstream.append import publish_once
@@ -51,7 +51,7 @@ class Publisher:
         on_refused: Callable[[str, str], None],
         on_seen: Callable[[str], None],
         metrics: TeamMetrics,
-        spans: JobSpans,
+        spans: CentreJobSpans,
     ) -> None:
         self._on_refused = on_refused
         self._on_seen = on_seen
@@ -106,7 +106,7 @@ class Publisher:
             publication = await self._queue.get()
             delay_s = 0.1
             while not await self._try(broker, store, publication):
-                # Repeated here, not at the end of the queue: jobs keep their order while NATS is away.
+                # Repeated here, not at the end of the queue: jobs keep their order while NATS is unreachable.
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311  # jitter, nothing secret
                 delay_s = min(delay_s * 2, CONNECT_WAIT_S)
 

@@ -17,7 +17,7 @@ from airflow.executors.base_executor import BaseExecutor, ExecutorConf
 from edge_bridge import settings
 from edge_bridge.airflow.base_executor import remove_queued
 from edge_bridge.airflow.dispatch_table import Entry
-from edge_bridge.airflow.intake import Intake
+from edge_bridge.airflow.entry_maker import EntryMaker
 from edge_bridge.airflow.mapping import JobMaker, JobRefused, is_dispatch_id
 from edge_bridge.executor import metrics_listener
 from edge_bridge.executor.adoption import READ_S, decide, load_try_numbers
@@ -26,7 +26,7 @@ from edge_bridge.executor.current_dispatches import CurrentDispatches
 from edge_bridge.executor.metrics import ExecutorStats, process_metrics
 from edge_bridge.executor.settings import ExecutorSettings, executor_settings
 from edge_bridge.portal import Portal
-from edge_bridge.tracing import JobSpans
+from edge_bridge.tracing import CentreJobSpans
 from edge_schemas.wire.jobs import Job
 from edge_service.tracing import spans_from_environment
 
@@ -48,7 +48,7 @@ class RelayExecutor(BaseExecutor):
 
     The api-server creates instances too and never starts them: the constructor does no I/O.
 
-    `revoke_task` is not implemented on purpose: a job that waits for a site that is away is no fault, and without the
+    `revoke_task` is not implemented on purpose: a job that waits for a site that is unreachable is no fault, and without the
     method Airflow does not fail tasks that are queued for a long time.
     """
 
@@ -68,7 +68,7 @@ class RelayExecutor(BaseExecutor):
         self._background: Background | None = None
         self._portal = Portal("edge-relay-executor")
         self._current = CurrentDispatches(self)
-        self._intake: Intake | None = None
+        self._entry_maker: EntryMaker | None = None
         self._listens = False
 
     def start(self) -> None:
@@ -79,8 +79,8 @@ class RelayExecutor(BaseExecutor):
         """
         chosen = executor_settings(self.conf)
         maker = _job_maker(chosen, self.team_name)
-        self._intake = Intake(self, maker)
-        metrics, spans = process_metrics(), JobSpans(spans_from_environment("executor"))
+        self._entry_maker = EntryMaker(self, maker)
+        metrics, spans = process_metrics(), CentreJobSpans(spans_from_environment("executor"))
         self._background = Background(chosen, maker, self.name, metrics.of(self.team_name), spans)
         self._portal.start(self._background.run)
         self._background.metrics.watch(self._stats)
@@ -90,20 +90,20 @@ class RelayExecutor(BaseExecutor):
 
     def _process_workloads(self, workload_items: "Sequence[Workload]") -> None:
         assert self._background is not None  # noqa: S101  # set by start(), before anything is handed out
-        assert self._intake is not None  # noqa: S101  # set by start(), too
+        assert self._entry_maker is not None  # noqa: S101  # set by start(), too
         entries: list[Entry] = []
         jobs: list[Job] = []
         for workload in workload_items:
             remove_queued(self, workload)
             try:
-                entry, job = self._intake.accept(workload, datetime.now(UTC))
+                entry, job = self._entry_maker.accept(workload, datetime.now(UTC))
             except JobRefused as error:
-                self._refuse(self._background, self._intake, workload, str(error))
+                self._refuse(self._background, self._entry_maker, workload, str(error))
                 continue
             except Exception as error:
                 # A fault of ours; the scheduler and the other workloads must not suffer from it.
                 log.exception("workload_not_handled", workload=str(workload.key))
-                self._refuse(self._background, self._intake, workload, f"unexpected error: {type(error).__name__}")
+                self._refuse(self._background, self._entry_maker, workload, f"unexpected error: {type(error).__name__}")
                 continue
             self._current.follow(entry.key, entry.job)
             entries.append(entry)
@@ -114,21 +114,21 @@ class RelayExecutor(BaseExecutor):
         """Deliver the reports of the background, those about current dispatches only."""
         if self._background is None:
             return
-        outbox = self._background.reports.outbox
-        while outbox:
-            report = outbox.popleft()
+        unsent = self._background.reports.unsent
+        while unsent:
+            report = unsent.popleft()
             if self._current.deliver(report):
                 self._background.metrics.reported(report.verb)
         self._background.metrics.send_stats(self._stats())
 
     def try_adopt_task_instances(self, tis: "Sequence[TaskInstance]") -> "Sequence[TaskInstance]":
         """Take over the tasks of a dead scheduler; returns those that have no known job."""
-        background, intake = self._background, self._intake
-        if background is None or intake is None:
+        background, entry_maker = self._background, self._entry_maker
+        if background is None or entry_maker is None:
             return tis
         load_try_numbers(tis)
         by_job = {str(ti.external_executor_id): ti for ti in tis if is_dispatch_id(ti.external_executor_id)}
-        entries = [intake.task_entry(ti, job) for job, ti in by_job.items()]
+        entries = [entry_maker.task_entry(ti, job) for job, ti in by_job.items()]
         records = self._portal.call(lambda: background.read_records(by_job), ADOPTION_S) or {}
         adoption = decide(entries, records)
         for entry in adoption.entries:
@@ -185,13 +185,13 @@ class RelayExecutor(BaseExecutor):
             broker_connected=background is not None and background.connected,
         )
 
-    def _refuse(self, background: Background, intake: Intake, workload: "Workload", reason: str) -> None:
+    def _refuse(self, background: Background, entry_maker: EntryMaker, workload: "Workload", reason: str) -> None:
         """Fail a workload that can't be sent; reported through the background, which repeats a lost report."""
         log.warning("workload_refused", workload=str(workload.key), reason=reason)
         background.metrics.refused()
         job = f"refused-{uuid.uuid4()}"
         try:
-            entry = intake.entry(workload, job)
+            entry = entry_maker.entry(workload, job)
         except JobRefused:
             self.fail(workload.key, reason)
             return

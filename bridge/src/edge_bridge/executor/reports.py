@@ -33,7 +33,7 @@ ReadRows = Callable[[Iterable[Entry]], Awaitable[dict[str, Row]]]
 
 
 class Reports:
-    """From records to reports. Lives in the portal's loop; `outbox` is emptied by the scheduler's thread.
+    """From records to reports. Lives in the portal's loop; `unsent` is emptied by the scheduler's thread.
 
     Args:
         on_message: Called with the id of a job whose message has to be checked: the job waits again (after a silence, a
@@ -42,7 +42,7 @@ class Reports:
     """
 
     def __init__(self, dispatches: DispatchTable, on_message: Callable[[str], None], metrics: TeamMetrics) -> None:
-        self.outbox: deque[Report] = deque()
+        self.unsent: deque[Report] = deque()
         self._dispatches = dispatches
         self._on_message = on_message
         self._metrics = metrics
@@ -86,13 +86,13 @@ class Reports:
         if record is None or entry.report is not None:
             return
         if entry.auxiliary is not None and entry.state in STARTED and state not in STARTED:
-            self.outbox.append(Report(entry.key, entry.job, Verb.RUN))
+            self.unsent.append(Report(entry.key, entry.job, Verb.RUN))
         if record.outcome is not None:
             self.finish(entry, report_of(entry.key, entry.job, record.outcome))
             if record.holder is None:
                 self._on_message(entry.job)
         elif record.parked is not None and parked is None:
-            self.outbox.append(Report(entry.key, entry.job, Verb.NOTE, f"edge job {entry.job} parked: {record.parked}"))
+            self.unsent.append(Report(entry.key, entry.job, Verb.NOTE, f"edge job {entry.job} parked: {record.parked}"))
         elif record.state is JobState.WAITING and (
             state in STARTED or parked is not None or len(record.releases) > releases
         ):
@@ -175,7 +175,7 @@ class Reports:
 
     def _hand_over(self, entry: Entry, report: Report) -> None:
         entry.reported_at = monotonic()
-        self.outbox.append(report)
+        self.unsent.append(report)
         if report.verb is Verb.FORGET:
             self._dispatches.drop(entry.job)
 

@@ -1,4 +1,4 @@
-"""The unfinished jobs and the workers' contact, kept in memory. While NATS is away the last view stays."""
+"""The unfinished jobs and the workers' contact, kept in memory. While NATS is unreachable the last view stays."""
 
 import asyncio
 import time
@@ -44,7 +44,7 @@ class ClusterView:
         self._logged_contact = False
 
     async def run(self) -> None:
-        """Follow both buckets and the relays' heartbeats, forever."""
+        """Follow both buckets and the relay beats, forever."""
         await self._broker.subscribe(RELAY_BEATS, self._on_relay_beat)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watched_records.run(), name="keeper-records")
@@ -86,7 +86,9 @@ class ClusterView:
             if self._contact.is_possible:
                 log.info("contact_possible")
             else:
-                log.warning("contact_impossible", hint="NATS or every relay is away: nothing is given up meanwhile")
+                log.warning(
+                    "contact_impossible", hint="NATS or every relay is unreachable: nothing is given up meanwhile"
+                )
 
     async def refresh_worker(self, worker: str) -> None:
         """Read the worker's entry from the stream leader: a watch may lose its consumer without notice.

@@ -20,7 +20,7 @@ Hold = tuple[str, str]
 class ContactClock:
     """Silence of workers about jobs, in monotonic seconds.
 
-    Contact is possible while NATS is connected and any relay shows signs of life: its heartbeat, or the arrival of a
+    Contact is possible while NATS is connected and any relay shows signs of life: its relay beat, or the arrival of a
     poll. Otherwise silence stands still, from the last sign of life on, and when contact is possible again it counts
     from zero. At the keeper's own start, earlier silence counts only as far back as a relay has served workers.
     """
@@ -40,7 +40,7 @@ class ContactClock:
         self._update(now)
 
     def record_relay(self, now: float, *, serving_for_s: float) -> None:
-        """A heartbeat arrived from a relay that has served workers for so long, by its own clock."""
+        """A relay beat arrived from a relay that has served workers for so long, by its own clock."""
         self._record_sign(now)
         if self._began == 1:
             # Not after an outage: workers that were out of reach get their whole tolerance again.

@@ -12,7 +12,7 @@ import structlog
 
 from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.metrics import KeeperMetrics
-from edge_bridge.tracing import JobSpans
+from edge_bridge.tracing import CentreJobSpans
 from edge_broker import parked_jobs
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
@@ -73,7 +73,7 @@ class GiveUps:
         audit: Audit,
         *,
         metrics: KeeperMetrics,
-        spans: JobSpans,
+        spans: CentreJobSpans,
     ) -> None:
         self._view = view
         self._broker = broker

@@ -23,7 +23,7 @@ from edge_bridge.keeper.settings import KeeperSettings
 from edge_bridge.keeper.task_heartbeats import TaskHeartbeats
 from edge_bridge.keeper.tokens import TokenMint
 from edge_bridge.keeper.withdrawals import Withdrawals
-from edge_bridge.tracing import JobSpans
+from edge_bridge.tracing import CentreJobSpans
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
@@ -53,7 +53,7 @@ class Keeper:
         api: ExecutionApi,
         *,
         metrics: KeeperMetrics,
-        spans: JobSpans,
+        spans: CentreJobSpans,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
@@ -129,7 +129,7 @@ class Keeper:
 
 
 async def serve(settings: KeeperSettings, mint: TokenMint) -> None:
-    """Run a keeper until SIGTERM or SIGINT. It starts even if NATS, api-server or database are away, and waits."""
+    """Run a keeper until SIGTERM or SIGINT. It starts even if NATS, api-server or database are unreachable, and waits."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -141,7 +141,7 @@ async def serve(settings: KeeperSettings, mint: TokenMint) -> None:
 @asynccontextmanager
 async def running_parts(settings: KeeperSettings, mint: TokenMint) -> AsyncIterator[Keeper]:
     """A keeper with its connections, which are closed at the end of the context."""
-    metrics, spans = KeeperMetrics(), JobSpans(spans_from_environment("keeper"))
+    metrics, spans = KeeperMetrics(), CentreJobSpans(spans_from_environment("keeper"))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, spans.close)
         broker = await stack.enter_async_context(Broker(settings.broker))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from edge_bridge.logs.delegate import Delegate, RemoteStore, Streams, airflows_own_store
 from edge_bridge.logs.found import LogsUnavailable
 from edge_bridge.logs.owner import LoggedTry, is_ours, possible_logs
-from edge_bridge.logs.store import LogStore
+from edge_bridge.logs.store import StoredLogs
 from edge_bridge.logs.text import Chunk, lines
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ class EdgeRemoteLogIO:
     """
 
     def __init__(
-        self, find_delegate: Callable[[], RemoteStore | None] = airflows_own_store, logs: LogStore | None = None
+        self, find_delegate: Callable[[], RemoteStore | None] = airflows_own_store, logs: StoredLogs | None = None
     ) -> None:
         self._delegate = Delegate(find_delegate)
-        self._logs = logs or LogStore(_reader_settings)
+        self._logs = logs or StoredLogs(_reader_settings)
 
     @property
     def processors(self) -> tuple[object, ...]:

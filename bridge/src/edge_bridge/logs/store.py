@@ -30,7 +30,7 @@ LogKey = tuple[str, int]
 """Task instance id and try number."""
 
 
-class LogStore:
+class StoredLogs:
     """All logs of tasks at the edge. Connects at the first read, once in each process; for any thread.
 
     Args:

@@ -141,7 +141,7 @@ class PollLoop:
         # Before the first answer and after a failure, a held poll could not be distinguished from a lost one.
         if self._failures or not self.link.is_proven:
             return 0
-        return min([self.tuner.current_s, *(held.job.offline.longest_poll_timeout_s for held in self.table)])
+        return min([self.tuner.current_s, *(driver.job.offline.longest_poll_timeout_s for driver in self.table)])
 
     @property
     def _cap_s(self) -> float:

@@ -176,7 +176,7 @@ class Worker:
                 self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
             )
             async with gateway.serving(), asyncio.TaskGroup() as loops:
-                runner.resume()
+                runner.recover_all()
                 # Before these jobs continue: they may have been out of contact for too long.
                 fence.check_all()
                 watch = RuntimeWatch(runtime, table, rule)

@@ -25,7 +25,7 @@ log = EventLog("edge_worker.gateway.deferred_writes")
 
 
 class DeferredWrites:
-    """At most one for each job, until it is delivered or given up.
+    """At most one for each job, until it is delivered or dropped.
 
     Args:
         on_refused: Called with a refusal that the task can no longer receive.
@@ -35,11 +35,11 @@ class DeferredWrites:
         self._on_refused = on_refused
         self._under_way: dict[str, asyncio.Task[ExecutionAnswer]] = {}
 
-    async def answer(self, held: JobDriver, delivery: Coroutine[Any, Any, ExecutionAnswer]) -> ExecutionAnswer:
+    async def answer(self, driver: JobDriver, delivery: Coroutine[Any, Any, ExecutionAnswer]) -> ExecutionAnswer:
         """The answer to a write, or Airflow's usual one if that takes too long; `delivered` comes first."""
-        task = asyncio.create_task(delivery, name=f"late-write-{held.id}")
-        self._under_way[held.id] = task
-        task.add_done_callback(lambda _: self._under_way.pop(held.id))
+        task = asyncio.create_task(delivery, name=f"late-write-{driver.id}")
+        self._under_way[driver.id] = task
+        task.add_done_callback(lambda _: self._under_way.pop(driver.id))
         try:
             await asyncio.wait({task}, timeout=AT_ONCE_S)
         except asyncio.CancelledError:
@@ -47,12 +47,12 @@ class DeferredWrites:
             raise
         if task.done():
             return task.result()
-        task.add_done_callback(partial(self._ended, held))
+        task.add_done_callback(partial(self._ended, driver))
         return _IN_AIRFLOWS_NAME
 
-    async def delivered(self, held: JobDriver) -> None:
+    async def delivered(self, driver: JobDriver) -> None:
         """Waits until no write of the job is under way."""
-        while (task := self._under_way.get(held.id)) is not None:
+        while (task := self._under_way.get(driver.id)) is not None:
             await asyncio.wait({task})
 
     async def drop_all(self) -> None:
@@ -61,13 +61,13 @@ class DeferredWrites:
             task.cancel()
             await asyncio.wait({task})
 
-    def _ended(self, held: JobDriver, task: asyncio.Task[ExecutionAnswer]) -> None:
+    def _ended(self, driver: JobDriver, task: asyncio.Task[ExecutionAnswer]) -> None:
         if task.cancelled():
             return
         error = task.exception()
         if error is None:
-            log.info("late_write_delivered", job=held.id, status=task.result().status)
+            log.info("late_write_delivered", job=driver.id, status=task.result().status)
             return
-        log.info("late_write_dropped", job=held.id, reason=str(error))
+        log.info("late_write_dropped", job=driver.id, reason=str(error))
         if isinstance(error, Refused):
-            self._on_refused(held, error)
+            self._on_refused(driver, error)

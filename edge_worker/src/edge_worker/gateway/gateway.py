@@ -103,30 +103,30 @@ class Gateway:
             target = target_of(request.raw_path, self._table)
         except EdgeError as error:
             return refusal(str(error))
-        held = target.held
-        if held is None and target.job in self._table.unread:
+        driver = target.driver
+        if driver is None and target.job in self._table.unread:
             # Nothing ends it meanwhile. A task's process repeats a call after 503.
             is_beat = target.is_some_heartbeat(request.method)
             return web.Response(status=204) if is_beat else json_answer(503, "the job's folder cannot be read")
-        if held is None:
+        if driver is None:
             return no_longer(is_read=is_read, message="the worker does not know this job")
         if target.is_heartbeat(request.method):
-            return _beat(held)
-        with bound(job=held.id):
-            return await self._forward(request, target, held, is_read=is_read)
+            return _beat(driver)
+        with bound(job=driver.id):
+            return await self._forward(request, target, driver, is_read=is_read)
 
-    async def _forward(self, request: web.Request, target: Target, held: JobDriver, *, is_read: bool) -> web.Response:
+    async def _forward(self, request: web.Request, target: Target, driver: JobDriver, *, is_read: bool) -> web.Response:
         try:
             call = await _call_of(request, target)
         except web.HTTPRequestEntityTooLarge:
             return refusal(f"the body is larger than {MAX_BODY_BYTES} bytes")
         try:
             answer = await self._dedup.answer(
-                (held.id, call.request_id, call.method, call.raw_path, call.query),
-                partial(self._calls.deliver, target, held, call, is_read=is_read),
+                (driver.id, call.request_id, call.method, call.raw_path, call.query),
+                partial(self._calls.deliver, target, driver, call, is_read=is_read),
             )
         except Refused as error:
-            return self._calls.refused(held, error, is_read=is_read)
+            return self._calls.refused(driver, error, is_read=is_read)
         except NotWanted as error:
             return no_longer(is_read=is_read, message=str(error))
         except AskedAgain:
@@ -147,8 +147,8 @@ async def _call_of(request: web.Request, target: Target) -> ExecutionCall:
     )
 
 
-def _beat(held: JobDriver) -> web.Response:
+def _beat(driver: JobDriver) -> web.Response:
     """The answer to a heartbeat."""
-    if not held.now.is_stopping:
+    if not driver.now.is_stopping:
         return web.Response(status=204)
-    return no_longer(is_read=False, message=held.now.stop.reason if held.now.stop else "the job is to stop")
+    return no_longer(is_read=False, message=driver.now.stop.reason if driver.now.stop else "the job is to stop")

@@ -45,7 +45,9 @@ class HeldCalls:
         self.waiting = 0
         """How many wait at this moment, after a try that brought no answer."""
 
-    async def deliver(self, target: Target, held: JobDriver, call: ExecutionCall, *, is_read: bool) -> ExecutionAnswer:
+    async def deliver(
+        self, target: Target, driver: JobDriver, call: ExecutionCall, *, is_read: bool
+    ) -> ExecutionAnswer:
         """The answer to a call of a task.
 
         Raises:
@@ -53,48 +55,48 @@ class HeldCalls:
             NotWanted: The job is to stop, or its processes are gone.
         """
         if target.is_final_write(call.method):
-            return await self._write_final_state(held, call)
+            return await self._write_final_state(driver, call)
         if is_read:
-            return await self._until_answered(held, call, is_read=True, is_final=False)
-        await self._deferred.delivered(held)
+            return await self._until_answered(driver, call, is_read=True, is_final=False)
+        await self._deferred.delivered(driver)
         if target.is_rendered_fields(call.method):
-            delivery = self._until_answered(held, call, is_read=False, is_final=False)
-            return await self._deferred.answer(held, delivery)
-        return await self._until_answered(held, call, is_read=False, is_final=False)
+            delivery = self._until_answered(driver, call, is_read=False, is_final=False)
+            return await self._deferred.answer(driver, delivery)
+        return await self._until_answered(driver, call, is_read=False, is_final=False)
 
-    def refused(self, held: JobDriver, error: Refused, *, is_read: bool) -> web.Response:
+    def refused(self, driver: JobDriver, error: Refused, *, is_read: bool) -> web.Response:
         """The answer to a call that was refused for good, which may mean that the job is to stop."""
         log.warning("call_refused", code=error.code, reason=str(error), request_id=error.problem.request_id)
         if error.code not in _STOPPING_CODES:
             return refusal(str(error))
         wish = StopWish(f"the relay refused a call: {error}", drop=error.code in DROPPING_CODES)
-        held.post(StopWanted(wish))
+        driver.post(StopWanted(wish))
         return no_longer(is_read=is_read, message=str(error))
 
     async def drop_all(self) -> None:
         """The agent leaves."""
         await self._deferred.drop_all()
 
-    async def _write_final_state(self, held: JobDriver, call: ExecutionCall) -> ExecutionAnswer:
+    async def _write_final_state(self, driver: JobDriver, call: ExecutionCall) -> ExecutionAnswer:
         """While it is under way, and once it was accepted, no stop touches the job.
 
         A cancelled call has not ended: when the agent leaves, the task repeats the call to the next agent.
         """
-        held.post(FinalWriteBegun())
+        driver.post(FinalWriteBegun())
         accepted: str | None = None
         try:
-            await self._deferred.delivered(held)
-            answer = await self._until_answered(held, call, is_read=False, is_final=True)
+            await self._deferred.delivered(driver)
+            answer = await self._until_answered(driver, call, is_read=False, is_final=True)
             if 200 <= answer.status < 300:
-                accepted = _keep_final_state(held, call.body)
+                accepted = _keep_final_state(driver, call.body)
         except Exception:
-            held.post(FinalWriteEnded())
+            driver.post(FinalWriteEnded())
             raise
-        held.post(FinalWriteEnded(accepted))
+        driver.post(FinalWriteEnded(accepted))
         return answer
 
     async def _until_answered(
-        self, held: JobDriver, call: ExecutionCall, *, is_read: bool, is_final: bool
+        self, driver: JobDriver, call: ExecutionCall, *, is_read: bool, is_final: bool
     ) -> ExecutionAnswer:
         """Repeats the call, under its one request id, until the Execution API or a final refusal answers it.
 
@@ -108,7 +110,7 @@ class HeldCalls:
         try:
             while True:
                 try:
-                    answer = await self._client.execution(held.id, call)
+                    answer = await self._client.execution(driver.id, call)
                     failure: CallError = NoAnswer(f"the Execution API answered {answer.status}")
                     if not _is_temporary(answer.status, is_read=is_read):
                         if is_held:
@@ -123,17 +125,17 @@ class HeldCalls:
                     self.waiting += 1
                     log.info("call_held", method=call.method, request_id=call.request_id, reason=str(failure))
                 if not is_final:
-                    _check_still_wanted(held)
+                    _check_still_wanted(driver)
                 await self._link.pause(backoff.next_pause(failure))
         finally:
             self.waiting -= is_held
 
 
-def _keep_final_state(held: JobDriver, body: bytes) -> str:
+def _keep_final_state(driver: JobDriver, body: bytes) -> str:
     """Writes the accepted state down before anything follows from it."""
     state = _state_of(body)
     try:
-        held.dir.put_final_state(state)
+        driver.dir.put_final_state(state)
     except OSError as error:
         log.warning("final_state_not_on_disk", error=str(error))
     log.info("final_state_accepted", state=state)
@@ -148,10 +150,10 @@ def _state_of(body: bytes) -> str:
     return state if isinstance(state, str) else "unknown"
 
 
-def _check_still_wanted(held: JobDriver) -> None:
-    if held.now.is_stopping:
+def _check_still_wanted(driver: JobDriver) -> None:
+    if driver.now.is_stopping:
         raise NotWanted("the job is to stop")
-    if held.is_gone:
+    if driver.is_gone:
         raise NotWanted("the job's processes are gone")
 
 

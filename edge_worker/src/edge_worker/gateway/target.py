@@ -26,7 +26,7 @@ class Target:
     """
 
     job: str
-    held: JobDriver | None
+    driver: JobDriver | None
     raw_path: str
     segments: tuple[str, ...]
     query: str
@@ -34,7 +34,7 @@ class Target:
     @property
     def is_own_instance(self) -> bool:
         """The path is `task-instances/<the job's task instance>/...`; an auxiliary job has no task instance."""
-        task = self.held.job.task if self.held is not None else None
+        task = self.driver.job.task if self.driver is not None else None
         return task is not None and len(self.segments) == 3 and self.segments[:2] == ("task-instances", task.ti_id)
 
     def is_some_heartbeat(self, method: str) -> bool:

@@ -25,7 +25,7 @@ _CALM_S = 60.0
 _log = logging.getLogger(__name__)
 
 
-class LaunchFailed(Exception):
+class LaunchError(Exception):
     """The job was not started and will not be; none of its processes runs here.
 
     Attributes:
@@ -104,7 +104,7 @@ class TaskHost:
             job_dir: An existing folder for this job only; `wait` and the shutdown stages find everything there.
 
         Raises:
-            LaunchFailed: The job does not run here and never will in this folder.
+            LaunchError: The job does not run here and never will in this folder.
         """
         connection = await self._ready()
         request = {"op": "run", "job": _request_of(job), "dir": str(job_dir), "log_max_bytes": self._log_max_bytes}
@@ -115,10 +115,10 @@ class TaskHost:
             # The job's process may exist or be about to start: the first to make `pid.json` decides.
             if job_files.claim(job_dir, job_files.no_process(job.id)) or not was_claimed(job_dir):
                 # In both cases none of its processes runs here, and the job is not the cause.
-                raise LaunchFailed("the task host did not answer", releases=True) from None
+                raise LaunchError("the task host did not answer", releases=True) from None
             return
         if not answer["ok"]:
-            raise LaunchFailed(answer["reason"], releases=answer.get("releases", False))
+            raise LaunchError(answer["reason"], releases=answer.get("releases", False))
 
     async def wait(self, job_dir: Path) -> JobResult:
         """How a job ended, once it has ended. Works for jobs that an earlier agent or host has started."""
@@ -129,9 +129,9 @@ class TaskHost:
             async with asyncio.timeout(READY_S):
                 await self._decided.wait()
         except TimeoutError:
-            raise LaunchFailed(f"the task host was not ready within {READY_S:.0f} s") from None
+            raise LaunchError(f"the task host was not ready within {READY_S:.0f} s") from None
         if self._connection is None:
-            raise LaunchFailed(self._broken or "the task host is restarting", releases=self._broken is None)
+            raise LaunchError(self._broken or "the task host is restarting", releases=self._broken is None)
         return self._connection
 
     async def _serve(self) -> None:

@@ -233,7 +233,7 @@ Event = (
 class Lane(Enum):
     """Of the actions in one lane at most one is under way; a new one replaces the one before."""
 
-    STILL = "still"
+    FREEZE = "freeze"
     ASK = "ask"
     STOP = "stop"
     MAIN = "main"
@@ -310,7 +310,7 @@ class Archive:
 
 
 @dataclass(frozen=True, slots=True)
-class HoldStill:
+class Freeze:
     """Freeze the job's processes and all processes that they start later."""
 
 
@@ -348,7 +348,7 @@ class Wait:
 
 MainActivity = MakeFolder | Start | Launch | RuleOut | AwaitEnd | AwaitGone | Report | Release | ReadFolder | Archive
 """What brings a job to its next stage."""
-Activity = MainActivity | HoldStill | Thaw | AskHolder | Stop | Kill | FollowLog | Wait
+Activity = MainActivity | Freeze | Thaw | AskHolder | Stop | Kill | FollowLog | Wait
 """What takes time. Most of them end with an event."""
 
 

@@ -16,7 +16,7 @@ from edge_worker.jobs.events import (
     AwaitEnd,
     AwaitGone,
     FollowLog,
-    HoldStill,
+    Freeze,
     Kill,
     Lane,
     Launch,
@@ -120,7 +120,7 @@ class LocalJob:
     is_started: bool = False
     is_gone: bool = False
     is_log_done: bool = False
-    is_settled: bool = False
+    is_relay_done: bool = False
     finish: EndReport | None = None
     release: str = ""
     faults: int = 0
@@ -144,14 +144,14 @@ class LocalJob:
         return self.frozen is not Frozen.NO
 
 
-_STILL = {Frozen.NO: None, Frozen.ASKING: HoldStill(), Frozen.KEPT: HoldStill(), Frozen.THAWING: Thaw()}
+_FREEZING = {Frozen.NO: None, Frozen.ASKING: Freeze(), Frozen.KEPT: Freeze(), Frozen.THAWING: Thaw()}
 _WITH_LOG = frozenset({Stage.LAUNCHING, Stage.RUNNING, Stage.ENDING, Stage.REPORTING, Stage.UPLOADING, Stage.DROPPED})
 
 
 def under_way(job: LocalJob) -> Mapping[Lane, Activity]:
     """What is being done for a job in this stage."""
     lanes = {
-        Lane.STILL: _still(job),
+        Lane.FREEZE: _freezing(job),
         Lane.ASK: AskHolder() if _asks(job) else None,
         Lane.STOP: _stop(job) if job.stage is Stage.RUNNING and job.is_stopping else None,
         Lane.MAIN: _main(job),
@@ -161,11 +161,11 @@ def under_way(job: LocalJob) -> Mapping[Lane, Activity]:
     return {lane: activity for lane, activity in lanes.items() if activity is not None}
 
 
-def _still(job: LocalJob) -> Activity | None:
+def _freezing(job: LocalJob) -> Activity | None:
     if job.stage in {Stage.LAUNCHING, Stage.RUNNING}:
-        return _STILL[job.frozen]
+        return _FREEZING[job.frozen]
     waits_for_write = job.final_state is None and job.final_writes > 0
-    return HoldStill() if job.stage is Stage.UNFOLLOWED and job.is_frozen and waits_for_write else None
+    return Freeze() if job.stage is Stage.UNFOLLOWED and job.is_frozen and waits_for_write else None
 
 
 def _asks(job: LocalJob) -> bool:

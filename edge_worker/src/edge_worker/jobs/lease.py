@@ -68,10 +68,10 @@ class Lease:
             return self._clock() - self._sent_at
         return _age_s(job_dir) if job_dir.was_launched else math.inf
 
-    def left_s(self, held: JobDriver) -> float:
+    def left_s(self, driver: JobDriver) -> float:
         """Seconds for which a job may continue without contact; 0 or less from its fence on."""
-        after_s = held.job.offline.fence_after_s
-        return math.inf if after_s is None else after_s - self.silence_s(held.dir)
+        after_s = driver.job.offline.fence_after_s
+        return math.inf if after_s is None else after_s - self.silence_s(driver.dir)
 
     def _write(self, sent_at: float) -> None:
         try:
@@ -104,25 +104,25 @@ class Fence:
 
     def check_all(self) -> None:
         """Freeze the jobs whose fence has passed."""
-        for held in self._table:
-            self.check(held)
+        for driver in self._table:
+            self.check(driver)
 
-    def check(self, held: JobDriver) -> None:
+    def check(self, driver: JobDriver) -> None:
         """Freeze a job if its fence has passed."""
-        reason = self.reason(held)
+        reason = self.reason(driver)
         if reason is not None:
-            held.post(ContactLost(reason))
+            driver.post(ContactLost(reason))
 
-    def reason(self, held: JobDriver) -> str | None:
+    def reason(self, driver: JobDriver) -> str | None:
         """Why a job must be frozen; None if its fence has not passed, or the job is frozen already."""
-        now = held.now
+        now = driver.now
         # After an accepted final state the remaining processes decide nothing.
         if now.is_frozen or now.phase is not JobPhase.RUNNING or now.final_state is not None:
             return None
-        if self._lease.left_s(held) > 0 or (held.dir.was_launched and not is_alive(held.dir.path)):
+        if self._lease.left_s(driver) > 0 or (driver.dir.was_launched and not is_alive(driver.dir.path)):
             return None
-        reason = _reason(self._lease.silence_s(held.dir), held.job.offline.tolerance_s)
-        log.warning("job_fenced", job=held.id, reason=reason)
+        reason = _reason(self._lease.silence_s(driver.dir), driver.job.offline.tolerance_s)
+        log.warning("job_fenced", job=driver.id, reason=reason)
         return reason
 
 

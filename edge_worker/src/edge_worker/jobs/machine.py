@@ -109,7 +109,7 @@ def _towards_launch(job: LocalJob, event: Event) -> Step:
         case (Stage.STARTING, StartConfirmed()):
             return replace(job, stage=Stage.LAUNCHING, is_started=True), ()
         case (Stage.STARTING, StartRefused()):
-            return _closed(replace(job, is_settled=True)), (Note.FORGET,)
+            return _closed(replace(job, is_relay_done=True)), (Note.FORGET,)
         case (Stage.STARTING, GraceOver()) if job.stop is not None:
             return replace(job, stage=Stage.RELEASING, release=job.stop.reason), ()
         case (Stage.LAUNCHING, LaunchSucceeded()):
@@ -134,7 +134,7 @@ def _towards_end(job: LocalJob, event: Event) -> Step:
         case (Stage.ENDING, GraceOver()):
             return replace(job, stage=Stage.REPORTING), ()
         case (Stage.REPORTING, FinishAnswered()):
-            return _uploading(replace(job, is_settled=True)), (Note.FORGET,)
+            return _uploading(replace(job, is_relay_done=True)), (Note.FORGET,)
         case (Stage.DROPPED, GraceOver()):
             return _closed(job), ()
         case (Stage.RELEASING, ReleaseAnswered()) if event.code == ErrorCode.WRONG_STATE and job.has_folder:
@@ -142,7 +142,7 @@ def _towards_end(job: LocalJob, event: Event) -> Step:
             finish = EndReport(reason=_short(job.release), release=True)
             return replace(job, stage=Stage.REPORTING, finish=finish, is_log_done=True), ()
         case (Stage.RELEASING, ReleaseAnswered()):
-            return _closed(replace(job, is_settled=True)), (Note.FORGET,)
+            return _closed(replace(job, is_relay_done=True)), (Note.FORGET,)
         case (Stage.FAULTED, GraceOver()):
             return _after_pause(job)
         case (Stage.ARCHIVING, Archived()):
@@ -164,12 +164,12 @@ def _recovered(job: LocalJob, facts: Facts) -> Step:
     """The next stage, from the folder and from memory."""
     if job.stage is Stage.NEW:
         job = replace(job, receipt=facts.receipt, has_folder=True)
-    if job.release and not job.is_settled:
+    if job.release and not job.is_relay_done:
         return replace(job, stage=Stage.RELEASING), ()
     if not job.has_folder:
         return replace(job, stage=Stage.GRANTED), ()
-    if job.is_settled or facts.is_finished:
-        return _resettled(replace(job, is_gone=True, is_settled=True)), (Note.FORGET,)
+    if job.is_relay_done or facts.is_finished:
+        return _relay_done(replace(job, is_gone=True, is_relay_done=True)), (Note.FORGET,)
     job = replace(job, final_state=job.final_state or facts.final_state)
     # The disk may have been too full for an outcome that is known in memory.
     if (finish := facts.finish or job.finish) is not None:
@@ -238,7 +238,7 @@ def _after_pause(job: LocalJob) -> Step:
     if job.faults < MAX_FAULTS:
         return replace(job, stage=Stage.RECOVERING), ()
     job = replace(job, is_log_done=True)
-    if job.is_settled:
+    if job.is_relay_done:
         return _closed(job), ()
     if job.has_folder:
         return replace(job, stage=Stage.UNFOLLOWED), ()
@@ -255,11 +255,11 @@ def _ending(job: LocalJob) -> Step:
     if job.final_writes:
         return job, ()
     if job.stop is not None and job.stop.drop:
-        return _resettled(replace(job, is_settled=True)), (Note.DROP,)
+        return _relay_done(replace(job, is_relay_done=True)), (Note.DROP,)
     return (replace(job, stage=Stage.REPORTING) if job.is_log_done else job), ()
 
 
-def _resettled(job: LocalJob) -> LocalJob:
+def _relay_done(job: LocalJob) -> LocalJob:
     """The relay has given its final answer, or the job is dropped; only its log is left."""
     if job.is_log_done or job.stop is None or not job.stop.drop:
         return _uploading(job)

@@ -14,8 +14,8 @@ from edge_worker.jobs.events import (
     AwaitGone,
     Event,
     FollowLog,
+    Freeze,
     GraceOver,
-    HoldStill,
     Kill,
     Launch,
     LogDone,
@@ -58,66 +58,66 @@ class ActionPerformer:
     processes: ProcessActions
     uploader: LogUploader
 
-    async def perform(self, held: JobDriver, activity: Activity) -> Event | None:
+    async def perform(self, driver: JobDriver, activity: Activity) -> Event | None:
         """Does what takes time; returns the event with which it ends."""
         match activity:
-            case HoldStill():
-                await self.processes.freeze(held)
+            case Freeze():
+                await self.processes.freeze(driver)
             case Thaw():
-                return await self.processes.thaw(held)
+                return await self.processes.thaw(driver)
             case AskHolder():
-                return await self.relay.ask_holder(held)
+                return await self.relay.ask_holder(driver)
             case Stop():
-                await self.processes.stop(held)
+                await self.processes.stop(driver)
             case Kill():
-                await self.processes.kill(held)
+                await self.processes.kill(driver)
             case FollowLog():
-                await self.uploader.follow(held)
+                await self.uploader.follow(driver)
                 return LogDone()
             case Wait():
                 await asyncio.sleep(activity.seconds)
                 return GraceOver()
             case _:
-                return await self._perform_main(held, activity)
+                return await self._perform_main(driver, activity)
         return None
 
-    async def _perform_main(self, held: JobDriver, activity: MainActivity) -> Event:
+    async def _perform_main(self, driver: JobDriver, activity: MainActivity) -> Event:
         match activity:
             case MakeFolder():
-                return await make_folder(self.state, held, is_new=activity.is_new)
+                return await make_folder(self.state, driver, is_new=activity.is_new)
             case Start():
-                return await self.relay.start(held)
+                return await self.relay.start(driver)
             case Launch():
-                return await self.processes.launch(held)
+                return await self.processes.launch(driver)
             case RuleOut():
-                return await self.processes.rule_out(held)
+                return await self.processes.rule_out(driver)
             case AwaitEnd():
-                return await self.processes.await_end(held)
+                return await self.processes.await_end(driver)
             case AwaitGone():
-                return await self.processes.await_gone(held, kills=activity.kills, thaws=activity.thaws)
+                return await self.processes.await_gone(driver, kills=activity.kills, thaws=activity.thaws)
             case Report():
-                return await self.relay.report(held, activity.finish)
+                return await self.relay.report(driver, activity.finish)
             case Release():
-                return await self.relay.release(held, activity.reason)
+                return await self.relay.release(driver, activity.reason)
             case _:
-                return self._perform_in_folder(held, activity)
+                return self._perform_in_folder(driver, activity)
 
-    def _perform_in_folder(self, held: JobDriver, activity: ReadFolder | Archive) -> Event:
+    def _perform_in_folder(self, driver: JobDriver, activity: ReadFolder | Archive) -> Event:
         if isinstance(activity, ReadFolder):
-            return Recovered(read_facts(held.dir))
-        archive(self.state, held.dir)
+            return Recovered(read_facts(driver.dir))
+        archive(self.state, driver.dir)
         return Archived()
 
-    def note(self, held: JobDriver, note: Note) -> None:
+    def note(self, driver: JobDriver, note: Note) -> None:
         """Does what is done at once."""
         match note:
             case Note.FORGET:
-                self.table.forget(held)
+                self.table.forget(driver)
             case Note.DROP:
-                log.info("job_dropped", reason=held.now.stop.reason if held.now.stop else None)
-                self.table.forget(held)
+                log.info("job_dropped", reason=driver.now.stop.reason if driver.now.stop else None)
+                self.table.forget(driver)
             case Note.SPARE:
-                log.info("stop_not_needed", final_state=held.now.final_state)
+                log.info("stop_not_needed", final_state=driver.now.final_state)
             case Note.POLL_SOON:
                 asyncio.get_running_loop().call_later(POLL_AFTER_S, self.table.changed)
             case Note.PAUSE_INTAKE:

@@ -32,7 +32,7 @@ class Host(Protocol):
     """Runs the processes of jobs; `TaskHost`."""
 
     async def launch(self, job: Job, job_dir: Path) -> None:
-        """Start a job; raises `LaunchFailed`."""
+        """Start a job; raises `LaunchError`."""
 
     async def wait(self, job_dir: Path) -> JobResult:
         """Wait for the end of a job."""
@@ -51,101 +51,101 @@ class ProcessActions:
     grace_s: float
     _frozen_at: WeakKeyDictionary[JobDriver, float] = field(default_factory=WeakKeyDictionary)
 
-    async def launch(self, held: JobDriver) -> LaunchSucceeded | LaunchFailed | ContactLost:
+    async def launch(self, driver: JobDriver) -> LaunchSucceeded | LaunchFailed | ContactLost:
         """Launch the job, unless it was launched. A job whose fence has passed in the meantime is not launched."""
-        reason = self.fence.reason(held)
+        reason = self.fence.reason(driver)
         if reason is not None:
             return ContactLost(reason)
         try:
-            if not held.dir.was_launched:
-                await self.host.launch(held.job, held.dir.path)
-        except host_client.LaunchFailed as error:
+            if not driver.dir.was_launched:
+                await self.host.launch(driver.job, driver.dir.path)
+        except host_client.LaunchError as error:
             # An earlier run of the agent may have requested the launch too, and that launch may have succeeded.
-            if not held.dir.was_launched:
+            if not driver.dir.was_launched:
                 log.error("job_not_launched", reason=error.reason)  # noqa: TRY400 - the cause is in the event
-                _log_stop(held, f"The task could not be launched on this worker: {error.reason}")
+                _log_stop(driver, f"The task could not be launched on this worker: {error.reason}")
                 return LaunchFailed(error.reason, error.releases)
-        return _started(held)
+        return _started(driver)
 
-    async def rule_out(self, held: JobDriver) -> LaunchRuledOut | LaunchSucceeded:
+    async def rule_out(self, driver: JobDriver) -> LaunchRuledOut | LaunchSucceeded:
         """The job's process may be starting: the first to create `pid.json` decides."""
-        if job_files.claim(held.dir.path, job_files.no_process(held.id)):
+        if job_files.claim(driver.dir.path, job_files.no_process(driver.id)):
             return LaunchRuledOut()
-        return _started(held)
+        return _started(driver)
 
-    async def await_end(self, held: JobDriver) -> ProcessGone:
+    async def await_end(self, driver: JobDriver) -> ProcessGone:
         """Wait for the end of the job; returns its result."""
-        result = await self.host.wait(held.dir.path)
+        result = await self.host.wait(driver.dir.path)
         return ProcessGone(result.exit_code, result.error)
 
-    async def await_gone(self, held: JobDriver, *, kills: bool, thaws: bool) -> ProcessGone:
+    async def await_gone(self, driver: JobDriver, *, kills: bool, thaws: bool) -> ProcessGone:
         """Return once no process of the job runs."""
-        while is_alive(held.dir.path):
+        while is_alive(driver.dir.path):
             if kills:
                 # No other action freezes or ends the job.
-                await kill_tree(held.dir.path, on_step=partial(_log_stop, held))
+                await kill_tree(driver.dir.path, on_step=partial(_log_stop, driver))
             elif thaws:
-                await thaw_tree(held.dir.path)
+                await thaw_tree(driver.dir.path)
             await asyncio.sleep(CHECK_EVERY_S)
         return ProcessGone()
 
-    async def freeze(self, held: JobDriver) -> NoReturn:
+    async def freeze(self, driver: JobDriver) -> NoReturn:
         """Freeze the job until cancelled."""
-        self._frozen_at[held] = _mark(held)
-        await freeze_tree(held.dir.path)
+        self._frozen_at[driver] = _mark(driver)
+        await freeze_tree(driver.dir.path)
 
-    async def thaw(self, held: JobDriver) -> Thawed:
+    async def thaw(self, driver: JobDriver) -> Thawed:
         """Continue the job's processes."""
-        frozen_at = self._frozen_at.pop(held, None) or held.dir.frozen_at() or time.time()
+        frozen_at = self._frozen_at.pop(driver, None) or driver.dir.frozen_at() or time.time()
         stood_s = max(0.0, time.time() - frozen_at)
         log_to_task(
-            held, f"Edge worker: contact is back after the task was frozen for {stood_s:.0f} s; the task continues"
+            driver, f"Edge worker: contact is back after the task was frozen for {stood_s:.0f} s; the task continues"
         )
-        await thaw_tree(held.dir.path)
+        await thaw_tree(driver.dir.path)
         try:
-            held.dir.unmark_frozen()
+            driver.dir.unmark_frozen()
         except OSError as error:
             log.warning("frozen_not_unmarked", error=str(error), means="the next agent would freeze it and ask again")
-        log.info("job_thawed", job=held.id, stood_s=round(stood_s, 1))
+        log.info("job_thawed", job=driver.id, stood_s=round(stood_s, 1))
         return Thawed()
 
-    async def stop(self, held: JobDriver) -> None:
+    async def stop(self, driver: JobDriver) -> None:
         """End the job's processes. Between start and launch there may be none yet: then wait for them."""
-        await _until_alive(held)
-        await stop_tree(held.dir.path, grace_s=self.grace_s, on_step=partial(_log_step, held))
+        await _until_alive(driver)
+        await stop_tree(driver.dir.path, grace_s=self.grace_s, on_step=partial(_log_step, driver))
 
-    async def kill(self, held: JobDriver) -> None:
+    async def kill(self, driver: JobDriver) -> None:
         """End the job's processes without a grace period."""
-        await _until_alive(held)
-        await kill_tree(held.dir.path, on_step=partial(_log_step, held))
+        await _until_alive(driver)
+        await kill_tree(driver.dir.path, on_step=partial(_log_step, driver))
 
 
-async def _until_alive(held: JobDriver) -> None:
-    while not is_alive(held.dir.path):  # noqa: ASYNC110 - a lock sets no event
+async def _until_alive(driver: JobDriver) -> None:
+    while not is_alive(driver.dir.path):  # noqa: ASYNC110 - a lock sets no event
         await asyncio.sleep(_CHECK_EVERY_S)
 
 
-def log_to_task(held: JobDriver, text: str) -> None:
+def log_to_task(driver: JobDriver, text: str) -> None:
     """Write a line into the task's log."""
     try:
-        job_files.write_log_line(held.dir.path, text, level="warning")
+        job_files.write_log_line(driver.dir.path, text, level="warning")
     except OSError as error:
         log.warning("log_line_not_written", error=str(error))
 
 
-def _log_stop(held: JobDriver, text: str) -> None:
+def _log_stop(driver: JobDriver, text: str) -> None:
     """Write a line into the task's log that explains why the task ended."""
     log.info("job_stopping", step=text)
-    log_to_task(held, text)
+    log_to_task(driver, text)
 
 
-def _log_step(held: JobDriver, step: str) -> None:
-    reason = held.now.stop.reason if held.now.stop else ""
-    _log_stop(held, f"Edge worker stops this task ({reason}): {step}")
+def _log_step(driver: JobDriver, step: str) -> None:
+    reason = driver.now.stop.reason if driver.now.stop else ""
+    _log_stop(driver, f"Edge worker stops this task ({reason}): {step}")
 
 
-def _started(held: JobDriver) -> LaunchSucceeded:
-    log.info("job_started", queue=held.job.queue, **_what(held.job))
+def _started(driver: JobDriver) -> LaunchSucceeded:
+    log.info("job_started", queue=driver.job.queue, **_what(driver.job))
     return LaunchSucceeded()
 
 
@@ -156,20 +156,20 @@ def _what(job: Job) -> dict[str, str]:
     return {"auxiliary": job.auxiliary.kind} if job.auxiliary is not None else {}
 
 
-def _mark(held: JobDriver) -> float:
+def _mark(driver: JobDriver) -> float:
     """Mark the job as frozen, and log it unless an earlier agent has; returns since when, by the wall clock."""
-    frozen_at = held.dir.frozen_at()
+    frozen_at = driver.dir.frozen_at()
     if frozen_at is not None:
-        log.info("job_still_frozen", job=held.id)
+        log.info("job_still_frozen", job=driver.id)
         return frozen_at
     try:
-        held.dir.mark_frozen()
+        driver.dir.mark_frozen()
     except OSError as error:
         log.warning("frozen_not_marked", error=str(error), means="the next agent would not know of it")
-    reason = held.now.frozen_because
-    log.warning("job_frozen", job=held.id, reason=reason)
+    reason = driver.now.frozen_because
+    log.warning("job_frozen", job=driver.id, reason=reason)
     log_to_task(
-        held,
+        driver,
         f"Edge worker freezes this task ({reason}): it continues once the centre confirms that this worker "
         "still holds it, and is killed otherwise",
     )

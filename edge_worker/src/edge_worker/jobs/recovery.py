@@ -55,19 +55,19 @@ def read_facts(job_dir: JobDir) -> Facts:
         finish=job_dir.finish(),
     )
     if facts.is_launched and facts.finish is None and not facts.is_finished:
-        log.info("job_adopted", job=job_dir.path.name, is_alive=is_alive(job_dir.path))
+        log.info("job_recovered", job=job_dir.path.name, is_alive=is_alive(job_dir.path))
     return facts
 
 
-async def make_folder(state: StateDir, held: JobDriver, *, is_new: bool) -> FolderMade | FolderUnwritable:
+async def make_folder(state: StateDir, driver: JobDriver, *, is_new: bool) -> FolderMade | FolderUnwritable:
     """Writes the job down. A folder that an earlier tenure of the job has left is put aside first."""
-    for earlier in held.earlier:
+    for earlier in driver.earlier:
         # The earlier driver would upload its log as the log of this tenure and archive the new folder.
         await earlier.closed()
     try:
         if is_new:
-            discard_stale_dir(state, held.dir)
-        held.dir.create(held.job, held.now.receipt)
+            discard_stale_dir(state, driver.dir)
+        driver.dir.create(driver.job, driver.now.receipt)
     except OSError as error:
         log.error("job_dir_not_writable", error=str(error))  # noqa: TRY400 - the cause is in the event
         return FolderUnwritable(f"the job's folder cannot be made: {error.strerror}")

@@ -40,60 +40,60 @@ class RelayActions:
     lease: Lease
     incarnation: int
 
-    async def start(self, held: JobDriver) -> StartConfirmed | StartRefused:
+    async def start(self, driver: JobDriver) -> StartConfirmed | StartRefused:
         """Has the relay confirm that this worker holds the job; notes that in its folder."""
         try:
-            await until_final(lambda: self._start(held), pause=self.link.pause)
+            await until_final(lambda: self._start(driver), pause=self.link.pause)
         except Refused as error:
             log.warning("start_refused", code=error.code, reason=str(error))
             return StartRefused()
         try:
-            held.dir.mark_started()
+            driver.dir.mark_started()
         except OSError as error:
             log.warning("start_not_marked", error=str(error))
         return StartConfirmed()
 
-    async def ask_holder(self, held: JobDriver) -> HolderConfirmed | HolderRefused:
+    async def ask_holder(self, driver: JobDriver) -> HolderConfirmed | HolderRefused:
         """Asks whether this worker holds the job. The answer to a poll proves nothing: it may not read the record."""
         backoff = Backoff(cap_s=ASK_CAP_S)
         try:
-            await until_final(lambda: self._confirm(held), pause=self.link.pause, backoff=backoff)
+            await until_final(lambda: self._confirm(driver), pause=self.link.pause, backoff=backoff)
         except Refused as error:
-            log.warning("hold_not_confirmed", code=error.code, reason=str(error))
+            log.warning("holder_not_confirmed", code=error.code, reason=str(error))
             return HolderRefused(error.code, str(error))
         return HolderConfirmed()
 
-    async def release(self, held: JobDriver, reason: str) -> ReleaseAnswered:
+    async def release(self, driver: JobDriver, reason: str) -> ReleaseAnswered:
         """Releases the job at the relay."""
-        request = ReleaseRequest(receipt=held.now.receipt, reason=reason[:MAX_REASON_CHARS], counted=False)
-        log.info("job_released", job=held.id, reason=reason)
+        request = ReleaseRequest(receipt=driver.now.receipt, reason=reason[:MAX_REASON_CHARS], counted=False)
+        log.info("job_released", job=driver.id, reason=reason)
         try:
-            await until_final(lambda: self.client.release(held.id, request), pause=self.link.pause)
+            await until_final(lambda: self.client.release(driver.id, request), pause=self.link.pause)
         except Refused as error:
-            log.info("release_refused", job=held.id, code=error.code)
+            log.info("release_refused", job=driver.id, code=error.code)
             return ReleaseAnswered(error.code)
         return ReleaseAnswered()
 
-    async def report(self, held: JobDriver, finish: EndReport) -> FinishAnswered:
+    async def report(self, driver: JobDriver, finish: EndReport) -> FinishAnswered:
         """Reports an outcome, which is on disk before the first try and until a final answer: the outbox.
 
         A refusal (the job was given up, another worker holds it) is a final answer too.
         """
         try:
-            held.dir.put_finish(finish)
+            driver.dir.put_finish(finish)
         except OSError as error:
             log.error("finish_not_on_disk", error=str(error))  # noqa: TRY400 - the cause is in the event
-        request = FinishRequest(**dict(finish), incarnation=self.incarnation, receipt=held.now.receipt or None)
+        request = FinishRequest(**dict(finish), incarnation=self.incarnation, receipt=driver.now.receipt or None)
         is_accepted = True
         try:
             await until_final(
-                lambda: self.client.finish(held.id, request), pause=self.link.pause, on_retry=_log_that_it_waits
+                lambda: self.client.finish(driver.id, request), pause=self.link.pause, on_retry=_log_that_it_waits
             )
         except Refused as error:
             log.warning("finish_refused", code=error.code, reason=str(error))
             is_accepted = False
         try:
-            held.dir.mark_finished()
+            driver.dir.mark_finished()
         except OSError as error:
             # After a restart it is reported once more, which the relay answers like the first time.
             log.warning("finish_not_marked", error=str(error))
@@ -101,26 +101,26 @@ class RelayActions:
             "job_finished",
             exit_code=finish.exit_code,
             reason=finish.reason,
-            final_state=held.now.final_state,
-            stopped=held.now.stop.reason if held.now.stop else None,
+            final_state=driver.now.final_state,
+            stopped=driver.now.stop.reason if driver.now.stop else None,
             accepted=is_accepted,
         )
         return FinishAnswered()
 
-    async def _start(self, held: JobDriver) -> None:
-        request = StartRequest(receipt=held.now.receipt, incarnation=self.incarnation)
-        await self.client.start(held.id, request)
+    async def _start(self, driver: JobDriver) -> None:
+        request = StartRequest(receipt=driver.now.receipt, incarnation=self.incarnation)
+        await self.client.start(driver.id, request)
 
-    async def _confirm(self, held: JobDriver) -> None:
+    async def _confirm(self, driver: JobDriver) -> None:
         """One try, once there is contact.
 
         Raises:
             CallError: There is no answer that still counts.
         """
-        while (left_s := self.lease.left_s(held)) <= 0:  # noqa: ASYNC110 - a clock sets no event
+        while (left_s := self.lease.left_s(driver)) <= 0:  # noqa: ASYNC110 - a clock sets no event
             await asyncio.sleep(CHECK_EVERY_S)
         asked_at = self.lease.now()
-        await self._start(held)
+        await self._start(driver)
         if self.lease.now() - asked_at >= left_s:
             raise NoAnswer("the answer took so long that the job may have been given up since")
 

@@ -46,58 +46,58 @@ class JobRunner:
 
     def take(self, grant: Grant) -> None:
         """Run a granted job, or release it if no slot is free."""
-        held = self.table.get(grant.job.id)
-        if held is not None:
+        driver = self.table.get(grant.job.id)
+        if driver is not None:
             # The message was delivered again because our start has not arrived yet.
-            held.post(Granted(grant.receipt))
+            driver.post(Granted(grant.receipt))
             return
         log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
         refusal = self.table.refusal() or self.rule.refusal(grant.job)
         if grant.job.id in self.table.unread:
             refusal = "what an earlier run left of this job cannot be read"
-        held = self._drive(grant.job)
+        driver = self._drive(grant.job)
         if refusal is None:
-            self.table.add(held)
-        held.post(Granted(grant.receipt, refusal))
+            self.table.add(driver)
+        driver.post(Granted(grant.receipt, refusal))
 
     def stop(self, directive: StopDirective) -> None:
         """End a job. A job without a process is finished soon in any case."""
-        held = self.table.get(directive.job)
-        if held is None or held.phase is JobPhase.FINISHING:
+        driver = self.table.get(directive.job)
+        if driver is None or driver.phase is JobPhase.FINISHING:
             return
-        stop = held.now.stop
+        stop = driver.now.stop
         if stop is None or (directive.drop and not stop.drop):
-            log.info("job_stop_wanted", job=held.id, reason=directive.reason, drop=directive.drop)
-        held.post(StopWanted(StopWish(directive.reason, drop=directive.drop)))
+            log.info("job_stop_wanted", job=driver.id, reason=directive.reason, drop=directive.drop)
+        driver.post(StopWanted(StopWish(directive.reason, drop=directive.drop)))
 
     def drain(self) -> None:
         """Release jobs whose start is not confirmed; running jobs may finish."""
-        for held in self.table:
-            if held.phase is JobPhase.GRANTED:
-                held.post(StopWanted(StopWish(SHUT_DOWN, releases=True)))
+        for driver in self.table:
+            if driver.phase is JobPhase.GRANTED:
+                driver.post(StopWanted(StopWish(SHUT_DOWN, releases=True)))
 
     def stop_all(self) -> None:
         """End every job now."""
-        for held in self.table:
-            held.post(StopWanted(StopWish(SHUT_DOWN, releases=True)))
+        for driver in self.table:
+            driver.post(StopWanted(StopWish(SHUT_DOWN, releases=True)))
 
     def log_to_tasks(self, text: str) -> None:
         """Write a line into the log of each running task."""
-        for held in self.table:
-            if held.phase is JobPhase.RUNNING and held.dir.was_launched:
-                log_to_task(held, text)
+        for driver in self.table:
+            if driver.phase is JobPhase.RUNNING and driver.dir.was_launched:
+                log_to_task(driver, text)
 
-    def resume(self) -> None:
+    def recover_all(self) -> None:
         """Recover the jobs of an earlier run of the agent."""
         for job_dir in self.state.job_dirs():
-            self._resume_one(job_dir)
+            self._recover_one(job_dir)
 
     async def watch_unread(self) -> None:
         """Recover jobs whose folders could not be read at the start, once they can be read."""
         while True:
             await asyncio.sleep(RETRY_UNREAD_EVERY_S)
             for job_id in self.table.unread:
-                self._resume_one(self.state.job_dir(job_id))
+                self._recover_one(self.state.job_dir(job_id))
 
     async def until_idle(self) -> None:
         """Return once every job is finished and its log is uploaded."""
@@ -107,22 +107,22 @@ class JobRunner:
     @property
     def busy(self) -> int:
         """Number of jobs that are not finished or whose log is not uploaded."""
-        self._driven = [held for held in self._driven if not held.is_over]
+        self._driven = [driver for driver in self._driven if not driver.is_over]
         return len(self._driven)
 
     def close_all(self) -> None:
         """Abandon all jobs at once. Their processes continue; the next run of the agent recovers the jobs."""
-        for held in self._driven:
-            held.close()
+        for driver in self._driven:
+            driver.close()
 
     def _drive(self, job: Job) -> JobDriver:
-        self._driven = [held for held in self._driven if not held.is_over]
-        earlier = [held for held in self._driven if held.id == job.id and held.now.has_folder]
-        held = JobDriver(job, self.state.job_dir(job.id), self.performer, self.group, earlier)
-        self._driven.append(held)
-        return held
+        self._driven = [driver for driver in self._driven if not driver.is_over]
+        earlier = [driver for driver in self._driven if driver.id == job.id and driver.now.has_folder]
+        driver = JobDriver(job, self.state.job_dir(job.id), self.performer, self.group, earlier)
+        self._driven.append(driver)
+        return driver
 
-    def _resume_one(self, job_dir: JobDir) -> None:
+    def _recover_one(self, job_dir: JobDir) -> None:
         job_id = job_dir.path.name
         try:
             found = recover(self.state, job_dir) if job_dir.path.exists() else None
@@ -130,10 +130,10 @@ class JobRunner:
             self._cannot_read(job_dir, error)
             return
         if found is not None:
-            held = self._drive(found.job)
+            driver = self._drive(found.job)
             if not found.facts.is_finished:
-                self.table.add(held)
-            held.post(Recovered(found.facts))
+                self.table.add(driver)
+            driver.post(Recovered(found.facts))
         if job_id in self.table.unread:
             log.info("job_dir_readable", job=job_id)
             self.table.forget_unread(job_id)

@@ -38,7 +38,7 @@ class Right(Enum):
     """Another copy may run at any moment."""
 
 
-class Fence:
+class SupervisorFence:
     """Decides whether a job may still run.
 
     Args:
@@ -103,7 +103,7 @@ class Guard:
     slowly.
     """
 
-    def __init__(self, fence: Fence, gateway_socket: str) -> None:
+    def __init__(self, fence: SupervisorFence, gateway_socket: str) -> None:
         self.fence = fence
         self._gateway_socket = gateway_socket
         self._over = threading.Event()

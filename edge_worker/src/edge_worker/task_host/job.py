@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from edge_worker.task_host import job_files, supervise
-from edge_worker.task_host.fence import Fence, Guard, end_descendants
+from edge_worker.task_host.fence import Guard, SupervisorFence, end_descendants
 from edge_worker.task_host.job_files import Result
 from edge_worker.task_host.lease import LEASE
 from edge_worker.task_host.protocol import JobRequest, LaunchAnswer, RunRequest, Workload
@@ -110,7 +110,7 @@ def _redirect_output(job_dir: Path) -> None:
 
 def _result(request: RunRequest, job_dir: Path, settings: Settings) -> Result:
     job = request["job"]
-    fence = Fence(Path(settings.gateway_socket).with_name(LEASE), job["offline"], partial(_log, job_dir))
+    fence = SupervisorFence(Path(settings.gateway_socket).with_name(LEASE), job["offline"], partial(_log, job_dir))
     guard = Guard(fence, settings.gateway_socket)
     context = SupervisorContext(job_dir, settings.gateway_socket, guard, request["log_max_bytes"])
     result = Result(exit_code=None, final_state=None, error=None)

@@ -22,7 +22,7 @@ def now() -> float:
 
 
 @dataclass(frozen=True)
-class Lease:
+class StoredLease:
     """The content of the file.
 
     Attributes:
@@ -34,11 +34,11 @@ class Lease:
     sent_at: float
 
 
-def read_lease(path: Path) -> Lease | None:
+def read_lease(path: Path) -> StoredLease | None:
     """The lease of this boot; None if there is none, or if it cannot be read."""
     try:
         fields = json.loads(path.read_bytes())
-        lease = Lease(str(fields["boot"]), float(fields["sent_at"]))
+        lease = StoredLease(str(fields["boot"]), float(fields["sent_at"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return lease if lease.boot == boot_id() else None

@@ -92,7 +92,7 @@ def _why_ended(record: JobRecord | None) -> str:
 def _stop_unheld(report: JobReport, record: JobRecord) -> StopDirective | None:
     """A waiting job may have been granted, but a worker that runs it has lost it meanwhile."""
     if report.phase is not JobPhase.GRANTED:
-        return StopDirective(job=report.id, reason="the job was taken back while the worker was away", drop=True)
+        return StopDirective(job=report.id, reason="the job was taken back while the worker was unreachable", drop=True)
     if record.parked is not None:
         return StopDirective(job=report.id, reason="the job was put aside", drop=True)
     return None

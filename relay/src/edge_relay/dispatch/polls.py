@@ -103,7 +103,7 @@ class ParkedPolls:
                 poll.wake.set()
 
     def recheck_all(self) -> None:
-        """Wake all polls to read the state: notices may have been lost while the broker was away."""
+        """Wake all polls to read the state: notices may have been lost while the broker was unreachable."""
         for polls in self._by_worker.values():
             for poll in polls:
                 poll.is_stale = poll.is_notified = True

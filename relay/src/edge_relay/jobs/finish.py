@@ -12,7 +12,7 @@ from edge_relay.jobs.takeover import check_takeover
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_relay.shielded import run_to_completion
 from edge_relay.stores.worker_store import WorkerStore
-from edge_relay.tracing import JobSpans
+from edge_relay.tracing import RelayJobSpans
 from edge_schemas.life.events import Finish
 from edge_schemas.life.model import JobRecord, Outcome
 from edge_schemas.wire.job_calls import FinishRequest
@@ -31,7 +31,7 @@ class JobFinish:
         parking: Parking,
         *,
         metrics: Metrics,
-        spans: JobSpans,
+        spans: RelayJobSpans,
     ) -> None:
         self._records = records
         self._workers = workers

@@ -14,7 +14,7 @@ from edge_relay.jobs.takeover import check_takeover
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_relay.shielded import run_to_completion
 from edge_relay.stores.worker_store import WorkerStore
-from edge_relay.tracing import JobSpans
+from edge_relay.tracing import RelayJobSpans
 from edge_schemas.life.events import Release, Start
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.errors import EdgeError, ErrorCode
@@ -35,7 +35,7 @@ class JobStart:
         receipt_key: ReceiptKey,
         *,
         metrics: Metrics,
-        spans: JobSpans,
+        spans: RelayJobSpans,
     ) -> None:
         self._broker = broker
         self._records = records

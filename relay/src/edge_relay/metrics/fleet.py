@@ -29,7 +29,7 @@ _INFO = (*_WORKER, "team", "agent_version", "airflow_version", "python_version",
 class Fleet(Collector):
     """All workers that ever enrolled. Run `run()` in a task group.
 
-    Silence is measured by a clock that stands still while NATS is away: no entry can be received meanwhile, and no
+    Silence is measured by a clock that stands still while NATS is unreachable: no entry can be received meanwhile, and no
     worker counts as offline because of it.
     """
 
@@ -114,7 +114,7 @@ class Fleet(Collector):
         yield from self.collect()
 
     def _connected_s(self) -> float:
-        """The clock, which stands still while NATS is away."""
+        """The clock, which stands still while NATS is unreachable."""
         lost_at = self._broker.lost_at
         is_away = lost_at is not None and not self._broker.connected
         return (lost_at if is_away and lost_at is not None else self._clock()) - self._disconnected_s

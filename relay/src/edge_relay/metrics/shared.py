@@ -1,6 +1,6 @@
 """The state that all replicas share, read in the background: no scrape and no poll waits for a read.
 
-While NATS is away the last figures stay, and their age grows.
+While NATS is unreachable the last figures stay, and their age grows.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ class SharedState(Collector):
         """For the registry."""
         age = GaugeMetricFamily(
             "edge_shared_state_age_seconds",
-            "Time since this replica last read all queues, streams and workers; grows while NATS is away",
+            "Time since this replica last read all queues, streams and workers; grows while NATS is unreachable",
         )
         age.add_metric((), self._clock() - self._refreshed_at)
         yield age

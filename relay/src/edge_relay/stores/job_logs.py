@@ -2,7 +2,7 @@
 
 from edge_relay.shielded import run_to_completion
 from edge_relay.stores.holders import Holders
-from edge_relay.stores.log_store import LogStore, NewHold
+from edge_relay.stores.log_store import LogStore, NewTenure
 
 
 class JobLogs:
@@ -37,6 +37,6 @@ class JobLogs:
         holder = await self._holders.require(job, worker)
         try:
             return await self._logs.append(holder.log_subject, holder.id, offset, data)
-        except NewHold:
+        except NewTenure:
             holder = await self._holders.require(job, worker, fresh=True)
             return await self._logs.append(holder.log_subject, holder.id, offset, data, begin=True)

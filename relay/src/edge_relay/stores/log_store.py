@@ -21,7 +21,7 @@ from edge_schemas.wire.logs import MAX_JOB_LOG_BYTES
 CACHED_LOGS = 20_000
 
 
-class NewHold(Exception):
+class NewTenure(Exception):
     """The log so far belongs to another tenure. If the caller's is the newest, append with `begin=True`."""
 
 
@@ -38,7 +38,7 @@ class _Tail:
 
     end: int = 0
     base: int = 0
-    hold: str = ""
+    tenure: str = ""
     sequence: int = 0
 
 
@@ -64,7 +64,7 @@ class LogStore:
         self._cached_logs = cached_logs
         self._logs: OrderedDict[str, _Log] = OrderedDict()
 
-    async def append(self, subject: str, hold: str, offset: int, data: bytes, *, begin: bool = False) -> int:
+    async def append(self, subject: str, tenure: str, offset: int, data: bytes, *, begin: bool = False) -> int:
         """Store bytes of a holder's log file that begin at `offset`; returns up to where the file is durable.
 
         Bytes at offsets that are durable already are dropped without a comparison: a log file only grows.
@@ -82,12 +82,12 @@ class LogStore:
             BrokerUnavailable: The outcome is unknown; repeat the call.
         """
         async with self._locked(subject) as log:
-            if log.tail is not None and (log.tail.hold != hold or offset != log.tail.end - log.tail.base):
+            if log.tail is not None and (log.tail.tenure != tenure or offset != log.tail.end - log.tail.base):
                 # Another replica has stored more, the log belongs to another tenure by now, or the call is refused or a
                 # repeat: none of this is decided from memory.
                 log.tail = None
             while True:
-                tail = await self._tail(subject, log, hold, begin=begin)
+                tail = await self._tail(subject, log, tenure, begin=begin)
                 durable = tail.end - tail.base
                 fresh = _beyond(durable, offset, data)
                 if tail.end + len(fresh) > MAX_JOB_LOG_BYTES:
@@ -96,26 +96,26 @@ class LogStore:
                 if not fresh or await self._store(subject, log, tail, fresh):
                     return durable + len(fresh)
 
-    async def _tail(self, subject: str, log: _Log, hold: str, *, begin: bool) -> _Tail:
+    async def _tail(self, subject: str, log: _Log, tenure: str, *, begin: bool) -> _Tail:
         """The end of the log from which this tenure continues."""
         tail = log.tail
         if tail is None:
             tail = log.tail = await self._read_tail(subject)
-        if tail.hold == hold:
+        if tail.tenure == tenure:
             return tail
-        if tail.hold and not begin:
-            raise NewHold
-        return _Tail(end=tail.end, base=tail.end, hold=hold, sequence=tail.sequence)
+        if tail.tenure and not begin:
+            raise NewTenure
+        return _Tail(end=tail.end, base=tail.end, tenure=tenure, sequence=tail.sequence)
 
     async def _store(self, subject: str, log: _Log, tail: _Tail, data: bytes) -> bool:
         """Append; False if another append was faster, by another replica or in a call whose answer was lost."""
-        headers = {OFFSET_HEADER: str(tail.end), HOLDER_HEADER: f"{tail.base} {tail.hold}"}
+        headers = {OFFSET_HEADER: str(tail.end), HOLDER_HEADER: f"{tail.base} {tail.tenure}"}
         # Until the answer arrives, and for good without one, what is known may be outdated.
         log.tail = None
         result = await append(self._broker, subject, data, after=tail.sequence, headers=headers)
         if isinstance(result, SequenceConflict):
             return False
-        log.tail = _Tail(tail.end + len(data), tail.base, tail.hold, result.sequence)
+        log.tail = _Tail(tail.end + len(data), tail.base, tail.tenure, result.sequence)
         return True
 
     async def _read_tail(self, subject: str) -> _Tail:
@@ -123,9 +123,9 @@ class LogStore:
         message = await last_message(self._broker, LOGS, subject)
         if message is None:
             return _Tail()
-        base, _, hold = message.headers[HOLDER_HEADER].partition(" ")
+        base, _, tenure = message.headers[HOLDER_HEADER].partition(" ")
         end = int(message.headers[OFFSET_HEADER]) + len(message.data)
-        return _Tail(end, int(base), hold, message.sequence)
+        return _Tail(end, int(base), tenure, message.sequence)
 
     @asynccontextmanager
     async def _locked(self, subject: str) -> AsyncIterator[_Log]:

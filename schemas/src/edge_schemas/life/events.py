@@ -45,14 +45,14 @@ class BeginWrite:
 
 @dataclass(frozen=True, slots=True)
 class BeginFinishing:
-    """The gate is about to forward a terminal state."""
+    """The gate is about to forward a final state."""
 
     worker: str
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerWrite:
-    """Airflow answered a write; `accepted_state` is set if the write was a terminal state that Airflow accepted."""
+    """Airflow answered a write; `accepted_state` is set if the write was a final state that Airflow accepted."""
 
     worker: str
     answer: WriteAnswer

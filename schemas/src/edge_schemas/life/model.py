@@ -107,8 +107,8 @@ class JobRecord(Outbound):
     Attributes:
         task: Which task instance; None for an auxiliary job.
         job: The whole job while it is not ended; dropped then, to keep the bucket small.
-        finishing: A terminal state is on its way to Airflow. While set, no heartbeat answer means "stop".
-        accepted_state: The terminal state that Airflow accepted. It decides the outcome, whatever the exit status.
+        finishing: A final state is on its way to Airflow. While set, no heartbeat answer means "stop".
+        accepted_state: The final state that Airflow accepted. It decides the outcome, whatever the exit status.
         open_write: A write that was begun and is not known to be answered.
         returned_grants: The last grants that were released without being counted.
         parked: Why the job was parked in `EDGE_DEAD`; it waits, but is not published until it is redriven.

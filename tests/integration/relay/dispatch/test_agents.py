@@ -14,7 +14,7 @@ from structlog.typing import EventDict
 
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import worker_notice
-from edge_relay import heartbeat
+from edge_relay import relay_beats
 from edge_schemas.life import agents
 from edge_schemas.life.events import ReportUserCode, Withdraw
 from edge_schemas.life.model import JobState
@@ -34,7 +34,7 @@ def events() -> Iterator[list[EventDict]]:
 @pytest.fixture
 def _frequent_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask for it before the relays start."""
-    monkeypatch.setattr(heartbeat, "RELAY_BEAT_S", 0.1)
+    monkeypatch.setattr(relay_beats, "RELAY_BEAT_S", 0.1)
 
 
 async def entry_of(edge: Edge, one: Agent) -> WorkerEntry:
@@ -208,7 +208,7 @@ async def test_both_sides_keep_their_jobs_and_are_told_to_stop_them(edge: Edge) 
 
 
 async def test_an_agent_settles_older_jobs_only_once_it_stands_alone(edge: Edge) -> None:
-    """It may run on a copy of the state folder, and know nothing of a job that goes on elsewhere."""
+    """It may run on a copy of the state folder, and know nothing of a job that continues elsewhere."""
     one = await agent(edge)
     job = await publish(edge.broker)
     [grant] = await one.grants()
@@ -327,7 +327,7 @@ async def test_a_job_whose_user_code_ran_is_not_given_back(edge: Edge) -> None:
 
 @pytest.mark.usefixtures("_frequent_beats")
 async def test_a_replica_beats_while_it_serves(edge: Edge) -> None:
-    """Since when without a break; a broker that was away, and a replica that stops, begin anew or say nothing."""
+    """Since when without a break; a broker that was away, and a replica that stops, begin again or say nothing."""
     heard: dict[str, list[datetime]] = {"relay-0": [], "relay-1": []}
 
     async def take(message: Msg) -> None:

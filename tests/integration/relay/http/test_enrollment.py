@@ -161,7 +161,7 @@ async def test_secrets_are_kept_as_hashes_only(edge: Edge) -> None:
 
 
 async def test_an_enrolment_token_leaves_the_bucket_a_day_after_it_expires(edge: Edge) -> None:
-    """Each use writes its entry anew: that must not make it stay for ever, nor go while a repeat may come."""
+    """Each use writes its entry again: that must not make it stay for ever, nor go while a repeat may come."""
     token = await edge.token(uses=2, ttl_s=3600)
     assert await _life_s(edge, token) == 3600 + 86400
     for _ in range(2):

@@ -99,7 +99,7 @@ async def test_two_replicas_and_repeats_give_every_byte_once(pair: Edge) -> None
     assert await stored(pair.broker, job) == text
 
 
-async def test_a_log_goes_on_after_the_job_has_ended(edge: Edge) -> None:
+async def test_a_log_continues_after_the_job_has_ended(edge: Edge) -> None:
     worker = await edge.worker()
     job = await edge.job(worker)
     await edge.put_log(job, worker, 0, b"before\n")

@@ -163,7 +163,7 @@ async def test_a_receipt_is_for_one_worker_and_one_job(plant: Plant, route: str)
 
 
 async def test_jobs_of_other_queues_are_never_offered(plant: Plant) -> None:
-    """The stranger waits beside a job that is not its; the owner gets it at once."""
+    """The stranger waits next to a job that is not its; the owner gets it at once."""
     edge = plant.edge
     job = await edge.job()
     waiting = asyncio.create_task(poll(edge, plant.stranger, poll_timeout_s=1))

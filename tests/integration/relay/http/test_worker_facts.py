@@ -31,7 +31,7 @@ async def test_a_worker_is_told_who_it_is_and_what_its_runtime_must_match(tmp_pa
 
 
 async def test_it_leaves_no_trace(edge: Edge) -> None:
-    """A doctor may ask beside a running agent: it is no contact, and supersedes no poll. No keeper: no centre."""
+    """A doctor may ask next to a running agent: it is no contact, and supersedes no poll. No keeper: no centre."""
     worker = await edge.worker()
     reply = await edge.call("GET", routes.WORKER, worker.secret)
     assert reply.status == 200

@@ -1,4 +1,4 @@
-"""`edge-relay standalone` and the commands beside it, as processes: what a person types and what a person sees."""
+"""`edge-relay standalone` and the commands next to it, as processes: what a person types and what a person sees."""
 
 import asyncio
 import os
@@ -142,7 +142,7 @@ async def test_from_nothing_to_an_enrolled_worker_and_back(tmp_path: Path) -> No
             run("doctor", "--data-dir", str(data_dir), "--gate-urls", "http://127.0.0.1:9", "--json"),
         )
         assert (applied, unchanged.count("unchanged")) == (0, 7)
-        # There is no keeper beside it; everything else is fine.
+        # There is no keeper next to it; everything else is fine.
         complaints = [one["check"] for one in orjson.loads(found) if one["status"] in ("failed", "warning")]
         assert complaints == ["gate.connect"], found
         variables = {"RELAY_ACCESS_TOKEN": orjson.loads(out)["token"], "RELAY_ADMIN_URL": relay.facts["operator_url"]}
@@ -219,7 +219,7 @@ async def test_a_killed_nats_server_comes_back(tmp_path: Path) -> None:
 
 
 async def test_after_a_kill_the_next_start_takes_over(tmp_path: Path) -> None:
-    """The nats-server that the killed one left behind must not go on beside the new one on the same files.
+    """The nats-server that the killed one left behind must not continue next to the new one on the same files.
 
     The folder is one that a version without user `admin` made.
     """

@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 
 def pause_until(flag: str) -> None:
-    """Wait for the test to say go on."""
+    """Wait for the test to say 'continue'."""
     while not Path(flag).exists():
         time.sleep(0.02)
 

@@ -36,7 +36,7 @@ async def _exit_code(relay: FakeRelay, job: str) -> int | None:
 
 
 @pytest.mark.parametrize("ends", ["after", "while"])
-async def test_a_job_goes_on_when_its_agent_is_killed(
+async def test_a_job_continues_when_its_agent_is_killed(
     relay: FakeRelay, settings: Settings, tmp_path: Path, ends: str
 ) -> None:
     """It is taken up by the next agent, whether it still runs then or has ended meanwhile."""
@@ -98,7 +98,7 @@ async def test_an_undelivered_outcome_is_delivered_by_the_next_agent(
 async def test_a_drain_with_a_limit_ends_without_a_link_and_the_next_agent_delivers(
     relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One job is stopped; one is reporting its end, which nobody interrupts, and goes on."""
+    """One job is stopped; one is reporting its end, which nobody interrupts, and continues."""
     monkeypatch.setattr(draining, "DELIVERY_GRACE_S", 1.0)
     stopped = script_job("print('up'); time.sleep(60)")
     reporting = script_job(

@@ -71,7 +71,9 @@ async def test_the_second_signal_stops_the_jobs(relay: FakeRelay, settings: Sett
     assert b"shut down" in relay.logs[job.id]
 
 
-async def test_the_third_signal_leaves_a_job_that_goes_on(relay: FakeRelay, settings: Settings, tmp_path: Path) -> None:
+async def test_the_third_signal_leaves_a_job_that_continues(
+    relay: FakeRelay, settings: Settings, tmp_path: Path
+) -> None:
     """It ignores SIGTERM, and the grace is long: its supervisor has it end as if nobody had left."""
     go, log = tmp_path / "go", tmp_path / "agent.log"
     script = f"print('up')\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\nprint('down'); sys.exit(7)"

@@ -39,7 +39,7 @@ class Chatter:
         await eventually(lambda: self.lines >= goal, within_s=100)
 
 
-async def test_task_on_a_full_disk_goes_on_and_its_log_says_what_is_missing(
+async def test_task_on_a_full_disk_continues_and_its_log_says_what_is_missing(
     worker: WholeWorker, short_dir: Path, tmp_path: Path, small_disk: tuple[str, ...]
 ) -> None:
     task = Chatter(worker, tmp_path)

@@ -40,14 +40,14 @@ class Setup:
     """A gateway with one running job."""
 
     socket: Path
-    held: JobDriver
+    driver: JobDriver
     link: Link
     table: JobRegistry
 
     async def call(self, method: str, target: str, body: bytes = b"", **headers: str) -> Answer:
         """Writes the request byte by byte as given: no client library tidies the path."""
         reader, writer = await asyncio.open_unix_connection(self.socket)
-        lines = [f"{method} /jobs/{self.held.id}/execution/{target} HTTP/1.1", "Host: gateway", "Connection: close"]
+        lines = [f"{method} /jobs/{self.driver.id}/execution/{target} HTTP/1.1", "Host: gateway", "Connection: close"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         lines += [f"Content-Length: {len(body)}"] if body else []
         writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
@@ -62,8 +62,8 @@ class Setup:
 
     @property
     def instance(self) -> str:
-        assert self.held.job.task is not None
-        return f"task-instances/{self.held.job.task.ti_id}"
+        assert self.driver.job.task is not None
+        return f"task-instances/{self.driver.job.task.ti_id}"
 
     async def beat(self) -> Answer:
         return await self.call("PUT", f"{self.instance}/heartbeat", b'{"hostname":"h","pid":1}')
@@ -77,13 +77,13 @@ async def _serving(relay: FakeRelay, short_dir: Path, tmp_path: Path) -> AsyncIt
     job = make_job()
     job_dir = JobDir(tmp_path / job.id)
     job_dir.path.mkdir()
-    held = local_job(job, job_dir, RUNNING)
+    driver = local_job(job, job_dir, RUNNING)
     table, link = JobRegistry(1), Link()
-    table.add(held)
+    table.add(driver)
     await relay.publish(job)
     relay._swap(job.id, Start(worker=NAME, incarnation=1, at=job.published_at))
     async with open_client(relay) as client, Gateway(client, table, link, short_dir / "gw.sock").serving():
-        yield Setup(short_dir / "gw.sock", held, link, table)
+        yield Setup(short_dir / "gw.sock", driver, link, table)
 
 
 @pytest.fixture
@@ -187,20 +187,20 @@ async def test_a_lost_job_is_stopped_and_its_calls_are_refused(
     assert (read.status, read.headers["content-type"]) == (403, "application/json")
     assert (write.status, write.headers["content-type"]) == (409, "application/json")
     assert json.loads(write.body)["detail"]["reason"] == "not_running"
-    assert gateway.held.now.stop is not None
-    assert gateway.held.now.stop.drop is (code is not ErrorCode.WRONG_STATE)
+    assert gateway.driver.now.stop is not None
+    assert gateway.driver.now.stop.drop is (code is not ErrorCode.WRONG_STATE)
     assert (await gateway.beat()).status == 409
 
 
 @pytest.mark.parametrize("code", [ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.PAYLOAD_TOO_LARGE])
-async def test_a_refusal_by_policy_is_a_403_and_the_job_goes_on(
+async def test_a_refusal_by_policy_is_a_403_and_the_job_continues(
     relay: FakeRelay, gateway: Setup, code: ErrorCode
 ) -> None:
     relay.fault = lambda _: problem_answer(code)
     for method, body in (("GET", b""), ("POST", b"1")):
         got = await gateway.call(method, "variables/a", body)
         assert (got.status, got.headers["content-type"]) == (403, "application/json")
-    assert gateway.held.now.stop is None
+    assert gateway.driver.now.stop is None
 
 
 @pytest.mark.parametrize(
@@ -211,13 +211,13 @@ async def test_a_refused_head_has_no_body_and_is_understood(
 ) -> None:
     relay.fault = lambda _: problem_answer(code)
     assert (await gateway.call("HEAD", "xcoms/d/r/t/k")).status == 403
-    assert (gateway.held.now.stop is not None) is stops
+    assert (gateway.driver.now.stop is not None) is stops
 
 
 async def test_heartbeats_are_answered_here(relay: FakeRelay, gateway: Setup) -> None:
     await relay.stop()
     assert (await gateway.beat()).status == 204
-    gateway.held.post(StopWanted(StopWish("marked as failed")))
+    gateway.driver.post(StopWanted(StopWish("marked as failed")))
     stopped = await gateway.beat()
     assert (stopped.status, stopped.headers["content-type"]) == (409, "application/json")
     assert json.loads(stopped.body) == {
@@ -241,12 +241,12 @@ async def test_no_heartbeat_says_stop_once_the_final_state_is_under_way(relay: F
     relay.execution = answer
     final = asyncio.ensure_future(gateway.set_state("success"))
     await arrived.wait()
-    gateway.held.post(StopWanted(StopWish("cleared")))
+    gateway.driver.post(StopWanted(StopWish("cleared")))
     assert (await gateway.beat()).status == 204
     go.set()
     assert (await final).status == 204
     assert (await gateway.beat()).status == 204
-    assert (gateway.held.now.final_state, gateway.held.dir.final_state()) == ("success", "success")
+    assert (gateway.driver.now.final_state, gateway.driver.dir.final_state()) == ("success", "success")
 
 
 async def test_a_refused_final_state_leaves_the_job_to_be_stopped(relay: FakeRelay, gateway: Setup) -> None:
@@ -254,14 +254,14 @@ async def test_a_refused_final_state_leaves_the_job_to_be_stopped(relay: FakeRel
         return execution_answer(409, {"detail": {"reason": "invalid_state"}})
 
     relay.execution = answer
-    gateway.held.post(StopWanted(StopWish("cleared")))
+    gateway.driver.post(StopWanted(StopWish("cleared")))
     assert (await gateway.set_state("success")).status == 409
     assert (await gateway.beat()).status == 409
-    assert gateway.held.now.final_state is None
+    assert gateway.driver.now.final_state is None
 
 
 async def test_calls_of_an_unknown_job_are_refused(gateway: Setup) -> None:
-    gateway.held.job = make_job()
+    gateway.driver.job = make_job()
     assert (await gateway.call("GET", "variables/a")).status == 403
     assert (await gateway.call("POST", "xcoms/d/r/t/k", b"1")).status == 409
 
@@ -270,7 +270,7 @@ async def test_a_held_read_ends_when_the_job_is_to_stop(relay: FakeRelay, gatewa
     relay.fault = lambda _: html_page()
     call = asyncio.ensure_future(gateway.call("GET", "variables/a"))
     await relay.until(lambda: sum(relay.requests.values()) >= 2)
-    gateway.held.post(StopWanted(StopWish("marked as failed")))
+    gateway.driver.post(StopWanted(StopWish("marked as failed")))
     assert (await call).status == 403
 
 
@@ -309,7 +309,7 @@ class TestRenderedFields:
         monkeypatch.setattr(deferred_writes, "AT_ONCE_S", 0.05)
         relay.fault = lambda _: html_page()
         await gateway.call("PUT", f"{gateway.instance}/rtif", b"{}")
-        gateway.held.post(ProcessGone())
+        gateway.driver.post(ProcessGone())
         assert (await gateway.call("POST", "xcoms/d/r/t/k", b"1")).status == 409
         assert not relay.calls
 
@@ -317,7 +317,7 @@ class TestRenderedFields:
 async def test_what_a_frozen_job_waits_for_is_held_and_a_repeat_joins_it(relay: FakeRelay, gateway: Setup) -> None:
     """Its supervisor loses patience every few seconds and asks again; each call is delivered once."""
     relay.fault = lambda _: html_page()
-    gateway.held.post(ContactLost("no contact"))
+    gateway.driver.post(ContactLost("no contact"))
     xcom = partial(gateway.call, "POST", "xcoms/d/r/t/k", b"1", X_Request_Id="call-0001")
     older = [asyncio.create_task(xcom()), asyncio.create_task(gateway.set_state("success"))]
     await relay.until(lambda: sum(relay.requests.values()) >= 2)
@@ -327,16 +327,16 @@ async def test_what_a_frozen_job_waits_for_is_held_and_a_repeat_joins_it(relay: 
     relay.fault = lambda _: None
     assert [(await newer).status, (await older[1]).status] == [200, 204]
     assert sorted(call.method for call in relay.calls) == ["PATCH", "POST"]
-    assert gateway.held.now.final_state == "success"
+    assert gateway.driver.now.final_state == "success"
 
 
 async def test_an_auxiliary_job_has_no_instance_of_its_own(relay: FakeRelay, gateway: Setup) -> None:
     """What would be a heartbeat or a final state of a task is a call like any other; the gate judges it."""
     instance = gateway.instance
-    task_record = relay.records[gateway.held.id]
-    gateway.held.job = make_auxiliary_job()
-    gateway.table.add(gateway.held)
-    relay.records[gateway.held.id] = task_record
+    task_record = relay.records[gateway.driver.id]
+    gateway.driver.job = make_auxiliary_job()
+    gateway.table.add(gateway.driver)
+    relay.records[gateway.driver.id] = task_record
     assert (await gateway.call("PATCH", f"{instance}/state", b'{"state":"success"}')).status == 204
     assert (await gateway.call("PUT", f"{instance}/heartbeat", b"{}")).status == 204
-    assert (gateway.held.now.final_state, len(relay.calls)) == (None, 2)
+    assert (gateway.driver.now.final_state, len(relay.calls)) == (None, 2)

@@ -50,7 +50,7 @@ async def test_a_job_whose_files_are_damaged_ends_alone(relay: FakeRelay, settin
     assert agent.code == 0
 
 
-async def test_an_agent_starts_beside_a_damaged_job(relay: FakeRelay, settings: Settings) -> None:
+async def test_an_agent_starts_next_to_a_damaged_job(relay: FakeRelay, settings: Settings) -> None:
     job, other = script_job("print('never')"), script_job("print('b')")
     folder = JobDir(settings.state_dir / "jobs" / job.id)
     folder.path.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Real processes that stand still because their worker is out of contact, and go on or are killed once it is back."""
+"""Real processes that stand still because their worker is out of contact, and continue or are killed once it is back."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ from support.relay.fake_relay import FakeRelay, SeenCall, execution_answer, html
 from support.worker.agent import NAME, Agent, eventually, make_identity, running_agent
 from support.worker.agent_process import WITH_FAKE_RUNTIME, agent_environment, agent_process
 from support.worker.fake_runtime import script_job
-from support.worker.processes import STANDS_STILL, user_code_states
+from support.worker.processes import STOPPED, user_code_states
 
 FROZEN = b"freezes this task"
 CONTINUES = b"the task continues"
@@ -98,14 +98,14 @@ def _folder(agent: Agent, job: Job) -> Path:
     return agent.state.job_dir(job.id).path
 
 
-async def _until_still(state: StateDir, *jobs: Job) -> None:
+async def _until_frozen(state: StateDir, *jobs: Job) -> None:
     """As the agent says, and as the kernel does."""
     for job in jobs:
         log = state.job_dir(job.id).log
         # Mypy cannot infer a lambda whose parameter has a default.
         await eventually(lambda log=log: FROZEN in log.read_bytes())  # type: ignore[misc]
         # Mypy cannot infer a lambda whose parameter has a default.
-        await eventually(lambda job=job: user_code_states(state.job_dir(job.id).path) == STANDS_STILL)  # type: ignore[misc]
+        await eventually(lambda job=job: user_code_states(state.job_dir(job.id).path) == STOPPED)  # type: ignore[misc]
 
 
 async def _run(relay: FakeRelay, agent: Agent, *jobs: Job) -> None:
@@ -129,7 +129,7 @@ def _verdict(relay: FakeRelay, job: Job) -> tuple[Verdict, int | None]:
     return outcome.verdict, outcome.exit_code
 
 
-async def test_frozen_tasks_go_on_after_an_outage_and_those_given_up_meanwhile_are_killed(
+async def test_frozen_tasks_continue_after_an_outage_and_those_given_up_meanwhile_are_killed(
     relay: FakeRelay, settings: Settings, tmp_path: Path, clock: _Clock
 ) -> None:
     settings = settings.model_copy(update={"slots": 4, "grace_s": 60.0})
@@ -143,7 +143,7 @@ async def test_frozen_tasks_go_on_after_an_outage_and_those_given_up_meanwhile_a
         await relay.stop()
         calling.go.touch()
         clock.ahead_s += 5
-        await _until_still(agent.state, goes_on.job, given_up.job, calling.job)
+        await _until_frozen(agent.state, goes_on.job, given_up.job, calling.job)
         counted = [task.ticks for task in tasks]
         clock.ahead_s += 3600
         await never_stops.for_ticks(20)
@@ -184,11 +184,11 @@ async def test_a_machine_that_wakes_after_the_tolerance_runs_nothing_until_it_ha
         relay.fault = lambda request: html_page() if request.path.endswith("/start") else None
         relay.cut()
         clock.ahead_s += 3600
-        await _until_still(agent.state, task.job)
+        await _until_frozen(agent.state, task.job)
         # Polls are answered again, but that tells nothing of the job.
         polls = len(relay.polls)
         await relay.until(lambda: len(relay.polls) > polls and relay.requests[f"/v1/jobs/{task.job.id}/start"] > 2)
-        assert user_code_states(_folder(agent, task.job)) == STANDS_STILL
+        assert user_code_states(_folder(agent, task.job)) == STOPPED
         counted = task.ticks
         if refusal is None:
             relay.fault = lambda _: None
@@ -204,7 +204,7 @@ async def test_a_machine_that_wakes_after_the_tolerance_runs_nothing_until_it_ha
     # Of a job that is another's nothing is reported; one that may still be ours must not stay open for ever.
     assert finishes == ([] if refusal is ErrorCode.NOT_HOLDER else [(-9, True)])
     assert task.ticks == counted
-    assert b"the centre does not let it go on" in relay.logs[task.job.id]
+    assert b"the centre does not let it continue" in relay.logs[task.job.id]
 
 
 @pytest.mark.parametrize("by", ["the centre", "the worker's owner"])
@@ -217,7 +217,7 @@ async def test_a_stop_kills_a_frozen_task_as_it_stands(
         await _run(relay, agent, task.job)
         await relay.stop()
         clock.ahead_s += 5
-        await _until_still(agent.state, task.job)
+        await _until_frozen(agent.state, task.job)
         counted = task.ticks
         if by == "the centre":
             await relay.withdraw(task.job.id)
@@ -265,7 +265,7 @@ async def test_an_accepted_final_state_thaws(
         relay.fault = lambda request: html_page() if request.path.endswith("/poll") else None
         relay.cut()
         clock.ahead_s += 5
-        await _until_still(agent.state, task.job)
+        await _until_frozen(agent.state, task.job)
         go.set()
         relay.fault = lambda request: html_page() if request.path.endswith(("/poll", "/start")) else None
         await agent.until_log(task.job.id, b"state 204")
@@ -292,12 +292,12 @@ async def test_the_next_agent_keeps_what_was_frozen_and_asks(
             relay.records[task.job.id] = transition(relay.records[task.job.id], event)
         await relay.until(lambda: len(relay.polls[-1].jobs) == 3)
         await relay.stop()
-        await _until_still(state, *(task.job for task in tasks))
+        await _until_frozen(state, *(task.job for task in tasks))
     counted = [task.ticks for task in tasks]
     _wake(state.job_dir(awake.job.id).path)
     await awake.for_ticks()
     async with running_agent(relay, settings):
-        await eventually(lambda: user_code_states(state.job_dir(awake.job.id).path) == STANDS_STILL)
+        await eventually(lambda: user_code_states(state.job_dir(awake.job.id).path) == STOPPED)
         _give_up(relay, given_up.job)
         assert [task.ticks for task in tasks[:2]] == counted[:2]
         await relay.start()

@@ -33,7 +33,7 @@ sys.exit(6)
 async def test_a_job_whose_folder_cannot_be_read_stays_reported_and_is_taken_up_later(
     relay: FakeRelay, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Left out of a poll it would be taken for lost, and started elsewhere beside its process.
+    """Left out of a poll it would be taken for lost, and started elsewhere next to its process.
 
     That its own process asks meanwhile ends it no more: heartbeats are answered, and what cannot be is to be repeated.
     """
@@ -64,7 +64,7 @@ async def test_a_job_whose_folder_cannot_be_read_stays_reported_and_is_taken_up_
     assert relay.logs[job.id].startswith(b"up\n")
 
 
-async def test_ended_jobs_of_weeks_are_removed_beside_the_polls(
+async def test_ended_jobs_of_weeks_are_removed_next_to_the_polls(
     relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thousands of folders take minutes on a slow disk, in which no heartbeat would be answered and no poll sent."""

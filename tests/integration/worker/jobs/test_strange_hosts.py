@@ -1,4 +1,4 @@
-"""Whoever answers on a task host's socket, and whatever the agent was started by: the agent goes on."""
+"""Whoever answers on a task host's socket, and whatever the agent was started by: the agent continues."""
 
 import asyncio
 import os

@@ -52,7 +52,7 @@ async def test_large_logs_are_cut_into_chunks_that_the_wire_allows(relay: FakeRe
     assert sum(relay.wire_sizes) < len(packs_well) / 10 + len(packs_badly) * 1.1
 
 
-async def test_the_upload_goes_on_at_the_offset_that_was_kept(relay: FakeRelay, settings: Settings) -> None:
+async def test_the_upload_continues_at_the_offset_that_was_kept(relay: FakeRelay, settings: Settings) -> None:
     held = _held(relay, settings, b"old\nnew\n")
     relay.logs[held.id] = bytearray(b"old\n")
     held.dir.put_log_offset(4)

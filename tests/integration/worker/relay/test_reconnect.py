@@ -17,7 +17,7 @@ _RUNS = "print('up'); time.sleep(600)"
 
 
 async def _seconds_until_stopped(relay: FakeRelay, settings: Settings, how: Cut, cut_s: float) -> tuple[float, float]:
-    """A silent task is no longer wanted while the link is cut; how long after that is mended does it take?
+    """A silent task is no longer wanted while the link is cut; how long after that is restored does it take?
 
     Returns:
         Seconds until the first poll has arrived, and until the task's processes are gone and settled.
@@ -34,12 +34,12 @@ async def _seconds_until_stopped(relay: FakeRelay, settings: Settings, how: Cut,
             await relay.withdraw(job.id)
             await asyncio.sleep(cut_s)
             before = len(relay.polls)
-            await link.mend()
-            mended_at = time.monotonic()
+            await link.restore()
+            restored_at = time.monotonic()
             await relay.until(lambda: len(relay.polls) > before or relay.state(job.id) is JobState.ENDED)
-            polled_s = time.monotonic() - mended_at
+            polled_s = time.monotonic() - restored_at
             await relay.until(lambda: relay.state(job.id) is JobState.ENDED)
-            return polled_s, time.monotonic() - mended_at
+            return polled_s, time.monotonic() - restored_at
 
 
 @pytest.mark.parametrize("how", [Cut.BLACK_HOLE, Cut.REFUSE])

@@ -196,7 +196,7 @@ def test_airflow_is_told_only_while_the_event_can_mean_this_dispatch(row: Row | 
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
-def test_a_task_cleared_while_it_ran_begins_anew_however_the_job_ended(verdict: Verdict) -> None:
+def test_a_task_cleared_while_it_ran_begins_again_however_the_job_ended(verdict: Verdict) -> None:
     """Its process may have failed, or its worker been lost, before the stop reached it."""
     task = TaskIdentity(ti_id=str(uuid.uuid4()), dag_id="d", task_id="t", run_id="r", try_number=1)
     entry = Entry(key="k", job=JOB, dispatch=JOB, task=task)

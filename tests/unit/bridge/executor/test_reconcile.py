@@ -11,7 +11,7 @@ from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.executor.publisher import Publisher
 from edge_bridge.executor.reconcile.reconciler import Reconciler
 from edge_bridge.executor.reports import UNREADABLE_S, Reports
-from edge_bridge.tracing import JobSpans
+from edge_bridge.tracing import CentreJobSpans
 from edge_broker.records import parse_record
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.offline import OfflinePolicy
@@ -25,7 +25,7 @@ async def test_a_record_of_another_version_holds_nobody_up_and_fails_late(monkey
     reports = Reports(dispatches, lambda _: None, ExecutorMetrics().of(None))
     maker = JobMaker("", None, Queues(QueueRules(OfflinePolicy())), {})
     metrics = ExecutorMetrics().of(None)
-    publisher = Publisher(reports.refuse, lambda _: None, metrics, JobSpans(Spans()))
+    publisher = Publisher(reports.refuse, lambda _: None, metrics, CentreJobSpans(Spans()))
     reconciler = Reconciler(
         dispatches, publisher, reports, interval_s=30, maker=maker, name=None, metrics=metrics, settle_s=0
     )

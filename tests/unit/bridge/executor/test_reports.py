@@ -52,12 +52,12 @@ def test_only_started_jobs_count() -> None:
     assert watched.entry.report is not None
 
 
-def test_a_job_that_waits_anew_wants_its_message() -> None:
+def test_a_job_that_waits_again_wants_its_message() -> None:
     watched = Watched()
     watched.see(Start("w", 1, NOW), GiveUp("silent", NOW))
     assert watched.wanted == [watched.record.id]
     watched.see(*(Release("w", "why", counted=True, at=NOW, grant=f"g{n}") for n in range(5)))
-    assert [r.verb for r in watched.reports.outbox] == [Verb.NOTE]
+    assert [r.verb for r in watched.reports.unsent] == [Verb.NOTE]
     watched.wanted.clear()
     watched.see(Redrive(NOW))
     assert watched.wanted == [watched.record.id]
@@ -75,7 +75,7 @@ def test_a_job_given_back_wants_its_message_even_if_nobody_saw_it_run() -> None:
 def test_an_auxiliary_job_says_when_it_starts_and_is_never_handed_out_again() -> None:
     watched = Watched(make_auxiliary_job())
     watched.see(Start("w", 1, NOW), GiveUp("silent", NOW))
-    assert [r.verb for r in watched.reports.outbox] == [Verb.RUN]
+    assert [r.verb for r in watched.reports.unsent] == [Verb.RUN]
     assert watched.wanted == []
     assert watched.entry.report is not None
     assert watched.entry.report.verb is Verb.FAIL
@@ -87,7 +87,7 @@ def test_other_jobs_and_unreadable_records_change_nothing() -> None:
     watched.reports.on_record(watched.record.id, b"{}")
     watched.reports.on_record(watched.record.id, None)
     assert watched.entry.state is None
-    assert not watched.reports.outbox
+    assert not watched.reports.unsent
 
 
 def test_the_end_is_noted_once() -> None:
@@ -123,13 +123,13 @@ def test_sync_drops_reports_of_older_dispatches(executor: Any) -> None:
 
     key = TaskInstanceKey("d", "t", "r", 1)
     executor._current.follow(key, "new")
-    executor._background.reports.outbox.extend(
+    executor._background.reports.unsent.extend(
         [Report(key, "old", Verb.FAIL, "late"), Report(key, "old", Verb.FORGET), Report(key, "old", Verb.SUCCEED)]
     )
     executor.sync()
     assert executor.get_event_buffer() == {}
     assert executor.running == {key}
-    executor._background.reports.outbox.append(Report(key, "new", Verb.FAIL, "boom"))
+    executor._background.reports.unsent.append(Report(key, "new", Verb.FAIL, "boom"))
     executor.sync()
     assert executor.get_event_buffer() == {key: ("failed", "boom")}
     assert executor.running == set()
@@ -138,7 +138,7 @@ def test_sync_drops_reports_of_older_dispatches(executor: Any) -> None:
 def test_a_callback_that_another_scheduler_has_told_of_is_not_set_running_again(executor: Any) -> None:
     """Airflow takes any event of a callback, whatever its state: it would be running for ever."""
     key = auxiliary_jobs.key_of(AuxiliaryJob(kind=AuxiliaryKind.CALLBACK, id=str(uuid.uuid4())))
-    executor._background.reports.outbox.extend(Report(key, "j", verb) for verb in (Verb.FOLLOW, Verb.RUN, Verb.FORGET))
+    executor._background.reports.unsent.extend(Report(key, "j", verb) for verb in (Verb.FOLLOW, Verb.RUN, Verb.FORGET))
     executor.sync()
     assert executor.get_event_buffer() == {}
     assert executor.running == set()
@@ -149,13 +149,13 @@ def test_a_report_may_be_repeated_until_it_is_settled(executor: Any) -> None:
 
     key = TaskInstanceKey("d", "t", "r", 1)
     executor._current.follow(key, "j")
-    outbox = executor._background.reports.outbox
+    unsent = executor._background.reports.unsent
     for _ in range(2):
-        outbox.append(Report(key, "j", Verb.FAIL, "boom"))
+        unsent.append(Report(key, "j", Verb.FAIL, "boom"))
         executor.sync()
         assert executor.get_event_buffer() == {key: ("failed", "boom")}
         assert not executor.has_task(SimpleNamespace(id=None, key=key))
-    outbox.extend([Report(key, "j", Verb.FORGET), Report(key, "j", Verb.FAIL, "after the end")])
+    unsent.extend([Report(key, "j", Verb.FORGET), Report(key, "j", Verb.FAIL, "after the end")])
     executor.sync()
     assert executor.get_event_buffer() == {}
 
@@ -169,8 +169,8 @@ async def test_a_job_that_ended_unstarted_is_rid_of_its_message() -> None:
     assert started.wanted == []
 
 
-async def test_reports_go_on_where_a_former_run_was_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The background starts anew after a failure of any of its loops; a report under way must not wait for another."""
+async def test_reports_continue_where_a_former_run_was_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The background starts again after a failure of any of its loops; a report under way must not wait for another."""
     hangs, asked = asyncio.Event(), asyncio.Event()
 
     async def look(_: object) -> dict[Any, Any]:
@@ -188,6 +188,6 @@ async def test_reports_go_on_where_a_former_run_was_broken_off(monkeypatch: pyte
     await asyncio.gather(first, return_exceptions=True)
     hangs.set()
     second = asyncio.create_task(watched.reports.run())
-    await eventually(lambda: [r.verb for r in watched.reports.outbox] == [Verb.FORGET], what="the report")
+    await eventually(lambda: [r.verb for r in watched.reports.unsent] == [Verb.FORGET], what="the report")
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)

@@ -106,11 +106,11 @@ def silence_after_outage(away: Callable[[Centre], None]) -> tuple[float, float]:
     return during, centre.silence()
 
 
-def test_silence_stands_still_without_nats_and_begins_anew_with_it() -> None:
+def test_silence_stands_still_without_nats_and_begins_again_with_it() -> None:
     assert silence_after_outage(lambda centre: centre.go_on(5000, nats=False)) == (96, 6000 - 5002)
 
 
-def test_silence_stands_still_without_a_relay_and_begins_anew_with_one() -> None:
+def test_silence_stands_still_without_a_relay_and_begins_again_with_one() -> None:
     """From the relay's last beat on, although its absence is known three beats later."""
     assert silence_after_outage(lambda centre: centre.go_on(5000, relay=False)) == (96, 6000 - 5002)
 

@@ -8,7 +8,7 @@ import structlog
 
 from edge_bridge.keeper.give_up import GiveUps, due_give_up
 from edge_bridge.keeper.metrics import KeeperMetrics
-from edge_bridge.tracing import JobSpans
+from edge_bridge.tracing import CentreJobSpans
 from edge_broker.audit import Audit
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_schemas.life.agents import ONE_POLL_TIMEOUT, arrive
@@ -111,7 +111,7 @@ def test_an_older_agent_that_may_live_elsewhere_has_one_hold_to_say_so() -> None
 
 
 def test_a_copied_credential_loses_nothing_for_lacking() -> None:
-    """Both agents' polls go on arriving, each without the other's jobs."""
+    """Both agents' polls continue arriving, each without the other's jobs."""
     record = in_user_code()
     entry = arrive(poll(1, record.id), poll(2, instance="there"), superseded_by=None)
     in_conflict = arrive(entry, poll(1, record.id, seq=2), superseded_by=2)
@@ -172,12 +172,17 @@ class Leader:
     async def check(self) -> None:
         anything: Any = self
         await GiveUps(
-            anything, anything, anything, Audit(anything, keeper="k"), metrics=KeeperMetrics(), spans=JobSpans(Spans())
+            anything,
+            anything,
+            anything,
+            Audit(anything, keeper="k"),
+            metrics=KeeperMetrics(),
+            spans=CentreJobSpans(Spans()),
         ).check()
 
 
 async def test_a_watch_that_is_behind_costs_no_job() -> None:
-    """Its consumer may be gone for two minutes before it lists anew: what the leader knows of the worker decides."""
+    """Its consumer may be gone for two minutes before it lists again: what the leader knows of the worker decides."""
     record = in_user_code()
     behind = Leader(record, silent_for_s=100, really=1)
     await behind.check()

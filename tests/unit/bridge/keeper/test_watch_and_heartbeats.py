@@ -108,7 +108,7 @@ def test_no_beat_for_whom_it_would_be_a_lie() -> None:
 
 
 def test_a_final_state_that_is_long_on_its_way_does_not_end_the_beats() -> None:
-    """The api-server was away when it came, and now the link is: within the tolerance Airflow must go on waiting."""
+    """The api-server was away when it came, and now the link is: within the tolerance Airflow must continue waiting."""
     record, old = transition(in_user_code(), BeginFinishing("w")), NOW - timedelta(seconds=200)
     assert due(record, row(record, last_heartbeat_at=old), silent_s=600)
     assert not due(record, row(record, "success", last_heartbeat_at=old))

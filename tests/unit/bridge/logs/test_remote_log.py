@@ -11,7 +11,7 @@ import pytest
 from edge_bridge.logs.delegate import airflows_own_store
 from edge_bridge.logs.found import LogsUnavailable
 from edge_bridge.logs.remote_log import EdgeRemoteLogIO
-from edge_bridge.logs.store import LogKey, LogStore
+from edge_bridge.logs.store import LogKey, StoredLogs
 from edge_bridge.logs.text import Chunk
 
 TI = SimpleNamespace(
@@ -25,7 +25,7 @@ TI = SimpleNamespace(
 )
 
 
-class EdgeLogs(LogStore):
+class EdgeLogs(StoredLogs):
     """Logs of the edge without a NATS."""
 
     def __init__(self, answer: list[Chunk] | LogsUnavailable | None) -> None:
@@ -97,7 +97,7 @@ def test_a_log_of_the_edge_is_enough_unless_a_trigger_may_have_logged_too() -> N
     assert read(io, ti(state="deferred"))[1] == [["edge"], ["one", "two"]]
 
 
-def test_without_any_other_store_airflow_goes_on_by_itself() -> None:
+def test_without_any_other_store_airflow_continues_by_itself() -> None:
     io, _ = make(None)
     assert read(io, ti(external_executor_id=None)) == ([], [])
     assert io.read("a/b.log", ti()) == ([], None)

@@ -42,7 +42,7 @@ def stored(*polls: ParkedPoll) -> StoredEntry:
 
 
 def test_a_poll_outdoes_those_that_were_there_before_it() -> None:
-    """By the order in which they came into the entry, which is not the order in which their handlers go on."""
+    """By the order in which they came into the entry, which is not the order in which their handlers continue."""
     polls = ParkedPolls(Metrics())
     old, new, same, other, arriving = parked(seq=1), parked(seq=2), parked(seq=2), parked("x"), parked(incarnation=2)
     with polls.parked(old), polls.parked(new), polls.parked(same), polls.parked(other), polls.parked(arriving):

@@ -210,7 +210,7 @@ async def test_a_look_that_fails_leaves_the_last_figures_and_their_age_tells() -
     assert series("edge_broker_store_max_bytes") not in found, "there is no limit"
 
 
-async def test_a_look_that_goes_on_failing_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_that_continues_failing_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = FakeBroker(STREAM_INFO=BrokerUnavailable("away"))
     rounds = 0
 
@@ -306,7 +306,7 @@ def test_a_worker_is_offline_after_three_missed_contacts() -> None:
 
 
 def test_no_worker_is_offline_because_nats_was_away() -> None:
-    """No poll could be heard of meanwhile. The clock goes on where it stood, and one that was offline stays so."""
+    """No poll could be heard of meanwhile. The clock continues where it stood, and one that was offline stays so."""
     clock = Clock()
     one, broker = fleet(clock, access())
     one.apply("w", entry(poll_timeout_s=50))

@@ -69,7 +69,7 @@ def polled(
 
 
 def after(*arrivals: WorkerEntry | tuple[WorkerEntry, int]) -> WorkerEntry:
-    """The entry after these polls; with a number beside it a poll says by whom it was superseded."""
+    """The entry after these polls; with a number next to it a poll says by whom it was superseded."""
     entry: WorkerEntry | None = None
     for arrival in arrivals:
         new, superseded_by = arrival if isinstance(arrival, tuple) else (arrival, None)
@@ -232,7 +232,7 @@ def test_a_restart_of_either_side_takes_its_own_place(restarted: WorkerEntry) ->
         assert refused_by(entry, late) == restarted.agent.incarnation
 
 
-def test_a_conflict_that_was_resolved_begins_anew_if_the_other_lives_on() -> None:
+def test_a_conflict_that_was_resolved_begins_again_if_the_other_lives_on() -> None:
     for keep_newer, dropped, kept in ((True, ("a", 6), 7), (False, ("b", 7), 6)):
         entry = resolve_conflict(after(*CONFLICT), keep_newer=keep_newer, at=at(100))
         assert entry.conflict is None
@@ -386,7 +386,7 @@ class Agents(RuleBasedStateMachine):
         self.poll_until_parked()
 
     @rule(which=st.integers(0, 1), reboots=st.booleans(), is_seen=st.booleans())
-    def agent_is_started_anew(self, which: int, *, reboots: bool, is_seen: bool) -> None:
+    def agent_is_started_again(self, which: int, *, reboots: bool, is_seen: bool) -> None:
         """With or without its machine; the centre may see its connection close."""
         machine = self.machines[which % len(self.machines)]
         if is_seen and machine.parked is not None and self.entry is not None:
@@ -437,7 +437,7 @@ class Agents(RuleBasedStateMachine):
 
 
 class OneAgent(Agents):
-    """One agent that is started anew any number of times, with its polls repeated and late."""
+    """One agent that is started again any number of times, with its polls repeated and late."""
 
     @invariant()
     def never_in_conflict(self) -> None:
@@ -460,7 +460,7 @@ class TwoAgents(Agents):
 
     @rule()
     def they_are_found(self) -> None:
-        """Once both have polled a few times with neither started anew."""
+        """Once both have polled a few times with neither started again."""
         for _ in range(3):
             for machine in self.machines:
                 self.poll(machine)

@@ -64,8 +64,8 @@ async def _turns() -> None:
 async def test_a_job_goes_from_grant_to_its_end(tmp_path: Path) -> None:
     world = _World()
     async with asyncio.TaskGroup() as group:
-        held = _driver(world, group, tmp_path)
-        held.post(e.Granted("receipt"))
+        driver = _driver(world, group, tmp_path)
+        driver.post(e.Granted("receipt"))
         ends: dict[str, Event] = {
             "MakeFolder": e.FolderMade(), "Start": e.StartConfirmed(), "Launch": e.LaunchSucceeded(),
             "AwaitEnd": e.ProcessGone(0), "FollowLog": e.LogDone(), "Report": e.FinishAnswered(),
@@ -73,8 +73,8 @@ async def test_a_job_goes_from_grant_to_its_end(tmp_path: Path) -> None:
         }  # fmt: skip
         for name, event in ends.items():
             world.answer(name).set_result(event)
-        await held.until_over()
-    assert (held.now.stage, world.notes) == (Stage.OVER, [Note.POLL_SOON, Note.FORGET])
+        await driver.until_over()
+    assert (driver.now.stage, world.notes) == (Stage.OVER, [Note.POLL_SOON, Note.FORGET])
     assert "-FollowLog" not in world.begun
 
 
@@ -83,34 +83,34 @@ async def test_the_result_of_an_abandoned_activity_is_dropped(tmp_path: Path) ->
     world = _World()
     world.slow = {"AskHolder"}
     async with asyncio.TaskGroup() as group:
-        held = _driver(world, group, tmp_path)
-        held.post(RUNNING)
-        held.post(e.ContactLost("silence"))
+        driver = _driver(world, group, tmp_path)
+        driver.post(RUNNING)
+        driver.post(e.ContactLost("silence"))
         await _turns()
         world.answer("AskHolder").set_result(e.HolderConfirmed())
         # Both in one turn of the event loop: the job ends before the answer is taken.
-        held.post(e.ProcessGone(0))
+        driver.post(e.ProcessGone(0))
         await asyncio.sleep(0.05)
-        assert held.now.stage is Stage.ENDING
-        assert not held.now.is_frozen
-        held.close()
+        assert driver.now.stage is Stage.ENDING
+        assert not driver.now.is_frozen
+        driver.close()
 
 
 async def test_activities_of_one_lane_never_overlap(tmp_path: Path) -> None:
     world = _World()
-    world.slow = {"HoldStill"}
+    world.slow = {"Freeze"}
     async with asyncio.TaskGroup() as group:
-        held = _driver(world, group, tmp_path)
-        held.post(RUNNING)
-        held.post(e.ContactLost("silence"))
+        driver = _driver(world, group, tmp_path)
+        driver.post(RUNNING)
+        driver.post(e.ContactLost("silence"))
         await _turns()
         world.answer("AskHolder").set_result(e.HolderConfirmed())
         await asyncio.sleep(0.1)
-        held.close()
-        world.answer("HoldStill").cancel()
-    still = [name for name in world.begun if name.strip("-") in {"HoldStill", "Thaw"}]
-    assert still[:2] == ["HoldStill", "-HoldStill"]
-    assert still[2] == "Thaw"
+        driver.close()
+        world.answer("Freeze").cancel()
+    freezes = [name for name in world.begun if name.strip("-") in {"Freeze", "Thaw"}]
+    assert freezes[:2] == ["Freeze", "-Freeze"]
+    assert freezes[2] == "Thaw"
 
 
 async def test_an_unexpected_error_ends_no_other_job(
@@ -121,8 +121,8 @@ async def test_an_unexpected_error_ends_no_other_job(
     faulty, sound = _World(), _World()
     async with asyncio.TaskGroup() as group:
         one, other = (_driver(world, group, tmp_path) for world in (faulty, sound))
-        for held in (one, other):
-            held.post(RUNNING)
+        for driver in (one, other):
+            driver.post(RUNNING)
         await _turns()
         faulty.answer("AwaitEnd").set_exception(RuntimeError("a bug"))
         await _turns()
@@ -130,8 +130,8 @@ async def test_an_unexpected_error_ends_no_other_job(
         assert one.now.fault == "the worker could not follow this job: RuntimeError"
         assert other.now.stage is Stage.RUNNING
         assert sorted(name for name in faulty.begun if name[0] == "-") == ["-FollowLog"]
-        for held in (one, other):
-            held.close()
+        for driver in (one, other):
+            driver.close()
     assert [record.message for record in caplog.records] == ["job_fault"]
 
 
@@ -139,27 +139,27 @@ async def test_what_is_frozen_is_frozen_when_the_event_is_posted(tmp_path: Path)
     """Before anything else in the event loop has its turn."""
     world = _World()
     async with asyncio.TaskGroup() as group:
-        held = _driver(world, group, tmp_path)
-        held.post(e.Recovered(Facts(is_started=True)))
-        held.post(e.ContactLost("silence"))
-        assert held.now.is_frozen
+        driver = _driver(world, group, tmp_path)
+        driver.post(e.Recovered(Facts(is_started=True)))
+        driver.post(e.ContactLost("silence"))
+        assert driver.now.is_frozen
         await _turns()
         assert "Launch" not in world.begun
-        assert {"HoldStill", "AskHolder"} <= set(world.begun)
-        held.close()
+        assert {"Freeze", "AskHolder"} <= set(world.begun)
+        driver.close()
 
 
 async def test_a_closed_driver_takes_no_event(tmp_path: Path) -> None:
     world = _World()
     async with asyncio.TaskGroup() as group:
-        held = _driver(world, group, tmp_path)
-        held.post(RUNNING)
+        driver = _driver(world, group, tmp_path)
+        driver.post(RUNNING)
         await _turns()
-        await held.closed()
-        assert held.is_over
-        held.post(e.ProcessGone(0))
-        assert held.now.stage is Stage.RUNNING
-        await held.until_over()
+        await driver.closed()
+        assert driver.is_over
+        driver.post(e.ProcessGone(0))
+        assert driver.now.stage is Stage.RUNNING
+        await driver.until_over()
 
 
 async def test_an_error_in_what_is_done_at_once_is_a_fault_of_the_job(tmp_path: Path) -> None:
@@ -169,8 +169,8 @@ async def test_an_error_in_what_is_done_at_once_is_a_fault_of_the_job(tmp_path: 
         raise RuntimeError("a bug")
 
     async with asyncio.TaskGroup() as group:
-        held = JobDriver(make_job(), JobDir(tmp_path), Performer(_World().perform, fail), group)
-        held.post(RUNNING)
-        held.post(e.ProcessGone(0))
-        assert held.now.stage is Stage.FAULTED
-        held.close()
+        driver = JobDriver(make_job(), JobDir(tmp_path), Performer(_World().perform, fail), group)
+        driver.post(RUNNING)
+        driver.post(e.ProcessGone(0))
+        assert driver.now.stage is Stage.FAULTED
+        driver.close()

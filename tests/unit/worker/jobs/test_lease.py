@@ -1,4 +1,4 @@
-"""How long a job may go on without contact."""
+"""How long a job may continue without contact."""
 
 import json
 import math
@@ -53,8 +53,8 @@ def _running(tmp_path: Path, offline: OfflinePolicy, *, is_launched: bool = True
 
 def _table(*jobs: JobDriver) -> JobRegistry:
     table = JobRegistry(len(jobs))
-    for held in jobs:
-        table.add(held)
+    for driver in jobs:
+        table.add(driver)
     return table
 
 
@@ -62,36 +62,36 @@ class TestFence:
     """Which jobs are frozen when."""
 
     def test_a_job_is_frozen_before_its_tolerance_is_over(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
-        held = _running(tmp_path, OfflinePolicy(tolerance_s=100))
-        fence = Fence(_table(held), lease)
+        driver = _running(tmp_path, OfflinePolicy(tolerance_s=100))
+        fence = Fence(_table(driver), lease)
         lease.renew(clock.now)
         seen = []
         for after_s in (69.9, 70):
             clock.now = 1000 + after_s
             fence.check_all()
-            seen.append(held.now.is_frozen)
+            seen.append(driver.now.is_frozen)
         assert seen == [False, True]
-        assert held.now.frozen_because == "no contact with the relay for 70 s (offline tolerance 100 s)"
-        assert held.now.stop is None
+        assert driver.now.frozen_because == "no contact with the relay for 70 s (offline tolerance 100 s)"
+        assert driver.now.stop is None
 
     def test_contact_alone_thaws_nothing(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
-        held = _running(tmp_path, OfflinePolicy())
-        fence = Fence(_table(held), lease)
+        driver = _running(tmp_path, OfflinePolicy())
+        fence = Fence(_table(driver), lease)
         lease.renew(clock.now)
         clock.now += 86_400
         fence.check_all()
         lease.renew(clock.now)
         fence.check_all()
-        assert held.now.is_frozen
+        assert driver.now.is_frozen
 
     def test_contact_does_not_hide_the_silence_before_it(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
         """A machine wakes, and its first poll is answered before anybody has looked at the clock."""
-        held = _running(tmp_path, OfflinePolicy(tolerance_s=60))
-        fence = Fence(_table(held), lease)
+        driver = _running(tmp_path, OfflinePolicy(tolerance_s=60))
+        fence = Fence(_table(driver), lease)
         fence.renew(clock.now)
         clock.now += 3600
         fence.renew(clock.now)
-        assert held.now.is_frozen
+        assert driver.now.is_frozen
 
     def test_who_is_not_frozen(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
         goes_on = _running(tmp_path, OfflinePolicy(on_silence=OnSilence.CONTINUE))
@@ -101,11 +101,11 @@ class TestFence:
         clock.now += 86_400
         table = _table(goes_on, decided, granted)
         Fence(table, lease).check_all()
-        assert [held.now.is_frozen for held in table] == [False, False, False]
+        assert [driver.now.is_frozen for driver in table] == [False, False, False]
 
     def test_an_answered_poll_renews_from_when_it_was_sent(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
-        held = _running(tmp_path, OfflinePolicy(tolerance_s=100))
-        fence = Fence(_table(held), lease)
+        driver = _running(tmp_path, OfflinePolicy(tolerance_s=100))
+        fence = Fence(_table(driver), lease)
         lease.renew(clock.now)
         sent_at = clock.now = 1060
         clock.now += 50
@@ -113,10 +113,10 @@ class TestFence:
         lease.renew(sent_at - 30)  # an older one that is answered late
         clock.now = sent_at + 69
         fence.check_all()
-        assert not held.now.is_frozen
+        assert not driver.now.is_frozen
         clock.now = sent_at + 70
         fence.check_all()
-        assert held.now.is_frozen
+        assert driver.now.is_frozen
 
 
 class TestLease:
@@ -152,7 +152,7 @@ class TestLease:
         os.utime(runs.dir.path / "started", (5000, 5000))
         monkeypatch.setattr(time, "time", lambda: 5040.0)
         lease = Lease(tmp_path / "lease", clock=clock)
-        assert [lease.silence_s(held.dir) for held in (runs, waits)] == [40, math.inf]
+        assert [lease.silence_s(driver.dir) for driver in (runs, waits)] == [40, math.inf]
 
     def test_a_lease_that_cannot_be_written_still_holds(self, clock: _Clock, tmp_path: Path) -> None:
         lease = Lease(tmp_path / "no such folder" / "lease", clock=clock)

@@ -69,12 +69,12 @@ def jobs(stage: Stage) -> Iterator[LocalJob]:
         (0, MAX_FAULTS) if is_after_fault else (0,),
         (None, FINISH) if is_after_fault else (FINISH,),
     )
-    for has_folder, is_log_done, is_settled, stop, writes, frozen, final_state, faults, finish in every:
+    for has_folder, is_log_done, is_relay_done, stop, writes, frozen, final_state, faults, finish in every:
         yield LocalJob(
             stage=stage,
-            has_folder=has_folder or is_settled,
+            has_folder=has_folder or is_relay_done,
             is_log_done=is_log_done,
-            is_settled=is_settled,
+            is_relay_done=is_relay_done,
             is_started=stage in WITH_PROCESS,
             stop=stop,
             final_writes=writes,
@@ -225,7 +225,7 @@ def test_an_error_has_everything_begun_again() -> None:
 @pytest.mark.parametrize("accepted", [None, "success"])
 def test_a_frozen_job_that_is_not_followed_is_killed_unless_its_final_state_was_accepted(accepted: str | None) -> None:
     job = LocalJob(stage=Stage.UNFOLLOWED, has_folder=True, is_started=True, frozen=Frozen.ASKING, final_writes=1)
-    assert under_way(job) == {Lane.STILL: e.HoldStill(), Lane.MAIN: e.AwaitGone(kills=False, thaws=False)}
+    assert under_way(job) == {Lane.FREEZE: e.Freeze(), Lane.MAIN: e.AwaitGone(kills=False, thaws=False)}
     job, _ = step(job, e.FinalWriteEnded(accepted))
     assert under_way(job) == {Lane.MAIN: e.AwaitGone(kills=accepted is None, thaws=accepted is not None)}
 

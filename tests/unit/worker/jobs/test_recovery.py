@@ -49,7 +49,7 @@ def test_a_folder_without_a_job_is_put_aside(state: StateDir, content: bytes | N
 
 
 def test_a_damaged_folder_is_not_put_aside_while_its_process_lives(state: StateDir) -> None:
-    """Its job would not be reported any more, and be started elsewhere beside that process."""
+    """Its job would not be reported any more, and be started elsewhere next to that process."""
     job_dir = state.job_dir(make_job().id)
     job_dir.path.mkdir()
     lock = job_files.hold_lock(job_dir.path)

@@ -31,7 +31,7 @@ def test_no_answer_is_repeated_slowly_where_a_password_is_missing(status: int | 
     assert fate_of(NoAnswer("x", proxy_status=status)) is expected
 
 
-def test_pauses_grow_up_to_a_cap_and_begin_anew_after_a_success() -> None:
+def test_pauses_grow_up_to_a_cap_and_begin_again_after_a_success() -> None:
     backoff = Backoff(first_s=1, cap_s=10, jitter=lambda: 1.0)
     assert [backoff.next_pause(NoAnswer("x")) for _ in range(6)] == [1, 2, 4, 8, 10, 10]
     backoff.reset()

@@ -13,7 +13,7 @@ import pytest
 
 from edge_worker.task_host import calls, fence
 from edge_worker.task_host.calls import WaitingTransport
-from edge_worker.task_host.fence import Fence, Guard
+from edge_worker.task_host.fence import Guard, SupervisorFence
 from edge_worker.task_host.output_drain import OutputDrain
 from edge_worker.task_host.protocol import Offline
 
@@ -54,10 +54,12 @@ def _send(method: str, url: str, **lease: Any) -> httpx.Response:
         return transport.handle_request(httpx.Request(method, url))
 
 
-def _fence(*, fence_after_s: float | None = None, tolerance_s: float = 10, said: list[str] | None = None) -> Fence:
-    """A fence without a lease; by default one that lets the job go on for ever."""
+def _fence(
+    *, fence_after_s: float | None = None, tolerance_s: float = 10, said: list[str] | None = None
+) -> SupervisorFence:
+    """A fence without a lease; by default one that lets the job continue for ever."""
     offline: Offline = {"tolerance_s": tolerance_s, "fence_after_s": fence_after_s}
-    return Fence(Path("/nowhere/lease"), offline, (said if said is not None else []).append)
+    return SupervisorFence(Path("/nowhere/lease"), offline, (said if said is not None else []).append)
 
 
 def test_call_is_repeated_under_one_id_until_airflow_answers(answers: list[Any], pauses: list[float]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edge_worker.task_host import fence, job_files, lease
-from edge_worker.task_host.fence import Fence, Right
+from edge_worker.task_host.fence import Right, SupervisorFence
 from edge_worker.task_host.protocol import Offline
 
 OFFLINE: Offline = {"tolerance_s": 60.0, "fence_after_s": 30.0}
@@ -31,7 +31,7 @@ def _ignore(_: str) -> None:
     """What is said is of no interest."""
 
 
-def _rights(found: Fence, clock: list[float], at: tuple[float, ...]) -> list[Right]:
+def _rights(found: SupervisorFence, clock: list[float], at: tuple[float, ...]) -> list[Right]:
     rights = []
     for instant in at:
         clock[0] = instant
@@ -41,13 +41,13 @@ def _rights(found: Fence, clock: list[float], at: tuple[float, ...]) -> list[Rig
 
 def test_right_ends_in_two_steps_after_the_last_contact(tmp_path: Path, clock: list[float]) -> None:
     _write(tmp_path / "lease", 990.0)
-    found = Fence(tmp_path / "lease", OFFLINE, _ignore)
+    found = SupervisorFence(tmp_path / "lease", OFFLINE, _ignore)
     assert _rights(found, clock, (1019.9, 1020, 1048.9, 1049)) == [Right.RUN, Right.STOP, Right.STOP, Right.NONE]
 
 
 def test_contact_gives_the_right_back(tmp_path: Path, clock: list[float]) -> None:
     _write(tmp_path / "lease", 990.0)
-    found = Fence(tmp_path / "lease", OFFLINE, _ignore)
+    found = SupervisorFence(tmp_path / "lease", OFFLINE, _ignore)
     assert _rights(found, clock, (1049,)) == [Right.NONE]
     _write(tmp_path / "lease", 1048.0)
     assert _rights(found, clock, (1049, 1077, 1078)) == [Right.RUN, Right.RUN, Right.STOP]
@@ -60,19 +60,19 @@ def test_without_a_lease_of_this_boot_the_start_counts(tmp_path: Path, clock: li
         _write(path, 999999.0, boot=content)
     elif content is not None:
         path.write_text(content)
-    found = Fence(path, OFFLINE, _ignore)
+    found = SupervisorFence(path, OFFLINE, _ignore)
     assert _rights(found, clock, (1029, 1030)) == [Right.RUN, Right.STOP]
 
 
-def test_job_that_goes_on_regardless_has_no_fence(tmp_path: Path, clock: list[float]) -> None:
-    found = Fence(tmp_path / "lease", {**OFFLINE, "fence_after_s": None}, _ignore)
+def test_job_that_continues_regardless_has_no_fence(tmp_path: Path, clock: list[float]) -> None:
+    found = SupervisorFence(tmp_path / "lease", {**OFFLINE, "fence_after_s": None}, _ignore)
     assert _rights(found, clock, (10.0**9,)) == [Right.RUN]
     assert found.seconds_left() is None
 
 
 def test_reason_is_said_once(tmp_path: Path, clock: list[float]) -> None:
     said: list[str] = []
-    found = Fence(tmp_path / "lease", OFFLINE, said.append)
+    found = SupervisorFence(tmp_path / "lease", OFFLINE, said.append)
     clock[0] += 31
     found.end_job("This task is stopped")
     found.end_job("All processes of this task are killed")

@@ -85,6 +85,6 @@ class AuxiliaryAdoption:
         log.info("auxiliary_job_adopted", job=entry.job, kind=auxiliary.kind, state=state)
         self._metrics.adopted("auxiliary")
         self._dispatches.add([entry])
-        self._reports.outbox.append(Report(entry.key, entry.job, Verb.FOLLOW))
+        self._reports.unsent.append(Report(entry.key, entry.job, Verb.FOLLOW))
         self._reports.update(entry, record)
         return entry

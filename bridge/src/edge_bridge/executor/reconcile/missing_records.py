@@ -33,7 +33,7 @@ class MissingRecords:
             sqlalchemy.exc.SQLAlchemyError: The database refused.
         """
         if row is None or not is_awaited(entry, row):
-            self._reports.outbox.append(Report(entry.key, entry.job, Verb.FORGET))
+            self._reports.unsent.append(Report(entry.key, entry.job, Verb.FORGET))
             self._dispatches.drop(entry.job)
         elif row.state == "queued":
             await self._publish(entry)

@@ -150,9 +150,9 @@ class Reconciler:
         if is_awaited(entry, row):
             log.warning("report_repeated", job=entry.job, key=str(entry.key))
             entry.reported_at = monotonic()
-            self._reports.outbox.append(due_report(entry, row))
+            self._reports.unsent.append(due_report(entry, row))
         else:
-            self._reports.outbox.append(Report(entry.key, entry.job, Verb.FORGET))
+            self._reports.unsent.append(Report(entry.key, entry.job, Verb.FORGET))
             self._dispatches.drop(entry.job)
 
     async def _withdraw(self, broker: Broker, store: RecordStore, entry: Entry) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge_bridge.keeper.dispatch import has_accepted, is_current
 from edge_bridge.keeper.gate.answers import NO_CONTENT, not_dispatched, stop_read, stop_write
-from edge_bridge.keeper.gate.held_call import HeldCall, from_database
+from edge_bridge.keeper.gate.holder_call import HolderCall, from_database
 from edge_bridge.keeper.gate.rules import CallKind
 from edge_bridge.keeper.gate.upstream import Answer
 from edge_bridge.keeper.tokens import subject_of
@@ -49,12 +49,12 @@ class _StateBody(BaseModel):
     state: str = Field(min_length=1, max_length=50)
 
 
-async def read(held: HeldCall) -> Answer:
+async def read(held: HolderCall) -> Answer:
     """Forward a read."""
     return await held.forward()
 
 
-async def heartbeat(held: HeldCall) -> Answer:
+async def heartbeat(held: HolderCall) -> Answer:
     """Forward a heartbeat, unless the job's final state is on its way or accepted: then Airflow would reject it."""
     if held.is_at_its_end:
         return NO_CONTENT
@@ -65,7 +65,7 @@ async def heartbeat(held: HeldCall) -> Answer:
     return NO_CONTENT if (await held.read_again()).is_at_its_end else answer
 
 
-async def run(held: HeldCall) -> Answer:
+async def run(held: HolderCall) -> Answer:
     """Forward the start of the task, if this job is the current dispatch; the record notes that user code runs."""
     _require_no_final_state(held.record)
     body = held.parse_body(_RunBody)
@@ -78,7 +78,7 @@ async def run(held: HeldCall) -> Answer:
     return answer
 
 
-async def final_state(held: HeldCall) -> Answer:
+async def final_state(held: HolderCall) -> Answer:
     """Forward the task's final state, if this job is the current dispatch, and remember it once it is accepted.
 
     A state that was sent before, in a call whose answer was lost, may have been accepted then: Airflow rejects the
@@ -104,7 +104,7 @@ async def final_state(held: HeldCall) -> Answer:
     return answer
 
 
-async def trigger(held: HeldCall) -> Answer:
+async def trigger(held: HolderCall) -> Answer:
     """Forward the trigger of a DAG run. Airflow rejects the second one; a repeat after a lost answer is no second one.
 
     The task would fail, or, if it may reset an existing run, clear a run that has just begun.
@@ -125,14 +125,14 @@ async def trigger(held: HeldCall) -> Answer:
     return answer
 
 
-async def write(held: HeldCall) -> Answer:
+async def write(held: HolderCall) -> Answer:
     """Forward a write of XComs, variables, rendered fields and the like."""
     answer = await held.forward()
     await _remember_before_the_end(held, answer)
     return answer
 
 
-async def fetch(held: HeldCall) -> Answer:
+async def fetch(held: HolderCall) -> Answer:
     """Forward a read that Airflow answers once. The answer holds a password: a record must not keep it."""
     if (known := held.parts.fetched.get(held.call)) is not None:
         return known
@@ -155,7 +155,7 @@ class Handling:
             compare it themselves, as their refusal names the task's state, and Airflow compares a heartbeat's process.
     """
 
-    answer: Callable[[HeldCall], Awaitable[Answer]]
+    answer: Callable[[HolderCall], Awaitable[Answer]]
     if_to_stop: Callable[[], Answer] = stop_write
     in_turn: bool = True
     compares: bool = True
@@ -175,7 +175,7 @@ HANDLING: Mapping[CallKind, Handling] = MappingProxyType(
 """Every kind of call."""
 
 
-async def _remember_before_the_end(held: HeldCall, answer: Answer) -> None:
+async def _remember_before_the_end(held: HolderCall, answer: Answer) -> None:
     """The answer to the final state stays the remembered one: the SDK still writes after it, for example links."""
     if held.record.accepted_state is None:
         await held.remember(answer)

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from edge_bridge.keeper.dispatch import Dispatches
 from edge_bridge.keeper.gate.answers import replayed
 from edge_bridge.keeper.gate.call_kinds import HANDLING, Handling
-from edge_bridge.keeper.gate.held_call import GateParts, HeldCall, JobCall
+from edge_bridge.keeper.gate.holder_call import GateParts, HolderCall, JobCall
 from edge_bridge.keeper.gate.rules import check
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi
 from edge_broker.records import RecordStore
@@ -62,7 +62,7 @@ class PassThrough:
             return await _answer(handling, held)
 
 
-async def _answer(handling: Handling, held: HeldCall) -> Answer:
+async def _answer(handling: Handling, held: HolderCall) -> Answer:
     if held.is_to_stop or (handling.compares and not await held.is_dispatched(for_read=not handling.in_turn)):
         return handling.if_to_stop()
     return await handling.answer(held)

@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import TypeAdapter, ValidationError
 
 from edge_bridge.keeper.gate.centre import CentreView
-from edge_bridge.keeper.gate.held_call import JobCall
+from edge_bridge.keeper.gate.holder_call import JobCall
 from edge_bridge.keeper.gate.passthrough import PassThrough
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionCall
 from edge_bridge.keeper.metrics import KeeperMetrics

@@ -110,7 +110,7 @@ class ExecutionApi:
             before_retry: Checks whether the call is still wanted.
 
         Raises:
-            EdgeError: `gate_unavailable`: the api-server is away, fails or rejects the keeper's token. Repeat the call;
+            EdgeError: `gate_unavailable`: the api-server is unreachable, fails or rejects the keeper's token. Repeat the call;
                 its outcome is unknown.
         """
         with suppress(TimeoutError):

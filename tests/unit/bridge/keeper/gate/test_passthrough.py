@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from edge_bridge.keeper.gate import held_call
-from edge_bridge.keeper.gate.held_call import JobCall
+from edge_bridge.keeper.gate import holder_call
+from edge_bridge.keeper.gate.holder_call import JobCall
 from edge_bridge.keeper.gate.passthrough import PassThrough
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionCall
 from edge_schemas.life.events import Start
@@ -49,7 +49,7 @@ async def test_a_connection_is_given_again_to_a_repeat_only() -> None:
 
 
 async def test_a_connection_is_soon_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held_call, "FETCHED_KEPT_S", 0.01)
+    monkeypatch.setattr(holder_call, "FETCHED_KEPT_S", 0.01)
     centre = Centre()
     assert (await centre.fetch("the-first")).status == 200
     await eventually(lambda: not centre.gate._parts.fetched)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edge_bridge.airflow.mapping import Workload
 
 
-class Intake:
+class EntryMaker:
     """Makes jobs and entries for one executor.
 
     Args:

@@ -78,17 +78,17 @@ class GateParts:
     def __post_init__(self) -> None:
         object.__setattr__(self, "current", CurrentDispatch(self.dispatches))
 
-    async def held(self, call: JobCall) -> "HeldCall":
+    async def held(self, call: JobCall) -> "HolderCall":
         """The call with the job's record.
 
         Raises:
             EdgeError: The worker does not hold the job.
         """
-        return HeldCall(self, call, check_holder(await self.records.get(call.job), call.worker))
+        return HolderCall(self, call, check_holder(await self.records.get(call.job), call.worker))
 
 
 @dataclass(frozen=True, slots=True)
-class HeldCall:
+class HolderCall:
     """A call and the record of its job, which the calling worker holds."""
 
     parts: GateParts
@@ -116,7 +116,7 @@ class HeldCall:
         """The job was withdrawn and has not reported its final state."""
         return self.record.state is JobState.STOPPING and not self.is_at_its_end
 
-    async def read_again(self) -> "HeldCall":
+    async def read_again(self) -> "HolderCall":
         """The same call with the record as it is now.
 
         Raises:

@@ -19,8 +19,8 @@ from edge_schemas.wire.worker_entry import RELAY_BEAT_S, RelayBeat
 log = structlog.get_logger(__name__)
 
 
-class RelayHeartbeat:
-    """Publishes the heartbeats of this replica. Run `run()` in a task group; it ends when the replica stops."""
+class RelayBeats:
+    """Publishes the relay beats of this replica. Run `run()` in a task group; it ends when the replica stops."""
 
     def __init__(self, broker: Broker, workers: WorkerStore, lifecycle: Lifecycle, relay: str) -> None:
         self._broker = broker
@@ -50,7 +50,7 @@ class RelayHeartbeat:
             async with asyncio.timeout(RELAY_BEAT_S):
                 await self._workers.probe()
         except (BrokerUnavailable, JetStreamError, TimeoutError) as error:
-            log.debug("heartbeat_skipped", error=repr(error))
+            log.debug("relay_beat_skipped", error=repr(error))
             self._since = None
             return
         self._since = self._since or datetime.now(UTC)
