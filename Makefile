@@ -20,7 +20,7 @@ COMPILE := pip compile $(PROJECTS) --group dev --all-extras --universal --python
 # `make test ARGS="-k poll -x"` hands options on to what the target runs.
 ARGS :=
 
-# A virtual environment remembers where it was made: after the folder has been moved it is made anew.
+# A virtual environment remembers where it was made: after the folder has been moved it is created again.
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 .PHONY: $(READY)
 endif

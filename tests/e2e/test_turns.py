@@ -227,7 +227,7 @@ async def test_a_worker_that_comes_later_runs_what_waited_and_was_cleared(turns:
     async def queued_again() -> bool:
         return await queued() not in {"", before}
 
-    await until(queued_anew, timeout_s=30, what="it waits anew")
+    await until(queued_again, timeout_s=30, what="it waits anew")
     worker = await turns.system.add_worker("latecomer", ["later"])
     assert await turns.ended("unhurried") == "success"
     assert turns.events("unhurried") == [("begin", "end")]

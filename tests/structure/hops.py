@@ -18,7 +18,7 @@ from structure.sources import SOURCE, Module, packages
 from structure.tables import Measure, Table
 from structure.values import Values
 
-ENTRY = "JobRunner.take"
+ENTRY = "JobRunner.accept"
 """Where a granted job begins at the worker."""
 _LEFT_OUT = "log"
 

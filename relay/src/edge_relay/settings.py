@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     nats_ca_file: Path | None = Field(default=None, description="PEM CA file for tls:// servers with a private CA.")
     gate_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Base URLs of the keepers' gates, separated by commas; if one is unreachable, the next one is called. "
+        description="Base URLs of the keepers' gates, separated by commas; if one is unreachable, the next is called. "
         "Without any, calls to the Execution API are refused.",
     )
     gate_key_file: Path | None = Field(

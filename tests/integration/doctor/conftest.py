@@ -1,4 +1,4 @@
-"""One healthy centre for all tests of doctors, which break one thing at a time and restore it again."""
+"""One healthy centre for all tests of doctors, which break one thing at a time and repair it again."""
 
 import asyncio
 import contextlib

@@ -120,9 +120,9 @@ class BusySystem:
         """The agent returns without its job, which is given up: it waits again, because no user code had run."""
         grant = await self._granted(agent)
         assert (await agent.start(grant)).status == 204
-        again = agent.again()
+        anew = agent.again()
         self.agents[self.agents.index(agent)] = anew
-        poll = asyncio.create_task(again.poll(free=0))
+        poll = asyncio.create_task(anew.poll(free=0))
         await self._reaches(grant["job"]["id"], JobState.WAITING)
         poll.cancel()
         await asyncio.wait({poll})

@@ -23,10 +23,10 @@ async def _all(*checks: Check) -> list[Finding]:
 
 
 async def test_what_needs_something_that_failed_is_not_tried() -> None:
-    """The cause is the first failure, however long the chain; what does not need it continues."""
+    """The cause is the first failure, however long the chain; what does not need it goes on."""
     findings = await _all(
         known(ok("a.one", "fine")),
-        Check("a.two", known(failed("a.two", "broken", "restore")).run, ("a.one",)),
+        Check("a.two", known(failed("a.two", "broken", "mend")).run, ("a.one",)),
         Check("a.three", known(ok("a.three", "never")).run, ("a.two",)),
         Check("b.four", known(ok("b.four", "never")).run, ("a.one", "a.three")),
         Check("c.five", known(warning("c.five", "odd", "look")).run, ("a.one",)),
@@ -55,8 +55,8 @@ async def test_a_check_that_breaks_does_not_end_the_others() -> None:
 
 
 def test_lines_hold_nothing_that_steers_a_terminal() -> None:
-    told = as_text(failed("relay.ready", "it said \x1b[31mno\nok  relay", "restore\r it"))
-    assert told == "FAILED     relay         it said  [31mno ok  relay\n           restore  it"
+    told = as_text(failed("relay.ready", "it said \x1b[31mno\nok  relay", "mend\r it"))
+    assert told == "FAILED     relay         it said  [31mno ok  relay\n           mend  it"
 
 
 def test_the_exit_status() -> None:

@@ -9,7 +9,7 @@ from structure.bounds import BOUNDS, broken
 from structure.tables import Table
 from unit.structure.conftest import Write
 
-RUNNER = '"""A runner."""\n\nclass JobRunner:\n    """Runs."""\n\n    def take(self):\n        """Takes."""\n'
+RUNNER = '"""A runner."""\n\nclass JobRunner:\n    """Runs."""\n\n    def accept(self):\n        """Takes."""\n'
 
 
 def run(tmp_path: Path, *options: str) -> int:
@@ -21,7 +21,7 @@ def test_a_tree_within_all_bounds(write: Write, tmp_path: Path, capsys: pytest.C
     assert run(tmp_path, "--check") == 0
     printed = capsys.readouterr().out
     assert all(f"| {name}" in printed for name in BOUNDS)
-    assert "| p.runner:JobRunner.take |" in printed
+    assert "| p.runner:JobRunner.accept |" in printed
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def test_without_the_entry_the_check_fails(write: Write, tmp_path: Path) -> None
 
 def test_the_path_alone(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write({"a/src/p/runner.py": RUNNER})
-    assert run(tmp_path, "--path", "--entry", "p.runner:JobRunner.take") == 0
-    assert capsys.readouterr().out == "p.runner:JobRunner.take\n"
+    assert run(tmp_path, "--path", "--entry", "p.runner:JobRunner.accept") == 0
+    assert capsys.readouterr().out == "p.runner:JobRunner.accept\n"
     with pytest.raises(SystemExit):
         run(tmp_path, "--path", "--entry", "JobRunner.stop")
 

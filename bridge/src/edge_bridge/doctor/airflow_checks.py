@@ -124,9 +124,9 @@ class AirflowDoctor:
     async def _heartbeats(self) -> Finding:
         value = self._seconds("scheduler", "task_instance_heartbeat_timeout")
         if value < SHORTEST_HEARTBEAT_S:
-            advice = "Set it to 300, the default: if all keepers are unreachable for longer, running tasks are failed."
+            advice = "Set it to 300, the default: if all keepers are down for longer, running tasks are failed."
             return warning(HEARTBEATS, f"[scheduler] task_instance_heartbeat_timeout is {value:g} s", advice)
-        return ok(HEARTBEATS, f"running tasks outlive keepers that are unreachable for {value:g} s")
+        return ok(HEARTBEATS, f"running tasks outlive keepers that are down for {value:g} s")
 
     async def _tolerance(self) -> Finding:
         from edge_bridge.airflow.queues import read_queues
@@ -141,9 +141,7 @@ class AirflowDoctor:
             )
             return warning(TOLERANCE, f"a very short offline_tolerance: {', '.join(short)}", advice)
         longest = max(rule.offline.tolerance_s for rule in rules.values())
-        return ok(
-            TOLERANCE, f"sites may be unreachable for {queues.default.offline.tolerance_s:g} s, at most {longest:g} s"
-        )
+        return ok(TOLERANCE, f"sites may be down for {queues.default.offline.tolerance_s:g} s, at most {longest:g} s")
 
     def _seconds(self, section: str, option: str) -> float:
         return float(self._conf.get(section, option) or 0)

@@ -1,7 +1,7 @@
 """Publishes jobs in the background: first the record, then the message that workers receive.
 
-Nothing here raises into the scheduler. While NATS is unreachable, jobs wait in memory in their order and their tasks stay
-queued in Airflow; jobs that are lost with the scheduler then are found by its successor's adoption.
+Nothing here raises into the scheduler. While NATS is unreachable, jobs wait in memory in their order and their tasks
+stay queued in Airflow; jobs that are lost with the scheduler then are found by its successor's adoption.
 """
 
 import asyncio

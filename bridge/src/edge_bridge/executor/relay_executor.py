@@ -48,7 +48,7 @@ class RelayExecutor(BaseExecutor):
 
     The api-server creates instances too and never starts them: the constructor does no I/O.
 
-    `revoke_task` is not implemented on purpose: a job that waits for a site that is unreachable is no fault, and without the
+    `revoke_task` is not implemented on purpose: a job that waits for an offline site is no fault, and without the
     method Airflow does not fail tasks that are queued for a long time.
     """
 

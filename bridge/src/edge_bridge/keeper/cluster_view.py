@@ -79,16 +79,14 @@ class ClusterView:
         return self._contact.is_possible
 
     def tick(self) -> None:
-        """Check whether NATS is connected; call it about once a second."""
+        """Check whether NATS is connected; call it at least once a second."""
         self._contact.tick(self._clock(), connected=self._broker.connected)
         if self._logged_contact is not self._contact.is_possible:
             self._logged_contact = self._contact.is_possible
             if self._contact.is_possible:
                 log.info("contact_possible")
             else:
-                log.warning(
-                    "contact_impossible", hint="NATS or every relay is unreachable: nothing is given up meanwhile"
-                )
+                log.warning("contact_impossible", hint="NATS or every relay is unreachable: no job is given up now")
 
     async def refresh_worker(self, worker: str) -> None:
         """Read the worker's entry from the stream leader: a watch may lose its consumer without notice.

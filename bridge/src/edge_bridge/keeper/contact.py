@@ -35,7 +35,7 @@ class ContactClock:
         self._floor = 0.0
 
     def tick(self, now: float, *, connected: bool) -> None:
-        """Report about once a second whether NATS is connected."""
+        """Report at least once a second whether NATS is connected."""
         self._connected = connected
         self._update(now)
 

@@ -27,7 +27,7 @@ SHORTEST_PAUSE_S = 0.1
 CHECK_TIMEOUT_S = 30.0
 WITHDRAWALS_AT_ONCE = 16
 WAITING_AT_ONCE = 1000
-"""In one check. A site that is unreachable may leave tens of thousands of jobs waiting; to check all of them each time would
+"""In one check. An offline site may leave tens of thousands of jobs waiting; to check all of them each time would
 cost the gate the processor, and the gate checks a job itself before the job runs."""
 
 Rows = Mapping[str, TaskRow]

@@ -129,7 +129,7 @@ class Keeper:
 
 
 async def serve(settings: KeeperSettings, mint: TokenMint) -> None:
-    """Run a keeper until SIGTERM or SIGINT. It starts even if NATS, api-server or database are unreachable, and waits."""
+    """Run a keeper until SIGTERM or SIGINT. It starts even if NATS, api-server or database is down, and waits."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

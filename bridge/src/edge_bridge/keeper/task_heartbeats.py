@@ -50,7 +50,7 @@ def is_due(
 ) -> bool:
     """Whether this job's task needs a heartbeat.
 
-    Also while its final state is on its way: that may take long if the api-server or the link is unreachable in between.
+    Also while its final state is on its way: that may take long if the api-server or the link is down in between.
     """
     if record.state is not JobState.RUNNING or record.user_code is None or record.task is None:
         return False

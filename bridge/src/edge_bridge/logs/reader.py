@@ -17,7 +17,7 @@ from edge_broker.subjects import LOGS, OFFSET_HEADER
 log = structlog.get_logger(__name__)
 
 LOST_PATIENCE_S = 0.3
-"""Once a connection was there and is unreachable: every open page asks, and none should wait long."""
+"""After a connection was lost: every open page asks, and none should wait long."""
 BATCH = 256
 BATCH_BYTES = 1 << 20
 

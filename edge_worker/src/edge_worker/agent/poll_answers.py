@@ -15,7 +15,7 @@ log = EventLog("edge_worker.agent.poll_answers")
 class PollSink(Protocol):
     """Receives the parts of an answer."""
 
-    def take(self, grant: Grant) -> None:
+    def accept(self, grant: Grant) -> None:
         """A job is offered."""
 
     def stop(self, directive: StopDirective) -> None:
@@ -61,7 +61,7 @@ class PollAnswers:
         for directive in answer.stop:
             self.sink.stop(directive)
         for grant in answer.grants:
-            self.sink.take(grant)
+            self.sink.accept(grant)
 
     def _begin_conflict(self, conflict: CredentialConflict) -> None:
         self.in_conflict = True

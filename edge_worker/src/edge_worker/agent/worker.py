@@ -67,9 +67,9 @@ class PollHandler:
     rule: RuntimeCompatibility
     exit_code: int = EXIT_OK
 
-    def take(self, grant: Grant) -> None:
-        """See `JobRunner.take`."""
-        self.runner.take(grant)
+    def accept(self, grant: Grant) -> None:
+        """See `JobRunner.accept`."""
+        self.runner.accept(grant)
 
     def stop(self, directive: StopDirective) -> None:
         """See `JobRunner.stop`."""

@@ -72,10 +72,10 @@ def disk_finding(settings: Settings) -> Finding:
     reserve = settings.disk_reserve_bytes
     detail = f"{free // _MIB:,} MiB are free at {path}, {reserve // _MIB} MiB are kept in reserve"
     if free < reserve:
-        return failed(DISK, detail, "The worker takes no jobs: free some space, or lower --disk-reserve-bytes.")
+        return failed(DISK, detail, "The worker accepts no jobs: free some space, or lower --disk-reserve-bytes.")
     if free < reserve + settings.spool_max_bytes:
         spool = f"Ended jobs and their logs may take {settings.spool_max_bytes // _MIB} MiB more (--spool-max-bytes)."
-        return warning(DISK, detail, f"{spool} Then the worker takes no jobs.")
+        return warning(DISK, detail, f"{spool} Then the worker accepts no jobs.")
     return ok(DISK, detail)
 
 

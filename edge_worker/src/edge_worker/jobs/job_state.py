@@ -102,7 +102,7 @@ class LocalJob:
         is_started: The start was confirmed.
         is_gone: No process of the job is left: its log grows no more.
         is_log_done: See `LogDone`.
-        is_settled: The relay has given its final answer, or the job is dropped; only the log may follow.
+        is_relay_done: The relay has given its final answer, or the job is dropped; only the log may follow.
         finish: The outcome.
         release: Why the job is released; empty if it is not.
         faults: Unexpected errors so far.

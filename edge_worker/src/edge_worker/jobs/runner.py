@@ -44,7 +44,7 @@ class JobRunner:
     rule: RuntimeCompatibility
     _driven: list[JobDriver] = field(default_factory=list)
 
-    def take(self, grant: Grant) -> None:
+    def accept(self, grant: Grant) -> None:
         """Run a granted job, or release it if no slot is free."""
         driver = self.table.get(grant.job.id)
         if driver is not None:

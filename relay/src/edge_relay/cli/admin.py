@@ -64,7 +64,7 @@ def list_workers(options: Namespace) -> None:
                 f"'edge-relay workers resolve {worker.worker} --keep older' (or newer)."
             )
         if worker.no_jobs_reason is not None and worker.state is WorkerState.ONLINE:
-            print_line(f"\n{worker.worker} takes no jobs: {worker.no_jobs_reason}")
+            print_line(f"\n{worker.worker} accepts no jobs: {worker.no_jobs_reason}")
 
 
 def revoke_worker(options: Namespace) -> None:

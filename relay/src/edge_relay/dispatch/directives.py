@@ -78,7 +78,7 @@ def _stop(worker: str, report: JobReport, record: JobRecord | None) -> StopDirec
     if record.holder is not None and record.holder.worker != worker:
         return StopDirective(job=report.id, reason="another worker holds the job", drop=True)
     if record.holder is None:
-        return _stop_unheld(report, record)
+        return _stop_without_holder(report, record)
     if record.state is JobState.STOPPING and report.phase is not JobPhase.FINISHING:
         return StopDirective(job=report.id, reason=record.stop.reason if record.stop else "the job is to stop")
     return None
@@ -89,10 +89,12 @@ def _why_ended(record: JobRecord | None) -> str:
     return f"the job has ended: {why}" if why else "the job has ended"
 
 
-def _stop_unheld(report: JobReport, record: JobRecord) -> StopDirective | None:
+def _stop_without_holder(report: JobReport, record: JobRecord) -> StopDirective | None:
     """A waiting job may have been granted, but a worker that runs it has lost it meanwhile."""
     if report.phase is not JobPhase.GRANTED:
-        return StopDirective(job=report.id, reason="the job was taken back while the worker was unreachable", drop=True)
+        return StopDirective(
+            job=report.id, reason="the centre gave the job up while the worker had no contact", drop=True
+        )
     if record.parked is not None:
-        return StopDirective(job=report.id, reason="the job was put aside", drop=True)
+        return StopDirective(job=report.id, reason="the job is parked", drop=True)
     return None

@@ -1,4 +1,4 @@
-"""Calls a keeper's gate for a task: the call is signed, the answer checked; if one keeper is unreachable, the next is called.
+"""Calls a keeper's gate for a task: the call is signed, the answer checked; if one keeper is down, the next is called.
 
 The relay itself does not reach Airflow and holds no token: it sends the worker's request and the worker's name.
 """

@@ -72,6 +72,6 @@ class JobRelease:
 
 
 def release_delay_s(releases: int) -> float:
-    """How long a job stays away after this many releases: 1 s at first, 15 s at most, with jitter."""
+    """How long a job is not offered after this many releases: 1 s at first, 15 s at most, with jitter."""
     delay = min(MAX_RELEASE_DELAY_S, 2.0 ** max(0, releases - 1))
     return delay * random.uniform(0.9, 1.0)  # noqa: S311  # jitter, nothing secret

@@ -29,7 +29,7 @@ _INFO = (*_WORKER, "team", "agent_version", "airflow_version", "python_version",
 class Fleet(Collector):
     """All workers that ever enrolled. Run `run()` in a task group.
 
-    Silence is measured by a clock that stands still while NATS is unreachable: no entry can be received meanwhile, and no
+    Silence is measured by a clock that stands still while NATS is unreachable: no entry can be received then, and no
     worker counts as offline because of it.
     """
 

@@ -54,7 +54,7 @@ _FAMILIES: tuple[tuple[str, str, Callable[[QueueFigures], float | None]], ...] =
     ("edge_queue_waiting_jobs", "Jobs that were not granted to a worker yet", lambda queue: queue.waiting),
     (
         "edge_queue_granted_jobs",
-        "Jobs that were granted and not started yet, or were released and stay away for some seconds",
+        "Jobs that were granted and not started yet, or were released and are not offered for some seconds",
         lambda queue: queue.granted,
     ),
     (

@@ -18,12 +18,10 @@ def replicas_finding(streams: Mapping[str, StreamInfo], *, clustered: bool) -> F
         peers = (info.get("cluster") or {}).get("replicas") or ()
         behind += [f"{name} on {peer['name']}" for peer in peers if peer.get("offline") or not peer.get("current")]
     if behind:
-        return warning(
-            REPLICAS, f"copies are unreachable or behind: {', '.join(behind)}", "Are all servers of NATS up?"
-        )
+        return warning(REPLICAS, f"copies are offline or behind: {', '.join(behind)}", "Are all servers of NATS up?")
     if single:
         text = (
-            "Run 'edge-relay streams apply --replicas 3': a stream with one copy is unreachable whenever the server that "
+            "Run 'edge-relay streams apply --replicas 3': a stream with one copy is offline whenever the server that "
             "holds it is."
         )
         return warning(REPLICAS, f"one copy only, in a cluster: {', '.join(single)}", text)

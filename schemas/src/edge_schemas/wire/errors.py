@@ -74,7 +74,10 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ),
     _E.NOT_HOLDER: ErrorKind(409, False, "Another worker holds the job", "stops the job, reports nothing"),
     _E.WRONG_STATE: ErrorKind(
-        409, False, "The job is not in a state that allows this", "stops the job, reports its end"
+        409,
+        False,
+        "The job is not in a state that allows this",
+        "stops the job and reports its end; after a first start, forgets the grant",
     ),
     _E.OFFSET_MISMATCH: ErrorKind(409, False, "Log bytes are missing before this offset", "rewinds to expected_offset"),
     _E.RECEIPT_EXPIRED: ErrorKind(409, False, "The receipt is no longer valid", "drops the grant"),

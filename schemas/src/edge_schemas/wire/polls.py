@@ -40,8 +40,8 @@ class Poll(Inbound):
         host: The machine's name, for people.
         superseded_by: The incarnation named when this agent was answered `superseded`. That this agent still polls
             proves that the credential was copied.
-        in_conflict: It knows that its credential is in conflict, and takes no jobs.
-        no_jobs_reason: Why it takes no jobs though it does not drain, for people; for example, its runtime is not
+        in_conflict: It knows that its credential is in conflict, and accepts no jobs.
+        no_jobs_reason: Why it accepts no jobs though it does not drain, for people; for example, its runtime is not
             ready.
     """
 

@@ -112,7 +112,7 @@ class WorkerSummary(Outbound):
         tolerance_s: The shortest offline tolerance of its jobs.
         conflict: Where the two agents run, the older one first, if there are two.
         airflow: Airflow's version in its runtime, if the worker has reported it.
-        no_jobs_reason: Why it takes no jobs, as it reported.
+        no_jobs_reason: Why it accepts no jobs, as it reported.
     """
 
     worker: WorkerName

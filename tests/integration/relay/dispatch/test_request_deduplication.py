@@ -39,7 +39,7 @@ async def test_a_release_that_is_repeated_counts_once(edge: Edge) -> None:
     replies = await both([one.release(grant, replica=replica) for replica in (0, 1, 0)])
     assert [reply.status for reply in replies] == [204, 204, 204]
     assert (await one.start(grant, replica=1)).code == "receipt_expired"
-    [anew] = await one.grants()
+    [again] = await one.grants()
     assert (await one.release(again)).status == 204
     record = await edge.records.get(grant["job"]["id"])
     assert record is not None
@@ -76,7 +76,7 @@ async def test_jobs_are_given_back_once_however_often_it_is_said(edge: Edge) -> 
 async def test_a_finish_that_comes_late_does_not_end_a_later_hold(edge: Edge, *, runs: bool) -> None:
     """A replica that stood still reads it when another one has long answered the next try.
 
-    By then the same worker may have the job again: it would be taken from it, or end as failed while its user code runs.
+    By then the same worker may have the job anew: it would be taken from it, or end as failed while its user code runs.
     """
     one, grant = await granted(edge)
     job = grant["job"]["id"]

@@ -213,7 +213,7 @@ async def test_a_machine_with_many_faults_of_its_own(worker: Patient) -> None:
     gone, empty = (one for one in report.findings if one["check"] == "bundles.folders")
     assert "/no/such/folder is not there" in gone["detail"]
     assert "is empty" in empty["detail"]
-    assert "takes no jobs" in report.of("machine.disk")["advice"]
+    assert "accepts no jobs" in report.of("machine.disk")["advice"]
     assert "LimitNOFILE" in report.of("machine.files")["advice"]
 
 

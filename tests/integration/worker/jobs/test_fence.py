@@ -1,4 +1,4 @@
-"""Real processes that stand still because their worker is out of contact, and continue or are killed once it is back."""
+"""Real processes that stand still while their worker is out of contact, and continue or are killed after contact."""
 
 import asyncio
 import os

@@ -171,14 +171,9 @@ class Leader:
 
     async def check(self) -> None:
         anything: Any = self
-        await GiveUps(
-            anything,
-            anything,
-            anything,
-            Audit(anything, keeper="k"),
-            metrics=KeeperMetrics(),
-            spans=CentreJobSpans(Spans()),
-        ).check()
+        spans = CentreJobSpans(Spans())
+        audit = Audit(anything, keeper="k")
+        await GiveUps(anything, anything, anything, audit, metrics=KeeperMetrics(), spans=spans).check()
 
 
 async def test_a_watch_that_is_behind_costs_no_job() -> None:

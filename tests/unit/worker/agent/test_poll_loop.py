@@ -62,7 +62,7 @@ class _Desk:
     def __init__(self, table: JobRegistry) -> None:
         self._table = table
 
-    def take(self, grant: Grant) -> None:
+    def accept(self, grant: Grant) -> None:
         self._table.add(local_job(grant.job, JobDir(Path("nowhere"))))
 
 

@@ -57,7 +57,7 @@ def _send(method: str, url: str, **lease: Any) -> httpx.Response:
 def _fence(
     *, fence_after_s: float | None = None, tolerance_s: float = 10, said: list[str] | None = None
 ) -> SupervisorFence:
-    """A fence without a lease; by default one that lets the job continue for ever."""
+    """A fence without a lease; by default the job may continue without limit."""
     offline: Offline = {"tolerance_s": tolerance_s, "fence_after_s": fence_after_s}
     return SupervisorFence(Path("/nowhere/lease"), offline, (said if said is not None else []).append)
 

@@ -110,8 +110,8 @@ class ExecutionApi:
             before_retry: Checks whether the call is still wanted.
 
         Raises:
-            EdgeError: `gate_unavailable`: the api-server is unreachable, fails or rejects the keeper's token. Repeat the call;
-                its outcome is unknown.
+            EdgeError: `gate_unavailable`: the api-server is down, fails or rejects the keeper's token. Repeat the
+                call; its outcome is unknown.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(ALL_TRIES_S):
