@@ -13,6 +13,8 @@ from edge_relay.gate.client import GateClient
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.enrollment import EnrollmentStore
 from edge_relay.identity.receipts import ReceiptKey
+from edge_relay.jobs.parking import Parking
+from edge_relay.jobs.unreadable import UnreadableMessages
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.metrics.exports import Exports, exports
 from edge_relay.metrics.replica import Metrics
@@ -87,11 +89,14 @@ def build_parts(settings: Settings) -> Parts:
     exported = exports(broker, credentials, settings.tls_cert_file)
     gate = GateClient.from_settings(settings)
     lifecycle, receipt_key = Lifecycle(), ReceiptKey(broker)
+    audit = Audit(broker, relay=settings.name)
+    parking = Parking(broker, audit, exported.metrics)
+    unreadable = UnreadableMessages(broker, records, parking, relay=settings.name)
     return Parts(
         settings=settings,
         lifecycle=lifecycle,
         broker=broker,
-        audit=Audit(broker, relay=settings.name),
+        audit=audit,
         exports=exported,
         spans=RelayJobSpans(spans_from_environment("relay")),
         records=records,
@@ -104,5 +109,5 @@ def build_parts(settings: Settings) -> Parts:
         gate=gate,
         centre=Centre(gate),
         polls=ParkedPolls(exported.metrics),
-        dispatchers=DispatcherPool(broker, exported.metrics),
+        dispatchers=DispatcherPool(broker, exported.metrics, unreadable.put_aside),
     )

@@ -85,7 +85,8 @@ class QueueTimeouts:
                     oldest_s=round(max(waited)),
                     running=self._running(queue),
                     what="no worker has taken these callbacks or connection tests. If nothing runs from this queue "
-                    "either, have a worker serve it, or change [edge_relay] callback_queue or connection_test_queue",
+                    "either, have a worker serve it, or change [edge_relay] callback_queue or connection_test_queue. "
+                    "Otherwise check that its workers allow them: EDGE_WORKER_AUXILIARY_JOBS",
                 )
 
     def _running(self, queue: str) -> int:

@@ -47,10 +47,12 @@ class Granted:
 
     Attributes:
         refusal: Why the worker does not take it.
+        counts: The job itself is the cause.
     """
 
     receipt: str
     refusal: str | None = None
+    counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,9 +296,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Release the job at the relay."""
+    """Release the job at the relay; `counts` if the job itself is the cause."""
 
     reason: str
+    counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,7 @@ def _granted(job: LocalJob, event: Granted) -> LocalJob:
     if job.stage is not Stage.NEW:
         return job
     if event.refusal is not None:
-        return replace(job, stage=Stage.RELEASING, release=event.refusal)
+        return replace(job, stage=Stage.RELEASING, release=event.refusal, release_counts=event.counts)
     return replace(job, stage=Stage.GRANTED)
 
 

@@ -63,9 +63,9 @@ class RelayActions:
             return HolderRefused(error.code, str(error))
         return HolderConfirmed()
 
-    async def release(self, driver: JobDriver, reason: str) -> ReleaseAnswered:
+    async def release(self, driver: JobDriver, reason: str, *, counts: bool) -> ReleaseAnswered:
         """Releases the job at the relay."""
-        request = ReleaseRequest(receipt=driver.now.receipt, reason=reason[:MAX_REASON_CHARS], counted=False)
+        request = ReleaseRequest(receipt=driver.now.receipt, reason=reason[:MAX_REASON_CHARS], counted=counts)
         log.info("job_released", job=driver.id, reason=reason)
         try:
             await until_final(lambda: self.client.release(driver.id, request), pause=self.link.pause)

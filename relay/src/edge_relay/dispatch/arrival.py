@@ -75,6 +75,7 @@ def worker_entry(principal: Principal, parked: ParkedPoll, *, relay: str, longes
         free=report.free,
         draining=report.draining,
         no_jobs_reason=report.no_jobs_reason,
+        auxiliary=report.auxiliary,
         jobs=report.jobs,
         versions=report.versions,
         health=report.health,

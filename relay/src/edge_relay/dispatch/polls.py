@@ -46,7 +46,9 @@ class ParkedPoll:
     demand: PollDemand = field(init=False)
 
     def __post_init__(self) -> None:
-        self.demand = PollDemand(self.poll.free, self.wake.set, airflow=self.poll.versions.airflow)
+        self.demand = PollDemand(
+            self.poll.free, self.wake.set, airflow=self.poll.versions.airflow, auxiliary=self.poll.auxiliary
+        )
 
 
 class ParkedPolls:

@@ -77,9 +77,13 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A worker releases a granted job, once for each `grant`; `counted` if the job itself may be the cause."""
+    """A worker releases a granted job, once for each `grant`; `counted` if the job itself may be the cause.
 
-    worker: str
+    Attributes:
+        worker: None if a relay could not even grant it.
+    """
+
+    worker: str | None
     reason: str
     counted: bool
     at: Instant

@@ -88,14 +88,15 @@ class StopRequest(Outbound):
 
 
 class ReleaseNote(Outbound):
-    """A worker released the job, or lost it before user code ran.
+    """A worker released the job, or lost it before user code ran; or a relay could not read its message.
 
     Attributes:
+        worker: None if it was the relay.
         grant: The grant that it released. A repeat of a call with this grant is not counted again, does not start the
             job and does not end it after a later start.
     """
 
-    worker: WorkerName
+    worker: WorkerName | None = None
     reason: str
     at: Instant
     grant: str | None = None

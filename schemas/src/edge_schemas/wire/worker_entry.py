@@ -48,6 +48,7 @@ class WorkerEntry(Outbound):
         relay: The replica that received it.
         poll_timeout_s: How long it may wait for its answer.
         no_jobs_reason: See `Poll`.
+        auxiliary: See `Poll`.
         queues: Those that its credential gives access to; None in an entry that an older relay wrote.
     """
 
@@ -65,6 +66,7 @@ class WorkerEntry(Outbound):
     free: int
     draining: bool
     no_jobs_reason: str | None = None
+    auxiliary: tuple[str, ...] = ()
     jobs: tuple[JobReport, ...]
     versions: WorkerVersions
     health: WorkerHealth

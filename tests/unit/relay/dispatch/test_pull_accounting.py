@@ -19,7 +19,8 @@ from edge_relay.dispatch.pull_accounting import (
     PullTracker,
     WaitQueue,
 )
-from support.relay.jobs import make_job
+from edge_schemas.wire.jobs import AuxiliaryKind
+from support.relay.jobs import make_auxiliary_job, make_job
 
 
 def delivery() -> Delivery:
@@ -214,6 +215,19 @@ def test_a_job_that_suits_nobody_is_given_back() -> None:
     line.join(new)
     assert not line.hand_over(at("3.3.2"))
     assert new.close() == []
+
+
+def test_an_auxiliary_job_passes_by_a_worker_whose_owner_does_not_allow_it() -> None:
+    """That worker continues to wait for tasks."""
+    line, one = WaitQueue("q"), PollDemand(1, lambda: None)
+    willing = PollDemand(1, lambda: None, auxiliary=(AuxiliaryKind.CALLBACK,))
+    callback = Delivery(make_auxiliary_job(), "$JS.ACK", "q", datetime.now(UTC))
+    test = Delivery(make_auxiliary_job(kind=AuxiliaryKind.CONNECTION_TEST), "$JS.ACK", "q", datetime.now(UTC))
+    line.join(one)
+    line.join(willing)
+    assert not line.hand_over(test)
+    assert line.hand_over(callback)
+    assert (one.taken, willing.taken, line.wanted) == ([], [callback], 1)
 
 
 def test_a_poll_that_wants_nothing_does_not_wait() -> None:
