@@ -42,7 +42,7 @@ def _relay() -> CollectorRegistry:
 def _keeper() -> CollectorRegistry:
     broker = Broker(BrokerSettings((), KEEPER, ""))
     metrics = KeeperMetrics()
-    metrics.registry.register(KeeperState(broker, ClusterView(broker, metrics), lambda: None))
+    metrics.registry.register(KeeperState(broker, ClusterView(broker, metrics.put_aside), lambda: None))
     return metrics.registry
 
 

@@ -130,7 +130,7 @@ class Keeper:
         broker: Any = SimpleNamespace(
             connected=True, on_connection=lambda _: None, publish=self._nothing, store=self._nothing
         )
-        self.view = ClusterView(broker, metrics, clock=lambda: self.now)
+        self.view = ClusterView(broker, metrics.put_aside, clock=lambda: self.now)
         self.view._watched_records.complete.set()
         self.view._watched_workers.complete.set()
         anything: Any = self

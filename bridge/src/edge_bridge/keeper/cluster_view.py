@@ -9,7 +9,6 @@ import structlog
 from pydantic import ValidationError
 
 from edge_bridge.keeper.contact import ContactClock, Hold
-from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.subscriptions import Message
@@ -27,13 +26,15 @@ class ClusterView:
 
     Args:
         broker: Connected or not.
-        metrics: Count what can't be read.
+        put_aside: Counts what can't be read, a `record` or an `entry`.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, broker: Broker, metrics: KeeperMetrics, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, broker: Broker, put_aside: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._broker = broker
-        self._metrics = metrics
+        self._put_aside = put_aside
         self._clock = clock
         self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
         self._watched_records = WatchedBucket(broker, RECORDS_BUCKET, self._update_record)
@@ -120,7 +121,7 @@ class ClusterView:
             entry = WorkerEntry.model_validate_json(value)
         except ValidationError as error:
             log.warning("worker_entry_unreadable", worker=key, errors=error.error_count())
-            self._metrics.put_aside("entry")
+            self._put_aside("entry")
             return
         known = self._workers.get(key)
         self._workers[key] = entry
@@ -165,7 +166,7 @@ class ClusterView:
             return parse_record(key, value)
         except RecordUnreadable:
             log.warning("record_unreadable", job=key)
-            self._metrics.put_aside("record")
+            self._put_aside("record")
             return None
 
 

@@ -60,7 +60,7 @@ class Keeper:
         self._broker = broker
         records = RecordStore(broker)
         withdrawals = Withdrawals(broker, records, metrics)
-        self._view = ClusterView(broker, metrics)
+        self._view = ClusterView(broker, metrics.put_aside)
         self._heartbeats = TaskHeartbeats(
             self._view, dispatches, withdrawals, api, settings.heartbeats, metrics=metrics
         )

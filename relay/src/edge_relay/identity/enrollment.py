@@ -1,13 +1,12 @@
 """Workers' credentials and the tokens with which workers enrol, in `edge_access`. Only hashes are stored."""
 
-import base64
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 from edge_broker.bucket import Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET
-from edge_relay.identity.access_keys import ENROLL_PREFIX, NAME_PREFIX, WORKER_PREFIX, dump
+from edge_relay.identity.access_keys import ENROLL_PREFIX, WORKER_PREFIX, dump
+from edge_relay.identity.worker_names import WorkerNames
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import (
     EnrollmentUse,
@@ -22,8 +21,6 @@ from edge_schemas.wire.workers import (
     new_secret,
 )
 
-MAX_LABEL_CHARS = 63
-SHORTEST_SUFFIX = 6
 KEPT_AFTER_EXPIRY = timedelta(days=1)
 """How long an enrolment that used the token in time may be repeated, and an error says "expired", not "unknown"."""
 
@@ -33,6 +30,7 @@ class EnrollmentStore:
 
     def __init__(self, broker: Broker) -> None:
         self._bucket = Bucket(broker, ACCESS_BUCKET)
+        self._names = WorkerNames(broker)
 
     async def create_token(self, request: EnrollTokenRequest, *, now: datetime) -> EnrollToken:
         """A new enrolment token; shown once."""
@@ -104,8 +102,7 @@ class EnrollmentStore:
 
     async def secret_hash(self, worker: str) -> str | None:
         """The hash of the secret for which a worker's name is reserved."""
-        stored = await self._bucket.get(NAME_PREFIX + worker)
-        return None if stored.value is None else stored.value.decode()
+        return await self._names.secret_hash(worker)
 
     async def _use_token(self, token_hash: str, secret_hash: str, now: datetime) -> tuple[EnrollTokenEntry, str]:
         """The token's entry and the worker's name, after a use was counted for this secret, now or earlier.
@@ -118,13 +115,13 @@ class EnrollmentStore:
                 raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, "the enrolment token is unknown")
             entry = EnrollTokenEntry.model_validate_json(stored.value)
             use = next((one for one in entry.used if one.secret_hash == secret_hash), None)
-            if use is not None and await self._reserve(use.worker, secret_hash):
+            if use is not None and await self._names.reserve(use.worker, secret_hash):
                 return entry, use.worker
             if use is None:
                 _check_usable(entry, now)
                 if (await self._bucket.get(WORKER_PREFIX + secret_hash)).value is not None:
                     raise _secret_in_use()
-            name = await self._free_name(entry.site, secret_hash)
+            name = await self._names.find_free(entry.site, secret_hash)
             uses = (*_other_uses(entry, secret_hash), EnrollmentUse(secret_hash=secret_hash, worker=name))
             await self._write_uses(token_hash, entry, uses, stored.revision, now)
 
@@ -138,7 +135,7 @@ class EnrollmentStore:
             name = next((use.worker for use in entry.used if use.secret_hash == secret_hash), None)
             if name is None:
                 return
-            await self._free(name, secret_hash)
+            await self._names.free(name, secret_hash)
             uses = _other_uses(entry, secret_hash)
             if await self._write_uses(token_hash, entry, uses, stored.revision, now):
                 return
@@ -161,35 +158,6 @@ class EnrollmentStore:
             return False
         return True
 
-    async def _free_name(self, site: str, secret_hash: str) -> str:
-        """The shortest name for this secret that no other secret has."""
-        for name in candidate_names(site, secret_hash):
-            if await self.secret_hash(name) in {None, secret_hash}:
-                return name
-        raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, "no name is free for this secret; enrol with a new secret")
-
-    async def _reserve(self, name: str, secret_hash: str) -> bool:
-        """Whether the name belongs to this secret, now or from earlier."""
-        stored = await self._bucket.get(NAME_PREFIX + name)
-        if stored.value is not None:
-            return stored.value.decode() == secret_hash
-        try:
-            await self._bucket.put(NAME_PREFIX + name, secret_hash.encode(), revision=stored.revision)
-        except RevisionConflict:
-            return await self.secret_hash(name) == secret_hash
-        return True
-
-    async def _free(self, name: str, secret_hash: str) -> None:
-        """Give up a reserved name, unless a worker has it."""
-        stored = await self._bucket.get(NAME_PREFIX + name)
-        if stored.value is None or stored.value.decode() != secret_hash:
-            return
-        known = await self._bucket.get(WORKER_PREFIX + secret_hash)
-        if known.value is not None and WorkerAccess.model_validate_json(known.value).worker == name:
-            return
-        with suppress(RevisionConflict):
-            await self._bucket.delete(NAME_PREFIX + name, revision=stored.revision, life=KEPT_AFTER_EXPIRY)
-
     async def _require_worker(self, secret_hash: str) -> WorkerAccess:
         stored = await self._bucket.get(WORKER_PREFIX + secret_hash)
         if stored.value is None:
@@ -206,13 +174,6 @@ def _secret_in_use() -> EdgeError:
 
 def _other_uses(entry: EnrollTokenEntry, secret_hash: str) -> tuple[EnrollmentUse, ...]:
     return tuple(use for use in entry.used if use.secret_hash != secret_hash)
-
-
-def candidate_names(site: str, secret_hash: str) -> list[str]:
-    """Names for a worker, the shortest first: its site and some characters of its secret's hash; DNS labels."""
-    digest = base64.b32encode(bytes.fromhex(secret_hash)).decode().rstrip("=").lower()
-    lengths = range(SHORTEST_SUFFIX, len(digest) + 1, 6)
-    return [f"{site[: MAX_LABEL_CHARS - 1 - n].rstrip('-')}-{digest[:n]}" for n in lengths]
 
 
 def _check_usable(entry: EnrollTokenEntry, now: datetime) -> None:

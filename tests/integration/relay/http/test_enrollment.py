@@ -10,7 +10,7 @@ import pytest
 from edge_broker.bucket import Bucket
 from edge_broker.subjects import ACCESS_BUCKET, kv_stream, kv_subject
 from edge_relay.identity.access_keys import NAME_PREFIX
-from edge_relay.identity.enrollment import EnrollmentStore, candidate_names
+from edge_relay.identity.worker_names import WorkerNames, candidate_names
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import EnrollRequest, EnrollTokenRequest, SecretKind, hash_secret, new_secret
 from support.relay.edge import Edge
@@ -76,16 +76,16 @@ async def test_a_name_that_was_taken_in_between_is_replaced(edge: Edge) -> None:
     """Another secret reserves it after the use was counted and before the name was reserved."""
     token, secret = await edge.token(site="s"), new_secret(SecretKind.WORKER)
     short, longer = candidate_names("s", hash_secret(secret))[:2]
-    store, found = edge.enrollments, EnrollmentStore._free_name
+    store, found = edge.enrollments, WorkerNames.find_free
 
-    async def slow(self: EnrollmentStore, site: str, secret_hash: str) -> str:
+    async def slow(self: WorkerNames, site: str, secret_hash: str) -> str:
         name = await found(self, site, secret_hash)
         if name == short:
             await store._bucket.put(NAME_PREFIX + short, b"0" * 64, revision=0)
         return name
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EnrollmentStore, "_free_name", slow)
+        patch.setattr(WorkerNames, "find_free", slow)
         access, _ = await store.enroll(
             token, EnrollRequest(protocol=1, secret_hash=hash_secret(secret)), now=datetime.now(UTC)
         )

@@ -31,7 +31,7 @@ class Seen:
     def __init__(self) -> None:
         broker: Any = SimpleNamespace(connected=True, on_connection=lambda _: None)
         self.clock = Clock()
-        self.view = ClusterView(broker, KeeperMetrics(), clock=self.clock)
+        self.view = ClusterView(broker, KeeperMetrics().put_aside, clock=self.clock)
         self.view._watched_records.complete.set()
         self.view._watched_workers.complete.set()
         self.polls = 0
