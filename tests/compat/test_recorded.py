@@ -16,8 +16,6 @@ DOCUMENTS = [file for file in FILES if file.stem != RECEIPT]
 RECEIPTS = [file for file in FILES if file.stem == RECEIPT]
 FREE_FORM = frozenset({"workload"})
 """Fields whose content is Airflow's."""
-STRICT_PARTS = frozenset({"health", "versions", "jobs.0", "jobs.1"})
-"""Parts of a stored worker entry that are read as strictly as the poll they come from."""
 
 
 def name_of(file: Path) -> str:
@@ -81,14 +79,7 @@ def parts() -> Iterator[Any]:
             continue
         for path in objects(json.loads(file.read_text())):
             place = ".".join(map(str, path))
-            reason = (
-                "Health, versions and job reports are strict because a poll is. A relay that adds a field to them "
-                "stores it in the worker's entry, and an older keeper can't read the entry: it takes the worker for "
-                "silent and gives its jobs up."
-            )
-            is_strict = kind(file.stem) == "worker-entry" and place in STRICT_PARTS
-            marks = [pytest.mark.xfail(reason=reason, strict=True)] if is_strict else []
-            yield pytest.param(file, path, marks=marks, id=f"{file.stem}:{place or 'itself'}")
+            yield pytest.param(file, path, id=f"{file.stem}:{place or 'itself'}")
 
 
 @pytest.mark.parametrize(("file", "path"), list(parts()))

@@ -160,6 +160,13 @@ class JobDriver:
         with bound(job=self.id):
             try:
                 event = await self._performer.perform(self, activity)
+            except asyncio.CancelledError as error:
+                this = asyncio.current_task()
+                if this is None or this.cancelling():
+                    raise
+                # A task that the activity awaits was cancelled, and not this one: the lane would stay occupied.
+                log.exception("job_fault", faults=self.now.faults + 1)
+                event = _fault(error)
             except Exception as error:
                 log.exception("job_fault", faults=self.now.faults + 1)
                 event = _fault(error)
@@ -168,5 +175,5 @@ class JobDriver:
             self.post(event)
 
 
-def _fault(error: Exception) -> Fault:
+def _fault(error: BaseException) -> Fault:
     return Fault(f"the worker could not follow this job: {type(error).__name__}")

@@ -175,8 +175,8 @@ def _asks(job: LocalJob) -> bool:
 
 
 def _stop(job: LocalJob) -> Activity:
-    """A frozen job is killed without a grace: SIGTERM would let it run."""
-    return Kill() if job.is_frozen else Stop()
+    """A frozen job is killed without a grace: SIGTERM would let it run. One that is being thawed runs again."""
+    return Kill() if job.frozen in {Frozen.ASKING, Frozen.KEPT} else Stop()
 
 
 def _main(job: LocalJob) -> Activity | None:

@@ -66,7 +66,7 @@ class Lease:
         """
         if self._sent_at is not None:
             return self._clock() - self._sent_at
-        return _age_s(job_dir) if job_dir.was_launched else math.inf
+        return _age_s(job_dir)
 
     def left_s(self, driver: JobDriver) -> float:
         """Seconds for which a job may continue without contact; 0 or less from its fence on."""
@@ -119,7 +119,7 @@ class Fence:
         # After an accepted final state the remaining processes decide nothing.
         if now.is_frozen or now.phase is not JobPhase.RUNNING or now.final_state is not None:
             return None
-        if self._lease.left_s(driver) > 0 or (driver.dir.was_launched and not is_alive(driver.dir.path)):
+        if self._lease.left_s(driver) > 0 or _has_ended(driver.dir):
             return None
         reason = _reason(self._lease.silence_s(driver.dir), driver.job.offline.tolerance_s)
         log.warning("job_fenced", job=driver.id, reason=reason)
@@ -131,6 +131,18 @@ def _reason(silence_s: float, tolerance_s: float) -> str:
     return f"no contact with the relay {since} (offline tolerance {tolerance_s:g} s)"
 
 
+def _has_ended(job_dir: JobDir) -> bool:
+    """Whether the job was launched and none of its processes is left. A job that cannot be examined may run."""
+    try:
+        return job_dir.was_launched and not is_alive(job_dir.path)
+    except OSError:
+        return False
+
+
 def _age_s(job_dir: JobDir) -> float:
-    started_at = job_dir.started_at()
+    """Seconds since the launch; infinite without one, and if that cannot be read."""
+    try:
+        started_at = job_dir.started_at() if job_dir.was_launched else None
+    except OSError:
+        started_at = None
     return math.inf if started_at is None else max(0.0, time.time() - started_at)

@@ -205,7 +205,7 @@ def _answered(job: LocalJob, event: HolderConfirmed | HolderRefused | Thawed) ->
         case HolderConfirmed() if job.frozen is Frozen.ASKING:
             return replace(job, frozen=Frozen.THAWING if job.stop is None else Frozen.KEPT)
         case HolderRefused() if job.frozen is Frozen.ASKING:
-            reason = f"the centre does not let it go on after a loss of contact: {event.reason}"
+            reason = f"the centre does not let it continue after a loss of contact: {event.reason}"
             wish = StopWish(reason, drop=event.code in DROPPING_CODES, releases=True)
             return replace(job, frozen=Frozen.KEPT, stop=_merged(job.stop, wish))
         case Thawed() if job.frozen is Frozen.THAWING:
@@ -219,7 +219,9 @@ def _final_write_ended(job: LocalJob, event: FinalWriteEnded) -> Step:
     if event.accepted is not None:
         # Only the holder's is accepted, so what is frozen may continue.
         frozen = Frozen.THAWING if job.is_frozen else Frozen.NO
-        job = replace(job, final_state=event.accepted, frozen=frozen)
+        # The outcome was noted before the answer: a job that did its work is not released.
+        finish = job.finish and job.finish.model_copy(update={"release": False})
+        job = replace(job, final_state=event.accepted, frozen=frozen, finish=finish)
     return _ending(job) if job.stage is Stage.ENDING else (job, ())
 
 

@@ -7,6 +7,7 @@ another copy of the task may run. A frozen copy is correct in both cases.
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -60,8 +61,8 @@ class ProcessActions:
             if not driver.dir.was_launched:
                 await self.host.launch(driver.job, driver.dir.path)
         except host_client.LaunchError as error:
-            # An earlier run of the agent may have requested the launch too, and that launch may have succeeded.
-            if not driver.dir.was_launched:
+            # An earlier request for this launch, by this agent or the one before, may be succeeding at this moment.
+            if _rule_out(driver):
                 log.error("job_not_launched", reason=error.reason)  # noqa: TRY400 - the cause is in the event
                 _log_stop(driver, f"The task could not be launched on this worker: {error.reason}")
                 return LaunchFailed(error.reason, error.releases)
@@ -69,9 +70,7 @@ class ProcessActions:
 
     async def rule_out(self, driver: JobDriver) -> LaunchRuledOut | LaunchSucceeded:
         """The job's process may be starting: the first to create `pid.json` decides."""
-        if job_files.claim(driver.dir.path, job_files.no_process(driver.id)):
-            return LaunchRuledOut()
-        return _started(driver)
+        return LaunchRuledOut() if _rule_out(driver) else _started(driver)
 
     async def await_end(self, driver: JobDriver) -> ProcessGone:
         """Wait for the end of the job; returns its result."""
@@ -79,7 +78,8 @@ class ProcessActions:
         return ProcessGone(result.exit_code, result.error)
 
     async def await_gone(self, driver: JobDriver, *, kills: bool, thaws: bool) -> ProcessGone:
-        """Return once no process of the job runs."""
+        """Return once no process of the job runs, and none can start."""
+        _rule_out(driver)
         while is_alive(driver.dir.path):
             if kills:
                 # No other action freezes or ends the job.
@@ -118,6 +118,13 @@ class ProcessActions:
         """End the job's processes without a grace period."""
         await _until_alive(driver)
         await kill_tree(driver.dir.path, on_step=partial(_log_step, driver))
+
+
+def _rule_out(driver: JobDriver) -> bool:
+    """Whether no process runs the job, and none will. On a disk that cannot be written, no process can claim it."""
+    with suppress(OSError):
+        job_files.claim(driver.dir.path, job_files.no_process(driver.id))
+    return not driver.dir.was_launched
 
 
 async def _until_alive(driver: JobDriver) -> None:

@@ -97,7 +97,9 @@ async def freeze_tree(job_dir: Path) -> NoReturn:
     while True:
         if time.monotonic() >= next_search:
             await tree.refresh()
-            pause = min(2 * pause or _CHECK_EVERY_S, _SEARCH_WHILE_FROZEN_S)
+            # A supervisor that has not forked yet, or is not there yet, is about to.
+            longest = _SEARCH_WHILE_FROZEN_S if tree.user_code() else _CHECK_FROZEN_EVERY_S
+            pause = min(2 * pause or _CHECK_EVERY_S, longest)
             next_search = time.monotonic() + pause
         running = tree.user_code() - await tree.stopped()
         tree.signal(signal.SIGSTOP, running)

@@ -10,7 +10,7 @@ from edge_relay import serve as relay
 from edge_relay.cli.output import EXIT_USAGE, Failure, print_line
 from edge_relay.http.bodies import explain
 from edge_relay.settings import Settings, SettingsError
-from edge_relay.standalone.data_dir import StandaloneFailed
+from edge_relay.standalone.data_dir import DataDir, StandaloneFailed
 from edge_relay.standalone.nats_server import ServerFailed, ServerMissing
 from edge_relay.standalone.options import Options
 from edge_relay.standalone.service import run as run_standalone
@@ -31,7 +31,8 @@ def serve(options: Namespace) -> None:
 
 def standalone(options: Namespace) -> None:
     """`standalone`."""
-    base = _settings({})
+    # The gate's addresses may be in the environment; the secret is in the data folder, which may not exist yet.
+    base = _settings({"gate_key_file": str(DataDir(options.data_dir, {}).gate_secret)})
     configure_logging(base.log_level, base.log_format)
     wanted = Options(
         data_dir=options.data_dir,

@@ -3,10 +3,12 @@
 import asyncio
 import os
 import shutil
+import sys
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
+from edge_relay.standalone import end_with_parent
 from edge_relay.standalone.nats_config import render_config
 
 START_TIMEOUT_S = 15.0
@@ -41,7 +43,7 @@ def find_binary(configured: Path | None = None) -> Path:
 
 
 class NatsServer:
-    """A nats-server child process.
+    """A nats-server child process, which ends with this process, after SIGKILL too.
 
     Args:
         binary: From `find_binary`.
@@ -88,7 +90,11 @@ class NatsServer:
             file.write(text)
         with self._log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                str(self._binary), "-c", str(config), stdout=log, stderr=log, start_new_session=True
+                *(sys.executable, "-I", "-S", end_with_parent.__file__, str(os.getpid())),
+                *(str(self._binary), "-c", str(config)),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         try:
             async with asyncio.timeout(START_TIMEOUT_S):

@@ -2,7 +2,7 @@
 
 from edge_schemas.wire.base import Instant, Outbound
 from edge_schemas.wire.ids import QueueName, TeamName, WorkerName
-from edge_schemas.wire.worker_report import JobReport, WorkerHealth, WorkerVersions
+from edge_schemas.wire.worker_report import StoredHealth, StoredJobReport, StoredVersions
 
 
 class AgentSeen(Outbound):
@@ -67,9 +67,9 @@ class WorkerEntry(Outbound):
     draining: bool
     no_jobs_reason: str | None = None
     auxiliary: tuple[str, ...] = ()
-    jobs: tuple[JobReport, ...]
-    versions: WorkerVersions
-    health: WorkerHealth
+    jobs: tuple[StoredJobReport, ...]
+    versions: StoredVersions
+    health: StoredHealth
 
 
 class RelayBeat(Outbound):

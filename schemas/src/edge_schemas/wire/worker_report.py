@@ -1,11 +1,15 @@
-"""What a worker reports of itself with each poll: its jobs, its versions, its health."""
+"""What a worker reports of itself with each poll: its jobs, its versions, its health.
+
+Each part has two models. The one of the poll is strict. The one that is stored in the worker's entry ignores fields
+that it does not know: a newer relay may have stored them, and an older keeper must still read the entry.
+"""
 
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
-from edge_schemas.wire.base import Inbound
+from edge_schemas.wire.base import Inbound, Outbound
 from edge_schemas.wire.ids import JobId
 from edge_schemas.wire.offline import OfflinePolicy
 
@@ -18,16 +22,20 @@ class JobPhase(StrEnum):
     FINISHING = "finishing"
 
 
-class JobReport(Inbound):
+class StoredJobReport(Outbound):
+    """See `JobReport`."""
+
+    id: JobId
+    phase: JobPhase
+    offline: OfflinePolicy | None = None
+
+
+class JobReport(StoredJobReport, Inbound):
     """A job on the worker.
 
     Attributes:
         offline: The offline contract that the worker keeps for it.
     """
-
-    id: JobId
-    phase: JobPhase
-    offline: OfflinePolicy | None = None
 
 
 class ProxyKind(StrEnum):
@@ -38,18 +46,8 @@ class ProxyKind(StrEnum):
     HTTPS = "https"
 
 
-class WorkerHealth(Inbound):
-    """Figures of the worker and its machine; for operators only. Counts are since the agent began.
-
-    Attributes:
-        cpu_busy_ratio: Of all CPUs of the machine, since the last poll; 1 is fully busy.
-        disk_free_bytes: Where the state folder is.
-        link_cuts: How often the link to the relay was lost.
-        held_calls: Calls of tasks that wait in the local gateway for the relay.
-        log_lag_bytes: Log bytes on disk that the relay does not have yet.
-        clock_skew_s: This machine's clock minus the relay's.
-        proxy: None if it is not known yet.
-    """
+class StoredHealth(Outbound):
+    """See `WorkerHealth`."""
 
     cpu_busy_ratio: float | None = Field(default=None, ge=0, le=1)
     load_1m: float | None = Field(default=None, ge=0)
@@ -64,13 +62,31 @@ class WorkerHealth(Inbound):
     proxy: ProxyKind | None = None
 
 
+class WorkerHealth(StoredHealth, Inbound):
+    """Figures of the worker and its machine; for operators only. Counts are since the agent began.
+
+    Attributes:
+        cpu_busy_ratio: Of all CPUs of the machine, since the last poll; 1 is fully busy.
+        disk_free_bytes: Where the state folder is.
+        link_cuts: How often the link to the relay was lost.
+        held_calls: Calls of tasks that wait in the local gateway for the relay.
+        log_lag_bytes: Log bytes on disk that the relay does not have yet.
+        clock_skew_s: This machine's clock minus the relay's.
+        proxy: None if it is not known yet.
+    """
+
+
 ShortText = Annotated[str, Field(max_length=120)]
 
 
-class WorkerVersions(Inbound):
-    """Versions of the software on the worker."""
+class StoredVersions(Outbound):
+    """See `WorkerVersions`."""
 
     agent: ShortText
     python: ShortText
     airflow: ShortText | None = None
     platform: ShortText
+
+
+class WorkerVersions(StoredVersions, Inbound):
+    """Versions of the software on the worker."""

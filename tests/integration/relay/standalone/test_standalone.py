@@ -7,6 +7,7 @@ import socket
 import ssl
 import stat
 import sys
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -79,6 +80,10 @@ async def standalone(data_dir: Path, *options: str, wait: bool = True) -> AsyncI
 def _up(running: Standalone) -> bool:
     assert running.process.returncode is None, running.output.read_text()
     return (running.data_dir / "standalone.json").exists()
+
+
+def _argv(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
 
 
 def _gone(pid: int) -> bool:
@@ -218,17 +223,39 @@ async def test_a_killed_nats_server_comes_back(tmp_path: Path) -> None:
         assert "nats_server_restarted" in relay.output.read_text()
 
 
+async def test_the_gates_addresses_may_come_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The secret that belongs to them is in the data folder."""
+    monkeypatch.setenv("RELAY_GATE_URLS", "http://127.0.0.1:9")
+    async with standalone(tmp_path / "data", *ANY_PORT) as relay:
+        assert relay.facts["gate_urls"] == ["http://127.0.0.1:9"]
+
+
+async def test_nats_server_ends_with_a_killed_relay(tmp_path: Path) -> None:
+    async with standalone(tmp_path / "data", *ANY_PORT) as killed:
+        nats = killed.nats_pid()
+        killed.process.kill()
+        await killed.process.wait()
+        await eventually(lambda: _gone(nats), timeout_s=30, what="the end of nats-server")
+
+
 async def test_after_a_kill_the_next_start_takes_over(tmp_path: Path) -> None:
-    """The nats-server that the killed one left behind must not continue next to the new one on the same files.
+    """A nats-server that a killed run left behind must not continue next to the new one on the same files.
 
     The folder is one that a version without user `admin` made.
     """
     data_dir = tmp_path / "data"
     async with standalone(data_dir, *ANY_PORT) as killed:
-        left = killed.nats_pid()
+        nats = data_dir / "nats"
+        argv = _argv(killed.nats_pid())
         killed.process.kill()
         await killed.process.wait()
-    os.kill(left, 0)
+        await eventually(lambda: _gone(killed.nats_pid()), timeout_s=30, what="the end of nats-server")
+    # As on a system where a process does not end with its parent.
+    leftover = await asyncio.create_subprocess_exec(*argv, stdout=DEVNULL, stderr=DEVNULL)
+    left = leftover.pid
+    (nats / "nats-server.pid").write_text(f"{left}\n")
     (data_dir / "secrets" / "admin.password").unlink()
     assert (data_dir / "standalone.json").exists()
     async with standalone(data_dir, *ANY_PORT, wait=False) as relay:

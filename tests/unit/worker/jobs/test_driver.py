@@ -174,3 +174,20 @@ async def test_an_error_in_what_is_done_at_once_is_a_fault_of_the_job(tmp_path: 
         driver.post(e.ProcessGone(0))
         assert driver.now.stage is Stage.FAULTED
         driver.close()
+
+
+async def test_an_activity_that_awaits_a_cancelled_task_is_a_fault_of_its_job(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody has cancelled the activity: if it ended in silence, the job would never continue."""
+    caplog.set_level(logging.ERROR)
+    world = _World()
+    world.slow = {"AwaitEnd"}
+    async with asyncio.TaskGroup() as group:
+        driver = _driver(world, group, tmp_path)
+        driver.post(RUNNING)
+        await _turns()
+        world.answer("AwaitEnd").cancel()
+        await asyncio.sleep(0.05)
+        assert driver.now.stage is Stage.FAULTED
+        driver.close()

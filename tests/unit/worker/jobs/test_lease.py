@@ -1,5 +1,6 @@
 """How long a job may continue without contact."""
 
+import errno
 import json
 import math
 import os
@@ -102,6 +103,23 @@ class TestFence:
         table = _table(goes_on, decided, granted)
         Fence(table, lease).check_all()
         assert [driver.now.is_frozen for driver in table] == [False, False, False]
+
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_a_job_that_cannot_be_examined_is_frozen(
+        self, tmp_path: Path, clock: _Clock, lease: Lease, monkeypatch: pytest.MonkeyPatch, *, is_known: bool
+    ) -> None:
+        """Such as for want of file descriptors: it may run, and the check of the other jobs continues."""
+        jobs = [_running(tmp_path, OfflinePolicy(tolerance_s=100)) for _ in range(2)]
+        if is_known:
+            lease.renew(clock.now)
+        clock.now += 86_400
+
+        def unreadable(*_: object) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        monkeypatch.setattr(job_files, "read_claim", unreadable)
+        Fence(_table(*jobs), lease).check_all()
+        assert [driver.now.is_frozen for driver in jobs] == [True, True]
 
     def test_an_answered_poll_renews_from_when_it_was_sent(self, tmp_path: Path, clock: _Clock, lease: Lease) -> None:
         driver = _running(tmp_path, OfflinePolicy(tolerance_s=100))

@@ -246,3 +246,24 @@ def test_a_start_that_came_through_unheard_is_reported_instead_of_released() -> 
     # What was refused for want of room may be the worker's own all the same, of a hold whose folder cannot be read.
     refused = LocalJob(stage=Stage.RELEASING, release="all slots are taken")
     assert step(refused, e.ReleaseAnswered(ErrorCode.WRONG_STATE))[0].stage is Stage.OVER
+
+
+def test_a_job_that_is_to_stop_while_it_is_being_thawed_gets_its_grace_from_the_beginning() -> None:
+    """Killed at first, it would get a SIGTERM once it runs again: the stop would change its mind."""
+    job = LocalJob(stage=Stage.RUNNING, has_folder=True, is_started=True, frozen=Frozen.ASKING)
+    job, _ = step(job, e.HolderConfirmed())
+    job, _ = step(job, e.StopWanted(StopWish("cancelled")))
+    assert under_way(job)[Lane.STOP] == e.Stop()
+    job, actions = step(job, e.Thawed())
+    assert under_way(job)[Lane.STOP] == e.Stop()
+    assert Lane.STOP not in {action.lane for action in actions if isinstance(action, e.Begin | e.Cancel)}
+
+
+def test_a_job_whose_final_state_is_accepted_after_its_end_is_not_released() -> None:
+    """Its process ended after a stop of the worker, while the answer to its final write was on its way."""
+    wish = StopWish("the worker is being shut down", releases=True)
+    job = LocalJob(stage=Stage.RUNNING, has_folder=True, is_started=True, is_log_done=True, final_writes=1, stop=wish)
+    job, _ = step(job, e.ProcessGone(0))
+    refused, _ = step(job, e.FinalWriteEnded())
+    accepted, _ = step(job, e.FinalWriteEnded("success"))
+    assert [after.finish is not None and after.finish.release for after in (refused, accepted)] == [True, False]
