@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from edge_bridge.airflow.database import ANSWER_S, run_query
+from edge_bridge.airflow.mapping import ACTIVE_STATES
 from edge_bridge.airflow.tasks import name_of, named
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.jobs import TaskIdentity
@@ -46,6 +47,11 @@ class TaskRow:
 def is_current(record: JobRecord, row: TaskRow | None) -> bool:
     """Whether the job is the current dispatch of its task instance."""
     return row is not None and row.dispatch == record.id
+
+
+def is_wanted(record: JobRecord, row: TaskRow | None) -> bool:
+    """Whether the job is the current dispatch, and Airflow waits for its end."""
+    return is_current(record, row) and row is not None and row.state in ACTIVE_STATES
 
 
 def has_accepted(record: JobRecord, state: str, row: TaskRow | None) -> bool:

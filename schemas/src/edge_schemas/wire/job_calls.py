@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from edge_schemas.wire.base import Inbound
+from edge_schemas.wire.base import Inbound, Outbound
 
 
 class StartRequest(Inbound):
@@ -12,7 +12,7 @@ class StartRequest(Inbound):
     incarnation: int = Field(ge=1)
 
 
-class EndReport(Inbound):
+class EndReport(Outbound):
     """How a job's processes have ended; a worker keeps it on its disk until it is reported.
 
     Attributes:
@@ -27,7 +27,7 @@ class EndReport(Inbound):
     release: bool = False
 
 
-class FinishRequest(EndReport):
+class FinishRequest(EndReport, Inbound):
     """The job's processes have ended.
 
     Attributes:

@@ -5,7 +5,7 @@ The record alone does not prove it: the relay's NATS user may write records, als
 
 import time
 
-from edge_bridge.keeper.dispatch import Dispatches, is_current
+from edge_bridge.keeper.dispatch import Dispatches, is_current, is_wanted
 from edge_schemas.life.model import JobRecord
 
 READS_FOR_S = 5.0
@@ -32,8 +32,10 @@ class CurrentDispatch:
         """
         if record.task is None or (for_read and self._confirmed.get(record.id, 0.0) > time.monotonic()):
             return True
-        found = is_current(record, await self._dispatches.one(record.task.ti_id))
-        if not found and record.accepted_state is not None:
+        row = await self._dispatches.one(record.task.ti_id)
+        is_at_its_end = record.finishing or record.accepted_state is not None
+        found = is_current(record, row) if is_at_its_end else is_wanted(record, row)
+        if not found and is_at_its_end:
             # The next try has another id; the history keeps this one.
             found = await self._dispatches.was_dispatched(record.task.ti_id, record.id)
         if found:
