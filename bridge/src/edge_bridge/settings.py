@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge_broker.connection.settings import BrokerSettings
+from edge_service.text_files import NotText, read_text_file
 
 SECTION = "edge_relay"
 
@@ -61,7 +62,9 @@ def secret(conf: Conf, option: str, file: str) -> str:
     if not folder:
         raise SettingsError(f"set [{SECTION}] {option}, or [{SECTION}] secrets_dir to the folder that holds {file}")
     try:
-        value = (Path(folder) / file).read_text().strip()
+        value = read_text_file(Path(folder) / file).strip()
+    except NotText as error:
+        raise SettingsError(f"[{SECTION}] {option}: {Path(folder) / file}: {error}") from None
     except OSError as error:
         raise SettingsError(
             f"[{SECTION}] {option} is not set and {Path(folder) / file} can't be read: {error.strerror}"

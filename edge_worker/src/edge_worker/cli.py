@@ -5,8 +5,11 @@ import asyncio
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from edge_service.closed_pipe import run_until_closed
+from edge_service.text_files import NotText, read_text_file
 from edge_worker import __version__
 from edge_worker.log import setup_logging
 from edge_worker.settings import Settings, SettingsError, check_relay_url
@@ -25,6 +28,10 @@ _STATUSES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status."""
+    return run_until_closed(partial(_main, argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = vars(_parser().parse_args(argv))
     command, config = arguments.pop("command"), arguments.pop("config")
     renew = arguments.pop("renew", False)
@@ -42,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"edge-worker: {error}", file=sys.stderr)
         return EXIT_SETTINGS
+    except BrokenPipeError:
+        raise
     except OSError as error:
         # Usually a full or read-only disk; a traceback would not help.
         print(f"edge-worker: {error}", file=sys.stderr)
@@ -174,8 +183,8 @@ def _token(settings: Settings, *, use_stdin: bool) -> str:
     file = settings.enroll_token_file
     if file is not None and file.name != "-":
         try:
-            token = file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
+            token = read_text_file(file).strip()
+        except (OSError, NotText) as error:
             msg = f"enroll_token_file cannot be read: {error}"
             raise SettingsError(msg) from None
     elif settings.enroll_token is not None and file is None:
@@ -194,7 +203,11 @@ def _token_from_stdin() -> str:
         from getpass import getpass
 
         return getpass("Enrolment token: ").strip()
-    return sys.stdin.readline().strip()
+    try:
+        return sys.stdin.readline().removeprefix("\ufeff").strip()
+    except UnicodeDecodeError:
+        msg = "the enrolment token on standard input is not UTF-8 text"
+        raise SettingsError(msg) from None
 
 
 async def _run(settings: Settings) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from edge_service.text_files import read_text_file
 from edge_worker.settings import PREFIX, Settings, SettingsError, default_state_dir
 
 
@@ -70,7 +71,7 @@ def setting_sources(
 
 def _from_file(path: Path) -> dict[str, object]:
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(read_text_file(path))
     except (OSError, ValueError) as error:
         msg = f"the settings file {path} cannot be read: {error}"
         raise SettingsError(msg) from None

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import RELAY
 from edge_schemas.wire.polls import MAX_POLL_TIMEOUT_S
+from edge_service.text_files import NotText, read_text_file
 
 
 class SettingsError(Exception):
@@ -150,9 +151,11 @@ def read_secret(setting: str, path: Path | None) -> bytes:
     if path is None:
         raise SettingsError(f"{setting} is not set")
     try:
-        content = path.read_bytes().strip()
+        content = read_text_file(path).strip().encode()
     except OSError as error:
         raise SettingsError(f"{setting}: can't read {path}: {error.strerror}") from error
+    except NotText as error:
+        raise SettingsError(f"{setting}: {path}: {error}") from None
     if not content:
         raise SettingsError(f"{setting}: {path} is empty")
     return content

@@ -22,7 +22,7 @@ ALLOWED: dict[str, tuple[str, set[str]]] = {
         {"find_binary"},
     ),
     "A scrape reads /proc, which is no disk.": ("prometheus_client/process_collector.py", {"collect"}),
-    "A command reads its settings, and has nothing else to do.": ("edge_relay/cli/__init__.py", {"main"}),
+    "A command reads its settings, and has nothing else to do.": ("edge_service/closed_pipe.py", {"run_until_closed"}),
     "A keeper reads its version from its installation, at its start and for each scrape.": (
         "edge_bridge/keeper/metrics.py",
         {"_connection"},

@@ -5,7 +5,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from edge_bridge.doctor.checks import examine_airflow
@@ -17,7 +17,8 @@ def run(args: argparse.Namespace) -> None:
     """Run all checks and print the findings. Exits with 1 if a check failed."""
     from airflow.configuration import conf
 
-    with _others_to_stderr() as out:
+    found: list[Finding] = []
+    with suppress(BrokenPipeError), _others_to_stderr() as out:
         found = asyncio.run(_examine(conf, args.gate_url or (), None if args.json else out))
         if args.json:
             print(as_json(found), file=out)
@@ -44,5 +45,6 @@ def _others_to_stderr() -> Iterator[TextIO]:
             yield out
         finally:
             sys.stdout.flush()
-            out.flush()
+            with suppress(BrokenPipeError):  # nobody reads the findings any more
+                out.flush()
             os.dup2(out.fileno(), 1)

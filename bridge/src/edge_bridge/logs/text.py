@@ -7,8 +7,7 @@ overlaps a new dispatch. A line keeps its number once it was shown: Airflow's lo
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-MAX_LINE_BYTES = 1 << 20
-"""A longer line is cut, so that a file without line ends does not fill the memory."""
+from edge_bridge.logs.long_lines import LineBuffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class _File:
     """How far one job's file was read."""
 
     end: int = 0
-    rest: bytearray = field(default_factory=bytearray)
+    rest: LineBuffer = field(default_factory=LineBuffer)
 
 
 def lines(chunks: Iterable[Chunk], *, complete: bool) -> Iterator[str]:
@@ -44,28 +43,26 @@ def lines(chunks: Iterable[Chunk], *, complete: bool) -> Iterator[str]:
     for chunk in chunks:
         yield from _new_lines(files.setdefault(chunk.job, _File()), chunk)
     if complete:
-        yield from (_text(file.rest) for file in files.values() if file.rest)
+        yield from (_line(file.rest) for file in files.values() if file.rest)
 
 
 def _new_lines(file: _File, chunk: Chunk) -> Iterator[str]:
     known = file.end
     if chunk.offset > known:
         if file.rest:
-            yield _text(file.rest)
-            file.rest.clear()
+            yield _line(file.rest)
         yield f"[{chunk.offset - known} bytes of this log are no longer stored]"
         known = chunk.offset
     fresh = chunk.data[known - chunk.offset :]
     file.end = max(known, chunk.offset + len(chunk.data))
-    file.rest += fresh
-    if b"\n" in fresh:
-        *whole, last = file.rest.split(b"\n")
-        file.rest = last
-        yield from map(_text, whole)
-    while len(file.rest) > MAX_LINE_BYTES:
-        yield _text(file.rest[:MAX_LINE_BYTES])
-        del file.rest[:MAX_LINE_BYTES]
+    *ends, last = fresh.split(b"\n")
+    if ends:
+        file.rest.add(ends[0])
+        yield _line(file.rest)
+        # The others are whole, and shorter than a chunk: far below the longest line.
+        yield from (end.decode(errors="replace").removesuffix("\r") for end in ends[1:])
+    file.rest.add(last)
 
 
-def _text(line: bytes | bytearray) -> str:
-    return line.decode(errors="replace").removesuffix("\r")
+def _line(rest: LineBuffer) -> str:
+    return rest.take().removesuffix("\r")

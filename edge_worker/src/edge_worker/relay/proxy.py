@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from typing_extensions import override
 
+from edge_service.text_files import NotText, read_text_file
 from edge_worker.settings import Settings, SettingsError
 
 _VARIABLES = {
@@ -129,8 +130,8 @@ def _explicit_credentials(settings: Settings, user: str, password: str) -> tuple
 
 def _read_password(path: Path) -> str:
     try:
-        return path.read_text().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text_file(path).rstrip("\n")
+    except (OSError, NotText) as error:
         msg = f"proxy_password_file cannot be read: {error}"
         raise SettingsError(msg) from None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge_schemas.gate.centre import CentreFacts
 from edge_schemas.life.versions import runtime_mismatch
+from edge_service.text_files import NotText, read_text_file
 from edge_worker.environment import proxy_environment
 from edge_worker.relay.call_result import CallError
 from edge_worker.relay.client import RelayClient
@@ -64,8 +65,8 @@ def order_by_hand(version: str | None, lock: Path | None) -> Order | None:
     if lock is None:
         return None if version is None else Order(version, None, "--version")
     try:
-        known = read_lock(lock.read_text())
-    except (OSError, UnicodeDecodeError) as error:
+        known = read_lock(read_text_file(lock))
+    except (OSError, NotText) as error:
         raise SettingsError(f"--lock: {lock} cannot be read: {error}") from None
     except LockRefused as error:
         raise SettingsError(f"--lock: {lock}: {error}") from None

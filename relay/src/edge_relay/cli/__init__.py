@@ -3,13 +3,19 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from edge_relay.cli import arguments
 from edge_relay.cli.output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Failure, explain
+from edge_service.closed_pipe import run_until_closed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 refused or failed, 2 wrong usage or setting, 3 no answer."""
+    return run_until_closed(partial(_main, argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = arguments.build(words)
     options = parser.parse_args(words)

@@ -4,6 +4,8 @@ import os
 import secrets
 from pathlib import Path
 
+from edge_service.text_files import read_text_file
+
 PRIVATE = 0o600
 PUBLIC = 0o644
 PRIVATE_DIR = 0o700
@@ -53,7 +55,7 @@ def read_secret(path: Path) -> str:
         OSError: It can't be read.
         ValueError: It is empty.
     """
-    text = path.read_text(encoding="utf-8").strip()
+    text = read_text_file(path).strip()
     if not text:
         msg = f"{path} is empty; it must hold a secret"
         raise ValueError(msg)

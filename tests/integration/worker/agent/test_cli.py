@@ -120,3 +120,21 @@ async def test_a_runtime_that_is_missing_is_named_with_its_setting(tmp_path: Pat
     )
     with pytest.raises(HostDied, match=r"no/python \(runtime_python\): No such file or directory"):
         await host._serve()
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+async def test_files_of_any_editor_are_read(relay: FakeRelay, tmp_path: Path, mark: str, end: str) -> None:
+    token, settings = tmp_path / "token.txt", tmp_path / "worker.toml"
+    token.write_bytes(f"{mark}{ENROLL_TOKEN}{end}".encode())
+    settings.write_bytes(f"{mark}# a worker{end}state_dir = '{tmp_path / 'state'}'{end}".encode())
+    more = ["--token-file", str(token), "--config", str(settings)]
+    assert await asyncio.to_thread(main, ["enroll", "--relay", relay.url, *more]) == 0
+    assert (tmp_path / "state").is_dir()
+
+
+async def test_a_utf_16_file_is_named(relay: FakeRelay, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    token = tmp_path / "token.txt"
+    token.write_bytes(ENROLL_TOKEN.encode("utf-16"))
+    assert await _enroll(relay.url, tmp_path, ["--token-file", str(token)]) == 2
+    assert "enroll_token_file cannot be read: it is UTF-16 text: save it as UTF-8" in capsys.readouterr().err

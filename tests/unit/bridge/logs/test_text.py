@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_bridge.logs.text import MAX_LINE_BYTES, Chunk, lines
+from edge_bridge.logs.text import Chunk, lines
 
 
 def read(*chunks: tuple[str, int, bytes], complete: bool = True) -> list[str]:
@@ -36,10 +36,6 @@ def test_jobs_of_one_try_follow_each_other() -> None:
     """Dispatched, deferred, dispatched again; the end of the first file came late."""
     chunks = [("a", 0, b"a1\na2"), ("b", 0, b"b1\n"), ("a", 5, b"\na3\n"), ("b", 3, b"b2\n")]
     assert read(*chunks) == ["a1", "b1", "a2", "a3", "b2"]
-
-
-def test_a_file_without_line_ends_is_cut() -> None:
-    assert [len(line) for line in read(("j", 0, b"x" * (MAX_LINE_BYTES + 5)))] == [MAX_LINE_BYTES, 5]
 
 
 def test_what_is_no_text_is_shown_as_far_as_it_can_be() -> None:
