@@ -12,6 +12,8 @@ from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import KEEPER, RELAY
+from edge_broker.record_mover import RecordMover
+from edge_broker.records import RecordStore
 from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics.exports import exports
 from edge_relay.metrics.process import certificate_gauge
@@ -42,7 +44,8 @@ def _relay() -> CollectorRegistry:
 def _keeper() -> CollectorRegistry:
     broker = Broker(BrokerSettings((), KEEPER, ""))
     metrics = KeeperMetrics()
-    metrics.registry.register(KeeperState(broker, ClusterView(broker, metrics.put_aside), lambda: None))
+    mover = RecordMover(RecordStore(broker))
+    metrics.registry.register(KeeperState(broker, ClusterView(broker, mover, metrics.put_aside), mover, lambda: None))
     return metrics.registry
 
 

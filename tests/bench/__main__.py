@@ -1,6 +1,7 @@
 """Runs the benchmarks and prints a page in Markdown.
 
-`make bench` runs all; `make bench ARGS="relay"` only the named ones: relay, worker, task, stop.
+`make bench` runs all; `make bench ARGS="relay"` only the named ones: relay, worker, task, stop, scale. `scale` has
+parts, such as `scale.history`.
 """
 
 import argparse
@@ -10,23 +11,34 @@ import tempfile
 from pathlib import Path
 
 from bench import relay, stop, task, worker
-from bench.figures import machine, table
+from bench.figures import Row, machine, table
+from bench.scale import history
 
 SECTIONS = {"relay": relay.measure, "worker": worker.measure, "task": task.measure, "stop": stop.measure}
+SCALE = {"scale.history": history.measure}
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("section", nargs="*", choices=[*SECTIONS, []], help="which; all without a name")
-    names = parser.parse_args().section or list(SECTIONS)
+    parser.add_argument(
+        "section", nargs="*", choices=[*SECTIONS, "scale", *SCALE, []], help="which; all without a name"
+    )
+    names = parser.parse_args().section or [*SECTIONS, "scale"]
     sys.stdout.write(f"{machine()}\n")
     for name in names:
         with tempfile.TemporaryDirectory(prefix="edge-bench-") as directory:
-            title, rows = asyncio.run(SECTIONS[name](Path(directory)))
+            title, rows = asyncio.run(_measure(name, Path(directory)))
         sys.stdout.write(f"\n## {title}\n\n`make bench ARGS={name}`\n\n{table(rows)}\n")
         sys.stdout.flush()
     return 0
+
+
+async def _measure(name: str, directory: Path) -> tuple[str, list[Row]]:
+    if name in SECTIONS:
+        return await SECTIONS[name](directory)
+    parts = SCALE if name == "scale" else {name: SCALE[name]}
+    return "Scale", [row for part, measure in parts.items() for row in await measure(directory / part)]
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from edge_bridge.keeper.task_heartbeats import HeartbeatSettings, TaskHeartbeats
 from edge_bridge.keeper.withdrawals import Withdrawals
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.audit import Audit
+from edge_broker.record_mover import RecordMover
 from edge_broker.records import BeforeChange, RecordUnreadable, parse_record
 from edge_relay.dispatch.directives import directives
 from edge_relay.identity.credentials import Credentials
@@ -130,11 +131,11 @@ class Keeper:
         broker: Any = SimpleNamespace(
             connected=True, on_connection=lambda _: None, publish=self._nothing, store=self._nothing
         )
-        self.view = ClusterView(broker, metrics.put_aside, clock=lambda: self.now)
+        store: Any = self.store
+        self.view = ClusterView(broker, RecordMover(store), metrics.put_aside, clock=lambda: self.now)
         self.view._watched_records.complete.set()
         self.view._watched_workers.complete.set()
         anything: Any = self
-        store: Any = self.store
         withdrawals = Withdrawals(broker, store, metrics)
         beat = HeartbeatSettings(timedelta(seconds=300))
         self.heartbeats = TaskHeartbeats(self.view, anything, withdrawals, anything, beat, metrics=metrics)
@@ -220,7 +221,7 @@ async def test_a_heartbeat_that_cannot_be_made_stops_no_other() -> None:
 @given(value=RECORD_VALUES)
 def test_no_record_ends_a_loop_of_the_executor(value: tuple[str, bytes]) -> None:
     dispatches = DispatchTable()
-    reports = Reports(dispatches, lambda _: None, ExecutorMetrics().of(None))
+    reports = Reports(dispatches, lambda _: None, lambda _: None, ExecutorMetrics().of(None))
     job, raw = value
     for one in (job, (good := running()).id):
         dispatches.add([Entry(one, one, dispatch=one)])

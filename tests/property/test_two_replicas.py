@@ -23,7 +23,7 @@ ACTIONS = st.tuples(
     st.sampled_from(
         [
             *["publish", "poll", "poll", "start", "start", "start twice", "steal", "finish", "give back"],
-            *["release", "withdraw", "restart"],
+            *["release", "withdraw", "restart", "move"],
         ]
     ),
     st.integers(0, 1),  # which worker
@@ -70,6 +70,9 @@ class World:
             if self.jobs:
                 job = self.jobs[pick % len(self.jobs)]
                 await self._finish(acting, job, replica, release=action == "give back")
+        elif action == "move":
+            if self.jobs:
+                await self.edge.records.move_ended(self.jobs[pick % len(self.jobs)])
         elif action == "restart":
             self.workers[worker] = acting.again()
         elif self.grants:

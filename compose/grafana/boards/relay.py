@@ -359,7 +359,7 @@ def _broker() -> list[Panel]:
         ),
         graph(
             "Messages by stream",
-            "EDGE_JOBS: waiting jobs. KV_edge_jobs: job records; those of finished jobs stay for seven days.",
+            "EDGE_JOBS: waiting jobs. KV_edge_jobs: records of unfinished jobs. KV_edge_jobs_ended: of ended ones.",
             Query("stream:edge_broker_stream_messages:max", "{{stream}}"),
         ),
         graph(

@@ -93,14 +93,19 @@ class Bucket:
             raise RevisionConflict(key)
         return result.sequence
 
-    async def delete(self, key: str, *, revision: int, life: timedelta) -> None:
-        """Mark a key as deleted, if this is still its revision; the mark is removed after this time.
+    async def delete(self, key: str, *, revision: int, mark_life: timedelta) -> None:
+        """Replace a value by a mark of deletion, which shows readers of the bucket that it is gone.
+
+        Args:
+            key: Subject tokens.
+            revision: Delete only if this is still the key's revision.
+            mark_life: As long as the mark exists, the key is not new for `put`.
 
         Raises:
             RevisionConflict: The key has another revision.
             BrokerUnavailable: The outcome is unknown.
         """
-        life_s, subject = int(life.total_seconds()), kv_subject(self.name, key)
+        subject, life_s = kv_subject(self.name, key), int(mark_life.total_seconds())
         result = await append(self._broker, subject, b"", after=revision, life_s=life_s, headers=DELETE_MARK)
         if isinstance(result, SequenceConflict):
             raise RevisionConflict(key)

@@ -14,6 +14,7 @@ from edge_broker.connection.errors import STREAM_NOT_FOUND, JetStreamError
 from edge_broker.jetstream import consumer_info
 from edge_broker.jetstream.consumer_info import ConsumerConfig
 from edge_broker.jetstream.stream_info import StreamConfig, create_stream, stream_info, update_stream
+from edge_schemas.life.model import ENDED_RECORD_LIFE
 from edge_schemas.wire.polls import GRANT_WAIT_S
 
 OLDEST_SERVER = (2, 11, 0)
@@ -93,7 +94,8 @@ def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[StreamConfig]:
             "max_age": 90 * _DAY_NS,
             "allow_direct": True,
         },
-        _bucket(subjects.RECORDS_BUCKET, "job records", allow_msg_ttl=True),
+        _bucket(subjects.RECORDS_BUCKET, "records of jobs, ended ones for a short time", allow_msg_ttl=True),
+        _bucket(subjects.ENDED_BUCKET, "records of ended jobs", max_age=int(ENDED_RECORD_LIFE.total_seconds()) * _NS),
         _bucket(subjects.WORKERS_BUCKET, "the last poll of each worker"),
         _bucket(subjects.ACCESS_BUCKET, "hashes of credentials and what they open", allow_msg_ttl=True),
     ]
@@ -218,7 +220,9 @@ def _without_none(config: Mapping[str, object]) -> StreamConfig:
     return cast("StreamConfig", {name: value for name, value in config.items() if value is not None})
 
 
-def _bucket(name: str, description: str, *, allow_msg_ttl: bool | None = None) -> StreamConfig:
+def _bucket(
+    name: str, description: str, *, allow_msg_ttl: bool | None = None, max_age: int | None = None
+) -> StreamConfig:
     config: StreamConfig = {
         "name": subjects.kv_stream(name),
         "description": f"Edge Relay: {description}",
@@ -231,6 +235,8 @@ def _bucket(name: str, description: str, *, allow_msg_ttl: bool | None = None) -
     }
     if allow_msg_ttl is not None:
         config["allow_msg_ttl"] = allow_msg_ttl
+    if max_age is not None:
+        config["max_age"] = max_age
     return config
 
 

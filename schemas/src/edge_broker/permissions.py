@@ -18,11 +18,12 @@ READER = "reader"
 ROLES = (ADMIN, OPERATOR, RELAY, EXECUTOR, KEEPER, READER)
 
 _RECORDS = subjects.kv_stream(subjects.RECORDS_BUCKET)
+_ENDED = subjects.kv_stream(subjects.ENDED_BUCKET)
 _WORKERS = subjects.kv_stream(subjects.WORKERS_BUCKET)
 _ACCESS = subjects.kv_stream(subjects.ACCESS_BUCKET)
-_FOR_PEOPLE = (subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _WORKERS)
+_FOR_PEOPLE = (subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _ENDED, _WORKERS)
 """What people may read message by message, besides the waiting jobs."""
-_ALL = (subjects.JOBS, subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _WORKERS, _ACCESS)
+_ALL = (subjects.JOBS, subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _ENDED, _WORKERS, _ACCESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ _RIGHTS = {
             "_INBOX_operator.>",
             "edge.>",
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
+            subjects.kv_subject(subjects.ENDED_BUCKET, ">"),
             subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
             "$JS.EVENT.ADVISORY.>",
         ),
@@ -119,7 +121,7 @@ _RIGHTS = {
             # For metrics: room in the store, figures of the queues, the age of the oldest job.
             *_api("INFO", f"CONSUMER.LIST.{subjects.JOBS}"),
             f"$JS.ACK.{subjects.JOBS}.>",
-            *_read(_RECORDS, _WORKERS, _ACCESS, subjects.LOGS, subjects.JOBS),
+            *_read(_RECORDS, _ENDED, _WORKERS, _ACCESS, subjects.LOGS, subjects.JOBS),
             *_watch(_WORKERS, _ACCESS),
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
@@ -140,7 +142,7 @@ _RIGHTS = {
                 f"STREAM.PURGE.{subjects.JOBS}",
                 f"STREAM.INFO.{subjects.JOBS}",
             ),
-            *_read(subjects.JOBS, _RECORDS),
+            *_read(subjects.JOBS, _RECORDS, _ENDED),
             *_watch(_RECORDS),
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             f"{subjects.NOTICES}.>",
@@ -149,9 +151,10 @@ _RIGHTS = {
     ),
     KEEPER: Rights(
         (
-            *_read(_RECORDS, _WORKERS),
+            *_read(_RECORDS, _ENDED, _WORKERS),
             *_watch(_RECORDS, _WORKERS),
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
+            subjects.kv_subject(subjects.ENDED_BUCKET, ">"),
             "edge.dead.>",
             "edge.audit.>",
             f"{subjects.NOTICES}.>",

@@ -1,15 +1,22 @@
-"""Job records in JetStream: created once, changed only by `transition()` and compare-and-swap."""
+"""Job records in JetStream: created once, changed only by `transition()` and compare-and-swap.
+
+A job ends by a change of its record in `edge_jobs`, like any other change. Some time later the ended record is moved to
+`edge_jobs_ended`: copied first, then replaced by a mark of deletion. So a record in `edge_jobs` always decides, and
+a reader that finds none there finds the ended one. See docs/adr/0015.
+"""
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
 
 from pydantic import ValidationError
 
 from edge_broker.bucket import Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, PayloadTooLarge
-from edge_broker.subjects import RECORDS_BUCKET
+from edge_broker.subjects import ENDED_BUCKET, RECORDS_BUCKET
 from edge_schemas.life.events import Event
 from edge_schemas.life.model import ENDED_RECORD_LIFE, JobRecord, JobState
 from edge_schemas.life.transition import transition
@@ -20,7 +27,9 @@ GROWTH_BYTES = 128 * 1024
 in a message, at most a quarter of it; otherwise the job would be published and could never be started."""
 PATIENCE_S = 8.0
 """How long a change is retried while the broker elects a leader (5 to 9 s when one dies unplanned)."""
-
+MOVED_MARK_LIFE = timedelta(minutes=10)
+"""A `create` that found no ended record may still be under way: for as long as a server keeps a silent connection, some
+six minutes. While the mark exists, it creates nothing."""
 
 BeforeChange = Callable[[JobRecord, JobRecord], Awaitable[None]]
 """Awaited with the current record and its successor."""
@@ -43,6 +52,7 @@ class RecordStore:
     def __init__(self, broker: Broker, *, patience_s: float = PATIENCE_S) -> None:
         self._broker = broker
         self._bucket = Bucket(broker, RECORDS_BUCKET)
+        self._ended = Bucket(broker, ENDED_BUCKET)
         self._patience_s = patience_s
 
     async def get(self, job: str) -> JobRecord | None:
@@ -55,11 +65,9 @@ class RecordStore:
         retry = _Retry(self._patience_s)
         while True:
             try:
-                stored = await self._bucket.get(job)
+                return (await self._read(job))[0]
             except BrokerUnavailable as error:
                 await retry.pause(error)
-            else:
-                return parse_record(job, stored.value)
 
     async def create(self, record: JobRecord) -> None:
         """Store the record of a new dispatch. A repeat after an unknown outcome succeeds.
@@ -73,6 +81,8 @@ class RecordStore:
         value, limit = _dump(record), self._broker.max_payload
         if len(value) > (room := limit - min(GROWTH_BYTES, limit // 4)):
             raise PayloadTooLarge(len(value), room)
+        if (await self._ended.get(record.id)).value is not None:
+            raise DispatchSeen(record.id)
         try:
             await self._bucket.put(record.id, value, revision=0)
         except RevisionConflict:
@@ -96,20 +106,48 @@ class RecordStore:
         retry = _Retry(self._patience_s)
         while True:
             try:
-                stored = await self._bucket.get(job)
-                before = parse_record(job, stored.value)
+                before, revision = await self._read(job)
                 after = transition(before, event)
                 assert before is not None  # noqa: S101  # transition() refuses None
                 if after is not before:
+                    assert before.state is not JobState.ENDED  # noqa: S101  # it may have no revision any more
                     if first is not None:
                         await first(before, after)
-                    await self._put(after, stored.revision)
+                    await self._put(after, revision)
             except RevisionConflict:
                 await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311  # spreads racing writers, nothing secret
             except BrokerUnavailable as error:
                 await retry.pause(error)
             else:
                 return before, after
+
+    async def move_ended(self, job: str) -> None:
+        """Move the record of an ended job to the bucket of ended jobs; nothing changes if it was moved or is no such.
+
+        May be repeated, and called by several processes at once: an ended record never changes.
+
+        Raises:
+            JetStreamError: There is no room.
+            BrokerUnavailable: The outcome is unknown; repeat it.
+            RecordUnreadable: It stays where it is.
+        """
+        stored = await self._bucket.get(job)
+        record = parse_record(job, stored.value)
+        if record is None or stored.value is None or record.state is not JobState.ENDED:
+            return
+        await self._ended.put(job, stored.value)
+        with suppress(RevisionConflict):  # another keeper was faster
+            await self._bucket.delete(job, revision=stored.revision, mark_life=MOVED_MARK_LIFE)
+
+    async def _read(self, job: str) -> tuple[JobRecord | None, int]:
+        """A record and the revision for its swap, which an ended record has no use for.
+
+        In this order: a record is copied before it goes.
+        """
+        stored = await self._bucket.get(job)
+        if stored.value is not None:
+            return parse_record(job, stored.value), stored.revision
+        return parse_record(job, (await self._ended.get(job)).value), stored.revision
 
     async def _put(self, record: JobRecord, revision: int) -> None:
         life = ENDED_RECORD_LIFE if record.state is JobState.ENDED else None

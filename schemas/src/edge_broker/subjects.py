@@ -10,6 +10,8 @@ LOGS = "EDGE_LOGS"
 DEAD = "EDGE_DEAD"
 AUDIT = "EDGE_AUDIT"
 RECORDS_BUCKET = "edge_jobs"
+ENDED_BUCKET = "edge_jobs_ended"
+"""Sorts behind `edge_jobs`: a backup copies the streams in this order, and a record that moves meanwhile is in one."""
 WORKERS_BUCKET = "edge_workers"
 ACCESS_BUCKET = "edge_access"
 

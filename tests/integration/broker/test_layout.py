@@ -50,6 +50,7 @@ ROLLUPS = (
     (EXECUTOR, "edge.jobs.-.q.x"),
     (EXECUTOR, "$KV.edge_jobs.x"),
     (KEEPER, "$KV.edge_jobs.x"),
+    (KEEPER, "$KV.edge_jobs_ended.x"),
 )
 
 

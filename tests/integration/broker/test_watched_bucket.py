@@ -1,9 +1,16 @@
 """A watched bucket follows its stream, also when the bucket was restored from an older copy."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+
+from edge_broker import watched_bucket
 from edge_broker.bucket import DELETE_MARK, Bucket
+from edge_broker.connection.broker import Broker
 from edge_broker.layout import LayoutSettings, apply
 from edge_broker.permissions import ADMIN
 from edge_broker.subjects import WORKERS_BUCKET, kv_stream, kv_subject
@@ -43,3 +50,146 @@ async def test_a_key_that_went_before_it_was_listed_is_told_as_gone(tmp_path: Pa
             await watched.complete.wait()
             following.cancel()
     assert seen == {"north": None}
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    async with running_server(tmp_path) as server, connected(server, ADMIN) as connection:
+        yield connection
+
+
+class Calls:
+    """What a broker's API was asked for."""
+
+    def __init__(self, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._api, self._watch = broker.api, broker.watch
+        self.checks = self.listings = 0
+        monkeypatch.setattr(broker, "api", self.api)
+        monkeypatch.setattr(broker, "watch", self.watch)
+
+    async def api(self, call: str, *args: Any) -> Any:
+        self.checks += call.startswith("STREAM.INFO")
+        return await self._api(call, *args)
+
+    async def watch(self, *args: Any) -> Any:
+        self.listings += 1
+        return await self._watch(*args)
+
+
+async def consumers(broker: Broker) -> list[str]:
+    found = await broker.api(f"CONSUMER.NAMES.{kv_stream(WORKERS_BUCKET)}")
+    return found["consumers"] or []
+
+
+async def test_checking_a_watch_lists_nothing_again(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the last messages of the stream are gone: marks that have expired."""
+    monkeypatch.setattr(watched_bucket, "CHECK_S", 0.02)
+    seen: list[str] = []
+    bucket = Bucket(broker, WORKERS_BUCKET)
+    for name in ("north", "south", "gone"):
+        await bucket.put(name, b"1")
+    await broker.api(f"STREAM.PURGE.{kv_stream(WORKERS_BUCKET)}", {"filter": kv_subject(WORKERS_BUCKET, "gone")})
+    calls = Calls(broker, monkeypatch)
+    watched = WatchedBucket(broker, WORKERS_BUCKET, lambda key, _: seen.append(key))
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(watched.run())
+        await eventually(lambda: calls.checks > 20)
+        await bucket.put("north", b"2")
+        checked = calls.checks
+        await eventually(lambda: calls.checks > checked + 20)
+        following.cancel()
+    assert seen == ["north", "south", "north"]
+    assert calls.listings == 1
+
+
+async def test_a_watch_that_lost_its_consumer_lists_again(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long before nats-py notices it."""
+    monkeypatch.setattr(watched_bucket, "CHECK_S", 0.1)
+    seen: dict[str, bytes | None] = {}
+    bucket = Bucket(broker, WORKERS_BUCKET)
+    await bucket.put("north", b"1")
+    watched = WatchedBucket(broker, WORKERS_BUCKET, seen.__setitem__)
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(watched.run())
+        await watched.complete.wait()
+        [consumer] = await consumers(broker)
+        await broker.api(f"CONSUMER.DELETE.{kv_stream(WORKERS_BUCKET)}.{consumer}")
+        await bucket.put("north", b"2")
+        await eventually(lambda: seen == {"north": b"2"}, timeout_s=3)
+        await eventually(watched.complete.is_set)
+        following.cancel()
+
+
+async def test_a_bucket_that_was_replaced_is_listed_again(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restored from a backup while the connection stands."""
+    monkeypatch.setattr(watched_bucket, "CHECK_S", 0.1)
+    seen: dict[str, bytes | None] = {}
+    bucket = Bucket(broker, WORKERS_BUCKET)
+    for number in range(5):
+        await bucket.put("north", b"%d" % number)
+    await bucket.put("gone", b"x")
+    watched = WatchedBucket(broker, WORKERS_BUCKET, seen.__setitem__)
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(watched.run())
+        await watched.complete.wait()
+        await broker.api(f"STREAM.DELETE.{kv_stream(WORKERS_BUCKET)}")
+        await apply(broker, LayoutSettings())
+        await bucket.put("north", b"restored")
+        await eventually(lambda: seen == {"north": b"restored", "gone": None}, what=f"seen: {seen}", timeout_s=5)
+        following.cancel()
+
+
+async def test_keys_known_from_before_are_told_as_gone(broker: Broker) -> None:
+    seen: dict[str, bytes | None] = {}
+    await Bucket(broker, WORKERS_BUCKET).put("north", b"1")
+    watched = WatchedBucket(broker, WORKERS_BUCKET, seen.__setitem__, known=["north", "south"])
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(watched.run())
+        await watched.complete.wait()
+        following.cancel()
+    assert seen == {"north": b"1", "south": None}
+
+
+class SlowWatcher:
+    """Shows a key at each step, as over a thin link, and stalls after some."""
+
+    def __init__(self, keys: int, *, of: int) -> None:
+        self._keys = keys
+        self._of = of
+        self._shown = 0
+
+    def __aiter__(self) -> "SlowWatcher":
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._shown == self._of:
+            self._shown += 1
+            return None
+        if self._shown == self._keys or self._shown > self._of:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0.1)
+        self._shown += 1
+        return SimpleNamespace(key=f"key-{self._shown}", revision=self._shown, operation=None, value=b"")
+
+    async def stop(self) -> None:
+        """Nothing to end."""
+
+
+async def test_a_listing_may_take_any_time_while_it_goes_on(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has stalled begins again; one that is slow does not, or it would never end."""
+    monkeypatch.setattr(watched_bucket, "LIST_STALL_S", 0.5)
+    watchers = [SlowWatcher(3, of=20), SlowWatcher(20, of=20)]
+    listings = iter(watchers)
+
+    async def watch(_: str) -> SlowWatcher:
+        return next(listings)
+
+    monkeypatch.setattr(broker, "watch", watch)
+    seen: set[str] = set()
+    watched = WatchedBucket(broker, WORKERS_BUCKET, lambda key, _: seen.add(key))
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(watched.run())
+        await watched.complete.wait()
+        following.cancel()
+    assert len(seen) == 20
+    assert next(listings, None) is None

@@ -20,7 +20,10 @@ from support.relay.edge import running_edge
 
 DOCS = Path(__file__).parents[3] / "docs"
 QUEUE = "gpu_2Elarge"
-STREAMS = {"EDGE_AUDIT", "EDGE_DEAD", "EDGE_JOBS", "EDGE_LOGS", "KV_edge_access", "KV_edge_jobs", "KV_edge_workers"}
+STREAMS = {
+    *("EDGE_AUDIT", "EDGE_DEAD", "EDGE_JOBS", "EDGE_LOGS"),
+    *("KV_edge_access", "KV_edge_jobs", "KV_edge_jobs_ended", "KV_edge_workers"),
+}
 
 
 def commands(page: Path) -> list[str]:
@@ -69,9 +72,9 @@ class Page:
 
     async def all_records(self) -> None:
         found = await self.operator.read("KV_edge_jobs", "$KV.edge_jobs.>", deliver_policy="last_per_subject")
-        states = {record["id"]: record["state"] for record in map(orjson.loads, found)}
+        states = {record["id"]: record["state"] for record in map(orjson.loads, filter(None, found))}
         assert states[self.scene.running.id] == "running"
-        assert states[self.scene.ended.id] == "ended"
+        assert self.scene.ended.id not in states
         waiting = {self.scene.parked.id, self.scene.granted.id, *(job.id for job in self.scene.waiting)}
         assert {job for job, state in states.items() if state == "waiting"} == waiting
 
@@ -92,9 +95,14 @@ class Page:
         record = await self.operator.kv_get("edge_jobs", self.scene.running.id)
         assert (record["state"], record["holder"]["worker"]) == ("running", self.scene.worker)
 
+    async def ended_record(self) -> None:
+        record = await self.operator.kv_get("edge_jobs_ended", self.scene.ended.id)
+        assert record["state"] == "ended"
+        assert record["outcome"]["verdict"]
+
     async def list_records(self) -> None:
         async with self.operator.watched("edge_jobs", "last_per_subject", headers_only=True) as found:
-            assert f"$KV.edge_jobs.{self.scene.ended.id}" in {one.subject for one in found}
+            assert f"$KV.edge_jobs.{self.scene.running.id}" in {one.subject for one in found}
 
     async def watch_records(self) -> None:
         async with self.operator.watched("edge_jobs", "new") as found:
@@ -216,6 +224,7 @@ ACTS: dict[str, Act] = {
     "nats consumer info EDGE_JOBS QUEUE": Page.consumer_info,
     "nats consumer graph EDGE_JOBS default": Page.consumer_graph,
     "nats kv get edge_jobs JOB --raw": Page.record,
+    "nats kv get edge_jobs_ended JOB --raw": Page.ended_record,
     "nats sub --stream EDGE_LOGS --all --terminate-at-end --raw 'edge.logs.*.*.JOB'": Page.log,
     "nats stream subjects EDGE_DEAD --names": Page.parked,
     "nats stream subjects EDGE_DEAD": Page.parked,
@@ -301,6 +310,7 @@ def forbidden(scene: Scene) -> dict[str, tuple[str, object]]:
         "restore a stream": ("$JS.API.STREAM.RESTORE.MINE", {"config": {"name": "MINE"}, "state": {}}),
         "purge logs": ("$JS.API.STREAM.PURGE.EDGE_LOGS", None),
         "purge the audit": ("$JS.API.STREAM.PURGE.EDGE_AUDIT", None),
+        "write an ended record": (f"$KV.edge_jobs_ended.{scene.ended.id}", {}),
         "purge records": ("$JS.API.STREAM.PURGE.KV_edge_jobs", None),
         "delete one message": ("$JS.API.STREAM.MSG.DELETE.EDGE_JOBS", {"seq": 1}),
         "make a consumer of jobs": (

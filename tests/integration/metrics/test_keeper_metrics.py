@@ -28,7 +28,7 @@ from edge_broker.records import RecordStore
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.gate.execution_paths import call_class
 from edge_schemas.life.events import Release, ReportUserCode, Start
-from edge_schemas.life.model import new_record
+from edge_schemas.life.model import JobState, new_record
 from edge_schemas.life.transition import RELEASES_BEFORE_PARKED
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy
@@ -270,6 +270,9 @@ async def test_every_figure_is_what_happened(nats: NatsServer, fake: CountingAir
         assert 0 <= figures[series("edge_keeper_database_check_age_seconds")] < 5
         assert figures[series("edge_keeper_event_loop_lag_seconds_count")] >= 1
         assert figures[series("process_resident_memory_bytes")] > 0
+        stored = [await records.get(task.dispatch) for task in (silent, lacked, gone)]
+        assert [record.state for record in stored if record is not None] == [JobState.ENDED] * 3
+        assert figures[series("edge_keeper_ended_records")] == 3
         ids = {task.dispatch for task in fake.tasks.values()} | set(fake.tasks)
         assert not [key for key in figures for _, value in key[1] if value in ids]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -149,6 +150,15 @@ async def test_secret_that_a_task_reads_stays_out_of_its_folder(running: Site) -
     assert result.final_state == "success"
     for path in running.folder(job).iterdir():
         assert b"hunter-two" not in path.read_bytes(), path
+
+
+async def test_a_segmentation_fault_ends_the_task_and_shows_where_it_was(running: Site) -> None:
+    """Airflow's import of the DAG leaves a handler behind, with which the fault would repeat for ever."""
+    job, result = await running.run("crash_in_c")
+    assert result.exit_code == -signal.SIGSEGV
+    events = running.events(job)
+    assert "Fatal Python error: Segmentation fault" in events
+    assert any("in crash_in_c" in event for event in events)
 
 
 async def test_several_jobs_at_once(running: Site) -> None:

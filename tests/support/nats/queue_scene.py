@@ -29,7 +29,7 @@ class Scene:
         granted: Told to the worker, which has not started it.
         waiting: In `gpu.large`, the oldest first.
         parked: Given back too often.
-        ended: Its process left without a final state.
+        ended: Its process left without a final state; its record was moved to the ended ones.
     """
 
     edge: Edge
@@ -48,6 +48,7 @@ async def queue_scene(directory: Path) -> AsyncIterator[Scene]:
         worker = await _enrolled(edge)
         ended = await _started(worker)
         assert (await worker.finish(ended.id, exit_code=0)).status in {200, 204}
+        await edge.records.move_ended(ended.id)
         running = await _started(worker)
         for number, chunk in enumerate(LOG):
             offset = sum(map(len, LOG[:number]))

@@ -58,7 +58,7 @@ class Background:
         self._connection: tuple[Broker, RecordStore] | None = None
         self._is_started = asyncio.Event()
         self.dispatches = DispatchTable()
-        self.reports = Reports(self.dispatches, self._messages.put_nowait, metrics)
+        self.reports = Reports(self.dispatches, self._messages.put_nowait, self._unseen.put_nowait, metrics)
         self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, metrics, spans)
         self.reconciler = Reconciler(
             self.dispatches,
@@ -117,7 +117,9 @@ class Background:
             store = RecordStore(broker)
             self._connection = broker, store
             self._is_started.set()
-            watched = WatchedBucket(broker, RECORDS_BUCKET, self.reports.on_record)
+            # After a restart of the loops: records that have left the bucket meanwhile are reported as gone.
+            known = [entry.job for entry in self.dispatches.select(lambda entry: entry.state is not None)]
+            watched = WatchedBucket(broker, RECORDS_BUCKET, self.reports.on_record, known=known)
             group.create_task(watched.run(), name="watched-records")
             group.create_task(self.publisher.run(broker, store), name="publisher")
             group.create_task(self.reports.run(), name="reports")

@@ -38,21 +38,35 @@ class Reports:
     Args:
         on_message: Called with the id of a job whose message has to be checked: the job waits again (after a silence, a
             release or a redrive) and may have none, or it ended while it waited and should have none.
+        on_gone: Called with the id of a job whose record has left the watched bucket before its end was seen: the
+            record has to be read, as it was moved, or is lost.
         metrics: Count what is put aside.
     """
 
-    def __init__(self, dispatches: DispatchTable, on_message: Callable[[str], None], metrics: TeamMetrics) -> None:
+    def __init__(
+        self,
+        dispatches: DispatchTable,
+        on_message: Callable[[str], None],
+        on_gone: Callable[[str], None],
+        metrics: TeamMetrics,
+    ) -> None:
         self.unsent: deque[Report] = deque()
         self._dispatches = dispatches
         self._on_message = on_message
+        self._on_gone = on_gone
         self._metrics = metrics
         self._tasks = _Due()
         self._auxiliary_jobs = _Due()
 
     def on_record(self, job: str, value: bytes | None) -> None:
-        """A record in the bucket has changed; most of them belong to other executors or have ended long ago."""
+        """A record in the bucket has changed, or has left the bucket; most of them belong to other executors."""
         entry = self._dispatches.get(job)
         if entry is None:
+            return
+        if value is None:
+            if entry.report is None:
+                self._dispatches.update(entry, None)
+                self._on_gone(job)
             return
         try:
             record = parse_record(job, value)

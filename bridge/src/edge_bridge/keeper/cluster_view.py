@@ -12,6 +12,7 @@ from edge_bridge.keeper.contact import ContactClock, Hold
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.subscriptions import Message
+from edge_broker.record_mover import RecordMover
 from edge_broker.records import RecordUnreadable, parse_record
 from edge_broker.subjects import RECORDS_BUCKET, RELAY_BEATS, WORKERS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
@@ -26,14 +27,21 @@ class ClusterView:
 
     Args:
         broker: Connected or not.
+        mover: Gets the ids of ended jobs.
         put_aside: Counts what can't be read, a `record` or an `entry`.
         clock: Monotonic seconds.
     """
 
     def __init__(
-        self, broker: Broker, put_aside: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic
+        self,
+        broker: Broker,
+        mover: RecordMover,
+        put_aside: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._broker = broker
+        self._mover = mover
         self._put_aside = put_aside
         self._clock = clock
         self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
@@ -104,6 +112,10 @@ class ClusterView:
         if record is None or record.state is JobState.ENDED:
             self._records.pop(key, None)
             self._forget_holder(key, known)
+            if record is None:
+                self._mover.discard(key)
+            else:
+                self._mover.add(key)
             return
         if record.holder is None or not self._holds(record.holder.worker, key):
             self._forget_holder(key, known)

@@ -25,6 +25,7 @@ from typing_extensions import override
 
 from edge_bridge.provider_info import VERSION
 from edge_broker.connection.broker import Broker
+from edge_broker.record_mover import RecordMover
 from edge_schemas.gate.execution_paths import call_class
 from edge_schemas.life.events import GiveUp
 from edge_schemas.life.model import JobRecord, JobState
@@ -178,11 +179,19 @@ class KeeperState(Collector):
     Args:
         broker: Its connection.
         view: What it knows of jobs and workers.
+        mover: Moves the records of ended jobs.
         checked_s_ago: Seconds since Airflow's database last answered, None before its first answer.
     """
 
-    def __init__(self, broker: Broker, view: "ClusterView", checked_s_ago: Callable[[], float | None]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        view: "ClusterView",
+        mover: RecordMover,
+        checked_s_ago: Callable[[], float | None],
+    ) -> None:
         self._broker = broker
+        self._mover = mover
         self._view = view
         self._checked_s_ago = checked_s_ago
         self._began = time.monotonic()
@@ -215,6 +224,11 @@ class KeeperState(Collector):
             "edge_keeper_contact_possible",
             "1 while NATS and any relay show signs of life; otherwise no silence is counted and no job is given up",
             view.contact_possible,
+        )
+        yield _gauge(
+            "edge_keeper_ended_records",
+            "Records of ended jobs that are not moved to the bucket of ended jobs yet; a job's is after about a minute",
+            len(self._mover),
         )
         yield _gauge(
             "edge_keeper_database_check_age_seconds",

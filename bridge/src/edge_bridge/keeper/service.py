@@ -26,6 +26,7 @@ from edge_bridge.keeper.withdrawals import Withdrawals
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
+from edge_broker.record_mover import RecordMover
 from edge_broker.records import RecordStore
 from edge_schemas.life.model import JobRecord
 from edge_service import task_cleanup
@@ -60,14 +61,15 @@ class Keeper:
         self._broker = broker
         records = RecordStore(broker)
         withdrawals = Withdrawals(broker, records, metrics)
-        self._view = ClusterView(broker, metrics.put_aside)
+        self._mover = RecordMover(records)
+        self._view = ClusterView(broker, self._mover, metrics.put_aside)
         self._heartbeats = TaskHeartbeats(
             self._view, dispatches, withdrawals, api, settings.heartbeats, metrics=metrics
         )
         self._watch = DatabaseWatch(self._view, dispatches, withdrawals, self._on_checked, metrics=metrics)
         audit = Audit(broker, keeper=socket.gethostname())
         self._give_ups = GiveUps(self._view, broker, records, audit, metrics=metrics, spans=spans)
-        metrics.registry.register(KeeperState(broker, self._view, lambda: self._watch.checked_s_ago))
+        metrics.registry.register(KeeperState(broker, self._view, self._mover, lambda: self._watch.checked_s_ago))
         self._app = build_app(
             settings.gate_secret,
             PassThrough(records, dispatches, api),
@@ -89,6 +91,7 @@ class Keeper:
                 group.create_task(self._watch.run(), name="keeper-watch"),
                 group.create_task(self._heartbeats.run(), name="keeper-heartbeats"),
                 group.create_task(self._give_ups.run(), name="keeper-give-ups"),
+                group.create_task(self._mover.run(), name="keeper-record-mover"),
                 group.create_task(self._metrics.measure_lag(), name="keeper-lag"),
             ]
             log.info("keeper_ready", host=self._settings.gate_host, port=self.port)

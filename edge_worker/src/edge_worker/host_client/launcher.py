@@ -73,7 +73,7 @@ class HostSetup:
         for part in (self.runtime_python, self.state_dir, self.gateway_socket, self.worker):
             seed.update(f"{part}\0".encode())
         seed.update(json.dumps([self.environment(), dict(self.bundles)], sort_keys=True).encode())
-        for path in [MAIN, *sorted(MAIN.with_name("task_host").glob("*.py"))]:
+        for path in [MAIN, *sorted(MAIN.with_name("task_host").rglob("*.py"))]:
             seed.update(path.read_bytes())
         for name in _installed(self.runtime_python):
             seed.update(f"{name}\0".encode())

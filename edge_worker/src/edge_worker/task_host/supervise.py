@@ -19,6 +19,7 @@ from edge_worker.task_host.log_file import CappedLog
 from edge_worker.task_host.memory import MemoryWatch
 from edge_worker.task_host.output_drain import OutputDrain
 from edge_worker.task_host.protocol import JobRequest
+from edge_worker.task_host.user_code import last_resorts
 
 if TYPE_CHECKING:
     from airflow.sdk.api.client import Client
@@ -85,6 +86,7 @@ def _run_task(job: JobRequest, context: SupervisorContext) -> Result:
     from airflow.sdk.execution_time import supervisor
 
     workload = job["workload"]
+    last_resorts.install()
     context.output_drain.install(supervisor.ActivitySubprocess, "_on_child_started", context.guard.start)
     arguments: dict[str, object] = {
         "ti": TaskInstance.model_validate(workload["ti"]),

@@ -55,7 +55,7 @@ class WorkerNames:
         if known.value is not None and WorkerAccess.model_validate_json(known.value).worker == name:
             return
         with suppress(RevisionConflict):
-            await self._bucket.delete(NAME_PREFIX + name, revision=stored.revision, life=FREED_FOR)
+            await self._bucket.delete(NAME_PREFIX + name, revision=stored.revision, mark_life=FREED_FOR)
 
 
 def candidate_names(site: str, secret_hash: str) -> list[str]:

@@ -172,12 +172,12 @@ class Broker:
         check_error(answer.get("error"))
         return int(answer["seq"])
 
-    async def watch(self, bucket: str, keys: str) -> KeyValue.KeyWatcher:
-        """Start to watch a bucket; see `watched_bucket.WatchedBucket`, which handles the failures of a watch.
+    async def watch(self, bucket: str) -> KeyValue.KeyWatcher:
+        """Start to watch all keys of a bucket; `watched_bucket.WatchedBucket` handles the failures of a watch.
 
         Raises:
             BrokerUnavailable: There is no connection.
             nats.errors.Error: The server did not answer or rejected the watch.
         """
         jetstream = self._supervisor.require_client().jetstream(timeout=REQUEST_TIMEOUT_S)
-        return await (await jetstream.key_value(bucket)).watch(keys)
+        return await (await jetstream.key_value(bucket)).watchall()

@@ -29,9 +29,14 @@ class StreamConfig(TypedDict, total=False):
 
 
 class StreamState(TypedDict):
-    """What a stream holds; `subjects` only where they were asked for."""
+    """What a stream holds; `subjects` only where they were asked for.
+
+    Attributes:
+        last_seq: The number of the last message ever stored, even if it is gone.
+    """
 
     messages: int
+    last_seq: int
     bytes: int
     subjects: NotRequired[dict[str, int] | None]
 

@@ -2,6 +2,7 @@
 # ruff: noqa: T201 (what they print is the point)
 
 import contextlib
+import ctypes
 import itertools
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +35,11 @@ def write_ledger() -> NoReturn:
 
 
 with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
+
+    @task(execution_timeout=timedelta(hours=1))
+    def crash_in_c() -> None:
+        print("about to crash")
+        ctypes.string_at(0)
 
     @task
     def hello() -> list[int]:
@@ -184,6 +191,7 @@ with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
         print("WRONG", Variable.get("v1", default="DEFAULT"))
 
     hello()
+    crash_in_c()
     die_later()
     chatter()
     read_much()

@@ -22,7 +22,7 @@ from support.relay.jobs import make_job
 async def test_a_record_of_another_version_holds_nobody_up_and_fails_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Executor, keeper and relay are not upgraded in one moment; but nothing waits for ever."""
     dispatches = DispatchTable()
-    reports = Reports(dispatches, lambda _: None, ExecutorMetrics().of(None))
+    reports = Reports(dispatches, lambda _: None, lambda _: None, ExecutorMetrics().of(None))
     maker = JobMaker("", None, Queues(QueueRules(OfflinePolicy())), {})
     metrics = ExecutorMetrics().of(None)
     publisher = Publisher(reports.refuse, lambda _: None, metrics, CentreJobSpans(Spans()))

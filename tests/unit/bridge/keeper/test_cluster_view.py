@@ -7,6 +7,8 @@ from uuid import uuid4
 
 from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.metrics import KeeperMetrics
+from edge_broker.record_mover import RecordMover
+from edge_broker.records import RecordStore
 from edge_schemas.life.events import GiveUp, Start
 from edge_schemas.life.model import JobRecord, new_record
 from edge_schemas.life.transition import transition
@@ -31,7 +33,8 @@ class Seen:
     def __init__(self) -> None:
         broker: Any = SimpleNamespace(connected=True, on_connection=lambda _: None)
         self.clock = Clock()
-        self.view = ClusterView(broker, KeeperMetrics().put_aside, clock=self.clock)
+        self.mover = RecordMover(RecordStore(broker))
+        self.view = ClusterView(broker, self.mover, KeeperMetrics().put_aside, clock=self.clock)
         self.view._watched_records.complete.set()
         self.view._watched_workers.complete.set()
         self.polls = 0

@@ -10,7 +10,7 @@ from edge_service.findings import Status
 def _stream(copies: int, *peers: Peer) -> StreamInfo:
     return {
         "config": {"num_replicas": copies},
-        "state": {"messages": 0, "bytes": 0},
+        "state": {"messages": 0, "last_seq": 0, "bytes": 0},
         "cluster": {"replicas": list(peers)},
     }
 

@@ -13,7 +13,7 @@ class RecordReader:
         self._reports = reports
 
     async def read_unseen(self, store: RecordStore, job: str) -> None:
-        """Read the record of a job whose entry was added after the watch had shown the record.
+        """Read the record of a job whose entry was added after the watch had shown the record, or whose record is gone.
 
         Raises:
             BrokerUnavailable: NATS could not be asked.
