@@ -111,10 +111,7 @@ class Publisher:
                 delay_s = min(delay_s * 2, CONNECT_WAIT_S)
 
     async def _try(self, broker: Broker, store: RecordStore, publication: Publication) -> bool:
-        """Whether this worker is done with it: it was published, refused for good, or queued again for later.
-
-        An unexpected error refuses this one job: the loops would restart, and meet it again first.
-        """
+        """Whether this worker is done with it: it was published, refused for good, or queued again for later."""
         try:
             await broker.wait_connected(CONNECT_WAIT_S)
             await self._publish(broker, store, publication)
@@ -137,7 +134,7 @@ class Publisher:
                 self._on_seen(publication.job.id)
         except (PayloadTooLarge, RecordUnreadable) as error:
             await self._put_aside(store, publication, f"it can't be sent to an edge site: {error}")
-        except Exception as error:
+        except Exception as error:  # else the loops would restart, and meet this job again first
             log.exception("job_not_published", job=publication.job.id, queue=publication.job.queue)
             reason = f"it can't be sent to an edge site: unexpected error: {type(error).__name__}"
             await self._put_aside(store, publication, reason)

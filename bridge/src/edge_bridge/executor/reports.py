@@ -138,7 +138,7 @@ class Reports:
             due.wake.clear()
             batch = list(due.entries.values())
             try:
-                rows = await self._read_rows(batch, read_rows)
+                rows = await _read_rows(batch, read_rows, self._metrics)
             except (SQLAlchemyError, TimeoutError) as error:
                 log.warning("reports_wait_for_database", jobs=len(batch), error=repr(error))
             else:
@@ -149,21 +149,6 @@ class Reports:
             if any(entry.job in due.entries for entry in batch):
                 due.wake.set()
                 await asyncio.sleep(RETRY_S)
-
-    async def _read_rows(self, batch: list[Entry], read_rows: ReadRows) -> dict[str, Row]:
-        """The rows of a batch. If one entry can't be asked for, the others are read one by one."""
-        try:
-            return await read_rows(batch)
-        except SHARED_FAULTS:
-            raise
-        except Exception as error:  # noqa: BLE001  # reported by `put_aside`
-            if len(batch) == 1:
-                put_aside(self._metrics, "report", batch[0].job, error)
-                return {}
-            rows: dict[str, Row] = {}
-            for entry in batch:
-                rows |= await self._read_rows([entry], read_rows)
-            return rows
 
     async def _is_ready(self, entry: Entry, row: Row | None) -> bool:
         """Whether the report can be handed over; if the database rejects one result, the other reports do not wait."""
@@ -204,3 +189,19 @@ class _Due:
     def add(self, entry: Entry) -> None:
         self.entries[entry.job] = entry
         self.wake.set()
+
+
+async def _read_rows(batch: list[Entry], read_rows: ReadRows, metrics: TeamMetrics) -> dict[str, Row]:
+    """The rows of a batch. If one entry can't be asked for, the others are read one by one."""
+    try:
+        return await read_rows(batch)
+    except SHARED_FAULTS:
+        raise
+    except Exception as error:  # noqa: BLE001  # reported by `put_aside`
+        if len(batch) == 1:
+            put_aside(metrics, "report", batch[0].job, error)
+            return {}
+        rows: dict[str, Row] = {}
+        for entry in batch:
+            rows |= await _read_rows([entry], read_rows, metrics)
+        return rows

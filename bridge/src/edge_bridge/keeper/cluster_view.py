@@ -107,7 +107,7 @@ class ClusterView:
         self._update_worker(worker, stored.value)
 
     def _update_record(self, key: str, value: bytes | None) -> None:
-        record = None if value is None else self._parse_record(key, value)
+        record = None if value is None else _parse_record(key, value, self._put_aside)
         known = self._records.get(key)
         if record is None or record.state is JobState.ENDED:
             self._records.pop(key, None)
@@ -117,7 +117,7 @@ class ClusterView:
             else:
                 self._mover.add(key)
             return
-        if record.holder is None or not self._holds(record.holder.worker, key):
+        if record.holder is None or not _is_held_by(known, record.holder.worker):
             self._forget_holder(key, known)
         self._records[key] = record.model_copy(update={"job": None, "last_write": None})
         if record.holder is not None and (known is None or known.holder != record.holder):
@@ -145,17 +145,13 @@ class ClusterView:
             self._contact.record_relay(self._clock(), serving_for_s=0)
         no_longer = {report.id for report in known.jobs} - named if known is not None else set()
         for job in no_longer:
-            if not self._holds(key, job):
+            if not _is_held_by(self._records.get(job), key):
                 self._contact.forget((key, job))
 
     def _forget_holder(self, job: str, known: JobRecord | None) -> None:
         """A known record has another holder from here on, or none."""
         if known is not None and known.holder is not None:
             self._contact.forget((known.holder.worker, job))
-
-    def _holds(self, worker: str, job: str) -> bool:
-        record = self._records.get(job)
-        return record is not None and record.holder is not None and record.holder.worker == worker
 
     def _record_contact(self, watched: WatchedBucket, at: datetime, holds: Iterable[Hold]) -> None:
         for hold in holds:
@@ -173,13 +169,18 @@ class ClusterView:
             return
         self._contact.record_relay(self._clock(), serving_for_s=_age_s(beat.serving_since))
 
-    def _parse_record(self, key: str, value: bytes) -> JobRecord | None:
-        try:
-            return parse_record(key, value)
-        except RecordUnreadable:
-            log.warning("record_unreadable", job=key)
-            self._put_aside("record")
-            return None
+
+def _parse_record(job: str, value: bytes, put_aside: Callable[[str], None]) -> JobRecord | None:
+    try:
+        return parse_record(job, value)
+    except RecordUnreadable:
+        log.warning("record_unreadable", job=job)
+        put_aside("record")
+        return None
+
+
+def _is_held_by(record: JobRecord | None, worker: str) -> bool:
+    return record is not None and record.holder is not None and record.holder.worker == worker
 
 
 def _age_s(instant: datetime) -> float:

@@ -70,11 +70,7 @@ class Broker:
 
     @property
     def max_payload(self) -> int:
-        """Bytes that a message may have, by the connected server.
-
-        Raises:
-            BrokerUnavailable: There is no connection.
-        """
+        """Bytes that a message may have, by the connected server; raises `BrokerUnavailable` without a connection."""
         return self._supervisor.require_client().max_payload
 
     async def wait_connected(self, timeout_s: float | None = None) -> None:
