@@ -51,7 +51,7 @@ def _keeper() -> CollectorRegistry:
     broker = Broker(BrokerSettings((), KEEPER, ""))
     metrics = KeeperMetrics()
     mover = RecordMover(RecordStore(broker))
-    metrics.registry.register(KeeperState(broker, ClusterView(broker, mover), mover, lambda: None))
+    metrics.registry.register(KeeperState(broker, ClusterView(broker, mover, metrics.put_aside), mover, lambda: None))
     return metrics.registry
 
 

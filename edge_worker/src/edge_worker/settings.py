@@ -29,6 +29,7 @@ from edge_schemas.gate.limits import (
     LEAST_MAX_PATH_BYTES,
     CallLimits,
 )
+from edge_schemas.wire.jobs import AuxiliaryKind
 from edge_schemas.wire.polls import MAX_POLL_TIMEOUT_S, MAX_SLOTS
 
 PREFIX = "EDGE_WORKER_"
@@ -129,6 +130,12 @@ class Settings(BaseModel):
         default=(),
         description="Names of environment variables that tasks get in addition to the basic ones, separated by commas. "
         "User names and passwords in proxy variables are removed.",
+    )
+    auxiliary_jobs: Annotated[tuple[AuxiliaryKind, ...], BeforeValidator(_comma_separated)] = Field(
+        default=(),
+        description="Which kinds of auxiliary jobs this worker runs: `callback`, `connection_test`, separated by "
+        "commas. A callback is any function that the centre names, so only the owner of the machine can allow it. "
+        "Default: none.",
     )
     grace_s: float = Field(
         default=5,

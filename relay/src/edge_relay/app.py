@@ -94,7 +94,7 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     finish = JobFinish(records, parts.workers, parts.receipt_key, parking, metrics=metrics, spans=spans)
     release = JobRelease(broker, records, parts.receipt_key, parking, unstarted=unstarted, metrics=metrics)
     polls = LongPolls(parts.for_polls(), parts.audit, relay=settings.name, longest_s=settings.hold_s)
-    execution = ExecutionCalls(parts.gate, records, metrics, settings.call_limits())
+    execution = ExecutionCalls(parts.gate, records, parts.workers, metrics, settings.call_limits())
     poll_rate = RateLimit(settings.polls_per_s, settings.polls_per_s * POLL_BURST_S, Limit.POLLS, metrics.on_limit)
     enrollment = WorkerEnrollment(
         parts.enrollments, parts.lookups, parts.credentials, parts.centre, audit=parts.audit, metrics=metrics

@@ -17,6 +17,8 @@ from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.enrollment import EnrollmentStore
 from edge_relay.identity.lookups import Lookups
 from edge_relay.identity.receipts import ReceiptKey
+from edge_relay.jobs.parking import Parking
+from edge_relay.jobs.unreadable import UnreadableMessages
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.limits.addresses import ClientAddresses
 from edge_relay.limits.body_memory import BodyMemory
@@ -122,11 +124,14 @@ def build_parts(settings: Settings) -> Parts:
     exported.metrics.watched_jobs.set_function(lambda: len(mirror))
     exported.metrics.records_current.set_function(lambda: float(mirror.is_current))
     lifecycle, receipt_key = Lifecycle(), ReceiptKey(broker)
+    audit = Audit(broker, relay=settings.name)
+    parking = Parking(broker, audit, exported.metrics)
+    unreadable = UnreadableMessages(broker, records, parking, relay=settings.name)
     return Parts(
         settings=settings,
         lifecycle=lifecycle,
         broker=broker,
-        audit=Audit(broker, relay=settings.name),
+        audit=audit,
         exports=exported,
         spans=RelayJobSpans(spans_from_environment("relay")),
         records=records,
@@ -142,7 +147,7 @@ def build_parts(settings: Settings) -> Parts:
         polls=ParkedPolls(exported.metrics),
         mirror=mirror,
         reads=StateReads(broker, RecordStore(broker, patience_s=0), workers, exported.metrics),
-        dispatchers=DispatcherPool(broker, exported.metrics),
+        dispatchers=DispatcherPool(broker, exported.metrics, unreadable.put_aside),
         body_memory=_body_memory(settings, metrics),
         worker_connections=_worker_connections(settings, metrics),
         operator_connections=_operator_connections(settings, metrics),

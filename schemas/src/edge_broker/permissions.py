@@ -155,6 +155,7 @@ _RIGHTS = {
             *_watch(_RECORDS, _WORKERS),
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             subjects.kv_subject(subjects.ENDED_BUCKET, ">"),
+            "edge.dead.>",
             "edge.audit.>",
             f"{subjects.NOTICES}.>",
         ),

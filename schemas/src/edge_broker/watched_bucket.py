@@ -149,7 +149,7 @@ class WatchedBucket:
     def _remove_all_but(self, keys: set[str]) -> None:
         for key in self._known.keys() - keys:
             del self._known[key]
-            self._on_change(key, None)
+            self._report(key, None)
 
     async def _tail(self, watcher: KeyValue.KeyWatcher) -> None:
         following = asyncio.create_task(self._apply_all(watcher), name=f"watch-{self._bucket}")
@@ -201,11 +201,18 @@ class WatchedBucket:
     def _apply(self, entry: KeyValue.Entry) -> None:
         if entry.operation is None and entry.value is not None:
             self._known[entry.key] = entry.revision or 0
-            self._on_change(entry.key, entry.value)
+            self._report(entry.key, entry.value)
         else:
             # Also for a key that was never reported: a listener may have read it itself before it was deleted.
             self._known.pop(entry.key, None)
-            self._on_change(entry.key, None)
+            self._report(entry.key, None)
+
+    def _report(self, key: str, value: bytes | None) -> None:
+        """A value that a listener can't handle must not hide all others, now and at each further listing."""
+        try:
+            self._on_change(key, value)
+        except Exception:
+            log.exception("bucket_value_not_handled", bucket=self._bucket, key=key)
 
     async def _stop(self, watcher: KeyValue.KeyWatcher) -> None:
         try:

@@ -9,10 +9,10 @@ import pytest
 
 from edge_broker.bucket import Bucket
 from edge_broker.subjects import RECORDS_BUCKET
-from edge_schemas.life.events import Finish
-from edge_schemas.life.model import JobState, Verdict
+from edge_schemas.life.events import AnswerWrite, Finish
+from edge_schemas.life.model import JobState, Verdict, WriteAnswer
 from support.airflow.keeper import WORKER, Centre, run_body
-from support.airflow.real_airflow import DAG_ID, RUN_ID, add_task, change_task, read_task
+from support.airflow.real_airflow import DAG_ID, RUN_ID, add_task, change_task, read_task, retry_task
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
 
@@ -219,6 +219,48 @@ async def test_a_job_that_is_to_stop_gets_no_more_reads_and_writes(centre: Centr
         assert reply.from_airflow
         assert reply.body["detail"]["reason"] == "not_running"
     assert (read_task(ids.ti_id) or {})["state"] == "failed"
+
+
+REMEMBERED = WriteAnswer(request_id="12345678", status=204, body="")
+FORGED = [
+    ("GET", "variables/x", 403),
+    ("GET", "connections/c", 403),
+    ("GET", "xcoms/d/r/t/k", 403),
+    ("POST", f"xcoms/{DAG_ID}/{RUN_ID}/TASK/k", 409),
+    ("PUT", "variables/x", 409),
+    ("DELETE", "variables/x", 409),
+    ("PUT", "task-instances/TI/rtif", 409),
+    ("POST", f"dag-runs/{DAG_ID}/a-run", 409),
+    ("PATCH", "task-instances/TI/run", 409),
+    ("PATCH", "task-instances/TI/state", 409),
+]
+
+
+@pytest.mark.parametrize(
+    ("state", "method", "path", "status"),
+    # A final state that is the task's state already changes nothing, and Airflow says so.
+    [("running", *call) for call in FORGED] + [("success", *call) for call in FORGED[:-1]],
+)
+async def test_a_record_alone_opens_nothing(centre: Centre, state: str, method: str, path: str, status: int) -> None:
+    """The relay's NATS user may write a record of a job that Airflow never dispatched, or whose task has ended."""
+    ids = add_task(state, **({"external_executor_id": str(uuid.uuid4())} if state == "running" else {}))
+    await centre.started(ids)
+    body = {"run": run_body(), "state": success_body()}.get(path.rpartition("/")[2], "v")
+    path = path.replace("TASK", ids.task_id).replace("TI", ids.ti_id)
+    reply = await centre.relay.call(method, ids.job, path, None if method == "GET" else body)
+    assert reply.status == status
+    assert reply.body["detail"]["reason"] in {"not_running", "invalid_state"}
+    assert (read_task(ids.ti_id) or {})["state"] == state
+
+
+async def test_after_a_retry_the_sdk_may_still_push_links(centre: Centre) -> None:
+    """The next try has another id by then."""
+    ids = add_task()
+    await centre.running(ids)
+    await centre.records.change(ids.job, AnswerWrite(WORKER, REMEMBERED, "up_for_retry"))
+    retry_task(ids)
+    reply = await centre.relay.call("POST", ids.job, f"xcoms/{DAG_ID}/{RUN_ID}/{ids.task_id}/_link_Docs", "https://x")
+    assert reply.status == 201, reply
 
 
 async def test_health_tells_what_the_keeper_sees(centre: Centre) -> None:

@@ -31,7 +31,15 @@ from edge_relay.stores.holders import holder_entry
 from edge_schemas.gate.centre import CentreFacts, WorkerFacts
 from edge_schemas.gate.execution_paths import split_path
 from edge_schemas.gate.limits import DEFAULT_LIMITS
-from edge_schemas.life.agents import arrive, check_taken_over, current_arrival, gets_jobs, resolve_conflict, superseded
+from edge_schemas.life.agents import (
+    arrive,
+    check_taken_over,
+    current_arrival,
+    gets_jobs,
+    is_holding_agent,
+    resolve_conflict,
+    superseded,
+)
 from edge_schemas.life.events import Event, Finish, GiveUp, Release, Start, Withdraw
 from edge_schemas.life.holder_calls import check_holder
 from edge_schemas.life.model import JobRecord, JobState, new_record
@@ -359,9 +367,10 @@ class FakeRelay:
     def _swap(self, job: str, event: Event, *, incarnation: int | None = None) -> None:
         before = self.records.get(job)
         after = transition(before, event)
-        if after is not before and before is not None and before.holder is not None and incarnation is not None:
-            entry = self.entries.get(before.holder.worker)
-            check_taken_over(entry, holder=before.holder.incarnation, incarnation=incarnation, now=_now())
+        holder = None if before is None else before.holder
+        is_other = incarnation is not None and holder is not None and not is_holding_agent(holder, incarnation, None)
+        if after is not before and is_other and holder is not None and incarnation is not None:
+            check_taken_over(self.entries.get(holder.worker), incarnation=incarnation, key_hash=None, now=_now())
         self.records[job] = after
 
     async def _start_job(self, request: web.Request) -> web.Response:

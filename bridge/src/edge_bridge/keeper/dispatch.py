@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from edge_bridge.airflow.database import ANSWER_S, run_query
+from edge_bridge.airflow.mapping import ACTIVE_STATES
 from edge_bridge.airflow.tasks import name_of, named
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.jobs import TaskIdentity
@@ -46,6 +47,11 @@ class TaskRow:
 def is_current(record: JobRecord, row: TaskRow | None) -> bool:
     """Whether the job is the current dispatch of its task instance."""
     return row is not None and row.dispatch == record.id
+
+
+def is_wanted(record: JobRecord, row: TaskRow | None) -> bool:
+    """Whether the job is the current dispatch, and Airflow waits for its end."""
+    return is_current(record, row) and row is not None and row.state in ACTIVE_STATES
 
 
 def has_accepted(record: JobRecord, state: str, row: TaskRow | None) -> bool:
@@ -93,6 +99,14 @@ class Dispatches:
             DatabaseUnavailable: Try again later.
         """
         return await self.query(partial(_select_by_name, task))
+
+    async def was_dispatched(self, ti_id: str, job: str) -> bool:
+        """Whether the job was the dispatch of an earlier try, which Airflow keeps in its history under the try's id.
+
+        Raises:
+            DatabaseUnavailable: Try again later.
+        """
+        return await self.query(partial(_was_dispatched, ti_id, job))
 
     async def ping(self) -> None:
         """Checks that the database answers.
@@ -151,6 +165,16 @@ def _select(*conditions: "ColumnElement[bool]") -> dict[str, TaskRow]:
             for ti_id, state, dispatch, heartbeat_at in session.execute(select(*columns).where(condition)):
                 found[str(ti_id)] = TaskRow(None if state is None else str(state), dispatch, heartbeat_at)
     return found
+
+
+def _was_dispatched(ti_id: str, job: str) -> bool:
+    from airflow.models.taskinstancehistory import TaskInstanceHistory
+    from sqlalchemy import select
+
+    past = TaskInstanceHistory
+    with airflow_session() as session:
+        same = (past.task_instance_id == _uuid(ti_id), past.external_executor_id == job)
+        return session.scalar(select(past.task_instance_id).where(*same)) is not None
 
 
 @contextmanager

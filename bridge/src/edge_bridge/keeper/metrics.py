@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 TICK_S = 0.5
 HEARTBEAT_OUTCOMES = ("ok", "refused", "failed")
 UNWANTED_KINDS = ("gone", "redispatched", "state")
+STEPS = ("record", "entry", "withdrawal", "give_up", "heartbeat")
 GIVE_UP_REASONS = ("silence", "missing")
 _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -80,6 +81,18 @@ class KeeperMetrics:
             ["reason"],
             registry=registry,
         )
+        self._parked = Counter(
+            "edge_keeper_parked_jobs",
+            "Jobs parked because their workers were lost too often before user code ran",
+            registry=registry,
+        )
+        self._put_aside = Counter(
+            "edge_keeper_put_aside",
+            "What failed for a reason of its own: a record or a worker's entry that can't be read, or the withdrawal, "
+            "the give-up or the heartbeat of one job",
+            ["step"],
+            registry=registry,
+        )
         self._token_mints = Counter(
             "edge_keeper_token_mints", "Tokens minted, one for each try of a call", registry=registry
         )
@@ -120,6 +133,7 @@ class KeeperMetrics:
             (self._stop_requests, UNWANTED_KINDS),
             (self._withdrawals, UNWANTED_KINDS),
             (self._give_ups, GIVE_UP_REASONS),
+            (self._put_aside, STEPS),
         ):
             for value in values:
                 counter.labels(value)
@@ -136,6 +150,14 @@ class KeeperMetrics:
     def given_up(self, event: GiveUp) -> None:
         """A job was given up."""
         self._give_ups.labels("silence" if event.lacking_incarnation is None else "missing").inc()
+
+    def parked(self) -> None:
+        """A job was given up too often before user code ran."""
+        self._parked.inc()
+
+    def put_aside(self, step: str) -> None:
+        """A step failed for one record, entry or job, for a reason that concerns nothing else."""
+        self._put_aside.labels(step).inc()
 
     def token_minted(self) -> None:
         """A token was minted."""

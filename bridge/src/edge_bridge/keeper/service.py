@@ -62,11 +62,11 @@ class Keeper:
         records = RecordStore(broker)
         withdrawals = Withdrawals(broker, records, metrics)
         self._mover = RecordMover(records)
-        self._view = ClusterView(broker, self._mover)
+        self._view = ClusterView(broker, self._mover, metrics.put_aside)
         self._heartbeats = TaskHeartbeats(
             self._view, dispatches, withdrawals, api, settings.heartbeats, metrics=metrics
         )
-        self._watch = DatabaseWatch(self._view, dispatches, withdrawals, self._on_checked)
+        self._watch = DatabaseWatch(self._view, dispatches, withdrawals, self._on_checked, metrics=metrics)
         audit = Audit(broker, keeper=socket.gethostname())
         self._give_ups = GiveUps(self._view, broker, records, audit, metrics=metrics, spans=spans)
         metrics.registry.register(KeeperState(broker, self._view, self._mover, lambda: self._watch.checked_s_ago))

@@ -169,7 +169,7 @@ class Worker:
                 ProcessActions(runtime, fence, self.settings.grace_s),
                 uploader,
             )
-            rule = RuntimeCompatibility(table)
+            rule = RuntimeCompatibility(table, frozenset(self.settings.auxiliary_jobs))
             runner = JobRunner(Performer(actions.perform, actions.note), self.state, table, jobs, rule)
             handler = PollHandler(runner, self.state, self.identity, self.shutdown, rule)
             gateway = Gateway(client, table, link, socket, self.settings.call_limits)
@@ -207,6 +207,7 @@ class Worker:
             incarnation=incarnation,
             instance=self.state.instance(),
             host=platform.node()[:253],
+            auxiliary=self.settings.auxiliary_jobs,
             settings_version=self.identity.enrollment.settings.version,
             versions=lambda: worker_versions(watch.airflow),
             health=health.read,

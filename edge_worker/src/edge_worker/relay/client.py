@@ -17,11 +17,12 @@ from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
 from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
-from edge_schemas.wire.polls import Poll, PollAnswer
+from edge_schemas.wire.polls import Poll
 from edge_schemas.wire.workers import Enrollment, EnrollRequest
 from edge_worker.relay.call_result import NoAnswer, Reply, parse
 from edge_worker.relay.clock_skew import ClockSkew
 from edge_worker.relay.link import Link
+from edge_worker.relay.poll_answer import ReadAnswer, read_answer
 from edge_worker.relay.proxy import Proxy
 from edge_worker.relay.transport import CALL_S, Request, Sessions, Transport
 
@@ -118,12 +119,12 @@ class RelayClient:
         """Exchanges the enrolment token for an identity."""
         return parse(Enrollment, await self._post(routes.ENROLL, request))
 
-    async def poll(self, poll: Poll) -> PollAnswer | None:
+    async def poll(self, poll: Poll) -> ReadAnswer | None:
         """Reports and waits for up to `poll_timeout_s`; None means that there is nothing to do."""
         limit_s = poll.poll_timeout_s + POLL_MARGIN_S
         request = Request("POST", routes.POLL, _content(poll), _JSON, limit_s=limit_s, is_poll=True)
         reply = await self._transport.send(request)
-        return None if reply.status == 204 else parse(PollAnswer, reply)
+        return None if reply.status == 204 else read_answer(reply)
 
     async def ping(self) -> None:
         """Checks that the relay answers at all."""

@@ -122,6 +122,7 @@ class Transport:
     def __init__(self, relay_url: str, secret: str, *, sessions: Sessions, proxy: Proxy | None, link: Link) -> None:
         self._base = relay_url
         self._secret = secret
+        self._agent_key = secrets.token_urlsafe(32)
         self._sessions = sessions
         self._proxy = proxy
         self._link = link
@@ -163,6 +164,7 @@ class Transport:
         own_headers = {routes.REQUEST_ID_HEADER: request.request_id}
         if request.with_credential:
             own_headers["Authorization"] = f"Bearer {self._secret}"
+            own_headers[routes.AGENT_HEADER] = self._agent_key
         query = f"?{request.query}" if request.query else ""
         began = time.monotonic()
         try:

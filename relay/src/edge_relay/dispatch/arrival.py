@@ -42,7 +42,7 @@ def poll_timeout_s(report: Poll, longest_s: float) -> float:
     return min(report.poll_timeout_s, longest_s, limit)
 
 
-def agent_seen(report: Poll, address: str | None) -> AgentSeen:
+def agent_seen(report: Poll, address: str | None, key_hash: str | None = None) -> AgentSeen:
     """The agent that polls, with a new arrival."""
     return AgentSeen(
         instance=report.instance,
@@ -52,6 +52,7 @@ def agent_seen(report: Poll, address: str | None) -> AgentSeen:
         host=report.host,
         address=address or "",
         last_poll_at=datetime.now(UTC),
+        key_hash=key_hash,
     )
 
 
@@ -77,6 +78,7 @@ def worker_entry(principal: Principal, parked: ParkedPoll, *, relay: str, longes
         free=report.free,
         draining=report.draining,
         no_jobs_reason=report.no_jobs_reason,
+        auxiliary=report.auxiliary,
         jobs=report.jobs,
         versions=report.versions,
         health=report.health,

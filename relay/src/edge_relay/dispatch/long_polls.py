@@ -52,7 +52,8 @@ class LongPolls:
         check_report(report)
         self._parts.lifecycle.check()
         most = await self._parts.unstarted.room(principal.worker, report)
-        parked = ParkedPoll(principal.worker, principal.secret_hash, report, agent_seen(report, address), most)
+        agent = agent_seen(report, address, principal.agent_key_hash)
+        parked = ParkedPoll(principal.worker, principal.secret_hash, report, agent, most)
         with self._parts.polls.parked(parked):
             try:
                 await self._arrive_and_answer(principal, parked, send)

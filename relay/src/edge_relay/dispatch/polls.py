@@ -57,7 +57,8 @@ class ParkedPoll:
 
     def __post_init__(self) -> None:
         self.reports = {job.id: job for job in self.poll.jobs}
-        self.demand = PollDemand(self.most, self.wake.set, airflow=self.poll.versions.airflow)
+        versions, auxiliary = self.poll.versions, self.poll.auxiliary
+        self.demand = PollDemand(self.most, self.wake.set, airflow=versions.airflow, auxiliary=auxiliary)
 
 
 class ParkedPolls:

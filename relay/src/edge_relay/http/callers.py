@@ -1,5 +1,7 @@
 """The caller of a request: its bearer secret becomes a worker or an operator."""
 
+from dataclasses import replace
+
 import structlog
 from aiohttp import web
 
@@ -7,7 +9,8 @@ from edge_relay.identity.credentials import Credentials, Principal
 from edge_relay.limits.addresses import ClientAddresses, group
 from edge_relay.limits.connection_table import ConnectionTable
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.workers import AccessTokenEntry
+from edge_schemas.wire.routes import AGENT_HEADER
+from edge_schemas.wire.workers import AccessTokenEntry, hash_secret
 
 
 def bearer(request: web.Request) -> str:
@@ -57,7 +60,8 @@ class Callers:
         principal = await self._credentials.worker(bearer(request), group(self.address(request)))
         self.recognize(request, principal.worker)
         structlog.contextvars.bind_contextvars(worker=principal.worker)
-        return principal
+        key = request.headers.get(AGENT_HEADER)
+        return principal if not key else replace(principal, agent_key_hash=hash_secret(key))
 
     async def operator(self, request: web.Request) -> AccessTokenEntry:
         """The calling operator; every handler under /v1/admin begins with it.

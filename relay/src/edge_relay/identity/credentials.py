@@ -31,13 +31,18 @@ Listener = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The worker that a credential belongs to, as it was when the call arrived."""
+    """The worker that a credential belongs to, as it was when the call arrived.
+
+    Attributes:
+        agent_key_hash: Of the value that the calling agent keeps in memory; None if the call has none.
+    """
 
     worker: str
     site: str
     team: str | None
     settings: WorkerSettings
     secret_hash: str
+    agent_key_hash: str | None = None
 
     @property
     def consumers(self) -> tuple[str, ...]:

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 
 from edge_broker.records import RecordStore
 from edge_relay.gate.client import GateAnswer, GateClient
+from edge_relay.identity.credentials import Principal
+from edge_relay.jobs.takeover import check_uncontested
 from edge_relay.limits.body_memory import Memory
 from edge_relay.metrics.replica import Metrics
+from edge_relay.stores.worker_store import WorkerStore
 from edge_schemas.gate.auth import GateCall
 from edge_schemas.gate.execution_paths import CallClass, call_class, split_path
 from edge_schemas.gate.limits import CallLimits
@@ -27,23 +30,33 @@ class ExecutionCalls:
     Args:
         gate: None where the relay has no gate: each call is refused.
         records: Of the jobs.
+        workers: Of the agents that use a credential.
         metrics: Counts and times the calls.
         limits: Of calls and answers.
     """
 
-    def __init__(self, gate: GateClient | None, records: RecordStore, metrics: Metrics, limits: CallLimits) -> None:
+    def __init__(
+        self,
+        gate: GateClient | None,
+        records: RecordStore,
+        workers: WorkerStore,
+        metrics: Metrics,
+        limits: CallLimits,
+    ) -> None:
         self.limits = limits
         self._gate = gate
         self._records = records
+        self._workers = workers
         self._metrics = metrics
 
-    async def check_holder(self, job: str, worker: str) -> None:
-        """Refuse a worker that is not the job's holder.
+    async def check_holder(self, job: str, principal: Principal) -> None:
+        """Refuse a worker that is not the job's holder, and an agent that may be a copy of the holder's.
 
         Raises:
-            EdgeError: See `check_holder` of the records.
+            EdgeError: See `check_holder` of the records, and `check_uncontested`.
         """
-        check_holder(await self._records.get(job), worker)
+        record = check_holder(await self._records.get(job), principal.worker)
+        await check_uncontested(self._workers, record, principal)
 
     async def call(self, call: GateCall, kind: CallClass, headers: Mapping[str, str], memory: Memory) -> GateAnswer:
         """The gate's answer to a call.

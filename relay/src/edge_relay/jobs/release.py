@@ -64,8 +64,11 @@ class JobRelease:
         # The message comes last: until then the job returns after the grant wait.
         async with ack_if_not_waiting(self._broker, receipt.ack_subject):
             before, after = await self._records.change(receipt.job, event, first=self._parking.keep_history)
-        if after is not before or not event.counted:
-            self._metrics.releases.labels(*queue_of(after)).inc()
+        if after is before:
+            # A repeat: the message may have been delivered to another worker since, and would be taken from it. If the
+            # first call got only this far, the job returns after the grant wait.
+            return
+        self._metrics.releases.labels(*queue_of(after)).inc()
         if after.parked is not None and before.parked is None:
             self._parking.count(after)
         self._unstarted.released(receipt.worker, receipt.job)

@@ -16,7 +16,7 @@ from edge_relay.metrics.replica import Metrics, queue_of
 from edge_relay.shielded import run_to_completion
 from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.tracing import RelayJobSpans
-from edge_schemas.life.events import Start
+from edge_schemas.life.events import Release, Start
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.job_calls import StartRequest
@@ -60,13 +60,18 @@ class JobStart:
         if receipt.expired(datetime.now(UTC)):
             await self._require_started(receipt)
         if receipt.consumer not in principal.consumers and not await self._is_holder(receipt):
-            await nak(self._broker, receipt.ack_subject)
+            await self._return(principal, receipt)
             raise EdgeError(ErrorCode.FORBIDDEN, "the worker no longer serves this queue")
-        event = Start(principal.worker, incarnation, datetime.now(UTC), receipt.grant)
+        event = Start(principal.worker, incarnation, datetime.now(UTC), receipt.grant, principal.agent_key_hash)
         async with ack_if_not_waiting(self._broker, receipt.ack_subject):
             before, after = await self._records.change(
-                receipt.job, event, first=lambda before, _: check_takeover(self._workers, before, incarnation)
+                receipt.job,
+                event,
+                first=lambda before, _: check_takeover(self._workers, before, principal, incarnation),
             )
+            if after is before:
+                # The answer lets the agent run the job.
+                await check_takeover(self._workers, after, principal, incarnation)
         self._unstarted.started(principal.worker, receipt.job)
         await ack(self._broker, receipt.ack_subject)
         if after is not before:
@@ -74,6 +79,15 @@ class JobStart:
                 self._count(receipt, after, event.at)
             self._spans.started(before, after, receipt, principal.site)
             log.info("job_started", queue=after.queue)
+
+    async def _return(self, principal: Principal, receipt: Receipt) -> None:
+        """Return the job of a grant to its queue, once for each grant."""
+        reason = "the worker no longer serves the queue"
+        event = Release(principal.worker, reason, counted=False, at=datetime.now(UTC), grant=receipt.grant)
+        async with ack_if_not_waiting(self._broker, receipt.ack_subject):
+            before, after = await self._records.change(receipt.job, event)
+        if after is not before:
+            await nak(self._broker, receipt.ack_subject)
 
     def _count(self, receipt: Receipt, record: JobRecord, at: datetime) -> None:
         """Once for each holder, however often the call is repeated."""

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.jetstream.consumer import PulledMessage, PullStatus, StatusKind
-from edge_broker.jetstream.message import nak, pending, term
+from edge_broker.jetstream.message import nak, pending
 from edge_broker.subjects import parse_job_subject
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_relay.pulls.deliveries import Delivery
@@ -28,17 +28,31 @@ from edge_schemas.wire.jobs import Job
 
 log = structlog.get_logger(__name__)
 
+NOT_ALLOWED_DELAY_S = 10.0
+"""How long an auxiliary job that no waiting worker accepts stays away; else it would be delivered again immediately."""
 IDLE_S = 60.0
 """A dispatcher that no poll has needed for this long ends."""
+
+
+OnUnreadable = Callable[[str, str], None]
+"""Called with the subject of a message that holds no job that can be read, and with its ack subject. Must not block."""
 
 
 class Dispatcher:
     """One consumer's pulls and the polls that wait for it. Run `run()` in a task group; it ends when idle."""
 
-    def __init__(self, broker: Broker, consumer: str, metrics: Metrics, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        consumer: str,
+        metrics: Metrics,
+        on_unreadable: OnUnreadable,
+        on_end: Callable[[], None],
+    ) -> None:
         self.consumer = consumer
         self._broker = broker
         self._metrics = metrics
+        self._on_unreadable = on_unreadable
         self._on_end = on_end
         self._waiting = WaitQueue(consumer)
         self._lanes = Lanes()
@@ -175,12 +189,17 @@ class Dispatcher:
             # Only the type of the error: its text may quote the message.
             log.error("job_unreadable", subject=message.subject, error=type(error).__name__)  # noqa: TRY400
             self._metrics.bad_messages.inc()
-            await term(self._broker, message.ack_subject, "the message holds no job")
+            self._on_unreadable(message.subject, message.ack_subject)
             return
         delivery = Delivery(job, message.ack_subject, self.consumer, datetime.now(UTC))
         if delivery.number > 1:
             self._metrics.redeliveries.labels(*queue_of(job)).inc()
         if not self._waiting.hand_over(delivery):
+            if job.auxiliary is not None and self._waiting.wanted:
+                # The polls that wait are of workers whose owners do not allow it; another one may poll later.
+                self._metrics.returns.labels("not_allowed").inc()
+                await nak(self._broker, message.ack_subject, delay_s=NOT_ALLOWED_DELAY_S)
+                return
             # No poll here wants it any more, nor the other requested jobs. Another replica may.
             self._stale = True
             self._unwanted.append(message.ack_subject)

@@ -78,6 +78,11 @@ class Broker:
         """
         return str(self._supervisor.require_client()._server_info["server_id"])  # noqa: SLF001
 
+    @property
+    def max_payload(self) -> int:
+        """Bytes that a message may have, by the connected server; raises `BrokerUnavailable` without a connection."""
+        return self._supervisor.require_client().max_payload
+
     async def wait_connected(self, timeout_s: float | None = None) -> None:
         """Wait for the first, or next, connection.
 

@@ -29,6 +29,8 @@ GATE_CENTRE = "/gate/v1/centre"
 
 REQUEST_ID_HEADER = "X-Request-Id"
 """Chosen by the caller; the same for all repeats of a call. Echoed in every answer."""
+AGENT_HEADER = "Edge-Agent"
+"""A random value that an agent makes at its start and keeps in memory: a copy of its state folder lacks it."""
 FORWARDED_HEADERS = ("content-type", "airflow-api-version", "correlation-id", "traceparent")
 """Of a request to the Execution API; everything else, `Authorization` above all, is dropped."""
 PROBLEM_TYPE = "application/problem+json"

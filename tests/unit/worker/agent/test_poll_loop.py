@@ -26,6 +26,7 @@ from edge_worker.machine.health import worker_versions
 from edge_worker.relay.call_result import NoAnswer, Refused
 from edge_worker.relay.client import RelayClient
 from edge_worker.relay.link import Link
+from edge_worker.relay.poll_answer import ReadAnswer
 from edge_worker.state.job_dir import JobDir
 from support.relay.jobs import make_job
 from support.worker.local_jobs import local_job
@@ -41,10 +42,11 @@ class _Client:
         self.polls: dict[int, Poll] = {}
         self._ends: dict[int, asyncio.Future[PollAnswer | None]] = {}
 
-    async def poll(self, poll: Poll) -> PollAnswer | None:
+    async def poll(self, poll: Poll) -> ReadAnswer | None:
         self.polls[poll.seq] = poll
         self._ends[poll.seq] = asyncio.get_running_loop().create_future()
-        return await self._ends[poll.seq]
+        answer = await self._ends[poll.seq]
+        return None if answer is None else ReadAnswer(answer)
 
     def answer(self, seq: int, answer: PollAnswer | None = None) -> None:
         self._ends[seq].set_result(answer)
@@ -99,7 +101,7 @@ async def _polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     client, table, link = _Client(), JobRegistry(3), Link()
     ticks = itertools.count(100)
     lease = Lease(tmp_path / "lease", clock=lambda: next(ticks))
-    report = Report(7, "instance", "host", 0, lambda: worker_versions(None), WorkerHealth)
+    report = Report(7, "instance", "host", (), 0, lambda: worker_versions(None), WorkerHealth)
     sink = cast("PollSink", _Desk(table))
     loop = PollLoop(
         cast("RelayClient", client),

@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 CONFLICT = 409
 
+MAX_PID = 2**31 - 1
+"""Of any kernel. The keeper sends it with each heartbeat, as a number of 64 bits at most."""
+
 
 class _RunBody(BaseModel):
     """What is read of the body of `/run`."""
@@ -34,7 +37,7 @@ class _RunBody(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     hostname: str = Field(min_length=1, max_length=1000)
-    pid: int
+    pid: int = Field(ge=0, le=MAX_PID)
 
 
 class _StateBody(BaseModel):
@@ -140,19 +143,22 @@ class Handling:
         if_to_stop: Answers it while the job is to stop and has not reported its final state.
         in_turn: One such call of a job at a time, each with a request id; a repeat of the call that was remembered last
             gets the same answer.
+        compares: It is answered only if Airflow has made this dispatch; see `CurrentDispatch`. A run and a final state
+            compare it themselves, as their refusal names the task's state, and Airflow compares a heartbeat's process.
     """
 
     answer: Callable[[HolderCall], Awaitable[Answer]]
     if_to_stop: Callable[[], Answer] = stop_write
     in_turn: bool = True
+    compares: bool = True
 
 
 HANDLING: Mapping[CallKind, Handling] = MappingProxyType(
     {
         CallKind.READ: Handling(read, if_to_stop=stop_read, in_turn=False),
-        CallKind.HEARTBEAT: Handling(heartbeat, in_turn=False),
-        CallKind.RUN: Handling(run),
-        CallKind.STATE: Handling(final_state),
+        CallKind.HEARTBEAT: Handling(heartbeat, in_turn=False, compares=False),
+        CallKind.RUN: Handling(run, compares=False),
+        CallKind.STATE: Handling(final_state, compares=False),
         CallKind.WRITE: Handling(write),
         **{kind: Handling(partial(write_once, repeat)) for kind, repeat in REPEATS.items()},
     }

@@ -1,7 +1,7 @@
 """A call for a job by its holder, with the steps that several kinds of calls share."""
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
 from edge_bridge.keeper.gate.answers import to_remember
+from edge_bridge.keeper.gate.current_dispatch import CurrentDispatch
 from edge_bridge.keeper.gate.upstream import Answer, BeforeRetry, ExecutionApi, ExecutionCall
 from edge_bridge.keeper.tokens import subject_of
 from edge_broker.records import RecordStore
@@ -47,6 +48,10 @@ class GateParts:
     records: RecordStore
     dispatches: Dispatches
     api: ExecutionApi
+    current: CurrentDispatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "current", CurrentDispatch(self.dispatches))
 
     async def held(self, call: JobCall) -> "HolderCall":
         """The call with the job's record.
@@ -126,6 +131,10 @@ class HolderCall:
         kept = to_remember(self.call.request_id, answer, is_final_state=final_state is not None)
         if kept is not None:
             await self.change_record(AnswerWrite(self.call.worker, kept, final_state if answer.accepted else None))
+
+    async def is_dispatched(self, *, for_read: bool) -> bool:
+        """Whether the job is a dispatch that Airflow made; see `CurrentDispatch`."""
+        return await from_database(self.parts.current.is_current(self.record, for_read=for_read))
 
     async def current_row(self) -> TaskRow | None:
         """The row of the task instance that the job was dispatched for; None if there is none (any more)."""

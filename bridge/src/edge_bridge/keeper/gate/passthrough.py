@@ -75,7 +75,9 @@ class PassThrough:
 
 
 async def _answer(handling: Handling, held: HolderCall) -> Answer:
-    return handling.if_to_stop() if held.is_to_stop else await handling.answer(held)
+    if held.is_to_stop or (handling.compares and not await held.is_dispatched(for_read=not handling.in_turn)):
+        return handling.if_to_stop()
+    return await handling.answer(held)
 
 
 def _check_request_id(request_id: str) -> None:

@@ -12,11 +12,10 @@ from enum import Enum
 from typing import Protocol
 
 import structlog
-from pydantic import ValidationError
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
-from edge_broker.records import RecordStore
+from edge_broker.records import RecordStore, RecordUnreadable
 from edge_relay.metrics.replica import Metrics
 from edge_relay.stores.worker_store import WorkerStore
 from edge_schemas.life.model import JobRecord
@@ -143,8 +142,8 @@ class StateReads:
             return
         try:
             record = await self._records.get(key.name)
-        except ValidationError as error:
-            log.warning("record_unreadable", job=key.name, errors=error.error_count())
+        except RecordUnreadable:
+            log.warning("record_unreadable", job=key.name)
             for asker in self._answered(read):
                 asker.record_unreadable(key.name)
             return

@@ -37,7 +37,7 @@ class PassthroughHandlers:
         target, kind = gate_target(request.raw_path, job, limits)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body without a content encoding")
-        await self._calls.check_holder(job, principal.worker)
+        await self._calls.check_holder(job, principal)
         # The answer counts as well, until a slow worker has nearly all of it.
         with self._memory.account(principal.worker, large=True) as account:
             body = await read_bounded(request, limits.max_call_bytes, limits.body_too_large, on_bytes=account.add)
