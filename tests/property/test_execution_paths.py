@@ -33,7 +33,7 @@ from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_worker.gateway.target import target_of
 from edge_worker.jobs.registry import JobRegistry
-from support.airflow.routed_app import OUTSIDE, Arrival, RoutedApp, serving_routes
+from support.airflow.api.routed_app import OUTSIDE, Arrival, RoutedApp, serving_routes
 from support.relay.jobs import make_job
 
 pytestmark = pytest.mark.timeout(180)  # the import of Airflow's routes is slow

@@ -7,9 +7,9 @@ import pytest
 from edge_schemas.life.events import GiveUp
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire.jobs import AuxiliaryKind
+from support.airflow.api.writes import PASSWORD, add_connection_test
 from support.airflow.keeper import Centre, run_body
 from support.airflow.real_airflow import DAG_ID, RUN_ID, add_task
-from support.airflow.writes import PASSWORD, add_connection_test
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
 

@@ -25,10 +25,10 @@ from edge_schemas.wire.jobs import AuxiliaryKind
 from edge_worker.gateway.fates import FAILURE_TRIES
 from support.airflow import postgres
 from support.airflow.airflow_home import dag_run
-from support.airflow.holdings import holdings, impersonal
+from support.airflow.api.holdings import holdings, impersonal
+from support.airflow.api.writes import WRITES, Subject, Write
 from support.airflow.keeper import Centre, FakeRelay, GateReply, keeper_settings, running_keeper
 from support.airflow.real_airflow import DAG_ID, RUN_ID, RealAirflow, running_airflow
-from support.airflow.writes import WRITES, Subject, Write
 from support.nats.server import connected, running_server
 from support.network.http_link import Fault, HttpLink, Point, Strike
 from support.network.link import Cut

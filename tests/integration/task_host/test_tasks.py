@@ -12,7 +12,7 @@ from edge_worker.host_client.client import LaunchError
 from edge_worker.host_client.job_end import JobResult
 from edge_worker.processes.tree import is_alive
 from edge_worker.task_host import job_files
-from support.airflow.execution_api import eventually
+from support.airflow.api.execution_api import eventually
 from support.airflow.sdk_jobs import ti_of
 from support.airflow.task_host import Site
 

@@ -14,7 +14,7 @@ from edge_worker.gateway.fates import FAILURE_TRIES, INTERNAL_TRIES, RULES, Fate
 from edge_worker.jobs.events import StopWanted, StopWish
 from edge_worker.relay.call_result import NoAnswer, Refused
 from edge_worker.relay.client import ExecutionAnswer
-from support.airflow.execution_api import eventually
+from support.airflow.api.execution_api import eventually
 from support.relay.fake_relay import FakeRelay, execution_answer, html_page, problem_answer
 from support.worker.gateway import GatewayScene
 

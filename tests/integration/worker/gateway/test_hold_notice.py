@@ -11,7 +11,7 @@ from edge_worker.gateway import hold_notice
 from edge_worker.jobs.events import StopWanted, StopWish
 from edge_worker.task_host.job_files import TASK_LOG
 from edge_worker.task_host.log_file import CappedLog
-from support.airflow.execution_api import eventually
+from support.airflow.api.execution_api import eventually
 from support.relay.fake_relay import FakeRelay, SeenCall, html_page, problem_answer
 from support.worker.gateway import GatewayScene
 

@@ -11,7 +11,7 @@ from edge_bridge.keeper.gate.repeats import REPEATS
 from edge_bridge.keeper.gate.rules import AUXILIARY_RULES, TASK_RULES, CallKind, Rule, check
 from edge_schemas.gate.execution_paths import split_path
 from edge_schemas.wire.jobs import AuxiliaryJob, TaskIdentity
-from support.airflow.writes import WRITES
+from support.airflow.api.writes import WRITES
 
 ID = "01a2020b-14ca-71cd-90f9-af9c47c5bfbd"
 TASK = TaskIdentity(ti_id=ID, dag_id="d", task_id="t", run_id="r", try_number=1)

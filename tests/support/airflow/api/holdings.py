@@ -4,7 +4,7 @@ import uuid
 from collections import Counter
 from typing import Any
 
-from support.airflow.writes import Subject
+from support.airflow.api.writes import Subject
 
 
 def holdings(subject: Subject) -> dict[str, str]:
