@@ -154,15 +154,24 @@ class WaitQueue:
 
     def hand_over(self, delivery: Delivery) -> bool:
         """Give a delivery to the next poll that it suits; False if there is none."""
+        demand = self._taker(delivery.job)
+        if demand is None:
+            self._streak = 1
+            return False
+        self._demands.move_to_end(demand)
+        demand.take(delivery)
+        self._streak = self._streak + 1 if delivery.pending else 1
+        return True
+
+    def _taker(self, job: Job) -> PollDemand | None:
+        if job.auxiliary is not None:
+            return next((demand for demand in self._demands if demand.suits(job)), None)
         while self._demands:
             demand = next(iter(self._demands))
-            if demand.suits(delivery.job):
-                self._demands.move_to_end(demand)
-                demand.take(delivery)
-                self._streak = self._streak + 1 if delivery.pending else 1
-                return True
-        self._streak = 1
-        return False
+            # A poll whose runtime is too new for the job leaves.
+            if demand.suits(job):
+                return demand
+        return None
 
     def _count(self, demand: PollDemand, change: int) -> None:
         if demand.is_shared:
