@@ -98,8 +98,10 @@ def test_an_auxiliary_job_passes_by_a_worker_whose_owner_does_not_allow_it() -> 
     """That worker continues to wait for tasks."""
     line, one = WaitQueue("q"), PollDemand(1, lambda: None)
     willing = PollDemand(1, lambda: None, auxiliary=(AuxiliaryKind.CALLBACK,))
-    callback = Delivery(make_auxiliary_job(), "$JS.ACK", "q", datetime.now(UTC))
-    test = Delivery(make_auxiliary_job(kind=AuxiliaryKind.CONNECTION_TEST), "$JS.ACK", "q", datetime.now(UTC))
+    callback = Delivery(make_auxiliary_job(), ACK.format(pending=0), "q", datetime.now(UTC))
+    test = Delivery(
+        make_auxiliary_job(kind=AuxiliaryKind.CONNECTION_TEST), ACK.format(pending=0), "q", datetime.now(UTC)
+    )
     line.join(one)
     line.join(willing)
     assert not line.hand_over(test)
