@@ -174,20 +174,11 @@ class PollLoop:
         if answer is not None:
             self._answers.handle(answer.answer)
             for grant in answer.unreadable:
-                self._group.create_task(self._reject(grant), name=f"reject-{grant.job}")
+                self._group.create_task(_reject(self.client, grant), name=f"reject-{grant.job}")
         if poll.seq < self._seq and (self._poll_timeout_s == 0 or self._poll_timeout_s > self._wanted_poll_timeout_s()):
             # The newer poll is a probe that is no longer needed, or is held open for too long for the new jobs.
             self._wake.set()
         return 0
-
-    async def _reject(self, grant: UnreadableGrant) -> None:
-        """Release a job that can't be read, once; without that it returns after the grant wait, and is not counted."""
-        reason = "the worker can't read the job"
-        log.error("job_unreadable", job=grant.job)
-        try:
-            await self.client.release(grant.job, ReleaseRequest(receipt=grant.receipt, reason=reason))
-        except CallError as error:
-            log.warning("unreadable_job_not_released", job=grant.job, error=str(error))
 
     def _reached(self) -> None:
         self._failures = 0
@@ -230,3 +221,13 @@ def _log_refusal(error: Refused) -> None:
         log.warning("poll_refused", code=error.code, reason=str(error))
     else:
         log.error("poll_refused", code=error.code, reason=str(error))
+
+
+async def _reject(client: RelayClient, grant: UnreadableGrant) -> None:
+    """Release a job that can't be read, once; without that it returns after the grant wait, and is not counted."""
+    reason = "the worker can't read the job"
+    log.error("job_unreadable", job=grant.job)
+    try:
+        await client.release(grant.job, ReleaseRequest(receipt=grant.receipt, reason=reason))
+    except CallError as error:
+        log.warning("unreadable_job_not_released", job=grant.job, error=str(error))

@@ -164,7 +164,7 @@ class GateClient:
                 ) as reply,
             ):
                 exchange.begun()
-                body = await self._read(reply, memory)
+                body = await _read(reply, self._limits.max_call_bytes, memory)
         except aiohttp.ConnectionTimeoutError as error:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
         except TimeoutError:
@@ -187,17 +187,18 @@ class GateClient:
             reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
         )
 
-    async def _read(self, reply: aiohttp.ClientResponse, memory: Memory) -> bytes:
-        """The body of an answer. What is counted of a body that does not arrive in whole is given back."""
-        counted = 0
 
-        def count(arrived: int) -> None:
-            nonlocal counted
-            memory.add(arrived)
-            counted += arrived
+async def _read(reply: aiohttp.ClientResponse, limit: int, memory: Memory) -> bytes:
+    """The body of an answer. What is counted of a body that does not arrive in whole is given back."""
+    counted = 0
 
-        try:
-            return await read_body(reply.content, limit=self._limits.max_call_bytes, on_bytes=count)
-        except BaseException:
-            memory.remove(counted)
-            raise
+    def count(arrived: int) -> None:
+        nonlocal counted
+        memory.add(arrived)
+        counted += arrived
+
+    try:
+        return await read_body(reply.content, limit=limit, on_bytes=count)
+    except BaseException:
+        memory.remove(counted)
+        raise
