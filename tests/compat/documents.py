@@ -282,7 +282,7 @@ def _stored() -> dict[str, BaseModel]:
             versions=_versions(),
             health=_health(),
         ),
-        "relay-beat": worker_entry.RelayBeat(relay="relay-1", serving_since=_AT),
+        "relay-beat": worker_entry.RelayBeat(relay="relay-1", serving_since=_AT, at=_AT),
         "worker-access": workers.WorkerAccess(
             worker="press-17",
             secret_hash=_HASH,

@@ -151,6 +151,10 @@ class Keeper:
     async def _nothing(self, *_: object) -> None:
         return None
 
+    @property
+    def relay_time(self) -> datetime:
+        return datetime.now(UTC)
+
     async def refresh_worker(self, _: str) -> None:
         return None
 
@@ -174,10 +178,10 @@ class Keeper:
         while not self.heartbeats._due.empty():
             await self.heartbeats._send_one(self.heartbeats._due.get_nowait())
         self.now += 10_000_000
-        self.view._contact.record_relay(self.now, serving_for_s=0)
+        self.view._contact.record_sign(self.now)
         await self.give_ups.check()
         self.now += 10_000_000
-        self.view._contact.record_relay(self.now, serving_for_s=0)
+        self.view._contact.record_sign(self.now)
 
 
 RECORDS = [json.loads(running(auxiliary=auxiliary).model_dump_json()) for auxiliary in (False, True)]

@@ -4,6 +4,7 @@ Without these messages the keepers' clock of silence stands still.
 """
 
 import asyncio
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -14,9 +15,33 @@ from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.subjects import RELAY_BEATS
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.stores.worker_store import WorkerStore
-from edge_schemas.wire.worker_entry import RELAY_BEAT_S, RelayBeat
+from edge_schemas.wire.worker_entry import CLOCK_STEP_S, RELAY_BEAT_S, RelayBeat
 
 log = structlog.get_logger(__name__)
+
+
+class Service:
+    """Since when workers have been served without interruption, by a clock that may be set. Pure.
+
+    Times that were stored before the clock was set can't be compared with later ones, so the service begins again then.
+    """
+
+    def __init__(self) -> None:
+        self._began: tuple[datetime, float] | None = None
+
+    def update(self, now: datetime, monotonic_s: float) -> tuple[datetime, datetime]:
+        """The beginning, and now."""
+        if self._began is not None:
+            since, since_s = self._began
+            if abs((now - since).total_seconds() - (monotonic_s - since_s)) > CLOCK_STEP_S:
+                log.warning("relay_clock_set")
+                self._began = None
+        self._began = self._began or (now, monotonic_s)
+        return self._began[0], now
+
+    def interrupt(self) -> None:
+        """Workers are not served now."""
+        self._began = None
 
 
 class RelayBeats:
@@ -27,7 +52,7 @@ class RelayBeats:
         self._workers = workers
         self._lifecycle = lifecycle
         self._relay = relay
-        self._since: datetime | None = None
+        self._service = Service()
         self._kick = asyncio.Event()
         broker.on_connection(self._restart)
         lifecycle.on_stop(self._kick.set)
@@ -51,12 +76,12 @@ class RelayBeats:
                 await self._workers.probe()
         except (BrokerUnavailable, JetStreamError, TimeoutError) as error:
             log.debug("relay_beat_skipped", error=repr(error))
-            self._since = None
+            self._service.interrupt()
             return
-        self._since = self._since or datetime.now(UTC)
-        beat = RelayBeat(relay=self._relay, serving_since=self._since)
+        since, at = self._service.update(datetime.now(UTC), time.monotonic())
+        beat = RelayBeat(relay=self._relay, serving_since=since, at=at)
         await self._broker.publish(RELAY_BEATS, beat.model_dump_json().encode())
 
     def _restart(self) -> None:
-        self._since = None
+        self._service.interrupt()
         self._kick.set()

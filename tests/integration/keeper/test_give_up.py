@@ -12,7 +12,6 @@ import aiohttp
 import orjson
 import pytest
 
-from edge_bridge.keeper.contact import CLOCK_DIFFERENCE_S
 from edge_broker.connection.broker import Broker
 from edge_broker.permissions import ADMIN, EXECUTOR, RELAY
 from edge_broker.records import RecordStore
@@ -21,6 +20,7 @@ from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.life.events import ReportUserCode, Start
 from edge_schemas.life.model import JobState, Outcome, Verdict
 from edge_schemas.wire.offline import MIN_TOLERANCE_S
+from edge_schemas.wire.worker_entry import CLOCK_STEP_S
 from support.airflow.keeper import WORKER, FakeRelay, beating, keeper_settings, poll, publish, running_keeper
 from support.airflow.real_airflow import DAG_ID, RUN_ID, RealAirflow, TaskIds, add_task
 from support.nats.server import connected, eventually
@@ -50,11 +50,11 @@ async def two_keepers(airflow: RealAirflow, nats: NatsServer) -> AsyncIterator[F
         yield FakeRelay(session, port=one.port)
 
 
-async def in_user_code(records: RecordStore, ids: TaskIds, *, tolerance_s: float) -> None:
+async def in_user_code(records: RecordStore, ids: TaskIds, *, tolerance_s: float, worker: str = WORKER) -> None:
     await publish(records, ids, tolerance_s=tolerance_s)
     at = datetime.now(UTC) - timedelta(hours=2)
-    await records.change(ids.job, Start(WORKER, 1, at))
-    await records.change(ids.job, ReportUserCode(WORKER, "host-1", 4711, at))
+    await records.change(ids.job, Start(worker, 1, at))
+    await records.change(ids.job, ReportUserCode(worker, "host-1", 4711, at))
 
 
 async def ended(records: RecordStore, job: str) -> Outcome | None:
@@ -80,7 +80,7 @@ async def test_jobs_of_a_vanished_worker_are_lost_when_their_own_tolerance_is_ov
     short, long = add_task("running"), add_task("running")
     await in_user_code(records, short, tolerance_s=60)
     await in_user_code(records, long, tolerance_s=600)
-    await poll(relay, short.job, long.job, ago_s=57 + CLOCK_DIFFERENCE_S)
+    await poll(relay, short.job, long.job, ago_s=57 + CLOCK_STEP_S)
     over = time.monotonic() + 3
     xcom = f"xcoms/{DAG_ID}/{RUN_ID}/{short.task_id}/key"
     async with two_keepers(airflow, nats) as gate, beating(relay):
@@ -103,6 +103,25 @@ async def test_jobs_of_a_vanished_worker_are_lost_when_their_own_tolerance_is_ov
     )
 
 
+@pytest.mark.parametrize("ahead_s", [-70, -20, 20, 70])
+async def test_a_relay_whose_clock_is_off_costs_no_job_and_keeps_none(
+    airflow: RealAirflow, nats: NatsServer, relay: Broker, records: RecordStore, ahead_s: float
+) -> None:
+    """Keepers start; one worker polled a second before, the other one half a minute."""
+    live, lost = add_task("running"), add_task("running")
+    await in_user_code(records, live, tolerance_s=60)
+    await in_user_code(records, lost, tolerance_s=MIN_TOLERANCE_S, worker="plant-2")
+    await poll(relay, live.job, ago_s=1 - ahead_s)
+    await poll(relay, lost.job, worker="plant-2", ago_s=30 - ahead_s)
+    async with two_keepers(airflow, nats), beating(relay, ahead_s=ahead_s):
+        outcome = await eventually(lambda: ended(records, lost.job))
+        assert outcome is not None
+        silence = re.search(r"for (\d+) s", str(outcome.reason))
+        assert silence is not None
+        assert 30 - CLOCK_STEP_S <= int(silence[1]) < 45, "by the relay's own clock"
+        assert await ended(records, live.job) is None
+
+
 async def test_a_centre_that_was_away_loses_nobodys_jobs_at_its_start(
     airflow: RealAirflow, nats: NatsServer, relay: Broker, records: RecordStore
 ) -> None:
@@ -111,7 +130,7 @@ async def test_a_centre_that_was_away_loses_nobodys_jobs_at_its_start(
     await in_user_code(records, ids, tolerance_s=60)
     await in_user_code(records, marker, tolerance_s=10)
     await poll(relay, ids.job, marker.job, ago_s=3600)
-    async with two_keepers(airflow, nats), beating(relay, serving_for_s=8 + CLOCK_DIFFERENCE_S):
+    async with two_keepers(airflow, nats), beating(relay, serving_for_s=8 + CLOCK_STEP_S):
         # Relays serve again for 8 s by then: the shortest tolerance ends 2 s later, and no other does.
         await eventually(lambda: ended(records, marker.job))
         assert await ended(records, ids.job) is None

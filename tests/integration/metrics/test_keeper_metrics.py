@@ -18,7 +18,6 @@ from aiohttp import web
 from typing_extensions import override
 
 from edge_bridge.keeper import service
-from edge_bridge.keeper.contact import CLOCK_DIFFERENCE_S
 from edge_bridge.keeper.settings import KeeperSettings
 from edge_bridge.keeper.task_heartbeats import HeartbeatSettings
 from edge_bridge.keeper.tokens import TokenMint
@@ -32,6 +31,7 @@ from edge_schemas.life.model import JobState, new_record
 from edge_schemas.life.transition import RELEASES_BEFORE_PARKED
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy
+from edge_schemas.wire.worker_entry import CLOCK_STEP_S
 from support.airflow.fake_airflow import (
     DAG_ID,
     RUN_ID,
@@ -205,7 +205,7 @@ async def test_every_figure_is_what_happened(nats: NatsServer, fake: CountingAir
         held = [task.dispatch for task in (whole, marked, requeued, refused, failing, beaten)]
         await poll(relay, *held)
         await poll(relay, lacked.dispatch, worker="lacking-1")
-        await poll(relay, silent.dispatch, worker="silent-1", ago_s=59.5 + CLOCK_DIFFERENCE_S)
+        await poll(relay, silent.dispatch, worker="silent-1", ago_s=59.5 + CLOCK_STEP_S)
 
         await stack.enter_async_context(beating(relay))
         keeper = await stack.enter_async_context(running_keeper(nats, fake))
@@ -268,6 +268,7 @@ async def test_every_figure_is_what_happened(nats: NatsServer, fake: CountingAir
         assert [figures[series(f"edge_keeper_{name}")] for name in sight] == [1, 1, 1]
         assert (figures[build], figures[series("edge_keeper_broker_reconnects_total")]) == (1, 0)
         assert 0 <= figures[series("edge_keeper_database_check_age_seconds")] < 5
+        assert abs(figures[series("edge_keeper_relay_clock_skew_seconds", relay="relay-1")]) < 5
         assert figures[series("edge_keeper_event_loop_lag_seconds_count")] >= 1
         assert figures[series("process_resident_memory_bytes")] > 0
         stored = [await records.get(task.dispatch) for task in (silent, lacked, gone)]

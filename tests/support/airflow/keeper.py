@@ -200,12 +200,19 @@ async def poll(
 
 
 @asynccontextmanager
-async def beating(relay: Broker, *, serving_for_s: float = 3600) -> AsyncIterator[None]:
+async def beating(
+    relay: Broker, *, name: str = "relay-1", serving_for_s: float = 3600, ahead_s: float = 0
+) -> AsyncIterator[None]:
     """A relay replica that has served for this long. It sends its beat more often than necessary: tests can't wait."""
-    beat = RelayBeat(relay="relay-1", serving_since=datetime.now(UTC) - timedelta(seconds=serving_for_s))
+
+    def clock() -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=ahead_s)
+
+    since = clock() - timedelta(seconds=serving_for_s)
 
     async def go_on() -> None:
         while True:
+            beat = RelayBeat(relay=name, serving_since=since, at=clock())
             await relay.publish(RELAY_BEATS, beat.model_dump_json().encode())
             await asyncio.sleep(0.2)
 

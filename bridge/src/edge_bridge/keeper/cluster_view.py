@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
 from pydantic import ValidationError
 
-from edge_bridge.keeper.contact import ContactClock, Hold
+from edge_bridge.keeper.contact.contact_clock import ContactClock, Hold
+from edge_bridge.keeper.contact.worker_polls import WorkerPolls
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.subscriptions import Message
@@ -17,7 +18,7 @@ from edge_broker.records import RecordUnreadable, parse_record
 from edge_broker.subjects import RECORDS_BUCKET, RELAY_BEATS, WORKERS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
 from edge_schemas.life.model import JobRecord, JobState
-from edge_schemas.wire.worker_entry import RelayBeat, WorkerEntry
+from edge_schemas.wire.worker_entry import RelayBeat, WorkerContact, WorkerEntry
 
 log = structlog.get_logger(__name__)
 
@@ -45,11 +46,13 @@ class ClusterView:
         self._put_aside = put_aside
         self._clock = clock
         self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
-        self._watched_records = WatchedBucket(broker, RECORDS_BUCKET, self._update_record)
+        self._listed = asyncio.Event()
+        self._watched_records = WatchedBucket(broker, RECORDS_BUCKET, self._update_record, on_complete=self._listed.set)
         self._watched_workers = WatchedBucket(broker, WORKERS_BUCKET, self._update_worker)
         self._records: dict[str, JobRecord] = {}
         self._workers: dict[str, WorkerEntry] = {}
         self._contact = ContactClock()
+        self._polls = WorkerPolls(self._contact)
         self._logged_contact = False
 
     async def run(self) -> None:
@@ -81,6 +84,16 @@ class ClusterView:
         self.tick()
         worker = "" if record.holder is None else record.holder.worker
         return self._contact.silent_for((worker, record.id), self._clock())
+
+    @property
+    def relay_time(self) -> datetime | None:
+        """What the slowest clock of the relays shows now, for times that relays have stored; None if none is known."""
+        return self._contact.relays.earliest(self._clock())
+
+    @property
+    def clock_differences_s(self) -> dict[str, float]:
+        """The clock of each relay that sends beats minus this machine's."""
+        return self._contact.relays.differences_s(self._clock(), datetime.now(UTC))
 
     @property
     def contact_possible(self) -> bool:
@@ -121,45 +134,35 @@ class ClusterView:
             self._forget_holder(key, known)
         self._records[key] = record.model_copy(update={"job": None, "last_write": None})
         if record.holder is not None and (known is None or known.holder != record.holder):
-            # A poll caused this change, and the next poll names the job.
-            self._record_contact(self._watched_records, record.holder.started_at, [(record.holder.worker, key)])
+            self._record_start((record.holder.worker, key))
+
+    def _record_start(self, hold: Hold) -> None:
+        """A call of the worker made it the holder, and its next poll names the job."""
+        if self._watched_records.complete.is_set():
+            self._contact.record_contact(hold, self._clock())
+        elif self._listed.is_set():
+            self._contact.record_undated_contact(hold, self._clock())
+        # Otherwise it was stored before this keeper started; it is not known by which relay's clock it is dated.
 
     def _update_worker(self, key: str, value: bytes | None) -> None:
-        if value is None:
-            # Its silence continues to count: it may still have jobs.
+        entry = None if value is None else _parse_entry(key, value, self._put_aside)
+        if entry is None:
+            # It is gone, or can't be read as a whole: what an older entry lacks, this one may have.
             self._workers.pop(key, None)
-            return
-        try:
-            entry = WorkerEntry.model_validate_json(value)
-        except ValidationError as error:
-            log.warning("worker_entry_unreadable", worker=key, errors=error.error_count())
-            self._put_aside("entry")
-            return
-        known = self._workers.get(key)
-        self._workers[key] = entry
-        if known is not None and known.agent.arrival == entry.agent.arrival:
-            return
-        named = {report.id for report in entry.jobs}
-        self._record_contact(self._watched_workers, entry.agent.last_poll_at, [(key, job) for job in named])
-        if self._watched_workers.complete.is_set():
-            self._contact.record_relay(self._clock(), serving_for_s=0)
-        no_longer = {report.id for report in known.jobs} - named if known is not None else set()
-        for job in no_longer:
-            if not _is_held_by(self._records.get(job), key):
-                self._contact.forget((key, job))
+        else:
+            self._workers[key] = entry
+        if value is None:
+            self._polls.forget(key)
+        elif (poll := _parse_contact(value)) is not None:
+            is_arriving = self._watched_workers.complete.is_set()
+            for job in self._polls.record(key, poll, self._clock(), is_arriving=is_arriving):
+                if not _is_held_by(self._records.get(job), key):
+                    self._contact.forget((key, job))
 
     def _forget_holder(self, job: str, known: JobRecord | None) -> None:
         """A known record has another holder from here on, or none."""
         if known is not None and known.holder is not None:
             self._contact.forget((known.holder.worker, job))
-
-    def _record_contact(self, watched: WatchedBucket, at: datetime, holds: Iterable[Hold]) -> None:
-        for hold in holds:
-            if watched.complete.is_set():
-                self._contact.record_contact(hold, self._clock())
-            else:
-                # It was stored before the watch began: only the relay's clock dates it.
-                self._contact.record_earlier_contact(hold, self._clock(), age_s=_age_s(at))
 
     async def _on_relay_beat(self, message: Message) -> None:
         try:
@@ -167,7 +170,7 @@ class ClusterView:
         except ValidationError as error:
             log.warning("relay_beat_unreadable", errors=error.error_count())
             return
-        self._contact.record_relay(self._clock(), serving_for_s=_age_s(beat.serving_since))
+        self._contact.record_beat(self._clock(), beat)
 
 
 def _parse_record(job: str, value: bytes, put_aside: Callable[[str], None]) -> JobRecord | None:
@@ -179,9 +182,22 @@ def _parse_record(job: str, value: bytes, put_aside: Callable[[str], None]) -> J
         return None
 
 
+def _parse_entry(worker: str, value: bytes, put_aside: Callable[[str], None]) -> WorkerEntry | None:
+    try:
+        return WorkerEntry.model_validate_json(value)
+    except ValidationError as error:
+        log.warning("worker_entry_unreadable", worker=worker, errors=error.error_count())
+        put_aside("entry")
+        return None
+
+
+def _parse_contact(value: bytes) -> WorkerContact | None:
+    """Also of an entry that can't be read as a whole: a later version must not make a worker silent."""
+    try:
+        return WorkerContact.model_validate_json(value)
+    except ValidationError:
+        return None  # counted when the entry was read
+
+
 def _is_held_by(record: JobRecord | None, worker: str) -> bool:
     return record is not None and record.holder is not None and record.holder.worker == worker
-
-
-def _age_s(instant: datetime) -> float:
-    return (datetime.now(UTC) - instant).total_seconds()

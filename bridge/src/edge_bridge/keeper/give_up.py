@@ -32,19 +32,28 @@ AT_ONCE = 16
 _HELD = frozenset({JobState.RUNNING, JobState.STOPPING})
 
 
-def due_give_up(record: JobRecord, entry: WorkerEntry | None, *, silent_for_s: float, now: datetime) -> GiveUp | None:
+def due_give_up(
+    record: JobRecord,
+    entry: WorkerEntry | None,
+    *,
+    silent_for_s: float,
+    relay_time: datetime | None,
+    now: datetime,
+) -> GiveUp | None:
     """The event that gives this job up, or None if the job continues.
 
     Args:
         record: Of any job.
         entry: The last poll of its holder, if one is known.
         silent_for_s: How long no poll of the holder has named it, by the clock that stands still in outages.
-        now: For the event, and to decide whether the holder's agent has replaced all earlier ones.
+        relay_time: By the relays' clocks, which dated the entry; it decides whether the holder's agent has replaced all
+            earlier ones. None if no relay's clock is known: then this is not decided.
+        now: For the event.
     """
     holder = record.holder
     if record.state not in _HELD or holder is None:
         return None
-    if entry is not None and _came_back_without(entry, record.id, holder) and has_taken_over(entry, now):
+    if entry is not None and _came_back_without(entry, record.id, holder) and _has_taken_over(entry, relay_time):
         agent = entry.agent
         reason = f"worker {holder.worker} came back without the job: its agent was restarted"
         return GiveUp(reason, now, lacking_incarnation=agent.incarnation, holder=holder)
@@ -60,6 +69,10 @@ def due_give_up(record: JobRecord, entry: WorkerEntry | None, *, silent_for_s: f
 
 def _came_back_without(entry: WorkerEntry, job: str, holder: Holder) -> bool:
     return holder.incarnation < entry.agent.incarnation and all(report.id != job for report in entry.jobs)
+
+
+def _has_taken_over(entry: WorkerEntry, relay_time: datetime | None) -> bool:
+    return relay_time is not None and has_taken_over(entry, relay_time)
 
 
 class GiveUps:
@@ -105,7 +118,8 @@ class GiveUps:
 
     def _due(self, worker: str, record: JobRecord) -> GiveUp | None:
         entry, silent_for_s = self._view.worker(worker), self._view.silent_for(record)
-        return due_give_up(record, entry, silent_for_s=silent_for_s, now=datetime.now(UTC))
+        relay_time = self._view.relay_time
+        return due_give_up(record, entry, silent_for_s=silent_for_s, relay_time=relay_time, now=datetime.now(UTC))
 
     async def _give_up_all(self, worker: str, records: list[JobRecord]) -> None:
         """Check again by the worker's entry as the leader has it: the cluster view may be behind.

@@ -234,6 +234,15 @@ class KeeperState(Collector):
             "1 while NATS and any relay show signs of life; otherwise no silence is counted and no job is given up",
             view.contact_possible,
         )
+        differences = GaugeMetricFamily(
+            "edge_keeper_relay_clock_skew_seconds",
+            "The clock of a relay minus the keeper's. It does not matter for silence; relays that differ by more than "
+            "30 s refuse each other's grants",
+            labels=("relay",),
+        )
+        for relay, difference_s in sorted(view.clock_differences_s.items()):
+            differences.add_metric((relay,), difference_s)
+        yield differences
         yield _gauge(
             "edge_keeper_ended_records",
             "Records of ended jobs that are not moved to the bucket of ended jobs yet; a job's is after about a minute",

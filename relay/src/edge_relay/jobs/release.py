@@ -54,6 +54,7 @@ class JobRelease:
         now = datetime.now(UTC)
         if receipt.expired(now):
             # Its ack subject would end a later delivery, perhaps to another worker.
+            self._metrics.expired_receipts.inc()
             raise EdgeError(ErrorCode.RECEIPT_EXPIRED)
         event = Release(principal.worker, request.reason, request.counted, now, receipt.grant)
         await run_to_completion(self._release(receipt, event))

@@ -102,6 +102,7 @@ class JobStart:
             EdgeError: `receipt_expired`.
         """
         if not await self._is_holder(receipt):
+            self._metrics.expired_receipts.inc()
             raise EdgeError(ErrorCode.RECEIPT_EXPIRED)
 
     async def _is_holder(self, receipt: Receipt) -> bool:

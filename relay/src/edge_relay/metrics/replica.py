@@ -130,6 +130,10 @@ class Metrics:
             "Granted jobs released by a worker; a repeat counts only if the release itself does not count",
             QUEUE,
         )
+        self.expired_receipts = self._counter(
+            "edge_relay_expired_receipts",
+            "Starts and releases refused because their receipt was older than the grant wait by this replica's clock",
+        )
         self.started_releases = self._counter(
             "edge_relay_started_releases", "Started jobs released by a worker before user code ran", QUEUE
         )

@@ -18,9 +18,11 @@ from edge_broker.jetstream.stream_info import (
     stream_info,
     subjects_with_messages,
 )
+from edge_schemas.wire.polls import GRANT_WAIT_S
 from edge_service.findings import Finding, failed, ok, warning
 
 SKEW_WARNING_S = 10.0
+"""Two machines that are off by this in opposite directions still accept each other's grants; see `GRANT_WAIT_S`."""
 NEARLY_FULL = 0.8
 _APPLY = "Run 'edge-relay streams apply' as NATS user admin."
 _APPLY_REPORTS = f"{_APPLY} It reports what it can't change."
@@ -123,7 +125,10 @@ class StreamChecks:
         if self._skew_s is None or abs(self._skew_s) <= SKEW_WARNING_S:
             return ok(CLOCK, f"the clock of nats-server is within {SKEW_WARNING_S:g} s of this machine's")
         side = "ahead of" if self._skew_s > 0 else "behind"
-        text = "Synchronise all machines of the centre by NTP: ages and expiries are compared between them."
+        text = (
+            "Synchronise all machines of the centre by NTP: relays whose clocks differ by more than "
+            f"{GRANT_WAIT_S} s refuse each other's grants."
+        )
         return warning(CLOCK, f"nats-server is {abs(self._skew_s):.0f} s {side} this machine", text)
 
     async def _read(self, stream: str) -> StreamInfo:

@@ -1,8 +1,16 @@
 """What is stored of a worker's polls in `edge_workers`, and what relays report to keepers."""
 
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import Field
+
 from edge_schemas.wire.base import Instant, Outbound
-from edge_schemas.wire.ids import QueueName, TeamName, WorkerName
+from edge_schemas.wire.ids import JobId, QueueName, TeamName, WorkerName
 from edge_schemas.wire.worker_report import StoredHealth, StoredJobReport, StoredVersions
+
+_LAST = datetime(9999, 1, 1, tzinfo=UTC)
+"""Seconds can be added to every time before it."""
 
 
 class AgentSeen(Outbound):
@@ -72,15 +80,44 @@ class WorkerEntry(Outbound):
     health: StoredHealth
 
 
+class NamedJob(Outbound):
+    """What each version reads of a `StoredJobReport`."""
+
+    id: JobId
+
+
+class Arrival(Outbound):
+    """What each version reads of an `AgentSeen`."""
+
+    arrival: str
+    last_poll_at: Instant
+
+
+class WorkerContact(Outbound):
+    """What each version reads of a `WorkerEntry`, however much a later version has changed the rest.
+
+    A keeper needs no more to know that a worker is not silent.
+    """
+
+    agent: Arrival
+    relay: str
+    jobs: tuple[NamedJob, ...]
+
+
 class RelayBeat(Outbound):
     """A replica reports that workers can reach it; sent on `RELAY_BEATS` every `RELAY_BEAT_S`.
 
     Attributes:
-        serving_since: Since when it has served workers and been connected to the broker, without interruption.
+        serving_since: Since when it has served workers and been connected to the broker, without interruption; its
+            clock has not been set by more than `CLOCK_STEP_S` since.
+        at: What its clock showed when it sent this.
     """
 
     relay: str
     serving_since: Instant
+    at: Annotated[Instant, Field(lt=_LAST)]
 
 
 RELAY_BEAT_S = 2.0
+CLOCK_STEP_S = 1.0
+"""A relay whose clock is set by more than this begins its service again; see `RelayBeat`."""

@@ -329,10 +329,12 @@ async def test_a_job_whose_user_code_ran_is_not_given_back(edge: Edge) -> None:
 async def test_a_replica_beats_while_it_serves(edge: Edge) -> None:
     """Since when without a break; a broker that was away, and a replica that stops, begin again or say nothing."""
     heard: dict[str, list[datetime]] = {"relay-0": [], "relay-1": []}
+    late_s: list[float] = []
 
     async def take(message: Msg) -> None:
         beat = orjson.loads(message.data)
         heard[beat["relay"]].append(datetime.fromisoformat(beat["serving_since"]))
+        late_s.append((datetime.now(UTC) - datetime.fromisoformat(beat["at"])).total_seconds())
 
     await edge.broker.subscribe("edge.notices.relay", take)
     await eventually(lambda: all(len(since) > 1 for since in heard.values()), what="beats of both replicas")
@@ -347,6 +349,7 @@ async def test_a_replica_beats_while_it_serves(edge: Edge) -> None:
     await eventually(lambda: heard["relay-0"][-1] > first, what="a beat after the outage")
     assert heard["relay-0"][-1] > gone_at
     assert len(heard["relay-1"]) <= said + 1, "a replica that stops says nothing more"
+    assert all(0 <= one < 10 for one in late_s), "each beat contains the time at which it was sent"
 
 
 @pytest.mark.usefixtures("_frequent_beats")

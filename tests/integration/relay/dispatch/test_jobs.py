@@ -82,6 +82,7 @@ async def test_expired_receipts(edge: Edge) -> None:
     old = {**grant, "receipt": seal(key, stale)}
     assert (await one.start(old)).code == "receipt_expired"
     assert (await one.release(old)).code == "receipt_expired"
+    assert edge.relays[0].parts.metrics.registry.get_sample_value("edge_relay_expired_receipts_total") == 2
     assert (await one.start(grant)).status == 204
     assert (await one.start(old)).status == 204
 

@@ -62,7 +62,22 @@ def poll(incarnation: int, *jobs: str, instance: str = "here", seq: int = 1) -> 
 
 
 def seen(record: JobRecord, entry: WorkerEntry | None = None, *, silent_for_s: float = 0, now: datetime = NOW) -> Any:
-    return due_give_up(record, entry, silent_for_s=silent_for_s, now=now)
+    return due_give_up(record, entry, silent_for_s=silent_for_s, relay_time=now, now=now)
+
+
+def test_a_takeover_is_judged_by_the_clocks_of_the_relays_only() -> None:
+    """They dated it. The keeper's clock may be ahead of theirs, and without theirs nothing is judged."""
+    record = in_user_code()
+    much_later = NOW + timedelta(days=1)
+    for relay_time, is_due in (
+        (None, False),
+        (NOW, False),
+        (NOW + ONE_POLL_TIMEOUT - timedelta(seconds=1), False),
+        (NOW + ONE_POLL_TIMEOUT, True),
+    ):
+        entry = poll(2).model_copy(update={"taken_over_at": NOW, "predecessors": (poll(1).agent,)})
+        event = due_give_up(record, entry, silent_for_s=0, relay_time=relay_time, now=much_later)
+        assert (event is not None) is is_due
 
 
 def test_the_jobs_own_tolerance_decides() -> None:
@@ -151,6 +166,8 @@ class Leader:
 
     def worker(self, _name: str) -> None:
         return None
+
+    relay_time = None
 
     def silent_for(self, _worker: str) -> float:
         return self.silence

@@ -3,7 +3,9 @@
 import pytest
 
 from edge_broker.doctor.consumer_checks import replicas_finding
+from edge_broker.doctor.stream_checks import SKEW_WARNING_S
 from edge_broker.jetstream.stream_info import Peer, StreamInfo
+from edge_schemas.wire.polls import GRANT_WAIT_S
 from edge_service.findings import Status
 
 
@@ -35,3 +37,8 @@ def test_copies_of_streams(stream: StreamInfo, *, clustered: bool, status: Statu
     finding = replicas_finding({"EDGE_JOBS": stream}, clustered=clustered)
     assert finding.status is status
     assert detail in finding.detail
+
+
+def test_two_relays_without_a_warning_accept_each_others_grants() -> None:
+    """The clock of each is compared with that of nats-server: one may be ahead, and the other one behind."""
+    assert 2 * SKEW_WARNING_S < GRANT_WAIT_S
