@@ -76,6 +76,19 @@ async def test_what_a_task_prints_is_in_its_log_while_it_runs(running: Site, tmp
     assert not is_alive(folder)
 
 
+async def test_what_a_task_leaves_behind_is_named_in_its_log_and_its_own_end_is_known(running: Site) -> None:
+    """The SDK's supervisor waits for the output to close."""
+    exits: list[float] = []
+    job, folder = await running.launch("leave_behind")
+    end = asyncio.create_task(running.host.wait(folder, lambda: exits.append(time.monotonic())))
+    await eventually(lambda: bool(exits))
+    assert is_alive(folder)
+    await eventually(lambda: any("still run: sleep (pid " in event for event in running.events(job)))
+    assert is_alive(folder)
+    assert (await end).final_state == "success"
+    assert len(exits) == 1
+
+
 async def test_bundle_that_is_not_mapped_fails_with_a_line_in_the_log(running: Site) -> None:
     job, result = await running.run("hello", bundle="elsewhere")
     reason = "DAG bundle 'elsewhere' is not mapped to a folder on this worker (mapped: dags, gone)"

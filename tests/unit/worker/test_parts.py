@@ -10,7 +10,7 @@ import pytest
 from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.agent.poll_timeout import PollTimeoutTuner
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
-from edge_worker.jobs.events import FinalWriteBegun, FinalWriteEnded, ProcessGone, StopWanted, StopWish
+from edge_worker.jobs.events import FinalWriteBegun, FinalWriteEnded, ProcessGone, StopWanted, StopWish, TaskExited
 from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog, JsonFormatter, TerminalFormatter, bound
 from edge_worker.logs.spool import Spool
@@ -60,6 +60,13 @@ class TestJobTable:
         assert (table.free, table.refusal()) == (0, "all slots are taken")
         held.post(ProcessGone())
         assert (table.free, [report.phase for report in table.reports()]) == (1, [JobPhase.FINISHING])
+
+    def test_a_task_that_is_over_holds_no_slot_although_its_supervisor_waits(self, tmp_path: Path) -> None:
+        table = JobRegistry(1)
+        held = local_job(make_job(), JobDir(tmp_path), RUNNING)
+        table.add(held)
+        held.post(TaskExited())
+        assert (table.free, [report.phase for report in table.reports()]) == (1, [JobPhase.RUNNING])
 
     def test_draining_and_closed_tables_take_nothing(self) -> None:
         table = JobRegistry(2)

@@ -6,7 +6,7 @@ agent's death nor the host's ends a task or loses its outcome.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from edge_schemas.wire.jobs import Job
@@ -120,9 +120,9 @@ class TaskHost:
         if not answer["ok"]:
             raise LaunchError(answer["reason"], releases=answer.get("releases", False))
 
-    async def wait(self, job_dir: Path) -> JobResult:
-        """How a job ended, once it has ended. Works for jobs that an earlier agent or host has started."""
-        return await self._ends.wait(job_dir)
+    async def wait(self, job_dir: Path, on_exit: Callable[[], None] = lambda: None) -> JobResult:
+        """How a job ended, once it has ended; see `JobEnds.wait`."""
+        return await self._ends.wait(job_dir, on_exit)
 
     async def _ready(self) -> HostConnection:
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,14 +42,22 @@ class JobEnds:
         if event := self._reported.get(job_dir):
             event.set()
 
-    async def wait(self, job_dir: Path) -> JobResult:
-        """Waits for the end of a job, which an earlier agent or host may have started."""
+    async def wait(self, job_dir: Path, on_exit: Callable[[], None] = lambda: None) -> JobResult:
+        """Waits for the end of a job, which an earlier agent or host may have started.
+
+        Args:
+            job_dir: Its folder.
+            on_exit: Called once the task's own process has exited, if its supervisor still waits for others.
+        """
+        has_exited = False
         reported = self._reported.setdefault(str(job_dir), asyncio.Event())
         try:
             while is_alive(job_dir):
                 if supervisor_is_gone(job_dir):
                     await _stop_orphans(job_dir)
                     break
+                if not has_exited and (has_exited := job_files.has_exited(job_dir)):
+                    on_exit()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(CHECK_EVERY_S):
                         await reported.wait()

@@ -75,6 +75,11 @@ class JobDriver:
         return self.now.phase
 
     @property
+    def uses_slot(self) -> bool:
+        """The task is not over."""
+        return self.now.uses_slot
+
+    @property
     def is_gone(self) -> bool:
         """No process of the job is left: its log grows no more."""
         return self.now.is_gone

@@ -103,6 +103,11 @@ class LaunchRuledOut:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskExited:
+    """The task's own process has exited. Its supervisor may still wait for processes that keep the output open."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessGone:
     """No process of the job is left.
 
@@ -215,6 +220,7 @@ Event = (
     | LaunchSucceeded
     | LaunchFailed
     | LaunchRuledOut
+    | TaskExited
     | ProcessGone
     | StopWanted
     | ContactLost

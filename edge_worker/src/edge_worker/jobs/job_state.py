@@ -100,6 +100,7 @@ class LocalJob:
         final_state: The state that Airflow accepted from the task. The job is not killed after that.
         has_folder: The folder belongs to this tenure: it is archived in the end.
         is_started: The start was confirmed.
+        is_exited: The task's own process has exited; what it started may still run.
         is_gone: No process of the job is left: its log grows no more.
         is_log_done: See `LogDone`.
         is_relay_done: The relay has given its final answer, or the job is dropped; only the log may follow.
@@ -119,6 +120,7 @@ class LocalJob:
     final_state: str | None = None
     has_folder: bool = False
     is_started: bool = False
+    is_exited: bool = False
     is_gone: bool = False
     is_log_done: bool = False
     is_relay_done: bool = False
@@ -134,6 +136,11 @@ class LocalJob:
         if self.is_gone:
             return JobPhase.FINISHING
         return JobPhase.RUNNING if self.is_started else JobPhase.GRANTED
+
+    @property
+    def uses_slot(self) -> bool:
+        """The task is not over. What it started and left behind uses no slot."""
+        return not (self.is_gone or self.is_exited)
 
     @property
     def is_stopping(self) -> bool:

@@ -42,6 +42,7 @@ from edge_worker.jobs.events import (
     StartRefused,
     StopWanted,
     StopWish,
+    TaskExited,
     Thawed,
 )
 from edge_worker.jobs.job_state import Frozen, LocalJob, Stage, under_way
@@ -126,8 +127,8 @@ def _towards_launch(job: LocalJob, event: Event) -> Step:
 def _towards_end(job: LocalJob, event: Event) -> Step:
     """From the end of the processes, or of the attempt to get one, until nothing is left to do."""
     match job.stage, event:
-        case (Stage.RUNNING, ProcessGone()):
-            return _gone(job, _finish(job, event))
+        case (Stage.RUNNING, TaskExited() | ProcessGone()):
+            return _ended(job, event)
         case (Stage.UNFOLLOWED, ProcessGone()):
             finish = job.finish or EndReport(reason=_short(job.fault))
             return replace(job, stage=Stage.REPORTING, is_gone=True, finish=finish), ()
@@ -274,6 +275,13 @@ def _uploading(job: LocalJob) -> LocalJob:
 
 def _closed(job: LocalJob) -> LocalJob:
     return replace(job, stage=Stage.ARCHIVING if job.has_folder else Stage.OVER)
+
+
+def _ended(job: LocalJob, event: TaskExited | ProcessGone) -> Step:
+    """The slot is free when the task is over; the end of all processes leads on."""
+    if isinstance(event, ProcessGone):
+        return _gone(job, _finish(job, event))
+    return replace(job, is_exited=True), () if job.is_exited else (Note.POLL_SOON,)
 
 
 def _finish(job: LocalJob, gone: ProcessGone) -> EndReport:

@@ -7,6 +7,7 @@ another copy of the task may run. A frozen copy is correct in both cases.
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +19,15 @@ from edge_schemas.wire.jobs import Job
 from edge_worker.host_client import client as host_client
 from edge_worker.host_client.job_end import CHECK_EVERY_S, JobResult
 from edge_worker.jobs.driver import JobDriver
-from edge_worker.jobs.events import ContactLost, LaunchFailed, LaunchRuledOut, LaunchSucceeded, ProcessGone, Thawed
+from edge_worker.jobs.events import (
+    ContactLost,
+    LaunchFailed,
+    LaunchRuledOut,
+    LaunchSucceeded,
+    ProcessGone,
+    TaskExited,
+    Thawed,
+)
 from edge_worker.jobs.lease import Fence
 from edge_worker.log import EventLog
 from edge_worker.processes.tree import freeze_tree, is_alive, kill_tree, stop_tree, thaw_tree
@@ -35,8 +44,8 @@ class Host(Protocol):
     async def launch(self, job: Job, job_dir: Path) -> None:
         """Start a job; raises `LaunchError`."""
 
-    async def wait(self, job_dir: Path) -> JobResult:
-        """Wait for the end of a job."""
+    async def wait(self, job_dir: Path, on_exit: Callable[[], None]) -> JobResult:
+        """Wait for the end of a job; calls `on_exit` once the task's own process has exited."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class ProcessActions:
 
     async def await_end(self, driver: JobDriver) -> ProcessGone:
         """Wait for the end of the job; returns its result."""
-        result = await self.host.wait(driver.dir.path)
+        result = await self.host.wait(driver.dir.path, lambda: driver.post(TaskExited()))
         return ProcessGone(result.exit_code, result.error)
 
     async def await_gone(self, driver: JobDriver, *, kills: bool, thaws: bool) -> ProcessGone:

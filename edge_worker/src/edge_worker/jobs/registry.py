@@ -45,7 +45,7 @@ class JobRegistry:
 
     @property
     def _occupied(self) -> int:
-        return sum(job.phase is not JobPhase.FINISHING for job in self._jobs.values()) + len(self._unread)
+        return sum(job.uses_slot for job in self._jobs.values()) + len(self._unread)
 
     def refusal(self) -> str | None:
         """Why the worker accepts no job; None if it accepts one."""

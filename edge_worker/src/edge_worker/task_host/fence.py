@@ -177,6 +177,15 @@ def end_descendants() -> None:
         threading.Event().wait(0.05)
 
 
+def names_of_descendants() -> list[str]:
+    """The living processes below this one, for people."""
+    names = []
+    for pid in sorted(_descendants(os.getpid(), _living())):
+        with contextlib.suppress(OSError):
+            names.append(f"{(_PROC / str(pid) / 'comm').read_text(errors='replace').strip()} (pid {pid})")
+    return names
+
+
 class _Process(NamedTuple):
     state: bytes
     parent: int

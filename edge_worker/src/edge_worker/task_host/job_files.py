@@ -5,6 +5,7 @@ A job's folder contains:
 * `lock`: held (`flock`) by the supervisor from its start to its end, and by the user code that it forks.
 * `pid.json`: which process claims the job; made once, never replaced. The process that makes it decides whether the job
   runs here.
+* `exited`: made when the task's own process has exited; what it started may still run.
 * `result.json`: how the job ended; written once, complete or not at all.
 * `task.log`: the task's log as Airflow shows it (`log_file`). `supervisor.log`: the supervisor's own output.
 
@@ -25,6 +26,7 @@ from typing import TypeVar
 
 LOCK = "lock"
 PID = "pid.json"
+EXITED = "exited"
 RESULT = "result.json"
 TASK_LOG = "task.log"
 SUPERVISOR_LOG = "supervisor.log"
@@ -105,6 +107,16 @@ def read_claim(job_dir: Path) -> Claim | None:
         TypeError: The file has other fields.
     """
     return _read(job_dir / PID, Claim)
+
+
+def mark_exited(job_dir: Path) -> None:
+    """The task's own process has exited."""
+    (job_dir / EXITED).touch()
+
+
+def has_exited(job_dir: Path) -> bool:
+    """Whether the task's own process is known to have exited."""
+    return (job_dir / EXITED).exists()
 
 
 def write_result(job_dir: Path, result: Result) -> None:

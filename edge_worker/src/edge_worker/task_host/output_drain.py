@@ -43,13 +43,20 @@ class OutputDrain:
         self.process: object = None
         self._wake: tuple[int, int] | None = None
 
-    def install(self, subprocess_class: type[object], method: str, on_start: Callable[[], None]) -> None:
+    def install(
+        self,
+        subprocess_class: type[object],
+        method: str,
+        on_start: Callable[[], None],
+        on_exit: Callable[[], None],
+    ) -> None:
         """Makes the SDK's class pass its instance to this object as soon as the process with user code exists.
 
         Args:
             subprocess_class: One of the SDK's kinds of supervised process.
             method: The method that the SDK calls first after the fork.
             on_start: Called then; threads may be started from there on.
+            on_exit: Called when the process has exited, although others may keep its output open (Linux).
         """
         original = getattr(subprocess_class, method, None)
         if original is None:
@@ -61,7 +68,7 @@ class OutputDrain:
             on_start()
             if (readable := self._readable()) is not None:
                 _prepare_handlers(readable)
-                _wake_at_exit(readable)
+                _wake_at_exit(readable, on_exit)
             return original(process, *args, **kwargs)
 
         setattr(subprocess_class, method, wrapper)
@@ -156,16 +163,19 @@ class _Exit:
         os.close(self._pidfd)
 
 
-def _wake_at_exit(process: SupervisedProcess) -> None:
+def _wake_at_exit(process: SupervisedProcess, on_exit: Callable[[], None]) -> None:
     """Makes the SDK's loop see the end of the task's process at once (Linux).
 
     The loop checks for the end of the process whenever a socket is ready. When the last socket closes a moment before
     the process is gone, the loop would otherwise continue only when the next heartbeat is due.
     """
+
+    def exited(_: object) -> bool:
+        on_exit()
+        return False
+
     with contextlib.suppress(AttributeError, OSError):
-        process.selector.register(
-            _Exit(process.pid), selectors.EVENT_READ, (lambda _: False, process.selector.unregister)
-        )
+        process.selector.register(_Exit(process.pid), selectors.EVENT_READ, (exited, process.selector.unregister))
 
 
 def _read_if_ready(handler: Handler, sock: socket.socket) -> bool:

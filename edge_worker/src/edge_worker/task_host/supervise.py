@@ -5,6 +5,7 @@ import inspect
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from uuid import UUID
 
 from edge_worker.task_host import calls, job_files
-from edge_worker.task_host.fence import Guard
+from edge_worker.task_host.fence import Guard, names_of_descendants
 from edge_worker.task_host.job_files import Result
 from edge_worker.task_host.log_file import CappedLog
 from edge_worker.task_host.memory import MemoryWatch
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 _TASK, _CALLBACK, _CONNECTION_TEST = "ExecuteTask", "ExecuteCallback", "TestConnection"
 _NOUNS = {_TASK: "The task", _CALLBACK: "The callback", _CONNECTION_TEST: "The connection test"}
+
+_NAME_AFTER_S = 2.0
+_NAMED = 5
 
 
 @dataclass
@@ -55,6 +59,22 @@ class SupervisorContext:
             timeout=calls.gateway_timeout(),
             transport=calls.WaitingTransport(self.gateway_socket, self.output_drain, self.guard, self._log),
         )
+
+    def on_exit(self) -> None:
+        """The task's own process has exited. The SDK's supervisor still waits while others keep its output open."""
+        with suppress(OSError):  # without the file, the job uses its slot until the supervisor has ended, too
+            job_files.mark_exited(self.job_dir)
+        late = threading.Timer(_NAME_AFTER_S, self._name_what_still_runs)
+        late.daemon = True
+        late.start()
+
+    def _name_what_still_runs(self) -> None:
+        if names := names_of_descendants():
+            shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+            self._log(
+                f"The task's process has ended, but processes that it started still run: {shown}. "
+                "Its log stays open while they keep the output open, at most for [workers] socket_cleanup_timeout"
+            )
 
     def _log(self, text: str) -> None:
         """Writes a line to the task's log, if the disk has room."""
@@ -93,7 +113,9 @@ def _run_task(job: JobRequest, context: SupervisorContext) -> Result:
 
     workload = job["workload"]
     last_resorts.install()
-    context.output_drain.install(supervisor.ActivitySubprocess, "_on_child_started", context.guard.start)
+    context.output_drain.install(
+        supervisor.ActivitySubprocess, "_on_child_started", context.guard.start, context.on_exit
+    )
     arguments: dict[str, object] = {
         "ti": TaskInstance.model_validate(workload["ti"]),
         "bundle_info": BundleInfo.model_validate(workload["bundle_info"]),
@@ -119,7 +141,7 @@ def _run_callback(job: JobRequest, context: SupervisorContext) -> Result:
     workload = job["workload"]
     callback = workload["callback"]
     # It makes no calls before it waits for the process.
-    context.output_drain.install(callback_supervisor.CallbackSubprocess, "wait", context.guard.start)
+    context.output_drain.install(callback_supervisor.CallbackSubprocess, "wait", context.guard.start, context.on_exit)
     try:
         callback_supervisor.supervise_callback(
             id=callback["id"],

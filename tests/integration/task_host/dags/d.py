@@ -71,6 +71,11 @@ with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
         print("tick 2")
 
     @task
+    def leave_behind() -> None:
+        """Ends, but what it has started keeps its output open."""
+        subprocess.Popen(["sleep", "6"], start_new_session=True)
+
+    @task
     def die_later() -> None:
         """Is killed, by itself, once the test sets the flag."""
         print("tick 1")
@@ -203,6 +208,7 @@ with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
     die()
     show_environment()
     tick()
+    leave_behind()
     read_with_default()
     read_secret()
     print_while_reading()

@@ -11,6 +11,7 @@ import pytest
 
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.job_calls import EndReport
+from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.jobs import events as e
 from edge_worker.jobs.events import Activity, Event, Facts, Lane, Note, StopWish
 from edge_worker.jobs.job_state import Frozen, LocalJob, Stage, under_way
@@ -237,6 +238,19 @@ def test_the_answer_to_a_final_write_is_waited_for_before_the_outcome_goes_out()
     reporting, actions = step(ending, e.FinalWriteEnded("success"))
     assert (reporting.stage, reporting.final_state) == (Stage.REPORTING, "success")
     assert actions == (e.Begin(Lane.MAIN, e.Report(EndReport(exit_code=0))),)
+
+
+@pytest.mark.parametrize("frozen", list(Frozen))
+def test_a_slot_is_free_when_the_task_is_over_although_its_supervisor_waits(frozen: Frozen) -> None:
+    """A poll still reports the job as running, and what is under way for it continues."""
+    running = LocalJob(stage=Stage.RUNNING, has_folder=True, is_started=True, frozen=frozen)
+    exited, actions = step(running, e.TaskExited())
+    assert (running.uses_slot, exited.uses_slot, exited.phase) == (True, False, JobPhase.RUNNING)
+    assert actions == (e.Note.POLL_SOON,)
+    assert under_way(exited) == under_way(running)
+    assert step(exited, e.TaskExited()) == (exited, ())
+    ending, _ = step(exited, e.ProcessGone(0))
+    assert (ending.uses_slot, ending.phase) == (False, JobPhase.FINISHING)
 
 
 def test_a_start_that_came_through_unheard_is_reported_instead_of_released() -> None:

@@ -30,7 +30,7 @@ class _Host:
         self._before()
         raise LaunchError("the task host did not answer", releases=True)
 
-    async def wait(self, job_dir: Path) -> JobResult:
+    async def wait(self, job_dir: Path, on_exit: Callable[[], None]) -> JobResult:
         raise NotImplementedError
 
 

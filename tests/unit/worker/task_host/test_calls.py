@@ -183,7 +183,7 @@ def pumped(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[OutputDrain, Super
     monkeypatch.setattr(Supervisor, "_on_child_started", Supervisor._on_child_started)
     output_drain = OutputDrain()
     started: list[str] = []
-    output_drain.install(Supervisor, "_on_child_started", lambda: started.append("yes"))
+    output_drain.install(Supervisor, "_on_child_started", lambda: started.append("yes"), lambda: None)
     supervisor = Supervisor()
     assert supervisor._on_child_started() == "started"
     assert started == ["yes"]
@@ -251,5 +251,5 @@ def test_sdk_without_the_names_that_the_pump_needs_calls_plainly() -> None:
         pass
 
     output_drain = OutputDrain()
-    output_drain.install(Other, "_on_child_started", lambda: None)
+    output_drain.install(Other, "_on_child_started", lambda: None, lambda: None)
     assert output_drain.call(threading.current_thread) is threading.current_thread()
