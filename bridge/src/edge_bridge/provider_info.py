@@ -114,6 +114,14 @@ OPTIONS: dict[str, Option] = {
         "10000",
         kind="integer",
     ),
+    "publish_ahead": _option(
+        "How many messages a queue has in NATS for jobs that no free slot waits for, at least; per executor. Slots that "
+        "become free find a job there at once. All other waiting jobs are held by the executor in the order of their "
+        "priority_weight, so a job of a high weight is never behind more than these. Where more than four times as many "
+        "jobs run, a quarter of their number is used.",
+        "4",
+        kind="integer",
+    ),
     "reconcile_interval": _option(
         "Seconds between two comparisons of the executor's dispatches with the jobs in NATS and with Airflow's tasks.",
         "30",

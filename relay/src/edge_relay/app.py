@@ -27,6 +27,7 @@ from edge_relay.jobs.release import JobRelease
 from edge_relay.jobs.start import JobStart
 from edge_relay.logging import server_logger
 from edge_relay.parts import Parts, build_parts
+from edge_relay.pulls.demand_reports import DemandReports
 from edge_relay.relay_beats import RelayBeats
 from edge_relay.settings import Settings
 from edge_relay.workers.administration import WorkerAdministration
@@ -118,12 +119,14 @@ class _Running:
         parts.broker.on_connection(parts.polls.recheck_all)
         notices = Notices(parts.broker, parts.polls, parts.dispatchers, parts.credentials)
         relay_beats = RelayBeats(parts.broker, parts.workers, parts.lifecycle, parts.settings.name)
+        demand_reports = DemandReports(parts.broker, parts.dispatchers, parts.settings.name)
         loops: dict[str, Coroutine[object, object, None]] = {
             "dispatchers": parts.dispatchers.run(),
             "notices": notices.run(),
             "credentials": parts.credentials.run(),
             "receipt-key": parts.receipt_key.run(),
             "relay-beats": relay_beats.run(),
+            "demand-reports": demand_reports.run(),
             "fleet": parts.exports.fleet.run(),
             "shared-state": parts.exports.shared.run(),
             "loop-lag": parts.exports.lag.run(),

@@ -1,4 +1,4 @@
-"""Publishes jobs in the background: first the record, then the message that workers receive.
+"""Publishes jobs in the background: first the record, then, when it is the job's turn, the message for workers.
 
 Nothing here raises into the scheduler. While NATS is unreachable, jobs wait in memory in their order and their tasks
 stay queued in Airflow; jobs that are lost with the scheduler then are found by its successor's adoption.
@@ -14,7 +14,8 @@ import structlog
 
 from edge_bridge.airflow.mapping import NO_DISPATCH_ID
 from edge_bridge.executor.metrics import TeamMetrics
-from edge_bridge.executor.publish_queue import Publication, PublishQueue
+from edge_bridge.executor.order.queue_order import QueueOrder
+from edge_bridge.executor.publish_queue import Publication, PublishQueue, Stage
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError, PayloadTooLarge, StreamFull
@@ -39,6 +40,7 @@ class Publisher:
     Args:
         on_refused: Called with a job that can never be published, and the reason.
         on_seen: Called with a job whose record exists already, made by an earlier attempt or by another scheduler.
+        order: Decides whose message is due.
         metrics: Count publications.
         spans: Report them to the trace collector.
     """
@@ -47,6 +49,7 @@ class Publisher:
         self,
         on_refused: Callable[[str, str], None],
         on_seen: Callable[[str], None],
+        order: QueueOrder,
         metrics: TeamMetrics,
         spans: CentreJobSpans,
     ) -> None:
@@ -54,7 +57,7 @@ class Publisher:
         self._on_seen = on_seen
         self._metrics = metrics
         self._spans = spans
-        self._queue = PublishQueue()
+        self._queue = PublishQueue(order)
         self._consumers: set[tuple[str | None, str]] = set()
         self._warned_at = -WARN_EVERY_S
 
@@ -65,20 +68,32 @@ class Publisher:
         return job in self._queue
 
     def add(self, jobs: list[Job]) -> None:
-        """Publish new dispatches, in this order."""
+        """Publish new dispatches; of equal weights, in this order."""
         for job in jobs:
             # The id of an auxiliary job is its own: it may be handed out again, and is not run twice.
-            self._queue.put(Publication(job, job.id, recorded=False, is_new=job.auxiliary is None))
+            self._queue.put(Publication(job, job.id, Stage.RECORD, is_new=job.auxiliary is None))
 
     def publish_missing(self, job: Job) -> None:
         """Publish a dispatch that had no record a moment ago; a slow scheduler may still publish it first."""
-        self._queue.put(Publication(job, job.id, recorded=False))
+        self._queue.put(Publication(job, job.id, Stage.RECORD))
 
     def republish(self, job: Job) -> None:
         """Publish the message of a waiting job again, with a new id: the server would drop a duplicate."""
         if job.id not in self._queue:
             message_id = f"{job.id}.{uuid.uuid4().hex[:12]}"
-            self._queue.put(Publication(job, message_id, recorded=True, is_repeat=True))
+            self._queue.put(Publication(job, message_id, Stage.HELD, is_repeat=True))
+
+    def has_message(self, job: Job) -> None:
+        """A waiting job has a message that this publisher did not publish: its queue needs one less."""
+        self._queue.has_message(job)
+
+    def left(self, job: str) -> None:
+        """A job waits no longer: its message is not published if it was held back, and another one may be due."""
+        self._queue.left(job)
+
+    def demand_changed(self) -> None:
+        """The relays have reported their free slots."""
+        self._queue.demand_changed()
 
     async def run(self, broker: Broker, store: RecordStore) -> None:
         """Publish, forever. What a former run has not finished comes first."""
@@ -90,7 +105,7 @@ class Publisher:
                 group.create_task(self._work(broker, store), name=f"publisher-{number}")
 
     async def flush(self, timeout_s: float) -> int:
-        """Wait until nothing is pending, for a limited time; returns how many jobs are still pending."""
+        """Wait until nothing is pending but what is held back, for a limited time; returns how many jobs are."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._queue.wait_empty()
@@ -108,10 +123,14 @@ class Publisher:
                 delay_s = min(delay_s * 2, CONNECT_WAIT_S)
 
     async def _try(self, broker: Broker, store: RecordStore, publication: Publication) -> bool:
-        """Whether this worker is done with it: it was published, refused for good, or queued again for later."""
+        """Whether this worker is done with it: recorded, published, refused for good, or queued again for later."""
         try:
             await broker.wait_connected(CONNECT_WAIT_S)
-            await self._publish(broker, store, publication)
+            if publication.stage is Stage.RECORD:
+                await store.create(new_record(publication.job))
+                self._queue.hold(publication)
+                return True
+            await self._publish(broker, publication)
         except BrokerUnavailable as error:
             self._metrics.publish_failed()
             self._warn("NATS can't be reached", str(error))
@@ -134,14 +153,11 @@ class Publisher:
         self._queue.done(publication)
         return True
 
-    async def _publish(self, broker: Broker, store: RecordStore, publication: Publication) -> None:
+    async def _publish(self, broker: Broker, publication: Publication) -> None:
         job = publication.job
         if (job.team, job.queue) not in self._consumers:
             await ensure_consumer(broker, job.team, job.queue)
             self._consumers.add((job.team, job.queue))
-        if not publication.recorded:
-            await store.create(new_record(job))
-            publication.recorded = True
         subject = job_subject(job.team, job.queue, job.id)
         payload = job.model_dump_json(exclude_none=True).encode()
         await publish_once(broker, subject, payload, message_id=publication.message_id)
@@ -156,6 +172,7 @@ class Publisher:
             self._spans.published(publication.job)
 
     def _refuse(self, publication: Publication, reason: str) -> None:
+        self._queue.left(publication.job.id)
         self._metrics.refused()
         log.warning("job_refused", job=publication.job.id, queue=publication.job.queue, reason=reason)
         self._on_refused(publication.job.id, reason)

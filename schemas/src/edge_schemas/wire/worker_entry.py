@@ -1,4 +1,4 @@
-"""What is stored of a worker's polls in `edge_workers`, and what relays report to keepers."""
+"""What is stored of a worker's polls in `edge_workers`, and what relays report to keepers and executors."""
 
 from edge_schemas.wire.base import Instant, Outbound
 from edge_schemas.wire.ids import QueueName, TeamName, WorkerName
@@ -80,3 +80,15 @@ class RelayBeat(Outbound):
 
 
 RELAY_BEAT_S = 2.0
+
+
+class RelayDemand(Outbound):
+    """How many jobs the polls parked at a replica would take; sent on `RELAY_DEMAND` every `RELAY_BEAT_S`, and when it
+    has changed.
+
+    Attributes:
+        free_slots: By the name of a queue's consumer. A slot that waits at several queues counts at each.
+    """
+
+    relay: str
+    free_slots: dict[str, int]

@@ -1,0 +1,173 @@
+"""Holds back the messages of waiting jobs, and decides which job gets its message next. No I/O.
+
+What is in NATS can't be put in another order. So of the jobs of a queue only as many have a message as there are free
+slots, and a few more, so that a slot that becomes free finds one at once; the others are held here in their order.
+"""
+
+import heapq
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from edge_bridge.executor.order.demand import Demand
+from edge_bridge.executor.order.rank import Rank, rank
+from edge_broker.subjects import consumer_name
+from edge_schemas.wire.jobs import Job
+
+AHEAD_OF_STARTED = 4
+"""One message more for this many started jobs: where many run, many slots may become free in the same moment."""
+STUCK_S = 10.0
+"""A message that nobody has started for so long, while slots are free, is not deliverable at the moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingJobs:
+    """The waiting jobs of one queue.
+
+    Attributes:
+        held: How many have no message.
+        oldest: When the oldest of all was handed out.
+    """
+
+    queue: str
+    held: int
+    oldest: datetime
+
+
+@dataclass(slots=True)
+class _Line:
+    """The waiting jobs of one queue.
+
+    Attributes:
+        heap: The held jobs by rank; those that have left are skipped.
+        held: When each held job was handed out.
+        out: Jobs with a message, oldest message first: when it was published, monotonic, and the job handed out.
+    """
+
+    queue: str
+    heap: list[tuple[Rank, int, str]] = field(default_factory=list)
+    held: dict[str, datetime] = field(default_factory=dict)
+    out: dict[str, tuple[float, datetime]] = field(default_factory=dict)
+
+
+class QueueOrder:
+    """The waiting jobs of all queues of an executor.
+
+    Args:
+        demand: The free slots.
+        started: How many jobs of a queue run.
+        ahead: How many messages more than free slots each queue may have at least.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        demand: Demand,
+        started: Callable[[str], int],
+        ahead: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._demand = demand
+        self._started = started
+        self._ahead = ahead
+        self._clock = clock
+        self._lines: dict[str, _Line] = {}
+        self._consumers: dict[str, str] = {}
+        self._changed: set[str] = set()
+        self._arrivals = 0
+        self._held = 0
+
+    @property
+    def held(self) -> int:
+        """How many jobs are held back."""
+        return self._held
+
+    def waiting(self) -> Iterator[WaitingJobs]:
+        """The waiting jobs of each queue that has some. May be called in any thread."""
+        for line in list(self._lines.values()):
+            held = list(line.held.values())
+            waiting = held + [handed_out for _, handed_out in list(line.out.values())]
+            if waiting:
+                yield WaitingJobs(line.queue, len(held), min(waiting))
+
+    def hold(self, job: Job) -> None:
+        """This job waits and has no message."""
+        self.leave(job.id)
+        line = self._line(job)
+        self._arrivals += 1
+        heapq.heappush(line.heap, (rank(job), self._arrivals, job.id))
+        line.held[job.id] = job.published_at
+        self._held += 1
+
+    def count(self, job: Job) -> None:
+        """This job waits and has a message, which somebody else has published."""
+        if job.id not in self._consumers:
+            self._line(job).out[job.id] = (self._clock(), job.published_at)
+
+    def leave(self, job: str) -> bool:
+        """This job waits no longer; whether it was held back."""
+        consumer = self._consumers.pop(job, None)
+        if consumer is None:
+            return False
+        line = self._lines[consumer]
+        was_held = line.held.pop(job, None) is not None
+        if was_held:
+            self._held -= 1
+            self._compact(line)
+        else:
+            del line.out[job]
+            self._demand.taken(consumer)
+        self._changed.add(consumer)
+        if not line.held and not line.out:
+            del self._lines[consumer]
+        return was_held
+
+    def due(self) -> list[str]:
+        """The jobs that get their message now, in order; they count as having one from here on.
+
+        Considers the queues that have changed since the last call.
+        """
+        changed, self._changed = self._changed, set()
+        lines = [(consumer, self._lines[consumer]) for consumer in changed if consumer in self._lines]
+        return [job for consumer, line in lines for job in self._due(consumer, line)]
+
+    def due_at_all(self) -> list[str]:
+        """The same for all queues: the demand is new."""
+        self._changed.update(self._lines)
+        return self.due()
+
+    def _due(self, consumer: str, line: _Line) -> Iterator[str]:
+        room = self._room(consumer, line)
+        now = self._clock()
+        while room > 0 and line.held:
+            _, _, job = heapq.heappop(line.heap)
+            if (handed_out := line.held.pop(job, None)) is None:
+                continue
+            self._held -= 1
+            line.out[job] = (now, handed_out)
+            room -= 1
+            yield job
+
+    def _room(self, consumer: str, line: _Line) -> int:
+        ahead = max(self._ahead, self._started(line.queue) // AHEAD_OF_STARTED)
+        return self._demand.free(consumer) + ahead - len(line.out) + self._stuck(consumer, line)
+
+    def _stuck(self, consumer: str, line: _Line) -> int:
+        """How many messages are not deliverable, for instance because workers have released their jobs."""
+        if self._demand.free_for_s(consumer) < STUCK_S:
+            return 0
+        before = self._clock() - STUCK_S
+        return sum(published < before for published, _ in line.out.values())
+
+    def _line(self, job: Job) -> _Line:
+        consumer = self._consumers[job.id] = consumer_name(job.team, job.queue)
+        self._changed.add(consumer)
+        return self._lines.setdefault(consumer, _Line(job.queue))
+
+    @staticmethod
+    def _compact(line: _Line) -> None:
+        """Remove what has left from the heap, before it is most of it."""
+        if len(line.heap) > 2 * len(line.held) + 64:
+            line.heap = [one for one in line.heap if one[2] in line.held]
+            heapq.heapify(line.heap)
