@@ -115,10 +115,10 @@ OPTIONS: dict[str, Option] = {
         kind="integer",
     ),
     "publish_ahead": _option(
-        "How many messages a queue has in NATS for jobs that no free slot waits for, at least; per executor. Slots that "
-        "become free find a job there at once. All other waiting jobs are held by the executor in the order of their "
-        "priority_weight, so a job of a high weight is never behind more than these. Where more than four times as many "
-        "jobs run, a quarter of their number is used.",
+        "How many waiting jobs of each queue have a message in NATS although no slot is free for them; per executor. A "
+        "slot that becomes free finds one of them at once. All others are held by the executor in the order of their "
+        "priority_weight, so a job of high weight is behind no more than these. If more than four times as many jobs "
+        "of the queue run, it is a quarter of their number.",
         "4",
         kind="integer",
     ),

@@ -105,8 +105,10 @@ class DispatchTable:
         return self._started_in[queue]
 
     def on_left(self, callback: Callable[[str], None]) -> None:
-        """Call this with each job that waits for no worker (any longer): it was started, has ended, is parked or gone,
-        or is no longer followed. It may be called again for the same job."""
+        """Call this with each job that waits for no worker any longer; perhaps more than once for the same job.
+
+        It was started, has ended, is parked or gone, or is no longer followed.
+        """
         self._on_left = callback
 
     def add(self, entries: Iterable[Entry]) -> None:

@@ -32,7 +32,7 @@ class ExecutorStats:
     """The state of an executor at this moment.
 
     Attributes:
-        backlog: Jobs whose record or message is being written.
+        backlog: Jobs whose record or message is still to be stored.
         held: Jobs whose message is held back until it is their turn.
         open_slots: Workloads that it would still accept from Airflow.
         queued: Jobs handed out that no worker has started.
@@ -63,7 +63,7 @@ class ExecutorMetrics:
         )
         self.publish_seconds = Histogram(
             "edge_executor_publish_seconds",
-            "From the hand-out by the scheduler until the job is in NATS",
+            "From the hand-out by the scheduler until the job is in NATS, without the time for which it is held back",
             ["team"],
             buckets=PUBLISH_S,
             registry=registry,
@@ -98,7 +98,9 @@ class ExecutorMetrics:
         self.expired = Counter(
             "edge_executor_expired", "Jobs that waited for longer than queue_timeout", ["team"], registry=registry
         )
-        self._backlog = self._gauge("edge_executor_publish_backlog", "Jobs whose record or message is being written to NATS")
+        self._backlog = self._gauge(
+            "edge_executor_publish_backlog", "Jobs whose record or message is still to be stored"
+        )
         self._open = self._gauge("edge_executor_open_slots", "Workloads that the executor would still accept")
         self._queued = self._gauge("edge_executor_queued_jobs", "Jobs handed out that no worker has started")
         self._running = self._gauge("edge_executor_running_jobs", "Jobs that run at a worker")

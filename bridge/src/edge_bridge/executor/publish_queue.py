@@ -27,7 +27,8 @@ class Publication:
             can have been delivered, and its job started.
         is_new: A record that exists already belongs to an older dispatch.
         is_repeat: The job was published before; only its message is published again.
-        since: Monotonic seconds.
+        since: Since when it is under way: in hand, and not held back. Monotonic seconds.
+        spent_s: For how long it was under way before that.
     """
 
     job: Job
@@ -36,6 +37,12 @@ class Publication:
     is_new: bool = False
     is_repeat: bool = False
     since: float = field(default_factory=monotonic)
+    spent_s: float = 0.0
+
+    @property
+    def took_s(self) -> float:
+        """The time since the hand-out, without the time for which it was held back."""
+        return self.spent_s + monotonic() - self.since
 
 
 class PublishQueue:
@@ -64,21 +71,25 @@ class PublishQueue:
 
     def put(self, publication: Publication) -> None:
         """Add a publication; it replaces a pending one of the same job."""
-        self._order.leave(publication.job.id)
         self._pending[publication.job.id] = publication
+        self._order.expect(publication.job)
         if publication.stage is Stage.HELD:
             self.hold(publication)
         else:
             self._queue_up(publication)
-        self._changed()
+            self._changed()
 
     def put_again_after(self, delay_s: float, publication: Publication) -> None:
-        """Queue a pending publication again after a pause."""
+        """Queue a pending publication again after a pause; a job without a record does not keep others waiting."""
+        if publication.stage is Stage.RECORD:
+            self._order.leave(publication.job.id)
+            self._release(self._order.due())
         asyncio.get_running_loop().call_later(delay_s, self._queue_up, publication)
 
     def hold(self, publication: Publication) -> None:
         """The record exists: hold the message back until it is due."""
         if self._pending.get(publication.job.id) is publication:
+            publication.spent_s = publication.took_s
             publication.stage = Stage.HELD
             self._order.hold(publication.job)
             self._release(self._order.due())
@@ -109,7 +120,9 @@ class PublishQueue:
         """The publication is no longer pending, unless a newer one of its job is."""
         if self._pending.get(publication.job.id) is publication:
             del self._pending[publication.job.id]
-        self._changed()
+            if publication.stage is Stage.RECORD:
+                self._order.leave(publication.job.id)
+        self._release(self._order.due())
 
     async def wait_empty(self) -> None:
         """Wait until nothing is pending but what is held back."""
@@ -119,6 +132,7 @@ class PublishQueue:
         for job in due:
             publication = self._pending[job]
             publication.stage = Stage.MESSAGE
+            publication.since = monotonic()
             self._queue_up(publication)
         self._changed()
 

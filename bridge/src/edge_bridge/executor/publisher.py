@@ -7,6 +7,7 @@ stay queued in Airflow; jobs that are lost with the scheduler then are found by 
 import asyncio
 import random
 import uuid
+from collections import defaultdict
 from collections.abc import Callable
 from time import monotonic
 
@@ -59,6 +60,7 @@ class Publisher:
         self._spans = spans
         self._queue = PublishQueue(order)
         self._consumers: set[tuple[str | None, str]] = set()
+        self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._warned_at = -WARN_EVERY_S
 
     def __len__(self) -> int:
@@ -155,9 +157,10 @@ class Publisher:
 
     async def _publish(self, broker: Broker, publication: Publication) -> None:
         job = publication.job
-        if (job.team, job.queue) not in self._consumers:
-            await ensure_consumer(broker, job.team, job.queue)
-            self._consumers.add((job.team, job.queue))
+        async with self._making[job.queue]:  # the messages behind it keep their order
+            if (job.team, job.queue) not in self._consumers:
+                await ensure_consumer(broker, job.team, job.queue)
+                self._consumers.add((job.team, job.queue))
         subject = job_subject(job.team, job.queue, job.id)
         payload = job.model_dump_json(exclude_none=True).encode()
         await publish_once(broker, subject, payload, message_id=publication.message_id)
@@ -168,7 +171,7 @@ class Publisher:
         if publication.is_repeat:
             self._metrics.republished()
         else:
-            self._metrics.published(publication.job.queue, monotonic() - publication.since)
+            self._metrics.published(publication.job.queue, publication.took_s)
             self._spans.published(publication.job)
 
     def _refuse(self, publication: Publication, reason: str) -> None:

@@ -33,7 +33,8 @@ class Reports:
 
     Args:
         on_message: Called with the id of a job whose message has to be checked: the job is new here or waits again
-            (after a silence, a release or a redrive) and may have none, or it ended while it waited and should have none.
+            (after a silence, a release or a redrive) and may have none, or it ended while it waited and should have
+            none.
         on_gone: Called with the id of a job whose record has left the watched bucket before its end was seen: the
             record has to be read, as it was moved, or is lost.
     """

@@ -83,8 +83,9 @@ RELAY_BEAT_S = 2.0
 
 
 class RelayDemand(Outbound):
-    """How many jobs the polls parked at a replica would take; sent on `RELAY_DEMAND` every `RELAY_BEAT_S`, and when it
-    has changed.
+    """How many jobs the polls parked at a replica would take.
+
+    Sent on `RELAY_DEMAND` every `RELAY_BEAT_S`, and when it has changed.
 
     Attributes:
         free_slots: By the name of a queue's consumer. A slot that waits at several queues counts at each.

@@ -16,6 +16,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Clock:
+    """Monotonic seconds that a test sets."""
+
     def __init__(self) -> None:
         self.now = 1000.0
 

@@ -47,7 +47,7 @@ def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
         ),
         GaugeMetricFamily(
             "edge_executor_oldest_waiting_job_age_seconds",
-            "Age of the oldest job of this executor that no worker has started, held back or not; absent if there is none",
+            "Age of the oldest waiting job of this executor, held back or not; absent if none waits",
             labels=QUEUE,
         ),
     )

@@ -40,14 +40,16 @@ class _Line:
     """The waiting jobs of one queue.
 
     Attributes:
-        heap: The held jobs by rank; those that have left are skipped.
-        held: When each held job was handed out.
+        heap: Jobs without a message by rank; those that have left are skipped.
+        behind: When each of them was handed out.
+        held: Those of them that may get a message: they have a record.
         out: Jobs with a message, oldest message first: when it was published, monotonic, and the job handed out.
     """
 
     queue: str
     heap: list[tuple[Rank, int, str]] = field(default_factory=list)
-    held: dict[str, datetime] = field(default_factory=dict)
+    behind: dict[str, datetime] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
     out: dict[str, tuple[float, datetime]] = field(default_factory=dict)
 
 
@@ -86,19 +88,26 @@ class QueueOrder:
     def waiting(self) -> Iterator[WaitingJobs]:
         """The waiting jobs of each queue that has some. May be called in any thread."""
         for line in list(self._lines.values()):
-            held = list(line.held.values())
-            waiting = held + [handed_out for _, handed_out in list(line.out.values())]
+            waiting = [*line.behind.values(), *(handed_out for _, handed_out in list(line.out.values()))]
             if waiting:
-                yield WaitingJobs(line.queue, len(held), min(waiting))
+                yield WaitingJobs(line.queue, len(line.held), min(waiting))
 
-    def hold(self, job: Job) -> None:
-        """This job waits and has no message."""
+    def expect(self, job: Job) -> None:
+        """This job waits and gets a record now; until then no job of a higher rank gets a message."""
         self.leave(job.id)
         line = self._line(job)
         self._arrivals += 1
         heapq.heappush(line.heap, (rank(job), self._arrivals, job.id))
-        line.held[job.id] = job.published_at
-        self._held += 1
+        line.behind[job.id] = job.published_at
+
+    def hold(self, job: Job) -> None:
+        """This job waits, has a record and no message."""
+        if job.id not in self._consumers:
+            self.expect(job)
+        line = self._line(job)
+        if job.id in line.behind and job.id not in line.held:
+            line.held.add(job.id)
+            self._held += 1
 
     def count(self, job: Job) -> None:
         """This job waits and has a message, which somebody else has published."""
@@ -106,20 +115,21 @@ class QueueOrder:
             self._line(job).out[job.id] = (self._clock(), job.published_at)
 
     def leave(self, job: str) -> bool:
-        """This job waits no longer; whether it was held back."""
+        """This job waits no longer; whether its message was held back."""
         consumer = self._consumers.pop(job, None)
         if consumer is None:
             return False
         line = self._lines[consumer]
-        was_held = line.held.pop(job, None) is not None
-        if was_held:
-            self._held -= 1
+        was_held = job in line.held
+        if line.behind.pop(job, None) is not None:
+            line.held.discard(job)
+            self._held -= was_held
             self._compact(line)
         else:
             del line.out[job]
             self._demand.taken(consumer)
         self._changed.add(consumer)
-        if not line.held and not line.out:
+        if not line.behind and not line.out:
             del self._lines[consumer]
         return was_held
 
@@ -140,14 +150,17 @@ class QueueOrder:
     def _due(self, consumer: str, line: _Line) -> Iterator[str]:
         room = self._room(consumer, line)
         now = self._clock()
-        while room > 0 and line.held:
-            _, _, job = heapq.heappop(line.heap)
-            if (handed_out := line.held.pop(job, None)) is None:
-                continue
-            self._held -= 1
-            line.out[job] = (now, handed_out)
-            room -= 1
-            yield job
+        while room > 0 and line.heap:
+            job = line.heap[0][2]
+            if job in line.behind and job not in line.held:
+                return
+            heapq.heappop(line.heap)
+            if job in line.held:
+                line.held.remove(job)
+                self._held -= 1
+                line.out[job] = (now, line.behind.pop(job))
+                room -= 1
+                yield job
 
     def _room(self, consumer: str, line: _Line) -> int:
         ahead = max(self._ahead, self._started(line.queue) // AHEAD_OF_STARTED)
@@ -168,6 +181,6 @@ class QueueOrder:
     @staticmethod
     def _compact(line: _Line) -> None:
         """Remove what has left from the heap, before it is most of it."""
-        if len(line.heap) > 2 * len(line.held) + 64:
-            line.heap = [one for one in line.heap if one[2] in line.held]
+        if len(line.heap) > 2 * len(line.behind) + 64:
+            line.heap = [one for one in line.heap if one[2] in line.behind]
             heapq.heapify(line.heap)

@@ -125,7 +125,8 @@ class Reconciler:
         waiting = [e for e in entries if e.report is None and e.state is JobState.WAITING]
         unwanted = [e for e in waiting if not is_awaited(e, rows.get(e.job))]
         await gather_bounded(unwanted, lambda e: self._withdraw(broker, store, e))
-        wanted = [e for e in waiting if e.is_waiting and e.job not in self._publisher and is_awaited(e, rows.get(e.job))]
+        published = [e for e in waiting if e.is_waiting and e.job not in self._publisher]
+        wanted = [e for e in published if is_awaited(e, rows.get(e.job))]
         await self.messages.repair_all(broker, store, wanted)
 
     def _due(self, *, of_auxiliary_jobs: bool) -> list[Entry]:
