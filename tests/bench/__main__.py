@@ -1,7 +1,7 @@
 """Runs the benchmarks and prints a page in Markdown.
 
-`make bench` runs all; `make bench ARGS="relay"` only the named ones: relay, order, worker, task, stop, scale. `scale` has
-parts, such as `scale.history`.
+`make bench` runs all; `make bench ARGS="relay"` only the named ones: relay, order, worker, task, stop, scale. `scale`
+has parts, such as `scale.history`.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """What it costs to publish no more messages than free slots need, and what it brings.
 
-The executor's publisher in this process, one relay process, one nats-server. Each figure is taken twice: with few messages
-ahead of the free slots, which is the default, and with everything published at once.
+The executor's publisher in this process, one relay process, one nats-server. Each figure is measured twice: with
+everything published at once, and with the default number of messages ahead of the free slots.
 """
 
 import asyncio

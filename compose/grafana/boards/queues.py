@@ -263,7 +263,7 @@ def _executor() -> list[Panel]:
         graph(
             "Held back",
             "Jobs whose message waits until a slot needs it. They are published in the order of their priority_weight.",
-            Query(f"sum by (team, queue) (edge_executor_held_jobs{{{_QUEUE}}})", _LEGEND),
+            Query(f"sum by (team, queue) (edge_executor_held_back_jobs{{{_QUEUE}}})", _LEGEND),
             stacked=True,
         ),
         graph(

@@ -205,7 +205,7 @@ class TeamMetrics:
     def send_stats(self, stats: ExecutorStats) -> None:
         """Send what Airflow's own metrics do not have of every executor, and can't ask for."""
         self._send("gauge", "publish_backlog", stats.backlog)
-        self._send("gauge", "held_jobs", stats.held)
+        self._send("gauge", "held_back_jobs", stats.held)
         self._send("gauge", "broker_connected", int(stats.broker_connected))
 
     def _incr(self, name: str, count: int = 1, **tags: str) -> None:

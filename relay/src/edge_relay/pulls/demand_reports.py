@@ -5,7 +5,7 @@ import asyncio
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import RELAY_DEMAND
 from edge_relay.pulls.dispatcher_pool import DispatcherPool
-from edge_schemas.wire.worker_entry import RELAY_BEAT_S, RelayDemand
+from edge_schemas.wire.worker_entry import RELAY_BEAT_S, QueueDemand, RelayDemand
 
 CHECK_S = 0.25
 """A change is reported after this time at the latest; many changes in this time make one report."""
@@ -32,6 +32,7 @@ class DemandReports:
             await asyncio.sleep(CHECK_S)
 
     async def _publish(self, free_slots: dict[str, int]) -> None:
-        demand = RelayDemand(relay=self._relay, free_slots=free_slots)
+        queues = tuple(QueueDemand(consumer=name, free_slots=free) for name, free in free_slots.items())
+        demand = RelayDemand(relay=self._relay, queues=queues)
         await self._broker.publish(RELAY_DEMAND, demand.model_dump_json().encode())
         self._sent = free_slots

@@ -82,14 +82,24 @@ class RelayBeat(Outbound):
 RELAY_BEAT_S = 2.0
 
 
-class RelayDemand(Outbound):
-    """How many jobs the polls parked at a replica would take.
-
-    Sent on `RELAY_DEMAND` every `RELAY_BEAT_S`, and when it has changed.
+class QueueDemand(Outbound):
+    """How many jobs of a queue the polls parked at a replica would take.
 
     Attributes:
-        free_slots: By the name of a queue's consumer. A slot that waits at several queues counts at each.
+        consumer: The name of the queue's consumer.
+        free_slots: A slot that waits at several queues counts at each.
+    """
+
+    consumer: str
+    free_slots: int
+
+
+class RelayDemand(Outbound):
+    """The free slots that wait at a replica; sent on `RELAY_DEMAND` every `RELAY_BEAT_S`, and when they have changed.
+
+    Attributes:
+        queues: Those with a free slot.
     """
 
     relay: str
-    free_slots: dict[str, int]
+    queues: tuple[QueueDemand, ...]

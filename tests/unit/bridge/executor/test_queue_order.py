@@ -9,7 +9,7 @@ from edge_bridge.executor.order.queue_order import STUCK_S, QueueOrder
 from edge_bridge.executor.order.rank import rank
 from edge_broker.subjects import consumer_name
 from edge_schemas.wire.jobs import Job, TaskWork
-from edge_schemas.wire.worker_entry import RelayDemand
+from edge_schemas.wire.worker_entry import QueueDemand, RelayDemand
 from support.relay.jobs import make_auxiliary_job, make_job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,7 +35,8 @@ class Scene:
         self.order = QueueOrder(self.demand, lambda _: self.started, ahead, self.clock)
 
     def free(self, slots: int, queue: str = "default", relay: str = "r1") -> None:
-        self.demand.report(RelayDemand(relay=relay, free_slots={consumer_name(None, queue): slots}))
+        at_queue = QueueDemand(consumer=consumer_name(None, queue), free_slots=slots)
+        self.demand.report(RelayDemand(relay=relay, queues=(at_queue,)))
 
     def hold(self, *jobs: Job) -> None:
         for job in jobs:

@@ -46,7 +46,7 @@ class Demand:
         """Replace what this relay reported before."""
         now = self._clock()
         self._reports = {relay: one for relay, one in self._reports.items() if now - one.at < EXPIRES_S}
-        self._reports[demand.relay] = _Report(dict(demand.free_slots), now)
+        self._reports[demand.relay] = _Report({one.consumer: one.free_slots for one in demand.queues}, now)
         offered = {consumer for one in self._reports.values() for consumer, free in one.free.items() if free > 0}
         self._since = {consumer: self._since.get(consumer, now) for consumer in offered}
         self._on_report()

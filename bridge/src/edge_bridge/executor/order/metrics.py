@@ -41,7 +41,7 @@ class WaitingJobsCollector(Collector):
 def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
     return (
         GaugeMetricFamily(
-            "edge_executor_held_jobs",
+            "edge_executor_held_back_jobs",
             "Waiting jobs that the executor holds back: the queue has as many messages in NATS as free slots need",
             labels=QUEUE,
         ),
