@@ -14,7 +14,7 @@ from edge_worker.relay.retry import Backoff, Fate, fate_of
 from edge_worker.state.job_dir import JobDir
 
 CHECK_EVERY_S = 0.3
-UPLOAD_EVERY_S = 1.0
+UPLOAD_EVERY_S = 0.75
 """A line is in Airflow two seconds after it was printed. More frequent calls would only cost the relay: the log of a
 trivial task is uploaded once or twice."""
 FIRST_PAUSE_S = 0.5
