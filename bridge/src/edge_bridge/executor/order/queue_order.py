@@ -93,7 +93,7 @@ class QueueOrder:
                 yield WaitingJobs(line.queue, len(line.held), min(waiting))
 
     def expect(self, job: Job) -> None:
-        """This job waits and gets a record now; until then no job of a higher rank gets a message."""
+        """This job waits and gets a record now; until it has one, no job behind it gets a message."""
         self.leave(job.id)
         line = self._line(job)
         self._arrivals += 1
