@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+import fates_page
 import log_events_page
 import metrics_page
 from edge_bridge.provider_info import OPTIONS
@@ -113,9 +114,11 @@ def decisions() -> str:
 
 
 def _environment(prefix: str, model: type[BaseModel]) -> str:
+    # Settings that the model inherits come last.
+    fields = sorted(model.model_fields.items(), key=lambda field: field[0] not in model.__annotations__)
     rows = "".join(
         f"| `{prefix}{name.upper()}` | {_default(_plain_default(field))} | {_cell(field.description or '')} |\n"
-        for name, field in model.model_fields.items()
+        for name, field in fields
     )
     return f"| variable | default | what it does |\n|---|---|---|\n{rows}"
 
@@ -142,6 +145,7 @@ def _subjects(subjects: Sequence[str]) -> str:
 
 # Each page by its path from docs/reference, with the function that returns its text. Add a line for a new page.
 PAGES: dict[str, Callable[[], str]] = {
+    "fates-of-calls.md": fates_page.page,
     "log-events.md": log_events_page.page,
     "metrics.md": metrics_page.page,
     "nats-rights.md": nats_rights,

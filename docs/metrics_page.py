@@ -9,14 +9,19 @@ from prometheus_client.metrics import MetricWrapperBase
 from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
+from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import KEEPER, RELAY
 from edge_broker.record_mover import RecordMover
 from edge_broker.records import RecordStore
+from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.identity.credentials import Credentials
+from edge_relay.identity.lookups import Lookups
+from edge_relay.limits.kinds import ignore
 from edge_relay.metrics.exports import exports
 from edge_relay.metrics.process import certificate_gauge
+from edge_relay.metrics.replica import Metrics
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class Exporter:
 
 def _relay() -> CollectorRegistry:
     broker = Broker(BrokerSettings((), RELAY, ""))
-    exported = exports(broker, Credentials(broker), None)
+    lookups = Lookups(Bucket(broker, ACCESS_BUCKET), per_s=1, per_address_per_s=1, on_limit=ignore)
+    exported = exports(Metrics(), broker, Credentials(broker, lookups), None)
     exported.metrics.registry.register(certificate_gauge())
     return exported.metrics.registry
 
@@ -45,7 +51,7 @@ def _keeper() -> CollectorRegistry:
     broker = Broker(BrokerSettings((), KEEPER, ""))
     metrics = KeeperMetrics()
     mover = RecordMover(RecordStore(broker))
-    metrics.registry.register(KeeperState(broker, ClusterView(broker, mover), mover, lambda: None))
+    metrics.registry.register(KeeperState(broker, ClusterView(broker, mover, metrics.put_aside), mover, lambda: None))
     return metrics.registry
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench import order, relay, stop, task, worker
 from bench.figures import Row, machine, table
-from bench.scale import history, parked
+from bench.scale import history, nats_cut, parked, quiet_polls, relay_restart
 
 SECTIONS = {
     "relay": relay.measure,
@@ -21,7 +21,13 @@ SECTIONS = {
     "task": task.measure,
     "stop": stop.measure,
 }
-SCALE = {"scale.history": history.measure, "scale.parked": parked.measure}
+SCALE = {
+    "scale.history": history.measure,
+    "scale.parked": parked.measure,
+    "scale.polls": quiet_polls.measure,
+    "scale.cut": nats_cut.measure,
+    "scale.restart": relay_restart.measure,
+}
 
 
 def main() -> int:

@@ -80,7 +80,7 @@ class Client:
 
     async def finish(self, job: str) -> None:
         """Settle."""
-        status, answer = await self._post(JOB_FINISH.format(job=job), {"exit_code": 0})
+        status, answer = await self._post(JOB_FINISH.format(job=job), {"exit_code": 0, "incarnation": 1})
         assert status < 300, answer
 
     async def _post(self, path: str, body: dict[str, object]) -> tuple[int, Any]:

@@ -243,7 +243,7 @@ def _job_records() -> dict[str, BaseModel]:
     waiting = new_record(job)
     started = transition(waiting, events.Start("press-17", 2, _AT, "grant-1"))
     ran = transition(started, events.ReportUserCode("press-17", "press-17.plant.example", 4711, _AT))
-    begun = transition(ran, events.BeginWrite("press-17", "request-0001", _AT))
+    begun = transition(ran, events.BeginWrite("press-17", "request-0001", _AT, before="absent"))
     finishing = transition(begun, events.BeginFinishing("press-17"))
     answer = WriteAnswer(request_id="request-0002", status=204, body="")
     accepted = transition(finishing, events.AnswerWrite("press-17", answer, "success"))

@@ -14,7 +14,7 @@ import orjson
 
 from contract.gate_backends import Keeper, real_gate_backend
 from edge_schemas.life.events import Withdraw
-from support.airflow.execution_api import ExecutionApi, serve_execution_api
+from support.airflow.api.execution_api import ExecutionApi, serve_execution_api
 from support.airflow.keeper import FakeRelay
 from support.airflow.real_airflow import TaskIds
 

@@ -264,7 +264,8 @@ class Agent:
         return await self.call("POST", routes.JOB_START.format(job=job or grant["job"]["id"]), json=body)
 
     async def finish(self, job: str, **body: Any) -> Reply:
-        return await self.call("POST", routes.JOB_FINISH.format(job=job), json=body)
+        content = {"incarnation": self.incarnation, **body}
+        return await self.call("POST", routes.JOB_FINISH.format(job=job), json=content)
 
     async def release(self, grant: Mapping[str, Any], **body: Any) -> Reply:
         content = {"receipt": grant["receipt"], "reason": "does not fit", **body}

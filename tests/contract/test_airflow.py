@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from contract.airflow_backends import AirflowBackend, Caller, Task, fake_airflow, real_airflow
 from edge_bridge.keeper.dispatch import TaskRow
+from edge_bridge.keeper.gate import evidence
 
 pytestmark = pytest.mark.timeout(180)  # the first real one starts Airflow
 
@@ -118,6 +119,11 @@ async def test_what_a_task_writes_and_reads(caller: Caller) -> None:
     await caller.backend.set_variable(key, "v")
     assert (await caller.call(task, "PUT", f"{task.path}/rtif", {"bash_command": "echo"})).status == 201
     assert (await caller.call(task, "POST", xcom, {"some": "value"})).status == 201
+    for held, value in ((True, b'{"some":"value"}'), (False, b'{"some":"other"}')):
+        query = partial(evidence.has_xcom, names, "return_value", evidence.SentXCom(value))
+        assert await caller.backend.dispatches.query(query) is held
+    other = partial(evidence.has_xcom, names, "another", evidence.SentXCom(b'{"some":"value"}'))
+    assert not await caller.backend.dispatches.query(other)
     read = await caller.call(task, "GET", f"variables/{key}")
     assert (read.status, read.content_type, read.body["key"], read.body["value"]) == (200, "application/json", key, "v")
     absent = await caller.call(task, "GET", "variables/absent")

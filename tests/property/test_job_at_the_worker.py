@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edge_schemas.wire.errors import ErrorCode
-from edge_schemas.wire.job_calls import FinishRequest
+from edge_schemas.wire.job_calls import EndReport
 from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.jobs import events as e
 from edge_worker.jobs.events import Activity, Cancel, Event, Facts, Lane, Note
@@ -37,7 +37,7 @@ class Folder:
     """`process`, `nobody`, or empty."""
     is_frozen: bool = False
     final_state: str | None = None
-    finish: FinishRequest | None = None
+    finish: EndReport | None = None
     is_finished: bool = False
 
     def facts(self) -> Facts:

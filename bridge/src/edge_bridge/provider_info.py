@@ -64,6 +64,18 @@ OPTIONS: dict[str, Option] = {
         "http://localhost:8080/execution/ if that is empty too.",
         "",
     ),
+    "max_call_bytes": _option(
+        "Largest body in bytes of a task's call to the Execution API, and of its answer, that the keeper's gate "
+        "accepts. Relays and workers have a setting of the same name.",
+        "83886080",
+        kind="integer",
+    ),
+    "max_path_bytes": _option(
+        "Longest path and query together, in bytes, of a task's call to the Execution API. Relays and workers have a "
+        "setting of the same name. Airflow's api-server accepts 64 KiB.",
+        "65536",
+        kind="integer",
+    ),
     "runtime_lock": _option(
         "File with pinned requirements, in pip's format, for the Airflow runtimes of workers: `edge-worker runtime "
         "install` installs exactly these. Keepers read it at each request of a worker, so it can be replaced at any "

@@ -113,6 +113,7 @@ class EdgeWorker:
                 "EDGE_WORKER_BUNDLES": json.dumps({"dags-folder": str(self.directory / "dags")}),
                 "EDGE_WORKER_RUNTIME_DIR": str(self._runtime),
                 "EDGE_WORKER_SLOTS": str(self.slots),
+                "EDGE_WORKER_AUXILIARY_JOBS": "callback,connection_test",
                 "EDGE_WORKER_DRAIN_TIMEOUT_S": "3",
             }
             | self._extra

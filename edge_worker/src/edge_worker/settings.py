@@ -22,6 +22,14 @@ from pydantic import (
     field_validator,
 )
 
+from edge_schemas.gate.limits import (
+    DEFAULT_MAX_CALL_BYTES,
+    DEFAULT_MAX_PATH_BYTES,
+    LEAST_MAX_CALL_BYTES,
+    LEAST_MAX_PATH_BYTES,
+    CallLimits,
+)
+from edge_schemas.wire.jobs import AuxiliaryKind
 from edge_schemas.wire.polls import MAX_POLL_TIMEOUT_S, MAX_SLOTS
 
 PREFIX = "EDGE_WORKER_"
@@ -123,6 +131,12 @@ class Settings(BaseModel):
         description="Names of environment variables that tasks get in addition to the basic ones, separated by commas. "
         "User names and passwords in proxy variables are removed.",
     )
+    auxiliary_jobs: Annotated[tuple[AuxiliaryKind, ...], BeforeValidator(_comma_separated)] = Field(
+        default=(),
+        description="Which kinds of auxiliary jobs this worker runs: `callback`, `connection_test`, separated by "
+        "commas. A callback is any function that the centre names, so only the owner of the machine can allow it. "
+        "Default: none.",
+    )
     grace_s: float = Field(
         default=5,
         ge=0,
@@ -144,6 +158,19 @@ class Settings(BaseModel):
         le=MAX_POLL_TIMEOUT_S,
         description="Longest time that a poll is held open. The worker shortens it if the network path cuts long "
         "polls, and while it has a job of a queue with a short offline tolerance.",
+    )
+    max_call_bytes: int = Field(
+        default=DEFAULT_MAX_CALL_BYTES,
+        ge=LEAST_MAX_CALL_BYTES,
+        description="Largest body in bytes of a task's call to the Execution API, and of its answer; larger ones are "
+        "refused. Relays and keepers have a setting of the same name.",
+    )
+    max_path_bytes: int = Field(
+        default=DEFAULT_MAX_PATH_BYTES,
+        ge=LEAST_MAX_PATH_BYTES,
+        le=1024 * 1024,
+        description="Longest path and query together, in bytes, of a task's call to the Execution API. Relays and "
+        "keepers have a setting of the same name. Airflow's api-server accepts 64 KiB.",
     )
     log_keep_days: float = Field(
         default=3, ge=0, description="Days for which the folder of an ended job, with its log, is kept on this machine."
@@ -178,6 +205,12 @@ class Settings(BaseModel):
     enroll_token_file: LocalPath | None = Field(
         default=None, description="File with an enrolment token; `-` stands for standard input with `enroll`."
     )
+
+    @property
+    def call_limits(self) -> CallLimits:
+        """The limits of calls to the Execution API."""
+        names = f"{PREFIX}MAX_CALL_BYTES", f"{PREFIX}MAX_PATH_BYTES"
+        return CallLimits(self.max_call_bytes, self.max_path_bytes, *names)
 
     @field_validator("relay_url")
     @classmethod

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.dispatch.notices import Notices
+from edge_relay.http.bodies import JsonBodies
 from edge_relay.http.callers import Callers
 from edge_relay.http.handlers.admin import AdminHandlers
 from edge_relay.http.handlers.description import DescriptionHandlers
@@ -25,6 +26,8 @@ from edge_relay.jobs.finish import JobFinish
 from edge_relay.jobs.parking import Parking
 from edge_relay.jobs.release import JobRelease
 from edge_relay.jobs.start import JobStart
+from edge_relay.limits.kinds import Limit
+from edge_relay.limits.rates import RateLimit
 from edge_relay.logging import server_logger
 from edge_relay.parts import Parts, build_parts
 from edge_relay.pulls.demand_reports import DemandReports
@@ -33,6 +36,9 @@ from edge_relay.settings import Settings
 from edge_relay.workers.administration import WorkerAdministration
 from edge_relay.workers.enrollment import WorkerEnrollment
 from edge_service import task_cleanup
+
+POLL_BURST_S = 5.0
+"""A worker may send so many seconds' polls at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +63,11 @@ def build(settings: Settings) -> Relay:
         SettingsError: A secret can't be read.
     """
     parts = build_parts(settings)
-    callers = Callers(parts.credentials)
+    callers = Callers(parts.credentials, parts.worker_connections, parts.addresses)
+    operators_callers = Callers(parts.credentials, parts.operator_connections, parts.addresses)
     health = HealthHandlers(parts.readiness).routes()
     workers = _application(parts, [*health, *_worker_routes(parts, callers)], exposed=True)
-    operators = _application(parts, [*health, *_operator_routes(parts, callers)], exposed=False)
+    operators = _application(parts, [*health, *_operator_routes(parts, operators_callers)], exposed=False)
     running = _Running(parts)
     workers.cleanup_ctx.extend([running.spans, running.gate, running.loops])
     workers.on_shutdown.append(running.stop)
@@ -68,7 +75,8 @@ def build(settings: Settings) -> Relay:
 
 
 def _application(parts: Parts, served: list[web.RouteDef], *, exposed: bool) -> web.Application:
-    middlewares = CallMiddlewares(parts.metrics, exposed=exposed).all()
+    connections = parts.worker_connections if exposed else parts.operator_connections
+    middlewares = CallMiddlewares(parts.metrics, connections, parts.malformed, exposed=exposed).all()
     app = web.Application(middlewares=middlewares, client_max_size=parts.settings.max_body_bytes)
     app.on_response_prepare.append(finish_headers)
     app.add_routes(served)
@@ -77,22 +85,35 @@ def _application(parts: Parts, served: list[web.RouteDef], *, exposed: bool) -> 
 
 def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     """What the exposed listener serves."""
+    bodies = _json_bodies(parts)
     settings, broker, records, metrics = parts.settings, parts.broker, parts.records, parts.metrics
     parking = Parking(broker, parts.audit, metrics)
-    start = JobStart(broker, records, parts.workers, parts.receipt_key, metrics=metrics, spans=parts.spans)
-    finish = JobFinish(records, parts.workers, parts.receipt_key, parking, metrics=metrics, spans=parts.spans)
-    release = JobRelease(broker, records, parts.receipt_key, parking, metrics)
+    unstarted, spans = parts.unstarted, parts.spans
+    start = JobStart(
+        broker, records, parts.workers, parts.receipt_key, unstarted=unstarted, metrics=metrics, spans=spans
+    )
+    finish = JobFinish(records, parts.workers, parts.receipt_key, parking, metrics=metrics, spans=spans)
+    release = JobRelease(broker, records, parts.receipt_key, parking, unstarted=unstarted, metrics=metrics)
     polls = LongPolls(parts.for_polls(), parts.audit, relay=settings.name, longest_s=settings.hold_s)
-    enrollment = WorkerEnrollment(parts.enrollments, parts.credentials, parts.centre, parts.audit, metrics)
+    execution = ExecutionCalls(parts.gate, records, parts.workers, metrics, settings.call_limits())
+    poll_rate = RateLimit(settings.polls_per_s, settings.polls_per_s * POLL_BURST_S, Limit.POLLS, metrics.on_limit)
+    enrollment = WorkerEnrollment(
+        parts.enrollments, parts.lookups, parts.credentials, parts.centre, audit=parts.audit, metrics=metrics
+    )
     return [
-        *EnrollmentHandlers(enrollment).routes(),
-        *PollHandlers(callers, polls).routes(),
+        *EnrollmentHandlers(callers, bodies, enrollment).routes(),
+        *PollHandlers(callers, bodies, poll_rate, polls).routes(),
         *WorkerHandlers(callers, parts.centre).routes(),
-        *JobHandlers(callers, start, finish, release).routes(),
-        *LogHandlers(callers, parts.logs, metrics).routes(),
-        *PassthroughHandlers(callers, ExecutionCalls(parts.gate, records, metrics)).routes(),
+        *JobHandlers(callers, bodies, start, finish, release).routes(),
+        *LogHandlers(callers, parts.body_memory, parts.logs, metrics).routes(),
+        *PassthroughHandlers(callers, parts.body_memory, execution).routes(),
         *DescriptionHandlers().routes(),
     ]
+
+
+def _json_bodies(parts: Parts) -> JsonBodies:
+    settings = parts.settings
+    return JsonBodies(parts.body_memory, small=settings.max_small_body_bytes, large=settings.max_body_bytes)
 
 
 def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
@@ -101,7 +122,7 @@ def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     jobs = JobAdministration(parts.broker, parts.records, parts.audit)
     return [
         *MetricsHandlers(parts.exports).routes(),
-        *AdminHandlers(callers, workers, jobs).routes(),
+        *AdminHandlers(callers, _json_bodies(parts), workers, jobs).routes(),
     ]
 
 
@@ -116,13 +137,17 @@ class _Running:
         parts = self._parts
         parts.credentials.on_change(parts.polls.credential_changed)
         parts.lifecycle.on_stop(parts.polls.wake_all)
-        parts.broker.on_connection(parts.polls.recheck_all)
+        parts.exports.fleet.on_entry(parts.polls.entry_changed)
+        parts.mirror.on_job(parts.polls.job_changed)
+        parts.mirror.on_current(parts.polls.records_current)
         notices = Notices(parts.broker, parts.polls, parts.dispatchers, parts.credentials)
         relay_beats = RelayBeats(parts.broker, parts.workers, parts.lifecycle, parts.settings.name)
         demand_reports = DemandReports(parts.broker, parts.dispatchers, parts.settings.name)
         loops: dict[str, Coroutine[object, object, None]] = {
             "dispatchers": parts.dispatchers.run(),
             "notices": notices.run(),
+            "records": parts.mirror.run(),
+            "state-reads": parts.reads.run(),
             "credentials": parts.credentials.run(),
             "receipt-key": parts.receipt_key.run(),
             "relay-beats": relay_beats.run(),
@@ -154,19 +179,21 @@ class _Running:
         self._parts.lifecycle.stop()
 
 
-def runner(app: web.Application, settings: Settings) -> web.AppRunner:
+def runner(app: web.Application, parts: Parts) -> web.AppRunner:
     """How an application is served, in production and in tests alike.
 
     A handler is cancelled when its client leaves. The server does not decompress bodies: a handler that accepts an
     encoding bounds the result itself.
     """
+    settings = parts.settings
     return web.AppRunner(
         app,
         handler_cancellation=True,
         auto_decompress=False,
         access_log=None,
-        logger=server_logger(),
+        logger=server_logger(settings.name, parts.malformed.record),
         shutdown_timeout=settings.stop_timeout_s,
-        keepalive_timeout=75.0,
+        keepalive_timeout=settings.idle_s,
         lingering_time=2.0,
+        max_line_size=settings.call_limits().max_line_bytes,
     )

@@ -3,16 +3,31 @@
 from dataclasses import dataclass
 
 from edge_broker.audit import Audit
+from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
+from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.dispatch.poll_session import PollParts
 from edge_relay.dispatch.polls import ParkedPolls
+from edge_relay.dispatch.state.reads import StateReads
+from edge_relay.dispatch.state.record_mirror import RecordMirror
 from edge_relay.gate.centre import Centre
 from edge_relay.gate.client import GateClient
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.enrollment import EnrollmentStore
+from edge_relay.identity.lookups import Lookups
 from edge_relay.identity.receipts import ReceiptKey
+from edge_relay.jobs.parking import Parking
+from edge_relay.jobs.unreadable import UnreadableMessages
 from edge_relay.lifecycle import Lifecycle
+from edge_relay.limits.addresses import ClientAddresses
+from edge_relay.limits.body_memory import BodyMemory
+from edge_relay.limits.connection_table import ConnectionTable
+from edge_relay.limits.connections import Connections
+from edge_relay.limits.log_rates import LogRates
+from edge_relay.limits.malformed_requests import MalformedRequests
+from edge_relay.limits.open_files import connections_allowed
+from edge_relay.limits.unstarted_grants import UnstartedGrants
 from edge_relay.metrics.exports import Exports, exports
 from edge_relay.metrics.replica import Metrics
 from edge_relay.pulls.dispatcher_pool import DispatcherPool
@@ -45,6 +60,7 @@ class Parts:
     records: RecordStore
     workers: WorkerStore
     logs: JobLogs
+    lookups: Lookups
     credentials: Credentials
     enrollments: EnrollmentStore
     receipt_key: ReceiptKey
@@ -52,7 +68,15 @@ class Parts:
     gate: GateClient | None
     centre: Centre
     polls: ParkedPolls
+    mirror: RecordMirror
+    reads: StateReads
     dispatchers: DispatcherPool
+    body_memory: BodyMemory
+    worker_connections: ConnectionTable
+    operator_connections: ConnectionTable
+    addresses: ClientAddresses
+    unstarted: UnstartedGrants
+    malformed: MalformedRequests
 
     @property
     def metrics(self) -> Metrics:
@@ -70,7 +94,10 @@ class Parts:
             centre=self.centre,
             broker=self.broker,
             records=self.records,
+            mirror=self.mirror,
+            reads=self.reads,
             workers=self.workers,
+            unstarted=self.unstarted,
             metrics=self.metrics,
         )
 
@@ -83,20 +110,34 @@ def build_parts(settings: Settings) -> Parts:
     """
     broker = Broker(settings.broker())
     records = RecordStore(broker)
-    credentials = Credentials(broker)
-    exported = exports(broker, credentials, settings.tls_cert_file)
+    workers, mirror = WorkerStore(broker), RecordMirror(broker)
+    metrics = Metrics()
+    lookups = Lookups(
+        Bucket(broker, ACCESS_BUCKET),
+        per_s=settings.lookups_per_s,
+        per_address_per_s=settings.lookups_per_address_per_s,
+        on_limit=metrics.on_limit,
+    )
+    credentials = Credentials(broker, lookups)
+    exported = exports(metrics, broker, credentials, settings.tls_cert_file)
     gate = GateClient.from_settings(settings)
+    exported.metrics.watched_jobs.set_function(lambda: len(mirror))
+    exported.metrics.records_current.set_function(lambda: float(mirror.is_current))
     lifecycle, receipt_key = Lifecycle(), ReceiptKey(broker)
+    audit = Audit(broker, relay=settings.name)
+    parking = Parking(broker, audit, exported.metrics)
+    unreadable = UnreadableMessages(broker, records, parking, relay=settings.name)
     return Parts(
         settings=settings,
         lifecycle=lifecycle,
         broker=broker,
-        audit=Audit(broker, relay=settings.name),
+        audit=audit,
         exports=exported,
         spans=RelayJobSpans(spans_from_environment("relay")),
         records=records,
-        workers=WorkerStore(broker),
-        logs=JobLogs(Holders(records), LogStore(broker)),
+        workers=workers,
+        logs=JobLogs(Holders(records), LogStore(broker), _log_rates(settings, metrics)),
+        lookups=lookups,
         credentials=credentials,
         enrollments=EnrollmentStore(broker),
         receipt_key=receipt_key,
@@ -104,5 +145,47 @@ def build_parts(settings: Settings) -> Parts:
         gate=gate,
         centre=Centre(gate),
         polls=ParkedPolls(exported.metrics),
-        dispatchers=DispatcherPool(broker, exported.metrics),
+        mirror=mirror,
+        reads=StateReads(broker, RecordStore(broker, patience_s=0), workers, exported.metrics),
+        dispatchers=DispatcherPool(broker, exported.metrics, unreadable.put_aside),
+        body_memory=_body_memory(settings, metrics),
+        worker_connections=_worker_connections(settings, metrics),
+        operator_connections=_operator_connections(settings, metrics),
+        addresses=ClientAddresses(settings.trusted_proxies),
+        unstarted=UnstartedGrants(records, settings.unstarted_grants, metrics.on_limit),
+        malformed=MalformedRequests(metrics.malformed_requests.inc),
+    )
+
+
+def _body_memory(settings: Settings, metrics: Metrics) -> BodyMemory:
+    memory = BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, metrics.on_limit)
+    metrics.body_bytes.set_function(lambda: memory.used)
+    return memory
+
+
+def _worker_connections(settings: Settings, metrics: Metrics) -> ConnectionTable:
+    allowed = connections_allowed()
+    counted = Connections(
+        most=min(allowed, settings.max_connections or allowed),
+        strangers_of_address=settings.strangers_per_address,
+        of_owner=settings.connections_per_worker,
+        on_limit=metrics.on_limit,
+    )
+    metrics.connections.labels("strangers").set_function(lambda: counted.strangers)
+    metrics.connections.labels("workers").set_function(lambda: counted.known)
+    return ConnectionTable(counted)
+
+
+def _operator_connections(settings: Settings, metrics: Metrics) -> ConnectionTable:
+    """One sum: who may reach this listener is the operators' own choice."""
+    most = settings.operators_connections
+    return ConnectionTable(Connections(most=most, strangers_of_address=most, of_owner=most, on_limit=metrics.on_limit))
+
+
+def _log_rates(settings: Settings, metrics: Metrics) -> LogRates:
+    return LogRates(
+        of_job=settings.job_log_bytes_per_s,
+        of_worker=settings.worker_log_bytes_per_s,
+        of_queue=settings.queue_log_bytes_per_s,
+        on_limit=metrics.on_limit,
     )

@@ -12,6 +12,7 @@ import uvloop
 from aiohttp import web
 
 from edge_relay.app import build, runner
+from edge_relay.http.listener import Listener
 from edge_relay.parts import Parts
 from edge_relay.settings import Settings, SettingsError
 
@@ -43,10 +44,9 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
     tls = tls_context(settings)
     relay = build(settings)
     async with AsyncExitStack() as stack:
-        workers = await _start(stack, relay.workers, settings)
-        operators = await _start(stack, relay.operators, settings)
-        port = await _listen(workers, settings.host, settings.port, tls)
-        operators_port = await _listen(operators, settings.operators_host, settings.operators_port, None)
+        workers = await _start(stack, relay.workers, relay.parts)
+        operators = await _start(stack, relay.operators, relay.parts)
+        port, operators_port = await _listen(stack, relay.parts, workers, operators, tls)
         scheme = "https" if tls else "http"
         urls = f"{scheme}://{settings.host}:{port}", f"http://{settings.operators_host}:{operators_port}"
         relay.parts.lifecycle.serve()
@@ -100,18 +100,35 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-async def _start(stack: AsyncExitStack, app: web.Application, settings: Settings) -> web.AppRunner:
-    app_runner = runner(app, settings)
+async def _start(stack: AsyncExitStack, app: web.Application, parts: Parts) -> web.AppRunner:
+    app_runner = runner(app, parts)
     stack.push_async_callback(app_runner.cleanup)
     await app_runner.setup()
     return app_runner
 
 
-async def _listen(app_runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None) -> int:
-    site = web.TCPSite(app_runner, host, port, ssl_context=tls)
+async def _listen(
+    stack: AsyncExitStack,
+    parts: Parts,
+    workers: web.AppRunner,
+    operators: web.AppRunner,
+    tls: ssl.SSLContext | None,
+) -> tuple[int, int]:
+    """Listen for workers and for operators; returns both ports."""
+    settings, addresses = parts.settings, parts.addresses
+    first_request_s = settings.first_request_s
+    for_workers = Listener(workers, parts.worker_connections, addresses, tls=tls, first_request_s=first_request_s)
+    for_operators = Listener(operators, parts.operator_connections, addresses, tls=None, first_request_s=None)
+    return (
+        await _start_listener(stack, for_workers, (settings.host, settings.port)),
+        await _start_listener(stack, for_operators, (settings.operators_host, settings.operators_port)),
+    )
+
+
+async def _start_listener(stack: AsyncExitStack, listener: Listener, address: tuple[str, int]) -> int:
+    stack.push_async_callback(listener.stop)
+    host, port = address
     try:
-        await site.start()
+        return await listener.start(host, port)
     except OSError as error:
         raise SettingsError(f"can't listen on {host}:{port}: {error.strerror or error}") from error
-    bound = app_runner.addresses[0]
-    return int(bound[1])

@@ -12,6 +12,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import RELAY
+from edge_relay.limits.settings import LimitSettings
+from edge_schemas.gate.limits import (
+    DEFAULT_MAX_CALL_BYTES,
+    DEFAULT_MAX_PATH_BYTES,
+    LEAST_MAX_CALL_BYTES,
+    LEAST_MAX_PATH_BYTES,
+    CallLimits,
+)
 from edge_schemas.wire.polls import MAX_POLL_TIMEOUT_S
 from edge_service.text_files import NotText, read_text_file
 
@@ -24,7 +32,7 @@ def _default_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-class Settings(BaseSettings):
+class Settings(LimitSettings):
     """The settings of one replica. Secrets come from files, never from the environment or the command line."""
 
     model_config = SettingsConfigDict(
@@ -77,8 +85,19 @@ class Settings(BaseSettings):
         le=MAX_POLL_TIMEOUT_S,
         description="Longest wait of a poll for its answer, in seconds. Keep it below the idle timeouts of proxies.",
     )
-    max_body_bytes: int = Field(
-        default=1 << 20, ge=1 << 16, le=1 << 30, description="Largest request body in bytes; larger ones are refused."
+    max_call_bytes: int = Field(
+        default=DEFAULT_MAX_CALL_BYTES,
+        ge=LEAST_MAX_CALL_BYTES,
+        le=1 << 30,
+        description="Largest body in bytes of a task's call to the Execution API, and of its answer; larger ones are "
+        "refused. Keepers and workers have a setting of the same name.",
+    )
+    max_path_bytes: int = Field(
+        default=DEFAULT_MAX_PATH_BYTES,
+        ge=LEAST_MAX_PATH_BYTES,
+        le=1 << 20,
+        description="Longest path and query together, in bytes, of a task's call to the Execution API. Keepers and "
+        "workers have a setting of the same name. Airflow's api-server accepts 64 KiB.",
     )
     stop_delay_s: float = Field(
         default=0.0,
@@ -132,6 +151,10 @@ class Settings(BaseSettings):
             return BrokerSettings(self.nats_urls, RELAY, password.decode(), self.nats_ca_file)
         except UnicodeDecodeError:
             raise SettingsError(f"RELAY_NATS_PASSWORD_FILE: {self.nats_password_file} is not a text file") from None
+
+    def call_limits(self) -> CallLimits:
+        """The limits of calls to the Execution API."""
+        return CallLimits(self.max_call_bytes, self.max_path_bytes, "RELAY_MAX_CALL_BYTES", "RELAY_MAX_PATH_BYTES")
 
     def gate_key(self) -> bytes:
         """The secret that relay and gate share.

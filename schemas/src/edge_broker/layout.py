@@ -99,7 +99,8 @@ def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[StreamConfig]:
         _bucket(subjects.WORKERS_BUCKET, "the last poll of each worker"),
         _bucket(subjects.ACCESS_BUCKET, "hashes of credentials and what they open", allow_msg_ttl=True),
     ]
-    configs = ({"storage": "file", "num_replicas": settings.replicas, **stream} for stream in streams)
+    common: StreamConfig = {"storage": "file", "num_replicas": settings.replicas, "allow_rollup_hdrs": False}
+    configs = ({**common, **stream} for stream in streams)
     return [_without_none(config) for config in configs]
 
 
@@ -183,9 +184,12 @@ async def check(broker: Broker) -> list[str]:
 
 
 ESSENTIAL = frozenset(
-    {"subjects", "retention", "discard", "discard_new_per_subject", "max_msgs_per_subject", "allow_msg_ttl"}
+    {
+        *("subjects", "retention", "discard", "discard_new_per_subject", "max_msgs_per_subject"),
+        *("allow_msg_ttl", "allow_rollup_hdrs"),
+    }
 )
-"""Settings of a stream without which jobs would be lost or blocked."""
+"""Settings of a stream without which jobs would be lost or blocked, or one message could remove all others."""
 CHOSEN = frozenset({"num_replicas", "max_bytes", "max_age", "description"})
 """Settings of a stream that an installation may choose."""
 
@@ -195,7 +199,12 @@ def differences(wanted: Mapping[str, object], found: Mapping[str, object]) -> li
     return [name for name, value in wanted.items() if found.get(name, _NEUTRAL.get(name)) != value]
 
 
-_NEUTRAL: StreamConfig = {"compression": "none", "allow_direct": False, "allow_msg_ttl": False}
+_NEUTRAL: StreamConfig = {
+    "compression": "none",
+    "allow_direct": False,
+    "allow_msg_ttl": False,
+    "allow_rollup_hdrs": False,
+}
 
 
 async def _stream_config(broker: Broker, name: str) -> StreamConfig | None:
@@ -222,7 +231,6 @@ def _bucket(
         "discard": "new",
         "max_msgs_per_subject": 1,
         "allow_direct": True,
-        "allow_rollup_hdrs": True,
         "deny_delete": True,
     }
     if allow_msg_ttl is not None:

@@ -11,14 +11,20 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 
+from pydantic import ValidationError
+
 from edge_broker.bucket import Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
-from edge_broker.connection.errors import BrokerUnavailable
+from edge_broker.connection.errors import BrokerUnavailable, PayloadTooLarge
 from edge_broker.subjects import ENDED_BUCKET, RECORDS_BUCKET
 from edge_schemas.life.events import Event
 from edge_schemas.life.model import ENDED_RECORD_LIFE, JobRecord, JobState
 from edge_schemas.life.transition import transition
+from edge_schemas.wire.errors import EdgeError, ErrorCode
 
+GROWTH_BYTES = 128 * 1024
+"""How much a record may grow until it ends: holder, answers, releases with their reasons. A new record leaves this room
+in a message, at most a quarter of it; otherwise the job would be published and could never be started."""
 PATIENCE_S = 8.0
 """How long a change is retried while the broker elects a leader (5 to 9 s when one dies unplanned)."""
 MOVED_MARK_LIFE = timedelta(minutes=10)
@@ -33,10 +39,18 @@ class DispatchSeen(Exception):
     """There is a record of this dispatch already: its id was used before."""
 
 
+class RecordUnreadable(EdgeError):
+    """What is stored as the record of a job is none. A retry changes nothing; only this job is concerned."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(ErrorCode.WRONG_STATE, f"the record of job {job} can't be read")
+
+
 class RecordStore:
     """The records of all jobs, read through the stream leader."""
 
     def __init__(self, broker: Broker, *, patience_s: float = PATIENCE_S) -> None:
+        self._broker = broker
         self._bucket = Bucket(broker, RECORDS_BUCKET)
         self._ended = Bucket(broker, ENDED_BUCKET)
         self._patience_s = patience_s
@@ -45,6 +59,7 @@ class RecordStore:
         """The record of a job; None if there is none, or no longer.
 
         Raises:
+            RecordUnreadable: There is one that can't be read.
             BrokerUnavailable: No answer within the patience.
         """
         retry = _Retry(self._patience_s)
@@ -59,15 +74,20 @@ class RecordStore:
 
         Raises:
             DispatchSeen: Another record with this id exists or existed recently.
+            PayloadTooLarge: It leaves too little room to grow.
+            RecordUnreadable: There is a record that can't be read.
             BrokerUnavailable: The outcome is unknown; repeat it.
         """
+        value, limit = _dump(record), self._broker.max_payload
+        if len(value) > (room := limit - min(GROWTH_BYTES, limit // 4)):
+            raise PayloadTooLarge(len(value), room)
         if (await self._ended.get(record.id)).value is not None:
             raise DispatchSeen(record.id)
         try:
-            await self._bucket.put(record.id, _dump(record), revision=0)
+            await self._bucket.put(record.id, value, revision=0)
         except RevisionConflict:
             stored = await self._bucket.get(record.id)
-            if _parse(stored.value) != record:
+            if parse_record(record.id, stored.value) != record:
                 raise DispatchSeen(record.id) from None
 
     async def change(self, job: str, event: Event, *, first: BeforeChange | None = None) -> tuple[JobRecord, JobRecord]:
@@ -80,7 +100,7 @@ class RecordStore:
                 change was faster, so its effect must be harmless then.
 
         Raises:
-            EdgeError: `transition` or `first` rejected the change.
+            EdgeError: `transition` or `first` rejected the change, or the record can't be read (`RecordUnreadable`).
             BrokerUnavailable: The outcome is unknown; repeat it: events may be repeated.
         """
         retry = _Retry(self._patience_s)
@@ -109,10 +129,10 @@ class RecordStore:
         Raises:
             JetStreamError: There is no room.
             BrokerUnavailable: The outcome is unknown; repeat it.
-            pydantic.ValidationError: The record can't be read; it stays where it is.
+            RecordUnreadable: It stays where it is.
         """
         stored = await self._bucket.get(job)
-        record = _parse(stored.value)
+        record = parse_record(job, stored.value)
         if record is None or stored.value is None or record.state is not JobState.ENDED:
             return
         await self._ended.put(job, stored.value)
@@ -126,8 +146,8 @@ class RecordStore:
         """
         stored = await self._bucket.get(job)
         if stored.value is not None:
-            return _parse(stored.value), stored.revision
-        return _parse((await self._ended.get(job)).value), stored.revision
+            return parse_record(job, stored.value), stored.revision
+        return parse_record(job, (await self._ended.get(job)).value), stored.revision
 
     async def _put(self, record: JobRecord, revision: int) -> None:
         life = ENDED_RECORD_LIFE if record.state is JobState.ENDED else None
@@ -152,5 +172,18 @@ def _dump(record: JobRecord) -> bytes:
     return record.model_dump_json(exclude_none=True).encode()
 
 
-def _parse(value: bytes | None) -> JobRecord | None:
-    return None if value is None else JobRecord.model_validate_json(value)
+def parse_record(job: str, value: bytes | None) -> JobRecord | None:
+    """What is stored under a job's id; None if there is nothing.
+
+    Raises:
+        RecordUnreadable: It is no record, or the record of another job.
+    """
+    if value is None:
+        return None
+    try:
+        record = JobRecord.model_validate_json(value)
+    except ValidationError:
+        raise RecordUnreadable(job) from None
+    if record.id != job:
+        raise RecordUnreadable(job)
+    return record

@@ -1,4 +1,4 @@
-"""Blocking work in a thread that does not keep the process from ending."""
+"""Work in threads: what blocks, in a thread that does not keep the process from ending, and what computes for long."""
 
 import asyncio
 import threading
@@ -8,6 +8,9 @@ from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
+
+LARGE_BYTES = 1024 * 1024
+"""Hashing more takes milliseconds."""
 
 
 async def run_in_daemon_thread(work: Callable[[], T]) -> T:
@@ -28,6 +31,11 @@ async def run_in_daemon_thread(work: Callable[[], T]) -> T:
 
     threading.Thread(target=run, name="edge-relay-blocking", daemon=True).start()
     return await answer
+
+
+async def hashed(compute: Callable[[], T], size: int) -> T:
+    """The result of hashing so many bytes, computed in a thread if the event loop would be late otherwise."""
+    return await asyncio.to_thread(compute) if size > LARGE_BYTES else compute()
 
 
 def _set_result(answer: asyncio.Future[T], result: T) -> None:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Coroutine
 import structlog
 
 from edge_bridge.airflow.dispatch_table import STARTED, DispatchTable, Entry
+from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.executor.reports import Reports
 from edge_bridge.keeper.cluster_view import ClusterView
+from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import KEEPER
@@ -29,14 +31,14 @@ Mirror = tuple[Coroutine[None, None, None], Callable[[], bool], Callable[[], int
 
 
 def _keeper(broker: Broker) -> Mirror:
-    view = ClusterView(broker, RecordMover(RecordStore(broker)))
+    view = ClusterView(broker, RecordMover(RecordStore(broker)), KeeperMetrics().put_aside)
     return view.run(), lambda: view.complete, lambda: len(view.unfinished())
 
 
 def _executor(broker: Broker) -> Mirror:
     """One that has handed out all of the jobs."""
     dispatches = DispatchTable()
-    reports = Reports(dispatches, lambda _: None, lambda _: None)
+    reports = Reports(dispatches, lambda _: None, lambda _: None, ExecutorMetrics().of(None))
 
     def follow(job: str, value: bytes | None) -> None:
         if dispatches.get(job) is None:

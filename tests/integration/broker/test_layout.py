@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from edge_broker import layout
-from edge_broker.permissions import ADMIN, RELAY
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import JetStreamError
+from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, RELAY
 from edge_broker.subjects import ACCESS_BUCKET, JOBS, kv_stream
 from support.nats.server import connected, running_server
 
@@ -34,3 +38,48 @@ async def test_a_stream_keeps_the_room_it_was_given(tmp_path: Path) -> None:
         config = (await admin.api(f"STREAM.INFO.{JOBS}"))["config"]
         assert config["max_bytes"] == 1 << 30
         assert config["num_replicas"] == 1
+
+
+ROLLUPS = (
+    (RELAY, "$KV.edge_jobs.x"),
+    (RELAY, "$KV.edge_access.x"),
+    (RELAY, "$KV.edge_workers.x"),
+    (RELAY, "edge.logs.x.1.y"),
+    (RELAY, "edge.dead.-.q.x"),
+    (RELAY, "edge.audit.x"),
+    (EXECUTOR, "edge.jobs.-.q.x"),
+    (EXECUTOR, "$KV.edge_jobs.x"),
+    (KEEPER, "$KV.edge_jobs.x"),
+    (KEEPER, "$KV.edge_jobs_ended.x"),
+)
+
+
+async def test_no_message_removes_others(tmp_path: Path) -> None:
+    """A roll-up removes what is stored, of one subject or of the whole stream: all records, or all credentials."""
+    async with running_server(tmp_path) as server, connected(server, ADMIN) as admin:
+        for _, subject in ROLLUPS:
+            await admin.store(f"{subject}-kept", b"{}")
+        before = await _messages(admin)
+        for role, subject in ROLLUPS:
+            async with connected(server, role) as broker:
+                for kind in ("all", "sub"):
+                    with pytest.raises(JetStreamError, match="rollup"):
+                        await broker.store(subject, b"{}", {"Nats-Rollup": kind})
+        assert await _messages(admin) == before
+
+
+async def test_a_stream_that_allows_roll_ups_is_found_and_updated(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, connected(server, ADMIN) as admin:
+        for config in layout.stream_configs():
+            await admin.api(f"STREAM.UPDATE.{config['name']}", {**config, "allow_rollup_hdrs": True})
+        async with connected(server, RELAY) as relay:
+            problems = await layout.check(relay)
+            assert len(problems) == len(layout.stream_configs())
+            assert all("allow_rollup_hdrs is True, must be False" in problem for problem in problems)
+            assert all(line.endswith(": updated") for line in await layout.apply(admin, layout.LayoutSettings()))
+            assert await layout.check(relay) == []
+
+
+async def _messages(broker: Broker) -> dict[str, int]:
+    names = [config["name"] for config in layout.stream_configs()]
+    return {name: (await broker.api(f"STREAM.INFO.{name}"))["state"]["messages"] for name in names}

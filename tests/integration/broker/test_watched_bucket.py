@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,11 +12,14 @@ import pytest
 from edge_broker import watched_bucket
 from edge_broker.bucket import DELETE_MARK, Bucket
 from edge_broker.connection.broker import Broker
+from edge_broker.connection.settings import BrokerSettings
 from edge_broker.layout import LayoutSettings, apply
 from edge_broker.permissions import ADMIN
+from edge_broker.records import MOVED_MARK_LIFE
 from edge_broker.subjects import WORKERS_BUCKET, kv_stream, kv_subject
 from edge_broker.watched_bucket import WatchedBucket
-from support.nats.server import connected, eventually, running_server
+from support.nats.server import PASSWORDS, connected, eventually, running_server
+from support.network.link import Cut, Link
 
 
 async def test_a_restored_bucket_is_read_although_its_revisions_are_lower(tmp_path: Path) -> None:
@@ -63,7 +67,7 @@ class Calls:
 
     def __init__(self, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
         self._api, self._watch = broker.api, broker.watch
-        self.checks = self.listings = 0
+        self.checks = self.listings = self.continued = 0
         monkeypatch.setattr(broker, "api", self.api)
         monkeypatch.setattr(broker, "watch", self.watch)
 
@@ -71,9 +75,10 @@ class Calls:
         self.checks += call.startswith("STREAM.INFO")
         return await self._api(call, *args)
 
-    async def watch(self, *args: Any) -> Any:
-        self.listings += 1
-        return await self._watch(*args)
+    async def watch(self, bucket: str, *, after: int) -> Any:
+        self.listings += not after
+        self.continued += bool(after)
+        return await self._watch(bucket, after=after)
 
 
 async def consumers(broker: Broker) -> list[str]:
@@ -139,6 +144,63 @@ async def test_a_bucket_that_was_replaced_is_listed_again(broker: Broker, monkey
         following.cancel()
 
 
+async def test_a_watch_continues_after_a_cut_of_the_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It receives once what has changed, and lists nothing; after a restart the server may have lost something."""
+    seen: list[tuple[str, bytes | None]] = []
+    async with running_server(tmp_path) as server, connected(server, ADMIN) as writer, Link.to(server.url) as link:
+        bucket = Bucket(writer, WORKERS_BUCKET)
+        for name in ("north", "south", "gone"):
+            await bucket.put(name, b"1")
+        settings = BrokerSettings((f"nats://127.0.0.1:{link.port}",), ADMIN, PASSWORDS[ADMIN])
+        async with Broker(settings) as broker, asyncio.TaskGroup() as group:
+            calls = Calls(broker, monkeypatch)
+            watched = WatchedBucket(broker, WORKERS_BUCKET, lambda key, value: seen.append((key, value)))
+            following = group.create_task(watched.run())
+            await watched.complete.wait()
+            for number in (2, 3):
+                seen.clear()
+                await link.cut(Cut.REFUSE)
+                await eventually(lambda: not broker.connected)
+                await bucket.put("north", b"%d" % number)
+                await writer.store(kv_subject(WORKERS_BUCKET, "gone"), b"", DELETE_MARK)
+                await link.restore()
+                await eventually(lambda: len(seen) == 2)
+                await watched.complete.wait()
+                await bucket.put("south", b"%d" % number)
+                await eventually(lambda: len(seen) == 3)
+                assert seen == [("north", b"%d" % number), ("gone", None), ("south", b"%d" % number)]
+            assert (calls.listings, calls.continued) == (1, 2)
+            await server.stop(kill=True)
+            await server.start()
+            await eventually(lambda: calls.listings == 2)
+            await watched.complete.wait()
+            following.cancel()
+
+
+async def test_a_watch_that_was_cut_off_for_long_lists_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mark of a deleted key may be gone by then."""
+    assert timedelta(seconds=watched_bucket.CONTINUE_WITHIN_S) < MOVED_MARK_LIFE
+    monkeypatch.setattr(watched_bucket, "CONTINUE_WITHIN_S", 0.0)
+    seen: dict[str, bytes | None] = {}
+    async with running_server(tmp_path) as server, connected(server, ADMIN) as writer, Link.to(server.url) as link:
+        await Bucket(writer, WORKERS_BUCKET).put("north", b"1")
+        await Bucket(writer, WORKERS_BUCKET).put("gone", b"1")
+        settings = BrokerSettings((f"nats://127.0.0.1:{link.port}",), ADMIN, PASSWORDS[ADMIN])
+        async with Broker(settings) as broker, asyncio.TaskGroup() as group:
+            calls = Calls(broker, monkeypatch)
+            watched = WatchedBucket(broker, WORKERS_BUCKET, seen.__setitem__)
+            following = group.create_task(watched.run())
+            await watched.complete.wait()
+            await link.cut(Cut.REFUSE)
+            await eventually(lambda: not broker.connected)
+            stream = kv_stream(WORKERS_BUCKET)
+            await writer.api(f"STREAM.PURGE.{stream}", {"filter": kv_subject(WORKERS_BUCKET, "gone")})
+            await link.restore()
+            await eventually(lambda: seen == {"north": b"1", "gone": None})
+            assert (calls.listings, calls.continued) == (2, 0)
+            following.cancel()
+
+
 async def test_keys_known_from_before_are_told_as_gone(broker: Broker) -> None:
     seen: dict[str, bytes | None] = {}
     await Bucket(broker, WORKERS_BUCKET).put("north", b"1")
@@ -181,7 +243,7 @@ async def test_a_listing_may_take_any_time_while_it_goes_on(broker: Broker, monk
     watchers = [SlowWatcher(3, of=20), SlowWatcher(20, of=20)]
     listings = iter(watchers)
 
-    async def watch(_: str) -> SlowWatcher:
+    async def watch(_: str, *, after: int) -> SlowWatcher:
         return next(listings)
 
     monkeypatch.setattr(broker, "watch", watch)

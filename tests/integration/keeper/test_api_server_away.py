@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches
 from edge_broker.permissions import EXECUTOR
 from edge_broker.records import RecordStore
 from edge_relay.standalone.nats_server import NatsServer
@@ -55,11 +56,20 @@ async def failing(_: web.Request) -> web.Response:
     return web.Response(status=502, text="<html>a load balancer's page</html>")
 
 
+def page(status: int) -> Handler:
+    """The answer of a server in front of the api-server."""
+
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(status=status, text="<html>not Airflow's</html>", content_type="text/html")
+
+    return handle
+
+
 async def refusing_token(_: web.Request) -> web.Response:
     return web.json_response({"detail": "Invalid auth token"}, status=403)
 
 
-@pytest.mark.parametrize("handler", [None, failing, refusing_token])
+@pytest.mark.parametrize("handler", [None, failing, refusing_token, page(500), page(404), page(429), page(200)])
 async def test_a_fault_of_the_centre_is_never_an_answer(
     fragile: tuple[Centre, list[Handler]], handler: Handler | None
 ) -> None:
@@ -101,6 +111,83 @@ async def test_a_short_absence_is_not_noticed(fragile: tuple[Centre, list[Handle
     assert (reply.status, reply.body["value"]) == (200, "v")
     assert len(calls) == 2
     assert calls[0] != calls[1], "each try has a token of its own"
+
+
+def counted(response: Callable[[], web.Response], calls: list[str]) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        calls.append(f"{request.method} {request.path}")
+        return response()
+
+    return handle
+
+
+def airflows_error() -> web.Response:
+    return web.json_response({"detail": {"reason": "Database error"}}, status=500)
+
+
+def starlettes_error() -> web.Response:
+    return web.Response(text="Internal Server Error", status=500)
+
+
+@pytest.mark.parametrize("error", [airflows_error, starlettes_error])
+async def test_a_failure_of_the_api_server_itself_is_its_answer(
+    fragile: tuple[Centre, list[Handler]], error: Callable[[], web.Response]
+) -> None:
+    """It goes back at once, and a repeat reaches the api-server: the worker decides how often it is tried."""
+    centre, handlers = fragile
+    calls: list[str] = []
+    handlers.append(counted(error, calls))
+    ids = add_task()
+    await centre.started(ids)
+    for method, path, body in (
+        ("GET", "variables/x", None),
+        ("PATCH", f"task-instances/{ids.ti_id}/run", run_body()),
+        ("PUT", f"task-instances/{ids.ti_id}/rtif", {}),
+        ("POST", f"xcoms/{DAG_ID}/{RUN_ID}/{ids.task_id}/k", "1"),
+        ("POST", f"dag-runs/{DAG_ID}/another", {}),
+        ("PATCH", f"task-instances/{ids.ti_id}/state", {"state": "deferred"}),
+    ):
+        calls.clear()
+        for _ in range(2):
+            reply = await centre.relay.call(method, ids.job, path, body, request_id="one-request-id")
+            assert (reply.status, reply.signed, reply.from_airflow) == (500, True, True)
+        assert calls == [f"{method} /execution/{path}"] * 2
+    assert (await centre.record(ids.job)).last_write is None
+
+
+async def test_without_its_database_the_api_server_is_away(
+    fragile: tuple[Centre, list[Handler]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers each call with a failure then, whatever the call contains."""
+    centre, handlers = fragile
+    handlers.append(counted(airflows_error, []))
+    ids = add_task()
+    await centre.started(ids)
+
+    async def away(_: object) -> None:
+        raise DatabaseUnavailable("OperationalError")
+
+    monkeypatch.setattr(Dispatches, "ping", away)
+    reply = await centre.relay.call("GET", ids.job, "variables/x")
+    assert (reply.status, reply.code, reply.from_airflow) == (503, "gate_unavailable", False)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(413, "payload_too_large"), (414, "payload_too_large"), (403, "forbidden"), (400, "forbidden")]
+)
+async def test_a_refusal_of_a_server_in_front_is_final(
+    fragile: tuple[Centre, list[Handler]], status: int, code: str
+) -> None:
+    centre, handlers = fragile
+    calls: list[str] = []
+    handlers.append(counted(lambda: web.Response(status=status, text="<html>", content_type="text/html"), calls))
+    ids = add_task()
+    await centre.started(ids)
+    reply = await centre.relay.call("POST", ids.job, f"xcoms/{DAG_ID}/{RUN_ID}/{ids.task_id}/k", "1")
+    assert (reply.code, reply.signed, reply.from_airflow, len(calls)) == (code, True, False, 1)
+    assert reply.body["retryable"] is False
+    assert "in front of Airflow's api-server" in reply.body["detail"]
+    assert reply.headers["Edge-Origin"] == "gate"
 
 
 async def test_path_query_and_allowed_headers_arrive_as_they_were(fragile: tuple[Centre, list[Handler]]) -> None:
@@ -187,23 +274,23 @@ async def test_a_clear_that_came_before_the_state_is_still_a_refusal(fragile: tu
     assert (await centre.record(ids.job)).accepted_state is None
 
 
-@pytest.mark.parametrize(("age", "status"), [(timedelta(0), 204), (timedelta(hours=1), 409)], ids=["new", "older"])
+@pytest.mark.parametrize(("is_older", "status"), [(False, 204), (True, 409)], ids=["new", "older"])
 async def test_a_run_whose_trigger_was_not_answered_is_not_refused_to_the_repeat(
-    fragile: tuple[Centre, list[Handler]], age: timedelta, status: int
+    fragile: tuple[Centre, list[Handler]], *, is_older: bool, status: int
 ) -> None:
     """The task would fail, or clear a run that has just begun. One that was there before is still a refusal."""
     centre, handlers = fragile
     ids = add_task(state="running")
     await centre.started(ids)
     run = f"run-{ids.task_id}"
-    handlers.append(
-        losing_the_answer(lambda: add_run(run, queued_at=datetime.now(UTC) - age), times=1, then=409),
-    )
+    if is_older:
+        add_run(run)
+    handlers.append(losing_the_answer(lambda: None if is_older else add_run(run), times=3, then=409))
     path = f"dag-runs/{DAG_ID}/{run}"
-    lost = await centre.relay.call("POST", ids.job, path, {}, request_id="one-request-id")
-    again = [await centre.relay.call("POST", ids.job, path, {}, request_id="one-request-id") for _ in range(2)]
+    first, again = [await centre.relay.call("POST", ids.job, path, {}, request_id="one-request-id") for _ in range(2)]
     other = await centre.relay.call("POST", ids.job, path, {}, request_id="another-request-id")
-    assert [reply.status for reply in (lost, *again, other)] == [503, status, status, 409]
+    # The new run is found before a second try is sent.
+    assert [reply.status for reply in (first, again, other)] == [503 if is_older else status, status, 409]
 
 
 async def test_a_write_that_is_under_way_when_its_job_is_given_up_is_not_tried_again(

@@ -7,25 +7,11 @@ import pytest
 from edge_schemas.life.events import GiveUp
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire.jobs import AuxiliaryKind
+from support.airflow.api.writes import PASSWORD, add_connection_test
 from support.airflow.keeper import Centre, run_body
 from support.airflow.real_airflow import DAG_ID, RUN_ID, add_task
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
-
-PASSWORD = "a-password-of-a-tested-connection"
-
-
-def add_connection_test() -> str:
-    """A user wants a connection tested at the edge; gives the test's id."""
-    from airflow.models.connection_test import ConnectionTestRequest
-    from airflow.utils.session import create_session
-
-    with create_session(scoped=False) as session:
-        name = f"tested-{uuid.uuid4().hex[:8]}"
-        request = ConnectionTestRequest(connection_id=name, conn_type="http", host="example.com", password=PASSWORD)
-        session.add(request)
-        session.flush()
-        return str(request.id)
 
 
 def state_of(test_id: str) -> tuple[str, str | None]:

@@ -72,7 +72,7 @@ class CountingAirflow(FakeAirflow):
             reply = web.json_response({"detail": "no"}, status=self.refused[ti_id])
         elif call == "connection" and self.failures:
             self.failures -= 1
-            reply = web.json_response({"detail": "no"}, status=500)
+            reply = web.json_response({"detail": "no"}, status=503)
         else:
             reply = await super().handle(request)
         self.answers[str(call), reply.status] += 1
@@ -177,7 +177,7 @@ async def calls_of_a_job(gate: FakeRelay, task: FakeTask, fake: CountingAirflow)
         ("connection", await gate.call("DELETE", job, "connections/c"), 403),
         ("asset", await gate.call("GET", job, "assets/by-name?name=a"), 404),
         ("other", await gate.call("GET", job, "dag-runs/count"), 404),
-        ("other", await gate.call("GET", job, "made/up/by/a/task"), 403),
+        ("other", await gate.call("GET", job, "made/up/by/a/task"), 404),
         ("state", await gate.call("PATCH", job, f"{ti}/state", ended), 204),
     ]
     answered: Counter[Series] = Counter()
@@ -261,7 +261,7 @@ async def test_every_figure_is_what_happened(nats: NatsServer, fake: CountingAir
             # One more than calls needed: the one that failed was tried again. Of the repeat none.
             series("edge_keeper_token_mints_total"): sum(fake.answers.values()),
         }
-        assert fake.answers["connection", 500] == 1
+        assert fake.answers["connection", 503] == 1
         assert fake.answers["xcom", 201] == 1
         build = series("edge_keeper_build_info", version=VERSION, airflow_version=version("apache-airflow-core"))
         sight = ("broker_connected", "view_complete", "contact_possible")

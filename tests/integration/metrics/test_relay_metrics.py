@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from edge_broker.bucket import Bucket
 from edge_broker.layout import ensure_consumer, stream_configs
+from edge_broker.subjects import RECORDS_BUCKET
 from edge_relay.jobs import release
 from edge_relay.metrics import process, shared
 from edge_schemas.life import agents
 from edge_schemas.life.events import AnswerWrite
-from edge_schemas.life.model import WriteAnswer
+from edge_schemas.life.model import JobState, WriteAnswer
 from edge_schemas.wire import routes
 from edge_schemas.wire.ids import encode_name
 from edge_schemas.wire.jobs import Job
@@ -225,6 +227,11 @@ def at_rest(ledger: Ledger, certificate: Path) -> None:
     ends = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc.timestamp()
     ledger.set("edge_relay_tls_certificate_expiry_timestamp_seconds", ends)
     ledger.set("edge_shared_state_age_seconds", lambda age: 0 <= age < 5)
+    ledger.set("edge_relay_records_current", 1)
+    ledger.set("edge_relay_state_reads_queued", 0)
+    ledger.set("edge_relay_state_reads_total", 0, kind="record")
+    # A poll may see the notice of the one before it, and reads the entry then.
+    ledger.set("edge_relay_state_reads_total", lambda reads: 0 <= reads < 20, kind="entry")
 
 
 async def finished_in_every_way(story: Story, one: Agent) -> None:
@@ -386,6 +393,9 @@ async def expect_streams(ledger: Ledger, edge: ObservedEdge) -> None:
     ledger.set("edge_broker_store_bytes", account["storage"])
     limit = account["limits"]["max_storage"]
     ledger.set("edge_broker_store_max_bytes", limit if limit > 0 else None)
+    records = [await edge.records.get(job) for job in await Bucket(edge.broker, RECORDS_BUCKET).keys("*")]
+    unfinished = [one for one in records if one is not None and one.state is not JobState.ENDED]
+    ledger.set("edge_relay_watched_jobs", len(unfinished))
 
 
 def own_series(found: dict[Series, float]) -> dict[Series, float]:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,12 +11,20 @@ import orjson
 import pytest
 from yarl import URL
 
-from edge_broker.subjects import job_subject
+from edge_broker.bucket import Bucket
+from edge_broker.layout import ensure_consumer
+from edge_broker.subjects import RECORDS_BUCKET, dead_subject, job_subject
 from edge_relay.app import Relay, build
+from edge_relay.jobs import unreadable
+from edge_schemas.life.events import Withdraw
+from edge_schemas.life.model import new_record
+from edge_schemas.life.transition import RELEASES_BEFORE_PARKED
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import SecretKind, new_secret
+from support.nats.server import eventually
 from support.relay.agents import Agent, agent, metric, publish
 from support.relay.edge import Edge, Worker, running_edge
+from support.relay.jobs import make_job
 
 JSON = {"Content-Type": "application/json"}
 
@@ -175,6 +184,52 @@ async def test_a_message_that_holds_no_job(edge: Edge) -> None:
     grants = await one.grants(2)
     assert {grant["job"]["id"] for grant in grants} == {good.id, last.id}
     assert metric(edge, "edge_relay_bad_messages_total") == 2
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 50_000, b'{"id": 1}', None])
+async def test_a_waiting_job_whose_message_cannot_be_read_is_parked(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch, body: bytes | None
+) -> None:
+    """Removed only, it would be published again and again. Its history and its record say why it is parked."""
+    monkeypatch.setattr(unreadable, "release_delay_s", lambda _: 0.05)
+    one, odd = await agent(edge), make_job()
+    await edge.records.create(new_record(odd))
+    await ensure_consumer(edge.broker, None, "default")
+    sent = make_job().model_dump_json().encode() if body is None else body
+    await edge.broker.store(job_subject(None, "default", odd.id), sent)
+    good = await publish(edge.broker)
+    [grant] = await one.grants()
+    assert grant["job"]["id"] == good.id
+    polling = asyncio.create_task(one.poll(poll_timeout_s=5))
+
+    async def is_parked() -> bool:
+        record = await edge.records.get(odd.id)
+        return record is not None and record.parked is not None
+
+    await eventually(is_parked, what="parked")
+    record = await edge.records.get(odd.id)
+    assert record is not None
+    assert (len(record.releases), record.releases[0].worker) == (RELEASES_BEFORE_PARKED, None)
+    assert "the message holds no job that relay relay-" in (record.parked or "")
+    await edge.broker.api("STREAM.MSG.GET.EDGE_DEAD", {"last_by_subj": dead_subject(None, "default", odd.id)})
+    assert (await polling).status == 204
+    assert int((await edge.broker.api("STREAM.INFO.EDGE_JOBS"))["state"]["messages"]) == 1, "that of the granted job"
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b'{"state": "paused"}', b"[" * 50_000])
+async def test_an_unreadable_record_concerns_its_job_only(edge: Edge, value: bytes) -> None:
+    """The worker's other jobs get their directives, and each call for this job gets a final answer."""
+    one = await agent(edge)
+    odd, other = await publish(edge.broker), await publish(edge.broker)
+    grants = {grant["job"]["id"]: grant for grant in await one.grants(2)}
+    for grant in grants.values():
+        assert (await one.start(grant)).status == 204
+    await edge.records.change(other.id, Withdraw("why", datetime.now(UTC)))
+    await Bucket(edge.broker, RECORDS_BUCKET).put(odd.id, value)
+    reply = await one.poll(jobs=[{"id": job, "phase": "running"} for job in grants], poll_timeout_s=5)
+    assert [stop["job"] for stop in reply.json["stop"]] == [other.id]
+    for reply in (await one.start(grants[odd.id]), await one.finish(odd.id), await one.release(grants[odd.id])):
+        assert (reply.status, reply.code, reply.json["retryable"]) == (409, "wrong_state", False)
 
 
 async def test_a_flood_of_unknown_credentials(edge: Edge) -> None:

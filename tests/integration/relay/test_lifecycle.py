@@ -2,18 +2,16 @@
 
 import asyncio
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from edge_broker.layout import ensure_consumer
-from support.nats.server import PASSWORDS, eventually, free_port
+from support.nats.server import eventually
 from support.relay.agents import Agent, agent, both, parked, publish, pulling
 from support.relay.edge import Edge, running_edge
+from support.relay.relay_process import relay_process
 
 
 async def test_a_stopping_replica_sends_its_workers_to_the_other_one(edge: Edge) -> None:
@@ -134,52 +132,3 @@ async def ready(edge: Edge, *, replica: int = 0) -> None:
         return (reply.status, reply.json) == (200, {"status": "ok"})
 
     await eventually(says_so, what="ready")
-
-
-@asynccontextmanager
-async def relay_process(
-    edge: Edge, directory: Path, *, answers: str = "/readyz"
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """A relay in a process of its own, without TLS, once it `answers` well there; killed at the end."""
-    password = _password_file(directory)
-    port = free_port()
-    environment = {
-        "RELAY_HOST": "127.0.0.1",
-        "RELAY_PORT": str(port),
-        "RELAY_OPERATORS_PORT": "0",
-        "RELAY_NATS_URLS": edge.server.url,
-        "RELAY_NATS_PASSWORD_FILE": str(password),
-    }
-    code = (
-        "from edge_service.logging import configure_logging; from edge_relay.serve import run; "
-        "from edge_relay.settings import Settings; configure_logging('info'); run(Settings())"
-    )
-    with (directory / "log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", code, env=environment, stdout=log, stderr=log
-        )
-    try:
-        async with aiohttp.ClientSession() as session:
-            url = f"http://127.0.0.1:{port}"
-            await eventually(lambda: _answers(session, url + answers, process), what="the relay answers")
-            yield process, url
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-def _password_file(directory: Path) -> Path:
-    directory.mkdir()
-    file = directory / "password"
-    file.write_text(PASSWORDS["relay"])
-    return file
-
-
-async def _answers(session: aiohttp.ClientSession, url: str, process: asyncio.subprocess.Process) -> bool:
-    assert process.returncode is None
-    try:
-        async with session.get(url) as answer:
-            return answer.status == 200
-    except aiohttp.ClientConnectionError:
-        return False

@@ -8,7 +8,7 @@ import pytest
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_worker.host_client.job_end import JobResult
 from edge_worker.processes.tree import is_alive, stop_tree
-from support.airflow.execution_api import eventually
+from support.airflow.api.execution_api import eventually
 from support.airflow.sdk_jobs import callback_job, connection_test_job
 from support.airflow.task_host import Site
 

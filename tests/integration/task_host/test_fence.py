@@ -12,7 +12,7 @@ from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 from edge_worker.processes.table import read_processes
 from edge_worker.processes.tree import is_alive, stop_tree
 from edge_worker.task_host import job_files, lease
-from support.airflow.execution_api import eventually
+from support.airflow.api.execution_api import eventually
 from support.airflow.task_host import Site
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]

@@ -14,7 +14,7 @@ from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_worker.state.runtime_dir import SOCKET_NAME
 from edge_worker.task_host import job_files, lease
-from support.airflow.execution_api import eventually
+from support.airflow.api.execution_api import eventually
 from support.airflow.sdk_jobs import sdk_job
 from support.worker.agent import NAME
 from support.worker.processes import STOPPED, user_code_states

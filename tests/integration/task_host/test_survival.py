@@ -11,7 +11,7 @@ from edge_worker.host_client.client import LaunchError, TaskHost
 from edge_worker.processes.table import read_processes
 from edge_worker.processes.tree import is_alive, stop_tree
 from edge_worker.task_host import job_files
-from support.airflow.execution_api import eventually
+from support.airflow.api.execution_api import eventually
 from support.airflow.sdk_jobs import sdk_job
 from support.airflow.task_host import Site
 

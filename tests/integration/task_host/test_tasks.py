@@ -12,7 +12,7 @@ from edge_worker.host_client.client import LaunchError
 from edge_worker.host_client.job_end import JobResult
 from edge_worker.processes.tree import is_alive
 from edge_worker.task_host import job_files
-from support.airflow.execution_api import eventually
+from support.airflow.api.execution_api import eventually
 from support.airflow.sdk_jobs import ti_of
 from support.airflow.task_host import Site
 
@@ -110,6 +110,23 @@ async def test_task_that_airflow_refuses_fails_with_the_reason(running: Site) ->
     assert "invalid_state" in result.error
     assert any("invalid_state" in event for event in running.events(job))
     assert "hello from the edge" not in running.events(job)
+
+
+@pytest.mark.parametrize("end", ["/run", "/return_value", "/state"])
+async def test_the_sdk_does_not_repeat_a_call_that_failed_for_good(running: Site, end: str) -> None:
+    """The gateway has tried it often enough, under one request id."""
+    running.api.failures[end] = (500, {"detail": {"reason": "Database error", "message": "look for ID 4711"}})
+    try:
+        job, result = await running.run("hello")
+    finally:
+        running.api.failures.clear()
+    calls = [call for call in running.api.calls if call.job == job.id and call.path.endswith(end)]
+    # A supervisor sends a final state that failed once more, when the task's process is gone.
+    assert len(calls) == (2 if end == "/state" else 1)
+    if end != "/state":
+        # The reason of the last call is in the line of the gateway, which this test does without.
+        assert result.final_state != "success"
+        assert "look for ID 4711" in (running.folder(job) / job_files.TASK_LOG).read_text()
 
 
 async def test_dag_that_names_the_centres_executor_by_alias_loads(running: Site) -> None:

@@ -12,7 +12,7 @@ from edge_schemas.life.model import Verdict
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_worker.task_host import job_files
-from support.airflow.execution_api import eventually
+from support.airflow.api.execution_api import eventually
 from support.airflow.sdk_jobs import sdk_job, ti_of
 from support.relay.fake_relay import html_page
 from support.worker.whole_worker import WholeWorker, whole_worker

@@ -9,22 +9,25 @@ import asyncio
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from aiohttp import web
 from typing_extensions import override
 
 from edge_bridge.keeper.dispatch import Dispatches, TaskRow
+from edge_bridge.keeper.gate import evidence
 from edge_schemas.wire.jobs import TaskIdentity
 
 DAG_ID = "cut"
 RUN_ID = "r1"
 _INSTANT = "2026-01-01T00:00:00Z"
 Answer = tuple[int, Any]
+T = TypeVar("T")
 
 
 @dataclass
@@ -34,6 +37,7 @@ class FakeTask:
     Attributes:
         conf: Of its DAG run; a test passes values to user code in it.
         process: Host and pid that `/run` named.
+        xcoms: The values by key.
         taken: The accepted writes, by what they write; a repeated final state is not counted again.
     """
 
@@ -41,6 +45,7 @@ class FakeTask:
     dispatch: str
     conf: dict[str, Any]
     state: str = "queued"
+    xcoms: dict[str, Any] = field(default_factory=dict)
     process: tuple[str, int] | None = None
     last_heartbeat_at: datetime | None = None
     taken: Counter[str] = field(default_factory=Counter)
@@ -104,7 +109,8 @@ class FakeAirflow:
                 return 204, None
             case ("PUT", "task-instances", task.identity.ti_id, "rtif"):
                 return 201, {"message": "ok"}
-            case ("POST", "xcoms", *_):
+            case ("POST", "xcoms", _, _, _, *key):
+                task.xcoms["/".join(key)] = body
                 return 201, {"message": "ok"}
             case ("GET", "variables", key) if key in self.variables:
                 return 200, {"key": key, "value": self.variables[key]}
@@ -153,9 +159,22 @@ class FakeDispatches(Dispatches):
         return {ti_id: _row(self._airflow.tasks[ti_id]) for ti_id in ti_ids if ti_id in self._airflow.tasks}
 
     @override
+    async def query(self, query: Callable[[], T]) -> T:
+        """Of what repeats of writes read, this Airflow holds XComs only."""
+        assert isinstance(query, partial)
+        assert query.func is evidence.has_xcom
+        task, key, sent = query.args
+        xcoms = self._airflow.tasks[task.ti_id].xcoms
+        return cast("T", key in xcoms and xcoms[key] == json.loads(sent.value))
+
+    @override
     async def by_name(self, task: TaskIdentity) -> TaskRow | None:
         rows = [_row(found) for found in self._airflow.tasks.values() if _name(found.identity) == _name(task)]
         return rows[-1] if rows else None
+
+    @override
+    async def ping(self) -> None:
+        """It is never away."""
 
 
 class PlainSigner:

@@ -1,6 +1,7 @@
 """A keeper for tests, and a relay that calls it correctly or with a fault."""
 
 import asyncio
+import io
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -90,10 +91,13 @@ class FakeRelay:
             **self.headers,
         }
         url = URL(f"http://127.0.0.1:{self.port}{target}", encoded=True)
-        async with self.session.request(method, url, data=data or None, headers=headers) as reply:
+        async with self.session.request(method, url, data=io.BytesIO(data) if data else None, headers=headers) as reply:
             raw = await reply.read()
             signed = check_answer(self.key, nonce, reply.status, raw, reply.headers.get(SIGNATURE_HEADER, ""))
-            return GateReply(reply.status, orjson.loads(raw) if raw else None, dict(reply.headers), signed)
+            is_json = raw and reply.content_type.endswith("json")
+            return GateReply(
+                reply.status, orjson.loads(raw) if is_json else raw.decode() or None, dict(reply.headers), signed
+            )
 
     def but(self, **changes: Any) -> "FakeRelay":
         """A copy of this relay with some attributes changed."""

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
+
 from local.system.ports import choose_port
 
 _PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -25,6 +27,12 @@ def missing() -> str:
     if os.geteuid() == 0 and _server_user() is None:
         return "PostgreSQL does not run as root, and there is no user postgres"
     return ""
+
+
+def needed() -> pytest.MarkDecorator:
+    """Skips tests where there can be no PostgreSQL, but never in CI."""
+    reason = missing()
+    return pytest.mark.skipif(bool(reason) and not os.environ.get("CI"), reason=reason)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A real Airflow on SQLite: its database shared with the test process, its api-server a process of its own."""
+"""A real Airflow: its database shared with the test process, its api-server a process of its own."""
 
 import os
 import signal
@@ -31,10 +31,12 @@ class RealAirflow:
     Attributes:
         url: Of its api-server, without a trailing slash.
         home: `AIRFLOW_HOME`, also of the test process.
+        server: Its api-server, which a test may kill and start again.
     """
 
     url: str
     home: Path
+    server: "ApiServer"
 
     @property
     def execution_url(self) -> str:
@@ -42,11 +44,59 @@ class RealAirflow:
         return f"{self.url}/execution/"
 
 
+class ApiServer:
+    """The process of an api-server. Its methods block.
+
+    Args:
+        port: On 127.0.0.1; the same at each start.
+        log: Where its output goes.
+    """
+
+    def __init__(self, port: int, log: Path) -> None:
+        self._port, self._log = port, log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [sys.executable, "-m", "airflow", "api-server", "--host", "127.0.0.1", "--port", str(self._port)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--workers", "1"], stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            self._wait_ready(self._process)
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """SIGKILL to all its processes."""
+        process, self._process = self._process, None
+        if process is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _wait_ready(self, process: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            assert process.poll() is None, self._log.read_text(errors="replace")[-3000:]
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/execution/health", timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        raise AssertionError("the api-server was not ready in time:\n" + self._log.read_text(errors="replace")[-3000:])
+
+
 @contextmanager
-def running_airflow(extra_env: Mapping[str, str]) -> Iterator[RealAirflow]:
+def running_airflow(extra_env: Mapping[str, str], *, database: str | None = None) -> Iterator[RealAirflow]:
     """Migrate the test process's Airflow database, start an api-server on it, stop it at the end.
 
     The settings that both need are set in this process's environment for as long.
+
+    Args:
+        extra_env: Further settings.
+        database: URL of another database than SQLite in `AIRFLOW_HOME`. This process uses it as long.
     """
     home = Path(os.environ["AIRFLOW_HOME"])
     port = free_port()
@@ -58,29 +108,40 @@ def running_airflow(extra_env: Mapping[str, str]) -> Iterator[RealAirflow]:
         "AIRFLOW__API__SECRET_KEY": "a-session-secret-of-the-tests",
         **extra_env,
     }
+    if database is not None:
+        settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
+        if database is not None:
+            _use_configured_database()
         create_tables()
         _say_migrated()
         _insert_dag()
-        with (home / "api-server.log").open("wb") as log:
-            command = [sys.executable, "-m", "airflow", "api-server", "--host", "127.0.0.1", "--port", str(port)]
-            process = subprocess.Popen([*command, "--workers", "1"], stdout=log, stderr=log, start_new_session=True)
-            try:
-                airflow = RealAirflow(f"http://127.0.0.1:{port}", home)
-                _wait_ready(airflow, process)
-                yield airflow
-            finally:
-                # An orderly stop is slow, and no state needs saving.
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        server = ApiServer(port, home / f"api-server-{port}.log")
+        server.start()
+        try:
+            yield RealAirflow(f"http://127.0.0.1:{port}", home, server)
+        finally:
+            # An orderly stop is slow, and no state needs saving.
+            server.kill()
     finally:
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        if database is not None:
+            _use_configured_database()
+
+
+def _use_configured_database() -> None:
+    from airflow import settings
+
+    # Airflow's functions have no annotations.
+    untyped: Any = settings
+    untyped.configure_vars()
+    untyped.reconfigure_orm()
 
 
 def add_task(state: str = "queued", **values: Any) -> "TaskIds":
@@ -177,19 +238,6 @@ def _say_migrated() -> None:
     # Airflow's function has no annotations.
     config: Callable[[], Any] = _get_alembic_config
     command.stamp(config(), "head")
-
-
-def _wait_ready(airflow: RealAirflow, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    log = airflow.home / "api-server.log"
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text(errors="replace")[-3000:]
-        try:
-            with urllib.request.urlopen(f"{airflow.execution_url}health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise AssertionError("the api-server was not ready in time:\n" + log.read_text(errors="replace")[-3000:])
 
 
 def delete_task(ti_id: str) -> None:

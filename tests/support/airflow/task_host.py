@@ -17,7 +17,7 @@ from edge_schemas.wire.jobs import Job
 from edge_worker.host_client.client import TaskHost
 from edge_worker.host_client.job_end import JobResult
 from edge_worker.task_host import job_files
-from support.airflow.execution_api import ExecutionApi, serve_execution_api
+from support.airflow.api.execution_api import ExecutionApi, serve_execution_api
 from support.airflow.sdk_jobs import sdk_job
 from support.worker.agent_process import kill_jobs
 

@@ -17,10 +17,15 @@ from typing_extensions import override
 from support.network.link import BaseLink, Connection, Cut
 
 _FOREIGN_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\r\n"
-BAD_GATEWAY = (
-    b"HTTP/1.1 502 Bad Gateway\r\nServer: a-proxy\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s"
-    % (len(_FOREIGN_PAGE), _FOREIGN_PAGE)
-)
+_SERVER_ERROR = b'{"message":"Internal server error","correlation-id":"c"}'
+
+
+def _answer(status: bytes, kind: bytes, body: bytes) -> bytes:
+    head = b"HTTP/1.1 %s\r\nServer: a-server\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+    return head % (status, kind, len(body)) + body
+
+
+BAD_GATEWAY = _answer(b"502 Bad Gateway", b"text/html", _FOREIGN_PAGE)
 
 
 class Fault(Enum):
@@ -36,10 +41,22 @@ class Fault(Enum):
     """Half of the answer comes, then the connection is closed."""
     BAD_GATEWAY = auto()
     """An HTML page with status 502 takes the place of the answer."""
+    SERVER_ERROR = auto()
+    """A 500 of the api-server itself takes the place of the answer."""
+    TOO_LARGE = auto()
+    """A 413 of something in front of the api-server takes the place of the answer."""
     REPEAT = auto()
     """The request is delivered again after its answer; the second answer is returned."""
     REPEAT_AT_ONCE = auto()
     """The request is delivered twice at the same moment; the answer to one of them is returned."""
+
+
+_INSTEAD = {
+    Fault.BAD_GATEWAY: BAD_GATEWAY,
+    Fault.SERVER_ERROR: _answer(b"500 Internal Server Error", b"application/json", _SERVER_ERROR),
+    Fault.TOO_LARGE: _answer(b"413 Request Entity Too Large", b"text/html", b"<html>413</html>"),
+}
+"""What takes the place of an answer."""
 
 
 class Point(Enum):
@@ -60,6 +77,7 @@ class Strike:
         times: How often it still strikes.
         lasts_s: How long the link is cut; for `Fault.REFUSE`.
         each: Strikes the first try of each different target, query included, instead of `times` requests.
+        meanwhile: Awaited between an answer and its loss.
         happened: Set at the first strike.
     """
 
@@ -71,6 +89,7 @@ class Strike:
     times: int
     lasts_s: float
     each: bool
+    meanwhile: Callable[[], Awaitable[object]] | None = None
     count: int = 0
     struck: set[str] = field(default_factory=set)
     happened: asyncio.Event = field(default_factory=asyncio.Event)
@@ -168,11 +187,16 @@ class HttpLink(BaseLink):
         times: int = 1,
         lasts_s: float = 0.5,
         each: bool = False,
+        meanwhile: Callable[[], Awaitable[object]] | None = None,
     ) -> Strike:
         """Let a fault wait for the next request whose path, query included, matches the expression."""
-        strike = Strike(fault, method, re.compile(path), at, answer_holds, times, lasts_s, each)
+        strike = Strike(fault, method, re.compile(path), at, answer_holds, times, lasts_s, each, meanwhile)
         self._strikes.append(strike)
         return strike
+
+    def disarm(self, strike: Strike) -> None:
+        """A fault strikes no more."""
+        self._strikes.remove(strike)
 
     @override
     async def _serve(self, connection: Connection) -> None:
@@ -195,8 +219,8 @@ class HttpLink(BaseLink):
         for strike in strikes:
             if strike.at is Point.REQUEST and strike.fault not in {Fault.REPEAT, Fault.REPEAT_AT_ONCE}:
                 strike.strike(request)
-                if strike.fault is Fault.BAD_GATEWAY:
-                    connection.writer.write(BAD_GATEWAY)
+                if strike.fault in _INSTEAD:
+                    connection.writer.write(_INSTEAD[strike.fault])
                     return False
                 await self._lose(connection, strike)
         return True
@@ -207,9 +231,11 @@ class HttpLink(BaseLink):
             # Another request may have been struck while this one was parked.
             if strike.at is not Point.ANSWER or strike.answer_holds not in answer.raw or not strike.awaits(request):
                 continue
+            if strike.meanwhile is not None:
+                await strike.meanwhile()
             strike.strike(request)
-            if strike.fault is Fault.BAD_GATEWAY:
-                connection.writer.write(BAD_GATEWAY)
+            if strike.fault in _INSTEAD:
+                connection.writer.write(_INSTEAD[strike.fault])
                 return True
             if strike.fault is Fault.HALF_ANSWER:
                 connection.writer.write(answer.raw[: len(answer.raw) // 2])

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from typing_extensions import override
 
 CHUNK_BYTES = 64 * 1024
+_SLOW_BUFFER_BYTES = 16 * 1024
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -133,6 +134,13 @@ class BaseLink(ABC):
         assert parts.port is not None
         async with cls(parts.hostname, parts.port, tls) as link:
             yield link
+
+    def lead_to(self, url: str) -> None:
+        """Another host and port for the connections from now on."""
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        self._target = (parts.hostname, parts.port)
 
     async def __aenter__(self) -> Self:
         self._listen()
@@ -271,6 +279,44 @@ class Link(BaseLink):
             await self._pass(connection)
             writer.write(data)
             await writer.drain()
+        await self._pass(connection)
+        if writer.can_write_eof():
+            writer.write_eof()
+
+
+class SlowLink(Link):
+    """A link that passes so many bytes a second in each direction and keeps few of them on the way.
+
+    Attributes:
+        bytes_per_s: Of each direction of a connection.
+    """
+
+    bytes_per_s = 1024 * 1024
+
+    @override
+    def _listen(self) -> None:
+        super()._listen()
+        assert self._listener is not None
+        # Accepted sockets inherit it: what does not fit waits at the sender.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SLOW_BUFFER_BYTES)
+
+    @override
+    async def _connect(self, connection: Connection) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        opened = socket.socket()
+        opened.setblocking(False)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SLOW_BUFFER_BYTES)
+        await asyncio.get_running_loop().sock_connect(opened, self._target)
+        reader, writer = await asyncio.open_connection(sock=opened, limit=_SLOW_BUFFER_BYTES)
+        connection.add(writer)
+        return reader, writer
+
+    @override
+    async def _pump(self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(_SLOW_BUFFER_BYTES):
+            await self._pass(connection)
+            writer.write(data)
+            await writer.drain()
+            await asyncio.sleep(len(data) / self.bytes_per_s)
         await self._pass(connection)
         if writer.can_write_eof():
             writer.write_eof()

@@ -1,6 +1,7 @@
 """A worker reduced to its calls, and jobs published as the executor does, for tests of the relay's core."""
 
 import asyncio
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,7 @@ class Agent:
         self.worker = worker
         self.incarnation = incarnation
         self.instance = instance
+        self.key = uuid.uuid4().hex
         self.seq = 0
 
     def again(self, *, instance: str | None = None, incarnation: int | None = None) -> "Agent":
@@ -58,7 +60,12 @@ class Agent:
         """One poll; `report` replaces fields of it."""
         body = self.report(**report)
         where = self.replica if replica is None else replica
-        return await self.edge.call("POST", routes.POLL, self.secret, json=body, replica=where)
+        return await self.edge.call("POST", routes.POLL, self.secret, json=body, replica=where, headers=self.headers)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What an agent's process sends with each call."""
+        return {routes.AGENT_HEADER: self.key}
 
     def report(self, **report: Any) -> dict[str, Any]:
         """The body of the next poll."""
@@ -92,7 +99,7 @@ class Agent:
         return await self._post(routes.JOB_START, job or grant["job"]["id"], body, replica)
 
     async def finish(self, job: str, *, replica: int | None = None, **body: Any) -> Reply:
-        return await self._post(routes.JOB_FINISH, job, body, replica)
+        return await self._post(routes.JOB_FINISH, job, {"incarnation": self.incarnation, **body}, replica)
 
     async def release(self, grant: dict[str, Any], *, replica: int | None = None, **body: Any) -> Reply:
         body = {"receipt": grant["receipt"], "reason": "does not fit", **body}
@@ -100,7 +107,8 @@ class Agent:
 
     async def _post(self, route: str, job: str, body: dict[str, Any], replica: int | None) -> Reply:
         where = self.replica if replica is None else replica
-        return await self.edge.call("POST", route.format(job=job), self.secret, json=body, replica=where)
+        path = route.format(job=job)
+        return await self.edge.call("POST", path, self.secret, json=body, replica=where, headers=self.headers)
 
 
 async def agent(edge: Edge, *, replica: int = 0, **more: Any) -> Agent:

@@ -28,6 +28,7 @@ from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.workers import EnrollTokenRequest, SecretKind, hash_secret, new_secret
 from support.nats.server import PASSWORDS, connected, running_server
+from support.network.link import Link
 from support.relay.jobs import make_job
 
 
@@ -58,7 +59,13 @@ class Worker:
 
 
 class Edge:
-    """One relay, or several before one NATS, and a client of it."""
+    """One relay, or several before one NATS, and a client of it.
+
+    Attributes:
+        nats_link: Between the relays and NATS, in a linked edge.
+    """
+
+    nats_link: Link
 
     def __init__(self, server: NatsServer, relays: list[Serving], ca: Path, broker: Broker, access_token: str) -> None:
         self.server = server
@@ -156,13 +163,16 @@ class Edge:
 
 
 @asynccontextmanager
-async def running_edge(directory: Path, *, replicas: int = 1, **settings: Any) -> AsyncIterator[Edge]:
-    """Everything from nothing; `settings` are the relays' own."""
+async def running_edge(
+    directory: Path, *, replicas: int = 1, linked: bool = False, **settings: Any
+) -> AsyncIterator[Edge]:
+    """Everything from nothing; `linked` puts a link before NATS, `settings` are the relays' own."""
     files = tls.ensure(directory / "tls", ["127.0.0.1", "localhost"], now=datetime.now(UTC))
     password = directory / "relay.password"
     password.write_text(PASSWORDS[RELAY])
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(running_server(directory / "nats"))
+        link = await stack.enter_async_context(Link.to(server.url)) if linked else None
         relays = []
         for number in range(replicas):
             own = Settings(
@@ -172,7 +182,7 @@ async def running_edge(directory: Path, *, replicas: int = 1, **settings: Any) -
                 operators_port=0,
                 tls_cert_file=files.cert,
                 tls_key_file=files.key,
-                nats_urls=(server.url,),
+                nats_urls=(f"nats://127.0.0.1:{link.port}" if link else server.url,),
                 nats_password_file=password,
                 **settings,
             )
@@ -181,4 +191,7 @@ async def running_edge(directory: Path, *, replicas: int = 1, **settings: Any) -
             relays.append(relay)
         broker = await stack.enter_async_context(connected(server, ADMIN))
         token = await AccessTokenStore(broker).create("tests", now=datetime.now(UTC))
-        yield await stack.enter_async_context(Edge(server, relays, files.ca_cert, broker, token))
+        edge = await stack.enter_async_context(Edge(server, relays, files.ca_cert, broker, token))
+        if link:
+            edge.nats_link = link
+        yield edge

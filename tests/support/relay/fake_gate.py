@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_call, sign_answer
+from edge_schemas.gate.limits import DEFAULT_LIMITS
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.routes import (
     EXECUTION_ORIGIN,
@@ -87,9 +88,9 @@ class FakeGate:
 async def running_gate() -> AsyncIterator[FakeGate]:
     """A gate on a free port of loopback."""
     gate = FakeGate()
-    app = web.Application(client_max_size=64 << 20)
-    app.router.add_route("*", "/{path:.*}", gate.handle)
-    runner = web.AppRunner(app, access_log=None)
+    app = web.Application(client_max_size=DEFAULT_LIMITS.max_call_bytes)
+    app.router.add_route("*", r"/{path:[\s\S]*}", gate.handle)
+    runner = web.AppRunner(app, access_log=None, max_line_size=DEFAULT_LIMITS.max_line_bytes)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -24,13 +24,22 @@ from edge_relay.dispatch.arrival import agent_seen, check_report, poll_timeout_s
 from edge_relay.dispatch.directives import directives
 from edge_relay.http.bodies import job_of, json_response, read_model
 from edge_relay.http.callers import bearer
-from edge_relay.http.handlers.passthrough import MAX_BODY_BYTES, METHODS
+from edge_relay.http.handlers.passthrough import METHODS
 from edge_relay.http.middlewares import problem_response
 from edge_relay.http.raw_bodies import decode, read_bounded
 from edge_relay.stores.holders import holder_entry
 from edge_schemas.gate.centre import CentreFacts, WorkerFacts
 from edge_schemas.gate.execution_paths import split_path
-from edge_schemas.life.agents import arrive, check_taken_over, current_arrival, gets_jobs, resolve_conflict, superseded
+from edge_schemas.gate.limits import DEFAULT_LIMITS
+from edge_schemas.life.agents import (
+    arrive,
+    check_taken_over,
+    current_arrival,
+    gets_jobs,
+    is_holding_agent,
+    resolve_conflict,
+    superseded,
+)
 from edge_schemas.life.events import Event, Finish, GiveUp, Release, Start, Withdraw
 from edge_schemas.life.holder_calls import check_holder
 from edge_schemas.life.model import JobRecord, JobState, new_record
@@ -142,7 +151,12 @@ class FakeRelay:
         for method in METHODS:
             app.router.add_route(method, routes.JOB_EXECUTION.replace("{path}", "{path:.*}"), self._execution)
         self._runner = web.AppRunner(
-            app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1, auto_decompress=False
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=0.1,
+            auto_decompress=False,
+            max_line_size=DEFAULT_LIMITS.max_line_bytes,
         )
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls, reuse_address=True)
@@ -353,9 +367,10 @@ class FakeRelay:
     def _swap(self, job: str, event: Event, *, incarnation: int | None = None) -> None:
         before = self.records.get(job)
         after = transition(before, event)
-        if after is not before and before is not None and before.holder is not None and incarnation is not None:
-            entry = self.entries.get(before.holder.worker)
-            check_taken_over(entry, holder=before.holder.incarnation, incarnation=incarnation, now=_now())
+        holder = None if before is None else before.holder
+        is_other = incarnation is not None and holder is not None and not is_holding_agent(holder, incarnation, None)
+        if after is not before and is_other and holder is not None and incarnation is not None:
+            check_taken_over(self.entries.get(holder.worker), incarnation=incarnation, key_hash=None, now=_now())
         self.records[job] = after
 
     async def _start_job(self, request: web.Request) -> web.Response:
@@ -419,7 +434,7 @@ class FakeRelay:
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE)
         check_holder(self.records.get(job), worker)
-        body = await read_bounded(request, MAX_BODY_BYTES)
+        body = await read_bounded(request, DEFAULT_LIMITS.max_call_bytes)
         headers, request_id = dict(request.headers), _request_id(request)
         call = SeenCall(job, request.method, raw_path, query, headers, body, request_id)
         self.calls.append(call)

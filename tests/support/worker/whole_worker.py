@@ -18,7 +18,7 @@ from edge_schemas.life.model import JobRecord, JobState
 from edge_worker.processes.tree import is_alive
 from edge_worker.settings import Settings
 from edge_worker.state.state import StateDir
-from support.airflow.execution_api import ExecutionApi, eventually
+from support.airflow.api.execution_api import ExecutionApi, eventually
 from support.relay.fake_relay import FakeRelay, SeenCall, execution_answer
 from support.worker.agent import make_identity
 from support.worker.agent_process import EDGE_WORKER, agent_environment, kill_jobs

@@ -53,7 +53,7 @@ def test_secrets_come_from_files(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="is empty"):
         Settings(nats_password_file=file).broker()
     file.write_bytes(b"\xff")
-    with pytest.raises(SettingsError, match="is not a text file"):
+    with pytest.raises(SettingsError, match="is not UTF-8 text"):
         Settings(nats_password_file=file).broker()
     file.write_text("hunter2\n")
     broker = Settings(nats_password_file=file).broker()

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import Enum, auto
 from time import monotonic
 
+from edge_bridge.airflow.sendable import storable
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.jobs import AuxiliaryJob, TaskIdentity
 
@@ -33,12 +34,20 @@ class Verb(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report for the scheduler's thread. If `job` is not the current dispatch of `key`, only FOLLOW counts."""
+    """A report for the scheduler's thread. If `job` is not the current dispatch of `key`, only FOLLOW counts.
+
+    Attributes:
+        info: The reason; as Airflow's database can store it, whatever a worker wrote.
+    """
 
     key: Hashable
     job: str
     verb: Verb
     info: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.info is not None:
+            object.__setattr__(self, "info", storable(self.info))
 
 
 @dataclass(slots=True)
@@ -57,6 +66,7 @@ class Entry:
         report: The report about the end of the dispatch; repeated if it gets lost.
         reported_at: When the report was handed over; 0 before. Monotonic seconds.
         since: Monotonic seconds.
+        unreadable_since: Since when its record can't be read, if it can't. Monotonic seconds.
     """
 
     key: Hashable
@@ -73,6 +83,7 @@ class Entry:
     report: Report | None = None
     reported_at: float = 0.0
     since: float = field(default_factory=monotonic)
+    unreadable_since: float | None = None
 
     @property
     def is_waiting(self) -> bool:

@@ -11,6 +11,7 @@ from pydantic_core import PydanticSerializationError
 
 from edge_bridge.airflow.dispatch_table import Entry, Report, Verb
 from edge_bridge.airflow.queues import Queues
+from edge_bridge.airflow.sendable import unsendable_because
 from edge_bridge.tracing import traceparent_of
 from edge_schemas.life.model import Outcome, Verdict
 from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
@@ -126,7 +127,7 @@ class JobMaker:
         """The job of a task.
 
         Raises:
-            JobRefused: It has no dispatch id, or its queue has a name that NATS can't carry.
+            JobRefused: It has no dispatch id, its queue has a name that NATS can't carry, or it is no plain data.
         """
         dispatch = getattr(workload.ti, "external_executor_id", None)
         if not is_dispatch_id(dispatch):
@@ -159,7 +160,7 @@ class JobMaker:
     ) -> Job:
         offline = self.queues.rules(queue).offline
         try:
-            return Job(
+            made = Job(
                 id=job,
                 queue=queue,
                 team=self.team,
@@ -173,13 +174,16 @@ class JobMaker:
                 f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)
             )
             raise JobRefused(f"it can't be sent to an edge site: {problems}") from None
+        if (why := unsendable_because(made)) is not None:
+            raise JobRefused(f"{why}, so it can't be sent to an edge site")
+        return made
 
 
 def _plain(workload: "Workload", keys: frozenset[str]) -> dict[str, object]:
     """The parts of a workload that are sent to the worker, as JSON values."""
     try:
         plain: dict[str, object] = workload.model_dump(mode="json", include=set(keys))
-    except PydanticSerializationError as error:
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise JobRefused(
             f"it holds a value that JSON can't represent, so it can't be sent to an edge site: {error}"
         ) from None

@@ -17,7 +17,7 @@ from edge_bridge.airflow import tasks
 from edge_bridge.airflow.dispatch_table import Entry
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
-from edge_broker.records import RecordStore
+from edge_broker.records import RecordStore, RecordUnreadable
 from edge_schemas.life.model import JobRecord
 
 if TYPE_CHECKING:
@@ -73,7 +73,11 @@ async def read_records(broker: Broker, store: RecordStore, jobs: Iterable[str]) 
 
     async def read(job: str) -> None:
         async with limit:
-            found[job] = await store.get(job)
+            try:
+                found[job] = await store.get(job)
+            except RecordUnreadable as error:
+                # Adopted without it; the record is read again, and the failure reported, once the loops follow the job.
+                log.warning("adopted_record_unreadable", job=job, error=str(error))
 
     try:
         async with asyncio.timeout(READ_S):

@@ -10,6 +10,7 @@ import structlog
 from edge_bridge.airflow.dispatch_table import DispatchTable, Entry
 from edge_bridge.airflow.mapping import JobMaker
 from edge_bridge.executor.adoption import read_records
+from edge_bridge.executor.concurrency import put_aside
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.order.demand import Demand
 from edge_bridge.executor.order.queue_order import QueueOrder
@@ -60,7 +61,7 @@ class Background:
         self._connection: tuple[Broker, RecordStore] | None = None
         self._is_started = asyncio.Event()
         self.dispatches = DispatchTable()
-        self.reports = Reports(self.dispatches, self._messages.put_nowait, self._unseen.put_nowait)
+        self.reports = Reports(self.dispatches, self._messages.put_nowait, self._unseen.put_nowait, metrics)
         self._demand = Demand()
         self.order = QueueOrder(self._demand, self.dispatches.started_in, settings.publish_ahead)
         self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, self.order, metrics, spans)
@@ -155,6 +156,8 @@ class Background:
                 log.warning("job_not_repaired", job=job, error=str(error))
                 jobs.put_nowait(job)
                 await asyncio.sleep(RESTART_S)
+            except Exception as error:  # noqa: BLE001  # reported by `put_aside`; the comparison finds the job again
+                put_aside(self.metrics, "message", job, error)
 
 
 def _by_rank(adopted: tuple[Entry, JobRecord]) -> Rank:

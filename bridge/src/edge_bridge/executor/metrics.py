@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 PUBLISH_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
 """The largest are for times when NATS is unreachable."""
+STEPS = ("record", "message", "reconcile", "report", "expiry")
 ADOPTIONS = ("known", "undecided", "auxiliary", "returned")
 
 
@@ -98,6 +99,13 @@ class ExecutorMetrics:
         self.expired = Counter(
             "edge_executor_expired", "Jobs that waited for longer than queue_timeout", ["team"], registry=registry
         )
+        self.aside = Counter(
+            "edge_executor_put_aside",
+            "Jobs for which a step failed for a reason of their own: the record can't be read (record), the message "
+            "could not be repaired (message), or the comparison with Airflow, a report or an expiry failed",
+            ["team", "step"],
+            registry=registry,
+        )
         self._backlog = self._gauge(
             "edge_executor_publish_backlog", "Jobs whose record or message is still to be stored"
         )
@@ -123,6 +131,8 @@ class ExecutorMetrics:
             self.reports.labels(name, verb.name.lower())
         for outcome in ADOPTIONS:
             self.adopted.labels(name, outcome)
+        for step in STEPS:
+            self.aside.labels(name, step)
         self.publish_seconds.labels(name)
         return TeamMetrics(self, team)
 
@@ -196,6 +206,11 @@ class TeamMetrics:
         """A workload can't be sent."""
         self._metrics.refused.labels(self._team).inc()
         self._incr("refused")
+
+    def put_aside(self, step: str) -> None:
+        """A step failed for one job, for a reason that concerns only this job."""
+        self._metrics.aside.labels(self._team, step).inc()
+        self._incr(f"put_aside.{step}")
 
     def expired(self) -> None:
         """A job waited for too long."""

@@ -94,10 +94,11 @@ class PublishQueue:
             self._order.hold(publication.job)
             self._release(self._order.due())
 
-    def has_message(self, job: Job) -> None:
-        """The job has a message, which somebody else has published."""
+    def has_message(self, job: Job, *, was_released: bool) -> None:
+        """The job has a message, perhaps published by somebody else or released by a worker."""
         if job.id not in self._pending:
-            self._order.count(job)
+            self._order.has_message(job, was_released=was_released)
+            self._release(self._order.due())
 
     def left(self, job: str) -> None:
         """The job waits no longer: a message that is held back is not published."""

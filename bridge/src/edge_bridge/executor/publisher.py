@@ -9,6 +9,7 @@ import random
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import UTC, datetime
 from time import monotonic
 
 import structlog
@@ -22,9 +23,11 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError, PayloadTooLarge, StreamFull
 from edge_broker.jetstream.append import publish_once
 from edge_broker.layout import ensure_consumer
-from edge_broker.records import DispatchSeen, RecordStore
+from edge_broker.records import DispatchSeen, RecordStore, RecordUnreadable
 from edge_broker.subjects import job_subject
+from edge_schemas.life.events import Expire
 from edge_schemas.life.model import new_record
+from edge_schemas.wire.errors import EdgeError
 from edge_schemas.wire.jobs import Job
 
 log = structlog.get_logger(__name__)
@@ -85,9 +88,9 @@ class Publisher:
             message_id = f"{job.id}.{uuid.uuid4().hex[:12]}"
             self._queue.put(Publication(job, message_id, Stage.HELD, is_repeat=True))
 
-    def has_message(self, job: Job) -> None:
-        """A waiting job has a message that this publisher did not publish: its queue needs one less."""
-        self._queue.has_message(job)
+    def has_message(self, job: Job, *, was_released: bool) -> None:
+        """A waiting job has a message: its queue needs one less, unless a worker has released the job."""
+        self._queue.has_message(job, was_released=was_released)
 
     def left(self, job: str) -> None:
         """A job waits no longer: its message is not published if it was held back, and another one may be due."""
@@ -150,8 +153,12 @@ class Publisher:
                 self._refuse(publication, NO_DISPATCH_ID)
             else:
                 self._on_seen(publication.job.id)
-        except PayloadTooLarge as error:
-            self._refuse(publication, f"it can't be sent to an edge site: {error}")
+        except (PayloadTooLarge, RecordUnreadable) as error:
+            await self._put_aside(store, publication, f"it can't be sent to an edge site: {error}")
+        except Exception as error:  # else the loops would restart, and meet this job again first
+            log.exception("job_not_published", job=publication.job.id, queue=publication.job.queue)
+            reason = f"it can't be sent to an edge site: unexpected error: {type(error).__name__}"
+            await self._put_aside(store, publication, reason)
         self._queue.done(publication)
         return True
 
@@ -173,6 +180,17 @@ class Publisher:
         else:
             self._metrics.published(publication.job.queue, publication.took_s)
             self._spans.published(publication.job)
+
+    async def _put_aside(self, store: RecordStore, publication: Publication, reason: str) -> None:
+        """Refuse a job for good, and end its record: without a message the job would wait forever."""
+        self._refuse(publication, reason)
+        if publication.stage is Stage.RECORD:
+            return
+        try:
+            await store.change(publication.job.id, Expire(reason, datetime.now(UTC)))
+        except (EdgeError, JetStreamError) as error:
+            # The keeper withdraws a waiting job whose task has failed.
+            log.warning("refused_job_not_ended", job=publication.job.id, error=str(error))
 
     def _refuse(self, publication: Publication, reason: str) -> None:
         self._queue.left(publication.job.id)

@@ -12,7 +12,7 @@ import structlog
 
 from edge_bridge.airflow.dispatch_table import STARTED, DispatchTable, Entry
 from edge_bridge.airflow.queues import Queues
-from edge_bridge.executor.concurrency import gather_bounded
+from edge_bridge.executor.concurrency import entry_aside, gather_bounded
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.reports import Reports
 from edge_broker.connection.errors import JetStreamError
@@ -66,7 +66,8 @@ class QueueTimeouts:
             log.info("job_expired", job=entry.job, queue=after.queue, state=after.state, reason=reason)
             self._reports.update(entry, after)
 
-        await gather_bounded(self._dispatches.select(lambda entry: self._is_late(entry, now)), end)
+        late = self._dispatches.select(lambda entry: self._is_late(entry, now))
+        await gather_bounded(late, end, entry_aside(self._metrics, "expiry"))
 
     def warn(self, now: datetime) -> None:
         """Log for each queue, once a minute, that auxiliary jobs wait, and whether its workers may be busy."""
@@ -84,7 +85,8 @@ class QueueTimeouts:
                     oldest_s=round(max(waited)),
                     running=self._running(queue),
                     what="no worker has taken these callbacks or connection tests. If nothing runs from this queue "
-                    "either, have a worker serve it, or change [edge_relay] callback_queue or connection_test_queue",
+                    "either, have a worker serve it, or change [edge_relay] callback_queue or connection_test_queue. "
+                    "Otherwise check that its workers allow them: EDGE_WORKER_AUXILIARY_JOBS",
                 )
 
     def _running(self, queue: str) -> int:

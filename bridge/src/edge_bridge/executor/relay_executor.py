@@ -100,6 +100,11 @@ class RelayExecutor(BaseExecutor):
             except JobRefused as error:
                 self._refuse(self._background, self._entry_maker, workload, str(error))
                 continue
+            except Exception as error:
+                # A fault of ours; the scheduler and the other workloads must not suffer from it.
+                log.exception("workload_not_handled", workload=str(workload.key))
+                self._refuse(self._background, self._entry_maker, workload, f"unexpected error: {type(error).__name__}")
+                continue
             self._current.follow(entry.key, entry.job)
             entries.append(entry)
             jobs.append(job)
@@ -188,7 +193,7 @@ class RelayExecutor(BaseExecutor):
         job = f"refused-{uuid.uuid4()}"
         try:
             entry = entry_maker.entry(workload, job)
-        except JobRefused:
+        except Exception:  # noqa: BLE001  # the reason above is the one that matters
             self.fail(workload.key, reason)
             return
         self._current.follow(entry.key, job)

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 import structlog
 from pydantic import ValidationError
 
-from edge_bridge.keeper.contact import ContactClock
+from edge_bridge.keeper.contact import ContactClock, Hold
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.subscriptions import Message
 from edge_broker.record_mover import RecordMover
+from edge_broker.records import RecordUnreadable, parse_record
 from edge_broker.subjects import RECORDS_BUCKET, RELAY_BEATS, WORKERS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
 from edge_schemas.life.model import JobRecord, JobState
@@ -27,12 +28,21 @@ class ClusterView:
     Args:
         broker: Connected or not.
         mover: Gets the ids of ended jobs.
+        put_aside: Counts what can't be read, a `record` or an `entry`.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, broker: Broker, mover: RecordMover, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        mover: RecordMover,
+        put_aside: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._broker = broker
         self._mover = mover
+        self._put_aside = put_aside
         self._clock = clock
         self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
         self._watched_records = WatchedBucket(broker, RECORDS_BUCKET, self._update_record)
@@ -65,10 +75,12 @@ class ClusterView:
     def silent_for(self, record: JobRecord) -> float:
         """Seconds without a poll of the holder that names the job, as far as they count; see `ContactClock`.
 
-        A worker may poll and not have the job: of two agents with one credential one may have died.
+        A worker may poll and not have the job: of two agents with one credential one may have died. Another worker
+        that names the job, by mistake or to harm, does not count.
         """
         self.tick()
-        return self._contact.silent_for(record.id, self._clock())
+        worker = "" if record.holder is None else record.holder.worker
+        return self._contact.silent_for((worker, record.id), self._clock())
 
     @property
     def contact_possible(self) -> bool:
@@ -95,20 +107,22 @@ class ClusterView:
         self._update_worker(worker, stored.value)
 
     def _update_record(self, key: str, value: bytes | None) -> None:
-        record = None if value is None else self._parse_record(key, value)
+        record = None if value is None else _parse_record(key, value, self._put_aside)
+        known = self._records.get(key)
         if record is None or record.state is JobState.ENDED:
             self._records.pop(key, None)
-            self._contact.forget(key)
+            self._forget_holder(key, known)
             if record is None:
                 self._mover.discard(key)
             else:
                 self._mover.add(key)
             return
-        known = self._records.get(key)
+        if record.holder is None or not _is_held_by(known, record.holder.worker):
+            self._forget_holder(key, known)
         self._records[key] = record.model_copy(update={"job": None, "last_write": None})
         if record.holder is not None and (known is None or known.holder != record.holder):
             # A poll caused this change, and the next poll names the job.
-            self._record_contact(self._watched_records, record.holder.started_at, [key])
+            self._record_contact(self._watched_records, record.holder.started_at, [(record.holder.worker, key)])
 
     def _update_worker(self, key: str, value: bytes | None) -> None:
         if value is None:
@@ -119,26 +133,33 @@ class ClusterView:
             entry = WorkerEntry.model_validate_json(value)
         except ValidationError as error:
             log.warning("worker_entry_unreadable", worker=key, errors=error.error_count())
+            self._put_aside("entry")
             return
         known = self._workers.get(key)
         self._workers[key] = entry
         if known is not None and known.agent.arrival == entry.agent.arrival:
             return
         named = {report.id for report in entry.jobs}
-        self._record_contact(self._watched_workers, entry.agent.last_poll_at, named)
+        self._record_contact(self._watched_workers, entry.agent.last_poll_at, [(key, job) for job in named])
         if self._watched_workers.complete.is_set():
             self._contact.record_relay(self._clock(), serving_for_s=0)
         no_longer = {report.id for report in known.jobs} - named if known is not None else set()
-        for job in no_longer - self._records.keys():
-            self._contact.forget(job)
+        for job in no_longer:
+            if not _is_held_by(self._records.get(job), key):
+                self._contact.forget((key, job))
 
-    def _record_contact(self, watched: WatchedBucket, at: datetime, jobs: Iterable[str]) -> None:
-        for job in jobs:
+    def _forget_holder(self, job: str, known: JobRecord | None) -> None:
+        """A known record has another holder from here on, or none."""
+        if known is not None and known.holder is not None:
+            self._contact.forget((known.holder.worker, job))
+
+    def _record_contact(self, watched: WatchedBucket, at: datetime, holds: Iterable[Hold]) -> None:
+        for hold in holds:
             if watched.complete.is_set():
-                self._contact.record_contact(job, self._clock())
+                self._contact.record_contact(hold, self._clock())
             else:
                 # It was stored before the watch began: only the relay's clock dates it.
-                self._contact.record_earlier_contact(job, self._clock(), age_s=_age_s(at))
+                self._contact.record_earlier_contact(hold, self._clock(), age_s=_age_s(at))
 
     async def _on_relay_beat(self, message: Message) -> None:
         try:
@@ -148,12 +169,18 @@ class ClusterView:
             return
         self._contact.record_relay(self._clock(), serving_for_s=_age_s(beat.serving_since))
 
-    def _parse_record(self, key: str, value: bytes) -> JobRecord | None:
-        try:
-            return JobRecord.model_validate_json(value)
-        except ValidationError as error:
-            log.warning("record_unreadable", job=key, errors=error.error_count())
-            return None
+
+def _parse_record(job: str, value: bytes, put_aside: Callable[[str], None]) -> JobRecord | None:
+    try:
+        return parse_record(job, value)
+    except RecordUnreadable:
+        log.warning("record_unreadable", job=job)
+        put_aside("record")
+        return None
+
+
+def _is_held_by(record: JobRecord | None, worker: str) -> bool:
+    return record is not None and record.holder is not None and record.holder.worker == worker
 
 
 def _age_s(instant: datetime) -> float:

@@ -1,4 +1,4 @@
-"""How long no poll has named a job, by a clock that stands still while contact is impossible.
+"""How long no poll of its holder has named a job, by a clock that stands still while contact is impossible.
 
 Pure: time comes in as an argument. Contact is the arrival of a poll, which a relay writes into the worker's entry.
 """
@@ -13,8 +13,12 @@ CLOCK_DIFFERENCE_S = 5.0
 counts them as shorter by this: seconds too late is better than too early."""
 
 
+Hold = tuple[str, str]
+"""A worker and a job. What one worker reports is no contact for a job that another worker holds."""
+
+
 class ContactClock:
-    """Silence about jobs, in monotonic seconds.
+    """Silence of workers about jobs, in monotonic seconds.
 
     Contact is possible while NATS is connected and any relay shows signs of life: its relay beat, or the arrival of a
     poll. Otherwise silence stands still, from the last sign of life on, and when contact is possible again it counts
@@ -22,7 +26,7 @@ class ContactClock:
     """
 
     def __init__(self) -> None:
-        self._contacts: dict[str, float] = {}
+        self._contacts: dict[Hold, float] = {}
         self._connected = False
         self._possible = False
         self._began = 0
@@ -42,31 +46,31 @@ class ContactClock:
             # Not after an outage: workers that were out of reach get their whole tolerance again.
             self._floor = min(self._floor, now - max(0.0, serving_for_s - CLOCK_DIFFERENCE_S))
 
-    def record_contact(self, job: str, now: float) -> None:
-        """A poll that names this job has just arrived; it is a sign of life of a relay, too."""
+    def record_contact(self, hold: Hold, now: float) -> None:
+        """A poll of this worker that names this job has just arrived; it is a sign of life of a relay, too."""
         self._record_sign(now)
-        self._contacts[job] = now
+        self._contacts[hold] = now
 
-    def record_earlier_contact(self, job: str, now: float, *, age_s: float) -> None:
-        """The last poll that names this job arrived so long ago, by the relay's clock."""
+    def record_earlier_contact(self, hold: Hold, now: float, *, age_s: float) -> None:
+        """The last poll of this worker that names this job arrived so long ago, by the relay's clock."""
         at = now - max(0.0, age_s - CLOCK_DIFFERENCE_S)
-        self._contacts[job] = max(at, self._contacts.get(job, at))
+        self._contacts[hold] = max(at, self._contacts.get(hold, at))
 
-    def forget(self, job: str) -> None:
-        """The silence about this job is no longer of interest."""
-        self._contacts.pop(job, None)
+    def forget(self, hold: Hold) -> None:
+        """The silence of this worker about this job is no longer of interest."""
+        self._contacts.pop(hold, None)
 
     @property
     def is_possible(self) -> bool:
         """Whether contact was possible when the clock was last updated."""
         return self._possible
 
-    def silent_for(self, job: str, now: float) -> float:
-        """Seconds of silence that count; for a job without any contact, since contact has been possible."""
+    def silent_for(self, hold: Hold, now: float) -> float:
+        """Seconds of silence that count; without any contact, since contact has been possible."""
         self._update(now)
         if not self._began:
             return 0.0
-        since = max(self._contacts.get(job, self._possible_since), self._floor)
+        since = max(self._contacts.get(hold, self._possible_since), self._floor)
         return max(0.0, (now if self._possible else self._last_sign) - since)
 
     def _update(self, now: float) -> None:

@@ -11,6 +11,7 @@ import structlog
 
 from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
+from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.withdrawals import Unwanted, Withdrawals, unwanted
 from edge_schemas.life.model import JobRecord, JobState
 
@@ -45,6 +46,7 @@ class DatabaseWatch:
 
     Args:
         on_checked: Called in each check; the heartbeats depend on it.
+        metrics: Count what fails for one job only.
         clock: Monotonic seconds.
     """
 
@@ -55,12 +57,14 @@ class DatabaseWatch:
         withdrawals: Withdrawals,
         on_checked: OnChecked,
         *,
+        metrics: KeeperMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._view = view
         self._dispatches = dispatches
         self._withdrawals = withdrawals
         self._on_checked = on_checked
+        self._metrics = metrics
         self._clock = clock
         self._failing = False
         self._turn = 0
@@ -127,4 +131,9 @@ class DatabaseWatch:
 
     async def _withdraw(self, limit: asyncio.Semaphore, record: JobRecord, why: Unwanted) -> None:
         async with limit:
-            await self._withdrawals.withdraw(record, why)
+            try:
+                await self._withdrawals.withdraw(record, why)
+            except Exception:
+                # A fault of ours. The checks of the other jobs, and with them their heartbeats, must continue.
+                log.exception("job_put_aside", step="withdrawal", job=record.id)
+                self._metrics.put_aside("withdrawal")

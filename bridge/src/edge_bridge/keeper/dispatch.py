@@ -1,4 +1,4 @@
-"""Reads task instances and DAG runs from Airflow's database, by key.
+"""Reads task instances from Airflow's database, by key, and limits all queries of the keeper.
 
 Read only. The tables are no public interface of Airflow: the tests run against each minor release.
 """
@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from edge_bridge.airflow.database import ANSWER_S, run_query
+from edge_bridge.airflow.mapping import ACTIVE_STATES
 from edge_bridge.airflow.tasks import name_of, named
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.jobs import TaskIdentity
@@ -46,6 +47,11 @@ class TaskRow:
 def is_current(record: JobRecord, row: TaskRow | None) -> bool:
     """Whether the job is the current dispatch of its task instance."""
     return row is not None and row.dispatch == record.id
+
+
+def is_wanted(record: JobRecord, row: TaskRow | None) -> bool:
+    """Whether the job is the current dispatch, and Airflow waits for its end."""
+    return is_current(record, row) and row is not None and row.state in ACTIVE_STATES
 
 
 def has_accepted(record: JobRecord, state: str, row: TaskRow | None) -> bool:
@@ -84,7 +90,7 @@ class Dispatches:
         Raises:
             DatabaseUnavailable: Try again later.
         """
-        return await self._query(partial(_select_by_id, list(ti_ids)))
+        return await self.query(partial(_select_by_id, list(ti_ids)))
 
     async def by_name(self, task: TaskIdentity) -> TaskRow | None:
         """The row of a task whose id may have changed; None if it was deleted.
@@ -92,21 +98,41 @@ class Dispatches:
         Raises:
             DatabaseUnavailable: Try again later.
         """
-        return await self._query(partial(_select_by_name, task))
+        return await self.query(partial(_select_by_name, task))
 
-    async def is_run_queued_since(self, dag_id: str, run_id: str, since: datetime) -> bool:
-        """Whether there is such a run that was queued at this time or later.
+    async def was_dispatched(self, ti_id: str, job: str) -> bool:
+        """Whether the job was the dispatch of an earlier try, which Airflow keeps in its history under the try's id.
 
         Raises:
             DatabaseUnavailable: Try again later.
         """
-        return await self._query(partial(_is_run_queued_since, dag_id, run_id, since))
+        return await self.query(partial(_was_dispatched, ti_id, job))
 
-    async def _query(self, query: Callable[[], T]) -> T:
+    async def ping(self) -> None:
+        """Checks that the database answers.
+
+        Raises:
+            DatabaseUnavailable: It does not.
+        """
+        await self.query(_select_nothing)
+
+    async def query(self, query: Callable[[], T]) -> T:
+        """The result of a function that reads in an `airflow_session`; counts towards the limit.
+
+        Raises:
+            DatabaseUnavailable: Try again later.
+        """
         try:
             return await run_query(query, limit=self._limit)
         except TimeoutError:
             raise DatabaseUnavailable(f"no answer within {ANSWER_S:g} s") from None
+
+
+def _select_nothing() -> None:
+    from sqlalchemy import text
+
+    with airflow_session() as session:
+        session.execute(text("SELECT 1"))
 
 
 def _select_by_id(ti_ids: Sequence[str]) -> dict[str, TaskRow]:
@@ -134,24 +160,30 @@ def _select(*conditions: "ColumnElement[bool]") -> dict[str, TaskRow]:
     found: dict[str, TaskRow] = {}
     ti = TaskInstance
     columns = (ti.id, ti.state, ti.external_executor_id, ti.last_heartbeat_at)
-    with _session() as session:
+    with airflow_session() as session:
         for condition in conditions:
             for ti_id, state, dispatch, heartbeat_at in session.execute(select(*columns).where(condition)):
                 found[str(ti_id)] = TaskRow(None if state is None else str(state), dispatch, heartbeat_at)
     return found
 
 
-def _is_run_queued_since(dag_id: str, run_id: str, since: datetime) -> bool:
-    from airflow.models.dagrun import DagRun
+def _was_dispatched(ti_id: str, job: str) -> bool:
+    from airflow.models.taskinstancehistory import TaskInstanceHistory
     from sqlalchemy import select
 
-    same = (DagRun.dag_id == dag_id, DagRun.run_id == run_id, DagRun.queued_at >= since)
-    with _session() as session:
-        return session.scalar(select(DagRun.id).where(*same)) is not None
+    past = TaskInstanceHistory
+    with airflow_session() as session:
+        same = (past.task_instance_id == _uuid(ti_id), past.external_executor_id == job)
+        return session.scalar(select(past.task_instance_id).where(*same)) is not None
 
 
 @contextmanager
-def _session() -> "Iterator[Session]":
+def airflow_session() -> "Iterator[Session]":
+    """A session of its own, for a query in `Dispatches.query`.
+
+    Raises:
+        DatabaseUnavailable: In place of any error of the database.
+    """
     from airflow.utils.session import create_session
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -13,6 +13,7 @@ import structlog
 from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.tracing import CentreJobSpans
+from edge_broker import parked_jobs
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
@@ -116,14 +117,26 @@ class GiveUps:
                 await self._view.refresh_worker(worker)
             for record in records:
                 async with self._limit:
-                    if (event := self._due(worker, record)) is not None:
-                        await self._give_up(worker, record, event)
+                    await self._give_up_one(worker, record)
         except (BrokerUnavailable, JetStreamError) as error:
             log.warning("give_up_postponed", worker=worker, jobs=len(records), error=str(error))
 
+    async def _give_up_one(self, worker: str, record: JobRecord) -> None:
+        try:
+            if (event := self._due(worker, record)) is not None:
+                await self._give_up(worker, record, event)
+        except (BrokerUnavailable, JetStreamError):
+            raise
+        except Exception:
+            # A fault of ours. The other jobs and the keeper's other loops must not suffer from it.
+            log.exception("job_put_aside", step="give_up", job=record.id)
+            self._metrics.put_aside("give_up")
+
     async def _give_up(self, worker: str, record: JobRecord, event: GiveUp) -> None:
         try:
-            before, after = await self._records.change(record.id, event)
+            before, after = await self._records.change(
+                record.id, event, first=lambda _, after: parked_jobs.keep_history(self._broker, after)
+            )
         except BrokerUnavailable:
             raise
         except EdgeError as error:
@@ -139,5 +152,9 @@ class GiveUps:
         facts = {"job": record.id, "ti": ti_id, "queue": record.queue, "worker": worker, "reason": event.reason}
         log.warning("job_given_up", **facts, state=after.state.value, verdict=outcome)
         await self._audit.record("job-given-up", **facts, state=after.state.value, verdict=outcome)
+        if after.parked is not None:
+            self._metrics.parked()
+            log.warning("job_parked", job=record.id, queue=record.queue, reason=after.parked)
+            await self._audit.record("job-parked", job=record.id, queue=record.queue, reason=after.parked)
         # A parked poll of the worker is answered at once.
         await self._broker.publish(worker_notice(worker))

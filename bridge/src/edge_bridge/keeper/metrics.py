@@ -26,9 +26,10 @@ from typing_extensions import override
 from edge_bridge.provider_info import VERSION
 from edge_broker.connection.broker import Broker
 from edge_broker.record_mover import RecordMover
-from edge_schemas.gate.execution_paths import call_class
+from edge_schemas.gate.execution_paths import CallClass, call_class, split_path
 from edge_schemas.life.events import GiveUp
 from edge_schemas.life.model import JobRecord, JobState
+from edge_schemas.wire.errors import EdgeError
 
 if TYPE_CHECKING:
     from edge_bridge.keeper.cluster_view import ClusterView
@@ -36,9 +37,18 @@ if TYPE_CHECKING:
 TICK_S = 0.5
 HEARTBEAT_OUTCOMES = ("ok", "refused", "failed")
 UNWANTED_KINDS = ("gone", "redispatched", "state")
+STEPS = ("record", "entry", "withdrawal", "give_up", "heartbeat")
 GIVE_UP_REASONS = ("silence", "missing")
 _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+
+def _class_of(path: str) -> CallClass:
+    """The class of a call by its encoded path, which may be malformed."""
+    try:
+        return call_class(split_path(path))
+    except EdgeError:
+        return CallClass.OTHER
 
 
 class KeeperMetrics:
@@ -48,7 +58,7 @@ class KeeperMetrics:
         self.registry = registry = CollectorRegistry()
         self._heartbeats = Counter(
             "edge_keeper_heartbeats",
-            "Heartbeats sent to Airflow for tasks: ok; refused by Airflow; failed, without an answer",
+            "Heartbeats sent to Airflow for tasks: ok; refused by Airflow; failed, or without an answer",
             ["outcome"],
             registry=registry,
         )
@@ -69,6 +79,18 @@ class KeeperMetrics:
             "edge_keeper_give_ups",
             "Jobs given up: silence, no contact for longer than tolerated; missing, its worker came back without it",
             ["reason"],
+            registry=registry,
+        )
+        self._parked = Counter(
+            "edge_keeper_parked_jobs",
+            "Jobs parked because their workers were lost too often before user code ran",
+            registry=registry,
+        )
+        self._put_aside = Counter(
+            "edge_keeper_put_aside",
+            "What failed for a reason of its own: a record or a worker's entry that can't be read, or the withdrawal, "
+            "the give-up or the heartbeat of one job",
+            ["step"],
             registry=registry,
         )
         self._token_mints = Counter(
@@ -111,6 +133,7 @@ class KeeperMetrics:
             (self._stop_requests, UNWANTED_KINDS),
             (self._withdrawals, UNWANTED_KINDS),
             (self._give_ups, GIVE_UP_REASONS),
+            (self._put_aside, STEPS),
         ):
             for value in values:
                 counter.labels(value)
@@ -128,19 +151,27 @@ class KeeperMetrics:
         """A job was given up."""
         self._give_ups.labels("silence" if event.lacking_incarnation is None else "missing").inc()
 
+    def parked(self) -> None:
+        """A job was given up too often before user code ran."""
+        self._parked.inc()
+
+    def put_aside(self, step: str) -> None:
+        """A step failed for one record, entry or job, for a reason that concerns nothing else."""
+        self._put_aside.labels(step).inc()
+
     def token_minted(self) -> None:
         """A token was minted."""
         self._token_mints.inc()
 
     def gate_answered(self, path: str, status: int, took_s: float) -> None:
         """A job's call was answered, whatever the answer."""
-        call = call_class(path.split("/"))
+        call = _class_of(path)
         self._gate_calls.labels(call, status).inc()
         self._gate_seconds.labels(call).observe(took_s)
 
     def api_answered(self, path: str, took_s: float) -> None:
         """The api-server has answered a try, whatever the answer."""
-        self._api_seconds.labels(call_class(path.split("/"))).observe(took_s)
+        self._api_seconds.labels(_class_of(path)).observe(took_s)
 
     async def measure_lag(self) -> None:
         """Measure how late the event loop is, forever."""

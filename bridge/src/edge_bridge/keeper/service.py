@@ -62,20 +62,21 @@ class Keeper:
         records = RecordStore(broker)
         withdrawals = Withdrawals(broker, records, metrics)
         self._mover = RecordMover(records)
-        self._view = ClusterView(broker, self._mover)
+        self._view = ClusterView(broker, self._mover, metrics.put_aside)
         self._heartbeats = TaskHeartbeats(
             self._view, dispatches, withdrawals, api, settings.heartbeats, metrics=metrics
         )
-        self._watch = DatabaseWatch(self._view, dispatches, withdrawals, self._on_checked)
+        self._watch = DatabaseWatch(self._view, dispatches, withdrawals, self._on_checked, metrics=metrics)
         audit = Audit(broker, keeper=socket.gethostname())
         self._give_ups = GiveUps(self._view, broker, records, audit, metrics=metrics, spans=spans)
         metrics.registry.register(KeeperState(broker, self._view, self._mover, lambda: self._watch.checked_s_ago))
         self._app = build_app(
             settings.gate_secret,
-            PassThrough(records, dispatches, api),
+            PassThrough(records, dispatches, api, settings.limits),
             CentreView(settings.runtime_lock),
             self.health,
             metrics=metrics,
+            limits=settings.limits,
         )
         self.port = settings.gate_port
 
@@ -119,7 +120,12 @@ class Keeper:
     async def _listening(self) -> AsyncIterator[None]:
         # A call under way is completed even if its caller disconnects: Airflow's answer must be remembered.
         runner = web.AppRunner(
-            self._app, access_log=None, handler_cancellation=False, shutdown_timeout=STOP_WAIT_S, keepalive_timeout=75
+            self._app,
+            access_log=None,
+            handler_cancellation=False,
+            shutdown_timeout=STOP_WAIT_S,
+            keepalive_timeout=75,
+            max_line_size=self._settings.limits.max_line_bytes,
         )
         await runner.setup()
         try:
@@ -148,5 +154,5 @@ async def running_parts(settings: KeeperSettings, mint: TokenMint) -> AsyncItera
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, spans.close)
         broker = await stack.enter_async_context(Broker(settings.broker))
-        api = await stack.enter_async_context(ExecutionApi(settings.execution_api_url, mint, metrics))
+        api = await stack.enter_async_context(ExecutionApi(settings.execution_api_url, mint, metrics, settings.limits))
         yield Keeper(settings, broker, Dispatches(), api, metrics=metrics, spans=spans)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from edge_bridge.keeper.gate.centre import LockUnreadable, read_lock
 from edge_bridge.keeper.task_heartbeats import HeartbeatSettings
-from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, secret, text
+from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, positive, secret, text
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import KEEPER
+from edge_schemas.gate.limits import LEAST_MAX_CALL_BYTES, LEAST_MAX_PATH_BYTES, CallLimits
 
 DEFAULT_API_URL = "http://localhost:8080/execution/"
 MIN_SECRET_CHARS = 32
@@ -25,6 +26,7 @@ class KeeperSettings:
     execution_api_url: str
     heartbeats: HeartbeatSettings
     runtime_lock: Path | None = None
+    limits: CallLimits = field(default_factory=CallLimits)
 
 
 def keeper_settings(conf: Conf) -> KeeperSettings:
@@ -44,6 +46,7 @@ def keeper_settings(conf: Conf) -> KeeperSettings:
         execution_api_url=api_url(conf),
         heartbeats=HeartbeatSettings(timedelta(seconds=_heartbeat_timeout_s(conf))),
         runtime_lock=_runtime_lock(conf),
+        limits=_call_limits(conf),
     )
 
 
@@ -70,6 +73,21 @@ def _runtime_lock(conf: Conf) -> Path | None:
     except LockUnreadable as error:
         raise SettingsError(f"[{SECTION}] runtime_lock: {error}") from None
     return path
+
+
+def _call_limits(conf: Conf) -> CallLimits:
+    return CallLimits(
+        _at_least(conf, "max_call_bytes", LEAST_MAX_CALL_BYTES),
+        _at_least(conf, "max_path_bytes", LEAST_MAX_PATH_BYTES),
+        f"[{SECTION}] max_call_bytes",
+        f"[{SECTION}] max_path_bytes",
+    )
+
+
+def _at_least(conf: Conf, option: str, least: int) -> int:
+    if (value := positive(conf, option)) < least:
+        raise SettingsError(f"[{SECTION}] {option} is {value}, must be at least {least}")
+    return value
 
 
 def _heartbeat_timeout_s(conf: Conf) -> float:

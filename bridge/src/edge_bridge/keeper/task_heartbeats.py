@@ -110,11 +110,20 @@ class TaskHeartbeats:
         while True:
             record = await self._due.get()
             try:
-                if not await self._send(record):
+                if not await self._send_one(record):
                     pause = self._settings.timeout / TRIES_IN_TIMEOUT
                     self._paused_until[record.id] = datetime.now(UTC) + pause
             finally:
                 self._under_way.discard(record.id)
+
+    async def _send_one(self, record: JobRecord) -> bool:
+        try:
+            return await self._send(record)
+        except Exception:
+            # A fault of ours, or a record that no heartbeat can be made of. The other tasks need theirs.
+            log.exception("job_put_aside", step="heartbeat", job=record.id)
+            self._metrics.put_aside("heartbeat")
+            return False
 
     async def _send(self, record: JobRecord) -> bool:
         """Whether Airflow accepted it."""
@@ -129,6 +138,9 @@ class TaskHeartbeats:
             # The absence of the api-server is logged where it is called.
             self._metrics.heartbeat_sent("failed")
             log.debug("heartbeat_failed", job=record.id, code=error.code)
+            return False
+        if answer.failed:
+            self._metrics.heartbeat_sent("failed")
             return False
         self._metrics.heartbeat_sent("ok" if answer.accepted else "refused")
         if answer.accepted:

@@ -1,5 +1,7 @@
 """What the answer to a poll contains, and who deals with each part of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -59,9 +61,11 @@ class PollAnswers:
         if answer.required_airflow is not None:
             self.sink.runtime_refused(answer.required_airflow)
         for directive in answer.stop:
-            self.sink.stop(directive)
+            with _only_this(directive.job):
+                self.sink.stop(directive)
         for grant in answer.grants:
-            self.sink.accept(grant)
+            with _only_this(grant.job.id):
+                self.sink.accept(grant)
 
     def _begin_conflict(self, conflict: CredentialConflict) -> None:
         self.in_conflict = True
@@ -73,6 +77,15 @@ class PollAnswers:
             "jobs until an operator decides which of the two is the worker",
         )
         self.table.close_intake("conflict", "the worker's credential is in conflict")
+
+
+@contextmanager
+def _only_this(job: str) -> Iterator[None]:
+    """An unexpected error about one job must not end the loop that polls for all."""
+    try:
+        yield
+    except Exception:
+        log.exception("answer_part_not_handled", job=job)
 
 
 def _name(agent: AgentSeen) -> str:

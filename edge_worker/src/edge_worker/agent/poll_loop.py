@@ -16,6 +16,8 @@ from functools import partial
 from time import monotonic
 
 from edge_schemas.wire.errors import ErrorCode
+from edge_schemas.wire.job_calls import ReleaseRequest
+from edge_schemas.wire.jobs import AuxiliaryKind
 from edge_schemas.wire.polls import MAX_REASON_CHARS, PROTOCOL, Poll
 from edge_schemas.wire.worker_report import WorkerHealth, WorkerVersions
 from edge_worker.agent.poll_answers import PollAnswers, PollSink
@@ -27,6 +29,7 @@ from edge_worker.log import EventLog
 from edge_worker.relay.call_result import CallError, NoAnswer, Refused
 from edge_worker.relay.client import RelayClient
 from edge_worker.relay.link import Link
+from edge_worker.relay.poll_answer import UnreadableGrant
 from edge_worker.relay.retry import Backoff, is_retryable
 
 COALESCE_S = 0.02
@@ -47,6 +50,7 @@ class Report:
     Attributes:
         instance: See `Poll`.
         host: See `Poll`.
+        auxiliary: The kinds of auxiliary jobs that the owner allows.
         settings_version: Of the settings with which the agent starts.
         versions: Called for each poll: the runtime's version is unknown at first.
     """
@@ -54,6 +58,7 @@ class Report:
     incarnation: int
     instance: str
     host: str
+    auxiliary: tuple[AuxiliaryKind, ...]
     settings_version: int
     versions: Callable[[], WorkerVersions]
     health: Callable[[], WorkerHealth]
@@ -87,6 +92,7 @@ class PollLoop:
         self.table.on_change(self._wake.set)
         self.link.on_suspicion(self._wake.set)
         async with asyncio.TaskGroup() as polls:
+            self._group = polls
             while True:
                 self._wake.clear()
                 poll = self._next_poll()
@@ -124,6 +130,7 @@ class PollLoop:
             instance=self.report.instance,
             host=self.report.host,
             superseded_by=self._refusals.superseded_by,
+            auxiliary=self.report.auxiliary,
             in_conflict=self._answers.in_conflict,
             slots=self.table.slots,
             free=self.table.free,
@@ -165,7 +172,9 @@ class PollLoop:
         self.tuner.answered(self.clock() - began)
         self._reached()
         if answer is not None:
-            self._answers.handle(answer)
+            self._answers.handle(answer.answer)
+            for grant in answer.unreadable:
+                self._group.create_task(_reject(self.client, grant), name=f"reject-{grant.job}")
         if poll.seq < self._seq and (self._poll_timeout_s == 0 or self._poll_timeout_s > self._wanted_poll_timeout_s()):
             # The newer poll is a probe that is no longer needed, or is held open for too long for the new jobs.
             self._wake.set()
@@ -212,3 +221,13 @@ def _log_refusal(error: Refused) -> None:
         log.warning("poll_refused", code=error.code, reason=str(error))
     else:
         log.error("poll_refused", code=error.code, reason=str(error))
+
+
+async def _reject(client: RelayClient, grant: UnreadableGrant) -> None:
+    """Release a job that can't be read, once; without that it returns after the grant wait, and is not counted."""
+    reason = "the worker can't read the job"
+    log.error("job_unreadable", job=grant.job)
+    try:
+        await client.release(grant.job, ReleaseRequest(receipt=grant.receipt, reason=reason))
+    except CallError as error:
+        log.warning("unreadable_job_not_released", job=grant.job, error=str(error))

@@ -79,6 +79,9 @@ class Refusals:
                 return Decision(self._spread(SLOW_S), is_new, is_protocol_refused=True)
             case ErrorCode.SUPERSEDED:
                 return Decision(self._superseded(error.problem.superseded_by), is_new)
+            case ErrorCode.RATE_LIMITED:
+                # The relay works and asks for patience: the link is not lost, and the pause does not grow.
+                return Decision((error.retry_after_s or 1) + self.jitter(), is_new)
             case _:
                 pause_s = self.backoff.next_pause(error, cap_s=cap_s)
                 return Decision(pause_s, is_new, is_link_lost=is_retryable(error))

@@ -133,7 +133,8 @@ class Worker:
             )
             runtime = self.runtime or self._task_host(runtime_dir, socket)
             link = Link()
-            async with RelayClient(relay_url, self.identity.secret, tls=tls, proxy=proxy, link=link) as client:
+            secret, limits = self.identity.secret, self.settings.call_limits
+            async with RelayClient(relay_url, secret, tls=tls, proxy=proxy, link=link, limits=limits) as client:
                 code = await self._work(client, link, runtime, socket, incarnation)
             log.info("worker_stopped", exit_code=code)
         return code
@@ -168,10 +169,10 @@ class Worker:
                 ProcessActions(runtime, fence, self.settings.grace_s),
                 uploader,
             )
-            rule = RuntimeCompatibility(table)
+            rule = RuntimeCompatibility(table, frozenset(self.settings.auxiliary_jobs))
             runner = JobRunner(Performer(actions.perform, actions.note), self.state, table, jobs, rule)
             handler = PollHandler(runner, self.state, self.identity, self.shutdown, rule)
-            gateway = Gateway(client, table, link, socket)
+            gateway = Gateway(client, table, link, socket, self.settings.call_limits)
             health = AgentHealth(
                 self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
             )
@@ -206,6 +207,7 @@ class Worker:
             incarnation=incarnation,
             instance=self.state.instance(),
             host=platform.node()[:253],
+            auxiliary=self.settings.auxiliary_jobs,
             settings_version=self.identity.enrollment.settings.version,
             versions=lambda: worker_versions(watch.airflow),
             health=health.read,

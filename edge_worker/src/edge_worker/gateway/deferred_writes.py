@@ -6,13 +6,12 @@ is killed meanwhile loses them, and Airflow shows the task without its rendered 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.log import EventLog
-from edge_worker.relay.call_result import Refused
 from edge_worker.relay.client import ExecutionAnswer
 
 AT_ONCE_S = 1.0
@@ -25,14 +24,9 @@ log = EventLog("edge_worker.gateway.deferred_writes")
 
 
 class DeferredWrites:
-    """At most one for each job, until it is delivered or dropped.
+    """At most one for each job, until it is delivered or has failed."""
 
-    Args:
-        on_refused: Called with a refusal that the task can no longer receive.
-    """
-
-    def __init__(self, on_refused: Callable[[JobDriver, Refused], object]) -> None:
-        self._on_refused = on_refused
+    def __init__(self) -> None:
         self._under_way: dict[str, asyncio.Task[ExecutionAnswer]] = {}
 
     async def answer(self, driver: JobDriver, delivery: Coroutine[Any, Any, ExecutionAnswer]) -> ExecutionAnswer:
@@ -69,5 +63,3 @@ class DeferredWrites:
             log.info("late_write_delivered", job=driver.id, status=task.result().status)
             return
         log.info("late_write_dropped", job=driver.id, reason=str(error))
-        if isinstance(error, Refused):
-            self._on_refused(driver, error)

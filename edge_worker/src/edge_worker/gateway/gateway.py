@@ -3,7 +3,7 @@
 One Unix socket for all jobs, `http://gateway/jobs/<job>/execution/<path of Airflow's Execution API>`.
 
 * Heartbeats are answered here: 204, or Airflow's "stop" answer once the job is to stop. A lost link never ends a task.
-* Everything else goes to the relay, path and query untouched, and is held without limit while the link is down. A
+* Everything else goes to the relay, whatever path and query, and is held without limit while the link is down. A
   read that fails or times out makes the SDK return a *default value* and the task succeed wrongly; so a read ends only
   in an answer of the Execution API or in a 403, which the SDK turns into an exception.
 * A task's rendered fields do not keep it waiting: see `deferred_writes`.
@@ -20,22 +20,20 @@ from pathlib import Path
 
 from aiohttp import web
 
+from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
-from edge_schemas.wire.errors import EdgeError
+from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_worker.gateway.answers import json_answer, no_longer, pass_on, refusal
-from edge_worker.gateway.held_calls import HeldCalls, NotWanted
+from edge_worker.gateway.held_calls import CallFailed, HeldCalls, NotWanted
 from edge_worker.gateway.request_dedup import AskedAgain, RequestDedup
 from edge_worker.gateway.target import Target, target_of
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog, bound
-from edge_worker.relay.call_result import Refused
 from edge_worker.relay.client import ExecutionCall, RelayClient
 from edge_worker.relay.link import Link
 
-MAX_BODY_BYTES = 32 * 1024 * 1024
-
-_MAX_LINE_BYTES = 1024 * 1024
+_MAX_LINE_BYTES = 8 * 1024 * 1024
 """Far above the limits in use: the gateway itself refuses what is too long, in a form that the SDK understands."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
@@ -50,10 +48,14 @@ class Gateway:
         table: The jobs; calls for any other job are refused.
         link: Decides when a held call is tried again.
         socket: Where to listen.
+        limits: Of calls.
     """
 
-    def __init__(self, client: RelayClient, table: JobRegistry, link: Link, socket: Path) -> None:
+    def __init__(
+        self, client: RelayClient, table: JobRegistry, link: Link, socket: Path, limits: CallLimits = DEFAULT_LIMITS
+    ) -> None:
         self._table = table
+        self._limits = limits
         self._socket = socket
         self._calls = HeldCalls(client, link)
         self._dedup = RequestDedup()
@@ -66,7 +68,7 @@ class Gateway:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """Listens while inside. A socket file that a killed agent left behind is replaced."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app = web.Application(client_max_size=self._limits.max_call_bytes)
         app.router.add_route("*", "/{tail:.*}", self._answer)
         # A write whose task has died meanwhile is still delivered: it may be the task's final state.
         runner = web.AppRunner(
@@ -100,9 +102,9 @@ class Gateway:
 
     async def _handle(self, request: web.Request, *, is_read: bool) -> web.Response:
         try:
-            target = target_of(request.raw_path, self._table)
+            target = target_of(request.raw_path, self._table, self._limits)
         except EdgeError as error:
-            return refusal(str(error))
+            return json_answer(404, "Not Found") if error.code is ErrorCode.NOT_FOUND else refusal(str(error))
         driver = target.driver
         if driver is None and target.job in self._table.unread:
             # Nothing ends it meanwhile. A task's process repeats a call after 503.
@@ -119,14 +121,14 @@ class Gateway:
         try:
             call = await _call_of(request, target)
         except web.HTTPRequestEntityTooLarge:
-            return refusal(f"the body is larger than {MAX_BODY_BYTES} bytes")
+            return refusal(str(self._limits.body_too_large()))
         try:
             answer = await self._dedup.answer(
                 (driver.id, call.request_id, call.method, call.raw_path, call.query),
-                partial(self._calls.deliver, target, driver, call, is_read=is_read),
+                partial(self._calls.deliver, driver, call, target.route(call.method)),
             )
-        except Refused as error:
-            return self._calls.refused(driver, error, is_read=is_read)
+        except CallFailed as error:
+            return no_longer(is_read=is_read, message=str(error)) if error.stops else refusal(str(error))
         except NotWanted as error:
             return no_longer(is_read=is_read, message=str(error))
         except AskedAgain:
@@ -139,7 +141,7 @@ async def _call_of(request: web.Request, target: Target) -> ExecutionCall:
     offered = request.headers.get(routes.REQUEST_ID_HEADER, "")
     return ExecutionCall(
         method=request.method,
-        raw_path=target.raw_path,
+        raw_path=target.path,
         query=target.query,
         headers={name: request.headers[name] for name in routes.FORWARDED_HEADERS if name in request.headers},
         body=await request.read(),

@@ -2,16 +2,19 @@
 
 import re
 from dataclasses import dataclass
+from urllib.parse import quote
 
-from edge_schemas.gate.execution_paths import split_path
+from edge_schemas.gate.execution_paths import carry, decode_path
+from edge_schemas.gate.limits import CallLimits
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_worker.gateway.fates import Route
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.registry import JobRegistry
 
-MAX_TARGET_CHARS = 8000
-"""Path and query; servers and proxies on the way take no more."""
-
+_OWN_ROUTES = {("PATCH", "state"): Route.FINAL_STATE, ("PUT", "rtif"): Route.RENDERED_FIELDS}
 _TARGET = re.compile(r"/jobs/([0-9a-f-]{36})/execution/([^?#]*)(?:\?([^#]*))?")
+_QUERY_SAFE = "!$%&'()*+,-./:;=?@[\\]^_`{|}~"
+"""Besides letters and digits. A percent sign begins an escape: nothing is encoded twice."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,13 @@ class Target:
     Attributes:
         job: The id in the path.
         held: The job, if the worker has to do with it.
-        raw_path: Of the call to the Execution API, as it was sent.
-        segments: The path's parts.
+        path: Of the call to the Execution API, in the form in which it travels to the gate; see `carry`.
+        segments: The path's decoded parts.
     """
 
     job: str
     driver: JobDriver | None
-    raw_path: str
+    path: str
     segments: tuple[str, ...]
     query: str
 
@@ -45,25 +48,30 @@ class Target:
         """A heartbeat of the job's own task."""
         return self.is_own_instance and self.is_some_heartbeat(method)
 
-    def is_final_write(self, method: str) -> bool:
-        """The task's final state."""
-        return method == "PATCH" and self.is_own_instance and self.segments[2] == "state"
+    def route(self, method: str) -> Route:
+        """What a call with this method is for."""
+        if method in {"GET", "HEAD"}:
+            return Route.SECRET_READ if self.segments[0] in {"connections", "variables"} else Route.READ
+        if self.is_own_instance:
+            return _OWN_ROUTES.get((method, self.segments[2]), Route.WRITE)
+        return Route.WRITE
 
-    def is_rendered_fields(self, method: str) -> bool:
-        """The task's rendered fields."""
-        return method == "PUT" and self.is_own_instance and self.segments[2] == "rtif"
 
-
-def target_of(raw_path: str, table: JobRegistry) -> Target:
+def target_of(raw: str, table: JobRegistry, limits: CallLimits) -> Target:
     """What a request is about.
 
+    Args:
+        raw: Path and query as they were sent.
+        table: The jobs.
+        limits: Of path and query.
+
     Raises:
-        EdgeError: The path is not one of the gateway's.
+        EdgeError: `not_found`: the path is not one of the gateway's. `invalid_request` or `path_too_long`.
     """
-    match = _TARGET.fullmatch(raw_path)
+    match = _TARGET.fullmatch(raw)
     if match is None:
-        raise EdgeError(ErrorCode.INVALID_REQUEST, "the path is not one of the gateway's")
-    if len(raw_path) > MAX_TARGET_CHARS:
-        raise EdgeError(ErrorCode.INVALID_REQUEST, f"path and query are longer than {MAX_TARGET_CHARS} characters")
-    job, path, query = match[1], match[2], match[3] or ""
-    return Target(job, table.get(job), path, split_path(path), query)
+        raise EdgeError(ErrorCode.NOT_FOUND, "the path is not one of the gateway's")
+    job, query = match[1], quote((match[3] or "").encode(errors="surrogateescape"), safe=_QUERY_SAFE)
+    segments = decode_path(match[2])
+    limits.check_path(segments, query)
+    return Target(job, table.get(job), carry(segments), segments, query)

@@ -26,6 +26,8 @@ _AIRFLOW_SETTINGS = {
     # counts.
     "AIRFLOW__CORE__TASK_SUCCESS_OVERTIME": str(30 * 24 * 3600),
     "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "1000000000",
+    # The agent repeats a call under one request id. The SDK would repeat what has failed for good, as another call.
+    "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "1",
     # How often a supervisor asks whether to continue, and the longest it takes to see that its task has ended.
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     # Each example would be a bundle of its own.

@@ -1,15 +1,24 @@
-"""Makes the worker reject jobs that its Airflow runtime is too new for, and report the reason in its log and polls."""
+"""Makes the worker reject jobs that its owner does not allow, or that its Airflow runtime is too new for."""
 
 import asyncio
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from edge_schemas.life.versions import runtime_mismatch
-from edge_schemas.wire.jobs import Job, TaskWork
+from edge_schemas.wire.jobs import AuxiliaryKind, Job, TaskWork
 from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog
 
 RETRY_S = 300.0
 """After this time one job is accepted, since the centre may have been upgraded in the meantime."""
+_TASK = "ExecuteTask"
+_UNKNOWN = "unknown"
+_KINDS: dict[str, str | None] = {
+    _TASK: None,
+    "ExecuteCallback": AuxiliaryKind.CALLBACK,
+    "TestConnection": AuxiliaryKind.CONNECTION_TEST,
+}
 _CAUSE = "runtime_version"
 
 log = EventLog("edge_worker.jobs.compatibility")
@@ -20,10 +29,12 @@ class RuntimeCompatibility:
     """The version of the runtime, and whether the worker may accept jobs with it.
 
     Attributes:
+        auxiliary: The kinds of auxiliary jobs that the owner allows.
         airflow: Airflow's version in the runtime; None until a task host has reported it.
     """
 
     table: JobRegistry
+    auxiliary: AbstractSet[AuxiliaryKind] = frozenset()
     airflow: str | None = None
 
     def found(self, version: str) -> None:
@@ -36,6 +47,25 @@ class RuntimeCompatibility:
         """Why a granted job can't be run by this runtime."""
         wanted = job.work.airflow_version if isinstance(job.work, TaskWork) else None
         return None if wanted is None else self.refused(wanted)
+
+    def forbidden(self, job: Job) -> str | None:
+        """Why the job must not be run here, whatever the centre says."""
+        why = self._why_forbidden(job)
+        if why is not None:
+            log.error("job_not_allowed", job=job.id, reason=why)
+        return why
+
+    def _why_forbidden(self, job: Job) -> str | None:
+        # What the task host runs follows from the workload alone.
+        kind = _KINDS.get(str(job.work.workload.get("type", _TASK)), _UNKNOWN)
+        if kind != (None if job.auxiliary is None else job.auxiliary.kind):
+            return "the job and its workload are of different kinds"
+        if kind is not None and kind not in self.auxiliary:
+            return f"this worker runs no job of kind {kind}: its owner has not allowed it (EDGE_WORKER_AUXILIARY_JOBS)"
+        path = PurePosixPath(str(job.work.workload.get("dag_rel_path", "")))
+        if path.is_absolute() or ".." in path.parts:
+            return "the path of the DAG leaves its bundle"
+        return None
 
     def refused(self, centre: str) -> str | None:
         """The centre has this version of Airflow: accept no jobs if the runtime is too new for it.

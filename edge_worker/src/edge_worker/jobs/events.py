@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from edge_schemas.wire.job_calls import FinishRequest
+from edge_schemas.wire.job_calls import EndReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Facts:
     is_finished: bool = False
     is_frozen: bool = False
     final_state: str | None = None
-    finish: FinishRequest | None = None
+    finish: EndReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,12 @@ class Granted:
 
     Attributes:
         refusal: Why the worker does not take it.
+        counts: The job itself is the cause.
     """
 
     receipt: str
     refusal: str | None = None
+    counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,14 +291,15 @@ class AwaitGone:
 class Report:
     """Report the outcome until the relay has given a final answer."""
 
-    finish: FinishRequest
+    finish: EndReport
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Release the job at the relay."""
+    """Release the job at the relay; `counts` if the job itself is the cause."""
 
     reason: str
+    counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

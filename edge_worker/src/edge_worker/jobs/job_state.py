@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from edge_schemas.wire.job_calls import FinishRequest
+from edge_schemas.wire.job_calls import EndReport
 from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.jobs.events import (
     Activity,
@@ -105,6 +105,7 @@ class LocalJob:
         is_relay_done: The relay has given its final answer, or the job is dropped; only the log may follow.
         finish: The outcome.
         release: Why the job is released; empty if it is not.
+        release_counts: The job itself is the cause of the release.
         faults: Unexpected errors so far.
         fault: The last one, for people.
     """
@@ -121,8 +122,9 @@ class LocalJob:
     is_gone: bool = False
     is_log_done: bool = False
     is_relay_done: bool = False
-    finish: FinishRequest | None = None
+    finish: EndReport | None = None
     release: str = ""
+    release_counts: bool = False
     faults: int = 0
     fault: str = ""
 
@@ -190,7 +192,7 @@ def _main(job: LocalJob) -> Activity | None:
         case Stage.REPORTING if job.finish is not None:
             return Report(job.finish)
         case Stage.RELEASING:
-            return Release(job.release)
+            return Release(job.release, job.release_counts)
         case Stage.RECOVERING:
             return ReadFolder()
         case Stage.UNFOLLOWED:

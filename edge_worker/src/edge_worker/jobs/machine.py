@@ -9,7 +9,7 @@ import signal
 from dataclasses import replace
 
 from edge_schemas.wire.errors import ErrorCode
-from edge_schemas.wire.job_calls import FinishRequest
+from edge_schemas.wire.job_calls import EndReport
 from edge_schemas.wire.worker_report import JobPhase
 from edge_worker.jobs.events import (
     Action,
@@ -115,10 +115,10 @@ def _towards_launch(job: LocalJob, event: Event) -> Step:
         case (Stage.LAUNCHING, LaunchSucceeded()):
             return replace(job, stage=Stage.RUNNING), ()
         case (Stage.LAUNCHING, LaunchFailed()):
-            return _gone(job, FinishRequest(reason=_short(f"not launched: {event.reason}"), release=event.releases))
+            return _gone(job, EndReport(reason=_short(f"not launched: {event.reason}"), release=event.releases))
         case (Stage.LAUNCHING, LaunchRuledOut()) if job.stop is not None:
             reason = f"stopped before it was launched: {job.stop.reason}"
-            return _gone(job, FinishRequest(reason=_short(reason), release=job.stop.releases))
+            return _gone(job, EndReport(reason=_short(reason), release=job.stop.releases))
         case _:
             return _towards_end(job, event)
 
@@ -129,7 +129,7 @@ def _towards_end(job: LocalJob, event: Event) -> Step:
         case (Stage.RUNNING, ProcessGone()):
             return _gone(job, _finish(job, event))
         case (Stage.UNFOLLOWED, ProcessGone()):
-            finish = job.finish or FinishRequest(reason=_short(job.fault))
+            finish = job.finish or EndReport(reason=_short(job.fault))
             return replace(job, stage=Stage.REPORTING, is_gone=True, finish=finish), ()
         case (Stage.ENDING, GraceOver()):
             return replace(job, stage=Stage.REPORTING), ()
@@ -139,7 +139,7 @@ def _towards_end(job: LocalJob, event: Event) -> Step:
             return _closed(job), ()
         case (Stage.RELEASING, ReleaseAnswered()) if event.code == ErrorCode.WRONG_STATE and job.has_folder:
             # The start has come through although no answer has: the worker holds the job.
-            finish = FinishRequest(reason=_short(job.release), release=True)
+            finish = EndReport(reason=_short(job.release), release=True)
             return replace(job, stage=Stage.REPORTING, finish=finish, is_log_done=True), ()
         case (Stage.RELEASING, ReleaseAnswered()):
             return _closed(replace(job, is_relay_done=True)), (Note.FORGET,)
@@ -156,7 +156,7 @@ def _granted(job: LocalJob, event: Granted) -> LocalJob:
     if job.stage is not Stage.NEW:
         return job
     if event.refusal is not None:
-        return replace(job, stage=Stage.RELEASING, release=event.refusal)
+        return replace(job, stage=Stage.RELEASING, release=event.refusal, release_counts=event.counts)
     return replace(job, stage=Stage.GRANTED)
 
 
@@ -247,7 +247,7 @@ def _after_pause(job: LocalJob) -> Step:
     return replace(job, stage=Stage.RELEASING, release=job.release or job.fault), ()
 
 
-def _gone(job: LocalJob, finish: FinishRequest) -> Step:
+def _gone(job: LocalJob, finish: EndReport) -> Step:
     after, notes = _ending(replace(job, stage=Stage.ENDING, is_gone=True, frozen=Frozen.NO, finish=finish))
     return after, (Note.POLL_SOON, *notes)
 
@@ -276,7 +276,7 @@ def _closed(job: LocalJob) -> LocalJob:
     return replace(job, stage=Stage.ARCHIVING if job.has_folder else Stage.OVER)
 
 
-def _finish(job: LocalJob, gone: ProcessGone) -> FinishRequest:
+def _finish(job: LocalJob, gone: ProcessGone) -> EndReport:
     """What to report of a job whose processes are gone."""
     reason = gone.error or _exit_reason(gone.exit_code)
     is_lost = gone.exit_code is None and gone.error is not None
@@ -284,7 +284,7 @@ def _finish(job: LocalJob, gone: ProcessGone) -> FinishRequest:
     if stop is not None:
         reason = f"{stop.reason}; {reason}" if reason else stop.reason
     release = is_lost or (stop is not None and stop.releases)
-    return FinishRequest(exit_code=gone.exit_code, reason=_short(reason) if reason else None, release=release)
+    return EndReport(exit_code=gone.exit_code, reason=_short(reason) if reason else None, release=release)
 
 
 def _exit_reason(exit_code: int | None) -> str | None:

@@ -98,7 +98,7 @@ class ActionPerformer:
             case Report():
                 return await self.relay.report(driver, activity.finish)
             case Release():
-                return await self.relay.release(driver, activity.reason)
+                return await self.relay.release(driver, activity.reason, counts=activity.counts)
             case _:
                 return self._perform_in_folder(driver, activity)
 

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
+from edge_schemas.wire.job_calls import EndReport, FinishRequest, ReleaseRequest, StartRequest
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.events import (
     FinishAnswered,
@@ -63,9 +63,9 @@ class RelayActions:
             return HolderRefused(error.code, str(error))
         return HolderConfirmed()
 
-    async def release(self, driver: JobDriver, reason: str) -> ReleaseAnswered:
+    async def release(self, driver: JobDriver, reason: str, *, counts: bool) -> ReleaseAnswered:
         """Releases the job at the relay."""
-        request = ReleaseRequest(receipt=driver.now.receipt, reason=reason[:MAX_REASON_CHARS], counted=False)
+        request = ReleaseRequest(receipt=driver.now.receipt, reason=reason[:MAX_REASON_CHARS], counted=counts)
         log.info("job_released", job=driver.id, reason=reason)
         try:
             await until_final(lambda: self.client.release(driver.id, request), pause=self.link.pause)
@@ -74,7 +74,7 @@ class RelayActions:
             return ReleaseAnswered(error.code)
         return ReleaseAnswered()
 
-    async def report(self, driver: JobDriver, finish: FinishRequest) -> FinishAnswered:
+    async def report(self, driver: JobDriver, finish: EndReport) -> FinishAnswered:
         """Reports an outcome, which is on disk before the first try and until a final answer: the outbox.
 
         A refusal (the job was given up, another worker holds it) is a final answer too.
@@ -83,7 +83,7 @@ class RelayActions:
             driver.dir.put_finish(finish)
         except OSError as error:
             log.error("finish_not_on_disk", error=str(error))  # noqa: TRY400 - the cause is in the event
-        request = finish.model_copy(update={"incarnation": self.incarnation, "receipt": driver.now.receipt or None})
+        request = FinishRequest(**dict(finish), incarnation=self.incarnation, receipt=driver.now.receipt or None)
         is_accepted = True
         try:
             await until_final(

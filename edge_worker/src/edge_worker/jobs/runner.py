@@ -52,13 +52,14 @@ class JobRunner:
             driver.post(Granted(grant.receipt))
             return
         log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
-        refusal = self.table.refusal() or self.rule.refusal(grant.job)
+        forbidden = self.rule.forbidden(grant.job)
+        refusal = forbidden or self.table.refusal() or self.rule.refusal(grant.job)
         if grant.job.id in self.table.unread:
             refusal = "what an earlier run left of this job cannot be read"
         driver = self._drive(grant.job)
         if refusal is None:
             self.table.add(driver)
-        driver.post(Granted(grant.receipt, refusal))
+        driver.post(Granted(grant.receipt, refusal, counts=forbidden is not None))
 
     def stop(self, directive: StopDirective) -> None:
         """End a job. A job without a process is finished soon in any case."""

@@ -73,7 +73,7 @@ class LogUploader:
 
     async def _follow(self, job: LoggedJob, spool: Spool) -> None:
         backoff = Backoff(first_s=FIRST_PAUSE_S, cap_s=10)
-        rewinds = 0
+        rewinds, furthest = 0, 0
         await _until_gone(job, UPLOAD_EVERY_S)
         while True:
             # Checked before the backlog: what is printed in between must not be left behind.
@@ -89,6 +89,9 @@ class LogUploader:
                     # The relay's log is full although this one is not: an earlier tenure of the job has filled it.
                     spool.cut()
                     continue
+                if spool.offset > furthest:
+                    # The uploads since the last rewind succeeded: only rewinds that lead nowhere end the upload.
+                    rewinds, furthest = 0, spool.offset
                 rewinds = rewinds + 1 if self._rewind(spool, error) else 0
                 if rewinds > _MAX_REWINDS or (rewinds == 0 and fate_of(error) is Fate.FINAL):
                     log.warning("log_upload_refused", code=error.code, reason=str(error), offset=spool.offset)

@@ -53,13 +53,15 @@ class Refused(CallError):
 
     Attributes:
         retry_after_s: How long the relay asks to wait.
+        origin: The mark of whoever refused; empty for the relay itself.
     """
 
-    def __init__(self, problem: Problem, retry_after_s: float | None = None) -> None:
+    def __init__(self, problem: Problem, retry_after_s: float | None = None, *, origin: str = "") -> None:
         super().__init__(f"{problem.code}: {problem.detail or problem.title}")
         self.problem = problem
         self.code = problem.code
         self.retry_after_s = problem.retry_after_s if retry_after_s is None else retry_after_s
+        self.origin = origin
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def check_reply(reply: Reply, request_id: str) -> None:
     if 200 <= reply.status < 300 and reply.headers.get(routes.REQUEST_ID_HEADER) == request_id:
         return
     if _content_type(reply) == routes.PROBLEM_TYPE:
-        raise Refused(parse(Problem, reply) if reply.body else _bodiless(reply.status), _retry_after(reply))
+        problem = parse(Problem, reply) if reply.body else _bodiless(reply.status)
+        raise Refused(problem, _retry_after(reply), origin=reply.headers.get(routes.ORIGIN_HEADER, ""))
     msg = f"not the relay's answer: status {reply.status}{_quote(reply)}"
     raise NoAnswer(msg, status=reply.status)
 

@@ -13,16 +13,18 @@ from typing import Final, Self
 from pydantic import BaseModel
 
 from edge_schemas.gate.centre import WorkerFacts
+from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
 from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
-from edge_schemas.wire.polls import Poll, PollAnswer
+from edge_schemas.wire.polls import Poll
 from edge_schemas.wire.workers import Enrollment, EnrollRequest
 from edge_worker.relay.call_result import NoAnswer, Reply, parse
 from edge_worker.relay.clock_skew import ClockSkew
 from edge_worker.relay.link import Link
+from edge_worker.relay.poll_answer import ReadAnswer, read_answer
 from edge_worker.relay.proxy import Proxy
-from edge_worker.relay.transport import CALL_S, Request, Sessions, Transport, call_timeout
+from edge_worker.relay.transport import CALL_S, Request, Sessions, Transport
 
 PING_S: Final = 10.0
 EXECUTION_S: Final = 75.0
@@ -41,7 +43,7 @@ class ExecutionCall:
     """A call of a task to Airflow's Execution API.
 
     Attributes:
-        raw_path: Percent-encoded, as the task sent it, without a leading slash.
+        raw_path: In the form in which it travels to the gate, without a leading slash.
         query: Raw, without the question mark.
         headers: Those of `FORWARDED_HEADERS` only.
         request_id: The same for every repetition.
@@ -76,16 +78,25 @@ class RelayClient:
         tls: Which authorities are trusted.
         proxy: Used for every call; None connects directly.
         link: Records each answer and each call without one, and reports when the link is lost and back.
+        limits: Of answers to calls of tasks.
 
     Attributes:
         proxy: As given.
     """
 
     def __init__(
-        self, relay_url: str, secret: str, *, tls: ssl.SSLContext, proxy: Proxy | None, link: Link | None = None
+        self,
+        relay_url: str,
+        secret: str,
+        *,
+        tls: ssl.SSLContext,
+        proxy: Proxy | None,
+        link: Link | None = None,
+        limits: CallLimits = DEFAULT_LIMITS,
     ) -> None:
         self.proxy = proxy
         self._link = link or Link()
+        self._limits = limits
         self._sessions = Sessions(tls)
         self._transport = Transport(relay_url, secret, sessions=self._sessions, proxy=proxy, link=self._link)
 
@@ -108,16 +119,16 @@ class RelayClient:
         """Exchanges the enrolment token for an identity."""
         return parse(Enrollment, await self._post(routes.ENROLL, request))
 
-    async def poll(self, poll: Poll) -> PollAnswer | None:
+    async def poll(self, poll: Poll) -> ReadAnswer | None:
         """Reports and waits for up to `poll_timeout_s`; None means that there is nothing to do."""
-        timeout = call_timeout(poll.poll_timeout_s + POLL_MARGIN_S)
-        request = Request("POST", routes.POLL, _content(poll), _JSON, timeout=timeout, is_poll=True)
+        limit_s = poll.poll_timeout_s + POLL_MARGIN_S
+        request = Request("POST", routes.POLL, _content(poll), _JSON, limit_s=limit_s, is_poll=True)
         reply = await self._transport.send(request)
-        return None if reply.status == 204 else parse(PollAnswer, reply)
+        return None if reply.status == 204 else read_answer(reply)
 
     async def ping(self) -> None:
         """Checks that the relay answers at all."""
-        await self._transport.send(Request("GET", routes.HEALTHZ, timeout=call_timeout(PING_S)))
+        await self._transport.send(Request("GET", routes.HEALTHZ, limit_s=PING_S))
 
     async def probe(self, path: str, *, timeout_s: float) -> tuple[Reply, str]:
         """Gets a path without showing the credential, and accepts an answer from anybody.
@@ -125,12 +136,12 @@ class RelayClient:
         Returns:
             The answer, and the request id with which `check_reply` decides whether it is the relay's.
         """
-        request = Request("GET", path, timeout=call_timeout(timeout_s), with_credential=False, checked=False)
+        request = Request("GET", path, limit_s=timeout_s, with_credential=False, checked=False)
         return await self._transport.send(request), request.request_id
 
     async def facts(self, *, timeout_s: float = CALL_S) -> WorkerFacts:
         """What the credential allows. The call changes nothing and does not count as contact."""
-        request = Request("GET", routes.WORKER, timeout=call_timeout(timeout_s))
+        request = Request("GET", routes.WORKER, limit_s=timeout_s)
         return parse(WorkerFacts, await self._transport.send(request))
 
     async def start(self, job: str, request: StartRequest) -> None:
@@ -163,7 +174,7 @@ class RelayClient:
         """Forwards a call to the Execution API, with path and query unchanged.
 
         Raises:
-            Refused: The relay or the gate answered.
+            Refused: The relay or the gate answered, or the answer is too large.
             NoAnswer: Something else answered, or nothing.
         """
         request = Request(
@@ -172,9 +183,10 @@ class RelayClient:
             call.body,
             call.headers,
             call.query,
-            timeout=call_timeout(EXECUTION_S, call.body),
+            limit_s=EXECUTION_S,
             request_id=call.request_id,
             checked=False,
+            limits=self._limits,
         )
         reply = await self._transport.send_twice(request, again_s=EXECUTION_AGAIN_S)
         if reply.headers.get(routes.ORIGIN_HEADER) != routes.EXECUTION_ORIGIN:

@@ -13,7 +13,9 @@ import aiohttp
 from aiohappyeyeballs import AddrInfoType
 from yarl import URL
 
+from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
+from edge_service.body_progress import BodyTooLarge, Exchange, read_body, slowest_s
 from edge_worker import __version__
 from edge_worker.relay.call_result import NoAnswer, Refused, Reply, check_reply, no_answer
 from edge_worker.relay.clock_skew import ClockSkew
@@ -22,13 +24,7 @@ from edge_worker.relay.proxy import Proxy
 
 CONNECT_S: Final = 10.0
 CALL_S: Final = 30.0
-SLOWEST_BYTES_PER_S: Final = 8 * 1024
-"""A large body may take its time on a slow line; a call that is slower than this fails and is repeated."""
-
-
-def call_timeout(total_s: float, body: bytes = b"") -> aiohttp.ClientTimeout:
-    """The limits of one call: `total_s`, and more for a large body."""
-    return aiohttp.ClientTimeout(total=total_s + len(body) / SLOWEST_BYTES_PER_S, sock_connect=CONNECT_S)
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
 
 
 def new_request_id() -> str:
@@ -43,11 +39,12 @@ class Request:
     Attributes:
         path: Percent-encoded; it is sent unchanged.
         query: Raw, without the question mark.
-        timeout: `CALL_S` and the time for the body unless given.
+        limit_s: Until the answer begins. Bodies may take longer as long as they move: see `body_progress`.
         request_id: The same for every repetition.
         is_poll: The request uses the connections for polls.
         with_credential: The request shows the worker's credential.
         checked: Only a successful answer of the relay itself is accepted.
+        limits: Of the answer.
     """
 
     method: str
@@ -55,11 +52,12 @@ class Request:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     query: str = ""
-    timeout: aiohttp.ClientTimeout | None = None
+    limit_s: float = CALL_S
     request_id: str = field(default_factory=new_request_id)
     is_poll: bool = False
     with_credential: bool = True
     checked: bool = True
+    limits: CallLimits = DEFAULT_LIMITS
 
 
 class Sessions:
@@ -124,6 +122,7 @@ class Transport:
     def __init__(self, relay_url: str, secret: str, *, sessions: Sessions, proxy: Proxy | None, link: Link) -> None:
         self._base = relay_url
         self._secret = secret
+        self._agent_key = secrets.token_urlsafe(32)
         self._sessions = sessions
         self._proxy = proxy
         self._link = link
@@ -139,8 +138,7 @@ class Transport:
         first = asyncio.create_task(self.send(request, on_begun=begun.set))
         tries = {first}
         try:
-            limit_s = again_s + len(request.body) / SLOWEST_BYTES_PER_S
-            if await _hangs(first, begun, limit_s) and self._link.is_proven:
+            if await _hangs(first, begun, again_s + slowest_s(len(request.body))) and self._link.is_proven:
                 tries.add(asyncio.create_task(self.send(request)))
             while True:
                 done, tries = await asyncio.wait(tries, return_when=asyncio.FIRST_COMPLETED)
@@ -159,31 +157,36 @@ class Transport:
             on_begun: Called when the head of the answer has arrived.
 
         Raises:
-            Refused: The relay refused; not for a request that is not `checked`.
+            Refused: The relay refused, not for a request that is not `checked`; or the answer is too large.
             NoAnswer: There is no answer, or none of the relay.
         """
         session = self._sessions.session(is_poll=request.is_poll)
         own_headers = {routes.REQUEST_ID_HEADER: request.request_id}
         if request.with_credential:
             own_headers["Authorization"] = f"Bearer {self._secret}"
+            own_headers[routes.AGENT_HEADER] = self._agent_key
         query = f"?{request.query}" if request.query else ""
         began = time.monotonic()
         try:
-            async with session.request(
-                request.method,
-                # Marked as encoded, because yarl would otherwise decode and encode the path again.
-                URL(f"{self._base}{request.path}{query}", encoded=True),
-                data=request.body or None,
-                headers={**request.headers, **own_headers},
-                timeout=request.timeout or call_timeout(CALL_S, request.body),
-                allow_redirects=False,
-                proxy=self._proxy.url if self._proxy else None,
-                proxy_headers=self._proxy.headers if self._proxy else None,
-            ) as answer:
+            async with (
+                Exchange(request.body, answer_s=request.limit_s) as exchange,
+                session.request(
+                    request.method,
+                    # Marked as encoded, because yarl would otherwise decode and encode the path again.
+                    URL(f"{self._base}{request.path}{query}", encoded=True),
+                    data=exchange.body,
+                    headers={**request.headers, **own_headers},
+                    timeout=_TIMEOUT,
+                    allow_redirects=False,
+                    proxy=self._proxy.url if self._proxy else None,
+                    proxy_headers=self._proxy.headers if self._proxy else None,
+                ) as answer,
+            ):
+                exchange.begun()
                 on_begun()
                 # The head of an answer shows when it was made; the body may be large.
                 trip_s = None if request.is_poll else time.monotonic() - began
-                reply = Reply(answer.status, answer.headers, await answer.read(), trip_s)
+                reply = Reply(answer.status, answer.headers, await _read(answer, request.limits), trip_s)
                 if reply.status == 503:
                     # Another connection may lead to another replica.
                     answer.close()
@@ -208,6 +211,13 @@ class Transport:
     def _record_answer(self, reply: Reply) -> None:
         self._link.record_contact()
         self.skew.record(reply.headers.get("Date"), reply.trip_s)
+
+
+async def _read(answer: aiohttp.ClientResponse, limits: CallLimits) -> bytes:
+    try:
+        return await read_body(answer.content, limit=limits.max_call_bytes)
+    except BodyTooLarge:
+        raise Refused(limits.answer_too_large().problem()) from None
 
 
 async def _hangs(call: asyncio.Task[Reply], begun: asyncio.Event, seconds: float) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edge_schemas.wire.job_calls import FinishRequest
+from edge_schemas.wire.job_calls import EndReport
 from edge_schemas.wire.jobs import Job
 from edge_worker.files import write_atomically
 from edge_worker.task_host import job_files
@@ -125,14 +125,14 @@ class JobDir:
         """Records that a job's final state was accepted: from here on it must not be killed as unwanted."""
         write_atomically(self.path / "final_state", state.encode())
 
-    def finish(self) -> FinishRequest | None:
+    def finish(self) -> EndReport | None:
         """The outcome, if the relay does not have it yet."""
         try:
-            return FinishRequest.model_validate_json((self.path / "finish.json").read_bytes())
+            return EndReport.model_validate_json((self.path / "finish.json").read_bytes())
         except (OSError, ValidationError):
             return None
 
-    def put_finish(self, finish: FinishRequest) -> None:
+    def put_finish(self, finish: EndReport) -> None:
         """Stores the outcome before it is reported."""
         write_atomically(self.path / "finish.json", finish.model_dump_json().encode())
 

@@ -8,6 +8,7 @@ only way that the SDK raises in user code.
 import json
 import time
 import uuid
+from collections.abc import Callable
 from functools import partial
 
 import httpx
@@ -26,6 +27,8 @@ _CONNECT_S = 5.0
 _HEARTBEAT_S = 5.0
 """The gateway answers a heartbeat by itself; an agent that takes longer is not alive."""
 _AGAIN_S = 5.0
+_TELL_AFTER_S = 30.0
+"""As the gateway does for a call that it holds."""
 _READS = frozenset({"GET", "HEAD"})
 
 
@@ -34,12 +37,21 @@ class WaitingTransport(httpx.HTTPTransport):
 
     The gateway runs in the agent, which may be restarting. Meanwhile heartbeats are answered here: whether the task may
     continue is decided by the centre and by the agent, and by the fence where no agent answers.
+
+    Args:
+        gateway_socket: Of the agent's local gateway.
+        output_drain: Reads the task's output while a call waits.
+        guard: Ends the job at its fence.
+        log: Writes a line to the task's log.
     """
 
-    def __init__(self, gateway_socket: str, output_drain: OutputDrain, guard: Guard) -> None:
+    def __init__(
+        self, gateway_socket: str, output_drain: OutputDrain, guard: Guard, log: Callable[[str], object]
+    ) -> None:
         super().__init__(uds=gateway_socket)
         self._output_drain = output_drain
         self._guard = guard
+        self._log = log
 
     @override
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -50,14 +62,23 @@ class WaitingTransport(httpx.HTTPTransport):
     def _until_answered(self, request: httpx.Request) -> httpx.Response:
         is_heartbeat = request.url.path.endswith("/heartbeat")
         pause = _FIRST_PAUSE_S
+        began, was_told = time.monotonic(), False
         while True:
             answer = self._try(request, read_s=_HEARTBEAT_S if is_heartbeat else self._patience())
+            waited_s = time.monotonic() - began
             if answer is not None:
+                if was_told:
+                    self._log(f"Edge worker: the agent answers again after {waited_s:.0f} s; the task continues")
                 return answer
             if self._guard.must_stop():
                 return _refused_at_fence(request)
             if is_heartbeat:
                 return httpx.Response(204, request=request)
+            if waited_s >= _TELL_AFTER_S and not was_told and not self._guard.agent_answers():
+                was_told = True
+                self._log(
+                    f"Edge worker: this task waits: the agent on this machine did not answer for {waited_s:.0f} s"
+                )
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE_S)
 

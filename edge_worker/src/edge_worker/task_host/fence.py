@@ -118,6 +118,10 @@ class Guard:
             end_descendants()
         return True
 
+    def agent_answers(self) -> bool:
+        """Whether an agent is alive."""
+        return agent_answers(self._gateway_socket)
+
     def start(self) -> None:
         """Checks from now on, until `stop`. To be called after the task's process was forked: a fork has no thread."""
         if self.fence.seconds_left() is not None:

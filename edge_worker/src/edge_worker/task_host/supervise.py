@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -52,8 +53,13 @@ class SupervisorContext:
             base_url=f"http://gateway/jobs/{job_id}/execution/",
             token="none",  # noqa: S106 (the centre attaches one to each call)
             timeout=calls.gateway_timeout(),
-            transport=calls.WaitingTransport(self.gateway_socket, self.output_drain, self.guard),
+            transport=calls.WaitingTransport(self.gateway_socket, self.output_drain, self.guard, self._log),
         )
+
+    def _log(self, text: str) -> None:
+        """Writes a line to the task's log, if the disk has room."""
+        with suppress(OSError):
+            job_files.write_log_line(self.job_dir, text, level="warning")
 
 
 def noun(job: JobRequest) -> str:

@@ -77,7 +77,7 @@ def _work(record: JobRecord) -> tuple[str, str]:
 def _history(record: JobRecord) -> Iterator[tuple[str, str]]:
     """In the order in which it happened."""
     for note in record.releases:
-        yield "released", f"{_moment(note.at)} by {note.worker}: {note.reason}"
+        yield "released", f"{_moment(note.at)} by {note.worker or 'a relay'}: {note.reason}"
     if record.state is JobState.WAITING and record.waiting_again_since is not None:
         yield "waits again", f"since {_moment(record.waiting_again_since)}"
     if record.holder is not None:

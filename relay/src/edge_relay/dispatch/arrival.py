@@ -3,6 +3,7 @@
 import math
 import uuid
 from datetime import UTC, datetime
+from operator import attrgetter
 
 import structlog
 
@@ -35,11 +36,13 @@ def check_report(report: Poll) -> None:
 
 def poll_timeout_s(report: Poll, longest_s: float) -> float:
     """How long a poll may wait: a long wait would leave too few contacts before a job's fence comes down."""
-    limits = [job.offline.longest_poll_timeout_s for job in report.jobs if job.offline is not None]
-    return min(report.poll_timeout_s, longest_s, *limits)
+    contracts = (job.offline for job in report.jobs if job.offline is not None)
+    strictest = min(contracts, key=attrgetter("tolerance_s"), default=None)
+    limit = math.inf if strictest is None else strictest.longest_poll_timeout_s
+    return min(report.poll_timeout_s, longest_s, limit)
 
 
-def agent_seen(report: Poll, address: str | None) -> AgentSeen:
+def agent_seen(report: Poll, address: str | None, key_hash: str | None = None) -> AgentSeen:
     """The agent that polls, with a new arrival."""
     return AgentSeen(
         instance=report.instance,
@@ -49,6 +52,7 @@ def agent_seen(report: Poll, address: str | None) -> AgentSeen:
         host=report.host,
         address=address or "",
         last_poll_at=datetime.now(UTC),
+        key_hash=key_hash,
     )
 
 
@@ -74,6 +78,7 @@ def worker_entry(principal: Principal, parked: ParkedPoll, *, relay: str, longes
         free=report.free,
         draining=report.draining,
         no_jobs_reason=report.no_jobs_reason,
+        auxiliary=report.auxiliary,
         jobs=report.jobs,
         versions=report.versions,
         health=report.health,

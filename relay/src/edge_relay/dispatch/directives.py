@@ -50,8 +50,8 @@ def directives(
     Args:
         worker: The worker that reports.
         poll: Its report.
-        records: Of the jobs in the report, None where there is no record. A job that is missing here could not be read:
-            there is no directive for it.
+        records: Of jobs in the report, None where there is no record. A job that is missing here needs no directive, or
+            its record has not been read yet.
         settings: The worker's current settings.
         conflict: What keeps this agent from getting jobs, if anything does.
         required_airflow: The centre's version of Airflow, if the worker's is too new for a job that waited for it.
@@ -66,9 +66,8 @@ def directives(
     )
 
 
-def is_start_repeated(worker: str, job: str, records: Mapping[str, JobRecord | None]) -> bool:
+def is_start_repeated(worker: str, record: JobRecord | None) -> bool:
     """Whether the message of a job was delivered again although this worker has started the job: its ack was lost."""
-    record = records.get(job)
     return record is not None and record.holder is not None and record.holder.worker == worker
 
 

@@ -1,17 +1,17 @@
 """Grants: jobs that were delivered for a poll are offered to its worker, or returned to their queue."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.message import ack, nak
+from edge_broker.records import RecordStore
 from edge_relay.dispatch import directives
 from edge_relay.dispatch.polls import ParkedPoll
 from edge_relay.identity.receipts import Receipt, ReceiptKey, seal
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_relay.pulls.deliveries import Delivery
-from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_schemas.wire.polls import GRANT_WAIT_S, Grant
 from edge_schemas.wire.worker_report import JobPhase
@@ -22,22 +22,27 @@ ALREADY_HELD_DELAY_S = 5.0
 class Granter:
     """Makes the grants of one poll."""
 
-    def __init__(self, broker: Broker, receipt_key: ReceiptKey, metrics: Metrics, parked: ParkedPoll) -> None:
+    def __init__(
+        self, broker: Broker, records: RecordStore, receipt_key: ReceiptKey, metrics: Metrics, parked: ParkedPoll
+    ) -> None:
         self._broker = broker
+        self._records = records
         self._receipt_key = receipt_key
         self._metrics = metrics
         self._parked = parked
 
-    async def keep_usable(
-        self, delivered: list[Delivery], consumers: Collection[str], records: Mapping[str, JobRecord | None]
-    ) -> None:
+    async def keep_usable(self, delivered: list[Delivery], consumers: Collection[str]) -> None:
         """Remove what this worker may not or need not be offered from `delivered`; it returns to its queue.
 
         Args:
             delivered: Jobs that were delivered for the poll.
             consumers: Of the queues that the worker may serve now.
-            records: Of the jobs that the poll reports.
+
+        Raises:
+            BrokerUnavailable: A record could not be read.
         """
+        if not delivered:
+            return
         busy = {job.id for job in self._parked.poll.jobs if job.phase is not JobPhase.GRANTED}
         returns = self._metrics.returns
         for delivery in list(delivered):
@@ -46,7 +51,7 @@ class Granter:
                 await nak(self._broker, delivery.ack_subject)
             elif delivery.job.id not in busy:
                 continue
-            elif directives.is_start_repeated(self._parked.worker, delivery.job.id, records):
+            elif directives.is_start_repeated(self._parked.worker, await self._records.get(delivery.job.id)):
                 await ack(self._broker, delivery.ack_subject)
             else:
                 returns.labels("already_held").inc()

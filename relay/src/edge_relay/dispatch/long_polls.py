@@ -7,6 +7,7 @@ from edge_relay.dispatch.arrival import agent_seen, check_report, report_conflic
 from edge_relay.dispatch.poll_session import PollParts, PollSession, Send
 from edge_relay.dispatch.polls import ParkedPoll
 from edge_relay.identity.credentials import Principal
+from edge_relay.stores.worker_store import PATIENCE_S
 from edge_schemas.wire.polls import Poll
 
 
@@ -26,6 +27,16 @@ class LongPolls:
         self._relay = relay
         self._longest_s = longest_s
 
+    async def wait_ready(self) -> None:
+        """Wait until a poll can arrive. Call it before the poll's body is read: it costs next to nothing until then.
+
+        Raises:
+            EdgeError: `draining`.
+            BrokerUnavailable: NATS is still unreachable after `PATIENCE_S`.
+        """
+        self._parts.lifecycle.check()
+        await self._parts.broker.wait_connected(PATIENCE_S)
+
     async def answer(self, principal: Principal, report: Poll, address: str | None, send: Send) -> None:
         """Park a poll until there is something to send to its worker, or its poll timeout is over.
 
@@ -40,7 +51,9 @@ class LongPolls:
         """
         check_report(report)
         self._parts.lifecycle.check()
-        parked = ParkedPoll(principal.worker, principal.secret_hash, report, agent_seen(report, address))
+        most = await self._parts.unstarted.room(principal.worker, report)
+        agent = agent_seen(report, address, principal.agent_key_hash)
+        parked = ParkedPoll(principal.worker, principal.secret_hash, report, agent, most)
         with self._parts.polls.parked(parked):
             try:
                 await self._arrive_and_answer(principal, parked, send)

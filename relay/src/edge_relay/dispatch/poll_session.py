@@ -13,12 +13,15 @@ from edge_broker.records import RecordStore
 from edge_relay.dispatch import directives
 from edge_relay.dispatch.directives import Directives
 from edge_relay.dispatch.grants import Granter
-from edge_relay.dispatch.poll_state import PollState
 from edge_relay.dispatch.polls import ParkedPoll, ParkedPolls
+from edge_relay.dispatch.state.poll_state import PollState
+from edge_relay.dispatch.state.reads import StateReads
+from edge_relay.dispatch.state.record_mirror import RecordMirror
 from edge_relay.gate.centre import Centre
 from edge_relay.identity.credentials import Credentials, Principal
 from edge_relay.identity.receipts import ReceiptKey
 from edge_relay.lifecycle import Lifecycle
+from edge_relay.limits.unstarted_grants import UnstartedGrants
 from edge_relay.metrics.replica import Metrics
 from edge_relay.pulls.deliveries import Delivery
 from edge_relay.pulls.dispatcher_pool import DispatcherPool
@@ -30,7 +33,8 @@ from edge_schemas.wire.worker_entry import WorkerEntry
 
 log = structlog.get_logger(__name__)
 
-REFRESH_RETRY_S = 1.0
+SETTLE_S = 2.0
+"""A poll whose time is over still waits so long for reads under way: a poll that does not wait may bring directives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,10 @@ class PollParts:
     centre: Centre
     broker: Broker
     records: RecordStore
+    mirror: RecordMirror
+    reads: StateReads
     workers: WorkerStore
+    unstarted: UnstartedGrants
     metrics: Metrics
 
 
@@ -66,18 +73,21 @@ class PollSession:
     def __init__(self, parts: PollParts, parked: ParkedPoll, entry: WorkerEntry, timeout_s: float) -> None:
         self._parts = parts
         self._parked = parked
-        self._state = PollState(parts.workers, parts.records, parked, entry)
-        self._granter = Granter(parts.broker, parts.receipt_key, parts.metrics, parked)
+        self._state = PollState(parts.mirror, parts.reads, parked, entry)
+        self._granter = Granter(parts.broker, parts.records, parts.receipt_key, parts.metrics, parked)
         self._centre_airflow: str | None = None
         self._deadline = self._now() + timeout_s
 
     async def answer(self, send: Send) -> None:
         """Wait, then answer. Jobs whose grants could not be sent return to the queue."""
-        found = await self._wait()
+        try:
+            found = await self._wait()
+        finally:
+            self._state.close()
         delivered = self._parked.demand.close()
         try:
             principal = self._parts.credentials.current(self._parked.secret_hash)
-            await self._granter.keep_usable(delivered, self._consumers(principal), self._state.records)
+            await self._granter.keep_usable(delivered, self._consumers(principal))
             grants = [await self._granter.grant(delivery, self._centre_airflow) for delivery in delivered]
             await send(_answer(grants, found))
         except BaseException:
@@ -101,8 +111,7 @@ class PollSession:
             parked.wake.clear()
             principal = self._check()
             await self._refresh_centre()
-            self._enlist(principal)
-            retry_at = math.inf if await self._state.refresh() else self._now() + REFRESH_RETRY_S
+            self._state.refresh()
             self._enlist(principal)
             found = directives.directives(
                 parked.worker,
@@ -115,10 +124,11 @@ class PollSession:
             repeat_at = self._parts.polls.repeat_at(parked.worker, found.fingerprint) if found else math.inf
             if parked.demand.taken or repeat_at <= self._now():
                 return found
-            if self._now() >= self._deadline:
+            ends_at = self._deadline if self._state.is_settled else self._deadline + SETTLE_S
+            if self._now() >= ends_at:
                 return Directives()
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(min(self._deadline, repeat_at, retry_at)):
+                async with asyncio.timeout_at(min(ends_at, repeat_at)):
                     await parked.wake.wait()
 
     async def _refresh_centre(self) -> None:
@@ -152,6 +162,7 @@ class PollSession:
         if found.required_airflow is not None:
             log.warning("runtime_too_new", runtime=self._parked.poll.versions.airflow, centre=found.required_airflow)
         for grant in grants:
+            self._parts.unstarted.granted(self._parked.worker, grant.job.id)
             log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
         for directive in found.stop:
             log.info("stop_sent", job=directive.job, reason=directive.reason, drop=directive.drop)

@@ -1,10 +1,10 @@
 """The polls that are parked on this replica, and what can wake them.
 
-A notice only wakes a poll; the poll then reads the state.
+A notice, or a change of a job, only wakes a poll; the poll then reads the state.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,10 +14,14 @@ from edge_relay.stores.worker_store import StoredEntry
 from edge_schemas.life.agents import current_arrival
 from edge_schemas.wire.polls import Poll
 from edge_schemas.wire.worker_entry import AgentSeen
+from edge_schemas.wire.worker_report import JobReport
 
 REPEAT_AFTER_S = 1.0
 """The same directives are not sent again before this: the worker may need some time until its report agrees."""
 MAX_SENT = 20_000
+ENDED_DELAY_S = 0.5
+"""A job ends mostly because its worker reported the end. A poll of the worker that does not name the job any more has
+arrived by then, and there is nothing to say."""
 
 
 @dataclass(eq=False, slots=True)
@@ -28,9 +32,12 @@ class ParkedPoll:
         worker: The worker that polls.
         secret_hash: Of its credential.
         agent: The agent that polls, as seen when the poll arrived; `arrival` identifies this poll among the worker's.
+        most: How many jobs it may be granted.
         known: The worker's entry, as last seen; None until the poll's arrival is in it.
-        is_stale: State that concerns the poll may have changed since it was last read.
-        is_notified: The reason is a notice, perhaps of a newer poll that arrived at another replica.
+        reports: Its jobs.
+        is_stale: All its jobs must be compared with the watched records.
+        changed_jobs: These jobs must be compared.
+        is_notified: The worker's entry must be read: a newer poll may have arrived at another replica.
         superseded_by: A newer poll of this agent, or of a newer agent, that arrived here.
     """
 
@@ -38,15 +45,20 @@ class ParkedPoll:
     secret_hash: str
     poll: Poll
     agent: AgentSeen
+    most: int
     known: StoredEntry | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     is_stale: bool = True
     is_notified: bool = False
     superseded_by: AgentSeen | None = None
+    changed_jobs: set[str] = field(default_factory=set)
+    reports: dict[str, JobReport] = field(init=False)
     demand: PollDemand = field(init=False)
 
     def __post_init__(self) -> None:
-        self.demand = PollDemand(self.poll.free, self.wake.set, airflow=self.poll.versions.airflow)
+        self.reports = {job.id: job for job in self.poll.jobs}
+        versions, auxiliary = self.poll.versions, self.poll.auxiliary
+        self.demand = PollDemand(self.most, self.wake.set, airflow=versions.airflow, auxiliary=auxiliary)
 
 
 class ParkedPolls:
@@ -89,6 +101,40 @@ class ParkedPolls:
                 poll.is_stale = poll.is_notified = True
                 poll.wake.set()
 
+    def entry_changed(self, worker: str, value: bytes) -> None:
+        """A watch shows a worker's entry: wakes its polls, except the poll whose arrival the entry reports.
+
+        The entry is not parsed: most report a poll that is parked here. In a conflict, both agents' polls are woken.
+        """
+        polls = self._by_worker.get(worker, ())
+        if not polls:
+            return
+        sender, _, rest = value.partition(b'"predecessors":')
+        in_conflict = b'"conflict":' in rest
+        for poll in polls:
+            knows_conflict = poll.known is not None and poll.known.entry.conflict is not None
+            if in_conflict or knows_conflict or poll.agent.arrival.encode() not in sender:
+                poll.is_notified = True
+                poll.wake.set()
+
+    def job_changed(self, job: str, holders: Collection[str], has_ended: bool) -> None:
+        """A job changed that these workers hold or held: wakes their polls that name it."""
+        for worker in holders:
+            for poll in self._by_worker.get(worker, ()):
+                if job in poll.reports:
+                    poll.changed_jobs.add(job)
+                    if has_ended:
+                        asyncio.get_running_loop().call_later(ENDED_DELAY_S, poll.wake.set)
+                    else:
+                        poll.wake.set()
+
+    def records_current(self) -> None:
+        """All records are known now: wakes the polls that have waited for it."""
+        for polls in self._by_worker.values():
+            for poll in polls:
+                if poll.is_stale:
+                    poll.wake.set()
+
     def credential_changed(self, secret_hash: str) -> None:
         """Wake the polls of this credential."""
         for polls in self._by_worker.values():
@@ -100,13 +146,6 @@ class ParkedPolls:
         """Wake all polls: the replica stops."""
         for polls in self._by_worker.values():
             for poll in polls:
-                poll.wake.set()
-
-    def recheck_all(self) -> None:
-        """Wake all polls to read the state: notices may have been lost while the broker was unreachable."""
-        for polls in self._by_worker.values():
-            for poll in polls:
-                poll.is_stale = poll.is_notified = True
                 poll.wake.set()
 
     def record_sent(self, worker: str, fingerprint: object, now: float) -> None:

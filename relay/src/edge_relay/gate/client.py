@@ -3,11 +3,11 @@
 The relay itself does not reach Airflow and holds no token: it sends the worker's request and the worker's name.
 """
 
-import io
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,17 +16,20 @@ import aiohttp
 import structlog
 from yarl import URL
 
+from edge_relay.limits.body_memory import UNCOUNTED, Memory
 from edge_relay.settings import Settings, SettingsError
 from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
-from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
+from edge_schemas.wire.errors import TOO_LARGE_STATUSES, EdgeError, ErrorCode
 from edge_schemas.wire.routes import FORWARDED_HEADERS, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
+from edge_service.body_progress import BodyTooLarge, Exchange, read_body
+from edge_service.threads import hashed
 
 log = structlog.get_logger(__name__)
 
 CALL_TIMEOUT_S = 60.0
-"""The gate creates a token, reads Airflow's database and waits for the api-server, which may be slow under load."""
+"""Until an answer begins: the gate reads Airflow's database and waits for the api-server, which may be slow."""
 CONNECT_TIMEOUT_S = 3.0
-MAX_ANSWER_BYTES = 64 << 20
 RETRY_AFTER_S = 2.0
 PASSED_BACK = ("Content-Type", "Content-Range", ORIGIN_HEADER)
 """All other headers are dropped, above all a refreshed token. `Content-Range` has the length of a mapped XCom."""
@@ -51,7 +54,8 @@ class GateClient:
     Args:
         urls: Base addresses of the keepers' gates, without a path.
         key: The secret shared with the keepers.
-        timeout_s: For one call.
+        timeout_s: Until the answer to a call begins; bodies may take longer as long as they move.
+        limits: Of the answers.
         ca_file: PEM CA file for `https://` addresses; None uses the machine's CAs.
         clock: Unix time; signatures contain it.
     """
@@ -62,12 +66,14 @@ class GateClient:
         key: bytes,
         *,
         timeout_s: float = CALL_TIMEOUT_S,
+        limits: CallLimits = DEFAULT_LIMITS,
         ca_file: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._urls = tuple(url.rstrip("/") for url in urls)
         self._key = key
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        self._timeout_s = timeout_s
+        self._limits = limits
         self._tls = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
         self._clock = clock
         self._good = 0
@@ -87,6 +93,7 @@ class GateClient:
                 settings.gate_urls,
                 settings.gate_key(),
                 timeout_s=settings.gate_timeout_s,
+                limits=settings.call_limits(),
                 ca_file=settings.gate_ca_file,
             )
         except OSError as error:
@@ -96,7 +103,7 @@ class GateClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._tls, keepalive_timeout=30),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeout,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             # An answer's signature covers the bytes as they were sent.
             auto_decompress=False,
             headers={"Accept-Encoding": "identity", "User-Agent": "edge-relay"},
@@ -111,7 +118,7 @@ class GateClient:
         if self._session is not None:
             await self._session.close()
 
-    async def call(self, call: GateCall, headers: Mapping[str, str]) -> GateAnswer:
+    async def call(self, call: GateCall, headers: Mapping[str, str], memory: Memory = UNCOUNTED) -> GateAnswer:
         """The answer to a call, from the first keeper that gives a valid one.
 
         The gate recognises a repeat by the request id, so a call whose connection broke may go to the next keeper.
@@ -119,16 +126,18 @@ class GateClient:
         Args:
             call: The signed part of the call.
             headers: Of the worker's request; only `FORWARDED_HEADERS` are sent.
+            memory: Counts the bytes of the answer.
 
         Raises:
-            EdgeError: `gate_unavailable`; the worker repeats the call with the same request id.
+            EdgeError: `payload_too_large`; `gate_unavailable`, or `rate_limited` by `memory`: the worker repeats the
+                call with the same request id.
         """
         sent = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
         # The first keeper is tried twice: a kept-alive connection that it has closed is noticed only now.
         for turn in range(len(self._urls) + 1):
             index = (self._good + turn) % len(self._urls)
             try:
-                answer = await self._ask(self._urls[index], call, sent)
+                answer = await self._ask(self._urls[index], call, sent, memory)
             except _Away as error:
                 log.warning("gate_call_failed", gate=self._urls[index], error=str(error))
                 continue
@@ -136,22 +145,26 @@ class GateClient:
             return answer
         raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "no keeper answers at the moment", retry_after_s=RETRY_AFTER_S)
 
-    async def _ask(self, base: str, call: GateCall, headers: Mapping[str, str]) -> GateAnswer:
+    async def _ask(self, base: str, call: GateCall, headers: Mapping[str, str], memory: Memory) -> GateAnswer:
         assert self._session is not None  # noqa: S101  # used only within its context
-        signature, nonce = sign_call(self._key, call, now=self._clock())
+        sign = partial(sign_call, self._key, call, now=self._clock())
+        signature, nonce = await hashed(sign, len(call.body))
         ours = {SIGNATURE_HEADER: signature, WORKER_HEADER: call.worker, REQUEST_ID_HEADER: call.request_id}
         try:
-            async with self._session.request(
-                call.method,
-                # Unchanged: yarl would decode the path and encode it again.
-                URL(f"{base}{call.target}", encoded=True),
-                # aiohttp warns about large bodies as plain bytes, which it writes at once.
-                data=io.BytesIO(call.body) if call.body else None,
-                headers={**headers, **ours},
-                skip_auto_headers=("Content-Type",),
-                allow_redirects=False,
-            ) as reply:
-                body = await _bounded(reply)
+            async with (
+                Exchange(call.body, answer_s=self._timeout_s) as exchange,
+                self._session.request(
+                    call.method,
+                    # Unchanged: yarl would decode the path and encode it again.
+                    URL(f"{base}{call.target}", encoded=True),
+                    data=exchange.body,
+                    headers={**headers, **ours},
+                    skip_auto_headers=("Content-Type",),
+                    allow_redirects=False,
+                ) as reply,
+            ):
+                exchange.begun()
+                body = await _read(reply, self._limits.max_call_bytes, memory)
         except aiohttp.ConnectionTimeoutError as error:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
         except TimeoutError:
@@ -159,19 +172,33 @@ class GateClient:
             raise EdgeError(
                 ErrorCode.GATE_UNAVAILABLE, "the gate did not answer in time", retry_after_s=RETRY_AFTER_S
             ) from None
+        except BodyTooLarge:
+            raise self._limits.answer_too_large() from None
         except (aiohttp.ClientError, OSError) as error:
             raise _Away(f"{type(error).__name__}: {error}") from error
-        if not check_answer(self._key, nonce, reply.status, body, reply.headers.get(SIGNATURE_HEADER, "")):
+        if reply.status in TOO_LARGE_STATUSES and SIGNATURE_HEADER not in reply.headers:
+            text = f"the gate, or a server before it, has a lower limit than the relay: status {reply.status}"
+            raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text)
+        signed = reply.headers.get(SIGNATURE_HEADER, "")
+        check = partial(check_answer, self._key, nonce, reply.status, body, signed)
+        if not await hashed(check, len(body)):
             raise _Away(f"an answer with status {reply.status} that is not signed with our key")
         return GateAnswer(
             reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
         )
 
 
-async def _bounded(reply: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in reply.content.iter_any():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise _Away(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-    return bytes(body)
+async def _read(reply: aiohttp.ClientResponse, limit: int, memory: Memory) -> bytes:
+    """The body of an answer. What is counted of a body that does not arrive in whole is given back."""
+    counted = 0
+
+    def count(arrived: int) -> None:
+        nonlocal counted
+        memory.add(arrived)
+        counted += arrived
+
+    try:
+        return await read_body(reply.content, limit=limit, on_bytes=count)
+    except BaseException:
+        memory.remove(counted)
+        raise

@@ -1,26 +1,70 @@
 """Reading and writing JSON bodies: bounded and typed; an error says what is wrong and never quotes the body."""
 
-import asyncio
 import re
 from typing import TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from edge_relay.http.raw_bodies import OnBytes
+from edge_relay.limits.body_memory import BodyMemory
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_service.body_progress import BodyStalled, BodyTooLarge, read_body
 
 Model = TypeVar("Model", bound=BaseModel)
 
 JSON_TYPE = "application/json"
-BODY_TIMEOUT_S = 60.0
 MAX_ERRORS_NAMED = 5
 MAX_FIELD_CHARS = 80
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
-async def read_model(request: web.Request, model: type[Model]) -> Model:
+class JsonBodies:
+    """Reads the JSON bodies of callers whose credential was accepted.
+
+    Args:
+        memory: Counts what is read.
+        small: The most bytes where a body has a few fields.
+        large: The most bytes elsewhere.
+    """
+
+    def __init__(self, memory: BodyMemory, *, small: int, large: int) -> None:
+        self._memory = memory
+        self._small = small
+        self._large = large
+
+    async def small(self, request: web.Request, owner: str, model: type[Model]) -> Model:
+        """The body of a call with a few fields.
+
+        Args:
+            request: The call.
+            owner: Whose memory is used: a worker's name, or what else identifies a known caller.
+            model: Of the body.
+
+        Raises:
+            EdgeError: See `read_model`; `rate_limited` if there is no memory for it.
+            ConnectionResetError: See `read_model`.
+        """
+        with self._memory.account(owner) as account:
+            return await read_model(request, model, self._small, account.add)
+
+    async def large(self, request: web.Request, owner: str, model: type[Model]) -> Model:
+        """The body of a call that may list many things; arguments and errors as for `small`."""
+        with self._memory.account(owner) as account:
+            return await read_model(request, model, self._large, account.add)
+
+
+async def read_model(
+    request: web.Request, model: type[Model], limit: int | None = None, on_bytes: OnBytes | None = None
+) -> Model:
     """The body of a call as a model.
+
+    Args:
+        request: The call.
+        model: Of the body.
+        limit: The most bytes; the application's limit unless given.
+        on_bytes: Counts what arrives.
 
     Raises:
         EdgeError: `unsupported_media_type`, `payload_too_large` or `invalid_request`.
@@ -28,10 +72,11 @@ async def read_model(request: web.Request, model: type[Model]) -> Model:
     """
     require_type(request, JSON_TYPE)
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await request.read()
-    except TimeoutError:
-        raise ConnectionResetError("the body did not arrive in time") from None
+        body = await read_body(request.content, limit=limit or request.client_max_size, on_bytes=on_bytes)
+    except BodyTooLarge:
+        raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE) from None
+    except BodyStalled as error:
+        raise ConnectionResetError(str(error)) from None
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

@@ -1,11 +1,16 @@
 """The caller of a request: its bearer secret becomes a worker or an operator."""
 
+from dataclasses import replace
+
 import structlog
 from aiohttp import web
 
 from edge_relay.identity.credentials import Credentials, Principal
+from edge_relay.limits.addresses import ClientAddresses, group
+from edge_relay.limits.connection_table import ConnectionTable
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.workers import AccessTokenEntry
+from edge_schemas.wire.routes import AGENT_HEADER
+from edge_schemas.wire.workers import AccessTokenEntry, hash_secret
 
 
 def bearer(request: web.Request) -> str:
@@ -21,20 +26,42 @@ def bearer(request: web.Request) -> str:
 
 
 class Callers:
-    """Authenticates callers."""
+    """Authenticates callers.
 
-    def __init__(self, credentials: Credentials) -> None:
+    Args:
+        credentials: The callers.
+        connections: Notes which connections belong to known callers.
+        addresses: Knows the proxies in front of the relay.
+    """
+
+    def __init__(self, credentials: Credentials, connections: ConnectionTable, addresses: ClientAddresses) -> None:
         self._credentials = credentials
+        self._connections = connections
+        self._addresses = addresses
+
+    def address(self, request: web.Request) -> str:
+        """Where a call came from: the client's address, not a trusted proxy's."""
+        return self._addresses.client(request.remote or "", request.headers.getall("X-Forwarded-For", []))
+
+    def recognize(self, request: web.Request, owner: str) -> None:
+        """The credential in the call was accepted: its connection is no stranger's any more.
+
+        Raises:
+            EdgeError: `rate_limited`.
+        """
+        self._connections.recognize(request.transport, owner)
 
     async def worker(self, request: web.Request) -> Principal:
         """The calling worker; every handler of a worker's call begins with it.
 
         Raises:
-            EdgeError: See `Credentials.worker`.
+            EdgeError: See `Credentials.worker` and `recognize`.
         """
-        principal = await self._credentials.worker(bearer(request))
+        principal = await self._credentials.worker(bearer(request), group(self.address(request)))
+        self.recognize(request, principal.worker)
         structlog.contextvars.bind_contextvars(worker=principal.worker)
-        return principal
+        key = request.headers.get(AGENT_HEADER)
+        return principal if not key else replace(principal, agent_key_hash=hash_secret(key))
 
     async def operator(self, request: web.Request) -> AccessTokenEntry:
         """The calling operator; every handler under /v1/admin begins with it.
@@ -42,6 +69,6 @@ class Callers:
         Raises:
             EdgeError: See `Credentials.operator`.
         """
-        entry = await self._credentials.operator(bearer(request))
+        entry = await self._credentials.operator(bearer(request), group(self.address(request)))
         structlog.contextvars.bind_contextvars(operator=entry.name)
         return entry

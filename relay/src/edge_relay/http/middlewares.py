@@ -10,6 +10,8 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from edge_relay.limits.connection_table import ConnectionTable
+from edge_relay.limits.malformed_requests import MalformedRequests
 from edge_relay.metrics.replica import Metrics
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode, Problem
@@ -45,11 +47,17 @@ class CallMiddlewares:
 
     Args:
         metrics: Counts and times the calls.
+        connections: Of the listener.
+        malformed: Counts bodies that are no HTTP.
         exposed: Whether strangers can reach this listener: errors then hide what the installation looks like inside.
     """
 
-    def __init__(self, metrics: Metrics, *, exposed: bool) -> None:
+    def __init__(
+        self, metrics: Metrics, connections: ConnectionTable, malformed: MalformedRequests, *, exposed: bool
+    ) -> None:
         self._metrics = metrics
+        self._connections = connections
+        self._malformed = malformed
         self._exposed = exposed
 
     def all(self) -> tuple[Middleware, ...]:
@@ -70,6 +78,9 @@ class CallMiddlewares:
         try:
             response = await handler(request)
             status = response.status
+            if self._exposed and self._connections.is_stranger(request.transport):
+                # A stranger has one call for each connection: idle connections are for known callers.
+                response.force_close()
             return response
         finally:
             self._account(request, status, time.monotonic() - began)
@@ -94,6 +105,12 @@ class CallMiddlewares:
             response = problem_response(EdgeError(code), request[REQUEST_ID])
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
+            return response
+        except web.RequestPayloadError:
+            self._malformed.record()
+            malformed = EdgeError(ErrorCode.INVALID_REQUEST, "the body is not framed as its headers say")
+            response = problem_response(malformed, request[REQUEST_ID])
+            response.force_close()
             return response
         except ConnectionError:
             # The client is gone. aiohttp would report an error of the relay; an answer into a closed connection is

@@ -1,37 +1,70 @@
-"""Bodies that are bytes: never more of them in memory than the limit, compressed or decompressed."""
+"""Bodies that are bytes: never more of them in memory than the limit, and none that stands still."""
 
-import asyncio
 import zlib
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from aiohttp import web
 
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_service.body_progress import PIECE_BYTES, BodyStalled, BodyTooLarge, Progress, read_body
 
-BODY_TIMEOUT_S = 120.0
-"""A slower body would keep a handler busy for no use."""
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
-async def read_bounded(request: web.Request, limit: int) -> bytes:
+OnBytes = Callable[[int], None]
+"""Called with the number of bytes that have arrived; what it raises ends the reading."""
+
+
+async def read_bounded(
+    request: web.Request,
+    limit: int,
+    too_large: Callable[[], EdgeError] | None = None,
+    *,
+    on_bytes: OnBytes | None = None,
+) -> bytes:
     """The body as it was sent.
 
+    Args:
+        request: Its body is read.
+        limit: In bytes.
+        too_large: Makes the refusal of a larger body; without it a general one is made.
+        on_bytes: Counts what arrives.
+
     Raises:
-        EdgeError: `payload_too_large`, or `rate_limited` if it does not arrive in time.
+        EdgeError: `payload_too_large`, or `rate_limited` if it stands still: see `body_progress`.
     """
+    too_large = too_large or partial(_too_large, limit)
     if (request.content_length or 0) > limit:
-        raise _too_large(limit)
-    body = bytearray()
+        raise too_large()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > limit:
-                    raise _too_large(limit)
-    except TimeoutError:
-        raise EdgeError(
-            ErrorCode.RATE_LIMITED, f"the body did not arrive within {BODY_TIMEOUT_S:g} s", retry_after_s=1.0
-        ) from None
-    return bytes(body)
+        return await read_body(request.content, limit=limit, on_bytes=on_bytes)
+    except BodyTooLarge:
+        raise too_large() from None
+    except BodyStalled as error:
+        raise EdgeError(ErrorCode.RATE_LIMITED, str(error), retry_after_s=1.0) from None
+
+
+async def send(request: web.Request, status: int, headers: Mapping[str, str], body: bytes) -> web.StreamResponse:
+    """An answer with a body of any size.
+
+    Raises:
+        ConnectionResetError: The client is gone, or has stopped reading.
+    """
+    if len(body) <= PIECE_BYTES or request.method == "HEAD":
+        return web.Response(status=status, body=body, headers=headers)
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_length = len(body)
+    await response.prepare(request)
+    progress = Progress()
+    try:
+        for start in range(0, len(body), PIECE_BYTES):
+            piece = body[start : start + PIECE_BYTES]
+            await progress.step(response.write(piece))
+            progress.moved(len(piece))
+    except BodyStalled as error:
+        raise ConnectionResetError(str(error)) from None
+    return response
 
 
 def decode(body: bytes, encoding: str, limit: int) -> bytes:

@@ -17,16 +17,12 @@ from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET, NOTICES, consumer_name
 from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.identity.access_keys import ACCESS_PREFIX, WORKER_PREFIX
+from edge_relay.identity.lookups import Lookups
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import AccessTokenEntry, SecretKind, WorkerAccess, WorkerSettings, hash_secret
 
 log = structlog.get_logger(__name__)
 
-UNKNOWN_FOR_S = 3.0
-"""How long an unknown secret is refused without another read."""
-MAX_UNKNOWN = 10_000
-MAX_READS = 8
-MAX_WAITING_READS = 64
 SECRET_CHARS = 47
 
 Listener = Callable[[str], None]
@@ -35,13 +31,18 @@ Listener = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The worker that a credential belongs to, as it was when the call arrived."""
+    """The worker that a credential belongs to, as it was when the call arrived.
+
+    Attributes:
+        agent_key_hash: Of the value that the calling agent keeps in memory; None if the call has none.
+    """
 
     worker: str
     site: str
     team: str | None
     settings: WorkerSettings
     secret_hash: str
+    agent_key_hash: str | None = None
 
     @property
     def consumers(self) -> tuple[str, ...]:
@@ -52,15 +53,13 @@ class Principal:
 class Credentials:
     """The credentials of all workers and operators, in memory. Run `run()` in a task group."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, lookups: Lookups) -> None:
         self._broker = broker
         self._bucket = Bucket(broker, ACCESS_BUCKET)
         self._watched = WatchedBucket(broker, ACCESS_BUCKET, self._apply)
         self._workers: dict[str, WorkerAccess] = {}
         self._operators: dict[str, AccessTokenEntry] = {}
-        self._unknown: dict[str, float] = {}
-        self._reads = asyncio.Semaphore(MAX_READS)
-        self._waiting_reads = 0
+        self._lookups = lookups
         self._listeners: list[Listener] = []
 
     @property
@@ -90,8 +89,12 @@ class Credentials:
         key = (ACCESS_PREFIX if secret_hash in self._operators else WORKER_PREFIX) + secret_hash
         self._apply(key, (await self._bucket.get(key)).value)
 
-    async def worker(self, secret: str) -> Principal:
+    async def worker(self, secret: str, address: str) -> Principal:
         """The worker that this secret belongs to.
+
+        Args:
+            secret: From the call.
+            address: Where the call came from; limits look-ups of unknown secrets.
 
         Raises:
             EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
@@ -100,7 +103,7 @@ class Credentials:
         _check_form(secret, SecretKind.WORKER)
         secret_hash = hash_secret(secret)
         if secret_hash not in self._workers:
-            await self._read_unknown(WORKER_PREFIX + secret_hash)
+            await self._read_unknown(WORKER_PREFIX + secret_hash, address)
         return self.current(secret_hash)
 
     def current(self, secret_hash: str) -> Principal:
@@ -116,8 +119,8 @@ class Credentials:
             raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the credential was revoked by an operator")
         return Principal(access.worker, access.site, access.team, access.settings, secret_hash)
 
-    async def operator(self, secret: str) -> AccessTokenEntry:
-        """The operator that this access token belongs to.
+    async def operator(self, secret: str, address: str) -> AccessTokenEntry:
+        """The operator that this access token belongs to; arguments as for `worker`.
 
         Raises:
             EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
@@ -126,7 +129,7 @@ class Credentials:
         _check_form(secret, SecretKind.ACCESS)
         secret_hash = hash_secret(secret)
         if secret_hash not in self._operators:
-            await self._read_unknown(ACCESS_PREFIX + secret_hash)
+            await self._read_unknown(ACCESS_PREFIX + secret_hash, address)
         entry = self._operators.get(secret_hash)
         if entry is None:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "the access token is unknown")
@@ -138,33 +141,15 @@ class Credentials:
         """All workers that ever enrolled and that this replica has seen."""
         return list(self._workers.values())
 
-    async def _read_unknown(self, key: str) -> None:
-        """Read an entry that another replica may just have written. Reads for unknown callers are limited."""
-        now = asyncio.get_running_loop().time()
-        if self._unknown.get(key, 0.0) > now:
-            return
-        if self._waiting_reads >= MAX_WAITING_READS:
-            raise EdgeError(ErrorCode.RATE_LIMITED, "too many unknown credentials at once", retry_after_s=1.0)
-        self._waiting_reads += 1
-        try:
-            async with self._reads:
-                stored = await self._bucket.get(key)
-        finally:
-            self._waiting_reads -= 1
-        if stored.value is None:
-            self._remember_unknown(key, now)
-        else:
-            self._apply(key, stored.value)
-
-    def _remember_unknown(self, key: str, now: float) -> None:
-        if len(self._unknown) >= MAX_UNKNOWN:
-            self._unknown = {k: until for k, until in self._unknown.items() if until > now}
-        if len(self._unknown) < MAX_UNKNOWN:
-            self._unknown[key] = now + UNKNOWN_FOR_S
+    async def _read_unknown(self, key: str, address: str) -> None:
+        """Read an entry that another replica may just have written."""
+        value = await self._lookups.read(key, address)
+        if value is not None:
+            self._apply(key, value)
 
     def _apply(self, key: str, value: bytes | None) -> None:
         """Store an entry in memory. An unreadable entry grants nothing."""
-        self._unknown.pop(key, None)
+        self._lookups.forget(key)
         try:
             if key.startswith(WORKER_PREFIX):
                 entry = None if value is None else WorkerAccess.model_validate_json(value)

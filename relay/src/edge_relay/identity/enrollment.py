@@ -1,12 +1,12 @@
 """Workers' credentials and the tokens with which workers enrol, in `edge_access`. Only hashes are stored."""
 
-import base64
 from datetime import datetime, timedelta
 
 from edge_broker.bucket import Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET
-from edge_relay.identity.access_keys import ENROLL_PREFIX, NAME_PREFIX, WORKER_PREFIX, dump
+from edge_relay.identity.access_keys import ENROLL_PREFIX, WORKER_PREFIX, dump
+from edge_relay.identity.worker_names import WorkerNames
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import (
     EnrollmentUse,
@@ -21,8 +21,6 @@ from edge_schemas.wire.workers import (
     new_secret,
 )
 
-MAX_LABEL_CHARS = 63
-SHORTEST_SUFFIX = 6
 KEPT_AFTER_EXPIRY = timedelta(days=1)
 """How long an enrolment that used the token in time may be repeated, and an error says "expired", not "unknown"."""
 
@@ -32,6 +30,7 @@ class EnrollmentStore:
 
     def __init__(self, broker: Broker) -> None:
         self._bucket = Bucket(broker, ACCESS_BUCKET)
+        self._names = WorkerNames(broker)
 
     async def create_token(self, request: EnrollTokenRequest, *, now: datetime) -> EnrollToken:
         """A new enrolment token; shown once."""
@@ -55,9 +54,9 @@ class EnrollmentStore:
             EdgeError: `enrollment_refused`; no use was counted.
             BrokerUnavailable: The outcome is unknown; repeat the call.
         """
-        if not token.startswith(SecretKind.ENROLLMENT) or not token.isascii():
-            raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, f"an enrolment token begins with {SecretKind.ENROLLMENT}")
-        entry, worker = await self._use_token(hash_secret(token), request.secret_hash, now)
+        check_form(token)
+        token_hash = hash_secret(token)
+        entry, worker = await self._use_token(token_hash, request.secret_hash, now)
         access = WorkerAccess(
             worker=worker,
             secret_hash=request.secret_hash,
@@ -66,11 +65,17 @@ class EnrollmentStore:
             settings=WorkerSettings(version=1, queues=entry.queues),
             hostname=request.hostname,
             enrolled_at=now,
+            token_hash=token_hash,
         )
         try:
             await self._bucket.put(WORKER_PREFIX + request.secret_hash, dump(access), revision=0)
         except RevisionConflict:
-            return await self._require_worker(request.secret_hash), False
+            known = await self._require_worker(request.secret_hash)
+            if known.token_hash != token_hash:
+                # Enrolled with another token at this moment: that token's answer names its queues, not this one's.
+                await self._return_use(token_hash, request.secret_hash, now)
+                raise _secret_in_use() from None
+            return known, False
         return access, True
 
     async def revoke(self, secret_hash: str, *, now: datetime) -> WorkerAccess:
@@ -96,45 +101,61 @@ class EnrollmentStore:
 
     async def secret_hash(self, worker: str) -> str | None:
         """The hash of the secret for which a worker's name is reserved."""
-        stored = await self._bucket.get(NAME_PREFIX + worker)
-        return None if stored.value is None else stored.value.decode()
+        return await self._names.secret_hash(worker)
 
     async def _use_token(self, token_hash: str, secret_hash: str, now: datetime) -> tuple[EnrollTokenEntry, str]:
-        """The token's entry and the worker's name, after a use was counted for this secret, now or earlier."""
+        """The token's entry and the worker's name, after a use was counted for this secret, now or earlier.
+
+        The name is reserved after the use: callers that find the token used up reserve none.
+        """
         while True:
             stored = await self._bucket.get(ENROLL_PREFIX + token_hash)
             if stored.value is None:
-                raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, "the enrolment token is unknown")
+                raise unknown_token()
             entry = EnrollTokenEntry.model_validate_json(stored.value)
-            for use in entry.used:
-                if use.secret_hash == secret_hash:
-                    return entry, use.worker
-            _check_usable(entry, now)
-            if (await self._bucket.get(WORKER_PREFIX + secret_hash)).value is not None:
-                raise EdgeError(
-                    ErrorCode.ENROLLMENT_REFUSED, "a worker has this secret already; enrol with a new secret"
-                )
-            worker = await self._reserve_name(entry.site, secret_hash)
-            use = EnrollmentUse(secret_hash=secret_hash, worker=worker)
-            updated = entry.model_copy(update={"used": (*entry.used, use)})
-            try:
-                # Each value has its own time to live: without one, a used token would never be deleted.
-                life = _life(entry, now)
-                await self._bucket.put(ENROLL_PREFIX + token_hash, dump(updated), revision=stored.revision, life=life)
-            except RevisionConflict:
-                continue
-            return updated, worker
+            use = next((one for one in entry.used if one.secret_hash == secret_hash), None)
+            if use is not None and await self._names.reserve(use.worker, secret_hash):
+                return entry, use.worker
+            if use is None:
+                _check_usable(entry, now)
+                if (await self._bucket.get(WORKER_PREFIX + secret_hash)).value is not None:
+                    raise _secret_in_use()
+            name = await self._names.find_free(entry.site, secret_hash)
+            uses = (*_other_uses(entry, secret_hash), EnrollmentUse(secret_hash=secret_hash, worker=name))
+            await self._write_uses(token_hash, entry, uses, stored.revision, now)
 
-    async def _reserve_name(self, site: str, secret_hash: str) -> str:
-        """Reserve the shortest name for this secret that is free."""
-        for name in candidate_names(site, secret_hash):
-            try:
-                await self._bucket.put(NAME_PREFIX + name, secret_hash.encode(), revision=0)
-            except RevisionConflict:
-                if await self.secret_hash(name) != secret_hash:
-                    continue
-            return name
-        raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, "no name is free for this secret; enrol with a new secret")
+    async def _return_use(self, token_hash: str, secret_hash: str, now: datetime) -> None:
+        """A use of the token was not needed: it counts no longer, and its name becomes free."""
+        while True:
+            stored = await self._bucket.get(ENROLL_PREFIX + token_hash)
+            if stored.value is None:
+                return
+            entry = EnrollTokenEntry.model_validate_json(stored.value)
+            name = next((use.worker for use in entry.used if use.secret_hash == secret_hash), None)
+            if name is None:
+                return
+            await self._names.free(name, secret_hash)
+            uses = _other_uses(entry, secret_hash)
+            if await self._write_uses(token_hash, entry, uses, stored.revision, now):
+                return
+
+    async def _write_uses(
+        self,
+        token_hash: str,
+        entry: EnrollTokenEntry,
+        uses: tuple[EnrollmentUse, ...],
+        revision: int,
+        now: datetime,
+    ) -> bool:
+        """Whether the uses were written; if not, another caller was faster."""
+        updated = entry.model_copy(update={"used": uses})
+        try:
+            # Each value has its own time to live: without one, a used token would never be deleted.
+            life = _life(entry, now)
+            await self._bucket.put(ENROLL_PREFIX + token_hash, dump(updated), revision=revision, life=life)
+        except RevisionConflict:
+            return False
+        return True
 
     async def _require_worker(self, secret_hash: str) -> WorkerAccess:
         stored = await self._bucket.get(WORKER_PREFIX + secret_hash)
@@ -146,11 +167,32 @@ class EnrollmentStore:
         return access
 
 
-def candidate_names(site: str, secret_hash: str) -> list[str]:
-    """Names for a worker, the shortest first: its site and some characters of its secret's hash; DNS labels."""
-    digest = base64.b32encode(bytes.fromhex(secret_hash)).decode().rstrip("=").lower()
-    lengths = range(SHORTEST_SUFFIX, len(digest) + 1, 6)
-    return [f"{site[: MAX_LABEL_CHARS - 1 - n].rstrip('-')}-{digest[:n]}" for n in lengths]
+def check_form(token: str) -> None:
+    """Refuse what can't be an enrolment token, before the broker is asked.
+
+    Raises:
+        EdgeError: `enrollment_refused`.
+    """
+    if not token.startswith(SecretKind.ENROLLMENT) or not token.isascii():
+        raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, f"an enrolment token begins with {SecretKind.ENROLLMENT}")
+
+
+def token_key(token: str) -> str:
+    """The key of a token's entry."""
+    return ENROLL_PREFIX + hash_secret(token)
+
+
+def unknown_token() -> EdgeError:
+    """There is no entry for the token."""
+    return EdgeError(ErrorCode.ENROLLMENT_REFUSED, "the enrolment token is unknown")
+
+
+def _secret_in_use() -> EdgeError:
+    return EdgeError(ErrorCode.ENROLLMENT_REFUSED, "a worker has this secret already; enrol with a new secret")
+
+
+def _other_uses(entry: EnrollTokenEntry, secret_hash: str) -> tuple[EnrollmentUse, ...]:
+    return tuple(use for use in entry.used if use.secret_hash != secret_hash)
 
 
 def _check_usable(entry: EnrollTokenEntry, now: datetime) -> None:

@@ -1,5 +1,5 @@
 """What workers and operators do with a job: start, finish, release, cancel, redrive, call the Execution API.
 
-May import: `metrics`, `tracing`, `stores`, `identity`, `gate`, `shielded`, `edge_broker` and `edge_schemas`.
+May import: `metrics`, `tracing`, `stores`, `identity`, `gate`, `shielded`, `limits`, `edge_broker` and `edge_schemas`.
 Never here: requests, responses, the application object.
 """

@@ -1,7 +1,6 @@
 """A task's calls to Airflow's Execution API, forwarded to a keeper's gate.
 
-The path is checked here and forwarded unchanged. It is never decoded and encoded again: two servers that read one path
-differently would allow a task to reach another task's data.
+The path is forwarded unchanged; the gate alone decides what it means, see `execution_paths`.
 """
 
 import re
@@ -10,9 +9,14 @@ from collections.abc import Mapping
 
 from edge_broker.records import RecordStore
 from edge_relay.gate.client import GateAnswer, GateClient
+from edge_relay.identity.credentials import Principal
+from edge_relay.jobs.takeover import check_uncontested
+from edge_relay.limits.body_memory import Memory
 from edge_relay.metrics.replica import Metrics
+from edge_relay.stores.worker_store import WorkerStore
 from edge_schemas.gate.auth import GateCall
 from edge_schemas.gate.execution_paths import CallClass, call_class, split_path
+from edge_schemas.gate.limits import CallLimits
 from edge_schemas.life.holder_calls import check_holder
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
@@ -26,33 +30,51 @@ class ExecutionCalls:
     Args:
         gate: None where the relay has no gate: each call is refused.
         records: Of the jobs.
+        workers: Of the agents that use a credential.
         metrics: Counts and times the calls.
+        limits: Of calls and answers.
     """
 
-    def __init__(self, gate: GateClient | None, records: RecordStore, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        gate: GateClient | None,
+        records: RecordStore,
+        workers: WorkerStore,
+        metrics: Metrics,
+        limits: CallLimits,
+    ) -> None:
+        self.limits = limits
         self._gate = gate
         self._records = records
+        self._workers = workers
         self._metrics = metrics
 
-    async def check_holder(self, job: str, worker: str) -> None:
-        """Refuse a worker that is not the job's holder.
+    async def check_holder(self, job: str, principal: Principal) -> None:
+        """Refuse a worker that is not the job's holder, and an agent that may be a copy of the holder's.
 
         Raises:
-            EdgeError: See `check_holder` of the records.
+            EdgeError: See `check_holder` of the records, and `check_uncontested`.
         """
-        check_holder(await self._records.get(job), worker)
+        record = check_holder(await self._records.get(job), principal.worker)
+        await check_uncontested(self._workers, record, principal)
 
-    async def call(self, call: GateCall, kind: CallClass, headers: Mapping[str, str]) -> GateAnswer:
+    async def call(self, call: GateCall, kind: CallClass, headers: Mapping[str, str], memory: Memory) -> GateAnswer:
         """The gate's answer to a call.
 
+        Args:
+            call: The call.
+            kind: Of the call, for the metric.
+            headers: Of the worker's request.
+            memory: Counts the bytes of the answer.
+
         Raises:
-            EdgeError: `gate_unavailable`.
+            EdgeError: See `GateClient.call`.
         """
         if self._gate is None:
             raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "this relay has no gate: RELAY_GATE_URLS is not set")
         outcome, began = "abandoned", time.monotonic()
         try:
-            answer = await self._gate.call(call, headers)
+            answer = await self._gate.call(call, headers, memory)
             outcome = "answered"
         except EdgeError:
             outcome = "unavailable"
@@ -62,23 +84,25 @@ class ExecutionCalls:
         return answer
 
 
-def gate_target(raw_path: str, job: str) -> tuple[str, CallClass]:
+def gate_target(raw_path: str, job: str, limits: CallLimits) -> tuple[str, CallClass]:
     """Path and query for the gate, and the kind of the call.
 
     Args:
         raw_path: The request target as it was on the wire; in absolute form if the client sent that form.
         job: Named by the path.
+        limits: Of path and query.
 
     Raises:
-        EdgeError: `invalid_request`, or the path is none of the Execution API's.
+        EdgeError: `invalid_request` or `path_too_long`.
     """
     path, _, query = raw_path.partition("?")
     before = routes.JOB_EXECUTION.format(job=job, path="")
     if not path.startswith(before):
         raise EdgeError(ErrorCode.INVALID_REQUEST, "send the path in its plain form")
     raw = path.removeprefix(before)
-    kind = call_class(split_path(raw))
+    segments = split_path(raw)
     if not _QUERY.fullmatch(query) or "#" in query:
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the query holds characters that must be percent-encoded")
+    limits.check_path(segments, query)
     target = routes.GATE_EXECUTION.format(job=job, path=raw)
-    return (f"{target}?{query}" if query else target), kind
+    return (f"{target}?{query}" if query else target), call_class(segments)

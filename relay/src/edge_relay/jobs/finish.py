@@ -53,10 +53,9 @@ class JobFinish:
         event = Finish(principal.worker, request.exit_code, request.reason, now, request.release, grant)
         await run_to_completion(self._finish(principal, job, event, request.incarnation))
 
-    async def _finish(self, principal: Principal, job: str, event: Finish, incarnation: int | None) -> None:
+    async def _finish(self, principal: Principal, job: str, event: Finish, incarnation: int) -> None:
         async def first(before: JobRecord, after: JobRecord) -> None:
-            if incarnation is not None:
-                await check_takeover(self._workers, before, incarnation)
+            await check_takeover(self._workers, before, principal, incarnation)
             await self._parking.keep_history(before, after)
 
         before, after = await self._records.change(job, event, first=first)

@@ -2,9 +2,9 @@
 
 import structlog
 
+from edge_broker import parked_jobs
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
-from edge_broker.subjects import dead_subject
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_schemas.life.model import JobRecord
 
@@ -20,10 +20,8 @@ class Parking:
         self._metrics = metrics
 
     async def keep_history(self, _: JobRecord, after: JobRecord) -> None:
-        """Store the history of a job that is about to be parked in `EDGE_DEAD`. A repeat stores it again."""
-        if after.parked is not None:
-            history = after.model_dump_json(exclude={"job"}, exclude_none=True).encode()
-            await self._broker.store(dead_subject(after.team, after.queue, after.id), history)
+        """Store the history of a job that is about to be parked."""
+        await parked_jobs.keep_history(self._broker, after)
 
     def count(self, record: JobRecord) -> None:
         """Count a job that has just been parked."""

@@ -12,6 +12,7 @@ from edge_relay.identity.credentials import Principal
 from edge_relay.identity.receipts import Receipt, ReceiptKey
 from edge_relay.jobs.parking import Parking
 from edge_relay.jobs.stale_message import ack_if_not_waiting
+from edge_relay.limits.unstarted_grants import UnstartedGrants
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_relay.shielded import run_to_completion
 from edge_schemas.life.events import Release
@@ -27,8 +28,16 @@ class JobRelease:
     """Returns granted jobs to their queue."""
 
     def __init__(
-        self, broker: Broker, records: RecordStore, receipt_key: ReceiptKey, parking: Parking, metrics: Metrics
+        self,
+        broker: Broker,
+        records: RecordStore,
+        receipt_key: ReceiptKey,
+        parking: Parking,
+        *,
+        unstarted: UnstartedGrants,
+        metrics: Metrics,
     ) -> None:
+        self._unstarted = unstarted
         self._broker = broker
         self._records = records
         self._receipt_key = receipt_key
@@ -55,10 +64,14 @@ class JobRelease:
         # The message comes last: until then the job returns after the grant wait.
         async with ack_if_not_waiting(self._broker, receipt.ack_subject):
             before, after = await self._records.change(receipt.job, event, first=self._parking.keep_history)
-        if after is not before or not event.counted:
-            self._metrics.releases.labels(*queue_of(after)).inc()
+        if after is before:
+            # A repeat: the message may have been delivered to another worker since, and would be taken from it. If the
+            # first call got only this far, the job returns after the grant wait.
+            return
+        self._metrics.releases.labels(*queue_of(after)).inc()
         if after.parked is not None and before.parked is None:
             self._parking.count(after)
+        self._unstarted.released(receipt.worker, receipt.job)
         releases = len(after.releases)
         log.info("job_released", queue=after.queue, reason=event.reason, counted=event.counted, releases=releases)
         if after.parked is None:

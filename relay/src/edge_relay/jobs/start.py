@@ -11,11 +11,12 @@ from edge_relay.identity.credentials import Principal
 from edge_relay.identity.receipts import Receipt, ReceiptKey
 from edge_relay.jobs.stale_message import ack_if_not_waiting
 from edge_relay.jobs.takeover import check_takeover
+from edge_relay.limits.unstarted_grants import UnstartedGrants
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_relay.shielded import run_to_completion
 from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.tracing import RelayJobSpans
-from edge_schemas.life.events import Start
+from edge_schemas.life.events import Release, Start
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.job_calls import StartRequest
@@ -34,9 +35,11 @@ class JobStart:
         workers: WorkerStore,
         receipt_key: ReceiptKey,
         *,
+        unstarted: UnstartedGrants,
         metrics: Metrics,
         spans: RelayJobSpans,
     ) -> None:
+        self._unstarted = unstarted
         self._broker = broker
         self._records = records
         self._workers = workers
@@ -57,19 +60,34 @@ class JobStart:
         if receipt.expired(datetime.now(UTC)):
             await self._require_started(receipt)
         if receipt.consumer not in principal.consumers and not await self._is_holder(receipt):
-            await nak(self._broker, receipt.ack_subject)
+            await self._return(principal, receipt)
             raise EdgeError(ErrorCode.FORBIDDEN, "the worker no longer serves this queue")
-        event = Start(principal.worker, incarnation, datetime.now(UTC), receipt.grant)
+        event = Start(principal.worker, incarnation, datetime.now(UTC), receipt.grant, principal.agent_key_hash)
         async with ack_if_not_waiting(self._broker, receipt.ack_subject):
             before, after = await self._records.change(
-                receipt.job, event, first=lambda before, _: check_takeover(self._workers, before, incarnation)
+                receipt.job,
+                event,
+                first=lambda before, _: check_takeover(self._workers, before, principal, incarnation),
             )
+            if after is before:
+                # The answer lets the agent run the job.
+                await check_takeover(self._workers, after, principal, incarnation)
+        self._unstarted.started(principal.worker, receipt.job)
         await ack(self._broker, receipt.ack_subject)
         if after is not before:
             if before.holder is None:
                 self._count(receipt, after, event.at)
             self._spans.started(before, after, receipt, principal.site)
             log.info("job_started", queue=after.queue)
+
+    async def _return(self, principal: Principal, receipt: Receipt) -> None:
+        """Return the job of a grant to its queue, once for each grant."""
+        reason = "the worker no longer serves the queue"
+        event = Release(principal.worker, reason, counted=False, at=datetime.now(UTC), grant=receipt.grant)
+        async with ack_if_not_waiting(self._broker, receipt.ack_subject):
+            before, after = await self._records.change(receipt.job, event)
+        if after is not before:
+            await nak(self._broker, receipt.ack_subject)
 
     def _count(self, receipt: Receipt, record: JobRecord, at: datetime) -> None:
         """Once for each holder, however often the call is repeated."""

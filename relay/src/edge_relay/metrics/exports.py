@@ -23,15 +23,15 @@ class Exports:
     lag: LoopLag
 
 
-def exports(broker: Broker, credentials: Credentials, certificate: Path | None) -> Exports:
-    """Create all collectors in one registry.
+def exports(metrics: Metrics, broker: Broker, credentials: Credentials, certificate: Path | None) -> Exports:
+    """Create all other collectors, in the registry of `metrics`.
 
     Args:
+        metrics: What this replica counts; its registry gets all collectors.
         broker: The relay's.
         credentials: Of all workers; their owner runs them.
         certificate: Of the workers' listener, None without TLS.
     """
-    metrics = Metrics()
     registry = metrics.registry
     fleet = Fleet(broker, credentials)
     shared = SharedState(broker, (fleet.complete, credentials.complete))

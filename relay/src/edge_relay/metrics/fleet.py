@@ -63,10 +63,15 @@ class Fleet(Collector):
         self._clock = clock
         self._watched = WatchedBucket(broker, WORKERS_BUCKET, self.apply)
         self._received: dict[str, _Received] = {}
+        self._listeners: list[Callable[[str, bytes], None]] = []
         self._polls: dict[str, LastPoll] = {}
         self._disconnected_s = 0.0
         self.complete = self._watched.complete
         broker.on_connection(self._reconnected)
+
+    def on_entry(self, listener: Callable[[str, bytes], None]) -> None:
+        """Call `listener` with each worker and its entry as it is stored, parsed by nobody."""
+        self._listeners.append(listener)
 
     async def run(self) -> None:
         """Follow the entries until cancelled."""
@@ -79,6 +84,8 @@ class Fleet(Collector):
             self._polls.pop(worker, None)
         else:
             self._received[worker] = _Received(value, self._connected_s(), datetime.now(UTC))
+            for listener in self._listeners:
+                listener(worker, value)
 
     async def prepare(self) -> None:
         """Parse the entries that arrived since the last scrape; polls do not wait for many of them."""

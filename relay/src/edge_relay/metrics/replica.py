@@ -5,6 +5,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from edge_relay.limits.kinds import Limit
 from edge_schemas.life.model import Verdict
 
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -14,10 +15,11 @@ RUN_S = (1, 5, 15, 60, 300, 900, 3600, 10800, 43200, 172800)
 """Few too; up to two days."""
 
 QUEUE = ("team", "queue")
-RETURN_REASONS = ("unwanted", "poll_gone", "not_served", "already_held")
+RETURN_REASONS = ("unwanted", "poll_gone", "not_served", "already_held", "not_allowed")
 CREDENTIAL_FAILURES = ("missing", "unknown", "revoked", "forbidden")
 REPORTED = (Verdict.SUCCEEDED, Verdict.FAILED, Verdict.CANCELLED)
 """The verdicts of jobs whose worker reports the end; the end of a lost job is not reported."""
+STATE_READS = ("record", "entry")
 ENROLLMENT_OUTCOMES = ("new", "repeated", "refused")
 
 
@@ -61,8 +63,29 @@ class Metrics:
         for verdict in REPORTED:
             self.finishes.labels(*of, verdict)
 
+    def on_limit(self, limit: Limit) -> None:
+        """Count that a limit was reached."""
+        self.limited.labels(limit).inc()
+
     def _calls(self) -> None:
         self.polls_parked = Gauge("edge_relay_polls_parked", "Polls that wait for their answer", registry=self.registry)
+        self.state_reads = self._counter(
+            "edge_relay_state_reads",
+            "Reads for parked polls: records of jobs (record) and entries of workers (entry)",
+            ("kind",),
+            STATE_READS,
+        )
+        self.state_reads_queued = Gauge(
+            "edge_relay_state_reads_queued", "Reads for parked polls that have not begun", registry=self.registry
+        )
+        self.watched_jobs = Gauge(
+            "edge_relay_watched_jobs", "Unfinished jobs whose records are followed", registry=self.registry
+        )
+        self.records_current = Gauge(
+            "edge_relay_records_current",
+            "1 if the followed records are current; otherwise polls wait without directives for their jobs",
+            registry=self.registry,
+        )
         self.requests = self._counter("edge_relay_requests", "Calls answered", ("route", "status"))
         self.request_seconds = self._histogram(
             "edge_relay_request_seconds",
@@ -82,6 +105,19 @@ class Metrics:
             ENROLLMENT_OUTCOMES,
         )
         self.log_bytes = self._counter("edge_relay_log_bytes", "Log bytes stored")
+        self.connections = Gauge(
+            "edge_relay_connections",
+            "Open connections of the workers' listener: strangers have sent no accepted credential yet",
+            ("of",),
+            registry=self.registry,
+        )
+        self.body_bytes = Gauge("edge_relay_body_bytes", "Bytes of request bodies in memory", registry=self.registry)
+        self.malformed_requests = self._counter(
+            "edge_relay_malformed_requests", "Requests whose head or body is no HTTP"
+        )
+        self.limited = self._counter(
+            "edge_relay_limited", "Calls refused, connections closed and grants withheld by a limit", ("limit",), Limit
+        )
 
     def _jobs(self) -> None:
         self.grants = self._counter("edge_relay_grants", "Jobs offered to a worker", QUEUE)
@@ -106,7 +142,8 @@ class Metrics:
         self.returns = self._counter(
             "edge_relay_returns",
             "Messages returned to the queue by the relay: no poll waits for them (unwanted), the poll's connection is "
-            "gone (poll_gone), its worker no longer serves the queue (not_served) or has the job (already_held)",
+            "gone (poll_gone), its worker no longer serves the queue (not_served) or has the job (already_held), or no "
+            "worker that polls accepts this kind of auxiliary job (not_allowed)",
             ("reason",),
             RETURN_REASONS,
         )

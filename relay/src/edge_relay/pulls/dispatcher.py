@@ -9,22 +9,18 @@ to the queue: another replica gets it, and not this one again.
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import structlog
-from pydantic import ValidationError
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.jetstream.consumer import PulledMessage, PullStatus, StatusKind
-from edge_broker.jetstream.message import nak, pending, term
-from edge_broker.subjects import parse_job_subject
-from edge_relay.metrics.replica import Metrics, queue_of
-from edge_relay.pulls.deliveries import Delivery
+from edge_broker.jetstream.message import pending
+from edge_relay.metrics.replica import Metrics
+from edge_relay.pulls.arrivals import Arrivals, OnUnreadable
 from edge_relay.pulls.inboxes import LaneInboxes
 from edge_relay.pulls.lanes import Lanes
 from edge_relay.pulls.wait_queue import PollDemand, WaitQueue
-from edge_schemas.wire.jobs import Job
 
 log = structlog.get_logger(__name__)
 
@@ -35,18 +31,25 @@ IDLE_S = 60.0
 class Dispatcher:
     """One consumer's pulls and the polls that wait for it. Run `run()` in a task group; it ends when idle."""
 
-    def __init__(self, broker: Broker, consumer: str, metrics: Metrics, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        consumer: str,
+        metrics: Metrics,
+        on_unreadable: OnUnreadable,
+        on_end: Callable[[], None],
+    ) -> None:
         self.consumer = consumer
         self._broker = broker
         self._metrics = metrics
         self._on_end = on_end
         self._waiting = WaitQueue(consumer)
+        self._arrivals = Arrivals(broker, consumer, self._waiting, metrics, on_unreadable)
         self._lanes = Lanes()
         self._inboxes = LaneInboxes(broker, consumer, self._on_answer)
         self._kick = asyncio.Event()
         self._settled: asyncio.Future[None] | None = None
         self._stale = False
-        self._unwanted: list[str] = []
         self._needed_at = 0.0
 
     @property
@@ -150,10 +153,7 @@ class Dispatcher:
 
     async def _close(self) -> None:
         await self._inboxes.close()
-        unwanted, self._unwanted = self._unwanted, []
-        for ack_subject in unwanted:
-            self._metrics.returns.labels("unwanted").inc()
-            await nak(self._broker, ack_subject)
+        async for _ in self._arrivals.return_unwanted():
             self._lanes.returned()
 
     async def _on_answer(self, answer: PulledMessage | PullStatus, lane: int | None) -> None:
@@ -163,7 +163,8 @@ class Dispatcher:
             return
         if lane is not None:
             self._lanes.arrived(lane, pending(answer.ack_subject), self._now())
-        await self._on_job(answer)
+        if not await self._arrivals.receive(answer):
+            self._stale = True
         self._kick_if_needed()
 
     def _on_status(self, status: PullStatus, lane: int) -> None:
@@ -172,23 +173,6 @@ class Dispatcher:
             self._metrics.pull_errors.labels(str(status.code)).inc()
             log.debug("pull_refused", consumer=self.consumer, status=status.code)
         self._kick.set()
-
-    async def _on_job(self, message: PulledMessage) -> None:
-        try:
-            job = _parse(message)
-        except ValueError as error:
-            # Only the type of the error: its text may quote the message.
-            log.error("job_unreadable", subject=message.subject, error=type(error).__name__)  # noqa: TRY400
-            self._metrics.bad_messages.inc()
-            await term(self._broker, message.ack_subject, "the message holds no job")
-            return
-        delivery = Delivery(job, message.ack_subject, self.consumer, datetime.now(UTC))
-        if delivery.number > 1:
-            self._metrics.redeliveries.labels(*queue_of(job)).inc()
-        if not self._waiting.hand_over(delivery):
-            # No poll here wants it any more, nor the other requested jobs. Another replica may.
-            self._stale = True
-            self._unwanted.append(message.ack_subject)
 
     async def _pause(self) -> None:
         """Wait until something happens, or it is time to check again."""
@@ -209,20 +193,3 @@ class Dispatcher:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-def _parse(message: PulledMessage) -> Job:
-    """The job in a message.
-
-    Raises:
-        ValueError: The message holds no job, or another one than its subject names.
-    """
-    team, queue, job_id = parse_job_subject(message.subject)
-    try:
-        job = Job.model_validate_json(message.data)
-    except ValidationError as error:
-        raise ValueError from error
-    if (job.team, job.queue, job.id) != (team, queue, job_id):
-        msg = "subject and job differ"
-        raise ValueError(msg)
-    return job

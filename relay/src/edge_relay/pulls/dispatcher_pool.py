@@ -1,7 +1,7 @@
 """The dispatchers of this replica: one `Dispatcher` for each queue that a parked poll waits for."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 
 from edge_broker.connection.broker import Broker
@@ -12,13 +12,24 @@ from edge_relay.pulls.dispatcher import Dispatcher
 from edge_relay.pulls.search import search
 from edge_relay.pulls.wait_queue import PollDemand
 
+PutAside = Callable[[str, str], Coroutine[None, None, None]]
+"""Deals with a message that can't be read, by its subject and its ack subject. Must not raise."""
+MAX_ASIDE = 64
+"""Unreadable messages that are dealt with at the same time."""
+
 
 class DispatcherPool:
-    """Creates dispatchers when they are needed. Run `run()` in a task group."""
+    """Creates dispatchers when they are needed. Run `run()` in a task group.
 
-    def __init__(self, broker: Broker, metrics: Metrics) -> None:
+    Args:
+        put_aside: Deals with messages that can't be read.
+    """
+
+    def __init__(self, broker: Broker, metrics: Metrics, put_aside: PutAside) -> None:
         self._broker = broker
         self._metrics = metrics
+        self._put_aside = put_aside
+        self._aside = 0
         self._live: dict[str, Dispatcher] = {}
         self._served: set[str] = set()
         self._group: asyncio.TaskGroup | None = None
@@ -77,10 +88,22 @@ class DispatcherPool:
             raise draining()
         dispatcher = self._live.get(consumer)
         if dispatcher is None:
-            dispatcher = Dispatcher(self._broker, consumer, self._metrics, partial(self._forget, consumer))
+            dispatcher = Dispatcher(
+                self._broker, consumer, self._metrics, self._unreadable, partial(self._forget, consumer)
+            )
             self._live[consumer] = dispatcher
             self._group.create_task(dispatcher.run(), name=f"dispatcher-{consumer}")
         return dispatcher
+
+    def _unreadable(self, subject: str, ack_subject: str) -> None:
+        # Beyond the limit, and while this replica stops, the message is delivered again after the grant wait.
+        if self._group is not None and self._aside < MAX_ASIDE:
+            self._aside += 1
+            task = self._group.create_task(self._put_aside(subject, ack_subject), name="unreadable-message")
+            task.add_done_callback(self._was_put_aside)
+
+    def _was_put_aside(self, _: asyncio.Task[None]) -> None:
+        self._aside -= 1
 
     def _forget(self, consumer: str) -> None:
         del self._live[consumer]

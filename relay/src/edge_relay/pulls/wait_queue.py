@@ -6,11 +6,11 @@ requested at a queue while none waits there, and further ones only in step with 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from edge_relay.pulls.deliveries import Delivery
 from edge_schemas.life.versions import runtime_mismatch
-from edge_schemas.wire.jobs import Job, TaskWork
+from edge_schemas.wire.jobs import AuxiliaryKind, Job, TaskWork
 
 
 class PollDemand:
@@ -18,14 +18,23 @@ class PollDemand:
 
     Attributes:
         airflow: Airflow's version in its worker's runtime, if the worker reported it.
+        auxiliary: The kinds of auxiliary jobs that its worker accepts.
         required_airflow: The centre's version, once there was a job for which the runtime is too new. The poll wants no
             jobs then: each job that is fetched for it would have to be returned.
         consumers: Of the queues that the poll waits at, those included where its search has yet to join.
     """
 
-    def __init__(self, free: int, on_change: Callable[[], None], *, airflow: str | None = None) -> None:
+    def __init__(
+        self,
+        free: int,
+        on_change: Callable[[], None],
+        *,
+        airflow: str | None = None,
+        auxiliary: Collection[AuxiliaryKind] = (),
+    ) -> None:
         self.wants = free
         self.airflow = airflow
+        self.auxiliary = auxiliary
         self.required_airflow: str | None = None
         self._wanted_before = 0
         self.taken: list[Delivery] = []
@@ -59,7 +68,9 @@ class PollDemand:
         self._on_change()
 
     def suits(self, job: Job) -> bool:
-        """Whether its worker can run the job; if not, the poll leaves all queues."""
+        """Whether its worker may and can run the job; if its runtime is too new, the poll leaves all queues."""
+        if job.auxiliary is not None and job.auxiliary.kind not in self.auxiliary:
+            return False
         wanted = job.work.airflow_version if isinstance(job.work, TaskWork) else None
         if runtime_mismatch(self.airflow, wanted) is None:
             return True
@@ -143,15 +154,24 @@ class WaitQueue:
 
     def hand_over(self, delivery: Delivery) -> bool:
         """Give a delivery to the next poll that it suits; False if there is none."""
+        demand = self._taker(delivery.job)
+        if demand is None:
+            self._streak = 1
+            return False
+        self._demands.move_to_end(demand)
+        demand.take(delivery)
+        self._streak = self._streak + 1 if delivery.pending else 1
+        return True
+
+    def _taker(self, job: Job) -> PollDemand | None:
+        if job.auxiliary is not None:
+            return next((demand for demand in self._demands if demand.suits(job)), None)
         while self._demands:
             demand = next(iter(self._demands))
-            if demand.suits(delivery.job):
-                self._demands.move_to_end(demand)
-                demand.take(delivery)
-                self._streak = self._streak + 1 if delivery.pending else 1
-                return True
-        self._streak = 1
-        return False
+            # A poll whose runtime is too new for the job leaves.
+            if demand.suits(job):
+                return demand
+        return None
 
     def _count(self, demand: PollDemand, change: int) -> None:
         if demand.is_shared:

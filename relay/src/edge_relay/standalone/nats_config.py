@@ -14,6 +14,9 @@ from edge_broker.permissions import ROLES, rights
 CLUSTER = "edge-relay"
 """The name of the cluster, and of the user with which its servers log in to each other."""
 CLUSTER_PORT = 6222
+LOGIN_TIMEOUT_S = 10
+"""A relay logs in again while a thousand workers poll. If the server gives up after its default of two seconds, a busy
+relay may be refused again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ def render_config(
     )
     config: dict[str, object] = {
         "listen": f"{host}:{port}",
+        "authorization": {"timeout": LOGIN_TIMEOUT_S},
         "jetstream": {"store_dir": str(store_dir), **room},
         "accounts": {"EDGE": {"jetstream": limits, "users": users}},
         **({} if monitor is None else {"http": monitor}),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from edge_broker.records import RecordStore
-from edge_broker.subjects import log_subject
+from edge_broker.subjects import consumer_name, log_subject
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
@@ -22,11 +22,13 @@ class HolderEntry:
     Attributes:
         started_at: Distinguishes the tenures of one job.
         log_subject: Where the job's log is stored.
+        queue: The job's, as its consumer is named.
     """
 
     worker: str
     started_at: datetime
     log_subject: str
+    queue: str
 
     @property
     def id(self) -> str:
@@ -73,7 +75,7 @@ def holder_entry(record: JobRecord | None, worker: str) -> HolderEntry:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job has not been started")
     if record.holder.worker != worker:
         raise EdgeError(ErrorCode.NOT_HOLDER)
-    return HolderEntry(worker, record.holder.started_at, _log_subject(record))
+    return HolderEntry(worker, record.holder.started_at, _log_subject(record), consumer_name(record.team, record.queue))
 
 
 def _log_subject(record: JobRecord) -> str:

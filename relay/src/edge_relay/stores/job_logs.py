@@ -1,5 +1,8 @@
 """Appends to a job's log on behalf of its holder."""
 
+from functools import partial
+
+from edge_relay.limits.log_rates import LogOwner, LogRates
 from edge_relay.shielded import run_to_completion
 from edge_relay.stores.holders import Holders
 from edge_relay.stores.log_store import LogStore, NewTenure
@@ -8,20 +11,22 @@ from edge_relay.stores.log_store import LogStore, NewTenure
 class JobLogs:
     """The logs of jobs, each written by the job's holder only."""
 
-    def __init__(self, holders: Holders, logs: LogStore) -> None:
+    def __init__(self, holders: Holders, logs: LogStore, rates: LogRates) -> None:
         self._holders = holders
         self._logs = logs
+        self._rates = rates
 
-    async def check_holder(self, job: str, worker: str, offset: int) -> None:
-        """Refuse a worker that does not hold the job and did not hold it at its end.
+    async def check(self, job: str, worker: str, offset: int) -> None:
+        """Refuse a worker that does not hold the job and did not hold it at its end, or has used up its budget.
 
         At offset 0 the record is read again: the file may belong to a new tenure of the same worker, whose bytes would
         otherwise be appended to the file of the former one.
 
         Raises:
-            EdgeError: See `Holders.require`.
+            EdgeError: See `Holders.require` and `LogRates.check`.
         """
-        await self._holders.require(job, worker, fresh=offset == 0)
+        holder = await self._holders.require(job, worker, fresh=offset == 0)
+        self._rates.check(LogOwner(job, worker, holder.queue))
 
     async def append(self, job: str, worker: str, offset: int, data: bytes) -> int:
         """Append bytes of the holder's log file; returns the offset up to which the file is durable.
@@ -35,8 +40,10 @@ class JobLogs:
 
     async def _append(self, job: str, worker: str, offset: int, data: bytes) -> int:
         holder = await self._holders.require(job, worker)
+        owner = LogOwner(job, worker, holder.queue)
+        self._rates.charge(owner, len(data))
+        append = partial(self._logs.append, offset=offset, data=data, on_read=partial(self._rates.charge_read, owner))
         try:
-            return await self._logs.append(holder.log_subject, holder.id, offset, data)
+            return await append(holder)
         except NewTenure:
-            holder = await self._holders.require(job, worker, fresh=True)
-            return await self._logs.append(holder.log_subject, holder.id, offset, data, begin=True)
+            return await append(await self._holders.require(job, worker, fresh=True), begin=True)

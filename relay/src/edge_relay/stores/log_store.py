@@ -3,22 +3,34 @@
 The stream itself is the cursor: each message names the offset of its bytes, so the newest message of a job's subject
 gives the end of the durable log. A message is appended only after the message that was read as the newest
 (expected-last-subject-sequence); an append that loses this race reads again and drops the bytes that are stored.
+
+A full stream may remove all messages of a log that is still written. The holder's own offset is the cursor then.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.append import SequenceConflict, append
 from edge_broker.jetstream.stored import last_message
+from edge_broker.jetstream.stream_info import stream_info
 from edge_broker.subjects import HOLDER_HEADER, LOGS, OFFSET_HEADER
+from edge_relay.stores.holders import HolderEntry
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.logs import MAX_JOB_LOG_BYTES
 
 CACHED_LOGS = 20_000
+
+OnRead = Callable[[int], None]
+"""Called with the number of log bytes that were read."""
+
+
+def _ignore(_: int) -> None:
+    """Nobody counts them."""
 
 
 class NewTenure(Exception):
@@ -48,10 +60,12 @@ class _Log:
 
     Attributes:
         tail: None until it was read, and again after any doubt.
+        bases: Where the file of the newest tenure begins, also after the stream has removed all of it.
         users: Appends that have the lock or wait for it.
     """
 
     tail: _Tail | None = None
+    bases: dict[str, int] = field(default_factory=dict)
     users: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -64,30 +78,35 @@ class LogStore:
         self._cached_logs = cached_logs
         self._logs: OrderedDict[str, _Log] = OrderedDict()
 
-    async def append(self, subject: str, tenure: str, offset: int, data: bytes, *, begin: bool = False) -> int:
+    async def append(
+        self, holder: HolderEntry, *, offset: int, data: bytes, on_read: OnRead = _ignore, begin: bool = False
+    ) -> int:
         """Store bytes of a holder's log file that begin at `offset`; returns up to where the file is durable.
 
         Bytes at offsets that are durable already are dropped without a comparison: a log file only grows.
 
         Args:
-            subject: Of the job's log.
-            hold: Identifies the tenure among those of the job; printable ASCII.
+            holder: Whose file it is.
             offset: In the file of this tenure.
             data: May be empty; the position is returned nevertheless.
+            on_read: Called with the number of log bytes that had to be read to find the end.
             begin: This tenure is known to be the newest; its file may begin here.
 
         Raises:
-            NewHold: The log belongs to another tenure and `begin` is not set.
+            NewTenure: The log belongs to another tenure and `begin` is not set.
             EdgeError: `offset_mismatch` (bytes before `offset` are missing), `payload_too_large` (the log is full).
             BrokerUnavailable: The outcome is unknown; repeat the call.
         """
+        subject = holder.log_subject
         async with self._locked(subject) as log:
-            if log.tail is not None and (log.tail.tenure != tenure or offset != log.tail.end - log.tail.base):
+            if log.tail is not None and (log.tail.tenure != holder.id or offset != log.tail.end - log.tail.base):
                 # Another replica has stored more, the log belongs to another tenure by now, or the call is refused or a
                 # repeat: none of this is decided from memory.
                 log.tail = None
             while True:
-                tail = await self._tail(subject, log, tenure, begin=begin)
+                if log.tail is None:
+                    log.tail = await self._read_tail(subject, on_read)
+                tail = await self._continued(log, log.tail, holder, offset, begin=begin)
                 durable = tail.end - tail.base
                 fresh = _beyond(durable, offset, data)
                 if tail.end + len(fresh) > MAX_JOB_LOG_BYTES:
@@ -96,16 +115,22 @@ class LogStore:
                 if not fresh or await self._store(subject, log, tail, fresh):
                     return durable + len(fresh)
 
-    async def _tail(self, subject: str, log: _Log, tenure: str, *, begin: bool) -> _Tail:
+    async def _continued(self, log: _Log, tail: _Tail, holder: HolderEntry, offset: int, *, begin: bool) -> _Tail:
         """The end of the log from which this tenure continues."""
-        tail = log.tail
-        if tail is None:
-            tail = log.tail = await self._read_tail(subject)
-        if tail.tenure == tenure:
+        if tail.tenure == holder.id:
             return tail
         if tail.tenure and not begin:
             raise NewTenure
-        return _Tail(end=tail.end, base=tail.end, tenure=tenure, sequence=tail.sequence)
+        if not tail.tenure and offset and await self._was_removed(holder.started_at):
+            # The stream remembers nothing of the log, and the holder does: its offset is up to where it was stored.
+            base = log.bases.get(holder.id, 0)
+            return _Tail(end=base + offset, base=base, tenure=holder.id, sequence=0)
+        return _Tail(end=tail.end, base=tail.end, tenure=holder.id, sequence=tail.sequence)
+
+    async def _was_removed(self, since: datetime) -> bool:
+        """Whether the stream was too full to keep what was stored at this time: it removes the oldest first."""
+        state = (await stream_info(self._broker, LOGS))["state"]
+        return state["messages"] > 0 and datetime.fromisoformat(state["first_ts"]) > since
 
     async def _store(self, subject: str, log: _Log, tail: _Tail, data: bytes) -> bool:
         """Append; False if another append was faster, by another replica or in a call whose answer was lost."""
@@ -116,11 +141,13 @@ class LogStore:
         if isinstance(result, SequenceConflict):
             return False
         log.tail = _Tail(tail.end + len(data), tail.base, tail.tenure, result.sequence)
+        log.bases = {tail.tenure: tail.base}
         return True
 
-    async def _read_tail(self, subject: str) -> _Tail:
+    async def _read_tail(self, subject: str, on_read: OnRead) -> _Tail:
         """The end by the newest message, read through the stream leader."""
         message = await last_message(self._broker, LOGS, subject)
+        on_read(0 if message is None else len(message.data))
         if message is None:
             return _Tail()
         base, _, tenure = message.headers[HOLDER_HEADER].partition(" ")

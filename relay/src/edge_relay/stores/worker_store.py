@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.subjects import WORKERS_BUCKET, kv_subject, worker_notice
 from edge_schemas.life import agents
+from edge_schemas.wire.errors import EdgeError
 from edge_schemas.wire.worker_entry import WorkerEntry
 
 log = structlog.get_logger(__name__)
@@ -21,6 +23,10 @@ log = structlog.get_logger(__name__)
 PATIENCE_S = 8.0
 """How long an arrival retries while a broker changes its leader."""
 LEAVE_S = 2.0
+ARRIVALS_AT_ONCE = 64
+"""After an outage all workers poll at the same moment. More writes at a time would only make each one slower, until
+they fail and are repeated."""
+MAX_LAST = 10_000
 MAX_LEAVING = 64
 """When thousands of connections close at once, most are not marked: a takeover then waits for a full poll timeout."""
 _PROBE_KEY = "-"
@@ -46,6 +52,8 @@ class WorkerStore:
         self._bucket = Bucket(broker, WORKERS_BUCKET)
         self._patience_s = patience_s
         self._leaving = 0
+        self._arriving = asyncio.Semaphore(ARRIVALS_AT_ONCE)
+        self._last: OrderedDict[str, StoredEntry] = OrderedDict()
 
     async def get(self, worker: str) -> WorkerEntry | None:
         """The last poll of a worker, or None if it never polled.
@@ -71,9 +79,45 @@ class WorkerStore:
             EdgeError: `superseded`: a newer poll has arrived.
             BrokerUnavailable: Not written within `patience_s`.
         """
-        stored = await self._change(new.worker, lambda now: agents.arrive(now, new, superseded_by=superseded_by))
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._broker.wait_connected()
+                async with self._arriving:
+                    stored = await self._arrive(new, superseded_by)
+        except TimeoutError:
+            raise BrokerUnavailable(f"the poll could not be written within {self._patience_s:g} s") from None
         await self._broker.publish(worker_notice(new.worker), new.agent.arrival.encode())
-        return stored or StoredEntry(new, 0)
+        if stored is None:
+            return StoredEntry(new, 0)
+        self._remember(stored)
+        return stored
+
+    async def _arrive(self, new: WorkerEntry, superseded_by: int | None) -> StoredEntry | None:
+        stored = await self._arrive_after_last(new, superseded_by)
+        if stored is not None:
+            return stored
+        return await self._change(new.worker, lambda now: agents.arrive(now, new, superseded_by=superseded_by))
+
+    async def _arrive_after_last(self, new: WorkerEntry, superseded_by: int | None) -> StoredEntry | None:
+        """Write an arrival without a read, if the worker's last poll arrived here too; None if that was not possible.
+
+        What was written here last may be outdated: only a swap that succeeds proves that it is not.
+        """
+        last = self._last.pop(new.worker, None)
+        if last is None:
+            return None
+        try:
+            after = agents.arrive(last.entry, new, superseded_by=superseded_by)
+            return None if after is last.entry else await self._put(after, last.revision)
+        except (EdgeError, RevisionConflict, BrokerUnavailable) as error:
+            log.debug("worker_entry_read_again", worker=new.worker, error=repr(error))
+            return None
+
+    def _remember(self, stored: StoredEntry) -> None:
+        """Keep an entry for the next arrival, without its jobs: they decide nothing there, and there may be many."""
+        self._last[stored.entry.worker] = StoredEntry(stored.entry.model_copy(update={"jobs": ()}), stored.revision)
+        while len(self._last) > MAX_LAST:
+            self._last.popitem(last=False)
 
     async def leave(self, worker: str, arrival: str) -> None:
         """Mark that the connection of this poll was closed before its answer. Best effort, for some seconds at most."""
@@ -128,8 +172,11 @@ class WorkerStore:
         after = change(before)
         if after is None or after is before:
             return None if before is None else StoredEntry(before, stored.revision)
-        value = after.model_dump_json(exclude_none=True).encode()
-        return StoredEntry(after, await self._bucket.put(worker, value, revision=stored.revision))
+        return await self._put(after, stored.revision)
+
+    async def _put(self, entry: WorkerEntry, revision: int) -> StoredEntry:
+        value = entry.model_dump_json(exclude_none=True).encode()
+        return StoredEntry(entry, await self._bucket.put(entry.worker, value, revision=revision))
 
 
 def _parse(value: bytes | None) -> WorkerEntry | None:

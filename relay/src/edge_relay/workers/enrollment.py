@@ -7,7 +7,8 @@ import structlog
 from edge_broker.audit import Audit
 from edge_relay.gate.centre import Centre
 from edge_relay.identity.credentials import Credentials
-from edge_relay.identity.enrollment import EnrollmentStore
+from edge_relay.identity.enrollment import EnrollmentStore, check_form, token_key, unknown_token
+from edge_relay.identity.lookups import Lookups
 from edge_relay.metrics.replica import Metrics
 from edge_relay.shielded import run_to_completion
 from edge_schemas.life.versions import runtime_mismatch
@@ -22,13 +23,40 @@ class WorkerEnrollment:
     """Enrols workers and reports new ones."""
 
     def __init__(
-        self, store: EnrollmentStore, credentials: Credentials, centre: Centre, audit: Audit, metrics: Metrics
+        self,
+        store: EnrollmentStore,
+        lookups: Lookups,
+        credentials: Credentials,
+        centre: Centre,
+        *,
+        audit: Audit,
+        metrics: Metrics,
     ) -> None:
+        self._lookups = lookups
         self._store = store
         self._credentials = credentials
         self._centre = centre
         self._audit = audit
         self._metrics = metrics
+
+    async def check_token(self, token: str, address: str) -> None:
+        """Refuse a token that does not exist; whether it has uses left is decided by `enroll`.
+
+        Args:
+            token: From the call.
+            address: Where the call came from; limits look-ups of unknown tokens.
+
+        Raises:
+            EdgeError: `enrollment_refused` or `rate_limited`.
+            BrokerUnavailable: The broker can't be asked.
+        """
+        try:
+            check_form(token)
+            if not await self._lookups.exists(token_key(token), address):
+                raise unknown_token()
+        except EdgeError as error:
+            self._count_refusal(error)
+            raise
 
     async def enroll(self, token: str, request: EnrollRequest) -> Enrollment:
         """Trade a use of the token for a worker's name, queues, site and team.
@@ -48,14 +76,12 @@ class WorkerEnrollment:
         return enrollment.model_copy(update={"airflow": centre.airflow_version})
 
     async def _enroll(self, token: str, request: EnrollRequest) -> Enrollment:
-        outcomes = self._metrics.enrollments
         try:
             access, is_new = await self._store.enroll(token, request, now=datetime.now(UTC))
         except EdgeError as error:
-            if error.code is ErrorCode.ENROLLMENT_REFUSED:
-                outcomes.labels("refused").inc()
+            self._count_refusal(error)
             raise
-        outcomes.labels("new" if is_new else "repeated").inc()
+        self._metrics.enrollments.labels("new" if is_new else "repeated").inc()
         if is_new:
             facts = {"airflow": request.airflow} if request.airflow else {}
             await self._audit.record(
@@ -63,6 +89,10 @@ class WorkerEnrollment:
             )
             await self._credentials.announce(access.secret_hash)
         return Enrollment(worker=access.worker, site=access.site, team=access.team, settings=access.settings)
+
+    def _count_refusal(self, error: EdgeError) -> None:
+        if error.code is ErrorCode.ENROLLMENT_REFUSED:
+            self._metrics.enrollments.labels("refused").inc()
 
 
 def _warn(worker: str, runtime: str | None, centre: str) -> None:

@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from nats.js.kv import KeyValue
 
 from edge_broker.connection.api import ApiAnswer
+from edge_broker.connection.client import JetStreamAfter
 from edge_broker.connection.errors import BrokerUnavailable, check_error
 from edge_broker.connection.requests import REQUEST_TIMEOUT_S, Requests
 from edge_broker.connection.settings import BrokerSettings
@@ -67,6 +68,20 @@ class Broker:
         """Of the connected server."""
         version = self._supervisor.require_client().connected_server_version
         return version.major, version.minor, version.patch
+
+    @property
+    def server_id(self) -> str:
+        """Of the connected server; a server that is restarted gets a new one.
+
+        Raises:
+            BrokerUnavailable: There is no connection.
+        """
+        return str(self._supervisor.require_client()._server_info["server_id"])  # noqa: SLF001
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes that a message may have, by the connected server; raises `BrokerUnavailable` without a connection."""
+        return self._supervisor.require_client().max_payload
 
     async def wait_connected(self, timeout_s: float | None = None) -> None:
         """Wait for the first, or next, connection.
@@ -163,12 +178,19 @@ class Broker:
         check_error(answer.get("error"))
         return int(answer["seq"])
 
-    async def watch(self, bucket: str) -> KeyValue.KeyWatcher:
+    async def watch(self, bucket: str, *, after: int = 0) -> KeyValue.KeyWatcher:
         """Start to watch all keys of a bucket; `watched_bucket.WatchedBucket` handles the failures of a watch.
+
+        Args:
+            bucket: Its name.
+            after: Show what was stored after this message of the bucket's stream; 0 shows all values.
 
         Raises:
             BrokerUnavailable: There is no connection.
             nats.errors.Error: The server did not answer or rejected the watch.
         """
-        jetstream = self._supervisor.require_client().jetstream(timeout=REQUEST_TIMEOUT_S)
-        return await (await jetstream.key_value(bucket)).watchall()
+        client = self._supervisor.require_client()
+        if not after:
+            return await (await client.jetstream(timeout=REQUEST_TIMEOUT_S).key_value(bucket)).watchall()
+        jetstream = JetStreamAfter(client, after, timeout=REQUEST_TIMEOUT_S)
+        return await (await jetstream.key_value(bucket)).watchall(include_history=True)

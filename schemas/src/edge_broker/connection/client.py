@@ -1,17 +1,53 @@
 """nats-py's client and its error callback, with the corrections that a lasting connection needs."""
 
 import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import nats.errors
 import structlog
 from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, DeliverPolicy
 from typing_extensions import override
 
 log = structlog.get_logger(__name__)
 
 
+class CorrectedTransport(TcpTransport):
+    """nats-py's connection, with the errors of uvloop.
+
+    A write to a closed connection raises a RuntimeError on uvloop. At that, nats-py stops writing, without an error and
+    without a new connection: from then on each call would raise it again.
+    """
+
+    def __bool__(self) -> bool:
+        # nats-py would replace a transport that is not connected yet by one of its own.
+        return True
+
+    @override
+    def write(self, payload: bytes) -> None:
+        with _as_connection_error():
+            super().write(payload)  # type: ignore[no-untyped-call]  # nats-py leaves it unannotated
+
+    @override
+    def writelines(self, payload: Iterable[bytes]) -> None:
+        with _as_connection_error():
+            super().writelines(payload)  # type: ignore[no-untyped-call]  # nats-py leaves it unannotated
+
+
+@contextmanager
+def _as_connection_error() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionResetError(str(error)) from error
+
+
 class CorrectedClient(Client):
-    """nats-py's client, corrected in two places.
+    """nats-py's client, corrected in three places; for the third see `CorrectedTransport`.
 
     A PONG for a ping that has timed out does not end the read loop. It comes late from a server that stood
     still for some seconds. nats-py would stop reading without an error until its own pings had no answer.
@@ -19,6 +55,10 @@ class CorrectedClient(Client):
     A `tls://` address requires TLS. nats-py would send the password in clear to a server that offers no TLS, or to an
     impostor that claims so.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._transport = CorrectedTransport()  # type: ignore[no-untyped-call]  # nats-py leaves it unannotated
 
     @override
     def _connect_command(self) -> bytes:
@@ -35,6 +75,19 @@ class CorrectedClient(Client):
             self._pings_outstanding = 0
         else:
             await super()._process_pong()
+
+
+class JetStreamAfter(JetStreamContext):
+    """nats-py's JetStream, with subscriptions that begin after a message: its watch of a bucket has no such option."""
+
+    def __init__(self, client: Client, after: int, *, timeout: float) -> None:
+        super().__init__(client, timeout=timeout)
+        self._after = after
+
+    @override
+    async def subscribe(self, *args: Any, **options: Any) -> JetStreamContext.PushSubscription:
+        start = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=self._after + 1)
+        return await super().subscribe(*args, **{**options, "config": start})
 
 
 class ErrorLog:

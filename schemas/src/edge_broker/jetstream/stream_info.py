@@ -32,12 +32,14 @@ class StreamState(TypedDict):
     """What a stream holds; `subjects` only where they were asked for.
 
     Attributes:
+        first_ts: When the oldest message was stored, as RFC 3339; meaningless without messages.
         last_seq: The number of the last message ever stored, even if it is gone.
     """
 
     messages: int
     last_seq: int
     bytes: int
+    first_ts: str
     subjects: NotRequired[dict[str, int] | None]
 
 
@@ -59,11 +61,13 @@ class StreamInfo(TypedDict):
     """A stream.
 
     Attributes:
+        created: When, as RFC 3339.
         total: How many subjects match, where they were asked for.
         ts: The server's clock, as RFC 3339.
     """
 
     config: StreamConfig
+    created: str
     state: StreamState
     cluster: NotRequired[Cluster | None]
     total: NotRequired[int]

@@ -3,12 +3,13 @@
 Pure functions, and the only way a worker's entry changes. A cut, a restart, a repeat by a load balancer or a poll that
 was delivered late must not be taken for a copied credential, and a copied credential must not cost a job.
 
-There are two proofs that two agents run: two instances with one incarnation, which a restart never produces; or a poll
-with `superseded_by`, which only an agent sends that still runs after it was replaced.
+There are two proofs that two agents run: two instances or two keys with one incarnation, which a restart never
+produces; or a poll with `superseded_by`, which only an agent sends that still runs after it was replaced.
 """
 
 from datetime import datetime, timedelta
 
+from edge_schemas.life.model import Holder
 from edge_schemas.wire.base import Instant
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.polls import MAX_POLL_TIMEOUT_S
@@ -58,8 +59,9 @@ def arrive(current: WorkerEntry | None, new: WorkerEntry, *, superseded_by: int 
 
 
 def is_same_agent(one: AgentSeen, other: AgentSeen) -> bool:
-    """Whether both polls came from one process."""
-    return (one.instance, one.incarnation) == (other.instance, other.incarnation)
+    """Whether both polls came from one process. Instance and incarnation can be learned from a copy, the key can't."""
+    same_key = one.key_hash == other.key_hash or None in {one.key_hash, other.key_hash}
+    return same_key and (one.instance, one.incarnation) == (other.instance, other.incarnation)
 
 
 def is_newer(one: AgentSeen, other: AgentSeen) -> bool:
@@ -107,8 +109,15 @@ def has_taken_over(entry: WorkerEntry, now: datetime) -> bool:
     return not _perhaps_alive(entry, now)
 
 
-def check_taken_over(entry: WorkerEntry | None, *, holder: int, incarnation: int, now: datetime) -> None:
-    """Check that an agent may start again, or finish, a job that an earlier incarnation of its worker started.
+def is_holding_agent(holder: Holder, incarnation: int, key_hash: str | None) -> bool:
+    """Whether the agent that calls is the process that last started the job: it alone knows the key of that start."""
+    if incarnation > holder.incarnation:
+        return False
+    return holder.key_hash is None or holder.key_hash == key_hash
+
+
+def check_taken_over(entry: WorkerEntry | None, *, incarnation: int, key_hash: str | None, now: datetime) -> None:
+    """Check that an agent may start again, or finish, a job that an earlier agent of its worker started.
 
     The agent finds the job's folder on its disk. If that disk is a copy, the job runs on the original machine, and the
     copy would end it or run it a second time.
@@ -116,11 +125,15 @@ def check_taken_over(entry: WorkerEntry | None, *, holder: int, incarnation: int
     Raises:
         EdgeError: `takeover_pending`: an earlier agent may still run, or there is a conflict.
     """
-    if incarnation <= holder:
-        return
-    known = entry is not None and entry.agent.incarnation >= incarnation
-    if not known or entry is None or not has_taken_over(entry, now):
-        raise EdgeError(ErrorCode.TAKEOVER_PENDING, retry_after_s=TAKEOVER_RETRY_S)
+    if entry is None or entry.agent.incarnation < incarnation or not has_taken_over(entry, now):
+        raise takeover_pending()
+    if entry.agent.key_hash is not None and entry.agent.key_hash != key_hash:
+        raise takeover_pending()
+
+
+def takeover_pending() -> EdgeError:
+    """The answer to an agent that may not act for a job yet."""
+    return EdgeError(ErrorCode.TAKEOVER_PENDING, retry_after_s=TAKEOVER_RETRY_S)
 
 
 def resolve_conflict(entry: WorkerEntry, *, keep_newer: bool, at: Instant) -> WorkerEntry:

@@ -11,12 +11,17 @@ from edge_schemas.wire.base import Instant
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The worker presents its receipt for a `grant`."""
+    """The worker presents its receipt for a `grant`.
+
+    Attributes:
+        key_hash: See `Holder`.
+    """
 
     worker: str
     incarnation: int
     at: Instant
     grant: str | None = None
+    key_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +36,16 @@ class ReportUserCode:
 
 @dataclass(frozen=True, slots=True)
 class BeginWrite:
-    """The gate is about to forward a write that Airflow answers differently the second time."""
+    """The gate is about to forward a write that Airflow answers differently the second time.
+
+    Attributes:
+        before: What Airflow holds before the write, where this shows whether the write took effect.
+    """
 
     worker: str
     request_id: str
     at: Instant
+    before: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +82,13 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A worker releases a granted job; `counted` if the job itself may be the cause, once for each `grant`."""
+    """A worker releases a granted job, once for each `grant`; `counted` if the job itself may be the cause.
 
-    worker: str
+    Attributes:
+        worker: None if a relay could not even grant it.
+    """
+
+    worker: str | None
     reason: str
     counted: bool
     at: Instant

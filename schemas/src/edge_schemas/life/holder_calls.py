@@ -68,7 +68,8 @@ def _report_user_code(record: JobRecord, event: ReportUserCode) -> JobRecord:
 def _begin_write(record: JobRecord, event: BeginWrite) -> JobRecord:
     if record.open_write is not None and record.open_write.request_id == event.request_id:
         return record
-    return record.model_copy(update={"open_write": OpenWrite(request_id=event.request_id, sent_at=event.at)})
+    begun = OpenWrite(request_id=event.request_id, sent_at=event.at, before=event.before)
+    return record.model_copy(update={"open_write": begun})
 
 
 def _begin_finishing(record: JobRecord) -> JobRecord:

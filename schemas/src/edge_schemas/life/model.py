@@ -47,12 +47,14 @@ class Holder(Outbound):
         incarnation: Of the worker's agent that last presented the receipt. A later agent that does not have the job has
             lost it.
         grant: The grant that it started.
+        key_hash: Of the value that this agent keeps in memory only; see `routes.AGENT_HEADER`.
     """
 
     worker: WorkerName
     incarnation: int
     started_at: Instant
     grant: str | None = None
+    key_hash: str | None = None
 
 
 class UserCode(Outbound):
@@ -72,10 +74,15 @@ class WriteAnswer(Outbound):
 
 
 class OpenWrite(Outbound):
-    """A write that may have been sent, and that Airflow answers differently the second time."""
+    """A write that may have been sent, and that Airflow answers differently the second time.
+
+    Attributes:
+        before: What Airflow held before the write was first sent, where this shows whether the write took effect.
+    """
 
     request_id: RequestId
     sent_at: Instant
+    before: str | None = None
 
 
 class StopRequest(Outbound):
@@ -86,14 +93,15 @@ class StopRequest(Outbound):
 
 
 class ReleaseNote(Outbound):
-    """A worker released the job.
+    """A worker released the job, or lost it before user code ran; or a relay could not read its message.
 
     Attributes:
+        worker: None if it was the relay.
         grant: The grant that it released. A repeat of a call with this grant is not counted again, does not start the
             job and does not end it after a later start.
     """
 
-    worker: WorkerName
+    worker: WorkerName | None = None
     reason: str
     at: Instant
     grant: str | None = None
@@ -108,6 +116,7 @@ class JobRecord(Outbound):
         finishing: A final state is on its way to Airflow. While set, no heartbeat answer means "stop".
         accepted_state: The final state that Airflow accepted. It decides the outcome, whatever the exit status.
         open_write: A write that was begun and is not known to be answered.
+        returned_grants: The last grants that were released without being counted.
         parked: Why the job was parked in `EDGE_DEAD`; it waits, but is not published until it is redriven.
         waiting_again_since: When the job last lost its holder before user code ran, or was redriven.
     """
@@ -129,6 +138,7 @@ class JobRecord(Outbound):
     open_write: OpenWrite | None = None
     stop: StopRequest | None = None
     releases: tuple[ReleaseNote, ...] = ()
+    returned_grants: tuple[str, ...] = ()
     parked: str | None = None
     waiting_again_since: Instant | None = None
     outcome: Outcome | None = None

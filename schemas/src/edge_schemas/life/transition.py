@@ -29,6 +29,8 @@ from edge_schemas.wire.base import Instant
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 RELEASES_BEFORE_PARKED = 5
+MAX_RETURNED_GRANTS = 40
+"""More grants of one job than can expire at the same time: a released job stays away for a second or longer."""
 FAILED_STATES = frozenset({"failed", "up_for_retry", "removed", "upstream_failed"})
 """Airflow states whose acceptance makes the outcome `failed`; any other accepted state makes it `succeeded`."""
 
@@ -74,12 +76,19 @@ def _start(record: JobRecord, event: Start) -> JobRecord:
             raise EdgeError(ErrorCode.WRONG_STATE, "the job is to stop")
         if record.holder.incarnation >= event.incarnation:
             return record
-        return record.model_copy(update={"holder": record.holder.model_copy(update={"incarnation": event.incarnation})})
+        newer = {"incarnation": event.incarnation, "key_hash": event.key_hash}
+        return record.model_copy(update={"holder": record.holder.model_copy(update=newer)})
     if record.parked is not None:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job is parked")
     if _was_released(record, event.grant):
         raise EdgeError(ErrorCode.RECEIPT_EXPIRED, "this grant was released")
-    holder = Holder(worker=event.worker, incarnation=event.incarnation, started_at=event.at, grant=event.grant)
+    holder = Holder(
+        worker=event.worker,
+        incarnation=event.incarnation,
+        started_at=event.at,
+        grant=event.grant,
+        key_hash=event.key_hash,
+    )
     return record.model_copy(update={"state": JobState.RUNNING, "holder": holder})
 
 
@@ -103,7 +112,9 @@ def _finish(record: JobRecord, event: Finish) -> JobRecord:
 
 
 def _was_released(record: JobRecord, grant: str | None) -> bool:
-    return grant is not None and any(note.grant == grant for note in record.releases)
+    if grant is None:
+        return False
+    return grant in record.returned_grants or any(note.grant == grant for note in record.releases)
 
 
 def may_have_run(record: JobRecord) -> bool:
@@ -130,8 +141,13 @@ def _release(record: JobRecord, event: Release) -> JobRecord:
         raise EdgeError(ErrorCode.JOB_ENDED)
     if record.state is not JobState.WAITING:
         raise EdgeError(ErrorCode.WRONG_STATE, "only a job that was not started can be released")
-    if not event.counted or record.parked is not None or _was_released(record, event.grant):
+    if record.parked is not None or _was_released(record, event.grant):
         return record
+    if not event.counted:
+        returned = () if event.grant is None else (event.grant,)
+        return record.model_copy(
+            update={"returned_grants": (*record.returned_grants, *returned)[-MAX_RETURNED_GRANTS:]}
+        )
     return _released(record, ReleaseNote(worker=event.worker, reason=event.reason, at=event.at, grant=event.grant))
 
 
@@ -185,7 +201,9 @@ def _give_up(record: JobRecord, event: GiveUp) -> JobRecord:
     if record.state is JobState.STOPPING:
         return _ended(record, Verdict.CANCELLED, event.reason, event.at)
     if not may_have_run(record):
-        return _waiting_again(record, event.at)
+        holder = record.holder
+        note = ReleaseNote(worker=holder.worker, reason=event.reason, at=event.at, grant=holder.grant)
+        return _released(_waiting_again(record, event.at), note)
     return _ended(record, Verdict.LOST, event.reason, event.at)
 
 

@@ -99,6 +99,9 @@ def _parameters(op: Operation) -> list[Schema]:
         found.append({"name": "offset", "in": "query", "required": True, "description": what, "schema": offset})
         encoding = {"type": "string", "enum": ["gzip", "identity"]}
         found.append({"name": "Content-Encoding", "in": "header", "schema": encoding})
+    if op.path == routes.POLL or op.path.startswith(routes.JOB_START.partition("{job}")[0]):
+        what = "A random value that the agent keeps in memory; a copy of its state folder lacks it."
+        found.append({"name": routes.AGENT_HEADER, "in": "header", "description": what, "schema": {"type": "string"}})
     request_id = TypeAdapter(RequestId).json_schema()
     found.append({"name": routes.REQUEST_ID_HEADER, "in": "header", "schema": request_id})
     return found

@@ -16,7 +16,7 @@ from edge_schemas.wire.polls import Poll, PollAnswer
 WORKER, ENROLLMENT, ACCESS = "workerSecret", "enrollmentToken", "accessToken"
 """Kinds of bearer."""
 _E = ErrorCode
-_CALL = (_E.INVALID_REQUEST, _E.UNAUTHENTICATED, _E.BROKER_UNAVAILABLE, _E.DRAINING)
+_CALL = (_E.INVALID_REQUEST, _E.UNAUTHENTICATED, _E.RATE_LIMITED, _E.BROKER_UNAVAILABLE, _E.DRAINING)
 _BODY = (_E.PAYLOAD_TOO_LARGE, _E.UNSUPPORTED_MEDIA_TYPE)
 _JOB = (_E.CREDENTIAL_REVOKED, _E.NOT_HOLDER, _E.WRONG_STATE, _E.JOB_ENDED)
 
@@ -72,7 +72,7 @@ OPERATIONS = (
         "workers",
         {200: WorkerFacts},
         WORKER,
-        errors=(_E.UNAUTHENTICATED, _E.CREDENTIAL_REVOKED, _E.BROKER_UNAVAILABLE),
+        errors=(_E.UNAUTHENTICATED, _E.CREDENTIAL_REVOKED, _E.RATE_LIMITED, _E.BROKER_UNAVAILABLE),
     ),
     Operation(
         "post",
@@ -126,7 +126,7 @@ OPERATIONS = (
             "workers",
             {},
             WORKER,
-            errors=(*_CALL, *_JOB, _E.PAYLOAD_TOO_LARGE, _E.GATE_UNAVAILABLE),
+            errors=(*_CALL, *_JOB, _E.PAYLOAD_TOO_LARGE, _E.PATH_TOO_LONG, _E.GATE_UNAVAILABLE),
         )
         for method in ("get", "head", "post", "put", "patch", "delete")
     ),

@@ -29,6 +29,7 @@ class ErrorCode(StrEnum):
     TAKEOVER_PENDING = "takeover_pending"
     JOB_ENDED = "job_ended"
     PAYLOAD_TOO_LARGE = "payload_too_large"
+    PATH_TOO_LONG = "path_too_long"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     PROTOCOL_UNSUPPORTED = "protocol_unsupported"
     RATE_LIMITED = "rate_limited"
@@ -87,6 +88,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ),
     _E.JOB_ENDED: ErrorKind(410, False, "The job has ended or is unknown", "stops and drops the job"),
     _E.PAYLOAD_TOO_LARGE: ErrorKind(413, False, "The body is too large", "splits it or fails the job"),
+    _E.PATH_TOO_LONG: ErrorKind(414, False, "Path and query are too long", "fails the task's call"),
     _E.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, False, "The content type or encoding is not served", "logs a bug"),
     _E.PROTOCOL_UNSUPPORTED: ErrorKind(
         426, False, "The protocol version is not served", "finishes its jobs, takes no new ones"
@@ -97,6 +99,10 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     _E.GATE_UNAVAILABLE: ErrorKind(503, True, "The gate to the Execution API cannot be reached", "waits Retry-After"),
     _E.INTERNAL: ErrorKind(500, True, "An unexpected error", "backs off"),
 }
+
+
+TOO_LARGE_STATUSES = frozenset({413, 414, 431})
+"""With which any HTTP server refuses a request for its size. The same request is refused again."""
 
 
 class Problem(Outbound):

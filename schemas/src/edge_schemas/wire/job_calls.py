@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from edge_schemas.wire.base import Inbound
+from edge_schemas.wire.base import Inbound, Outbound
 
 
 class StartRequest(Inbound):
@@ -12,24 +12,32 @@ class StartRequest(Inbound):
     incarnation: int = Field(ge=1)
 
 
-class FinishRequest(Inbound):
-    """The job's processes have ended.
+class EndReport(Outbound):
+    """How a job's processes have ended; a worker keeps it on its disk until it is reported.
 
     Attributes:
-        incarnation: Of the agent that reports this; another one may have started the job.
-        receipt: Of the grant with which the job was last started. A late repeat does not end the job after it was
-            started again with another grant.
         exit_code: Of the task host's fork, negative for a signal; None if no process ever ran.
         reason: For people, shown in Airflow when no final state was accepted.
         release: The job itself did not cause this end: the worker is being shut down, or was killed. If user code never
             ran, the job is released: it waits again, and no try is spent.
     """
 
-    incarnation: int | None = Field(default=None, ge=1)
-    receipt: str | None = Field(default=None, max_length=2048)
     exit_code: int | None = None
     reason: str | None = Field(default=None, max_length=1000)
     release: bool = False
+
+
+class FinishRequest(EndReport, Inbound):
+    """The job's processes have ended.
+
+    Attributes:
+        incarnation: Of the agent that reports this; another one may have started the job.
+        receipt: Of the grant with which the job was last started. A late repeat does not end the job after it was
+            started again with another grant.
+    """
+
+    incarnation: int = Field(ge=1)
+    receipt: str | None = Field(default=None, max_length=2048)
 
 
 class ReleaseRequest(Inbound):

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from edge_schemas.wire.base import Inbound, Instant, Outbound
 from edge_schemas.wire.ids import JobId
-from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.jobs import AuxiliaryKind, Job
 from edge_schemas.wire.worker_entry import CredentialConflict
 from edge_schemas.wire.worker_report import JobReport, WorkerHealth, WorkerVersions
 from edge_schemas.wire.workers import WorkerSettings
@@ -40,6 +40,7 @@ class Poll(Inbound):
         host: The machine's name, for people.
         superseded_by: The incarnation named when this agent was answered `superseded`. That this agent still polls
             proves that the credential was copied.
+        auxiliary: The kinds of auxiliary jobs that the worker's owner allows; it is granted no others.
         in_conflict: It knows that its credential is in conflict, and accepts no jobs.
         no_jobs_reason: Why it accepts no jobs though it does not drain, for people; for example, its runtime is not
             ready.
@@ -51,6 +52,7 @@ class Poll(Inbound):
     instance: str = Field(default="", max_length=64)
     host: str = Field(default="", max_length=253)
     superseded_by: int | None = Field(default=None, ge=1)
+    auxiliary: tuple[AuxiliaryKind, ...] = Field(default=(), max_length=len(AuxiliaryKind))
     in_conflict: bool = False
     slots: int = Field(ge=0, le=MAX_SLOTS)
     free: int = Field(ge=0, le=MAX_SLOTS)

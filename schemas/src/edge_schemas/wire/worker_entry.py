@@ -11,6 +11,7 @@ class AgentSeen(Outbound):
     Attributes:
         arrival: A random id that the relay gives each arriving poll.
         address: The peer's address at the relay; it may be that of a proxy or a load balancer.
+        key_hash: Of the value that the agent keeps in memory only; see `routes.AGENT_HEADER`.
         left: The connection was closed before the poll was answered: no poll of this agent is parked.
     """
 
@@ -21,6 +22,7 @@ class AgentSeen(Outbound):
     host: str
     address: str
     last_poll_at: Instant
+    key_hash: str | None = None
     left: bool = False
 
 
@@ -46,6 +48,7 @@ class WorkerEntry(Outbound):
         relay: The replica that received it.
         poll_timeout_s: How long it may wait for its answer.
         no_jobs_reason: See `Poll`.
+        auxiliary: See `Poll`.
         queues: Those that its credential gives access to; None in an entry that an older relay wrote.
     """
 
@@ -63,6 +66,7 @@ class WorkerEntry(Outbound):
     free: int
     draining: bool
     no_jobs_reason: str | None = None
+    auxiliary: tuple[str, ...] = ()
     jobs: tuple[StoredJobReport, ...]
     versions: StoredVersions
     health: StoredHealth

@@ -150,7 +150,11 @@ class WorkerList(Outbound):
 
 
 class WorkerAccess(Outbound):
-    """What a worker's secret gives access to; kept in `edge_access` under `worker.<hash>`."""
+    """What a worker's secret gives access to; kept in `edge_access` under `worker.<hash>`.
+
+    Attributes:
+        token_hash: Of the enrolment token that it was enrolled with.
+    """
 
     worker: WorkerName
     secret_hash: str
@@ -160,6 +164,7 @@ class WorkerAccess(Outbound):
     hostname: str = ""
     enrolled_at: Instant
     revoked_at: Instant | None = None
+    token_hash: str | None = None
 
 
 class EnrollmentUse(Outbound):

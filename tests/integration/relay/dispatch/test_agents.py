@@ -230,6 +230,72 @@ async def test_an_agent_settles_older_jobs_only_once_it_stands_alone(edge: Edge)
     assert (await two.finish(job.id, incarnation=two.incarnation, release=True)).status == 204
 
 
+LIES: list[dict[str, Any]] = [
+    {},
+    {"incarnation": "of the holder"},
+    {"incarnation": "of the holder", "instance": "machine"},
+    {"incarnation": 99},
+]
+
+
+@pytest.mark.parametrize("lie", LIES, ids=str)
+async def test_a_copy_settles_no_job_of_the_original(edge: Edge, lie: dict[str, Any]) -> None:
+    """It has the state folder with the receipts, and may claim to be any incarnation on any machine."""
+    older = await agent(edge)
+    jobs = [await publish(edge.broker) for _ in range(3)]
+    grants = await older.grants(3)
+    for grant in grants:
+        assert (await older.start(grant)).status == 204
+    newer = older.again(instance="copy")
+    newer.replica = 1
+    assert (await newer.poll(poll_timeout_s=0)).status == 204
+    assert (await polled(older, poll_timeout_s=0)).status == 204
+    assert (await entry_of(edge, older)).conflict is not None
+    claimed = {**lie}
+    if claimed.get("incarnation") == "of the holder":
+        claimed["incarnation"] = newer.incarnation = older.incarnation
+    newer.instance = claimed.pop("instance", newer.instance)
+    job, grant = jobs[0].id, next(one for one in grants if one["job"]["id"] == jobs[0].id)
+    for receipt in ({}, {"receipt": grant["receipt"]}):
+        for release in (False, True):
+            reply = await newer.finish(job, release=release, **claimed, **receipt)
+            assert reply.code == "takeover_pending", (claimed, receipt, release)
+    assert (await newer.start(grant)).code == "takeover_pending", "an accepted start would run it twice"
+    record = await edge.records.get(job)
+    assert record is not None
+    assert record.state is JobState.RUNNING
+    for own in jobs:
+        assert (await older.finish(own.id, exit_code=1)).status == 204, "the original loses nothing"
+
+
+async def test_the_task_of_the_original_keeps_its_calls_and_that_of_a_copy_has_none(edge: Edge) -> None:
+    """A final state settles a job, too. There is no gate here: a call that is let through finds none."""
+    older = await agent(edge)
+    job = await publish(edge.broker)
+    [grant] = await older.grants()
+    assert (await older.start(grant)).status == 204
+    copy = older.again(instance="copy")
+    path = routes.JOB_EXECUTION.format(job=job.id, path="variables/x")
+
+    async def code_for(one: Agent) -> str:
+        return (await edge.call("GET", path, one.secret, headers=one.headers)).code
+
+    assert await code_for(copy) == "gate_unavailable", "the credential opens it until the original polls again"
+    assert (await copy.poll(poll_timeout_s=0)).status == 204
+    assert (await polled(older, poll_timeout_s=0)).status == 204
+    assert [await code_for(older), await code_for(copy)] == ["gate_unavailable", "takeover_pending"]
+
+
+async def test_a_finish_names_its_incarnation(edge: Edge) -> None:
+    one = await agent(edge)
+    job = await publish(edge.broker)
+    [grant] = await one.grants()
+    assert (await one.start(grant)).status == 204
+    path = routes.JOB_FINISH.format(job=job.id)
+    reply = await edge.call("POST", path, one.secret, json={"exit_code": 0}, headers=one.headers)
+    assert (reply.status, reply.code) == (400, "invalid_request")
+
+
 async def test_a_job_that_is_given_back_waits_again(edge: Edge) -> None:
     """Its worker was shut down before user code ran, so no try is spent. How often is counted like releases."""
     one = await agent(edge)

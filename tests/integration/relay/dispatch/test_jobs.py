@@ -5,6 +5,7 @@ import base64
 from datetime import UTC, datetime, timedelta
 
 import orjson
+import pytest
 from nats.aio.msg import Msg
 
 from edge_broker import layout
@@ -13,9 +14,9 @@ from edge_relay.identity.receipts import Receipt, seal
 from edge_schemas.life.events import Release
 from edge_schemas.life.model import JobRecord, JobState, Verdict
 from support.nats.server import eventually
-from support.relay.agents import agent, publish
+from support.relay.agents import agent, metric, publish
 from support.relay.edge import Edge
-from support.relay.jobs import make_job
+from support.relay.jobs import make_auxiliary_job, make_job
 
 
 async def waiting_messages(edge: Edge) -> int:
@@ -185,6 +186,34 @@ async def test_a_release_brings_the_job_back_after_a_moment(edge: Edge) -> None:
     assert again["job"]["id"] == job.id
     assert (await two.start(again)).status == 204
     assert (await one.start(grant)).code == "not_holder"
+
+
+async def test_an_auxiliary_job_goes_to_a_worker_that_allows_it(edge: Edge) -> None:
+    """The others get the tasks behind it, and it is not delivered to them again and again."""
+    one, two = await agent(edge), await agent(edge, replica=1)
+    callback = await publish(edge.broker, make_auxiliary_job("default"))
+    task = await publish(edge.broker)
+    [grant] = await one.grants()
+    assert grant["job"]["id"] == task.id
+    assert metric(edge, "edge_relay_returns_total", {"reason": "not_allowed"}) == 1
+    [grant] = await two.grants(auxiliary=["callback"])
+    assert grant["job"]["id"] == callback.id
+
+
+@pytest.mark.parametrize("counted", [True, False])
+async def test_a_repeated_release_does_not_take_the_job_from_the_next_worker(edge: Edge, *, counted: bool) -> None:
+    """Its ack subject is good for every later delivery of the message, too."""
+    one, two = await agent(edge), await agent(edge, replica=1)
+    job = await publish(edge.broker)
+    [grant] = await one.grants()
+    assert (await one.release(grant, counted=counted)).status == 204
+    [again] = await two.grants()
+    for replica in (0, 1, 0, 1):
+        assert (await one.release(grant, counted=counted, replica=replica)).status == 204
+    assert (await one.poll(free=1, poll_timeout_s=3)).status == 204, "nothing is delivered to a third poll"
+    assert (await one.start(grant)).code == "receipt_expired"
+    assert (await two.start(again)).status == 204
+    assert again["job"]["id"] == job.id
 
 
 async def ack_subject(edge: Edge) -> str:

@@ -154,6 +154,18 @@ async def test_the_same_poll_again_takes_over(edge: Edge) -> None:
         second.cancel()
 
 
+async def test_a_newer_poll_that_nobody_announces(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notice of its arrival at the other replica was lost."""
+    one = await agent(edge)
+    monkeypatch.setattr(edge.relays[0].parts.polls, "notice", lambda *_: None)
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(one.poll())
+        await parked(edge, 1)
+        second = group.create_task(one.poll(replica=1))
+        assert (await first).code == "superseded"
+        second.cancel()
+
+
 async def test_a_stop_wish_reaches_a_parked_poll_within_a_second(edge: Edge) -> None:
     one = await agent(edge)
     job = await publish(edge.broker)

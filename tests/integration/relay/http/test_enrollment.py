@@ -5,7 +5,12 @@ import base64
 import re
 from datetime import UTC, datetime, timedelta
 
-from edge_broker.subjects import kv_stream, kv_subject
+import pytest
+
+from edge_broker.bucket import Bucket
+from edge_broker.subjects import ACCESS_BUCKET, kv_stream, kv_subject
+from edge_relay.identity.access_keys import NAME_PREFIX
+from edge_relay.identity.worker_names import WorkerNames, candidate_names
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import EnrollRequest, EnrollTokenRequest, SecretKind, hash_secret, new_secret
 from support.relay.edge import Edge
@@ -33,6 +38,59 @@ async def test_many_at_once_get_no_more_than_the_uses(edge: Edge) -> None:
     replies = await asyncio.gather(*(edge.enroll(token) for _ in range(12)))
     assert sorted(reply.status for reply in replies) == [200] * 3 + [403] * 9
     assert len({reply.json["worker"] for reply in replies if reply.status == 200}) == 3
+
+
+async def reserved_names(edge: Edge) -> int:
+    bucket = Bucket(edge.broker, ACCESS_BUCKET)
+    found = [await bucket.get(key) for key in await bucket.keys(f"{NAME_PREFIX}*")]
+    return len([stored for stored in found if stored.value is not None])
+
+
+async def test_whoever_loses_the_race_for_a_token_leaves_nothing_behind(edge: Edge) -> None:
+    token = await edge.token(uses=3)
+    replies = await asyncio.gather(*(edge.enroll(token, replica=n % len(edge.relays)) for n in range(50)))
+    assert sorted(reply.status for reply in replies) == [200] * 3 + [403] * 47
+    assert await reserved_names(edge) == 3
+
+
+async def test_one_secret_with_two_tokens_at_once_gets_one_worker_and_each_token_answers_for_itself(edge: Edge) -> None:
+    workers = 0
+    for _ in range(12):
+        secret = new_secret(SecretKind.WORKER)
+        tokens = {queue: await edge.token(queue=queue, site=f"site-{queue}") for queue in ("a", "b")}
+        replies = await asyncio.gather(*(edge.enroll(token, secret) for token in tokens.values()))
+        good = {queue for queue, reply in zip(tokens, replies, strict=True) if reply.status == 200}
+        assert len(good) == 1
+        workers += 1
+        for queue, reply in zip(tokens, replies, strict=True):
+            if queue in good:
+                assert reply.json["settings"]["queues"] == [queue]
+            else:
+                assert (reply.code, "has this secret" in reply.json["detail"]) == ("enrollment_refused", True)
+                assert (await edge.enroll(tokens[queue])).status == 200, "its use is still there"
+                workers += 1
+    assert await reserved_names(edge) == workers
+
+
+async def test_a_name_that_was_taken_in_between_is_replaced(edge: Edge) -> None:
+    """Another secret reserves it after the use was counted and before the name was reserved."""
+    token, secret = await edge.token(site="s"), new_secret(SecretKind.WORKER)
+    short, longer = candidate_names("s", hash_secret(secret))[:2]
+    store, found = edge.enrollments, WorkerNames.find_free
+
+    async def slow(self: WorkerNames, site: str, secret_hash: str) -> str:
+        name = await found(self, site, secret_hash)
+        if name == short:
+            await store._bucket.put(NAME_PREFIX + short, b"0" * 64, revision=0)
+        return name
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WorkerNames, "find_free", slow)
+        access, _ = await store.enroll(
+            token, EnrollRequest(protocol=1, secret_hash=hash_secret(secret)), now=datetime.now(UTC)
+        )
+    assert access.worker == longer
+    assert (await edge.enroll(token, secret)).json["worker"] == longer
 
 
 async def test_a_revoked_worker_does_not_come_back_by_a_repeat(edge: Edge) -> None:

@@ -29,12 +29,12 @@ MOST_OUTPUT = 20_000
 
 @pytest.fixture
 async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
-    """Polls are held for a moment only, and there is a gate that answers."""
+    """Polls are held for a moment only and as frequent as they come, and there is a gate that answers."""
     secret = tmp_path / "gate.secret"
     secret.write_bytes(KEY)
     async with (
         running_gate() as gate,
-        running_edge(tmp_path, gate_urls=(gate.url,), gate_key_file=secret, hold_s=0.01) as running,
+        running_edge(tmp_path, gate_urls=(gate.url,), gate_key_file=secret, hold_s=0.01, polls_per_s=1000) as running,
     ):
         await ensure_consumer(running.broker, None, "default")
         yield running

@@ -10,9 +10,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from edge_schemas.life.events import Finish
 from edge_schemas.wire import routes
+from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import Job
 from support.nats.server import free_port
 from support.relay.edge import Edge, Worker, running_edge
@@ -100,40 +103,43 @@ async def test_a_call_reaches_the_gate_as_it_came(setup: Setup, method: str) -> 
 @pytest.mark.parametrize(
     "raw",
     [
-        "",
-        "..",
-        "a/../b",
-        "a/./b",
-        "a//b",
-        "/a",
-        "a/",
-        "%2e%2e/b",
-        "a/%2E%2e",
-        "a/%2e",
-        "a%2f..%2fb",
-        "a%2F%2Fb",
-        "a%5cb",
-        "a%00b",
-        "a%0db",
-        "a%7f",
-        "a%C2%85",
-        "a%ffb",
-        "a%C0%AE",
-        "a%zz",
-        "a%",
-        "a\\b",
-        "a#b",
-        "a{b}",
-        "../../../../poll",
-        "%2e%2e/%2e%2e/finish",
-        "x" * 4097,
-        "a?b#c",
-        "a?b=\x7f",
+        *[
+            "",
+            "..",
+            "a/../b",
+            "a//b",
+            "/a",
+            "a/",
+            "%2e%2e/b",
+            "a%2F%2Fb",
+            "a%5cb",
+            "a%00b",
+            "a%0Ab",
+            "a%C2%85",
+            "a%ffb",
+        ],
+        *["a%zz", "a%", "a\\b", "a{b}", 'a"b', "../../../../poll", "%2e%2e/%2e%2e/finish", "~L2EvLi4vYg", "x" * 60_000],
+        "a?b=" + "c" * 60_000,
     ],
 )
-async def test_paths_that_two_servers_may_read_differently_are_refused(setup: Setup, raw: str) -> None:
+async def test_whatever_path_a_worker_sends_the_gate_alone_decides(setup: Setup, raw: str) -> None:
+    """The relay neither decodes it for itself nor changes it; it serves no other route for it."""
+    status, _ = await raw_call(setup, setup.path(raw))
+    assert status == 200
+    assert [call.target for call in setup.gate.calls] == [routes.GATE_EXECUTION.format(job=setup.job.id, path=raw)]
+
+
+@pytest.mark.parametrize("raw", ["a#b", "a\x7fb", "~a%", "~7aCA", "a?b#c", "a?b=\x7f", "\xe4"])
+async def test_what_no_http_client_sends_is_refused(setup: Setup, raw: str) -> None:
     status, _ = await raw_call(setup, setup.path(raw))
     assert status == 400
+    assert setup.gate.calls == []
+
+
+@pytest.mark.parametrize("raw", ["x" * 65_537, "x?y=" + "z" * 65_536])
+async def test_a_path_above_the_limit_is_refused_with_the_setting(setup: Setup, raw: str) -> None:
+    status, body = await raw_call(setup, setup.path(raw))
+    assert (status, "path_too_long" in body, "RELAY_MAX_PATH_BYTES = 65536" in body) == (414, True, True)
     assert setup.gate.calls == []
 
 
@@ -186,14 +192,26 @@ async def test_a_keeper_that_takes_calls_and_never_answers_costs_a_bounded_time(
 
 
 async def test_bodies_are_bounded_and_plain(setup: Setup) -> None:
-    path = setup.path("xcoms/d/r/t/k")
-    big = await setup.edge.call("POST", path, setup.worker.secret, body=bytes((16 << 20) + 1))
+    path, limit = setup.path("xcoms/d/r/t/k"), 80 << 20
+    big = await setup.edge.call("POST", path, setup.worker.secret, body=bytes(limit + 1))
     assert (big.status, big.code) == (413, "payload_too_large")
-    fits = await setup.edge.call("POST", path, setup.worker.secret, body=bytes(16 << 20))
+    assert f"RELAY_MAX_CALL_BYTES = {limit}" in big.json["detail"]
+    fits = await setup.edge.call("POST", path, setup.worker.secret, body=bytes(limit))
     assert fits.status == 200
     packed = await setup.edge.call("POST", path, setup.worker.secret, body=b"x", headers={"Content-Encoding": "gzip"})
     assert (packed.status, packed.code) == (415, "unsupported_media_type")
     assert len(setup.gate.calls) == 1
+
+
+async def test_answers_are_bounded(setup: Setup) -> None:
+    """Each keeper would give the same answer: it is asked for once, and the refusal is final."""
+    setup.gate.body = bytes(80 << 20)
+    fits = await setup.edge.call("GET", setup.path("xcoms/d/r/t/k"), setup.worker.secret)
+    assert (fits.status, len(fits.body)) == (200, 80 << 20)
+    setup.gate.body += b"x"
+    big = await setup.edge.call("GET", setup.path("xcoms/d/r/t/k"), setup.worker.secret)
+    assert (big.status, big.code, big.json["retryable"]) == (413, "payload_too_large", False)
+    assert len(setup.gate.calls) == 2
 
 
 async def test_an_ended_job_makes_no_calls(setup: Setup) -> None:
@@ -209,3 +227,35 @@ async def test_a_relay_without_a_gate_says_so(edge: Edge) -> None:
     reply = await edge.call("GET", routes.JOB_EXECUTION.format(job=job.id, path="x"), worker.secret)
     assert (reply.status, reply.code) == (503, "gate_unavailable")
     assert "RELAY_GATE_URLS" in reply.json["detail"]
+
+
+@pytest.mark.parametrize("status", [413, 414, 431])
+async def test_a_refusal_for_size_between_relay_and_gate_is_final(tmp_path: Path, status: int) -> None:
+    secret = tmp_path / "gate.secret"
+    secret.write_bytes(KEY)
+    calls: list[str] = []
+
+    async def refuse(request: web.Request) -> web.Response:
+        calls.append(request.method)
+        return web.Response(status=status, text="<html>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", refuse)
+    async with TestServer(app) as between:
+        url = str(between.make_url("")).rstrip("/")
+        async with running_edge(tmp_path, gate_urls=(url, url), gate_key_file=secret) as edge:
+            worker = await edge.worker()
+            job = await edge.job(worker)
+            calls.clear()
+            path = routes.JOB_EXECUTION.format(job=job.id, path="xcoms/d/r/t/k")
+            reply = await edge.call("POST", path, worker.secret, body=b"1")
+    assert (reply.code, reply.json["retryable"], len(calls)) == ("payload_too_large", False, 1)
+    assert f"status {status}" in reply.json["detail"]
+
+
+async def test_a_problem_of_the_gate_shows_that_it_is_the_gates(setup: Setup) -> None:
+    problem = EdgeError(ErrorCode.GATE_UNAVAILABLE, "Airflow's api-server does not answer").problem()
+    setup.gate.status, setup.gate.body = 503, problem.model_dump_json(exclude_none=True).encode()
+    setup.gate.answer_headers = {"Content-Type": routes.PROBLEM_TYPE, routes.ORIGIN_HEADER: routes.GATE_ORIGIN}
+    reply = await setup.edge.call("GET", setup.path("variables/a"), setup.worker.secret)
+    assert (reply.status, reply.code, reply.headers[routes.ORIGIN_HEADER]) == (503, "gate_unavailable", "gate")

@@ -96,7 +96,11 @@ async def act(edge: Edge, secret: str, job: str, what: str, *, replica: int = 0)
     match what.split():
         case ["finish"]:
             return await edge.call(
-                "POST", routes.JOB_FINISH.format(job=job), secret, json={"exit_code": 0}, replica=replica
+                "POST",
+                routes.JOB_FINISH.format(job=job),
+                secret,
+                json={"exit_code": 0, "incarnation": 1},
+                replica=replica,
             )
         case ["log"]:
             path = f"{routes.JOB_LOG.format(job=job)}?offset=0"

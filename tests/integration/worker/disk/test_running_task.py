@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from integration.worker.disk.conftest import fill
-from support.airflow.execution_api import eventually
+from support.airflow.api.execution_api import eventually
 from support.airflow.sdk_jobs import sdk_job
 from support.worker.whole_worker import WholeWorker, whole_worker
 

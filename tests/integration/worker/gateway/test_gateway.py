@@ -2,94 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from edge_schemas.life.events import Start
+from edge_schemas.gate.execution_paths import decode_path, split_path
 from edge_schemas.wire.errors import ErrorCode
 from edge_worker.gateway import deferred_writes
-from edge_worker.gateway.gateway import Gateway
-from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.events import ContactLost, ProcessGone, StopWanted, StopWish
-from edge_worker.jobs.registry import JobRegistry
-from edge_worker.relay.link import Link
-from edge_worker.state.job_dir import JobDir
 from support.relay.fake_relay import FakeRelay, SeenCall, execution_answer, html_page, problem_answer
 from support.relay.jobs import make_auxiliary_job, make_job
-from support.worker.agent import NAME, open_client
-from support.worker.local_jobs import RUNNING, local_job
-
-
-@dataclass
-class Answer:
-    """As it came over the socket."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-@dataclass
-class Setup:
-    """A gateway with one running job."""
-
-    socket: Path
-    driver: JobDriver
-    link: Link
-    table: JobRegistry
-
-    async def call(self, method: str, target: str, body: bytes = b"", **headers: str) -> Answer:
-        """Writes the request byte by byte as given: no client library tidies the path."""
-        reader, writer = await asyncio.open_unix_connection(self.socket)
-        lines = [f"{method} /jobs/{self.driver.id}/execution/{target} HTTP/1.1", "Host: gateway", "Connection: close"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        lines += [f"Content-Length: {len(body)}"] if body else []
-        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-        async with asyncio.timeout(20):
-            answer = await reader.read()
-        writer.close()
-        await writer.wait_closed()
-        head, _, content = answer.partition(b"\r\n\r\n")
-        status, *fields = head.decode().split("\r\n")
-        pairs = (field.split(": ", 1) for field in fields)
-        return Answer(int(status.split()[1]), {name.lower(): value for name, value in pairs}, content)
-
-    @property
-    def instance(self) -> str:
-        assert self.driver.job.task is not None
-        return f"task-instances/{self.driver.job.task.ti_id}"
-
-    async def beat(self) -> Answer:
-        return await self.call("PUT", f"{self.instance}/heartbeat", b'{"hostname":"h","pid":1}')
-
-    async def set_state(self, state: str) -> Answer:
-        return await self.call("PATCH", f"{self.instance}/state", json.dumps({"state": state}).encode())
-
-
-@asynccontextmanager
-async def _serving(relay: FakeRelay, short_dir: Path, tmp_path: Path) -> AsyncIterator[Setup]:
-    job = make_job()
-    job_dir = JobDir(tmp_path / job.id)
-    job_dir.path.mkdir()
-    driver = local_job(job, job_dir, RUNNING)
-    table, link = JobRegistry(1), Link()
-    table.add(driver)
-    await relay.publish(job)
-    relay._swap(job.id, Start(worker=NAME, incarnation=1, at=job.published_at))
-    async with open_client(relay) as client, Gateway(client, table, link, short_dir / "gw.sock").serving():
-        yield Setup(short_dir / "gw.sock", driver, link, table)
-
-
-@pytest.fixture
-async def gateway(relay: FakeRelay, short_dir: Path, tmp_path: Path) -> AsyncIterator[Setup]:
-    async with _serving(relay, short_dir, tmp_path) as setup:
-        yield setup
+from support.worker.gateway import GatewayScene
 
 
 @pytest.mark.parametrize(
@@ -99,24 +23,43 @@ async def gateway(relay: FakeRelay, short_dir: Path, tmp_path: Path) -> AsyncIte
         "xcoms/d/manual__2026-01-01T00:00:00+00:00/t/key?map_index=-1",
         "connections/it%27s~(a)*key",
         "variables/sch%C3%B6n/more%2fpath",
+        "variables//data/a.csv",
+        "variables/dir/",
+        "variables/../connections/x",
+        "variables/%2e%2e/%5c%00%C2%85",
+        "variables/100%",
+        "variables/" + "%E9%8D%B5" * 500,
     ],
 )
-async def test_path_and_query_arrive_as_they_were_sent(relay: FakeRelay, gateway: Setup, target: str) -> None:
+async def test_what_a_task_sends_arrives_as_it_is(relay: FakeRelay, gateway: GatewayScene, target: str) -> None:
     assert (await gateway.call("GET", target)).status == 200
     path, _, query = target.partition("?")
-    assert [(call.raw_path, call.query) for call in relay.calls] == [(path, query)]
+    assert [(split_path(call.raw_path), call.query) for call in relay.calls] == [(decode_path(path), query)]
+    assert "%" not in relay.calls[0].raw_path, "no proxy on the way has anything to decode"
 
 
-@pytest.mark.parametrize(
-    "target", ["variables/../connections/x", "variables/%2e%2e/x", "variables//x", "v/%ff", "v/%5c"]
-)
-async def test_a_path_that_could_be_read_in_two_ways_is_refused(relay: FakeRelay, gateway: Setup, target: str) -> None:
-    answer = await gateway.call("GET", target)
-    assert (answer.status, answer.headers["content-type"]) == (403, "application/json")
-    assert not relay.calls
+async def test_a_path_beside_a_job_s_does_not_exist(gateway: GatewayScene) -> None:
+    """As at the api-server: Airflow's client shortens a key such as `../../../x` to it before it sends it."""
+    reader, writer = await asyncio.open_unix_connection(gateway.socket)
+    writer.write(b"GET /jobs/x HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert answer.endswith(b'{"detail": "Not Found"}')
 
 
-async def test_only_allowed_headers_go_on(relay: FakeRelay, gateway: Setup) -> None:
+async def test_what_is_too_long_is_refused_with_the_limit(relay: FakeRelay, gateway: GatewayScene) -> None:
+    fits = await gateway.call("GET", "task-instances/count?dag_id=" + "a" * (60 * 1024))
+    assert fits.status == 200
+    for target in ("task-instances/count?dag_id=" + "a" * (64 * 1024), "variables/" + "%2F" * (64 * 1024)):
+        answer = await gateway.call("GET", target)
+        assert (answer.status, answer.headers["content-type"]) == (403, "application/json")
+        assert "max_path_bytes = 65536" in json.loads(answer.body)["detail"]["message"]
+    assert len(relay.calls) == 1
+
+
+async def test_only_allowed_headers_go_on(relay: FakeRelay, gateway: GatewayScene) -> None:
     await gateway.call(
         "GET", "variables/a", Authorization="Bearer none", Airflow_API_Version="2026-06-30", Cookie="x=y",
         Correlation_Id="c1", traceparent="00-1",
@@ -127,7 +70,7 @@ async def test_only_allowed_headers_go_on(relay: FakeRelay, gateway: Setup) -> N
     assert "cookie" not in seen
 
 
-async def test_an_answer_goes_back_as_it_came_but_without_a_token(relay: FakeRelay, gateway: Setup) -> None:
+async def test_an_answer_goes_back_as_it_came_but_without_a_token(relay: FakeRelay, gateway: GatewayScene) -> None:
     async def answer(call: SeenCall) -> web.Response:
         extra = {"Refreshed-API-Token": "secret", "Content-Range": "map_indexes 3"}
         return execution_answer(404, {"detail": {"reason": "not_found"}}, **extra)
@@ -140,7 +83,7 @@ async def test_an_answer_goes_back_as_it_came_but_without_a_token(relay: FakeRel
     assert "refreshed-api-token" not in got.headers
 
 
-async def test_a_call_is_held_over_an_outage_and_keeps_its_request_id(relay: FakeRelay, gateway: Setup) -> None:
+async def test_a_call_is_held_over_an_outage_and_keeps_its_request_id(relay: FakeRelay, gateway: GatewayScene) -> None:
     faults = [html_page(), problem_answer(ErrorCode.GATE_UNAVAILABLE), problem_answer(ErrorCode.BROKER_UNAVAILABLE)]
     seen: list[str] = []
 
@@ -154,7 +97,7 @@ async def test_a_call_is_held_over_an_outage_and_keeps_its_request_id(relay: Fak
     assert seen == ["from-the-task-1"] * 4
 
 
-async def test_a_held_call_is_repeated_at_once_when_the_link_is_back(relay: FakeRelay, gateway: Setup) -> None:
+async def test_a_held_call_is_repeated_at_once_when_the_link_is_back(relay: FakeRelay, gateway: GatewayScene) -> None:
     gateway.link.lost("a test")
     await relay.stop()
     call = asyncio.ensure_future(gateway.call("GET", "variables/a"))
@@ -167,7 +110,9 @@ async def test_a_held_call_is_repeated_at_once_when_the_link_is_back(relay: Fake
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
-async def test_a_read_never_ends_in_what_becomes_a_default_value(relay: FakeRelay, gateway: Setup, status: int) -> None:
+async def test_a_read_never_ends_in_what_becomes_a_default_value(
+    relay: FakeRelay, gateway: GatewayScene, status: int
+) -> None:
     answers = [execution_answer(status, {"detail": "broken"}), execution_answer(200, {"value": "real"})]
 
     async def answer(_: SeenCall) -> web.Response:
@@ -180,7 +125,7 @@ async def test_a_read_never_ends_in_what_becomes_a_default_value(relay: FakeRela
 
 @pytest.mark.parametrize("code", [ErrorCode.NOT_HOLDER, ErrorCode.JOB_ENDED, ErrorCode.WRONG_STATE])
 async def test_a_lost_job_is_stopped_and_its_calls_are_refused(
-    relay: FakeRelay, gateway: Setup, code: ErrorCode
+    relay: FakeRelay, gateway: GatewayScene, code: ErrorCode
 ) -> None:
     relay.fault = lambda _: problem_answer(code)
     read, write = await gateway.call("GET", "variables/a"), await gateway.call("POST", "xcoms/d/r/t/k", b"1")
@@ -194,7 +139,7 @@ async def test_a_lost_job_is_stopped_and_its_calls_are_refused(
 
 @pytest.mark.parametrize("code", [ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.PAYLOAD_TOO_LARGE])
 async def test_a_refusal_by_policy_is_a_403_and_the_job_continues(
-    relay: FakeRelay, gateway: Setup, code: ErrorCode
+    relay: FakeRelay, gateway: GatewayScene, code: ErrorCode
 ) -> None:
     relay.fault = lambda _: problem_answer(code)
     for method, body in (("GET", b""), ("POST", b"1")):
@@ -207,14 +152,14 @@ async def test_a_refusal_by_policy_is_a_403_and_the_job_continues(
     ("code", "stops"), [(ErrorCode.FORBIDDEN, False), (ErrorCode.JOB_ENDED, True), (ErrorCode.NOT_HOLDER, True)]
 )
 async def test_a_refused_head_has_no_body_and_is_understood(
-    relay: FakeRelay, gateway: Setup, code: ErrorCode, *, stops: bool
+    relay: FakeRelay, gateway: GatewayScene, code: ErrorCode, *, stops: bool
 ) -> None:
     relay.fault = lambda _: problem_answer(code)
     assert (await gateway.call("HEAD", "xcoms/d/r/t/k")).status == 403
     assert (gateway.driver.now.stop is not None) is stops
 
 
-async def test_heartbeats_are_answered_here(relay: FakeRelay, gateway: Setup) -> None:
+async def test_heartbeats_are_answered_here(relay: FakeRelay, gateway: GatewayScene) -> None:
     await relay.stop()
     assert (await gateway.beat()).status == 204
     gateway.driver.post(StopWanted(StopWish("marked as failed")))
@@ -225,12 +170,14 @@ async def test_heartbeats_are_answered_here(relay: FakeRelay, gateway: Setup) ->
     }
 
 
-async def test_a_heartbeat_for_another_task_is_not_ours_to_answer(relay: FakeRelay, gateway: Setup) -> None:
+async def test_a_heartbeat_for_another_task_is_not_ours_to_answer(relay: FakeRelay, gateway: GatewayScene) -> None:
     await gateway.call("PUT", "task-instances/00000000-0000-0000-0000-000000000000/heartbeat", b"{}")
     assert len(relay.calls) == 1
 
 
-async def test_no_heartbeat_says_stop_once_the_final_state_is_under_way(relay: FakeRelay, gateway: Setup) -> None:
+async def test_no_heartbeat_says_stop_once_the_final_state_is_under_way(
+    relay: FakeRelay, gateway: GatewayScene
+) -> None:
     arrived, go = asyncio.Event(), asyncio.Event()
 
     async def answer(_: SeenCall) -> web.Response:
@@ -249,7 +196,7 @@ async def test_no_heartbeat_says_stop_once_the_final_state_is_under_way(relay: F
     assert (gateway.driver.now.final_state, gateway.driver.dir.final_state()) == ("success", "success")
 
 
-async def test_a_refused_final_state_leaves_the_job_to_be_stopped(relay: FakeRelay, gateway: Setup) -> None:
+async def test_a_refused_final_state_leaves_the_job_to_be_stopped(relay: FakeRelay, gateway: GatewayScene) -> None:
     async def answer(_: SeenCall) -> web.Response:
         return execution_answer(409, {"detail": {"reason": "invalid_state"}})
 
@@ -260,13 +207,13 @@ async def test_a_refused_final_state_leaves_the_job_to_be_stopped(relay: FakeRel
     assert gateway.driver.now.final_state is None
 
 
-async def test_calls_of_an_unknown_job_are_refused(gateway: Setup) -> None:
+async def test_calls_of_an_unknown_job_are_refused(gateway: GatewayScene) -> None:
     gateway.driver.job = make_job()
     assert (await gateway.call("GET", "variables/a")).status == 403
     assert (await gateway.call("POST", "xcoms/d/r/t/k", b"1")).status == 409
 
 
-async def test_a_held_read_ends_when_the_job_is_to_stop(relay: FakeRelay, gateway: Setup) -> None:
+async def test_a_held_read_ends_when_the_job_is_to_stop(relay: FakeRelay, gateway: GatewayScene) -> None:
     relay.fault = lambda _: html_page()
     call = asyncio.ensure_future(gateway.call("GET", "variables/a"))
     await relay.until(lambda: sum(relay.requests.values()) >= 2)
@@ -277,7 +224,7 @@ async def test_a_held_read_ends_when_the_job_is_to_stop(relay: FakeRelay, gatewa
 class TestRenderedFields:
     """They do not keep a task from beginning while the link is down."""
 
-    async def test_over_a_working_link_the_answer_is_airflows(self, relay: FakeRelay, gateway: Setup) -> None:
+    async def test_over_a_working_link_the_answer_is_airflows(self, relay: FakeRelay, gateway: GatewayScene) -> None:
         async def answer(_: SeenCall) -> web.Response:
             return execution_answer(422, {"detail": "too odd"})
 
@@ -285,7 +232,7 @@ class TestRenderedFields:
         assert (await gateway.call("PUT", f"{gateway.instance}/rtif", b"{}")).status == 422
 
     async def test_without_one_they_are_answered_and_delivered_before_the_next_write(
-        self, relay: FakeRelay, gateway: Setup, monkeypatch: pytest.MonkeyPatch
+        self, relay: FakeRelay, gateway: GatewayScene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(deferred_writes, "AT_ONCE_S", 0.1)
         relay.fault = lambda _: html_page()
@@ -304,7 +251,7 @@ class TestRenderedFields:
         assert [writes[0], writes[1][0], len(writes)] == [("PUT", "fields-0001"), "PATCH", 2]
 
     async def test_they_are_dropped_when_the_job_ends(
-        self, relay: FakeRelay, gateway: Setup, monkeypatch: pytest.MonkeyPatch
+        self, relay: FakeRelay, gateway: GatewayScene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(deferred_writes, "AT_ONCE_S", 0.05)
         relay.fault = lambda _: html_page()
@@ -314,7 +261,9 @@ class TestRenderedFields:
         assert not relay.calls
 
 
-async def test_what_a_frozen_job_waits_for_is_held_and_a_repeat_joins_it(relay: FakeRelay, gateway: Setup) -> None:
+async def test_what_a_frozen_job_waits_for_is_held_and_a_repeat_joins_it(
+    relay: FakeRelay, gateway: GatewayScene
+) -> None:
     """Its supervisor loses patience every few seconds and asks again; each call is delivered once."""
     relay.fault = lambda _: html_page()
     gateway.driver.post(ContactLost("no contact"))
@@ -330,7 +279,7 @@ async def test_what_a_frozen_job_waits_for_is_held_and_a_repeat_joins_it(relay: 
     assert gateway.driver.now.final_state == "success"
 
 
-async def test_an_auxiliary_job_has_no_instance_of_its_own(relay: FakeRelay, gateway: Setup) -> None:
+async def test_an_auxiliary_job_has_no_instance_of_its_own(relay: FakeRelay, gateway: GatewayScene) -> None:
     """What would be a heartbeat or a final state of a task is a call like any other; the gate judges it."""
     instance = gateway.instance
     task_record = relay.records[gateway.driver.id]

@@ -3,7 +3,7 @@
 import pytest
 
 from edge_schemas.life.model import JobState
-from edge_schemas.wire.job_calls import FinishRequest
+from edge_schemas.wire.job_calls import EndReport
 from edge_schemas.wire.jobs import Job
 from edge_worker.jobs import job_state
 from edge_worker.jobs.recovery import discard_stale_dir
@@ -30,7 +30,7 @@ async def test_nothing_of_a_folder_that_was_left_behind_is_used(relay: FakeRelay
         stale.mark_started()
         stale.log.write_bytes(b"old\n")
         stale.put_log_offset(4)
-        stale.put_finish(FinishRequest(exit_code=0))
+        stale.put_finish(EndReport(exit_code=0))
         stale.mark_finished()
         stale.put_final_state("success")
         job_files.claim(stale.path, job_files.no_process(job.id))

@@ -79,6 +79,29 @@ async def test_it_rewinds_to_where_the_relay_has_the_log(relay: FakeRelay, setti
     assert relay.logs[held.id] == b"one\ntwo\nthree\n"
 
 
+async def test_a_log_that_is_often_rewound_and_moves_on_is_uploaded(relay: FakeRelay, settings: Settings) -> None:
+    """The relay loses the newest chunk again and again; each upload gets further."""
+    held = _held(relay, settings, b"line\n")
+    calls = lost = 0
+
+    def lose(_: web.Request) -> web.Response | None:
+        nonlocal calls, lost
+        calls += 1
+        if lost < 8:
+            with held.dir.log.open("ab") as file:
+                file.write(b"another line\n")
+            if calls % 2 == 0:
+                lost += 1
+                del relay.logs[held.id][-3:]
+        return None
+
+    relay.fault = lose
+    async with open_client(relay) as client:
+        await LogUploader(client, Link()).follow(held)
+    assert lost == 8
+    assert bytes(relay.logs[held.id]) == held.dir.log.read_bytes()
+
+
 async def test_a_relay_that_wants_no_more_of_a_log_ends_the_upload(relay: FakeRelay, settings: Settings) -> None:
     held = _held(relay, settings, os.urandom(64))
     async with open_client(relay) as client:

@@ -16,7 +16,7 @@ import pytest
 
 from edge_schemas.life.model import JobState
 from edge_schemas.wire.jobs import Job
-from support.airflow.execution_api import ExecutionApi
+from support.airflow.api.execution_api import ExecutionApi
 from support.airflow.sdk_jobs import sdk_job, ti_of
 from support.relay.fake_relay import ENROLL_TOKEN, FakeRelay, SeenCall, execution_answer
 

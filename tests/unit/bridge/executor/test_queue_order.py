@@ -155,6 +155,58 @@ def test_messages_that_nobody_takes_do_not_block_the_others() -> None:
     assert scene.order.due_at_all() == []
 
 
+def test_what_nobody_takes_keeps_nothing_back_again() -> None:
+    """Not even in a busy queue, where slots are free for moments only."""
+    scene = Scene(ahead=1)
+    odd, jobs = weighted(9), [weighted(1, at) for at in range(5)]
+    scene.free(1)
+    scene.hold(odd)
+    assert scene.order.due() == [odd.id]
+    while scene.clock.now < 1000 + STUCK_S + 1:
+        scene.clock.now += 1
+        scene.free(1)
+        assert scene.order.due_at_all() == []
+    scene.hold(*jobs)
+    scene.free(0)
+    for job in jobs:
+        assert scene.order.due_at_all() == [job.id]
+        scene.order.leave(job.id)
+
+
+def test_released_jobs_keep_nothing_back() -> None:
+    """They are offered again after a pause."""
+    scene = Scene(ahead=1)
+    odd, other, last = (weighted(1, at) for at in range(3))
+    scene.hold(odd, other, last)
+    assert scene.order.due() == [odd.id]
+    scene.order.has_message(odd, was_released=True)
+    assert scene.order.due() == [other.id]
+    scene.order.leave(odd.id)
+    assert scene.order.due() == []
+
+
+def test_auxiliary_jobs_that_no_worker_may_run_keep_no_task_back() -> None:
+    """Workers run callbacks only where their owner allows it."""
+    scene = Scene(ahead=2)
+    auxiliary = [make_auxiliary_job("default") for _ in range(20)]
+    tasks = [weighted(1, at) for at in range(3)]
+    scene.hold(*tasks, *auxiliary)
+    assert scene.order.due() == ids(*auxiliary, *tasks[:2])
+    scene.order.leave(tasks[0].id)
+    assert scene.order.due() == [tasks[2].id]
+
+
+def test_messages_of_a_dead_scheduler_count() -> None:
+    """Its successor finds them."""
+    scene = Scene(ahead=1)
+    theirs, ours = weighted(1), weighted(1)
+    scene.order.has_message(theirs, was_released=False)
+    scene.hold(ours)
+    assert scene.order.due() == []
+    scene.order.leave(theirs.id)
+    assert scene.order.due() == [ours.id]
+
+
 def test_slots_that_become_free_now_and_then_do_not_deepen_the_queue() -> None:
     """Old messages of a busy queue are deliverable."""
     scene = Scene(ahead=2)

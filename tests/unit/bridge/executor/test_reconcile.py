@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from edge_bridge.airflow.dispatch_table import DispatchTable, Entry, Verb
+from edge_bridge.airflow.dispatch_table import DispatchTable, Entry, Report, Verb
 from edge_bridge.airflow.mapping import JobMaker, Row
 from edge_bridge.airflow.queues import QueueRules, Queues
 from edge_bridge.executor.metrics import ExecutorMetrics
@@ -12,18 +12,19 @@ from edge_bridge.executor.order.demand import Demand
 from edge_bridge.executor.order.queue_order import QueueOrder
 from edge_bridge.executor.publisher import Publisher
 from edge_bridge.executor.reconcile.reconciler import Reconciler
-from edge_bridge.executor.reports import Reports
+from edge_bridge.executor.reports import UNREADABLE_S, Reports
 from edge_bridge.tracing import CentreJobSpans
+from edge_broker.records import parse_record
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_service.tracing import Spans
 from support.relay.jobs import make_job
 
 
-async def test_a_record_of_another_version_holds_nobody_up_and_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Executor, keeper and relay are not upgraded in one moment."""
+async def test_a_record_of_another_version_holds_nobody_up_and_fails_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Executor, keeper and relay are not upgraded in one moment; but nothing waits for ever."""
     dispatches = DispatchTable()
-    reports = Reports(dispatches, lambda _: None, lambda _: None)
+    reports = Reports(dispatches, lambda _: None, lambda _: None, ExecutorMetrics().of(None))
     maker = JobMaker("", None, Queues(QueueRules(OfflinePolicy())), {})
     metrics = ExecutorMetrics().of(None)
     order = QueueOrder(Demand(), dispatches.started_in, 4)
@@ -39,7 +40,7 @@ async def test_a_record_of_another_version_holds_nobody_up_and_fails_nothing(mon
 
     class Records:
         async def get(self, job: str) -> JobRecord | None:
-            return JobRecord.model_validate_json(b'{"state": "paused"}') if job == odd.job else None
+            return parse_record(job, b'{"state": "paused"}') if job == odd.job else None
 
     async def look(_: object) -> dict[str, Row]:
         return {entry.job: Row("running", entry.dispatch) for entry in (odd, gone)}
@@ -49,5 +50,12 @@ async def test_a_record_of_another_version_holds_nobody_up_and_fails_nothing(mon
     records: Any = Records()
     await reconciler.compare_tasks(nowhere, records)
     assert odd.report is None
+    assert odd.unreadable_since is not None
     assert gone.report is not None
     assert gone.report.verb is Verb.FAIL
+    odd.since, odd.unreadable_since = 0, odd.unreadable_since - UNREADABLE_S
+    await reconciler.compare_tasks(nowhere, records)
+    late: Report | None = odd.report
+    assert late is not None
+    assert late.verb is Verb.FAIL
+    assert "can't be read" in (late.info or "")

@@ -33,7 +33,7 @@ class Watched:
         self.dispatches.add([self.entry])
         self.wanted: list[str] = []
         self.gone: list[str] = []
-        self.reports = Reports(self.dispatches, self.wanted.append, self.gone.append)
+        self.reports = Reports(self.dispatches, self.wanted.append, self.gone.append, ExecutorMetrics().of(None))
 
     def see(self, *events: Any) -> None:
         """The watch delivers the record after each event."""
@@ -118,7 +118,7 @@ def executor(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "s" * 64)
     made: Any = RelayExecutor()
     made._background = SimpleNamespace(
-        reports=Reports(DispatchTable(), lambda _: None, lambda _: None),
+        reports=Reports(DispatchTable(), lambda _: None, lambda _: None, ExecutorMetrics().of(None)),
         dispatches=DispatchTable(),
         publisher=(),
         order=SimpleNamespace(held=0),

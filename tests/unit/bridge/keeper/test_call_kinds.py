@@ -1,14 +1,17 @@
 """The table of calls: each allowed call has exactly one kind, and each kind one function."""
 
 import re
+from functools import partial
 
 import pytest
 
 from edge_bridge.keeper.gate import answers, call_kinds
 from edge_bridge.keeper.gate.call_kinds import HANDLING, Handling
+from edge_bridge.keeper.gate.repeats import REPEATS
 from edge_bridge.keeper.gate.rules import AUXILIARY_RULES, TASK_RULES, CallKind, Rule, check
 from edge_schemas.gate.execution_paths import split_path
 from edge_schemas.wire.jobs import AuxiliaryJob, TaskIdentity
+from support.airflow.api.writes import WRITES
 
 ID = "01a2020b-14ca-71cd-90f9-af9c47c5bfbd"
 TASK = TaskIdentity(ti_id=ID, dag_id="d", task_id="t", run_id="r", try_number=1)
@@ -29,8 +32,13 @@ SPECIAL = {
     ("PATCH", "task-instances/{ti}/run"): CallKind.RUN,
     ("PATCH", "task-instances/{ti}/state"): CallKind.STATE,
     ("PUT", "task-instances/{ti}/heartbeat"): CallKind.HEARTBEAT,
+    ("POST", "xcoms/{dag}/{run}/{task}/**"): CallKind.XCOM,
     ("POST", "dag-runs/*/*"): CallKind.TRIGGER,
+    ("POST", "dag-runs/*/*/clear"): CallKind.CLEAR,
+    ("POST", "hitlDetails/{ti}"): CallKind.ASK,
+    ("PATCH", "hitlDetails/{ti}"): CallKind.RESPOND,
     ("GET", "connection-tests/{auxiliary job}/connection"): CallKind.FETCH,
+    ("PATCH", "connection-tests/{auxiliary job}"): CallKind.RESULT,
 }
 """Every other call is a read (GET, HEAD) or a write."""
 
@@ -56,17 +64,40 @@ def test_each_kind_occurs_in_the_rules() -> None:
     assert kinds == set(CallKind)
 
 
+def test_each_write_of_the_rules_is_made_through_each_fault() -> None:
+    """By `tests/integration/keeper/test_repeated_writes.py`."""
+    writes = {
+        (method, "/".join(rule.path))
+        for _, rules in RULES
+        for rule in rules
+        for method in rule.methods
+        if rule.kind_of(method) is not CallKind.READ
+    }
+    assert {(write.method, write.rule) for write in WRITES} == writes
+
+
 def test_each_kind_has_one_function_of_its_own() -> None:
+    own = {kind: handling for kind, handling in HANDLING.items() if kind not in REPEATS}
     assert {
         CallKind.READ: Handling(call_kinds.read, if_to_stop=answers.stop_read, in_turn=False),
-        CallKind.HEARTBEAT: Handling(call_kinds.heartbeat, if_to_stop=answers.stop_write, in_turn=False),
-        CallKind.RUN: Handling(call_kinds.run, if_to_stop=answers.stop_write, in_turn=True),
-        CallKind.STATE: Handling(call_kinds.final_state, if_to_stop=answers.stop_write, in_turn=True),
-        CallKind.TRIGGER: Handling(call_kinds.trigger, if_to_stop=answers.stop_write, in_turn=True),
+        CallKind.HEARTBEAT: Handling(
+            call_kinds.heartbeat, if_to_stop=answers.stop_write, in_turn=False, compares=False
+        ),
+        CallKind.RUN: Handling(call_kinds.run, if_to_stop=answers.stop_write, in_turn=True, compares=False),
+        CallKind.STATE: Handling(call_kinds.final_state, if_to_stop=answers.stop_write, in_turn=True, compares=False),
         CallKind.WRITE: Handling(call_kinds.write, if_to_stop=answers.stop_write, in_turn=True),
-        CallKind.FETCH: Handling(call_kinds.fetch, if_to_stop=answers.stop_write, in_turn=True),
-    } == HANDLING
-    assert len({handling.answer for handling in HANDLING.values()}) == len(CallKind)
+    } == own
+    assert len({handling.answer for handling in own.values()}) == len(own)
+
+
+def test_each_other_kind_has_a_repeat_of_its_own() -> None:
+    for kind, repeat in REPEATS.items():
+        handling = HANDLING[kind]
+        assert isinstance(handling.answer, partial)
+        assert (handling.answer.func, handling.answer.args) == (call_kinds.write_once, (repeat,))
+        assert (handling.if_to_stop, handling.in_turn) == (answers.stop_write, True)
+    assert len({repeat.done for repeat in REPEATS.values()}) == len(REPEATS)
+    assert HANDLING.keys() == set(CallKind)
 
 
 def _fits(rule: Rule, path: str) -> bool:

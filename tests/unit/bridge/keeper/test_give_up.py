@@ -160,7 +160,7 @@ class Leader:
             raise self.really
         self.silence = self.really
 
-    async def change(self, job: str, event: GiveUp) -> tuple[JobRecord, JobRecord]:
+    async def change(self, job: str, event: GiveUp, **_: object) -> tuple[JobRecord, JobRecord]:
         if job in self.refusals:
             raise self.refusals[job]
         self.given_up.append(job)
@@ -223,7 +223,7 @@ async def test_a_worker_that_calls_while_its_jobs_are_given_up_keeps_the_rest() 
     leader = Leader(first, second, silent_for_s=100, really=100)
     change = leader.change
 
-    async def hear_of_it(job: str, event: GiveUp) -> tuple[JobRecord, JobRecord]:
+    async def hear_of_it(job: str, event: GiveUp, **_: object) -> tuple[JobRecord, JobRecord]:
         leader.silence = 0
         return await change(job, event)
 

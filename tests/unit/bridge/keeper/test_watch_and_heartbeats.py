@@ -127,7 +127,7 @@ async def test_what_runs_is_looked_at_each_time_and_much_that_waits_in_turns(mon
 
     view: Any = SimpleNamespace(unfinished=lambda: [auxiliary, *records])
     withdrawals: Any = None  # nothing is unwanted
-    looking = DatabaseWatch(view, cast("Dispatches", Rows()), withdrawals, lambda *_: None)
+    looking = DatabaseWatch(view, cast("Dispatches", Rows()), withdrawals, lambda *_: None, metrics=KeeperMetrics())
     for _ in range(3):
         await looking.check()
     assert [len(look) for look in looks] == [6, 6, 6]
@@ -158,7 +158,7 @@ async def test_two_dispatches_of_one_task_instance_are_told_apart() -> None:
 
     view: Any = SimpleNamespace(unfinished=lambda: [old, new])
     withdrawals: Any = Noted()
-    await DatabaseWatch(view, cast("Dispatches", Rows()), withdrawals, lambda *_: None).check()
+    await DatabaseWatch(view, cast("Dispatches", Rows()), withdrawals, lambda *_: None, metrics=KeeperMetrics()).check()
     assert withdrawn == [old.id]
 
 

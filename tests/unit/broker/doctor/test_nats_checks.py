@@ -10,7 +10,8 @@ from edge_service.findings import Status
 def _stream(copies: int, *peers: Peer) -> StreamInfo:
     return {
         "config": {"num_replicas": copies},
-        "state": {"messages": 0, "last_seq": 0, "bytes": 0},
+        "created": "2026-01-01T00:00:00Z",
+        "state": {"messages": 0, "last_seq": 0, "bytes": 0, "first_ts": "0001-01-01T00:00:00Z"},
         "cluster": {"replicas": list(peers)},
     }
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from edge_relay.dispatch.directives import directives, is_start_repeated
+from edge_relay.dispatch.state.watched_job import may_need_stop, watched_job
 from edge_schemas.life.events import Event, Finish, GiveUp, Release, ReportUserCode, Start, Withdraw
 from edge_schemas.life.model import JobRecord, new_record
 from edge_schemas.life.transition import transition
@@ -79,6 +80,8 @@ def test_stop_directives(events: list[Event] | None, phase: JobPhase, told: str 
     assert bool(said) is (told is not None)
     if told == "stop":
         assert said.stop[0].reason == "cleared"
+    watched = None if found is None else watched_job(found.id, found.model_dump_json().encode())
+    assert may_need_stop("me", report, watched) is (told is not None), "the mirror shows the same jobs"
 
 
 @pytest.mark.parametrize(
@@ -128,8 +131,7 @@ def test_settings_are_told_to_who_has_others() -> None:
 
 def test_a_message_of_a_job_that_this_worker_holds_is_a_repeated_start() -> None:
     mine, theirs, waiting = record(MINE), record(THEIRS), record(WAITING)
-    records = {one.id: one for one in (mine, theirs, waiting)}
-    assert is_start_repeated("me", mine.id, records)
-    assert not is_start_repeated("me", theirs.id, records)
-    assert not is_start_repeated("me", waiting.id, records)
-    assert not is_start_repeated("me", "unknown", records)
+    assert is_start_repeated("me", mine)
+    assert not is_start_repeated("me", theirs)
+    assert not is_start_repeated("me", waiting)
+    assert not is_start_repeated("me", None)

@@ -4,7 +4,7 @@ from edge_relay.dispatch.arrival import agent_seen, poll_timeout_s
 from edge_relay.dispatch.polls import MAX_SENT, REPEAT_AFTER_S, ParkedPoll, ParkedPolls
 from edge_relay.metrics.replica import Metrics
 from edge_relay.stores.worker_store import StoredEntry
-from edge_schemas.life.agents import arrive
+from edge_schemas.life.agents import arrive, resolve_conflict
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_schemas.wire.polls import Poll
 from edge_schemas.wire.worker_entry import WorkerEntry
@@ -16,7 +16,7 @@ VERSIONS = WorkerVersions(agent="", python="", platform="")
 
 def parked(worker: str = "w", *, seq: int = 1, incarnation: int = 1, instance: str = "") -> ParkedPoll:
     report = Poll(protocol=1, incarnation=incarnation, seq=seq, slots=1, free=1, versions=VERSIONS, instance=instance)
-    return ParkedPoll(worker, "hash-of-" + worker, report, agent_seen(report, None))
+    return ParkedPoll(worker, "hash-of-" + worker, report, agent_seen(report, None), report.free)
 
 
 def stored(*polls: ParkedPoll) -> StoredEntry:
@@ -86,6 +86,40 @@ def test_its_own_arrival_is_no_news() -> None:
         assert poll.is_stale
         assert poll.is_notified
     polls.notice("w", b"")
+
+
+def test_an_entry_wakes_the_polls_that_it_does_not_report() -> None:
+    """A notice may be lost; the watch of the entries brings every arrival, also that of the poll itself."""
+    for later, wakes in (
+        (parked(seq=1), True),
+        (parked(seq=2), True),
+        (parked(incarnation=2, instance="b"), True),
+        (None, False),
+    ):
+        polls, poll = ParkedPolls(Metrics()), parked(instance="a")
+        entry = stored(poll) if later is None else stored(poll, later)
+        with polls.parked(poll):
+            polls.arrived(poll, stored(poll))
+            polls.entry_changed("other", dumped(entry))
+            polls.entry_changed("w", dumped(entry))
+            assert (poll.is_notified, poll.wake.is_set()) == (wakes, wakes)
+
+
+def test_a_conflict_and_its_end_wake_both_polls() -> None:
+    polls, one, two = ParkedPolls(Metrics()), parked(instance="a"), parked(instance="b")
+    conflict = stored(one, two)
+    with polls.parked(one), polls.parked(two):
+        polls.arrived(one, stored(one))
+        polls.arrived(two, conflict)
+        for entry in (conflict.entry, resolve_conflict(conflict.entry, keep_newer=True, at=one.agent.last_poll_at)):
+            for poll in (one, two):
+                poll.wake.clear()
+            polls.entry_changed("w", dumped(StoredEntry(entry, 3)))
+            assert (one.wake.is_set(), two.wake.is_set()) == (True, True)
+
+
+def dumped(stored: StoredEntry) -> bytes:
+    return stored.entry.model_dump_json(exclude_none=True).encode()
 
 
 def test_a_changed_credential_wakes_its_polls_only() -> None:

@@ -13,10 +13,14 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from structlog.testing import capture_logs
 
+from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import NO_MESSAGE, BrokerUnavailable, JetStreamError
 from edge_broker.connection.settings import BrokerSettings
+from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.identity.credentials import Credentials
+from edge_relay.identity.lookups import Lookups
+from edge_relay.limits.kinds import ignore
 from edge_relay.metrics import exposition
 from edge_relay.metrics import fleet as fleet_module
 from edge_relay.metrics.exports import exports
@@ -385,7 +389,8 @@ def test_the_end_of_a_certificate_that_cannot_be_read(tmp_path: Path) -> None:
 def test_every_metric_is_described_before_anything_happens() -> None:
     """The reference page is made from it."""
     broker = Broker(BrokerSettings((), "relay", ""))
-    registry = exports(broker, Credentials(broker), None).metrics.registry
+    lookups = Lookups(Bucket(broker, ACCESS_BUCKET), per_s=1, per_address_per_s=1, on_limit=ignore)
+    registry = exports(Metrics(), broker, Credentials(broker, lookups), None).metrics.registry
     families: list[Metric] = list(registry.collect())
     assert len({family.name for family in families}) == len(families)
     assert all(family.documentation for family in families)

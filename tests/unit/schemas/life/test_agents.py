@@ -18,10 +18,12 @@ from edge_schemas.life.agents import (
     current_arrival,
     gets_jobs,
     has_taken_over,
+    is_holding_agent,
     is_offline,
     leave,
     resolve_conflict,
 )
+from edge_schemas.life.model import Holder
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.polls import MAX_POLL_TIMEOUT_S
 from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
@@ -259,13 +261,38 @@ def test_the_one_that_an_operator_kept_stands_alone_after_a_hold(keep_newer: boo
 
 def test_an_agent_takes_up_older_jobs_only_once_it_stands_alone() -> None:
     entry = after(polled("a", 6), polled("b", 7))
-    check_taken_over(entry, holder=7, incarnation=7, now=at(0))
-    check_taken_over(None, holder=7, incarnation=6, now=at(0))
-    check_taken_over(entry, holder=6, incarnation=7, now=at(A_HOLD))
+    check_taken_over(entry, incarnation=7, key_hash=None, now=at(A_HOLD))
     for known, seconds in ((entry, 1.0), (None, A_HOLD), (after(*CONFLICT), A_HOLD), (after(polled("a", 6)), A_HOLD)):
         with pytest.raises(EdgeError) as refusal:
-            check_taken_over(known, holder=6, incarnation=7, now=at(seconds))
+            check_taken_over(known, incarnation=7, key_hash=None, now=at(seconds))
         assert refusal.value.code is ErrorCode.TAKEOVER_PENDING
+
+
+def with_key(entry: WorkerEntry, key: str) -> WorkerEntry:
+    return entry.model_copy(update={"agent": entry.agent.model_copy(update={"key_hash": key})})
+
+
+def test_two_keys_with_one_incarnation_are_two_agents_whatever_else_they_claim() -> None:
+    """A copy can learn the original's instance, but not what its process keeps in memory."""
+    entry = arrive(with_key(polled("a", 6), "own"), with_key(polled("a", 6, 2), "another"), superseded_by=None)
+    assert entry.conflict is not None
+    same = arrive(with_key(polled("a", 6), "own"), with_key(polled("a", 6, 2), "own"), superseded_by=None)
+    assert same.conflict is None
+
+
+def test_only_the_process_that_started_a_job_acts_for_it_without_further_proof() -> None:
+    holder = Holder(worker="w", incarnation=6, started_at=at(0), key_hash="own")
+    assert is_holding_agent(holder, 6, "own")
+    for incarnation, key in ((6, None), (6, "another"), (5, "another"), (7, "own")):
+        assert not is_holding_agent(holder, incarnation, key), (incarnation, key)
+    assert is_holding_agent(holder.model_copy(update={"key_hash": None}), 6, None), "a client that sends no key"
+
+
+def test_an_agent_takes_up_older_jobs_with_the_key_that_polls() -> None:
+    entry = with_key(after(polled("a", 7)), "own")
+    check_taken_over(entry, incarnation=7, key_hash="own", now=at(0))
+    with pytest.raises(EdgeError):
+        check_taken_over(entry, incarnation=7, key_hash="another", now=at(0))
 
 
 def test_offline_is_after_three_missed_contacts() -> None:

@@ -7,7 +7,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from edge_broker import subjects
 from edge_schemas.gate.auth import GateCall, check_answer, check_call, sign_answer, sign_call
-from edge_schemas.gate.execution_paths import split_path
 from edge_schemas.wire.errors import ERRORS, EdgeError, ErrorCode
 from edge_schemas.wire.ids import (
     MAX_TOKEN_CHARS,
@@ -100,48 +99,6 @@ def test_a_refused_name_is_told_what_is_allowed(kind: TypeAdapter[str], name: st
 def test_unusual_queue_names_are_served(name: str) -> None:
     assert QUEUE.validate_python(name) == name
     assert len(encode_name(name)) <= MAX_TOKEN_CHARS
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        "",
-        "/x",
-        "a//b",
-        "a/",
-        "a/../b",
-        "a/%2e%2e/b",
-        "a/.",
-        "%2E",
-        "a%2F..%2Fb",
-        "a\\b",
-        "a%5cb",
-        "a%00b",
-        "a%0a",
-        "%ff",
-        "a%",
-        "a%zz",
-        "a?b",
-        "a#b",
-        "a b",
-        "ä",
-        "a%7f",
-        "a" * 5000,
-    ],
-)
-def test_ambiguous_paths_are_refused(raw: str) -> None:
-    """Whatever two servers could read differently never reaches Airflow."""
-    with pytest.raises(EdgeError) as refusal:
-        split_path(raw)
-    assert refusal.value.code is ErrorCode.INVALID_REQUEST
-
-
-def test_encoded_keys_stay_in_their_segment() -> None:
-    assert split_path("variables/a%2Fb%20c") == ("variables", "a/b c")
-    assert split_path("variables/a[1]^|") == ("variables", "a[1]^|")
-    assert (
-        split_path("xcoms/d/manual__2026-01-01T00:00:00+00:00/t/return_value")[2] == "manual__2026-01-01T00:00:00+00:00"
-    )
 
 
 def test_gate_signatures_cover_everything_that_is_decided_upon() -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -26,6 +26,7 @@ from edge_worker.machine.health import worker_versions
 from edge_worker.relay.call_result import NoAnswer, Refused
 from edge_worker.relay.client import RelayClient
 from edge_worker.relay.link import Link
+from edge_worker.relay.poll_answer import ReadAnswer
 from edge_worker.state.job_dir import JobDir
 from support.relay.jobs import make_job
 from support.worker.local_jobs import local_job
@@ -41,16 +42,17 @@ class _Client:
         self.polls: dict[int, Poll] = {}
         self._ends: dict[int, asyncio.Future[PollAnswer | None]] = {}
 
-    async def poll(self, poll: Poll) -> PollAnswer | None:
+    async def poll(self, poll: Poll) -> ReadAnswer | None:
         self.polls[poll.seq] = poll
         self._ends[poll.seq] = asyncio.get_running_loop().create_future()
-        return await self._ends[poll.seq]
+        answer = await self._ends[poll.seq]
+        return None if answer is None else ReadAnswer(answer)
 
     def answer(self, seq: int, answer: PollAnswer | None = None) -> None:
         self._ends[seq].set_result(answer)
 
-    def fail(self, seq: int, code: ErrorCode, *, superseded_by: int | None = None) -> None:
-        self._ends[seq].set_exception(Refused(EdgeError(code, superseded_by=superseded_by).problem()))
+    def fail(self, seq: int, code: ErrorCode, **extra: Any) -> None:
+        self._ends[seq].set_exception(Refused(EdgeError(code, **extra).problem()))
 
     def break_off(self, seq: int) -> None:
         self._ends[seq].set_exception(NoAnswer("broken"))
@@ -99,7 +101,7 @@ async def _polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     client, table, link = _Client(), JobRegistry(3), Link()
     ticks = itertools.count(100)
     lease = Lease(tmp_path / "lease", clock=lambda: next(ticks))
-    report = Report(7, "instance", "host", 0, lambda: worker_versions(None), WorkerHealth)
+    report = Report(7, "instance", "host", (), 0, lambda: worker_versions(None), WorkerHealth)
     sink = cast("PollSink", _Desk(table))
     loop = PollLoop(
         cast("RelayClient", client),
@@ -256,6 +258,27 @@ async def test_a_poll_that_a_load_balancer_sent_twice_alarms_nobody(
         assert loop.last.superseded_by is None
     assert sum(loop.pauses.taken) < 1
     assert "worker_superseded" not in caplog.text
+
+
+async def test_a_relay_that_asks_for_patience_gets_it_and_is_not_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it asks: the pause is what it says, changes do not shorten it, and polls are held as before."""
+    async with _polling(tmp_path, monkeypatch) as loop:
+        loop.client.answer(1)
+        await _settle()
+        for seq in range(2, 12):
+            assert loop.last.seq == seq
+            assert loop.last.poll_timeout_s > 0
+            loop.client.fail(seq, ErrorCode.RATE_LIMITED, retry_after_s=4.0)
+            loop.table.changed()
+            await _settle()
+        assert loop.link.is_up
+        assert loop.link.is_proven
+        assert loop.link.cuts == 0
+    assert loop.pauses.taken == [4.0] * 10
+    assert caplog.text.count("poll_refused") == 1
+    assert "relay_unreachable" not in caplog.text
 
 
 async def test_a_conflicting_agent_takes_nothing_until_it_is_decided(

@@ -10,14 +10,14 @@ from typing import get_args
 import pytest
 
 from edge_schemas.wire.errors import ErrorCode
-from edge_schemas.wire.job_calls import FinishRequest
+from edge_schemas.wire.job_calls import EndReport
 from edge_worker.jobs import events as e
 from edge_worker.jobs.events import Activity, Event, Facts, Lane, Note, StopWish
 from edge_worker.jobs.job_state import Frozen, LocalJob, Stage, under_way
 from edge_worker.jobs.machine import MAX_FAULTS, step
 
 PAGE = (Path(__file__).parents[4] / "docs" / "reference" / "job-at-the-worker.md").read_text()
-FINISH = FinishRequest(exit_code=0)
+FINISH = EndReport(exit_code=0)
 
 EVENTS: dict[str, tuple[Event, ...]] = {
     "Granted": (e.Granted("r"), e.Granted("r", "no room")),
@@ -177,7 +177,7 @@ def test_the_last_stage_knows_no_event() -> None:
 )
 def test_the_outcome_says_how_a_process_ended(gone: e.ProcessGone, reason: str | None, *, release: bool) -> None:
     job, _ = step(LocalJob(stage=Stage.RUNNING, has_folder=True), gone)
-    assert job.finish == FinishRequest(exit_code=gone.exit_code, reason=reason, release=release)
+    assert job.finish == EndReport(exit_code=gone.exit_code, reason=reason, release=release)
 
 
 def test_the_outcome_of_a_stopped_job_begins_with_why() -> None:
@@ -187,7 +187,7 @@ def test_the_outcome_of_a_stopped_job_begins_with_why() -> None:
     assert stopped.finish.reason == "marked as failed; the task's process was ended by SIGTERM"
     assert stopped.finish.release
     decided, _ = step(replace(running, final_state="success"), e.ProcessGone(0))
-    assert decided.finish == FinishRequest(exit_code=0)
+    assert decided.finish == EndReport(exit_code=0)
 
 
 def test_a_job_that_was_given_back_is_not_given_back_again_after_an_error() -> None:
@@ -205,7 +205,7 @@ def test_a_known_outcome_is_reported_after_an_error_although_the_disk_does_not_h
     job = LocalJob(stage=Stage.LAUNCHING, has_folder=True, is_started=True)
     for event in (e.LaunchFailed("no memory"), e.Fault("f"), e.GraceOver(), e.Recovered(Facts(is_started=True))):
         job, _ = step(job, event)
-    assert (job.stage, job.finish) == (Stage.ENDING, FinishRequest(reason="not launched: no memory"))
+    assert (job.stage, job.finish) == (Stage.ENDING, EndReport(reason="not launched: no memory"))
 
 
 def test_a_confirmed_start_is_remembered_although_the_disk_does_not_have_it() -> None:
@@ -236,13 +236,13 @@ def test_the_answer_to_a_final_write_is_waited_for_before_the_outcome_goes_out()
     assert (ending.stage, dict(under_way(ending))) == (Stage.ENDING, {})
     reporting, actions = step(ending, e.FinalWriteEnded("success"))
     assert (reporting.stage, reporting.final_state) == (Stage.REPORTING, "success")
-    assert actions == (e.Begin(Lane.MAIN, e.Report(FinishRequest(exit_code=0))),)
+    assert actions == (e.Begin(Lane.MAIN, e.Report(EndReport(exit_code=0))),)
 
 
 def test_a_start_that_came_through_unheard_is_reported_instead_of_released() -> None:
     job = LocalJob(stage=Stage.RELEASING, has_folder=True, release="the worker is being shut down")
     job, _ = step(job, e.ReleaseAnswered(ErrorCode.WRONG_STATE))
-    assert job.finish == FinishRequest(reason="the worker is being shut down", release=True)
+    assert job.finish == EndReport(reason="the worker is being shut down", release=True)
     # What was refused for want of room may be the worker's own all the same, of a hold whose folder cannot be read.
     refused = LocalJob(stage=Stage.RELEASING, release="all slots are taken")
     assert step(refused, e.ReleaseAnswered(ErrorCode.WRONG_STATE))[0].stage is Stage.OVER

@@ -48,9 +48,10 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     assert len(set(seen)) <= 1, "one call, one request id"
 
 
-def _send(method: str, url: str, **lease: Any) -> httpx.Response:
+def _send(method: str, url: str, *, log: list[str] | None = None, **lease: Any) -> httpx.Response:
     guard = Guard(_fence(**lease), "/nowhere/gw.sock")
-    with WaitingTransport("/nowhere/gw.sock", OutputDrain(), guard) as transport:
+    lines = [] if log is None else log
+    with WaitingTransport("/nowhere/gw.sock", OutputDrain(), guard, lines.append) as transport:
         return transport.handle_request(httpx.Request(method, url))
 
 
@@ -67,6 +68,28 @@ def test_call_is_repeated_under_one_id_until_airflow_answers(answers: list[Any],
     assert _send("PATCH", STATE).status_code == 204
     assert len(pauses) == 5
     assert pauses == sorted(pauses)
+
+
+def test_a_long_wait_for_an_agent_is_told_once_and_so_is_its_end(
+    answers: list[Any], pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "_TELL_AFTER_S", 0)
+    answers += [httpx.ConnectError(""), httpx.ConnectError(""), httpx.ConnectError(""), 204]
+    log: list[str] = []
+    _send("PATCH", STATE, log=log)
+    assert len(pauses) == 3
+    assert ["did not answer for" in log[0], "answers again" in log[1], len(log)] == [True, True, 2]
+
+
+def test_a_call_that_a_living_agent_holds_is_the_agents_to_tell(
+    answers: list[Any], pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "_TELL_AFTER_S", 0)
+    monkeypatch.setattr(Guard, "agent_answers", lambda _: True)
+    answers += [httpx.ReadTimeout(""), 204]
+    log: list[str] = []
+    _send("PATCH", STATE, log=log)
+    assert (len(pauses), log) == (1, [])
 
 
 @pytest.mark.parametrize("status", [403, 404, 409, 410, 500])

@@ -17,7 +17,7 @@ from edge_schemas.wire.jobs import Job
 
 AHEAD_OF_STARTED = 4
 """One message more for this many started jobs: where many run, many slots may become free in the same moment."""
-STUCK_S = 10.0
+STUCK_S = 5.0
 """A message that nobody has started for so long, while slots are free, is not deliverable at the moment."""
 
 
@@ -44,6 +44,8 @@ class _Line:
         behind: When each of them was handed out.
         held: Those of them that may get a message: they have a record.
         out: Jobs with a message, oldest message first: when it was published, monotonic, and the job handed out.
+        uncounted: Those of them that keep no other message back: auxiliary jobs, which are always first, and jobs that
+            are not deliverable, for instance because a worker has released them.
     """
 
     queue: str
@@ -51,6 +53,7 @@ class _Line:
     behind: dict[str, datetime] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     out: dict[str, tuple[float, datetime]] = field(default_factory=dict)
+    uncounted: set[str] = field(default_factory=set)
 
 
 class QueueOrder:
@@ -109,10 +112,13 @@ class QueueOrder:
             line.held.add(job.id)
             self._held += 1
 
-    def count(self, job: Job) -> None:
-        """This job waits and has a message, which somebody else has published."""
-        if job.id not in self._consumers:
-            self._line(job).out[job.id] = (self._clock(), job.published_at)
+    def has_message(self, job: Job, *, was_released: bool) -> None:
+        """This job waits and has a message, perhaps published by somebody else or released by a worker."""
+        line = self._line(job)
+        if job.id not in line.behind:
+            line.out.setdefault(job.id, (self._clock(), job.published_at))
+            if was_released or job.auxiliary is not None:
+                line.uncounted.add(job.id)
 
     def leave(self, job: str) -> bool:
         """This job waits no longer; whether its message was held back."""
@@ -127,6 +133,7 @@ class QueueOrder:
             self._compact(line)
         else:
             del line.out[job]
+            line.uncounted.discard(job)
             self._demand.taken(consumer)
         self._changed.add(consumer)
         if not line.behind and not line.out:
@@ -150,28 +157,28 @@ class QueueOrder:
     def _due(self, consumer: str, line: _Line) -> Iterator[str]:
         room = self._room(consumer, line)
         now = self._clock()
-        while room > 0 and line.heap:
-            job = line.heap[0][2]
-            if job in line.behind and job not in line.held:
+        while line.heap:
+            (is_task, *_), _, job = line.heap[0]
+            if job in line.behind and (job not in line.held or (is_task and room <= 0)):
                 return
             heapq.heappop(line.heap)
-            if job in line.held:
-                line.held.remove(job)
-                self._held -= 1
-                line.out[job] = (now, line.behind.pop(job))
+            if job not in line.held:
+                continue
+            line.held.remove(job)
+            self._held -= 1
+            line.out[job] = (now, line.behind.pop(job))
+            if is_task:
                 room -= 1
-                yield job
+            else:
+                line.uncounted.add(job)
+            yield job
 
     def _room(self, consumer: str, line: _Line) -> int:
+        if self._demand.free_for_s(consumer) >= STUCK_S:
+            before = self._clock() - STUCK_S
+            line.uncounted.update(job for job, (published, _) in line.out.items() if published < before)
         ahead = max(self._ahead, self._started(line.queue) // AHEAD_OF_STARTED)
-        return self._demand.free(consumer) + ahead - len(line.out) + self._stuck(consumer, line)
-
-    def _stuck(self, consumer: str, line: _Line) -> int:
-        """How many messages are not deliverable, for instance because workers have released their jobs."""
-        if self._demand.free_for_s(consumer) < STUCK_S:
-            return 0
-        before = self._clock() - STUCK_S
-        return sum(published < before for published, _ in line.out.values())
+        return self._demand.free(consumer) + ahead - len(line.out) + len(line.uncounted)
 
     def _line(self, job: Job) -> _Line:
         consumer = self._consumers[job.id] = consumer_name(job.team, job.queue)

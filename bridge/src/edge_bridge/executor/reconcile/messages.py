@@ -3,22 +3,30 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
+import structlog
+
 from edge_bridge.airflow.dispatch_table import DispatchTable, Entry
+from edge_bridge.executor.concurrency import put_aside
+from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.publisher import Publisher
 from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import JetStreamError
 from edge_broker.jetstream.stream_info import purge, subjects_with_messages
 from edge_broker.layout import ensure_consumer
-from edge_broker.records import RecordStore
-from edge_broker.subjects import JOBS, job_subject, parse_job_subject, queue_filter
+from edge_broker.records import RecordStore, RecordUnreadable
+from edge_broker.subjects import JOBS, job_subject, queue_filter
 from edge_schemas.life.model import JobState
+
+log = structlog.get_logger(__name__)
 
 
 class MessageRepair:
     """Compares jobs with the messages in the stream. A delivered message stays in the stream until its job starts."""
 
-    def __init__(self, dispatches: DispatchTable, publisher: Publisher) -> None:
+    def __init__(self, dispatches: DispatchTable, publisher: Publisher, metrics: TeamMetrics) -> None:
         self._dispatches = dispatches
         self._publisher = publisher
+        self._metrics = metrics
 
     async def repair(self, broker: Broker, store: RecordStore, job: str) -> None:
         """Publish the message of a waiting job again if it is missing, or remove it if the job ended unstarted.
@@ -39,7 +47,7 @@ class MessageRepair:
             if not await _jobs_with_message(broker, subject):
                 await self._republish(store, job)
             elif record.job is not None and self._is_waiting(job):
-                self._publisher.has_message(record.job)
+                self._publisher.has_message(record.job, was_released=bool(record.releases))
 
     async def repair_all(self, broker: Broker, store: RecordStore, waiting: Iterable[Entry]) -> None:
         """Publish the missing messages of waiting jobs again; raises as `repair` does."""
@@ -47,10 +55,22 @@ class MessageRepair:
         for entry in waiting:
             if entry.queue is not None:
                 queues[entry.team, entry.queue].add(entry.job)
-        for (team, queue), jobs in queues.items():
-            await ensure_consumer(broker, team, queue)
-            for job in jobs - await _jobs_with_message(broker, queue_filter(team, queue)):
+        for of_queue, jobs in queues.items():
+            try:
+                await self._repair_queue(broker, store, of_queue, jobs)
+            except JetStreamError as error:
+                # It may concern this queue only: the jobs of the others must not wait.
+                log.warning("queue_not_repaired", queue=of_queue[1], team=of_queue[0], error=str(error))
+
+    async def _repair_queue(
+        self, broker: Broker, store: RecordStore, of_queue: tuple[str | None, str], jobs: set[str]
+    ) -> None:
+        await ensure_consumer(broker, *of_queue)
+        for job in jobs - await _jobs_with_message(broker, queue_filter(*of_queue)):
+            try:
                 await self._republish(store, job)
+            except RecordUnreadable as error:
+                put_aside(self._metrics, "message", job, error)
 
     async def _republish(self, store: RecordStore, job: str) -> None:
         """For a job that had no message a moment ago. The record is read again: a parked job has no message."""
@@ -67,4 +87,5 @@ class MessageRepair:
 
 async def _jobs_with_message(broker: Broker, subjects: str) -> set[str]:
     """The jobs that have a message on these subjects, from the stream leader."""
-    return {parse_job_subject(subject)[2] for subject in await subjects_with_messages(broker, JOBS, subjects)}
+    # The job's id is the last token, whatever else a foreign subject contains.
+    return {subject.rpartition(".")[2] for subject in await subjects_with_messages(broker, JOBS, subjects)}

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edge_bridge.airflow import auxiliary_jobs, tasks
 from edge_bridge.airflow.dispatch_table import DispatchTable, Entry, Report, Verb
 from edge_bridge.airflow.mapping import JobMaker, Row, due_report, is_awaited
-from edge_bridge.executor.concurrency import gather_bounded
+from edge_bridge.executor.concurrency import entry_aside, gather_bounded
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.publisher import Publisher
 from edge_bridge.executor.reconcile.auxiliary_adoption import AuxiliaryAdoption
@@ -73,7 +73,7 @@ class Reconciler:
         self._interval_s = interval_s
         self._metrics = metrics
         self._settle_s = settle_s
-        self.messages = MessageRepair(dispatches, publisher)
+        self.messages = MessageRepair(dispatches, publisher, metrics)
         self.records = RecordReader(dispatches, reports)
         self._missing = MissingRecords(dispatches, publisher, reports, maker)
         self._auxiliary = AuxiliaryAdoption(dispatches, reports, team=maker.team, name=name, metrics=metrics)
@@ -111,20 +111,24 @@ class Reconciler:
             await step(broker, store)
         except (EdgeError, JetStreamError, SQLAlchemyError, TimeoutError) as error:
             log.warning("reconcile_failed", step=step.__name__, error=repr(error))
+        except Exception:
+            # A fault of ours. The publisher and the reports, which run in the same group, must not restart for it.
+            log.exception("reconcile_step_broken", step=step.__name__)
 
     async def _compare(self, broker: Broker, store: RecordStore, entries: list[Entry], read_rows: ReadRows) -> None:
         before = monotonic() - self._settle_s
+        aside = entry_aside(self._metrics, "reconcile")
         unseen = [e for e in entries if e.report is None and e.state is None]
-        await gather_bounded(unseen, lambda e: self.records.read(store, e))
+        await gather_bounded(unseen, lambda e: self.records.read(store, e), aside)
         rows = await read_rows(entries)
         for entry in entries:
             if entry.report is not None:
                 self._repeat_report(entry, rows.get(entry.job))
         missing = [e for e in unseen if e.report is None and e.state is None and e.since < before]
-        await gather_bounded(missing, lambda e: self._missing.restore(e, rows.get(e.job)))
+        await gather_bounded(missing, lambda e: self._missing.restore(e, rows.get(e.job)), aside)
         waiting = [e for e in entries if e.report is None and e.state is JobState.WAITING]
         unwanted = [e for e in waiting if not is_awaited(e, rows.get(e.job))]
-        await gather_bounded(unwanted, lambda e: self._withdraw(broker, store, e))
+        await gather_bounded(unwanted, lambda e: self._withdraw(broker, store, e), aside)
         published = [e for e in waiting if e.is_waiting and e.job not in self._publisher]
         wanted = [e for e in published if is_awaited(e, rows.get(e.job))]
         await self.messages.repair_all(broker, store, wanted)

@@ -1,15 +1,8 @@
 """Reads the records of jobs that the watch of the bucket has not shown."""
 
-from time import monotonic
-
-import structlog
-from pydantic import ValidationError
-
 from edge_bridge.airflow.dispatch_table import DispatchTable, Entry
 from edge_bridge.executor.reports import Reports
-from edge_broker.records import RecordStore
-
-log = structlog.get_logger(__name__)
+from edge_broker.records import RecordStore, RecordUnreadable
 
 
 class RecordReader:
@@ -33,10 +26,8 @@ class RecordReader:
         """Read the record of an entry; the watch may be behind."""
         try:
             record = await store.get(entry.job)
-        except ValidationError:
-            # Perhaps of another version. The record exists, so nothing is missing; the other dispatches must not wait.
-            log.exception("record_unreadable", job=entry.job)
-            entry.since = monotonic()
+        except RecordUnreadable as error:
+            self._reports.record_unreadable(entry, error)
             return
         if record is not None:
             self._reports.update(entry, record)

@@ -13,6 +13,8 @@ JSON = {"Content-Type": "application/json"}
 """Exactly this value: the SDK takes an error body of any other type, even with a charset, for a network failure."""
 
 NO_CONTENT = Answer(204, b"", {})
+NO_SUCH_PATH = Answer(404, b'{"detail":"Not Found"}', JSON)
+"""What Airflow's server answers where it has no route: to the SDK nothing has that name."""
 
 
 def replayed(write: WriteAnswer) -> Answer:
@@ -44,8 +46,13 @@ def not_dispatched(row: TaskRow | None) -> Answer:
 
 
 def to_remember(request_id: str, answer: Answer, *, is_final_state: bool) -> WriteAnswer | None:
-    """What the record keeps of an answer; None if it is too large. Of a final state at least the status is kept."""
+    """What the record keeps of an answer; None if it is too large. Of a final state at least the status is kept.
+
+    A failure of the api-server is no answer that a repeat should get.
+    """
     body = answer.body
+    if answer.failed:
+        return None
     if len(body) > MAX_REMEMBERED_BYTES:
         if not is_final_state:
             return None

@@ -6,7 +6,8 @@ job, that the call is allowed, and that the job is not to stop.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
 
 import structlog
@@ -15,18 +16,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from edge_bridge.keeper.dispatch import has_accepted, is_current
 from edge_bridge.keeper.gate.answers import NO_CONTENT, not_dispatched, stop_read, stop_write
 from edge_bridge.keeper.gate.holder_call import HolderCall, from_database
+from edge_bridge.keeper.gate.repeats import REPEATS, Repeat
 from edge_bridge.keeper.gate.rules import CallKind
 from edge_bridge.keeper.gate.upstream import Answer
-from edge_bridge.keeper.tokens import subject_of
-from edge_schemas.gate.execution_paths import split_path
 from edge_schemas.life.events import BeginFinishing, BeginWrite, ReportUserCode
-from edge_schemas.life.model import JobRecord
+from edge_schemas.life.model import JobRecord, OpenWrite
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 log = structlog.get_logger(__name__)
 
-CLOCKS_DIFFER_S = 10.0
-"""How far the clocks of api-server and keeper may differ: with more, Airflow rejects the keeper's tokens."""
+CONFLICT = 409
+
+MAX_PID = 2**31 - 1
+"""Of any kernel. The keeper sends it with each heartbeat, as a number of 64 bits at most."""
 
 
 class _RunBody(BaseModel):
@@ -35,7 +37,7 @@ class _RunBody(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     hostname: str = Field(min_length=1, max_length=1000)
-    pid: int
+    pid: int = Field(ge=0, le=MAX_PID)
 
 
 class _StateBody(BaseModel):
@@ -101,41 +103,34 @@ async def final_state(held: HolderCall) -> Answer:
     return answer
 
 
-async def trigger(held: HolderCall) -> Answer:
-    """Forward the trigger of a DAG run. Airflow rejects the second one; a repeat after a lost answer is no second one.
-
-    The task would fail, or, if it may reset an existing run, clear a run that has just begun.
-    """
-    begin = BeginWrite(held.call.worker, held.call.request_id, datetime.now(UTC))
-    before, record = await held.change_record(begin)
-    # The worker repeats the call, and each repeat comes through here: no tries of our own.
-    answer = await held.parts.api.call(subject_of(record), held.call.execution, tries=1)
-    sent = record.open_write
-    was_begun_before = record is before
-    if answer.status == 409 and was_begun_before and sent is not None:
-        _, dag_id, run_id = split_path(held.call.execution.path)
-        since = sent.sent_at - timedelta(seconds=CLOCKS_DIFFER_S)
-        if await from_database(held.parts.dispatches.is_run_queued_since(dag_id, run_id, since)):
-            log.info("run_was_triggered", job=held.call.job, dag=dag_id, run=run_id)
-            answer = NO_CONTENT
-    await _remember_before_the_end(held, answer)
-    return answer
-
-
 async def write(held: HolderCall) -> Answer:
-    """Forward a write of XComs, variables, rendered fields and the like."""
+    """Forward a write that Airflow carries out again, and answers in the same way, if it is repeated."""
     answer = await held.forward()
     await _remember_before_the_end(held, answer)
     return answer
 
 
-async def fetch(held: HolderCall) -> Answer:
-    """Forward a read that Airflow answers once. The answer holds a password: a record must not keep it."""
-    if (known := held.parts.fetched.get(held.call)) is not None:
-        return known
-    answer = await held.forward()
-    if answer.accepted:
-        held.parts.fetched.keep(held.call, answer)
+async def write_once(repeat: Repeat, held: HolderCall) -> Answer:
+    """Forward a write that Airflow answers differently the second time; a repeat after a lost answer is no second one.
+
+    The record notes the write before it is sent. So any keeper recognises a repeat, and answers it by what Airflow
+    holds. Nothing else changes an answer of Airflow: a first try's rejection stays a rejection.
+    """
+    begun, is_repeat = await _begin(held, repeat)
+
+    async def before_retry() -> Answer | None:
+        nonlocal is_repeat
+        is_repeat = True
+        return await _done_before(held, repeat, begun)
+
+    answer = await before_retry() if is_repeat else None
+    if answer is None:
+        answer = await held.forward(before_retry=before_retry)
+        if answer.status == CONFLICT and is_repeat:
+            # The earlier try was still being carried out when this one was sent.
+            answer = await _done_before(held, repeat, begun) or answer
+    if repeat.keep_answer:
+        await _remember_before_the_end(held, answer)
     return answer
 
 
@@ -148,25 +143,47 @@ class Handling:
         if_to_stop: Answers it while the job is to stop and has not reported its final state.
         in_turn: One such call of a job at a time, each with a request id; a repeat of the call that was remembered last
             gets the same answer.
+        compares: It is answered only if Airflow has made this dispatch; see `CurrentDispatch`. A run and a final state
+            compare it themselves, as their refusal names the task's state, and Airflow compares a heartbeat's process.
     """
 
     answer: Callable[[HolderCall], Awaitable[Answer]]
     if_to_stop: Callable[[], Answer] = stop_write
     in_turn: bool = True
+    compares: bool = True
 
 
 HANDLING: Mapping[CallKind, Handling] = MappingProxyType(
     {
         CallKind.READ: Handling(read, if_to_stop=stop_read, in_turn=False),
-        CallKind.HEARTBEAT: Handling(heartbeat, in_turn=False),
-        CallKind.RUN: Handling(run),
-        CallKind.STATE: Handling(final_state),
-        CallKind.TRIGGER: Handling(trigger),
+        CallKind.HEARTBEAT: Handling(heartbeat, in_turn=False, compares=False),
+        CallKind.RUN: Handling(run, compares=False),
+        CallKind.STATE: Handling(final_state, compares=False),
         CallKind.WRITE: Handling(write),
-        CallKind.FETCH: Handling(fetch),
+        **{kind: Handling(partial(write_once, repeat)) for kind, repeat in REPEATS.items()},
     }
 )
 """Every kind of call."""
+
+
+async def _begin(held: HolderCall, repeat: Repeat) -> tuple[OpenWrite, bool]:
+    """The write as the record notes it, and whether it was begun before."""
+    known = held.record.open_write
+    if known is not None and known.request_id == held.call.request_id:
+        return known, True
+    noted = await repeat.note(held) if repeat.note is not None else None
+    before, record = await held.change_record(
+        BeginWrite(held.call.worker, held.call.request_id, datetime.now(UTC), noted)
+    )
+    assert record.open_write is not None  # noqa: S101  # the event sets it
+    return record.open_write, record is before
+
+
+async def _done_before(held: HolderCall, repeat: Repeat, begun: OpenWrite) -> Answer | None:
+    answer = await repeat.done(held, begun)
+    if answer is not None:
+        log.info("write_had_taken_effect", job=held.call.job, method=held.call.execution.method, status=answer.status)
+    return answer
 
 
 async def _remember_before_the_end(held: HolderCall, answer: Answer) -> None:

@@ -1,6 +1,5 @@
 """A call for a job by its holder, with the steps that several kinds of calls share."""
 
-import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -10,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
 from edge_bridge.keeper.gate.answers import to_remember
-from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi, ExecutionCall
+from edge_bridge.keeper.gate.current_dispatch import CurrentDispatch
+from edge_bridge.keeper.gate.upstream import Answer, BeforeRetry, ExecutionApi, ExecutionCall
 from edge_bridge.keeper.tokens import subject_of
 from edge_broker.records import RecordStore
 from edge_schemas.life.events import AnswerWrite, Event
@@ -20,9 +20,6 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import AuxiliaryJob, TaskIdentity
 
 log = structlog.get_logger(__name__)
-
-FETCHED_KEPT_S = 120.0
-"""By default Airflow gives up a connection test sooner."""
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -38,26 +35,6 @@ class JobCall:
     execution: ExecutionCall
 
 
-class FetchedAnswers:
-    """Answers that Airflow gives once and that no record may hold, kept in memory for a while, for repeats."""
-
-    def __init__(self) -> None:
-        self._answers: dict[tuple[str, str], Answer] = {}
-
-    def __len__(self) -> int:
-        return len(self._answers)
-
-    def get(self, call: JobCall) -> Answer | None:
-        """The answer to an earlier try of this call."""
-        return self._answers.get((call.job, call.request_id))
-
-    def keep(self, call: JobCall, answer: Answer) -> None:
-        """Keep an answer for `FETCHED_KEPT_S`."""
-        key = call.job, call.request_id
-        self._answers[key] = answer
-        asyncio.get_running_loop().call_later(FETCHED_KEPT_S, self._answers.pop, key)
-
-
 @dataclass(frozen=True, slots=True)
 class GateParts:
     """What calls are answered with.
@@ -71,7 +48,10 @@ class GateParts:
     records: RecordStore
     dispatches: Dispatches
     api: ExecutionApi
-    fetched: FetchedAnswers = field(default_factory=FetchedAnswers)
+    current: CurrentDispatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "current", CurrentDispatch(self.dispatches))
 
     async def held(self, call: JobCall) -> "HolderCall":
         """The call with the job's record.
@@ -123,15 +103,38 @@ class HolderCall:
         """The record before and after an event."""
         return await self.parts.records.change(self.call.job, event)
 
-    async def forward(self) -> Answer:
-        """Airflow's answer. Before each further try the record is read: a job that was given up writes no more."""
-        return await self.parts.api.call(subject_of(self.record), self.call.execution, before_retry=self.read_again)
+    async def forward(self, *, before_retry: BeforeRetry | None = None) -> Answer:
+        """Airflow's answer. Before each further try the record is read: a job that was given up writes no more.
+
+        Without its database the api-server fails at every call. That is an outage, whatever the call contains: only
+        while the database answers, a failure is an answer to this call.
+
+        Args:
+            before_retry: Checks whether an earlier try took effect.
+
+        Raises:
+            EdgeError: There is no answer at the moment, or a server in front of Airflow refused the call.
+        """
+
+        async def still_wanted() -> Answer | None:
+            await self.read_again()
+            return None if before_retry is None else await before_retry()
+
+        call = self.call.execution
+        answer = await self.parts.api.call(subject_of(self.record), call, before_retry=still_wanted)
+        if answer.failed:
+            await from_database(self.parts.dispatches.ping())
+        return answer
 
     async def remember(self, answer: Answer, *, final_state: str | None = None) -> None:
         """Keep the answer to this write in the job's record, and the final state if Airflow has accepted it."""
         kept = to_remember(self.call.request_id, answer, is_final_state=final_state is not None)
         if kept is not None:
             await self.change_record(AnswerWrite(self.call.worker, kept, final_state if answer.accepted else None))
+
+    async def is_dispatched(self, *, for_read: bool) -> bool:
+        """Whether the job is a dispatch that Airflow made; see `CurrentDispatch`."""
+        return await from_database(self.parts.current.is_current(self.record, for_read=for_read))
 
     async def current_row(self) -> TaskRow | None:
         """The row of the task instance that the job was dispatched for; None if there is none (any more)."""

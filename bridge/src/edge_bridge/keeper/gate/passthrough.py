@@ -1,23 +1,25 @@
 """Checks one call for a job and forwards it: does the worker hold the job, is the call allowed, may it write now?
 
-Each write is remembered with its answer in the job's record, so that a repeat after a lost answer gets the same answer
-from any keeper: Airflow itself would answer a repeated `up_for_retry` with 404. An answer that Airflow gives only once
-and that must not be stored is remembered by this keeper alone.
+Most writes are remembered with their answers in the job's record, so that a repeat after a lost answer gets the same
+answer from any keeper: Airflow itself would answer a repeated `up_for_retry` with 404. If no answer has arrived here,
+`repeats` finds out what became of the write.
 """
 
 import asyncio
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from pydantic import TypeAdapter, ValidationError
 
 from edge_bridge.keeper.dispatch import Dispatches
-from edge_bridge.keeper.gate.answers import replayed
+from edge_bridge.keeper.gate.answers import NO_SUCH_PATH, replayed
 from edge_bridge.keeper.gate.call_kinds import HANDLING, Handling
 from edge_bridge.keeper.gate.holder_call import GateParts, HolderCall, JobCall
 from edge_bridge.keeper.gate.rules import check
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi
 from edge_broker.records import RecordStore
-from edge_schemas.gate.execution_paths import split_path
+from edge_schemas.gate.execution_paths import encode_path, split_path
+from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.ids import RequestId
 
@@ -31,9 +33,13 @@ class PassThrough:
         records: Decide who holds a job; read through the stream leader at each call.
         dispatches: Airflow's database.
         api: Airflow's Execution API.
+        limits: Of path and query.
     """
 
-    def __init__(self, records: RecordStore, dispatches: Dispatches, api: ExecutionApi) -> None:
+    def __init__(
+        self, records: RecordStore, dispatches: Dispatches, api: ExecutionApi, limits: CallLimits = DEFAULT_LIMITS
+    ) -> None:
+        self._limits = limits
         self._parts = GateParts(records, dispatches, api)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -44,8 +50,14 @@ class PassThrough:
             EdgeError: The call is refused or can't be answered now.
         """
         segments = split_path(call.execution.path)
+        self._limits.check_path(segments, call.execution.query)
+        # The api-server gets the segments that are checked here, however the path was encoded.
+        call = replace(call, execution=replace(call.execution, path=encode_path(segments)))
         held = await self._parts.held(call)
-        handling = HANDLING[check(call.execution.method, segments, call.execution.query, held.owner)]
+        kind = check(call.execution.method, segments, call.execution.query, held.owner)
+        if kind is None:
+            return NO_SUCH_PATH
+        handling = HANDLING[kind]
         if not handling.in_turn:
             return await _answer(handling, held)
         _check_request_id(call.request_id)
@@ -63,7 +75,9 @@ class PassThrough:
 
 
 async def _answer(handling: Handling, held: HolderCall) -> Answer:
-    return handling.if_to_stop() if held.is_to_stop else await handling.answer(held)
+    if held.is_to_stop or (handling.compares and not await held.is_dispatched(for_read=not handling.in_turn)):
+        return handling.if_to_stop()
+    return await handling.answer(held)
 
 
 def _check_request_id(request_id: str) -> None:

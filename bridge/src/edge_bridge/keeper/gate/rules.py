@@ -3,6 +3,9 @@
 Pure. Airflow allows any execution token to write any XCom; here a job writes only those of its own task instance. An
 auxiliary job has a few reads or two paths of its own, and neither `/run` nor `/state`. Which connections and variables
 a job may use is policy, not protocol, and is not decided here. How each kind of call is answered: see `call_kinds`.
+
+Keys are free text: a path is matched by its decoded segments, as Airflow's router does it. `execution_paths` describes
+why the api-server gets exactly these segments.
 """
 
 import re
@@ -27,12 +30,22 @@ class CallKind(Enum):
     """The start of a task."""
     STATE = auto()
     """The final state of a task."""
-    TRIGGER = auto()
-    """A write that Airflow rejects the second time: the trigger of a DAG run."""
     WRITE = auto()
-    """Any other write."""
+    """A write that Airflow carries out again, and answers in the same way, if it is repeated."""
+    XCOM = auto()
+    """An XCom. Airflow rejects it while an earlier try is being carried out."""
+    TRIGGER = auto()
+    """The trigger of a DAG run. Airflow rejects the second one."""
+    CLEAR = auto()
+    """The clear of a DAG run. The second one would end what has begun since."""
+    ASK = auto()
+    """A question to a person. The second one would remove an answer that was given since."""
+    RESPOND = auto()
+    """The answer to such a question. Airflow rejects the second one."""
     FETCH = auto()
     """A read that Airflow answers once, since it changes Airflow's state: the connection of a connection test."""
+    RESULT = auto()
+    """The result of a connection test. Airflow rejects the second one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +54,8 @@ class Rule:
 
     Attributes:
         methods: Allowed on it.
-        path: Segments: a literal, `*` (any segment), `**` (any further segments, at least one), `{ti} {dag} {run}
-            {task}` or `{auxiliary job}` (the job's own id).
+        path: Segments: a literal, `*` (any that is not empty), `**` (any further text, also none, with any slashes),
+            `{ti} {dag} {run} {task}` or `{auxiliary job}` (the job's own id).
         kind: Of the call; None means by its method.
         own_map_index: The query must name the job's own map index; without one it must name none.
     """
@@ -81,17 +94,20 @@ TASK_RULES = (
     _rule("GET PUT DELETE", "store/asset/by-uri/value"),
     _rule("DELETE", "store/asset/by-name/clear"),
     _rule("DELETE", "store/asset/by-uri/clear"),
-    _rule("GET POST PATCH", "hitlDetails/{ti}"),
+    _rule("GET", "hitlDetails/{ti}"),
+    _rule("POST", "hitlDetails/{ti}", CallKind.ASK),
+    _rule("PATCH", "hitlDetails/{ti}", CallKind.RESPOND),
     _rule("GET", "connections/*"),
     _rule("GET PUT DELETE", "variables/**"),
-    _rule("POST DELETE", "xcoms/{dag}/{run}/{task}/**", own_map_index=True),
+    _rule("POST", "xcoms/{dag}/{run}/{task}/**", CallKind.XCOM, own_map_index=True),
+    _rule("DELETE", "xcoms/{dag}/{run}/{task}/**", own_map_index=True),
     _rule("GET HEAD", "xcoms/*/*/*/**"),
     _rule("GET", "dag-runs/count"),
     _rule("GET", "dag-runs/previous"),
     _rule("GET", "dag-runs/*/*"),
     _rule("POST", "dag-runs/*/*", CallKind.TRIGGER),
     _rule("GET", "dag-runs/*/*/state"),
-    _rule("POST", "dag-runs/*/*/clear"),
+    _rule("POST", "dag-runs/*/*/clear", CallKind.CLEAR),
     _rule("GET", "dags/*"),
     _rule("GET", "assets/by-name"),
     _rule("GET", "assets/by-uri"),
@@ -106,17 +122,23 @@ AUXILIARY_RULES = {
     AuxiliaryKind.CALLBACK: (_rule("GET", "connections/*"), _rule("GET", "variables/**")),
     AuxiliaryKind.CONNECTION_TEST: (
         _rule("GET", "connection-tests/{auxiliary job}/connection", CallKind.FETCH),
-        _rule("PATCH", "connection-tests/{auxiliary job}"),
+        _rule("PATCH", "connection-tests/{auxiliary job}", CallKind.RESULT),
     ),
 }
+_SHAPES = frozenset(
+    tuple("*" if segment.startswith("{") else segment for segment in rule.path)
+    for rules in (TASK_RULES, *AUXILIARY_RULES.values())
+    for rule in rules
+)
+"""Every path of the Execution API, whatever ids it names."""
 
 
-def check(method: str, segments: Sequence[str], query: str, owner: TaskIdentity | AuxiliaryJob) -> CallKind:
-    """The kind of a call, if this task instance or auxiliary job may make it.
+def check(method: str, segments: Sequence[str], query: str, owner: TaskIdentity | AuxiliaryJob) -> CallKind | None:
+    """The kind of a call, if this task instance or auxiliary job may make it; None if Airflow has no such path.
 
     Args:
         method: In upper case.
-        segments: From `split_path`: decoded, an encoded slash still inside its segment.
+        segments: From `split_path`.
         query: Raw, without the question mark.
         owner: The task instance or auxiliary job that the call is made for.
 
@@ -126,16 +148,19 @@ def check(method: str, segments: Sequence[str], query: str, owner: TaskIdentity 
     """
     if not _QUERY.match(query):
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the query holds characters that must be percent-encoded")
-    # Airflow's server decodes the whole path before it splits it at slashes, so an encoded slash separates there.
-    path = "/".join(segments).split("/")
+    if any("\n" in segment for segment in segments):
+        # Airflow's router matches no path with a line break, except after a slash too many, where it drops it.
+        return None
     rules = AUXILIARY_RULES[owner.kind] if isinstance(owner, AuxiliaryJob) else TASK_RULES
     own = _own(owner)
     for rule in rules:
-        if method in rule.methods and _matches(rule.path, path, own):
+        if method in rule.methods and _matches(rule.path, segments, own):
             if rule.own_map_index and not _names_own_map_index(query, owner):
                 raise EdgeError(ErrorCode.FORBIDDEN, "a job writes XComs of its own map index only")
             return rule.kind_of(method)
-    raise EdgeError(ErrorCode.FORBIDDEN, f"a job may not call {method} on this path of the Execution API")
+    if any(_matches(shape, segments, {}) for shape in _SHAPES):
+        raise EdgeError(ErrorCode.FORBIDDEN, f"a job may not call {method} on this path of the Execution API")
+    return None
 
 
 def _own(owner: TaskIdentity | AuxiliaryJob) -> dict[str, str]:
@@ -148,7 +173,8 @@ def _matches(pattern: Sequence[str], path: Sequence[str], own: dict[str, str]) -
     if pattern[-1] == "**":
         pattern, path = pattern[:-1], path[: len(pattern) - 1] if len(path) >= len(pattern) else ()
     return len(pattern) == len(path) and all(
-        wanted == "*" or own.get(wanted, wanted) == found for wanted, found in zip(pattern, path, strict=True)
+        found != "" if wanted == "*" else own.get(wanted, wanted) == found
+        for wanted, found in zip(pattern, path, strict=True)
     )
 
 

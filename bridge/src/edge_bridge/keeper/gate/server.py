@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import orjson
 import structlog
@@ -21,6 +22,7 @@ from edge_bridge.keeper.gate.passthrough import PassThrough
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionCall
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_call, sign_answer
+from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.ids import JobId
 from edge_schemas.wire.routes import (
@@ -28,6 +30,7 @@ from edge_schemas.wire.routes import (
     FORWARDED_HEADERS,
     GATE_CENTRE,
     GATE_EXECUTION,
+    GATE_ORIGIN,
     HEALTHZ,
     METRICS,
     ORIGIN_HEADER,
@@ -35,11 +38,11 @@ from edge_schemas.wire.routes import (
     REQUEST_ID_HEADER,
     WORKER_HEADER,
 )
+from edge_service.body_progress import BodyStalled, BodyTooLarge, read_body
+from edge_service.threads import hashed
 
 log = structlog.get_logger(__name__)
 
-MAX_BODY_BYTES = 64 << 20
-"""The relay enforces the actual limit; this one protects the memory in case of a mistake."""
 _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
 Health = Callable[[], dict[str, object]]
@@ -54,6 +57,7 @@ def build_app(
     health: Health,
     *,
     metrics: KeeperMetrics,
+    limits: CallLimits = DEFAULT_LIMITS,
     clock: Callable[[], float] = time.time,
 ) -> web.Application:
     """The gate as an application.
@@ -64,14 +68,15 @@ def build_app(
         centre: What workers may know of Airflow.
         health: For `/healthz`.
         metrics: Count calls; their registry is served at `/metrics`.
+        limits: Of calls.
         clock: Unix time; signatures are bound to it.
     """
-    gate = _Gate(key, calls, centre, health, metrics=metrics, clock=clock)
-    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    gate = _Gate(key, calls, centre, health, metrics=metrics, limits=limits, clock=clock)
+    app = web.Application()
     app.router.add_get(HEALTHZ, gate.healthz)
     app.router.add_get(METRICS, gate.metrics)
     app.router.add_get(GATE_CENTRE, gate.centre)
-    app.router.add_route("*", GATE_EXECUTION.replace("{path}", "{path:.+}"), gate.execution)
+    app.router.add_route("*", GATE_EXECUTION.replace("{path}", r"{path:[\s\S]*}"), gate.execution)
     return app
 
 
@@ -84,6 +89,7 @@ class _Gate:
         health: Health,
         *,
         metrics: KeeperMetrics,
+        limits: CallLimits,
         clock: Callable[[], float],
     ) -> None:
         self._key = key
@@ -91,6 +97,7 @@ class _Gate:
         self._centre = centre
         self._health = health
         self._metrics = metrics
+        self._limits = limits
         self._clock = clock
 
     async def healthz(self, _request: web.Request) -> web.Response:
@@ -107,7 +114,8 @@ class _Gate:
         """A call of the Execution API for a job."""
         began = time.monotonic()
         reply = await self._signed(request, self._execution)
-        self._metrics.gate_answered(request.match_info["path"], reply.status, time.monotonic() - began)
+        path, _ = _execution_path(request.raw_path, request.match_info["job"])
+        self._metrics.gate_answered(path or "", reply.status, time.monotonic() - began)
         return reply
 
     async def centre(self, request: web.Request) -> web.Response:
@@ -118,9 +126,15 @@ class _Gate:
         """Answer a call that a relay signed, and sign the answer."""
         worker = request.headers.get(WORKER_HEADER, "")
         request_id = request.headers.get(REQUEST_ID_HEADER, "")
-        body = await request.read()
+        try:
+            body = await read_body(request.content, limit=self._limits.max_call_bytes)
+        except BodyTooLarge:
+            return _reply(_problem(self._limits.body_too_large(), request_id))
+        except BodyStalled as stalled:
+            raise web.HTTPRequestTimeout(text=str(stalled)) from None
         signed = GateCall(request.method, request.raw_path, worker, request_id, body)
-        nonce = check_call(self._key, signed, request.headers.get(SIGNATURE_HEADER, ""), now=self._clock())
+        signature = request.headers.get(SIGNATURE_HEADER, "")
+        nonce = await hashed(partial(check_call, self._key, signed, signature, now=self._clock()), len(body))
         if nonce is None:
             log.warning("gate_signature_refused", remote=request.remote)
             error = EdgeError(ErrorCode.UNAUTHENTICATED, "the call has no recent signature with this gate's secret")
@@ -131,7 +145,8 @@ class _Gate:
             # The answer has no body, so none may be signed.
             answer = replace(answer, body=b"")
         reply = _reply(answer)
-        reply.headers[SIGNATURE_HEADER] = sign_answer(self._key, nonce, answer.status, answer.body)
+        sign = partial(sign_answer, self._key, nonce, answer.status, answer.body)
+        reply.headers[SIGNATURE_HEADER] = await hashed(sign, len(answer.body))
         return reply
 
     async def _execution(self, request: web.Request, signed: GateCall) -> Answer:
@@ -163,20 +178,26 @@ def _job_call(request: web.Request, signed: GateCall) -> JobCall:
     except ValidationError:
         # It must not become part of a NATS subject: `>` would match the record of another job.
         raise EdgeError(ErrorCode.INVALID_REQUEST, "this is no job id") from None
-    raw_path, _, query = signed.target.partition("?")
-    prefix = GATE_EXECUTION.format(job=job, path="")
-    if not raw_path.startswith(prefix):
+    path, query = _execution_path(signed.target, job)
+    if path is None:
         # The router matched the decoded form of a path that is not encoded as the relay encodes it.
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the gate's own part of the path has an unusual encoding")
     headers = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
-    call = ExecutionCall(signed.method, raw_path.removeprefix(prefix), query, headers, signed.body)
+    call = ExecutionCall(signed.method, path, query, headers, signed.body)
     return JobCall(job, signed.worker, signed.request_id, call)
+
+
+def _execution_path(target: str, job: str) -> tuple[str | None, str]:
+    """The encoded path of the Execution API in a request's target, if it is plainly there; and the query."""
+    path, _, query = target.partition("?")
+    prefix = GATE_EXECUTION.format(job=job, path="")
+    return (path.removeprefix(prefix) if path.startswith(prefix) else None), query
 
 
 def _problem(error: EdgeError, request_id: str) -> Answer:
     problem = error.problem(request_id or None)
     body = orjson.dumps(problem.model_dump(mode="json", exclude_none=True))
-    return Answer(problem.status, body, {"Content-Type": PROBLEM_TYPE})
+    return Answer(problem.status, body, {"Content-Type": PROBLEM_TYPE, ORIGIN_HEADER: GATE_ORIGIN})
 
 
 def _reply(answer: Answer) -> web.Response:

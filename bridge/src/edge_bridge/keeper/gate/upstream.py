@@ -4,7 +4,6 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -13,13 +12,17 @@ import aiohttp
 import structlog
 from yarl import URL
 
+from edge_bridge.keeper.gate.answer_source import is_airflows, refusal_in_front
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.tokens import TokenMint, TokenSubject
+from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_service.body_progress import BodyTooLarge, Exchange, read_body, slowest_s
 
 log = structlog.get_logger(__name__)
 
 CALL_TIMEOUT_S = 20.0
+"""Until an answer begins. Like the next limit, it is longer for a large body; a body that moves is never cut off."""
 CONNECT_TIMEOUT_S = 3.0
 TRIES = 3
 ALL_TRIES_S = 45.0
@@ -29,10 +32,6 @@ RETRY_AFTER_S = 2.0
 PASSED_BACK = ("Content-Type", "Content-Range")
 """`HEAD` on an XCom answers in `Content-Range`. Never `Refreshed-API-Token`."""
 _BAD_TOKEN = b"Invalid auth token"
-
-
-BeforeRetry = Callable[[], Awaitable[object]]
-"""Awaited before each further try of a call; an exception that it raises ends the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,19 @@ class Answer:
         """Airflow accepted the call."""
         return 200 <= self.status < 300
 
+    @property
+    def failed(self) -> bool:
+        """Airflow failed at the call; the same call may succeed later, or never."""
+        return self.status >= 500
+
+
+class _Away(Exception):
+    """Nothing of Airflow's has answered; the text is for people."""
+
+
+BeforeRetry = Callable[[], Awaitable[Answer | None]]
+"""Awaited before each further try of a call. An answer that it returns or an exception that it raises ends the call."""
+
 
 class ExecutionApi:
     """One connection pool to the api-server. Use as an asynchronous context manager.
@@ -73,9 +85,11 @@ class ExecutionApi:
         url: The API's root, `http(s)://…/execution/`.
         mint: Mints a token for each try.
         metrics: Count the calls.
+        limits: Of the answers.
     """
 
-    def __init__(self, url: str, mint: TokenMint, metrics: KeeperMetrics) -> None:
+    def __init__(self, url: str, mint: TokenMint, metrics: KeeperMetrics, limits: CallLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self._url = url.rstrip("/") + "/"
         self._mint = mint
         self._metrics = metrics
@@ -85,7 +99,7 @@ class ExecutionApi:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=15),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             auto_decompress=False,
             headers={"Accept-Encoding": "identity", "User-Agent": "edge-relay-keeper"},
             trust_env=False,
@@ -101,60 +115,77 @@ class ExecutionApi:
     async def call(
         self, subject: TokenSubject, call: ExecutionCall, *, tries: int = TRIES, before_retry: BeforeRetry | None = None
     ) -> Answer:
-        """Airflow's answer, whatever it is, unless the centre is at fault.
+        """Airflow's answer, whatever it is: also an error of the api-server, which is not tried again here.
 
         Args:
             subject: In whose name the call is made.
             call: The call.
-            tries: How often it is tried at most.
-            before_retry: Checks whether the call is still wanted.
+            tries: How often it is tried at most while there is no answer.
+            before_retry: Checks whether the call is still wanted, and whether an earlier try took effect.
 
         Raises:
-            EdgeError: `gate_unavailable`: the api-server is down, fails or rejects the keeper's token. Repeat the
-                call; its outcome is unknown.
+            EdgeError: `gate_unavailable`: the api-server is down or rejects the keeper's token. Repeat the call; its
+                outcome is unknown. `payload_too_large` or `forbidden`: a server in front of it refuses the call, or
+                the answer is too large.
         """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(ALL_TRIES_S):
-                for attempt in range(tries):
-                    if attempt:
-                        await asyncio.sleep(RETRY_PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
-                        if before_retry is not None:
-                            await before_retry()
-                    answer = await self._try(subject, call)
-                    if answer is not None:
-                        return answer
-        raise EdgeError(
-            ErrorCode.GATE_UNAVAILABLE, "Airflow's api-server fails, or does not answer", retry_after_s=RETRY_AFTER_S
-        )
+        reason = ""
+        deadline = time.monotonic() + ALL_TRIES_S + slowest_s(len(call.body))
+        for attempt in range(tries):
+            if attempt:
+                await asyncio.sleep(RETRY_PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
+                if before_retry is not None and (known := await before_retry()) is not None:
+                    return known
+            limit_s = min(CALL_TIMEOUT_S, deadline - time.monotonic())
+            if limit_s <= 0:
+                break
+            try:
+                answer = await self._try(subject, call, limit_s)
+            except _Away as away:
+                reason = str(away)
+            else:
+                return answer
+        raise EdgeError(ErrorCode.GATE_UNAVAILABLE, reason, retry_after_s=RETRY_AFTER_S)
 
-    async def _try(self, subject: TokenSubject, call: ExecutionCall) -> Answer | None:
+    async def _try(self, subject: TokenSubject, call: ExecutionCall, limit_s: float) -> Answer:
         assert self._session is not None  # noqa: S101  # used only within its context
         suffix = f"?{call.query}" if call.query else ""
         token, began = self._mint.mint(subject), time.monotonic()
         self._metrics.token_minted()
         try:
-            async with self._session.request(
-                call.method,
-                # Unchanged: yarl would decode the path and encode it again.
-                URL(f"{self._url}{call.path}{suffix}", encoded=True),
-                data=call.body or None,
-                headers={**call.headers, "Authorization": f"Bearer {token}"},
-                skip_auto_headers=("Content-Type",),
-                allow_redirects=False,
-            ) as reply:
-                body = await reply.read()
+            async with (
+                Exchange(call.body, answer_s=limit_s) as exchange,
+                self._session.request(
+                    call.method,
+                    # Unchanged: yarl would decode the path and encode it again.
+                    URL(f"{self._url}{call.path}{suffix}", encoded=True),
+                    data=exchange.body,
+                    headers={**call.headers, "Authorization": f"Bearer {token}"},
+                    skip_auto_headers=("Content-Type",),
+                    allow_redirects=False,
+                ) as reply,
+            ):
+                exchange.begun()
+                body = await read_body(reply.content, limit=self._limits.max_call_bytes)
+        except BodyTooLarge:
+            raise self._limits.answer_too_large() from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("execution_api_unreachable", subject=subject.id, method=call.method, error=type(error).__name__)
-            return None
+            raise _Away("Airflow's api-server does not answer") from error
         self._metrics.api_answered(call.path, time.monotonic() - began)
-        if reply.status >= 500:
-            log.warning("execution_api_failed", subject=subject.id, method=call.method, status=reply.status)
-            return None
-        if reply.status == 401 or (reply.status == 403 and _BAD_TOKEN in body):
+        answer = Answer(
+            reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
+        )
+        own = is_airflows(answer.status, reply.headers.get("Content-Type", ""))
+        if answer.failed or not own:
+            log.warning("execution_api_failed", subject=subject.id, method=call.method, status=answer.status)
+        if not own:
+            refusal = refusal_in_front(answer.status)
+            raise refusal or _Away(f"a server in front of Airflow's api-server answered with status {answer.status}")
+        if answer.status == 401 or (answer.status == 403 and _BAD_TOKEN in body):
             log.error(
                 "execution_token_refused",
                 subject=subject.id,
                 hint="compare [api_auth] and clock with the api-server",
             )
-            return None
-        return Answer(reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers})
+            raise _Away("Airflow's api-server rejects the keeper's tokens")
+        return answer

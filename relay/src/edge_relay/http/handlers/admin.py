@@ -3,7 +3,7 @@
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from edge_relay.http.bodies import job_of, json_response, read_model
+from edge_relay.http.bodies import JsonBodies, job_of, json_response
 from edge_relay.http.callers import Callers
 from edge_relay.jobs.administration import JobAdministration
 from edge_relay.workers.administration import WorkerAdministration
@@ -18,8 +18,11 @@ _WORKER: TypeAdapter[str] = TypeAdapter(WorkerName)
 class AdminHandlers:
     """Workers and jobs, on the operators' listener."""
 
-    def __init__(self, callers: Callers, workers: WorkerAdministration, jobs: JobAdministration) -> None:
+    def __init__(
+        self, callers: Callers, bodies: JsonBodies, workers: WorkerAdministration, jobs: JobAdministration
+    ) -> None:
         self._callers = callers
+        self._bodies = bodies
         self._workers = workers
         self._jobs = jobs
 
@@ -38,7 +41,7 @@ class AdminHandlers:
     async def create_enroll_token(self, request: web.Request) -> web.Response:
         """Create an enrolment token. A repeat creates another token; the first one expires unused."""
         operator = await self._callers.operator(request)
-        body = await read_model(request, EnrollTokenRequest)
+        body = await self._bodies.large(request, operator.name, EnrollTokenRequest)
         return json_response(await self._workers.create_enroll_token(body, operator=operator.name), status=201)
 
     async def list_workers(self, request: web.Request) -> web.Response:
@@ -56,7 +59,8 @@ class AdminHandlers:
         """Decide which of two agents is the worker. A repeat changes nothing."""
         operator = await self._callers.operator(request)
         worker = _worker_of(request)
-        await self._workers.resolve_conflict(worker, await read_model(request, ResolveRequest), operator=operator.name)
+        body = await self._bodies.large(request, operator.name, ResolveRequest)
+        await self._workers.resolve_conflict(worker, body, operator=operator.name)
         return web.Response(status=204)
 
     async def show_job(self, request: web.Request) -> web.Response:
@@ -68,7 +72,7 @@ class AdminHandlers:
         """Withdraw a job; answers with its record: a final state may have arrived earlier."""
         operator = await self._callers.operator(request)
         job = job_of(request)
-        body = await read_model(request, CancelRequest)
+        body = await self._bodies.large(request, operator.name, CancelRequest)
         return json_response(await self._jobs.cancel(job, operator=operator.name, reason=body.reason))
 
     async def redrive_job(self, request: web.Request) -> web.Response:

@@ -2,17 +2,20 @@
 
 from aiohttp import web
 
-from edge_relay.http.bodies import json_response, read_model
-from edge_relay.http.callers import bearer
+from edge_relay.http.bodies import JsonBodies, json_response
+from edge_relay.http.callers import Callers, bearer
+from edge_relay.limits.addresses import group
 from edge_relay.workers.enrollment import WorkerEnrollment
 from edge_schemas.wire import routes
-from edge_schemas.wire.workers import EnrollRequest
+from edge_schemas.wire.workers import EnrollRequest, hash_secret
 
 
 class EnrollmentHandlers:
     """Enrolment, on the workers' listener."""
 
-    def __init__(self, enrollment: WorkerEnrollment) -> None:
+    def __init__(self, callers: Callers, bodies: JsonBodies, enrollment: WorkerEnrollment) -> None:
+        self._callers = callers
+        self._bodies = bodies
         self._enrollment = enrollment
 
     def routes(self) -> list[web.RouteDef]:
@@ -22,4 +25,9 @@ class EnrollmentHandlers:
     async def enroll(self, request: web.Request) -> web.Response:
         """Trade a use of the token for a worker's name, queues, site and team."""
         token = bearer(request)
-        return json_response(await self._enrollment.enroll(token, await read_model(request, EnrollRequest)))
+        # Before the body: a body is read only from a caller with a token.
+        await self._enrollment.check_token(token, group(self._callers.address(request)))
+        owner = hash_secret(token)
+        self._callers.recognize(request, owner)
+        body = await self._bodies.small(request, owner, EnrollRequest)
+        return json_response(await self._enrollment.enroll(token, body))

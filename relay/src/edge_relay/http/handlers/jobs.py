@@ -3,7 +3,7 @@
 import structlog
 from aiohttp import web
 
-from edge_relay.http.bodies import job_of, read_model
+from edge_relay.http.bodies import JsonBodies, job_of
 from edge_relay.http.callers import Callers
 from edge_relay.identity.credentials import Principal
 from edge_relay.jobs.finish import JobFinish
@@ -16,8 +16,11 @@ from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequ
 class JobHandlers:
     """Start, finish and release of jobs, on the workers' listener."""
 
-    def __init__(self, callers: Callers, start: JobStart, finish: JobFinish, release: JobRelease) -> None:
+    def __init__(
+        self, callers: Callers, bodies: JsonBodies, start: JobStart, finish: JobFinish, release: JobRelease
+    ) -> None:
         self._callers = callers
+        self._bodies = bodies
         self._start = start
         self._finish = finish
         self._release = release
@@ -33,19 +36,19 @@ class JobHandlers:
     async def start(self, request: web.Request) -> web.Response:
         """`POST /v1/jobs/{job}/start`: exactly one worker becomes the holder; a repeat gets the same answer."""
         principal, job = await self._caller(request)
-        await self._start.start(principal, job, await read_model(request, StartRequest))
+        await self._start.start(principal, job, await self._bodies.small(request, principal.worker, StartRequest))
         return web.Response(status=204)
 
     async def finish(self, request: web.Request) -> web.Response:
         """`POST /v1/jobs/{job}/finish`: the job's processes are gone; a repeat gets the same answer."""
         principal, job = await self._caller(request)
-        await self._finish.finish(principal, job, await read_model(request, FinishRequest))
+        await self._finish.finish(principal, job, await self._bodies.small(request, principal.worker, FinishRequest))
         return web.Response(status=204)
 
     async def release(self, request: web.Request) -> web.Response:
         """`POST /v1/jobs/{job}/release`: return a granted job to its queue."""
         principal, job = await self._caller(request)
-        await self._release.release(principal, job, await read_model(request, ReleaseRequest))
+        await self._release.release(principal, job, await self._bodies.small(request, principal.worker, ReleaseRequest))
         return web.Response(status=204)
 
     async def _caller(self, request: web.Request) -> tuple[Principal, str]:

@@ -7,6 +7,7 @@ from aiohttp import web
 from edge_relay.http.bodies import job_of, json_response
 from edge_relay.http.callers import Callers
 from edge_relay.http.raw_bodies import decode, read_bounded
+from edge_relay.limits.body_memory import BodyMemory
 from edge_relay.metrics.replica import Metrics
 from edge_relay.stores.job_logs import JobLogs
 from edge_schemas.wire import routes
@@ -20,8 +21,9 @@ _OFFSET = re.compile(r"0|[1-9][0-9]{0,11}")
 class LogHandlers:
     """Log uploads, on the workers' listener."""
 
-    def __init__(self, callers: Callers, logs: JobLogs, metrics: Metrics) -> None:
+    def __init__(self, callers: Callers, memory: BodyMemory, logs: JobLogs, metrics: Metrics) -> None:
         self._callers = callers
+        self._memory = memory
         self._logs = logs
         self._metrics = metrics
 
@@ -35,11 +37,12 @@ class LogHandlers:
         job, offset = job_of(request), _offset(request)
         if request.content_type != CONTENT_TYPE:
             raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, f"send the body as {CONTENT_TYPE}")
-        # Before the body: a body is read only from the job's holder.
-        await self._logs.check_holder(job, principal.worker, offset)
-        body = await read_bounded(request, MAX_CHUNK_BYTES)
-        data = decode(body, request.headers.get("Content-Encoding", ""), MAX_CHUNK_DECODED_BYTES)
-        end = await self._logs.append(job, principal.worker, offset, data)
+        # Before the body: a body is read only from the job's holder, within its budget.
+        await self._logs.check(job, principal.worker, offset)
+        with self._memory.account(principal.worker) as account:
+            body = await read_bounded(request, MAX_CHUNK_BYTES, on_bytes=account.add)
+            data = decode(body, request.headers.get("Content-Encoding", ""), MAX_CHUNK_DECODED_BYTES)
+            end = await self._logs.append(job, principal.worker, offset, data)
         self._metrics.log_bytes.inc(max(0, min(len(data), end - offset)))
         return json_response(LogPosition(offset=end))
 

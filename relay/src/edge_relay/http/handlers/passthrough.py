@@ -5,38 +5,42 @@ from aiohttp import web
 from edge_relay.http.bodies import job_of
 from edge_relay.http.callers import Callers
 from edge_relay.http.middlewares import REQUEST_ID
-from edge_relay.http.raw_bodies import read_bounded
+from edge_relay.http.raw_bodies import read_bounded, send
 from edge_relay.jobs.execution import ExecutionCalls, gate_target
+from edge_relay.limits.body_memory import BodyMemory
 from edge_schemas.gate.auth import GateCall
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """GET includes HEAD."""
-MAX_BODY_BYTES = 16 << 20
 
 
 class PassthroughHandlers:
     """Execution API calls, on the workers' listener."""
 
-    def __init__(self, callers: Callers, calls: ExecutionCalls) -> None:
+    def __init__(self, callers: Callers, memory: BodyMemory, calls: ExecutionCalls) -> None:
         self._callers = callers
+        self._memory = memory
         self._calls = calls
 
     def routes(self) -> list[web.RouteDef]:
         """What they serve."""
-        path = routes.JOB_EXECUTION.replace("{path}", "{path:.*}")
+        path = routes.JOB_EXECUTION.replace("{path}", r"{path:[\s\S]*}")
         return [web.route(method, path, self.forward) for method in METHODS]
 
-    async def forward(self, request: web.Request) -> web.Response:
+    async def forward(self, request: web.Request) -> web.StreamResponse:
         """Call the gate for the job's holder; its answer is returned unchanged."""
         principal = await self._callers.worker(request)
         job = job_of(request)
-        target, kind = gate_target(request.raw_path, job)
+        limits = self._calls.limits
+        target, kind = gate_target(request.raw_path, job, limits)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body without a content encoding")
-        await self._calls.check_holder(job, principal.worker)
-        body = await read_bounded(request, MAX_BODY_BYTES)
-        call = GateCall(request.method, target, principal.worker, request[REQUEST_ID], body)
-        answer = await self._calls.call(call, kind, request.headers)
-        return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
+        await self._calls.check_holder(job, principal)
+        # The answer counts as well, until a slow worker has nearly all of it.
+        with self._memory.account(principal.worker, large=True) as account:
+            body = await read_bounded(request, limits.max_call_bytes, limits.body_too_large, on_bytes=account.add)
+            call = GateCall(request.method, target, principal.worker, request[REQUEST_ID], body)
+            answer = await self._calls.call(call, kind, request.headers, account)
+            return await send(request, answer.status, answer.headers, answer.body)

@@ -3,8 +3,9 @@
 from aiohttp import web
 
 from edge_relay.dispatch.long_polls import LongPolls
-from edge_relay.http.bodies import json_response, read_model
+from edge_relay.http.bodies import JsonBodies, json_response
 from edge_relay.http.callers import Callers
+from edge_relay.limits.rates import RateLimit
 from edge_schemas.wire import routes
 from edge_schemas.wire.polls import Poll, PollAnswer
 
@@ -12,8 +13,10 @@ from edge_schemas.wire.polls import Poll, PollAnswer
 class PollHandlers:
     """Polls, on the workers' listener."""
 
-    def __init__(self, callers: Callers, polls: LongPolls) -> None:
+    def __init__(self, callers: Callers, bodies: JsonBodies, rate: RateLimit, polls: LongPolls) -> None:
         self._callers = callers
+        self._bodies = bodies
+        self._rate = rate
         self._polls = polls
 
     def routes(self) -> list[web.RouteDef]:
@@ -23,7 +26,9 @@ class PollHandlers:
     async def poll(self, request: web.Request) -> web.StreamResponse:
         """Park a poll until there is something to send to its worker, or its poll timeout is over."""
         principal = await self._callers.worker(request)
-        report = await read_model(request, Poll)
+        self._rate.take(principal.worker)
+        await self._polls.wait_ready()
+        report = await self._bodies.large(request, principal.worker, Poll)
         sent = web.Response(status=204)
 
         async def send(answer: PollAnswer | None) -> None:
@@ -33,5 +38,5 @@ class PollHandlers:
             await sent.prepare(request)
             await sent.write_eof()
 
-        await self._polls.answer(principal, report, request.remote, send)
+        await self._polls.answer(principal, report, self._callers.address(request), send)
         return sent

@@ -39,6 +39,7 @@ class ExecutionApi:
         stop: Jobs that are to stop: all their calls are refused as "not running".
         held: Calls wait until the event of the end of their path is set.
         refuse_run: The answer to each `/run`, if set.
+        failures: The answer to calls by the end of their path.
     """
 
     socket: Path
@@ -49,6 +50,7 @@ class ExecutionApi:
     stop: set[str] = field(default_factory=set)
     held: dict[str, asyncio.Event] = field(default_factory=dict)
     refuse_run: Answer | None = None
+    failures: dict[str, Answer] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     xcoms: dict[str, Any] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
@@ -97,6 +99,9 @@ class ExecutionApi:
 
     def answer(self, job: str, method: str, path: str, body: Any) -> Answer:
         """Airflow's answer to a call."""
+        for end, failure in self.failures.items():
+            if path.endswith(end):
+                return failure
         if job in self.stop and job not in self.states:
             return 403 if method == "GET" else 409, _not_running()
         return self._wanted(job, method, path, body)

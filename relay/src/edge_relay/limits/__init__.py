@@ -1,0 +1,5 @@
+"""What one client, worker, queue or address may use of a replica: memory, calls, connections, grants.
+
+May import: `edge_broker` and `edge_schemas`.
+Never here: requests and responses; what a call means.
+"""

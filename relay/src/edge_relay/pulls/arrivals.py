@@ -1,0 +1,90 @@
+"""What happens to a message that arrives for a queue: a poll gets it, it returns to the queue, or it is put aside."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+
+import structlog
+from pydantic import ValidationError
+
+from edge_broker.connection.broker import Broker
+from edge_broker.jetstream.consumer import PulledMessage
+from edge_broker.jetstream.message import nak
+from edge_broker.subjects import parse_job_subject
+from edge_relay.metrics.replica import Metrics, queue_of
+from edge_relay.pulls.deliveries import Delivery
+from edge_relay.pulls.wait_queue import WaitQueue
+from edge_schemas.wire.jobs import Job
+
+log = structlog.get_logger(__name__)
+
+NOT_ALLOWED_DELAY_S = 10.0
+"""For how long an auxiliary job that no waiting worker accepts is not offered; else it would arrive again at once."""
+
+OnUnreadable = Callable[[str, str], None]
+"""Called with the subject of a message that holds no job that can be read, and with its ack subject. Must not block."""
+
+
+class Arrivals:
+    """The messages of one consumer, given to the polls that wait for them."""
+
+    def __init__(
+        self, broker: Broker, consumer: str, waiting: WaitQueue, metrics: Metrics, on_unreadable: OnUnreadable
+    ) -> None:
+        self._broker = broker
+        self._consumer = consumer
+        self._waiting = waiting
+        self._metrics = metrics
+        self._on_unreadable = on_unreadable
+        self._unwanted: list[str] = []
+
+    async def receive(self, message: PulledMessage) -> bool:
+        """Give a message to a poll; False if no poll here wants it any more, nor the other requested jobs."""
+        try:
+            job = _parse(message)
+        except ValueError as error:
+            # Only the type of the error: its text may quote the message.
+            log.error("job_unreadable", subject=message.subject, error=type(error).__name__)  # noqa: TRY400
+            self._metrics.bad_messages.inc()
+            self._on_unreadable(message.subject, message.ack_subject)
+            return True
+        delivery = Delivery(job, message.ack_subject, self._consumer, datetime.now(UTC))
+        if delivery.number > 1:
+            self._metrics.redeliveries.labels(*queue_of(job)).inc()
+        if self._waiting.hand_over(delivery):
+            return True
+        if job.auxiliary is not None and self._waiting.wanted:
+            # The polls that wait are of workers whose owners do not allow it; another one may poll later.
+            self._metrics.returns.labels("not_allowed").inc()
+            await nak(self._broker, message.ack_subject, delay_s=NOT_ALLOWED_DELAY_S)
+            return True
+        self._unwanted.append(message.ack_subject)
+        return False
+
+    async def return_unwanted(self) -> AsyncIterator[str]:
+        """Return what no poll wanted to the queue, for another replica. Call it once the open pulls are cancelled.
+
+        Yields:
+            The ack subject of each message that was returned.
+        """
+        unwanted, self._unwanted = self._unwanted, []
+        for ack_subject in unwanted:
+            self._metrics.returns.labels("unwanted").inc()
+            await nak(self._broker, ack_subject)
+            yield ack_subject
+
+
+def _parse(message: PulledMessage) -> Job:
+    """The job in a message.
+
+    Raises:
+        ValueError: The message holds no job, or another one than its subject names.
+    """
+    team, queue, job_id = parse_job_subject(message.subject)
+    try:
+        job = Job.model_validate_json(message.data)
+    except ValidationError as error:
+        raise ValueError from error
+    if (job.team, job.queue, job.id) != (team, queue, job_id):
+        msg = "subject and job differ"
+        raise ValueError(msg)
+    return job

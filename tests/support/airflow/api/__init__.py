@@ -1,0 +1,1 @@
+"""The Execution API: a stand-in, the routes of the real one, every write, and what Airflow holds afterwards."""
