@@ -56,8 +56,8 @@ class Executor:
         self.order = QueueOrder(self.demand, self.dispatches.started_in, self.ahead)
         metrics, spans = ExecutorMetrics().of(None), CentreJobSpans(Spans())
         self.publisher = Publisher(lambda *_: None, lambda _: None, self.order, metrics, spans)
-        self.dispatches.on_left(self.publisher.left)
-        self.demand.on_report(self.publisher.demand_changed)
+        self.dispatches.on_left(self.publisher.queue.left)
+        self.demand.on_report(self.publisher.queue.demand_changed)
 
     def hand_out(self, *jobs: Job) -> None:
         """As the scheduler does."""

@@ -65,8 +65,8 @@ class Background:
         self._demand = Demand()
         self.order = QueueOrder(self._demand, self.dispatches.started_in, settings.publish_ahead)
         self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, self.order, metrics, spans)
-        self.dispatches.on_left(self.publisher.left)
-        self._demand.on_report(self.publisher.demand_changed)
+        self.dispatches.on_left(self.publisher.queue.left)
+        self._demand.on_report(self.publisher.queue.demand_changed)
         self.reconciler = Reconciler(
             self.dispatches,
             self.publisher,

@@ -38,6 +38,25 @@ REFUSED_DELAY_S = 10.0
 WARN_EVERY_S = 60.0
 
 
+class _Consumers:
+    """The consumers that are known to exist, since the connection was made."""
+
+    def __init__(self) -> None:
+        self._known: set[tuple[str | None, str]] = set()
+        self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def clear(self) -> None:
+        """Nothing is known of another server."""
+        self._known.clear()
+
+    async def ensure(self, broker: Broker, job: Job) -> None:
+        """Make the consumer of a job's queue; callers for the same queue continue in the order in which they came."""
+        async with self._making[job.queue]:
+            if (job.team, job.queue) not in self._known:
+                await ensure_consumer(broker, job.team, job.queue)
+                self._known.add((job.team, job.queue))
+
+
 class Publisher:
     """Puts jobs into NATS. Lives in the portal's loop.
 
@@ -47,6 +66,9 @@ class Publisher:
         order: Decides whose message is due.
         metrics: Count publications.
         spans: Report them to the trace collector.
+
+    Attributes:
+        queue: What has no message yet.
     """
 
     def __init__(
@@ -61,48 +83,35 @@ class Publisher:
         self._on_seen = on_seen
         self._metrics = metrics
         self._spans = spans
-        self._queue = PublishQueue(order)
-        self._consumers: set[tuple[str | None, str]] = set()
-        self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.queue = PublishQueue(order)
+        self._consumers = _Consumers()
         self._warned_at = -WARN_EVERY_S
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self.queue)
 
     def __contains__(self, job: str) -> bool:
-        return job in self._queue
+        return job in self.queue
 
     def add(self, jobs: list[Job]) -> None:
         """Publish new dispatches; of equal weights, in this order."""
         for job in jobs:
             # The id of an auxiliary job is its own: it may be handed out again, and is not run twice.
-            self._queue.put(Publication(job, job.id, Stage.RECORD, is_new=job.auxiliary is None))
+            self.queue.put(Publication(job, job.id, Stage.RECORD, is_new=job.auxiliary is None))
 
     def publish_missing(self, job: Job) -> None:
         """Publish a dispatch that had no record a moment ago; a slow scheduler may still publish it first."""
-        self._queue.put(Publication(job, job.id, Stage.RECORD))
+        self.queue.put(Publication(job, job.id, Stage.RECORD))
 
     def republish(self, job: Job) -> None:
         """Publish the message of a waiting job again, with a new id: the server would drop a duplicate."""
-        if job.id not in self._queue:
+        if job.id not in self.queue:
             message_id = f"{job.id}.{uuid.uuid4().hex[:12]}"
-            self._queue.put(Publication(job, message_id, Stage.HELD, is_repeat=True))
-
-    def has_message(self, job: Job, *, was_released: bool) -> None:
-        """A waiting job has a message: its queue needs one less, unless a worker has released the job."""
-        self._queue.has_message(job, was_released=was_released)
-
-    def left(self, job: str) -> None:
-        """A job waits no longer: its message is not published if it was held back, and another one may be due."""
-        self._queue.left(job)
-
-    def demand_changed(self) -> None:
-        """The relays have reported their free slots."""
-        self._queue.demand_changed()
+            self.queue.put(Publication(job, message_id, Stage.HELD, is_repeat=True))
 
     async def run(self, broker: Broker, store: RecordStore) -> None:
         """Publish, forever. What a former run has not finished comes first."""
-        self._queue.restart()
+        self.queue.restart()
         self._consumers.clear()
         broker.on_connection(self._consumers.clear)
         async with asyncio.TaskGroup() as group:
@@ -113,14 +122,14 @@ class Publisher:
         """Wait until nothing is pending but what is held back, for a limited time; returns how many jobs are."""
         try:
             async with asyncio.timeout(timeout_s):
-                await self._queue.wait_empty()
+                await self.queue.wait_empty()
         except TimeoutError:
             log.debug("publisher_flush_timed_out", jobs=len(self))
         return len(self)
 
     async def _work(self, broker: Broker, store: RecordStore) -> None:
         while True:
-            publication = await self._queue.get()
+            publication = await self.queue.get()
             delay_s = 0.1
             while not await self._try(broker, store, publication):
                 # Repeated here, not at the end of the queue: jobs keep their order while NATS is unreachable.
@@ -133,7 +142,7 @@ class Publisher:
             await broker.wait_connected(CONNECT_WAIT_S)
             if publication.stage is Stage.RECORD:
                 await store.create(new_record(publication.job))
-                self._queue.hold(publication)
+                self.queue.hold(publication)
                 return True
             await self._publish(broker, publication)
         except BrokerUnavailable as error:
@@ -146,7 +155,7 @@ class Publisher:
             if isinstance(error, StreamFull):
                 return False
             # It may concern one queue only: the jobs of the others must not wait.
-            self._queue.put_again_after(REFUSED_DELAY_S, publication)
+            self.queue.put_again_after(REFUSED_DELAY_S, publication)
             return True
         except DispatchSeen:
             if publication.is_new:
@@ -159,15 +168,12 @@ class Publisher:
             log.exception("job_not_published", job=publication.job.id, queue=publication.job.queue)
             reason = f"it can't be sent to an edge site: unexpected error: {type(error).__name__}"
             await self._put_aside(store, publication, reason)
-        self._queue.done(publication)
+        self.queue.done(publication)
         return True
 
     async def _publish(self, broker: Broker, publication: Publication) -> None:
         job = publication.job
-        async with self._making[job.queue]:  # the messages behind it keep their order
-            if (job.team, job.queue) not in self._consumers:
-                await ensure_consumer(broker, job.team, job.queue)
-                self._consumers.add((job.team, job.queue))
+        await self._consumers.ensure(broker, job)
         subject = job_subject(job.team, job.queue, job.id)
         payload = job.model_dump_json(exclude_none=True).encode()
         await publish_once(broker, subject, payload, message_id=publication.message_id)
@@ -193,7 +199,7 @@ class Publisher:
             log.warning("refused_job_not_ended", job=publication.job.id, error=str(error))
 
     def _refuse(self, publication: Publication, reason: str) -> None:
-        self._queue.left(publication.job.id)
+        self.queue.left(publication.job.id)
         self._metrics.refused()
         log.warning("job_refused", job=publication.job.id, queue=publication.job.queue, reason=reason)
         self._on_refused(publication.job.id, reason)

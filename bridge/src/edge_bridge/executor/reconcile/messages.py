@@ -47,7 +47,7 @@ class MessageRepair:
             if not await _jobs_with_message(broker, subject):
                 await self._republish(store, job)
             elif record.job is not None and self._is_waiting(job):
-                self._publisher.has_message(record.job, was_released=bool(record.releases))
+                self._publisher.queue.has_message(record.job, was_released=bool(record.releases))
 
     async def repair_all(self, broker: Broker, store: RecordStore, waiting: Iterable[Entry]) -> None:
         """Publish the missing messages of waiting jobs again; raises as `repair` does."""
