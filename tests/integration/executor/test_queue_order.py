@@ -95,11 +95,11 @@ async def messages(site: Edge) -> int:
     return len(await subjects_with_messages(site.broker, JOBS, queue_filter(None, "default")))
 
 
-async def take(worker: Agent, number: int, *, slots: int = 1) -> list[str]:
+async def take(worker: Agent, number: int, *, slots: int = 1, **report: Any) -> list[str]:
     """The jobs that the worker starts, in the order of their grants."""
     taken: list[str] = []
     while len(taken) < number:
-        for grant in await worker.grants(min(slots, number - len(taken))):
+        for grant in await worker.grants(min(slots, number - len(taken)), **report):
             job = grant["job"]["id"]
             assert (await worker.start(grant)).status < 300
             taken.append(job)
@@ -141,7 +141,16 @@ async def test_callbacks_are_before_tasks(site: Edge, background: Background) ->
     callback = make_auxiliary_job("default")
     await hand_out(background, [callback])
     worker = await agent(site)
-    assert callback.id in await take(worker, AHEAD + 1)
+    assert callback.id in await take(worker, AHEAD + 1, auxiliary=["callback"])
+
+
+async def test_callbacks_that_no_worker_may_run_keep_no_task_back(site: Edge, background: Background) -> None:
+    """Workers run callbacks only where their owner allows it."""
+    await hand_out(background, [make_auxiliary_job("default") for _ in range(10)])
+    jobs = [weighted(1) for _ in range(20)]
+    await hand_out(background, jobs)
+    worker = await agent(site)
+    assert await take(worker, 20) == ids(jobs)
 
 
 async def test_a_queue_is_no_deeper_than_its_free_slots_need(site: Edge, background: Background) -> None:

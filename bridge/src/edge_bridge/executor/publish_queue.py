@@ -5,9 +5,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from time import monotonic
 
+import structlog
+
 from edge_bridge.executor.order.queue_order import QueueOrder
 from edge_bridge.executor.order.rank import Rank, rank
 from edge_schemas.wire.jobs import Job
+
+log = structlog.get_logger(__name__)
 
 
 class Stage(IntEnum):
@@ -125,9 +129,14 @@ class PublishQueue:
                 self._order.leave(publication.job.id)
         self._release(self._order.due())
 
-    async def wait_empty(self) -> None:
-        """Wait until nothing is pending but what is held back."""
-        await self._idle.wait()
+    async def flush(self, timeout_s: float) -> int:
+        """Wait until nothing is pending but what is held back, for a limited time; returns how many jobs are."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            log.debug("publisher_flush_timed_out", jobs=len(self))
+        return len(self)
 
     def _release(self, due: list[str]) -> None:
         for job in due:

@@ -118,15 +118,6 @@ class Publisher:
             for number in range(CONCURRENCY):
                 group.create_task(self._work(broker, store), name=f"publisher-{number}")
 
-    async def flush(self, timeout_s: float) -> int:
-        """Wait until nothing is pending but what is held back, for a limited time; returns how many jobs are."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self.queue.wait_empty()
-        except TimeoutError:
-            log.debug("publisher_flush_timed_out", jobs=len(self))
-        return len(self)
-
     async def _work(self, broker: Broker, store: RecordStore) -> None:
         while True:
             publication = await self.queue.get()
