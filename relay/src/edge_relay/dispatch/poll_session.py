@@ -33,7 +33,7 @@ from edge_schemas.wire.worker_entry import WorkerEntry
 
 log = structlog.get_logger(__name__)
 
-SETTLE_S = 2.0
+LATE_READS_S = 2.0
 """A poll whose time is over still waits so long for reads under way: a poll that does not wait may bring directives."""
 
 
@@ -124,7 +124,7 @@ class PollSession:
             repeat_at = self._parts.polls.repeat_at(parked.worker, found.fingerprint) if found else math.inf
             if parked.demand.taken or repeat_at <= self._now():
                 return found
-            ends_at = self._deadline if self._state.is_settled else self._deadline + SETTLE_S
+            ends_at = self._deadline if self._state.is_complete else self._deadline + LATE_READS_S
             if self._now() >= ends_at:
                 return Directives()
             with suppress(TimeoutError):

@@ -97,14 +97,14 @@ class UnstartedGrants:
             return min(poll.free, self._most)
         # What the worker reports as begun was started, perhaps through another replica.
         begun = {job.id for job in poll.jobs if job.phase is not JobPhase.GRANTED} & grants.open.keys()
-        await self._settle(worker, grants, begun)
+        await self._compare(worker, grants, begun)
         unstarted = len(grants.open.keys() - begun)
         room = 0 if grants.paused_until > self._now() else max(0, grants.most - unstarted)
         if room < poll.free and grants.most < self._most:
             self._on_limit(Limit.UNSTARTED_GRANTS)
         return min(poll.free, room)
 
-    async def _settle(self, worker: str, grants: _Grants, begun: Collection[str]) -> None:
+    async def _compare(self, worker: str, grants: _Grants, begun: Collection[str]) -> None:
         """Compare grants whose time is over with the records of their jobs."""
         now, limited = self._now(), grants.most < self._most
         over = [job for job, until in grants.open.items() if until <= now or (limited and job in begun)]

@@ -48,7 +48,7 @@ class Dispatcher:
         self._lanes = Lanes()
         self._inboxes = LaneInboxes(broker, consumer, self._on_answer)
         self._kick = asyncio.Event()
-        self._settled: asyncio.Future[None] | None = None
+        self._searched: asyncio.Future[None] | None = None
         self._stale = False
         self._needed_at = 0.0
 
@@ -58,7 +58,7 @@ class Dispatcher:
         return self._waiting.wanted
 
     @property
-    def is_settled(self) -> bool:
+    def is_searched(self) -> bool:
         """Whether the next job arrives without another request: none waits in the queue now."""
         return self._lanes.is_waiting
 
@@ -82,12 +82,12 @@ class Dispatcher:
         self._waiting.join(demand)
         self._kick_if_needed()
 
-    def settled(self) -> asyncio.Future[None]:
+    def searched(self) -> asyncio.Future[None]:
         """Done once the queue is empty, no poll here wants more of it, or it can't be asked at the moment."""
-        if self._settled is None:
-            self._settled = asyncio.get_running_loop().create_future()
+        if self._searched is None:
+            self._searched = asyncio.get_running_loop().create_future()
             self._kick.set()
-        return self._settled
+        return self._searched
 
     def consumer_made(self) -> None:
         """The consumer has just been created: pull at once."""
@@ -111,7 +111,7 @@ class Dispatcher:
         finally:
             # Before anything is awaited: polls that arrive from here on get a new dispatcher.
             self._on_end()
-            self._settle()
+            self._end_search()
             await self._close()
 
     async def _step(self) -> None:
@@ -129,21 +129,21 @@ class Dispatcher:
         if not self._waiting.wanted:
             self._lanes.rest()
         if self._lanes.is_waiting or not self._waiting.wanted or self._lanes.is_delayed(self._now()):
-            self._settle()
+            self._end_search()
 
     def _kick_if_needed(self) -> None:
         """Wake the loop, unless the open pulls are enough: a thousand polls must not cost a thousand turns of it."""
-        enough = self._waiting.wanted and not self._stale and self._settled is None
+        enough = self._waiting.wanted and not self._stale and self._searched is None
         if not enough or self._lanes.can_ask(self._to_request()):
             self._kick.set()
 
     def _to_request(self) -> int:
         return self._waiting.to_request(self._lanes.pending)
 
-    def _settle(self) -> None:
-        settled, self._settled = self._settled, None
-        if settled is not None:
-            settled.set_result(None)
+    def _end_search(self) -> None:
+        searched, self._searched = self._searched, None
+        if searched is not None:
+            searched.set_result(None)
 
     async def _renew(self) -> None:
         """Cancel the open pulls. What arrives nevertheless is routed before the inboxes are closed."""

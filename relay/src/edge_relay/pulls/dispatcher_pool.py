@@ -56,7 +56,7 @@ class DispatcherPool:
             return
         demand.begin(wanted)
         dispatchers = [self._dispatcher(name) for name in wanted]
-        others = [one for one in dispatchers if demand.is_shared and not one.is_settled]
+        others = [one for one in dispatchers if demand.is_shared and not one.is_searched]
         for one in dispatchers:
             if one not in others:
                 one.join(demand)

@@ -70,6 +70,6 @@ async def search(demand: PollDemand, queues: Sequence[Asked], dispatcher_of: Cal
         dispatchers = [dispatcher_of(name) for name in consumers]
         for dispatcher in dispatchers:
             dispatcher.join(demand)
-        await asyncio.wait([dispatcher.settled() for dispatcher in dispatchers], timeout=STEP_TIMEOUT_S)
+        await asyncio.wait([dispatcher.searched() for dispatcher in dispatchers], timeout=STEP_TIMEOUT_S)
         if demand.taken:
             return

@@ -43,7 +43,7 @@ class PollState(Asker):
         self.records: dict[str, JobRecord | None] = {}
 
     @property
-    def is_settled(self) -> bool:
+    def is_complete(self) -> bool:
         """Nothing that was asked for is still to come."""
         return not self._reads.waits(self)
 
@@ -101,7 +101,7 @@ class PollState(Asker):
                 self.records.pop(report.id, None)
 
     def _gather(self) -> None:
-        if self.is_settled:
+        if self.is_complete:
             self._parked.wake.set()
         elif self._gathering is None:
             self._gathering = asyncio.get_running_loop().call_later(GATHER_S, self._parked.wake.set)
