@@ -109,9 +109,9 @@ class Story:
         return Agent(self.edge, Worker(reply.json["worker"], secret), replica=replica)
 
     async def publish(self, queue: tuple[str, str], *, tolerance_s: float = TOLERANCE_S) -> Job:
+        before = time.monotonic()
         job = make_job(queue[1], team=queue[0] or None)
         job = job.model_copy(update={"offline": OfflinePolicy(tolerance_s=tolerance_s)})
-        before = time.monotonic()
         await publish(self.edge.broker, job)
         self.published[job.id] = before, time.monotonic()
         return job

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.message import ack, nak
@@ -88,7 +88,8 @@ class Granter:
         for delivery in granted:
             queue = queue_of(delivery.job)
             self._metrics.grants.labels(*queue).inc()
-            self._metrics.queue_wait_seconds.labels(*queue).observe(max(0.0, time.time() - delivery.stored_at))
+            waited = datetime.now(UTC) - delivery.job.published_at
+            self._metrics.queue_wait_seconds.labels(*queue).observe(max(0.0, waited.total_seconds()))
             self._metrics.hand_out_seconds.observe(time.monotonic() - delivery.arrived)
 
 
