@@ -39,13 +39,23 @@ MODELS: Mapping[str, type[BaseModel]] = {
     "job-record": JobRecord,
     "worker-entry": worker_entry.WorkerEntry,
     "relay-beat": worker_entry.RelayBeat,
+    "relay-demand": worker_entry.RelayDemand,
     "worker-access": workers.WorkerAccess,
     "enroll-token-entry": workers.EnrollTokenEntry,
     "access-token-entry": workers.AccessTokenEntry,
 }
 """The model of each kind. A document's name is its kind, and a point and its case where there are several."""
 STORED = frozenset(
-    ("job", "job-record", "worker-entry", "relay-beat", "worker-access", "enroll-token-entry", "access-token-entry")
+    (
+        "job",
+        "job-record",
+        "worker-entry",
+        "relay-beat",
+        "relay-demand",
+        "worker-access",
+        "enroll-token-entry",
+        "access-token-entry",
+    )
 )
 """Kinds that readers of an older version find next to writers of a newer one."""
 
@@ -283,6 +293,9 @@ def _stored() -> dict[str, BaseModel]:
             health=_health(),
         ),
         "relay-beat": worker_entry.RelayBeat(relay="relay-1", serving_since=_AT, at=_AT),
+        "relay-demand": worker_entry.RelayDemand(
+            relay="relay-1", queues=(worker_entry.QueueDemand(consumer="gpu_2Elarge", free_slots=8),)
+        ),
         "worker-access": workers.WorkerAccess(
             worker="press-17",
             secret_hash=_HASH,

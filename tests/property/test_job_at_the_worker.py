@@ -256,7 +256,7 @@ class JobAtTheWorker(RuleBasedStateMachine):
         return e.HolderRefused(codes.get(self.world.holder, ErrorCode.NOT_HOLDER), "no")
 
     def perform_stop(self, activity: e.Stop, succeeds: bool) -> None:
-        if self.world.is_stopped:
+        if self.world.is_stopped and not isinstance(self.lanes.get(Lane.FREEZE), e.Thaw):
             self.world.wrongs.append("a grace for what is frozen")
         self.perform_kill(e.Kill(), succeeds)
 
@@ -445,7 +445,7 @@ class JobAtTheWorker(RuleBasedStateMachine):
             assert self.world.confirmed or self.job.final_state is not None
         if isinstance(self.lanes.get(Lane.MAIN), e.Launch):
             assert not self.job.is_frozen
-            # A final state comes from a process that has taken the job: the launch whose answer was lost finds it.
+            # A process whose final state was accepted was launched: there is nothing left to launch.
             assert self.world.confirmed or self.job.final_state is not None
 
     @invariant()

@@ -126,6 +126,14 @@ OPTIONS: dict[str, Option] = {
         "10000",
         kind="integer",
     ),
+    "publish_ahead": _option(
+        "How many waiting jobs of each queue have a message in NATS although no slot is free for them; per executor. A "
+        "slot that becomes free finds one of them at once. All others are held by the executor in the order of their "
+        "priority_weight, so a job of high weight is behind no more than these. If more than four times as many jobs "
+        "of the queue run, it is a quarter of their number.",
+        "4",
+        kind="integer",
+    ),
     "reconcile_interval": _option(
         "Seconds between two comparisons of the executor's dispatches with the jobs in NATS and with Airflow's tasks.",
         "30",

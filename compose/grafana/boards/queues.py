@@ -48,7 +48,11 @@ def _summary() -> list[Panel]:
     oldest = f"team_queue:edge_queue_oldest_job_age_seconds:max{{{_QUEUE}}}"
     tolerance = "team_queue:edge_queue_tolerance_seconds:max"
     return [
-        stat("Jobs waiting", "Published, not yet started by a worker.", Query(_jobs("waiting_jobs"))),
+        stat(
+            "Jobs waiting",
+            "In NATS or held back by an executor, not yet started by a worker.",
+            Query(_jobs("waiting_jobs")),
+        ),
         stat(
             "Oldest job",
             "Age of the oldest job of the chosen queues.",
@@ -128,7 +132,7 @@ def _waiting() -> list[Panel]:
     return [
         graph(
             "Jobs waiting",
-            "If it rises, more jobs are published than workers start.",
+            "If it rises, more jobs are handed out than workers start.",
             Query(f"team_queue:edge_queue_waiting_jobs:max{{{_QUEUE}}}", _LEGEND),
             stacked=True,
             links=[QUEUE_SERIES],
@@ -150,7 +154,7 @@ def _waiting() -> list[Panel]:
             links=[QUEUE_SERIES],
         ),
         graph(
-            "Wait from publish to grant",
+            "Wait from hand-out to grant",
             "Of jobs granted recently.",
             Query(quantile(0.5, "edge_relay_queue_wait_seconds", where=_QUEUE), "half below"),
             Query(quantile(0.95, "edge_relay_queue_wait_seconds", where=_QUEUE), "95 % below"),
@@ -253,12 +257,18 @@ def _executor() -> list[Panel]:
         ),
         graph(
             "Not published yet",
-            "Jobs that the scheduler queued and that are not in NATS. If many stay, NATS is unreachable or full.",
+            "Jobs whose record or message is not stored in NATS yet. If many stay, NATS is unreachable or full.",
             Query("edge_executor_publish_backlog", "{{instance}}"),
         ),
         graph(
+            "Held back",
+            "Jobs whose message waits until a slot needs it. They are published in the order of their priority_weight.",
+            Query(f"sum by (team, queue) (edge_executor_held_back_jobs{{{_QUEUE}}})", _LEGEND),
+            stacked=True,
+        ),
+        graph(
             "Time to publish",
-            "For record and message of one job.",
+            "For record and message of one job, without the time for which it is held back.",
             Query(quantile(0.5, "edge_executor_publish_seconds"), "half below"),
             Query(quantile(0.99, "edge_executor_publish_seconds"), "99 % below"),
             unit="s",

@@ -30,6 +30,7 @@ from edge_relay.limits.kinds import Limit
 from edge_relay.limits.rates import RateLimit
 from edge_relay.logging import server_logger
 from edge_relay.parts import Parts, build_parts
+from edge_relay.pulls.demand_reports import DemandReports
 from edge_relay.relay_beats import RelayBeats
 from edge_relay.settings import Settings
 from edge_relay.workers.administration import WorkerAdministration
@@ -141,6 +142,7 @@ class _Running:
         parts.mirror.on_current(parts.polls.records_current)
         notices = Notices(parts.broker, parts.polls, parts.dispatchers, parts.credentials)
         relay_beats = RelayBeats(parts.broker, parts.workers, parts.lifecycle, parts.settings.name)
+        demand_reports = DemandReports(parts.broker, parts.dispatchers, parts.settings.name)
         loops: dict[str, Coroutine[object, object, None]] = {
             "dispatchers": parts.dispatchers.run(),
             "notices": notices.run(),
@@ -149,6 +151,7 @@ class _Running:
             "credentials": parts.credentials.run(),
             "receipt-key": parts.receipt_key.run(),
             "relay-beats": relay_beats.run(),
+            "demand-reports": demand_reports.run(),
             "fleet": parts.exports.fleet.run(),
             "shared-state": parts.exports.shared.run(),
             "loop-lag": parts.exports.lag.run(),

@@ -147,7 +147,7 @@ _RIGHTS = {
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             f"{subjects.NOTICES}.>",
         ),
-        ("_INBOX_executor.>",),
+        ("_INBOX_executor.>", subjects.RELAY_DEMAND),
     ),
     KEEPER: Rights(
         (

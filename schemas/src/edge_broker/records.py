@@ -40,10 +40,14 @@ class DispatchSeen(Exception):
 
 
 class RecordUnreadable(EdgeError):
-    """What is stored as the record of a job is none. A retry changes nothing; only this job is concerned."""
+    """What is stored as the record of a job can't be read. Only this job is concerned.
+
+    A later version may have written the record, during an upgrade: calls are repeated, and the executor fails the job
+    in Airflow if the record stays unreadable.
+    """
 
     def __init__(self, job: str) -> None:
-        super().__init__(ErrorCode.WRONG_STATE, f"the record of job {job} can't be read")
+        super().__init__(ErrorCode.INTERNAL, f"the record of job {job} can't be read")
 
 
 class RecordStore:

@@ -54,6 +54,29 @@ def chatter() -> None:
     chat()
 
 
+@dag(schedule=None, catchup=False, max_active_tasks=64)
+def weightless() -> None:
+    """A backlog: far more tasks than slots."""
+
+    @task(executor="edge", queue="plant")
+    def wait(number: int) -> None:
+        """Takes its slot for a moment."""
+        time.sleep(2)
+
+    wait.expand(number=list(range(30)))
+
+
+@dag(schedule=None, catchup=False)
+def weighty() -> None:
+    """Comes later and is more important."""
+
+    @task(executor="edge", queue="plant", priority_weight=100)
+    def hurry() -> None:
+        """Does nothing."""
+
+    hurry()
+
+
 @dag(schedule=None, catchup=False, max_active_tasks=1000)
 def crowd() -> None:
     """Waits in a queue that nobody serves."""
@@ -79,5 +102,7 @@ def centre_only() -> None:
 held()
 endless()
 chatter()
+weightless()
+weighty()
 crowd()
 centre_only()

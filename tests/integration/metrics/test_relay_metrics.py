@@ -18,6 +18,7 @@ from edge_broker.bucket import Bucket
 from edge_broker.layout import ensure_consumer, stream_configs
 from edge_broker.subjects import RECORDS_BUCKET
 from edge_relay.jobs import release
+from edge_relay.limits.kinds import Limit
 from edge_relay.metrics import process, shared
 from edge_schemas.life import agents
 from edge_schemas.life.events import AnswerWrite
@@ -108,9 +109,9 @@ class Story:
         return Agent(self.edge, Worker(reply.json["worker"], secret), replica=replica)
 
     async def publish(self, queue: tuple[str, str], *, tolerance_s: float = TOLERANCE_S) -> Job:
+        before = time.monotonic()
         job = make_job(queue[1], team=queue[0] or None)
         job = job.model_copy(update={"offline": OfflinePolicy(tolerance_s=tolerance_s)})
-        before = time.monotonic()
         await publish(self.edge.broker, job)
         self.published[job.id] = before, time.monotonic()
         return job
@@ -209,12 +210,16 @@ async def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 def at_rest(ledger: Ledger, certificate: Path) -> None:
     """What is there before anything happens, and what cannot be told in advance."""
-    for reason in ("unwanted", "poll_gone", "not_served", "already_held"):
+    for reason in ("unwanted", "poll_gone", "not_served", "already_held", "not_allowed"):
         ledger.count("edge_relay_returns_total", 0, reason=reason)
     for reason in ("missing", "unknown", "revoked", "forbidden"):
         ledger.count("edge_relay_credential_failures_total", 0, reason=reason)
     for outcome in ("new", "repeated", "refused"):
         ledger.count("edge_relay_enrollments_total", 0, outcome=outcome)
+    for limit in Limit:
+        ledger.count("edge_relay_limited_total", 0, limit=limit.value)
+    ledger.set("edge_relay_body_bytes", 0)
+    ledger.count("edge_relay_malformed_requests_total", 0)
     for name in ("polls_parked", "log_bytes_total", "bad_messages_total", "broker_reconnects_total"):
         ledger.count(f"edge_relay_{name}", 0)
     for queue in (ALPHA, BETA, GAMMA):
@@ -227,6 +232,8 @@ def at_rest(ledger: Ledger, certificate: Path) -> None:
     ends = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc.timestamp()
     ledger.set("edge_relay_tls_certificate_expiry_timestamp_seconds", ends)
     ledger.set("edge_shared_state_age_seconds", lambda age: 0 <= age < 5)
+    ledger.set("edge_relay_connections", lambda number: 0 <= number < 20, of="strangers")
+    ledger.set("edge_relay_connections", lambda number: 0 <= number < 20, of="workers")
     ledger.set("edge_relay_records_current", 1)
     ledger.set("edge_relay_state_reads_queued", 0)
     ledger.set("edge_relay_state_reads_total", 0, kind="record")

@@ -16,6 +16,8 @@ import pytest
 import structlog
 
 from edge_bridge.executor.metrics import ExecutorMetrics
+from edge_bridge.executor.order.demand import Demand
+from edge_bridge.executor.order.queue_order import QueueOrder
 from edge_bridge.executor.publisher import Publisher
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.records import RecordStore
@@ -65,7 +67,8 @@ def ids(job: Job) -> tuple[str, str]:
 async def publishing(edge: Edge) -> AsyncIterator[Publisher]:
     """The executor's publisher, with spans as the environment says."""
     spans = CentreJobSpans(spans_from_environment("executor"))
-    publisher = Publisher(lambda *_: None, lambda _: None, ExecutorMetrics().of(None), spans)
+    order = QueueOrder(Demand(), lambda _: 0, 1000)
+    publisher = Publisher(lambda *_: None, lambda _: None, order, ExecutorMetrics().of(None), spans)
     running = asyncio.create_task(publisher.run(edge.broker, RecordStore(edge.broker)))
     yield publisher
     running.cancel()

@@ -229,7 +229,7 @@ async def test_an_unreadable_record_concerns_its_job_only(edge: Edge, value: byt
     reply = await one.poll(jobs=[{"id": job, "phase": "running"} for job in grants], poll_timeout_s=5)
     assert [stop["job"] for stop in reply.json["stop"]] == [other.id]
     for reply in (await one.start(grants[odd.id]), await one.finish(odd.id), await one.release(grants[odd.id])):
-        assert (reply.status, reply.code, reply.json["retryable"]) == (409, "wrong_state", False)
+        assert (reply.status, reply.code, reply.json["retryable"]) == (500, "internal", True)
 
 
 async def test_a_flood_of_unknown_credentials(edge: Edge) -> None:

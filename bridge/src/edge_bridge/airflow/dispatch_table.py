@@ -3,6 +3,7 @@
 Lives in the portal's loop: only code that runs there changes it. The scheduler's thread reads `started` and no more.
 """
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -84,6 +85,11 @@ class Entry:
     since: float = field(default_factory=monotonic)
     unreadable_since: float | None = None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the job waits for a worker and is not parked, as far as its newest record shows."""
+        return self.state is JobState.WAITING and self.parked is None
+
     def update(self, record: JobRecord) -> None:
         """Copy what matters from a record."""
         self.queue, self.team = record.queue, record.team
@@ -96,12 +102,25 @@ class DispatchTable:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
-        self._started: set[str] = set()
+        self._started: dict[str, str | None] = {}
+        self._started_in: Counter[str | None] = Counter()
+        self._on_left: Callable[[str], None] = lambda _: None
 
     @property
     def started(self) -> int:
         """How many jobs run at a worker."""
         return len(self._started)
+
+    def started_in(self, queue: str) -> int:
+        """How many jobs of a queue run at a worker."""
+        return self._started_in[queue]
+
+    def on_left(self, callback: Callable[[str], None]) -> None:
+        """Call this with each job that waits for no worker any longer; perhaps more than once for the same job.
+
+        It was started, has ended, is parked or gone, or is no longer followed.
+        """
+        self._on_left = callback
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Begin to follow dispatches."""
@@ -115,7 +134,8 @@ class DispatchTable:
     def drop(self, job: str) -> None:
         """Stop following a dispatch."""
         self._entries.pop(job, None)
-        self._started.discard(job)
+        self._not_started(job)
+        self._on_left(job)
 
     def select(self, wanted: Callable[[Entry], bool]) -> list[Entry]:
         """The entries that are wanted, oldest first."""
@@ -128,6 +148,18 @@ class DispatchTable:
         else:
             entry.update(record)
         if entry.state in STARTED:
-            self._started.add(entry.job)
+            if entry.job not in self._started:
+                self._started[entry.job] = entry.queue
+                self._started_in[entry.queue] += 1
         else:
-            self._started.discard(entry.job)
+            self._not_started(entry.job)
+        if not entry.is_waiting:
+            self._on_left(entry.job)
+
+    def _not_started(self, job: str) -> None:
+        if job not in self._started:
+            return
+        queue = self._started.pop(job)
+        self._started_in[queue] -= 1
+        if not self._started_in[queue]:
+            del self._started_in[queue]

@@ -12,6 +12,9 @@ from edge_bridge.airflow.mapping import JobMaker
 from edge_bridge.executor.adoption import read_records
 from edge_bridge.executor.concurrency import put_aside
 from edge_bridge.executor.metrics import TeamMetrics
+from edge_bridge.executor.order.demand import Demand
+from edge_bridge.executor.order.queue_order import QueueOrder
+from edge_bridge.executor.order.rank import Rank, rank
 from edge_bridge.executor.publisher import Publisher
 from edge_bridge.executor.queue_timeout import QueueTimeouts
 from edge_bridge.executor.reconcile.reconciler import Reconciler
@@ -21,7 +24,7 @@ from edge_bridge.tracing import CentreJobSpans
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.records import RecordStore
-from edge_broker.subjects import RECORDS_BUCKET
+from edge_broker.subjects import RECORDS_BUCKET, RELAY_DEMAND
 from edge_broker.watched_bucket import WatchedBucket
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.jobs import Job
@@ -59,7 +62,11 @@ class Background:
         self._is_started = asyncio.Event()
         self.dispatches = DispatchTable()
         self.reports = Reports(self.dispatches, self._messages.put_nowait, self._unseen.put_nowait, metrics)
-        self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, metrics, spans)
+        self._demand = Demand()
+        self.order = QueueOrder(self._demand, self.dispatches.started_in, settings.publish_ahead)
+        self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, self.order, metrics, spans)
+        self.dispatches.on_left(self.publisher.queue.left)
+        self._demand.on_report(self.publisher.queue.demand_changed)
         self.reconciler = Reconciler(
             self.dispatches,
             self.publisher,
@@ -95,7 +102,7 @@ class Background:
         """Follow the dispatches of a dead scheduler."""
         self.dispatches.add(entry for entry, _ in known)
         self.dispatches.add(undecided)
-        for entry, record in known:
+        for entry, record in sorted(known, key=_by_rank):
             self.reports.update(entry, record)
         for entry in undecided:
             self._unseen.put_nowait(entry.job)
@@ -110,13 +117,14 @@ class Background:
         """Publish what is pending, if NATS is connected; returns how many jobs are left."""
         if not self.connected:
             return len(self.publisher)
-        return await self.publisher.flush(timeout_s)
+        return await self.publisher.queue.flush(timeout_s)
 
     async def _serve(self) -> None:
         async with Broker(self._settings.broker) as broker, asyncio.TaskGroup() as group:
             store = RecordStore(broker)
             self._connection = broker, store
             self._is_started.set()
+            await broker.subscribe(RELAY_DEMAND, self._demand.on_message)
             # After a restart of the loops: records that have left the bucket meanwhile are reported as gone.
             known = [entry.job for entry in self.dispatches.select(lambda entry: entry.state is not None)]
             watched = WatchedBucket(broker, RECORDS_BUCKET, self.reports.on_record, known=known)
@@ -150,3 +158,9 @@ class Background:
                 await asyncio.sleep(RESTART_S)
             except Exception as error:  # noqa: BLE001  # reported by `put_aside`; the comparison finds the job again
                 put_aside(self.metrics, "message", job, error)
+
+
+def _by_rank(adopted: tuple[Entry, JobRecord]) -> Rank:
+    """The order in which the messages of waiting jobs are due; jobs that have ended have none."""
+    _, record = adopted
+    return (False, 0, record.created_at) if record.job is None else rank(record.job)

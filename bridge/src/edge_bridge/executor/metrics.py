@@ -5,7 +5,7 @@ metrics are those of Prometheus with dots: `edge_relay.published` and so on, wit
 Airflow itself has the numbers of open slots, queued and running tasks of each executor.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -16,6 +16,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from edge_bridge.airflow.dispatch_table import Verb
+from edge_bridge.executor.order.metrics import WaitingJobsCollector
+from edge_bridge.executor.order.queue_order import WaitingJobs
 from edge_bridge.provider_info import VERSION
 
 log = structlog.get_logger(__name__)
@@ -31,13 +33,15 @@ class ExecutorStats:
     """The state of an executor at this moment.
 
     Attributes:
-        backlog: Jobs that are not in NATS yet.
+        backlog: Jobs whose record or message is still to be stored.
+        held: Jobs whose message is held back until it is their turn.
         open_slots: Workloads that it would still accept from Airflow.
         queued: Jobs handed out that no worker has started.
         running: Jobs that run at a worker.
     """
 
     backlog: int
+    held: int
     open_slots: int
     queued: int
     running: int
@@ -60,7 +64,7 @@ class ExecutorMetrics:
         )
         self.publish_seconds = Histogram(
             "edge_executor_publish_seconds",
-            "From the hand-out by the scheduler until the job is in NATS",
+            "From the hand-out by the scheduler until the job is in NATS, without the time for which it is held back",
             ["team"],
             buckets=PUBLISH_S,
             registry=registry,
@@ -102,11 +106,15 @@ class ExecutorMetrics:
             ["team", "step"],
             registry=registry,
         )
-        self._backlog = self._gauge("edge_executor_publish_backlog", "Jobs that are not in NATS yet")
+        self._backlog = self._gauge(
+            "edge_executor_publish_backlog", "Jobs whose record or message is still to be stored"
+        )
         self._open = self._gauge("edge_executor_open_slots", "Workloads that the executor would still accept")
         self._queued = self._gauge("edge_executor_queued_jobs", "Jobs handed out that no worker has started")
         self._running = self._gauge("edge_executor_running_jobs", "Jobs that run at a worker")
         self._connected = self._gauge("edge_executor_broker_connected", "1 while NATS is connected")
+        self.waiting = WaitingJobsCollector()
+        registry.register(self.waiting)
         build = Gauge("edge_executor_build_info", "Always 1", ["version", "airflow_version"], registry=registry)
         build.labels(VERSION, version("apache-airflow-core")).set(1)
         ProcessCollector(registry=registry)
@@ -155,9 +163,10 @@ class TeamMetrics:
         self._tags = {"team_name": team} if team else {}
         self._stats_failed = False
 
-    def watch(self, stats: Callable[[], ExecutorStats]) -> None:
-        """Call this at each scrape, in the listener's thread."""
+    def watch(self, stats: Callable[[], ExecutorStats], waiting: Callable[[], Iterable[WaitingJobs]]) -> None:
+        """Call these at each scrape, in the listener's thread."""
         self._metrics.watch(self._team, stats)
+        self._metrics.waiting.watch(self._team, waiting)
 
     def published(self, queue: str, took_s: float) -> None:
         """A job is in NATS for the first time."""
@@ -211,6 +220,7 @@ class TeamMetrics:
     def send_stats(self, stats: ExecutorStats) -> None:
         """Send what Airflow's own metrics do not have of every executor, and can't ask for."""
         self._send("gauge", "publish_backlog", stats.backlog)
+        self._send("gauge", "held_back_jobs", stats.held)
         self._send("gauge", "broker_connected", int(stats.broker_connected))
 
     def _incr(self, name: str, count: int = 1, **tags: str) -> None:

@@ -1,4 +1,4 @@
-"""Publishes jobs in the background: first the record, then the message that workers receive.
+"""Publishes jobs in the background: first the record, then, when it is the job's turn, the message for workers.
 
 Nothing here raises into the scheduler. While NATS is unreachable, jobs wait in memory in their order and their tasks
 stay queued in Airflow; jobs that are lost with the scheduler then are found by its successor's adoption.
@@ -7,6 +7,7 @@ stay queued in Airflow; jobs that are lost with the scheduler then are found by 
 import asyncio
 import random
 import uuid
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
@@ -15,7 +16,8 @@ import structlog
 
 from edge_bridge.airflow.mapping import NO_DISPATCH_ID
 from edge_bridge.executor.metrics import TeamMetrics
-from edge_bridge.executor.publish_queue import Publication, PublishQueue
+from edge_bridge.executor.order.queue_order import QueueOrder
+from edge_bridge.executor.publish_queue import Publication, PublishQueue, Stage
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError, PayloadTooLarge, StreamFull
@@ -36,20 +38,44 @@ REFUSED_DELAY_S = 10.0
 WARN_EVERY_S = 60.0
 
 
+class _Consumers:
+    """The consumers that are known to exist, since the connection was made."""
+
+    def __init__(self) -> None:
+        self._known: set[tuple[str | None, str]] = set()
+        self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def clear(self) -> None:
+        """Nothing is known of another server."""
+        self._known.clear()
+
+    async def ensure(self, broker: Broker, job: Job) -> None:
+        """Make the consumer of a job's queue; callers for the same queue continue in the order in which they came."""
+        async with self._making[job.queue]:
+            if (job.team, job.queue) not in self._known:
+                await ensure_consumer(broker, job.team, job.queue)
+                self._known.add((job.team, job.queue))
+
+
 class Publisher:
     """Puts jobs into NATS. Lives in the portal's loop.
 
     Args:
         on_refused: Called with a job that can never be published, and the reason.
         on_seen: Called with a job whose record exists already, made by an earlier attempt or by another scheduler.
+        order: Decides whose message is due.
         metrics: Count publications.
         spans: Report them to the trace collector.
+
+    Attributes:
+        queue: What has no message yet.
     """
 
     def __init__(
         self,
         on_refused: Callable[[str, str], None],
         on_seen: Callable[[str], None],
+        order: QueueOrder,
         metrics: TeamMetrics,
         spans: CentreJobSpans,
     ) -> None:
@@ -57,53 +83,44 @@ class Publisher:
         self._on_seen = on_seen
         self._metrics = metrics
         self._spans = spans
-        self._queue = PublishQueue()
-        self._consumers: set[tuple[str | None, str]] = set()
+        self.queue = PublishQueue(order)
+        self._consumers = _Consumers()
         self._warned_at = -WARN_EVERY_S
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self.queue)
 
     def __contains__(self, job: str) -> bool:
-        return job in self._queue
+        return job in self.queue
 
     def add(self, jobs: list[Job]) -> None:
-        """Publish new dispatches, in this order."""
+        """Publish new dispatches; of equal weights, in this order."""
         for job in jobs:
             # The id of an auxiliary job is its own: it may be handed out again, and is not run twice.
-            self._queue.put(Publication(job, job.id, recorded=False, is_new=job.auxiliary is None))
+            self.queue.put(Publication(job, job.id, Stage.RECORD, is_new=job.auxiliary is None))
 
     def publish_missing(self, job: Job) -> None:
         """Publish a dispatch that had no record a moment ago; a slow scheduler may still publish it first."""
-        self._queue.put(Publication(job, job.id, recorded=False))
+        self.queue.put(Publication(job, job.id, Stage.RECORD))
 
     def republish(self, job: Job) -> None:
         """Publish the message of a waiting job again, with a new id: the server would drop a duplicate."""
-        if job.id not in self._queue:
+        if job.id not in self.queue:
             message_id = f"{job.id}.{uuid.uuid4().hex[:12]}"
-            self._queue.put(Publication(job, message_id, recorded=True, is_repeat=True))
+            self.queue.put(Publication(job, message_id, Stage.HELD, is_repeat=True))
 
     async def run(self, broker: Broker, store: RecordStore) -> None:
         """Publish, forever. What a former run has not finished comes first."""
-        self._queue.restart()
+        self.queue.restart()
         self._consumers.clear()
         broker.on_connection(self._consumers.clear)
         async with asyncio.TaskGroup() as group:
             for number in range(CONCURRENCY):
                 group.create_task(self._work(broker, store), name=f"publisher-{number}")
 
-    async def flush(self, timeout_s: float) -> int:
-        """Wait until nothing is pending, for a limited time; returns how many jobs are still pending."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._queue.wait_empty()
-        except TimeoutError:
-            log.debug("publisher_flush_timed_out", jobs=len(self))
-        return len(self)
-
     async def _work(self, broker: Broker, store: RecordStore) -> None:
         while True:
-            publication = await self._queue.get()
+            publication = await self.queue.get()
             delay_s = 0.1
             while not await self._try(broker, store, publication):
                 # Repeated here, not at the end of the queue: jobs keep their order while NATS is unreachable.
@@ -111,10 +128,14 @@ class Publisher:
                 delay_s = min(delay_s * 2, CONNECT_WAIT_S)
 
     async def _try(self, broker: Broker, store: RecordStore, publication: Publication) -> bool:
-        """Whether this worker is done with it: it was published, refused for good, or queued again for later."""
+        """Whether this worker is done with it: recorded, published, refused for good, or queued again for later."""
         try:
             await broker.wait_connected(CONNECT_WAIT_S)
-            await self._publish(broker, store, publication)
+            if publication.stage is Stage.RECORD:
+                await store.create(new_record(publication.job))
+                self.queue.hold(publication)
+                return True
+            await self._publish(broker, publication)
         except BrokerUnavailable as error:
             self._metrics.publish_failed()
             self._warn("NATS can't be reached", str(error))
@@ -125,7 +146,7 @@ class Publisher:
             if isinstance(error, StreamFull):
                 return False
             # It may concern one queue only: the jobs of the others must not wait.
-            self._queue.put_again_after(REFUSED_DELAY_S, publication)
+            self.queue.put_again_after(REFUSED_DELAY_S, publication)
             return True
         except DispatchSeen:
             if publication.is_new:
@@ -138,17 +159,12 @@ class Publisher:
             log.exception("job_not_published", job=publication.job.id, queue=publication.job.queue)
             reason = f"it can't be sent to an edge site: unexpected error: {type(error).__name__}"
             await self._put_aside(store, publication, reason)
-        self._queue.done(publication)
+        self.queue.done(publication)
         return True
 
-    async def _publish(self, broker: Broker, store: RecordStore, publication: Publication) -> None:
+    async def _publish(self, broker: Broker, publication: Publication) -> None:
         job = publication.job
-        if (job.team, job.queue) not in self._consumers:
-            await ensure_consumer(broker, job.team, job.queue)
-            self._consumers.add((job.team, job.queue))
-        if not publication.recorded:
-            await store.create(new_record(job))
-            publication.recorded = True
+        await self._consumers.ensure(broker, job)
         subject = job_subject(job.team, job.queue, job.id)
         payload = job.model_dump_json(exclude_none=True).encode()
         await publish_once(broker, subject, payload, message_id=publication.message_id)
@@ -159,13 +175,13 @@ class Publisher:
         if publication.is_repeat:
             self._metrics.republished()
         else:
-            self._metrics.published(publication.job.queue, monotonic() - publication.since)
+            self._metrics.published(publication.job.queue, publication.took_s)
             self._spans.published(publication.job)
 
     async def _put_aside(self, store: RecordStore, publication: Publication, reason: str) -> None:
         """Refuse a job for good, and end its record: without a message the job would wait forever."""
         self._refuse(publication, reason)
-        if not publication.recorded:
+        if publication.stage is Stage.RECORD:
             return
         try:
             await store.change(publication.job.id, Expire(reason, datetime.now(UTC)))
@@ -174,6 +190,7 @@ class Publisher:
             log.warning("refused_job_not_ended", job=publication.job.id, error=str(error))
 
     def _refuse(self, publication: Publication, reason: str) -> None:
+        self.queue.left(publication.job.id)
         self._metrics.refused()
         log.warning("job_refused", job=publication.job.id, queue=publication.job.queue, reason=reason)
         self._on_refused(publication.job.id, reason)

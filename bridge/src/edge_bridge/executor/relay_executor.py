@@ -83,7 +83,7 @@ class RelayExecutor(BaseExecutor):
         metrics, spans = process_metrics(), CentreJobSpans(spans_from_environment("executor"))
         self._background = Background(chosen, maker, self.name, metrics.of(self.team_name), spans)
         self._portal.start(self._background.run)
-        self._background.metrics.watch(self._stats)
+        self._background.metrics.watch(self._stats, self._background.order.waiting)
         if chosen.metrics_port is not None:
             self._listens = metrics_listener.listen(metrics.registry, chosen.metrics_host, chosen.metrics_port)
         log.info("executor_started", nats_urls=chosen.broker.urls, parallelism=self.parallelism)
@@ -179,6 +179,7 @@ class RelayExecutor(BaseExecutor):
         background, handed_out, running = self._background, len(self.running), self.slots_occupied
         return ExecutorStats(
             backlog=0 if background is None else len(background.publisher),
+            held=0 if background is None else background.order.held,
             open_slots=self.parallelism - handed_out,
             queued=max(0, handed_out - running),
             running=running,

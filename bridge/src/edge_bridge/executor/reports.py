@@ -36,8 +36,9 @@ class Reports:
     """From records to reports. Lives in the portal's loop; `unsent` is emptied by the scheduler's thread.
 
     Args:
-        on_message: Called with the id of a job whose message has to be checked: the job waits again (after a silence, a
-            release or a redrive) and may have none, or it ended while it waited and should have none.
+        on_message: Called with the id of a job whose message has to be checked: the job is new here or waits again
+            (after a silence, a release or a redrive) and may have none, or it ended while it waited and should have
+            none.
         on_gone: Called with the id of a job whose record has left the watched bucket before its end was seen: the
             record has to be read, as it was moved, or is lost.
         metrics: Count what is put aside.
@@ -108,9 +109,10 @@ class Reports:
         elif record.parked is not None and parked is None:
             self.unsent.append(Report(entry.key, entry.job, Verb.NOTE, f"edge job {entry.job} parked: {record.parked}"))
         elif record.state is JobState.WAITING and (
-            state in STARTED or parked is not None or len(record.releases) > releases
+            state is not JobState.WAITING or parked is not None or len(record.releases) > releases
         ):
-            # It may have been started and released before the watch showed the start.
+            # It may have been started and released before the watch showed the start. A job that is seen for the first
+            # time may be that of a dead scheduler, which has held its message back.
             self._on_message(entry.job)
 
     def refuse(self, job: str, reason: str) -> None:

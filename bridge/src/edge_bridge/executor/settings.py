@@ -24,11 +24,13 @@ class ExecutorSettings:
     Attributes:
         core_executor: `[core] executor` as it is written; the worker needs the names in it.
         auxiliary_queues: The queues of auxiliary jobs; kinds that are refused are missing.
+        publish_ahead: How many messages more than free slots each queue has at least.
         metrics_port: None if no metrics are served. Port and host belong to the scheduler, not to a team.
     """
 
     broker: BrokerSettings
     core_executor: str
+    publish_ahead: int
     reconcile_interval_s: float
     queues: Queues
     auxiliary_queues: dict[AuxiliaryKind, str]
@@ -50,6 +52,7 @@ def executor_settings(conf: Conf) -> ExecutorSettings:
     return ExecutorSettings(
         broker=broker_settings(conf, EXECUTOR),
         core_executor=core_executor(),
+        publish_ahead=positive(conf, "publish_ahead"),
         reconcile_interval_s=positive(conf, "reconcile_interval"),
         queues=read_queues(conf),
         auxiliary_queues={kind: queue for kind, queue in named.items() if queue},

@@ -17,14 +17,15 @@ from edge_bridge.logs.found import LogsUnavailable
 from edge_bridge.logs.owner import LoggedTry, is_ours, possible_logs
 from edge_bridge.logs.store import StoredLogs
 from edge_bridge.logs.text import Chunk, lines
+from edge_bridge.logs.trigger_logs import trigger_logs
 
 if TYPE_CHECKING:
     from edge_broker.connection.settings import BrokerSettings
 
 LIVE_STATES = frozenset({"running", "deferred"})
-ASKS_WORKER_STATES = frozenset(
-    {"success", "failed", "skipped", "upstream_failed", "removed", "up_for_retry", "up_for_reschedule"}
-)
+FINISHED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+"""In these states Airflow reads no local file if it was given another log."""
+ASKS_WORKER_STATES = FINISHED_STATES | {"up_for_retry", "up_for_reschedule"}
 """In these states Airflow asks the worker's log server if it has found no other log."""
 SOURCE = "Edge Relay (stream EDGE_LOGS)"
 NOTHING_STORED = "Edge Relay has no log of this try: none was uploaded, or it is no longer kept"
@@ -62,6 +63,10 @@ class EdgeRemoteLogIO:
     def stream(self, relative_path: str, ti: LoggedTry) -> Streams:
         """Messages for the head of the page, and streams of lines."""
         messages, streams = self._from_edge(ti)
+        if streams and ti.state in FINISHED_STATES:
+            trigger_messages, trigger_streams = trigger_logs(relative_path)
+            messages += trigger_messages
+            streams += trigger_streams
         if not streams or _may_have_run_elsewhere_too(ti):
             more_messages, more_streams = self._delegate.stream(relative_path, ti)
             messages += more_messages

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.message import ack, nak
-from edge_broker.records import RecordStore
+from edge_broker.records import RecordStore, RecordUnreadable
 from edge_relay.dispatch import directives
 from edge_relay.dispatch.polls import ParkedPoll
 from edge_relay.identity.receipts import Receipt, ReceiptKey, seal
@@ -51,12 +51,18 @@ class Granter:
                 await nak(self._broker, delivery.ack_subject)
             elif delivery.job.id not in busy:
                 continue
-            elif directives.is_start_repeated(self._parked.worker, await self._records.get(delivery.job.id)):
+            elif await self._is_start_repeated(delivery.job.id):
                 await ack(self._broker, delivery.ack_subject)
             else:
                 returns.labels("already_held").inc()
                 await nak(self._broker, delivery.ack_subject, delay_s=ALREADY_HELD_DELAY_S)
             delivered.remove(delivery)
+
+    async def _is_start_repeated(self, job: str) -> bool:
+        try:
+            return directives.is_start_repeated(self._parked.worker, await self._records.get(job))
+        except RecordUnreadable:
+            return False
 
     async def grant(self, delivery: Delivery, centre_airflow: str | None) -> Grant:
         """The grant of a delivered job.
@@ -82,7 +88,8 @@ class Granter:
         for delivery in granted:
             queue = queue_of(delivery.job)
             self._metrics.grants.labels(*queue).inc()
-            self._metrics.queue_wait_seconds.labels(*queue).observe(max(0.0, time.time() - delivery.stored_at))
+            waited = datetime.now(UTC) - delivery.job.published_at
+            self._metrics.queue_wait_seconds.labels(*queue).observe(max(0.0, waited.total_seconds()))
             self._metrics.hand_out_seconds.observe(time.monotonic() - delivery.arrived)
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from edge_broker.records import RecordStore
+from edge_broker.records import RecordStore, RecordUnreadable
 from edge_relay.limits.kinds import Limit, OnLimit
-from edge_schemas.life.model import JobState
+from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.polls import GRANT_WAIT_S, Poll
 from edge_schemas.wire.worker_report import JobPhase
 
@@ -109,11 +109,11 @@ class UnstartedGrants:
         now, limited = self._now(), grants.most < self._most
         over = [job for job, until in grants.open.items() if until <= now or (limited and job in begun)]
         del over[CHECKED_AT_ONCE:]
-        records = await asyncio.gather(*map(self._records.get, over))
+        records = await asyncio.gather(*map(self._record, over))
         for job, record in zip(over, records, strict=True):
             is_over = grants.open.pop(job, now + 1) <= now
             if record is None or (record.holder is None and record.state is JobState.ENDED):
-                continue  # it was withdrawn, and could not be started
+                continue  # it was withdrawn or can't be read, and could not be started
             if record.holder is not None and record.holder.worker == worker:
                 self._credit(grants)
             else:
@@ -121,6 +121,12 @@ class UnstartedGrants:
         if grants.ran_out:
             self._limit(worker, grants)
         self._forget_if_normal(worker, grants)
+
+    async def _record(self, job: str) -> JobRecord | None:
+        try:
+            return await self._records.get(job)
+        except RecordUnreadable:
+            return None
 
     def _credit(self, grants: _Grants) -> None:
         grants.started = True

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import orjson
 from prometheus_client.core import GaugeMetricFamily
-from pydantic import ValidationError
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
@@ -18,6 +18,7 @@ from edge_relay.metrics.replica import QUEUE
 from edge_schemas.wire.offline import OfflinePolicy
 
 READS_AT_ONCE = 16
+_INSTANT: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
 Queue = tuple[str, str]
 """Team, empty where there is none, and plain name: the values of the labels."""
@@ -51,7 +52,11 @@ class QueueFigures:
 
 
 _FAMILIES: tuple[tuple[str, str, Callable[[QueueFigures], float | None]], ...] = (
-    ("edge_queue_waiting_jobs", "Jobs that were not granted to a worker yet", lambda queue: queue.waiting),
+    (
+        "edge_queue_waiting_jobs",
+        "Jobs with a message in NATS that were not granted to a worker yet",
+        lambda queue: queue.waiting,
+    ),
     (
         "edge_queue_granted_jobs",
         "Jobs that were granted and not started yet, or were released and are not offered for some seconds",
@@ -59,7 +64,7 @@ _FAMILIES: tuple[tuple[str, str, Callable[[QueueFigures], float | None]], ...] =
     ),
     (
         "edge_queue_oldest_job_age_seconds",
-        "Age of the oldest job that was not started, 0 if there is none",
+        "Age of the job with the oldest message in NATS, 0 if there is none",
         lambda queue: queue.oldest_age_s,
     ),
     (
@@ -131,7 +136,7 @@ class QueueReader:
         message = await first_message(self._broker, JOBS, queue_filter(team or None, name))
         if message is None:
             return None
-        age = datetime.now(UTC) - message.stored_at
+        age = datetime.now(UTC) - (_handed_out_at(message.data) or message.stored_at)
         return Oldest(max(0.0, age.total_seconds()), _tolerance_s(message.data))
 
 
@@ -146,6 +151,14 @@ def _queue_of(info: ConsumerInfo) -> Queue | None:
 
 def _has_jobs(info: ConsumerInfo) -> bool:
     return info["num_pending"] + info["num_ack_pending"] > 0
+
+
+def _handed_out_at(job: bytes) -> datetime | None:
+    """When the scheduler handed out the job in a message; None if the message holds none."""
+    try:
+        return _INSTANT.validate_python(orjson.loads(job)["published_at"])
+    except (ValueError, LookupError, TypeError, ValidationError):
+        return None
 
 
 def _tolerance_s(job: bytes) -> float | None:

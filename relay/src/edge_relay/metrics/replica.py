@@ -156,7 +156,7 @@ class Metrics:
 
     def _times(self) -> None:
         self.queue_wait_seconds = self._histogram(
-            "edge_relay_queue_wait_seconds", "From the publishing of a job's message to its grant", QUEUE, WAIT_S
+            "edge_relay_queue_wait_seconds", "From the hand-out of a job by the scheduler to its grant", QUEUE, WAIT_S
         )
         self.hand_out_seconds = self._histogram(
             "edge_relay_hand_out_seconds", "From the arrival of a message at this replica to the written answer"

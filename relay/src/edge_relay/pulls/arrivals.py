@@ -18,7 +18,10 @@ from edge_schemas.wire.jobs import Job
 log = structlog.get_logger(__name__)
 
 NOT_ALLOWED_DELAY_S = 10.0
-"""For how long an auxiliary job that no waiting worker accepts is not offered; else it would arrive again at once."""
+"""For how long an auxiliary job that no waiting worker accepts is not offered at first; twice as long each time."""
+MAX_DOUBLINGS = 6
+"""Ten minutes in the end. JetStream delivers again before it delivers what is new: many such jobs, offered at a fixed
+interval, would keep the tasks behind them from ever being delivered."""
 
 OnUnreadable = Callable[[str, str], None]
 """Called with the subject of a message that holds no job that can be read, and with its ack subject. Must not block."""
@@ -55,7 +58,8 @@ class Arrivals:
         if job.auxiliary is not None and self._waiting.wanted:
             # The polls that wait are of workers whose owners do not allow it; another one may poll later.
             self._metrics.returns.labels("not_allowed").inc()
-            await nak(self._broker, message.ack_subject, delay_s=NOT_ALLOWED_DELAY_S)
+            delay_s = NOT_ALLOWED_DELAY_S * 2.0 ** min(delivery.number - 1, MAX_DOUBLINGS)
+            await nak(self._broker, message.ack_subject, delay_s=delay_s)
             return True
         self._unwanted.append(message.ack_subject)
         return False

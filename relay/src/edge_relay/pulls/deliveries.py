@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from edge_broker.jetstream.message import delivery_number, pending, stored_at
+from edge_broker.jetstream.message import delivery_number, pending
 from edge_schemas.wire.jobs import Job
 
 
@@ -24,11 +24,6 @@ class Delivery:
     consumer: str
     arrived_at: datetime
     arrived: float = field(default_factory=time.monotonic)
-
-    @property
-    def stored_at(self) -> float:
-        """When its message was published, as Unix time."""
-        return stored_at(self.ack_subject)
 
     @property
     def pending(self) -> int:

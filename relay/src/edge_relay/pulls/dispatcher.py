@@ -53,6 +53,11 @@ class Dispatcher:
         self._needed_at = 0.0
 
     @property
+    def wanted(self) -> int:
+        """How many jobs its polls would take."""
+        return self._waiting.wanted
+
+    @property
     def is_searched(self) -> bool:
         """Whether the next job arrives without another request: none waits in the queue now."""
         return self._lanes.is_waiting

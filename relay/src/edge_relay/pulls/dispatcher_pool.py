@@ -74,6 +74,10 @@ class DispatcherPool:
         task = self._group.create_task(search(demand, dispatchers, self._dispatcher), name="queue-search")
         demand.searching(task.cancel)
 
+    def free_slots(self) -> dict[str, int]:
+        """How many jobs of each consumer the polls that wait here would take, were there no other queue."""
+        return {name: one.wanted for name, one in self._live.items() if one.wanted}
+
     def consumer_made(self, consumer: str) -> None:
         """A notice reports that the consumer was created."""
         if dispatcher := self._live.get(consumer):

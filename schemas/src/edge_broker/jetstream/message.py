@@ -11,17 +11,12 @@ from edge_broker.connection.broker import Broker
 _ACK = b"+ACK"
 _NAK = b"-NAK"
 _TERM = b"+TERM"
-_DELIVERED, _STORED_AT, _PENDING = 1, 4, 5
+_DELIVERED, _PENDING = 1, 5
 
 
 def delivery_number(ack_subject: str) -> int:
     """1 for the first delivery of a message."""
     return int(_ack_tokens(ack_subject)[_DELIVERED])
-
-
-def stored_at(ack_subject: str) -> float:
-    """When the message was published, as Unix time."""
-    return int(_ack_tokens(ack_subject)[_STORED_AT]) / 1e9
 
 
 def pending(ack_subject: str) -> int:

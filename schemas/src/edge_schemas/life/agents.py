@@ -60,7 +60,7 @@ def arrive(current: WorkerEntry | None, new: WorkerEntry, *, superseded_by: int 
 
 def is_same_agent(one: AgentSeen, other: AgentSeen) -> bool:
     """Whether both polls came from one process. Instance and incarnation can be learned from a copy, the key can't."""
-    same_key = one.key_hash == other.key_hash or None in {one.key_hash, other.key_hash}
+    same_key = one.key_hash == other.key_hash
     return same_key and (one.instance, one.incarnation) == (other.instance, other.incarnation)
 
 

@@ -1,4 +1,4 @@
-"""What is stored of a worker's polls in `edge_workers`, and what relays report to keepers."""
+"""What is stored of a worker's polls in `edge_workers`, and what relays report to keepers and executors."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -121,3 +121,26 @@ class RelayBeat(Outbound):
 RELAY_BEAT_S = 2.0
 CLOCK_STEP_S = 1.0
 """A relay whose clock is set by more than this begins its service again; see `RelayBeat`."""
+
+
+class QueueDemand(Outbound):
+    """How many jobs of a queue the polls parked at a replica would take.
+
+    Attributes:
+        consumer: The name of the queue's consumer.
+        free_slots: A slot that waits at several queues counts at each.
+    """
+
+    consumer: str
+    free_slots: int
+
+
+class RelayDemand(Outbound):
+    """The free slots that wait at a replica; sent on `RELAY_DEMAND` every `RELAY_BEAT_S`, and when they have changed.
+
+    Attributes:
+        queues: Those with a free slot.
+    """
+
+    relay: str
+    queues: tuple[QueueDemand, ...]

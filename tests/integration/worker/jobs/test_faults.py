@@ -151,8 +151,8 @@ async def test_a_read_that_is_too_long_is_refused_as_the_sdk_understands_it(
         await relay.publish(job)
         await agent.until_log(job.id, b"here")
         answers = [
-            await _read(agent, job.id, f"variables/{'k' * 20_000}"),
-            await _read(agent, job.id, f"xcoms/d/r/t/k?include={'k' * 20_000}"),
+            await _read(agent, job.id, f"variables/{'k' * 70_000}"),
+            await _read(agent, job.id, f"xcoms/d/r/t/k?include={'k' * 70_000}"),
             await _read(agent, job.id, "variables/k", correlation="k" * 20_000),
         ]
     assert answers == [(403, "application/json"), (403, "application/json"), (200, "application/json")]

@@ -68,8 +68,17 @@ def test_a_job_given_back_wants_its_message_even_if_nobody_saw_it_run() -> None:
     """It may be started and given back before the watch comes round."""
     watched = Watched()
     watched.see(Redrive(NOW))
+    watched.wanted.clear()
     watched.record = transition(watched.record, Start("w", 1, NOW, grant="g"))
     watched.see(Finish("w", None, "no runtime", NOW, release=True))
+    assert watched.wanted == [watched.record.id]
+
+
+def test_a_waiting_job_that_is_new_here_may_lack_its_message() -> None:
+    """A dead scheduler has held it back."""
+    watched = Watched()
+    watched.see(Redrive(NOW))
+    watched.see(Redrive(NOW))
     assert watched.wanted == [watched.record.id]
 
 
@@ -112,6 +121,7 @@ def executor(monkeypatch: pytest.MonkeyPatch) -> Any:
         reports=Reports(DispatchTable(), lambda _: None, lambda _: None, ExecutorMetrics().of(None)),
         dispatches=DispatchTable(),
         publisher=(),
+        order=SimpleNamespace(held=0),
         connected=True,
         metrics=ExecutorMetrics().of(None),
     )

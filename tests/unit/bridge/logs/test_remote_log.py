@@ -97,6 +97,24 @@ def test_a_log_of_the_edge_is_enough_unless_a_trigger_may_have_logged_too() -> N
     assert read(io, ti(state="deferred"))[1] == [["edge"], ["one", "two"]]
 
 
+def test_a_finished_try_shows_what_its_triggers_logged_in_the_centre(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an unfinished one Airflow itself reads local files."""
+    folder = tmp_path / "logs"
+    (folder / "a").mkdir(parents=True)
+    for name in ("b.log.trigger.1.log", "b.log.trigger.2.log", "b.log", "bb.log.trigger.1.log"):
+        (folder / "a" / name).write_bytes(f"from {name} \udcff\n".encode(errors="surrogateescape"))
+    (tmp_path / "secret").write_text("outside\n")
+    (folder / "a" / "b.log.trigger.3.log").symlink_to(tmp_path / "secret")
+    monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(folder))
+    io, _ = make([Chunk("j", 0, b"edge\n")])
+    messages, streams = read(io, ti())
+    assert streams == [["edge"], ["from b.log.trigger.1.log \ufffd"], ["from b.log.trigger.2.log \ufffd"]]
+    assert str(folder / "a" / "b.log.trigger.1.log") in messages
+    assert read(io, ti(state="up_for_retry"))[1] == [["edge"]]
+
+
 def test_without_any_other_store_airflow_continues_by_itself() -> None:
     io, _ = make(None)
     assert read(io, ti(external_executor_id=None)) == ([], [])

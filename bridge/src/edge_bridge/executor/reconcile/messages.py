@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from edge_bridge.airflow.dispatch_table import Entry
+from edge_bridge.airflow.dispatch_table import DispatchTable, Entry
 from edge_bridge.executor.concurrency import put_aside
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.publisher import Publisher
@@ -23,7 +23,8 @@ log = structlog.get_logger(__name__)
 class MessageRepair:
     """Compares jobs with the messages in the stream. A delivered message stays in the stream until its job starts."""
 
-    def __init__(self, publisher: Publisher, metrics: TeamMetrics) -> None:
+    def __init__(self, dispatches: DispatchTable, publisher: Publisher, metrics: TeamMetrics) -> None:
+        self._dispatches = dispatches
         self._publisher = publisher
         self._metrics = metrics
 
@@ -34,14 +35,19 @@ class MessageRepair:
             BrokerUnavailable: NATS could not be asked.
             JetStreamError: NATS refused.
         """
+        if self._is_waiting(job) and job in self._publisher:
+            return
         record = await store.get(job)
         if record is None:
             return
         subject = job_subject(record.team, record.queue, record.id)
         if record.state is JobState.ENDED and record.holder is None:
             await purge(broker, JOBS, subject)
-        elif record.state is JobState.WAITING and not await _jobs_with_message(broker, subject):
-            await self._republish(store, job)
+        elif record.state is JobState.WAITING:
+            if not await _jobs_with_message(broker, subject):
+                await self._republish(store, job)
+            elif record.job is not None and self._is_waiting(job):
+                self._publisher.queue.has_message(record.job, was_released=bool(record.releases))
 
     async def repair_all(self, broker: Broker, store: RecordStore, waiting: Iterable[Entry]) -> None:
         """Publish the missing messages of waiting jobs again; raises as `repair` does."""
@@ -69,8 +75,14 @@ class MessageRepair:
     async def _republish(self, store: RecordStore, job: str) -> None:
         """For a job that had no message a moment ago. The record is read again: a parked job has no message."""
         record = await store.get(job)
-        if record is not None and record.state is JobState.WAITING and record.parked is None and record.job is not None:
+        is_waiting = record is not None and record.state is JobState.WAITING and record.parked is None
+        if record is not None and record.job is not None and is_waiting and self._is_waiting(job):
             self._publisher.republish(record.job)
+
+    def _is_waiting(self, job: str) -> bool:
+        """Whether the job is known to wait here, so that its start will be noticed."""
+        entry = self._dispatches.get(job)
+        return entry is not None and entry.is_waiting
 
 
 async def _jobs_with_message(broker: Broker, subjects: str) -> set[str]:

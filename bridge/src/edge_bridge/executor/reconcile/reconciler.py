@@ -73,7 +73,7 @@ class Reconciler:
         self._interval_s = interval_s
         self._metrics = metrics
         self._settle_s = settle_s
-        self.messages = MessageRepair(publisher, metrics)
+        self.messages = MessageRepair(dispatches, publisher, metrics)
         self.records = RecordReader(dispatches, reports)
         self._missing = MissingRecords(dispatches, publisher, reports, maker)
         self._auxiliary = AuxiliaryAdoption(dispatches, reports, team=maker.team, name=name, metrics=metrics)
@@ -129,7 +129,8 @@ class Reconciler:
         waiting = [e for e in entries if e.report is None and e.state is JobState.WAITING]
         unwanted = [e for e in waiting if not is_awaited(e, rows.get(e.job))]
         await gather_bounded(unwanted, lambda e: self._withdraw(broker, store, e), aside)
-        wanted = [e for e in waiting if e.parked is None and is_awaited(e, rows.get(e.job))]
+        published = [e for e in waiting if e.is_waiting and e.job not in self._publisher]
+        wanted = [e for e in published if is_awaited(e, rows.get(e.job))]
         await self.messages.repair_all(broker, store, wanted)
 
     def _due(self, *, of_auxiliary_jobs: bool) -> list[Entry]:
@@ -139,7 +140,7 @@ class Reconciler:
         )
 
     def _is_due(self, entry: Entry, before: float) -> bool:
-        if entry.job in self._publisher:
+        if entry.job in self._publisher and entry.state is None:
             return False
         if entry.report is not None:
             return 0 < entry.reported_at < before

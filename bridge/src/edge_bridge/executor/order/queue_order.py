@@ -1,0 +1,193 @@
+"""Holds back the messages of waiting jobs, and decides which job gets its message next. No I/O.
+
+What is in NATS can't be put in another order. So of the jobs of a queue only as many have a message as there are free
+slots, and a few more, so that a slot that becomes free finds one at once; the others are held here in their order.
+"""
+
+import heapq
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from edge_bridge.executor.order.demand import Demand
+from edge_bridge.executor.order.rank import Rank, rank
+from edge_broker.subjects import consumer_name
+from edge_schemas.wire.jobs import Job
+
+AHEAD_OF_STARTED = 4
+"""One message more for this many started jobs: where many run, many slots may become free in the same moment."""
+STUCK_S = 5.0
+"""A message that nobody has started for so long, while slots are free, is not deliverable at the moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingJobs:
+    """The waiting jobs of one queue.
+
+    Attributes:
+        held: How many have no message.
+        oldest: When the oldest of all was handed out.
+    """
+
+    queue: str
+    held: int
+    oldest: datetime
+
+
+@dataclass(slots=True)
+class _Line:
+    """The waiting jobs of one queue.
+
+    Attributes:
+        heap: Jobs without a message by rank; those that have left are skipped.
+        behind: When each of them was handed out.
+        held: Those of them that may get a message: they have a record.
+        out: Jobs with a message, oldest message first: when it was published, monotonic, and the job handed out.
+        uncounted: Those of them that keep no other message back: auxiliary jobs, which are always first, and jobs that
+            are not deliverable, for instance because a worker has released them.
+    """
+
+    queue: str
+    heap: list[tuple[Rank, int, str]] = field(default_factory=list)
+    behind: dict[str, datetime] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
+    out: dict[str, tuple[float, datetime]] = field(default_factory=dict)
+    uncounted: set[str] = field(default_factory=set)
+
+
+class QueueOrder:
+    """The waiting jobs of all queues of an executor.
+
+    Args:
+        demand: The free slots.
+        started: How many jobs of a queue run.
+        ahead: How many messages more than free slots each queue may have at least.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        demand: Demand,
+        started: Callable[[str], int],
+        ahead: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._demand = demand
+        self._started = started
+        self._ahead = ahead
+        self._clock = clock
+        self._lines: dict[str, _Line] = {}
+        self._consumers: dict[str, str] = {}
+        self._changed: set[str] = set()
+        self._arrivals = 0
+        self._held = 0
+
+    @property
+    def held(self) -> int:
+        """How many jobs are held back."""
+        return self._held
+
+    def waiting(self) -> Iterator[WaitingJobs]:
+        """The waiting jobs of each queue that has some. May be called in any thread."""
+        for line in list(self._lines.values()):
+            waiting = [*line.behind.values(), *(handed_out for _, handed_out in list(line.out.values()))]
+            if waiting:
+                yield WaitingJobs(line.queue, len(line.held), min(waiting))
+
+    def expect(self, job: Job) -> None:
+        """This job waits and gets a record now; until it has one, no job behind it gets a message."""
+        self.leave(job.id)
+        line = self._line(job)
+        self._arrivals += 1
+        heapq.heappush(line.heap, (rank(job), self._arrivals, job.id))
+        line.behind[job.id] = job.published_at
+
+    def hold(self, job: Job) -> None:
+        """This job waits, has a record and no message."""
+        if job.id not in self._consumers:
+            self.expect(job)
+        line = self._line(job)
+        if job.id in line.behind and job.id not in line.held:
+            line.held.add(job.id)
+            self._held += 1
+
+    def has_message(self, job: Job, *, was_released: bool) -> None:
+        """This job waits and has a message, perhaps published by somebody else or released by a worker."""
+        line = self._line(job)
+        if job.id not in line.behind:
+            line.out.setdefault(job.id, (self._clock(), job.published_at))
+            if was_released or job.auxiliary is not None:
+                line.uncounted.add(job.id)
+
+    def leave(self, job: str) -> bool:
+        """This job waits no longer; whether its message was held back."""
+        consumer = self._consumers.pop(job, None)
+        if consumer is None:
+            return False
+        line = self._lines[consumer]
+        was_held = job in line.held
+        if line.behind.pop(job, None) is not None:
+            line.held.discard(job)
+            self._held -= was_held
+            self._compact(line)
+        else:
+            del line.out[job]
+            line.uncounted.discard(job)
+            self._demand.taken(consumer)
+        self._changed.add(consumer)
+        if not line.behind and not line.out:
+            del self._lines[consumer]
+        return was_held
+
+    def due(self) -> list[str]:
+        """The jobs that get their message now, in order; they count as having one from here on.
+
+        Considers the queues that have changed since the last call.
+        """
+        changed, self._changed = self._changed, set()
+        lines = [(consumer, self._lines[consumer]) for consumer in changed if consumer in self._lines]
+        return [job for consumer, line in lines for job in self._due(consumer, line)]
+
+    def due_at_all(self) -> list[str]:
+        """The same for all queues: the demand is new."""
+        self._changed.update(self._lines)
+        return self.due()
+
+    def _due(self, consumer: str, line: _Line) -> Iterator[str]:
+        room = self._room(consumer, line)
+        now = self._clock()
+        while line.heap:
+            (is_task, *_), _, job = line.heap[0]
+            if job in line.behind and (job not in line.held or (is_task and room <= 0)):
+                return
+            heapq.heappop(line.heap)
+            if job not in line.held:
+                continue
+            line.held.remove(job)
+            self._held -= 1
+            line.out[job] = (now, line.behind.pop(job))
+            if is_task:
+                room -= 1
+            else:
+                line.uncounted.add(job)
+            yield job
+
+    def _room(self, consumer: str, line: _Line) -> int:
+        if self._demand.free_for_s(consumer) >= STUCK_S:
+            before = self._clock() - STUCK_S
+            line.uncounted.update(job for job, (published, _) in line.out.items() if published < before)
+        ahead = max(self._ahead, self._started(line.queue) // AHEAD_OF_STARTED)
+        return self._demand.free(consumer) + ahead - len(line.out) + len(line.uncounted)
+
+    def _line(self, job: Job) -> _Line:
+        consumer = self._consumers[job.id] = consumer_name(job.team, job.queue)
+        self._changed.add(consumer)
+        return self._lines.setdefault(consumer, _Line(job.queue))
+
+    @staticmethod
+    def _compact(line: _Line) -> None:
+        """Remove what has left from the heap, before it is most of it."""
+        if len(line.heap) > 2 * len(line.behind) + 64:
+            line.heap = [one for one in line.heap if one[2] in line.behind]
+            heapq.heapify(line.heap)
