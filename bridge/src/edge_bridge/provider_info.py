@@ -111,13 +111,15 @@ OPTIONS: dict[str, Option] = {
     ),
     "callback_queue": _option(
         "Queue for Airflow's callbacks (of deadlines, for instance) that run at edge sites. Its workers need the DAG "
-        "bundle. A callback runs at most once: if its worker is lost, it has failed. If empty, callbacks are refused.",
+        "bundle, and EDGE_WORKER_AUXILIARY_JOBS must name `callback` there. A callback runs at most once: if its "
+        "worker is lost, it has failed. If empty, callbacks are refused.",
         "",
     ),
     "connection_test_queue": _option(
-        "Queue for connection tests that name no queue. A worker that tests a connection sees its password. Airflow "
-        "itself gives up a test that takes half a minute or more longer than [connection_test] timeout, with the wait. "
-        "If empty, such tests are refused.",
+        "Queue for connection tests that name no queue. EDGE_WORKER_AUXILIARY_JOBS of its workers must name "
+        "`connection_test`. A worker that tests a connection sees its password. Airflow itself gives up a test that "
+        "takes half a minute or more longer than [connection_test] timeout, with the wait. If empty, such tests are "
+        "refused.",
         "",
     ),
     "parallelism": _option(

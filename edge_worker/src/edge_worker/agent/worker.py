@@ -129,6 +129,7 @@ class Worker:
                 incarnation=incarnation,
                 slots=self.settings.slots,
                 queues=list(self.identity.enrollment.settings.queues),
+                auxiliary_jobs=list(self.settings.auxiliary_jobs),
                 state_dir=str(self.state.path),
             )
             runtime = self.runtime or self._task_host(runtime_dir, socket)
