@@ -18,7 +18,7 @@ from e2e.parity.dags.parity import ACTIVE, CASES, QUEUE, Case
 from local.system.airflow_api import wait_for_end
 from local.system.system import LocalSystem, stop_completely
 from support.system.inspection import until
-from support.system.outcomes import ASPECTS, Outcome, outcomes
+from support.system.observed.outcomes import ASPECTS, Outcome, outcomes
 
 CONNECTION = {
     "connection_id": "parity_connection",

@@ -22,7 +22,7 @@ from edge_schemas.life.events import GiveUp
 from edge_schemas.wire.jobs import Job
 from support.airflow.airflow_home import dag_run, set_task, task_rows
 from support.nats.server import PASSWORDS, eventually
-from support.system.metrics import parse, series
+from support.system.observed.metrics import parse, series
 
 Centres = Callable[[], Any]
 Figures = dict[tuple[str, ...], float]

@@ -43,7 +43,7 @@ from support.airflow.fake_airflow import (
 )
 from support.airflow.keeper import KEY, WORKER, FakeRelay, beating, poll, run_body
 from support.nats.server import broker_settings, connected, eventually, running_server
-from support.system.metrics import Series, parse, series
+from support.system.observed.metrics import Series, parse, series
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=1.5)
 LATER = datetime.now(UTC) + timedelta(days=1)

@@ -33,7 +33,7 @@ from support.relay.agents import Agent, publish, pulling
 from support.relay.edge import Reply, Worker, running_edge
 from support.relay.fake_gate import KEY, FakeGate, running_gate
 from support.relay.jobs import make_job
-from support.system.metrics import Ledger, ObservedEdge, Series, parse, series
+from support.system.observed.metrics import Ledger, ObservedEdge, Series, parse, series
 
 ALPHA, BETA, GAMMA = ("", "alpha_1 é"), ("blue team", "beta"), ("", "gamma")
 TOLERANCE_S = 777.0

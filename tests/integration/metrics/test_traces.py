@@ -30,7 +30,7 @@ from support.nats.server import eventually
 from support.relay.agents import Agent, agent
 from support.relay.edge import Edge, running_edge
 from support.relay.jobs import make_job
-from support.system.collector import Collector, running_collector
+from support.system.observed.collector import Collector, running_collector
 
 ENDPOINT = ENDPOINTS[1]
 

@@ -6,7 +6,7 @@ import pytest
 
 from support.airflow.sdk_jobs import sdk_job
 from support.airflow.task_host import Site
-from support.system.collector import running_collector
+from support.system.observed.collector import running_collector
 
 
 @pytest.mark.timeout(120)

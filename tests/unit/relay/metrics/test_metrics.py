@@ -37,7 +37,7 @@ from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
 from edge_schemas.wire.worker_report import WorkerHealth, WorkerVersions
 from edge_schemas.wire.workers import WorkerAccess, WorkerSettings, WorkerState
 from support.relay.jobs import make_job
-from support.system.metrics import parse, series
+from support.system.observed.metrics import parse, series
 
 
 class FakeBroker:

@@ -1,0 +1,1 @@
+"""What a system shows of itself: metrics, traces, and what became of tasks."""
