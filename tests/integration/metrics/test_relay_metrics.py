@@ -220,7 +220,14 @@ def at_rest(ledger: Ledger, certificate: Path) -> None:
         ledger.count("edge_relay_limited_total", 0, limit=limit.value)
     ledger.set("edge_relay_body_bytes", 0)
     ledger.count("edge_relay_malformed_requests_total", 0)
-    for name in ("polls_parked", "log_bytes_total", "bad_messages_total", "broker_reconnects_total"):
+    names = (
+        "polls_parked",
+        "log_bytes_total",
+        "bad_messages_total",
+        "broker_reconnects_total",
+        "expired_receipts_total",
+    )
+    for name in names:
         ledger.count(f"edge_relay_{name}", 0)
     for queue in (ALPHA, BETA, GAMMA):
         # Workers of each poll at both replicas.

@@ -125,9 +125,9 @@ async def _cut(worker: WholeWorker) -> None:
 
 
 async def test_no_read_becomes_a_default_value_across_cuts_and_killed_agents(worker: WholeWorker) -> None:
-    """100 variables with a default and 100 connections, each checked by the task itself."""
-    verdict, turns = await _read_through(worker, 100)
-    assert verdict == "wrong: [] of 100"
+    """150 variables with a default and 150 connections, each checked by the task itself."""
+    verdict, turns = await _read_through(worker, 150)
+    assert verdict == "wrong: [] of 150"
     assert turns >= 5
 
 

@@ -111,7 +111,8 @@ async def test_few_polls_are_written_at_a_time(broker: Broker, calls: Calls) -> 
     store = WorkerStore(broker)
     number = 5 * ARRIVALS_AT_ONCE
     await asyncio.gather(*(store.arrive(entry(f"w-{n}", seq=1), superseded_by=None) for n in range(number)))
-    assert (calls.most, calls.puts) == (ARRIVALS_AT_ONCE, number)
+    assert ARRIVALS_AT_ONCE // 2 <= calls.most <= ARRIVALS_AT_ONCE
+    assert calls.puts == number
 
 
 async def test_nothing_is_tried_while_nats_is_unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

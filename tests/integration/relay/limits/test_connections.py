@@ -56,7 +56,7 @@ async def serves(edge: Edge, one: Agent) -> None:
         assert (await client.call("GET", routes.HEALTHZ)).status == 200
     async with fresh_client(edge) as client:
         report = one.report(free=0, poll_timeout_s=0)
-        assert (await client.call("POST", routes.POLL, one.secret, json=report)).status == 204
+        assert (await client.call("POST", routes.POLL, one.secret, json=report, headers=one.headers)).status == 204
     async with fresh_client(edge) as client:
         assert (await client.call("GET", routes.METRICS, operators=True)).status == 200
 
