@@ -260,6 +260,9 @@ async def stand(directory: Path) -> AsyncIterator[Stand]:
             "RELAY_NATS_URLS": nats.url,
             "RELAY_NATS_PASSWORD_FILE": str(password),
             "RELAY_LOG_LEVEL": "warning",
+            # Few workers send what many would.
+            "RELAY_POLLS_PER_S": "1000",
+            "RELAY_STRANGERS_PER_ADDRESS": "4096",
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "edge_relay", "serve", env={**os.environ, **settings}

@@ -113,6 +113,9 @@ class RelayProcess:
             "RELAY_NATS_URLS": nats_url,
             "RELAY_NATS_PASSWORD_FILE": str(password),
             "RELAY_LOG_LEVEL": "error",
+            # Few workers send what many would.
+            "RELAY_POLLS_PER_S": "1000",
+            "RELAY_STRANGERS_PER_ADDRESS": "4096",
         }
 
     @property
