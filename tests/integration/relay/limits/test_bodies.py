@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from aiohttp import web
@@ -16,7 +16,7 @@ from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, metric, publish
 from support.relay.edge import Edge, Worker, running_edge
-from support.relay.fake_gate import KEY, running_gate
+from support.relay.fake_gate import KEY, FakeGate, running_gate
 
 MIB = 1 << 20
 NO_BODY = {"GET", "HEAD"}
@@ -96,8 +96,9 @@ async def test_no_body_is_read_from_a_stranger(edge: Edge) -> None:
     assert edge.relays[0].parts.body_memory.used == 0
 
 
-async def test_one_worker_holds_back_bodies(tmp_path: Path) -> None:
-    """It gets its own share of the memory; its later calls are told to wait, and others notice nothing."""
+@asynccontextmanager
+async def edge_with_gate(tmp_path: Path, *, memory: int, of_worker: int) -> AsyncIterator[tuple[FakeGate, Edge]]:
+    """A relay with so much memory for bodies, and the gate that it calls."""
     secret = tmp_path / "gate.secret"
     secret.write_bytes(KEY)
     async with (
@@ -106,10 +107,16 @@ async def test_one_worker_holds_back_bodies(tmp_path: Path) -> None:
             tmp_path,
             gate_urls=(gate.url,),
             gate_key_file=secret,
-            body_memory_bytes=16 * MIB,
-            worker_body_memory_bytes=4 * MIB,
+            body_memory_bytes=memory,
+            worker_body_memory_bytes=of_worker,
         ) as edge,
     ):
+        yield gate, edge
+
+
+async def test_one_worker_holds_back_bodies(tmp_path: Path) -> None:
+    """It gets its own share of the memory; its later calls are told to wait, and others notice nothing."""
+    async with edge_with_gate(tmp_path, memory=16 * MIB, of_worker=4 * MIB) as (_, edge):
         memory = edge.relays[0].parts.body_memory
         greedy, other = await edge.worker(), await edge.worker()
         clients = [await _hold_back(edge, greedy, 3 * MIB) for _ in range(3)]
@@ -151,18 +158,7 @@ async def test_many_workers_hold_back_bodies(tmp_path: Path) -> None:
 
 async def test_a_worker_leaves_answers_unread(tmp_path: Path) -> None:
     """They are in memory as well until it has them. It is told to wait, and other workers get their answers."""
-    secret = tmp_path / "gate.secret"
-    secret.write_bytes(KEY)
-    async with (
-        running_gate() as gate,
-        running_edge(
-            tmp_path,
-            gate_urls=(gate.url,),
-            gate_key_file=secret,
-            body_memory_bytes=32 * MIB,
-            worker_body_memory_bytes=20 * MIB,
-        ) as edge,
-    ):
+    async with edge_with_gate(tmp_path, memory=32 * MIB, of_worker=20 * MIB) as (gate, edge):
         gate.body = b"x" * 8 * MIB
         greedy, other = await edge.worker(), await edge.worker()
         clients = []
