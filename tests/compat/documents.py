@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pydantic import BaseModel
 
 from edge_relay.identity.receipts import Receipt, open_receipt, seal
+from edge_schemas.admin.access import AccessTokenEntry
 from edge_schemas.gate.centre import CentreFacts, WorkerFacts
 from edge_schemas.life import events
 from edge_schemas.life.model import JobRecord, WriteAnswer, new_record
@@ -42,7 +43,7 @@ MODELS: Mapping[str, type[BaseModel]] = {
     "relay-demand": worker_entry.RelayDemand,
     "worker-access": workers.WorkerAccess,
     "enroll-token-entry": workers.EnrollTokenEntry,
-    "access-token-entry": workers.AccessTokenEntry,
+    "access-token-entry": AccessTokenEntry,
 }
 """The model of each kind. A document's name is its kind, and a point and its case where there are several."""
 STORED = frozenset(
@@ -314,5 +315,5 @@ def _stored() -> dict[str, BaseModel]:
             expires_at=_AT,
             used=(workers.EnrollmentUse(secret_hash=_HASH, worker="press-17"),),
         ),
-        "access-token-entry": workers.AccessTokenEntry(name="ops", created_at=_AT, revoked_at=_AT),
+        "access-token-entry": AccessTokenEntry(name="ops", created_at=_AT, revoked_at=_AT),
     }

@@ -68,7 +68,7 @@ async def _command(site: Site, *arguments: str) -> str:
 
 async def _audited(site: Site, action: str, worker: str) -> list[dict[str, Any]]:
     stored = [json.loads(message["data"]) for message in await messages(site.broker, subjects.AUDIT)]
-    return [fact for fact in stored if fact["action"] == action and fact["worker"] == worker]
+    return [fact for fact in stored if fact["action"] == action and fact["target"] == worker]
 
 
 async def test_a_copied_credential_loses_nothing_and_is_named(site: Site, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ class Keeper:
         beat = HeartbeatSettings(timedelta(seconds=300))
         self.heartbeats = TaskHeartbeats(self.view, anything, withdrawals, anything, beat, metrics=metrics)
         self.watch = DatabaseWatch(self.view, anything, withdrawals, self._on_checked, metrics=metrics)
-        audit, spans = Audit(broker, keeper="k"), CentreJobSpans(Spans())
+        audit, spans = Audit(broker, "keeper k"), CentreJobSpans(Spans())
         self.give_ups = GiveUps(anything, broker, store, audit, metrics=metrics, spans=spans)
         self.unfinished, self.worker, self.silent_for = self.view.unfinished, self.view.worker, self.view.silent_for
 

@@ -124,7 +124,7 @@ def build_parts(settings: Settings) -> Parts:
     exported.metrics.watched_jobs.set_function(lambda: len(mirror))
     exported.metrics.records_current.set_function(lambda: float(mirror.is_current))
     lifecycle, receipt_key = Lifecycle(), ReceiptKey(broker)
-    audit = Audit(broker, relay=settings.name)
+    audit = Audit(broker, f"relay {settings.name}")
     parking = Parking(broker, audit, exported.metrics)
     unreadable = UnreadableMessages(broker, records, parking, relay=settings.name)
     return Parts(

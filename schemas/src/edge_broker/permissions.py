@@ -21,9 +21,10 @@ _RECORDS = subjects.kv_stream(subjects.RECORDS_BUCKET)
 _ENDED = subjects.kv_stream(subjects.ENDED_BUCKET)
 _WORKERS = subjects.kv_stream(subjects.WORKERS_BUCKET)
 _ACCESS = subjects.kv_stream(subjects.ACCESS_BUCKET)
-_FOR_PEOPLE = (subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _ENDED, _WORKERS)
+_DESIRED = subjects.kv_stream(subjects.DESIRED_BUCKET)
+_FOR_PEOPLE = (subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _ENDED, _WORKERS, _DESIRED)
 """What people may read message by message, besides the waiting jobs."""
-_ALL = (subjects.JOBS, subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _ENDED, _WORKERS, _ACCESS)
+_ALL = (subjects.JOBS, subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _ENDED, _WORKERS, _ACCESS, _DESIRED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ _RIGHTS = {
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             subjects.kv_subject(subjects.ENDED_BUCKET, ">"),
             subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
+            subjects.kv_subject(subjects.DESIRED_BUCKET, ">"),
             "$JS.EVENT.ADVISORY.>",
         ),
     ),
@@ -121,11 +123,15 @@ _RIGHTS = {
             # For metrics: room in the store, figures of the queues, the age of the oldest job.
             *_api("INFO", f"CONSUMER.LIST.{subjects.JOBS}"),
             f"$JS.ACK.{subjects.JOBS}.>",
-            *_read(_RECORDS, _ENDED, _WORKERS, _ACCESS, subjects.LOGS, subjects.JOBS),
-            *_watch(_RECORDS, _WORKERS, _ACCESS),
+            *_read(_RECORDS, _ENDED, _WORKERS, _ACCESS, _DESIRED, subjects.LOGS, subjects.JOBS, subjects.DEAD),
+            *_watch(_RECORDS, _WORKERS, _ACCESS, _DESIRED),
+            # For the lists of operators: pages of records, of parked jobs and of the audit.
+            *_direct(_RECORDS, _ENDED, _WORKERS, subjects.DEAD, subjects.AUDIT),
+            *_api(f"STREAM.PURGE.{subjects.DEAD}"),
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
             subjects.kv_subject(subjects.ACCESS_BUCKET, ">"),
+            subjects.kv_subject(subjects.DESIRED_BUCKET, ">"),
             "edge.logs.>",
             "edge.dead.>",
             "edge.audit.>",
@@ -143,7 +149,7 @@ _RIGHTS = {
                 f"STREAM.INFO.{subjects.JOBS}",
             ),
             *_read(subjects.JOBS, _RECORDS, _ENDED),
-            *_watch(_RECORDS),
+            *_watch(_RECORDS, _DESIRED),
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             f"{subjects.NOTICES}.>",
         ),
@@ -151,8 +157,10 @@ _RIGHTS = {
     ),
     KEEPER: Rights(
         (
-            *_read(_RECORDS, _ENDED, _WORKERS),
-            *_watch(_RECORDS, _WORKERS),
+            *_read(_RECORDS, _ENDED, _WORKERS, subjects.LOGS),
+            *_watch(_RECORDS, _WORKERS, _DESIRED),
+            # A line in the log of a task that waits.
+            "edge.logs.>",
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             subjects.kv_subject(subjects.ENDED_BUCKET, ">"),
             "edge.dead.>",

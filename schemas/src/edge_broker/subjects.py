@@ -14,6 +14,7 @@ ENDED_BUCKET = "edge_jobs_ended"
 """Sorts behind `edge_jobs`: a backup copies the streams in this order, and a record that moves meanwhile is in one."""
 WORKERS_BUCKET = "edge_workers"
 ACCESS_BUCKET = "edge_access"
+DESIRED_BUCKET = "edge_desired"
 
 NO_TEAM = "-"
 NOTICES = "edge.notices"
@@ -85,9 +86,15 @@ def dead_subject(team: str | None, queue: str, job: str) -> str:
     return f"edge.dead.{_team_token(team)}.{encode_name(queue)}.{job}"
 
 
-def audit_subject(action: str) -> str:
-    """Who did what."""
-    return f"edge.audit.{action}"
+def audit_subject(kind: str, target: str, action: str) -> str:
+    """Who did what; `*` stands for all of a part.
+
+    Args:
+        kind: What it is about.
+        target: Its name or id.
+        action: What was done.
+    """
+    return f"edge.audit.{kind}.{target if target == '*' else encode_name(target)}.{action}"
 
 
 def kv_stream(bucket: str) -> str:

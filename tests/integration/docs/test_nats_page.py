@@ -300,7 +300,7 @@ def forbidden(scene: Scene) -> dict[str, tuple[str, object]]:
         "write a worker's entry": (f"$KV.edge_workers.{scene.worker}", {}),
         "write a credential": ("$KV.edge_access.access.x", {}),
         "write a log": (f"edge.logs.x.1.{scene.running.id}", {}),
-        "write into the audit": ("edge.audit.job-parked", {}),
+        "write into the audit": ("edge.audit.job.x.job-parked", {}),
         "say that a relay is there": (subjects.RELAY_BEATS, {}),
         "take a job": ("$JS.API.CONSUMER.MSG.NEXT.EDGE_JOBS.default", {"batch": 1}),
         "confirm a job that was granted": ("$JS.ACK.EDGE_JOBS.default.1.4.4.1.0", None),

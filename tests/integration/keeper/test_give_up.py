@@ -70,7 +70,7 @@ async def audited(nats: NatsServer, job: str) -> list[dict[str, Any]]:
         order = [orjson.dumps({"seq": number}) for number in range(1, last + 1)]
         found = [await admin.request(f"$JS.API.DIRECT.GET.{AUDIT}", one) for one in order]
     events = [orjson.loads(message.data) for message in found]
-    return [event for event in events if event.get("job") == job]
+    return [event for event in events if event["target"] == job]
 
 
 async def test_jobs_of_a_vanished_worker_are_lost_when_their_own_tolerance_is_over(
@@ -97,7 +97,7 @@ async def test_jobs_of_a_vanished_worker_are_lost_when_their_own_tolerance_is_ov
     assert (kept.status, kept.from_airflow) == (404, True)
     assert await ended(records, long.job) is None
     [event] = await audited(nats, short.job)
-    assert (event["action"], event["worker"], event["reason"]) == ("job-given-up", WORKER, outcome.reason)
+    assert (event["action"], event["facts"]["worker"], event["reason"]) == ("job-given-up", WORKER, outcome.reason)
     assert re.fullmatch(
         r"no contact with worker plant-1 about this job for 6\d s \(offline tolerance 60 s\)", event["reason"]
     )

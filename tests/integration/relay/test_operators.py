@@ -75,7 +75,7 @@ async def test_an_operator_cancels_a_job_and_its_worker_is_told_why(
     async def take(message: Msg) -> None:
         audit.append(orjson.loads(message.data))
 
-    await edge.broker.subscribe("edge.audit.job-cancelled", take)
+    await edge.broker.subscribe("edge.audit.job.*.job-cancelled", take)
     one = await agent(edge, replica=1)
     job, waiting = await publish(edge.broker), await publish(edge.broker, make_auxiliary_job("elsewhere"))
     [grant] = await one.grants()
@@ -94,7 +94,7 @@ async def test_an_operator_cancels_a_job_and_its_worker_is_told_why(
     assert await edge_relay(edge, tmp_path, "jobs", "show", waiting.id) == EXIT_OK
     assert f"callback {waiting.id}" in capsys.readouterr().out
     await eventually(lambda: len(audit) >= 2, what="the audit")
-    assert [(one["job"], one["reason"]) for one in audit] == [(job.id, "wrong data"), (waiting.id, "not needed")]
+    assert [(one["target"], one["reason"]) for one in audit] == [(job.id, "wrong data"), (waiting.id, "not needed")]
 
 
 async def test_a_job_whose_final_state_is_on_its_way_continues(

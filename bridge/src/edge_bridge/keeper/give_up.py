@@ -19,6 +19,7 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.records import RecordStore
 from edge_broker.subjects import worker_notice
+from edge_schemas.admin.audit import TargetKind
 from edge_schemas.life.agents import has_taken_over
 from edge_schemas.life.events import GiveUp
 from edge_schemas.life.model import Holder, JobRecord, JobState
@@ -165,10 +166,17 @@ class GiveUps:
         ti_id = None if record.task is None else record.task.ti_id
         facts = {"job": record.id, "ti": ti_id, "queue": record.queue, "worker": worker, "reason": event.reason}
         log.warning("job_given_up", **facts, state=after.state.value, verdict=outcome)
-        await self._audit.record("job-given-up", **facts, state=after.state.value, verdict=outcome)
+        await self._audit.record(
+            "job-given-up",
+            TargetKind.JOB,
+            record.id,
+            queue=record.queue,
+            reason=event.reason,
+            facts={"ti": ti_id, "worker": worker, "state": after.state.value, "verdict": outcome},
+        )
         if after.parked is not None:
             self._metrics.parked()
             log.warning("job_parked", job=record.id, queue=record.queue, reason=after.parked)
-            await self._audit.record("job-parked", job=record.id, queue=record.queue, reason=after.parked)
+            await self._audit.record("job-parked", TargetKind.JOB, record.id, queue=record.queue, reason=after.parked)
         # A parked poll of the worker is answered at once.
         await self._broker.publish(worker_notice(worker))

@@ -67,7 +67,7 @@ class Keeper:
             self._view, dispatches, withdrawals, api, settings.heartbeats, metrics=metrics
         )
         self._watch = DatabaseWatch(self._view, dispatches, withdrawals, self._on_checked, metrics=metrics)
-        audit = Audit(broker, keeper=socket.gethostname())
+        audit = Audit(broker, f"keeper {socket.gethostname()}")
         self._give_ups = GiveUps(self._view, broker, records, audit, metrics=metrics, spans=spans)
         metrics.registry.register(KeeperState(broker, self._view, self._mover, lambda: self._watch.checked_s_ago))
         self._app = build_app(

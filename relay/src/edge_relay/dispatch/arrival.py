@@ -10,6 +10,7 @@ import structlog
 from edge_broker.audit import Audit
 from edge_relay.dispatch.polls import ParkedPoll
 from edge_relay.identity.credentials import Principal
+from edge_schemas.admin.audit import TargetKind
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.polls import SUPPORTED_PROTOCOLS, Poll
 from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
@@ -96,4 +97,4 @@ async def report_conflict(audit: Audit, entry: WorkerEntry, agent: AgentSeen) ->
         for name in ("host", "address", "incarnation")
     }
     log.error("credential_copied", worker=entry.worker, **facts)
-    await audit.record("credential-copied", worker=entry.worker, **facts)
+    await audit.record("credential-copied", TargetKind.WORKER, entry.worker, site=entry.site, facts=facts)

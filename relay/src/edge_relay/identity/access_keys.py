@@ -4,7 +4,8 @@ The last one reserves a worker's name. A name is made from the hash that the wor
 client with an enrolment token could search for a secret whose name is another worker's.
 """
 
-from edge_schemas.wire.workers import AccessTokenEntry, EnrollTokenEntry, WorkerAccess
+from edge_schemas.admin.access import AccessTokenEntry
+from edge_schemas.wire.workers import EnrollTokenEntry, WorkerAccess
 
 ACCESS_PREFIX = "access."
 ENROLL_PREFIX = "enroll."

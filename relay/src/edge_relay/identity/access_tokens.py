@@ -6,8 +6,9 @@ from edge_broker.bucket import Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.identity.access_keys import ACCESS_PREFIX, dump
+from edge_schemas.admin.access import AccessTokenEntry
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.workers import AccessTokenEntry, SecretKind, hash_secret, new_secret
+from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
 
 
 class AccessTokenStore:

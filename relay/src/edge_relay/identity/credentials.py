@@ -8,6 +8,7 @@ again, in case its watch has died unnoticed.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 from pydantic import ValidationError
@@ -18,8 +19,9 @@ from edge_broker.subjects import ACCESS_BUCKET, NOTICES, consumer_name
 from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.identity.access_keys import ACCESS_PREFIX, WORKER_PREFIX
 from edge_relay.identity.lookups import Lookups
+from edge_schemas.admin.access import AccessTokenEntry
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.workers import AccessTokenEntry, SecretKind, WorkerAccess, WorkerSettings, hash_secret
+from edge_schemas.wire.workers import SecretKind, WorkerAccess, WorkerSettings, hash_secret
 
 log = structlog.get_logger(__name__)
 
@@ -135,6 +137,8 @@ class Credentials:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "the access token is unknown")
         if entry.revoked_at is not None:
             raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the access token was revoked")
+        if entry.expires_at is not None and datetime.now(UTC) >= entry.expires_at:
+            raise EdgeError(ErrorCode.UNAUTHENTICATED, f"the access token expired at {entry.expires_at:%F %H:%M} UTC")
         return entry
 
     def workers(self) -> list[WorkerAccess]:

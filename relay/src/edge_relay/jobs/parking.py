@@ -6,6 +6,7 @@ from edge_broker import parked_jobs
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
 from edge_relay.metrics.replica import Metrics, queue_of
+from edge_schemas.admin.audit import TargetKind
 from edge_schemas.life.model import JobRecord
 
 log = structlog.get_logger(__name__)
@@ -29,5 +30,5 @@ class Parking:
 
     async def report(self, record: JobRecord) -> None:
         """Report a parked job to operators."""
-        await self._audit.record("job-parked", job=record.id, queue=record.queue, reason=record.parked)
+        await self._audit.record("job-parked", TargetKind.JOB, record.id, queue=record.queue, reason=record.parked)
         log.warning("job_parked", queue=record.queue, reason=record.parked)

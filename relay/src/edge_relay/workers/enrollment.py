@@ -11,6 +11,7 @@ from edge_relay.identity.enrollment import EnrollmentStore, check_form, token_ke
 from edge_relay.identity.lookups import Lookups
 from edge_relay.metrics.replica import Metrics
 from edge_relay.shielded import run_to_completion
+from edge_schemas.admin.audit import Actor, ActorKind, TargetKind
 from edge_schemas.life.versions import runtime_mismatch
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.polls import SUPPORTED_PROTOCOLS
@@ -83,9 +84,13 @@ class WorkerEnrollment:
             raise
         self._metrics.enrollments.labels("new" if is_new else "repeated").inc()
         if is_new:
-            facts = {"airflow": request.airflow} if request.airflow else {}
             await self._audit.record(
-                "worker-enrolled", worker=access.worker, site=access.site, host=access.hostname, **facts
+                "worker-enrolled",
+                TargetKind.WORKER,
+                access.worker,
+                actor=Actor(kind=ActorKind.WORKER, name=access.worker),
+                site=access.site,
+                facts={"host": access.hostname, "airflow": request.airflow},
             )
             await self._credentials.announce(access.secret_hash)
         return Enrollment(worker=access.worker, site=access.site, team=access.team, settings=access.settings)

@@ -44,11 +44,36 @@ class EnrollRequest(Inbound):
     airflow: str | None = Field(default=None, max_length=120)
 
 
+class Availability(StrEnum):
+    """Whether a worker takes new jobs, as operators want it."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    """No new jobs."""
+    DRAINING = "draining"
+    """No new jobs; the agent exits when the jobs that run have ended."""
+    STOPPED = "stopped"
+    """No new jobs; the jobs that run are stopped, then the agent exits."""
+
+
 class WorkerSettings(Outbound):
-    """Settings from the centre; `version` rises with every change."""
+    """Settings from the centre; `version` rises with every change.
+
+    Attributes:
+        availability: Its own or its site's, whichever is stricter.
+        availability_reason: Why it is not active, and who wants it, for people.
+        availability_until: When it becomes active by itself.
+        slots: How many jobs it may run at once; None for the worker's own setting.
+        rotation: Rises when the worker is to make a new secret.
+    """
 
     version: int
     queues: tuple[QueueName, ...]
+    availability: Availability = Availability.ACTIVE
+    availability_reason: str | None = None
+    availability_until: Instant | None = None
+    slots: int | None = None
+    rotation: int = 0
 
 
 class Enrollment(Outbound):
@@ -91,14 +116,17 @@ class EnrollToken(Outbound):
 
 
 class WorkerState(StrEnum):
-    """What is known of a worker's contact.
+    """What an operator has to know of a worker first.
 
     Offline means that several contacts were missed in a row. Conflict means that two agents use its credential: one of
-    them runs on a copy of its state folder.
+    them runs on a copy of its state folder. Unhealthy means that it takes no jobs for a reason of its own; paused, that
+    an operator wants so.
     """
 
     NEVER_SEEN = "never seen"
     ONLINE = "online"
+    UNHEALTHY = "unhealthy"
+    PAUSED = "paused"
     DRAINING = "draining"
     OFFLINE = "offline"
     CONFLICT = "conflict"
@@ -183,11 +211,3 @@ class EnrollTokenEntry(Outbound):
     uses: int
     expires_at: Instant
     used: tuple[EnrollmentUse, ...] = ()
-
-
-class AccessTokenEntry(Outbound):
-    """An operator's access token; kept in `edge_access` under `access.<hash>`."""
-
-    name: str
-    created_at: Instant
-    revoked_at: Instant | None = None

@@ -52,7 +52,7 @@ async def audited(edge: Edge, action: str) -> AsyncIterator[list[dict[str, Any]]
     async def take(message: Msg) -> None:
         found.append(orjson.loads(message.data))
 
-    number = await edge.broker.subscribe(f"edge.audit.{action}", take)
+    number = await edge.broker.subscribe(f"edge.audit.*.*.{action}", take)
     try:
         yield found
     finally:
@@ -124,8 +124,9 @@ async def test_a_copied_credential_is_named_once(edge: Edge, events: list[EventD
             assert (await one.poll(poll_timeout_s=0, in_conflict=one is newer)).status == 204
         await eventually(lambda: told, what="the audit")
     logged = [event for event in events if event["event"] == "credential_copied"]
-    for facts in (*told, *logged):
-        assert facts["worker"] == older.name
+    assert [event["target"] for event in told] == [older.name]
+    assert [event["worker"] for event in logged] == [older.name]
+    for facts in (*(event["facts"] for event in told), *logged):
         assert (facts["older_host"], facts["newer_host"]) == ("host-of-machine", "host-of-copy")
         assert (facts["older_incarnation"], facts["newer_incarnation"]) == ("1", "2")
         assert facts["older_address"] == facts["newer_address"] == "127.0.0.1"
@@ -154,7 +155,7 @@ async def test_the_newer_of_two_gets_no_jobs_until_an_operator_decides(edge: Edg
             for _ in range(2):
                 assert (await edge.admin("POST", path, {"keep": "newer"})).status == 204
             await eventually(lambda: audit_events, what="the audit")
-        assert [(one["operator"], one["keep"]) for one in audit_events] == [("tests", "newer")], (
+        assert [(one["actor"]["name"], one["facts"]["keep"]) for one in audit_events] == [("tests", "newer")], (
             "a repeat changes nothing"
         )
         reply = await waiting

@@ -189,7 +189,7 @@ class Leader:
     async def check(self) -> None:
         anything: Any = self
         spans = CentreJobSpans(Spans())
-        audit = Audit(anything, keeper="k")
+        audit = Audit(anything, "keeper k")
         await GiveUps(anything, anything, anything, audit, metrics=KeeperMetrics(), spans=spans).check()
 
 

@@ -7,6 +7,7 @@ from edge_relay.http.bodies import JsonBodies, job_of, json_response
 from edge_relay.http.callers import Callers
 from edge_relay.jobs.administration import JobAdministration
 from edge_relay.workers.administration import WorkerAdministration
+from edge_schemas.admin.access import Role
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.ids import LABEL_RULE, WorkerName
@@ -40,9 +41,9 @@ class AdminHandlers:
 
     async def create_enroll_token(self, request: web.Request) -> web.Response:
         """Create an enrolment token. A repeat creates another token; the first one expires unused."""
-        operator = await self._callers.operator(request)
+        operator = await self._callers.operator(request, Role.ADMIN)
         body = await self._bodies.large(request, operator.name, EnrollTokenRequest)
-        return json_response(await self._workers.create_enroll_token(body, operator=operator.name), status=201)
+        return json_response(await self._workers.create_enroll_token(body, operator=operator), status=201)
 
     async def list_workers(self, request: web.Request) -> web.Response:
         """All workers that ever enrolled, with the content of their last poll."""
@@ -51,16 +52,16 @@ class AdminHandlers:
 
     async def revoke_worker(self, request: web.Request) -> web.Response:
         """End a worker's credential. A repeat changes nothing."""
-        operator = await self._callers.operator(request)
-        await self._workers.revoke(_worker_of(request), operator=operator.name)
+        operator = await self._callers.operator(request, Role.ADMIN)
+        await self._workers.revoke(_worker_of(request), operator=operator)
         return web.Response(status=204)
 
     async def resolve_conflict(self, request: web.Request) -> web.Response:
         """Decide which of two agents is the worker. A repeat changes nothing."""
-        operator = await self._callers.operator(request)
+        operator = await self._callers.operator(request, Role.OPERATOR)
         worker = _worker_of(request)
         body = await self._bodies.large(request, operator.name, ResolveRequest)
-        await self._workers.resolve_conflict(worker, body, operator=operator.name)
+        await self._workers.resolve_conflict(worker, body, operator=operator)
         return web.Response(status=204)
 
     async def show_job(self, request: web.Request) -> web.Response:
@@ -70,15 +71,15 @@ class AdminHandlers:
 
     async def cancel_job(self, request: web.Request) -> web.Response:
         """Withdraw a job; answers with its record: a final state may have arrived earlier."""
-        operator = await self._callers.operator(request)
+        operator = await self._callers.operator(request, Role.OPERATOR)
         job = job_of(request)
         body = await self._bodies.large(request, operator.name, CancelRequest)
-        return json_response(await self._jobs.cancel(job, operator=operator.name, reason=body.reason))
+        return json_response(await self._jobs.cancel(job, operator=operator, reason=body.reason))
 
     async def redrive_job(self, request: web.Request) -> web.Response:
         """End the parking of a job. A repeat changes nothing."""
-        operator = await self._callers.operator(request)
-        await self._jobs.redrive(job_of(request), operator=operator.name)
+        operator = await self._callers.operator(request, Role.OPERATOR)
+        await self._jobs.redrive(job_of(request), operator=operator)
         return web.Response(status=204)
 
 
