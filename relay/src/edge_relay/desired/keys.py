@@ -1,0 +1,22 @@
+"""The keys of `edge_desired`: `worker.<name>`, `site.<name>` and `queue.<consumer name>`."""
+
+from edge_broker.subjects import consumer_name
+
+WORKER_PREFIX = "worker."
+SITE_PREFIX = "site."
+QUEUE_PREFIX = "queue."
+
+
+def worker_key(worker: str) -> str:
+    """The key of a worker."""
+    return WORKER_PREFIX + worker
+
+
+def site_key(site: str) -> str:
+    """The key of a site."""
+    return SITE_PREFIX + site
+
+
+def queue_key(team: str | None, queue: str) -> str:
+    """The key of a queue."""
+    return QUEUE_PREFIX + consumer_name(team, queue)

@@ -1,0 +1,163 @@
+"""Desired state in memory: every replica follows the bucket, and computes from it the settings of each worker."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from edge_broker.connection.broker import Broker
+from edge_broker.subjects import DESIRED_BUCKET, consumer_name
+from edge_broker.watched_bucket import WatchedBucket
+from edge_relay.desired.keys import QUEUE_PREFIX, SITE_PREFIX, WORKER_PREFIX, queue_key, site_key, worker_key
+from edge_schemas.admin.desired import (
+    AvailabilityOrder,
+    DesiredQueue,
+    DesiredSite,
+    DesiredWorker,
+    settings_version,
+    strictest,
+)
+from edge_schemas.wire.workers import Availability, WorkerAccess, WorkerSettings
+
+log = structlog.get_logger(__name__)
+
+Entry = DesiredWorker | DesiredSite | DesiredQueue
+_E = TypeVar("_E", DesiredWorker, DesiredSite, DesiredQueue)
+_MODELS: dict[str, type[DesiredWorker] | type[DesiredSite] | type[DesiredQueue]] = {
+    WORKER_PREFIX: DesiredWorker,
+    SITE_PREFIX: DesiredSite,
+    QUEUE_PREFIX: DesiredQueue,
+}
+CHECK_S = 1.0
+"""How late the end of an order may be noticed."""
+
+OnChange = Callable[[str], None]
+"""Called with the key of an entry that changed, or whose order's time is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentOrder:
+    """The order that counts for a worker, and whether it is its site's."""
+
+    order: AvailabilityOrder
+    of_site: bool
+
+
+class DesiredState:
+    """What operators have set. Run `run()` in a task group."""
+
+    def __init__(self, broker: Broker, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._watched = WatchedBucket(broker, DESIRED_BUCKET, self.apply)
+        self._now = now
+        self._entries: dict[str, Entry] = {}
+        self._ends: dict[str, datetime] = {}
+        self._listeners: list[OnChange] = []
+
+    @property
+    def complete(self) -> asyncio.Event:
+        """Set while everything is known to be in memory."""
+        return self._watched.complete
+
+    def on_change(self, listener: OnChange) -> None:
+        """Call `listener` whenever an entry changes or an order's time is over."""
+        self._listeners.append(listener)
+
+    async def run(self) -> None:
+        """Follow the bucket, and notice the ends of orders, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watched.run(), name="desired-state")
+            group.create_task(self._watch_ends(), name="desired-state-ends")
+
+    def worker(self, worker: str) -> DesiredWorker:
+        """Of a worker; the default if nobody has set anything."""
+        return self._get(worker_key(worker), DesiredWorker)
+
+    def site(self, site: str) -> DesiredSite:
+        """Of a site."""
+        return self._get(site_key(site), DesiredSite)
+
+    def queue(self, team: str | None, queue: str) -> DesiredQueue:
+        """Of a queue."""
+        return self._get(queue_key(team, queue), DesiredQueue)
+
+    def order(self, worker: str, site: str) -> CurrentOrder | None:
+        """The order that counts for a worker; None if it is available."""
+        own, of_site = self.worker(worker).order, self.site(site).order
+        found = strictest((own, of_site), self._now())
+        return None if found is None else CurrentOrder(found, found is not own)
+
+    def is_paused(self, team: str | None, queue: str) -> bool:
+        """Whether no job of a queue is granted."""
+        return strictest((self.queue(team, queue).order,), self._now()) is not None
+
+    def settings(self, access: WorkerAccess) -> WorkerSettings:
+        """The settings of a worker now: of its enrolment, changed by what operators have set for it and its site."""
+        own, of_site = self.worker(access.worker), self.site(access.site)
+        found = self.order(access.worker, access.site)
+        order = None if found is None else found.order
+        return access.settings.model_copy(
+            update={
+                "version": settings_version(access.settings.version, (own, of_site), self._now()),
+                "queues": own.queues or access.settings.queues,
+                "availability": Availability.ACTIVE if order is None else order.availability,
+                "availability_reason": None if order is None else f"{order.reason} (by {order.by})",
+                "availability_until": None if order is None else order.until,
+                "slots": own.slots,
+            }
+        )
+
+    def active_queues(self, team: str | None, settings: WorkerSettings) -> tuple[str, ...]:
+        """The consumers of the queues from which a worker with these settings may get jobs now."""
+        if settings.availability is not Availability.ACTIVE:
+            return ()
+        queues = (queue for queue in settings.queues if not self.is_paused(team, queue))
+        return tuple(dict.fromkeys(consumer_name(team, queue) for queue in queues))
+
+    def apply(self, key: str, value: bytes | None) -> None:
+        """Store an entry as it is in the bucket; a caller who has just written it need not wait for the watch."""
+        entry = None if value is None else _parse(key, value)
+        before = self._entries.get(key)
+        if entry is not None and before is not None and entry.version < before.version:
+            return  # an older value that arrived late
+        if entry is None:
+            self._entries.pop(key, None)
+        else:
+            self._entries[key] = entry
+        order = None if entry is None else entry.order
+        if order is not None and order.until is not None and not order.is_over(self._now()):
+            self._ends[key] = order.until
+        else:
+            self._ends.pop(key, None)
+        if entry != before:
+            self._report(key)
+
+    async def _watch_ends(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            now = self._now()
+            for key in [key for key, end in self._ends.items() if end <= now]:
+                del self._ends[key]
+                self._report(key)
+
+    def _get(self, key: str, model: type[_E]) -> _E:
+        entry = self._entries.get(key)
+        return entry if isinstance(entry, model) else model()
+
+    def _report(self, key: str) -> None:
+        for listener in self._listeners:
+            listener(key)
+
+
+def _parse(key: str, value: bytes) -> Entry | None:
+    model = next((model for prefix, model in _MODELS.items() if key.startswith(prefix)), None)
+    if model is None:
+        return None
+    try:
+        return model.model_validate_json(value)
+    except ValidationError as error:
+        log.warning("desired_state_unreadable", key=key, errors=error.error_count())
+        return None

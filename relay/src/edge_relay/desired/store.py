@@ -1,0 +1,66 @@
+"""Changes of desired state: read through the stream leader, written by compare-and-swap."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from edge_broker.bucket import Bucket, RevisionConflict
+from edge_broker.connection.broker import Broker
+from edge_broker.subjects import DESIRED_BUCKET
+from edge_relay.desired.keys import queue_key, site_key, worker_key
+from edge_relay.desired.state import DesiredState
+from edge_schemas.admin.desired import DesiredQueue, DesiredSite, DesiredWorker
+
+_E = TypeVar("_E", DesiredWorker, DesiredSite, DesiredQueue)
+
+
+class DesiredStore:
+    """Writes desired state; this replica knows a change at once, the others by their watch."""
+
+    def __init__(self, broker: Broker, state: DesiredState) -> None:
+        self._bucket = Bucket(broker, DESIRED_BUCKET)
+        self._state = state
+
+    async def change_worker(
+        self, worker: str, change: Callable[[DesiredWorker], DesiredWorker]
+    ) -> tuple[DesiredWorker, DesiredWorker]:
+        """Change what is set for a worker; see `_change`."""
+        return await self._change(worker_key(worker), DesiredWorker, change)
+
+    async def change_site(
+        self, site: str, change: Callable[[DesiredSite], DesiredSite]
+    ) -> tuple[DesiredSite, DesiredSite]:
+        """Change what is set for a site; see `_change`."""
+        return await self._change(site_key(site), DesiredSite, change)
+
+    async def change_queue(
+        self, team: str | None, queue: str, change: Callable[[DesiredQueue], DesiredQueue]
+    ) -> tuple[DesiredQueue, DesiredQueue]:
+        """Change what is set for a queue; see `_change`."""
+        return await self._change(queue_key(team, queue), DesiredQueue, change)
+
+    async def _change(self, key: str, model: type[_E], change: Callable[[_E], _E]) -> tuple[_E, _E]:
+        """Change an entry; returns it before and after: the same object if the change changes nothing.
+
+        Args:
+            key: Of the entry.
+            model: Of the entry.
+            change: May be called more than once; the version is not its concern.
+
+        Raises:
+            EdgeError: What `change` raises.
+            BrokerUnavailable: The outcome is unknown; repeat the call.
+        """
+        while True:
+            stored = await self._bucket.get(key)
+            before = model() if stored.value is None else model.model_validate_json(stored.value)
+            after = change(before)
+            if after == before:
+                return before, before
+            after = after.model_copy(update={"version": before.version + 1})
+            value = after.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
+            try:
+                await self._bucket.put(key, value, revision=stored.revision)
+            except RevisionConflict:
+                continue
+            self._state.apply(key, value)
+            return before, after
