@@ -17,13 +17,13 @@ import structlog
 from yarl import URL
 
 from edge_relay.gate.answers import STREAMED_FROM_BYTES, WINDOW_BYTES, GateAnswer, StreamedBody
-from edge_relay.limits.body_memory import UNCOUNTED, Memory
 from edge_relay.settings import Settings, SettingsError
 from edge_schemas.gate.auth import SIGNATURE_HEADER, AnswerCheck, GateCall, check_answer, sign_call
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire.errors import TOO_LARGE_STATUSES, EdgeError, ErrorCode
 from edge_schemas.wire.routes import FORWARDED_HEADERS, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
-from edge_service.body_progress import BodyTooLarge, Exchange, read_body
+from edge_service.body_memory import UNCOUNTED, Memory, read_counted
+from edge_service.body_progress import BodyTooLarge, Exchange
 from edge_service.threads import hashed
 
 log = structlog.get_logger(__name__)
@@ -165,7 +165,7 @@ class GateClient:
                 stack.callback(memory.remove, WINDOW_BYTES)
                 check = AnswerCheck(self._key, nonce, reply.status)
                 return GateAnswer(reply.status, passed, streamed=StreamedBody(reply, length, check))
-            body = await _read(reply, self._limits.max_call_bytes, memory or UNCOUNTED)
+            body = await read_counted(reply.content, self._limits.max_call_bytes, memory or UNCOUNTED)
         except aiohttp.ConnectionTimeoutError as error:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
         except TimeoutError:
@@ -217,19 +217,3 @@ class GateClient:
         if length > self._limits.max_call_bytes:
             raise BodyTooLarge
         return length if length > STREAMED_FROM_BYTES else None
-
-
-async def _read(reply: aiohttp.ClientResponse, limit: int, memory: Memory) -> bytes:
-    """The body of an answer. What is counted of a body that does not arrive in whole is given back."""
-    counted = 0
-
-    def count(arrived: int) -> None:
-        nonlocal counted
-        memory.add(arrived)
-        counted += arrived
-
-    try:
-        return await read_body(reply.content, limit=limit, on_bytes=count)
-    except BaseException:
-        memory.remove(counted)
-        raise

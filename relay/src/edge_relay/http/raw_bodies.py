@@ -9,7 +9,7 @@ from typing import Protocol
 from aiohttp import web
 
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_service.body_progress import PIECE_BYTES, BodyStalled, BodyTooLarge, Progress, read_body
+from edge_service.body_progress import PIECE_BYTES, BodyStalled, BodyTooLarge, Progress, read_body, write_body
 
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
@@ -94,10 +94,7 @@ async def pass_on(request: web.Request, status: int, headers: Mapping[str, str],
 
 async def _write(response: web.StreamResponse, body: bytes, progress: Progress) -> None:
     try:
-        for start in range(0, len(body), PIECE_BYTES):
-            piece = body[start : start + PIECE_BYTES]
-            await progress.step(response.write(piece))
-            progress.moved(len(piece))
+        await write_body(response.write, body, progress)
     except BodyStalled as error:
         raise ConnectionResetError(str(error)) from None
 

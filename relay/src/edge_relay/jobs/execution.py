@@ -13,7 +13,6 @@ from edge_relay.gate.answers import GateAnswer
 from edge_relay.gate.client import GateClient
 from edge_relay.identity.credentials import Principal
 from edge_relay.jobs.takeover import check_uncontested
-from edge_relay.limits.body_memory import Memory
 from edge_relay.metrics.replica import Metrics
 from edge_relay.stores.worker_store import WorkerStore
 from edge_schemas.gate.auth import GateCall
@@ -22,6 +21,7 @@ from edge_schemas.gate.limits import CallLimits
 from edge_schemas.life.holder_calls import check_holder
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_service.body_memory import Memory
 
 _QUERY = re.compile(r"[!-~]*")
 

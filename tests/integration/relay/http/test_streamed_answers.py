@@ -1,4 +1,4 @@
-"""Large answers of the gate: passed on while they arrive, in little memory, and never whole unless the gate signed them."""
+"""Large answers of the gate: passed on while they arrive, in little memory, never whole unless signed."""
 
 import asyncio
 import socket
@@ -136,7 +136,10 @@ async def _asked(scene: Scene, url: str) -> tuple[asyncio.StreamReader, asyncio.
     await asyncio.get_running_loop().sock_connect(own, ("127.0.0.1", URL(url).port))
     job = await scene.edge.job(scene.worker)
     reader, writer = await asyncio.open_connection(
-        sock=own, ssl=ssl.create_default_context(cafile=str(scene.edge.ca)), server_hostname="127.0.0.1", limit=16 * 1024
+        sock=own,
+        ssl=ssl.create_default_context(cafile=str(scene.edge.ca)),
+        server_hostname="127.0.0.1",
+        limit=16 * 1024,
     )
     target = routes.JOB_EXECUTION.format(job=job.id, path=PATH)
     head = f"GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {scene.worker.secret}\r\n\r\n"

@@ -54,7 +54,12 @@ def test_a_receipt_has_one_form_only() -> None:
     sealed = next(text for text in _receipts() if "-" in text and "_" in text and len(text) % 4)
     last = sealed[-1]
     spare = chr(ord(last) + 1)  # the last character of two or four bits
-    others = [sealed.replace("-", "+"), sealed.replace("_", "/"), sealed + "=" * (-len(sealed) % 4), sealed[:-1] + spare]
+    others = [
+        sealed.replace("-", "+"),
+        sealed.replace("_", "/"),
+        sealed + "=" * (-len(sealed) % 4),
+        sealed[:-1] + spare,
+    ]
     assert _bytes_of(others[-1]) == _bytes_of(sealed)
     for other in others:
         assert refusal(other) is ErrorCode.INVALID_REQUEST
