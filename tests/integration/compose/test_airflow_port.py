@@ -20,7 +20,7 @@ async def other_airflow(port: int) -> AsyncIterator[None]:
     async def answer(request: web.Request) -> web.Response:
         if request.path == "/auth/token":
             return web.json_response({"detail": "Invalid credentials"}, status=401)
-        return web.json_response(dict.fromkeys(("metadatabase", "scheduler", "dag_processor"), {"status": "healthy"}))
+        return web.json_response({key: {"status": "healthy"} for key in ("metadatabase", "scheduler", "dag_processor")})
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
