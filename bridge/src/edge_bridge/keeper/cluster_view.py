@@ -50,12 +50,8 @@ class ClusterView:
         self._clock = clock
         self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
         self._listed = asyncio.Event()
-        self._watched_records = WatchedBucket(
-            broker, RECORDS_BUCKET, self._update_record, on_complete=self._records_listed
-        )
-        self._watched_workers = WatchedBucket(
-            broker, WORKERS_BUCKET, self._update_worker, on_complete=self._report_if_complete
-        )
+        self._watched_records = WatchedBucket(broker, RECORDS_BUCKET, self._update_record, on_complete=self._on_listed)
+        self._watched_workers = WatchedBucket(broker, WORKERS_BUCKET, self._update_worker, on_complete=self._on_listed)
         self._records: dict[str, JobRecord] = {}
         self._workers: dict[str, WorkerEntry] = {}
         self._contact = ContactClock()
@@ -126,11 +122,9 @@ class ClusterView:
         stored = await self._workers_bucket.get(worker)
         self._update_worker(worker, stored.value)
 
-    def _records_listed(self) -> None:
-        self._listed.set()
-        self._report_if_complete()
-
-    def _report_if_complete(self) -> None:
+    def _on_listed(self) -> None:
+        if self._watched_records.complete.is_set():
+            self._listed.set()
         if self.complete:
             self._on_complete()
 
@@ -180,12 +174,8 @@ class ClusterView:
             self._contact.forget((known.holder.worker, job))
 
     async def _on_relay_beat(self, message: Message) -> None:
-        try:
-            beat = RelayBeat.model_validate_json(message.data)
-        except ValidationError as error:
-            log.warning("relay_beat_unreadable", errors=error.error_count())
-            return
-        self._contact.record_beat(self._clock(), beat)
+        if (beat := _parse_beat(message.data)) is not None:
+            self._contact.record_beat(self._clock(), beat)
 
 
 def _parse_record(job: str, value: bytes, put_aside: Callable[[str], None]) -> JobRecord | None:
@@ -203,6 +193,14 @@ def _parse_entry(worker: str, value: bytes, put_aside: Callable[[str], None]) ->
     except ValidationError as error:
         log.warning("worker_entry_unreadable", worker=worker, errors=error.error_count())
         put_aside("entry")
+        return None
+
+
+def _parse_beat(value: bytes) -> RelayBeat | None:
+    try:
+        return RelayBeat.model_validate_json(value)
+    except ValidationError as error:
+        log.warning("relay_beat_unreadable", errors=error.error_count())
         return None
 
 

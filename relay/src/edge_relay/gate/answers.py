@@ -1,6 +1,6 @@
 """The gate's answers: a small one is read and checked as a whole, a large one is passed on while it arrives."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -29,12 +29,14 @@ class StreamedBody:
 
     Attributes:
         length: In bytes, as announced.
+        on_broken: Called if not all of it arrives as the gate has signed it.
     """
 
     def __init__(self, reply: aiohttp.ClientResponse, length: int, check: AnswerCheck) -> None:
         self._reply = reply
         self._check = check
         self.length = length
+        self.on_broken: Callable[[], None] = lambda: None
 
     async def pieces(self, progress: Progress) -> AsyncGenerator[bytes, None]:
         """The pieces, the last one only after the signature was checked; the caller reports to `progress`.
@@ -56,6 +58,7 @@ class StreamedBody:
         yield held
 
     def _broken(self, why: str) -> AnswerBroken:
+        self.on_broken()
         log.warning("gate_answer_broken", gate=str(self._reply.url.origin()), error=why)
         return AnswerBroken(why)
 

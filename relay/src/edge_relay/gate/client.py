@@ -146,8 +146,15 @@ class GateClient:
                 log.warning("gate_call_failed", gate=self._urls[index], error=str(error))
                 continue
             self._good = index
+            if answer.streamed is not None:
+                # The worker repeats the call: it goes to another keeper, as if none of this answer had arrived.
+                answer.streamed.on_broken = partial(self._avoid, index)
             return answer
         raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "no keeper answers at the moment", retry_after_s=RETRY_AFTER_S)
+
+    def _avoid(self, index: int) -> None:
+        if self._good == index:
+            self._good = (index + 1) % len(self._urls)
 
     async def _ask(
         self, base: str, call: GateCall, headers: Mapping[str, str], memory: Memory | None, stack: AsyncExitStack
@@ -155,12 +162,13 @@ class GateClient:
         """The answer of one keeper. Its body is streamed if it is large and `memory` is given."""
         sign = partial(sign_call, self._key, call, now=self._clock())
         signature, nonce = await hashed(sign, len(call.body))
+        assert self._session is not None  # noqa: S101  # used only within its context
         ours = {SIGNATURE_HEADER: signature, WORKER_HEADER: call.worker, REQUEST_ID_HEADER: call.request_id}
         try:
-            reply = await self._begin(base, call, {**headers, **ours})
+            reply = await _begin(self._session, base, call, {**headers, **ours}, self._timeout_s)
             stack.callback(reply.close)
             passed = {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
-            if memory is not None and (length := self._streamed_length(reply)) is not None:
+            if memory is not None and (length := _streamed_length(reply, self._limits)) is not None:
                 memory.add(WINDOW_BYTES)
                 stack.callback(memory.remove, WINDOW_BYTES)
                 check = AnswerCheck(self._key, nonce, reply.status)
@@ -186,34 +194,37 @@ class GateClient:
             raise _Away(f"an answer with status {reply.status} that is not signed with our key")
         return GateAnswer(reply.status, passed, body)
 
-    async def _begin(self, base: str, call: GateCall, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """Send a call to one keeper; returns the beginning of the answer."""
-        assert self._session is not None  # noqa: S101  # used only within its context
-        async with Exchange(call.body, answer_s=self._timeout_s) as exchange:
-            reply = await self._session.request(
-                call.method,
-                # Unchanged: yarl would decode the path and encode it again.
-                URL(f"{base}{call.target}", encoded=True),
-                data=exchange.body,
-                headers=headers,
-                skip_auto_headers=("Content-Type",),
-                allow_redirects=False,
-            )
-            exchange.begun()
-            return reply
 
-    def _streamed_length(self, reply: aiohttp.ClientResponse) -> int | None:
-        """The length of a body that is streamed; None for one that is read as a whole.
+async def _begin(
+    session: aiohttp.ClientSession, base: str, call: GateCall, headers: Mapping[str, str], timeout_s: float
+) -> aiohttp.ClientResponse:
+    """Send a call to one keeper; returns the beginning of the answer."""
+    async with Exchange(call.body, answer_s=timeout_s) as exchange:
+        reply = await session.request(
+            call.method,
+            # Unchanged: yarl would decode the path and encode it again.
+            URL(f"{base}{call.target}", encoded=True),
+            data=exchange.body,
+            headers=headers,
+            skip_auto_headers=("Content-Type",),
+            allow_redirects=False,
+        )
+        exchange.begun()
+        return reply
 
-        Without a length, a proxy could make a whole answer of one that was cut off. An answer without a signature is
-        not the gate's: the next keeper is called.
 
-        Raises:
-            BodyTooLarge: It is longer than the limit.
-        """
-        length = reply.content_length
-        if reply.method == "HEAD" or length is None or SIGNATURE_HEADER not in reply.headers:
-            return None
-        if length > self._limits.max_call_bytes:
-            raise BodyTooLarge
-        return length if length > STREAMED_FROM_BYTES else None
+def _streamed_length(reply: aiohttp.ClientResponse, limits: CallLimits) -> int | None:
+    """The length of a body that is streamed; None for one that is read as a whole.
+
+    Without a length, a proxy could make a whole answer of one that was cut off. An answer without a signature is not
+    the gate's: the next keeper is called.
+
+    Raises:
+        BodyTooLarge: It is longer than the limit.
+    """
+    length = reply.content_length
+    if reply.method == "HEAD" or length is None or SIGNATURE_HEADER not in reply.headers:
+        return None
+    if length > limits.max_call_bytes:
+        raise BodyTooLarge
+    return length if length > STREAMED_FROM_BYTES else None

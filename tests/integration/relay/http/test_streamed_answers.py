@@ -97,6 +97,24 @@ async def test_a_repeat_after_a_broken_answer_is_answered(scene: Scene) -> None:
     assert await scene.read() == LARGE
 
 
+async def test_a_repeat_goes_to_another_keeper(tmp_path: Path) -> None:
+    """Of two keepers, the way to one cuts large answers."""
+    secret = tmp_path / "gate.secret"
+    secret.write_bytes(KEY)
+    async with (
+        running_gate() as bad,
+        running_gate() as good,
+        running_edge(tmp_path, gate_urls=(bad.url, good.url), gate_key_file=secret) as edge,
+    ):
+        bad.body = good.body = LARGE
+        bad.cut_after = len(LARGE) // 2
+        scene = Scene(edge, bad, secret, await edge.worker())
+        with pytest.raises(NoAnswer):
+            await scene.read()
+        assert await scene.read() == LARGE
+        assert (len(bad.calls), len(good.calls)) == (1, 1)
+
+
 async def test_a_forged_answer_has_fewer_bytes_than_it_announces(scene: Scene) -> None:
     """As a client sees it that is not ours."""
     scene.gate.body, scene.gate.sent_instead = LARGE, LARGE[:-1] + b"?"
