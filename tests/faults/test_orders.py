@@ -55,6 +55,8 @@ async def _is_ready(site: Site) -> bool:
     return (await site.edge.call("GET", routes.READYZ)).status == 200
 
 
+# nats-py leaves the connection open that it cannot replace.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_pause_survives_restarts_of_everything(site: Site, worker: Machine) -> None:
     assert (await _order(site, worker, "pause"))["availability"] == "paused"
     job = await site.publish(site.prepare(worker, parts=1, pause_s=0))
