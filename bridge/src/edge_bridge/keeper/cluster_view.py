@@ -49,7 +49,7 @@ class ClusterView:
         self._put_aside = put_aside
         self._clock = clock
         self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
-        self._listed = asyncio.Event()
+        self._was_listed = False
         self._watched_records = WatchedBucket(broker, RECORDS_BUCKET, self._update_record, on_complete=self._on_listed)
         self._watched_workers = WatchedBucket(broker, WORKERS_BUCKET, self._update_worker, on_complete=self._on_listed)
         self._records: dict[str, JobRecord] = {}
@@ -119,12 +119,10 @@ class ClusterView:
         Raises:
             BrokerUnavailable: Try again later.
         """
-        stored = await self._workers_bucket.get(worker)
-        self._update_worker(worker, stored.value)
+        self._update_worker(worker, (await self._workers_bucket.get(worker)).value)
 
     def _on_listed(self) -> None:
-        if self._watched_records.complete.is_set():
-            self._listed.set()
+        self._was_listed |= self._watched_records.complete.is_set()
         if self.complete:
             self._on_complete()
 
@@ -149,13 +147,12 @@ class ClusterView:
         """A call of the worker made it the holder, and its next poll names the job."""
         if self._watched_records.complete.is_set():
             self._contact.record_contact(hold, self._clock())
-        elif self._listed.is_set():
+        elif self._was_listed:
             self._contact.record_undated_contact(hold, self._clock())
         # Otherwise it was stored before this keeper started; it is not known by which relay's clock it is dated.
 
     def _update_worker(self, key: str, value: bytes | None) -> None:
-        entry = None if value is None else _parse_entry(key, value, self._put_aside)
-        if entry is None:
+        if (entry := None if value is None else _parse_entry(key, value, self._put_aside)) is None:
             # It is gone, or can't be read as a whole: what an older entry lacks, this one may have.
             self._workers.pop(key, None)
         else:
