@@ -7,6 +7,7 @@ from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
 from edge_broker.subjects import ACCESS_BUCKET
+from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch.poll_session import PollParts
 from edge_relay.dispatch.polls import ParkedPolls
 from edge_relay.dispatch.state.reads import StateReads
@@ -38,6 +39,8 @@ from edge_relay.stores.job_logs import JobLogs
 from edge_relay.stores.log_store import LogStore
 from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.tracing import RelayJobSpans
+from edge_relay.why.serving_workers import ServingWorkers
+from edge_relay.why.unfinished_jobs import UnfinishedJobs
 from edge_service.tracing import spans_from_environment
 
 
@@ -62,6 +65,7 @@ class Parts:
     logs: JobLogs
     lookups: Lookups
     credentials: Credentials
+    desired: DesiredState
     enrollments: EnrollmentStore
     receipt_key: ReceiptKey
     readiness: Readiness
@@ -76,6 +80,8 @@ class Parts:
     operator_connections: ConnectionTable
     addresses: ClientAddresses
     unstarted: UnstartedGrants
+    unfinished: UnfinishedJobs
+    serving: ServingWorkers
     malformed: MalformedRequests
 
     @property
@@ -119,6 +125,7 @@ def build_parts(settings: Settings) -> Parts:
         on_limit=metrics.on_limit,
     )
     credentials = Credentials(broker, lookups)
+    desired, unfinished = DesiredState(broker), UnfinishedJobs()
     exported = exports(metrics, broker, credentials, settings.tls_cert_file)
     gate = GateClient.from_settings(settings)
     exported.metrics.watched_jobs.set_function(lambda: len(mirror))
@@ -139,6 +146,7 @@ def build_parts(settings: Settings) -> Parts:
         logs=JobLogs(Holders(records), LogStore(broker), _log_rates(settings, metrics)),
         lookups=lookups,
         credentials=credentials,
+        desired=desired,
         enrollments=EnrollmentStore(broker),
         receipt_key=receipt_key,
         readiness=Readiness(lifecycle, broker, receipt_key, credentials),
@@ -153,6 +161,8 @@ def build_parts(settings: Settings) -> Parts:
         operator_connections=_operator_connections(settings, metrics),
         addresses=ClientAddresses(settings.trusted_proxies),
         unstarted=UnstartedGrants(records, settings.unstarted_grants, metrics.on_limit),
+        unfinished=unfinished,
+        serving=ServingWorkers(exported.fleet, credentials, desired, unfinished),
         malformed=MalformedRequests(metrics.malformed_requests.inc),
     )
 
