@@ -124,7 +124,12 @@ def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     workers = WorkerAdministration(parts.enrollments, parts.credentials, parts.workers, parts.audit)
     jobs = JobAdministration(parts.broker, parts.records, parts.audit)
     why = WhyAnswers(
-        parts.broker, parts.records, parts.desired, parts.serving, parts.unfinished, AirflowSide(parts.gate)
+        parts.broker,
+        parts.records,
+        parts.desired,
+        workers=parts.serving,
+        jobs=parts.unfinished,
+        airflow=AirflowSide(parts.gate),
     )
     return [
         *MetricsHandlers(parts.exports).routes(),

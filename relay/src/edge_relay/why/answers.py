@@ -21,7 +21,7 @@ from edge_schemas.why.task_query import TaskInstanceFindings, TaskQuery
 from edge_schemas.why.wording import cause, clean
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
-READ_WITHIN_S = 2.0
+READ_WITHIN_S = 1.5
 """An operator waits for the answer; without a read it says less, or that NATS does not answer."""
 
 
@@ -33,6 +33,7 @@ class WhyAnswers:
         broker: Broker,
         records: RecordStore,
         desired: DesiredState,
+        *,
         workers: ServingWorkers,
         jobs: UnfinishedJobs,
         airflow: AirflowSide,
@@ -120,13 +121,15 @@ class WhyAnswers:
         )
 
     def _without_nats(self, job: str) -> WhyAnswer:
-        text = "NATS does not answer this relay: until it does, nothing is published or granted; check NATS and the link to it"
+        text = (
+            "NATS does not answer this relay: until it does, nothing is published or granted; check NATS and the link"
+        )
         return WhyAnswer(job=job, causes=(cause(CauseCode.NOT_PUBLISHED, text),), as_of=datetime.now(UTC))
 
 
 def _not_published(findings: TaskInstanceFindings) -> WhyAnswer:
     text = (
-        f"Airflow has queued it as job {findings.dispatch} and its executor has not published it yet; if this lasts, "
+        f"Airflow has queued it as job {findings.dispatch}, and its executor has not published it yet; if this lasts, "
         "check that the scheduler runs and reaches NATS"
     )
     return WhyAnswer(job=findings.dispatch, causes=(cause(CauseCode.NOT_PUBLISHED, text),), as_of=datetime.now(UTC))

@@ -70,10 +70,7 @@ def _waiting(record: JobRecord, situation: Situation, now: datetime) -> list[Cau
     ready = able(situation.workers, needs)
     of_fleet = fleet_causes(situation, needs, now)
     of_job = [*_released(record, now), *_order(record, situation, ready, now)]
-    if ready:
-        found = [*of_queue, *of_job, *of_fleet]
-    else:
-        found = [*of_queue, *of_fleet, *of_job]
+    found = [*of_queue, *of_job, *of_fleet] if ready else [*of_queue, *of_fleet, *of_job]
     return found or [_next(record, ready, situation, now)]
 
 
