@@ -22,6 +22,7 @@ from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
 from edge_bridge.keeper.settings import KeeperSettings
 from edge_bridge.keeper.task_heartbeats import TaskHeartbeats
 from edge_bridge.keeper.tokens import TokenMint
+from edge_bridge.keeper.why.task_answers import TaskAnswers
 from edge_bridge.keeper.withdrawals import Withdrawals
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.audit import Audit
@@ -76,6 +77,7 @@ class Keeper:
             CentreView(settings.runtime_lock),
             self.health,
             metrics=metrics,
+            why=TaskAnswers(dispatches),
             limits=settings.limits,
         )
         self.port = settings.gate_port
