@@ -75,6 +75,10 @@ class ClusterView:
         """The last known poll of a worker."""
         return self._workers.get(name)
 
+    def workers(self) -> list[WorkerEntry]:
+        """The last known polls of all workers."""
+        return list(self._workers.values())
+
     def silent_for(self, record: JobRecord) -> float:
         """Seconds without a poll of the holder that names the job, as far as they count; see `ContactClock`.
 

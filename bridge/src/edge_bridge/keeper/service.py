@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 import structlog
 from aiohttp import web
@@ -22,7 +23,9 @@ from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
 from edge_bridge.keeper.settings import KeeperSettings
 from edge_bridge.keeper.task_heartbeats import TaskHeartbeats
 from edge_bridge.keeper.tokens import TokenMint
+from edge_bridge.keeper.why.desired_view import DesiredView
 from edge_bridge.keeper.why.task_answers import TaskAnswers
+from edge_bridge.keeper.why.waiting_lines import WaitingLines
 from edge_bridge.keeper.withdrawals import Withdrawals
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.audit import Audit
@@ -70,6 +73,8 @@ class Keeper:
         self._watch = DatabaseWatch(self._view, dispatches, withdrawals, self._on_checked, metrics=metrics)
         audit = Audit(broker, f"keeper {socket.gethostname()}")
         self._give_ups = GiveUps(self._view, broker, records, audit, metrics=metrics, spans=spans)
+        self._desired = DesiredView(broker)
+        self._lines = WaitingLines(self._view, self._desired, broker, airflow=version("apache-airflow-core"))
         metrics.registry.register(KeeperState(broker, self._view, self._mover, lambda: self._watch.checked_s_ago))
         self._app = build_app(
             settings.gate_secret,
@@ -94,6 +99,8 @@ class Keeper:
                 group.create_task(self._watch.run(), name="keeper-watch"),
                 group.create_task(self._heartbeats.run(), name="keeper-heartbeats"),
                 group.create_task(self._give_ups.run(), name="keeper-give-ups"),
+                group.create_task(self._desired.run(), name="keeper-desired-state"),
+                group.create_task(self._lines.run(), name="keeper-waiting-lines"),
                 group.create_task(self._mover.run(), name="keeper-record-mover"),
                 group.create_task(self._metrics.measure_lag(), name="keeper-lag"),
             ]

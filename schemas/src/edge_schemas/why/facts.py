@@ -73,6 +73,7 @@ class QueueFacts:
         desired: What operators have set for it.
         running: Its jobs that have started and not ended; None if that is not known.
         position: Of the job; None if that is not known.
+        waiting: Waiting jobs of the queue; needed only where no position is known.
         has_message: Whether the job has a message in NATS; None if that is not known.
         consumer_paused: An operator of NATS has paused the queue's consumer.
     """
@@ -80,6 +81,7 @@ class QueueFacts:
     desired: DesiredQueue = field(default_factory=DesiredQueue)
     running: int | None = None
     position: Position | None = None
+    waiting: int | None = None
     has_message: bool | None = None
     consumer_paused: bool = False
 

@@ -1,5 +1,6 @@
 """Why a job has not started, or what became of it: its record and its situation become an answer."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from edge_schemas.admin.why import Cause, CauseCode, WhyAnswer
@@ -41,7 +42,11 @@ def explain(record: JobRecord, situation: Situation, now: datetime) -> WhyAnswer
         queue=record.queue,
         state=record.state,
         waits_since=record.waits_since if waits else None,
-        causes=tuple(_waiting(record, situation, now) if waits else (_not_waiting(record, now),)),
+        causes=tuple(
+            waiting_causes(record, queue_view(needs_of(record), situation, now), now)
+            if waits
+            else (_not_waiting(record, now),)
+        ),
         as_of=now,
     )
 
@@ -59,19 +64,39 @@ def _name(record: JobRecord) -> str | None:
     return None if record.auxiliary is None else f"{record.auxiliary.kind} {record.auxiliary.id}"
 
 
-def _waiting(record: JobRecord, situation: Situation, now: datetime) -> list[Cause]:
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """What all waiting jobs of one queue with the same needs share; computed once for many of them.
+
+    Attributes:
+        ready: The workers that could take one now.
+    """
+
+    situation: Situation
+    of_queue: tuple[Cause, ...]
+    of_fleet: tuple[Cause, ...]
+    ready: tuple[ServingWorker, ...]
+
+
+def queue_view(needs: Needs, situation: Situation, now: datetime) -> QueueView:
+    """What holds back every job with these needs."""
+    return QueueView(
+        situation,
+        tuple(queue_causes(situation, needs, now)),
+        tuple(fleet_causes(situation, needs, now)),
+        able(situation.workers, needs),
+    )
+
+
+def waiting_causes(record: JobRecord, view: QueueView, now: datetime) -> list[Cause]:
     """The causes of a waiting job, the one that blocks most first."""
     if record.parked is not None:
         return [_parked(record)]
-    needs = needs_of(record)
-    of_queue = queue_causes(situation, needs, now)
-    if (granted := _granted_to(record, situation.workers)) is not None and not of_queue:
+    if (granted := _granted_to(record, view.situation.workers)) is not None and not view.of_queue:
         return [_granted(record, granted, now)]
-    ready = able(situation.workers, needs)
-    of_fleet = fleet_causes(situation, needs, now)
-    of_job = [*_released(record, now), *_order(record, situation, ready, now)]
-    found = [*of_queue, *of_job, *of_fleet] if ready else [*of_queue, *of_fleet, *of_job]
-    return found or [_next(record, ready, situation, now)]
+    of_job = [*_released(record, now), *_order(record, view.situation, view.ready, now)]
+    found = [*view.of_queue, *of_job, *view.of_fleet] if view.ready else [*view.of_queue, *view.of_fleet, *of_job]
+    return found or [_next(record, view.ready, view.situation, now)]
 
 
 def queue_causes(situation: Situation, needs: Needs, now: datetime) -> list[Cause]:
@@ -172,9 +197,12 @@ def _order(record: JobRecord, situation: Situation, ready: tuple[ServingWorker, 
             "Airflow's scheduler runs and reaches NATS"
         )
         return [cause(_C.NOT_PUBLISHED, text, record.waits_since, free_slots=free)]
+    name = clean(record.queue)
+    if position is None and queue.waiting is not None and ready and queue.waiting > free:
+        text = f"{counted(queue.waiting, 'job')} of queue {name} wait for {counted(free, 'free slot')}"
+        return [cause(_C.TOO_FEW_SLOTS, text, waiting=queue.waiting, free_slots=free)]
     if position is None or ahead == 0:
         return []
-    name = clean(record.queue)
     weights = f", {position.heavier:,} of them with a higher priority_weight" if position.heavier else ""
     before = f"{counted(ahead, 'waiting job')} of queue {name} {'comes' if ahead == 1 else 'come'} before it{weights}"
     if ready and free <= ahead:
