@@ -6,7 +6,6 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 
 import structlog
 from aiohttp import web
@@ -60,6 +59,8 @@ class Keeper:
         metrics: KeeperMetrics,
         spans: CentreJobSpans,
     ) -> None:
+        from airflow import __version__ as airflow_version
+
         self._settings = settings
         self._metrics = metrics
         self._broker = broker
@@ -74,7 +75,7 @@ class Keeper:
         audit = Audit(broker, f"keeper {socket.gethostname()}")
         self._give_ups = GiveUps(self._view, broker, records, audit, metrics=metrics, spans=spans)
         self._desired = DesiredView(broker)
-        self._lines = WaitingLines(self._view, self._desired, broker, airflow=version("apache-airflow-core"))
+        self._lines = WaitingLines(self._view, self._desired, broker, airflow=airflow_version)
         metrics.registry.register(KeeperState(broker, self._view, self._mover, lambda: self._watch.checked_s_ago))
         self._app = build_app(
             settings.gate_secret,
