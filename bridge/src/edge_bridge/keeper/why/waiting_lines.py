@@ -6,6 +6,7 @@ Each pass computes the causes of a queue once, however many jobs wait in it, and
 import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from logging import DEBUG, WARNING
 
 import structlog
 
@@ -129,8 +130,8 @@ class WaitingLines:
                     group.create_task(write(record, causes))
         except* (BrokerUnavailable, JetStreamError) as errors:
             # The next pass tries again; a warning once, as the cause may last.
-            level = log.debug if self._failing else log.warning
-            level("waiting_line_not_written", error=str(errors.exceptions[0]))
+            error = str(errors.exceptions[0])
+            log.log(DEBUG if self._failing else WARNING, "waiting_line_not_written", error=error)
             self._failing = True
         else:
             self._failing = False
