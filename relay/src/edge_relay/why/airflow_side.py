@@ -62,4 +62,4 @@ def _refusal(status: int, body: bytes) -> EdgeError:
     except ValidationError:
         return EdgeError(ErrorCode.GATE_UNAVAILABLE, f"a keeper answered with status {status}: upgrade it")
     code = ErrorCode.NOT_FOUND if problem.code == ErrorCode.NOT_FOUND else ErrorCode.GATE_UNAVAILABLE
-    return EdgeError(code, problem.detail)
+    return EdgeError(code, problem.detail or f"a keeper could not answer: {problem.title}; read its log")
