@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from edge_relay.stores.log_store import LogStore, NewTenure
 from edge_schemas.admin.desired import AvailabilityOrder, DesiredQueue
 from edge_schemas.life.events import GiveUp, Start
 from edge_schemas.life.model import JobRecord, new_record
+from edge_schemas.why.job import queue_view
 from edge_schemas.wire.jobs import Job, TaskIdentity, TaskWork
 from edge_schemas.wire.workers import Availability
 from support.airflow.keeper import beating, keeper_settings, poll, running_keeper
@@ -72,6 +74,10 @@ class Waiting:
     async def seen(self, is_seen: Any) -> None:
         await eventually(lambda: all(is_seen(view) for view in self.views), what="the keepers have seen it")
 
+    def knows_order(self, *, is_set: bool) -> bool:
+        """Whether each keeper knows that the queue has an order, or has none."""
+        return all((one._desired.queue(None, "edge").order is not None) is is_set for one in self.keepers)
+
     async def check(self) -> None:
         """A pass of both keepers at the same moment."""
         await asyncio.gather(*(keeper.check() for keeper in self.keepers))
@@ -88,6 +94,10 @@ class Waiting:
 
     async def events(self, record: JobRecord) -> list[str]:
         return [json.loads(line)["event"] for line in await self.log(record)]
+
+
+def _is_complete(view: ClusterView, desired: DesiredView) -> bool:
+    return view.complete and desired.complete
 
 
 @pytest.fixture
@@ -108,7 +118,7 @@ async def waiting(nats: NatsServer) -> AsyncIterator[Waiting]:
             tasks += [group.create_task(view.run()), group.create_task(desired.run())]
             found.views.append(view)
             found.keepers.append(WaitingLines(view, desired, broker, airflow="3.3.2", now=found.now))
-            await eventually(lambda v=view, d=desired: v.complete and d.complete, what="views")
+            await eventually(partial(_is_complete, view, desired), what="views")
 
         def ready(view: ClusterView) -> bool:
             view.tick()
@@ -151,12 +161,7 @@ async def test_lines_of_a_job_are_few(waiting: Waiting) -> None:
     for turn in range(2 * MAX_LINES):
         order = AvailabilityOrder(availability=Availability.PAUSED, reason="r", by="ann", since=waiting.now())
         await bucket.put("queue.edge", DesiredQueue(order=None if turn % 2 else order).model_dump_json().encode())
-        paused = turn % 2 == 0
-        await eventually(
-            lambda is_=paused: all(
-                (one._desired.queue(None, "edge").order is not None) is is_ for one in waiting.keepers
-            )
-        )
+        await eventually(partial(waiting.knows_order, is_set=turn % 2 == 0), what="the order")
         waiting.later_s += 61
         await waiting.check()
         await waiting.check()
@@ -220,7 +225,7 @@ async def test_many_jobs_of_a_queue_cost_one_answer(waiting: Waiting, monkeypatc
         await asyncio.gather(*(waiting.records.create(one) for one in old[start : start + 100]))
     await waiting.seen(lambda view: len(view.unfinished()) == count)
     views: list[object] = []
-    original = waiting_lines.queue_view
+    original = queue_view
 
     def counting(*args: Any) -> Any:
         views.append(args)
@@ -274,5 +279,6 @@ async def test_it_is_in_airflows_log_page_while_the_task_is_queued(
             return next((one for one in events if one.startswith("Waited 3")), None)
 
         line = await eventually(shown, timeout_s=15, what="the line in Airflow's log page")
+        assert line is not None
         assert "No worker serves queue nowhere" in line
         assert time.monotonic() - began < 12
