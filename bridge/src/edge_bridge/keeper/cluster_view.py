@@ -120,8 +120,7 @@ class ClusterView:
         Raises:
             BrokerUnavailable: Try again later.
         """
-        stored = await self._workers_bucket.get(worker)
-        self._update_worker(worker, stored.value)
+        self._update_worker(worker, (await self._workers_bucket.get(worker)).value)
 
     def _update_record(self, key: str, value: bytes | None) -> None:
         record = None if value is None else _parse_record(key, value, self._put_aside)
@@ -129,10 +128,8 @@ class ClusterView:
         if record is None or record.state is JobState.ENDED:
             self._records.pop(key, None)
             self._forget_holder(key, known)
-            if record is None:
-                self._mover.discard(key)
-            else:
-                self._mover.add(key)
+            note = self._mover.discard if record is None else self._mover.add
+            note(key)
             return
         if record.holder is None or not _is_held_by(known, record.holder.worker):
             self._forget_holder(key, known)
