@@ -26,6 +26,7 @@ from edge_schemas.why.wording import cause
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
+from edge_service.body_memory import BodyMemory
 from support.airflow.keeper import KEY
 from support.nats.server import eventually
 from support.relay.edge import Edge, running_edge
@@ -56,6 +57,7 @@ async def with_gate(tmp_path: Path, found: Findings) -> AsyncIterator[Edge]:
         CentreView(None),
         dict,
         metrics=KeeperMetrics(),
+        memory=BodyMemory(1 << 20, 1 << 20, lambda _: None),
         why=cast("TaskAnswers", found),
     )
     runner = web.AppRunner(app, access_log=None)
