@@ -113,11 +113,11 @@ class WhyAnswers:
             # What memory has is answered: the causes that need these reads are left out.
             has_message = None
         return QueueFacts(
-            self._desired.queue(team, queue),
-            self._jobs.running(consumer),
-            self._jobs.position(consumer, job),
-            has_message,
-            paused,
+            desired=self._desired.queue(team, queue),
+            running=self._jobs.running(consumer),
+            position=self._jobs.position(consumer, job),
+            has_message=has_message,
+            consumer_paused=paused,
         )
 
     def _without_nats(self, job: str) -> WhyAnswer:

@@ -65,7 +65,7 @@ class Position:
     heavier: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueFacts:
     """The job's queue now.
 

@@ -61,7 +61,7 @@ def situation(
         queues = desired.queues_of(entry.worker) or entry.queues or ()
         if entry.team == team and name in queues:
             serving.append(_worker(entry, jobs, desired, now))
-    facts = QueueFacts(desired.queue(team, name), jobs.running[queue], waiting=jobs.waiting[queue])
+    facts = QueueFacts(desired=desired.queue(team, name), running=jobs.running[queue], waiting=jobs.waiting[queue])
     return Situation(tuple(serving), facts)
 
 
