@@ -24,6 +24,7 @@ from edge_relay.http.handlers.jobs import JobHandlers
 from edge_relay.http.handlers.logs import LogHandlers
 from edge_relay.http.handlers.passthrough import PassthroughHandlers
 from edge_relay.http.handlers.poll import PollHandlers
+from edge_relay.http.handlers.why import WhyHandlers
 from edge_relay.http.handlers.worker import WorkerHandlers
 from edge_relay.http.middlewares import CallMiddlewares, finish_headers
 from edge_relay.jobs.administration import JobAdministration
@@ -39,6 +40,8 @@ from edge_relay.parts import Parts, build_parts
 from edge_relay.pulls.demand_reports import DemandReports
 from edge_relay.relay_beats import RelayBeats
 from edge_relay.settings import Settings
+from edge_relay.why.airflow_side import AirflowSide
+from edge_relay.why.answers import WhyAnswers
 from edge_relay.workers.administration import WorkerAdministration
 from edge_relay.workers.enrollment import WorkerEnrollment
 from edge_service import task_cleanup
@@ -126,9 +129,18 @@ def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     """What the internal listener serves."""
     workers = WorkerAdministration(parts.enrollments, parts.credentials, parts.workers, parts.audit)
     jobs = JobAdministration(parts.broker, parts.records, parts.audit)
+    why = WhyAnswers(
+        parts.broker,
+        parts.records,
+        parts.desired,
+        workers=parts.serving,
+        jobs=parts.unfinished,
+        airflow=AirflowSide(parts.gate),
+    )
     return [
         *MetricsHandlers(parts.exports).routes(),
         *AdminHandlers(callers, _json_bodies(parts), workers, jobs).routes(),
+        *WhyHandlers(callers, why).routes(),
         *_action_handlers(parts, callers).routes(),
     ]
 
@@ -159,6 +171,8 @@ class _Running:
         parts.desired.on_change(parts.polls.desired_changed)
         parts.lifecycle.on_stop(parts.polls.wake_all)
         parts.exports.fleet.on_entry(parts.polls.entry_changed)
+        parts.exports.fleet.on_entry(parts.serving.entry_changed)
+        parts.mirror.on_value(parts.unfinished.apply)
         parts.mirror.on_job(parts.polls.job_changed)
         parts.mirror.on_current(parts.polls.records_current)
         notices = Notices(parts.broker, parts.polls, parts.dispatchers, parts.credentials)

@@ -40,6 +40,8 @@ from edge_relay.stores.job_logs import JobLogs
 from edge_relay.stores.log_store import LogStore
 from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.tracing import RelayJobSpans
+from edge_relay.why.serving_workers import ServingWorkers
+from edge_relay.why.unfinished_jobs import UnfinishedJobs
 from edge_service.body_memory import BodyMemory, MemoryLimit
 from edge_service.tracing import spans_from_environment
 
@@ -81,6 +83,8 @@ class Parts:
     operator_connections: ConnectionTable
     addresses: ClientAddresses
     unstarted: UnstartedGrants
+    unfinished: UnfinishedJobs
+    serving: ServingWorkers
     malformed: MalformedRequests
 
     @property
@@ -124,7 +128,7 @@ def build_parts(settings: Settings) -> Parts:
         per_address_per_s=settings.lookups_per_address_per_s,
         on_limit=metrics.on_limit,
     )
-    desired = DesiredState(broker)
+    desired, unfinished = DesiredState(broker), UnfinishedJobs()
     credentials = Credentials(broker, lookups, desired)
     exported = exports(metrics, broker, credentials, settings.tls_cert_file)
     gate = GateClient.from_settings(settings)
@@ -162,6 +166,8 @@ def build_parts(settings: Settings) -> Parts:
         operator_connections=_operator_connections(settings, metrics),
         addresses=ClientAddresses(settings.trusted_proxies),
         unstarted=UnstartedGrants(records, settings.unstarted_grants, metrics.on_limit),
+        unfinished=unfinished,
+        serving=ServingWorkers(exported.fleet, credentials, desired, unfinished),
         malformed=MalformedRequests(metrics.malformed_requests.inc),
     )
 

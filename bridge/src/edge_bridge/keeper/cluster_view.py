@@ -78,6 +78,10 @@ class ClusterView:
         """The last known poll of a worker."""
         return self._workers.get(name)
 
+    def workers(self) -> list[WorkerEntry]:
+        """The last known polls of all workers."""
+        return list(self._workers.values())
+
     def silent_for(self, record: JobRecord) -> float:
         """Seconds without a poll of the holder that names the job, as far as they count; see `ContactClock`.
 
@@ -132,10 +136,8 @@ class ClusterView:
         if record is None or record.state is JobState.ENDED:
             self._records.pop(key, None)
             self._forget_holder(key, known)
-            if record is None:
-                self._mover.discard(key)
-            else:
-                self._mover.add(key)
+            note = self._mover.discard if record is None else self._mover.add
+            note(key)
             return
         if record.holder is None or not _is_held_by(known, record.holder.worker):
             self._forget_holder(key, known)

@@ -30,6 +30,7 @@ def build(words: Sequence[str]) -> ArgumentParser:
     _add_enroll_token(commands)
     _add_workers(commands)
     _add_jobs(commands)
+    _add_why(commands)
     return parser
 
 
@@ -177,6 +178,21 @@ def _add_jobs(commands: Subparsers) -> None:
     redrive.add_argument("job", metavar="JOB")
     _add_admin_options(redrive)
     redrive.set_defaults(command=_lazily("jobs", "redrive_job"))
+
+
+def _add_why(commands: Subparsers) -> None:
+    why = commands.add_parser(
+        "why",
+        help="say why a task or a job is still queued",
+        description="Say why a task instance or a job has not started; the cause that blocks it most comes first.",
+    )
+    why.add_argument("dag", metavar="DAG", nargs="?", help="id of the DAG")
+    why.add_argument("run", metavar="RUN", nargs="?", help="id of the run")
+    why.add_argument("task", metavar="TASK", nargs="?", help="id of the task")
+    why.add_argument("--map-index", type=int, default=-1, metavar="N", help="of a mapped task")
+    why.add_argument("--job", metavar="JOB", help="a job, in place of DAG, RUN and TASK")
+    _add_admin_options(why)
+    why.set_defaults(command=_lazily("why", "show_causes"))
 
 
 def _add_admin_options(parser: ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from edge_schemas.admin import actions
 from edge_schemas.life.model import JobRecord
 from edge_schemas.openapi.operation import ACCESS, BODY, CALL, Operation
+from edge_schemas.openapi.why_operations import WHY_OPERATIONS
 from edge_schemas.wire import routes, workers
 from edge_schemas.wire.errors import ErrorCode
 
@@ -96,4 +97,5 @@ ADMIN_OPERATIONS = (
         ACCESS,
         errors=(*CALL, _E.CREDENTIAL_REVOKED, _E.WRONG_STATE, _E.JOB_ENDED),
     ),
+    *WHY_OPERATIONS,
 )

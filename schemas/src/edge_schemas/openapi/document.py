@@ -7,6 +7,7 @@ from pydantic.json_schema import models_json_schema
 
 from edge_schemas.openapi.operation import ACCESS, ENROLLMENT, WORKER, Operation
 from edge_schemas.openapi.operations import OPERATIONS
+from edge_schemas.why.task_query import TaskQuery
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ERRORS, ErrorCode, Problem
 from edge_schemas.wire.ids import JobId, RequestId, WorkerName
@@ -103,6 +104,12 @@ def _parameters(op: Operation) -> list[Schema]:
     if op.path == routes.POLL or op.path.startswith(routes.JOB_START.partition("{job}")[0]):
         what = "A random value that the agent keeps in memory; a copy of its state folder lacks it."
         found.append({"name": routes.AGENT_HEADER, "in": "header", "description": what, "schema": {"type": "string"}})
+    if op.path == routes.ADMIN_WHY:
+        fields = TaskQuery.model_json_schema()
+        found += [
+            {"name": name, "in": "query", "required": name in fields["required"], "schema": schema}
+            for name, schema in fields["properties"].items()
+        ]
     request_id = TypeAdapter(RequestId).json_schema()
     found.append({"name": routes.REQUEST_ID_HEADER, "in": "header", "schema": request_id})
     return found

@@ -23,6 +23,7 @@ class RecordMirror:
         self._watched = WatchedBucket(broker, RECORDS_BUCKET, self._apply, on_complete=self._completed)
         self._jobs: dict[str, WatchedJob] = {}
         self._on_job: list[OnJob] = []
+        self._on_value: list[Callable[[str, bytes | None], None]] = []
         self._on_current: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
@@ -37,6 +38,10 @@ class RecordMirror:
         """Call `listener` at each change that may matter to a worker, whether or not the mirror is current."""
         self._on_job.append(listener)
 
+    def on_value(self, listener: Callable[[str, bytes | None], None]) -> None:
+        """Call `listener` with each record as it is stored, parsed by nobody; None once there is none."""
+        self._on_value.append(listener)
+
     def on_current(self, listener: Callable[[], None]) -> None:
         """Call `listener` each time that the mirror has become current."""
         self._on_current.append(listener)
@@ -50,6 +55,8 @@ class RecordMirror:
         await self._watched.run()
 
     def _apply(self, job: str, value: bytes | None) -> None:
+        for on_value in self._on_value:
+            on_value(job, value)
         before, after = self._jobs.get(job), None if value is None else watched_job(job, value)
         if before == after:
             return
