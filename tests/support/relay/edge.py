@@ -22,6 +22,7 @@ from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings
 from edge_relay.standalone import tls
 from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.admin.access import AccessTokenRequest, Role
 from edge_schemas.life.events import Start
 from edge_schemas.life.model import new_record
 from edge_schemas.wire import routes
@@ -121,6 +122,10 @@ class Edge:
         """A call with the access token to the operators' listener."""
         return await self.call(method, path, self.access_token, json=json, operators=True, **more)
 
+    async def access_token_for(self, name: str, **more: Any) -> str:
+        """A new access token; it may do everything unless said otherwise."""
+        return await create_access_token(self.broker, name, **more)
+
     async def token(self, *, uses: int = 1, ttl_s: int = 60, site: str = "plant", queue: str = "default") -> str:
         """A new enrolment token."""
         request = EnrollTokenRequest(queues=(queue,), site=site, uses=uses, ttl_s=ttl_s)
@@ -162,6 +167,12 @@ class Edge:
         return await self.call("PUT", path, worker.secret, body=data, headers=sent, replica=replica)
 
 
+async def create_access_token(broker: Broker, name: str, **more: Any) -> str:
+    """A new access token; it may do everything unless said otherwise."""
+    request = AccessTokenRequest(**{"name": name, "role": Role.ADMIN, "ttl_s": None, **more})
+    return (await AccessTokenStore(broker).create(request, now=datetime.now(UTC))).token
+
+
 @asynccontextmanager
 async def running_edge(
     directory: Path, *, replicas: int = 1, linked: bool = False, **settings: Any
@@ -190,7 +201,7 @@ async def running_edge(
             await relay.parts.broker.wait_connected(30)
             relays.append(relay)
         broker = await stack.enter_async_context(connected(server, ADMIN))
-        token = await AccessTokenStore(broker).create("tests", now=datetime.now(UTC))
+        token = await create_access_token(broker, "tests")
         edge = await stack.enter_async_context(Edge(server, relays, files.ca_cert, broker, token))
         if link:
             edge.nats_link = link

@@ -5,26 +5,15 @@ from dataclasses import replace
 import structlog
 from aiohttp import web
 
+from edge_relay.http.bearer import bearer
+from edge_relay.http.operator_callers import OperatorCallers
 from edge_relay.identity.credentials import Credentials, Principal
 from edge_relay.identity.operators import Operator
 from edge_relay.limits.addresses import ClientAddresses, group
 from edge_relay.limits.connection_table import ConnectionTable
-from edge_schemas.admin.access import Role, SignedInBy
-from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.admin.access import Role
 from edge_schemas.wire.routes import AGENT_HEADER
 from edge_schemas.wire.workers import hash_secret
-
-
-def bearer(request: web.Request) -> str:
-    """The secret in the request.
-
-    Raises:
-        EdgeError: `unauthenticated`: there is none.
-    """
-    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not secret:
-        raise EdgeError(ErrorCode.UNAUTHENTICATED, "send 'Authorization: Bearer' with the credential")
-    return secret.strip()
 
 
 class Callers:
@@ -34,10 +23,18 @@ class Callers:
         credentials: The callers.
         connections: Notes which connections belong to known callers.
         addresses: Knows the proxies in front of the relay.
+        operators: Authenticates operators, on their listener.
     """
 
-    def __init__(self, credentials: Credentials, connections: ConnectionTable, addresses: ClientAddresses) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        connections: ConnectionTable,
+        addresses: ClientAddresses,
+        operators: OperatorCallers | None = None,
+    ) -> None:
         self._credentials = credentials
+        self._operators = operators
         self._connections = connections
         self._addresses = addresses
 
@@ -73,11 +70,8 @@ class Callers:
             needed: The least role that the call needs.
 
         Raises:
-            EdgeError: See `Credentials.operator`; `forbidden`.
+            EdgeError: See `OperatorCallers.operator`.
         """
-        address = self.address(request)
-        entry = await self._credentials.operator(bearer(request), group(address))
-        operator = Operator(entry.name, entry.role, entry.scope, SignedInBy.TOKEN, address, entry.expires_at)
-        structlog.contextvars.bind_contextvars(operator=operator.name)
-        operator.require(needed)
-        return operator
+        if self._operators is None:
+            raise RuntimeError("this listener serves no operators")
+        return await self._operators.operator(request, needed)

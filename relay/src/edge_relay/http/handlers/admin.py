@@ -11,7 +11,7 @@ from edge_schemas.admin.access import Role
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.ids import LABEL_RULE, WorkerName
-from edge_schemas.wire.workers import CancelRequest, EnrollTokenRequest, ResolveRequest
+from edge_schemas.wire.workers import CancelRequest, ResolveRequest
 
 _WORKER: TypeAdapter[str] = TypeAdapter(WorkerName)
 
@@ -30,7 +30,6 @@ class AdminHandlers:
     def routes(self) -> list[web.RouteDef]:
         """What they serve."""
         return [
-            web.post(routes.ADMIN_ENROLL_TOKENS, self.create_enroll_token),
             web.get(routes.ADMIN_WORKERS, self.list_workers),
             web.post(routes.ADMIN_WORKER_REVOKE, self.revoke_worker),
             web.post(routes.ADMIN_WORKER_RESOLVE, self.resolve_conflict),
@@ -38,12 +37,6 @@ class AdminHandlers:
             web.post(routes.ADMIN_JOB_CANCEL, self.cancel_job),
             web.post(routes.ADMIN_JOB_REDRIVE, self.redrive_job),
         ]
-
-    async def create_enroll_token(self, request: web.Request) -> web.Response:
-        """Create an enrolment token. A repeat creates another token; the first one expires unused."""
-        operator = await self._callers.operator(request, Role.ADMIN)
-        body = await self._bodies.large(request, operator.name, EnrollTokenRequest)
-        return json_response(await self._workers.create_enroll_token(body, operator=operator), status=201)
 
     async def list_workers(self, request: web.Request) -> web.Response:
         """All workers that ever enrolled, with the content of their last poll."""
