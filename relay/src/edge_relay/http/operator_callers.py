@@ -1,4 +1,4 @@
-"""The calling operator: an access token, a provider's token, a session, or Airflow's api-server for one of its users."""
+"""The calling operator: by access token, provider's token or session, or through Airflow's api-server."""
 
 from dataclasses import dataclass, replace
 from urllib.parse import unquote

@@ -141,6 +141,8 @@ class EnrollmentStore:
                 raise unknown_token()
             entry = EnrollTokenEntry.model_validate_json(stored.value)
             use = next((one for one in entry.used if one.secret_hash == secret_hash), None)
+            if use is not None:
+                await self._refuse_removed(secret_hash)
             if use is not None and await self._names.reserve(use.worker, secret_hash):
                 return entry, use.worker
             if use is None:
@@ -183,6 +185,12 @@ class EnrollmentStore:
         except RevisionConflict:
             return False
         return True
+
+    async def _refuse_removed(self, secret_hash: str) -> None:
+        """A repeat must not reserve the name of a removed worker again."""
+        stored = await self._bucket.get(WORKER_PREFIX + secret_hash)
+        if stored.value is not None and WorkerAccess.model_validate_json(stored.value).removed_at is not None:
+            raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, "this worker was removed; enrol with a new secret")
 
     async def _require_worker(self, secret_hash: str) -> WorkerAccess:
         stored = await self._bucket.get(WORKER_PREFIX + secret_hash)

@@ -28,7 +28,7 @@ class OpenSession:
     """A session, with its cookie's value.
 
     Attributes:
-        csrf: Must come with each change: a page of another site can make a browser send the cookie, but can't read this.
+        csrf: Must come with each change: another site can make a browser send the cookie, but can't read this.
     """
 
     operator: Operator

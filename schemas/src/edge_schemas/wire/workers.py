@@ -192,8 +192,8 @@ class SecretRequest(Inbound):
 class WorkerAccess(Outbound):
     """What a worker's secret gives access to; kept in `edge_access` under `worker.<hash>`.
 
-    The hash in its key is that of the secret with which the worker enrolled. It identifies the worker's credential, also
-    after the secret was rotated.
+    The hash in its key is that of the secret with which the worker enrolled. It identifies the worker's credential,
+    also after the secret was rotated.
 
     Attributes:
         secret_hash: Of the secret with which the worker enrolled.

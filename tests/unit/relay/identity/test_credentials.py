@@ -12,13 +12,13 @@ from edge_relay.identity.lookups import Lookups
 from edge_relay.limits.kinds import ignore
 from edge_schemas.wire.errors import EdgeError
 from edge_schemas.wire.workers import WorkerAccess, WorkerSettings
+from support.relay.parts import credentials_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HASH = "0" * 64
 ENTRY = WorkerAccess(
     worker="w", secret_hash=HASH, site="s", settings=WorkerSettings(version=1, queues=("q",)), enrolled_at=NOW
 )
-from support.relay.parts import credentials_of
 
 
 def test_an_older_answer_does_not_undo_a_revocation() -> None:

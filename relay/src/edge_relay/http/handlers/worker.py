@@ -1,4 +1,4 @@
-"""`GET /v1/worker`: what a credential grants, and what the worker's runtime must match; and the rotation of its secret."""
+"""`/v1/worker`: what a credential grants and what the worker's runtime must match; the rotation of its secret."""
 
 from datetime import UTC, datetime
 from importlib.metadata import version
