@@ -1,9 +1,11 @@
 """Calls to the identity provider: its description, its keys, and the exchange of a code. Bounded in time and size."""
 
+import base64
 import ssl
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import aiohttp
 import orjson
@@ -99,22 +101,23 @@ class Provider:
         Raises:
             EdgeError: `provider_unavailable`, or `unauthenticated`: the provider refuses the code.
         """
-        form, auth = dict(form), None
-        if self.client.secret is None or "client_secret_basic" not in description.auth_methods:
+        form, headers = dict(form), dict[str, str]()
+        if self.client.secret is not None and "client_secret_basic" in description.auth_methods:
+            pair = f"{quote(self.client.id, safe='')}:{quote(self.client.secret, safe='')}"
+            headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        else:
             form["client_id"] = self.client.id
             if self.client.secret is not None:
                 form["client_secret"] = self.client.secret
-        else:
-            auth = aiohttp.BasicAuth(self.client.id, self.client.secret)
-        return await self._json("POST", description.token_endpoint, form=form, auth=auth)
+        return await self._json("POST", description.token_endpoint, form=form, headers=headers)
 
     async def _json(
-        self, method: str, url: str, *, form: dict[str, str] | None = None, auth: aiohttp.BasicAuth | None = None
+        self, method: str, url: str, *, form: dict[str, str] | None = None, headers: dict[str, str] | None = None
     ) -> dict[str, Any]:
         if self._session is None:
             raise unavailable("the relay is starting")
         try:
-            async with self._session.request(method, url, data=form, auth=auth, allow_redirects=False) as answer:
+            async with self._session.request(method, url, data=form, headers=headers, allow_redirects=False) as answer:
                 body = await _read(answer)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise unavailable(f"{type(error).__name__} at {url}") from error

@@ -1,44 +1,16 @@
 """Sessions of browsers: the cookie at every replica, its end, forgeries, and changes that other sites cause."""
 
-from http.cookies import SimpleCookie
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from edge_relay.sign_in.sessions import KEY_NAME
 from edge_schemas.wire import routes
 from support.nats.server import eventually
-from support.relay.edge import Edge, Reply, running_edge
+from support.relay.browser import Browser
+from support.relay.edge import Edge, running_edge
 
 ENROLL = {"queues": ["default"], "site": "plant"}
-
-
-class Browser:
-    """Keeps the cookies that a relay sets, and sends them."""
-
-    def __init__(self, edge: Edge, **headers: str) -> None:
-        self.edge = edge
-        self.headers = headers
-        self.cookies: dict[str, str] = {}
-        self.set_cookie = SimpleCookie()
-
-    async def call(self, method: str, path: str, *, replica: int = 0, json: object = None, **more: str) -> Reply:
-        headers = {**self.headers, **{name.replace("_", "-"): value for name, value in more.items()}}
-        if self.cookies:
-            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        reply = await self.edge.call(method, path, json=json, headers=headers, operators=True, replica=replica)
-        self.set_cookie = SimpleCookie(reply.headers.get("Set-Cookie", ""))
-        for name, cookie in self.set_cookie.items():
-            self.cookies[name] = cookie.value
-            if cookie["max-age"] == "0":
-                del self.cookies[name]
-        return reply
-
-    async def sign_in(self, token: str) -> Any:
-        reply = await self.call("POST", routes.ADMIN_SIGN_IN, json={"token": token})
-        assert reply.status == 200, reply.body
-        return reply.json
 
 
 async def test_a_session_is_good_at_every_replica_and_changes_need_its_value(edge: Edge) -> None:
