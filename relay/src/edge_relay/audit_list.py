@@ -7,7 +7,7 @@ A page reads windows of the stream from its end backwards. How many events there
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import structlog
@@ -31,6 +31,8 @@ MAX_READS = 24
 BATCH = 512
 BATCH_BYTES = 1 << 20
 MAX_WINDOW = 1 << 20
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""An event's time is its publisher's; it is stored a moment later, by the server's clock."""
 _FEW = BATCH // 4
 
 
@@ -108,7 +110,7 @@ class AuditList:
         if before is not None:
             end = min(end, before)
         elif wanted.until is not None:
-            end = await self._first_since(wanted.until, end)
+            end = await self._first_since(wanted.until + CLOCKS_DIFFER, end)
         window, items = BATCH, list[AuditEvent]()
         for _ in range(MAX_READS):
             begin = max(1, end - window)
@@ -117,7 +119,7 @@ class AuditList:
                 window = max(1, window // 4)
                 continue
             for message in reversed(found):
-                if wanted.since is not None and _stored_at(message) < wanted.since:
+                if wanted.since is not None and _stored_at(message) < wanted.since - CLOCKS_DIFFER:
                     return items, None
                 event = parse_event(message)
                 if event is not None and wanted.matches(event) and is_visible(event, scope):

@@ -128,16 +128,12 @@ async def test_a_wrong_query_is_refused_with_what_is_wrong(edge: Edge) -> None:
 
 async def test_events_of_older_versions_are_read(edge: Edge) -> None:
     at = datetime.now(UTC).isoformat()
+    revoked = {"at": at, "action": "worker-revoked", "relay": "eu-1", "operator": "ann", "worker": "w"}
+    created = {"at": at, "action": "enroll-token-created", "operator": "ann", "site": "s"}
     older: list[tuple[str, Any]] = [
-        (
-            "edge.audit.worker-revoked",
-            {"at": at, "action": "worker-revoked", "relay": "eu-1", "operator": "ann", "worker": "w"},
-        ),
+        ("edge.audit.worker-revoked", revoked),
         ("edge.audit.job-parked", {"at": at, "action": "job-parked", "keeper": "k", "job": "j", "reason": "r"}),
-        (
-            "edge.audit.enroll-token-created",
-            {"at": at, "action": "enroll-token-created", "operator": "ann", "site": "s"},
-        ),
+        ("edge.audit.enroll-token-created", created),
         ("edge.audit.odd", {"no": "action"}),
         ("edge.audit.odd", [1]),
     ]
