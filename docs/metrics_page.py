@@ -17,6 +17,7 @@ from edge_broker.permissions import KEEPER, RELAY
 from edge_broker.record_mover import RecordMover
 from edge_broker.records import RecordStore
 from edge_broker.subjects import ACCESS_BUCKET
+from edge_relay.desired.state import DesiredState
 from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
@@ -45,7 +46,7 @@ class Exporter:
 
 def _credentials(broker: Broker, lookups: Lookups) -> Credentials:
     rotation = SecretRotation(broker, Audit(broker, "docs"))
-    return Credentials(broker, lookups, rotation, TokenUses(AccessTokenStore(broker)))
+    return Credentials(broker, lookups, DesiredState(broker), rotation, TokenUses(AccessTokenStore(broker)))
 
 
 def _relay() -> CollectorRegistry:

@@ -22,7 +22,7 @@ class Browser:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         reply = await self.edge.call(method, path, json=json, headers=headers, operators=True, replica=replica)
         self.set_cookie = SimpleCookie()
-        for line in reply.headers.getall("Set-Cookie", []):
+        for line in reply.set_cookies:
             self.set_cookie.load(line)
         for name, cookie in self.set_cookie.items():
             self.cookies[name] = cookie.value

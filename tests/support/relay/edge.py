@@ -40,6 +40,7 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    set_cookies: tuple[str, ...] = ()
 
     @property
     def json(self) -> Any:
@@ -116,7 +117,8 @@ class Edge:
         async with self._session.request(
             method, url, data=None if body is None else io.BytesIO(body), headers=sent, allow_redirects=False
         ) as answer:
-            return Reply(answer.status, answer.headers, await answer.read())
+            cookies = tuple(answer.headers.getall("Set-Cookie", []))
+            return Reply(answer.status, answer.headers, await answer.read(), cookies)
 
     async def admin(self, method: str, path: str, json: object = None, **more: Any) -> Reply:
         """A call with the access token to the operators' listener."""
@@ -125,6 +127,14 @@ class Edge:
     async def access_token_for(self, name: str, **more: Any) -> str:
         """A new access token; it may do everything unless said otherwise."""
         return await create_access_token(self.broker, name, **more)
+
+    async def act_on_worker(self, worker: str, do: str, *, replica: int = 0, **more: Any) -> Reply:
+        """An operator's action on one worker, which must succeed."""
+        order = {"action": {"do": do, **more}, "workers": [worker], "reason": "a test"}
+        reply = await self.admin("POST", routes.ADMIN_WORKER_ACTIONS, order, replica=replica)
+        assert reply.status == 200, reply.body
+        assert not reply.json.get("failures"), reply.json
+        return reply
 
     async def token(self, *, uses: int = 1, ttl_s: int = 60, site: str = "plant", queue: str = "default") -> str:
         """A new enrolment token."""

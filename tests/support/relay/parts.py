@@ -2,6 +2,7 @@
 
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
+from edge_relay.desired.state import DesiredState
 from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
@@ -9,8 +10,7 @@ from edge_relay.identity.rotation import SecretRotation
 from edge_relay.identity.token_uses import TokenUses
 
 
-def credentials_of(broker: Broker, lookups: Lookups) -> Credentials:
+def credentials_of(broker: Broker, lookups: Lookups, desired: DesiredState | None = None) -> Credentials:
     """Credentials over a broker, which need not be connected."""
-    return Credentials(
-        broker, lookups, SecretRotation(broker, Audit(broker, "tests")), TokenUses(AccessTokenStore(broker))
-    )
+    rotation, uses = SecretRotation(broker, Audit(broker, "tests")), TokenUses(AccessTokenStore(broker))
+    return Credentials(broker, lookups, desired or DesiredState(broker), rotation, uses)

@@ -1,5 +1,5 @@
-"""Actions of operators: each changes one target and returns what was before and after.
+"""What operators change: actions on workers, sites and queues, on one or on thousands. Each change is audited.
 
-May import: `workers`, `jobs`, `desired`, `stores`, `identity`, `edge_broker` and `edge_schemas`.
-Never here: requests and responses, roles, the audit; the caller of an action does both.
+May import: `desired`, `identity`, `metrics`, `stores`, `shielded`, `edge_broker` and `edge_schemas`.
+Never here: requests, what lists show.
 """

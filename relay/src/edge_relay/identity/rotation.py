@@ -45,16 +45,7 @@ class SecretRotation:
             EdgeError: `not_found`, or `wrong_state`: the worker is revoked.
             BrokerUnavailable: The outcome is unknown; repeat the call.
         """
-
-        def ask(entry: WorkerAccess) -> WorkerAccess:
-            _require_active(entry, ErrorCode.WRONG_STATE)
-            settings = entry.settings
-            if settings.rotation > max(entry.rotated, entry.next_rotation or 0):
-                return entry
-            raised = {"version": settings.version + 1, "rotation": settings.rotation + 1}
-            return entry.model_copy(update={"settings": settings.model_copy(update=raised)})
-
-        return await self._change(identity, ask)
+        return await self._change(identity, asked_to_rotate)
 
     async def register(self, identity: str, secret_hash: str, rotation: int) -> WorkerAccess:
         """Store the hash of the worker's next secret.
@@ -161,6 +152,20 @@ class SecretRotation:
         if alias_of(stored.value) == identity:
             with suppress(RevisionConflict):
                 await self._bucket.delete(key, revision=stored.revision, mark_life=MARK_LIFE)
+
+
+def asked_to_rotate(entry: WorkerAccess) -> WorkerAccess:
+    """The entry of a worker that is asked for a new secret; the same object if it is asked already.
+
+    Raises:
+        EdgeError: `wrong_state`: the worker is revoked.
+    """
+    _require_active(entry, ErrorCode.WRONG_STATE)
+    settings = entry.settings
+    if settings.rotation > max(entry.rotated, entry.next_rotation or 0):
+        return entry
+    raised = {"version": settings.version + 1, "rotation": settings.rotation + 1}
+    return entry.model_copy(update={"settings": settings.model_copy(update=raised)})
 
 
 def alias_of(value: bytes | None) -> str | None:

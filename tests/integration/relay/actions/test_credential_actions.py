@@ -4,9 +4,7 @@ import pytest
 
 from edge_broker.bucket import Bucket
 from edge_broker.subjects import ACCESS_BUCKET, DESIRED_BUCKET, WORKERS_BUCKET
-from edge_relay.actions.credentials import CredentialActions
-from edge_relay.desired.state import DesiredState
-from edge_relay.desired.store import DesiredStore
+from edge_relay.identity.enrollment import EnrollmentStore
 from edge_schemas.admin.desired import DesiredWorker
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
@@ -16,10 +14,12 @@ from support.relay.agents import VERSIONS, Agent
 from support.relay.edge import Edge, Reply, Worker
 
 
-def actions(edge: Edge, replica: int = 0) -> CredentialActions:
-    parts = edge.relays[replica].parts
-    desired = DesiredStore(parts.broker, DesiredState(parts.broker))
-    return CredentialActions(parts.enrollments, parts.rotation, parts.credentials, parts.workers, desired)
+async def act(edge: Edge, worker: str, do: str, *, replica: int = 0) -> tuple[int, list[str]]:
+    """An action: how many workers it changed, and the codes of its failures."""
+    order = {"action": {"do": do}, "workers": [worker], "reason": "a test"}
+    reply = await edge.admin("POST", routes.ADMIN_WORKER_ACTIONS, order, replica=replica)
+    assert reply.status == 200, reply.body
+    return reply.json["changed"], [one["code"] for one in reply.json.get("failures", [])]
 
 
 async def entry(edge: Edge, secret: str) -> WorkerAccess:
@@ -50,8 +50,8 @@ def new() -> str:
 
 async def test_the_older_secret_is_valid_until_the_new_one_is_used(edge: Edge) -> None:
     worker, secret = await edge.worker(), new()
-    assert await actions(edge).rotate(worker.name) == ({"rotation": 0}, {"rotation": 1})
-    assert await actions(edge).rotate(worker.name) == ({"rotation": 1}, {"rotation": 1}), "a repeat changes nothing"
+    assert await act(edge, worker.name, "rotate") == (1, [])
+    assert await act(edge, worker.name, "rotate") == (0, []), "a repeat changes nothing"
     one = Agent(edge, worker)
     answer = await one.poll(poll_timeout_s=0, settings_version=1)
     assert (answer.json["settings"]["rotation"], answer.json["settings"]["version"]) == (1, 2)
@@ -74,7 +74,7 @@ async def test_a_secret_is_rotated_again_and_again(edge: Edge) -> None:
     worker = await edge.worker()
     secrets = [worker.secret]
     for rotation in (1, 2, 3):
-        await actions(edge, rotation % 2).rotate(worker.name)
+        assert await act(edge, worker.name, "rotate", replica=rotation % 2) == (1, [])
         secrets.append(new())
         assert (await register(edge, secrets[-2], secrets[-1], rotation, replica=rotation % 2)).status == 204
         assert (await show(edge, secrets[-1])).status == 200
@@ -92,7 +92,7 @@ async def test_a_secret_is_rotated_again_and_again(edge: Edge) -> None:
 async def test_a_replica_that_has_seen_nothing_accepts_the_new_secret(edge: Edge) -> None:
     """Its watch may be late: the alias leads it to the entry."""
     worker, secret = await edge.worker(), new()
-    await actions(edge).rotate(worker.name)
+    await act(edge, worker.name, "rotate")
     await register(edge, worker.secret, secret, 1)
     credentials = edge.relays[1].parts.credentials
     credentials._workers.clear()
@@ -103,7 +103,7 @@ async def test_a_replica_that_has_seen_nothing_accepts_the_new_secret(edge: Edge
 async def test_a_relay_that_died_between_its_writes_is_repeated(edge: Edge) -> None:
     """It had written the alias, and not the entry."""
     worker, secret = await edge.worker(), new()
-    await actions(edge).rotate(worker.name)
+    await act(edge, worker.name, "rotate")
     alias = SecretAlias(alias_of=hash_secret(worker.secret)).model_dump_json().encode()
     await Bucket(edge.broker, ACCESS_BUCKET).put(f"worker.{hash_secret(secret)}", alias)
     assert (await show(edge, secret)).code == "unauthenticated", "an alias alone grants nothing"
@@ -115,7 +115,7 @@ async def test_a_relay_that_died_between_its_writes_is_repeated(edge: Edge) -> N
 async def test_only_what_was_asked_for_is_registered(edge: Edge) -> None:
     worker, other, secret = await edge.worker(), await edge.worker(), new()
     assert (await register(edge, worker.secret, secret, 1)).code == "wrong_state"
-    await actions(edge).rotate(worker.name)
+    await act(edge, worker.name, "rotate")
     assert (await register(edge, worker.secret, secret, 2)).code == "wrong_state"
     assert (await register(edge, worker.secret, other.secret, 1)).code == "wrong_state", "another worker's"
     assert (await register(edge, worker.secret, worker.secret, 1)).code == "wrong_state", "its own"
@@ -124,7 +124,7 @@ async def test_only_what_was_asked_for_is_registered(edge: Edge) -> None:
     assert (await show(edge, other.secret)).json["worker"] == other.name
     enrolled = await edge.enroll(await edge.token(), secret)
     assert enrolled.code == "enrollment_refused", "the secret is in use"
-    assert await actions(edge).rotate(worker.name) == ({"rotation": 1}, {"rotation": 2}), "the secret was never used"
+    assert await act(edge, worker.name, "rotate") == (1, []), "the secret was never used"
     better = new()
     assert (await register(edge, worker.secret, better, 2)).status == 204
     assert (await show(edge, better)).status == 200
@@ -132,15 +132,13 @@ async def test_only_what_was_asked_for_is_registered(edge: Edge) -> None:
 
 async def test_a_revocation_ends_both_secrets(edge: Edge) -> None:
     worker, secret = await edge.worker(), new()
-    await actions(edge).rotate(worker.name)
+    await act(edge, worker.name, "rotate")
     await register(edge, worker.secret, secret, 1)
-    await edge.admin("POST", routes.ADMIN_WORKER_REVOKE.format(worker=worker.name))
+    assert await act(edge, worker.name, "revoke") == (1, [])
     for one in (worker.secret, secret):
         for replica in (0, 1):
             await refused(edge, one, replica=replica)
-    with pytest.raises(EdgeError) as error:
-        await actions(edge).rotate(worker.name)
-    assert error.value.code is ErrorCode.WRONG_STATE
+    assert await act(edge, worker.name, "rotate") == (0, ["wrong_state"])
 
 
 async def _polled(edge: Edge, worker: Worker) -> None:
@@ -166,43 +164,38 @@ async def test_a_removed_worker_is_gone_and_stays_refused(edge: Edge) -> None:
     name = (await edge.enroll(token, secret)).json["worker"]
     worker = Worker(name, secret)
     await _polled(edge, worker)
-    act = actions(edge)
-    await act.desired.change_worker(name, lambda now: now.model_copy(update={"slots": 3}))
-    with pytest.raises(EdgeError) as error:
-        await act.remove(name)
-    assert error.value.code is ErrorCode.WRONG_STATE, "it is not revoked"
+    await edge.act_on_worker(name, "set-slots", slots=3)
+    assert await act(edge, name, "remove") == (0, ["wrong_state"]), "it is not revoked"
     assert len(await _left(edge, worker)) == 3
-    await edge.admin("POST", routes.ADMIN_WORKER_REVOKE.format(worker=name))
-    assert await act.remove(name) == ({"removed": False, "site": "plant"}, {"removed": True, "site": "plant"})
+    assert await act(edge, name, "revoke") == (1, [])
+    assert await act(edge, name, "remove") == (1, [])
     assert not await _left(edge, worker)
-    assert act.desired._state.worker(name) == DesiredWorker()
+    assert edge.relays[0].parts.desired.worker(name) == DesiredWorker()
     for replica in (0, 1):
         await refused(edge, secret, replica=replica)
 
         async def unlisted(replica: int = replica) -> bool:
-            return (await edge.admin("GET", routes.ADMIN_WORKERS, replica=replica)).json["workers"] == []
+            return not (await edge.admin("GET", routes.ADMIN_WORKERS, replica=replica)).json["workers"]
 
         await eventually(unlisted, what="it is in no list")
     assert (await edge.enroll(token, secret)).code == "enrollment_refused", "a repeat brings nobody back"
     assert (await edge.enroll(await edge.token(), secret)).code == "enrollment_refused"
-    with pytest.raises(EdgeError) as gone:
-        await act.remove(name)
-    assert gone.value.code is ErrorCode.NOT_FOUND
+    assert await act(edge, name, "remove") == (0, ["not_found"])
 
 
 async def test_a_removal_that_was_interrupted_is_completed(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = await edge.worker()
     await _polled(edge, worker)
-    await edge.admin("POST", routes.ADMIN_WORKER_REVOKE.format(worker=worker.name))
-    act = actions(edge)
+    assert await act(edge, worker.name, "revoke") == (1, [])
 
     async def fail(*_: object) -> None:
-        raise ConnectionError
+        raise EdgeError(ErrorCode.BROKER_UNAVAILABLE, "no answer")
 
-    with monkeypatch.context() as broken:
-        broken.setattr(type(act.entries), "forget", fail)
-        with pytest.raises(ConnectionError):
-            await act.remove(worker.name)
+    for step in ("remove", "free_name"):
+        with monkeypatch.context() as broken:
+            broken.setattr(EnrollmentStore, step, fail)
+            assert await act(edge, worker.name, "remove") == (0, ["broker_unavailable"])
+        assert "name" in await _left(edge, worker)
     assert (await edge.admin("GET", routes.ADMIN_WORKERS)).json["workers"] == []
-    await act.remove(worker.name)
+    await act(edge, worker.name, "remove")
     assert not await _left(edge, worker)

@@ -97,7 +97,7 @@ async def test_a_revoked_worker_does_not_come_back_by_a_repeat(edge: Edge) -> No
     """It would think itself enrolled, and be refused from its first poll on."""
     token, secret = await edge.token(uses=2), new_secret(SecretKind.WORKER)
     worker = (await edge.enroll(token, secret)).json["worker"]
-    assert (await edge.admin("POST", routes.ADMIN_WORKER_REVOKE.format(worker=worker))).status == 204
+    await edge.act_on_worker(worker, "revoke")
     reply = await edge.enroll(token, secret)
     assert (reply.status, reply.code) == (403, "enrollment_refused")
     assert "revoked" in reply.json["detail"]

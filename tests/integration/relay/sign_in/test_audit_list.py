@@ -59,7 +59,8 @@ async def test_pages_have_every_event_once_the_newest_first(edge: Edge) -> None:
     for number in range(25):
         await record(edge, number)
     await stored(edge, 25)
-    seen, cursor = [], {}
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
     while True:
         page = await get(edge, limit=10, **cursor)
         seen += [one["target"] for one in page["items"]]

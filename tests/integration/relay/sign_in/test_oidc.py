@@ -90,7 +90,7 @@ async def test_forged_tokens_are_refused(edge: Edge, provider: Provider) -> None
         "expired": provider.token(exp=now - 60),
         "no expiry": provider.token(exp=None),
         "not yet valid": provider.token(nbf=now + 120),
-        "alg none": jwt.encode({"iss": provider.url, "aud": CLIENT, "exp": now + 60, **provider.person}, None, "none"),
+        "alg none": jwt.encode({"iss": provider.url, "aud": CLIENT, "exp": now + 60, **provider.person}, "", "none"),
         "hmac": with_hmac,
         "hmac with the listed secret": jwt.encode(
             {"iss": provider.url, "aud": CLIENT, "exp": now + 60, **provider.person},
@@ -221,7 +221,12 @@ async def test_claims_limit_sites_and_queues(provider: Provider, tmp_path: Path)
     async with running_edge(tmp_path, **settings) as edge:
         limited = provider.token(edge={"sites": ["north"]}, queues="*")
         assert (await ask(edge, limited)).json["scope"] == {"sites": ["north"]}
-        for claims in ({}, {"edge": {"sites": []}, "queues": "*"}, {"edge": {"sites": ["NOT A SITE"]}, "queues": "*"}):
+        wrong: tuple[dict[str, Any], ...] = (
+            {},
+            {"edge": {"sites": []}, "queues": "*"},
+            {"edge": {"sites": ["NOT A SITE"]}, "queues": "*"},
+        )
+        for claims in wrong:
             assert (await ask(edge, provider.token(**claims))).code == "forbidden", claims
         browser = browser_of(edge)
         provider.person |= {"edge": {"sites": ["north"]}, "queues": ["a", "b"]}

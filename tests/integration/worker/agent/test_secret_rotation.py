@@ -9,9 +9,6 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from edge_relay.actions.credentials import CredentialActions
-from edge_relay.desired.state import DesiredState
-from edge_relay.desired.store import DesiredStore
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import Enrollment, SecretKind, WorkerSettings, hash_secret, new_secret
 from edge_worker.settings import Settings
@@ -76,10 +73,7 @@ class Machine:
 
     async def rotate(self) -> None:
         """As an operator asks for it."""
-        parts = self.edge.relays[0].parts
-        desired = DesiredStore(parts.broker, DesiredState(parts.broker))
-        actions = CredentialActions(parts.enrollments, parts.rotation, parts.credentials, parts.workers, desired)
-        await actions.rotate(self.worker.name)
+        await self.edge.act_on_worker(self.worker.name, "rotate")
 
 
 @pytest.fixture

@@ -245,6 +245,9 @@ class Everybody:
     def workers(self) -> tuple[WorkerAccess, ...]:
         return self._workers
 
+    def settings(self, access: WorkerAccess) -> WorkerSettings:
+        return access.settings
+
 
 def access(worker: str = "w", **more: Any) -> WorkerAccess:
     settings = WorkerSettings(version=1, queues=("q",))
