@@ -19,7 +19,7 @@ async def act(edge: Edge, worker: str, do: str, *, replica: int = 0) -> tuple[in
     order = {"action": {"do": do}, "workers": [worker], "reason": "a test"}
     reply = await edge.admin("POST", routes.ADMIN_WORKER_ACTIONS, order, replica=replica)
     assert reply.status == 200, reply.body
-    return reply.json["changed"], [one["code"] for one in reply.json.get("failures", [])]
+    return len(reply.json["changed"]), [one["code"] for one in reply.json.get("failures", [])]
 
 
 async def entry(edge: Edge, secret: str) -> WorkerAccess:

@@ -1,34 +1,15 @@
 """`/v1/admin/access-tokens` and `/v1/admin/enroll-tokens`."""
 
-from typing import Annotated
-
 from aiohttp import web
-from pydantic import Field
 
 from edge_relay.http.bodies import JsonBodies, json_response
 from edge_relay.http.operator_callers import OperatorCallers
 from edge_relay.http.operators.queries import read_query
 from edge_relay.workers.access import AccessAdministration
 from edge_schemas.admin.access import AccessTokenRequest, Role
-from edge_schemas.admin.rows import DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS
+from edge_schemas.admin.access_queries import RevokeQuery, TokenQuery
 from edge_schemas.wire import routes
-from edge_schemas.wire.base import Inbound
 from edge_schemas.wire.workers import EnrollTokenRequest
-
-_Cursor = Annotated[str | None, Field(max_length=200)]
-
-
-class TokenQuery(Inbound):
-    """Which tokens a list shows."""
-
-    limit: int = Field(default=DEFAULT_PAGE_ROWS, ge=1, le=MAX_PAGE_ROWS)
-    cursor: _Cursor = None
-
-
-class RevokeQuery(Inbound):
-    """Why a token is revoked."""
-
-    reason: str = Field(default="", max_length=500)
 
 
 class AccessHandlers:

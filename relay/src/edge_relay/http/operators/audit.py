@@ -1,34 +1,13 @@
 """`GET /v1/admin/audit`: who did what."""
 
-from typing import Annotated
-
 from aiohttp import web
-from pydantic import AwareDatetime, Field
 
 from edge_relay.audit_list import AuditFilter, AuditList
 from edge_relay.http.bodies import json_response
 from edge_relay.http.operator_callers import OperatorCallers
 from edge_relay.http.operators.queries import read_query
-from edge_schemas.admin.audit import TargetKind
-from edge_schemas.admin.rows import DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS
+from edge_schemas.admin.access_queries import AuditQuery
 from edge_schemas.wire import routes
-from edge_schemas.wire.base import Inbound
-
-_Text = Annotated[str | None, Field(min_length=1, max_length=200)]
-
-
-class AuditQuery(Inbound):
-    """Which events a page of the audit shows."""
-
-    kind: TargetKind | None = None
-    target: _Text = None
-    action: Annotated[str | None, Field(pattern=r"^[a-z0-9-]{1,60}$")] = None
-    actor: _Text = None
-    text: _Text = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
-    cursor: Annotated[int | None, Field(ge=1, le=2**63)] = None
-    limit: int = Field(default=DEFAULT_PAGE_ROWS, ge=1, le=MAX_PAGE_ROWS)
 
 
 class AuditHandlers:
