@@ -188,7 +188,7 @@ async def test_a_removal_that_was_interrupted_is_completed(edge: Edge, monkeypat
     await _polled(edge, worker)
     assert await act(edge, worker.name, "revoke") == (1, [])
 
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise EdgeError(ErrorCode.BROKER_UNAVAILABLE, "no answer")
 
     for step in ("remove", "free_name"):
