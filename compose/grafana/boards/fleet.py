@@ -6,6 +6,8 @@ from grafana.boards.panels import NONE_IS_BAD, NONE_IS_WELL, Column, Json, Key, 
 _SITE = 'site=~"$site"'
 _STATES = {
     "online": "green",
+    "unhealthy": "orange",
+    "paused": "purple",
     "draining": "blue",
     "offline": "red",
     "conflict": "dark-red",
@@ -34,7 +36,7 @@ def make() -> Json:
 
 def _summary() -> list[Panel]:
     offline = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state="offline"}}) > 0'
-    there = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state=~"online|draining|conflict"}}) > 0'
+    there = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state=~"online|unhealthy|paused|draining|conflict"}}) > 0'
     return [
         stat(
             "Alerts firing",

@@ -222,6 +222,11 @@ class Machine:
                 stderr=log,
             )
 
+    async def ended(self) -> int:
+        """The exit status of the agent, once it has left by itself."""
+        assert self._process is not None
+        return await self._process.wait()
+
     async def kill_agent(self) -> None:
         """`kill -9` of the agent alone."""
         assert self._process is not None
