@@ -58,9 +58,7 @@ def openapi_document() -> Schema:
             "securitySchemes": {
                 WORKER: _bearer("The secret that the worker made before it enrolled."),
                 ENROLLMENT: _bearer("An enrolment token, limited in uses and time."),
-                ACCESS: _bearer(
-                    "An access token, or a token of the identity provider. Browsers send a cookie."
-                ),
+                ACCESS: _bearer("An access token, or a token of the identity provider. Browsers send a cookie."),
             },
         },
     }
