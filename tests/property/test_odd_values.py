@@ -35,7 +35,6 @@ from edge_broker.records import BeforeChange, RecordUnreadable, parse_record
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch.directives import directives
-from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
 from edge_relay.limits.kinds import ignore
 from edge_relay.metrics.fleet import Fleet
@@ -51,6 +50,7 @@ from edge_schemas.wire.workers import WorkerAccess, WorkerSettings
 from edge_service.tracing import Spans
 from support.nats.server import eventually
 from support.relay.jobs import make_auxiliary_job, make_job
+from support.relay.parts import credentials_of
 
 NOW = datetime.now(UTC)
 VERSIONS = WorkerVersions(agent="1", python="3", platform="linux")
@@ -263,7 +263,7 @@ def test_no_stored_value_ends_a_loop_of_the_relay(access: bytes, last_poll: byte
     broker: Any = SimpleNamespace(connected=True, lost_at=None, on_connection=lambda _: None)
     lookups = Lookups(Bucket(broker, ACCESS_BUCKET), per_s=1, per_address_per_s=1, on_limit=ignore)
     desired = DesiredState(broker)
-    credentials = Credentials(broker, lookups, desired)
+    credentials = credentials_of(broker, lookups, desired)
     fleet = Fleet(broker, credentials)
     for prefix in ("worker.", "access.", "enroll.", "name.", ""):
         credentials._apply(prefix + "0" * 64, access)

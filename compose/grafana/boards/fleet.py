@@ -36,7 +36,8 @@ def make() -> Json:
 
 def _summary() -> list[Panel]:
     offline = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state="offline"}}) > 0'
-    there = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state=~"online|unhealthy|paused|draining|conflict"}}) > 0'
+    states = "online|unhealthy|paused|draining|conflict"
+    there = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state=~"{states}"}}) > 0'
     return [
         stat(
             "Alerts firing",

@@ -15,10 +15,13 @@ from edge_relay.dispatch.state.reads import StateReads
 from edge_relay.dispatch.state.record_mirror import RecordMirror
 from edge_relay.gate.centre import Centre
 from edge_relay.gate.client import GateClient
+from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.enrollment import EnrollmentStore
 from edge_relay.identity.lookups import Lookups
 from edge_relay.identity.receipts import ReceiptKey
+from edge_relay.identity.rotation import SecretRotation
+from edge_relay.identity.token_uses import TokenUses
 from edge_relay.jobs.parking import Parking
 from edge_relay.jobs.unreadable import UnreadableMessages
 from edge_relay.lifecycle import Lifecycle
@@ -35,6 +38,8 @@ from edge_relay.metrics.replica import Metrics
 from edge_relay.pulls.dispatcher_pool import DispatcherPool
 from edge_relay.readiness import Readiness
 from edge_relay.settings import Settings
+from edge_relay.sign_in.oidc import Oidc
+from edge_relay.sign_in.sessions import Sessions
 from edge_relay.stores.holders import Holders
 from edge_relay.stores.job_logs import JobLogs
 from edge_relay.stores.log_store import LogStore
@@ -52,6 +57,7 @@ class Parts:
 
     Attributes:
         gate: None if no gate is set.
+        oidc: None if no identity provider is set.
         workers: The entries of workers.
         enrollments: The credentials of workers.
     """
@@ -67,6 +73,11 @@ class Parts:
     logs: JobLogs
     lookups: Lookups
     credentials: Credentials
+    access_tokens: AccessTokenStore
+    token_uses: TokenUses
+    rotation: SecretRotation
+    sessions: Sessions
+    oidc: Oidc | None
     desired: DesiredState
     desired_store: DesiredStore
     enrollments: EnrollmentStore
@@ -129,13 +140,16 @@ def build_parts(settings: Settings) -> Parts:
         on_limit=metrics.on_limit,
     )
     desired, unfinished = DesiredState(broker), UnfinishedJobs()
-    credentials = Credentials(broker, lookups, desired)
+    audit = Audit(broker, f"relay {settings.name}")
+    access_tokens, rotation = AccessTokenStore(broker), SecretRotation(broker, audit)
+    token_uses = TokenUses(access_tokens)
+    credentials = Credentials(broker, lookups, desired, rotation, token_uses)
+    sessions = Sessions(broker, credentials, life_s=settings.session_s, issuer=settings.oidc_issuer)
     exported = exports(metrics, broker, credentials, settings.tls_cert_file)
     gate = GateClient.from_settings(settings)
     exported.metrics.watched_jobs.set_function(lambda: len(mirror))
     exported.metrics.records_current.set_function(lambda: float(mirror.is_current))
     lifecycle, receipt_key = Lifecycle(), ReceiptKey(broker)
-    audit = Audit(broker, f"relay {settings.name}")
     parking = Parking(broker, audit, exported.metrics)
     unreadable = UnreadableMessages(broker, records, parking, relay=settings.name)
     return Parts(
@@ -150,6 +164,11 @@ def build_parts(settings: Settings) -> Parts:
         logs=JobLogs(Holders(records), LogStore(broker), _log_rates(settings, metrics)),
         lookups=lookups,
         credentials=credentials,
+        access_tokens=access_tokens,
+        token_uses=token_uses,
+        rotation=rotation,
+        sessions=sessions,
+        oidc=None if settings.oidc_issuer is None else Oidc(settings, sessions.key),
         desired=desired,
         desired_store=DesiredStore(broker, desired),
         enrollments=EnrollmentStore(broker),

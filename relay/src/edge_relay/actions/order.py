@@ -22,7 +22,9 @@ RECORDED_AS = {
     "set-slots": "slots-set",
     "set-labels": "labels-set",
     "set": "settings-set",
+    "rotate": "rotation-ordered",
     "revoke": "revoked",
+    "remove": "removed",
     "resolve": "conflict-resolved",
 }
 """How the audit names a change, after the kind of its target."""

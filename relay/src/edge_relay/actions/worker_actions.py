@@ -53,7 +53,9 @@ class WorkerActions:
             actions.SetQueues: self._change_desired,
             actions.SetSlots: self._change_desired,
             actions.SetLabels: self._change_desired,
+            actions.RotateCredential: credentials.rotate,
             actions.Revoke: credentials.revoke,
+            actions.Remove: credentials.remove,
             actions.ResolveConflict: credentials.resolve,
         }
 

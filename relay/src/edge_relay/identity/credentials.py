@@ -21,6 +21,8 @@ from edge_relay.desired.keys import WORKER_PREFIX as DESIRED_WORKER_PREFIX
 from edge_relay.desired.state import DesiredState
 from edge_relay.identity.access_keys import ACCESS_PREFIX, WORKER_PREFIX
 from edge_relay.identity.lookups import Lookups
+from edge_relay.identity.rotation import SecretRotation, alias_of
+from edge_relay.identity.token_uses import TokenUses
 from edge_schemas.admin.access import AccessTokenEntry
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import SecretKind, WorkerAccess, WorkerSettings, hash_secret
@@ -57,12 +59,17 @@ class Principal:
 class Credentials:
     """The credentials of all workers and operators, in memory. Run `run()` in a task group."""
 
-    def __init__(self, broker: Broker, lookups: Lookups, desired: DesiredState) -> None:
+    def __init__(
+        self, broker: Broker, lookups: Lookups, desired: DesiredState, rotation: SecretRotation, uses: TokenUses
+    ) -> None:
         self._broker = broker
         self._bucket = Bucket(broker, ACCESS_BUCKET)
         self._watched = WatchedBucket(broker, ACCESS_BUCKET, self._apply)
         self._workers: dict[str, WorkerAccess] = {}
+        self._rotated: dict[str, str] = {}
         self._operators: dict[str, AccessTokenEntry] = {}
+        self._rotation = rotation
+        self._uses = uses
         self._lookups = lookups
         self._listeners: list[Listener] = []
         self._desired = desired
@@ -109,9 +116,16 @@ class Credentials:
         """
         _check_form(secret, SecretKind.WORKER)
         secret_hash = hash_secret(secret)
-        if secret_hash not in self._workers:
+        if secret_hash not in self._workers and secret_hash not in self._rotated:
             await self._read_unknown(WORKER_PREFIX + secret_hash, address)
-        return self.current(secret_hash)
+        identity = self._rotated.get(secret_hash, secret_hash)
+        principal = self.current(identity)
+        access = self._workers[identity]
+        if secret_hash == access.next_hash:
+            await self._confirm(identity, secret_hash)
+        elif secret_hash != access.valid_hash:
+            raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the secret was replaced: the worker has rotated it")
+        return principal
 
     def current(self, secret_hash: str) -> Principal:
         """The worker that this credential belongs to now.
@@ -151,14 +165,17 @@ class Credentials:
             self._principals.clear()
 
     async def operator(self, secret: str, address: str) -> AccessTokenEntry:
-        """The operator that this access token belongs to; arguments as for `worker`.
+        """The operator that this access token belongs to, now; arguments as for `worker`.
 
         Raises:
             EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
             BrokerUnavailable: The token is unknown here, and the broker can't be asked.
         """
         _check_form(secret, SecretKind.ACCESS)
-        secret_hash = hash_secret(secret)
+        return await self.operator_by_hash(hash_secret(secret), address)
+
+    async def operator_by_hash(self, secret_hash: str, address: str) -> AccessTokenEntry:
+        """The operator of a session that was opened with an access token; errors as for `operator`."""
         if secret_hash not in self._operators:
             await self._read_unknown(ACCESS_PREFIX + secret_hash, address)
         entry = self._operators.get(secret_hash)
@@ -168,6 +185,7 @@ class Credentials:
             raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the access token was revoked")
         if entry.expires_at is not None and datetime.now(UTC) >= entry.expires_at:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, f"the access token expired at {entry.expires_at:%F %H:%M} UTC")
+        self._uses.note(secret_hash, entry)
         return entry
 
     def access(self, secret_hash: str) -> WorkerAccess | None:
@@ -175,18 +193,34 @@ class Credentials:
         return self._workers.get(secret_hash)
 
     def workers(self) -> list[WorkerAccess]:
-        """All workers that ever enrolled and that this replica has seen."""
-        return list(self._workers.values())
+        """All workers that ever enrolled and that this replica has seen, without the removed ones."""
+        return [access for access in self._workers.values() if access.removed_at is None]
+
+    def access_tokens(self) -> dict[str, AccessTokenEntry]:
+        """All access tokens, with the revoked ones, by the hash of the token."""
+        return dict(self._operators)
 
     async def _read_unknown(self, key: str, address: str) -> None:
         """Read an entry that another replica may just have written."""
         value = await self._lookups.read(key, address)
+        if (identity := alias_of(value)) is not None:
+            key = WORKER_PREFIX + identity
+            value = (await self._bucket.get(key)).value
         if value is not None:
             self._apply(key, value)
+
+    async def _confirm(self, identity: str, secret_hash: str) -> None:
+        """The first use of a rotated secret: every replica refuses the older one from now on."""
+        access = await self._rotation.confirm(identity, secret_hash)
+        self._store_worker(identity, access)
+        log.info("worker_secret_rotated", worker=access.worker, rotation=access.rotated)
+        await self._broker.publish(access_notice(identity))
 
     def _apply(self, key: str, value: bytes | None) -> None:
         """Store an entry in memory. An unreadable entry grants nothing."""
         self._lookups.forget(key)
+        if alias_of(value) is not None:
+            return  # the entry itself names its secrets
         try:
             if key.startswith(WORKER_PREFIX):
                 entry = None if value is None else WorkerAccess.model_validate_json(value)
@@ -200,14 +234,17 @@ class Credentials:
 
     def _store_worker(self, secret_hash: str, entry: WorkerAccess | None) -> None:
         before = self._workers.get(secret_hash)
-        if entry is not None and before is not None and before.revoked_at is not None and entry.revoked_at is None:
-            return  # an older answer that arrived late; a revocation is final
+        if entry is not None and before is not None and _is_older(entry, before):
+            return
+        for known in _later_secrets(before):
+            self._rotated.pop(known, None)
         if entry is None:
             self._workers.pop(secret_hash, None)
             if before is not None:
                 self._principals.pop(before.worker, None)
         else:
             self._workers[secret_hash] = entry
+            self._rotated.update(dict.fromkeys(_later_secrets(entry), secret_hash))
         if entry != before:
             for listener in self._listeners:
                 listener(secret_hash)
@@ -219,6 +256,19 @@ class Credentials:
             entry = before  # as with workers: a revocation is final
         if entry is not None:
             self._operators[secret_hash] = entry
+
+
+def _is_older(entry: WorkerAccess, known: WorkerAccess) -> bool:
+    """Whether this is an older answer that arrived late: revocation, removal and rotation are final."""
+    is_undone = any(
+        getattr(known, mark) is not None and getattr(entry, mark) is None for mark in ("revoked_at", "removed_at")
+    )
+    return is_undone or entry.rotated < known.rotated
+
+
+def _later_secrets(entry: WorkerAccess | None) -> list[str]:
+    """The hashes of a worker's secrets besides the first one."""
+    return [] if entry is None else [one for one in (entry.current_hash, entry.next_hash) if one is not None]
 
 
 def access_notice(secret_hash: str) -> str:

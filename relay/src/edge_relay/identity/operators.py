@@ -16,6 +16,7 @@ class Operator:
         by: How they have signed in.
         address: Where the call came from.
         expires_at: When they must sign in again, if ever.
+        token: The name of the access token with which Airflow's api-server calls for them.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Operator:
     by: SignedInBy
     address: str
     expires_at: datetime | None = None
+    token: str | None = None
 
     def require(self, needed: Role) -> None:
         """Refuse a caller who may do less.
@@ -46,4 +48,4 @@ class Operator:
     @property
     def actor(self) -> Actor:
         """For the audit."""
-        return Actor(kind=ActorKind.OPERATOR, name=self.name, by=self.by, address=self.address)
+        return Actor(kind=ActorKind.OPERATOR, name=self.name, by=self.by, token=self.token, address=self.address)

@@ -2,6 +2,7 @@
 
 from edge_schemas.admin import actions
 from edge_schemas.life.model import JobRecord
+from edge_schemas.openapi.access_operations import ACCESS_OPERATIONS
 from edge_schemas.openapi.operation import ACCESS, BODY, CALL, Operation
 from edge_schemas.openapi.why_operations import WHY_OPERATIONS
 from edge_schemas.wire import routes, workers
@@ -12,17 +13,7 @@ _ACTION = (*CALL, *BODY, _E.CREDENTIAL_REVOKED, _E.FORBIDDEN, _E.NOT_FOUND)
 """An error about one target is in the result, not an answer of its own."""
 
 ADMIN_OPERATIONS = (
-    Operation(
-        "post",
-        routes.ADMIN_ENROLL_TOKENS,
-        "createEnrollToken",
-        "Create an enrolment token",
-        "operators",
-        {201: workers.EnrollToken},
-        ACCESS,
-        workers.EnrollTokenRequest,
-        (*CALL, *BODY, _E.CREDENTIAL_REVOKED),
-    ),
+    *ACCESS_OPERATIONS,
     Operation(
         "get",
         routes.ADMIN_WORKERS,

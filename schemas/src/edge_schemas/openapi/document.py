@@ -7,7 +7,6 @@ from pydantic.json_schema import models_json_schema
 
 from edge_schemas.openapi.operation import ACCESS, ENROLLMENT, WORKER, Operation
 from edge_schemas.openapi.operations import OPERATIONS
-from edge_schemas.why.task_query import TaskQuery
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ERRORS, ErrorCode, Problem
 from edge_schemas.wire.ids import JobId, RequestId, WorkerName
@@ -22,6 +21,7 @@ _ALWAYS = (ErrorCode.INTERNAL,)
 _PATH_PARAMETERS = (
     ("job", TypeAdapter[str](JobId).json_schema()),
     ("worker", TypeAdapter[str](WorkerName).json_schema()),
+    ("token", {"type": "string", "description": "The beginning of the hash of the token, as lists show it."}),
 )
 
 
@@ -58,7 +58,7 @@ def openapi_document() -> Schema:
             "securitySchemes": {
                 WORKER: _bearer("The secret that the worker made before it enrolled."),
                 ENROLLMENT: _bearer("An enrolment token, limited in uses and time."),
-                ACCESS: _bearer("An operator's access token."),
+                ACCESS: _bearer("An access token, or a token of the identity provider. Browsers send a cookie."),
             },
         },
     }
@@ -104,14 +104,28 @@ def _parameters(op: Operation) -> list[Schema]:
     if op.path == routes.POLL or op.path.startswith(routes.JOB_START.partition("{job}")[0]):
         what = "A random value that the agent keeps in memory; a copy of its state folder lacks it."
         found.append({"name": routes.AGENT_HEADER, "in": "header", "description": what, "schema": {"type": "string"}})
-    if op.path == routes.ADMIN_WHY:
-        fields = TaskQuery.model_json_schema()
-        found += [
-            {"name": name, "in": "query", "required": name in fields["required"], "schema": schema}
-            for name, schema in fields["properties"].items()
-        ]
+    if op.query is not None:
+        found += _query_parameters(op.query)
     request_id = TypeAdapter(RequestId).json_schema()
     found.append({"name": routes.REQUEST_ID_HEADER, "in": "header", "schema": request_id})
+    return found
+
+
+def _query_parameters(model: type[BaseModel]) -> list[Schema]:
+    """A parameter for each field; what a field refers to stands in its place, and null is not sent."""
+    schema = model.model_json_schema()
+    definitions = schema.get("$defs", {})
+    found: list[Schema] = []
+    for name, field in schema["properties"].items():
+        options = [option for option in field.pop("anyOf", ()) if option.get("type") != "null"]
+        merged = {**field, **(options[0] if len(options) == 1 else {"anyOf": options} if options else {})}
+        reference = merged.pop("$ref", None)
+        if reference is not None:
+            merged |= definitions[reference.rpartition("/")[2]]
+        if merged.get("default", "") is None:
+            del merged["default"]
+        merged.pop("title", None)
+        found.append({"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": merged})
     return found
 
 

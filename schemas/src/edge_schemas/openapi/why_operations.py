@@ -2,6 +2,7 @@
 
 from edge_schemas.admin.why import WhyAnswer
 from edge_schemas.openapi.operation import ACCESS, CALL, Operation
+from edge_schemas.why.task_query import TaskQuery
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ErrorCode
 
@@ -28,5 +29,6 @@ WHY_OPERATIONS = (
         {200: WhyAnswer},
         ACCESS,
         errors=(*_WHY, _E.GATE_UNAVAILABLE),
+        query=TaskQuery,
     ),
 )

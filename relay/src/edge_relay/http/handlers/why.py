@@ -4,7 +4,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from edge_relay.http.bodies import explain, job_of, json_response
-from edge_relay.http.callers import Callers
+from edge_relay.http.operator_callers import OperatorCallers
 from edge_relay.why.answers import WhyAnswers
 from edge_schemas.admin.access import Role
 from edge_schemas.why.task_query import TaskQuery
@@ -15,7 +15,7 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 class WhyHandlers:
     """Causes, on the operators' listener."""
 
-    def __init__(self, callers: Callers, answers: WhyAnswers) -> None:
+    def __init__(self, callers: OperatorCallers, answers: WhyAnswers) -> None:
         self._callers = callers
         self._answers = answers
 
