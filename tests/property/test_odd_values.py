@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+from edge_relay.workers.summary import summary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +39,6 @@ from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
 from edge_relay.limits.kinds import ignore
 from edge_relay.metrics.fleet import Fleet
-from edge_relay.workers.summary import summary
 from edge_schemas.life import agents
 from edge_schemas.life.events import Event, ReportUserCode, Start
 from edge_schemas.life.model import JobRecord, JobState, new_record

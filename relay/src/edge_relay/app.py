@@ -8,6 +8,9 @@ from aiohttp import web
 
 from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.dispatch.notices import Notices
+from edge_relay.fleet.jobs.views import JobViews
+from edge_relay.http.admin.job_actions import JobActionHandlers
+from edge_relay.http.admin.views import ViewHandlers
 from edge_relay.http.bodies import JsonBodies
 from edge_relay.http.callers import Callers
 from edge_relay.http.handlers.admin import AdminHandlers
@@ -118,11 +121,15 @@ def _json_bodies(parts: Parts) -> JsonBodies:
 
 def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     """What the internal listener serves."""
+    bodies = _json_bodies(parts)
     workers = WorkerAdministration(parts.enrollments, parts.credentials, parts.workers, parts.audit)
     jobs = JobAdministration(parts.broker, parts.records, parts.audit)
+    job_views = JobViews(parts.views, parts.records, parts.settings.airflow_url)
     return [
         *MetricsHandlers(parts.exports).routes(),
-        *AdminHandlers(callers, _json_bodies(parts), workers, jobs).routes(),
+        *AdminHandlers(callers, bodies, workers).routes(),
+        *ViewHandlers(callers, parts.views, job_views).routes(),
+        *JobActionHandlers(callers, bodies, job_views, jobs).routes(),
     ]
 
 
@@ -149,6 +156,7 @@ class _Running:
             "records": parts.mirror.run(),
             "state-reads": parts.reads.run(),
             "credentials": parts.credentials.run(),
+            "desired-state": parts.desired.run(),
             "receipt-key": parts.receipt_key.run(),
             "relay-beats": relay_beats.run(),
             "demand-reports": demand_reports.run(),

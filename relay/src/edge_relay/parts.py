@@ -7,10 +7,13 @@ from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
 from edge_broker.subjects import ACCESS_BUCKET
+from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch.poll_session import PollParts
 from edge_relay.dispatch.polls import ParkedPolls
 from edge_relay.dispatch.state.reads import StateReads
 from edge_relay.dispatch.state.record_mirror import RecordMirror
+from edge_relay.fleet.queues.flow import Flow
+from edge_relay.fleet.views import FleetViews, Sources
 from edge_relay.gate.centre import Centre
 from edge_relay.gate.client import GateClient
 from edge_relay.identity.credentials import Credentials
@@ -62,6 +65,7 @@ class Parts:
     logs: JobLogs
     lookups: Lookups
     credentials: Credentials
+    desired: DesiredState
     enrollments: EnrollmentStore
     receipt_key: ReceiptKey
     readiness: Readiness
@@ -77,6 +81,7 @@ class Parts:
     addresses: ClientAddresses
     unstarted: UnstartedGrants
     malformed: MalformedRequests
+    views: FleetViews
 
     @property
     def metrics(self) -> Metrics:
@@ -118,9 +123,11 @@ def build_parts(settings: Settings) -> Parts:
         per_address_per_s=settings.lookups_per_address_per_s,
         on_limit=metrics.on_limit,
     )
-    credentials = Credentials(broker, lookups)
+    credentials, desired = Credentials(broker, lookups), DesiredState(broker)
     exported = exports(metrics, broker, credentials, settings.tls_cert_file)
     gate = GateClient.from_settings(settings)
+    centre = Centre(gate)
+    sources = Sources(broker, exported.fleet, credentials, desired, mirror, centre)
     exported.metrics.watched_jobs.set_function(lambda: len(mirror))
     exported.metrics.records_current.set_function(lambda: float(mirror.is_current))
     lifecycle, receipt_key = Lifecycle(), ReceiptKey(broker)
@@ -139,11 +146,12 @@ def build_parts(settings: Settings) -> Parts:
         logs=JobLogs(Holders(records), LogStore(broker), _log_rates(settings, metrics)),
         lookups=lookups,
         credentials=credentials,
+        desired=desired,
         enrollments=EnrollmentStore(broker),
         receipt_key=receipt_key,
         readiness=Readiness(lifecycle, broker, receipt_key, credentials),
         gate=gate,
-        centre=Centre(gate),
+        centre=centre,
         polls=ParkedPolls(exported.metrics),
         mirror=mirror,
         reads=StateReads(broker, RecordStore(broker, patience_s=0), workers, exported.metrics),
@@ -154,6 +162,7 @@ def build_parts(settings: Settings) -> Parts:
         addresses=ClientAddresses(settings.trusted_proxies),
         unstarted=UnstartedGrants(records, settings.unstarted_grants, metrics.on_limit),
         malformed=MalformedRequests(metrics.malformed_requests.inc),
+        views=FleetViews(sources, Flow(mirror)),
     )
 
 

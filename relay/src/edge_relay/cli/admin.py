@@ -6,16 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
-from edge_relay.cli.admin_client import connect, segment
+from edge_relay.cli.admin_client import AdminClient, connect, segment
 from edge_relay.cli.output import EXIT_USAGE, Failure, print_done, print_json, print_line, print_table, span
+from edge_schemas.admin.rows import MAX_PAGE_ROWS, WorkerPage, WorkerRow
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import (
     EnrollToken,
     EnrollTokenRequest,
     ResolveRequest,
-    WorkerList,
     WorkerState,
-    WorkerSummary,
 )
 
 
@@ -45,11 +44,10 @@ def create_enroll_token(options: Namespace) -> None:
 
 def list_workers(options: Namespace) -> None:
     """`workers list`."""
-    answer = connect(options).call("GET", routes.ADMIN_WORKERS)
+    workers = _all_workers(connect(options))
     if options.json:
-        print_json(json.loads(answer))
+        print_json({"items": [json.loads(worker.model_dump_json(exclude_none=True)) for worker in workers]})
         return
-    workers = WorkerList.model_validate_json(answer).workers
     if not workers:
         print_line("No worker has enrolled yet. 'edge-relay enroll-token create' creates a token for one.")
         return
@@ -63,7 +61,7 @@ def list_workers(options: Namespace) -> None:
                 "The newer one gets no jobs. Shut down the wrong one and enrol it again, then run "
                 f"'edge-relay workers resolve {worker.worker} --keep older' (or newer)."
             )
-        if worker.no_jobs_reason is not None and worker.state is WorkerState.ONLINE:
+        if worker.no_jobs_reason is not None and worker.state is WorkerState.UNHEALTHY:
             print_line(f"\n{worker.worker} accepts no jobs: {worker.no_jobs_reason}")
 
 
@@ -82,7 +80,20 @@ def resolve_conflict(options: Namespace) -> None:
     print_done(options, text, worker=options.worker, keep=options.keep)
 
 
-def _row(worker: WorkerSummary, now: datetime) -> tuple[str, ...]:
+def _all_workers(client: AdminClient) -> list[WorkerRow]:
+    """All pages of the list."""
+    workers: list[WorkerRow] = []
+    cursor = ""
+    while True:
+        answer = client.call("GET", f"{routes.ADMIN_WORKERS}?limit={MAX_PAGE_ROWS}{cursor}")
+        page = WorkerPage.model_validate_json(answer)
+        workers += page.items
+        if page.next is None:
+            return workers
+        cursor = f"&cursor={segment(page.next)}"
+
+
+def _row(worker: WorkerRow, now: datetime) -> tuple[str, ...]:
     return (
         worker.worker,
         worker.site,
@@ -90,10 +101,10 @@ def _row(worker: WorkerSummary, now: datetime) -> tuple[str, ...]:
         ",".join(worker.queues),
         worker.state.value,
         "never" if worker.last_poll_at is None else _ago(now - worker.last_poll_at),
-        _count(worker.jobs),
+        _count(None if worker.running is None else worker.running + (worker.granted or 0)),
         _count(worker.slots),
         "-" if worker.tolerance_s is None else span(worker.tolerance_s),
-        worker.airflow or "-",
+        (worker.versions.airflow if worker.versions else None) or "-",
         " and ".join(worker.conflict) or worker.hostname or "-",
     )
 

@@ -1,6 +1,5 @@
-"""What operators do with workers: create tokens, list, revoke, resolve credential conflicts. Each change is audited."""
+"""What operators do with workers: create tokens, revoke, resolve credential conflicts. Each change is audited."""
 
-import asyncio
 from datetime import UTC, datetime
 
 from edge_broker.audit import Audit
@@ -9,7 +8,6 @@ from edge_relay.identity.enrollment import EnrollmentStore
 from edge_relay.identity.operators import Operator
 from edge_relay.shielded import run_to_completion
 from edge_relay.stores.worker_store import WorkerStore
-from edge_relay.workers.summary import summary
 from edge_schemas.admin.access import TOKEN_ID_CHARS
 from edge_schemas.admin.audit import TargetKind
 from edge_schemas.wire.errors import EdgeError, ErrorCode
@@ -17,13 +15,8 @@ from edge_schemas.wire.workers import (
     EnrollToken,
     EnrollTokenRequest,
     ResolveRequest,
-    WorkerAccess,
-    WorkerList,
-    WorkerSummary,
     hash_secret,
 )
-
-_READS_AT_ONCE = 32
 
 
 class WorkerAdministration:
@@ -48,17 +41,6 @@ class WorkerAdministration:
             facts={"queues": queues, "uses": request.uses},
         )
         return token
-
-    async def list(self) -> WorkerList:
-        """All workers that ever enrolled, with the content of their last poll."""
-        limit = asyncio.Semaphore(_READS_AT_ONCE)
-
-        async def summarise(access: WorkerAccess) -> WorkerSummary:
-            async with limit:
-                return summary(access, await self._entries.get(access.worker), datetime.now(UTC))
-
-        workers = sorted(self._credentials.workers(), key=lambda access: access.worker)
-        return WorkerList(workers=tuple(await asyncio.gather(*map(summarise, workers))))
 
     async def revoke(self, worker: str, *, operator: Operator) -> None:
         """End a worker's credential. A repeat changes nothing.

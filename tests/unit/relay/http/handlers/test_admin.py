@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from edge_relay.workers.summary import summary
+
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_schemas.wire.worker_entry import AgentSeen, CredentialConflict, WorkerEntry
 from edge_schemas.wire.worker_report import JobPhase, JobReport, WorkerHealth, WorkerVersions
