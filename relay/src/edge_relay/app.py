@@ -10,6 +10,7 @@ from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.dispatch.notices import Notices
 from edge_relay.fleet.jobs.views import JobViews
 from edge_relay.http.admin.job_actions import JobActionHandlers
+from edge_relay.http.admin.overview import OverviewHandlers
 from edge_relay.http.admin.views import ViewHandlers
 from edge_relay.http.bodies import JsonBodies
 from edge_relay.http.callers import Callers
@@ -128,6 +129,7 @@ def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     return [
         *MetricsHandlers(parts.exports).routes(),
         *AdminHandlers(callers, bodies, workers).routes(),
+        *OverviewHandlers(callers, parts.views, parts.changes).routes(),
         *ViewHandlers(callers, parts.views, job_views).routes(),
         *JobActionHandlers(callers, bodies, job_views, jobs).routes(),
     ]
@@ -161,6 +163,8 @@ class _Running:
             "relay-beats": relay_beats.run(),
             "demand-reports": demand_reports.run(),
             "fleet": parts.exports.fleet.run(),
+            "outages": parts.outages.run(),
+            "changes": parts.changes.run(),
             "shared-state": parts.exports.shared.run(),
             "loop-lag": parts.exports.lag.run(),
         }

@@ -12,8 +12,10 @@ from edge_relay.dispatch.poll_session import PollParts
 from edge_relay.dispatch.polls import ParkedPolls
 from edge_relay.dispatch.state.reads import StateReads
 from edge_relay.dispatch.state.record_mirror import RecordMirror
+from edge_relay.fleet.changes import Changes
 from edge_relay.fleet.queues.flow import Flow
 from edge_relay.fleet.views import FleetViews, Sources
+from edge_relay.fleet.workers.outages import Outages
 from edge_relay.gate.centre import Centre
 from edge_relay.gate.client import GateClient
 from edge_relay.identity.credentials import Credentials
@@ -82,6 +84,8 @@ class Parts:
     unstarted: UnstartedGrants
     malformed: MalformedRequests
     views: FleetViews
+    changes: Changes
+    outages: Outages
 
     @property
     def metrics(self) -> Metrics:
@@ -130,6 +134,7 @@ def build_parts(settings: Settings) -> Parts:
     sources = Sources(broker, exported.fleet, credentials, desired, mirror, centre)
     exported.metrics.watched_jobs.set_function(lambda: len(mirror))
     exported.metrics.records_current.set_function(lambda: float(mirror.is_current))
+    views = FleetViews(sources, Flow(mirror))
     lifecycle, receipt_key = Lifecycle(), ReceiptKey(broker)
     audit = Audit(broker, f"relay {settings.name}")
     parking = Parking(broker, audit, exported.metrics)
@@ -162,7 +167,9 @@ def build_parts(settings: Settings) -> Parts:
         addresses=ClientAddresses(settings.trusted_proxies),
         unstarted=UnstartedGrants(records, settings.unstarted_grants, metrics.on_limit),
         malformed=MalformedRequests(metrics.malformed_requests.inc),
-        views=FleetViews(sources, Flow(mirror)),
+        views=views,
+        changes=Changes(broker, views, lifecycle),
+        outages=Outages(broker, exported.fleet, credentials, audit),
     )
 
 

@@ -95,6 +95,7 @@ class LastPoll:
     slots: int
     free: int
     poll_timeout_s: float
+    settings_version: int | None
 
     @property
     def heard_at(self) -> float:
@@ -135,6 +136,7 @@ def last_poll(entry: WorkerEntry, received_at: float, received_time: datetime) -
         slots=entry.slots,
         free=entry.free,
         poll_timeout_s=entry.poll_timeout_s,
+        settings_version=entry.settings_version,
     )
 
 

@@ -107,9 +107,7 @@ def matching_queues(rows: Iterable[QueueRow], query: QueueQuery) -> Iterator[Que
             yield row
 
 
-def _row(
-    key: QueueKey, counts: QueueCounts, served: Served, flow: Flow, desired: DesiredState
-) -> QueueRow:
+def _row(key: QueueKey, counts: QueueCounts, served: Served, flow: Flow, desired: DesiredState) -> QueueRow:
     team, queue = key
     messages = counts.consumers.get(key) or ConsumerCounts()
     records = counts.records.get(key) or RecordCounts()

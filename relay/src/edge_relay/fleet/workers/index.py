@@ -1,7 +1,7 @@
 """All workers with what lists filter and sort by. Kept only while operators look.
 
-An entry that a poll has changed is parsed when an operator looks. What operators have set is computed again only for the
-workers that a change concerns.
+An entry that a poll has changed is parsed when an operator looks. What operators have set is computed again only for
+the workers that a change concerns.
 """
 
 import asyncio
