@@ -1,4 +1,4 @@
-"""The change stream: reports which lists to read again. One computation serves all clients; without any there is none."""
+"""The change stream: reports which lists to read again. It is computed once for all clients, and never without any."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping

@@ -153,8 +153,8 @@ def _next_steps(views: list[WorkerView], *, had_jobs: bool) -> Iterator[NextStep
         )
         yield NextStep(
             code="enroll-worker",
-            text="On the worker's machine, write TOKEN into the file enroll.token, then enrol. If the relay's certificate "
-            "is from a private CA, add --ca-file CA.pem.",
+            text="On the worker's machine, write TOKEN into the file enroll.token, then enrol. "
+            "If the relay's certificate is from a private CA, add --ca-file CA.pem.",
             command="edge-worker enroll --relay RELAY_URL --enroll-token-file enroll.token",
         )
     if not any(view.poll.airflow for view in polled if view.poll):

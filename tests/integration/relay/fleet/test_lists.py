@@ -1,8 +1,6 @@
 """What operators see of workers, sites and queues, asked at two replicas before a real NATS."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,14 +15,8 @@ from edge_schemas.wire import routes
 from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, arrived, publish
-from support.relay.edge import Edge, running_edge
+from support.relay.edge import Edge
 from support.relay.jobs import make_job
-
-
-@pytest.fixture
-async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
-    async with running_edge(tmp_path, replicas=2) as edge:
-        yield edge
 
 
 async def listed(edge: Edge, route: str, *, replica: int = 0, **query: Any) -> list[dict[str, Any]]:

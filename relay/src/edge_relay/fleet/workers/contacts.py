@@ -73,6 +73,7 @@ class Contacts:
     def __init__(self) -> None:
         self._lost_sites: dict[str, _Lost] = {}
         self._lost_workers: dict[str, _Lost] = {}
+        self._last_heard: dict[str, float] = {}
         self._back_at: dict[str, float] = {}
         self._began = False
 
@@ -91,8 +92,9 @@ class Contacts:
         for known, valid in ((self._lost_sites, by_site.keys()), (self._lost_workers, names)):
             for gone in known.keys() - valid:
                 del known[gone]
-        for gone in self._back_at.keys() - by_site.keys():
-            del self._back_at[gone]
+        for times in (self._last_heard, self._back_at):
+            for gone in times.keys() - by_site.keys():
+                del times[gone]
         if not self._began:
             self._began = True
             self._begin(by_site, now)
@@ -108,6 +110,7 @@ class Contacts:
                 self._lost_workers[member.worker] = _Lost(member.last_poll_at, now, assumed=True)
 
     def _check_site(self, site: str, members: list[Contact], now: float) -> Iterator[Event]:
+        self._note_gap(site, members, now)
         silent = [member for member in members if self._is_silent(member, now)]
         lost = self._lost_sites.get(site)
         if lost is not None:
@@ -142,6 +145,14 @@ class Contacts:
                 continue  # perhaps the site's link is lost, and the others are about to be silent as well
             self._lost_workers[member.worker] = _Lost(member.last_poll_at, now)
             yield _event(site, [member], member.last_poll_at, lost=True, worker=member.worker)
+
+    def _note_gap(self, site: str, members: list[Contact], now: float) -> None:
+        """A site may have been away and back between two checks: then no worker of it has died, as far as is known."""
+        last = max(member.heard_at for member in members)
+        before = self._last_heard.get(site, last)
+        self._last_heard[site] = last
+        if last - before > max(member.poll_timeout_s for member in members) + SLACK_S:
+            self._back_at[site] = now
 
     def _is_silent(self, member: Contact, now: float) -> bool:
         """Once a site is back, each of its workers has the whole time to be heard again."""

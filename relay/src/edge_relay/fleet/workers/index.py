@@ -95,6 +95,7 @@ class WorkerIndex:
         self._changed_all = True
         self._changed: set[str] = set()
         self._read_at = float("-inf")
+        self._forget: asyncio.TimerHandle | None = None
         self._current = Cached(broker, self._update, clock=clock)
         credentials.on_change(self._credential_changed)
         desired.on_change(self._desired_changed)
@@ -102,16 +103,22 @@ class WorkerIndex:
     async def all(self) -> Dated[list[WorkerView]]:
         """All workers. The list and its items must be read before the next `await`."""
         self._read_at = self._clock()
+        if self._forget is None:
+            loop = asyncio.get_running_loop()
+            self._forget = loop.call_later(KEPT_WITHOUT_READER_S, self._forget_if_unread)
         return await self._current.get()
 
     def get(self, worker: str) -> WorkerView | None:
         """A worker as of the last call of `all`."""
         return self._views.get(worker)
 
-    def forget_if_unread(self) -> None:
+    def _forget_if_unread(self) -> None:
         """Free the memory if nobody has looked for some minutes."""
-        if self._views and self._clock() - self._read_at > KEPT_WITHOUT_READER_S:
-            self._views, self._changed, self._changed_all = {}, set(), True
+        left_s = self._read_at + KEPT_WITHOUT_READER_S - self._clock()
+        if left_s > 0:
+            self._forget = asyncio.get_running_loop().call_later(left_s, self._forget_if_unread)
+        else:
+            self._views, self._changed, self._changed_all, self._forget = {}, set(), True, None
             self._current.forget()
 
     async def _update(self) -> list[WorkerView]:

@@ -8,6 +8,7 @@ from edge_relay.fleet.views import FleetViews
 from edge_relay.http.admin.queries import conditional
 from edge_relay.http.callers import Callers
 from edge_schemas.wire import routes
+from edge_schemas.wire.errors import EdgeError
 
 EVENTS_TYPE = "text/event-stream"
 
@@ -43,8 +44,18 @@ class OverviewHandlers:
             await response.prepare(request)
             await response.write(f"retry: {int(RETRY_S * 1000)}\n\n".encode() + first)
             async for event in events:
+                if not await self._is_allowed(request):
+                    break
                 await response.write(event)
             await response.write_eof()
         finally:
             await events.aclose()
         return response
+
+    async def _is_allowed(self, request: web.Request) -> bool:
+        """Whether the token is still valid: a stream must not outlive it. The next request tells the client why."""
+        try:
+            await self._callers.operator(request)
+        except EdgeError:
+            return False
+        return True
