@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from edge_relay.workers.summary import summary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +33,10 @@ from edge_broker.bucket import Bucket
 from edge_broker.record_mover import RecordMover
 from edge_broker.records import BeforeChange, RecordUnreadable, parse_record
 from edge_broker.subjects import ACCESS_BUCKET
+from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch.directives import directives
+from edge_relay.fleet.workers.index import WorkerIndex
+from edge_relay.fleet.workers.rows import worker_row
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
 from edge_relay.limits.kinds import ignore
@@ -272,7 +274,9 @@ def test_no_stored_value_ends_a_loop_of_the_relay(access: bytes, last_poll: byte
     except ValueError:
         stored = None
     if stored is not None:
-        summary(WorkerAccess.model_validate(ACCESS), stored, datetime.now(UTC))
+        views = WorkerIndex(broker, fleet, credentials, DesiredState(broker))
+        view = views.view(WorkerAccess.model_validate(ACCESS))
+        worker_row(view, stored, "3.1.0", datetime.now(UTC))
         agents.has_taken_over(stored, datetime.now(UTC))
         agents.current_arrival(stored, stored.agent)
     try:

@@ -112,23 +112,22 @@ class Contacts:
     def _check_site(self, site: str, members: list[Contact], now: float) -> Iterator[Event]:
         self._note_gap(site, members, now)
         silent = [member for member in members if self._is_silent(member, now)]
+        all_silent = len(silent) == len(members)
         lost = self._lost_sites.get(site)
         if lost is not None:
             if any(member.heard_at > lost.noted_at for member in members):
                 del self._lost_sites[site]
                 self._back_at[site] = now
                 yield _event(site, members, lost.since, lost=False)
-            elif lost.assumed and len(silent) == len(members):
+            elif lost.assumed and all_silent:
                 lost.assumed = False
                 yield _event(site, members, lost.since, lost=True)
-        elif (present := [one for one in members if not (one.left and one in silent)]) and all(
-            one in silent for one in present
-        ):
+        elif all_silent and (present := [member for member in members if not member.left]):
             self._lost_sites[site] = _Lost(_last(present), now)
             yield _event(site, present, _last(present), lost=True)
-        else:
+        elif silent:
             yield from self._check_workers(site, members, silent, now)
-        for member in members:
+        for member in members if self._lost_workers else ():
             known = self._lost_workers.get(member.worker)
             if known is not None and member.heard_at > known.noted_at:
                 del self._lost_workers[member.worker]

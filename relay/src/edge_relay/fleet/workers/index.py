@@ -140,11 +140,12 @@ class WorkerIndex:
         for gone in self._views.keys() - accesses.keys():
             del self._views[gone]
         for number, worker in enumerate(changed):
-            self._views[worker] = self._view(accesses[worker])
+            self._views[worker] = self.view(accesses[worker])
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
 
-    def _view(self, access: WorkerAccess) -> WorkerView:
+    def view(self, access: WorkerAccess) -> WorkerView:
+        """A worker as it is now."""
         labels = self._desired.worker(access.worker).labels
         poll = self._fleet.last_poll(access.worker)
         words = (access.worker, access.site, *(f"{key}={value}" for key, value in labels.items()))
