@@ -131,9 +131,10 @@ async def _require_parked(before: JobRecord, _: JobRecord) -> None:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job is not parked: cancel it instead")
 
 
-def _shown(record: JobRecord) -> dict[str, str | None]:
+def _shown(record: JobRecord) -> dict[str, str]:
     """The part of a record that operators change."""
-    return {"state": record.state.value, "parked": record.parked}
+    state = {"state": record.state.value}
+    return state if record.parked is None else {**state, "parked": record.parked}
 
 
 def _detail(error: EdgeError) -> str:

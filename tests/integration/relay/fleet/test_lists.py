@@ -1,39 +1,19 @@
 """What operators see of workers, sites and queues, asked at two replicas before a real NATS."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from edge_broker.bucket import Bucket
 from edge_broker.jetstream.consumer_info import consumer_info
 from edge_broker.layout import ensure_consumer
-from edge_broker.subjects import ACCESS_BUCKET, JOBS
-from edge_relay.identity.access_keys import ACCESS_PREFIX
-from edge_schemas.admin.access import AccessScope, AccessTokenEntry, Role
+from edge_broker.subjects import JOBS
+from edge_schemas.admin.access import AccessScope
 from edge_schemas.wire import routes
-from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, arrived, publish
 from support.relay.edge import Edge
+from support.relay.fleet import listed, token
 from support.relay.jobs import make_job
-
-
-async def listed(edge: Edge, route: str, *, replica: int = 0, **query: Any) -> list[dict[str, Any]]:
-    """The rows of the first page."""
-    text = "&".join(f"{name}={value}" for name, value in query.items())
-    reply = await edge.admin("GET", f"{route}?{text}", replica=replica)
-    assert reply.status == 200, reply.body
-    return list(reply.json["items"])
-
-
-async def token(edge: Edge, scope: AccessScope, role: Role = Role.VIEWER) -> str:
-    """A new access token with this scope."""
-    secret = new_secret(SecretKind.ACCESS)
-    entry = AccessTokenEntry(name="limited", role=role, scope=scope, created_at=datetime.now(UTC))
-    key = ACCESS_PREFIX + hash_secret(secret)
-    await Bucket(edge.broker, ACCESS_BUCKET).put(key, entry.model_dump_json(exclude_none=True).encode(), revision=0)
-    return secret
 
 
 async def one_of_each(edge: Edge) -> list[Agent]:

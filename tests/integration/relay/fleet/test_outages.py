@@ -1,29 +1,24 @@
 """A site that loses its link is one event, a worker that dies another; two replicas report each of them once."""
 
+from pathlib import Path
 from typing import Any
 
-import orjson
-
-from edge_broker.jetstream.direct_get import read_batch
-from edge_broker.subjects import AUDIT
+from edge_relay.fleet.workers.outages import Outages
 from edge_schemas.wire import routes
 from support.nats.server import eventually
+from support.network.link import Cut
 from support.relay.agents import Agent, agent, arrived
-from support.relay.edge import Edge
+from support.relay.edge import Edge, running_edge
+from support.relay.fleet import audit
 
 SILENCE_S = 16.0
 """A worker with short polls is offline after 15 s."""
 
 
 async def events(edge: Edge) -> list[tuple[str, str, dict[str, Any]]]:
-    """Action, target and facts of all events about outages, the oldest first."""
-    found = await read_batch(edge.broker, AUDIT, "edge.audit.>", after=0, max_messages=500, max_bytes=1 << 20)
-    parsed = [orjson.loads(message.data) for message in found.messages]
-    return [
-        (one["action"], one["target"], one["facts"])
-        for one in parsed
-        if one["action"].endswith(("-offline", "-online"))
-    ]
+    """Action, target and facts of all events about outages."""
+    found = [*await audit(edge, "site"), *await audit(edge, "worker")]
+    return [(one.action, one.target, one.facts or {}) for one in found if one.action.endswith(("-offline", "-online"))]
 
 
 async def here(*workers: Agent) -> None:
@@ -116,3 +111,43 @@ async def _both_have_reported(edge: Edge) -> None:
         lambda: all(not relay.parts.outages._unreported for relay in edge.relays),
         what="nothing is left to report",
     )
+
+
+async def test_neither_a_broker_outage_nor_a_restart_of_the_relays_is_an_outage_of_a_site(tmp_path: Path) -> None:
+    """And an outage that was reported before the restart is not reported again, but its end is."""
+    async with running_edge(tmp_path, linked=True, replicas=2) as edge:
+        lost, well = await agent(edge, site="lost"), await agent(edge, site="well")
+        await here(lost, well)
+        await known(edge, lost, well)
+        await edge.nats_link.cut(Cut.RESET)
+        await eventually(lambda: not any(one.parts.broker.connected for one in edge.relays), what="NATS is away")
+        check(edge)
+        await edge.nats_link.restore()
+        await eventually(lambda: all(one.parts.broker.connected for one in edge.relays), what="NATS is back")
+        for _ in range(4):
+            check(edge)
+            later(edge, SILENCE_S / 4)
+            await here(well)
+            await known(edge, well)
+        await eventually(lambda: _has(edge, ("site-offline", "lost")), what="the outage is reported")
+        # A replica that starts now knows nothing of it but the stream.
+        fleet, parts = edge.relays[0].parts.exports.fleet, edge.relays[0].parts
+        newer = Outages(parts.broker, fleet, parts.credentials, parts.audit)
+        for _ in range(5):
+            newer.check()
+            later(edge, SILENCE_S / 4)
+            await here(well)
+            await known(edge, well)
+        await newer.report_all()
+        assert len(await events(edge)) == 1
+        await here(lost)
+        await known(edge, lost)
+        newer.check()
+        await newer.report_all()
+        await eventually(lambda: _has(edge, ("site-online", "lost")), what="the return is reported")
+        await _both_have_reported(edge)
+        assert [action for action, _, _ in await events(edge)] == ["site-offline", "site-online"]
+
+
+async def _has(edge: Edge, wanted: tuple[str, str]) -> bool:
+    return wanted in [(action, target) for action, target, _ in await events(edge)]

@@ -45,7 +45,7 @@ class Outages:
         while True:
             if self._broker.connected and self._fleet.complete.is_set():
                 self.check()
-                await self._report_all()
+                await self.report_all()
             await asyncio.sleep(CHECK_S)
 
     def check(self) -> None:
@@ -92,7 +92,8 @@ class Outages:
             left=poll.draining,
         )
 
-    async def _report_all(self) -> None:
+    async def report_all(self) -> None:
+        """Report what was found; what can't be reported now is kept for the next time."""
         while self._unreported:
             key, event = next(iter(self._unreported.items()))
             try:
