@@ -26,7 +26,7 @@ def what_is_missing(
         paused: Which of its queues are paused.
         consumers: Queues in which there was ever a job.
     """
-    if view.running:
+    if entry is not None and entry.jobs:
         return ()
     return tuple(_missing(view, entry, centre_airflow, paused, consumers))
 
