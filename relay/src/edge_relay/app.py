@@ -8,7 +8,7 @@ from aiohttp import web
 
 from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.dispatch.notices import Notices
-from edge_relay.fleet.jobs.views import JobViews
+from edge_relay.fleet.job_views import JobViews
 from edge_relay.http.admin.job_actions import JobActionHandlers
 from edge_relay.http.admin.overview import OverviewHandlers
 from edge_relay.http.admin.views import ViewHandlers

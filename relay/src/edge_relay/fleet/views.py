@@ -8,9 +8,9 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch.state.record_mirror import RecordMirror
-from edge_relay.fleet.cached import Cached, Dated
 from edge_relay.fleet.jobs.rows import job_row
-from edge_relay.fleet.pages import page
+from edge_relay.fleet.lists.cached import Cached, Dated
+from edge_relay.fleet.lists.pages import page
 from edge_relay.fleet.queues.counts import count_records, read_consumers
 from edge_relay.fleet.queues.flow import Flow
 from edge_relay.fleet.queues.rows import QUEUE_ORDER, QueueCounts, matching_queues, queue_rows, served_queues

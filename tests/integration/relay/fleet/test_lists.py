@@ -58,7 +58,8 @@ async def test_workers_are_filtered_sorted_and_paged(edge: Edge) -> None:
     assert await found(sort="-worker") == names[::-1]
     # A worker without a value comes last in both directions.
     assert (await found(sort="-last_poll_at"))[-1] == (await found(sort="last_poll_at"))[-1] == silent.name
-    pages, cursor = [], ""
+    pages: list[str] = []
+    cursor = ""
     while True:
         reply = await edge.admin("GET", f"{routes.ADMIN_WORKERS}?limit=1{cursor}", replica=len(pages) % 2)
         pages.append(reply.json["items"][0]["worker"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_relay.fleet.pages import Column, Order, encode_cursor, page
+from edge_relay.fleet.lists.pages import Column, Order, encode_cursor, page
 from edge_schemas.wire.errors import EdgeError
 
 

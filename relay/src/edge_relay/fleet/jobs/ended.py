@@ -17,7 +17,7 @@ from edge_broker.jetstream.stream_info import stream_info
 from edge_broker.subjects import ENDED_BUCKET, kv_stream, kv_subject
 from edge_relay.dispatch.state.record_mirror import RecordMirror
 from edge_relay.dispatch.state.watched_job import WatchedJob, watched_job
-from edge_relay.fleet.pages import bad_cursor
+from edge_relay.fleet.lists.pages import bad_cursor
 
 STEP = 250
 """Messages of one read."""

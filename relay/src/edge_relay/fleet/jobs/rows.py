@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from edge_relay.dispatch.state.watched_job import WatchedJob
-from edge_relay.fleet.pages import Column, Order
+from edge_relay.fleet.lists.pages import Column, Order
 from edge_schemas.admin.queries import JobQuery
 from edge_schemas.admin.rows import JobRow
 from edge_schemas.life.model import JobRecord, JobState

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from edge_broker.subjects import consumer_name
 from edge_relay.desired.state import DesiredState
-from edge_relay.fleet.pages import Column, Order, unix
+from edge_relay.fleet.lists.pages import Column, Order, unix
 from edge_relay.fleet.queues.counts import ConsumerCounts, RecordCounts
 from edge_relay.fleet.queues.flow import Flow, QueueKey
 from edge_relay.fleet.workers.index import WorkerView

@@ -1,5 +1,5 @@
 """Workers and sites as operators see them.
 
-May import: `fleet.pages` and `fleet.cached`, and what `fleet` may.
+May import: `fleet.lists`, and what `fleet` may.
 Never here: I/O.
 """

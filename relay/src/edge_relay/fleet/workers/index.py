@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from edge_broker.connection.broker import Broker
 from edge_relay.desired.keys import SITE_PREFIX, WORKER_PREFIX
 from edge_relay.desired.state import CurrentOrder, DesiredState
-from edge_relay.fleet.cached import Cached, Dated
+from edge_relay.fleet.lists.cached import Cached, Dated
 from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics.fleet import Fleet
 from edge_relay.metrics.last_poll import LastPoll

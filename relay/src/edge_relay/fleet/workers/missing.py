@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator, Mapping
 
-from edge_relay.fleet.queues.flow import QueueKey
 from edge_relay.fleet.workers.index import WorkerView
 from edge_relay.fleet.workers.problems import NO_RUNTIME
 from edge_schemas.life.versions import runtime_mismatch
 from edge_schemas.wire.worker_entry import WorkerEntry
 from edge_schemas.wire.workers import WorkerState
 
+Queue = tuple[str | None, str]
+"""Team and name."""
+
 
 def what_is_missing(
     view: WorkerView,
     entry: WorkerEntry | None,
     centre_airflow: str | None,
-    paused: Mapping[QueueKey, bool],
-    consumers: frozenset[QueueKey],
+    paused: Mapping[Queue, bool],
+    consumers: frozenset[Queue],
 ) -> tuple[str, ...]:
     """In the order in which to fix it; empty for a worker that could run a job, or runs one.
 
@@ -35,8 +37,8 @@ def _missing(
     view: WorkerView,
     entry: WorkerEntry | None,
     centre_airflow: str | None,
-    paused: Mapping[QueueKey, bool],
-    consumers: frozenset[QueueKey],
+    paused: Mapping[Queue, bool],
+    consumers: frozenset[Queue],
 ) -> Iterator[str]:
     if view.state is WorkerState.REVOKED:
         yield "its credential is revoked: enrol the machine again with a new token"
@@ -66,7 +68,7 @@ def _missing(
     yield from _queues(view, paused, consumers)
 
 
-def _queues(view: WorkerView, paused: Mapping[QueueKey, bool], consumers: frozenset[QueueKey]) -> Iterator[str]:
+def _queues(view: WorkerView, paused: Mapping[Queue, bool], consumers: frozenset[Queue]) -> Iterator[str]:
     keys = [(view.access.team, queue) for queue in view.settings.queues]
     for key in keys:
         if paused.get(key):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from edge_relay.fleet.pages import Column, Order, unix
+from edge_relay.fleet.lists.pages import Column, Order, unix
 from edge_relay.fleet.workers.index import WorkerView
 from edge_relay.fleet.workers.problems import worker_problems
 from edge_schemas.admin.access import AccessScope

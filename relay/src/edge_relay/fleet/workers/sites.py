@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from edge_relay.desired.state import DesiredState
-from edge_relay.fleet.pages import Column, Order, unix
+from edge_relay.fleet.lists.pages import Column, Order, unix
 from edge_relay.fleet.workers.index import WorkerView
 from edge_schemas.admin.queries import SiteQuery
 from edge_schemas.admin.rows import SiteRow, SiteState

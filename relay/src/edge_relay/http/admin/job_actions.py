@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from edge_relay.fleet.jobs.views import JobViews
+from edge_relay.fleet.job_views import JobViews
 from edge_relay.http.bodies import JsonBodies, json_response
 from edge_relay.http.callers import Callers
 from edge_relay.jobs.administration import JobAdministration

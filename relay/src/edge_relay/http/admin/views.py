@@ -3,7 +3,7 @@
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from edge_relay.fleet.jobs.views import JobViews
+from edge_relay.fleet.job_views import JobViews
 from edge_relay.fleet.views import FleetViews
 from edge_relay.http.admin.queries import conditional, parse_query
 from edge_relay.http.bodies import job_of

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from edge_broker.jetstream.stored import first_message
 from edge_broker.records import RecordStore, RecordUnreadable, parse_record
 from edge_broker.subjects import DEAD
-from edge_relay.fleet.cached import memory_as_of
 from edge_relay.fleet.jobs.ended import EndedJobs
 from edge_relay.fleet.jobs.rows import JOB_ORDER, IsVisible, job_row, matches, matching_jobs, record_row
 from edge_relay.fleet.jobs.timeline import airflow_link, timeline
-from edge_relay.fleet.pages import page
+from edge_relay.fleet.lists.cached import memory_as_of
+from edge_relay.fleet.lists.pages import page
 from edge_relay.fleet.queues.rows import served_queues
 from edge_relay.fleet.views import FleetViews
 from edge_schemas.admin.access import AccessScope
