@@ -52,10 +52,7 @@ class Outages:
         """Find what has happened; it is reported afterwards."""
         now = self._fleet.now()
         for event in self._contacts.check(self._current(now), now):
-            what = log.warning if event.lost else log.info
-            kind = "site" if event.worker is None else "worker"
-            state = "offline" if event.lost else "online"
-            what(f"{kind}_{state}", site=event.site, worker=event.worker, workers=event.workers)
+            _log(event)
             self._unreported[event.site, event.worker, event.lost] = event
             if len(self._unreported) > MAX_UNREPORTED:
                 self._unreported.popitem(last=False)
@@ -125,6 +122,17 @@ class Outages:
             after = 0 if last is None else last.sequence
             if await self._audit.record_after(action, kind, target, after=after, site=event.site, facts=facts):
                 return
+
+
+def _log(event: Event) -> None:
+    if event.worker is None and event.lost:
+        log.warning("site_offline", site=event.site, workers=event.workers)
+    elif event.worker is None:
+        log.info("site_online", site=event.site, workers=event.workers)
+    elif event.lost:
+        log.warning("worker_offline", site=event.site, worker=event.worker)
+    else:
+        log.info("worker_online", site=event.site, worker=event.worker)
 
 
 def _since(event: AuditEvent) -> datetime | None:
