@@ -1,7 +1,6 @@
 """Figures while jobs come, are granted, start and end; and many workers and jobs."""
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,11 +10,9 @@ from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import JOBS
 from edge_schemas.life.model import JobState, new_record
 from edge_schemas.wire import routes
-from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
-from edge_schemas.wire.worker_report import WorkerHealth, WorkerVersions
-from edge_schemas.wire.workers import WorkerAccess, WorkerSettings
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, publish
+from support.relay.crowd import access_of, entry_of
 from support.relay.edge import Edge
 from support.relay.fleet import listed
 from support.relay.jobs import make_job
@@ -85,35 +82,6 @@ async def test_figures_equal_consumer_and_records_under_load(edge: Edge) -> None
     assert (info["num_pending"], info["num_ack_pending"]) == (9, 12)
 
 
-def _access(number: int) -> WorkerAccess:
-    return WorkerAccess(
-        worker=f"w{number:05}",
-        secret_hash=f"{number:064x}",
-        site=f"site-{number % 250}",
-        settings=WorkerSettings(version=1, queues=("default", f"q{number % 40}")),
-        enrolled_at=datetime.now(UTC),
-    )
-
-
-def _entry(access: WorkerAccess) -> bytes:
-    now = datetime.now(UTC)
-    seen = AgentSeen(instance="i", incarnation=1, seq=1, arrival="a", host="h", address="192.0.2.1", last_poll_at=now)
-    entry = WorkerEntry(
-        worker=access.worker,
-        site=access.site,
-        agent=seen,
-        relay="r",
-        poll_timeout_s=50,
-        slots=4,
-        free=2,
-        draining=False,
-        jobs=(),
-        versions=WorkerVersions(agent="1", python="3.11", platform="x", airflow="3.1.0"),
-        health=WorkerHealth(),
-    )
-    return entry.model_dump_json(exclude_none=True).encode()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_ten_thousand_workers_and_fifty_thousand_jobs_are_answered(edge: Edge) -> None:
@@ -121,9 +89,9 @@ async def test_ten_thousand_workers_and_fifty_thousand_jobs_are_answered(edge: E
     parts = edge.relays[0].parts
     await listed(edge, routes.ADMIN_WORKERS)
     for number in range(WORKERS):
-        access = _access(number)
+        access = access_of(number)
         parts.credentials._apply(f"worker.{access.secret_hash}", access.model_dump_json().encode())
-        parts.exports.fleet.apply(access.worker, _entry(access))
+        parts.exports.fleet.apply(access.worker, entry_of(access))
     for number in range(JOBS_AT_ONCE):
         record = new_record(make_job(f"q{number % 40}"))
         parts.mirror._apply(record.id, record.model_dump_json(exclude_none=True).encode())

@@ -72,11 +72,12 @@ def page(rows: Iterable[Row], order: Order[Row], *, sort: str, cursor: str | Non
             known.append((value, id_of(row), row))
     if after is not None:
         known, unknown = _behind(known, unknown, after, descending=descending)
+    # Ids differ, so rows themselves are never compared.
     choose = heapq.nlargest if descending else heapq.nsmallest
     found: list[tuple[Value | None, str, Row]] = []
-    found += choose(limit + 1, known, key=lambda one: one[:2])
+    found += choose(limit + 1, known)
     if len(found) <= limit:
-        rest = choose(limit + 1 - len(found), unknown, key=lambda one: one[0])
+        rest = choose(limit + 1 - len(found), unknown)
         found += [(None, name, row) for name, row in rest]
     shown = found[:limit]
     more = len(found) > limit

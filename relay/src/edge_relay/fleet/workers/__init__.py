@@ -1,5 +1,5 @@
 """Workers and sites as operators see them.
 
-May import: `fleet.lists`, and what `fleet` may.
-Never here: I/O.
+May import: `fleet.lists`, `desired`, `identity`, `metrics`, `edge_broker` and `edge_schemas`.
+Never here: changes of what operators set.
 """
