@@ -263,7 +263,8 @@ POLL = Poll(
 def test_no_stored_value_ends_a_loop_of_the_relay(access: bytes, last_poll: bytes, record: tuple[str, bytes]) -> None:
     broker: Any = SimpleNamespace(connected=True, lost_at=None, on_connection=lambda _: None)
     lookups = Lookups(Bucket(broker, ACCESS_BUCKET), per_s=1, per_address_per_s=1, on_limit=ignore)
-    credentials = Credentials(broker, lookups)
+    desired = DesiredState(broker)
+    credentials = Credentials(broker, lookups, desired)
     fleet = Fleet(broker, credentials)
     for prefix in ("worker.", "access.", "enroll.", "name.", ""):
         credentials._apply(prefix + "0" * 64, access)

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from edge_relay.actions.queue_actions import QueueActions
+from edge_relay.actions.site_actions import SiteActions
+from edge_relay.actions.worker_actions import WorkerActions
+from edge_relay.actions.worker_credentials import WorkerCredentialActions
+from edge_relay.actions.worker_targets import WorkerTargets
 from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.dispatch.notices import Notices
 from edge_relay.fleet.job_views import JobViews
@@ -14,6 +19,7 @@ from edge_relay.http.admin.overview import OverviewHandlers
 from edge_relay.http.admin.views import ViewHandlers
 from edge_relay.http.bodies import JsonBodies
 from edge_relay.http.callers import Callers
+from edge_relay.http.handlers.actions import ActionHandlers
 from edge_relay.http.handlers.admin import AdminHandlers
 from edge_relay.http.handlers.description import DescriptionHandlers
 from edge_relay.http.handlers.enrollment import EnrollmentHandlers
@@ -123,7 +129,7 @@ def _json_bodies(parts: Parts) -> JsonBodies:
 def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     """What the internal listener serves."""
     bodies = _json_bodies(parts)
-    workers = WorkerAdministration(parts.enrollments, parts.credentials, parts.workers, parts.audit)
+    workers = WorkerAdministration(parts.enrollments, parts.audit)
     jobs = JobAdministration(parts.broker, parts.records, parts.audit)
     job_views = JobViews(parts.views, parts.records, parts.settings.airflow_url)
     return [
@@ -132,7 +138,21 @@ def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
         *OverviewHandlers(callers, parts.views, parts.changes).routes(),
         *ViewHandlers(callers, parts.views, job_views).routes(),
         *JobActionHandlers(callers, bodies, job_views, jobs).routes(),
+        *_action_handlers(parts, callers).routes(),
     ]
+
+
+def _action_handlers(parts: Parts, callers: Callers) -> ActionHandlers:
+    desired, store, audit = parts.desired, parts.desired_store, parts.audit
+    targets = WorkerTargets(parts.credentials, desired, parts.exports.fleet, parts.enrollments)
+    of_credentials = WorkerCredentialActions(parts.enrollments, parts.credentials, parts.workers)
+    return ActionHandlers(
+        callers,
+        _json_bodies(parts),
+        WorkerActions(targets, desired, store, of_credentials, audit),
+        SiteActions(parts.credentials, desired, store, audit),
+        QueueActions(desired, store, audit),
+    )
 
 
 class _Running:
@@ -145,6 +165,7 @@ class _Running:
         """The connection to NATS and every loop of the relay. A loop that fails ends the process in order."""
         parts = self._parts
         parts.credentials.on_change(parts.polls.credential_changed)
+        parts.desired.on_change(parts.polls.desired_changed)
         parts.lifecycle.on_stop(parts.polls.wake_all)
         parts.exports.fleet.on_entry(parts.polls.entry_changed)
         parts.mirror.on_job(parts.polls.job_changed)

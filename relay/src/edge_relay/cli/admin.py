@@ -8,12 +8,13 @@ from pydantic import ValidationError
 
 from edge_relay.cli.admin_client import AdminClient, connect, segment
 from edge_relay.cli.output import EXIT_USAGE, Failure, print_done, print_json, print_line, print_table, span
+from edge_schemas.admin.actions import ActionResult, ResolveConflict, Revoke, WorkerAction, WorkerActionRequest
 from edge_schemas.admin.rows import MAX_PAGE_ROWS, WorkerPage, WorkerRow
 from edge_schemas.wire import routes
+from edge_schemas.wire.ids import LABEL_RULE
 from edge_schemas.wire.workers import (
     EnrollToken,
     EnrollTokenRequest,
-    ResolveRequest,
     WorkerState,
 )
 
@@ -67,15 +68,13 @@ def list_workers(options: Namespace) -> None:
 
 def revoke_worker(options: Namespace) -> None:
     """`workers revoke`."""
-    connect(options).call("POST", routes.ADMIN_WORKER_REVOKE.format(worker=segment(options.worker)), "")
+    _act(options, Revoke(do="revoke"), "revoked on the command line")
     print_done(options, f"{options.worker} is revoked: its calls are refused from now on.", worker=options.worker)
 
 
 def resolve_conflict(options: Namespace) -> None:
     """`workers resolve`."""
-    order = ResolveRequest(keep=options.keep)
-    path = routes.ADMIN_WORKER_RESOLVE.format(worker=segment(options.worker))
-    connect(options).call("POST", path, order.model_dump_json())
+    _act(options, ResolveConflict(do="resolve", keep=options.keep), "resolved on the command line")
     text = f"The {options.keep} agent is {options.worker} now. If the other one polls again, 'workers list' shows both."
     print_done(options, text, worker=options.worker, keep=options.keep)
 
@@ -91,6 +90,21 @@ def _all_workers(client: AdminClient) -> list[WorkerRow]:
         if page.next is None:
             return workers
         cursor = f"&cursor={segment(page.next)}"
+
+
+def _act(options: Namespace, action: WorkerAction, reason: str) -> None:
+    """Act on one worker.
+
+    Raises:
+        Failure: The relay refused it.
+    """
+    try:
+        order = WorkerActionRequest(action=action, workers=(options.worker,), reason=reason)
+    except ValidationError:
+        raise Failure(f"a worker's name is {LABEL_RULE}", EXIT_USAGE) from None
+    answer = connect(options).call("POST", routes.ADMIN_WORKER_ACTIONS, order.model_dump_json())
+    for failure in ActionResult.model_validate_json(answer).failures:
+        raise Failure(f"refused ({failure.code}): {failure.detail}")
 
 
 def _row(worker: WorkerRow, now: datetime) -> tuple[str, ...]:

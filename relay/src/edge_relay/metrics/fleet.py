@@ -22,6 +22,7 @@ from typing_extensions import override
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import WORKERS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
+from edge_relay.desired.worker_state import worker_state
 from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics.last_poll import FIGURES, LastPoll, last_poll
 from edge_schemas.wire.worker_entry import WorkerEntry
@@ -127,17 +128,18 @@ class Fleet(Collector):
         return None if received is None else received.at
 
     def state(self, access: WorkerAccess) -> WorkerState:
-        """The state that an operator must act upon comes first."""
+        """The state of a worker now."""
         poll = self.last_poll(access.worker)
-        if access.revoked_at is not None:
-            return WorkerState.REVOKED
-        if poll is None:
-            return WorkerState.NEVER_SEEN
-        if poll.in_conflict:
-            return WorkerState.CONFLICT
-        if self.now() - poll.heard_at > poll.offline_after_s:
-            return WorkerState.OFFLINE
-        return WorkerState.DRAINING if poll.draining else WorkerState.ONLINE
+        silent_s = 0.0 if poll is None else self.now() - poll.heard_at
+        return worker_state(
+            is_revoked=access.revoked_at is not None,
+            was_seen=poll is not None,
+            in_conflict=poll is not None and poll.in_conflict,
+            is_offline=poll is not None and silent_s > poll.offline_after_s,
+            is_healthy=poll is None or poll.is_healthy,
+            is_draining=poll is not None and poll.draining,
+            availability=self._credentials.settings(access).availability,
+        )
 
     @override
     def collect(self) -> Iterator[Metric]:

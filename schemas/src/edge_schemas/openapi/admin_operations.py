@@ -1,11 +1,14 @@
 """Every method of every path under `/v1/admin`, with its models and problem codes."""
 
+from edge_schemas.admin import actions
 from edge_schemas.openapi.operation import ACCESS, BODY, CALL, Operation
 from edge_schemas.openapi.view_operations import VIEW_OPERATIONS
 from edge_schemas.wire import routes, workers
 from edge_schemas.wire.errors import ErrorCode
 
 _E = ErrorCode
+_ACTION = (*CALL, *BODY, _E.CREDENTIAL_REVOKED, _E.FORBIDDEN, _E.NOT_FOUND)
+"""An error about one target is in the result, not an answer of its own."""
 
 ADMIN_OPERATIONS = (
     *VIEW_OPERATIONS,
@@ -22,23 +25,35 @@ ADMIN_OPERATIONS = (
     ),
     Operation(
         "post",
-        routes.ADMIN_WORKER_REVOKE,
-        "revokeWorker",
-        "Revoke a worker's credential, for good",
+        routes.ADMIN_WORKER_ACTIONS,
+        "actOnWorkers",
+        "Act on one or many workers: availability, queues, slots, labels, credentials",
         "operators",
-        {204: None},
+        {200: actions.ActionResult},
         ACCESS,
-        errors=(*CALL, _E.CREDENTIAL_REVOKED, _E.NOT_FOUND),
+        actions.WorkerActionRequest,
+        _ACTION,
     ),
     Operation(
         "post",
-        routes.ADMIN_WORKER_RESOLVE,
-        "resolveWorker",
-        "Decide which of two agents with one credential is the worker",
+        routes.ADMIN_SITE_ACTIONS,
+        "actOnSites",
+        "Pause, resume, drain or stop all workers of sites",
         "operators",
-        {204: None},
+        {200: actions.ActionResult},
         ACCESS,
-        workers.ResolveRequest,
-        (*CALL, *BODY, _E.CREDENTIAL_REVOKED, _E.NOT_FOUND),
+        actions.SiteActionRequest,
+        _ACTION,
+    ),
+    Operation(
+        "post",
+        routes.ADMIN_QUEUE_ACTIONS,
+        "actOnQueues",
+        "Pause or resume queues, or change their settings",
+        "operators",
+        {200: actions.ActionResult},
+        ACCESS,
+        actions.QueueActionRequest,
+        _ACTION,
     ),
 )

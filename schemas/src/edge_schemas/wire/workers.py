@@ -3,7 +3,6 @@
 import hashlib
 import secrets
 from enum import StrEnum
-from typing import Literal
 
 from pydantic import Field
 
@@ -131,12 +130,6 @@ class WorkerState(StrEnum):
     OFFLINE = "offline"
     CONFLICT = "conflict"
     REVOKED = "revoked"
-
-
-class ResolveRequest(Inbound):
-    """Ends a credential conflict: one of the two agents is the worker."""
-
-    keep: Literal["older", "newer"]
 
 
 class WorkerAccess(Outbound):

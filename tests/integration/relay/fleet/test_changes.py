@@ -178,7 +178,8 @@ async def test_a_worker_in_full(edge: Edge) -> None:
     assert (shown["job"], shown["task"], shown["phase"]) == (job.id, "d.t", "running")
     assert "started_at" in shown
     assert found["missing"] == []
-    assert (await edge.admin("POST", routes.ADMIN_WORKER_REVOKE.format(worker=worker.name))).status == 204
+    revoke = {"action": {"do": "revoke"}, "workers": [worker.name], "reason": "gone"}
+    assert (await edge.admin("POST", routes.ADMIN_WORKER_ACTIONS, revoke)).json["changed"] == [worker.name]
 
     async def actions() -> list[str]:
         return [event["action"] for event in (await detail())["history"]]

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from edge_relay.desired.state import CurrentOrder
-from edge_relay.fleet.workers.index import WorkerView, worker_state
+from edge_relay.fleet.workers.index import WorkerView, state_of
 from edge_relay.fleet.workers.rows import worker_row
 from edge_relay.metrics.last_poll import last_poll
 from edge_schemas.admin.desired import AvailabilityOrder
@@ -51,8 +51,9 @@ def shown(
 ) -> WorkerRow:
     """The row of a worker that has been silent for so long."""
     poll = None if entry is None else last_poll(entry, 0, NOW)
-    state = worker_state(access, order, poll, silence_s)
-    view = WorkerView(access, access.settings, {}, order, "", poll, state)
+    availability = Availability.ACTIVE if order is None else order.order.availability
+    settings = access.settings.model_copy(update={"availability": availability})
+    view = WorkerView(access, settings, {}, order, "", poll, state_of(access, settings, poll, silence_s))
     return worker_row(view, entry, centre, NOW + timedelta(seconds=silence_s))
 
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from edge_broker.connection.broker import Broker
 from edge_relay.desired.keys import SITE_PREFIX, WORKER_PREFIX
 from edge_relay.desired.state import CurrentOrder, DesiredState
+from edge_relay.desired.worker_state import worker_state
 from edge_relay.fleet.lists.cached import Cached, Dated
 from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics.fleet import Fleet
 from edge_relay.metrics.last_poll import LastPoll
-from edge_schemas.wire.workers import Availability, WorkerAccess, WorkerSettings, WorkerState
+from edge_schemas.wire.workers import WorkerAccess, WorkerSettings, WorkerState
 
 KEPT_WITHOUT_READER_S = 300.0
 _AT_ONCE = 200
@@ -128,7 +129,7 @@ class WorkerIndex:
         last_poll = self._fleet.last_poll
         for view in self._views.values():
             view.poll = last_poll(view.access.worker)
-            view.state = worker_state(view.access, view.order, view.poll, now)
+            view.state = state_of(view.access, view.settings, view.poll, now)
         return list(self._views.values())
 
     async def _update_settings(self) -> None:
@@ -150,14 +151,15 @@ class WorkerIndex:
         poll = self._fleet.last_poll(access.worker)
         words = (access.worker, access.site, *(f"{key}={value}" for key, value in labels.items()))
         order = self._desired.order(access.worker, access.site)
+        settings = self._desired.settings(access)
         return WorkerView(
             access=access,
-            settings=self._desired.settings(access),
+            settings=settings,
             labels=labels,
             order=order,
             text="\n".join(words).lower(),
             poll=poll,
-            state=worker_state(access, order, poll, self._fleet.now()),
+            state=state_of(access, settings, poll, self._fleet.now()),
         )
 
     def _credential_changed(self, _: str) -> None:
@@ -176,26 +178,21 @@ class WorkerIndex:
             self._changed.update(name for name, view in self._views.items() if view.site == site)
 
 
-def worker_state(access: WorkerAccess, order: CurrentOrder | None, poll: LastPoll | None, now: float) -> WorkerState:
-    """The state that an operator must know of first.
+def state_of(access: WorkerAccess, settings: WorkerSettings, poll: LastPoll | None, now: float) -> WorkerState:
+    """The state of a worker.
 
     Args:
         access: The worker's credential.
-        order: Of operators, the one that counts.
+        settings: What operators want now.
         poll: Its last one.
         now: By the clock of `Fleet`.
     """
-    if access.revoked_at is not None:
-        return WorkerState.REVOKED
-    if poll is None:
-        return WorkerState.NEVER_SEEN
-    if poll.in_conflict:
-        return WorkerState.CONFLICT
-    if now - poll.heard_at > poll.offline_after_s:
-        return WorkerState.OFFLINE
-    if poll.no_jobs_reason is not None:
-        return WorkerState.UNHEALTHY
-    if order is not None:
-        is_pause = order.order.availability is Availability.PAUSED
-        return WorkerState.PAUSED if is_pause else WorkerState.DRAINING
-    return WorkerState.DRAINING if poll.draining else WorkerState.ONLINE
+    return worker_state(
+        is_revoked=access.revoked_at is not None,
+        was_seen=poll is not None,
+        in_conflict=poll is not None and poll.in_conflict,
+        is_offline=poll is not None and now - poll.heard_at > poll.offline_after_s,
+        is_healthy=poll is None or poll.is_healthy,
+        is_draining=poll is not None and poll.draining,
+        availability=settings.availability,
+    )
