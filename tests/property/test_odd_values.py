@@ -35,10 +35,11 @@ from edge_broker.records import BeforeChange, RecordUnreadable, parse_record
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch.directives import directives
+from edge_relay.fleet.workers.index import WorkerIndex
+from edge_relay.fleet.workers.rows import worker_row
 from edge_relay.identity.lookups import Lookups
 from edge_relay.limits.kinds import ignore
 from edge_relay.metrics.fleet import Fleet
-from edge_relay.workers.summary import summary
 from edge_schemas.life import agents
 from edge_schemas.life.events import Event, ReportUserCode, Start
 from edge_schemas.life.model import JobRecord, JobState, new_record
@@ -274,8 +275,9 @@ def test_no_stored_value_ends_a_loop_of_the_relay(access: bytes, last_poll: byte
     except ValueError:
         stored = None
     if stored is not None:
-        valid = WorkerAccess.model_validate(ACCESS)
-        summary(valid, credentials.settings(valid), stored, datetime.now(UTC))
+        views = WorkerIndex(broker, fleet, credentials, DesiredState(broker))
+        view = views.view(WorkerAccess.model_validate(ACCESS))
+        worker_row(view, stored, "3.1.0", datetime.now(UTC))
         agents.has_taken_over(stored, datetime.now(UTC))
         agents.current_arrival(stored, stored.agent)
     try:

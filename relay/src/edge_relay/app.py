@@ -14,11 +14,14 @@ from edge_relay.actions.worker_targets import WorkerTargets
 from edge_relay.audit_list import AuditList
 from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.dispatch.notices import Notices
+from edge_relay.fleet.job_views import JobViews
+from edge_relay.http.admin.job_actions import JobActionHandlers
+from edge_relay.http.admin.overview import OverviewHandlers
+from edge_relay.http.admin.views import ViewHandlers
 from edge_relay.http.bodies import JsonBodies
 from edge_relay.http.browsers import Browsers
 from edge_relay.http.callers import Callers
 from edge_relay.http.handlers.actions import ActionHandlers
-from edge_relay.http.handlers.admin import AdminHandlers
 from edge_relay.http.handlers.description import DescriptionHandlers
 from edge_relay.http.handlers.enrollment import EnrollmentHandlers
 from edge_relay.http.handlers.health import HealthHandlers, MetricsHandlers
@@ -50,7 +53,6 @@ from edge_relay.settings import Settings
 from edge_relay.why.airflow_side import AirflowSide
 from edge_relay.why.answers import WhyAnswers
 from edge_relay.workers.access import AccessAdministration
-from edge_relay.workers.administration import WorkerAdministration
 from edge_relay.workers.enrollment import WorkerEnrollment
 from edge_relay.workers.rotation import WorkerRotation
 from edge_service import task_cleanup
@@ -141,8 +143,9 @@ def _json_bodies(parts: Parts) -> JsonBodies:
 
 def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDef]:
     """What the internal listener serves."""
-    workers = WorkerAdministration(parts.credentials, parts.workers)
+    bodies, settings = _json_bodies(parts), parts.settings
     jobs = JobAdministration(parts.broker, parts.records, parts.audit)
+    job_views = JobViews(parts.views, parts.records, settings.airflow_url)
     why = WhyAnswers(
         parts.broker,
         parts.records,
@@ -153,14 +156,14 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
     )
     enroll_tokens = EnrollTokens(parts.broker)
     access = AccessAdministration(parts.access_tokens, parts.enrollments, enroll_tokens, parts.credentials, parts.audit)
-    bodies, settings = _json_bodies(parts), parts.settings
-    sign_in = SignInHandlers(callers, bodies, relay=settings.name, provider=settings.oidc_name)
     return [
         *MetricsHandlers(parts.exports).routes(),
-        *sign_in.routes(),
+        *SignInHandlers(callers, bodies, relay=settings.name, provider=settings.oidc_name).routes(),
         *AccessHandlers(callers, bodies, access).routes(),
         *AuditHandlers(callers, AuditList(parts.broker)).routes(),
-        *AdminHandlers(callers, bodies, workers, jobs).routes(),
+        *OverviewHandlers(callers, parts.views, parts.changes).routes(),
+        *ViewHandlers(callers, parts.views, job_views).routes(),
+        *JobActionHandlers(callers, bodies, job_views, jobs).routes(),
         *WhyHandlers(callers, why).routes(),
         *_action_handlers(parts, callers).routes(),
     ]
@@ -212,6 +215,8 @@ class _Running:
             "relay-beats": relay_beats.run(),
             "demand-reports": demand_reports.run(),
             "fleet": parts.exports.fleet.run(),
+            "outages": parts.outages.run(),
+            "changes": parts.changes.run(),
             "shared-state": parts.exports.shared.run(),
             "loop-lag": parts.exports.lag.run(),
         }

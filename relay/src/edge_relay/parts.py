@@ -13,6 +13,10 @@ from edge_relay.dispatch.poll_session import PollParts
 from edge_relay.dispatch.polls import ParkedPolls
 from edge_relay.dispatch.state.reads import StateReads
 from edge_relay.dispatch.state.record_mirror import RecordMirror
+from edge_relay.fleet.changes import Changes
+from edge_relay.fleet.queues.flow import Flow
+from edge_relay.fleet.views import FleetViews, Sources
+from edge_relay.fleet.workers.outages import Outages
 from edge_relay.gate.centre import Centre
 from edge_relay.gate.client import GateClient
 from edge_relay.identity.access_tokens import AccessTokenStore
@@ -97,6 +101,9 @@ class Parts:
     unfinished: UnfinishedJobs
     serving: ServingWorkers
     malformed: MalformedRequests
+    views: FleetViews
+    changes: Changes
+    outages: Outages
 
     @property
     def metrics(self) -> Metrics:
@@ -147,8 +154,11 @@ def build_parts(settings: Settings) -> Parts:
     sessions = Sessions(broker, credentials, life_s=settings.session_s, issuer=settings.oidc_issuer)
     exported = exports(metrics, broker, credentials, settings.tls_cert_file)
     gate = GateClient.from_settings(settings)
+    centre = Centre(gate)
+    sources = Sources(broker, exported.fleet, credentials, desired, mirror, centre)
     exported.metrics.watched_jobs.set_function(lambda: len(mirror))
     exported.metrics.records_current.set_function(lambda: float(mirror.is_current))
+    views = FleetViews(sources, Flow(mirror))
     lifecycle, receipt_key = Lifecycle(), ReceiptKey(broker)
     parking = Parking(broker, audit, exported.metrics)
     unreadable = UnreadableMessages(broker, records, parking, relay=settings.name)
@@ -175,7 +185,7 @@ def build_parts(settings: Settings) -> Parts:
         receipt_key=receipt_key,
         readiness=Readiness(lifecycle, broker, receipt_key, (credentials.complete, desired.complete)),
         gate=gate,
-        centre=Centre(gate),
+        centre=centre,
         polls=ParkedPolls(exported.metrics),
         mirror=mirror,
         reads=StateReads(broker, RecordStore(broker, patience_s=0), workers, exported.metrics),
@@ -188,6 +198,9 @@ def build_parts(settings: Settings) -> Parts:
         unfinished=unfinished,
         serving=ServingWorkers(exported.fleet, credentials, desired, unfinished),
         malformed=MalformedRequests(metrics.malformed_requests.inc),
+        views=views,
+        changes=Changes(broker, views, lifecycle),
+        outages=Outages(broker, exported.fleet, credentials, audit),
     )
 
 

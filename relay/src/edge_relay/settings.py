@@ -109,6 +109,12 @@ class Settings(LimitSettings, SignInSettings):
     stop_timeout_s: float = Field(
         default=20.0, gt=0, le=300, description="Seconds that calls in progress have to end when the relay stops."
     )
+    airflow_url: str | None = Field(
+        default=None,
+        max_length=2000,
+        pattern=r"^https?://[^\s]+$",
+        description="Address of Airflow's UI as operators' browsers reach it, for links from jobs to their tasks.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest severity that is logged."
     )

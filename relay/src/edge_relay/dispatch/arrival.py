@@ -72,6 +72,7 @@ def worker_entry(principal: Principal, parked: ParkedPoll, *, relay: str, longes
         site=principal.site,
         team=principal.team,
         queues=principal.settings.queues,
+        settings_version=report.settings_version,
         agent=parked.agent,
         relay=relay,
         poll_timeout_s=poll_timeout_s(report, longest_s),

@@ -29,7 +29,7 @@ BROKER_DETAIL = "the message broker can't be used at the moment; the relay's log
 """The only detail on the exposed listener: the full one may name subjects, and with them hashes of secrets."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _QUIET = frozenset({routes.HEALTHZ, routes.READYZ, routes.METRICS})
-_HELD = frozenset({routes.POLL})
+_HELD = frozenset({routes.POLL, routes.ADMIN_CHANGES})
 _CODE_OF_STATUS = {
     404: ErrorCode.NOT_FOUND,
     405: ErrorCode.METHOD_NOT_ALLOWED,

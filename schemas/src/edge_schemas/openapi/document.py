@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document of the relay, made from the operations, the models and the table of problem codes."""
 
+from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -17,6 +18,7 @@ Schema = dict[str, Any]
 """A part of the document, as plain JSON values."""
 _SCHEMA_REF = "#/components/schemas/{model}"
 _JSON = "application/json"
+_EVENTS = "text/event-stream"
 _ALWAYS = (ErrorCode.INTERNAL,)
 _PATH_PARAMETERS = (
     ("job", TypeAdapter[str](JobId).json_schema()),
@@ -106,6 +108,9 @@ def _parameters(op: Operation) -> list[Schema]:
         found.append({"name": routes.AGENT_HEADER, "in": "header", "description": what, "schema": {"type": "string"}})
     if op.query is not None:
         found += _query_parameters(op.query)
+    if op.method == "get" and op.tag == "operators" and HTTPStatus.NOT_MODIFIED in op.answers:
+        what = "The ETag of an answer that the client has."
+        found.append({"name": "If-None-Match", "in": "header", "description": what, "schema": {"type": "string"}})
     request_id = TypeAdapter(RequestId).json_schema()
     found.append({"name": routes.REQUEST_ID_HEADER, "in": "header", "schema": request_id})
     return found
@@ -143,8 +148,10 @@ def _request_body(op: Operation) -> Schema | None:
 def _responses(op: Operation) -> Schema:
     found: Schema = {}
     for status, model in op.answers.items():
-        content = {} if model is None else {"content": {_JSON: {"schema": _ref(model)}}}
-        found[str(status)] = {"description": "Done" if model is None else model.__name__, **content}
+        kind = _EVENTS if op.path == routes.ADMIN_CHANGES else _JSON
+        content = {} if model is None else {"content": {kind: {"schema": _ref(model)}}}
+        nothing = "Not modified" if status == HTTPStatus.NOT_MODIFIED else "Done"
+        found[str(status)] = {"description": nothing if model is None else model.__name__, **content}
     by_status: dict[int, list[ErrorCode]] = {}
     for code in dict.fromkeys((*op.errors, *_ALWAYS)):
         by_status.setdefault(ERRORS[code].status, []).append(code)

@@ -133,44 +133,6 @@ class WorkerState(StrEnum):
     REVOKED = "revoked"
 
 
-class WorkerSummary(Outbound):
-    """A worker as operators see it.
-
-    Attributes:
-        tolerance_s: The shortest offline tolerance of its jobs.
-        conflict: Where the two agents run, the older one first, if there are two.
-        airflow: Airflow's version in its runtime, if the worker has reported it.
-        no_jobs_reason: Why it accepts no jobs, as it reported.
-    """
-
-    worker: WorkerName
-    site: SiteName
-    team: TeamName | None = None
-    queues: tuple[QueueName, ...]
-    state: WorkerState
-    enrolled_at: Instant
-    hostname: str = ""
-    last_poll_at: Instant | None = None
-    slots: int | None = None
-    jobs: int | None = None
-    tolerance_s: float | None = None
-    conflict: tuple[str, ...] = ()
-    airflow: str | None = None
-    no_jobs_reason: str | None = None
-
-
-class CancelRequest(Inbound):
-    """Ends a job on behalf of an operator."""
-
-    reason: str = Field(min_length=1, max_length=500)
-
-
-class WorkerList(Outbound):
-    """All workers that ever enrolled."""
-
-    workers: tuple[WorkerSummary, ...]
-
-
 class SecretRequest(Inbound):
     """Registers the hash of a worker's next secret; the call's bearer is the secret that it replaces.
 
