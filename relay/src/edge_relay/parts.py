@@ -7,6 +7,8 @@ from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
 from edge_broker.subjects import ACCESS_BUCKET
+from edge_relay.desired.state import DesiredState
+from edge_relay.desired.store import DesiredStore
 from edge_relay.dispatch.poll_session import PollParts
 from edge_relay.dispatch.polls import ParkedPolls
 from edge_relay.dispatch.state.reads import StateReads
@@ -63,6 +65,8 @@ class Parts:
     logs: JobLogs
     lookups: Lookups
     credentials: Credentials
+    desired: DesiredState
+    desired_store: DesiredStore
     enrollments: EnrollmentStore
     receipt_key: ReceiptKey
     readiness: Readiness
@@ -91,6 +95,7 @@ class Parts:
             polls=self.polls,
             dispatchers=self.dispatchers,
             credentials=self.credentials,
+            desired=self.desired,
             receipt_key=self.receipt_key,
             centre=self.centre,
             broker=self.broker,
@@ -119,7 +124,8 @@ def build_parts(settings: Settings) -> Parts:
         per_address_per_s=settings.lookups_per_address_per_s,
         on_limit=metrics.on_limit,
     )
-    credentials = Credentials(broker, lookups)
+    desired = DesiredState(broker)
+    credentials = Credentials(broker, lookups, desired)
     exported = exports(metrics, broker, credentials, settings.tls_cert_file)
     gate = GateClient.from_settings(settings)
     exported.metrics.watched_jobs.set_function(lambda: len(mirror))
@@ -140,9 +146,11 @@ def build_parts(settings: Settings) -> Parts:
         logs=JobLogs(Holders(records), LogStore(broker), _log_rates(settings, metrics)),
         lookups=lookups,
         credentials=credentials,
+        desired=desired,
+        desired_store=DesiredStore(broker, desired),
         enrollments=EnrollmentStore(broker),
         receipt_key=receipt_key,
-        readiness=Readiness(lifecycle, broker, receipt_key, credentials),
+        readiness=Readiness(lifecycle, broker, receipt_key, (credentials.complete, desired.complete)),
         gate=gate,
         centre=Centre(gate),
         polls=ParkedPolls(exported.metrics),

@@ -10,6 +10,7 @@ import structlog
 
 from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
+from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch import directives
 from edge_relay.dispatch.directives import Directives
 from edge_relay.dispatch.grants import Granter
@@ -45,6 +46,7 @@ class PollParts:
     polls: ParkedPolls
     dispatchers: DispatcherPool
     credentials: Credentials
+    desired: DesiredState
     receipt_key: ReceiptKey
     centre: Centre
     broker: Broker
@@ -86,8 +88,9 @@ class PollSession:
             self._state.close()
         delivered = self._parked.demand.close()
         try:
+            is_known = not delivered or await self._parts.desired.settled()
             principal = self._parts.credentials.current(self._parked.secret_hash)
-            await self._granter.keep_usable(delivered, self._consumers(principal))
+            await self._granter.keep_usable(delivered, self._consumers(principal) if is_known else ())
             grants = [await self._granter.grant(delivery, self._centre_airflow) for delivery in delivered]
             await send(_answer(grants, found))
         except BaseException:
@@ -147,14 +150,16 @@ class PollSession:
 
     def _consumers(self, principal: Principal) -> tuple[str, ...]:
         """Of the queues that this agent may serve: none while another agent uses its credential."""
-        return () if self._state.conflict() else principal.consumers
+        return () if self._state.conflict() else principal.active_consumers
 
     def _check(self) -> Principal:
         """The worker, if this poll may continue to wait."""
         self._parts.lifecycle.check()
         if self._parked.superseded_by is not None:
             raise agents.superseded(by=self._parked.superseded_by)
-        return self._parts.credentials.current(self._parked.secret_hash)
+        principal = self._parts.credentials.current(self._parked.secret_hash)
+        self._parked.consumers = principal.consumers
+        return principal
 
     def _record_sent(self, granted: Sequence[Delivery], found: Directives) -> None:
         if found:

@@ -14,7 +14,6 @@ import pytest
 from edge_relay.http.handlers import worker as worker_handler
 from edge_relay.serve import serving
 from edge_relay.settings import Settings as RelaySettings
-from edge_schemas.wire import routes
 from edge_schemas.wire.workers import SecretKind, new_secret
 from integration.worker.doctor.conftest import Relay
 from support.doctor.examination import COMMAND, Patient, fake_interpreter
@@ -97,7 +96,7 @@ async def test_a_machine_before_its_enrolment(patient: Patient, relay: Relay) ->
 async def test_a_revoked_credential(worker: Patient, relay: Relay) -> None:
     known = worker.state.identity()
     assert known is not None
-    await relay.edge.admin("POST", routes.ADMIN_WORKER_REVOKE.format(worker=known.enrollment.worker))
+    await relay.edge.act_on_worker(known.enrollment.worker, "revoke")
     detail, advice = (await worker.examined()).fault("credential.known")
     assert "revoked" in detail
     assert "enroll --renew" in advice
