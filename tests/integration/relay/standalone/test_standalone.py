@@ -337,7 +337,7 @@ async def test_nats_config_is_what_a_server_takes(
     try:
         apply = ("streams", "apply", "--nats-urls", f"nats://127.0.0.1:{port}", "--admin-password-file")
         status, out, err = await run(*apply, str(secrets / "admin.password"))
-        assert (status, out.count("created")) == (0, 8), err
+        assert (status, out.count("created")) == (0, 9), err
         monkeypatch.setattr(broker, "CONNECT_S", 0.5)
         assert await asyncio.to_thread(main, [*apply, str(secrets / "relay.password")]) == 3
         assert "password of user admin" in capsys.readouterr().err
