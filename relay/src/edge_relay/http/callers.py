@@ -5,8 +5,9 @@ from dataclasses import replace
 import structlog
 from aiohttp import web
 
-from edge_relay.identity.credentials import Credentials, Principal
+from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.operators import Operator
+from edge_relay.identity.principals import Principal
 from edge_relay.limits.addresses import ClientAddresses, group
 from edge_relay.limits.connection_table import ConnectionTable
 from edge_schemas.admin.access import Role, SignedInBy

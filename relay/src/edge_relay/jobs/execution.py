@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from edge_broker.records import RecordStore
 from edge_relay.gate.client import GateAnswer, GateClient
-from edge_relay.identity.credentials import Principal
+from edge_relay.identity.principals import Principal
 from edge_relay.jobs.takeover import check_uncontested
 from edge_relay.limits.body_memory import Memory
 from edge_relay.metrics.replica import Metrics
