@@ -23,9 +23,9 @@ from edge_relay.jobs.parking import Parking
 from edge_relay.jobs.unreadable import UnreadableMessages
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.limits.addresses import ClientAddresses
-from edge_relay.limits.body_memory import BodyMemory
 from edge_relay.limits.connection_table import ConnectionTable
 from edge_relay.limits.connections import Connections
+from edge_relay.limits.kinds import Limit
 from edge_relay.limits.log_rates import LogRates
 from edge_relay.limits.malformed_requests import MalformedRequests
 from edge_relay.limits.open_files import connections_allowed
@@ -40,6 +40,7 @@ from edge_relay.stores.job_logs import JobLogs
 from edge_relay.stores.log_store import LogStore
 from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.tracing import RelayJobSpans
+from edge_service.body_memory import BodyMemory, MemoryLimit
 from edge_service.tracing import spans_from_environment
 
 
@@ -166,7 +167,10 @@ def build_parts(settings: Settings) -> Parts:
 
 
 def _body_memory(settings: Settings, metrics: Metrics) -> BodyMemory:
-    memory = BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, metrics.on_limit)
+    def on_limit(reached: MemoryLimit) -> None:
+        metrics.on_limit(Limit(reached))
+
+    memory = BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, on_limit)
     metrics.body_bytes.set_function(lambda: memory.used)
     return memory
 

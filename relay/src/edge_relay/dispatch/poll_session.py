@@ -21,7 +21,7 @@ from edge_relay.dispatch.state.record_mirror import RecordMirror
 from edge_relay.gate.centre import Centre
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.principals import Principal
-from edge_relay.identity.receipts import ReceiptKey
+from edge_relay.identity.receipts import ReceiptKey, grant_id
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.limits.unstarted_grants import UnstartedGrants
 from edge_relay.metrics.replica import Metrics
@@ -97,7 +97,7 @@ class PollSession:
         except BaseException:
             await self.return_to_queue(delivered)
             raise
-        self._record_sent(grants, found)
+        self._record_sent(delivered, found)
         self._granter.measure(delivered)
 
     async def return_to_queue(self, unused: Sequence[Delivery]) -> None:
@@ -162,14 +162,14 @@ class PollSession:
         self._parked.consumers = principal.consumers
         return principal
 
-    def _record_sent(self, grants: Sequence[Grant], found: Directives) -> None:
+    def _record_sent(self, granted: Sequence[Delivery], found: Directives) -> None:
         if found:
             self._parts.polls.record_sent(self._parked.worker, found.fingerprint, self._now())
         if found.required_airflow is not None:
             log.warning("runtime_too_new", runtime=self._parked.poll.versions.airflow, centre=found.required_airflow)
-        for grant in grants:
-            self._parts.unstarted.granted(self._parked.worker, grant.job.id)
-            log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
+        for delivery in granted:
+            self._parts.unstarted.granted(self._parked.worker, delivery.job.id, grant_id(delivery.ack_subject))
+            log.info("job_granted", job=delivery.job.id, queue=delivery.job.queue)
         for directive in found.stop:
             log.info("stop_sent", job=directive.job, reason=directive.reason, drop=directive.drop)
 

@@ -21,7 +21,12 @@ async def test_a_token_becomes_a_worker_with_the_tokens_rights(edge: Edge) -> No
     assert reply.status == 200
     assert reply.json["site"] == "plant-7"
     assert reply.json["worker"].startswith("plant-7-")
-    assert reply.json["settings"] == {"version": 1, "queues": ["weld.süd"]}
+    assert reply.json["settings"] == {
+        "version": 1,
+        "queues": ["weld.süd"],
+        "availability": "active",
+        "rotation": 0,
+    }
 
 
 async def test_a_repeat_gets_the_same_answer_and_takes_no_second_use(edge: Edge) -> None:
