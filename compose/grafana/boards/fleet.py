@@ -14,6 +14,7 @@ _STATES = {
     "never seen": "text",
     "revoked": "text",
 }
+_IN_CONTACT = "online|unhealthy|paused|draining|conflict"
 _BUSY = [(None, "green"), (0.8, "yellow"), (0.95, "red")]
 _FREE = [(None, "red"), (0.05, "yellow"), (0.1, "green")]
 
@@ -36,8 +37,7 @@ def make() -> Json:
 
 def _summary() -> list[Panel]:
     offline = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state="offline"}}) > 0'
-    states = "online|unhealthy|paused|draining|conflict"
-    there = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state=~"{states}"}}) > 0'
+    there = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state=~"{_IN_CONTACT}"}}) > 0'
     return [
         stat(
             "Alerts firing",

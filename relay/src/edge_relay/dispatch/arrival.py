@@ -9,7 +9,7 @@ import structlog
 
 from edge_broker.audit import Audit
 from edge_relay.dispatch.polls import ParkedPoll
-from edge_relay.identity.credentials import Principal
+from edge_relay.identity.principals import Principal
 from edge_schemas.admin.audit import TargetKind
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.polls import SUPPORTED_PROTOCOLS, Poll

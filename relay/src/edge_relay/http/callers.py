@@ -6,7 +6,8 @@ import structlog
 from aiohttp import web
 
 from edge_relay.http.bearer import bearer
-from edge_relay.identity.credentials import Credentials, Principal
+from edge_relay.identity.credentials import Credentials
+from edge_relay.identity.principals import Principal
 from edge_relay.limits.addresses import ClientAddresses, group
 from edge_relay.limits.connection_table import ConnectionTable
 from edge_schemas.wire.routes import AGENT_HEADER

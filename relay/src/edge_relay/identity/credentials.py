@@ -7,7 +7,6 @@ again, in case its watch has died unnoticed.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
@@ -15,12 +14,12 @@ from pydantic import ValidationError
 
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
-from edge_broker.subjects import ACCESS_BUCKET, NOTICES, consumer_name
+from edge_broker.subjects import ACCESS_BUCKET, NOTICES
 from edge_broker.watched_bucket import WatchedBucket
-from edge_relay.desired.keys import WORKER_PREFIX as DESIRED_WORKER_PREFIX
 from edge_relay.desired.state import DesiredState
 from edge_relay.identity.access_keys import ACCESS_PREFIX, WORKER_PREFIX
 from edge_relay.identity.lookups import Lookups
+from edge_relay.identity.principals import Principal, Principals
 from edge_relay.identity.rotation import SecretRotation, alias_of
 from edge_relay.identity.token_uses import TokenUses
 from edge_schemas.admin.access import AccessTokenEntry
@@ -33,27 +32,6 @@ SECRET_CHARS = 47
 
 Listener = Callable[[str], None]
 """Called with the secret hash of a worker whose entry changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """The worker that a credential belongs to, as it was when the call arrived.
-
-    Attributes:
-        settings: Its settings now: those of its enrolment, changed by what operators have set.
-        consumers: Of the queues that the worker serves.
-        active_consumers: Of those from which it may get jobs now: none while it is not available.
-        agent_key_hash: Of the value that the calling agent keeps in memory; None if the call has none.
-    """
-
-    worker: str
-    site: str
-    team: str | None
-    settings: WorkerSettings
-    secret_hash: str
-    consumers: tuple[str, ...]
-    active_consumers: tuple[str, ...]
-    agent_key_hash: str | None = None
 
 
 class Credentials:
@@ -72,9 +50,7 @@ class Credentials:
         self._uses = uses
         self._lookups = lookups
         self._listeners: list[Listener] = []
-        self._desired = desired
-        self._principals: dict[str, tuple[WorkerAccess, Principal]] = {}
-        desired.on_change(self._desired_changed)
+        self._principals = Principals(desired)
 
     @property
     def complete(self) -> asyncio.Event:
@@ -138,31 +114,11 @@ class Credentials:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "the credential is unknown")
         if access.revoked_at is not None:
             raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the credential was revoked by an operator")
-        return self._current(access)
+        return self._principals.of(access)
 
     def settings(self, access: WorkerAccess) -> WorkerSettings:
         """The settings of a worker now: of its enrolment, changed by what operators have set."""
-        return self._current(access).settings
-
-    def _current(self, access: WorkerAccess) -> Principal:
-        """Computed once for each change: it is needed at every call of the worker."""
-        known, principal = self._principals.get(access.worker, (None, None))
-        if known is not access or principal is None:
-            settings = self._desired.settings(access)
-            consumers = tuple(dict.fromkeys(consumer_name(access.team, queue) for queue in settings.queues))
-            active = self._desired.active_queues(access.team, settings)
-            principal = Principal(
-                access.worker, access.site, access.team, settings, access.secret_hash, consumers, active
-            )
-            self._principals[access.worker] = access, principal
-        return principal
-
-    def _desired_changed(self, key: str) -> None:
-        """Compute the settings of the workers concerned again, when they are needed."""
-        if key.startswith(DESIRED_WORKER_PREFIX):
-            self._principals.pop(key.removeprefix(DESIRED_WORKER_PREFIX), None)
-        else:
-            self._principals.clear()
+        return self._principals.of(access).settings
 
     async def operator(self, secret: str, address: str) -> AccessTokenEntry:
         """The operator that this access token belongs to, now; arguments as for `worker`.
@@ -241,7 +197,7 @@ class Credentials:
         if entry is None:
             self._workers.pop(secret_hash, None)
             if before is not None:
-                self._principals.pop(before.worker, None)
+                self._principals.forget(before.worker)
         else:
             self._workers[secret_hash] = entry
             self._rotated.update(dict.fromkeys(_later_secrets(entry), secret_hash))
