@@ -156,11 +156,7 @@ class ClusterView:
 
     def _update_worker(self, key: str, value: bytes | None) -> None:
         entry = None if value is None else _parse_entry(key, value, self._put_aside)
-        if entry is None:
-            # It is gone, or can't be read as a whole: what an older entry lacks, this one may have.
-            self._workers.pop(key, None)
-        else:
-            self._workers[key] = entry
+        _store(self._workers, key, entry)
         if value is None:
             self._polls.forget(key)
         elif (poll := _parse_contact(value)) is not None:
@@ -177,6 +173,14 @@ class ClusterView:
     async def _on_relay_beat(self, message: Message) -> None:
         if (beat := _parse_beat(message.data)) is not None:
             self._contact.record_beat(self._clock(), beat)
+
+
+def _store(entries: dict[str, WorkerEntry], worker: str, entry: WorkerEntry | None) -> None:
+    if entry is None:
+        # It is gone, or can't be read as a whole: what an older entry lacks, this one may have.
+        entries.pop(worker, None)
+    else:
+        entries[worker] = entry
 
 
 def _parse_record(job: str, value: bytes, put_aside: Callable[[str], None]) -> JobRecord | None:
