@@ -154,11 +154,8 @@ class ClusterView:
         # Otherwise it was stored before this keeper started; it is not known by which relay's clock it is dated.
 
     def _update_worker(self, key: str, value: bytes | None) -> None:
-        if (entry := None if value is None else _parse_entry(key, value, self._put_aside)) is None:
-            # It is gone, or can't be read as a whole: what an older entry lacks, this one may have.
-            self._workers.pop(key, None)
-        else:
-            self._workers[key] = entry
+        entry = None if value is None else _parse_entry(key, value, self._put_aside)
+        _store(self._workers, key, entry)
         if value is None:
             self._polls.forget(key)
         elif (poll := _parse_contact(value)) is not None:
@@ -175,6 +172,14 @@ class ClusterView:
     async def _on_relay_beat(self, message: Message) -> None:
         if (beat := _parse_beat(message.data)) is not None:
             self._contact.record_beat(self._clock(), beat)
+
+
+def _store(entries: dict[str, WorkerEntry], worker: str, entry: WorkerEntry | None) -> None:
+    if entry is None:
+        # It is gone, or can't be read as a whole: what an older entry lacks, this one may have.
+        entries.pop(worker, None)
+    else:
+        entries[worker] = entry
 
 
 def _parse_record(job: str, value: bytes, put_aside: Callable[[str], None]) -> JobRecord | None:

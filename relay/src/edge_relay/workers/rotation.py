@@ -2,7 +2,8 @@
 
 import structlog
 
-from edge_relay.identity.credentials import Credentials, Principal
+from edge_relay.identity.credentials import Credentials
+from edge_relay.identity.principals import Principal
 from edge_relay.identity.rotation import SecretRotation
 from edge_relay.shielded import run_to_completion
 from edge_schemas.wire.workers import SecretRequest
