@@ -56,21 +56,64 @@ class Principal:
     agent_key_hash: str | None = None
 
 
-class Credentials:
+class OperatorCredentials:
+    """The access tokens of operators, in memory."""
+
+    def __init__(self, lookups: Lookups, uses: TokenUses) -> None:
+        self._operators: dict[str, AccessTokenEntry] = {}
+        self._lookups = lookups
+        self._uses = uses
+
+    async def operator(self, secret: str, address: str) -> AccessTokenEntry:
+        """The operator that this access token belongs to, now; arguments as for `worker`.
+
+        Raises:
+            EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
+            BrokerUnavailable: The token is unknown here, and the broker can't be asked.
+        """
+        _check_form(secret, SecretKind.ACCESS)
+        return await self.operator_by_hash(hash_secret(secret), address)
+
+    async def operator_by_hash(self, secret_hash: str, address: str) -> AccessTokenEntry:
+        """The operator of a session that was opened with an access token; errors as for `operator`."""
+        if secret_hash not in self._operators:
+            self._store_operator(secret_hash, await self._lookups.read(ACCESS_PREFIX + secret_hash, address))
+        entry = self._operators.get(secret_hash)
+        if entry is None:
+            raise EdgeError(ErrorCode.UNAUTHENTICATED, "the access token is unknown")
+        if entry.revoked_at is not None:
+            raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the access token was revoked")
+        if entry.expires_at is not None and datetime.now(UTC) >= entry.expires_at:
+            raise EdgeError(ErrorCode.UNAUTHENTICATED, f"the access token expired at {entry.expires_at:%F %H:%M} UTC")
+        self._uses.note(secret_hash, entry)
+        return entry
+
+    def access_tokens(self) -> dict[str, AccessTokenEntry]:
+        """All access tokens, with the revoked ones, by the hash of the token."""
+        return dict(self._operators)
+
+    def _store_operator(self, secret_hash: str, value: bytes | None) -> None:
+        before = self._operators.pop(secret_hash, None)
+        entry = None if value is None else AccessTokenEntry.model_validate_json(value)
+        if entry is not None and before is not None and before.revoked_at is not None:
+            entry = before  # as with workers: a revocation is final
+        if entry is not None:
+            self._operators[secret_hash] = entry
+
+
+class Credentials(OperatorCredentials):
     """The credentials of all workers and operators, in memory. Run `run()` in a task group."""
 
     def __init__(
         self, broker: Broker, lookups: Lookups, desired: DesiredState, rotation: SecretRotation, uses: TokenUses
     ) -> None:
+        super().__init__(lookups, uses)
         self._broker = broker
         self._bucket = Bucket(broker, ACCESS_BUCKET)
         self._watched = WatchedBucket(broker, ACCESS_BUCKET, self._apply)
         self._workers: dict[str, WorkerAccess] = {}
         self._rotated: dict[str, str] = {}
-        self._operators: dict[str, AccessTokenEntry] = {}
         self._rotation = rotation
-        self._uses = uses
-        self._lookups = lookups
         self._listeners: list[Listener] = []
         self._desired = desired
         self._principals: dict[str, tuple[WorkerAccess, Principal]] = {}
@@ -164,30 +207,6 @@ class Credentials:
         else:
             self._principals.clear()
 
-    async def operator(self, secret: str, address: str) -> AccessTokenEntry:
-        """The operator that this access token belongs to, now; arguments as for `worker`.
-
-        Raises:
-            EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
-            BrokerUnavailable: The token is unknown here, and the broker can't be asked.
-        """
-        _check_form(secret, SecretKind.ACCESS)
-        return await self.operator_by_hash(hash_secret(secret), address)
-
-    async def operator_by_hash(self, secret_hash: str, address: str) -> AccessTokenEntry:
-        """The operator of a session that was opened with an access token; errors as for `operator`."""
-        if secret_hash not in self._operators:
-            await self._read_unknown(ACCESS_PREFIX + secret_hash, address)
-        entry = self._operators.get(secret_hash)
-        if entry is None:
-            raise EdgeError(ErrorCode.UNAUTHENTICATED, "the access token is unknown")
-        if entry.revoked_at is not None:
-            raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the access token was revoked")
-        if entry.expires_at is not None and datetime.now(UTC) >= entry.expires_at:
-            raise EdgeError(ErrorCode.UNAUTHENTICATED, f"the access token expired at {entry.expires_at:%F %H:%M} UTC")
-        self._uses.note(secret_hash, entry)
-        return entry
-
     def access(self, secret_hash: str) -> WorkerAccess | None:
         """What a worker's credential gives access to, revoked or not."""
         return self._workers.get(secret_hash)
@@ -195,10 +214,6 @@ class Credentials:
     def workers(self) -> list[WorkerAccess]:
         """All workers that ever enrolled and that this replica has seen, without the removed ones."""
         return [access for access in self._workers.values() if access.removed_at is None]
-
-    def access_tokens(self) -> dict[str, AccessTokenEntry]:
-        """All access tokens, with the revoked ones, by the hash of the token."""
-        return dict(self._operators)
 
     async def _read_unknown(self, key: str, address: str) -> None:
         """Read an entry that another replica may just have written."""
@@ -248,14 +263,6 @@ class Credentials:
         if entry != before:
             for listener in self._listeners:
                 listener(secret_hash)
-
-    def _store_operator(self, secret_hash: str, value: bytes | None) -> None:
-        before = self._operators.pop(secret_hash, None)
-        entry = None if value is None else AccessTokenEntry.model_validate_json(value)
-        if entry is not None and before is not None and before.revoked_at is not None:
-            entry = before  # as with workers: a revocation is final
-        if entry is not None:
-            self._operators[secret_hash] = entry
 
 
 def _is_older(entry: WorkerAccess, known: WorkerAccess) -> bool:
