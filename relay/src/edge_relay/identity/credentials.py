@@ -7,7 +7,6 @@ again, in case its watch has died unnoticed.
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import structlog
 from pydantic import ValidationError
@@ -19,36 +18,33 @@ from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.desired.state import DesiredState
 from edge_relay.identity.access_keys import ACCESS_PREFIX, WORKER_PREFIX
 from edge_relay.identity.lookups import Lookups
+from edge_relay.identity.operator_credentials import OperatorCredentials
 from edge_relay.identity.principals import Principal, Principals
 from edge_relay.identity.rotation import SecretRotation, alias_of
+from edge_relay.identity.secret_form import check_secret
 from edge_relay.identity.token_uses import TokenUses
-from edge_schemas.admin.access import AccessTokenEntry
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import SecretKind, WorkerAccess, WorkerSettings, hash_secret
 
 log = structlog.get_logger(__name__)
 
-SECRET_CHARS = 47
-
 Listener = Callable[[str], None]
 """Called with the secret hash of a worker whose entry changed."""
 
 
-class Credentials:
+class Credentials(OperatorCredentials):
     """The credentials of all workers and operators, in memory. Run `run()` in a task group."""
 
     def __init__(
         self, broker: Broker, lookups: Lookups, desired: DesiredState, rotation: SecretRotation, uses: TokenUses
     ) -> None:
+        super().__init__(lookups, uses)
         self._broker = broker
         self._bucket = Bucket(broker, ACCESS_BUCKET)
         self._watched = WatchedBucket(broker, ACCESS_BUCKET, self._apply)
         self._workers: dict[str, WorkerAccess] = {}
         self._rotated: dict[str, str] = {}
-        self._operators: dict[str, AccessTokenEntry] = {}
         self._rotation = rotation
-        self._uses = uses
-        self._lookups = lookups
         self._listeners: list[Listener] = []
         self._principals = Principals(desired)
 
@@ -90,7 +86,7 @@ class Credentials:
             EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
             BrokerUnavailable: The secret is unknown here, and the broker can't be asked.
         """
-        _check_form(secret, SecretKind.WORKER)
+        check_secret(secret, SecretKind.WORKER)
         secret_hash = hash_secret(secret)
         if secret_hash not in self._workers and secret_hash not in self._rotated:
             await self._read_unknown(WORKER_PREFIX + secret_hash, address)
@@ -120,30 +116,6 @@ class Credentials:
         """The settings of a worker now: of its enrolment, changed by what operators have set."""
         return self._principals.of(access).settings
 
-    async def operator(self, secret: str, address: str) -> AccessTokenEntry:
-        """The operator that this access token belongs to, now; arguments as for `worker`.
-
-        Raises:
-            EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
-            BrokerUnavailable: The token is unknown here, and the broker can't be asked.
-        """
-        _check_form(secret, SecretKind.ACCESS)
-        return await self.operator_by_hash(hash_secret(secret), address)
-
-    async def operator_by_hash(self, secret_hash: str, address: str) -> AccessTokenEntry:
-        """The operator of a session that was opened with an access token; errors as for `operator`."""
-        if secret_hash not in self._operators:
-            await self._read_unknown(ACCESS_PREFIX + secret_hash, address)
-        entry = self._operators.get(secret_hash)
-        if entry is None:
-            raise EdgeError(ErrorCode.UNAUTHENTICATED, "the access token is unknown")
-        if entry.revoked_at is not None:
-            raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the access token was revoked")
-        if entry.expires_at is not None and datetime.now(UTC) >= entry.expires_at:
-            raise EdgeError(ErrorCode.UNAUTHENTICATED, f"the access token expired at {entry.expires_at:%F %H:%M} UTC")
-        self._uses.note(secret_hash, entry)
-        return entry
-
     def access(self, secret_hash: str) -> WorkerAccess | None:
         """What a worker's credential gives access to, revoked or not."""
         return self._workers.get(secret_hash)
@@ -151,10 +123,6 @@ class Credentials:
     def workers(self) -> list[WorkerAccess]:
         """All workers that ever enrolled and that this replica has seen, without the removed ones."""
         return [access for access in self._workers.values() if access.removed_at is None]
-
-    def access_tokens(self) -> dict[str, AccessTokenEntry]:
-        """All access tokens, with the revoked ones, by the hash of the token."""
-        return dict(self._operators)
 
     async def _read_unknown(self, key: str, address: str) -> None:
         """Read an entry that another replica may just have written."""
@@ -205,14 +173,6 @@ class Credentials:
             for listener in self._listeners:
                 listener(secret_hash)
 
-    def _store_operator(self, secret_hash: str, value: bytes | None) -> None:
-        before = self._operators.pop(secret_hash, None)
-        entry = None if value is None else AccessTokenEntry.model_validate_json(value)
-        if entry is not None and before is not None and before.revoked_at is not None:
-            entry = before  # as with workers: a revocation is final
-        if entry is not None:
-            self._operators[secret_hash] = entry
-
 
 def _is_older(entry: WorkerAccess, known: WorkerAccess) -> bool:
     """Whether this is an older answer that arrived late: revocation, removal and rotation are final."""
@@ -230,10 +190,3 @@ def _later_secrets(entry: WorkerAccess | None) -> list[str]:
 def access_notice(secret_hash: str) -> str:
     """The subject of the notice after which every replica reads a credential again."""
     return f"{NOTICES}.access.{secret_hash}"
-
-
-def _check_form(secret: str, kind: SecretKind) -> None:
-    """Refuse what can't be a secret of this kind, before the broker is asked."""
-    well_formed = len(secret) == SECRET_CHARS and secret.isascii() and secret.startswith(kind)
-    if not well_formed:
-        raise EdgeError(ErrorCode.UNAUTHENTICATED, f"this call needs a credential that begins with {kind}")

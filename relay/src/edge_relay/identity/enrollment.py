@@ -31,58 +31,12 @@ REMOVED_FOR = timedelta(days=400)
 """How long the entry of a removed worker is kept: longer than any enrolment token, whose uses could be repeated."""
 
 
-class EnrollmentStore:
-    """Enrols and revokes workers. Reads go through the stream leader, writes are compare-and-swap."""
+class WorkerMarks:
+    """Marks workers as revoked and as removed."""
 
     def __init__(self, broker: Broker) -> None:
         self._bucket = Bucket(broker, ACCESS_BUCKET)
         self._names = WorkerNames(broker)
-
-    async def create_token(self, request: EnrollTokenRequest, *, now: datetime) -> EnrollToken:
-        """A new enrolment token; shown once."""
-        token = new_secret(SecretKind.ENROLLMENT)
-        expires_at = now + timedelta(seconds=request.ttl_s)
-        entry = EnrollTokenEntry(
-            queues=request.queues, site=request.site, team=request.team, uses=request.uses, expires_at=expires_at
-        )
-        await self._bucket.put(ENROLL_PREFIX + hash_secret(token), dump(entry), revision=0, life=_life(entry, now))
-        return EnrollToken(
-            token=token, site=request.site, queues=request.queues, uses=request.uses, expires_at=expires_at
-        )
-
-    async def enroll(self, token: str, request: EnrollRequest, *, now: datetime) -> tuple[WorkerAccess, bool]:
-        """Trade a use of an enrolment token for a worker; also returns whether the worker is new.
-
-        The same secret with the same token gets the same answer each time, up to a day after the token has expired,
-        and counts as one use.
-
-        Raises:
-            EdgeError: `enrollment_refused`; no use was counted.
-            BrokerUnavailable: The outcome is unknown; repeat the call.
-        """
-        check_form(token)
-        token_hash = hash_secret(token)
-        entry, worker = await self._use_token(token_hash, request.secret_hash, now)
-        access = WorkerAccess(
-            worker=worker,
-            secret_hash=request.secret_hash,
-            site=entry.site,
-            team=entry.team,
-            settings=WorkerSettings(version=1, queues=entry.queues),
-            hostname=request.hostname,
-            enrolled_at=now,
-            token_hash=token_hash,
-        )
-        try:
-            await self._bucket.put(WORKER_PREFIX + request.secret_hash, dump(access), revision=0)
-        except RevisionConflict:
-            known = await self._require_worker(request.secret_hash)
-            if known.token_hash != token_hash:
-                # Enrolled with another token at this moment: that token's answer names its queues, not this one's.
-                await self._return_use(token_hash, request.secret_hash, now)
-                raise _secret_in_use() from None
-            return known, False
-        return access, True
 
     async def revoke(self, secret_hash: str, *, now: datetime) -> WorkerAccess:
         """Revoke a worker's credential; a revoked one stays unchanged.
@@ -129,6 +83,56 @@ class EnrollmentStore:
     async def secret_hash(self, worker: str) -> str | None:
         """The hash of the secret for which a worker's name is reserved."""
         return await self._names.secret_hash(worker)
+
+
+class EnrollmentStore(WorkerMarks):
+    """Enrols and revokes workers. Reads go through the stream leader, writes are compare-and-swap."""
+
+    async def create_token(self, request: EnrollTokenRequest, *, now: datetime) -> EnrollToken:
+        """A new enrolment token; shown once."""
+        token = new_secret(SecretKind.ENROLLMENT)
+        expires_at = now + timedelta(seconds=request.ttl_s)
+        entry = EnrollTokenEntry(
+            queues=request.queues, site=request.site, team=request.team, uses=request.uses, expires_at=expires_at
+        )
+        await self._bucket.put(ENROLL_PREFIX + hash_secret(token), dump(entry), revision=0, life=_life(entry, now))
+        return EnrollToken(
+            token=token, site=request.site, queues=request.queues, uses=request.uses, expires_at=expires_at
+        )
+
+    async def enroll(self, token: str, request: EnrollRequest, *, now: datetime) -> tuple[WorkerAccess, bool]:
+        """Trade a use of an enrolment token for a worker; also returns whether the worker is new.
+
+        The same secret with the same token gets the same answer each time, up to a day after the token has expired,
+        and counts as one use.
+
+        Raises:
+            EdgeError: `enrollment_refused`; no use was counted.
+            BrokerUnavailable: The outcome is unknown; repeat the call.
+        """
+        check_form(token)
+        token_hash = hash_secret(token)
+        entry, worker = await self._use_token(token_hash, request.secret_hash, now)
+        access = WorkerAccess(
+            worker=worker,
+            secret_hash=request.secret_hash,
+            site=entry.site,
+            team=entry.team,
+            settings=WorkerSettings(version=1, queues=entry.queues),
+            hostname=request.hostname,
+            enrolled_at=now,
+            token_hash=token_hash,
+        )
+        try:
+            await self._bucket.put(WORKER_PREFIX + request.secret_hash, dump(access), revision=0)
+        except RevisionConflict:
+            known = await self._require_worker(request.secret_hash)
+            if known.token_hash != token_hash:
+                # Enrolled with another token at this moment: that token's answer names its queues, not this one's.
+                await self._return_use(token_hash, request.secret_hash, now)
+                raise _secret_in_use() from None
+            return known, False
+        return access, True
 
     async def _use_token(self, token_hash: str, secret_hash: str, now: datetime) -> tuple[EnrollTokenEntry, str]:
         """The token's entry and the worker's name, after a use was counted for this secret, now or earlier.

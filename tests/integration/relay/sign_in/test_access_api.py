@@ -68,6 +68,19 @@ async def test_a_token_is_created_listed_used_and_revoked_everywhere(edge: Edge)
     assert token not in str(events)
 
 
+async def test_a_token_that_can_not_be_is_not_made(edge: Edge) -> None:
+    wrong: tuple[dict[str, Any], ...] = (
+        {"sites": [f"s{number}" for number in range(101)]},
+        {"queues": []},
+        {"ttl_s": 1},
+        {"role": "root"},
+        {"name": ""},
+        {"sites": ["NO SITE"]},
+    )
+    for fields in wrong:
+        assert (await create(edge, edge.access_token, **{"name": "x", **fields})).code == "invalid_request", fields
+
+
 async def test_each_role_may_do_what_it_includes_and_no_more(edge: Edge) -> None:
     tokens = {role: await edge.access_token_for(role, role=role) for role in Role}
     calls = (
