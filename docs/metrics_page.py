@@ -18,11 +18,11 @@ from edge_broker.record_mover import RecordMover
 from edge_broker.records import RecordStore
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.desired.state import DesiredState
-from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
+from edge_relay.identity.operators.access_tokens import AccessTokenStore
+from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.rotation import SecretRotation
-from edge_relay.identity.token_uses import TokenUses
 from edge_relay.limits.kinds import ignore
 from edge_relay.metrics.exports import exports
 from edge_relay.metrics.process import certificate_gauge

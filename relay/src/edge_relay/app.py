@@ -36,7 +36,7 @@ from edge_relay.http.operator_callers import OperatorCallers, OperatorSignIn
 from edge_relay.http.operators.access import AccessHandlers
 from edge_relay.http.operators.audit import AuditHandlers
 from edge_relay.http.operators.sign_in import SignInHandlers
-from edge_relay.identity.enroll_tokens import EnrollTokens
+from edge_relay.identity.operators.enroll_tokens import EnrollTokens
 from edge_relay.jobs.administration import JobAdministration
 from edge_relay.jobs.execution import ExecutionCalls
 from edge_relay.jobs.finish import JobFinish

@@ -19,13 +19,13 @@ from edge_relay.fleet.views import FleetViews, Sources
 from edge_relay.fleet.workers.outages import Outages
 from edge_relay.gate.centre import Centre
 from edge_relay.gate.client import GateClient
-from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.enrollment import EnrollmentStore
 from edge_relay.identity.lookups import Lookups
+from edge_relay.identity.operators.access_tokens import AccessTokenStore
+from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.receipts import ReceiptKey
 from edge_relay.identity.rotation import SecretRotation
-from edge_relay.identity.token_uses import TokenUses
 from edge_relay.jobs.parking import Parking
 from edge_relay.jobs.unreadable import UnreadableMessages
 from edge_relay.lifecycle import Lifecycle

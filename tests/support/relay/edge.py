@@ -16,8 +16,8 @@ from yarl import URL
 from edge_broker.connection.broker import Broker
 from edge_broker.permissions import ADMIN, RELAY
 from edge_broker.records import RecordStore
-from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.identity.enrollment import EnrollmentStore
+from edge_relay.identity.operators.access_tokens import AccessTokenStore
 from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings
 from edge_relay.standalone import tls

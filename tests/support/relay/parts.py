@@ -3,11 +3,11 @@
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
 from edge_relay.desired.state import DesiredState
-from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
+from edge_relay.identity.operators.access_tokens import AccessTokenStore
+from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.rotation import SecretRotation
-from edge_relay.identity.token_uses import TokenUses
 
 
 def credentials_of(broker: Broker, lookups: Lookups, desired: DesiredState | None = None) -> Credentials:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from edge_broker.audit import Audit
-from edge_relay.identity.operators import Operator
+from edge_relay.identity.operators.operator import Operator
 from edge_schemas.admin.audit import TargetKind
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import Availability

@@ -15,8 +15,8 @@ from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import ADMIN, ROLES
 from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure, print_json, print_line, print_table
-from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.identity.credentials import access_notice
+from edge_relay.identity.operators.access_tokens import AccessTokenStore
 from edge_relay.settings import NatsAdminSettings, SettingsError, check_ca_file, refuse_credentials
 from edge_relay.standalone.info import read_info
 from edge_relay.standalone.nats_config import Node, render_config

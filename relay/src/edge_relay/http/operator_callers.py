@@ -9,7 +9,7 @@ from aiohttp import web
 from edge_relay.http.bearer import bearer
 from edge_relay.http.browsers import SESSION_COOKIE, Browsers
 from edge_relay.identity.credentials import Credentials
-from edge_relay.identity.operators import Operator
+from edge_relay.identity.operators.operator import Operator
 from edge_relay.limits.addresses import ClientAddresses, group
 from edge_relay.sign_in.oidc import Oidc, is_jwt
 from edge_relay.sign_in.sessions import OpenSession, Sessions

@@ -18,11 +18,11 @@ from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.desired.state import DesiredState
 from edge_relay.identity.access_keys import ACCESS_PREFIX, WORKER_PREFIX
 from edge_relay.identity.lookups import Lookups
-from edge_relay.identity.operator_credentials import OperatorCredentials
+from edge_relay.identity.operators.access_credentials import OperatorCredentials
+from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.principals import Principal, Principals
 from edge_relay.identity.rotation import SecretRotation, alias_of
 from edge_relay.identity.secret_form import check_secret
-from edge_relay.identity.token_uses import TokenUses
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import SecretKind, WorkerAccess, WorkerSettings, hash_secret
 

@@ -10,7 +10,7 @@ from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.stream_info import purge
 from edge_broker.records import RecordStore
 from edge_broker.subjects import DEAD, dead_subject, worker_notice
-from edge_relay.identity.operators import Operator
+from edge_relay.identity.operators.operator import Operator
 from edge_relay.shielded import run_to_completion
 from edge_schemas.admin import actions
 from edge_schemas.admin.actions import ActionFailure, ActionResult, JobActionRequest

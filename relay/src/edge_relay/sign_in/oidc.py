@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import jwt
 
-from edge_relay.identity.operators import Operator
+from edge_relay.identity.operators.operator import Operator
 from edge_relay.identity.shared_key import SharedKey
 from edge_relay.sign_in.claims import operator_from
 from edge_relay.sign_in.provider import Provider

@@ -12,7 +12,7 @@ from typing import Any
 
 from edge_broker.connection.broker import Broker
 from edge_relay.identity.credentials import Credentials
-from edge_relay.identity.operators import Operator
+from edge_relay.identity.operators.operator import Operator
 from edge_relay.identity.shared_key import SharedKey
 from edge_relay.sign_in.seals import mac, seal, unseal
 from edge_schemas.admin.access import AccessScope, Role, SignedInBy

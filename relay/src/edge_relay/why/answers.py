@@ -8,7 +8,7 @@ from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.records import RecordStore
 from edge_broker.subjects import consumer_name
 from edge_relay.desired.state import DesiredState
-from edge_relay.identity.operators import Operator
+from edge_relay.identity.operators.operator import Operator
 from edge_relay.why.airflow_side import AirflowSide
 from edge_relay.why.queue_reads import QueueReads
 from edge_relay.why.serving_workers import ServingWorkers

@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 
 from edge_broker.audit import Audit
-from edge_relay.identity.access_tokens import AccessTokenStore, token_id
 from edge_relay.identity.credentials import Credentials
-from edge_relay.identity.enroll_tokens import EnrollTokens
 from edge_relay.identity.enrollment import KEPT_AFTER_EXPIRY, EnrollmentStore
-from edge_relay.identity.operators import Operator
+from edge_relay.identity.operators.access_tokens import AccessTokenStore, token_id
+from edge_relay.identity.operators.enroll_tokens import EnrollTokens
+from edge_relay.identity.operators.operator import Operator
 from edge_relay.shielded import run_to_completion
 from edge_schemas.admin.access import (
     TOKEN_ID_CHARS,

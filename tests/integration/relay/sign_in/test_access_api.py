@@ -8,7 +8,7 @@ import pytest
 
 from edge_broker.bucket import Bucket
 from edge_broker.connection.errors import BrokerUnavailable
-from edge_relay.identity.access_tokens import AccessTokenStore
+from edge_relay.identity.operators.access_tokens import AccessTokenStore
 from edge_schemas.admin.access import AccessTokenEntry, Role
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import hash_secret

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
-from edge_relay.identity.access_tokens import AccessTokenStore, token_id
+from edge_relay.identity.operators.access_tokens import AccessTokenStore, token_id
 from edge_schemas.admin.access import AccessTokenEntry
 
 log = structlog.get_logger(__name__)

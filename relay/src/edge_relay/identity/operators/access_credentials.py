@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 from edge_relay.identity.access_keys import ACCESS_PREFIX
 from edge_relay.identity.lookups import Lookups
+from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.secret_form import check_secret
-from edge_relay.identity.token_uses import TokenUses
 from edge_schemas.admin.access import AccessTokenEntry
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import SecretKind, hash_secret
