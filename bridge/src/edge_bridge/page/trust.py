@@ -1,0 +1,63 @@
+"""Whether the relay limits the page's calls to the rights of the user: checked before any call of a user.
+
+A token that was not made for Airflow has the rights of its own role in each call, whoever makes it. With one, a viewer
+of Airflow would be the relay's admin. So the relay must show first that it acts for the user the page names.
+"""
+
+import asyncio
+import json
+import time
+
+from edge_bridge.page.headers import to_relay
+from edge_bridge.page.relay_client import Call, RelayClient, RelayUnusable
+from edge_bridge.page.settings import PageSettings
+from edge_schemas.admin.access import Role, SignedInBy
+from edge_schemas.wire import routes
+
+CHECKED_FOR_S = 60.0
+PROBE_USER = "edge-relay-page"
+
+
+class RelayTrust:
+    """Remembers the check for a minute, for the settings that it was made with."""
+
+    def __init__(self, relay: RelayClient) -> None:
+        self._relay = relay
+        self._lock = asyncio.Lock()
+        self._checked: tuple[PageSettings, float] | None = None
+
+    async def require(self) -> None:
+        """Check, if that is due.
+
+        Raises:
+            EdgeError: `relay_unavailable`: it can't be reached, or its token must not be used; `rate_limited`.
+        """
+        async with self._lock:
+            settings = await self._relay.settings()
+            now = time.monotonic()
+            if self._checked is None or self._checked[0] is not settings or now - self._checked[1] > CHECKED_FOR_S:
+                await self._check()
+                self._checked = (settings, now)
+
+    async def _check(self) -> None:
+        headers = to_relay({}, user=PROBE_USER, role=Role.VIEWER)
+        answer = await self._relay.ask(Call("GET", routes.ADMIN_SESSION, headers))
+        if answer.status == 404:
+            raise RelayUnusable("the relay is older than the page and has no such API: upgrade the relay")
+        if answer.status >= 500 or answer.status == 429:
+            raise RelayUnusable(f"the relay answers with status {answer.status} at the moment: see its log")
+        session = _session(answer.body) if answer.status == 200 else {}
+        if session.get("by") != SignedInBy.AIRFLOW or session.get("role") != Role.VIEWER:
+            self._relay.doubt_settings()
+            raise RelayUnusable(
+                "the access token was not made for Airflow, so the relay would not limit users to their rights: create "
+                "one with 'edge-relay access-token create --for-airflow'"
+            )
+
+
+def _session(body: bytes) -> dict[str, object]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
