@@ -50,10 +50,11 @@ class ApiServer:
     Args:
         port: On 127.0.0.1; the same at each start.
         log: Where its output goes.
+        env: Its environment; None for that of this process.
     """
 
-    def __init__(self, port: int, log: Path) -> None:
-        self._port, self._log = port, log
+    def __init__(self, port: int, log: Path, *, env: Mapping[str, str] | None = None) -> None:
+        self._port, self._log, self._env = port, log, env
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -61,7 +62,7 @@ class ApiServer:
         command = [sys.executable, "-m", "airflow", "api-server", "--host", "127.0.0.1", "--port", str(self._port)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--workers", "1"], stdout=log, stderr=log, start_new_session=True
+                [*command, "--workers", "1"], stdout=log, stderr=log, start_new_session=True, env=self._env
             )
         try:
             self._wait_ready(self._process)
@@ -75,6 +76,17 @@ class ApiServer:
         if process is not None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def stop(self, timeout_s: float) -> None:
+        """SIGTERM, as an operator stops it.
+
+        Raises:
+            subprocess.TimeoutExpired: It has not ended.
+        """
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(timeout_s)
+        self._process = None
 
     def _wait_ready(self, process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

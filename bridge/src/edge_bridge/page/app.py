@@ -1,5 +1,6 @@
 """The application that Airflow's api-server mounts at `/edge-relay`. No logic."""
 
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlencode
@@ -72,7 +73,10 @@ async def _answer_problem(request: Request, error: EdgeError) -> Response:
     if _wants_page(request):
         return Response(problem_page(error), status, headers.own(), "text/html; charset=utf-8")
     problem = error.problem(request.headers.get("x-request-id", "")[:64] or None)
-    return Response(problem.model_dump_json(exclude_none=True), status, headers.own(), PROBLEM_TYPE)
+    sent = headers.own()
+    if problem.retry_after_s is not None:
+        sent["Retry-After"] = str(math.ceil(problem.retry_after_s))
+    return Response(problem.model_dump_json(exclude_none=True), status, sent, PROBLEM_TYPE)
 
 
 async def _answer_http_error(request: Request, error: HTTPException) -> Response:
