@@ -4,18 +4,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import httpx
 
 from support.airflow.real_airflow import JWT_SECRET, ApiServer
 from support.nats.server import free_port
 
+START_S = 240.0
+"""With FAB it takes longer."""
 USERS = ("viewer", "user", "op", "admin")
-PAGE = "/edge-relay"
+Commands: TypeAlias = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,16 @@ class PageAirflow:
 
 
 @contextmanager
-def page_airflow(directory: Path, extra: Mapping[str, str]) -> Iterator[PageAirflow]:
+def page_airflow(
+    directory: Path, extra: Mapping[str, str], *, python: str = sys.executable, prepare: Commands = ()
+) -> Iterator[PageAirflow]:
     """An api-server on a migrated database of its own; killed at the end.
 
     Args:
         directory: Its AIRFLOW_HOME; exists.
         extra: Further variables of its environment.
+        python: The interpreter that has Airflow.
+        prepare: Commands of `airflow` that run before the start.
     """
     passwords = directory / "passwords.json"
     passwords.write_text(json.dumps({user: user for user in USERS}))
@@ -70,10 +77,9 @@ def page_airflow(directory: Path, extra: Mapping[str, str]) -> Iterator[PageAirf
     }
     log = directory / "output.log"
     with log.open("ab") as output:
-        subprocess.run(
-            [sys.executable, "-m", "airflow", "db", "migrate"], env=env, stdout=output, stderr=output, check=True
-        )
-    server = ApiServer(port, log, env=env)
+        for command in (("db", "migrate"), *prepare):
+            subprocess.run([python, "-m", "airflow", *command], env=env, stdout=output, stderr=output, check=True)
+    server = ApiServer(port, log, env=env, python=python, start_s=START_S)
     server.start()
     try:
         yield PageAirflow(url, server, log)
