@@ -65,7 +65,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "operators_token": _secret(
         "Access token of the relay for the page in Airflow's UI, made by 'edge-relay access-token create "
-        "--for-airflow'. No user of Airflow can do more than this token.",
+        "--name airflow --for-airflow'. No user of Airflow can do more than this token.",
         "operators.token",
     ),
     "gate_host": _option("Address on which the keeper's gate listens for relays.", "127.0.0.1"),

@@ -16,6 +16,7 @@ from edge_bridge.page.callers import Caller, find_caller
 from edge_bridge.page.settings import PageSettings, page_settings
 from edge_bridge.settings import SettingsError
 from edge_schemas.admin.access import Role
+from support.airflow.page_airflow import Options
 from support.network.certificates import make_certificates
 from support.relay.fake_operators import TOKEN, FakeOperators, fake_operators
 
@@ -83,7 +84,7 @@ async def test_a_certificate_that_is_not_trusted_is_named(good: PageSettings, tm
 
 async def test_a_token_that_the_relay_does_not_know_is_named(good: PageSettings) -> None:
     async with _page(lambda: replace(good, token="era_old")) as page:
-        await _says(page, "operators.token", "edge-relay access-token create --for-airflow")
+        await _says(page, "operators.token", "edge-relay access-token create --name airflow --for-airflow")
 
 
 @pytest.mark.parametrize("path", ["/v1/admin/workers", "/v1/admin/changes", "/ui/"])
@@ -135,15 +136,6 @@ async def test_a_change_is_not_repeated_at_another_relay(good: PageSettings, rel
             assert len(second.calls(workers)) == 1
 
 
-class _Conf:
-    def __init__(self, **options: str) -> None:
-        self._options = options
-
-    def get(self, section: str, key: str, *, fallback: str | None = None) -> str | None:
-        assert section == "edge_relay"
-        return self._options.get(key, fallback)
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -159,5 +151,5 @@ class _Conf:
 )
 def test_settings_are_checked(options: dict[str, str], words: str) -> None:
     with pytest.raises(SettingsError, match=words) as caught:
-        page_settings(_Conf(**options))
+        page_settings(Options(**options))
     assert "secret@" not in str(caught.value)

@@ -85,3 +85,15 @@ def page_airflow(
         yield PageAirflow(url, server, log)
     finally:
         server.kill()
+
+
+class Options:
+    """Airflow's configuration, with these options in the section `edge_relay`."""
+
+    def __init__(self, **options: str) -> None:
+        self._options = options
+
+    def get(self, section: str, key: str, *, fallback: str | None = None) -> str | None:
+        """An option."""
+        assert section == "edge_relay"
+        return self._options.get(key, fallback)

@@ -175,6 +175,7 @@ class Scene:
             | {
                 ("core", "dags_are_paused_at_creation"): "True",
                 ("edge_relay", "nats_urls"): self._facts().nats_url,
+                ("edge_relay", "operators_urls"): self._facts().operator_url,
             },
         )
         await self._airflow.prepare()
@@ -266,6 +267,7 @@ _EXPORTS = (
     "AIRFLOW__CORE__EXECUTOR='LocalExecutor,edge:edge_bridge.executor.RelayExecutor'",
     "AIRFLOW__EDGE_RELAY__NATS_URLS=nats://127.0.0.1:4222",
     "AIRFLOW__EDGE_RELAY__SECRETS_DIR=/srv/edge-relay/secrets",
+    "AIRFLOW__EDGE_RELAY__OPERATORS_URLS=http://127.0.0.1:8444",
     "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS=edge_bridge.log_config.LOGGING_CONFIG",
     "AIRFLOW__API_AUTH__JWT_SECRET=...",
     "AIRFLOW__EDGE_RELAY__OFFLINE_TOLERANCE=3600",

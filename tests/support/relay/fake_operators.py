@@ -89,6 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path in self.fake.drops:
             self.close_connection = True
+        elif path == "/healthz":
+            self._json(200, {"status": "ok"})
         elif path == "/ui/":
             self._answer(200, "text/html; charset=utf-8", PAGE, ETag='"1"')
         elif path.startswith("/ui/assets/"):

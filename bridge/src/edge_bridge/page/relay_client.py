@@ -12,7 +12,7 @@ import structlog
 from fastapi.concurrency import run_in_threadpool
 from yarl import URL
 
-from edge_bridge.page.settings import CA_FILE, TOKEN, TOKEN_FILE, URLS, PageSettings
+from edge_bridge.page.settings import CA_FILE, NEW_TOKEN, URLS, PageSettings
 from edge_bridge.settings import SECTION, SettingsError
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
@@ -127,11 +127,7 @@ class RelayClient:
         try:
             if response.status == 401:
                 self.doubt_settings()
-                raise RelayUnusable(
-                    f"the relay does not know the access token, or it has expired: create one for Airflow with "
-                    f"'edge-relay access-token create --for-airflow' and write it to {TOKEN_FILE} in [{SECTION}] "
-                    f"secrets_dir, or set [{SECTION}] {TOKEN}"
-                )
+                raise RelayUnusable(f"the relay does not know the access token, or it has expired: {NEW_TOKEN}")
             yield response
         finally:
             response.close()

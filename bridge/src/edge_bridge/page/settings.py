@@ -7,6 +7,10 @@ from urllib.parse import urlsplit
 from edge_bridge.settings import SECTION, Conf, SettingsError, secret, text
 
 URLS, CA_FILE, TOKEN, TOKEN_FILE = "operators_urls", "operators_ca_file", "operators_token", "operators.token"
+NEW_TOKEN = (
+    f"create one with 'edge-relay access-token create --name airflow --for-airflow' and write it to {TOKEN_FILE} in "
+    f"[{SECTION}] secrets_dir, or set [{SECTION}] {TOKEN}"
+)
 MAX_URLS = 16
 
 

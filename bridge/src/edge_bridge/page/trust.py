@@ -10,7 +10,7 @@ import time
 
 from edge_bridge.page.headers import to_relay
 from edge_bridge.page.relay_client import Call, RelayClient, RelayUnusable
-from edge_bridge.page.settings import PageSettings
+from edge_bridge.page.settings import NEW_TOKEN, PageSettings
 from edge_schemas.admin.access import Role, SignedInBy
 from edge_schemas.wire import routes
 
@@ -40,19 +40,27 @@ class RelayTrust:
                 self._checked = (settings, now)
 
     async def _check(self) -> None:
-        headers = to_relay({}, user=PROBE_USER, role=Role.VIEWER)
-        answer = await self._relay.ask(Call("GET", routes.ADMIN_SESSION, headers))
-        if answer.status == 404:
-            raise RelayUnusable("the relay is older than the page and has no such API: upgrade the relay")
-        if answer.status >= 500 or answer.status == 429:
-            raise RelayUnusable(f"the relay answers with status {answer.status} at the moment: see its log")
-        session = _session(answer.body) if answer.status == 200 else {}
-        if session.get("by") != SignedInBy.AIRFLOW or session.get("role") != Role.VIEWER:
+        answer = await self._relay.ask(Call("GET", routes.ADMIN_SESSION, probe_headers()))
+        if why := distrust(answer.status, answer.body):
             self._relay.doubt_settings()
-            raise RelayUnusable(
-                "the access token was not made for Airflow, so the relay would not limit users to their rights: create "
-                "one with 'edge-relay access-token create --for-airflow'"
-            )
+            raise RelayUnusable(why)
+
+
+def probe_headers() -> dict[str, str]:
+    """Of a call to `routes.ADMIN_SESSION`, without the credential: for a user who may do little."""
+    return to_relay({}, user=PROBE_USER, role=Role.VIEWER)
+
+
+def distrust(status: int, body: bytes) -> str | None:
+    """Why the answer to that call shows that the page must not be used, and what to do; None if all is well."""
+    if status == 404:
+        return "the relay is older than the page and has no such API: upgrade the relay"
+    if status >= 500 or status == 429:
+        return f"the relay answers with status {status} at the moment: see its log"
+    session = _session(body) if status == 200 else {}
+    if session.get("by") != SignedInBy.AIRFLOW or session.get("role") != Role.VIEWER:
+        return f"the access token was not made for Airflow, so users would not be limited to their rights: {NEW_TOKEN}"
+    return None
 
 
 def _session(body: bytes) -> dict[str, object]:

@@ -23,11 +23,12 @@ class AccessTokenStore:
         await self._put(token, name, now)
         return token
 
-    async def ensure(self, token: str, name: str, *, now: datetime) -> None:
+    async def ensure(self, token: str, name: str, *, now: datetime, for_airflow: bool = False) -> None:
         """Store a token that exists already, for example in a file, unless it is stored."""
         stored = await self._bucket.get(ACCESS_PREFIX + hash_secret(token))
         if stored.value is None:
-            await self._put(token, name, now)
+            entry = AccessTokenEntry(name=name, created_at=now, for_airflow=for_airflow)
+            await self._bucket.put(ACCESS_PREFIX + hash_secret(token), dump(entry))
 
     async def list(self) -> dict[str, AccessTokenEntry]:
         """All access tokens, with the revoked ones, by the hash of the token."""
