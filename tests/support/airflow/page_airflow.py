@@ -56,7 +56,7 @@ def page_airflow(
         directory: Its AIRFLOW_HOME; exists.
         extra: Further variables of its environment.
         python: The interpreter that has Airflow.
-        prepare: Commands of `airflow` that run before the start.
+        prepare: Arguments of the interpreter, for what runs on the migrated database before the start.
     """
     passwords = directory / "passwords.json"
     passwords.write_text(json.dumps({user: user for user in USERS}))
@@ -77,8 +77,8 @@ def page_airflow(
     }
     log = directory / "output.log"
     with log.open("ab") as output:
-        for command in (("db", "migrate"), *prepare):
-            subprocess.run([python, "-m", "airflow", *command], env=env, stdout=output, stderr=output, check=True)
+        for arguments in (("-m", "airflow", "db", "migrate"), *prepare):
+            subprocess.run([python, *arguments], env=env, stdout=output, stderr=output, check=True)
     server = ApiServer(port, log, env=env, python=python, start_s=START_S)
     server.start()
     try:
