@@ -15,9 +15,8 @@ class EdgeRelayPlugin(AirflowPlugin):
 
     name = "edge_relay"
 
-    # Airflow's class has plain attributes, which would be made in every process.
     @cached_property
-    def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
+    def fastapi_apps(self) -> list[Any]:  # type: ignore[override]  # a plain attribute would be made in every process
         """The page's application."""
         from airflow.configuration import conf
 
@@ -28,7 +27,7 @@ class EdgeRelayPlugin(AirflowPlugin):
         return [{"app": build_page(lambda: page_settings(conf)), "url_prefix": URL_PREFIX, "name": "Edge Relay"}]
 
     @cached_property
-    def external_views(self) -> list[Any]:  # type: ignore[override]
+    def external_views(self) -> list[Any]:  # type: ignore[override]  # as above
         """Where Airflow's UI shows the page."""
         from airflow.configuration import conf
 

@@ -18,7 +18,7 @@ from edge_bridge.logs.owner import LoggedTry, is_ours, possible_logs
 from edge_bridge.logs.store import StoredLogs
 from edge_bridge.logs.text import Chunk, lines
 from edge_bridge.logs.trigger_logs import trigger_logs
-from edge_schemas.wire.hostnames import worker_and_site
+from edge_schemas.wire.ids import worker_and_site
 
 if TYPE_CHECKING:
     from edge_broker.connection.settings import BrokerSettings

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from edge_schemas.wire.hostnames import task_hostname
+from edge_schemas.wire.ids import task_hostname
 from edge_schemas.wire.polls import Grant, StopDirective
 from edge_schemas.wire.workers import WorkerSettings
 from edge_worker.agent.draining import Draining

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_schemas.wire.hostnames import task_hostname, worker_and_site
+from edge_schemas.wire.ids import task_hostname, worker_and_site
 
 
 def test_a_hostname_can_be_taken_apart() -> None:
