@@ -102,4 +102,7 @@ def test_a_large_answer_is_refused(viewer: httpx.Client, relay: FakeOperators) -
 def test_a_link_from_airflow_leads_to_the_jobs(viewer: httpx.Client) -> None:
     task = {"dag": "a b", "run": "manual__1+2", "task": "t", "map_index": "{MAP_INDEX}"}
     moved = viewer.get("/edge-relay/open", params=task)
-    assert moved.headers["location"] == "ui/#/jobs?dag=a%20b&run=manual__1%2B2&task=t"
+    assert moved.headers["location"] == "ui/#/jobs/7"
+    moved = viewer.get("/edge-relay/open", params={**task, "task": "of another executor"})
+    assert moved.headers["location"].startswith("ui/#/jobs?dag_id=a%20b&run_id=manual__1%2B2&q=of%20another")
+    assert viewer.get("/edge-relay/open", params={"dag": "d"}).headers["location"] == "ui/#/jobs?dag_id=d"

@@ -16,6 +16,18 @@ TOKEN = "era_of-the-tests"
 PAGE = b"<!doctype html><html><head><title>Edge Relay</title></head><body>the fleet</body></html>"
 POLICY = "default-src 'self'; script-src 'self'; frame-ancestors 'none'"
 
+ENDED_JOB = {
+    "job": "7",
+    "queue": "edge",
+    "state": "ended",
+    "task": "a b.t",
+    "dag_id": "a b",
+    "run_id": "manual__1+2",
+    "task_id": "t",
+    "map_index": -1,
+    "created_at": "2026-11-29T10:00:00Z",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -104,6 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, {"name": name, "role": role, "by": self.fake.by, "csrf": None, "airflow_url": None})
         elif path == "/v1/admin/changes":
             self._stream()
+        elif path == "/v1/admin/jobs" and "ended=true" in self.path:
+            self._json(200, {"items": [ENDED_JOB], "as_of": ENDED_JOB["created_at"]})
+        elif path == "/v1/admin/jobs" and "ended=false" in self.path:
+            self._json(200, {"items": [], "as_of": ENDED_JOB["created_at"]})
         elif path == "/v1/admin/large":
             self._answer(200, "application/json", b"1" * self.fake.large)
         else:

@@ -15,7 +15,6 @@ from edge_bridge.page.documents import SCRIPT, SCRIPT_NAME, problem_page
 from edge_bridge.page.forwarding import Forwarding
 from edge_bridge.page.relay_client import RelayClient
 from edge_bridge.page.settings import PageSettings
-from edge_bridge.page.views import jobs_view
 from edge_schemas.wire.errors import ERRORS, EdgeError, ErrorCode
 from edge_schemas.wire.routes import PROBLEM_TYPE
 
@@ -50,8 +49,8 @@ def _add_routes(app: FastAPI, forwarding: Forwarding) -> None:
         return RedirectResponse("ui/", headers=headers.own())
 
     @app.get("/open")
-    async def open_view(request: Request, caller: CallerDep) -> Response:  # noqa: ARG001  # as above
-        return RedirectResponse(jobs_view(request.query_params), headers=headers.own())
+    async def open_view(request: Request, caller: CallerDep) -> Response:
+        return RedirectResponse(await forwarding.open_view(request, caller), headers=headers.own())
 
     @app.get(f"/{SCRIPT_NAME}")
     async def frame_script(caller: CallerDep) -> Response:  # noqa: ARG001  # as above

@@ -3,10 +3,11 @@
 import json
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import Request, Response
 
-from edge_bridge.page import headers, paths
+from edge_bridge.page import headers, paths, views
 from edge_bridge.page.callers import CSRF_VALUE, READS, Caller, airflow_url
 from edge_bridge.page.documents import with_frame_script
 from edge_bridge.page.event_streams import EVENT_STREAM, EventStreams
@@ -17,6 +18,8 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 MAX_BODY_BYTES = 1 << 20
 STREAM_SILENCE_S = 90.0
+SEARCHED_JOBS = 200
+"""Of those whose name contains that of the task."""
 
 
 class Forwarding:
@@ -59,6 +62,23 @@ class Forwarding:
         answer = await self._relay.ask(call)
         body = _in_airflow(answer, request) if path == routes.ADMIN_SESSION and call.method == "GET" else answer.body
         return Response(body, answer.status, headers.from_relay(answer.headers))
+
+    async def open_view(self, request: Request, caller: Caller) -> str:
+        """Where a link from Airflow's UI leads: to the job of a task instance, or to a list of jobs.
+
+        Raises:
+            EdgeError: The relay can't be used.
+        """
+        jobs = views.wanted(request.query_params)
+        if jobs.is_one:
+            await self._trust.require()
+            sent = headers.to_relay({}, user=caller.name, role=caller.role)
+            for ended in ("false", "true"):
+                query = urlencode({**jobs.query(), "ended": ended, "limit": SEARCHED_JOBS})
+                answer = await self._relay.ask(Call("GET", f"{routes.ADMIN_JOBS}?{query}", sent))
+                if answer.status == 200 and (found := views.job_view(answer.body, jobs)):
+                    return found
+        return views.jobs_view(jobs)
 
     async def _stream(self, call: Call, caller: Caller) -> Response:
         self._streams.admit(caller.name)

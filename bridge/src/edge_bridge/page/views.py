@@ -1,12 +1,15 @@
 """Where Airflow's UI shows the page: in its navigation, and on the pages of a DAG, a task and a task instance. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import quote, urlencode
 
+from edge_schemas.admin.rows import JobPage, JobRow
+
 URL_PREFIX = "/edge-relay"
-PARAMETERS = ("dag", "run", "task", "map_index")
-MAX_VALUE_CHARS = 1000
+MAX_VALUE_CHARS = 250
+"""As long as names are in Airflow."""
 View: TypeAlias = dict[str, object]
 
 
@@ -39,14 +42,54 @@ def _tab(destination: str, name: str, href: str) -> View:
     return {"name": name, "href": href, "destination": destination, "url_route": route}
 
 
-def jobs_view(given: Mapping[str, str]) -> str:
-    """The page's list of jobs, limited to what a link from Airflow's UI names; relative to the page's folder.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The jobs that a link from Airflow's UI names.
 
-    For a task that is not mapped, Airflow's UI leaves `{MAP_INDEX}` as it is.
+    Attributes:
+        map_index: -1 for a task that is not mapped, or for all of a task.
     """
-    wanted = {
-        name: given[name]
-        for name in PARAMETERS
-        if given.get(name) and len(given[name]) <= MAX_VALUE_CHARS and not given[name].startswith("{")
-    }
-    return "ui/#/jobs" + (f"?{urlencode(wanted, quote_via=quote)}" if wanted else "")
+
+    dag: str
+    run: str
+    task: str
+    map_index: int
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is one task instance."""
+        return bool(self.dag and self.run and self.task)
+
+    def query(self) -> dict[str, str]:
+        """For the operators' API and for the page, which know no filter by task but one by a part of its name."""
+        named = {"dag_id": self.dag, "run_id": self.run, "q": self.task}
+        return {name: value for name, value in named.items() if value}
+
+
+def wanted(given: Mapping[str, str]) -> Wanted:
+    """What a link names. For a task that is not mapped, Airflow's UI leaves `{MAP_INDEX}` as it is."""
+    values = {name: given.get(name, "")[:MAX_VALUE_CHARS] for name in ("dag", "run", "task", "map_index")}
+    dag, run, task, index = ("" if value.startswith("{") else value for value in values.values())
+    return Wanted(dag, run, task, int(index) if index.isascii() and index.isdigit() and len(index) < 10 else -1)
+
+
+def jobs_view(jobs: Wanted) -> str:
+    """The page's list of these jobs, relative to the page's folder."""
+    query = jobs.query()
+    return "ui/#/jobs" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
+
+
+def job_view(page: bytes, jobs: Wanted) -> str | None:
+    """The page of the newest job of a task instance; None if the answer of the operators' API has none.
+
+    Raises:
+        ValueError: It is not an answer of this API.
+    """
+    rows = [row for row in JobPage.model_validate_json(page).items if _is(row, jobs)]
+    newest = max(rows, key=lambda row: row.created_at, default=None)
+    return None if newest is None else f"ui/#/jobs/{quote(newest.job, safe='')}"
+
+
+def _is(row: JobRow, jobs: Wanted) -> bool:
+    index = -1 if row.map_index is None else row.map_index
+    return (row.dag_id, row.run_id, row.task_id, index) == (jobs.dag, jobs.run, jobs.task, jobs.map_index)
