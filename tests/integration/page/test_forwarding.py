@@ -20,7 +20,7 @@ def test_the_page_may_be_framed_by_airflow_only(viewer: httpx.Client) -> None:
     policy = page.headers["content-security-policy"]
     assert "script-src 'self'" in policy
     assert "frame-ancestors 'self'" in policy
-    assert "'none'" not in policy
+    assert "frame-ancestors 'none'" not in policy
     assert page.headers["x-content-type-options"] == "nosniff"
     script = viewer.get("/edge-relay/airflow-frame.js")
     assert script.headers["content-type"].startswith("text/javascript")
