@@ -59,13 +59,18 @@ def test_a_bearer_token_of_airflow_serves_as_well(
 
 
 def test_a_browser_cannot_say_whom_it_acts_for(viewer: httpx.Client, relay: FakeOperators) -> None:
-    forged = {"Edge-Acting-For": "root", "Edge-Acting-As": "admin", "Authorization": "Basic cm9vdDo=", "X-Real-Ip": "1"}
+    forged = {
+        "Edge-Acting-For": "root",
+        "Edge-Acting-As": "admin",
+        "Authorization": "Basic cm9vdDo=",
+        "X-Forwarded-For": "192.0.2.1",
+    }
     session = viewer.get(SESSION, headers=forged).json()
     assert (session["name"], session["role"]) == ("viewer", "viewer")
     seen = relay.seen[-1].headers
     assert (seen["edge-acting-for"], seen["edge-acting-as"]) == ("viewer", "viewer")
     assert "cookie" not in seen
-    assert "x-real-ip" not in seen
+    assert seen["x-forwarded-for"] == "127.0.0.1"
     assert seen["authorization"] == f"Bearer {TOKEN}"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edge_bridge.page import relay_client
+from edge_bridge.page import relay_client, trust
 from edge_bridge.page.app import build_page
 from edge_bridge.page.callers import Caller, find_caller
 from edge_bridge.page.settings import PageSettings, page_settings
@@ -102,11 +102,32 @@ async def test_a_new_token_is_used_without_a_restart(
     good: PageSettings, relay: FakeOperators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay_client, "REREAD_S", -1.0)
+    monkeypatch.setattr(trust, "FAILED_FOR_S", 0.0)
     current = [replace(good, token="era_old")]
     async with _page(lambda: current[0]) as page:
         assert (await page.get(SESSION)).status_code == 503
         current[0] = good
         assert (await page.get(SESSION)).json()["name"] == "ann"
+
+
+async def test_many_who_wait_for_a_silent_relay_do_not_wait_one_after_the_other(
+    good: PageSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_client, "ANSWER_S", 0.5)
+    arrived = []
+
+    async def be_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.append(writer)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(be_silent, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with _page(lambda: replace(good, urls=(url,))) as page:
+            answers = await asyncio.gather(*(page.get("/v1/admin/workers") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {503}
+    assert len(arrived) == 1
 
 
 async def test_the_check_of_the_token_is_made_once_a_minute(good: PageSettings, relay: FakeOperators) -> None:

@@ -31,8 +31,8 @@ class EventStreams:
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()
 
-    def admit(self, user: str) -> None:
-        """Refuse one stream too many.
+    def admit(self, user: str, owner: AsyncExitStack) -> None:
+        """Count a stream until its owner is closed.
 
         Raises:
             EdgeError: `rate_limited`.
@@ -43,26 +43,24 @@ class EventStreams:
                 f"there are too many open pages: {MAX_STREAMS_OF_USER} for each user, {MAX_STREAMS} in all",
                 retry_after_s=30.0,
             )
-
-    def pass_on(
-        self, user: str, upstream: aiohttp.ClientResponse, owner: AsyncExitStack, headers: dict[str, str]
-    ) -> StreamingResponse:
-        """The answer to the browser.
-
-        Args:
-            user: Whose stream it is.
-            upstream: The relay's answer.
-            owner: Closed when the stream has ended; closes the relay's answer.
-            headers: Of the answer.
-        """
         self._open[user] += 1
         owner.callback(self._forget, user)
-        return _PassedOn(_events(upstream), owner, {**headers, "X-Accel-Buffering": "no"})
 
     def _forget(self, user: str) -> None:
         self._open[user] -= 1
         if not self._open[user]:
             del self._open[user]
+
+
+def pass_on(upstream: aiohttp.ClientResponse, owner: AsyncExitStack, headers: dict[str, str]) -> StreamingResponse:
+    """The answer to the browser.
+
+    Args:
+        upstream: The relay's answer.
+        owner: Closed when the stream has ended; closes the relay's answer.
+        headers: Of the answer.
+    """
+    return _PassedOn(_events(upstream), owner, {**headers, "X-Accel-Buffering": "no"})
 
 
 class _PassedOn(StreamingResponse):

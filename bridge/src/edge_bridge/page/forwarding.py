@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from edge_bridge.page import headers, paths, views
 from edge_bridge.page.callers import CSRF_VALUE, READS, Caller, airflow_url
 from edge_bridge.page.documents import with_frame_script
-from edge_bridge.page.event_streams import EVENT_STREAM, EventStreams
+from edge_bridge.page.event_streams import EVENT_STREAM, EventStreams, pass_on
 from edge_bridge.page.relay_client import ANSWER_S, Answer, Call, RelayClient
 from edge_bridge.page.trust import RelayTrust
 from edge_schemas.wire import routes
@@ -72,7 +72,7 @@ class Forwarding:
         jobs = views.wanted(request.query_params)
         if jobs.is_one:
             await self._trust.require()
-            sent = headers.to_relay({}, user=caller.name, role=caller.role)
+            sent = headers.to_relay({}, user=caller.name, role=caller.role, address=_address(request))
             for ended in ("false", "true"):
                 query = urlencode({**jobs.query(), "ended": ended, "limit": SEARCHED_JOBS})
                 answer = await self._relay.ask(Call("GET", f"{routes.ADMIN_JOBS}?{query}", sent))
@@ -81,12 +81,12 @@ class Forwarding:
         return views.jobs_view(jobs)
 
     async def _stream(self, call: Call, caller: Caller) -> Response:
-        self._streams.admit(caller.name)
         async with AsyncExitStack() as owner:
+            self._streams.admit(caller.name, owner)
             upstream = await owner.enter_async_context(self._relay.open(call))
             sent = headers.from_relay(upstream.headers)
             if upstream.status == 200 and upstream.content_type == EVENT_STREAM:
-                return self._streams.pass_on(caller.name, upstream, owner.pop_all(), sent)
+                return pass_on(upstream, owner.pop_all(), sent)
         answer = await self._relay.ask(call)
         return Response(answer.body, answer.status, headers.from_relay(answer.headers))
 
@@ -96,11 +96,16 @@ def _call(request: Request, caller: Caller, prefix: str, rest: str, body: bytes 
     query = request.scope.get("query_string", b"")
     if path is None or not paths.is_safe_query(query):
         raise EdgeError(ErrorCode.NOT_FOUND, "the page has no such path")
-    sent = headers.to_relay(request.headers, user=caller.name, role=caller.role)
+    sent = headers.to_relay(request.headers, user=caller.name, role=caller.role, address=_address(request))
     if query:
         path = f"{path}?{query.decode('ascii')}"
     silence_s = STREAM_SILENCE_S if rest == routes.ADMIN_CHANGES.removeprefix(f"{paths.API}/") else ANSWER_S
     return Call(request.method, path, sent, body, silence_s)
+
+
+def _address(request: Request) -> str | None:
+    """Where the browser is, as the api-server sees it: a relay that trusts the api-server writes it into the audit."""
+    return request.client.host if request.client else None
 
 
 async def _body(request: Request) -> bytes | None:

@@ -17,10 +17,19 @@ _PAGE_IN_AIRFLOW = "frame-ancestors 'self'"
 _SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
 
 
-def to_relay(given: Mapping[str, str], *, user: str, role: Role) -> dict[str, str]:
-    """The headers of a call to the relay, without the credential."""
+def to_relay(given: Mapping[str, str], *, user: str, role: Role, address: str | None = None) -> dict[str, str]:
+    """The headers of a call to the relay, without the credential.
+
+    Args:
+        given: The browser's.
+        user: For whom the call is made.
+        role: The most that they may do.
+        address: Where they are.
+    """
     sent = {name: given[name] for name in TO_RELAY if name in given and len(given[name]) <= MAX_HEADER_CHARS}
     name = user.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    if address is not None:
+        sent["X-Forwarded-For"] = address
     return {
         **sent,
         "Accept-Encoding": "identity",
@@ -34,7 +43,7 @@ def from_relay(given: Mapping[str, str]) -> dict[str, str]:
 
     The relay's own policy for its page stays as strict as it is, but Airflow's UI may show the page in a frame.
     """
-    answer = {name: given[name] for name in FROM_RELAY if name in given}
+    answer = {"cache-control": "no-store"} | {name: given[name] for name in FROM_RELAY if name in given}
     answer["content-security-policy"] = framed_by_airflow(given.get("Content-Security-Policy", STRICT))
     if (location := given.get("Location")) is not None and is_relative(location):
         answer["location"] = location

@@ -15,6 +15,8 @@ from edge_schemas.admin.access import Role, SignedInBy
 from edge_schemas.wire import routes
 
 CHECKED_FOR_S = 60.0
+FAILED_FOR_S = 1.0
+"""So long everybody gets the same error: many who ask a relay that does not answer would wait one after the other."""
 PROBE_USER = "edge-relay-page"
 
 
@@ -25,6 +27,7 @@ class RelayTrust:
         self._relay = relay
         self._lock = asyncio.Lock()
         self._checked: tuple[PageSettings, float] | None = None
+        self._failed: tuple[str, float] | None = None
 
     async def require(self) -> None:
         """Check, if that is due.
@@ -33,11 +36,20 @@ class RelayTrust:
             EdgeError: `relay_unavailable`: it can't be reached, or its token must not be used; `rate_limited`.
         """
         async with self._lock:
-            settings = await self._relay.settings()
-            now = time.monotonic()
-            if self._checked is None or self._checked[0] is not settings or now - self._checked[1] > CHECKED_FOR_S:
-                await self._check()
-                self._checked = (settings, now)
+            if self._failed is not None and time.monotonic() - self._failed[1] < FAILED_FOR_S:
+                raise RelayUnusable(self._failed[0])
+            try:
+                await self._require()
+            except RelayUnusable as error:
+                self._failed = (str(error), time.monotonic())
+                raise
+
+    async def _require(self) -> None:
+        settings = await self._relay.settings()
+        now = time.monotonic()
+        if self._checked is None or self._checked[0] is not settings or now - self._checked[1] > CHECKED_FOR_S:
+            await self._check()
+            self._checked = (settings, now)
 
     async def _check(self) -> None:
         answer = await self._relay.ask(Call("GET", routes.ADMIN_SESSION, probe_headers()))

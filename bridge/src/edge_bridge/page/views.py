@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import quote, urlencode
 
+from pydantic import ValidationError
+
 from edge_schemas.admin.rows import JobPage, JobRow
 
 URL_PREFIX = "/edge-relay"
@@ -80,12 +82,12 @@ def jobs_view(jobs: Wanted) -> str:
 
 
 def job_view(page: bytes, jobs: Wanted) -> str | None:
-    """The page of the newest job of a task instance; None if the answer of the operators' API has none.
-
-    Raises:
-        ValueError: It is not an answer of this API.
-    """
-    rows = [row for row in JobPage.model_validate_json(page).items if _is(row, jobs)]
+    """The page of the newest job of a task instance; None if the answer of the operators' API has none."""
+    try:
+        items = JobPage.model_validate_json(page).items
+    except ValidationError:
+        return None  # of a relay of a later release; the list of jobs serves as well
+    rows = [row for row in items if _is(row, jobs)]
     newest = max(rows, key=lambda row: row.created_at, default=None)
     return None if newest is None else f"ui/#/jobs/{quote(newest.job, safe='')}"
 

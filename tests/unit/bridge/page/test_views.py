@@ -34,6 +34,7 @@ def test_a_task_instance_leads_to_its_newest_job() -> None:
     assert job_view(page, wanted(given)) == "ui/#/jobs/2"
     assert job_view(page, wanted({**given, "map_index": "0"})) == "ui/#/jobs/3"
     assert job_view(page, wanted({**given, "map_index": "1"})) is None
+    assert job_view(b'{"items": "of a later release"}', wanted(given)) is None
 
 
 def test_a_document_without_a_head_stays_as_it_is() -> None:
