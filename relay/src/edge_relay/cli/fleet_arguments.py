@@ -241,7 +241,8 @@ def _add_read_options(
         text = "at most so many rows" + ("" if limit is None else f"; default {limit}")
         parser.add_argument("--limit", type=types.positive, default=limit, metavar="N", help=text)
         if sorts:
-            parser.add_argument("--sort", metavar="FIELD", help="a field of --json; -FIELD for the other direction")
+            parser.add_argument("--sort", metavar="FIELD", help="by a field of --json, for example last_poll_at")
+            parser.add_argument("--reverse", action="store_true", help="the last first")
     parser.add_argument("--watch", action="store_true", help="refresh every 2 s until Ctrl-C")
     parser.add_argument("--utc", action="store_true", help="times as ISO 8601 in UTC instead of '5 min ago'")
     add_relay_options(parser)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from edge_relay.cli.admin_client import segment
 from edge_relay.cli.fleet.actions import Kind, Targets, Verb, act
 from edge_relay.cli.fleet.rows import JOB_COLOURS, facts
-from edge_relay.cli.fleet.views import ListView, View, query_of, show, show_list
+from edge_relay.cli.fleet.views import ListView, View, query_of, show, show_list, sort_of
 from edge_relay.cli.output import EXIT_USAGE, Failure, printable, span
 from edge_relay.cli.show.screen import Cell, Colour, Screen
 from edge_relay.cli.show.table import Column
@@ -46,7 +46,7 @@ def list_jobs(options: Namespace) -> None:
     is_ended = options.state == "ended"
     state = None if is_ended else options.state
     query = query_of(
-        **_filter(options), site=options.site, state=state, ended=is_ended, q=options.text, sort=options.sort
+        **_filter(options), site=options.site, state=state, ended=is_ended, q=options.text, sort=sort_of(options)
     )
     empty = "No job matches. Jobs that have ended are shown for seven days: --state ended."
     show_list(options, ListView(routes.ADMIN_JOBS, JobPage, _COLUMNS, _cells, empty, query))
@@ -54,7 +54,7 @@ def list_jobs(options: Namespace) -> None:
 
 def list_dead(options: Namespace) -> None:
     """`dead list`."""
-    query = query_of(**_filter(options), parked=True, sort=options.sort)
+    query = query_of(**_filter(options), parked=True, sort=sort_of(options))
     show_list(options, ListView(routes.ADMIN_JOBS, JobPage, _DEAD_COLUMNS, _dead_cells, "No job is parked.", query))
 
 

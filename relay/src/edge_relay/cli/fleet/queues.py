@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from edge_relay.cli.admin_client import connect
 from edge_relay.cli.fleet.actions import Kind, Targets, Verb, act, availability
 from edge_relay.cli.fleet.rows import facts, figure, order_text, seconds, sparkline
-from edge_relay.cli.fleet.views import ListView, View, pages, query_of, show, show_list
+from edge_relay.cli.fleet.views import ListView, View, pages, query_of, show, show_list, sort_of
 from edge_relay.cli.output import EXIT_USAGE, Failure
 from edge_relay.cli.show.screen import Cell, Colour, Screen
 from edge_relay.cli.show.table import Column
@@ -37,7 +37,7 @@ _SETTINGS = {"tolerance": "tolerance_s", "timeout": "timeout_s", "kinds": "kinds
 
 def list_queues(options: Namespace) -> None:
     """`queues list`."""
-    query = query_of(q=options.text, team=options.team, sort=options.sort)
+    query = query_of(q=options.text, team=options.team, sort=sort_of(options))
     empty = "No queue matches. A queue exists as soon as a worker serves it, or a task is dispatched to it."
     show_list(options, ListView(routes.ADMIN_QUEUES, QueuePage, _COLUMNS, _cells, empty, query))
 

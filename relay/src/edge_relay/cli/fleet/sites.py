@@ -5,7 +5,7 @@ from argparse import Namespace
 from edge_relay.cli.admin_client import connect
 from edge_relay.cli.fleet.actions import Kind, Targets, act, availability
 from edge_relay.cli.fleet.rows import SITE_COLOURS, figure, order_text
-from edge_relay.cli.fleet.views import ListView, pages, query_of, show_list
+from edge_relay.cli.fleet.views import ListView, pages, query_of, show_list, sort_of
 from edge_relay.cli.output import EXIT_USAGE, Failure
 from edge_relay.cli.show.screen import Cell, Screen
 from edge_relay.cli.show.table import Column
@@ -30,7 +30,7 @@ _COLUMNS = (
 
 def list_sites(options: Namespace) -> None:
     """`sites list`."""
-    query = query_of(state=options.state, q=options.text, sort=options.sort)
+    query = query_of(state=options.state, q=options.text, sort=sort_of(options))
     empty = "No site matches. A site exists as soon as a worker enrols at it."
     show_list(options, ListView(routes.ADMIN_SITES, SitePage, _COLUMNS, _cells, empty, query))
 

@@ -68,6 +68,17 @@ def query_of(**values: object) -> dict[str, str]:
     }
 
 
+def sort_of(options: Namespace) -> str | None:
+    """The order of a list, as the query names it.
+
+    Raises:
+        Failure: `--reverse` without `--sort`.
+    """
+    if options.reverse and options.sort is None:
+        raise Failure("--reverse needs --sort FIELD", EXIT_USAGE)
+    return f"-{options.sort}" if options.reverse else options.sort
+
+
 def show(options: Namespace, view: View[Shown]) -> None:
     """Show it, as the options want it."""
     client = connect(options)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from edge_relay.cli.admin_client import segment
 from edge_relay.cli.fleet.actions import Kind, Targets, Verb, act, availability
 from edge_relay.cli.fleet.rows import WORKER_COLOURS, event_line, facts, figure, order_text
-from edge_relay.cli.fleet.views import ListView, View, query_of, show, show_list
+from edge_relay.cli.fleet.views import ListView, View, query_of, show, show_list, sort_of
 from edge_relay.cli.output import EXIT_USAGE, Failure, span
 from edge_relay.cli.show.screen import Cell, Colour, Screen
 from edge_relay.cli.show.table import Column, Table
@@ -45,7 +45,9 @@ def list_workers(options: Namespace) -> None:
             _COLUMNS,
             _cells,
             "No worker matches. 'edge-relay enroll-token create' creates a token for a new one.",
-            query_of(**{_QUERY.get(name, name): value for name, value in _filter(options).items()}, sort=options.sort),
+            query_of(
+                **{_QUERY.get(name, name): value for name, value in _filter(options).items()}, sort=sort_of(options)
+            ),
             _notes,
         ),
     )
