@@ -129,8 +129,9 @@ class FakeOperators:
 
     def _matching(self, path: str) -> list[str]:
         """It applies no filter: the relay's is tested with the relay."""
-        of = routes.ADMIN_WORKERS if path == routes.ADMIN_WORKER_ACTIONS else routes.ADMIN_JOBS
-        return [getattr(row, "worker", None) or getattr(row, "job", "") for row in self.lists.get(of, [])]
+        if path == routes.ADMIN_WORKER_ACTIONS:
+            return [str(getattr(row, "worker", "")) for row in self.lists.get(routes.ADMIN_WORKERS, [])]
+        return [str(getattr(row, "job", "")) for row in self.lists.get(routes.ADMIN_JOBS, [])]
 
     def _name(self, target: object) -> str:
         return str(getattr(target, "queue", target))

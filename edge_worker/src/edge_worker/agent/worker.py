@@ -3,7 +3,8 @@
 import asyncio
 import platform
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,9 @@ from edge_worker.agent.poll_loop import PollLoop, Report
 from edge_worker.agent.poll_timeout import PollTimeoutTuner
 from edge_worker.agent.runtime_watch import RuntimeWatch
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
+from edge_worker.control.agent_control import AgentControl, AgentFacts
+from edge_worker.control.own_pause import OwnIntake, OwnPauseFile
+from edge_worker.control.protocol import SOCKET_NAME
 from edge_worker.environment import proxy_environment, task_environment
 from edge_worker.gateway.gateway import Gateway
 from edge_worker.host_client.client import TaskHost
@@ -177,11 +181,28 @@ class Worker:
             health = AgentHealth(
                 self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
             )
-            async with gateway.serving(), asyncio.TaskGroup() as loops:
+            intake = OwnIntake(OwnPauseFile(self.state.path), table)
+            intake.restore()
+            watch = RuntimeWatch(runtime, table, rule)
+            relay_url = self.settings.relay_url or self.identity.relay_url
+            facts = AgentFacts(relay_url, client.proxy, incarnation, self.settings.spool_max_bytes)
+            control = AgentControl(
+                facts,
+                self.state,
+                table,
+                link,
+                intake,
+                enrollment=lambda: handler.identity.enrollment,
+                health=replace(health).read,
+                versions=lambda: worker_versions(watch.airflow),
+                drain=partial(self.shutdown.reach, ShutdownStage.DRAIN),
+                stop=partial(self.shutdown.reach, ShutdownStage.STOP),
+                stage=lambda: self.shutdown.stage.name.lower(),  # noqa: PLW0108  # the stage changes
+            ).socket(socket.with_name(SOCKET_NAME))
+            async with gateway.serving(), control.serving(), asyncio.TaskGroup() as loops:
                 runner.recover_all()
                 # Before these jobs continue: they may have been out of contact for too long.
                 fence.check_all()
-                watch = RuntimeWatch(runtime, table, rule)
                 report = self._report(incarnation, health, watch)
                 tuner = PollTimeoutTuner(self.settings.poll_hold_s)
                 poll_loop = PollLoop(client, table, link, handler, report, tuner, fence)

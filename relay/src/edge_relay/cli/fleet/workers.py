@@ -16,8 +16,6 @@ from edge_schemas.wire import routes
 from edge_schemas.wire.workers import WorkerState
 
 WORKERS = Kind("worker", "workers", routes.ADMIN_WORKER_ACTIONS, "workers", WorkerActionRequest)
-_QUERY = {"text": "q"}
-"""Names that a query has for what a filter of an action has."""
 _COLUMNS = (
     Column("WORKER"),
     Column("STATE"),
@@ -45,9 +43,7 @@ def list_workers(options: Namespace) -> None:
             _COLUMNS,
             _cells,
             "No worker matches. 'edge-relay enroll-token create' creates a token for a new one.",
-            query_of(
-                **{_QUERY.get(name, name): value for name, value in _filter(options).items()}, sort=sort_of(options)
-            ),
+            query_of(**_query(options), sort=sort_of(options)),
             _notes,
         ),
     )
@@ -118,6 +114,14 @@ def _changed(what: str) -> Verb:
 def _filter(options: Namespace) -> dict[str, object]:
     names = ("site", "queue", "state", "label", "text")
     return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _query(options: Namespace) -> dict[str, object]:
+    """The filter as the query of the list names it."""
+    found = _filter(options)
+    if "text" in found:
+        found["q"] = found.pop("text")
+    return found
 
 
 def _targets(options: Namespace) -> Targets:
