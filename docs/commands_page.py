@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001  # argparse shows its actions nowhere else
 """The page `docs/reference/commands.md`, from the parsers of `edge-relay` and `edge-worker`."""
 
 import argparse
@@ -9,41 +10,42 @@ from edge_worker.settings import Settings as WorkerSettings
 
 _HEAD = """# Commands
 
-The page is made from the parsers; `--help` of each command says the same. [Settings](settings.md) lists the settings that
-`edge-relay serve` and the commands of `edge-worker` take as options too.
+The page is made from the parsers; `--help` of each command says the same. [Settings](settings.md) lists the settings
+that `edge-relay serve` and the commands of `edge-worker` take as options too.
 
 ## The relay's operators
 
-Commands that read or change the fleet call the relay's operators' listener, and need its address and an access token:
+Commands that read or change the fleet call the relay's operators' listener. They need its address and an access token:
 
-* `edge-relay context add NAME --url URL --access-token-file FILE` names a relay once, in `~/.config/edge-relay/config.toml`
-  (`$XDG_CONFIG_HOME`). The first context is the current one; `context use NAME` and `--context NAME` choose another.
-* `RELAY_ADMIN_URL`, `RELAY_ACCESS_TOKEN_FILE` or `RELAY_ACCESS_TOKEN`, and `RELAY_ADMIN_CA_FILE` come before the context. An
-  address from elsewhere is never called with the token of a context.
+* `edge-relay context add NAME --url URL --access-token-file FILE` names a relay once, in
+  `~/.config/edge-relay/config.toml` (`$XDG_CONFIG_HOME`). The first context is the current one; `context use NAME` and
+  `--context NAME` choose another.
+* `RELAY_ADMIN_URL`, `RELAY_ACCESS_TOKEN_FILE` or `RELAY_ACCESS_TOKEN`, and `RELAY_ADMIN_CA_FILE` come before the
+  current context. An address from elsewhere is never called with the token of a context.
 * `--data-dir D` finds a standalone relay on the same machine by itself.
 
 There is one way to each token:
 
 | token | created by | listed and ended by |
 |---|---|---|
-| the first access token of an operator, and any while no relay is up | `edge-relay access-token create`, directly in NATS | `edge-relay access-token list`, `revoke` |
+| the first access token, and any while no relay is up | `edge-relay access-token create`, in NATS | `access-token` |
 | every other access token | `edge-relay tokens create` | `edge-relay tokens list`, `revoke` |
 | enrolment token of workers | `edge-relay enroll-token create` | `edge-relay tokens list`, `revoke` |
 
-Lists are tables that fit the terminal; nothing is cut if the output is no terminal. Colours are left out there too, and with
-`NO_COLOR`. `--json` prints one document: the answer of the API, all pages in one. `--watch` refreshes every two seconds until
-Ctrl-C; with `--json`, it prints a line for each change.
+Lists are tables that fit the terminal; nothing is cut if the output is no terminal. Colours are left out there too, and
+with `NO_COLOR`. `--json` prints one document: the answer of the API, all pages in one. `--watch` refreshes every two
+seconds until Ctrl-C; with `--json`, it prints a line for each change. `--utc` prints times as ISO 8601 in UTC.
 
-A change needs a reason, which the audit keeps. It names its targets, or gives filters, or `--all`. `--dry-run` says what would
-change. On a terminal, a change of more than one target asks first, unless `--yes` is given. `--until` takes 18:00,
-'tomorrow 8:00', 2026-12-01T08:00 or 2h; a time without an offset is local.
+A change needs a reason, which the audit keeps. It names its targets, or gives filters, or `--all`. `--dry-run` says
+what would change. On a terminal, a change of more than one target asks first, unless `--yes` is given. `--until` takes
+18:00, 'tomorrow 8:00', 2026-12-01T08:00 or 2h; a time without an offset is local.
 
-Exit status of `edge-relay`: 0 done; 1 refused, failed, failed for some targets, or nothing matched; 2 wrong usage or setting;
-3 no answer: try again.
+Exit status of `edge-relay`: 0 done; 1 refused, failed, failed for some targets, or nothing matched; 2 wrong usage or
+setting; 3 no answer: try again.
 
-`edge-relay completion SHELL` prints a completion script: write that of bash to
-`~/.local/share/bash-completion/completions/edge-relay`, that of zsh to `_edge-relay` in a folder of `$fpath`, that of fish to
-`~/.config/fish/completions/edge-relay.fish`.
+`edge-relay completion SHELL` prints a completion script. Write that of bash to
+`~/.local/share/bash-completion/completions/edge-relay`, that of zsh to `_edge-relay` in a folder of `$fpath`, that of
+fish to `~/.config/fish/completions/edge-relay.fish`.
 """
 _SHARED = (
     "-h",
@@ -72,8 +74,8 @@ def page() -> str:
         "Options that are left out below: those above, and where the relay is.\n\n"
         f"{relay}"
         "## The worker's machine\n\n"
-        "[On the machine](../howto/on-the-machine.md) shows how the owner of a machine uses them. Settings are left out\n"
-        "below.\n\n"
+        "[On the machine](../howto/on-the-machine.md) shows how the owner of a machine uses them. Settings are left\n"
+        "out below.\n\n"
         f"{worker.rstrip()}\n"
     )
 

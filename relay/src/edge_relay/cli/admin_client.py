@@ -115,6 +115,13 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def wrong_input(error: ValidationError) -> Failure:
+    """What is wrong with what was typed, without the values."""
+    from edge_relay.http.bodies import explain  # it imports aiohttp, which takes time
+
+    return Failure(explain(error), EXIT_USAGE)
+
+
 def parse(model: type[Model], body: bytes) -> Model:
     """An answer as its model.
 

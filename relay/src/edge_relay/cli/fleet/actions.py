@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from edge_relay.cli.admin_client import ACTION_TIMEOUT_S, AdminClient, connect, parse
-from edge_relay.cli.output import EXIT_USAGE, Failure, print_json, print_line, printable
+from edge_relay.cli.admin_client import ACTION_TIMEOUT_S, AdminClient, connect, parse, wrong_input
+from edge_relay.cli.output import Failure, print_json, print_line, printable
 from edge_relay.cli.show.progress import progress
 from edge_relay.cli.show.screen import local
 from edge_schemas.admin.actions import ActionFailure, ActionResult
@@ -110,9 +110,7 @@ def _requests(options: Namespace, kind: Kind, targets: Targets, action: Mapping[
     try:
         return [kind.request.model_validate(body) for body in bodies]
     except ValidationError as error:
-        from edge_relay.http.bodies import explain
-
-        raise Failure(explain(error), EXIT_USAGE) from None
+        raise wrong_input(error) from None
 
 
 def _send(

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from edge_relay.cli.admin_client import AdminClient, connect, parse, segment
+from edge_relay.cli.admin_client import AdminClient, connect, parse, segment, wrong_input
 from edge_relay.cli.fleet.rows import figure
 from edge_relay.cli.fleet.views import ListView, pages, query_of, show_list
 from edge_relay.cli.output import EXIT_USAGE, Failure, print_done, print_json, print_line
@@ -151,6 +151,4 @@ def _request(model: type[Request], given: Mapping[str, object]) -> Request:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        from edge_relay.http.bodies import explain
-
-        raise Failure(explain(error), EXIT_USAGE) from None
+        raise wrong_input(error) from None
