@@ -65,3 +65,10 @@ def test_times_in_words_or_exactly() -> None:
     assert Screen(now=NOW, exact=True).ago(at) == Screen(exact=True).since(at) == "2026-11-29T11:55:00Z"
     assert Screen(now=NOW).ago(None) == "never"
     assert Screen(now=NOW).until(NOW + timedelta(hours=3)).endswith("(in 3 h)")
+
+
+def test_columns_without_anything_are_left_out_on_a_terminal_only() -> None:
+    columns = (Column("NAME"), Column("TEAM"), Column("NOTE"))
+    rows = [("a", "-", "x"), ("b", "", "-")]
+    assert next(Table(columns, Screen(width=80)).lines(rows)).split() == ["NAME", "NOTE"]
+    assert next(Table(columns, Screen()).lines(rows)).split() == ["NAME", "TEAM", "NOTE"]

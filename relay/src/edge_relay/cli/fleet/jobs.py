@@ -24,10 +24,10 @@ _COLUMNS = (
     Column("FOR"),
     Column("QUEUE", shrinks=True),
     Column("WORKER", shrinks=True),
+    Column("NOTE", shrinks=True),
     Column("TRY", right=True),
     Column("RUN", shrinks=True),
     Column("CREATED"),
-    Column("NOTE", shrinks=True),
 )
 _DEAD_COLUMNS = (
     Column("JOB"),
@@ -108,10 +108,10 @@ def _cells(row: JobRow, on: Screen) -> tuple[str | Cell, ...]:
         on.since(since),
         row.queue,
         row.worker or "-",
+        row.parked or row.stop_reason or row.reason or "-",
         "-" if row.try_number is None else str(row.try_number),
         row.run_id or "-",
         on.ago(row.created_at),
-        row.parked or row.stop_reason or row.reason or "-",
     )
 
 

@@ -24,12 +24,12 @@ _COLUMNS = (
     Column("RUNS", right=True),
     Column("SLOTS", right=True),
     Column("LAST POLL"),
-    Column("AIRFLOW"),
-    Column("TOLERANCE"),
-    Column("HOST", shrinks=True),
-    Column("TEAM", shrinks=True),
-    Column("LABELS", shrinks=True),
     Column("NOTE", shrinks=True),
+    Column("HOST", shrinks=True),
+    Column("AIRFLOW"),
+    Column("LABELS", shrinks=True),
+    Column("TEAM", shrinks=True),
+    Column("TOLERANCE"),
 )
 
 
@@ -148,12 +148,12 @@ def _cells(row: WorkerRow, on: Screen) -> tuple[str | Cell, ...]:
         figure(row.running),
         figure(row.slots),
         on.ago(row.last_poll_at),
-        (row.versions.airflow if row.versions is not None else None) or "-",
-        "-" if row.tolerance_s is None else span(row.tolerance_s),
-        " and ".join(row.conflict) or row.hostname or "-",
-        row.team or "-",
-        ",".join(f"{key}={value}" for key, value in sorted(row.labels.items())) or "-",
         _note(row, on),
+        " and ".join(row.conflict) or row.hostname or "-",
+        (row.versions.airflow if row.versions is not None else None) or "-",
+        ",".join(f"{key}={value}" for key, value in sorted(row.labels.items())) or "-",
+        row.team or "-",
+        "-" if row.tolerance_s is None else span(row.tolerance_s),
     )
 
 

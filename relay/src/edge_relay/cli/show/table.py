@@ -1,12 +1,13 @@
 """Aligned columns that fit the terminal."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from unicodedata import combining, east_asian_width
 
 from edge_relay.cli.show.screen import Cell, Colour, Screen
 
 GAP = "  "
+_NOTHING = ("", "-")
 LEAST_WIDTH = 8
 """A column is not made narrower than this; rather the last columns are left out."""
 
@@ -35,50 +36,44 @@ class Table:
 
     columns: Sequence[Column]
     screen: Screen
-    _widths: list[int] = field(default_factory=list)
+    _widths: dict[int, int] = field(default_factory=dict)
 
     def lines(self, rows: Iterable[Sequence[str | Cell]]) -> Iterator[str]:
         """The lines of these rows; before the first ones, the header."""
         cells = [[_cell(cell) for cell in row] for row in rows]
-        is_first = not self._widths
-        natural = [
-            max([cell_width(column.header), *(cell_width(row[i].text) for row in cells)])
-            for i, column in enumerate(self.columns)
-        ]
-        if is_first:
-            self._widths = self._fit(natural)
-            header = [Cell(column.header, Colour.STRONG) for column in self.columns]
-            yield self._line(header)
+        if not self._widths:
+            self._widths = self._fit(cells)
+            yield self._line([Cell(column.header, Colour.STRONG) for column in self.columns])
         for row in cells:
             yield self._line(row)
 
-    def _fit(self, natural: list[int]) -> list[int]:
-        """The widths; as many as there are columns that fit."""
+    def _fit(self, rows: Sequence[Sequence[Cell]]) -> dict[int, int]:
+        """The widths of the columns that are shown, by their position. On a terminal, empty ones are not."""
+        natural = {
+            i: max([cell_width(column.header), *(cell_width(row[i].text) for row in rows)])
+            for i, column in enumerate(self.columns)
+            if self.screen.width is None or not rows or any(row[i].text not in _NOTHING for row in rows)
+        }
         if self.screen.width is None:
             return natural
-        least = [
-            min(width, LEAST_WIDTH) if column.shrinks else width
-            for width, column in zip(natural, self.columns, strict=True)
-        ]
-        shown = len(natural)
-        while shown > 1 and _total(least[:shown]) > self.screen.width:
-            shown -= 1
-        widths = natural[:shown]
+        least = {i: min(width, LEAST_WIDTH) if self.columns[i].shrinks else width for i, width in natural.items()}
+        while len(least) > 1 and _total(least) > self.screen.width:
+            least.popitem()
+        widths = {i: natural[i] for i in least}
         while _total(widths) > self.screen.width:
-            room = [width - at_least for width, at_least in zip(widths, least[:shown], strict=True)]
-            if not any(room):
+            shrinking = [i for i, width in widths.items() if width > least[i]]
+            if not shrinking:
                 break
-            widest = max((i for i in range(shown) if room[i]), key=lambda i: widths[i])
-            widths[widest] -= 1
+            widths[max(shrinking, key=lambda i: widths[i])] -= 1
         return widths
 
     def _line(self, cells: Sequence[Cell]) -> str:
         parts = []
-        for column, width, cell in zip(self.columns, self._widths, cells, strict=False):
-            text = cell.text if self.screen.width is None else cut(cell.text, width)
+        for i, width in self._widths.items():
+            text = cells[i].text if self.screen.width is None else cut(cells[i].text, width)
             padding = " " * max(0, width - cell_width(text))
-            painted = self.screen.paint(text, cell.colour)
-            parts.append(padding + painted if column.right else painted + padding)
+            painted = self.screen.paint(text, cells[i].colour)
+            parts.append(padding + painted if self.columns[i].right else painted + padding)
         return GAP.join(parts).rstrip()
 
 
@@ -102,8 +97,8 @@ def cut(text: str, width: int) -> str:
     return f"{kept}…"
 
 
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + len(GAP) * (len(widths) - 1)
+def _total(widths: Mapping[int, int]) -> int:
+    return sum(widths.values()) + len(GAP) * (len(widths) - 1)
 
 
 def _cell(cell: str | Cell) -> Cell:
