@@ -11,6 +11,7 @@ from edge_schemas.wire import routes
 from support.relay.fake_operators import JOB, FakeOperators, job_row, queue_row, worker_row
 from unit.relay.cli.conftest import Run
 
+JOB2 = JOB.replace("0", "f")
 Capture = pytest.CaptureFixture[str]
 
 
@@ -65,7 +66,7 @@ Capture = pytest.CaptureFixture[str]
             {"do": "set", "tolerance_s": 43200.0, "kinds": None},
             {"queues": [{"queue": "q"}]},
         ),
-        (("jobs", "cancel", JOB), routes.ADMIN_JOB_ACTIONS, {"do": "cancel"}, {"jobs": [JOB]}),
+        (("jobs", "cancel", JOB, JOB2), routes.ADMIN_JOB_ACTIONS, {"do": "cancel"}, {"jobs": [JOB, JOB2]}),
         (
             ("jobs", "cancel", "--dag", "d", "--run", "r"),
             routes.ADMIN_JOB_ACTIONS,

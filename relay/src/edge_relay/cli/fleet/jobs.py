@@ -3,11 +3,11 @@
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
 
-from edge_relay.cli.admin_client import segment
+from edge_relay.cli.admin_client import connect, parse, segment
 from edge_relay.cli.fleet.actions import Kind, Targets, Verb, act
 from edge_relay.cli.fleet.rows import JOB_COLOURS, facts
 from edge_relay.cli.fleet.views import ListView, View, query_of, show, show_list, sort_of
-from edge_relay.cli.output import EXIT_USAGE, Failure, printable, span
+from edge_relay.cli.output import EXIT_USAGE, Failure, print_line, printable, span
 from edge_relay.cli.show.screen import Cell, Colour, Screen
 from edge_relay.cli.show.table import Column
 from edge_schemas.admin.actions import JobActionRequest
@@ -65,8 +65,11 @@ def show_job(options: Namespace) -> None:
 
 def cancel(options: Namespace) -> None:
     """`jobs cancel`."""
-    after = "A job that runs is stopped by its worker. 'edge-relay jobs show JOB' shows what became of it."
-    act(options, JOBS, _targets(options), Verb("cancel", "Cancelled", after), {"do": "cancel"})
+    act(options, JOBS, _targets(options), Verb("cancel", "Cancelled"), {"do": "cancel"})
+    if len(options.jobs) == 1 and not options.json and not options.dry_run:
+        path = routes.ADMIN_JOB.format(job=segment(options.jobs[0]))
+        detail = parse(JobDetail, connect(options).read(path).body or b"")
+        print_line(_after_cancel(detail.record))
 
 
 def redrive(options: Namespace) -> None:
@@ -94,6 +97,22 @@ def _targets(options: Namespace, *, parked: bool = False) -> Targets:
         return Targets(names=list(dict.fromkeys(options.jobs)))
     whose = "".join(f" with {name.removesuffix('_id')} {value}" for name, value in where.items())
     return Targets(where={**where, "parked": True} if parked else where, whose=whose)
+
+
+def _after_cancel(record: JobRecord) -> str:
+    """What became of a job: it may have ended, or be about to."""
+    if record.state is JobState.STOPPING and record.holder is not None:
+        return f"{record.id} is stopping; worker {record.holder.worker} is notified."
+    if record.state is JobState.RUNNING:
+        return f"{record.id} continues: its final state is on its way to Airflow."
+    return f"{record.id} has ended: {_outcome(record)}."
+
+
+def _outcome(record: JobRecord) -> str:
+    outcome = record.outcome
+    if outcome is None:
+        return record.state.value
+    return outcome.verdict.value if outcome.reason is None else f"{outcome.verdict}, {outcome.reason}"
 
 
 def _cells(row: JobRow, on: Screen) -> tuple[str | Cell, ...]:
@@ -148,9 +167,7 @@ def _facts(detail: JobDetail, on: Screen) -> Iterator[tuple[str, str]]:
     if record.finishing:
         yield "finishing", "its final state is on its way to Airflow"
     if record.outcome is not None:
-        outcome = record.outcome
-        reason = "" if outcome.reason is None else f", {outcome.reason}"
-        yield "ended", f"{on.moment(outcome.ended_at)}: {outcome.verdict}{reason}"
+        yield "ended", f"{on.moment(record.outcome.ended_at)}: {_outcome(record)}"
     if detail.airflow_url is not None:
         yield "Airflow", detail.airflow_url
 
