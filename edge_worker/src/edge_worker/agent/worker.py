@@ -3,13 +3,14 @@
 import asyncio
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from edge_schemas.wire.polls import Grant, StopDirective
-from edge_schemas.wire.workers import WorkerSettings
+from edge_schemas.wire.workers import Enrollment, WorkerSettings
 from edge_worker.agent.draining import Draining
 from edge_worker.agent.link_probe import LinkProbe
 from edge_worker.agent.orders import Orders
@@ -202,23 +203,15 @@ class Worker:
             health = AgentHealth(
                 self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
             )
-            intake = OwnIntake(OwnPauseFile(self.state.path), table)
-            intake.restore()
             watch = RuntimeWatch(runtime, table, rule)
-            relay_url = self.settings.relay_url or self.identity.relay_url
-            facts = AgentFacts(relay_url, client.proxy, incarnation, self.settings.spool_max_bytes)
-            control = AgentControl(
-                facts,
-                self.state,
-                table,
-                link,
-                intake,
+            control = _owners_control(
+                self,
                 enrollment=lambda: handler.identity.enrollment,
-                health=replace(health).read,
-                versions=lambda: worker_versions(watch.airflow),
-                drain=partial(self.shutdown.reach, ShutdownStage.DRAIN),
-                stop=partial(self.shutdown.reach, ShutdownStage.STOP),
-                stage=lambda: self.shutdown.stage.name.lower(),  # noqa: PLW0108  # the stage changes
+                incarnation=incarnation,
+                table=table,
+                link=link,
+                health=health,
+                watch=watch,
             ).socket(socket.with_name(SOCKET_NAME))
             async with gateway.serving(), control.serving(), asyncio.TaskGroup() as loops:
                 runner.recover_all()
@@ -265,3 +258,34 @@ class Worker:
         while True:
             await asyncio.to_thread(self.state.clean_up, keep_days=self.settings.log_keep_days, now=time.time())
             await asyncio.sleep(_CLEAN_UP_EVERY_S)
+
+
+def _owners_control(
+    worker: Worker,
+    *,
+    enrollment: Callable[[], Enrollment],
+    incarnation: int,
+    table: JobRegistry,
+    link: Link,
+    health: AgentHealth,
+    watch: RuntimeWatch,
+) -> AgentControl:
+    """What the machine's owner may ask; the owner's pause applies from here on."""
+    intake = OwnIntake(OwnPauseFile(worker.state.path), table)
+    intake.restore()
+    relay_url = worker.settings.relay_url or worker.identity.relay_url
+    shutdown = worker.shutdown
+    return AgentControl(
+        AgentFacts(relay_url, health.proxy, incarnation, worker.settings.spool_max_bytes),
+        worker.state,
+        table,
+        link,
+        intake,
+        enrollment=enrollment,
+        # Of its own: the share of busy CPU counts since the last reading.
+        health=replace(health).read,
+        versions=lambda: worker_versions(watch.airflow),
+        drain=partial(shutdown.reach, ShutdownStage.DRAIN),
+        stop=partial(shutdown.reach, ShutdownStage.STOP),
+        stage=lambda: shutdown.stage.name.lower(),  # noqa: PLW0108  # the stage changes
+    )
