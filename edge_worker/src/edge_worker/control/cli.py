@@ -110,8 +110,8 @@ def _pause(state_dir: Path, reason: str) -> int:
     try:
         status = ask(state_dir, ControlRequest(do="pause", reason=reason))
     except NoAgent:
+        pause = OwnPause(reason=reason, since=datetime.now(UTC), by=_user())
         with _without_running_agent(state_dir) as state:
-            pause = OwnPause(reason=reason, since=datetime.now(UTC), by=_user())
             OwnPauseFile(state.path).write(pause)
         print("Paused. No agent runs; the next one takes no jobs until 'edge-worker resume'.")
         return EXIT_OK
@@ -212,8 +212,27 @@ def _without_running_agent(state_dir: Path) -> Iterator[StateDir]:
         raise ControlError(f"there is no state folder {state.path}: see --state-dir")
     if _holder(state_dir) is not None:
         raise ControlError("an agent runs, but does not answer; try again, and see its log if that does not help")
-    with state.locked():
+    with _as_user_of(state_dir), state.locked():
         yield state
+
+
+@contextmanager
+def _as_user_of(state_dir: Path) -> Iterator[None]:
+    """As root, act as the agent's user.
+
+    Else the agent could not read what is written, or could have root write elsewhere by a link.
+    """
+    found = state_dir.stat()
+    if os.geteuid() != 0 or found.st_uid == 0:
+        yield
+        return
+    os.setegid(found.st_gid)
+    os.seteuid(found.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
 
 
 def _kept_pause(state_dir: Path) -> OwnPause | None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -321,3 +322,22 @@ def _as_nobody(path: Path) -> str:
         text = answer.read().decode()
     os.waitpid(child, 0)
     return text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+async def test_root_writes_as_the_user_of_the_agent(machine: Machine) -> None:
+    """What root writes for an agent that does not run, the agent can read; and a link leads root nowhere."""
+    with tempfile.TemporaryDirectory(prefix="ew-") as folder:
+        path, victim = Path(folder) / "state", Path(folder) / "victim"
+        victim.write_text("kept")
+        path.mkdir(mode=0o700)
+        for owned in (Path(folder), path):
+            os.chown(owned, NOBODY, NOBODY)
+        there = Machine(machine.relay, machine.settings, StateDir(path), machine.log)
+        said = await there.run("pause", "--reason", "x")
+        assert said.status == 0, said.err
+        assert {one.stat().st_uid for one in path.iterdir()} == {NOBODY}
+        assert json.loads((path / "owner.json").read_text())["by"] == "root"
+        (path / "owner.json.new").symlink_to(victim)
+        assert (await there.run("pause", "--reason", "y")).status == 1
+        assert victim.read_text() == "kept"
