@@ -37,8 +37,8 @@ with `NO_COLOR`. `--json` prints one document: the answer of the API, all pages 
 seconds until Ctrl-C; with `--json`, it prints a line for each change. `--utc` prints times as ISO 8601 in UTC.
 
 A change needs a reason, which the audit keeps. It names its targets, or gives filters, or `--all`. `--dry-run` says
-what would change. On a terminal, a change of more than one target asks first, unless `--yes` is given. `--until` takes
-18:00, 'tomorrow 8:00', 2026-12-01T08:00 or 2h; a time without an offset is local.
+what would change. On a terminal, a change of more than one target, or of a site, asks first, unless `--yes` is given.
+`--until` takes 18:00, 'tomorrow 8:00', 2026-12-01T08:00 or 2h; a time without an offset is local.
 
 Exit status of `edge-relay`: 0 done; 1 refused, failed, failed for some targets, or nothing matched; 2 wrong usage or
 setting; 3 no answer: try again.

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from edge_relay.cli.output import EXIT_FAILED, EXIT_NO_ANSWER, EXIT_OK
+from edge_schemas.admin import rows
+from edge_schemas.admin.rows import SiteState
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from support.relay.fake_operators import FakeOperators, worker_row
@@ -32,6 +34,20 @@ def test_many_are_changed_only_after_a_question(
     terminal.type(typed)
     assert terminal.status() == status
     assert [body["dry_run"] for _, body in operators.posted] == [True, False][:posts]
+
+
+def test_a_site_is_changed_only_after_a_question_that_counts_its_workers(
+    operators: FakeOperators, environment: dict[str, str]
+) -> None:
+    operators.lists[routes.ADMIN_SITES] = [
+        rows.SiteRow(site="x", state=SiteState.ONLINE, workers=412, online=0, offline=0, paused=0, slots=1, running=0)
+    ]
+    terminal = Terminal([*CLI, "sites", "pause", "x", "--reason", "y"], environment)
+    terminal.until("pause 1 site with 412 workers? [y/N] ")
+    terminal.type("y\n")
+    assert terminal.status() == EXIT_OK
+    assert Terminal([*CLI, "sites", "resume", "x", "--reason", "y"], environment).status() == EXIT_OK
+    assert [body["dry_run"] for _, body in operators.posted] == [True, False, True, False]
 
 
 def test_one_is_changed_without_a_question_and_yes_asks_never(

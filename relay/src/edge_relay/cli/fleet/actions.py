@@ -41,12 +41,14 @@ class Targets:
     Attributes:
         names: As the request has them: texts, or objects for queues.
         where: The filter; None if they are named.
-        whose: The filter in words, for the question: ` of site plant-7`.
+        whose: The filter in words, for the question: ` with site plant-7`.
+        asks: A question is asked also if there is only one: it stands for many.
     """
 
     names: Sequence[object] = ()
     where: Mapping[str, object] | None = None
     whose: str = ""
+    asks: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,12 @@ def act(options: Namespace, kind: Kind, targets: Targets, verb: Verb, action: Ma
     """
     requests = _requests(options, kind, targets, action)
     client = connect(options)
-    if options.dry_run or _asks(options):
+    if options.dry_run or can_ask(options):
         planned = _send(client, kind, requests, f"looking for {kind.many}", dry_run=True)
         if options.dry_run:
             _report(options, kind, verb, planned)
             return
-        if _count(planned) > 1 and not _is_agreed(kind, targets, verb, planned, options):
+        if _count(planned) > (0 if targets.asks else 1) and not _is_agreed(kind, targets, verb, planned, options):
             raise Failure("nothing was changed")
     done = _send(client, kind, requests, f"{verb.todo} {kind.many}", dry_run=False)
     _report(options, kind, verb, done)
@@ -132,14 +134,15 @@ def _send(
     return results
 
 
-def _asks(options: Namespace) -> bool:
+def can_ask(options: Namespace) -> bool:
+    """Whether someone can answer a question, and has not done so by `--yes`."""
     return not options.yes and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _is_agreed(kind: Kind, targets: Targets, verb: Verb, planned: Sequence[ActionResult], options: Namespace) -> bool:
     until = getattr(options, "until", None)
     when = "" if until is None else f" until {local(until, until.now().astimezone())}"
-    question = f"{verb.todo} {_count(planned):,} {kind.many}{targets.whose}{when}?"
+    question = f"{verb.todo} {_number(kind, _count(planned))}{targets.whose}{when}?"
     print(f"{printable(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     try:
         return input().strip().lower() in {"y", "yes"}

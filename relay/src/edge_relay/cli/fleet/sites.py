@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from edge_relay.cli.admin_client import connect
-from edge_relay.cli.fleet.actions import Kind, Targets, act, availability
+from edge_relay.cli.fleet.actions import Kind, Targets, act, availability, can_ask
 from edge_relay.cli.fleet.rows import SITE_COLOURS, figure, order_text
 from edge_relay.cli.fleet.views import ListView, pages, query_of, show_list, sort_of
 from edge_relay.cli.output import EXIT_USAGE, Failure
@@ -40,12 +40,16 @@ def change_availability(options: Namespace) -> None:
     verb, action = availability(options, options.do)
     if bool(options.sites) == options.all:
         raise Failure("name the sites, or give --all: one of them", EXIT_USAGE)
-    names = options.sites
-    if options.all:
-        names = [row["site"] for page in pages(connect(options), routes.ADMIN_SITES, {}) for row in page["items"]]
-        if not names:
-            raise Failure("there is no site yet: it exists as soon as a worker enrols at it")
-    act(options, SITES, Targets(names=list(dict.fromkeys(names))), verb, action)
+    workers: dict[str, int] = {}
+    if options.all or can_ask(options):
+        found = pages(connect(options), routes.ADMIN_SITES, {})
+        workers = {row["site"]: row["workers"] for page in found for row in page["items"]}
+    names = list(workers) if options.all else list(dict.fromkeys(options.sites))
+    if not names:
+        raise Failure("there is no site yet: it exists as soon as a worker enrols at it")
+    count = sum(workers.get(name, 0) for name in names)
+    targets = Targets(names=names, whose=f" with {count:,} workers", asks=count > 1 and options.do != "resume")
+    act(options, SITES, targets, verb, action)
 
 
 def _cells(row: SiteRow, on: Screen) -> tuple[str | Cell, ...]:
