@@ -108,6 +108,19 @@ def _add_access_token(commands: Subparsers) -> None:
     tokens = group(commands, "access-token", "tokens for operators")
     create = tokens.add_parser("create", help="create an access token for /v1/admin, directly in NATS; shown once")
     create.add_argument("--name", required=True, help="name of its owner; shown in the audit")
+    create.add_argument(
+        "--role",
+        choices=fleet_arguments.ROLES,
+        default="admin",
+        help="viewer reads, operator also acts on workers, queues and jobs, admin does everything; default admin",
+    )
+    create.add_argument("--sites", metavar="A,B", help="only workers of these sites; default all")
+    create.add_argument("--queues", metavar="A,B", help="only jobs of these queues; default all")
+    text = "30m, 12h or 90d; without it the token never expires"
+    create.add_argument("--ttl", type=types.seconds, metavar="T", help=text)
+    create.add_argument(
+        "--for-airflow", action="store_true", help="for Airflow's api-server, which names the user it calls for"
+    )
     create.add_argument("--json", action="store_true", help="print JSON")
     _add_nats_options(create)
     create.set_defaults(command=lazily("broker", "create_access_token"))

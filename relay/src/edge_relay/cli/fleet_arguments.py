@@ -20,6 +20,7 @@ HELP = {
     "queues": "queues: what waits, and their settings",
     "jobs": "jobs: where they are, and their end",
     "dead": "parked jobs: released too often, they wait for a decision",
+    "why": "say why a task or a job is still queued",
     "tokens": "access tokens of operators, and the enrolment tokens that there are",
     "enroll-token": "tokens for workers to enrol with",
     "audit": "list who changed what and why, the newest first",
@@ -137,6 +138,22 @@ def add_dead(commands: Subparsers) -> None:
         action.add_argument("--all", action="store_true", help="every parked job")
         _add_change_options(action)
         action.set_defaults(command=lazily("fleet.jobs", name))
+
+
+def add_why(commands: Subparsers) -> None:
+    """`why`."""
+    why = commands.add_parser(
+        "why",
+        help=HELP["why"],
+        description="Say why a task instance or a job has not started; the cause that blocks it most comes first.",
+    )
+    why.add_argument("dag", metavar="DAG", nargs="?", help="id of the DAG")
+    why.add_argument("run", metavar="RUN", nargs="?", help="id of the run")
+    why.add_argument("task", metavar="TASK", nargs="?", help="id of the task")
+    why.add_argument("--map-index", type=int, default=-1, metavar="N", help="of a mapped task")
+    why.add_argument("--job", metavar="JOB", help="a job, in place of DAG, RUN and TASK")
+    add_relay_options(why)
+    why.set_defaults(command=lazily("why", "show_causes"))
 
 
 def add_enroll_token(commands: Subparsers) -> None:
@@ -303,6 +320,7 @@ GROUPS: Sequence[tuple[str, Adder]] = (
     ("queues", add_queues),
     ("jobs", add_jobs),
     ("dead", add_dead),
+    ("why", add_why),
     ("tokens", add_tokens),
     ("enroll-token", add_enroll_token),
     ("audit", add_audit),
