@@ -209,7 +209,7 @@ class Worker:
             watch = RuntimeWatch(runtime, table, rule)
             control = _owners_control(
                 self,
-                enrollment=lambda: handler.identity.enrollment,
+                enrollment=lambda: identity.current.enrollment,
                 incarnation=incarnation,
                 table=table,
                 link=link,
