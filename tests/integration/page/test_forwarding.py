@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from support.airflow.page_airflow import PageAirflow
-from support.relay.fake_operators import FakeOperators
+from support.relay.recording_operators import FakeOperators
 
 API = "/edge-relay/v1/admin"
 pytestmark = pytest.mark.timeout(180)

@@ -291,7 +291,7 @@ _ACTS: dict[str, Act] = {
     f"airflow dags trigger {DAG}": Scene.trigger,
     "edge-relay enroll-token create --data-dir /srv/edge-relay --queues gpu,default --site plant-7": Scene.more_tokens,
     "edge-relay workers list --data-dir /srv/edge-relay": Scene.list_workers,
-    "edge-relay workers revoke NAME --data-dir /srv/edge-relay": Scene.revoke,
+    "edge-relay workers revoke NAME --reason 'the machine was stolen' --data-dir /srv/edge-relay": Scene.revoke,
 }
 _INSTALL_RUNTIME = {
     "edge-worker runtime install": "downloads an Airflow from the package index: it is run in "

@@ -1,172 +1,198 @@
-"""A relay's operators' listener that records the calls of the page in Airflow's UI."""
+"""The operators' API from the contract's models, without a relay: lists by page, etags, actions that are remembered."""
 
+import hashlib
 import json
-import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, urlsplit
 
+from pydantic import BaseModel
 from typing_extensions import override
 
-TOKEN = "era_of-the-tests"
-PAGE = b"""<!doctype html><html><head><title>Edge Relay</title>
-<script type="module" src="assets/1/app.js"></script></head>
-<body><h1>the fleet</h1>
-<a id="tab" href="/dags/d/runs/r/tasks/t" target="_blank" rel="noopener">Open in Airflow</a>
-<a id="here" href="/dags">All DAGs</a> <a id="inside" href="#/jobs">Jobs</a>
-<button id="pause">Pause</button> <output id="said"></output></body></html>"""
-APP = b"""
-const said = document.getElementById("said");
-new EventSource("../v1/admin/changes").addEventListener("change", () => { said.textContent = "changed"; });
-document.getElementById("pause").addEventListener("click", async () => {
-  const headers = {"Content-Type": "application/json", "Edge-Csrf": "airflow"};
-  const answer = await fetch("../v1/admin/worker-actions", {method: "POST", headers, body: "{}"});
-  said.textContent = `status ${answer.status}`;
-});
-"""
-POLICY = "default-src 'none'; script-src 'self'; connect-src 'self'; frame-ancestors 'none'"
+from edge_schemas.admin import actions, rows
+from edge_schemas.admin.access import AccessToken, AccessTokenRequest, Role
+from edge_schemas.admin.desired import DesiredQueue
+from edge_schemas.life.model import JobState
+from edge_schemas.wire import routes
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.worker_report import StoredVersions
+from edge_schemas.wire.workers import WorkerState
 
-ENDED_JOB = {
-    "job": "7",
-    "queue": "edge",
-    "state": "ended",
-    "task": "a b.t",
-    "dag_id": "a b",
-    "run_id": "manual__1+2",
-    "task_id": "t",
-    "map_index": -1,
-    "created_at": "2026-11-29T10:00:00Z",
-}
+NOW = datetime.now(UTC)
+JOB = "01234567-89ab-4def-8123-456789abcdef"
+TOKEN = "era_operators"
+Answer = tuple[int, BaseModel | dict[str, Any] | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A call that arrived."""
+def worker_row(name: str, **fields: Any) -> rows.WorkerRow:
+    """An idle worker that polled five seconds ago."""
+    usual: dict[str, Any] = {
+        "site": "plant-7",
+        "queues": ("default",),
+        "state": WorkerState.ONLINE,
+        "settings_version": 1,
+        "applied_version": 1,
+        "enrolled_at": NOW - timedelta(days=3),
+        "last_poll_at": NOW - timedelta(seconds=5),
+        "slots": 4,
+        "free": 4,
+        "running": 0,
+        "versions": StoredVersions(agent="0.1.0", python="3.12.3", airflow="3.1.0", platform="Linux"),
+    }
+    return rows.WorkerRow(worker=name, **{**usual, **fields})
 
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
+
+def job_row() -> rows.JobRow:
+    """A parked job."""
+    return rows.JobRow(
+        job=JOB, queue="q", state=JobState.WAITING, task="d.t", created_at=NOW, parked="released 5 times"
+    )
+
+
+def queue_row(name: str, **fields: object) -> rows.QueueRow:
+    """A queue with two of everything."""
+    counts = dict.fromkeys(("held_back", "waiting", "granted", "running", "workers", "workers_able", "free_slots"), 2)
+    return rows.QueueRow.model_validate({"queue": name, "settings": DesiredQueue(), **counts, **fields})
 
 
 @dataclass
 class FakeOperators:
-    """What it does, and what it has seen.
+    """What it holds and what it was asked for.
 
     Attributes:
-        by: What it says about how callers have signed in.
-        large: Bytes of the answer to `/v1/admin/large`.
-        drops: The paths at which it closes the connection without an answer.
-        streams: How many streams are open.
-        hurry: Set to end all streams.
+        lists: Path of a list to its rows.
+        documents: Path to a single document.
+        failures: Target to why an action can't change it.
+        unchanged: Targets that are as wanted already.
+        asked: Method, path and query of each call, in their order.
+        posted: Path and body of each change.
     """
 
-    url: str = ""
-    by: str = "airflow"
-    large: int = 0
-    drops: set[str] = field(default_factory=set)
-    seen: list[Seen] = field(default_factory=list)
-    streams: int = 0
-    hurry: threading.Event = field(default_factory=threading.Event)
+    url: str
+    lists: dict[str, list[BaseModel]] = field(default_factory=dict)
+    documents: dict[str, BaseModel] = field(default_factory=dict)
+    failures: dict[str, actions.ActionFailure] = field(default_factory=dict)
+    unchanged: set[str] = field(default_factory=set)
+    asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    posted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    on_call: Callable[[], None] | None = None
 
-    def calls(self, path: str) -> list[Seen]:
-        """The calls of a path, without its query."""
-        return [each for each in self.seen if each.path.partition("?")[0] == path]
+    def answer(self, method: str, target: str, body: bytes) -> Answer:
+        """The answer to a call whose token is right."""
+        parts = urlsplit(target)
+        query = dict(parse_qsl(parts.query))
+        self.asked.append((method, parts.path, query))
+        if self.on_call is not None:
+            self.on_call()
+        if method == "GET" and parts.path in self.lists:
+            return 200, self._page(self.lists[parts.path], query)
+        if method == "GET" and parts.path in self.documents:
+            return 200, self.documents[parts.path]
+        if method == "POST" and parts.path in _REQUESTS:
+            return 200, self._act(parts.path, body)
+        if method == "POST" and parts.path == routes.ADMIN_ACCESS_TOKENS:
+            order = AccessTokenRequest.model_validate_json(body)
+            self.posted.append((parts.path, json.loads(body)))
+            return 201, AccessToken(id="0123456789ab", token="era_new", name=order.name, role=Role(order.role))
+        if method == "DELETE":
+            return 204, None
+        raise EdgeError(ErrorCode.NOT_FOUND, "there is no such thing")
+
+    def _page(self, found: list[BaseModel], query: dict[str, str]) -> dict[str, Any]:
+        start, limit = int(query.get("cursor", 0)), int(query.get("limit", rows.DEFAULT_PAGE_ROWS))
+        shown = found[start : start + limit]
+        more = str(start + limit) if start + limit < len(found) else None
+        items = [row.model_dump(mode="json") for row in shown]
+        return {"items": items, "total": len(found), "next": more, "as_of": NOW.isoformat()}
+
+    def _act(self, path: str, body: bytes) -> actions.ActionResult:
+        request: Any = _REQUESTS[path].model_validate_json(body)
+        self.posted.append((path, json.loads(body)))
+        names = getattr(request, _FIELDS[path], None)
+        targets = [self._name(one) for one in names] if names else self._matching(path)
+        failures = tuple(self.failures[name] for name in targets if name in self.failures)
+        rest = [name for name in targets if name not in self.failures]
+        changed = tuple(name for name in rest if name not in self.unchanged)
+        return actions.ActionResult(
+            changed=changed[:1000],
+            changed_count=len(changed),
+            unchanged_count=len(rest) - len(changed),
+            failures=failures,
+            failure_count=len(failures),
+            dry_run=request.dry_run,
+        )
+
+    def _matching(self, path: str) -> list[str]:
+        """It applies no filter: the relay's is tested with the relay."""
+        if path == routes.ADMIN_WORKER_ACTIONS:
+            return [str(getattr(row, "worker", "")) for row in self.lists.get(routes.ADMIN_WORKERS, [])]
+        return [str(getattr(row, "job", "")) for row in self.lists.get(routes.ADMIN_JOBS, [])]
+
+    def _name(self, target: object) -> str:
+        return str(getattr(target, "queue", target))
+
+
+_REQUESTS: dict[str, type[BaseModel]] = {
+    routes.ADMIN_WORKER_ACTIONS: actions.WorkerActionRequest,
+    routes.ADMIN_SITE_ACTIONS: actions.SiteActionRequest,
+    routes.ADMIN_QUEUE_ACTIONS: actions.QueueActionRequest,
+    routes.ADMIN_JOB_ACTIONS: actions.JobActionRequest,
+}
+_FIELDS = {
+    routes.ADMIN_WORKER_ACTIONS: "workers",
+    routes.ADMIN_SITE_ACTIONS: "sites",
+    routes.ADMIN_QUEUE_ACTIONS: "queues",
+    routes.ADMIN_JOB_ACTIONS: "jobs",
+}
 
 
 @contextmanager
-def fake_operators() -> Iterator[FakeOperators]:
-    """Served on a free port of loopback."""
-    fake = FakeOperators()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"fake": fake}))
-    server.daemon_threads = True
-    fake.url = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+def serving_operators() -> Iterator[FakeOperators]:
+    """The API on a port of its own."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _handle(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            try:
+                if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                    raise EdgeError(ErrorCode.UNAUTHENTICATED)
+                status, found = fake.answer(self.command, self.path, body)
+            except EdgeError as error:
+                problem = error.problem()
+                status, found = problem.status, problem
+            content = b"" if found is None else _bytes(found)
+            etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+            if status == 200 and self.headers.get("If-None-Match") == etag:
+                status, content = 304, b""
+            self.send_response(status)
+            self.send_header("ETag", etag)
+            if status not in {204, 304}:
+                self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_DELETE = _handle  # noqa: N815  # names of the base class
+
+        @override
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    fake = FakeOperators(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
     try:
         yield fake
     finally:
-        fake.hurry.set()
         server.shutdown()
+        thread.join()
         server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    fake: FakeOperators
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    def do_POST(self) -> None:
-        self._serve()
-
-    @override
-    def log_message(self, format: str, *args: Any) -> None:
-        """It is quiet."""
-
-    def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        self.fake.seen.append(Seen(self.command, self.path, headers, body))
-        path = self.path.partition("?")[0]
-        if path in self.fake.drops:
-            self.close_connection = True
-        elif path == "/healthz":
-            self._json(200, {"status": "ok"})
-        elif path == "/ui/":
-            self._answer(200, "text/html; charset=utf-8", PAGE, ETag='"1"')
-        elif path.startswith("/ui/assets/"):
-            self._answer(200, "text/javascript", APP, ETag='"2"', Location="https://elsewhere.example/")
-        elif path == "/ui/workers":
-            self._answer(302, "text/plain", b"", Location="./#/workers")
-        elif headers.get("authorization") != f"Bearer {TOKEN}":
-            self._json(401, {"code": "unauthenticated", "status": 401})
-        elif path == "/v1/admin/session":
-            name, role = unquote(headers.get("edge-acting-for", "")), headers.get("edge-acting-as", "")
-            self._json(200, {"name": name, "role": role, "by": self.fake.by, "csrf": None, "airflow_url": None})
-        elif path == "/v1/admin/changes":
-            self._stream()
-        elif path == "/v1/admin/jobs" and "ended=true" in self.path:
-            self._json(200, {"items": [ENDED_JOB], "as_of": ENDED_JOB["created_at"]})
-        elif path == "/v1/admin/jobs" and "ended=false" in self.path:
-            self._json(200, {"items": [], "as_of": ENDED_JOB["created_at"]})
-        elif path == "/v1/admin/large":
-            self._answer(200, "application/json", b"1" * self.fake.large)
-        else:
-            self._json(200, {"path": self.path})
-
-    def _json(self, status: int, body: dict[str, object]) -> None:
-        self._answer(status, "application/json", json.dumps(body).encode())
-
-    def _answer(self, status: int, kind: str, body: bytes, **more: str) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **more}.items():
-            self.send_header(name, value)
-        self.send_header("Set-Cookie", "relay=1")
-        self.send_header("Server-Secret", "relay")
-        self.send_header("Content-Security-Policy", POLICY)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _stream(self) -> None:
-        """One event at once, then silence until the caller leaves."""
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        self.close_connection = True
-        self.fake.streams += 1
-        try:
-            event = b'event: change\ndata: {"views": ["workers"]}\n\n'
-            self.wfile.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
-            while not self.fake.hurry.is_set():
-                readable, _, _ = select.select([self.connection], [], [], 0.05)
-                if readable and not self.connection.recv(1):
-                    return
-            self.wfile.write(b"0\r\n\r\n")
-        finally:
-            self.fake.streams -= 1
+def _bytes(found: BaseModel | dict[str, Any]) -> bytes:
+    return json.dumps(found).encode() if isinstance(found, dict) else found.model_dump_json().encode()
