@@ -18,6 +18,7 @@ from edge_relay.http.handlers.jobs import JobHandlers
 from edge_relay.http.handlers.logs import LogHandlers
 from edge_relay.http.handlers.passthrough import PassthroughHandlers
 from edge_relay.http.handlers.poll import PollHandlers
+from edge_relay.http.handlers.ui import UiHandlers
 from edge_relay.http.handlers.worker import WorkerHandlers
 from edge_relay.http.middlewares import CallMiddlewares, finish_headers
 from edge_relay.jobs.administration import JobAdministration
@@ -33,6 +34,7 @@ from edge_relay.parts import Parts, build_parts
 from edge_relay.pulls.demand_reports import DemandReports
 from edge_relay.relay_beats import RelayBeats
 from edge_relay.settings import Settings
+from edge_relay.ui.files import UiFiles
 from edge_relay.workers.administration import WorkerAdministration
 from edge_relay.workers.enrollment import WorkerEnrollment
 from edge_service import task_cleanup
@@ -122,6 +124,7 @@ def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     jobs = JobAdministration(parts.broker, parts.records, parts.audit)
     return [
         *MetricsHandlers(parts.exports).routes(),
+        *UiHandlers(UiFiles(), parts.settings.ui_frame_ancestors).routes(),
         *AdminHandlers(callers, _json_bodies(parts), workers, jobs).routes(),
     ]
 

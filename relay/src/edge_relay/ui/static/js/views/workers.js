@@ -1,0 +1,74 @@
+// All workers: filter, sort, select, act.
+import { may } from "../api.js";
+import { html } from "../lib.js";
+import { useResource } from "../live.js";
+import { Bulk } from "../parts/bulk.js";
+import { Filters } from "../parts/filters.js";
+import { Meter, Names, State } from "../parts/marks.js";
+import { Applied, Order } from "../parts/order.js";
+import { useSelection } from "../parts/selection.js";
+import { Heading } from "../parts/shell.js";
+import { Empty, Loaded } from "../parts/states.js";
+import { Pager, Table } from "../parts/table.js";
+import { Ago } from "../parts/time.js";
+import { link, setParams } from "../route.js";
+import { listPath } from "./list.js";
+
+const STATES = ["online", "unhealthy", "paused", "draining", "offline", "conflict", "never seen", "revoked"];
+const FILTERS = ["q", "site", "queue", "state", "label"];
+const FIELDS = [
+  { key: "q", label: "Find", main: true, hint: "name, site, host or label" },
+  { key: "state", label: "State", options: STATES.map((state) => [state, state]) },
+  { key: "site", label: "Site" },
+  { key: "queue", label: "Queue" },
+  { key: "label", label: "Label", hint: "key or key=value" },
+];
+
+function Notes({ row }) {
+  const first = row.problems[0] || row.no_jobs_reason;
+  return html`<div class="notes">
+    ${row.order && html`<${Order} order=${row.order} ofSite=${row.order_of_site} />`}
+    ${first && html`<span class="warn" title=${row.problems.join("\n")}>${first}${row.problems.length > 1 && ` (+${row.problems.length - 1})`}</span>`}
+    ${row.conflict.length > 0 && html`<span class="bad">two agents: ${row.conflict.join(", ")}</span>`}
+    ${!row.order && !first && !row.conflict.length && html`<span class="faint">–</span>`}
+  </div>`;
+}
+
+const COLUMNS = [
+  { key: "worker", label: "Worker", sort: "worker", name: true, cell: (row) => html`<a href=${link("workers", row.worker)}>${row.worker}</a>${row.hostname && html`<small>${row.hostname}</small>`}` },
+  { key: "state", label: "State", sort: "state", cell: (row) => html`<${State} value=${row.state} />` },
+  { key: "site", label: "Site", sort: "site", cell: (row) => html`<a href=${link("workers", null, { site: row.site })}>${row.site}</a>` },
+  { key: "slots", label: "Slots", sort: "running", numeric: true, cell: (row) => html`<${Meter} used=${row.running} of=${row.slots} label="slots used" />` },
+  { key: "queues", label: "Queues", cell: (row) => html`<${Names} names=${row.queues} most=${2} view=${queueLink} />` },
+  { key: "seen", label: "Last contact", sort: "last_poll_at", newest: true, cell: (row) => html`<${Ago} at=${row.last_poll_at} none="never" />` },
+  { key: "version", label: "Version", cell: (row) => html`${row.versions?.agent ?? "–"}${row.versions?.airflow && html`<small>Airflow ${row.versions.airflow}</small>`}` },
+  { key: "path", label: "Path", cell: (row) => html`${{ direct: "direct", http: "HTTP proxy", https: "HTTPS proxy" }[row.proxy] ?? "–"}` },
+  { key: "settings", label: "Settings", cell: (row) => html`<${Applied} row=${row} />` },
+  { key: "notes", label: "Notes", cell: (row) => html`<${Notes} row=${row} />` },
+];
+
+function queueLink(queue) {
+  return link("queues", null, { q: queue });
+}
+
+const keyOf = (row) => row.worker;
+
+export function Workers({ params }) {
+  const sort = params.get("sort") || "worker";
+  const path = listPath("workers", params, FILTERS, { sort });
+  const resource = useResource(path, ["workers"]);
+  const selection = useSelection(params);
+  return html`<${Heading} title="Workers" />
+    <${Filters} fields=${FIELDS} params=${params} />
+    <${Loaded} resource=${resource} what="The list of workers">${(page) =>
+      page.items.length
+        ? html`<${Bulk} kind="worker" selection=${selection} page=${page} params=${params} filters=${FILTERS} />
+          <${Table} label="Workers" columns=${COLUMNS} page=${page} keyOf=${keyOf} sort=${sort} sorted=${(next) => setParams({ sort: next, cursor: null, page: null })} selection=${may("operator") ? selection : null} loading=${resource.loading} />
+          <${Pager} list=${listPath("workers", params, FILTERS, { sort }, false)} page=${page} params=${params} what="workers" />`
+        : html`<${NoWorkers} params=${params} />`}<//>`;
+}
+
+function NoWorkers({ params }) {
+  if (FILTERS.some((key) => params.get(key))) return html`<${Empty} title="No worker matches"><p>Change the filters, or clear them to see all workers.</p><//>`;
+  return html`<${Empty} title="No worker has enrolled yet"><p>The <a href=${link("overview")}>overview</a> shows the next step: a command that enrols a worker.</p><//>`;
+}
