@@ -37,6 +37,7 @@ COOKIE = "edge_session"
 CSRF = "csrf-of-this-session"
 TOKENS = {"era_viewer": Role.VIEWER, "era_operator": Role.OPERATOR, "era_admin": Role.ADMIN}
 BEAT_S = 1.0
+UI_FILES = UiFiles()
 Model = TypeVar("Model", bound=BaseModel)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -65,7 +66,7 @@ class FakeApi:
     def application(self) -> web.Application:
         """The API and the dashboard's files."""
         app = web.Application(middlewares=[self._answer_errors])
-        app.add_routes(UiHandlers(UiFiles(), ("'self'",)).routes())
+        app.add_routes(UiHandlers(UI_FILES, ("'self'",)).routes())
         get, post, delete = web.get, web.post, web.delete
         app.add_routes(
             [
@@ -175,6 +176,8 @@ class FakeApi:
                     pass
                 change = rows.Change(views=views, as_of=now())
                 await stream.write(f"data: {change.model_dump_json()}\n\n".encode())
+        except ConnectionResetError:
+            pass  # the page was closed
         finally:
             self._listeners.discard(queue)
         return stream

@@ -23,7 +23,7 @@ function Choice({ field, value }) {
   const options = value && !field.options.some(([key]) => key === value) ? [...field.options, [value, value]] : field.options;
   return html`<label class="field"><span>${field.label}</span>
     <select value=${value} onChange=${(event) => setParams({ ...RESET, [field.key]: event.target.value || null })}>
-      <option value="" selected=${value === ""}>any</option>
+      <option value="" selected=${value === ""}>${field.none || "any"}</option>
       ${options.map(([key, label]) => html`<option key=${key} value=${key} selected=${key === value}>${label}</option>`)}
     </select>
   </label>`;

@@ -7,7 +7,7 @@ import { setParams } from "../route.js";
 const cursors = new Map();
 /** The cursors of the pages that were opened, by list: the way back. */
 
-/** `columns`: {key, label, cell(row), sort, numeric, wide}; `selection`: null, or what `useSelection` returns. */
+/** `columns`: {key, label, cell(row), sort, newest, numeric, name, tight}; `selection`: null, or what `useSelection` returns. */
 export function Table({ label, columns, page, keyOf, sort, sorted, selection = null, loading = false }) {
   return html`<div class=${`table-frame ${loading ? "loading" : ""}`}>
     <table aria-label=${label} aria-busy=${loading}>
@@ -28,8 +28,12 @@ export function Table({ label, columns, page, keyOf, sort, sorted, selection = n
   </div>`;
 }
 
+function classOf({ numeric, name, tight }) {
+  return [numeric && "numeric", name && "name", tight && "tight"].filter(Boolean).join(" ");
+}
+
 function Header({ column, sort, sorted }) {
-  const classes = `${column.numeric ? "numeric" : ""} ${column.name ? "name" : ""}`;
+  const classes = classOf(column);
   if (!column.sort) return html`<th scope="col" class=${classes}>${column.label}</th>`;
   const current = sort.replace(/^-/, "") === column.sort;
   const descending = sort.startsWith("-");
@@ -44,7 +48,7 @@ function Header({ column, sort, sorted }) {
 const Row = memo(({ id, row, columns, picked, toggle }) => html`<tr class=${picked ? "picked" : ""}>
   ${toggle && html`<td class="pick"><input type="checkbox" checked=${picked} aria-label=${`Select ${id}`} onChange=${() => toggle(id)} /></td>`}
   ${columns.map(
-    (column) => html`<td key=${column.key} data-label=${column.label} class=${`${column.numeric ? "numeric" : ""} ${column.name ? "name" : ""}`}>${column.cell(row)}</td>`,
+    (column) => html`<td key=${column.key} data-label=${column.label} class=${classOf(column)}>${column.cell(row)}</td>`,
   )}
 </tr>`);
 

@@ -22,7 +22,7 @@ const FIELDS = [
   { key: "run_id", label: "Run" },
 ];
 const COLUMNS = [
-  { key: "task", label: "Task", sort: "task", name: true, cell: (row) => html`<a href=${link("jobs", row.job)}>${row.task}</a><small>${[row.run_id, row.try_number && `try ${row.try_number}`].filter(Boolean).join(", ")}</small>` },
+  { key: "task", label: "Task", sort: "task", name: true, cell: (row) => html`<a href=${link("jobs", row.job)}>${row.task}</a><small class="cut" title=${row.run_id}>${[row.try_number && `try ${row.try_number}`, row.run_id].filter(Boolean).join(", ")}</small>` },
   { key: "queue", label: "Queue", sort: "queue", cell: (row) => html`<a href=${link("queues", null, { q: row.queue })}>${row.queue}</a>` },
   { key: "reason", label: "Why it is parked", cell: (row) => html`<span class="said">${row.parked}</span>` },
   { key: "releases", label: "Releases", numeric: true, cell: (row) => html`<span class="num">${row.releases}</span>` },

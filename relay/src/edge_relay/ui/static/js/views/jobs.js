@@ -16,7 +16,7 @@ import { listPath } from "./list.js";
 const FILTERS = ["q", "state", "queue", "worker", "site", "dag_id", "run_id", "ended"];
 const FIELDS = [
   { key: "q", label: "Find", main: true, hint: "task or job id" },
-  { key: "ended", label: "Show", options: [["true", "ended"]] },
+  { key: "ended", label: "Show", none: "waiting and running", options: [["true", "ended"]] },
   { key: "state", label: "State", options: ["waiting", "running", "stopping"].map((state) => [state, state]) },
   { key: "queue", label: "Queue" },
   { key: "worker", label: "Worker" },
@@ -37,7 +37,7 @@ const TASK = {
   label: "Task",
   sort: "task",
   name: true,
-  cell: (row) => html`<a href=${link("jobs", row.job)}>${row.task}</a><small>${[row.run_id, row.try_number && `try ${row.try_number}`, row.kind].filter(Boolean).join(", ")}</small>`,
+  cell: (row) => html`<a href=${link("jobs", row.job)}>${row.task}</a><small class="cut" title=${row.run_id}>${[row.try_number && `try ${row.try_number}`, row.run_id, row.kind].filter(Boolean).join(", ")}</small>`,
 };
 const STATE = { key: "state", label: "State", sort: "state", cell: (row) => html`<${State} value=${stateOf(row)} title=${row.parked || row.reason || ""} />` };
 const QUEUE = { key: "queue", label: "Queue", sort: "queue", cell: (row) => html`<a href=${link("queues", null, { q: row.queue })}>${row.queue}</a>` };

@@ -35,8 +35,7 @@ function Settings({ row: { settings } }) {
     settings.max_running !== null && `at most ${count(settings.max_running)} running`,
     settings.kinds !== null && `only ${settings.kinds.join(", ") || "nothing"}`,
   ].filter(Boolean);
-  return html`<div class="notes">${settings.order && html`<${Order} order=${settings.order} />`}
-    ${parts.length > 0 ? html`<span>${parts.join(", ")}</span>` : !settings.order && html`<span class="faint">defaults</span>`}</div>`;
+  return html`${settings.order && html`<small><${Order} order=${settings.order} /></small>`}${parts.length > 0 && html`<small>${parts.join(", ")}</small>`}`;
 }
 
 function Workers({ row }) {
@@ -53,7 +52,7 @@ const COLUMNS = [
     sort: "queue",
     name: true,
     cell: (row) => html`<a href=${link("jobs", null, { queue: row.queue })}>${row.queue}</a>${row.team && html`<small>team ${row.team}</small>`}
-      ${row.settings.order && html` <${State} value="paused" />`}`,
+      ${row.settings.order && html` <${State} value="paused" />`}<${Settings} row=${row} />`,
   },
   { key: "waiting", label: "Waiting", sort: "waiting", numeric: true, cell: (row) => jobs(row, "waiting", { state: "waiting" }) },
   { key: "held", label: "Held back", sort: "held_back", numeric: true, cell: plainNumber("held_back") },
@@ -65,7 +64,6 @@ const COLUMNS = [
   { key: "again", label: "Redelivered", numeric: true, cell: plainNumber("redeliveries") },
   { key: "dead", label: "Dead", sort: "dead", numeric: true, cell: (row) => (row.dead ? html`<a class="num bad" href=${link("dead", null, { queue: row.queue })}>${count(row.dead)}</a>` : html`<span class="num faint">0</span>`) },
   { key: "workers", label: "Able workers", sort: "workers", numeric: true, cell: (row) => html`<${Workers} row=${row} />` },
-  { key: "settings", label: "Settings", cell: (row) => html`<${Settings} row=${row} />` },
 ];
 const keyOf = (row) => (row.team ? `${row.team}/${row.queue}` : row.queue);
 

@@ -1,5 +1,6 @@
 // All workers: filter, sort, select, act.
 import { may } from "../api.js";
+import { bytes, percent } from "../format.js";
 import { html } from "../lib.js";
 import { useResource } from "../live.js";
 import { Bulk } from "../parts/bulk.js";
@@ -34,16 +35,22 @@ function Notes({ row }) {
   </div>`;
 }
 
+const PATHS = { direct: "direct", http: "HTTP proxy", https: "HTTPS proxy" };
+
+function Health({ row: { health } }) {
+  if (!health) return html`<span class="faint">–</span>`;
+  return html`<span class="num">CPU ${percent(health.cpu_busy_ratio)}</span><small class="num">${bytes(health.disk_free_bytes)} free</small>`;
+}
+
 const COLUMNS = [
-  { key: "worker", label: "Worker", sort: "worker", name: true, cell: (row) => html`<a href=${link("workers", row.worker)}>${row.worker}</a>${row.hostname && html`<small>${row.hostname}</small>`}` },
-  { key: "state", label: "State", sort: "state", cell: (row) => html`<${State} value=${row.state} />` },
-  { key: "site", label: "Site", sort: "site", cell: (row) => html`<a href=${link("workers", null, { site: row.site })}>${row.site}</a>` },
-  { key: "slots", label: "Slots", sort: "running", numeric: true, cell: (row) => html`<${Meter} used=${row.running} of=${row.slots} label="slots used" />` },
+  { key: "worker", label: "Worker", sort: "worker", name: true, cell: (row) => html`<a href=${link("workers", row.worker)}>${row.worker}</a>${row.hostname && html`<small class="cut" title=${row.hostname}>${row.hostname}</small>`}` },
+  { key: "state", label: "State", sort: "state", cell: (row) => html`<${State} value=${row.state} /><small><${Applied} row=${row} /></small>` },
+  { key: "site", label: "Site", sort: "site", tight: true, cell: (row) => html`<a href=${link("workers", null, { site: row.site })}>${row.site}</a>${row.team && html`<small>team ${row.team}</small>`}` },
+  { key: "slots", label: "Slots", sort: "running", numeric: true, cell: (row) => html`<a class="quiet" href=${link("jobs", null, { worker: row.worker })} aria-label=${`Jobs of ${row.worker}`}><${Meter} used=${row.running} of=${row.slots} label="slots used" /></a>` },
   { key: "queues", label: "Queues", cell: (row) => html`<${Names} names=${row.queues} most=${2} view=${queueLink} />` },
-  { key: "seen", label: "Last contact", sort: "last_poll_at", newest: true, cell: (row) => html`<${Ago} at=${row.last_poll_at} none="never" />` },
-  { key: "version", label: "Version", cell: (row) => html`${row.versions?.agent ?? "–"}${row.versions?.airflow && html`<small>Airflow ${row.versions.airflow}</small>`}` },
-  { key: "path", label: "Path", cell: (row) => html`${{ direct: "direct", http: "HTTP proxy", https: "HTTPS proxy" }[row.proxy] ?? "–"}` },
-  { key: "settings", label: "Settings", cell: (row) => html`<${Applied} row=${row} />` },
+  { key: "seen", label: "Last contact", sort: "last_poll_at", newest: true, tight: true, cell: (row) => html`<${Ago} at=${row.last_poll_at} none="never" /><small>${PATHS[row.proxy] ?? ""}</small>` },
+  { key: "version", label: "Version", tight: true, cell: (row) => html`${row.versions?.agent ?? "–"}${row.incarnation !== null && html` <span class="faint" title="incarnation: how often its agent has started">#${row.incarnation}</span>`}${row.versions?.airflow && html`<small>Airflow ${row.versions.airflow}</small>`}` },
+  { key: "health", label: "Health", tight: true, cell: (row) => html`<${Health} row=${row} />` },
   { key: "notes", label: "Notes", cell: (row) => html`<${Notes} row=${row} />` },
 ];
 
