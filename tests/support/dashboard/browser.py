@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 import pytest
 from aiohttp import web
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from support.dashboard.api import COOKIE, FakeApi
 from support.nats.server import free_port
 
+PATIENCE_MS = 20_000
+"""On a machine that does much else. What must be fast is timed by its test."""
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 EXPECTED_NETWORK_ERRORS = ("Failed to load resource", "net::ERR_")
@@ -34,6 +36,7 @@ def find_browser() -> str:
 async def chromium() -> AsyncIterator[Browser]:
     """One browser."""
     program = find_browser()
+    expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
         # Chromium's own sandbox needs rights that containers do not have. It loads pages of these tests only.
         browser = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
@@ -117,7 +120,7 @@ async def opened(
         has_touch=phone,
         permissions=["clipboard-read", "clipboard-write"],
     )
-    context.set_default_timeout(8000)
+    context.set_default_timeout(PATIENCE_MS)
     if token:
         await context.add_cookies([{"name": COOKIE, "value": token, "domain": "127.0.0.1", "path": "/"}])
     page = await context.new_page()

@@ -75,7 +75,7 @@ class FleetActions:
             del self._fleet.workers[name]
         else:
             version = self._fleet.workers[name].settings_version + 1
-            self._fleet.change_worker(name, settings_version=version, **update)
+            self._fleet.change_worker(name, **update | {"settings_version": version})
         self._fleet.record(f"worker-{request.action.do}", TargetKind.WORKER, name, reason=request.reason)
 
     def _worker_update(self, row: WorkerRow, request: WorkerActionRequest) -> dict[str, object]:
@@ -104,7 +104,7 @@ class FleetActions:
             case "resolve":
                 return {"state": WorkerState.ONLINE, "conflict": ()}
             case _:
-                return {"settings_version": row.settings_version + 1}
+                return {"settings_version": row.settings_version + 1}  # a rotation
 
     def _on_sites(self, request: SiteActionRequest) -> ActionResult:
         for name in request.sites if not request.dry_run else ():

@@ -2,7 +2,7 @@
 import { KINDS, requestOf } from "../actions.js";
 import { may, send } from "../api.js";
 import { plural } from "../format.js";
-import { html, useEffect, useRef, useState } from "../lib.js";
+import { html, Store, useEffect, useRef, useState, useStore } from "../lib.js";
 import { refresh } from "../live.js";
 import { Dialog } from "./dialog.js";
 import { Field } from "./fields.js";
@@ -10,30 +10,33 @@ import { Field } from "./fields.js";
 const PREVIEW_MS = 300;
 const MOST_SHOWN = 50;
 
+/** The action that is asked about, or null. Its dialog outlives the list that it was opened from. */
+const asked = new Store(null);
+
 /** The buttons that the person may press. `choice`: {names} or {where}; `row` hides actions that make no sense for it. */
-export function Actions({ kind, choice, label, row = null, only = null, done = null }) {
-  const [open, setOpen] = useState(null);
+export function Actions({ kind, choice, label, row = null, only = null }) {
   const possible = KINDS[kind].actions.filter(
     (action) => may(action.role) && (!only || only.includes(action.do)) && (!row || !action.when || action.when(row)),
   );
   if (!possible.length) return null;
   return html`<div class="actions" role="group" aria-label=${`Actions on ${label}`}>
-    ${possible.map((action) => html`<button key=${action.do} type="button" class=${`button ${action.danger ? "danger" : ""}`} onClick=${() => setOpen(action)}>${action.label}</button>`)}
-    ${open && html`<${ActionDialog} kind=${kind} action=${open} choice=${choice} label=${label} close=${() => setOpen(null)} done=${done} />`}
+    ${possible.map((action) => html`<button key=${action.do} type="button" class=${`button ${action.danger ? "danger" : ""}`} onClick=${(event) => asked.set({ kind, action, choice, label, opener: event.currentTarget })}>${action.label}</button>`)}
   </div>`;
 }
 
-function ActionDialog({ kind, action, choice, label, close, done }) {
+/** Where the dialog is; once in the page. */
+export function ActionPlace() {
+  const open = useStore(asked);
+  return open && html`<${ActionDialog} ...${open} close=${() => asked.set(null)} />`;
+}
+
+function ActionDialog({ kind, action, choice, label, opener, close }) {
   const [values, setValues] = useState({});
   const [reason, setReason] = useState("");
   const [phase, setPhase] = useState("ask");
   const [outcome, setOutcome] = useState(null);
   const [error, setError] = useState(null);
   const preview = usePreview(kind, action, choice, values);
-  const finish = () => {
-    close();
-    if (outcome && done) done();
-  };
   const submit = async (event) => {
     event.preventDefault();
     setPhase("send");
@@ -49,9 +52,9 @@ function ActionDialog({ kind, action, choice, label, close, done }) {
     refresh();
   };
   const title = `${action.label}: ${label}`;
-  if (phase === "done") return html`<${Dialog} title=${title} close=${finish}><${Outcome} kind=${kind} action=${action} outcome=${outcome} close=${finish} /><//>`;
+  if (phase === "done") return html`<${Dialog} title=${title} opener=${opener} close=${close}><${Outcome} kind=${kind} action=${action} outcome=${outcome} close=${close} /><//>`;
   const nothing = preview.result && preview.result.changed_count === 0;
-  return html`<${Dialog} title=${title} close=${close} locked=${phase === "send"}>
+  return html`<${Dialog} title=${title} opener=${opener} close=${close} locked=${phase === "send"}>
     <form class="dialog-form" onSubmit=${submit}>
       <p>${action.text}</p>
       ${(action.fields || []).map((field) => html`<${Field} key=${field.key} field=${field} value=${values[field.key]} set=${(value) => setValues({ ...values, [field.key]: value })} />`)}
@@ -61,7 +64,7 @@ function ActionDialog({ kind, action, choice, label, close, done }) {
       <${Preview} kind=${kind} preview=${preview} />
       ${error && html`<p class="message bad" role="alert"><strong>Nothing is confirmed:</strong> ${error.message}. ${error.isOutage ? "The action may be repeated: a repeat changes nothing." : ""}</p>`}
       <footer>
-        <button type="button" class="button" disabled=${phase === "send"} onClick=${close}>Cancel</button>
+        <button type="button" class="button" disabled=${phase === "send"} onClick=${close}>Close</button>
         <button type="submit" class=${`button ${action.danger ? "danger filled" : "primary"}`} disabled=${phase === "send" || !reason.trim() || nothing || Boolean(preview.error)}>
           ${phase === "send" ? "Working …" : buttonText(kind, action, preview)}
         </button>

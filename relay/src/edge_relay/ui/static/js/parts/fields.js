@@ -15,21 +15,21 @@ export function Field({ field, value, set }) {
     case "until":
       return html`<${Until} field=${field} value=${value || ""} set=${set} />`;
     default:
-      return html`<label class="field wide"><span>${field.label}</span><${Input} field=${field} value=${value ?? ""} set=${set} />
-        ${field.hint && html`<small>${field.hint}</small>`}</label>`;
+      return html`<div class="field wide"><label><span>${field.label}</span><${Input} field=${field} value=${value ?? ""} set=${set} /></label>
+        ${field.hint && html`<small id=${`hint-${field.key}`}>${field.hint}</small>`}</div>`;
   }
 }
 
 function Input({ field, value, set, disabled = false }) {
   const isNumber = field.type === "number";
-  return html`<input type=${isNumber ? "number" : "text"} min=${field.least} step=${isNumber ? 1 : undefined} value=${value} disabled=${disabled} onInput=${(event) => set(event.target.value)} autocomplete="off" spellcheck=${false} />`;
+  return html`<input type=${isNumber ? "number" : "text"} min=${field.least} step=${isNumber ? 1 : undefined} value=${value} disabled=${disabled} onInput=${(event) => set(event.target.value)} aria-describedby=${field.hint ? `hint-${field.key}` : null} autocomplete="off" spellcheck=${false} />`;
 }
 
 function Ticked({ field, value, set }) {
   return html`<div class="ticked">
     <label class="check"><input type="checkbox" checked=${value.ticked} onChange=${(event) => set({ ...value, ticked: event.target.checked })} /> ${field.label}</label>
     <label><span class="hidden">${field.label}: new value</span><${Input} field=${field} value=${value.value} disabled=${!value.ticked} set=${(text) => set({ ...value, value: text })} /></label>
-    ${field.hint && html`<small>${field.hint}</small>`}
+    ${field.hint && html`<small id=${`hint-${field.key}`}>${field.hint}</small>`}
   </div>`;
 }
 

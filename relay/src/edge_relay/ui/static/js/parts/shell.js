@@ -1,9 +1,10 @@
 // What surrounds every view: navigation, who is signed in, whether what is shown is current.
-import { may, send, session } from "../api.js";
+import { send, session } from "../api.js";
 import { clock, local } from "../format.js";
 import { html, memo, useEffect, useState, useStore } from "../lib.js";
 import { health } from "../live.js";
 import { link } from "../route.js";
+import { ActionPlace } from "./action.js";
 import { Ago } from "./time.js";
 
 const VIEWS = [
@@ -30,6 +31,7 @@ export function Shell({ view, children }) {
     </aside>
     <main id="main" tabIndex="-1" class=${since ? "stale" : ""}>${children}</main>
     <${Banner} />
+    <${ActionPlace} />
   </div>`;
 }
 
@@ -117,5 +119,3 @@ export function Heading({ title, back = null, children }) {
     ${children}
   </header>`;
 }
-
-export const isAdmin = () => may("admin");

@@ -9,7 +9,8 @@ const HOURS = [["1", "1 hour"], ["24", "1 day"], ["168", "7 days"], ["720", "30 
 const list = (text) => text.split(",").map((part) => part.trim()).filter(Boolean);
 
 function TextField({ label, note, ...rest }) {
-  return html`<label class="field wide"><span>${label}</span><input type="text" autocomplete="off" spellcheck=${false} ...${rest} />${note && html`<small>${note}</small>`}</label>`;
+  const id = note && `note-${label.replace(/\W+/g, "-")}`;
+  return html`<div class="field wide"><label><span>${label}</span><input type="text" autocomplete="off" spellcheck=${false} aria-describedby=${id} ...${rest} /></label>${note && html`<small id=${id}>${note}</small>`}</div>`;
 }
 
 /** A form that sends a request and shows the secret of the answer. */
@@ -34,7 +35,7 @@ function Create({ title, path, body, ready, made, setMade, close, children, show
   return html`<${Dialog} title=${title} close=${close} locked=${busy}><form class="dialog-form" onSubmit=${submit}>
       ${children}
       ${error && html`<p class="message bad" role="alert">${error.message}. ${error.isOutage ? "If a token was created all the same, it is in the list: revoke it." : ""}</p>`}
-      <footer><button type="button" class="button" disabled=${busy} onClick=${close}>Cancel</button>
+      <footer><button type="button" class="button" disabled=${busy} onClick=${close}>Close</button>
         <button type="submit" class="button primary" disabled=${busy || !ready}>${busy ? "Creating …" : "Create"}</button></footer>
     </form><//>`;
 }
@@ -107,6 +108,6 @@ export function Revoke({ words, path, revoked, close }) {
   return html`<${Dialog} title="Revoke a token" close=${close} locked=${busy}><form class="dialog-form" onSubmit=${submit}>
     <p>This ends <strong>${words}</strong> for good. Workers that have enrolled keep their own credentials.</p>
     ${error && html`<p class="message bad" role="alert">${error.message}.</p>`}
-    <footer><button type="button" class="button" onClick=${close} autofocus>Cancel</button><button type="submit" class="button danger filled" disabled=${busy}>Revoke</button></footer>
+    <footer><button type="button" class="button" onClick=${close} autofocus>Close</button><button type="submit" class="button danger filled" disabled=${busy}>Revoke</button></footer>
   </form><//>`;
 }
