@@ -19,11 +19,6 @@ COUNT_RENDERS = """() => {
 }"""
 
 
-def state_of(dashboard: Dashboard, worker: str) -> "object":
-    """The cell with a worker's state."""
-    return dashboard.page.locator("tr", has=dashboard.page.get_by_label(f"Select {worker}")).locator(".state")
-
-
 async def test_a_change_is_shown_without_a_reload(dashboard: Dashboard) -> None:
     await dashboard.open("workers")
     row = dashboard.page.locator("tr", has_text="edge-0001")
@@ -117,8 +112,6 @@ async def test_only_rows_that_changed_are_rendered(browser: Browser, served: Ser
         dashboard.api.changed("workers")
         await expect(page.locator("tr", has_text="edge-0007").locator(".state")).to_have_text("online")
         assert await page.evaluate("window.renders") <= 3
-        long_tasks = await page.evaluate("performance.getEntriesByType('longtask').length")
-        assert long_tasks == 0
         paint = await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     print(f"1,000 workers: first paint {paint:.0f} ms, list shown after {loaded * 1000:.0f} ms")  # noqa: T201
     assert paint < 5000

@@ -99,7 +99,7 @@ class Dashboard:
     async def ready(self) -> None:
         """Wait until nothing is loading."""
         await self.page.wait_for_selector("main")
-        await self.page.wait_for_function("!document.querySelector('.skeleton, .boot, [aria-busy=true]')")
+        await expect(self.page.locator(".skeleton, .boot, [aria-busy=true]")).to_have_count(0)
 
 
 @asynccontextmanager
@@ -132,7 +132,7 @@ async def opened(
         yield Dashboard(page, served, complaints)
     finally:
         await context.close()
-    assert complaints == []
+    assert not complaints, "\n".join(complaints)
 
 
 def _note(complaints: list[str], kind: str, text: str) -> None:

@@ -102,7 +102,7 @@ function usePreview(kind, action, choice, values) {
 
 function Preview({ kind, preview: { result, error, asking } }) {
   const { one, many } = KINDS[kind];
-  let text = "Asking what will change …";
+  let text = "Asking the relay …";
   if (error) text = error.message;
   else if (result) {
     const parts = [result.changed_count ? `${plural(result.changed_count, one, many)} will change` : "Nothing will change"];
