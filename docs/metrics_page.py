@@ -16,6 +16,7 @@ from edge_broker.permissions import KEEPER, RELAY
 from edge_broker.record_mover import RecordMover
 from edge_broker.records import RecordStore
 from edge_broker.subjects import ACCESS_BUCKET
+from edge_relay.desired.state import DesiredState
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
 from edge_relay.limits.kinds import ignore
@@ -42,7 +43,7 @@ class Exporter:
 def _relay() -> CollectorRegistry:
     broker = Broker(BrokerSettings((), RELAY, ""))
     lookups = Lookups(Bucket(broker, ACCESS_BUCKET), per_s=1, per_address_per_s=1, on_limit=ignore)
-    exported = exports(Metrics(), broker, Credentials(broker, lookups), None)
+    exported = exports(Metrics(), broker, Credentials(broker, lookups, DesiredState(broker)), None)
     exported.metrics.registry.register(certificate_gauge())
     return exported.metrics.registry
 

@@ -141,7 +141,7 @@ class Real:
         await self.edge.broker.store(job_subject(record.team, record.queue, record.id), body)
 
     async def revoke(self, worker: str) -> None:
-        await self.edge.admin("POST", routes.ADMIN_WORKER_REVOKE.format(worker=worker))
+        await self.edge.act_on_worker(worker, "revoke")
 
     def answer_execution(self, status: int, body: Any) -> None:
         self.gate.status, self.gate.body = status, b"" if body is None else orjson.dumps(body)

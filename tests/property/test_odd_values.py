@@ -33,6 +33,7 @@ from edge_broker.bucket import Bucket
 from edge_broker.record_mover import RecordMover
 from edge_broker.records import BeforeChange, RecordUnreadable, parse_record
 from edge_broker.subjects import ACCESS_BUCKET
+from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch.directives import directives
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
@@ -261,7 +262,8 @@ POLL = Poll(
 def test_no_stored_value_ends_a_loop_of_the_relay(access: bytes, last_poll: bytes, record: tuple[str, bytes]) -> None:
     broker: Any = SimpleNamespace(connected=True, lost_at=None, on_connection=lambda _: None)
     lookups = Lookups(Bucket(broker, ACCESS_BUCKET), per_s=1, per_address_per_s=1, on_limit=ignore)
-    credentials = Credentials(broker, lookups)
+    desired = DesiredState(broker)
+    credentials = Credentials(broker, lookups, desired)
     fleet = Fleet(broker, credentials)
     for prefix in ("worker.", "access.", "enroll.", "name.", ""):
         credentials._apply(prefix + "0" * 64, access)
@@ -272,7 +274,8 @@ def test_no_stored_value_ends_a_loop_of_the_relay(access: bytes, last_poll: byte
     except ValueError:
         stored = None
     if stored is not None:
-        summary(WorkerAccess.model_validate(ACCESS), stored, datetime.now(UTC))
+        valid = WorkerAccess.model_validate(ACCESS)
+        summary(valid, credentials.settings(valid), stored, datetime.now(UTC))
         agents.has_taken_over(stored, datetime.now(UTC))
         agents.current_arrival(stored, stored.agent)
     try:

@@ -70,6 +70,19 @@ OPTIONS: dict[str, Option] = {
         "83886080",
         kind="integer",
     ),
+    "body_memory_bytes": _option(
+        "Memory in bytes for the bodies of all calls to the keeper's gate and of their answers. Those above 64 KiB may "
+        "use three quarters of it. Calls beyond it are refused, and workers repeat them. At least four thirds of "
+        "max_call_bytes.",
+        "268435456",
+        kind="integer",
+    ),
+    "worker_body_memory_bytes": _option(
+        "Memory in bytes for the bodies of the calls of one worker and of their answers. Calls beyond it are refused, "
+        "and the worker repeats them. At least max_call_bytes.",
+        "100663296",
+        kind="integer",
+    ),
     "max_path_bytes": _option(
         "Longest path and query together, in bytes, of a task's call to the Execution API. Relays and workers have a "
         "setting of the same name. Airflow's api-server accepts 64 KiB.",

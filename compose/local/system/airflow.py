@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote
 
-from local.processes.child import Child, clean_environment, stop_all
-from local.system.airflow_api import AirflowApi
+from local.processes.child import Child, ChildFailed, clean_environment, stop_all
+from local.system.airflow_api import AirflowApi, ApiRefused
 from local.system.paths import PROGRAMS
-from local.system.ports import choose_port
+from local.system.ports import choose_port, is_listening
 from local.system.relay import RelayFacts
 
 BOTH_EXECUTORS = "LocalExecutor,edge:edge_bridge.executor.RelayExecutor"
@@ -92,7 +92,13 @@ class Airflow:
         await migrate.wait_for_success(180)
 
     async def start(self, relay: RelayFacts) -> None:
-        """Start all services. They can be used once `is_ready` returns true."""
+        """Start all services. They can be used once `is_ready` returns true.
+
+        Raises:
+            ChildFailed: The port of the api-server was taken after it had been chosen.
+        """
+        if await is_listening(self.port):
+            raise self._port_taken()
         for name, service in self._services.items():
             environment = self.environment(relay, database_timeout_s=service.database_timeout_s) | as_variables(
                 service.options
@@ -101,9 +107,27 @@ class Airflow:
             await self.children[name].start()
 
     async def is_ready(self) -> bool:
-        """Whether api-server, scheduler and dag-processor are healthy, and the api-server can serve tasks."""
+        """Whether api-server, scheduler and dag-processor are healthy, and the api-server can serve tasks.
+
+        Raises:
+            ChildFailed: Another Airflow answers on this port.
+        """
         self._warmed_up = self._warmed_up or await self.api.warm_up()
-        return self._warmed_up and await self.api.is_healthy()
+        if not (self._warmed_up and await self.api.is_healthy()):
+            return False
+        try:
+            await self.api.log_in()
+        except ApiRefused as refused:
+            if refused.status == 401:
+                raise self._port_taken() from refused
+            raise
+        return True
+
+    def _port_taken(self) -> ChildFailed:
+        return ChildFailed(
+            f"port {self.port} was free and is now used by another program, perhaps by another Airflow: stop that "
+            "program, or start again to get another port"
+        )
 
     async def stop(self) -> None:
         """Stop all services."""

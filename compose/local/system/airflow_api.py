@@ -56,6 +56,17 @@ class AirflowApi:
         except (aiohttp.ClientError, ApiRefused, TimeoutError):
             return False
 
+    async def log_in(self) -> str:
+        """The user's token, which is requested once.
+
+        Raises:
+            ApiRefused: With status 401, this Airflow does not know the user with this password.
+        """
+        if self._token is None:
+            answer = await self._call("POST", "/auth/token", json=self._login)
+            self._token = str(answer["access_token"])
+        return self._token
+
     async def get(self, path: str, **params: str | int) -> Json:
         """GET below `/api/v2/`.
 
@@ -133,10 +144,7 @@ class AirflowApi:
     async def _authorized(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **options: Any
     ) -> Json:
-        if self._token is None:
-            answer = await self._call("POST", "/auth/token", json=self._login)
-            self._token = str(answer["access_token"])
-        login = {"Authorization": f"Bearer {self._token}"}
+        login = {"Authorization": f"Bearer {await self.log_in()}"}
         for attempt in count(1):
             try:
                 return await self._call(method, f"/api/v2/{path}", headers={**login, **(headers or {})}, **options)

@@ -193,6 +193,12 @@ class Settings(BaseModel):
         description="With less than this free on the disk of the state folder, the worker accepts no jobs. Running "
         "jobs continue.",
     )
+    max_clock_skew_s: float = Field(
+        default=300,
+        ge=5,
+        description="Seconds by which this machine's clock may differ from the relay's. Beyond that, the worker "
+        "accepts no jobs; running jobs continue.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least severe events that the worker logs."
     )

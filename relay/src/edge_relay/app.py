@@ -6,10 +6,16 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from edge_relay.actions.queue_actions import QueueActions
+from edge_relay.actions.site_actions import SiteActions
+from edge_relay.actions.worker_actions import WorkerActions
+from edge_relay.actions.worker_credentials import WorkerCredentialActions
+from edge_relay.actions.worker_targets import WorkerTargets
 from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.dispatch.notices import Notices
 from edge_relay.http.bodies import JsonBodies
 from edge_relay.http.callers import Callers
+from edge_relay.http.handlers.actions import ActionHandlers
 from edge_relay.http.handlers.admin import AdminHandlers
 from edge_relay.http.handlers.description import DescriptionHandlers
 from edge_relay.http.handlers.enrollment import EnrollmentHandlers
@@ -126,7 +132,21 @@ def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
         *MetricsHandlers(parts.exports).routes(),
         *UiHandlers(UiFiles(), parts.settings.ui_frame_ancestors).routes(),
         *AdminHandlers(callers, _json_bodies(parts), workers, jobs).routes(),
+        *_action_handlers(parts, callers).routes(),
     ]
+
+
+def _action_handlers(parts: Parts, callers: Callers) -> ActionHandlers:
+    desired, store, audit = parts.desired, parts.desired_store, parts.audit
+    targets = WorkerTargets(parts.credentials, desired, parts.exports.fleet, parts.enrollments)
+    of_credentials = WorkerCredentialActions(parts.enrollments, parts.credentials, parts.workers)
+    return ActionHandlers(
+        callers,
+        _json_bodies(parts),
+        WorkerActions(targets, desired, store, of_credentials, audit),
+        SiteActions(parts.credentials, desired, store, audit),
+        QueueActions(desired, store, audit),
+    )
 
 
 class _Running:
@@ -139,6 +159,7 @@ class _Running:
         """The connection to NATS and every loop of the relay. A loop that fails ends the process in order."""
         parts = self._parts
         parts.credentials.on_change(parts.polls.credential_changed)
+        parts.desired.on_change(parts.polls.desired_changed)
         parts.lifecycle.on_stop(parts.polls.wake_all)
         parts.exports.fleet.on_entry(parts.polls.entry_changed)
         parts.mirror.on_job(parts.polls.job_changed)
@@ -152,6 +173,7 @@ class _Running:
             "records": parts.mirror.run(),
             "state-reads": parts.reads.run(),
             "credentials": parts.credentials.run(),
+            "desired-state": parts.desired.run(),
             "receipt-key": parts.receipt_key.run(),
             "relay-beats": relay_beats.run(),
             "demand-reports": demand_reports.run(),

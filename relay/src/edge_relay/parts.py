@@ -7,6 +7,8 @@ from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
 from edge_broker.subjects import ACCESS_BUCKET
+from edge_relay.desired.state import DesiredState
+from edge_relay.desired.store import DesiredStore
 from edge_relay.dispatch.poll_session import PollParts
 from edge_relay.dispatch.polls import ParkedPolls
 from edge_relay.dispatch.state.reads import StateReads
@@ -21,9 +23,9 @@ from edge_relay.jobs.parking import Parking
 from edge_relay.jobs.unreadable import UnreadableMessages
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.limits.addresses import ClientAddresses
-from edge_relay.limits.body_memory import BodyMemory
 from edge_relay.limits.connection_table import ConnectionTable
 from edge_relay.limits.connections import Connections
+from edge_relay.limits.kinds import Limit
 from edge_relay.limits.log_rates import LogRates
 from edge_relay.limits.malformed_requests import MalformedRequests
 from edge_relay.limits.open_files import connections_allowed
@@ -38,6 +40,7 @@ from edge_relay.stores.job_logs import JobLogs
 from edge_relay.stores.log_store import LogStore
 from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.tracing import RelayJobSpans
+from edge_service.body_memory import BodyMemory, MemoryLimit
 from edge_service.tracing import spans_from_environment
 
 
@@ -62,6 +65,8 @@ class Parts:
     logs: JobLogs
     lookups: Lookups
     credentials: Credentials
+    desired: DesiredState
+    desired_store: DesiredStore
     enrollments: EnrollmentStore
     receipt_key: ReceiptKey
     readiness: Readiness
@@ -90,6 +95,7 @@ class Parts:
             polls=self.polls,
             dispatchers=self.dispatchers,
             credentials=self.credentials,
+            desired=self.desired,
             receipt_key=self.receipt_key,
             centre=self.centre,
             broker=self.broker,
@@ -118,7 +124,8 @@ def build_parts(settings: Settings) -> Parts:
         per_address_per_s=settings.lookups_per_address_per_s,
         on_limit=metrics.on_limit,
     )
-    credentials = Credentials(broker, lookups)
+    desired = DesiredState(broker)
+    credentials = Credentials(broker, lookups, desired)
     exported = exports(metrics, broker, credentials, settings.tls_cert_file)
     gate = GateClient.from_settings(settings)
     exported.metrics.watched_jobs.set_function(lambda: len(mirror))
@@ -139,9 +146,11 @@ def build_parts(settings: Settings) -> Parts:
         logs=JobLogs(Holders(records), LogStore(broker), _log_rates(settings, metrics)),
         lookups=lookups,
         credentials=credentials,
+        desired=desired,
+        desired_store=DesiredStore(broker, desired),
         enrollments=EnrollmentStore(broker),
         receipt_key=receipt_key,
-        readiness=Readiness(lifecycle, broker, receipt_key, credentials),
+        readiness=Readiness(lifecycle, broker, receipt_key, (credentials.complete, desired.complete)),
         gate=gate,
         centre=Centre(gate),
         polls=ParkedPolls(exported.metrics),
@@ -158,7 +167,10 @@ def build_parts(settings: Settings) -> Parts:
 
 
 def _body_memory(settings: Settings, metrics: Metrics) -> BodyMemory:
-    memory = BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, metrics.on_limit)
+    def on_limit(reached: MemoryLimit) -> None:
+        metrics.on_limit(Limit(reached))
+
+    memory = BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, on_limit)
     metrics.body_bytes.set_function(lambda: memory.used)
     return memory
 

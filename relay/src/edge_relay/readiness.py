@@ -1,11 +1,11 @@
-"""Whether this replica can serve: connected to NATS, with its streams and its credentials, and not stopping."""
+"""Whether this replica can serve: connected to NATS, with its streams, credentials and desired state, not stopping."""
 
 import asyncio
+from collections.abc import Sequence
 
 from edge_broker import layout
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
-from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.receipts import ReceiptKey
 from edge_relay.lifecycle import Lifecycle
 from edge_schemas.wire.errors import EdgeError, ErrorCode
@@ -15,13 +15,22 @@ LAYOUT_FOR_S = 30.0
 
 
 class Readiness:
-    """Checks all that serving needs."""
+    """Checks all that serving needs.
 
-    def __init__(self, lifecycle: Lifecycle, broker: Broker, receipt_key: ReceiptKey, credentials: Credentials) -> None:
+    Args:
+        lifecycle: Of this replica.
+        broker: Its connection.
+        receipt_key: Seals grants.
+        complete: Set while the buckets that each call needs are in memory.
+    """
+
+    def __init__(
+        self, lifecycle: Lifecycle, broker: Broker, receipt_key: ReceiptKey, complete: Sequence[asyncio.Event]
+    ) -> None:
         self._lifecycle = lifecycle
         self._broker = broker
         self._receipt_key = receipt_key
-        self._credentials = credentials
+        self._complete = complete
         self._layout_good_until = 0.0
 
     async def check(self) -> None:
@@ -34,8 +43,8 @@ class Readiness:
         if not self._broker.connected:
             raise BrokerUnavailable("there is no connection to NATS at the moment")
         await self._check_layout()
-        if not self._receipt_key.ready.is_set() or not self._credentials.complete.is_set():
-            raise BrokerUnavailable("credentials are being read")
+        if not self._receipt_key.ready.is_set() or not all(one.is_set() for one in self._complete):
+            raise BrokerUnavailable("credentials and desired state are being read")
 
     def forget_layout(self) -> None:
         """Read the layout again at the next check."""

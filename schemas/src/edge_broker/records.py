@@ -73,6 +73,17 @@ class RecordStore:
             except BrokerUnavailable as error:
                 await retry.pause(error)
 
+    async def get_if_readable(self, job: str) -> JobRecord | None:
+        """The record of a job; None also if it can't be read, where that makes no difference.
+
+        Raises:
+            BrokerUnavailable: No answer within the patience.
+        """
+        try:
+            return await self.get(job)
+        except RecordUnreadable:
+            return None
+
     async def create(self, record: JobRecord) -> None:
         """Store the record of a new dispatch. A repeat after an unknown outcome succeeds.
 

@@ -15,6 +15,8 @@ ENDED_BUCKET = "edge_jobs_ended"
 WORKERS_BUCKET = "edge_workers"
 ACCESS_BUCKET = "edge_access"
 DESIRED_BUCKET = "edge_desired"
+DESIRED_QUEUES = "queue."
+"""The keys of queues in it begin with this; the name of the consumer follows."""
 
 NO_TEAM = "-"
 NOTICES = "edge.notices"

@@ -35,8 +35,11 @@ class BodyTooLarge(Exception):
     """A body has more bytes than the reader accepts."""
 
 
-class _Stream(Protocol):
-    async def readany(self) -> bytes: ...
+class Stream(Protocol):
+    """A body that arrives."""
+
+    async def readany(self) -> bytes:
+        """What has arrived; nothing at the end."""
 
 
 class Progress:
@@ -69,7 +72,7 @@ class Progress:
 
 
 async def read_body(
-    stream: _Stream,
+    stream: Stream,
     *,
     limit: int | None = None,
     stall_s: float | None = None,
@@ -98,6 +101,24 @@ async def read_body(
         if limit is not None and len(body) > limit:
             raise BodyTooLarge
         progress.moved(len(chunk))
+
+
+async def write_body(write: Callable[[bytes], Awaitable[None]], body: bytes, progress: Progress | None = None) -> None:
+    """Send a body, or a part of one, in pieces.
+
+    Args:
+        write: Sends a piece, and returns once there is room for the next one.
+        body: What is sent.
+        progress: Of the whole body; a new one unless given.
+
+    Raises:
+        BodyStalled: The other side has stopped reading.
+    """
+    progress = progress or Progress()
+    for start in range(0, len(body), PIECE_BYTES):
+        piece = body[start : start + PIECE_BYTES]
+        await progress.step(write(piece))
+        progress.moved(len(piece))
 
 
 class Exchange:

@@ -23,19 +23,20 @@ from edge_broker.permissions import KEEPER
 from edge_broker.record_mover import RecordMover
 from edge_broker.records import RecordStore
 from edge_broker.subjects import RECORDS_BUCKET
-from edge_broker.watched_bucket import WatchedBucket
-from support.nats.server import PASSWORDS, eventually
+from edge_broker.watched_bucket import OnComplete, WatchedBucket
+from support.nats.server import PASSWORDS
 
-Mirror = tuple[Coroutine[None, None, None], Callable[[], bool], Callable[[], int]]
-"""Its loop, whether it is complete, and how many jobs it knows."""
-
-
-def _keeper(broker: Broker) -> Mirror:
-    view = ClusterView(broker, RecordMover(RecordStore(broker)), KeeperMetrics().put_aside)
-    return view.run(), lambda: view.complete, lambda: len(view.unfinished())
+Mirror = tuple[Coroutine[None, None, None], Callable[[], int]]
+"""Its loop, and how many jobs it knows."""
 
 
-def _executor(broker: Broker) -> Mirror:
+def _keeper(broker: Broker, on_complete: OnComplete) -> Mirror:
+    mover = RecordMover(RecordStore(broker))
+    view = ClusterView(broker, mover, KeeperMetrics().put_aside, on_complete=on_complete)
+    return view.run(), lambda: len(view.unfinished())
+
+
+def _executor(broker: Broker, on_complete: OnComplete) -> Mirror:
     """One that has handed out all of the jobs."""
     dispatches = DispatchTable()
     reports = Reports(dispatches, lambda _: None, lambda _: None, ExecutorMetrics().of(None))
@@ -45,27 +46,26 @@ def _executor(broker: Broker) -> Mirror:
             dispatches.add([Entry(key=job, job=job, dispatch=job)])
         reports.on_record(job, value)
 
-    watched = WatchedBucket(broker, RECORDS_BUCKET, follow)
-    return watched.run(), watched.complete.is_set, lambda: len(dispatches.select(lambda entry: entry.state in STARTED))
+    watched = WatchedBucket(broker, RECORDS_BUCKET, follow, on_complete=on_complete)
+    return watched.run(), lambda: len(dispatches.select(lambda entry: entry.state in STARTED))
 
 
 async def _main(role: str, url: str) -> None:
     async with Broker(BrokerSettings((url,), role, PASSWORDS[role])) as broker:
-        loop, is_complete, count = (_keeper if role == KEEPER else _executor)(broker)
         wall = cpu = 0.0
 
         def connected() -> None:
             nonlocal wall, cpu
             wall, cpu = time.perf_counter(), time.process_time()
 
+        def complete() -> None:
+            """After a cut, a watch that continues is incomplete for milliseconds: only an event shows it."""
+            found = {"jobs": count(), "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+            print(json.dumps(found), flush=True)
+
         broker.on_connection(connected)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(loop, name="mirror")
-            while True:
-                await eventually(is_complete, timeout_s=300)
-                found = {"jobs": count(), "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
-                print(json.dumps(found), flush=True)
-                await eventually(lambda: not is_complete(), timeout_s=300)
+        loop, count = (_keeper if role == KEEPER else _executor)(broker, complete)
+        await loop
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.figures import Row, cpu_seconds
-from bench.scale.fleet import Fleet, Member, Orders, running_fleet
-from bench.scale.stand import Stand, stand
+from bench.scale.fleet import Fleet, Member
+from bench.scale.stand import Stand, manned_stand
 from edge_broker.records import RecordStore
 from edge_broker.subjects import worker_notice
 from edge_schemas.life.events import Withdraw
@@ -25,15 +25,13 @@ AT_ONCE = 64
 
 async def measure(directory: Path) -> list[Row]:
     """While the connection is cut, one job of each worker is to stop: until the last stop is received."""
-    async with stand(directory) as found:
-        members = await found.members(WORKERS, JOBS)
-        orders = Orders(found.url, str(found.ca_file), POLL_TIMEOUT_S, JOBS, members)
-        async with running_fleet(orders) as fleet:
-            rows = [await _rest(found, "before")]
-            for number in range(CUTS):
-                rows += await _cut(found, fleet, members, number)
-                rows.append(await _rest(found, f"after cut {number + 1}"))
-            rows.append(("polls that ended in an error", str(fleet.failures)))
+    manned = manned_stand(directory, workers=WORKERS, jobs=JOBS, poll_timeout_s=POLL_TIMEOUT_S)
+    async with manned as (found, members, fleet):
+        rows = [await _rest(found, "before")]
+        for number in range(CUTS):
+            rows += await _cut(found, fleet, members, number)
+            rows.append(await _rest(found, f"after cut {number + 1}"))
+        rows.append(("polls that ended in an error", str(fleet.failures)))
     return rows
 
 

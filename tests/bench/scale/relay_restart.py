@@ -5,8 +5,7 @@ import time
 from pathlib import Path
 
 from bench.figures import Row, cpu_seconds
-from bench.scale.fleet import Orders, running_fleet
-from bench.scale.stand import stand
+from bench.scale.stand import manned_stand
 from support.nats.server import eventually
 
 WORKERS = 1000
@@ -17,18 +16,16 @@ POLL_TIMEOUT_S = 50.0
 
 async def measure(directory: Path) -> list[Row]:
     """Every worker has jobs, so it retries more often than an idle one; it needs a new connection with TLS."""
-    async with stand(directory) as found:
-        members = await found.members(WORKERS, JOBS)
-        orders = Orders(found.url, str(found.ca_file), POLL_TIMEOUT_S, JOBS, members)
-        async with running_fleet(orders) as fleet:
-            await found.relay.kill()
-            await asyncio.sleep(DOWN_S)
-            began = time.time()
-            await found.relay.start()
-            ready = time.time()
-            await eventually(lambda: len(fleet.back) >= WORKERS, timeout_s=120, what="all workers are back")
-            used = cpu_seconds(found.pid)
-            back = sorted(at - ready for at in fleet.back[:WORKERS])
+    manned = manned_stand(directory, workers=WORKERS, jobs=JOBS, poll_timeout_s=POLL_TIMEOUT_S)
+    async with manned as (found, _, fleet):
+        await found.relay.kill()
+        await asyncio.sleep(DOWN_S)
+        began = time.time()
+        await found.relay.start()
+        ready = time.time()
+        await eventually(lambda: len(fleet.back) >= WORKERS, timeout_s=120, what="all workers are back")
+        used = cpu_seconds(found.pid)
+        back = sorted(at - ready for at in fleet.back[:WORKERS])
     what = f"relay killed for {DOWN_S:g} s, {WORKERS} workers with {JOBS} running jobs each"
     return [
         (f"{what}: relay ready → poll answered, median / last", f"{back[len(back) // 2]:.1f} / {back[-1]:.1f} s"),

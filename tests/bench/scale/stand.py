@@ -12,7 +12,7 @@ from pathlib import Path
 
 import aiohttp
 
-from bench.scale.fleet import Member
+from bench.scale.fleet import Fleet, Member, Orders, running_fleet
 from bench.scale.forwarder import Forwarder, forwarding
 from bench.scale.history import copies
 from edge_broker.bucket import Bucket
@@ -115,7 +115,6 @@ class RelayProcess:
             "RELAY_LOG_LEVEL": "error",
             # Few workers send what many would.
             "RELAY_POLLS_PER_S": "1000",
-            "RELAY_STRANGERS_PER_ADDRESS": "4096",
         }
 
     @property
@@ -156,6 +155,17 @@ async def stand(directory: Path) -> AsyncIterator[Stand]:
             yield Stand(relay, nats.pid, broker, forwarder)
         finally:
             await relay.kill()
+
+
+@asynccontextmanager
+async def manned_stand(
+    directory: Path, *, workers: int, jobs: int, poll_timeout_s: float
+) -> AsyncIterator[tuple[Stand, list[Member], Fleet]]:
+    """A stand with so many workers that poll, all from one address, each the holder of so many running jobs."""
+    async with stand(directory) as found:
+        members = await found.members(workers, jobs)
+        async with running_fleet(Orders(found.url, str(found.ca_file), poll_timeout_s, jobs, members)) as fleet:
+            yield found, members, fleet
 
 
 async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:

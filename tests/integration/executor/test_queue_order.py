@@ -23,6 +23,7 @@ from edge_broker.permissions import EXECUTOR
 from edge_broker.subjects import JOBS, queue_filter
 from edge_schemas.life.events import Expire, Withdraw
 from edge_schemas.life.model import JobState
+from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_service.tracing import Spans
@@ -297,3 +298,21 @@ async def test_released_jobs_do_not_hold_up_the_others(site: Edge, background: B
                 assert (await worker.start(grant)).status < 300
                 taken.append(grant["job"]["id"])
     assert sorted(taken) == sorted(ids(jobs[AHEAD + 1 :]))
+
+
+async def test_an_operators_limit_holds_at_a_worker_with_many_free_slots(site: Edge, background: Background) -> None:
+    """And the next job follows as soon as one has ended."""
+    body = {"action": {"do": "set", "max_running": 2}, "queues": [{"queue": "default"}], "reason": "a licence for two"}
+    assert (await site.admin("POST", routes.ADMIN_QUEUE_ACTIONS, body)).json["changed"] == ["default"]
+    await eventually(lambda: QUEUES.rules("default").max_running == 2, what="the executor knows")
+    try:
+        jobs = [weighted(1) for _ in range(5)]
+        await hand_out(background, jobs)
+        worker = await agent(site)
+        started = await take(worker, 2, slots=8)
+        assert (await worker.poll(free=6, poll_timeout_s=1)).status == 204
+        assert await messages(site) == 0
+        await finish(worker, started[:1])
+        assert set(await take(worker, 1, slots=8)) <= set(ids(jobs)) - set(started)
+    finally:
+        QUEUES.set_desired("default", None)

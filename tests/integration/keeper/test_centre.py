@@ -22,6 +22,7 @@ from edge_bridge.settings import SettingsError
 from edge_relay.gate.centre import FRESH_FOR_S, RETRY_AFTER_S, Centre
 from edge_relay.gate.client import GateClient
 from edge_schemas.wire.routes import GATE_CENTRE
+from edge_service.body_memory import BodyMemory
 from support.airflow.keeper import KEY
 from support.nats.server import free_port
 
@@ -47,7 +48,14 @@ async def asking(lock: Path, *, key: bytes = KEY, url: str | None = None) -> Asy
     async def count(request: web.Request, _response: web.StreamResponse) -> None:
         calls.append(request.path)
 
-    app = build_app(KEY, no_jobs, CentreView(lock), dict, metrics=KeeperMetrics())
+    app = build_app(
+        KEY,
+        no_jobs,
+        CentreView(lock),
+        dict,
+        metrics=KeeperMetrics(),
+        memory=BodyMemory(1 << 20, 1 << 20, lambda _: None),
+    )
     app.on_response_prepare.append(count)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

@@ -1,15 +1,22 @@
 """The gate in front of a real Execution API: keys of any text, long queries, large bodies."""
 
+import re
 from dataclasses import replace
 from urllib.parse import quote
 
+import aiohttp
 import pytest
 
+from edge_relay.gate.client import GateClient
 from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.gate.auth import GateCall
 from edge_schemas.gate.execution_paths import carry
 from edge_schemas.gate.limits import CallLimits
-from support.airflow.keeper import Centre, keeper_settings, running_keeper
+from edge_schemas.wire.routes import GATE_EXECUTION
+from edge_service.body_memory import UNCOUNTED
+from support.airflow.keeper import KEY, WORKER, Centre, keeper_settings, running_keeper
 from support.airflow.real_airflow import DAG_ID, RUN_ID, RealAirflow, TaskIds, add_task
+from support.nats.server import eventually
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
 
@@ -118,3 +125,37 @@ async def test_what_is_above_the_limit_is_refused_with_the_setting(
         assert (refused.status, refused.code) == (413, "payload_too_large")
         assert "more bytes than [edge_relay] some_setting = 1048576" in refused.body["detail"]
     assert fits.status == 201
+
+
+async def test_answers_that_are_not_read_leave_memory_to_others(
+    centre: Centre, nats: NatsServer, airflow: RealAirflow
+) -> None:
+    """A relay whose worker is slow does not read on. Its next large call is refused, a small one is answered."""
+    ids = add_task()
+    await centre.running(ids)
+    path = xcom(ids, "large")
+    assert (await centre.relay.call("POST", ids.job, path, "x" * 24 * MIB)).status == 201
+    settings = replace(keeper_settings(nats, airflow), body_memory_bytes=40 * MIB, worker_body_memory_bytes=40 * MIB)
+    call = GateCall("GET", GATE_EXECUTION.format(job=ids.job, path=path), WORKER, "request-0001", b"")
+    async with (
+        running_keeper(settings) as keeper,
+        GateClient((f"http://127.0.0.1:{keeper.port}",), KEY) as slow,
+        aiohttp.ClientSession() as session,
+    ):
+        relay = centre.relay.but(port=keeper.port)
+        async with slow.streamed(call, {}, UNCOUNTED) as unread:
+            assert unread.streamed is not None
+            refused = await relay.call("GET", ids.job, path)
+            small = await relay.call("GET", ids.job, xcom(ids, "missing"))
+            async with session.get(f"http://127.0.0.1:{keeper.port}/metrics") as scraped:
+                metrics = await scraped.text()
+        assert (refused.status, refused.code, refused.signed) == (429, "rate_limited", True)
+        assert small.status == 404
+        assert 'edge_keeper_limited_total{limit="body_memory"} 1.0' in metrics
+        [held] = re.findall(r"^edge_keeper_body_bytes (\S+)$", metrics, re.MULTILINE)
+        assert 24 * MIB <= float(held) < 25 * MIB
+
+        async def is_answered() -> bool:
+            return (await relay.call("GET", ids.job, path)).status == 200
+
+        await eventually(is_answered, what="the memory is free again")

@@ -346,7 +346,7 @@ async def refused(story: Story, one: Agent, receipt_of_other: str, revoked: Agen
     job = make_job().id
     assert (await edge.call("POST", routes.JOB_START.format(job=job), one.secret, json=body)).code == "forbidden"
     left.count("edge_relay_credential_failures_total", reason="forbidden")
-    assert (await edge.admin("POST", routes.ADMIN_WORKER_REVOKE.format(worker=revoked.name))).status == 204
+    await edge.act_on_worker(revoked.name, "revoke")
     story.states[revoked.name] = WorkerState.REVOKED
     assert (await revoked.poll(replica=1)).code == "credential_revoked"
     right.count("edge_relay_credential_failures_total", reason="revoked")

@@ -121,6 +121,14 @@ class Edge:
         """A call with the access token to the operators' listener."""
         return await self.call(method, path, self.access_token, json=json, operators=True, **more)
 
+    async def act_on_worker(self, worker: str, do: str, *, replica: int = 0, **more: Any) -> Reply:
+        """An operator's action on one worker, which must succeed."""
+        order = {"action": {"do": do, **more}, "workers": [worker], "reason": "a test"}
+        reply = await self.admin("POST", routes.ADMIN_WORKER_ACTIONS, order, replica=replica)
+        assert reply.status == 200, reply.body
+        assert not reply.json.get("failures"), reply.json
+        return reply
+
     async def token(self, *, uses: int = 1, ttl_s: int = 60, site: str = "plant", queue: str = "default") -> str:
         """A new enrolment token."""
         request = EnrollTokenRequest(queues=(queue,), site=site, uses=uses, ttl_s=ttl_s)

@@ -38,6 +38,8 @@ class FakeGate:
         asked_for_centre: Calls for the centre's facts with a right signature.
         headers: Of each of these calls, with lower-case names.
         refused: Calls with a wrong signature.
+        sent_instead: Replaces the body after it was signed.
+        cut_after: Where the connection is cut, in bytes of the body.
     """
 
     url: str = ""
@@ -49,8 +51,10 @@ class FakeGate:
     asked_for_centre: list[GateCall] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     refused: int = 0
+    sent_instead: bytes | None = None
+    cut_after: int | None = None
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """Any call."""
         request_id = request.headers.get(REQUEST_ID_HEADER, "")
         worker = request.headers.get(WORKER_HEADER, "")
@@ -68,7 +72,20 @@ class FakeGate:
             return self._signed(nonce, 200, self.body, {})
         self.calls.append(call)
         sent = b"" if request.method == "HEAD" else self.body
-        return self._signed(nonce, self.status, sent, {ORIGIN_HEADER: EXECUTION_ORIGIN})
+        answer = self._signed(nonce, self.status, sent, {ORIGIN_HEADER: EXECUTION_ORIGIN})
+        if self.sent_instead is not None:
+            answer.body = self.sent_instead
+        return answer if self.cut_after is None else await self._cut(request, answer, sent, self.cut_after)
+
+    @staticmethod
+    async def _cut(request: web.Request, answer: web.Response, body: bytes, after: int) -> web.StreamResponse:
+        cut = web.StreamResponse(status=answer.status, headers=answer.headers)
+        cut.content_length = len(body)
+        await cut.prepare(request)
+        await cut.write(body[:after])
+        assert request.transport is not None
+        request.transport.close()
+        return cut
 
     def _signed(self, nonce: str, status: int, body: bytes, headers: Mapping[str, str]) -> web.Response:
         return web.Response(

@@ -51,7 +51,7 @@ from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_schemas.wire.polls import GRANT_WAIT_S, SUPPORTED_PROTOCOLS, Grant, Poll, PollAnswer
 from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
-from edge_schemas.wire.workers import Enrollment, EnrollRequest, WorkerSettings, hash_secret
+from edge_schemas.wire.workers import Availability, Enrollment, EnrollRequest, WorkerSettings, hash_secret
 
 ENROLL_TOKEN = "ere_test-token"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
@@ -99,6 +99,7 @@ class FakeRelay:
         oversells: Grants more jobs than a poll has room for.
         centre: The facts that a keeper has reported.
         airflow_wanted: Sent in place of grants, to a worker that would take jobs.
+        settings: What operators have set; change it by `order`.
         granted: The receipt of each job that was granted. Remove a job to have it granted again.
     """
 
@@ -111,6 +112,7 @@ class FakeRelay:
     centre: CentreFacts | None = None
     required_airflow: str | None = None
     queues: tuple[str, ...] = ("default",)
+    settings: WorkerSettings | None = None
     port: int = 0
     workers: dict[str, str] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)
@@ -319,18 +321,32 @@ class FakeRelay:
         assert answer is not None
         return json_response(answer)
 
+    async def order(self, availability: Availability = Availability.ACTIVE, *, slots: int | None = None) -> int:
+        """Change the settings of all workers, as an operator does; returns their version."""
+        version = 1 if self.settings is None else self.settings.version + 1
+        self.settings = WorkerSettings(
+            version=version,
+            queues=self.queues,
+            availability=availability,
+            availability_reason=None if availability is Availability.ACTIVE else "the press is moved (by ann)",
+            slots=slots,
+        )
+        await self._notify()
+        return version
+
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response(text="ok")
 
     def _answer(self, worker: str, poll: Poll, agent: AgentSeen) -> PollAnswer | None:
         entry = self.entries[worker]
         conflict = None if gets_jobs(entry, agent) else entry.conflict
-        fresh = [] if conflict else self._fresh(poll)
+        is_active = self.settings is None or self.settings.availability is Availability.ACTIVE
+        fresh = self._fresh(poll) if is_active and not conflict else []
         said = directives(
             worker,
             poll,
             {job.id: self.records.get(job.id) for job in poll.jobs},
-            WorkerSettings(version=poll.settings_version, queues=self.queues),
+            self.settings or WorkerSettings(version=poll.settings_version, queues=self.queues),
             conflict=conflict,
             required_airflow=self.required_airflow if fresh else None,
         )
@@ -340,6 +356,7 @@ class FakeRelay:
         return PollAnswer(
             grants=grants,
             stop=said.stop,
+            settings=said.settings,
             conflict=said.conflict,
             conflict_resolved=said.conflict_resolved,
             required_airflow=said.required_airflow,

@@ -13,6 +13,7 @@ from edge_bridge.airflow.dispatch_table import Entry, Report, Verb
 from edge_bridge.airflow.queues import Queues
 from edge_bridge.airflow.sendable import unsendable_because
 from edge_bridge.tracing import traceparent_of
+from edge_schemas.admin.desired import QueueKind
 from edge_schemas.life.model import Outcome, Verdict
 from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
 
@@ -127,7 +128,8 @@ class JobMaker:
         """The job of a task.
 
         Raises:
-            JobRefused: It has no dispatch id, its queue has a name that NATS can't carry, or it is no plain data.
+            JobRefused: It has no dispatch id, its queue accepts no tasks, NATS can't carry the queue's name, or it is
+                no plain data.
         """
         dispatch = getattr(workload.ti, "external_executor_id", None)
         if not is_dispatch_id(dispatch):
@@ -158,14 +160,20 @@ class JobMaker:
     def _job(
         self, job: str, queue: str, work: TaskWork | AuxiliaryWork, now: datetime, traceparent: str | None = None
     ) -> Job:
-        offline = self.queues.rules(queue).offline
+        rules = self.queues.rules(queue)
+        kind = QueueKind.TASK if isinstance(work, TaskWork) else QueueKind(work.auxiliary.kind.value)
+        if not rules.accepts(kind):
+            accepted = ", ".join(rules.kinds or ()) or "nothing"
+            raise JobRefused(
+                f"queue {queue!r} accepts no job of kind {kind}, only {accepted}: an operator has set that"
+            )
         try:
             made = Job(
                 id=job,
                 queue=queue,
                 team=self.team,
                 work=work,
-                offline=offline,
+                offline=rules.offline,
                 published_at=now,
                 traceparent=traceparent,
             )

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from edge_bridge.settings import SECTION, Conf, SettingsError, text
+from edge_schemas.admin.desired import DesiredQueue, QueueKind, strictest
 from edge_schemas.wire.ids import QueueName
 from edge_schemas.wire.offline import MAX_TOLERANCE_S, MIN_TOLERANCE_S, OfflinePolicy, OnSilence
 
@@ -18,31 +20,67 @@ class QueueRules:
     Attributes:
         offline: Sent with each job.
         timeout_s: How long a job may wait; None means without limit.
+        kinds: The kinds of jobs that it accepts; None for all.
+        max_running: How many of its jobs may be published or run at once; None for no limit.
+        paused: Why no job of it is granted, if an operator has paused it.
     """
 
     offline: OfflinePolicy
-    timeout_s: int | None = None
+    timeout_s: float | None = None
+    kinds: tuple[QueueKind, ...] | None = None
+    max_running: int | None = None
+    paused: str | None = None
+
+    def accepts(self, kind: QueueKind) -> bool:
+        """Whether the queue accepts jobs of this kind."""
+        return self.kinds is None or kind in self.kinds
 
 
-@dataclass(frozen=True, slots=True)
 class Queues:
-    """The rules of all queues.
+    """The rules of all queues: those of the settings, changed by what operators have set at run time.
+
+    May be read in any thread. Until an executor has read what operators have set, those of the settings count.
 
     Attributes:
-        default: The rules of each queue without rules of its own.
+        default: The settings' rules for each queue without rules of its own.
+        by_name: Their rules for the others.
     """
 
-    default: QueueRules
-    by_name: Mapping[str, QueueRules] = field(default_factory=dict)
+    def __init__(self, default: QueueRules, by_name: Mapping[str, QueueRules] | None = None) -> None:
+        self.default = default
+        self.by_name = dict(by_name or {})
+        self._desired: dict[str, DesiredQueue] = {}
 
     def rules(self, queue: str) -> QueueRules:
         """The rules of a queue."""
-        return self.by_name.get(queue, self.default)
+        rules, desired = self.by_name.get(queue, self.default), self._desired.get(queue)
+        return rules if desired is None else _with_desired(rules, desired, datetime.now(UTC))
+
+    def set_desired(self, queue: str, desired: DesiredQueue | None) -> None:
+        """Operators have set this for a queue; None if nothing."""
+        if desired is None:
+            self._desired.pop(queue, None)
+        else:
+            self._desired[queue] = desired
 
     @property
     def any_times_out(self) -> bool:
         """Whether there is a queue whose jobs may wait for a limited time only."""
-        return any(rules.timeout_s is not None for rules in (self.default, *self.by_name.values()))
+        all_rules = (rules.timeout_s for rules in (self.default, *self.by_name.values()))
+        desired = (one.timeout_s for one in list(self._desired.values()))
+        return any(timeout is not None for timeout in (*all_rules, *desired))
+
+
+def _with_desired(rules: QueueRules, desired: DesiredQueue, now: datetime) -> QueueRules:
+    order = strictest((desired.order,), now)
+    tolerance_s = rules.offline.tolerance_s if desired.tolerance_s is None else desired.tolerance_s
+    return QueueRules(
+        offline=OfflinePolicy(tolerance_s=tolerance_s, on_silence=rules.offline.on_silence),
+        timeout_s=rules.timeout_s if desired.timeout_s is None else desired.timeout_s,
+        kinds=desired.kinds,
+        max_running=desired.max_running,
+        paused=None if order is None else f"{order.by} has paused the queue: {order.reason}",
+    )
 
 
 class _Options(BaseModel):

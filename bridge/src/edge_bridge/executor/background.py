@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from edge_bridge.airflow.dispatch_table import DispatchTable, Entry
+from edge_bridge.airflow.dispatch_table import STARTED, DispatchTable, Entry
 from edge_bridge.airflow.mapping import JobMaker
 from edge_bridge.executor.adoption import read_records
 from edge_bridge.executor.concurrency import put_aside
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.order.demand import Demand
+from edge_bridge.executor.order.desired_queues import DesiredQueues
 from edge_bridge.executor.order.queue_order import QueueOrder
 from edge_bridge.executor.order.rank import Rank, rank
 from edge_bridge.executor.publisher import Publisher
@@ -24,7 +25,7 @@ from edge_bridge.tracing import CentreJobSpans
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.records import RecordStore
-from edge_broker.subjects import RECORDS_BUCKET, RELAY_DEMAND
+from edge_broker.subjects import DESIRED_BUCKET, RECORDS_BUCKET, RELAY_DEMAND
 from edge_broker.watched_bucket import WatchedBucket
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.jobs import Job
@@ -63,9 +64,15 @@ class Background:
         self.dispatches = DispatchTable()
         self.reports = Reports(self.dispatches, self._messages.put_nowait, self._unseen.put_nowait, metrics)
         self._demand = Demand()
-        self.order = QueueOrder(self._demand, self.dispatches.started_in, settings.publish_ahead)
+        self.order = QueueOrder(
+            self._demand,
+            self.dispatches.started_in,
+            settings.publish_ahead,
+            most=lambda queue: settings.queues.rules(queue).max_running,
+        )
         self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, self.order, metrics, spans)
-        self.dispatches.on_left(self.publisher.queue.left)
+        self.dispatches.on_left(self._left)
+        self._desired = DesiredQueues(settings.queues, maker.team, self.publisher.queue.demand_changed)
         self._demand.on_report(self.publisher.queue.demand_changed)
         self.reconciler = Reconciler(
             self.dispatches,
@@ -128,7 +135,9 @@ class Background:
             # After a restart of the loops: records that have left the bucket meanwhile are reported as gone.
             known = [entry.job for entry in self.dispatches.select(lambda entry: entry.state is not None)]
             watched = WatchedBucket(broker, RECORDS_BUCKET, self.reports.on_record, known=known)
+            desired = WatchedBucket(broker, DESIRED_BUCKET, self._desired.apply)
             group.create_task(watched.run(), name="watched-records")
+            group.create_task(desired.run(), name="desired-queues")
             group.create_task(self.publisher.run(broker, store), name="publisher")
             group.create_task(self.reports.run(), name="reports")
             group.create_task(self.reconciler.run(broker, store), name="reconciler")
@@ -138,6 +147,13 @@ class Background:
             for number in range(REPAIR_WORKERS):
                 group.create_task(self._call_for_each(self._messages, broker, repair), name=f"message-repair-{number}")
                 group.create_task(self._call_for_each(self._unseen, broker, read), name=f"record-reader-{number}")
+
+    def _left(self, job: str) -> None:
+        """A job waits no longer. It may have been a started one, which leaves room for another."""
+        entry = self.dispatches.get(job)
+        if entry is not None and entry.queue is not None and entry.state not in STARTED:
+            self.order.ended(entry.team, entry.queue)
+        self.publisher.queue.left(job)
 
     async def _call_for_each(
         self, jobs: asyncio.Queue[str], broker: Broker, do: Callable[[str], Awaitable[None]]

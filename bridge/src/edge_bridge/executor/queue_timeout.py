@@ -1,5 +1,7 @@
 """Ends jobs that waited for too long, where the rules of their queue set a limit: by default waiting is no fault.
 
+The time goes on while an operator has paused the queue: a limit says until when a job is of use. The reason names both.
+
 Also warns about auxiliary jobs that no worker takes: people notice a task that waits, but hardly a callback.
 """
 
@@ -99,8 +101,10 @@ class QueueTimeouts:
         return limit_s is not None and _waited_s(entry, now) >= limit_s
 
     def _reason(self, entry: Entry) -> str:
-        limit_s = self._queues.rules(entry.queue or "").timeout_s
-        reason = f"no worker took it from queue {entry.queue!r} within {limit_s} s (queue_timeout)"
+        rules = self._queues.rules(entry.queue or "")
+        reason = f"no worker took it from queue {entry.queue!r} within {rules.timeout_s:g} s (queue_timeout)"
+        if rules.paused is not None:
+            reason = f"{reason}; {rules.paused}"
         return reason if entry.parked is None else f"{reason}; it was {entry.parked}"
 
 

@@ -16,7 +16,7 @@ from edge_broker.connection.subscriptions import Message
 from edge_broker.record_mover import RecordMover
 from edge_broker.records import RecordUnreadable, parse_record
 from edge_broker.subjects import RECORDS_BUCKET, RELAY_BEATS, WORKERS_BUCKET
-from edge_broker.watched_bucket import WatchedBucket
+from edge_broker.watched_bucket import OnComplete, WatchedBucket
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.worker_entry import RelayBeat, WorkerContact, WorkerEntry
 
@@ -31,6 +31,7 @@ class ClusterView:
         mover: Gets the ids of ended jobs.
         put_aside: Counts what can't be read, a `record` or an `entry`.
         clock: Monotonic seconds.
+        on_complete: Called each time that both buckets are listed, or that both watches continue after a cut.
     """
 
     def __init__(
@@ -40,15 +41,17 @@ class ClusterView:
         put_aside: Callable[[str], None],
         *,
         clock: Callable[[], float] = time.monotonic,
+        on_complete: OnComplete = lambda: None,
     ) -> None:
         self._broker = broker
+        self._on_complete = on_complete
         self._mover = mover
         self._put_aside = put_aside
         self._clock = clock
         self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
         self._listed = asyncio.Event()
-        self._watched_records = WatchedBucket(broker, RECORDS_BUCKET, self._update_record, on_complete=self._listed.set)
-        self._watched_workers = WatchedBucket(broker, WORKERS_BUCKET, self._update_worker)
+        self._watched_records = WatchedBucket(broker, RECORDS_BUCKET, self._update_record, on_complete=self._on_listed)
+        self._watched_workers = WatchedBucket(broker, WORKERS_BUCKET, self._update_worker, on_complete=self._on_listed)
         self._records: dict[str, JobRecord] = {}
         self._workers: dict[str, WorkerEntry] = {}
         self._contact = ContactClock()
@@ -119,6 +122,12 @@ class ClusterView:
         stored = await self._workers_bucket.get(worker)
         self._update_worker(worker, stored.value)
 
+    def _on_listed(self) -> None:
+        if self._watched_records.complete.is_set():
+            self._listed.set()
+        if self.complete:
+            self._on_complete()
+
     def _update_record(self, key: str, value: bytes | None) -> None:
         record = None if value is None else _parse_record(key, value, self._put_aside)
         known = self._records.get(key)
@@ -165,12 +174,8 @@ class ClusterView:
             self._contact.forget((known.holder.worker, job))
 
     async def _on_relay_beat(self, message: Message) -> None:
-        try:
-            beat = RelayBeat.model_validate_json(message.data)
-        except ValidationError as error:
-            log.warning("relay_beat_unreadable", errors=error.error_count())
-            return
-        self._contact.record_beat(self._clock(), beat)
+        if (beat := _parse_beat(message.data)) is not None:
+            self._contact.record_beat(self._clock(), beat)
 
 
 def _parse_record(job: str, value: bytes, put_aside: Callable[[str], None]) -> JobRecord | None:
@@ -188,6 +193,14 @@ def _parse_entry(worker: str, value: bytes, put_aside: Callable[[str], None]) ->
     except ValidationError as error:
         log.warning("worker_entry_unreadable", worker=worker, errors=error.error_count())
         put_aside("entry")
+        return None
+
+
+def _parse_beat(value: bytes) -> RelayBeat | None:
+    try:
+        return RelayBeat.model_validate_json(value)
+    except ValidationError as error:
+        log.warning("relay_beat_unreadable", errors=error.error_count())
         return None
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     GCCollector,
     Histogram,
     Metric,
@@ -30,6 +31,7 @@ from edge_schemas.gate.execution_paths import CallClass, call_class, split_path
 from edge_schemas.life.events import GiveUp
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError
+from edge_service.body_memory import MemoryLimit
 
 if TYPE_CHECKING:
     from edge_bridge.keeper.cluster_view import ClusterView
@@ -116,6 +118,16 @@ class KeeperMetrics:
             buckets=_LATENCY_S,
             registry=registry,
         )
+        self.body_bytes = Gauge(
+            "edge_keeper_body_bytes", "Bytes of calls and answers of jobs in memory", registry=registry
+        )
+        self._limited = Counter(
+            "edge_keeper_limited",
+            "Bodies of calls or answers that were refused for want of memory: that of the keeper (body_memory) or that "
+            "of one worker (body_memory_of_worker)",
+            ["limit"],
+            registry=registry,
+        )
         self._lag = Histogram(
             "edge_keeper_event_loop_lag_seconds",
             f"How late a timer of {TICK_S:g} s fires: the event loop was blocked for that time",
@@ -134,6 +146,7 @@ class KeeperMetrics:
             (self._withdrawals, UNWANTED_KINDS),
             (self._give_ups, GIVE_UP_REASONS),
             (self._put_aside, STEPS),
+            (self._limited, tuple(MemoryLimit)),
         ):
             for value in values:
                 counter.labels(value)
@@ -172,6 +185,10 @@ class KeeperMetrics:
     def api_answered(self, path: str, took_s: float) -> None:
         """The api-server has answered a try, whatever the answer."""
         self._api_seconds.labels(_class_of(path)).observe(took_s)
+
+    def on_limit(self, limit: MemoryLimit) -> None:
+        """A body was refused."""
+        self._limited.labels(limit).inc()
 
     async def measure_lag(self) -> None:
         """Measure how late the event loop is, forever."""

@@ -30,6 +30,7 @@ from edge_broker.record_mover import RecordMover
 from edge_broker.records import RecordStore
 from edge_schemas.life.model import JobRecord
 from edge_service import task_cleanup
+from edge_service.body_memory import BodyMemory
 from edge_service.tracing import spans_from_environment
 
 log = structlog.get_logger(__name__)
@@ -70,12 +71,15 @@ class Keeper:
         audit = Audit(broker, f"keeper {socket.gethostname()}")
         self._give_ups = GiveUps(self._view, broker, records, audit, metrics=metrics, spans=spans)
         metrics.registry.register(KeeperState(broker, self._view, self._mover, lambda: self._watch.checked_s_ago))
+        self._memory = BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, metrics.on_limit)
+        metrics.body_bytes.set_function(lambda: self._memory.used)
         self._app = build_app(
             settings.gate_secret,
             PassThrough(records, dispatches, api, settings.limits),
             CentreView(settings.runtime_lock),
             self.health,
             metrics=metrics,
+            memory=self._memory,
             limits=settings.limits,
         )
         self.port = settings.gate_port

@@ -1,5 +1,6 @@
 """The keeper's settings, read once from Airflow's configuration when it starts."""
 
+import math
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, 
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import KEEPER
 from edge_schemas.gate.limits import LEAST_MAX_CALL_BYTES, LEAST_MAX_PATH_BYTES, CallLimits
+from edge_service.body_memory import LARGE_SHARE
 
 DEFAULT_API_URL = "http://localhost:8080/execution/"
 MIN_SECRET_CHARS = 32
@@ -27,6 +29,8 @@ class KeeperSettings:
     heartbeats: HeartbeatSettings
     runtime_lock: Path | None = None
     limits: CallLimits = field(default_factory=CallLimits)
+    body_memory_bytes: int = 256 << 20
+    worker_body_memory_bytes: int = 96 << 20
 
 
 def keeper_settings(conf: Conf) -> KeeperSettings:
@@ -46,7 +50,9 @@ def keeper_settings(conf: Conf) -> KeeperSettings:
         execution_api_url=api_url(conf),
         heartbeats=HeartbeatSettings(timedelta(seconds=_heartbeat_timeout_s(conf))),
         runtime_lock=_runtime_lock(conf),
-        limits=_call_limits(conf),
+        limits=(limits := _call_limits(conf)),
+        body_memory_bytes=_at_least(conf, "body_memory_bytes", math.ceil(limits.max_call_bytes / LARGE_SHARE)),
+        worker_body_memory_bytes=_at_least(conf, "worker_body_memory_bytes", limits.max_call_bytes),
     )
 
 

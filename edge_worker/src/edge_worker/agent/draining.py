@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
 from edge_worker.jobs.registry import JobRegistry
-from edge_worker.jobs.runner import SHUT_DOWN, JobRunner
+from edge_worker.jobs.runner import JobRunner
 from edge_worker.log import EventLog
 
 DELIVERY_GRACE_S = 10.0
@@ -49,8 +49,8 @@ class Draining:
     async def _drain(self) -> None:
         await self.shutdown.at(ShutdownStage.DRAIN)
         self.table.drain()
-        self.runner.drain()
-        self.runner.log_to_tasks(f"Edge worker: {SHUT_DOWN}; it waits for this task to end")
+        self.runner.drain(self.shutdown.for_tasks)
+        self.runner.log_to_tasks(f"Edge worker: {self.shutdown.for_tasks}; it waits for this task to end")
         try:
             async with asyncio.timeout(self.drain_timeout_s):
                 await self.runner.until_idle()
@@ -63,5 +63,5 @@ class Draining:
         if self.shutdown.stage is ShutdownStage.LEAVE:
             # Both stages were reached at once. Jobs that the next start continues are not stopped.
             return
-        self.runner.stop_all()
+        self.runner.stop_all(self.shutdown.for_tasks)
         await asyncio.sleep(self.grace_s + DELIVERY_GRACE_S)

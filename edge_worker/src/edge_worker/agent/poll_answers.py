@@ -26,6 +26,9 @@ class PollSink(Protocol):
     def adopt(self, settings: WorkerSettings) -> None:
         """The centre has changed this worker's settings."""
 
+    def answered(self) -> None:
+        """A poll was answered, and what the answer brought was passed on."""
+
     def runtime_refused(self, centre: str) -> None:
         """The runtime is too new for a job: the centre has this version of Airflow."""
 

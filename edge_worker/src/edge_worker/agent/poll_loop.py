@@ -175,6 +175,7 @@ class PollLoop:
             self._answers.handle(answer.answer)
             for grant in answer.unreadable:
                 self._group.create_task(_reject(self.client, grant), name=f"reject-{grant.job}")
+        self.sink.answered()
         if poll.seq < self._seq and (self._poll_timeout_s == 0 or self._poll_timeout_s > self._wanted_poll_timeout_s()):
             # The newer poll is a probe that is no longer needed, or is held open for too long for the new jobs.
             self._wake.set()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
+from edge_worker.jobs.runner import SHUT_DOWN
 from edge_worker.log import EventLog
 
 log = EventLog("edge_worker.agent.shutdown")
@@ -28,10 +29,15 @@ _MEANING = {
 
 
 class Shutdown:
-    """The stage of the shutdown, which only advances."""
+    """The stage of the shutdown, which only advances.
+
+    Attributes:
+        for_tasks: Why the worker shuts down, for the logs of tasks.
+    """
 
     def __init__(self) -> None:
         self.stage = ShutdownStage.RUN
+        self.for_tasks = SHUT_DOWN
         self._reached = {stage: asyncio.Event() for stage in ShutdownStage}
 
     def reach(self, stage: ShutdownStage, why: str) -> None:
@@ -42,6 +48,11 @@ class Shutdown:
                 self._reached[next_stage].set()
                 means = _MEANING[next_stage]
                 log.info("shutdown_stage_reached", stage=next_stage.name.lower(), why=why, means=means)
+
+    def order(self, stage: ShutdownStage, why: str) -> None:
+        """An operator wants this stage; `why` is what tasks are told."""
+        self.for_tasks = why
+        self.reach(stage, why)
 
     async def at(self, stage: ShutdownStage) -> None:
         """Waits until this stage is reached."""

@@ -11,6 +11,7 @@ from edge_schemas.wire.polls import Grant, StopDirective
 from edge_schemas.wire.workers import WorkerSettings
 from edge_worker.agent.draining import Draining
 from edge_worker.agent.link_probe import LinkProbe
+from edge_worker.agent.orders import Orders
 from edge_worker.agent.poll_loop import PollLoop, Report
 from edge_worker.agent.poll_timeout import PollTimeoutTuner
 from edge_worker.agent.runtime_watch import RuntimeWatch
@@ -28,7 +29,9 @@ from edge_worker.jobs.relay_actions import RelayActions
 from edge_worker.jobs.runner import JobRunner
 from edge_worker.log import EventLog, bound
 from edge_worker.logs.upload_loop import LogUploader
+from edge_worker.machine.clock_watch import ClockWatch
 from edge_worker.machine.disk_watch import DiskWatch
+from edge_worker.machine.failing_starts import FailingStarts
 from edge_worker.machine.health import AgentHealth, worker_versions
 from edge_worker.relay.client import RelayClient
 from edge_worker.relay.link import Link
@@ -65,6 +68,7 @@ class PollHandler:
     identity: Identity
     shutdown: Shutdown
     rule: RuntimeCompatibility
+    orders: Orders
     exit_code: int = EXIT_OK
 
     def accept(self, grant: Grant) -> None:
@@ -79,11 +83,23 @@ class PollHandler:
         """Stores the settings that the centre has changed."""
         enrollment = self.identity.enrollment.model_copy(update={"settings": settings})
         self.identity = self.identity.model_copy(update={"enrollment": enrollment})
-        log.info("settings_changed", version=settings.version, queues=list(settings.queues))
+        log.info(
+            "settings_changed",
+            version=settings.version,
+            queues=list(settings.queues),
+            availability=settings.availability.value,
+            slots=settings.slots,
+        )
         try:
             self.state.complete_enrollment(self.identity)
         except OSError as error:
             log.warning("settings_not_on_disk", error=str(error))
+        # Once it is on disk: a drain ends the agent.
+        self.orders.follow(settings)
+
+    def answered(self) -> None:
+        """See `Orders.answered`."""
+        self.orders.answered()
 
     def runtime_refused(self, centre: str) -> None:
         """See `RuntimeCompatibility.refused`."""
@@ -152,6 +168,10 @@ class Worker:
             log_max_bytes=self.settings.log_max_bytes,
         )
 
+    def _orders(self, table: JobRegistry, runner: JobRunner) -> Orders:
+        worker = self.identity.enrollment.worker
+        return Orders(self.shutdown, table, runner, worker, self.settings.slots, self.settings.drain_timeout_s)
+
     def _disk_watch(self, table: JobRegistry) -> DiskWatch:
         ended = self.state.ended_jobs(max_bytes=self.settings.spool_max_bytes)
         return DiskWatch(self.state.path, table, ended, self.settings.disk_reserve_bytes)
@@ -167,12 +187,13 @@ class Worker:
                 table,
                 self.state,
                 RelayActions(client, link, lease, incarnation),
-                ProcessActions(runtime, fence, self.settings.grace_s),
+                ProcessActions(runtime, fence, FailingStarts(table), self.settings.grace_s),
                 uploader,
             )
             rule = RuntimeCompatibility(table, frozenset(self.settings.auxiliary_jobs))
             runner = JobRunner(Performer(actions.perform, actions.note), self.state, table, jobs, rule)
-            handler = PollHandler(runner, self.state, self.identity, self.shutdown, rule)
+            orders = self._orders(table, runner)
+            handler = PollHandler(runner, self.state, self.identity, self.shutdown, rule, orders)
             gateway = Gateway(client, table, link, socket, self.settings.call_limits)
             health = AgentHealth(
                 self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
@@ -181,6 +202,7 @@ class Worker:
                 runner.recover_all()
                 # Before these jobs continue: they may have been out of contact for too long.
                 fence.check_all()
+                orders.follow(self.identity.enrollment.settings)
                 watch = RuntimeWatch(runtime, table, rule)
                 report = self._report(incarnation, health, watch)
                 tuner = PollTimeoutTuner(self.settings.poll_hold_s)
@@ -190,6 +212,10 @@ class Worker:
                     loops.create_task(watch.run(), name="watch-runtime"),
                     loops.create_task(self._clean_up(), name="clean-up"),
                     loops.create_task(self._disk_watch(table).run(), name="disk-watch"),
+                    loops.create_task(
+                        ClockWatch(client.skew, table, self.settings.max_clock_skew_s).run(), name="clock"
+                    ),
+                    loops.create_task(orders.run(), name="orders"),
                     loops.create_task(runner.watch_unread(), name="watch-unread"),
                     loops.create_task(fence.run(), name="fence"),
                     loops.create_task(LinkProbe(client, link, table).run(), name="link-probe"),

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from edge_schemas.wire.jobs import AuxiliaryKind
 from edge_service.findings import Finding, failed, ok, warning
 from edge_worker.relay.proxy import Proxy, resolve_proxy
 from edge_worker.settings import PREFIX, Settings, SettingsError
 from edge_worker.state.state import Identity
 
 READ, RELAY, PROXY = "settings.read", "settings.relay", "settings.proxy"
+AUXILIARY = "settings.auxiliary"
 UNIT_ENVIRONMENT = Path("/etc/edge-worker/environment")
 """The file from which our systemd unit reads variables; a shell does not read it."""
 _AS_THE_UNIT = (
@@ -94,6 +96,15 @@ def _how_to_set_relay() -> str:
     if UNIT_ENVIRONMENT.exists():
         advice += f" The settings of the service are in {UNIT_ENVIRONMENT}; to examine with them: {_AS_THE_UNIT}"
     return advice
+
+
+def auxiliary_finding(sourced: SourcedSettings) -> Finding:
+    """Which auxiliary jobs the owner allows: the centre cannot decide it."""
+    allowed = sourced.settings.auxiliary_jobs
+    others = [kind for kind in AuxiliaryKind if kind not in allowed]
+    runs = f"runs auxiliary jobs of the kinds {', '.join(allowed)}" if allowed else "runs no auxiliary jobs"
+    missing = f"; auxiliary_jobs would allow {', '.join(others)}" if others else ""
+    return ok(AUXILIARY, f"this worker {runs}, by {sourced.source('auxiliary_jobs')}{missing}")
 
 
 def proxy_finding(sourced: SourcedSettings, relay_url: str) -> tuple[Finding, Proxy | None]:

@@ -48,6 +48,16 @@ class Host(Protocol):
         """Wait for the end of a job; calls `on_exit` once the task's own process has exited."""
 
 
+class StartWatch(Protocol):
+    """Learns how starts of jobs end; `FailingStarts`."""
+
+    def failed(self, reason: str) -> None:
+        """The task host could not start a job."""
+
+    def succeeded(self) -> None:
+        """A job was started."""
+
+
 @dataclass(frozen=True)
 class ProcessActions:
     """Launch, wait for the end, freeze, thaw, stop.
@@ -58,6 +68,7 @@ class ProcessActions:
 
     host: Host
     fence: Fence
+    starts: StartWatch
     grace_s: float
     _frozen_at: WeakKeyDictionary[JobDriver, float] = field(default_factory=WeakKeyDictionary)
 
@@ -72,9 +83,11 @@ class ProcessActions:
         except host_client.LaunchError as error:
             # An earlier request for this launch, by this agent or the one before, may be succeeding at this moment.
             if _rule_out(driver):
+                self.starts.failed(error.reason)
                 log.error("job_not_launched", reason=error.reason)  # noqa: TRY400 - the cause is in the event
                 _log_stop(driver, f"The task could not be launched on this worker: {error.reason}")
                 return LaunchFailed(error.reason, error.releases)
+        self.starts.succeeded()
         return _started(driver)
 
     async def rule_out(self, driver: JobDriver) -> LaunchRuledOut | LaunchSucceeded:

@@ -14,12 +14,14 @@ class JobRegistry:
     """All jobs of the worker.
 
     Args:
-        slots: How many jobs may have a process at once.
+        slots: How many jobs may have a process at once; it may change.
     """
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.is_draining = False
+        self._is_leaving = False
+        self._ordered: str | None = None
+        self._drains_by_order = False
         self._jobs: dict[str, JobDriver] = {}
         self._unread: set[str] = set()
         self._closed_for: dict[str, str] = {}
@@ -36,9 +38,14 @@ class JobRegistry:
         return self._jobs.get(job_id)
 
     @property
+    def is_draining(self) -> bool:
+        """Whether the agent exits once its jobs have ended."""
+        return self._is_leaving or self._drains_by_order
+
+    @property
     def free(self) -> int:
         """How many jobs the worker accepts now."""
-        if self.is_draining or self._closed_for:
+        if self.is_draining or self._ordered or self._closed_for:
             return 0
         # Jobs whose outcome is not yet accepted by the relay use no slot, but the number of jobs in a poll is limited.
         return max(0, min(self.slots - self._occupied, MAX_JOBS - len(self._jobs) - len(self._unread)))
@@ -51,13 +58,15 @@ class JobRegistry:
         """Why the worker accepts no job; None if it accepts one."""
         if self.is_draining:
             return "the worker is draining"
+        if self._ordered:
+            return self._ordered
         if self._closed_for:
             return self.closed_because
         return None if self.free else "all slots are taken"
 
     @property
     def closed_because(self) -> str | None:
-        """Why the intake is closed, apart from draining and full slots; None if it is open."""
+        """Why the worker itself has closed its intake; None if it is open. The centre knows its own orders."""
         return next(iter(self._closed_for.values()), None)
 
     def reports(self) -> tuple[JobReport, ...]:
@@ -103,8 +112,25 @@ class JobRegistry:
 
     def drain(self) -> None:
         """Accept no more jobs; cannot be undone."""
-        if not self.is_draining:
-            self.is_draining = True
+        if not self._is_leaving:
+            self._is_leaving = True
+            self.changed()
+
+    def follow_order(self, why: str | None, *, drains: bool = False) -> None:
+        """Accept no jobs for as long as an operator wants so.
+
+        Args:
+            why: The reason; None ends it.
+            drains: The agent exits once its jobs have ended.
+        """
+        if (self._ordered, self._drains_by_order) != (why, drains):
+            self._ordered, self._drains_by_order = why, drains
+            self.changed()
+
+    def set_slots(self, slots: int) -> None:
+        """Run this many jobs at once from now on; those that run continue, also if they are more."""
+        if slots != self.slots:
+            self.slots = slots
             self.changed()
 
     def on_change(self, listener: Callable[[], None]) -> None:

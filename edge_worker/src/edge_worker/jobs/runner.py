@@ -71,16 +71,16 @@ class JobRunner:
             log.info("job_stop_wanted", job=driver.id, reason=directive.reason, drop=directive.drop)
         driver.post(StopWanted(StopWish(directive.reason, drop=directive.drop)))
 
-    def drain(self) -> None:
+    def drain(self, why: str = SHUT_DOWN) -> None:
         """Release jobs whose start is not confirmed; running jobs may finish."""
         for driver in self.table:
             if driver.phase is JobPhase.GRANTED:
-                driver.post(StopWanted(StopWish(SHUT_DOWN, releases=True)))
+                driver.post(StopWanted(StopWish(why, releases=True)))
 
-    def stop_all(self) -> None:
+    def stop_all(self, why: str = SHUT_DOWN) -> None:
         """End every job now."""
         for driver in self.table:
-            driver.post(StopWanted(StopWish(SHUT_DOWN, releases=True)))
+            driver.post(StopWanted(StopWish(why, releases=True)))
 
     def log_to_tasks(self, text: str) -> None:
         """Write a line into the log of each running task."""

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
-from edge_relay.cli.admin_client import connect, segment
+from edge_relay.cli.admin_client import connect
 from edge_relay.cli.output import EXIT_USAGE, Failure, print_done, print_json, print_line, print_table, span
+from edge_schemas.admin.actions import ActionResult, ResolveConflict, Revoke, WorkerAction, WorkerActionRequest
 from edge_schemas.wire import routes
+from edge_schemas.wire.ids import LABEL_RULE
 from edge_schemas.wire.workers import (
     EnrollToken,
     EnrollTokenRequest,
-    ResolveRequest,
     WorkerList,
     WorkerState,
     WorkerSummary,
@@ -63,23 +64,36 @@ def list_workers(options: Namespace) -> None:
                 "The newer one gets no jobs. Shut down the wrong one and enrol it again, then run "
                 f"'edge-relay workers resolve {worker.worker} --keep older' (or newer)."
             )
-        if worker.no_jobs_reason is not None and worker.state is WorkerState.ONLINE:
+        if worker.no_jobs_reason is not None and worker.state is WorkerState.UNHEALTHY:
             print_line(f"\n{worker.worker} accepts no jobs: {worker.no_jobs_reason}")
 
 
 def revoke_worker(options: Namespace) -> None:
     """`workers revoke`."""
-    connect(options).call("POST", routes.ADMIN_WORKER_REVOKE.format(worker=segment(options.worker)), "")
+    _act(options, Revoke(do="revoke"), "revoked on the command line")
     print_done(options, f"{options.worker} is revoked: its calls are refused from now on.", worker=options.worker)
 
 
 def resolve_conflict(options: Namespace) -> None:
     """`workers resolve`."""
-    order = ResolveRequest(keep=options.keep)
-    path = routes.ADMIN_WORKER_RESOLVE.format(worker=segment(options.worker))
-    connect(options).call("POST", path, order.model_dump_json())
+    _act(options, ResolveConflict(do="resolve", keep=options.keep), "resolved on the command line")
     text = f"The {options.keep} agent is {options.worker} now. If the other one polls again, 'workers list' shows both."
     print_done(options, text, worker=options.worker, keep=options.keep)
+
+
+def _act(options: Namespace, action: WorkerAction, reason: str) -> None:
+    """Act on one worker.
+
+    Raises:
+        Failure: The relay refused it.
+    """
+    try:
+        order = WorkerActionRequest(action=action, workers=(options.worker,), reason=reason)
+    except ValidationError:
+        raise Failure(f"a worker's name is {LABEL_RULE}", EXIT_USAGE) from None
+    answer = connect(options).call("POST", routes.ADMIN_WORKER_ACTIONS, order.model_dump_json())
+    for failure in ActionResult.model_validate_json(answer).failures:
+        raise Failure(f"refused ({failure.code}): {failure.detail}")
 
 
 def _row(worker: WorkerSummary, now: datetime) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -10,8 +11,10 @@ import structlog
 from pydantic import ValidationError
 
 from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.subjects import DESIRED_BUCKET, consumer_name
 from edge_broker.watched_bucket import WatchedBucket
+from edge_relay.desired.entries import Entries, Entry
 from edge_relay.desired.keys import QUEUE_PREFIX, SITE_PREFIX, WORKER_PREFIX, queue_key, site_key, worker_key
 from edge_schemas.admin.desired import (
     AvailabilityOrder,
@@ -25,7 +28,6 @@ from edge_schemas.wire.workers import Availability, WorkerAccess, WorkerSettings
 
 log = structlog.get_logger(__name__)
 
-Entry = DesiredWorker | DesiredSite | DesiredQueue
 _E = TypeVar("_E", DesiredWorker, DesiredSite, DesiredQueue)
 _MODELS: dict[str, type[DesiredWorker] | type[DesiredSite] | type[DesiredQueue]] = {
     WORKER_PREFIX: DesiredWorker,
@@ -33,7 +35,9 @@ _MODELS: dict[str, type[DesiredWorker] | type[DesiredSite] | type[DesiredQueue]]
     QUEUE_PREFIX: DesiredQueue,
 }
 CHECK_S = 1.0
-"""How late the end of an order may be noticed."""
+"""While an order has an end, the clock is compared with it at least so often: clocks are set."""
+READY_WITHIN_S = 8.0
+SETTLED_WITHIN_S = 3.0
 
 OnChange = Callable[[str], None]
 """Called with the key of an entry that changed, or whose order's time is over."""
@@ -53,7 +57,8 @@ class DesiredState:
     def __init__(self, broker: Broker, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._watched = WatchedBucket(broker, DESIRED_BUCKET, self.apply)
         self._now = now
-        self._entries: dict[str, Entry] = {}
+        self._entries = Entries()
+        self._kick = asyncio.Event()
         self._ends: dict[str, datetime] = {}
         self._listeners: list[OnChange] = []
 
@@ -65,6 +70,21 @@ class DesiredState:
     def on_change(self, listener: OnChange) -> None:
         """Call `listener` whenever an entry changes or an order's time is over."""
         self._listeners.append(listener)
+
+    async def wait_ready(self) -> None:
+        """Wait until everything is in memory; without that, a paused worker could get jobs.
+
+        Raises:
+            BrokerUnavailable: Not within `READY_WITHIN_S`.
+        """
+        if not await self._is_complete(READY_WITHIN_S):
+            raise BrokerUnavailable(
+                "what operators have set is still being read; if that lasts, run 'edge-relay streams apply'"
+            )
+
+    async def settled(self) -> bool:
+        """Wait, after a cut of the connection, for what was changed meanwhile; False if it is still unknown."""
+        return await self._is_complete(SETTLED_WITHIN_S)
 
     async def run(self) -> None:
         """Follow the bucket, and notice the ends of orders, until cancelled."""
@@ -118,30 +138,55 @@ class DesiredState:
         return tuple(dict.fromkeys(consumer_name(team, queue) for queue in queues))
 
     def apply(self, key: str, value: bytes | None) -> None:
-        """Store an entry as it is in the bucket; a caller who has just written it need not wait for the watch."""
-        entry = None if value is None else _parse(key, value)
+        """Store an entry as the watch shows it."""
         before = self._entries.get(key)
-        if entry is not None and before is not None and entry.version < before.version:
-            return  # an older value that arrived late
-        if entry is None:
-            self._entries.pop(key, None)
-        else:
-            self._entries[key] = entry
+        self._entries.watched(key, None if value is None else _parse(key, value))
+        self._compare(key, before)
+
+    def written(self, key: str, entry: Entry) -> None:
+        """Store an entry that was written here: the caller need not wait for the watch."""
+        before = self._entries.get(key)
+        self._entries.written(key, entry, _clock())
+        self._compare(key, before)
+        self._kick.set()
+
+    def _compare(self, key: str, before: Entry | None) -> None:
+        entry = self._entries.get(key)
+        if entry == before:
+            return
         order = None if entry is None else entry.order
         if order is not None and order.until is not None and not order.is_over(self._now()):
             self._ends[key] = order.until
+            self._kick.set()
         else:
             self._ends.pop(key, None)
-        if entry != before:
-            self._report(key)
+        self._report(key)
 
     async def _watch_ends(self) -> None:
         while True:
-            await asyncio.sleep(CHECK_S)
+            self._kick.clear()
+            for key, entry in self._entries.forget_own(_clock()).items():
+                self._compare(key, entry)
             now = self._now()
             for key in [key for key, end in self._ends.items() if end <= now]:
                 del self._ends[key]
                 self._report(key)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pause_s(now)):
+                    await self._kick.wait()
+
+    def _pause_s(self, now: datetime) -> float | None:
+        """Until the next end; None while there is nothing to wait for."""
+        if not self._ends:
+            return CHECK_S if self._entries.has_own else None
+        return min(CHECK_S, max(0.0, (min(self._ends.values()) - now).total_seconds()))
+
+    async def _is_complete(self, within_s: float) -> bool:
+        if not self.complete.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self.complete.wait()
+        return self.complete.is_set()
 
     def _get(self, key: str, model: type[_E]) -> _E:
         entry = self._entries.get(key)
@@ -150,6 +195,10 @@ class DesiredState:
     def _report(self, key: str) -> None:
         for listener in self._listeners:
             listener(key)
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _parse(key: str, value: bytes) -> Entry | None:

@@ -3,12 +3,17 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+import structlog
+from pydantic import ValidationError
+
 from edge_broker.bucket import Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import DESIRED_BUCKET
 from edge_relay.desired.keys import queue_key, site_key, worker_key
 from edge_relay.desired.state import DesiredState
 from edge_schemas.admin.desired import DesiredQueue, DesiredSite, DesiredWorker
+
+log = structlog.get_logger(__name__)
 
 _E = TypeVar("_E", DesiredWorker, DesiredSite, DesiredQueue)
 
@@ -52,7 +57,7 @@ class DesiredStore:
         """
         while True:
             stored = await self._bucket.get(key)
-            before = model() if stored.value is None else model.model_validate_json(stored.value)
+            before = _read(key, stored.value, model)
             after = change(before)
             if after == before:
                 return before, before
@@ -62,5 +67,14 @@ class DesiredStore:
                 await self._bucket.put(key, value, revision=stored.revision)
             except RevisionConflict:
                 continue
-            self._state.apply(key, value)
+            self._state.written(key, after)
             return before, after
+
+
+def _read(key: str, value: bytes | None, model: type[_E]) -> _E:
+    """An unreadable entry counts as empty, as in memory, and is overwritten: it must not lock operators out."""
+    try:
+        return model() if value is None else model.model_validate_json(value)
+    except ValidationError as error:
+        log.warning("desired_state_unreadable", key=key, errors=error.error_count())
+        return model()

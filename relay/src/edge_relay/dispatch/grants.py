@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.message import ack, nak
-from edge_broker.records import RecordStore, RecordUnreadable
+from edge_broker.records import RecordStore
 from edge_relay.dispatch import directives
 from edge_relay.dispatch.polls import ParkedPoll
 from edge_relay.identity.receipts import Receipt, ReceiptKey, seal
@@ -59,10 +59,7 @@ class Granter:
             delivered.remove(delivery)
 
     async def _is_start_repeated(self, job: str) -> bool:
-        try:
-            return directives.is_start_repeated(self._parked.worker, await self._records.get(job))
-        except RecordUnreadable:
-            return False
+        return directives.is_start_repeated(self._parked.worker, await self._records.get_if_readable(job))
 
     async def grant(self, delivery: Delivery, centre_airflow: str | None) -> Grant:
         """The grant of a delivered job.

@@ -32,10 +32,11 @@ class LongPolls:
 
         Raises:
             EdgeError: `draining`.
-            BrokerUnavailable: NATS is still unreachable after `PATIENCE_S`.
+            BrokerUnavailable: NATS is still unreachable after `PATIENCE_S`, or what operators have set is unknown.
         """
         self._parts.lifecycle.check()
         await self._parts.broker.wait_connected(PATIENCE_S)
+        await self._parts.desired.wait_ready()
 
     async def answer(self, principal: Principal, report: Poll, address: str | None, send: Send) -> None:
         """Park a poll until there is something to send to its worker, or its poll timeout is over.
@@ -53,7 +54,15 @@ class LongPolls:
         self._parts.lifecycle.check()
         most = await self._parts.unstarted.room(principal.worker, report)
         agent = agent_seen(report, address, principal.agent_key_hash)
-        parked = ParkedPoll(principal.worker, principal.secret_hash, report, agent, most)
+        parked = ParkedPoll(
+            principal.worker,
+            principal.secret_hash,
+            report,
+            agent,
+            most,
+            site=principal.site,
+            consumers=principal.consumers,
+        )
         with self._parts.polls.parked(parked):
             try:
                 await self._arrive_and_answer(principal, parked, send)

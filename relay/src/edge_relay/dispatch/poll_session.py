@@ -10,6 +10,7 @@ import structlog
 
 from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
+from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch import directives
 from edge_relay.dispatch.directives import Directives
 from edge_relay.dispatch.grants import Granter
@@ -19,7 +20,7 @@ from edge_relay.dispatch.state.reads import StateReads
 from edge_relay.dispatch.state.record_mirror import RecordMirror
 from edge_relay.gate.centre import Centre
 from edge_relay.identity.credentials import Credentials, Principal
-from edge_relay.identity.receipts import ReceiptKey
+from edge_relay.identity.receipts import ReceiptKey, grant_id
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.limits.unstarted_grants import UnstartedGrants
 from edge_relay.metrics.replica import Metrics
@@ -45,6 +46,7 @@ class PollParts:
     polls: ParkedPolls
     dispatchers: DispatcherPool
     credentials: Credentials
+    desired: DesiredState
     receipt_key: ReceiptKey
     centre: Centre
     broker: Broker
@@ -86,14 +88,15 @@ class PollSession:
             self._state.close()
         delivered = self._parked.demand.close()
         try:
+            is_known = not delivered or await self._parts.desired.settled()
             principal = self._parts.credentials.current(self._parked.secret_hash)
-            await self._granter.keep_usable(delivered, self._consumers(principal))
+            await self._granter.keep_usable(delivered, self._consumers(principal) if is_known else ())
             grants = [await self._granter.grant(delivery, self._centre_airflow) for delivery in delivered]
             await send(_answer(grants, found))
         except BaseException:
             await self.return_to_queue(delivered)
             raise
-        self._record_sent(grants, found)
+        self._record_sent(delivered, found)
         self._granter.measure(delivered)
 
     async def return_to_queue(self, unused: Sequence[Delivery]) -> None:
@@ -147,23 +150,25 @@ class PollSession:
 
     def _consumers(self, principal: Principal) -> tuple[str, ...]:
         """Of the queues that this agent may serve: none while another agent uses its credential."""
-        return () if self._state.conflict() else principal.consumers
+        return () if self._state.conflict() else principal.active_consumers
 
     def _check(self) -> Principal:
         """The worker, if this poll may continue to wait."""
         self._parts.lifecycle.check()
         if self._parked.superseded_by is not None:
             raise agents.superseded(by=self._parked.superseded_by)
-        return self._parts.credentials.current(self._parked.secret_hash)
+        principal = self._parts.credentials.current(self._parked.secret_hash)
+        self._parked.consumers = principal.consumers
+        return principal
 
-    def _record_sent(self, grants: Sequence[Grant], found: Directives) -> None:
+    def _record_sent(self, granted: Sequence[Delivery], found: Directives) -> None:
         if found:
             self._parts.polls.record_sent(self._parked.worker, found.fingerprint, self._now())
         if found.required_airflow is not None:
             log.warning("runtime_too_new", runtime=self._parked.poll.versions.airflow, centre=found.required_airflow)
-        for grant in grants:
-            self._parts.unstarted.granted(self._parked.worker, grant.job.id)
-            log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
+        for delivery in granted:
+            self._parts.unstarted.granted(self._parked.worker, delivery.job.id, grant_id(delivery.ack_subject))
+            log.info("job_granted", job=delivery.job.id, queue=delivery.job.queue)
         for directive in found.stop:
             log.info("stop_sent", job=directive.job, reason=directive.reason, drop=directive.drop)
 

@@ -7,7 +7,9 @@ import asyncio
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 
+from edge_relay.desired.keys import QUEUE_PREFIX, SITE_PREFIX, WORKER_PREFIX
 from edge_relay.metrics.replica import Metrics
 from edge_relay.pulls.wait_queue import PollDemand
 from edge_relay.stores.worker_store import StoredEntry
@@ -33,6 +35,8 @@ class ParkedPoll:
         secret_hash: Of its credential.
         agent: The agent that polls, as seen when the poll arrived; `arrival` identifies this poll among the worker's.
         most: How many jobs it may be granted.
+        site: The worker's.
+        consumers: Of the queues that the worker serves, paused ones included.
         known: The worker's entry, as last seen; None until the poll's arrival is in it.
         reports: Its jobs.
         is_stale: All its jobs must be compared with the watched records.
@@ -46,6 +50,8 @@ class ParkedPoll:
     poll: Poll
     agent: AgentSeen
     most: int
+    site: str = ""
+    consumers: Collection[str] = ()
     known: StoredEntry | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     is_stale: bool = True
@@ -142,6 +148,17 @@ class ParkedPolls:
                 if poll.secret_hash == secret_hash:
                     poll.wake.set()
 
+    def desired_changed(self, key: str) -> None:
+        """An operator has changed a worker, a site or a queue, or an order has ended: wakes the polls concerned."""
+        if key.startswith(WORKER_PREFIX):
+            concerned = list(self._by_worker.get(key.removeprefix(WORKER_PREFIX), ()))
+        else:
+            site, consumer = _after(SITE_PREFIX, key), _after(QUEUE_PREFIX, key)
+            polls = chain.from_iterable(self._by_worker.values())
+            concerned = [poll for poll in polls if poll.site == site or consumer in poll.consumers]
+        for poll in concerned:
+            poll.wake.set()
+
     def wake_all(self) -> None:
         """Wake all polls: the replica stops."""
         for polls in self._by_worker.values():
@@ -158,3 +175,8 @@ class ParkedPolls:
         """When these directives may be sent to a worker; in the past if they were not sent recently."""
         sent, at = self._sent.get(worker, (None, 0.0))
         return at + REPEAT_AFTER_S if sent == fingerprint else 0.0
+
+
+def _after(prefix: str, key: str) -> str | None:
+    """What follows a prefix; None for a key of another kind."""
+    return key.removeprefix(prefix) if key.startswith(prefix) else None

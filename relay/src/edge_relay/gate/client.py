@@ -5,8 +5,8 @@ The relay itself does not reach Airflow and holds no token: it sends the worker'
 
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,13 +16,14 @@ import aiohttp
 import structlog
 from yarl import URL
 
-from edge_relay.limits.body_memory import UNCOUNTED, Memory
+from edge_relay.gate.answers import STREAMED_FROM_BYTES, WINDOW_BYTES, GateAnswer, StreamedBody
 from edge_relay.settings import Settings, SettingsError
-from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
+from edge_schemas.gate.auth import SIGNATURE_HEADER, AnswerCheck, GateCall, check_answer, sign_call
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire.errors import TOO_LARGE_STATUSES, EdgeError, ErrorCode
 from edge_schemas.wire.routes import FORWARDED_HEADERS, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
-from edge_service.body_progress import BodyTooLarge, Exchange, read_body
+from edge_service.body_memory import UNCOUNTED, Memory, read_counted
+from edge_service.body_progress import BodyTooLarge, Exchange
 from edge_service.threads import hashed
 
 log = structlog.get_logger(__name__)
@@ -33,15 +34,6 @@ CONNECT_TIMEOUT_S = 3.0
 RETRY_AFTER_S = 2.0
 PASSED_BACK = ("Content-Type", "Content-Range", ORIGIN_HEADER)
 """All other headers are dropped, above all a refreshed token. `Content-Range` has the length of a mapped XCom."""
-
-
-@dataclass(frozen=True, slots=True)
-class GateAnswer:
-    """The part of the gate's answer that is returned to a worker."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
 
 
 class _Away(Exception):
@@ -118,53 +110,70 @@ class GateClient:
         if self._session is not None:
             await self._session.close()
 
-    async def call(self, call: GateCall, headers: Mapping[str, str], memory: Memory = UNCOUNTED) -> GateAnswer:
-        """The answer to a call, from the first keeper that gives a valid one.
+    async def call(self, call: GateCall, headers: Mapping[str, str]) -> GateAnswer:
+        """The whole answer to a call of the relay's own; see `streamed`."""
+        async with AsyncExitStack() as stack:
+            return await self._first_valid(call, headers, None, stack)
+
+    @asynccontextmanager
+    async def streamed(self, call: GateCall, headers: Mapping[str, str], memory: Memory) -> AsyncIterator[GateAnswer]:
+        """The answer to a call, from the first keeper that gives a valid one. A large body is read while inside.
 
         The gate recognises a repeat by the request id, so a call whose connection broke may go to the next keeper.
 
         Args:
             call: The signed part of the call.
             headers: Of the worker's request; only `FORWARDED_HEADERS` are sent.
-            memory: Counts the bytes of the answer.
+            memory: Counts the bytes of the answer that are in memory.
 
         Raises:
             EdgeError: `payload_too_large`; `gate_unavailable`, or `rate_limited` by `memory`: the worker repeats the
                 call with the same request id.
         """
+        async with AsyncExitStack() as stack:
+            yield await self._first_valid(call, headers, memory, stack)
+
+    async def _first_valid(
+        self, call: GateCall, headers: Mapping[str, str], memory: Memory | None, stack: AsyncExitStack
+    ) -> GateAnswer:
         sent = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
         # The first keeper is tried twice: a kept-alive connection that it has closed is noticed only now.
         for turn in range(len(self._urls) + 1):
             index = (self._good + turn) % len(self._urls)
             try:
-                answer = await self._ask(self._urls[index], call, sent, memory)
+                answer = await self._ask(self._urls[index], call, sent, memory, stack)
             except _Away as error:
                 log.warning("gate_call_failed", gate=self._urls[index], error=str(error))
                 continue
             self._good = index
+            if answer.streamed is not None:
+                # The worker repeats the call: it goes to another keeper, as if none of this answer had arrived.
+                answer.streamed.on_broken = partial(self._avoid, index)
             return answer
         raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "no keeper answers at the moment", retry_after_s=RETRY_AFTER_S)
 
-    async def _ask(self, base: str, call: GateCall, headers: Mapping[str, str], memory: Memory) -> GateAnswer:
-        assert self._session is not None  # noqa: S101  # used only within its context
+    def _avoid(self, index: int) -> None:
+        if self._good == index:
+            self._good = (index + 1) % len(self._urls)
+
+    async def _ask(
+        self, base: str, call: GateCall, headers: Mapping[str, str], memory: Memory | None, stack: AsyncExitStack
+    ) -> GateAnswer:
+        """The answer of one keeper. Its body is streamed if it is large and `memory` is given."""
         sign = partial(sign_call, self._key, call, now=self._clock())
         signature, nonce = await hashed(sign, len(call.body))
+        assert self._session is not None  # noqa: S101  # used only within its context
         ours = {SIGNATURE_HEADER: signature, WORKER_HEADER: call.worker, REQUEST_ID_HEADER: call.request_id}
         try:
-            async with (
-                Exchange(call.body, answer_s=self._timeout_s) as exchange,
-                self._session.request(
-                    call.method,
-                    # Unchanged: yarl would decode the path and encode it again.
-                    URL(f"{base}{call.target}", encoded=True),
-                    data=exchange.body,
-                    headers={**headers, **ours},
-                    skip_auto_headers=("Content-Type",),
-                    allow_redirects=False,
-                ) as reply,
-            ):
-                exchange.begun()
-                body = await _read(reply, self._limits.max_call_bytes, memory)
+            reply = await _begin(self._session, base, call, {**headers, **ours}, self._timeout_s)
+            stack.callback(reply.close)
+            passed = {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
+            if memory is not None and (length := _streamed_length(reply, self._limits)) is not None:
+                memory.add(WINDOW_BYTES)
+                stack.callback(memory.remove, WINDOW_BYTES)
+                check = AnswerCheck(self._key, nonce, reply.status)
+                return GateAnswer(reply.status, passed, streamed=StreamedBody(reply, length, check))
+            body = await read_counted(reply.content, self._limits.max_call_bytes, memory or UNCOUNTED)
         except aiohttp.ConnectionTimeoutError as error:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
         except TimeoutError:
@@ -180,25 +189,42 @@ class GateClient:
             text = f"the gate, or a server before it, has a lower limit than the relay: status {reply.status}"
             raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text)
         signed = reply.headers.get(SIGNATURE_HEADER, "")
-        check = partial(check_answer, self._key, nonce, reply.status, body, signed)
-        if not await hashed(check, len(body)):
+        is_right = partial(check_answer, self._key, nonce, reply.status, body, signed)
+        if not await hashed(is_right, len(body)):
             raise _Away(f"an answer with status {reply.status} that is not signed with our key")
-        return GateAnswer(
-            reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
+        return GateAnswer(reply.status, passed, body)
+
+
+async def _begin(
+    session: aiohttp.ClientSession, base: str, call: GateCall, headers: Mapping[str, str], timeout_s: float
+) -> aiohttp.ClientResponse:
+    """Send a call to one keeper; returns the beginning of the answer."""
+    async with Exchange(call.body, answer_s=timeout_s) as exchange:
+        reply = await session.request(
+            call.method,
+            # Unchanged: yarl would decode the path and encode it again.
+            URL(f"{base}{call.target}", encoded=True),
+            data=exchange.body,
+            headers=headers,
+            skip_auto_headers=("Content-Type",),
+            allow_redirects=False,
         )
+        exchange.begun()
+        return reply
 
 
-async def _read(reply: aiohttp.ClientResponse, limit: int, memory: Memory) -> bytes:
-    """The body of an answer. What is counted of a body that does not arrive in whole is given back."""
-    counted = 0
+def _streamed_length(reply: aiohttp.ClientResponse, limits: CallLimits) -> int | None:
+    """The length of a body that is streamed; None for one that is read as a whole.
 
-    def count(arrived: int) -> None:
-        nonlocal counted
-        memory.add(arrived)
-        counted += arrived
+    Without a length, a proxy could make a whole answer of one that was cut off. An answer without a signature is not
+    the gate's: the next keeper is called.
 
-    try:
-        return await read_body(reply.content, limit=limit, on_bytes=count)
-    except BaseException:
-        memory.remove(counted)
-        raise
+    Raises:
+        BodyTooLarge: It is longer than the limit.
+    """
+    length = reply.content_length
+    if reply.method == "HEAD" or length is None or SIGNATURE_HEADER not in reply.headers:
+        return None
+    if length > limits.max_call_bytes:
+        raise BodyTooLarge
+    return length if length > STREAMED_FROM_BYTES else None

@@ -7,8 +7,8 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from edge_relay.http.raw_bodies import OnBytes
-from edge_relay.limits.body_memory import BodyMemory
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_service.body_memory import BodyMemory
 from edge_service.body_progress import BodyStalled, BodyTooLarge, read_body
 
 Model = TypeVar("Model", bound=BaseModel)

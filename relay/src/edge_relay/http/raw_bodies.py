@@ -1,13 +1,15 @@
 """Bodies that are bytes: never more of them in memory than the limit, and none that stands still."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from functools import partial
+from typing import Protocol
 
 from aiohttp import web
 
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_service.body_progress import PIECE_BYTES, BodyStalled, BodyTooLarge, Progress, read_body
+from edge_service.body_progress import PIECE_BYTES, BodyStalled, BodyTooLarge, Progress, read_body, write_body
 
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
@@ -56,15 +58,45 @@ async def send(request: web.Request, status: int, headers: Mapping[str, str], bo
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = len(body)
     await response.prepare(request)
+    await _write(response, body, Progress())
+    return response
+
+
+class Pieces(Protocol):
+    """A body that arrives while it is sent.
+
+    Attributes:
+        length: In bytes.
+    """
+
+    length: int
+
+    def pieces(self, progress: Progress) -> AsyncGenerator[bytes, None]:
+        """The body; it moves on when it is sent, and its time is over when nothing was sent for too long."""
+
+
+async def pass_on(request: web.Request, status: int, headers: Mapping[str, str], body: Pieces) -> web.StreamResponse:
+    """An answer whose body is sent as it arrives.
+
+    Raises:
+        ConnectionResetError: The client is gone, or has stopped reading; or the body did not arrive as a whole. The
+            connection must be closed: the client then knows that its answer is incomplete.
+    """
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_length = body.length
+    await response.prepare(request)
     progress = Progress()
+    async with aclosing(body.pieces(progress)) as pieces:
+        async for piece in pieces:
+            await _write(response, piece, progress)
+    return response
+
+
+async def _write(response: web.StreamResponse, body: bytes, progress: Progress) -> None:
     try:
-        for start in range(0, len(body), PIECE_BYTES):
-            piece = body[start : start + PIECE_BYTES]
-            await progress.step(response.write(piece))
-            progress.moved(len(piece))
+        await write_body(response.write, body, progress)
     except BodyStalled as error:
         raise ConnectionResetError(str(error)) from None
-    return response
 
 
 def decode(body: bytes, encoding: str, limit: int) -> bytes:

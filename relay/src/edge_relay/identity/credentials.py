@@ -17,6 +17,8 @@ from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET, NOTICES, consumer_name
 from edge_broker.watched_bucket import WatchedBucket
+from edge_relay.desired.keys import WORKER_PREFIX as DESIRED_WORKER_PREFIX
+from edge_relay.desired.state import DesiredState
 from edge_relay.identity.access_keys import ACCESS_PREFIX, WORKER_PREFIX
 from edge_relay.identity.lookups import Lookups
 from edge_schemas.admin.access import AccessTokenEntry
@@ -36,6 +38,9 @@ class Principal:
     """The worker that a credential belongs to, as it was when the call arrived.
 
     Attributes:
+        settings: Its settings now: those of its enrolment, changed by what operators have set.
+        consumers: Of the queues that the worker serves.
+        active_consumers: Of those from which it may get jobs now: none while it is not available.
         agent_key_hash: Of the value that the calling agent keeps in memory; None if the call has none.
     """
 
@@ -44,18 +49,15 @@ class Principal:
     team: str | None
     settings: WorkerSettings
     secret_hash: str
+    consumers: tuple[str, ...]
+    active_consumers: tuple[str, ...]
     agent_key_hash: str | None = None
-
-    @property
-    def consumers(self) -> tuple[str, ...]:
-        """The consumers of the queues that the worker may serve."""
-        return tuple(dict.fromkeys(consumer_name(self.team, queue) for queue in self.settings.queues))
 
 
 class Credentials:
     """The credentials of all workers and operators, in memory. Run `run()` in a task group."""
 
-    def __init__(self, broker: Broker, lookups: Lookups) -> None:
+    def __init__(self, broker: Broker, lookups: Lookups, desired: DesiredState) -> None:
         self._broker = broker
         self._bucket = Bucket(broker, ACCESS_BUCKET)
         self._watched = WatchedBucket(broker, ACCESS_BUCKET, self._apply)
@@ -63,6 +65,9 @@ class Credentials:
         self._operators: dict[str, AccessTokenEntry] = {}
         self._lookups = lookups
         self._listeners: list[Listener] = []
+        self._desired = desired
+        self._principals: dict[str, tuple[WorkerAccess, Principal]] = {}
+        desired.on_change(self._desired_changed)
 
     @property
     def complete(self) -> asyncio.Event:
@@ -119,7 +124,31 @@ class Credentials:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "the credential is unknown")
         if access.revoked_at is not None:
             raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the credential was revoked by an operator")
-        return Principal(access.worker, access.site, access.team, access.settings, secret_hash)
+        return self._current(access)
+
+    def settings(self, access: WorkerAccess) -> WorkerSettings:
+        """The settings of a worker now: of its enrolment, changed by what operators have set."""
+        return self._current(access).settings
+
+    def _current(self, access: WorkerAccess) -> Principal:
+        """Computed once for each change: it is needed at every call of the worker."""
+        known, principal = self._principals.get(access.worker, (None, None))
+        if known is not access or principal is None:
+            settings = self._desired.settings(access)
+            consumers = tuple(dict.fromkeys(consumer_name(access.team, queue) for queue in settings.queues))
+            active = self._desired.active_queues(access.team, settings)
+            principal = Principal(
+                access.worker, access.site, access.team, settings, access.secret_hash, consumers, active
+            )
+            self._principals[access.worker] = access, principal
+        return principal
+
+    def _desired_changed(self, key: str) -> None:
+        """Compute the settings of the workers concerned again, when they are needed."""
+        if key.startswith(DESIRED_WORKER_PREFIX):
+            self._principals.pop(key.removeprefix(DESIRED_WORKER_PREFIX), None)
+        else:
+            self._principals.clear()
 
     async def operator(self, secret: str, address: str) -> AccessTokenEntry:
         """The operator that this access token belongs to; arguments as for `worker`.
@@ -140,6 +169,10 @@ class Credentials:
         if entry.expires_at is not None and datetime.now(UTC) >= entry.expires_at:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, f"the access token expired at {entry.expires_at:%F %H:%M} UTC")
         return entry
+
+    def access(self, secret_hash: str) -> WorkerAccess | None:
+        """What a worker's credential gives access to, revoked or not."""
+        return self._workers.get(secret_hash)
 
     def workers(self) -> list[WorkerAccess]:
         """All workers that ever enrolled and that this replica has seen."""
@@ -171,6 +204,8 @@ class Credentials:
             return  # an older answer that arrived late; a revocation is final
         if entry is None:
             self._workers.pop(secret_hash, None)
+            if before is not None:
+                self._principals.pop(before.worker, None)
         else:
             self._workers[secret_hash] = entry
         if entry != before:

@@ -48,19 +48,24 @@ class Receipt:
 
     @property
     def grant(self) -> str:
-        """Identifies this grant among those of the job: each delivery of a message has its own ack subject."""
-        return hashlib.sha256(self.ack_subject.encode()).hexdigest()[:16]
+        """See `grant_id`."""
+        return grant_id(self.ack_subject)
 
     def expired(self, now: datetime) -> bool:
         """Whether the grant wait is over."""
         return now >= self.expires_at
 
 
+def grant_id(ack_subject: str) -> str:
+    """Identifies a grant among those of its job: each delivery of a message has its own ack subject."""
+    return hashlib.sha256(ack_subject.encode()).hexdigest()[:16]
+
+
 def seal(key: bytes, receipt: Receipt) -> str:
     """The receipt in the form that the worker gets."""
     expires_ms = int(receipt.expires_at.timestamp() * 1000)
     body = orjson.dumps([receipt.ack_subject, receipt.consumer, receipt.job, receipt.worker, expires_ms])
-    return base64.urlsafe_b64encode(_mac(key, body) + body).rstrip(b"=").decode()
+    return _encode(_mac(key, body) + body)
 
 
 def open_receipt(key: bytes, sealed: str, *, job: str, worker: str) -> Receipt:
@@ -72,6 +77,9 @@ def open_receipt(key: bytes, sealed: str, *, job: str, worker: str) -> Receipt:
     """
     try:
         raw = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
+        if _encode(raw) != sealed:
+            # The last character has bits that mean nothing: several texts would be the same receipt.
+            raise binascii.Error
     except (binascii.Error, ValueError):
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the receipt is malformed") from None
     mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
@@ -83,6 +91,10 @@ def open_receipt(key: bytes, sealed: str, *, job: str, worker: str) -> Receipt:
     if made_for_job != job:
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the receipt belongs to another job")
     return Receipt(ack_subject, consumer, job, worker, datetime.fromtimestamp(expires_ms / 1000, UTC))
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _mac(key: bytes, body: bytes) -> bytes:

@@ -5,13 +5,14 @@ The path is forwarded unchanged; the gate alone decides what it means, see `exec
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from edge_broker.records import RecordStore
-from edge_relay.gate.client import GateAnswer, GateClient
+from edge_relay.gate.answers import GateAnswer
+from edge_relay.gate.client import GateClient
 from edge_relay.identity.credentials import Principal
 from edge_relay.jobs.takeover import check_uncontested
-from edge_relay.limits.body_memory import Memory
 from edge_relay.metrics.replica import Metrics
 from edge_relay.stores.worker_store import WorkerStore
 from edge_schemas.gate.auth import GateCall
@@ -20,6 +21,7 @@ from edge_schemas.gate.limits import CallLimits
 from edge_schemas.life.holder_calls import check_holder
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_service.body_memory import Memory
 
 _QUERY = re.compile(r"[!-~]*")
 
@@ -58,8 +60,11 @@ class ExecutionCalls:
         record = check_holder(await self._records.get(job), principal.worker)
         await check_uncontested(self._workers, record, principal)
 
-    async def call(self, call: GateCall, kind: CallClass, headers: Mapping[str, str], memory: Memory) -> GateAnswer:
-        """The gate's answer to a call.
+    @asynccontextmanager
+    async def call(
+        self, call: GateCall, kind: CallClass, headers: Mapping[str, str], memory: Memory
+    ) -> AsyncIterator[GateAnswer]:
+        """The gate's answer to a call. A large body is read while inside.
 
         Args:
             call: The call.
@@ -68,20 +73,21 @@ class ExecutionCalls:
             memory: Counts the bytes of the answer.
 
         Raises:
-            EdgeError: See `GateClient.call`.
+            EdgeError: See `GateClient.streamed`.
         """
         if self._gate is None:
             raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "this relay has no gate: RELAY_GATE_URLS is not set")
-        outcome, began = "abandoned", time.monotonic()
-        try:
-            answer = await self._gate.call(call, headers, memory)
-            outcome = "answered"
-        except EdgeError:
-            outcome = "unavailable"
-            raise
-        finally:
-            self._metrics.execution_seconds.labels(kind, outcome).observe(time.monotonic() - began)
-        return answer
+        async with AsyncExitStack() as stack:
+            outcome, began = "abandoned", time.monotonic()
+            try:
+                answer = await stack.enter_async_context(self._gate.streamed(call, headers, memory))
+                outcome = "answered"
+            except EdgeError:
+                outcome = "unavailable"
+                raise
+            finally:
+                self._metrics.execution_seconds.labels(kind, outcome).observe(time.monotonic() - began)
+            yield answer
 
 
 def gate_target(raw_path: str, job: str, limits: CallLimits) -> tuple[str, CallClass]:

@@ -72,7 +72,7 @@ class JobRelease:
         self._metrics.releases.labels(*queue_of(after)).inc()
         if after.parked is not None and before.parked is None:
             self._parking.count(after)
-        self._unstarted.released(receipt.worker, receipt.job)
+        self._unstarted.released(receipt.worker, receipt.grant)
         releases = len(after.releases)
         log.info("job_released", queue=after.queue, reason=event.reason, counted=event.counted, releases=releases)
         if after.parked is None:

@@ -72,7 +72,7 @@ class JobStart:
             if after is before:
                 # The answer lets the agent run the job.
                 await check_takeover(self._workers, after, principal, incarnation)
-        self._unstarted.started(principal.worker, receipt.job)
+        self._unstarted.started(principal.worker, receipt.grant)
         await ack(self._broker, receipt.ack_subject)
         if after is not before:
             if before.holder is None:

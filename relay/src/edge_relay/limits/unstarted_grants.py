@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from edge_broker.records import RecordStore, RecordUnreadable
+from edge_broker.records import RecordStore
 from edge_relay.limits.kinds import Limit, OnLimit
-from edge_schemas.life.model import JobRecord, JobState
+from edge_schemas.life.model import JobState
 from edge_schemas.wire.polls import GRANT_WAIT_S, Poll
 from edge_schemas.wire.worker_report import JobPhase
 
@@ -26,12 +26,24 @@ CHECKED_AT_ONCE = 16
 
 
 @dataclass(slots=True)
+class _Open:
+    """A grant that was sent and that is not known to be started or released.
+
+    Attributes:
+        until: When it runs out.
+    """
+
+    job: str
+    until: float
+
+
+@dataclass(slots=True)
 class _Grants:
     """What is known of one worker.
 
     Attributes:
         most: How many unstarted grants it may have now.
-        open: Unstarted grants of this replica by job, and when each runs out.
+        open: Unstarted grants of this replica, by `Receipt.grant`.
         ran_out: Grants that ran out and were not counted against the worker yet.
         idle_rounds: How often in succession grants ran out while it started nothing.
         started: It has started a job since grants ran out last.
@@ -39,7 +51,7 @@ class _Grants:
     """
 
     most: int
-    open: dict[str, float] = field(default_factory=dict)
+    open: dict[str, _Open] = field(default_factory=dict)
     ran_out: int = 0
     idle_rounds: int = 0
     started: bool = False
@@ -49,7 +61,8 @@ class _Grants:
 class UnstartedGrants:
     """Counts the grants of this replica until they are started, are released, or run out.
 
-    A start may reach another replica. So a grant that seems to have run out is compared with the job's record.
+    A start or a release may reach another replica. So a grant that seems to have run out is compared with the job's
+    record.
 
     Args:
         records: Of the jobs.
@@ -63,27 +76,29 @@ class UnstartedGrants:
         self._on_limit = on_limit
         self._workers: OrderedDict[str, _Grants] = OrderedDict()
 
-    def granted(self, worker: str, job: str) -> None:
-        """A grant was sent."""
-        grants = self._workers.setdefault(worker, _Grants(self._most))
-        # The message was delivered again to the same worker: the grant before this one has run out.
-        grants.ran_out += job in grants.open
-        grants.open[job] = self._now() + GRANT_WAIT_S
+    def granted(self, worker: str, job: str, grant: str) -> None:
+        """A grant was sent; see `Receipt.grant`."""
+        grants, now = self._workers.setdefault(worker, _Grants(self._most)), self._now()
+        for earlier in grants.open.values():
+            if earlier.job == job:
+                # The message was delivered again to the same worker: the grant before this one is over.
+                earlier.until = now
+        grants.open[grant] = _Open(job, now + GRANT_WAIT_S)
         self._workers.move_to_end(worker)
         if len(self._workers) > MAX_WORKERS:
             self._workers.popitem(last=False)
 
-    def started(self, worker: str, job: str) -> None:
-        """The worker has started a job through this replica."""
+    def started(self, worker: str, grant: str) -> None:
+        """The worker has started the job of a grant through this replica."""
         grants = self._workers.get(worker)
-        if grants is not None and grants.open.pop(job, None) is not None:
+        if grants is not None and grants.open.pop(grant, None) is not None:
             self._credit(grants)
             self._forget_if_normal(worker, grants)
 
-    def released(self, worker: str, job: str) -> None:
-        """The worker has released a granted job."""
+    def released(self, worker: str, grant: str) -> None:
+        """The worker has released the job of a grant through this replica."""
         if grants := self._workers.get(worker):
-            grants.open.pop(job, None)
+            grants.open.pop(grant, None)
             self._forget_if_normal(worker, grants)
 
     async def room(self, worker: str, poll: Poll) -> int:
@@ -96,7 +111,8 @@ class UnstartedGrants:
         if grants is None:
             return min(poll.free, self._most)
         # What the worker reports as begun was started, perhaps through another replica.
-        begun = {job.id for job in poll.jobs if job.phase is not JobPhase.GRANTED} & grants.open.keys()
+        reported = {job.id for job in poll.jobs if job.phase is not JobPhase.GRANTED}
+        begun = {grant for grant, one in grants.open.items() if one.job in reported}
         await self._compare(worker, grants, begun)
         unstarted = len(grants.open.keys() - begun)
         room = 0 if grants.paused_until > self._now() else max(0, grants.most - unstarted)
@@ -107,26 +123,21 @@ class UnstartedGrants:
     async def _compare(self, worker: str, grants: _Grants, begun: Collection[str]) -> None:
         """Compare grants whose time is over with the records of their jobs."""
         now, limited = self._now(), grants.most < self._most
-        over = [job for job, until in grants.open.items() if until <= now or (limited and job in begun)]
+        over = [one for one in grants.open.items() if one[1].until <= now or (limited and one[0] in begun)]
         del over[CHECKED_AT_ONCE:]
-        records = await asyncio.gather(*map(self._record, over))
-        for job, record in zip(over, records, strict=True):
-            is_over = grants.open.pop(job, now + 1) <= now
+        records = await asyncio.gather(*(self._records.get_if_readable(one.job) for _, one in over))
+        for (grant, one), record in zip(over, records, strict=True):
+            if grants.open.pop(grant, None) is None:
+                continue  # it was started or released meanwhile
             if record is None or (record.holder is None and record.state is JobState.ENDED):
                 continue  # it was withdrawn or can't be read, and could not be started
             if record.holder is not None and record.holder.worker == worker:
                 self._credit(grants)
-            else:
-                grants.ran_out += is_over
+            elif not record.was_released(grant):
+                grants.ran_out += one.until <= now
         if grants.ran_out:
             self._limit(worker, grants)
         self._forget_if_normal(worker, grants)
-
-    async def _record(self, job: str) -> JobRecord | None:
-        try:
-            return await self._records.get(job)
-        except RecordUnreadable:
-            return None
 
     def _credit(self, grants: _Grants) -> None:
         grants.started = True

@@ -21,6 +21,7 @@ from typing_extensions import override
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import WORKERS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
+from edge_relay.desired.worker_state import worker_state
 from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics.last_poll import FIGURES, LastPoll, last_poll
 from edge_schemas.wire.worker_entry import WorkerEntry
@@ -106,18 +107,19 @@ class Fleet(Collector):
                 self._polls[worker] = last_poll(entry, received.at, received.at_time)
 
     def state(self, access: WorkerAccess) -> WorkerState:
-        """The state that an operator must act upon comes first."""
+        """The state of a worker now."""
         self._parse(len(self._received))
         poll = self._polls.get(access.worker)
-        if access.revoked_at is not None:
-            return WorkerState.REVOKED
-        if poll is None:
-            return WorkerState.NEVER_SEEN
-        if poll.in_conflict:
-            return WorkerState.CONFLICT
-        if poll.age_s + self._connected_s() - poll.received_at > poll.offline_after_s:
-            return WorkerState.OFFLINE
-        return WorkerState.DRAINING if poll.draining else WorkerState.ONLINE
+        silent_s = 0.0 if poll is None else poll.age_s + self._connected_s() - poll.received_at
+        return worker_state(
+            is_revoked=access.revoked_at is not None,
+            was_seen=poll is not None,
+            in_conflict=poll is not None and poll.in_conflict,
+            is_offline=poll is not None and silent_s > poll.offline_after_s,
+            is_healthy=poll is None or poll.is_healthy,
+            is_draining=poll is not None and poll.draining,
+            availability=self._credentials.settings(access).availability,
+        )
 
     @override
     def collect(self) -> Iterator[Metric]:

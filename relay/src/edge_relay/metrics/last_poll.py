@@ -72,6 +72,7 @@ class LastPoll:
         figures: In the order of `FIGURES`.
         jobs: In the order of `JobPhase`.
         versions: Of agent, Airflow and Python, then the proxy.
+        is_healthy: It reported no reason for which it accepts no jobs.
         offline_after_s: Silence after which the worker counts as offline.
         age_s: Age of the poll when its entry was received.
         received_at: By the clock of `Fleet`.
@@ -83,6 +84,7 @@ class LastPoll:
     versions: tuple[str, str, str, str]
     in_conflict: bool
     draining: bool
+    is_healthy: bool
     offline_after_s: float
     age_s: float
     received_at: float
@@ -111,6 +113,7 @@ def last_poll(entry: WorkerEntry, received_at: float, received_time: datetime) -
         ),
         in_conflict=entry.conflict is not None,
         draining=entry.draining,
+        is_healthy=entry.no_jobs_reason is None,
         offline_after_s=offline_after_s(entry),
         age_s=max(0.0, age.total_seconds()),
         received_at=received_at,

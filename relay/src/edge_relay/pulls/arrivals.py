@@ -1,6 +1,6 @@
 """What happens to a message that arrives for a queue: a poll gets it, it returns to the queue, or it is put aside."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
@@ -64,17 +64,16 @@ class Arrivals:
         self._unwanted.append(message.ack_subject)
         return False
 
-    async def return_unwanted(self) -> AsyncIterator[str]:
-        """Return what no poll wanted to the queue, for another replica. Call it once the open pulls are cancelled.
+    async def return_unwanted(self) -> bool:
+        """Return what no poll wanted to the queue, for another replica; True if there was any.
 
-        Yields:
-            The ack subject of each message that was returned.
+        Call it once the open pulls are cancelled.
         """
         unwanted, self._unwanted = self._unwanted, []
         for ack_subject in unwanted:
             self._metrics.returns.labels("unwanted").inc()
             await nak(self._broker, ack_subject)
-            yield ack_subject
+        return bool(unwanted)
 
 
 def _parse(message: PulledMessage) -> Job:

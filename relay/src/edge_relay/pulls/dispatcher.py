@@ -153,7 +153,7 @@ class Dispatcher:
 
     async def _close(self) -> None:
         await self._inboxes.close()
-        async for _ in self._arrivals.return_unwanted():
+        if await self._arrivals.return_unwanted():
             self._lanes.returned()
 
     async def _on_answer(self, answer: PulledMessage | PullStatus, lane: int | None) -> None:

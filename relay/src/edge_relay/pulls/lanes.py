@@ -108,7 +108,7 @@ class Lanes:
         self._failures = 0
 
     def returned(self) -> None:
-        """A message was returned to the consumer: at least this one waits there."""
+        """Messages were returned to the consumer: at least one waits there."""
         self.pending = max(1, self.pending or 0)
         self.empty_at = -math.inf
 

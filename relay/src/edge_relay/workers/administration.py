@@ -1,4 +1,4 @@
-"""What operators do with workers: create tokens, list, revoke, resolve credential conflicts. Each change is audited."""
+"""What operators do with workers: create tokens, list workers. Each change is audited."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -12,11 +12,9 @@ from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.workers.summary import summary
 from edge_schemas.admin.access import TOKEN_ID_CHARS
 from edge_schemas.admin.audit import TargetKind
-from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import (
     EnrollToken,
     EnrollTokenRequest,
-    ResolveRequest,
     WorkerAccess,
     WorkerList,
     WorkerSummary,
@@ -55,46 +53,8 @@ class WorkerAdministration:
 
         async def summarise(access: WorkerAccess) -> WorkerSummary:
             async with limit:
-                return summary(access, await self._entries.get(access.worker), datetime.now(UTC))
+                entry = await self._entries.get(access.worker)
+                return summary(access, self._credentials.settings(access), entry, datetime.now(UTC))
 
         workers = sorted(self._credentials.workers(), key=lambda access: access.worker)
         return WorkerList(workers=tuple(await asyncio.gather(*map(summarise, workers))))
-
-    async def revoke(self, worker: str, *, operator: Operator) -> None:
-        """End a worker's credential. A repeat changes nothing.
-
-        Raises:
-            EdgeError: `not_found`.
-        """
-        await run_to_completion(self._revoke(worker, operator))
-
-    async def resolve_conflict(self, worker: str, request: ResolveRequest, *, operator: Operator) -> None:
-        """Decide which of two agents is the worker. A repeat changes nothing.
-
-        Raises:
-            EdgeError: `not_found`.
-        """
-        await self._require_worker(worker)
-        if await run_to_completion(self._entries.resolve_conflict(worker, keep_newer=request.keep == "newer")):
-            await self._audit.record(
-                "conflict-resolved", TargetKind.WORKER, worker, actor=operator.actor, facts={"keep": request.keep}
-            )
-
-    async def _revoke(self, worker: str, operator: Operator) -> None:
-        secret_hash = await self._require_worker(worker)
-        await self._store.revoke(secret_hash, now=datetime.now(UTC))
-        await self._credentials.announce(secret_hash)
-        await self._audit.record("worker-revoked", TargetKind.WORKER, worker, actor=operator.actor)
-
-    async def _require_worker(self, worker: str) -> str:
-        """The hash of the worker's secret.
-
-        Raises:
-            EdgeError: `not_found`.
-        """
-        secret_hash = await self._store.secret_hash(worker)
-        if secret_hash is None:
-            raise EdgeError(
-                ErrorCode.NOT_FOUND, f"there is no worker {worker}: 'edge-relay workers list' shows all names"
-            )
-        return secret_hash

@@ -93,7 +93,8 @@ class WorkerEnrollment:
                 facts={"host": access.hostname, "airflow": request.airflow},
             )
             await self._credentials.announce(access.secret_hash)
-        return Enrollment(worker=access.worker, site=access.site, team=access.team, settings=access.settings)
+        settings = self._credentials.settings(access)
+        return Enrollment(worker=access.worker, site=access.site, team=access.team, settings=settings)
 
     def _count_refusal(self, error: EdgeError) -> None:
         if error.code is ErrorCode.ENROLLMENT_REFUSED:

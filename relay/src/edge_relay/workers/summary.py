@@ -2,21 +2,29 @@
 
 from datetime import datetime
 
+from edge_relay.desired.worker_state import worker_state
 from edge_schemas.life import agents
 from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
-from edge_schemas.wire.workers import WorkerAccess, WorkerState, WorkerSummary
+from edge_schemas.wire.workers import WorkerAccess, WorkerSettings, WorkerState, WorkerSummary
 
 
-def summary(access: WorkerAccess, entry: WorkerEntry | None, now: datetime) -> WorkerSummary:
-    """The line of one worker in the list for operators."""
+def summary(access: WorkerAccess, settings: WorkerSettings, entry: WorkerEntry | None, now: datetime) -> WorkerSummary:
+    """The line of one worker in the list for operators.
+
+    Args:
+        access: Its credential.
+        settings: Its settings now.
+        entry: Of its last poll, if it has polled.
+        now: The time.
+    """
     conflict = None if entry is None else entry.conflict
     tolerances = [job.offline.tolerance_s for job in entry.jobs if job.offline is not None] if entry else []
     return WorkerSummary(
         worker=access.worker,
         site=access.site,
         team=access.team,
-        queues=access.settings.queues,
-        state=_state(access, entry, now),
+        queues=settings.queues,
+        state=_state(access, settings, entry, now),
         enrolled_at=access.enrolled_at,
         hostname=entry.agent.host or access.hostname if entry else access.hostname,
         last_poll_at=entry.agent.last_poll_at if entry else None,
@@ -29,17 +37,16 @@ def summary(access: WorkerAccess, entry: WorkerEntry | None, now: datetime) -> W
     )
 
 
-def _state(access: WorkerAccess, entry: WorkerEntry | None, now: datetime) -> WorkerState:
-    """The state that an operator must act upon comes first."""
-    if access.revoked_at is not None:
-        return WorkerState.REVOKED
-    if entry is None:
-        return WorkerState.NEVER_SEEN
-    if entry.conflict is not None:
-        return WorkerState.CONFLICT
-    if agents.is_offline(entry, now):
-        return WorkerState.OFFLINE
-    return WorkerState.DRAINING if entry.draining else WorkerState.ONLINE
+def _state(access: WorkerAccess, settings: WorkerSettings, entry: WorkerEntry | None, now: datetime) -> WorkerState:
+    return worker_state(
+        is_revoked=access.revoked_at is not None,
+        was_seen=entry is not None,
+        in_conflict=entry is not None and entry.conflict is not None,
+        is_offline=entry is not None and agents.is_offline(entry, now),
+        is_healthy=entry is None or entry.no_jobs_reason is None,
+        is_draining=entry is not None and entry.draining,
+        availability=settings.availability,
+    )
 
 
 def _place(agent: AgentSeen) -> str:

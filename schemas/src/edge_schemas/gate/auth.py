@@ -53,12 +53,43 @@ def check_call(key: bytes, call: GateCall, header: str, *, now: float) -> str | 
 
 def sign_answer(key: bytes, nonce: str, status: int, body: bytes) -> str:
     """The signature header of an answer."""
-    return _mac(key, "answer", nonce, str(status), hashlib.sha256(body).hexdigest())
+    return _answer_mac(key, nonce, status, hashlib.sha256(body).hexdigest())
 
 
 def check_answer(key: bytes, nonce: str, status: int, body: bytes, header: str) -> bool:
     """Whether the gate made this answer to the request with this nonce."""
-    return hmac.compare_digest(_bytes(header), sign_answer(key, nonce, status, body).encode())
+    check = AnswerCheck(key, nonce, status)
+    check.add(body)
+    return check.matches(header)
+
+
+class AnswerCheck:
+    """Checks an answer whose body arrives piece by piece.
+
+    Args:
+        key: The shared secret.
+        nonce: Of the request.
+        status: Of the answer.
+    """
+
+    def __init__(self, key: bytes, nonce: str, status: int) -> None:
+        self._key = key
+        self._nonce = nonce
+        self._status = status
+        self._digest = hashlib.sha256()
+
+    def add(self, piece: bytes) -> None:
+        """The next part of the body."""
+        self._digest.update(piece)
+
+    def matches(self, header: str) -> bool:
+        """Whether the gate made this answer, with exactly the body that was added, to the request with this nonce."""
+        mac = _answer_mac(self._key, self._nonce, self._status, self._digest.hexdigest())
+        return hmac.compare_digest(_bytes(header), mac.encode())
+
+
+def _answer_mac(key: bytes, nonce: str, status: int, digest: str) -> str:
+    return _mac(key, "answer", nonce, str(status), digest)
 
 
 def _call_mac(key: bytes, call: GateCall, stamp: str, nonce: str) -> str:

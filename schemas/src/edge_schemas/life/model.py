@@ -148,6 +148,12 @@ class JobRecord(Outbound):
         """Since when no worker has taken the job, while it waits."""
         return self.waiting_again_since or self.created_at
 
+    def was_released(self, grant: str | None) -> bool:
+        """Whether a grant was released, as far as the record still knows; never for an unknown grant, None."""
+        return grant is not None and (
+            grant in self.returned_grants or any(note.grant == grant for note in self.releases)
+        )
+
 
 def new_record(job: Job) -> JobRecord:
     """The record of a new dispatch."""

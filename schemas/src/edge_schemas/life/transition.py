@@ -80,7 +80,7 @@ def _start(record: JobRecord, event: Start) -> JobRecord:
         return record.model_copy(update={"holder": record.holder.model_copy(update=newer)})
     if record.parked is not None:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job is parked")
-    if _was_released(record, event.grant):
+    if record.was_released(event.grant):
         raise EdgeError(ErrorCode.RECEIPT_EXPIRED, "this grant was released")
     holder = Holder(
         worker=event.worker,
@@ -99,7 +99,7 @@ def _finish(record: JobRecord, event: Finish) -> JobRecord:
                 raise EdgeError(ErrorCode.JOB_ENDED, "the job was given up before this outcome arrived")
             return record
         raise EdgeError(ErrorCode.JOB_ENDED)
-    if _was_released(record, event.grant):
+    if record.was_released(event.grant):
         return record  # a repeat: the job waits again, or was even started again
     holder = holder_of(record, event.worker)
     if event.release and record.state is JobState.RUNNING and not may_have_run(record):
@@ -109,12 +109,6 @@ def _finish(record: JobRecord, event: Finish) -> JobRecord:
         return _released(_waiting_again(record, event.at), note)
     verdict, reason = _verdict(record, event)
     return _ended(record, verdict, reason, event.at, exit_code=event.exit_code)
-
-
-def _was_released(record: JobRecord, grant: str | None) -> bool:
-    if grant is None:
-        return False
-    return grant in record.returned_grants or any(note.grant == grant for note in record.releases)
 
 
 def may_have_run(record: JobRecord) -> bool:
@@ -141,7 +135,7 @@ def _release(record: JobRecord, event: Release) -> JobRecord:
         raise EdgeError(ErrorCode.JOB_ENDED)
     if record.state is not JobState.WAITING:
         raise EdgeError(ErrorCode.WRONG_STATE, "only a job that was not started can be released")
-    if record.parked is not None or _was_released(record, event.grant):
+    if record.parked is not None or record.was_released(event.grant):
         return record
     if not event.counted:
         returned = () if event.grant is None else (event.grant,)

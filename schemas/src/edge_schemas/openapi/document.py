@@ -5,7 +5,8 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from edge_schemas.openapi.operations import ACCESS, ENROLLMENT, OPERATIONS, WORKER, Operation
+from edge_schemas.openapi.operation import ACCESS, ENROLLMENT, WORKER, Operation
+from edge_schemas.openapi.operations import OPERATIONS
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ERRORS, ErrorCode, Problem
 from edge_schemas.wire.ids import JobId, RequestId, WorkerName

@@ -32,8 +32,6 @@ ADMIN_ENROLL_TOKEN = "/v1/admin/enroll-tokens/{token}"  # noqa: S105
 ADMIN_ACCESS_TOKENS = "/v1/admin/access-tokens"
 ADMIN_ACCESS_TOKEN = "/v1/admin/access-tokens/{token}"  # noqa: S105
 ADMIN_AUDIT = "/v1/admin/audit"
-ADMIN_WORKER_REVOKE = "/v1/admin/workers/{worker}/revoke"
-ADMIN_WORKER_RESOLVE = "/v1/admin/workers/{worker}/resolve"
 ADMIN_JOB_CANCEL = "/v1/admin/jobs/{job}/cancel"
 ADMIN_JOB_REDRIVE = "/v1/admin/jobs/{job}/redrive"
 

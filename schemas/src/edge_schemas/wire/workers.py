@@ -3,7 +3,6 @@
 import hashlib
 import secrets
 from enum import StrEnum
-from typing import Literal
 
 from pydantic import Field
 
@@ -157,12 +156,6 @@ class WorkerSummary(Outbound):
     conflict: tuple[str, ...] = ()
     airflow: str | None = None
     no_jobs_reason: str | None = None
-
-
-class ResolveRequest(Inbound):
-    """Ends a credential conflict: one of the two agents is the worker."""
-
-    keep: Literal["older", "newer"]
 
 
 class CancelRequest(Inbound):

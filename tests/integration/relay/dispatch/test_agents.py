@@ -150,12 +150,11 @@ async def test_the_newer_of_two_gets_no_jobs_until_an_operator_decides(edge: Edg
         waits = await publish(edge.broker)
         assert (await older.poll(free=0, poll_timeout_s=0.2)).status == 204
         assert not waiting.done()
-        path = routes.ADMIN_WORKER_RESOLVE.format(worker=older.name)
-        async with audited(edge, "conflict-resolved") as audit_events:
+        async with audited(edge, "worker-conflict-resolved") as audit_events:
             for _ in range(2):
-                assert (await edge.admin("POST", path, {"keep": "newer"})).status == 204
+                await edge.act_on_worker(older.name, "resolve", keep="newer")
             await eventually(lambda: audit_events, what="the audit")
-        assert [(one["actor"]["name"], one["facts"]["keep"]) for one in audit_events] == [("tests", "newer")], (
+        assert [(one["actor"]["name"], one["after"]["kept"]) for one in audit_events] == [("tests", "newer")], (
             "a repeat changes nothing"
         )
         reply = await waiting

@@ -204,7 +204,7 @@ async def test_a_revoked_worker_is_told_while_its_poll_is_parked(edge: Edge) -> 
         poll = group.create_task(one.poll(replica=1))
         await parked(edge, 1, replica=1)
         began = time.monotonic()
-        assert (await edge.admin("POST", f"/v1/admin/workers/{one.name}/revoke")).status in {200, 204}
+        await edge.act_on_worker(one.name, "revoke")
         reply = await poll
     assert (reply.status, reply.code) == (401, "credential_revoked")
     for replica in (0, 1):
@@ -215,7 +215,8 @@ async def test_a_revoked_worker_is_told_while_its_poll_is_parked(edge: Edge) -> 
 async def test_new_settings_are_told_until_the_worker_has_them(edge: Edge) -> None:
     one = await agent(edge)
     reply = await one.poll(settings_version=0)
-    assert reply.json["settings"] == {"version": 1, "queues": ["default"]}
+    settings = reply.json["settings"]
+    assert (settings["version"], settings["queues"], settings["availability"]) == (1, ["default"], "active")
     assert (await one.poll(settings_version=1, poll_timeout_s=0)).status == 204
 
 

@@ -21,7 +21,12 @@ async def test_a_token_becomes_a_worker_with_the_tokens_rights(edge: Edge) -> No
     assert reply.status == 200
     assert reply.json["site"] == "plant-7"
     assert reply.json["worker"].startswith("plant-7-")
-    assert reply.json["settings"] == {"version": 1, "queues": ["weld.süd"]}
+    assert reply.json["settings"] == {
+        "version": 1,
+        "queues": ["weld.süd"],
+        "availability": "active",
+        "rotation": 0,
+    }
 
 
 async def test_a_repeat_gets_the_same_answer_and_takes_no_second_use(edge: Edge) -> None:
@@ -97,7 +102,7 @@ async def test_a_revoked_worker_does_not_come_back_by_a_repeat(edge: Edge) -> No
     """It would think itself enrolled, and be refused from its first poll on."""
     token, secret = await edge.token(uses=2), new_secret(SecretKind.WORKER)
     worker = (await edge.enroll(token, secret)).json["worker"]
-    assert (await edge.admin("POST", routes.ADMIN_WORKER_REVOKE.format(worker=worker))).status == 204
+    await edge.act_on_worker(worker, "revoke")
     reply = await edge.enroll(token, secret)
     assert (reply.status, reply.code) == (403, "enrollment_refused")
     assert "revoked" in reply.json["detail"]

@@ -41,6 +41,6 @@ async def test_it_leaves_no_trace(edge: Edge) -> None:
 
 async def test_a_revoked_worker_is_told_so(edge: Edge) -> None:
     worker = await edge.worker()
-    assert (await edge.admin("POST", routes.ADMIN_WORKER_REVOKE.format(worker=worker.name))).status == 204
+    await edge.act_on_worker(worker.name, "revoke")
     reply = await edge.call("GET", routes.WORKER, worker.secret)
     assert (reply.status, reply.code) == (401, "credential_revoked")

@@ -157,12 +157,12 @@ async def test_many_workers_hold_back_bodies(tmp_path: Path) -> None:
 
 
 async def test_a_worker_leaves_answers_unread(tmp_path: Path) -> None:
-    """They are in memory as well until it has them. It is told to wait, and other workers get their answers."""
-    async with edge_with_gate(tmp_path, memory=32 * MIB, of_worker=20 * MIB) as (gate, edge):
-        gate.body = b"x" * 8 * MIB
+    """A part of each is in memory. For more of them it is told to wait, and other workers get their answers."""
+    async with edge_with_gate(tmp_path, memory=16 * MIB, of_worker=4 * MIB) as (gate, edge):
+        gate.body = b"x" * 32 * MIB
         greedy, other = await edge.worker(), await edge.worker()
         clients = []
-        for _ in range(4):
+        for _ in range(18):
             client = await Client.open(edge)
             path = routes.JOB_EXECUTION.format(job=(await edge.job(greedy)).id, path="xcoms/d/r/t/k")
             await client.begin("GET", path, greedy.secret, length=0, content_type="application/json")
@@ -172,10 +172,10 @@ async def test_a_worker_leaves_answers_unread(tmp_path: Path) -> None:
             return metric(edge, "edge_relay_limited_total", {"limit": "body_memory_of_worker"}) >= 2
 
         await eventually(is_refused, what="there is no memory for two of the answers")
-        assert edge.relays[0].parts.body_memory.used <= 20 * MIB
+        assert edge.relays[0].parts.body_memory.used <= 4 * MIB
         path = routes.JOB_EXECUTION.format(job=(await edge.job(other)).id, path="xcoms/d/r/t/k")
         reply = await edge.call("GET", path, other.secret)
-        assert (reply.status, len(reply.body)) == (200, 8 * MIB)
+        assert (reply.status, len(reply.body)) == (200, 32 * MIB)
         for client in clients:
             await client.close()
         await eventually(_is_empty(edge), what="the memory is free again")

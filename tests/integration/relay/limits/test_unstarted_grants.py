@@ -104,3 +104,27 @@ async def test_a_worker_gets_no_more_than_it_may_leave_unstarted(edge: Edge) -> 
     for _ in range(3):
         more += grants_of(await one.poll(slots=100, free=90, poll_timeout_s=0.2))
     assert len(more) == 10
+
+
+async def test_what_was_released_through_another_replica_has_not_run_out(edge: Edge) -> None:
+    """Some of the jobs come back to the worker, some go to another one, before the grants would have run out."""
+    for _ in range(8):
+        await publish(edge.broker)
+    one, other = await agent(edge), await agent(edge)
+    granted = await one.grants(8)
+    for grant in granted:
+        assert (await one.release(grant, counted=False, replica=1)).status == 204
+    with capture_logs() as logs:
+        again: list[str] = []
+        async with asyncio.timeout(20):
+            while len(again) < 8:
+                taker = other if len(again) < 4 else one
+                for grant in grants_of(await taker.poll(slots=8, free=1, poll_timeout_s=1)):
+                    assert (await taker.start(grant, replica=1)).status == 204
+                    again.append(grant["job"]["id"])
+        table = edge.relays[0].parts.unstarted
+        async with asyncio.timeout(4 * WAIT_S):
+            while table._workers:
+                for worker in (one, other):
+                    assert (await worker.poll(free=0, poll_timeout_s=0.1)).status in {200, 204}
+    assert not [line for line in logs if line["event"] == "grants_ran_out"]

@@ -14,7 +14,6 @@ import pytest
 from edge_relay.http.handlers import worker as worker_handler
 from edge_relay.serve import serving
 from edge_relay.settings import Settings as RelaySettings
-from edge_schemas.wire import routes
 from edge_schemas.wire.workers import SecretKind, new_secret
 from integration.worker.doctor.conftest import Relay
 from support.doctor.examination import COMMAND, Patient, fake_interpreter
@@ -24,10 +23,10 @@ from support.relay.edge import Worker
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 FROM_OUTSIDE_IN = [
     "settings.read", "state.folder", "state.agent", "runtime-dir.sockets", "identity.file", "settings.relay",
-    "settings.proxy", "settings.trust", "dns.lookup", "tcp.connect", "tls.chain", "relay.url", "clock.skew",
-    "relay.ready", "credential.known", "protocol.served", "queues.allowed", "versions.relay", "runtime.python",
-    "runtime.airflow", "runtime.host", "bundles.folders", "machine.user", "machine.disk", "machine.memory",
-    "machine.files",
+    "settings.proxy", "settings.trust", "settings.auxiliary", "dns.lookup", "tcp.connect", "tls.chain", "relay.url",
+    "clock.skew", "relay.ready", "credential.known", "protocol.served", "queues.allowed", "versions.relay",
+    "runtime.python", "runtime.airflow", "runtime.host", "bundles.folders", "machine.user", "machine.disk",
+    "machine.memory", "machine.files",
 ]  # fmt: skip
 
 
@@ -50,8 +49,16 @@ async def test_a_worker_in_order_is_not_touched(worker: Patient, relay: Relay) -
     assert report.all("ok") == FROM_OUTSIDE_IN
     assert report.status == 0
     assert f"process {os.getpid()}" in report.of("state.agent")["detail"]
+    assert "runs no auxiliary jobs, by its default" in report.of("settings.auxiliary")["detail"]
     assert "serves default" in report.of("queues.allowed")["detail"]
     assert "Airflow 3.3.2, the centre has 3.3.2" in report.of("runtime.airflow")["detail"]
+
+
+async def test_what_the_owner_allows_besides_tasks(worker: Patient) -> None:
+    report = await worker.examined(env={"EDGE_WORKER_AUXILIARY_JOBS": "callback"})
+    assert "the kinds callback, by" in (detail := report.of("settings.auxiliary")["detail"])
+    assert "EDGE_WORKER_AUXILIARY_JOBS" in detail
+    assert "would allow connection_test" in detail
 
 
 async def test_lines_for_people(worker: Patient) -> None:
@@ -89,7 +96,7 @@ async def test_a_machine_before_its_enrolment(patient: Patient, relay: Relay) ->
 async def test_a_revoked_credential(worker: Patient, relay: Relay) -> None:
     known = worker.state.identity()
     assert known is not None
-    await relay.edge.admin("POST", routes.ADMIN_WORKER_REVOKE.format(worker=known.enrollment.worker))
+    await relay.edge.act_on_worker(known.enrollment.worker, "revoke")
     detail, advice = (await worker.examined()).fault("credential.known")
     assert "revoked" in detail
     assert "enroll --renew" in advice

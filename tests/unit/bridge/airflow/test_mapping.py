@@ -9,6 +9,7 @@ import pytest
 from edge_bridge.airflow.dispatch_table import Entry, Verb
 from edge_bridge.airflow.mapping import JobMaker, JobRefused, Row, due_report, is_dispatch_id, report_of
 from edge_bridge.airflow.queues import QueueRules, Queues
+from edge_schemas.admin.desired import DesiredQueue, QueueKind
 from edge_schemas.life.model import Outcome, Verdict
 from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, TaskIdentity, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
@@ -80,6 +81,14 @@ def test_without_a_dispatch_id_of_its_own_a_task_is_refused(missing: str | None)
 def test_a_queue_name_that_nats_cannot_carry_is_refused(queue: str) -> None:
     with pytest.raises(JobRefused, match="queue"):
         maker().task(workload(queue=queue), NOW)
+
+
+def test_a_kind_that_its_queue_does_not_accept_is_refused_with_the_reason() -> None:
+    made = maker()
+    made.queues.set_desired("plant 1", DesiredQueue(kinds=(QueueKind.CALLBACK,)))
+    with pytest.raises(JobRefused, match="'plant 1' accepts no job of kind task, only callback: an operator"):
+        made.task(workload(), NOW)
+    assert made.task(workload(queue="other"), NOW).queue == "other"
 
 
 def test_each_job_carries_the_offline_policy_of_its_queue() -> None:

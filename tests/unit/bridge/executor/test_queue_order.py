@@ -32,7 +32,8 @@ class Scene:
         self.clock = Clock()
         self.demand = Demand(self.clock)
         self.started = 0
-        self.order = QueueOrder(self.demand, lambda _: self.started, ahead, self.clock)
+        self.most: int | None = None
+        self.order = QueueOrder(self.demand, lambda _: self.started, ahead, self.clock, lambda _: self.most)
 
     def free(self, slots: int, queue: str = "default", relay: str = "r1") -> None:
         at_queue = QueueDemand(consumer=consumer_name(None, queue), free_slots=slots)
@@ -286,3 +287,25 @@ def test_any_sequence_keeps_order_and_bounds() -> None:
             assert len(held) == scene.order.held
             assert not due or len(out) <= free + scene.order._ahead
             assert not held or len(out) >= scene.order._ahead
+
+
+def test_a_limit_of_an_operator_counts_messages_and_started_jobs() -> None:
+    """However many slots are free; auxiliary jobs do not wait."""
+    scene = Scene()
+    scene.most = 3
+    scene.free(10)
+    jobs = [weighted(1, at) for at in range(6)]
+    scene.hold(*jobs)
+    assert scene.order.due() == ids(*jobs[:3])
+    auxiliary = make_auxiliary_job()
+    scene.hold(auxiliary)
+    assert scene.order.due() == [auxiliary.id]
+    scene.order.leave(jobs[0].id)
+    scene.started = 1
+    scene.order.leave(auxiliary.id)
+    assert scene.order.due() == []
+    scene.started = 0
+    scene.order.ended(None, "default")
+    assert scene.order.due() == [jobs[3].id]
+    scene.most = None
+    assert scene.order.due_at_all() == ids(*jobs[4:])

@@ -67,6 +67,9 @@ class _Desk:
     def accept(self, grant: Grant) -> None:
         self._table.add(local_job(grant.job, JobDir(Path("nowhere"))))
 
+    def answered(self) -> None:
+        """Nothing follows from it here."""
+
 
 class _Pauses:
     """Pauses of the loop end at once and are counted; those of the test itself are turns."""

@@ -14,6 +14,8 @@ from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.events import LaunchFailed, LaunchSucceeded
 from edge_worker.jobs.lease import Fence
 from edge_worker.jobs.process_actions import ProcessActions
+from edge_worker.jobs.registry import JobRegistry
+from edge_worker.machine.failing_starts import FailingStarts
 from edge_worker.state.job_dir import JobDir
 from edge_worker.task_host import job_files
 from support.relay.jobs import make_job
@@ -44,7 +46,7 @@ def _job(tmp_path: Path) -> JobDriver:
 
 
 def _actions(before: Callable[[], object] = lambda: None) -> ProcessActions:
-    return ProcessActions(_Host(before), cast("Fence", _NoFence()), grace_s=1)
+    return ProcessActions(_Host(before), cast("Fence", _NoFence()), FailingStarts(JobRegistry(1)), grace_s=1)
 
 
 def _process_starts(driver: JobDriver) -> bool:

@@ -1,5 +1,9 @@
 """Holds back the messages of waiting jobs, and decides which job gets its message next. No I/O.
 
+Where an operator has set `max_running` for a queue, no more than so many of its jobs have a message or run. Each
+executor counts its own jobs: with several schedulers, each of them publishes up to the limit. Auxiliary jobs count, but
+do not wait for others.
+
 What is in NATS can't be put in another order. So of the jobs of a queue only as many have a message as there are free
 slots, and a few more, so that a slot that becomes free finds one at once; the others are held here in their order.
 """
@@ -64,6 +68,7 @@ class QueueOrder:
         started: How many jobs of a queue run.
         ahead: How many messages more than free slots each queue may have at least.
         clock: Monotonic seconds.
+        most: How many jobs of a queue may be published or run at once; None for no limit.
     """
 
     def __init__(
@@ -72,8 +77,10 @@ class QueueOrder:
         started: Callable[[str], int],
         ahead: int,
         clock: Callable[[], float] = time.monotonic,
+        most: Callable[[str], int | None] = lambda _: None,
     ) -> None:
         self._demand = demand
+        self._most = most
         self._started = started
         self._ahead = ahead
         self._clock = clock
@@ -178,7 +185,14 @@ class QueueOrder:
             before = self._clock() - STUCK_S
             line.uncounted.update(job for job, (published, _) in line.out.items() if published < before)
         ahead = max(self._ahead, self._started(line.queue) // AHEAD_OF_STARTED)
-        return self._demand.free(consumer) + ahead - len(line.out) + len(line.uncounted)
+        room = self._demand.free(consumer) + ahead - len(line.out) + len(line.uncounted)
+        most = self._most(line.queue)
+        return room if most is None else min(room, most - self._started(line.queue) - len(line.out))
+
+    def ended(self, team: str | None, queue: str) -> None:
+        """A started job of this queue has ended: where a limit counts it, another one may be due."""
+        if self._most(queue) is not None:
+            self._changed.add(consumer_name(team, queue))
 
     def _line(self, job: Job) -> _Line:
         consumer = self._consumers[job.id] = consumer_name(job.team, job.queue)

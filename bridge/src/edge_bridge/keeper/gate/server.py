@@ -7,6 +7,7 @@ centre. The answer to a call with a wrong signature is not signed: without the s
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 
@@ -38,7 +39,8 @@ from edge_schemas.wire.routes import (
     REQUEST_ID_HEADER,
     WORKER_HEADER,
 )
-from edge_service.body_progress import BodyStalled, BodyTooLarge, read_body
+from edge_service.body_memory import BodyAccount, BodyMemory, Memory
+from edge_service.body_progress import BodyStalled, BodyTooLarge, read_body, write_body
 from edge_service.threads import hashed
 
 log = structlog.get_logger(__name__)
@@ -47,7 +49,10 @@ _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
 Health = Callable[[], dict[str, object]]
 """The content of `/healthz`; `ok` decides between 200 and 503."""
-_AnswerTo = Callable[[web.Request, GateCall], Awaitable[Answer]]
+_AnswerTo = Callable[[web.Request, GateCall, Memory], Awaitable[Answer]]
+LARGE_BODY_BYTES = 64 * 1024
+"""Larger bodies leave a part of the memory to smaller ones."""
+RELAY_GONE = 499
 
 
 def build_app(
@@ -57,6 +62,7 @@ def build_app(
     health: Health,
     *,
     metrics: KeeperMetrics,
+    memory: BodyMemory,
     limits: CallLimits = DEFAULT_LIMITS,
     clock: Callable[[], float] = time.time,
 ) -> web.Application:
@@ -68,10 +74,11 @@ def build_app(
         centre: What workers may know of Airflow.
         health: For `/healthz`.
         metrics: Count calls; their registry is served at `/metrics`.
+        memory: For the bodies of calls and answers.
         limits: Of calls.
         clock: Unix time; signatures are bound to it.
     """
-    gate = _Gate(key, calls, centre, health, metrics=metrics, limits=limits, clock=clock)
+    gate = _Gate(key, calls, centre, health, metrics=metrics, memory=memory, limits=limits, clock=clock)
     app = web.Application()
     app.router.add_get(HEALTHZ, gate.healthz)
     app.router.add_get(METRICS, gate.metrics)
@@ -89,6 +96,7 @@ class _Gate:
         health: Health,
         *,
         metrics: KeeperMetrics,
+        memory: BodyMemory,
         limits: CallLimits,
         clock: Callable[[], float],
     ) -> None:
@@ -97,6 +105,7 @@ class _Gate:
         self._centre = centre
         self._health = health
         self._metrics = metrics
+        self._memory = memory
         self._limits = limits
         self._clock = clock
 
@@ -110,26 +119,36 @@ class _Gate:
         body = generate_latest(self._metrics.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    async def execution(self, request: web.Request) -> web.Response:
+    async def execution(self, request: web.Request) -> web.StreamResponse:
         """A call of the Execution API for a job."""
         began = time.monotonic()
-        reply = await self._signed(request, self._execution)
-        path, _ = _execution_path(request.raw_path, request.match_info["job"])
-        self._metrics.gate_answered(path or "", reply.status, time.monotonic() - began)
-        return reply
+        with self._account(request) as memory:
+            answer = await self._signed(request, self._execution, memory)
+            path, _ = _execution_path(request.raw_path, request.match_info["job"])
+            self._metrics.gate_answered(path or "", answer.status, time.monotonic() - began)
+            return await _send(request, answer)
 
-    async def centre(self, request: web.Request) -> web.Response:
+    async def centre(self, request: web.Request) -> web.StreamResponse:
         """What workers may know of the centre."""
-        return await self._signed(request, self._facts)
+        with self._account(request) as memory:
+            return await _send(request, await self._signed(request, self._facts, memory))
 
-    async def _signed(self, request: web.Request, answer_to: _AnswerTo) -> web.Response:
-        """Answer a call that a relay signed, and sign the answer."""
+    def _account(self, request: web.Request) -> AbstractContextManager[BodyAccount]:
+        """Counts the bodies of a call and its answer, until the relay has received the answer."""
+        return self._memory.account(request.headers.get(WORKER_HEADER, ""), large_from=LARGE_BODY_BYTES)
+
+    async def _signed(self, request: web.Request, answer_to: _AnswerTo, memory: Memory) -> Answer:
+        """The signed answer to a call that a relay signed; to any other call an answer without a signature."""
         worker = request.headers.get(WORKER_HEADER, "")
         request_id = request.headers.get(REQUEST_ID_HEADER, "")
         try:
-            body = await read_body(request.content, limit=self._limits.max_call_bytes)
+            body = await read_body(request.content, limit=self._limits.max_call_bytes, on_bytes=memory.add)
         except BodyTooLarge:
-            return _reply(_problem(self._limits.body_too_large(), request_id))
+            return _problem(self._limits.body_too_large(), request_id)
+        except EdgeError as no_memory:
+            # Not signed, as the body is not checked: the relay calls the next keeper, which may have memory.
+            log.info("gate_refused", job=request.match_info.get("job"), code=no_memory.code, detail=no_memory.detail)
+            return _problem(no_memory, request_id)
         except BodyStalled as stalled:
             raise web.HTTPRequestTimeout(text=str(stalled)) from None
         signed = GateCall(request.method, request.raw_path, worker, request_id, body)
@@ -138,31 +157,28 @@ class _Gate:
         if nonce is None:
             log.warning("gate_signature_refused", remote=request.remote)
             error = EdgeError(ErrorCode.UNAUTHENTICATED, "the call has no recent signature with this gate's secret")
-            return _reply(_problem(error, request_id))
+            return _problem(error, request_id)
         with structlog.contextvars.bound_contextvars(request_id=request_id, worker=worker):
-            answer = await _answered(request, signed, answer_to)
-        if request.method == "HEAD":
-            # The answer has no body, so none may be signed.
-            answer = replace(answer, body=b"")
-        reply = _reply(answer)
-        sign = partial(sign_answer, self._key, nonce, answer.status, answer.body)
-        reply.headers[SIGNATURE_HEADER] = await hashed(sign, len(answer.body))
-        return reply
+            answer = await _answered(request, signed, answer_to, memory)
+        # The answer to HEAD has no body, so none may be signed.
+        body = b"" if request.method == "HEAD" else answer.body
+        sign = partial(sign_answer, self._key, nonce, answer.status, body)
+        return Answer(answer.status, body, {**answer.headers, SIGNATURE_HEADER: await hashed(sign, len(body))})
 
-    async def _execution(self, request: web.Request, signed: GateCall) -> Answer:
-        answer = await self._calls.answer(_job_call(request, signed))
+    async def _execution(self, request: web.Request, signed: GateCall, memory: Memory) -> Answer:
+        answer = await self._calls.answer(_job_call(request, signed, memory))
         return replace(answer, headers={**answer.headers, ORIGIN_HEADER: EXECUTION_ORIGIN})
 
-    async def _facts(self, _request: web.Request, _signed: GateCall) -> Answer:
+    async def _facts(self, _request: web.Request, _signed: GateCall, _memory: Memory) -> Answer:
         facts = await asyncio.to_thread(self._centre.facts)
         return Answer(200, facts.model_dump_json(exclude_none=True).encode(), {"Content-Type": "application/json"})
 
 
-async def _answered(request: web.Request, signed: GateCall, answer_to: _AnswerTo) -> Answer:
+async def _answered(request: web.Request, signed: GateCall, answer_to: _AnswerTo, memory: Memory) -> Answer:
     """The answer to a call, or a problem in its place."""
     job = request.match_info.get("job")
     try:
-        return await answer_to(request, signed)
+        return await answer_to(request, signed, memory)
     except EdgeError as error:
         log.info("gate_refused", job=job, code=error.code, detail=error.detail)
         return _problem(error, signed.request_id)
@@ -171,7 +187,7 @@ async def _answered(request: web.Request, signed: GateCall, answer_to: _AnswerTo
         return _problem(EdgeError(ErrorCode.INTERNAL), signed.request_id)
 
 
-def _job_call(request: web.Request, signed: GateCall) -> JobCall:
+def _job_call(request: web.Request, signed: GateCall, memory: Memory) -> JobCall:
     job = request.match_info["job"]
     try:
         _JOB_ID.validate_python(job)
@@ -183,7 +199,7 @@ def _job_call(request: web.Request, signed: GateCall) -> JobCall:
         # The router matched the decoded form of a path that is not encoded as the relay encodes it.
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the gate's own part of the path has an unusual encoding")
     headers = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
-    call = ExecutionCall(signed.method, path, query, headers, signed.body)
+    call = ExecutionCall(signed.method, path, query, headers, signed.body, memory)
     return JobCall(job, signed.worker, signed.request_id, call)
 
 
@@ -200,5 +216,18 @@ def _problem(error: EdgeError, request_id: str) -> Answer:
     return Answer(problem.status, body, {"Content-Type": PROBLEM_TYPE, ORIGIN_HEADER: GATE_ORIGIN})
 
 
-def _reply(answer: Answer) -> web.Response:
-    return web.Response(status=answer.status, body=answer.body, headers=dict(answer.headers))
+async def _send(request: web.Request, answer: Answer) -> web.StreamResponse:
+    """Send an answer in pieces: what a slow relay has not received is in memory once."""
+    if len(answer.body) <= LARGE_BODY_BYTES:
+        return web.Response(status=answer.status, body=answer.body, headers=dict(answer.headers))
+    response = web.StreamResponse(status=answer.status, headers=dict(answer.headers))
+    response.content_length = len(answer.body)
+    try:
+        await response.prepare(request)
+        await write_body(response.write, answer.body)
+    except (ConnectionError, BodyStalled):
+        # The relay is gone, or its worker has stopped reading. aiohttp would report an error of the gate.
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=RELAY_GONE)
+    return response

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -17,7 +17,8 @@ from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.tokens import TokenMint, TokenSubject
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_service.body_progress import BodyTooLarge, Exchange, read_body, slowest_s
+from edge_service.body_memory import UNCOUNTED, Memory, read_counted
+from edge_service.body_progress import BodyTooLarge, Exchange, slowest_s
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,7 @@ class ExecutionCall:
         path: Raw, relative to the API's root, without a leading slash.
         query: Raw, without the question mark.
         headers: From the allow-list only.
+        memory: Counts the bytes of the answer.
     """
 
     method: str
@@ -49,6 +51,7 @@ class ExecutionCall:
     query: str
     headers: Mapping[str, str]
     body: bytes
+    memory: Memory = field(default=UNCOUNTED, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ class ExecutionApi:
         Raises:
             EdgeError: `gate_unavailable`: the api-server is down or rejects the keeper's token. Repeat the call; its
                 outcome is unknown. `payload_too_large` or `forbidden`: a server in front of it refuses the call, or
-                the answer is too large.
+                the answer is too large. `rate_limited`: there is no memory for the answer. Repeat the call, too.
         """
         reason = ""
         deadline = time.monotonic() + ALL_TRIES_S + slowest_s(len(call.body))
@@ -165,7 +168,7 @@ class ExecutionApi:
                 ) as reply,
             ):
                 exchange.begun()
-                body = await read_body(reply.content, limit=self._limits.max_call_bytes)
+                body = await read_counted(reply.content, self._limits.max_call_bytes, call.memory)
         except BodyTooLarge:
             raise self._limits.answer_too_large() from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:

@@ -1,7 +1,6 @@
 """`/v1/admin`: what operators do, on the internal listener, with an access token."""
 
 from aiohttp import web
-from pydantic import TypeAdapter, ValidationError
 
 from edge_relay.http.bodies import JsonBodies, job_of, json_response
 from edge_relay.http.callers import Callers
@@ -9,11 +8,7 @@ from edge_relay.jobs.administration import JobAdministration
 from edge_relay.workers.administration import WorkerAdministration
 from edge_schemas.admin.access import Role
 from edge_schemas.wire import routes
-from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.ids import LABEL_RULE, WorkerName
-from edge_schemas.wire.workers import CancelRequest, EnrollTokenRequest, ResolveRequest
-
-_WORKER: TypeAdapter[str] = TypeAdapter(WorkerName)
+from edge_schemas.wire.workers import CancelRequest, EnrollTokenRequest
 
 
 class AdminHandlers:
@@ -32,8 +27,6 @@ class AdminHandlers:
         return [
             web.post(routes.ADMIN_ENROLL_TOKENS, self.create_enroll_token),
             web.get(routes.ADMIN_WORKERS, self.list_workers),
-            web.post(routes.ADMIN_WORKER_REVOKE, self.revoke_worker),
-            web.post(routes.ADMIN_WORKER_RESOLVE, self.resolve_conflict),
             web.get(routes.ADMIN_JOB, self.show_job),
             web.post(routes.ADMIN_JOB_CANCEL, self.cancel_job),
             web.post(routes.ADMIN_JOB_REDRIVE, self.redrive_job),
@@ -49,20 +42,6 @@ class AdminHandlers:
         """All workers that ever enrolled, with the content of their last poll."""
         await self._callers.operator(request)
         return json_response(await self._workers.list())
-
-    async def revoke_worker(self, request: web.Request) -> web.Response:
-        """End a worker's credential. A repeat changes nothing."""
-        operator = await self._callers.operator(request, Role.ADMIN)
-        await self._workers.revoke(_worker_of(request), operator=operator)
-        return web.Response(status=204)
-
-    async def resolve_conflict(self, request: web.Request) -> web.Response:
-        """Decide which of two agents is the worker. A repeat changes nothing."""
-        operator = await self._callers.operator(request, Role.OPERATOR)
-        worker = _worker_of(request)
-        body = await self._bodies.large(request, operator.name, ResolveRequest)
-        await self._workers.resolve_conflict(worker, body, operator=operator)
-        return web.Response(status=204)
 
     async def show_job(self, request: web.Request) -> web.Response:
         """The record of a job, without its workload and without the last answer to its task."""
@@ -81,10 +60,3 @@ class AdminHandlers:
         operator = await self._callers.operator(request, Role.OPERATOR)
         await self._jobs.redrive(job_of(request), operator=operator)
         return web.Response(status=204)
-
-
-def _worker_of(request: web.Request) -> str:
-    try:
-        return _WORKER.validate_python(request.match_info["worker"])
-    except ValidationError:
-        raise EdgeError(ErrorCode.INVALID_REQUEST, f"a worker's name is {LABEL_RULE}") from None

@@ -7,12 +7,12 @@ from aiohttp import web
 from edge_relay.http.bodies import job_of, json_response
 from edge_relay.http.callers import Callers
 from edge_relay.http.raw_bodies import decode, read_bounded
-from edge_relay.limits.body_memory import BodyMemory
 from edge_relay.metrics.replica import Metrics
 from edge_relay.stores.job_logs import JobLogs
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
+from edge_service.body_memory import BodyMemory
 
 CONTENT_TYPE = "application/octet-stream"
 _OFFSET = re.compile(r"0|[1-9][0-9]{0,11}")

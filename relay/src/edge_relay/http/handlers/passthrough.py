@@ -5,12 +5,12 @@ from aiohttp import web
 from edge_relay.http.bodies import job_of
 from edge_relay.http.callers import Callers
 from edge_relay.http.middlewares import REQUEST_ID
-from edge_relay.http.raw_bodies import read_bounded, send
+from edge_relay.http.raw_bodies import pass_on, read_bounded, send
 from edge_relay.jobs.execution import ExecutionCalls, gate_target
-from edge_relay.limits.body_memory import BodyMemory
 from edge_schemas.gate.auth import GateCall
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_service.body_memory import BodyMemory
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """GET includes HEAD."""
@@ -38,9 +38,11 @@ class PassthroughHandlers:
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body without a content encoding")
         await self._calls.check_holder(job, principal)
-        # The answer counts as well, until a slow worker has nearly all of it.
-        with self._memory.account(principal.worker, large=True) as account:
+        # What is in memory of the answer counts as well, until a slow worker has nearly all of it.
+        with self._memory.account(principal.worker, large_from=0) as account:
             body = await read_bounded(request, limits.max_call_bytes, limits.body_too_large, on_bytes=account.add)
             call = GateCall(request.method, target, principal.worker, request[REQUEST_ID], body)
-            answer = await self._calls.call(call, kind, request.headers, account)
-            return await send(request, answer.status, answer.headers, answer.body)
+            async with self._calls.call(call, kind, request.headers, account) as answer:
+                if answer.streamed is None:
+                    return await send(request, answer.status, answer.headers, answer.body)
+                return await pass_on(request, answer.status, answer.headers, answer.streamed)

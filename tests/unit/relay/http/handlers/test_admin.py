@@ -52,7 +52,7 @@ def test_what_an_operator_decided_or_must_decide_comes_first() -> None:
         (revoked, in_conflict, NOW, WorkerState.REVOKED),
         (revoked, None, NOW, WorkerState.REVOKED),
     ):
-        assert summary(access, entry, now).state is state
+        assert summary(access, access.settings, entry, now).state is state
 
 
 def test_the_shortest_tolerance_of_its_jobs_is_shown() -> None:
@@ -61,14 +61,14 @@ def test_the_shortest_tolerance_of_its_jobs_is_shown() -> None:
         JobReport(id=make_job().id, phase=JobPhase.RUNNING, offline=offline)
         for offline in (OfflinePolicy(tolerance_s=600), None, OfflinePolicy(tolerance_s=60))
     )
-    assert summary(ACCESS, ENTRY.model_copy(update={"jobs": jobs}), NOW).tolerance_s == 60
-    assert summary(ACCESS, ENTRY, NOW).tolerance_s is None
+    assert summary(ACCESS, ACCESS.settings, ENTRY.model_copy(update={"jobs": jobs}), NOW).tolerance_s == 60
+    assert summary(ACCESS, ACCESS.settings, ENTRY, NOW).tolerance_s is None
 
 
 def test_a_worker_is_where_it_polled_from_last() -> None:
-    assert summary(ACCESS, None, NOW).hostname == "at enrolment"
-    assert summary(ACCESS, ENTRY, NOW).hostname == "press-4"
+    assert summary(ACCESS, ACCESS.settings, None, NOW).hostname == "at enrolment"
+    assert summary(ACCESS, ACCESS.settings, ENTRY, NOW).hostname == "press-4"
     nameless = AGENT.model_copy(update={"host": "", "address": ""})
     conflict = CredentialConflict(older=AGENT, newer=nameless, since=NOW)
-    shown = summary(ACCESS, ENTRY.model_copy(update={"conflict": conflict}), NOW)
+    shown = summary(ACCESS, ACCESS.settings, ENTRY.model_copy(update={"conflict": conflict}), NOW)
     assert shown.conflict == ("press-4 (192.0.2.7)", "unnamed host (address unknown)")

@@ -1,16 +1,28 @@
-"""The memory for request bodies: one sum for the replica and one for each worker."""
+"""The memory for bodies: one sum for the process and one for each worker."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Protocol
 
-from edge_relay.limits.kinds import Limit, OnLimit
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_service.body_progress import Stream, read_body
 
 RETRY_S = 2.0
 LARGE_SHARE = 0.75
-"""The part of the replica's memory that large bodies may fill: polls and starts still arrive beside them."""
+"""The part of the memory that large bodies may fill: small ones still arrive beside them."""
+
+
+class MemoryLimit(StrEnum):
+    """What refused a body, as metrics show it."""
+
+    ALL = "body_memory"
+    OF_OWNER = "body_memory_of_worker"
+
+
+OnLimit = Callable[[MemoryLimit], None]
+"""Called each time that a body is refused."""
 
 
 class Memory(Protocol):
@@ -36,6 +48,27 @@ class _Uncounted:
 UNCOUNTED: Memory = _Uncounted()
 
 
+async def read_counted(stream: Stream, limit: int, memory: Memory) -> bytes:
+    """A whole body. What is counted of one that does not arrive as a whole is given back.
+
+    Raises:
+        BodyStalled: See `read_body`.
+        BodyTooLarge: See `read_body`.
+    """
+    counted = 0
+
+    def count(arrived: int) -> None:
+        nonlocal counted
+        memory.add(arrived)
+        counted += arrived
+
+    try:
+        return await read_body(stream, limit=limit, on_bytes=count)
+    except BaseException:
+        memory.remove(counted)
+        raise
+
+
 class BodyMemory:
     """Counts the bytes of the bodies that are in memory.
 
@@ -43,27 +76,28 @@ class BodyMemory:
     nothing takes nothing from others.
 
     Args:
-        of_replica: The most bytes for all callers together.
+        of_all: The most bytes for all callers together.
         of_owner: The most bytes for one caller.
         on_limit: Counts refusals.
     """
 
-    def __init__(self, of_replica: int, of_owner: int, on_limit: OnLimit) -> None:
-        self._of_replica = of_replica
+    def __init__(self, of_all: int, of_owner: int, on_limit: OnLimit) -> None:
+        self._of_all = of_all
         self._of_owner = of_owner
         self._on_limit = on_limit
         self._by_owner: Counter[str] = Counter()
         self.used = 0
 
     @contextmanager
-    def account(self, owner: str, *, large: bool = False) -> Iterator["BodyAccount"]:
+    def account(self, owner: str, *, large_from: int | None = None) -> Iterator["BodyAccount"]:
         """Count a body for its owner while inside.
 
         Args:
             owner: A worker's name, or what else identifies a caller whose credential was accepted.
-            large: The body may be so large that bodies of its kind must leave room for others.
+            large_from: With more bytes than this, the body must leave room for others; None for a body of a kind that
+                is small.
         """
-        account = BodyAccount(self, owner, large=large)
+        account = BodyAccount(self, owner, large_from)
         try:
             yield account
         finally:
@@ -75,15 +109,15 @@ class BodyMemory:
         Raises:
             EdgeError: `rate_limited`: they do not fit. The caller must drop what it has of the body.
         """
-        room = int(self._of_replica * LARGE_SHARE) if large else self._of_replica
+        room = int(self._of_all * LARGE_SHARE) if large else self._of_all
         if self._by_owner[owner] + count > self._of_owner:
-            self._refuse(Limit.BODY_MEMORY_OF_WORKER, f"at most {self._of_owner} bytes at once for one worker")
+            self._refuse(MemoryLimit.OF_OWNER, f"at most {self._of_owner} bytes at once for one worker")
         if self.used + count > room:
-            self._refuse(Limit.BODY_MEMORY, "too many large bodies at once at this relay")
+            self._refuse(MemoryLimit.ALL, "too many bodies at once")
         self._by_owner[owner] += count
         self.used += count
 
-    def _refuse(self, limit: Limit, why: str) -> None:
+    def _refuse(self, limit: MemoryLimit, why: str) -> None:
         self._on_limit(limit)
         raise EdgeError(ErrorCode.RATE_LIMITED, f"no memory for the body: {why}", retry_after_s=RETRY_S)
 
@@ -98,10 +132,10 @@ class BodyMemory:
 class BodyAccount:
     """The bytes of one body in memory."""
 
-    def __init__(self, memory: BodyMemory, owner: str, *, large: bool) -> None:
+    def __init__(self, memory: BodyMemory, owner: str, large_from: int | None) -> None:
         self._memory = memory
         self._owner = owner
-        self._large = large
+        self._large_from = large_from
         self.held = 0
 
     def add(self, count: int) -> None:
@@ -110,7 +144,8 @@ class BodyAccount:
         Raises:
             EdgeError: See `BodyMemory.take`.
         """
-        self._memory.take(self._owner, count, large=self._large)
+        is_large = self._large_from is not None and self.held + count > self._large_from
+        self._memory.take(self._owner, count, large=is_large)
         self.held += count
 
     def remove(self, count: int) -> None:

@@ -1,0 +1,70 @@
+"""Actions on queues: pause and resume them, and change their settings, which executors follow."""
+
+from datetime import UTC, datetime
+from functools import partial
+
+from edge_broker.audit import Audit
+from edge_broker.subjects import consumer_name
+from edge_relay.actions.bulk import act_on_all
+from edge_relay.actions.changes import changed, with_order, with_queue_settings
+from edge_relay.actions.order import Order, Target, check_end, record
+from edge_relay.desired.state import DesiredState
+from edge_relay.desired.store import DesiredStore
+from edge_relay.identity.operators import Operator
+from edge_relay.shielded import run_to_completion
+from edge_schemas.admin.access import Role
+from edge_schemas.admin.actions import ActionResult, Pause, QueueActionRequest, QueueId, SetQueueSettings
+from edge_schemas.admin.audit import TargetKind
+from edge_schemas.admin.desired import DesiredQueue
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+
+
+class QueueActions:
+    """What operators do to queues. A queue need not have jobs or workers yet."""
+
+    def __init__(self, desired: DesiredState, store: DesiredStore, audit: Audit) -> None:
+        self._desired = desired
+        self._store = store
+        self._audit = audit
+
+    async def act(self, request: QueueActionRequest, operator: Operator) -> ActionResult:
+        """Do an action to all its queues; it goes on although the caller leaves.
+
+        Raises:
+            EdgeError: `forbidden`, `invalid_request`.
+        """
+        action = request.action
+        if isinstance(action, SetQueueSettings):
+            operator.require(Role.ADMIN)
+        if operator.scope.sites is not None:
+            raise EdgeError(ErrorCode.FORBIDDEN, "a queue has workers of sites that are outside your scope")
+        order = Order(operator, request.reason, datetime.now(UTC), request.dry_run)
+        if isinstance(action, Pause):
+            check_end(action.until, order.at)
+
+        async def act(queue: QueueId) -> bool:
+            if not operator.scope.has_queue(queue.queue):
+                raise EdgeError(ErrorCode.NOT_FOUND, f"there is no queue {queue.queue}")
+            change = partial(_changed_entry, request, order)
+            before = self._desired.queue(queue.team, queue.queue)
+            if order.dry_run:
+                return bool(changed(before, change(before)))
+            found = changed(*await self._store.change_queue(queue.team, queue.queue, change))
+            if found:
+                await record(
+                    self._audit, order, action.do, Target(TargetKind.QUEUE, _name(queue), queue=queue.queue), found
+                )
+            return bool(found)
+
+        targets = {_name(queue): queue for queue in request.queues}
+        return await run_to_completion(act_on_all(list(targets.items()), act, dry_run=order.dry_run))
+
+
+def _changed_entry(request: QueueActionRequest, order: Order, entry: DesiredQueue) -> DesiredQueue:
+    if isinstance(request.action, SetQueueSettings):
+        return with_queue_settings(entry, request.action)
+    return with_order(entry, request.action, order)
+
+
+def _name(queue: QueueId) -> str:
+    return consumer_name(queue.team, queue.queue)

@@ -1,0 +1,125 @@
+"""Actions on workers. `_deeds` names for each action the function that does it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+
+from pydantic import BaseModel
+
+from edge_broker.audit import Audit
+from edge_relay.actions.bulk import act_on_all
+from edge_relay.actions.changes import changed, with_labels, with_order, with_queues, with_slots
+from edge_relay.actions.order import Changed, Order, Target, check_end, record
+from edge_relay.actions.worker_credentials import WorkerCredentialActions
+from edge_relay.actions.worker_targets import WorkerTargets
+from edge_relay.desired.state import DesiredState
+from edge_relay.desired.store import DesiredStore
+from edge_relay.identity.operators import Operator
+from edge_relay.shielded import run_to_completion
+from edge_schemas.admin import actions
+from edge_schemas.admin.access import Role
+from edge_schemas.admin.actions import ActionResult, WorkerAction, WorkerActionRequest
+from edge_schemas.admin.audit import TargetKind
+from edge_schemas.admin.desired import DesiredWorker
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.workers import WorkerAccess
+
+Deed = Callable[[WorkerAccess, WorkerAction, Order], Awaitable[Changed]]
+"""Does an action to one worker, or finds what it would change if the order is a dry run."""
+ADMIN_ONLY = (actions.RotateCredential, actions.Revoke, actions.Remove)
+FOR_REVOKED = (actions.Revoke, actions.Remove)
+
+
+class WorkerActions:
+    """What operators do to workers."""
+
+    def __init__(
+        self,
+        targets: WorkerTargets,
+        desired: DesiredState,
+        store: DesiredStore,
+        credentials: WorkerCredentialActions,
+        audit: Audit,
+    ) -> None:
+        self._targets = targets
+        self._desired = desired
+        self._store = store
+        self._audit = audit
+        self._deeds: Mapping[type[BaseModel], Deed] = {
+            actions.Pause: self._change_desired,
+            actions.Resume: self._change_desired,
+            actions.Drain: self._change_desired,
+            actions.Stop: self._change_desired,
+            actions.SetQueues: self._change_desired,
+            actions.SetSlots: self._change_desired,
+            actions.SetLabels: self._change_desired,
+            actions.Revoke: credentials.revoke,
+            actions.ResolveConflict: credentials.resolve,
+        }
+
+    async def act(self, request: WorkerActionRequest, operator: Operator) -> ActionResult:
+        """Do an action to all its targets; it goes on although the caller leaves.
+
+        Raises:
+            EdgeError: `forbidden`, `invalid_request`.
+        """
+        action = request.action
+        if isinstance(action, ADMIN_ONLY):
+            operator.require(Role.ADMIN)
+        deed = self._deeds.get(type(action))
+        if deed is None:
+            raise EdgeError(ErrorCode.INVALID_REQUEST, f"this relay does not know the action {action.do}")
+        order = Order(operator, request.reason, datetime.now(UTC), request.dry_run)
+        _check(action, order)
+        known = self._targets.by_name()
+        targets = [(name, name) for name in self._targets.named(request, operator.scope)]
+
+        async def act(worker: str) -> bool:
+            access = await self._targets.require(worker, known, operator.scope)
+            if access.revoked_at is not None and not isinstance(action, FOR_REVOKED):
+                raise EdgeError(ErrorCode.WRONG_STATE, "the worker is revoked")
+            found = await deed(access, action, order)
+            if found and not order.dry_run:
+                await record(self._audit, order, action.do, Target(TargetKind.WORKER, worker, site=access.site), found)
+            return bool(found)
+
+        return await run_to_completion(act_on_all(targets, act, dry_run=order.dry_run))
+
+    async def _change_desired(self, access: WorkerAccess, action: WorkerAction, order: Order) -> Changed:
+        change = partial(_changed_entry, access, action, order)
+        if order.dry_run:
+            before = self._desired.worker(access.worker)
+            return changed(before, change(before))
+        return changed(*await self._store.change_worker(access.worker, change))
+
+
+def _changed_entry(access: WorkerAccess, action: WorkerAction, order: Order, entry: DesiredWorker) -> DesiredWorker:
+    match action:
+        case actions.Pause() | actions.Resume() | actions.Drain() | actions.Stop():
+            return with_order(entry, action, order)
+        case actions.SetQueues():
+            return with_queues(entry, action, access.settings.queues)
+        case actions.SetSlots():
+            return with_slots(entry, action)
+        case actions.SetLabels():
+            return with_labels(entry, action)
+        case _:
+            msg = f"{action.do} is no change of desired state"
+            raise TypeError(msg)
+
+
+def _check(action: WorkerAction, order: Order) -> None:
+    """Refuse what is wrong for all targets alike.
+
+    Raises:
+        EdgeError: `invalid_request`; `not_found`: a queue outside the operator's scope.
+    """
+    if isinstance(action, actions.Pause | actions.Drain | actions.Stop):
+        check_end(action.until, order.at)
+    if isinstance(action, actions.SetQueues):
+        named = (*(action.queues or ()), *action.add)
+        if action.as_enrolled == bool(named or action.remove):
+            raise EdgeError(ErrorCode.INVALID_REQUEST, "give either as_enrolled, or queues, add or remove")
+        for queue in named:
+            if not order.operator.scope.has_queue(queue):
+                raise EdgeError(ErrorCode.NOT_FOUND, f"there is no queue {queue}")

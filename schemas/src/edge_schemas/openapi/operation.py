@@ -1,0 +1,34 @@
+"""What is described of one method of one path, and the problem codes that many of them share."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel
+
+from edge_schemas.wire.errors import ErrorCode
+
+WORKER, ENROLLMENT, ACCESS = "workerSecret", "enrollmentToken", "accessToken"
+"""Kinds of bearer."""
+_E = ErrorCode
+CALL = (_E.INVALID_REQUEST, _E.UNAUTHENTICATED, _E.RATE_LIMITED, _E.BROKER_UNAVAILABLE, _E.DRAINING)
+BODY = (_E.PAYLOAD_TOO_LARGE, _E.UNSUPPORTED_MEDIA_TYPE)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path.
+
+    Attributes:
+        answers: Status of a good answer to its model; None where there is no body.
+        errors: Codes it may answer with, besides those that every call may meet.
+    """
+
+    method: str
+    path: str
+    id: str
+    summary: str
+    tag: Literal["workers", "operators", "health"]
+    answers: dict[int, type[BaseModel] | None]
+    security: str | None = None
+    request: type[BaseModel] | None = None
+    errors: tuple[ErrorCode, ...] = ()
