@@ -41,7 +41,8 @@ class Resource {
     const wait = Math.max(0, this.readAt + LEAST_MS - Date.now());
     this.timer = setTimeout(() => {
       this.timer = null;
-      this.load();
+      // A page that is shown again reads everything.
+      if (!document.hidden) this.load();
     }, wait);
   }
 
