@@ -22,7 +22,7 @@ SERIOUS = """async (rules) => (await axe.run(rules ? { runOnly: rules } : {})).v
 VIEWS = ["overview", "workers", "worker", "sites", "queues", "jobs", "job", "dead", "tokens", "audit"]
 DARK_IMAGES = {"overview", "workers"}
 PHONE_IMAGES = ("overview", "workers")
-COLOURS = 96
+COLOURS = 240
 MOST_BYTES = 150_000
 
 
@@ -55,7 +55,7 @@ async def picture(page: Page, name: str) -> None:
         file = IMAGES / f"{name}.png"
         taken = await page.screenshot(animations="disabled", caret="hide")
         with Image.open(BytesIO(taken)) as image:
-            image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+            image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(file, optimize=True)
         assert file.stat().st_size < MOST_BYTES
 
 

@@ -13,15 +13,34 @@ const MOST_SHOWN = 50;
 /** The action that is asked about, or null. Its dialog outlives the list that it was opened from. */
 const asked = new Store(null);
 
-/** The buttons that the person may press. `choice`: {names} or {where}; `row` hides actions that make no sense for it. */
-export function Actions({ kind, choice, label, row = null, only = null }) {
+/**
+ * The actions that the person may carry out, as buttons; those beyond the first `most` in a menu. `choice`: {names} or
+ * {where}; `row` hides actions that make no sense for it, `only` names those that are offered.
+ */
+export function Actions({ kind, choice, label, row = null, only = null, most = Infinity }) {
   const possible = KINDS[kind].actions.filter(
     (action) => may(action.role) && (!only || only.includes(action.do)) && (!row || !action.when || action.when(row)),
   );
   if (!possible.length) return null;
+  const ask = (action, opener) => asked.set({ kind, action, choice, label, opener });
+  const others = possible.slice(most);
   return html`<div class="actions" role="group" aria-label=${`Actions on ${label}`}>
-    ${possible.map((action) => html`<button key=${action.do} type="button" class=${`button ${action.danger ? "danger" : ""}`} onClick=${(event) => asked.set({ kind, action, choice, label, opener: event.currentTarget })}>${action.label}</button>`)}
+    ${possible.slice(0, most).map((action) => html`<button key=${action.do} type="button" class=${`button ${action.danger ? "danger" : ""}`} onClick=${(event) => ask(action, event.currentTarget)}>${action.label}</button>`)}
+    ${others.length > 0 && html`<${More} actions=${others} ask=${ask} />`}
   </div>`;
+}
+
+function More({ actions, ask }) {
+  const choose = (event) => {
+    const menu = event.currentTarget;
+    const chosen = actions.find((action) => action.do === menu.value);
+    menu.value = "";
+    if (chosen) ask(chosen, menu);
+  };
+  return html`<select aria-label="More actions" onChange=${choose}>
+    <option value="">More …</option>
+    ${actions.map((action) => html`<option key=${action.do} value=${action.do}>${action.label}</option>`)}
+  </select>`;
 }
 
 /** Where the dialog is; once in the page. */

@@ -18,6 +18,6 @@ export function Bulk({ kind, selection, page, params, filters, only = null, name
     <strong>${count(number)} selected</strong>
     ${offered && html`<button type="button" class="button plain" onClick=${selection.all}>Select all ${count(page.total)} that match</button>`}
     <button type="button" class="button plain" onClick=${selection.clear}>Clear</button>
-    <${Actions} kind=${kind} choice=${choice} label=${label} only=${only} />
+    <${Actions} kind=${kind} choice=${choice} label=${label} only=${only} most=${4} />
   </div>`;
 }

@@ -41,7 +41,7 @@ const TASK = {
 };
 const STATE = { key: "state", label: "State", sort: "state", cell: (row) => html`<${State} value=${stateOf(row)} title=${row.parked || row.reason || ""} />` };
 const QUEUE = { key: "queue", label: "Queue", sort: "queue", cell: (row) => html`<a href=${link("queues", null, { q: row.queue })}>${row.queue}</a>` };
-const WORKER = { key: "worker", label: "Worker", sort: "worker", cell: (row) => (row.worker ? html`<a href=${link("workers", row.worker)}>${row.worker}</a>${row.site && html`<small>${row.site}</small>`}` : html`<span class="faint">–</span>`) };
+const WORKER = { key: "worker", label: "Worker", sort: "worker", tight: true, cell: (row) => (row.worker ? html`<a href=${link("workers", row.worker)}>${row.worker}</a>${row.site && html`<small>${row.site}</small>`}` : html`<span class="faint">–</span>`) };
 const OPEN = [
   TASK,
   STATE,

@@ -5,7 +5,7 @@ import { html } from "../lib.js";
 import { useResource } from "../live.js";
 import { Bulk } from "../parts/bulk.js";
 import { Filters } from "../parts/filters.js";
-import { Spark, State } from "../parts/marks.js";
+import { Spark } from "../parts/marks.js";
 import { Order } from "../parts/order.js";
 import { useSelection } from "../parts/selection.js";
 import { Heading } from "../parts/shell.js";
@@ -51,17 +51,15 @@ const COLUMNS = [
     label: "Queue",
     sort: "queue",
     name: true,
-    cell: (row) => html`<a href=${link("jobs", null, { queue: row.queue })}>${row.queue}</a>${row.team && html`<small>team ${row.team}</small>`}
-      ${row.settings.order && html` <${State} value="paused" />`}<${Settings} row=${row} />`,
+    cell: (row) => html`<a href=${link("jobs", null, { queue: row.queue })}>${row.queue}</a>${row.team && html`<small>team ${row.team}</small>`}<${Settings} row=${row} />`,
   },
   { key: "waiting", label: "Waiting", sort: "waiting", numeric: true, cell: (row) => jobs(row, "waiting", { state: "waiting" }) },
   { key: "held", label: "Held back", sort: "held_back", numeric: true, cell: plainNumber("held_back") },
   { key: "granted", label: "Granted", sort: "granted", numeric: true, cell: plainNumber("granted") },
   { key: "running", label: "Running", sort: "running", numeric: true, cell: (row) => jobs(row, "running", { state: "running" }) },
   { key: "oldest", label: "Oldest waits", sort: "oldest_at", numeric: true, cell: (row) => html`<${Age} at=${row.oldest_at} />` },
-  { key: "in", label: "In", cell: (row) => html`<${Spark} values=${row.in_per_minute} label="came in" />` },
-  { key: "out", label: "Out", cell: (row) => html`<${Spark} values=${row.out_per_minute} label="ended" tone="out" />` },
-  { key: "again", label: "Redelivered", numeric: true, cell: plainNumber("redeliveries") },
+  { key: "rates", label: "In and out", cell: (row) => html`<${Spark} values=${row.in_per_minute} label="came in" /><${Spark} values=${row.out_per_minute} label="ended" tone="out" />` },
+  { key: "again", label: "Delivered again", numeric: true, cell: plainNumber("redeliveries") },
   { key: "dead", label: "Dead", sort: "dead", numeric: true, cell: (row) => (row.dead ? html`<a class="num bad" href=${link("dead", null, { queue: row.queue })}>${count(row.dead)}</a>` : html`<span class="num faint">0</span>`) },
   { key: "workers", label: "Able workers", sort: "workers", numeric: true, cell: (row) => html`<${Workers} row=${row} />` },
 ];

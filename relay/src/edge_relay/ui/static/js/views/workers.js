@@ -37,21 +37,21 @@ function Notes({ row }) {
 
 const PATHS = { direct: "direct", http: "HTTP proxy", https: "HTTPS proxy" };
 
-function Health({ row: { health } }) {
-  if (!health) return html`<span class="faint">–</span>`;
-  return html`<span class="num">CPU ${percent(health.cpu_busy_ratio)}</span><small class="num">${bytes(health.disk_free_bytes)} free</small>`;
+function Agent({ row: { versions, incarnation, health } }) {
+  if (!versions) return html`<span class="faint">–</span>`;
+  return html`<span title=${`agent ${versions.agent}, incarnation ${incarnation ?? "unknown"}, Python ${versions.python}, ${versions.platform}`}>${versions.agent} <span class="faint">#${incarnation ?? "?"}</span>, Airflow ${versions.airflow ?? "none"}</span>
+    ${health && html`<small class="num">CPU ${percent(health.cpu_busy_ratio)}, ${bytes(health.disk_free_bytes)} free</small>`}`;
 }
 
 const COLUMNS = [
   { key: "worker", label: "Worker", sort: "worker", name: true, cell: (row) => html`<a href=${link("workers", row.worker)}>${row.worker}</a>${row.hostname && html`<small class="cut" title=${row.hostname}>${row.hostname}</small>`}` },
   { key: "state", label: "State", sort: "state", cell: (row) => html`<${State} value=${row.state} /><small><${Applied} row=${row} /></small>` },
+  { key: "notes", label: "Notes", cell: (row) => html`<${Notes} row=${row} />` },
   { key: "site", label: "Site", sort: "site", tight: true, cell: (row) => html`<a href=${link("workers", null, { site: row.site })}>${row.site}</a>${row.team && html`<small>team ${row.team}</small>`}` },
   { key: "slots", label: "Slots", sort: "running", numeric: true, cell: (row) => html`<a class="quiet" href=${link("jobs", null, { worker: row.worker })} aria-label=${`Jobs of ${row.worker}`}><${Meter} used=${row.running} of=${row.slots} label="slots used" /></a>` },
-  { key: "queues", label: "Queues", cell: (row) => html`<${Names} names=${row.queues} most=${2} view=${queueLink} />` },
+  { key: "queues", label: "Queues", cell: (row) => html`<${Names} names=${row.queues} most=${1} view=${queueLink} />` },
   { key: "seen", label: "Last contact", sort: "last_poll_at", newest: true, tight: true, cell: (row) => html`<${Ago} at=${row.last_poll_at} none="never" /><small>${PATHS[row.proxy] ?? ""}</small>` },
-  { key: "version", label: "Version", tight: true, cell: (row) => html`${row.versions?.agent ?? "–"}${row.incarnation !== null && html` <span class="faint" title="incarnation: how often its agent has started">#${row.incarnation}</span>`}${row.versions?.airflow && html`<small>Airflow ${row.versions.airflow}</small>`}` },
-  { key: "health", label: "Health", tight: true, cell: (row) => html`<${Health} row=${row} />` },
-  { key: "notes", label: "Notes", cell: (row) => html`<${Notes} row=${row} />` },
+  { key: "agent", label: "Agent and health", tight: true, cell: (row) => html`<${Agent} row=${row} />` },
 ];
 
 function queueLink(queue) {
