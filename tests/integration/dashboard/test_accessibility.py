@@ -55,7 +55,9 @@ async def picture(page: Page, name: str) -> None:
         file = IMAGES / f"{name}.png"
         taken = await page.screenshot(animations="disabled", caret="hide")
         with Image.open(BytesIO(taken)) as image:
-            image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(file, optimize=True)
+            image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+                file, optimize=True
+            )
         assert file.stat().st_size < MOST_BYTES
 
 
@@ -105,7 +107,7 @@ async def test_an_empty_installation(browser: Browser, served: Served) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-async def test_dialogs(browser: Browser, served: Served, dark: bool) -> None:  # noqa: FBT001
+async def test_dialogs(browser: Browser, served: Served, dark: bool) -> None:
     rules = ("color-contrast",) if dark else ()
     async with opened(browser, served, dark=dark) as dashboard:
         page = dashboard.page

@@ -267,9 +267,10 @@ async def test_an_enrolment_token_is_shown_once_and_revoked(dashboard: Dashboard
     await expect(row).to_contain_text("0/3")
     assert "shown-once" not in await page.content()
     await row.get_by_role("button", name=re.compile("Revoke")).click()
+    await page.get_by_label("Reason").fill("lost & found")
     await page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
     await expect(row).to_have_count(0)
-    assert api.requests[-1][0] == "DELETE"
+    assert (api.requests[-1][0], api.requests[-1][2]) == ("DELETE", {"reason": "lost & found"})
 
 
 async def test_an_access_token_with_a_role_and_limits(dashboard: Dashboard) -> None:

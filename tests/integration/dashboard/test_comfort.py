@@ -68,7 +68,9 @@ async def test_the_theme_is_the_systems_until_one_is_chosen(browser: Browser, se
         assert await page.evaluate(BACKGROUND) == DARK
 
 
-@pytest.mark.parametrize("view", ["overview", "workers", "workers/edge-0005", "queues", "dead", "tokens", "audit", "JOB"])
+@pytest.mark.parametrize(
+    "view", ["overview", "workers", "workers/edge-0005", "queues", "dead", "tokens", "audit", "JOB"]
+)
 async def test_a_phone_scrolls_in_one_direction(browser: Browser, served: Served, view: str) -> None:
     if view == "JOB":
         view = "jobs/" + next(row.job for row in served.api.fleet.jobs.values() if row.state is JobState.WAITING)

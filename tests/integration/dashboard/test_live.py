@@ -68,6 +68,17 @@ async def test_an_outage_of_the_broker(dashboard: Dashboard) -> None:
     await expect(banner).to_have_count(0)
 
 
+async def test_a_relay_that_knows_only_old_things(dashboard: Dashboard) -> None:
+    """It answers from its memory while it can't reach the broker."""
+    await dashboard.open("queues")
+    dashboard.api.knows_since = ago(40)
+    banner = dashboard.page.get_by_role("alert").filter(has_text="what it knows is old")
+    await expect(banner).to_be_visible()
+    await expect(banner).to_contain_text(re.compile(r"[3-6]\d seconds ago"))
+    dashboard.api.knows_since = None
+    await expect(banner).to_have_count(0)
+
+
 async def test_an_action_during_an_outage_confirms_nothing(dashboard: Dashboard) -> None:
     await dashboard.open("workers/edge-0001")
     page = dashboard.page

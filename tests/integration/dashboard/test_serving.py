@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 import pytest_asyncio
+from yarl import URL
 
 from edge_relay.http.handlers.ui import FOREVER
 from support.dashboard.api import UI_FILES, FakeApi
 from support.dashboard.browser import Served
 from support.dashboard.fleet import Fleet
-from yarl import URL
 
 MODULE = f"assets/{UI_FILES.digest}/js/main.js"
 

@@ -50,7 +50,7 @@ async def test_with_an_identity_provider(browser: Browser, served: Served) -> No
     async with opened(browser, served, token=None) as dashboard:
         await dashboard.page.goto(served.url)
         link = dashboard.page.get_by_role("link", name="Sign in with Acme Identity")
-        assert (await link.get_attribute("href") or "").endswith(routes.ADMIN_OIDC_START)
+        assert (await link.get_attribute("href") or "").endswith(f"{routes.ADMIN_OIDC_START}?after=%2Fui%2F")
 
 
 async def test_airflows_users_neither_sign_in_nor_out(browser: Browser, served: Served) -> None:

@@ -19,7 +19,7 @@ from edge_schemas.wire.worker_report import JobPhase
 from edge_schemas.wire.workers import WorkerState
 from support.dashboard.fleet import Fleet, now
 
-ENROLL_COMMAND = "edge-worker enroll --relay https://relay.example:8443 --ca-file relay-ca.pem --token TOKEN"
+ENROLL_COMMAND = "edge-worker enroll --relay RELAY_URL --enroll-token-file enroll.token"
 
 
 def overview(fleet: Fleet) -> Overview:
@@ -79,8 +79,14 @@ def _attention(fleet: Fleet) -> list[Attention]:
 def _next_steps() -> tuple[NextStep, ...]:
     return (
         NextStep(
+            code="create-token",
+            text="Create an enrolment token: it lets a machine enrol as a worker of a site.",
+            command="edge-relay enroll-token create --site SITE --queues default",
+            view="tokens",
+        ),
+        NextStep(
             code="enrol-worker",
-            text="Enrol the first worker: install edge-relay-worker on a machine and run this there.",
+            text="Enrol the first worker: write the token into the file enroll.token on its machine and run this there.",
             command=ENROLL_COMMAND,
         ),
         NextStep(code="run-task", text="Give a task of a DAG a queue that the worker serves, and trigger the DAG."),

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -36,7 +36,6 @@ from support.dashboard.fleet import Fleet, now
 COOKIE = "edge_session"
 CSRF = "csrf-of-this-session"
 TOKENS = {"era_viewer": Role.VIEWER, "era_operator": Role.OPERATOR, "era_admin": Role.ADMIN}
-BEAT_S = 1.0
 UI_FILES = UiFiles()
 Model = TypeVar("Model", bound=BaseModel)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -48,6 +47,7 @@ class FakeApi:
 
     Attributes:
         broker_lost: Every call answers `broker_unavailable`.
+        knows_since: Since when the relay's memory is not followed; lists are answered all the same.
         signed_in_by: Airflow signs its users in itself: no cookie is needed then.
         requests: Method, path and body of each change.
         streams: Whether the stream of changes is served.
@@ -55,6 +55,7 @@ class FakeApi:
 
     fleet: Fleet
     broker_lost: bool = False
+    knows_since: datetime | None = None
     signed_in_by: SignedInBy = SignedInBy.TOKEN
     oidc: str | None = None
     scope: AccessScope = field(default_factory=AccessScope)
@@ -167,15 +168,10 @@ class FakeApi:
         queue: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
         self._listeners.add(queue)
         try:
-            while not self.broker_lost:
-                views: tuple[str, ...] = ()
-                try:
-                    async with asyncio.timeout(BEAT_S):
-                        views = await queue.get()
-                except TimeoutError:
-                    pass
+            while True:
+                views = await queue.get()
                 change = rows.Change(views=views, as_of=now())
-                await stream.write(f"data: {change.model_dump_json()}\n\n".encode())
+                await stream.write(f"event: change\ndata: {change.model_dump_json()}\n\n".encode())
         except ConnectionResetError:
             pass  # the page was closed
         finally:
@@ -191,7 +187,7 @@ class FakeApi:
         found = FleetActions(self.fleet).matching_workers(
             {("text" if key == "q" else key): value for key, value in request.query.items()}
         )
-        return _page(request, rows.WorkerPage, found)
+        return self._page(request, rows.WorkerPage, found)
 
     async def _worker(self, request: web.Request) -> web.Response:
         self._role(request)
@@ -203,12 +199,12 @@ class FakeApi:
     async def _sites(self, request: web.Request) -> web.Response:
         self._role(request)
         wanted = [row for row in self.fleet.sites() if _matches(request, row, "state")]
-        return _page(request, rows.SitePage, [row for row in wanted if request.query.get("q", "") in row.site])
+        return self._page(request, rows.SitePage, [row for row in wanted if request.query.get("q", "") in row.site])
 
     async def _queues(self, request: web.Request) -> web.Response:
         self._role(request)
         found = [row for row in self.fleet.queues.values() if request.query.get("q", "") in row.queue]
-        return _page(request, rows.QueuePage, found)
+        return self._page(request, rows.QueuePage, found)
 
     async def _jobs(self, request: web.Request) -> web.Response:
         self._role(request)
@@ -222,7 +218,7 @@ class FakeApi:
             and (not parked or row.parked)
             and ended == (row.state.value == "ended")
         ]
-        return _page(request, rows.JobPage, found)
+        return self._page(request, rows.JobPage, found)
 
     def _job_of(self, request: web.Request) -> str:
         self._role(request)
@@ -260,11 +256,11 @@ class FakeApi:
 
     async def _enroll_tokens(self, request: web.Request) -> web.Response:
         self._role(request, Role.ADMIN)
-        return _page(request, rows.EnrollTokenPage, list(self.fleet.enroll_tokens.values()))
+        return self._page(request, rows.EnrollTokenPage, list(self.fleet.enroll_tokens.values()))
 
     async def _access_tokens(self, request: web.Request) -> web.Response:
         self._role(request, Role.ADMIN)
-        return _page(request, rows.AccessTokenPage, list(self.fleet.access_tokens.values()))
+        return self._page(request, rows.AccessTokenPage, list(self.fleet.access_tokens.values()))
 
     async def _create_enroll_token(self, request: web.Request) -> web.Response:
         self._role(request, Role.ADMIN)
@@ -302,7 +298,7 @@ class FakeApi:
 
     async def _revoke_token(self, request: web.Request) -> web.Response:
         self._role(request, Role.ADMIN)
-        self.requests.append((request.method, request.path, None))
+        self.requests.append((request.method, request.path, dict(request.query)))
         token = request.match_info["token"]
         kept: dict[str, Any] = self.fleet.access_tokens if "access-tokens" in request.path else self.fleet.enroll_tokens
         if "access-tokens" in request.path:
@@ -312,20 +308,24 @@ class FakeApi:
         self.changed("tokens", "audit")
         return web.Response(status=204)
 
+    def _page(self, request: web.Request, page: type[BaseModel], found: Iterable[BaseModel]) -> web.Response:
+        return _page(self.knows_since or now(), request, page, found)
+
     async def _audit(self, request: web.Request) -> web.Response:
         self._role(request)
         found = [
             event
             for event in self.fleet.audit
-            if request.query.get("target", "") in event.target
+            if request.query.get("target", event.target) == event.target
+            and request.query.get("text", "") in f"{event.action} {event.target} {event.reason}"
             and request.query.get("kind", event.target_kind) == event.target_kind
             and request.query.get("action", event.action) == event.action
         ]
-        return _page(request, rows.AuditPage, found)
+        return self._page(request, rows.AuditPage, found)
 
 
 def _json(model: BaseModel, status: int = 200) -> web.Response:
-    return web.Response(status=status, text=model.model_dump_json(), content_type="application/json")
+    return web.Response(status=status, text=model.model_dump_json(exclude_none=True), content_type="application/json")
 
 
 def _matches(request: web.Request, row: BaseModel, name: str) -> bool:
@@ -336,17 +336,18 @@ def _id(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()[:12]
 
 
-def _page(request: web.Request, page: type[BaseModel], found: Iterable[BaseModel]) -> web.Response:
+def _page(as_of: datetime, request: web.Request, page: type[BaseModel], found: Iterable[BaseModel]) -> web.Response:
     """100 rows from the cursor, which is a row number here; answered with 304 if the caller has them."""
     rows_found = list(found)
     sort = request.query.get("sort", "")
     column = sort.removeprefix("-")
     if column:
         rows_found.sort(key=lambda row: _sortable(getattr(row, column)), reverse=sort.startswith("-"))
+    limit = int(request.query.get("limit", "100"))
     first = int(request.query.get("cursor", "0"))
-    shown = rows_found[first : first + 100]
-    following = str(first + 100) if first + 100 < len(rows_found) else None
-    body = page(items=tuple(shown), total=len(rows_found), next=following, as_of=now())
+    shown = rows_found[first : first + limit]
+    following = str(first + limit) if first + limit < len(rows_found) else None
+    body = page(items=tuple(shown), total=len(rows_found), next=following, as_of=as_of)
     etag = f'"{_id(body.model_dump_json(exclude={"as_of"}))}"'
     if request.headers.get("If-None-Match") == etag:
         return web.Response(status=304, headers={"ETag": etag})

@@ -120,7 +120,7 @@ function valueOf(field, value) {
     case "until":
       return text ? new Date(text).toISOString() : undefined;
     case "number":
-      return text === "" || text === undefined || text === null ? null : Number(text);
+      return text === "" || text == null ? null : Number(text);
     case "names": {
       const names = (text || "").split(",").map((name) => name.trim()).filter(Boolean);
       return names.length ? names : null;

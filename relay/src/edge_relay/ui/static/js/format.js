@@ -12,7 +12,7 @@ const STEPS = [
 const NUMBER = new Intl.NumberFormat("en");
 
 export function count(value) {
-  return value === null || value === undefined ? "–" : NUMBER.format(value);
+  return value == null ? "–" : NUMBER.format(value);
 }
 
 export function plural(value, one, many = `${one}s`) {
@@ -65,7 +65,7 @@ export function exact(text) {
 }
 
 export function bytes(value) {
-  if (value === null || value === undefined) return "–";
+  if (value == null) return "–";
   const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
   let unit = 0;
   let size = value;
@@ -77,12 +77,12 @@ export function bytes(value) {
 }
 
 export function percent(ratio) {
-  return ratio === null || ratio === undefined ? "–" : `${Math.round(ratio * 100)} %`;
+  return ratio == null ? "–" : `${Math.round(ratio * 100)} %`;
 }
 
 /** A setting in seconds, as people write it. */
 export function seconds(value) {
-  if (value === null || value === undefined) return "default";
+  if (value == null) return "default";
   for (const [unit, name] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
     if (value >= unit && value % unit === 0) return `${value / unit} ${name}`;
   }
@@ -91,7 +91,7 @@ export function seconds(value) {
 
 /** The value of a field, as the audit shows it. */
 export function plain(value) {
-  if (value === null || value === undefined) return "none";
+  if (value == null) return "none";
   if (Array.isArray(value)) return value.length ? value.map(plain).join(", ") : "none";
   if (typeof value === "object") {
     const parts = Object.entries(value).map(([key, part]) => `${key}: ${plain(part)}`);

@@ -1,4 +1,4 @@
-// What the other modules need of Preact and htm.
+// What the other modules need of Preact and htm. The API leaves out fields that are null: `== null` asks for both.
 import { Component, h, html, render, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../vendor/htm-preact.js";
 
 export { html, render, useEffect, useLayoutEffect, useMemo, useRef, useState };

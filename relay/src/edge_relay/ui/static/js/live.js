@@ -5,7 +5,7 @@ import { Store, useEffect, useState } from "./lib.js";
 
 const POLL_MS = 2000;
 const LEAST_MS = 700; // between two reads of the same thing
-const QUIET_MS = 10000; // a stream that is open and silent is not trusted for longer
+const QUIET_MS = 3000; // a stream that is silent for so long says nothing about the age of what the relay knows
 const REOPEN_MS = 5000;
 const LATE_MS = 6000; // what the server knows is called stale from this age on
 const VIEWS = ["workers", "sites", "queues", "jobs", "tokens", "audit"];
@@ -18,6 +18,7 @@ let lastGood = Date.now();
 let asOf = 0;
 let stream = null;
 let lastEvent = 0;
+let pulsing = false;
 let closedAt = 0;
 
 /** One thing that is read and shown. */
@@ -128,10 +129,15 @@ export function refresh(views = VIEWS) {
   }
 }
 
+/** An answer came. `stamp`: how old what it shows is; null if it says nothing about that, as a 304. */
 function noteGood(stamp) {
   lastGood = Date.now();
-  if (stamp) asOf = Math.max(asOf, Date.parse(stamp));
-  judge();
+  if (stamp) {
+    asOf = Date.parse(stamp);
+    judge(serverNow() - asOf > LATE_MS);
+  } else if (health.value.kind !== "behind") {
+    judge(false);
+  }
 }
 
 function noteFailure(error) {
@@ -140,10 +146,8 @@ function noteFailure(error) {
   health.set({ since: since ?? lastGood, kind, text: error.message, streaming });
 }
 
-/** After an answer: is what it shows recent? */
-function judge() {
-  const streaming = isStreaming();
-  const behind = asOf > 0 && serverNow() - asOf > LATE_MS;
+function judge(behind) {
+  const streaming = isOpen();
   const { since, kind } = health.value;
   if (behind && kind !== "behind") {
     health.set({ since: asOf - (serverNow() - Date.now()), kind: "behind", text: "", streaming });
@@ -152,8 +156,22 @@ function judge() {
   }
 }
 
-function isStreaming() {
-  return stream !== null && stream.readyState === EventSource.OPEN && Date.now() - lastEvent < QUIET_MS;
+function isOpen() {
+  return stream !== null && stream.readyState === EventSource.OPEN;
+}
+
+/** Asks how old the relay's knowledge is: an unchanged list and a silent stream do not say it. */
+async function pulse() {
+  if (pulsing) return;
+  pulsing = true;
+  try {
+    const { data } = await read("sites?limit=1");
+    noteGood(data.as_of);
+  } catch (error) {
+    if (error.isOutage) noteFailure(error);
+  } finally {
+    pulsing = false;
+  }
 }
 
 function openStream() {
@@ -189,8 +207,8 @@ function closeStream() {
 function beat() {
   if (!session.value || document.hidden) return;
   if (stream === null && Date.now() - closedAt > REOPEN_MS) openStream();
-  if (!isStreaming()) refresh();
-  if (health.value.since === null) judge();
+  if (!isOpen()) refresh();
+  if (Date.now() - lastEvent > QUIET_MS) pulse();
 }
 
 /** Begins; called once. */

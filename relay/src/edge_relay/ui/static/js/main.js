@@ -27,10 +27,11 @@ function App() {
   const { view, name, params } = useStore(route);
   if (who === undefined) return html`<${Starting} />`;
   if (who === null) return html`<${SignIn} />`;
-  const View = name === null ? LISTS[view] : ITEMS[view];
+  const list = view === "jobs" && params.get("parked") === "true" ? "dead" : view;
+  const View = name === null ? LISTS[list] : ITEMS[view];
   return html`<${Shell} view=${view}>
     ${View
-      ? html`<${View} key=${`${view}/${name}`} name=${name} params=${params} />`
+      ? html`<${View} key=${`${list}/${name}`} name=${name} params=${params} />`
       : html`<${Empty} title="There is no such view"><p><a href=${link("overview")}>Go to the overview</a></p><//>`}
   <//>`;
 }

@@ -21,7 +21,7 @@ window.addEventListener("hashchange", () => route.set(parse(location.hash)));
 export function link(view, name = null, params = {}) {
   const query = new URLSearchParams();
   for (const [key, value] of Object.entries(params)) {
-    if (value !== null && value !== undefined && value !== "" && value !== false) query.set(key, String(value));
+    if (value != null && value !== "" && value !== false) query.set(key, String(value));
   }
   const text = query.toString();
   const rest = name === null ? "" : `/${encodeURIComponent(name)}`;

@@ -56,13 +56,13 @@ export const Spark = memo(({ values, label, tone = "in" }) => {
     <svg viewBox="0 0 120 20" preserveAspectRatio="none" role="img" aria-label=${`${label} in the last 10 minutes`}>
       <path class="base" d="M0 19.5H120" />${hasBars && html`<path class="bars" d=${path} />`}
     </svg>
-    <span class="num">${minute}<small>/min</small></span>
+    <span class="num">${minute}<small>/min ${tone}</small></span>
   </span>`;
 });
 
 /** A part of a whole, with both numbers. */
 export const Meter = memo(({ used, of, label }) => {
-  if (of === null || of === undefined) return html`<span class="faint">–</span>`;
+  if (of == null) return html`<span class="faint">–</span>`;
   const share = of > 0 ? Math.min(1, (used || 0) / of) : 0;
   const full = of > 0 && used >= of;
   return html`<span class=${`meter ${full ? "full" : ""}`} title=${`${used ?? 0} of ${of} ${label}`}>

@@ -4,7 +4,7 @@ import { Ago } from "./time.js";
 
 /** Whether the worker has the settings that operators want. */
 export function Applied({ row }) {
-  const isApplied = row.applied_version !== null && row.applied_version >= row.settings_version;
+  const isApplied = row.applied_version != null && row.applied_version >= row.settings_version;
   const title = `settings version ${row.settings_version} wanted, ${row.applied_version ?? "none"} applied`;
   return isApplied ? html`<span class="faint" title=${title}>applied</span>` : html`<span class="pending" title=${title}>not yet applied</span>`;
 }

@@ -72,7 +72,7 @@ export function Pager({ list, page, params, what }) {
   };
   const range = page.items.length ? `${count(first)}–${count(last)}` : "0";
   return html`<nav class="pager" aria-label="Pages">
-    <span>${range}${page.total === null ? "" : ` of ${count(page.total)}`} ${what}</span>
+    <span>${range}${page.total == null ? "" : ` of ${count(page.total)}`} ${what}</span>
     ${(number > 1 || page.next) && html`<span class="buttons">
       <button type="button" class="button" disabled=${number < 2} onClick=${() => open(1, null)}>First</button>
       <button type="button" class="button" disabled=${number < 2} onClick=${() => open(number - 1, known[number - 2] ?? null)}>Previous</button>

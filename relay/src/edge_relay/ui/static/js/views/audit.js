@@ -11,14 +11,13 @@ import { link } from "../route.js";
 import { listPath } from "./list.js";
 
 const KINDS = ["worker", "site", "queue", "job", "token"];
-const FILTERS = ["target", "kind", "action", "actor", "site", "queue"];
+const FILTERS = ["text", "kind", "action", "actor", "target"];
 const FIELDS = [
-  { key: "target", label: "About", main: true, hint: "name or id" },
+  { key: "text", label: "Find", main: true, hint: "action, name, site, queue or reason" },
   { key: "kind", label: "Kind", options: KINDS.map((kind) => [kind, kind]) },
   { key: "action", label: "Action", hint: "worker-paused" },
-  { key: "actor", label: "By" },
-  { key: "site", label: "Site" },
-  { key: "queue", label: "Queue" },
+  { key: "actor", label: "By", hint: "whole name" },
+  { key: "target", label: "About", hint: "whole name or id" },
 ];
 const COLUMNS = [
   { key: "at", label: "When", cell: (row) => html`<${Ago} at=${row.at} />` },

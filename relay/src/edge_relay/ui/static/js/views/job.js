@@ -51,7 +51,7 @@ function facts(row, record) {
     ["Queue", html`<a href=${link("queues", null, { q: row.queue })}>${row.queue}</a>${row.team && ` of team ${row.team}`}`],
     row.dag_id && ["DAG", row.dag_id],
     row.run_id && ["Run", row.run_id],
-    row.task_id && ["Task", `${row.task_id}${row.map_index !== null && row.map_index >= 0 ? `, map index ${row.map_index}` : ""}`],
+    row.task_id && ["Task", `${row.task_id}${row.map_index >= 0 ? `, map index ${row.map_index}` : ""}`],
     row.try_number && ["Try", String(row.try_number)],
     row.kind && ["Kind", row.kind],
     ["Worker", row.worker ? html`<a href=${link("workers", row.worker)}>${row.worker}</a>${row.site && ` at ${row.site}`}` : "–"],

@@ -8,7 +8,7 @@ export function listPath(path, params, filters, fixed = {}, withCursor = true) {
     if (value) query.set(key, value);
   }
   for (const [key, value] of Object.entries(fixed)) {
-    if (value !== null && value !== undefined) query.set(key, value);
+    if (value != null) query.set(key, value);
   }
   if (withCursor && params.get("cursor")) query.set("cursor", params.get("cursor"));
   query.sort();

@@ -2,7 +2,6 @@
 import { count } from "../format.js";
 import { html } from "../lib.js";
 import { useResource } from "../live.js";
-import { may } from "../api.js";
 import { Copyable, Spark, State } from "../parts/marks.js";
 import { Panel } from "../parts/panel.js";
 import { Heading } from "../parts/shell.js";
@@ -59,7 +58,6 @@ function NextSteps({ steps }) {
   return html`<${Panel} title="Next steps" tone="lead" wide><ol class="steps">${steps.map((step) => html`<li key=${step.code}>
     <p>${step.text}</p>
     ${step.command && html`<${Copyable} text=${step.command} label="command" />`}
-    ${step.command?.includes("TOKEN") && may("admin") && html`<p class="faint">Create a token first: <a href=${link("tokens", null, { create: "enroll" })}>Tokens</a> shows the whole command with it.</p>`}
-    ${step.view && html`<p><a href=${`#/${step.view.replace(/^\/+/, "")}`}>Open</a></p>`}
+    ${step.view && html`<p><a href=${`#/${step.view.replace(/^\/+/, "")}`}>Open this view</a></p>`}
   </li>`)}</ol><//>`;
 }

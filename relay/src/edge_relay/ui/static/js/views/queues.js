@@ -30,10 +30,10 @@ const plainNumber = (key) => (row) => html`<span class=${`num ${row[key] ? "" : 
 
 function Settings({ row: { settings } }) {
   const parts = [
-    settings.tolerance_s !== null && `tolerance ${seconds(settings.tolerance_s)}`,
-    settings.timeout_s !== null && `time-out ${seconds(settings.timeout_s)}`,
-    settings.max_running !== null && `at most ${count(settings.max_running)} running`,
-    settings.kinds !== null && `only ${settings.kinds.join(", ") || "nothing"}`,
+    settings.tolerance_s != null && `tolerance ${seconds(settings.tolerance_s)}`,
+    settings.timeout_s != null && `time-out ${seconds(settings.timeout_s)}`,
+    settings.max_running != null && `at most ${count(settings.max_running)} running`,
+    settings.kinds != null && `only ${settings.kinds.join(", ") || "nothing"}`,
   ].filter(Boolean);
   return html`${settings.order && html`<small><${Order} order=${settings.order} /></small>`}${parts.length > 0 && html`<small>${parts.join(", ")}</small>`}`;
 }

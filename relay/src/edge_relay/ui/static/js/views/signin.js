@@ -28,7 +28,7 @@ export function SignIn() {
   return html`<main class="signin"><div class="card">
     <h1>Edge Relay</h1>
     <p class="faint">Workers, queues and jobs at the edge. Sign in to see them.</p>
-    ${methods?.oidc && html`<a class="button primary big" href=${address("sign-in/oidc")}>Sign in with ${methods.oidc}</a>`}
+    ${methods?.oidc && html`<a class="button primary big" href=${`${address("sign-in/oidc")}?after=${encodeURIComponent(location.pathname)}`}>Sign in with ${methods.oidc}</a>`}
     ${methods?.oidc && methods?.token && html`<p class="or"><span>or</span></p>`}
     ${(!methods || methods.token) && html`<form onSubmit=${submit}>
       <label class="field wide"><span>Access token</span>

@@ -50,8 +50,8 @@ export function CreateEnroll({ made, setMade, close }) {
   const shown = (token) => html`
     <p>For ${token.uses === 1 ? "one worker" : `${token.uses} workers`} at ${token.site}, until ${local(new Date(token.expires_at))}.</p>
     <${Copyable} text=${token.token} label="token" />
-    <p>On the worker's machine, write it into a file and enrol with it:</p>
-    <${Copyable} text=${`edge-worker enroll --relay https://RELAY:8443 --token-file TOKEN_FILE`} label="command" />`;
+    <p>On the worker's machine, write it into the file enroll.token, put the relay's address in and enrol:</p>
+    <${Copyable} text=${"edge-worker enroll --relay https://RELAY:8443 --enroll-token-file enroll.token"} label="command" />`;
   return html`<${Create} title="Create an enrolment token" path="enroll-tokens" body=${body} ready=${site.trim() && list(queues).length} made=${made} setMade=${setMade} close=${close} shown=${shown}>
     <p class="faint">A worker that enrols with it gets this site and these queues.</p>
     <${TextField} label="Site" required value=${site} onInput=${(event) => setSite(event.target.value)} note="Lower-case letters, digits and hyphens." autofocus />
@@ -92,13 +92,14 @@ function Valid({ hours, setHours, never = false }) {
 }
 
 export function Revoke({ words, path, revoked, close }) {
+  const [reason, setReason] = useState("");
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
   const submit = async (event) => {
     event.preventDefault();
     setBusy(true);
     try {
-      await revoked(path);
+      await revoked(path, reason.trim());
       close();
     } catch (failure) {
       setError(failure);
@@ -107,7 +108,8 @@ export function Revoke({ words, path, revoked, close }) {
   };
   return html`<${Dialog} title="Revoke a token" close=${close} locked=${busy}><form class="dialog-form" onSubmit=${submit}>
     <p>This ends <strong>${words}</strong> for good. Workers that have enrolled keep their own credentials.</p>
+    <${TextField} label="Reason" required maxlength="500" value=${reason} onInput=${(event) => setReason(event.target.value)} note="Kept in the audit." autofocus />
     ${error && html`<p class="message bad" role="alert">${error.message}.</p>`}
-    <footer><button type="button" class="button" onClick=${close} autofocus>Close</button><button type="submit" class="button danger filled" disabled=${busy}>Revoke</button></footer>
+    <footer><button type="button" class="button" onClick=${close}>Close</button><button type="submit" class="button danger filled" disabled=${busy || !reason.trim()}>Revoke</button></footer>
   </form><//>`;
 }

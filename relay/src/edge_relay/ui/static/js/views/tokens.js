@@ -12,6 +12,8 @@ import { Ago } from "../parts/time.js";
 import { link, setParams } from "../route.js";
 import { CreateAccess, CreateEnroll, Revoke } from "./token_dialogs.js";
 
+const MOST = 1000;
+
 /** The token that the dialog asks about: {path, words}. Not in the address: a link must not name what is revoked. */
 const revoking = new Store(null);
 
@@ -62,8 +64,8 @@ export function Tokens({ params }) {
 }
 
 function Lists({ params }) {
-  const enroll = useResource("enroll-tokens", ["tokens"]);
-  const access = useResource("access-tokens", ["tokens"]);
+  const enroll = useResource(`enroll-tokens?limit=${MOST}`, ["tokens"]);
+  const access = useResource(`access-tokens?limit=${MOST}`, ["tokens"]);
   const [made, setMade] = useState(null);
   const create = params.get("create");
   const revoke = useStore(revoking);
@@ -73,16 +75,16 @@ function Lists({ params }) {
     setParams({ create: null });
     refresh(["tokens"]);
   };
-  const revoked = async (path) => {
-    await send("DELETE", path);
+  const revoked = async (path, reason) => {
+    await send("DELETE", `${path}?reason=${encodeURIComponent(reason)}`);
     refresh(["tokens"]);
   };
   return html`
     <${Panel} title="Enrolment tokens" wide aside=${html`<button type="button" class="button primary" onClick=${() => setParams({ create: "enroll" })}>Create an enrolment token</button>`}>
-      <${Loaded} resource=${enroll} what="The list of enrolment tokens" rows=${3}>${(page) => (page.items.length ? html`<${Table} label="Enrolment tokens" columns=${ENROLL} page=${page} keyOf=${keyOf} sort="" />` : html`<p class="faint">None. Create one to enrol a worker.</p>`)}<//>
+      <${Loaded} resource=${enroll} what="The list of enrolment tokens" rows=${3}>${(page) => (page.items.length ? html`<${Table} label="Enrolment tokens" columns=${ENROLL} page=${page} keyOf=${keyOf} sort="" />${page.next && html`<p class="faint">The first ${count(MOST)} are shown; <code>edge-relay tokens</code> lists all.</p>`}` : html`<p class="faint">None. Create one to enrol a worker.</p>`)}<//>
     <//>
     <${Panel} title="Access tokens" wide aside=${html`<button type="button" class="button primary" onClick=${() => setParams({ create: "access" })}>Create an access token</button>`}>
-      <${Loaded} resource=${access} what="The list of access tokens" rows=${3}>${(page) => (page.items.length ? html`<${Table} label="Access tokens" columns=${ACCESS} page=${page} keyOf=${keyOf} sort="" />` : html`<p class="faint">None.</p>`)}<//>
+      <${Loaded} resource=${access} what="The list of access tokens" rows=${3}>${(page) => (page.items.length ? html`<${Table} label="Access tokens" columns=${ACCESS} page=${page} keyOf=${keyOf} sort="" />${page.next && html`<p class="faint">The first ${count(MOST)} are shown; <code>edge-relay tokens</code> lists all.</p>`}` : html`<p class="faint">None.</p>`)}<//>
     <//>
     ${create === "enroll" && html`<${CreateEnroll} made=${made} setMade=${setMade} close=${close} />`}
     ${create === "access" && html`<${CreateAccess} made=${made} setMade=${setMade} close=${close} />`}

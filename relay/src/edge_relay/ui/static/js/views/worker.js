@@ -59,13 +59,13 @@ function machine(row) {
     ["Address", row.address || "–"],
     ["Path to the relay", { direct: "direct", http: "through an HTTP proxy", https: "through an HTTPS proxy" }[row.proxy] || "–"],
     ["Incarnation", html`<span class="num">${row.incarnation ?? "–"}</span>`],
-    ["Offline tolerance", row.tolerance_s === null ? "–" : seconds(row.tolerance_s)],
+    ["Offline tolerance", row.tolerance_s == null ? "–" : seconds(row.tolerance_s)],
     ["Versions", versions.agent ? `agent ${versions.agent}, Python ${versions.python}, Airflow ${versions.airflow ?? "none"}` : "–"],
     ["Platform", versions.platform || "–"],
     ["CPU", `${percent(health.cpu_busy_ratio)} busy, load ${health.load_1m ?? "–"}`],
     ["Memory", `${bytes(health.memory_used_bytes)} of ${bytes(health.memory_total_bytes)}`],
     ["Disk free", `${bytes(health.disk_free_bytes)} of ${bytes(health.disk_total_bytes)}`],
-    ["Clock", health.clock_skew_s === null || health.clock_skew_s === undefined ? "–" : `${health.clock_skew_s.toFixed(1)} s ahead of the relay`],
+    ["Clock", health.clock_skew_s == null ? "–" : `${health.clock_skew_s.toFixed(1)} s ahead of the relay`],
     ["Link", `${health.link_cuts ?? "–"} cuts, ${health.held_calls ?? "–"} held calls, ${bytes(health.log_lag_bytes)} of log to send`],
   ];
 }

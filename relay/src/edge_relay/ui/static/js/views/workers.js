@@ -39,7 +39,7 @@ const PATHS = { direct: "direct", http: "HTTP proxy", https: "HTTPS proxy" };
 
 function Agent({ row: { versions, incarnation, health } }) {
   if (!versions) return html`<span class="faint">–</span>`;
-  return html`<span title=${`agent ${versions.agent}, incarnation ${incarnation ?? "unknown"}, Python ${versions.python}, ${versions.platform}`}>${versions.agent} <span class="faint">#${incarnation ?? "?"}</span>, Airflow ${versions.airflow ?? "none"}</span>
+  return html`<span title=${`agent ${versions.agent}, incarnation ${incarnation ?? "unknown"}, Python ${versions.python}, ${versions.platform}`}>${versions.agent} / ${versions.airflow ?? "none"} <span class="faint">#${incarnation ?? "?"}</span></span>
     ${health && html`<small class="num">CPU ${percent(health.cpu_busy_ratio)}, ${bytes(health.disk_free_bytes)} free</small>`}`;
 }
 
@@ -51,7 +51,7 @@ const COLUMNS = [
   { key: "slots", label: "Slots", sort: "running", numeric: true, cell: (row) => html`<a class="quiet" href=${link("jobs", null, { worker: row.worker })} aria-label=${`Jobs of ${row.worker}`}><${Meter} used=${row.running} of=${row.slots} label="slots used" /></a>` },
   { key: "queues", label: "Queues", cell: (row) => html`<${Names} names=${row.queues} most=${1} view=${queueLink} />` },
   { key: "seen", label: "Last contact", sort: "last_poll_at", newest: true, tight: true, cell: (row) => html`<${Ago} at=${row.last_poll_at} none="never" /><small>${PATHS[row.proxy] ?? ""}</small>` },
-  { key: "agent", label: "Agent and health", tight: true, cell: (row) => html`<${Agent} row=${row} />` },
+  { key: "agent", label: "Agent / Airflow", tight: true, cell: (row) => html`<${Agent} row=${row} />` },
 ];
 
 function queueLink(queue) {
