@@ -13,9 +13,12 @@ from support.dashboard.fleet import ago, small_fleet
 
 COUNT_RENDERS = """() => {
   window.renders = 0;
+  const rowOf = ({ target }) => (target.closest ? target : target.parentElement)?.closest("tr");
   new MutationObserver((records) => {
-    window.renders += new Set(records.map((record) => (record.target.parentElement ?? record.target).closest?.("tr")).filter(Boolean)).size;
-  }).observe(document.querySelector("tbody"), { subtree: true, childList: true, characterData: true, attributes: true });
+    window.renders += new Set(records.map(rowOf).filter(Boolean)).size;
+  }).observe(document.querySelector("tbody"), {
+    subtree: true, childList: true, characterData: true, attributes: true,
+  });
 }"""
 
 
@@ -132,7 +135,8 @@ async def test_a_hidden_page_asks_for_nothing(dashboard: Dashboard) -> None:
     await dashboard.open("workers")
     page = dashboard.page
     await page.evaluate(
-        "Object.defineProperty(document, 'hidden', {get: () => true}); document.dispatchEvent(new Event('visibilitychange'))"
+        "Object.defineProperty(document, 'hidden', {get: () => true});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
     )
     dashboard.api.reads.clear()
     other = asyncio.Event()

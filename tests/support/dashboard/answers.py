@@ -86,7 +86,7 @@ def _next_steps() -> tuple[NextStep, ...]:
         ),
         NextStep(
             code="enrol-worker",
-            text="Enrol the first worker: write the token into the file enroll.token on its machine and run this there.",
+            text="On the worker's machine, write the token into the file enroll.token, then run this.",
             command=ENROLL_COMMAND,
         ),
         NextStep(code="run-task", text="Give a task of a DAG a queue that the worker serves, and trigger the DAG."),
