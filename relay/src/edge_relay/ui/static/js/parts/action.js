@@ -138,6 +138,8 @@ function Preview({ kind, preview: { result, error, asking } }) {
 function Outcome({ kind, action, outcome, close }) {
   const { one, many } = KINDS[kind];
   const { changed_count: changed, unchanged_count: unchanged, failure_count: failed, failures } = outcome;
+  const button = useRef(null);
+  useEffect(() => button.current.focus(), []);
   return html`<div class="dialog-form">
     <p class="result" role="status">
       <strong>${plural(changed, one, many)} ${action.past}.</strong>
@@ -150,6 +152,6 @@ function Outcome({ kind, action, outcome, close }) {
       <tbody>${failures.slice(0, MOST_SHOWN).map((failure) => html`<tr key=${failure.target}><td data-label=${one} class="name">${failure.target}</td><td data-label="code"><code>${failure.code}</code></td><td data-label="reason">${failure.detail}</td></tr>`)}</tbody>
     </table></div>`}
     ${failed > MOST_SHOWN && html`<p class="faint">and ${failed - MOST_SHOWN} more; the audit has all changes.</p>`}
-    <footer><button type="button" class="button primary" autofocus onClick=${close}>Done</button></footer>
+    <footer><button ref=${button} type="button" class="button primary" onClick=${close}>Done</button></footer>
   </div>`;
 }
