@@ -171,6 +171,17 @@ def _copy(row: WorkerRow, name: str) -> WorkerRow:
     return row.model_copy(update={"worker": name})
 
 
+async def test_rarer_actions_are_in_a_menu(dashboard: Dashboard) -> None:
+    await dashboard.open("workers?sel=edge-0001%2Cedge-0003")
+    page = dashboard.page
+    await page.get_by_label("More actions").select_option(label="Change slots")
+    await page.get_by_label("Slots", exact=True).fill("6")
+    await act(page, "Change slots")
+    assert {dashboard.api.fleet.workers[name].slots for name in ("edge-0001", "edge-0003")} == {6}
+    await page.get_by_role("button", name="Done").click()
+    await expect(page.get_by_label("More actions")).to_have_value("")
+
+
 async def test_pausing_a_site(dashboard: Dashboard) -> None:
     await dashboard.open("sites?sel=plant-lyon")
     page = dashboard.page

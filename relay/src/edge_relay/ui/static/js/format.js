@@ -73,7 +73,7 @@ export function bytes(value) {
     size /= 1024;
     unit += 1;
   }
-  return `${size >= 100 || unit === 0 ? Math.round(size) : size.toFixed(1)} ${units[unit]}`;
+  return `${size >= 10 || unit === 0 ? Math.round(size) : size.toFixed(1)} ${units[unit]}`;
 }
 
 export function percent(ratio) {

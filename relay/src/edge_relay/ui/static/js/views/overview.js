@@ -25,7 +25,7 @@ function Detail({ data }) {
     <div class="figures">
       <${Figure} label="Running" value=${data.running} note=${`of ${count(data.slots)} slots`} href=${link("jobs", null, { state: "running" })} />
       <${Figure} label="Waiting" value=${data.waiting} note=${`${count(data.held_back)} held back`} href=${link("jobs", null, { state: "waiting" })} />
-      <${Figure} label="Oldest waits" value=${data.oldest_at ? html`<${Age} at=${data.oldest_at} />` : "–"} note="the longest of all queues" href=${link("jobs", null, { state: "waiting", sort: "waits_since" })} />
+      <${Figure} label="Oldest waits" value=${data.oldest_at ? html`<${Age} at=${data.oldest_at} />` : "–"} note="in any queue" href=${link("jobs", null, { state: "waiting", sort: "waits_since" })} />
       <${Figure} label="Dead letters" value=${data.dead} note="parked jobs" tone=${data.dead ? "bad" : ""} href=${link("dead")} />
       <div class="figure"><span class="label">In</span><${Spark} values=${data.in_per_minute} label="jobs that came in" /><span class="note">last 10 minutes</span></div>
       <div class="figure"><span class="label">Out</span><${Spark} values=${data.out_per_minute} label="jobs that ended" tone="out" /><span class="note">last 10 minutes</span></div>
@@ -58,6 +58,6 @@ function NextSteps({ steps }) {
   return html`<${Panel} title="Next steps" tone="lead" wide><ol class="steps">${steps.map((step) => html`<li key=${step.code}>
     <p>${step.text}</p>
     ${step.command && html`<${Copyable} text=${step.command} label="command" />`}
-    ${step.view && html`<p><a href=${`#/${step.view.replace(/^\/+/, "")}`}>Open this view</a></p>`}
+    ${step.view && html`<p><a href=${`#/${step.view.replace(/^\/+/, "")}`}>Open ${step.view.split(/[?/]/)[0]}</a></p>`}
   </li>`)}</ol><//>`;
 }
