@@ -9,6 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
+from edge_broker.audit import Audit
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.settings import BrokerSettings
@@ -19,6 +20,9 @@ from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.desired.state import DesiredState
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
+from edge_relay.identity.operators.access_tokens import AccessTokenStore
+from edge_relay.identity.operators.token_uses import TokenUses
+from edge_relay.identity.rotation import SecretRotation
 from edge_relay.limits.kinds import ignore
 from edge_relay.metrics.exports import exports
 from edge_relay.metrics.process import certificate_gauge
@@ -40,10 +44,15 @@ class Exporter:
     registry: Callable[[], CollectorRegistry]
 
 
+def _credentials(broker: Broker, lookups: Lookups) -> Credentials:
+    rotation = SecretRotation(broker, Audit(broker, "docs"))
+    return Credentials(broker, lookups, DesiredState(broker), rotation, TokenUses(AccessTokenStore(broker)))
+
+
 def _relay() -> CollectorRegistry:
     broker = Broker(BrokerSettings((), RELAY, ""))
     lookups = Lookups(Bucket(broker, ACCESS_BUCKET), per_s=1, per_address_per_s=1, on_limit=ignore)
-    exported = exports(Metrics(), broker, Credentials(broker, lookups, DesiredState(broker)), None)
+    exported = exports(Metrics(), broker, _credentials(broker, lookups), None)
     exported.metrics.registry.register(certificate_gauge())
     return exported.metrics.registry
 

@@ -1,9 +1,13 @@
 """What holds for every test: no setting, proxy or credential of the machine reaches it."""
 
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import structlog
 
 from support.airflow.fixtures import airflow, nats_for_logs
 from support.system import whole_system
@@ -32,3 +36,22 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Prepare what shares one whole system."""
     whole_system.mark(items)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that runs a command in this process, which configures logging, changes nothing for the tests after it.
+
+    A logger that was cached when it was first used would not be captured by any later test.
+    """
+    configure, before, root = structlog.configure, structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def uncached(**settings: Any) -> None:
+        configure(**{**settings, "cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", uncached)
+    yield
+    configure(**before)
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -15,8 +15,8 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import ADMIN
-from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.identity.enrollment import EnrollmentStore
+from edge_relay.identity.operators.access_tokens import AccessTokenStore
 from edge_relay.standalone.private_files import read_secret, write_file
 from edge_schemas.wire.workers import EnrollTokenRequest
 

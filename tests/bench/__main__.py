@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench import order, relay, stop, task, worker
 from bench.figures import Row, machine, table
-from bench.scale import history, nats_cut, parked, quiet_polls, relay_restart
+from bench.scale import history, lists, nats_cut, parked, quiet_polls, relay_restart
 
 SECTIONS = {
     "relay": relay.measure,
@@ -23,6 +23,7 @@ SECTIONS = {
 }
 SCALE = {
     "scale.history": history.measure,
+    "scale.lists": lists.measure,
     "scale.parked": parked.measure,
     "scale.polls": quiet_polls.measure,
     "scale.cut": nats_cut.measure,

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import aiohttp
 
 from bench.figures import Row, percentile
-from edge_schemas.wire.routes import ADMIN_JOB_CANCEL
+from edge_schemas.wire.routes import ADMIN_JOB_ACTIONS
 from faults.chaos.airflow_db import AirflowDatabase
 from faults.chaos.ledger import Instance, Ledger, Life, parse
 from local.system.system import LocalSystem, stop_completely
@@ -210,11 +210,12 @@ async def _cancel(run: Run, life: Life) -> float:
     job = run.airflow.dispatches(run.dag, run.run)[life.instance]
     facts = run.system.relay_facts
     headers = {"Authorization": f"Bearer {facts.access_token_file.read_text().strip()}"}
-    url = facts.operator_url + ADMIN_JOB_CANCEL.format(job=job)
+    url = facts.operator_url + ADMIN_JOB_ACTIONS
+    order = {"action": {"do": "cancel"}, "jobs": [job], "reason": "a benchmark"}
     since = time.time()
     async with (
         aiohttp.ClientSession(raise_for_status=True) as session,
-        session.post(url, json={"reason": "a benchmark"}, headers=headers),
+        session.post(url, json=order, headers=headers),
     ):
         return since
 

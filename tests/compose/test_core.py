@@ -164,7 +164,7 @@ def _addresses(stack: Stack) -> list[str]:
 
 
 def _workers(stack: Stack) -> list[str]:
-    return sorted(one["worker"] for one in json.loads(stack.run("cli", "workers", "list", "--json"))["workers"])
+    return sorted(one["worker"] for one in json.loads(stack.run("cli", "workers", "list", "--json"))["items"])
 
 
 async def _running(api: AirflowApi, *, dag: str, count: int) -> str:

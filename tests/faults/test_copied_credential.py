@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from edge_broker import subjects
+from edge_schemas.admin.rows import WorkerRow
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire.jobs import Job
-from edge_schemas.wire.workers import WorkerState, WorkerSummary
+from edge_schemas.wire.workers import WorkerState
 from support.nats.server import eventually
 from support.system.inspection import messages
 from support.system.site import Machine, Site, enrolled, machine
@@ -44,10 +45,10 @@ async def _published(site: Site, worker: Machine) -> Job:
     return await site.publish(job.model_copy(update={"work": work}))
 
 
-async def _listed(site: Site, worker: str) -> WorkerSummary:
+async def _listed(site: Site, worker: str) -> WorkerRow:
     reply = await site.edge.admin("GET", "/v1/admin/workers")
-    [found] = [summary for summary in reply.json["workers"] if summary["worker"] == worker]
-    return WorkerSummary.model_validate(found)
+    [found] = [summary for summary in reply.json["items"] if summary["worker"] == worker]
+    return WorkerRow.model_validate(found)
 
 
 async def _command(site: Site, *arguments: str) -> str:

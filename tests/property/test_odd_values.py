@@ -35,11 +35,11 @@ from edge_broker.records import BeforeChange, RecordUnreadable, parse_record
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch.directives import directives
-from edge_relay.identity.credentials import Credentials
+from edge_relay.fleet.workers.index import WorkerIndex
+from edge_relay.fleet.workers.rows import worker_row
 from edge_relay.identity.lookups import Lookups
 from edge_relay.limits.kinds import ignore
 from edge_relay.metrics.fleet import Fleet
-from edge_relay.workers.summary import summary
 from edge_schemas.life import agents
 from edge_schemas.life.events import Event, ReportUserCode, Start
 from edge_schemas.life.model import JobRecord, JobState, new_record
@@ -51,6 +51,7 @@ from edge_schemas.wire.workers import WorkerAccess, WorkerSettings
 from edge_service.tracing import Spans
 from support.nats.server import eventually
 from support.relay.jobs import make_auxiliary_job, make_job
+from support.relay.parts import credentials_of
 
 NOW = datetime.now(UTC)
 VERSIONS = WorkerVersions(agent="1", python="3", platform="linux")
@@ -263,7 +264,7 @@ def test_no_stored_value_ends_a_loop_of_the_relay(access: bytes, last_poll: byte
     broker: Any = SimpleNamespace(connected=True, lost_at=None, on_connection=lambda _: None)
     lookups = Lookups(Bucket(broker, ACCESS_BUCKET), per_s=1, per_address_per_s=1, on_limit=ignore)
     desired = DesiredState(broker)
-    credentials = Credentials(broker, lookups, desired)
+    credentials = credentials_of(broker, lookups, desired)
     fleet = Fleet(broker, credentials)
     for prefix in ("worker.", "access.", "enroll.", "name.", ""):
         credentials._apply(prefix + "0" * 64, access)
@@ -274,8 +275,9 @@ def test_no_stored_value_ends_a_loop_of_the_relay(access: bytes, last_poll: byte
     except ValueError:
         stored = None
     if stored is not None:
-        valid = WorkerAccess.model_validate(ACCESS)
-        summary(valid, credentials.settings(valid), stored, datetime.now(UTC))
+        views = WorkerIndex(broker, fleet, credentials, DesiredState(broker))
+        view = views.view(WorkerAccess.model_validate(ACCESS))
+        worker_row(view, stored, "3.1.0", datetime.now(UTC))
         agents.has_taken_over(stored, datetime.now(UTC))
         agents.current_arrival(stored, stored.agent)
     try:

@@ -6,12 +6,15 @@ from grafana.boards.panels import NONE_IS_BAD, NONE_IS_WELL, Column, Json, Key, 
 _SITE = 'site=~"$site"'
 _STATES = {
     "online": "green",
+    "unhealthy": "orange",
+    "paused": "purple",
     "draining": "blue",
     "offline": "red",
     "conflict": "dark-red",
     "never seen": "text",
     "revoked": "text",
 }
+_IN_CONTACT = "online|unhealthy|paused|draining|conflict"
 _BUSY = [(None, "green"), (0.8, "yellow"), (0.95, "red")]
 _FREE = [(None, "red"), (0.05, "yellow"), (0.1, "green")]
 
@@ -34,7 +37,7 @@ def make() -> Json:
 
 def _summary() -> list[Panel]:
     offline = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state="offline"}}) > 0'
-    there = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state=~"online|draining|conflict"}}) > 0'
+    there = f'sum by (site) (site_state:edge_workers:max{{{_SITE}, state=~"{_IN_CONTACT}"}}) > 0'
     return [
         stat(
             "Alerts firing",

@@ -11,12 +11,17 @@ from edge_relay.actions.site_actions import SiteActions
 from edge_relay.actions.worker_actions import WorkerActions
 from edge_relay.actions.worker_credentials import WorkerCredentialActions
 from edge_relay.actions.worker_targets import WorkerTargets
+from edge_relay.audit_list import AuditList
 from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.dispatch.notices import Notices
+from edge_relay.fleet.job_views import JobViews
+from edge_relay.http.admin.job_actions import JobActionHandlers
+from edge_relay.http.admin.overview import OverviewHandlers
+from edge_relay.http.admin.views import ViewHandlers
 from edge_relay.http.bodies import JsonBodies
+from edge_relay.http.browsers import Browsers
 from edge_relay.http.callers import Callers
 from edge_relay.http.handlers.actions import ActionHandlers
-from edge_relay.http.handlers.admin import AdminHandlers
 from edge_relay.http.handlers.description import DescriptionHandlers
 from edge_relay.http.handlers.enrollment import EnrollmentHandlers
 from edge_relay.http.handlers.health import HealthHandlers, MetricsHandlers
@@ -25,8 +30,14 @@ from edge_relay.http.handlers.logs import LogHandlers
 from edge_relay.http.handlers.passthrough import PassthroughHandlers
 from edge_relay.http.handlers.poll import PollHandlers
 from edge_relay.http.handlers.ui import UiHandlers
+from edge_relay.http.handlers.why import WhyHandlers
 from edge_relay.http.handlers.worker import WorkerHandlers
 from edge_relay.http.middlewares import CallMiddlewares, finish_headers
+from edge_relay.http.operator_callers import OperatorCallers, OperatorSignIn
+from edge_relay.http.operators.access import AccessHandlers
+from edge_relay.http.operators.audit import AuditHandlers
+from edge_relay.http.operators.sign_in import SignInHandlers
+from edge_relay.identity.operators.enroll_tokens import EnrollTokens
 from edge_relay.jobs.administration import JobAdministration
 from edge_relay.jobs.execution import ExecutionCalls
 from edge_relay.jobs.finish import JobFinish
@@ -41,8 +52,11 @@ from edge_relay.pulls.demand_reports import DemandReports
 from edge_relay.relay_beats import RelayBeats
 from edge_relay.settings import Settings
 from edge_relay.ui.files import UiFiles
-from edge_relay.workers.administration import WorkerAdministration
+from edge_relay.why.airflow_side import AirflowSide
+from edge_relay.why.answers import WhyAnswers
+from edge_relay.workers.access import AccessAdministration
 from edge_relay.workers.enrollment import WorkerEnrollment
+from edge_relay.workers.rotation import WorkerRotation
 from edge_service import task_cleanup
 
 POLL_BURST_S = 5.0
@@ -72,19 +86,24 @@ def build(settings: Settings) -> Relay:
     """
     parts = build_parts(settings)
     callers = Callers(parts.credentials, parts.worker_connections, parts.addresses)
-    operators_callers = Callers(parts.credentials, parts.operator_connections, parts.addresses)
+    browsers = Browsers(parts.addresses, settings.operators_public_url)
+    operators_sign_in = OperatorSignIn(parts.credentials, parts.sessions, browsers, parts.oidc)
+    operators_callers = OperatorCallers(parts.addresses, operators_sign_in)
     health = HealthHandlers(parts.readiness).routes()
-    workers = _application(parts, [*health, *_worker_routes(parts, callers)], exposed=True)
-    operators = _application(parts, [*health, *_operator_routes(parts, operators_callers)], exposed=False)
+    workers = _application(parts, [*health, *_worker_routes(parts, callers)], browsers=None)
+    for_operators = _operator_routes(parts, operators_callers)
+    operators = _application(parts, [*health, *for_operators], browsers=browsers)
     running = _Running(parts)
-    workers.cleanup_ctx.extend([running.spans, running.gate, running.loops])
+    workers.cleanup_ctx.extend([running.spans, running.gate, running.identity_provider, running.loops])
     workers.on_shutdown.append(running.stop)
     return Relay(workers, operators, parts)
 
 
-def _application(parts: Parts, served: list[web.RouteDef], *, exposed: bool) -> web.Application:
+def _application(parts: Parts, served: list[web.RouteDef], *, browsers: Browsers | None) -> web.Application:
+    """One application; the exposed one is not for browsers."""
+    exposed = browsers is None
     connections = parts.worker_connections if exposed else parts.operator_connections
-    middlewares = CallMiddlewares(parts.metrics, connections, parts.malformed, exposed=exposed).all()
+    middlewares = CallMiddlewares(parts.metrics, connections, parts.malformed, exposed=exposed, browsers=browsers).all()
     app = web.Application(middlewares=middlewares, client_max_size=parts.settings.max_body_bytes)
     app.on_response_prepare.append(finish_headers)
     app.add_routes(served)
@@ -111,7 +130,7 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     return [
         *EnrollmentHandlers(callers, bodies, enrollment).routes(),
         *PollHandlers(callers, bodies, poll_rate, polls).routes(),
-        *WorkerHandlers(callers, parts.centre).routes(),
+        *WorkerHandlers(callers, bodies, parts.centre, WorkerRotation(parts.rotation, parts.credentials)).routes(),
         *JobHandlers(callers, bodies, start, finish, release).routes(),
         *LogHandlers(callers, parts.body_memory, parts.logs, metrics).routes(),
         *PassthroughHandlers(callers, parts.body_memory, execution).routes(),
@@ -124,22 +143,39 @@ def _json_bodies(parts: Parts) -> JsonBodies:
     return JsonBodies(parts.body_memory, small=settings.max_small_body_bytes, large=settings.max_body_bytes)
 
 
-def _operator_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
+def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDef]:
     """What the internal listener serves."""
-    workers = WorkerAdministration(parts.enrollments, parts.credentials, parts.workers, parts.audit)
+    bodies, settings = _json_bodies(parts), parts.settings
     jobs = JobAdministration(parts.broker, parts.records, parts.audit)
+    job_views = JobViews(parts.views, parts.records, settings.airflow_url)
+    why = WhyAnswers(
+        parts.broker,
+        parts.records,
+        parts.desired,
+        workers=parts.serving,
+        jobs=parts.unfinished,
+        airflow=AirflowSide(parts.gate),
+    )
+    enroll_tokens = EnrollTokens(parts.broker)
+    access = AccessAdministration(parts.access_tokens, parts.enrollments, enroll_tokens, parts.credentials, parts.audit)
     return [
         *MetricsHandlers(parts.exports).routes(),
-        *UiHandlers(UiFiles(), parts.settings.ui_frame_ancestors).routes(),
-        *AdminHandlers(callers, _json_bodies(parts), workers, jobs).routes(),
+        *UiHandlers(UiFiles(), settings.ui_frame_ancestors).routes(),
+        *SignInHandlers(callers, bodies, relay=settings.name, provider=settings.oidc_name).routes(),
+        *AccessHandlers(callers, bodies, access).routes(),
+        *AuditHandlers(callers, AuditList(parts.broker)).routes(),
+        *OverviewHandlers(callers, parts.views, parts.changes).routes(),
+        *ViewHandlers(callers, parts.views, job_views).routes(),
+        *JobActionHandlers(callers, bodies, job_views, jobs).routes(),
+        *WhyHandlers(callers, why).routes(),
         *_action_handlers(parts, callers).routes(),
     ]
 
 
-def _action_handlers(parts: Parts, callers: Callers) -> ActionHandlers:
+def _action_handlers(parts: Parts, callers: OperatorCallers) -> ActionHandlers:
     desired, store, audit = parts.desired, parts.desired_store, parts.audit
     targets = WorkerTargets(parts.credentials, desired, parts.exports.fleet, parts.enrollments)
-    of_credentials = WorkerCredentialActions(parts.enrollments, parts.credentials, parts.workers)
+    of_credentials = WorkerCredentialActions(parts.enrollments, parts.rotation, parts.credentials, parts.workers, store)
     return ActionHandlers(
         callers,
         _json_bodies(parts),
@@ -162,6 +198,8 @@ class _Running:
         parts.desired.on_change(parts.polls.desired_changed)
         parts.lifecycle.on_stop(parts.polls.wake_all)
         parts.exports.fleet.on_entry(parts.polls.entry_changed)
+        parts.exports.fleet.on_entry(parts.serving.entry_changed)
+        parts.mirror.on_value(parts.unfinished.apply)
         parts.mirror.on_job(parts.polls.job_changed)
         parts.mirror.on_current(parts.polls.records_current)
         notices = Notices(parts.broker, parts.polls, parts.dispatchers, parts.credentials)
@@ -175,9 +213,13 @@ class _Running:
             "credentials": parts.credentials.run(),
             "desired-state": parts.desired.run(),
             "receipt-key": parts.receipt_key.run(),
+            "session-key": parts.sessions.key.run(),
+            "token-uses": parts.token_uses.run(),
             "relay-beats": relay_beats.run(),
             "demand-reports": demand_reports.run(),
             "fleet": parts.exports.fleet.run(),
+            "outages": parts.outages.run(),
+            "changes": parts.changes.run(),
             "shared-state": parts.exports.shared.run(),
             "loop-lag": parts.exports.lag.run(),
         }
@@ -197,6 +239,14 @@ class _Running:
             yield
             return
         async with self._parts.gate:
+            yield
+
+    async def identity_provider(self, _: web.Application) -> AsyncIterator[None]:
+        """The connections to the identity provider, if one is set."""
+        if self._parts.oidc is None:
+            yield
+            return
+        async with self._parts.oidc:
             yield
 
     async def stop(self, _: web.Application) -> None:

@@ -13,12 +13,19 @@ from edge_relay.dispatch.poll_session import PollParts
 from edge_relay.dispatch.polls import ParkedPolls
 from edge_relay.dispatch.state.reads import StateReads
 from edge_relay.dispatch.state.record_mirror import RecordMirror
+from edge_relay.fleet.changes import Changes
+from edge_relay.fleet.queues.flow import Flow
+from edge_relay.fleet.views import FleetViews, Sources
+from edge_relay.fleet.workers.outages import Outages
 from edge_relay.gate.centre import Centre
 from edge_relay.gate.client import GateClient
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.enrollment import EnrollmentStore
 from edge_relay.identity.lookups import Lookups
+from edge_relay.identity.operators.access_tokens import AccessTokenStore
+from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.receipts import ReceiptKey
+from edge_relay.identity.rotation import SecretRotation
 from edge_relay.jobs.parking import Parking
 from edge_relay.jobs.unreadable import UnreadableMessages
 from edge_relay.lifecycle import Lifecycle
@@ -35,11 +42,15 @@ from edge_relay.metrics.replica import Metrics
 from edge_relay.pulls.dispatcher_pool import DispatcherPool
 from edge_relay.readiness import Readiness
 from edge_relay.settings import Settings
+from edge_relay.sign_in.oidc import Oidc
+from edge_relay.sign_in.sessions import Sessions
 from edge_relay.stores.holders import Holders
 from edge_relay.stores.job_logs import JobLogs
 from edge_relay.stores.log_store import LogStore
 from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.tracing import RelayJobSpans
+from edge_relay.why.serving_workers import ServingWorkers
+from edge_relay.why.unfinished_jobs import UnfinishedJobs
 from edge_service.body_memory import BodyMemory, MemoryLimit
 from edge_service.tracing import spans_from_environment
 
@@ -50,6 +61,7 @@ class Parts:
 
     Attributes:
         gate: None if no gate is set.
+        oidc: None if no identity provider is set.
         workers: The entries of workers.
         enrollments: The credentials of workers.
     """
@@ -65,6 +77,11 @@ class Parts:
     logs: JobLogs
     lookups: Lookups
     credentials: Credentials
+    access_tokens: AccessTokenStore
+    token_uses: TokenUses
+    rotation: SecretRotation
+    sessions: Sessions
+    oidc: Oidc | None
     desired: DesiredState
     desired_store: DesiredStore
     enrollments: EnrollmentStore
@@ -81,7 +98,12 @@ class Parts:
     operator_connections: ConnectionTable
     addresses: ClientAddresses
     unstarted: UnstartedGrants
+    unfinished: UnfinishedJobs
+    serving: ServingWorkers
     malformed: MalformedRequests
+    views: FleetViews
+    changes: Changes
+    outages: Outages
 
     @property
     def metrics(self) -> Metrics:
@@ -124,14 +146,20 @@ def build_parts(settings: Settings) -> Parts:
         per_address_per_s=settings.lookups_per_address_per_s,
         on_limit=metrics.on_limit,
     )
-    desired = DesiredState(broker)
-    credentials = Credentials(broker, lookups, desired)
+    desired, unfinished = DesiredState(broker), UnfinishedJobs()
+    audit = Audit(broker, f"relay {settings.name}")
+    access_tokens, rotation = AccessTokenStore(broker), SecretRotation(broker, audit)
+    token_uses = TokenUses(access_tokens)
+    credentials = Credentials(broker, lookups, desired, rotation, token_uses)
+    sessions = Sessions(broker, credentials, life_s=settings.session_s, issuer=settings.oidc_issuer)
     exported = exports(metrics, broker, credentials, settings.tls_cert_file)
     gate = GateClient.from_settings(settings)
+    centre = Centre(gate)
+    sources = Sources(broker, exported.fleet, credentials, desired, mirror, centre)
     exported.metrics.watched_jobs.set_function(lambda: len(mirror))
     exported.metrics.records_current.set_function(lambda: float(mirror.is_current))
+    views = FleetViews(sources, Flow(mirror))
     lifecycle, receipt_key = Lifecycle(), ReceiptKey(broker)
-    audit = Audit(broker, f"relay {settings.name}")
     parking = Parking(broker, audit, exported.metrics)
     unreadable = UnreadableMessages(broker, records, parking, relay=settings.name)
     return Parts(
@@ -146,13 +174,18 @@ def build_parts(settings: Settings) -> Parts:
         logs=JobLogs(Holders(records), LogStore(broker), _log_rates(settings, metrics)),
         lookups=lookups,
         credentials=credentials,
+        access_tokens=access_tokens,
+        token_uses=token_uses,
+        rotation=rotation,
+        sessions=sessions,
+        oidc=None if settings.oidc_issuer is None else Oidc(settings, sessions.key),
         desired=desired,
         desired_store=DesiredStore(broker, desired),
         enrollments=EnrollmentStore(broker),
         receipt_key=receipt_key,
         readiness=Readiness(lifecycle, broker, receipt_key, (credentials.complete, desired.complete)),
         gate=gate,
-        centre=Centre(gate),
+        centre=centre,
         polls=ParkedPolls(exported.metrics),
         mirror=mirror,
         reads=StateReads(broker, RecordStore(broker, patience_s=0), workers, exported.metrics),
@@ -162,7 +195,12 @@ def build_parts(settings: Settings) -> Parts:
         operator_connections=_operator_connections(settings, metrics),
         addresses=ClientAddresses(settings.trusted_proxies),
         unstarted=UnstartedGrants(records, settings.unstarted_grants, metrics.on_limit),
+        unfinished=unfinished,
+        serving=ServingWorkers(exported.fleet, credentials, desired, unfinished),
         malformed=MalformedRequests(metrics.malformed_requests.inc),
+        views=views,
+        changes=Changes(broker, views, lifecycle),
+        outages=Outages(broker, exported.fleet, credentials, audit),
     )
 
 

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import RELAY
 from edge_relay.limits.settings import LimitSettings
+from edge_relay.sign_in_settings import SignInSettings
 from edge_relay.ui.policy import SELF, check_frame_ancestors
 from edge_schemas.gate.limits import (
     DEFAULT_MAX_CALL_BYTES,
@@ -33,7 +34,7 @@ def _default_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-class Settings(LimitSettings):
+class Settings(LimitSettings, SignInSettings):
     """The settings of one replica. Secrets come from files, never from the environment or the command line."""
 
     model_config = SettingsConfigDict(
@@ -113,6 +114,12 @@ class Settings(LimitSettings):
     )
     stop_timeout_s: float = Field(
         default=20.0, gt=0, le=300, description="Seconds that calls in progress have to end when the relay stops."
+    )
+    airflow_url: str | None = Field(
+        default=None,
+        max_length=2000,
+        pattern=r"^https?://[^\s]+$",
+        description="Address of Airflow's UI as operators' browsers reach it, for links from jobs to their tasks.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest severity that is logged."

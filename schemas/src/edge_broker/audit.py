@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from edge_broker.connection.broker import Broker
-from edge_broker.subjects import audit_subject
+from edge_broker.jetstream.append import Appended, append
+from edge_broker.jetstream.stored import last_message
+from edge_broker.subjects import AUDIT, audit_subject
 from edge_schemas.admin.audit import Actor, ActorKind, AuditEvent, TargetKind
 
 Fact = str | int | float | None
@@ -64,7 +68,71 @@ class Audit:
             reason=reason,
             before=None if before is None else dict(before),
             after=None if after is None else dict(after),
-            facts={name: value for name, value in (facts or {}).items() if value is not None} or None,
+            facts=_facts(facts),
         )
-        stored = event.model_dump_json(exclude_none=True, exclude={"sequence"}).encode()
-        await self._broker.publish(audit_subject(kind, target, action), stored)
+        await self._broker.publish(audit_subject(kind, target, action), _dump(event))
+
+    async def record_after(
+        self,
+        action: str,
+        kind: TargetKind,
+        target: str,
+        *,
+        after: int,
+        site: str | None = None,
+        facts: Mapping[str, Fact] | None = None,
+    ) -> bool:
+        """Store an event that several processes may have found: only behind the last one of this action and target.
+
+        Args:
+            action: As for `record`, like all that follows.
+            kind: What it is about.
+            target: Its name or id.
+            after: The number in the stream of the last event of this action and target; 0 if there is none.
+            site: Of the target.
+            facts: Details.
+
+        Returns:
+            Whether it was stored; if not, another process has stored one.
+
+        Raises:
+            JetStreamError: The stream refused it.
+            BrokerUnavailable: The outcome is unknown.
+        """
+        event = AuditEvent(
+            at=datetime.now(UTC),
+            action=action,
+            target_kind=kind,
+            target=target,
+            site=site,
+            actor=self._system,
+            facts=_facts(facts),
+        )
+        stored = await append(self._broker, audit_subject(kind, target, action), _dump(event), after=after)
+        return isinstance(stored, Appended)
+
+    async def last(self, action: str, kind: TargetKind, target: str) -> AuditEvent | None:
+        """The last event of this action and target; None if there is none. One that can't be read has its number only.
+
+        Raises:
+            JetStreamError: There is no such stream.
+            BrokerUnavailable: No answer.
+        """
+        message = await last_message(self._broker, AUDIT, audit_subject(kind, target, action))
+        if message is None:
+            return None
+        try:
+            found = AuditEvent.model_validate_json(message.data)
+        except ValidationError:
+            # The number still counts: what is stored next must be behind it.
+            at = message.stored_at
+            found = AuditEvent(at=at, action=action, target_kind=kind, target=target, actor=self._system)
+        return found.model_copy(update={"sequence": message.sequence})
+
+
+def _facts(facts: Mapping[str, Fact] | None) -> dict[str, Any] | None:
+    return {name: value for name, value in (facts or {}).items() if value is not None} or None
+
+
+def _dump(event: AuditEvent) -> bytes:
+    return event.model_dump_json(exclude_none=True, exclude={"sequence"}).encode()

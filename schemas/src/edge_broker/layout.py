@@ -96,9 +96,9 @@ def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[StreamConfig]:
         },
         _bucket(subjects.RECORDS_BUCKET, "records of jobs, ended ones for a short time", allow_msg_ttl=True),
         _bucket(subjects.ENDED_BUCKET, "records of ended jobs", max_age=int(ENDED_RECORD_LIFE.total_seconds()) * _NS),
-        _bucket(subjects.WORKERS_BUCKET, "the last poll of each worker"),
+        _bucket(subjects.WORKERS_BUCKET, "the last poll of each worker", allow_msg_ttl=True),
         _bucket(subjects.ACCESS_BUCKET, "hashes of credentials and what they open", allow_msg_ttl=True),
-        _bucket(subjects.DESIRED_BUCKET, "what operators have set for workers, sites and queues"),
+        _bucket(subjects.DESIRED_BUCKET, "what operators have set for workers, sites and queues", allow_msg_ttl=True),
     ]
     common: StreamConfig = {"storage": "file", "num_replicas": settings.replicas, "allow_rollup_hdrs": False}
     configs = ({**common, **stream} for stream in streams)

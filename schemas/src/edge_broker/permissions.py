@@ -124,6 +124,8 @@ _RIGHTS = {
             *_api("INFO", f"CONSUMER.LIST.{subjects.JOBS}"),
             f"$JS.ACK.{subjects.JOBS}.>",
             *_read(_RECORDS, _ENDED, _WORKERS, _ACCESS, _DESIRED, subjects.LOGS, subjects.JOBS, subjects.DEAD),
+            # So that an outage of a site is reported once, by whichever replica.
+            *_read(subjects.AUDIT),
             *_watch(_RECORDS, _WORKERS, _ACCESS, _DESIRED),
             # For the lists of operators: pages of records, of parked jobs and of the audit.
             *_direct(_RECORDS, _ENDED, _WORKERS, subjects.DEAD, subjects.AUDIT),

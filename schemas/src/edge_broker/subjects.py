@@ -34,6 +34,10 @@ A job that was given up before user code ran has a second holder with a log file
 """
 
 
+WAITING_HEADER = "Edge-Waiting"
+"""On a line about a job that waits: how many such lines there are with this one, and its main cause."""
+
+
 def job_subject(team: str | None, queue: str, job: str) -> str:
     """The subject of a waiting job's message."""
     return f"edge.jobs.{_team_token(team)}.{encode_name(queue)}.{job}"
@@ -81,6 +85,14 @@ def log_subject(ti_id: str, try_number: int, job: str) -> str:
 def log_filter(ti_id: str, try_number: int) -> str:
     """All logs of one try of a task instance."""
     return f"edge.logs.{ti_id}.{try_number}.*"
+
+
+def waiting_log_subject(ti_id: str, try_number: int, job: str) -> str:
+    """The lines about a job that waits. `log_filter` matches them, so they are in the log of the try.
+
+    They are apart from the log of the job, which only its holder continues.
+    """
+    return f"{log_subject(ti_id, try_number, job)}-waiting"
 
 
 def dead_subject(team: str | None, queue: str, job: str) -> str:

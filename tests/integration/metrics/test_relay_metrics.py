@@ -275,7 +275,9 @@ async def finished_in_every_way(story: Story, one: Agent) -> None:
     await story.publish(ALPHA)
     job = await story.take(one, ALPHA, replica=1)
     started = await story.start(one, job)
-    cancelled = await edge.admin("POST", routes.ADMIN_JOB_CANCEL.format(job=job.job), {"reason": "test"})
+    cancelled = await edge.admin(
+        "POST", routes.ADMIN_JOB_ACTIONS, {"action": {"do": "cancel"}, "jobs": [job.job], "reason": "test"}
+    )
     assert cancelled.status == 200
     await story.finish(one, job, "cancelled", started=started)
 

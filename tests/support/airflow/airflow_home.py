@@ -33,8 +33,10 @@ def import_models() -> None:
 
 
 @contextmanager
-def dag_run(tasks: int, *, queue: str = "default", executor: str | None = None, **task_options: Any) -> Iterator[Any]:
-    """A running DAG run with independent tasks `t0`, `t1`, …, all scheduled; removed at the end."""
+def dag_run(
+    tasks: int, *, queue: str = "default", executor: str | None = None, in_a_row: bool = False, **task_options: Any
+) -> Iterator[Any]:
+    """A running DAG run with tasks `t0`, `t1`, …, all scheduled; removed at the end."""
     from airflow.models.dagbundle import DagBundleModel
     from airflow.models.pool import Pool
     from airflow.models.serialized_dag import SerializedDagModel
@@ -47,8 +49,9 @@ def dag_run(tasks: int, *, queue: str = "default", executor: str | None = None, 
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
 
     with DAG(f"d-{uuid.uuid4().hex[:8]}", schedule=None, max_active_tasks=10_000, is_paused_upon_creation=False) as dag:
+        made: list[Any] = []
         for number in range(tasks):
-            EmptyOperator(
+            task: Any = EmptyOperator(
                 task_id=f"t{number}",
                 queue=queue,
                 executor=executor,
@@ -56,6 +59,9 @@ def dag_run(tasks: int, *, queue: str = "default", executor: str | None = None, 
                 pool="wide",
                 **task_options,
             )
+            if in_a_row and made:
+                task.set_upstream(made[-1])
+            made.append(task)
     lazy = LazyDeserializedDAG.from_dag(dag)
     with create_session(scoped=False) as session:
         session.merge(DagBundleModel(name=BUNDLE))

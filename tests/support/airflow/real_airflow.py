@@ -10,7 +10,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,20 @@ def running_airflow(extra_env: Mapping[str, str], *, database: str | None = None
             _use_configured_database()
 
 
+@contextmanager
+def using_database(url: str) -> Iterator[None]:
+    """This process uses another database than SQLite in `AIRFLOW_HOME` while inside."""
+    name = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+    before = os.environ.get(name)
+    os.environ[name] = url
+    _use_configured_database()
+    try:
+        yield
+    finally:
+        os.environ.pop(name) if before is None else os.environ.__setitem__(name, before)
+        _use_configured_database()
+
+
 def _use_configured_database() -> None:
     from airflow import settings
 
@@ -171,7 +185,7 @@ def add_task(state: str = "queued", **values: Any) -> "TaskIds":
     }
     with create_session(scoped=False) as session:
         session.execute(insert(TaskInstance).values(**row))
-    return ids
+    return replace(ids, task_id=str(row["task_id"]))
 
 
 def change_task(ti_id: str, **values: Any) -> None:

@@ -16,12 +16,13 @@ from yarl import URL
 from edge_broker.connection.broker import Broker
 from edge_broker.permissions import ADMIN, RELAY
 from edge_broker.records import RecordStore
-from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.identity.enrollment import EnrollmentStore
+from edge_relay.identity.operators.access_tokens import AccessTokenStore
 from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings
 from edge_relay.standalone import tls
 from edge_relay.standalone.nats_server import NatsServer
+from edge_schemas.admin.access import AccessTokenRequest, Role
 from edge_schemas.life.events import Start
 from edge_schemas.life.model import new_record
 from edge_schemas.wire import routes
@@ -39,6 +40,7 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    set_cookies: tuple[str, ...] = ()
 
     @property
     def json(self) -> Any:
@@ -115,11 +117,16 @@ class Edge:
         async with self._session.request(
             method, url, data=None if body is None else io.BytesIO(body), headers=sent, allow_redirects=False
         ) as answer:
-            return Reply(answer.status, answer.headers, await answer.read())
+            cookies = tuple(answer.headers.getall("Set-Cookie", []))
+            return Reply(answer.status, answer.headers, await answer.read(), cookies)
 
     async def admin(self, method: str, path: str, json: object = None, **more: Any) -> Reply:
         """A call with the access token to the operators' listener."""
         return await self.call(method, path, self.access_token, json=json, operators=True, **more)
+
+    async def access_token_for(self, name: str, **more: Any) -> str:
+        """A new access token; it may do everything unless said otherwise."""
+        return await create_access_token(self.broker, name, **more)
 
     async def act_on_worker(self, worker: str, do: str, *, replica: int = 0, **more: Any) -> Reply:
         """An operator's action on one worker, which must succeed."""
@@ -170,6 +177,12 @@ class Edge:
         return await self.call("PUT", path, worker.secret, body=data, headers=sent, replica=replica)
 
 
+async def create_access_token(broker: Broker, name: str, **more: Any) -> str:
+    """A new access token; it may do everything unless said otherwise."""
+    request = AccessTokenRequest(**{"name": name, "role": Role.ADMIN, "ttl_s": None, **more})
+    return (await AccessTokenStore(broker).create(request, now=datetime.now(UTC))).token
+
+
 @asynccontextmanager
 async def running_edge(
     directory: Path, *, replicas: int = 1, linked: bool = False, **settings: Any
@@ -198,7 +211,7 @@ async def running_edge(
             await relay.parts.broker.wait_connected(30)
             relays.append(relay)
         broker = await stack.enter_async_context(connected(server, ADMIN))
-        token = await AccessTokenStore(broker).create("tests", now=datetime.now(UTC))
+        token = await create_access_token(broker, "tests")
         edge = await stack.enter_async_context(Edge(server, relays, files.ca_cert, broker, token))
         if link:
             edge.nats_link = link

@@ -22,8 +22,8 @@ from aiohttp import web
 
 from edge_relay.dispatch.arrival import agent_seen, check_report, poll_timeout_s
 from edge_relay.dispatch.directives import directives
+from edge_relay.http.bearer import bearer
 from edge_relay.http.bodies import job_of, json_response, read_model
-from edge_relay.http.callers import bearer
 from edge_relay.http.handlers.passthrough import METHODS
 from edge_relay.http.middlewares import problem_response
 from edge_relay.http.raw_bodies import decode, read_bounded

@@ -36,7 +36,6 @@ from edge_broker import layout
 from edge_broker.connection.broker import Broker
 from edge_broker.permissions import ADMIN, KEEPER, RELAY
 from edge_broker.subjects import job_subject
-from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings as RelaySettings
 from edge_relay.standalone import tls
@@ -62,7 +61,7 @@ from support.airflow.keeper import KEY
 from support.nats.server import PASSWORDS, broker_settings, connected, eventually, free_port, running_server
 from support.network.http_link import HttpLink
 from support.network.link import Link
-from support.relay.edge import Edge
+from support.relay.edge import Edge, create_access_token
 from support.system.inspection import uploaded_log
 from support.worker.agent_process import EDGE_WORKER, agent_environment
 
@@ -223,6 +222,11 @@ class Machine:
                 stderr=log,
             )
 
+    async def ended(self) -> int:
+        """The exit status of the agent, once it has left by itself."""
+        assert self._process is not None
+        return await self._process.wait()
+
     async def kill_agent(self) -> None:
         """`kill -9` of the agent alone."""
         assert self._process is not None
@@ -332,7 +336,7 @@ async def running_site(
         keeper = await stack.enter_async_context(_keeper(server, airflow, heartbeat_timeout_s))
         broker = await stack.enter_async_context(connected(server, ADMIN))
         settings, ca = _relay_settings(root, nats_link, keeper.port)
-        token = await AccessTokenStore(broker).create("tests", now=datetime.now(UTC))
+        token = await create_access_token(broker, "tests")
         edge = await stack.enter_async_context(Edge(server, [], ca, broker, token))
         context = ssl.create_default_context(cafile=str(ca))
         link = await stack.enter_async_context(HttpLink.to(f"https://127.0.0.1:{settings.port}", tls=context))

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from edge_bridge.airflow.queues import read_queues
 from edge_bridge.executor.settings import executor_settings
+from edge_bridge.keeper.settings import keeper_settings
 from edge_bridge.provider_info import OPTIONS
 from edge_bridge.settings import SettingsError, broker_settings
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
@@ -21,6 +23,14 @@ class Conf:
 
     def get(self, section: str, key: str, **_: object) -> str | None:
         return self._options.get(key) if section == "edge_relay" else None
+
+
+class _WithHeartbeats(Conf):
+    """With the option of another section that a keeper needs."""
+
+    @override
+    def get(self, section: str, key: str, **_: object) -> str | None:
+        return "300" if section == "scheduler" else super().get(section, key)
 
 
 def test_servers_and_secret_are_read() -> None:
@@ -42,6 +52,19 @@ def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | N
 def test_a_missing_password_names_both_places() -> None:
     with pytest.raises(SettingsError, match=r"keeper_password.*secrets_dir"):
         broker_settings(Conf(nats_urls="nats://one"), "keeper")
+
+
+@pytest.mark.parametrize(
+    ("option", "least"), [("body_memory_bytes", 400_000_000), ("worker_body_memory_bytes", 300_000_000)]
+)
+def test_a_keeper_has_memory_for_the_largest_call(option: str, least: int) -> None:
+    """It would refuse such a call each time, and the worker would repeat it forever."""
+    memory = {"body_memory_bytes": "500000000", "worker_body_memory_bytes": "500000000"}
+    given = DEFAULTS | GOOD | memory | {"gate_secret": "s" * 32, "max_call_bytes": "300000000"}
+    settings = keeper_settings(_WithHeartbeats(**given | {option: str(least)}))
+    assert getattr(settings, option) == least
+    with pytest.raises(SettingsError, match=rf"{option} is {least - 1}, must be at least {least}"):
+        keeper_settings(_WithHeartbeats(**given | {option: str(least - 1)}))
 
 
 DEFAULTS = {name: str(option["default"]) for name, option in OPTIONS.items()}

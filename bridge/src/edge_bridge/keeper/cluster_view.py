@@ -49,7 +49,7 @@ class ClusterView:
         self._put_aside = put_aside
         self._clock = clock
         self._workers_bucket = Bucket(broker, WORKERS_BUCKET)
-        self._listed = asyncio.Event()
+        self._was_listed = False
         self._watched_records = WatchedBucket(broker, RECORDS_BUCKET, self._update_record, on_complete=self._on_listed)
         self._watched_workers = WatchedBucket(broker, WORKERS_BUCKET, self._update_worker, on_complete=self._on_listed)
         self._records: dict[str, JobRecord] = {}
@@ -77,6 +77,10 @@ class ClusterView:
     def worker(self, name: str) -> WorkerEntry | None:
         """The last known poll of a worker."""
         return self._workers.get(name)
+
+    def workers(self) -> list[WorkerEntry]:
+        """The last known polls of all workers."""
+        return list(self._workers.values())
 
     def silent_for(self, record: JobRecord) -> float:
         """Seconds without a poll of the holder that names the job, as far as they count; see `ContactClock`.
@@ -119,12 +123,10 @@ class ClusterView:
         Raises:
             BrokerUnavailable: Try again later.
         """
-        stored = await self._workers_bucket.get(worker)
-        self._update_worker(worker, stored.value)
+        self._update_worker(worker, (await self._workers_bucket.get(worker)).value)
 
     def _on_listed(self) -> None:
-        if self._watched_records.complete.is_set():
-            self._listed.set()
+        self._was_listed |= self._watched_records.complete.is_set()
         if self.complete:
             self._on_complete()
 
@@ -134,10 +136,8 @@ class ClusterView:
         if record is None or record.state is JobState.ENDED:
             self._records.pop(key, None)
             self._forget_holder(key, known)
-            if record is None:
-                self._mover.discard(key)
-            else:
-                self._mover.add(key)
+            note = self._mover.discard if record is None else self._mover.add
+            note(key)
             return
         if record.holder is None or not _is_held_by(known, record.holder.worker):
             self._forget_holder(key, known)
@@ -149,17 +149,13 @@ class ClusterView:
         """A call of the worker made it the holder, and its next poll names the job."""
         if self._watched_records.complete.is_set():
             self._contact.record_contact(hold, self._clock())
-        elif self._listed.is_set():
+        elif self._was_listed:
             self._contact.record_undated_contact(hold, self._clock())
         # Otherwise it was stored before this keeper started; it is not known by which relay's clock it is dated.
 
     def _update_worker(self, key: str, value: bytes | None) -> None:
         entry = None if value is None else _parse_entry(key, value, self._put_aside)
-        if entry is None:
-            # It is gone, or can't be read as a whole: what an older entry lacks, this one may have.
-            self._workers.pop(key, None)
-        else:
-            self._workers[key] = entry
+        _store(self._workers, key, entry)
         if value is None:
             self._polls.forget(key)
         elif (poll := _parse_contact(value)) is not None:
@@ -176,6 +172,14 @@ class ClusterView:
     async def _on_relay_beat(self, message: Message) -> None:
         if (beat := _parse_beat(message.data)) is not None:
             self._contact.record_beat(self._clock(), beat)
+
+
+def _store(entries: dict[str, WorkerEntry], worker: str, entry: WorkerEntry | None) -> None:
+    if entry is None:
+        # It is gone, or can't be read as a whole: what an older entry lacks, this one may have.
+        entries.pop(worker, None)
+    else:
+        entries[worker] = entry
 
 
 def _parse_record(job: str, value: bytes, put_aside: Callable[[str], None]) -> JobRecord | None:

@@ -22,6 +22,9 @@ from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
 from edge_bridge.keeper.settings import KeeperSettings
 from edge_bridge.keeper.task_heartbeats import TaskHeartbeats
 from edge_bridge.keeper.tokens import TokenMint
+from edge_bridge.keeper.why.desired_view import DesiredView
+from edge_bridge.keeper.why.task_answers import TaskAnswers
+from edge_bridge.keeper.why.waiting_lines import WaitingLines
 from edge_bridge.keeper.withdrawals import Withdrawals
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.audit import Audit
@@ -57,6 +60,8 @@ class Keeper:
         metrics: KeeperMetrics,
         spans: CentreJobSpans,
     ) -> None:
+        from airflow import __version__ as airflow_version
+
         self._settings = settings
         self._metrics = metrics
         self._broker = broker
@@ -70,6 +75,8 @@ class Keeper:
         self._watch = DatabaseWatch(self._view, dispatches, withdrawals, self._on_checked, metrics=metrics)
         audit = Audit(broker, f"keeper {socket.gethostname()}")
         self._give_ups = GiveUps(self._view, broker, records, audit, metrics=metrics, spans=spans)
+        self._desired = DesiredView(broker)
+        self._lines = WaitingLines(self._view, self._desired, broker, airflow=airflow_version)
         metrics.registry.register(KeeperState(broker, self._view, self._mover, lambda: self._watch.checked_s_ago))
         self._memory = BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, metrics.on_limit)
         metrics.body_bytes.set_function(lambda: self._memory.used)
@@ -80,6 +87,7 @@ class Keeper:
             self.health,
             metrics=metrics,
             memory=self._memory,
+            why=TaskAnswers(dispatches),
             limits=settings.limits,
         )
         self.port = settings.gate_port
@@ -96,6 +104,8 @@ class Keeper:
                 group.create_task(self._watch.run(), name="keeper-watch"),
                 group.create_task(self._heartbeats.run(), name="keeper-heartbeats"),
                 group.create_task(self._give_ups.run(), name="keeper-give-ups"),
+                group.create_task(self._desired.run(), name="keeper-desired-state"),
+                group.create_task(self._lines.run(), name="keeper-waiting-lines"),
                 group.create_task(self._mover.run(), name="keeper-record-mover"),
                 group.create_task(self._metrics.measure_lag(), name="keeper-lag"),
             ]

@@ -15,6 +15,7 @@ from edge_worker.agent.orders import Orders
 from edge_worker.agent.poll_loop import PollLoop, Report
 from edge_worker.agent.poll_timeout import PollTimeoutTuner
 from edge_worker.agent.runtime_watch import RuntimeWatch
+from edge_worker.agent.secret_rotation import SecretRotation
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
 from edge_worker.environment import proxy_environment, task_environment
 from edge_worker.gateway.gateway import Gateway
@@ -38,6 +39,7 @@ from edge_worker.relay.link import Link
 from edge_worker.relay.proxy import resolve_proxy
 from edge_worker.relay.tls import tls_context
 from edge_worker.settings import Settings
+from edge_worker.state.kept_identity import KeptIdentity
 from edge_worker.state.runtime_dir import prepare_runtime_dir, runtime_dir_of
 from edge_worker.state.state import Identity, StateDir
 from edge_worker.task_host.lease import LEASE
@@ -64,8 +66,8 @@ class PollHandler:
     """Passes what a poll brings to the part that deals with it; a `PollSink`."""
 
     runner: JobRunner
-    state: StateDir
-    identity: Identity
+    identity: KeptIdentity
+    rotation: SecretRotation
     shutdown: Shutdown
     rule: RuntimeCompatibility
     orders: Orders
@@ -81,8 +83,6 @@ class PollHandler:
 
     def adopt(self, settings: WorkerSettings) -> None:
         """Stores the settings that the centre has changed."""
-        enrollment = self.identity.enrollment.model_copy(update={"settings": settings})
-        self.identity = self.identity.model_copy(update={"enrollment": enrollment})
         log.info(
             "settings_changed",
             version=settings.version,
@@ -91,9 +91,10 @@ class PollHandler:
             slots=settings.slots,
         )
         try:
-            self.state.complete_enrollment(self.identity)
+            self.identity.adopt(settings)
         except OSError as error:
             log.warning("settings_not_on_disk", error=str(error))
+        self.rotation.check()
         # Once it is on disk: a drain ends the agent.
         self.orders.follow(settings)
 
@@ -192,8 +193,10 @@ class Worker:
             )
             rule = RuntimeCompatibility(table, frozenset(self.settings.auxiliary_jobs))
             runner = JobRunner(Performer(actions.perform, actions.note), self.state, table, jobs, rule)
+            identity = KeptIdentity(self.state, self.identity)
+            rotation = SecretRotation(identity, client, link)
             orders = self._orders(table, runner)
-            handler = PollHandler(runner, self.state, self.identity, self.shutdown, rule, orders)
+            handler = PollHandler(runner, identity, rotation, self.shutdown, rule, orders)
             gateway = Gateway(client, table, link, socket, self.settings.call_limits)
             health = AgentHealth(
                 self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
@@ -219,6 +222,7 @@ class Worker:
                     loops.create_task(runner.watch_unread(), name="watch-unread"),
                     loops.create_task(fence.run(), name="fence"),
                     loops.create_task(LinkProbe(client, link, table).run(), name="link-probe"),
+                    loops.create_task(rotation.run(), name="rotate-secret"),
                     loops.create_task(poll_loop.run(), name="poll-loop"),
                 ]
                 await Draining(

@@ -29,7 +29,7 @@ class Redactor:
         if settings.enroll_token is not None:
             self.add(settings.enroll_token.get_secret_value())
         if identity is not None:
-            self.add(identity.secret)
+            self.add(identity.secret, identity.next_secret)
         if proxy is not None and proxy.authorization is not None:
             encoded = proxy.authorization.removeprefix("Basic ")
             _, _, password = base64.b64decode(encoded).decode().partition(":")

@@ -18,7 +18,7 @@ from edge_schemas.wire import routes
 from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_schemas.wire.polls import Poll
-from edge_schemas.wire.workers import Enrollment, EnrollRequest
+from edge_schemas.wire.workers import Enrollment, EnrollRequest, SecretRequest
 from edge_worker.relay.call_result import NoAnswer, Reply, parse
 from edge_worker.relay.clock_skew import ClockSkew
 from edge_worker.relay.link import Link
@@ -118,6 +118,14 @@ class RelayClient:
     async def enroll(self, request: EnrollRequest) -> Enrollment:
         """Exchanges the enrolment token for an identity."""
         return parse(Enrollment, await self._post(routes.ENROLL, request))
+
+    async def register_secret(self, request: SecretRequest) -> None:
+        """Registers the hash of the next secret; the current one stays valid until the next one is used."""
+        await self._post(routes.WORKER_SECRET, request)
+
+    def use_secret(self, secret: str) -> None:
+        """Shows this secret from now on."""
+        self._transport.use_secret(secret)
 
     async def poll(self, poll: Poll) -> ReadAnswer | None:
         """Reports and waits for up to `poll_timeout_s`; None means that there is nothing to do."""

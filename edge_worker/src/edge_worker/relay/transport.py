@@ -160,10 +160,28 @@ class Transport:
             Refused: The relay refused, not for a request that is not `checked`; or the answer is too large.
             NoAnswer: There is no answer, or none of the relay.
         """
+        secret = self._secret
+        reply = await self._send(request, secret, on_begun)
+        if self._is_outdated(reply, request, secret):
+            # The secret was rotated while the call was under way: to the relay this is one call, like any repetition.
+            reply = await self._send(request, self._secret, on_begun)
+        if request.checked:
+            self.check(reply, request.request_id)
+        return reply
+
+    def use_secret(self, secret: str) -> None:
+        """Show this secret from now on. Calls under way that are refused for the older one are repeated with it."""
+        self._secret = secret
+
+    def _is_outdated(self, reply: Reply, request: Request, secret: str) -> bool:
+        is_refused = reply.status == 401 and routes.ORIGIN_HEADER not in reply.headers
+        return is_refused and request.with_credential and secret != self._secret
+
+    async def _send(self, request: Request, secret: str, on_begun: Callable[[], None]) -> Reply:
         session = self._sessions.session(is_poll=request.is_poll)
         own_headers = {routes.REQUEST_ID_HEADER: request.request_id}
         if request.with_credential:
-            own_headers["Authorization"] = f"Bearer {self._secret}"
+            own_headers["Authorization"] = f"Bearer {secret}"
             own_headers[routes.AGENT_HEADER] = self._agent_key
         query = f"?{request.query}" if request.query else ""
         began = time.monotonic()
@@ -195,8 +213,6 @@ class Transport:
             if self._sessions.is_current(session):
                 self._link.suspect(str(failure))
             raise failure from error
-        if request.checked:
-            self.check(reply, request.request_id)
         return reply
 
     def check(self, reply: Reply, request_id: str) -> None:

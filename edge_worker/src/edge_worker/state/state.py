@@ -34,11 +34,19 @@ log = EventLog("edge_worker.state.state")
 
 
 class Identity(Outbound):
-    """The result of the enrolment, with the worker's credential. Contains a secret: never log it."""
+    """The result of the enrolment, with the worker's credential. Contains secrets: never log it.
+
+    Attributes:
+        rotation: The last rotation that `secret` is the result of.
+        next_secret: Made for `next_rotation`; the relay may know its hash already.
+    """
 
     relay_url: str
     secret: str
     enrollment: Enrollment
+    rotation: int = 0
+    next_secret: str | None = None
+    next_rotation: int = 0
 
 
 class PendingEnrollment(Outbound):

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from edge_broker.audit import Audit
-from edge_relay.identity.operators import Operator
+from edge_relay.identity.operators.operator import Operator
 from edge_schemas.admin.audit import TargetKind
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import Availability
@@ -22,7 +22,9 @@ RECORDED_AS = {
     "set-slots": "slots-set",
     "set-labels": "labels-set",
     "set": "settings-set",
+    "rotate": "rotation-ordered",
     "revoke": "revoked",
+    "remove": "removed",
     "resolve": "conflict-resolved",
 }
 """How the audit names a change, after the kind of its target."""

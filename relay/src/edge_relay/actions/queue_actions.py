@@ -10,7 +10,7 @@ from edge_relay.actions.changes import changed, with_order, with_queue_settings
 from edge_relay.actions.order import Order, Target, check_end, record
 from edge_relay.desired.state import DesiredState
 from edge_relay.desired.store import DesiredStore
-from edge_relay.identity.operators import Operator
+from edge_relay.identity.operators.operator import Operator
 from edge_relay.shielded import run_to_completion
 from edge_schemas.admin.access import Role
 from edge_schemas.admin.actions import ActionResult, Pause, QueueActionRequest, QueueId, SetQueueSettings

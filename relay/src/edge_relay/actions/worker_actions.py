@@ -14,7 +14,7 @@ from edge_relay.actions.worker_credentials import WorkerCredentialActions
 from edge_relay.actions.worker_targets import WorkerTargets
 from edge_relay.desired.state import DesiredState
 from edge_relay.desired.store import DesiredStore
-from edge_relay.identity.operators import Operator
+from edge_relay.identity.operators.operator import Operator
 from edge_relay.shielded import run_to_completion
 from edge_schemas.admin import actions
 from edge_schemas.admin.access import Role
@@ -53,7 +53,9 @@ class WorkerActions:
             actions.SetQueues: self._change_desired,
             actions.SetSlots: self._change_desired,
             actions.SetLabels: self._change_desired,
+            actions.RotateCredential: credentials.rotate,
             actions.Revoke: credentials.revoke,
+            actions.Remove: credentials.remove,
             actions.ResolveConflict: credentials.resolve,
         }
 

@@ -1,20 +1,57 @@
-"""Actions on the credentials of workers: revoke them, and decide which of two agents with one credential counts."""
+"""Actions on the credentials of workers: rotate, revoke, remove, and decide between two agents with one credential."""
 
 from edge_relay.actions.order import Changed, Order
+from edge_relay.desired.store import DesiredStore
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.enrollment import EnrollmentStore
+from edge_relay.identity.rotation import SecretRotation, asked_to_rotate
 from edge_relay.stores.worker_store import WorkerStore
 from edge_schemas.admin.actions import ResolveConflict, WorkerAction
+from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import WorkerAccess
 
 
 class WorkerCredentialActions:
     """What operators do to credentials; repeats change nothing."""
 
-    def __init__(self, enrollments: EnrollmentStore, credentials: Credentials, entries: WorkerStore) -> None:
+    def __init__(
+        self,
+        enrollments: EnrollmentStore,
+        rotation: SecretRotation,
+        credentials: Credentials,
+        entries: WorkerStore,
+        desired: DesiredStore,
+    ) -> None:
         self._enrollments = enrollments
+        self._rotation = rotation
         self._credentials = credentials
         self._entries = entries
+        self._desired = desired
+
+    async def rotate(self, access: WorkerAccess, _: WorkerAction, order: Order) -> Changed:
+        """Ask a worker for a new secret. While it has not made one, a repeat changes nothing."""
+        if order.dry_run:
+            before, after = access, asked_to_rotate(access)
+        else:
+            before, after = await self._rotation.request(access.secret_hash)
+            await self._credentials.announce(access.secret_hash)
+        return Changed({"rotation": before.settings.rotation}, {"rotation": after.settings.rotation})
+
+    async def remove(self, access: WorkerAccess, _: WorkerAction, order: Order) -> Changed:
+        """Remove a revoked worker from all lists; its name becomes free, its credential stays refused.
+
+        The mark comes late and the name last: a repeat finds the worker, and completes what was interrupted.
+        """
+        if access.revoked_at is None:
+            raise EdgeError(ErrorCode.WRONG_STATE, f"{access.worker} is not revoked: revoke it first")
+        if not order.dry_run:
+            await self._rotation.forget(access)
+            await self._desired.forget_worker(access.worker)
+            await self._entries.forget(access.worker)
+            await self._enrollments.remove(access.secret_hash, now=order.at)
+            await self._credentials.announce(access.secret_hash)
+            await self._enrollments.free_name(access)
+        return Changed({"removed": False}, {"removed": True})
 
     async def revoke(self, access: WorkerAccess, _: WorkerAction, order: Order) -> Changed:
         """End a worker's credential, for good."""

@@ -6,17 +6,16 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
-from edge_relay.cli.admin_client import connect
+from edge_relay.cli.admin_client import AdminClient, connect, segment
 from edge_relay.cli.output import EXIT_USAGE, Failure, print_done, print_json, print_line, print_table, span
 from edge_schemas.admin.actions import ActionResult, ResolveConflict, Revoke, WorkerAction, WorkerActionRequest
+from edge_schemas.admin.rows import MAX_PAGE_ROWS, WorkerPage, WorkerRow
 from edge_schemas.wire import routes
 from edge_schemas.wire.ids import LABEL_RULE
 from edge_schemas.wire.workers import (
     EnrollToken,
     EnrollTokenRequest,
-    WorkerList,
     WorkerState,
-    WorkerSummary,
 )
 
 
@@ -46,11 +45,10 @@ def create_enroll_token(options: Namespace) -> None:
 
 def list_workers(options: Namespace) -> None:
     """`workers list`."""
-    answer = connect(options).call("GET", routes.ADMIN_WORKERS)
+    workers = _all_workers(connect(options))
     if options.json:
-        print_json(json.loads(answer))
+        print_json({"items": [json.loads(worker.model_dump_json(exclude_none=True)) for worker in workers]})
         return
-    workers = WorkerList.model_validate_json(answer).workers
     if not workers:
         print_line("No worker has enrolled yet. 'edge-relay enroll-token create' creates a token for one.")
         return
@@ -81,6 +79,19 @@ def resolve_conflict(options: Namespace) -> None:
     print_done(options, text, worker=options.worker, keep=options.keep)
 
 
+def _all_workers(client: AdminClient) -> list[WorkerRow]:
+    """All pages of the list."""
+    workers: list[WorkerRow] = []
+    cursor = ""
+    while True:
+        answer = client.call("GET", f"{routes.ADMIN_WORKERS}?limit={MAX_PAGE_ROWS}{cursor}")
+        page = WorkerPage.model_validate_json(answer)
+        workers += page.items
+        if page.next is None:
+            return workers
+        cursor = f"&cursor={segment(page.next)}"
+
+
 def _act(options: Namespace, action: WorkerAction, reason: str) -> None:
     """Act on one worker.
 
@@ -96,7 +107,7 @@ def _act(options: Namespace, action: WorkerAction, reason: str) -> None:
         raise Failure(f"refused ({failure.code}): {failure.detail}")
 
 
-def _row(worker: WorkerSummary, now: datetime) -> tuple[str, ...]:
+def _row(worker: WorkerRow, now: datetime) -> tuple[str, ...]:
     return (
         worker.worker,
         worker.site,
@@ -104,10 +115,10 @@ def _row(worker: WorkerSummary, now: datetime) -> tuple[str, ...]:
         ",".join(worker.queues),
         worker.state.value,
         "never" if worker.last_poll_at is None else _ago(now - worker.last_poll_at),
-        _count(worker.jobs),
+        _count(None if worker.running is None else worker.running + (worker.granted or 0)),
         _count(worker.slots),
         "-" if worker.tolerance_s is None else span(worker.tolerance_s),
-        worker.airflow or "-",
+        (worker.versions.airflow if worker.versions else None) or "-",
         " and ".join(worker.conflict) or worker.hostname or "-",
     )
 

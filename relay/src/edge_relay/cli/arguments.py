@@ -30,6 +30,7 @@ def build(words: Sequence[str]) -> ArgumentParser:
     _add_enroll_token(commands)
     _add_workers(commands)
     _add_jobs(commands)
+    _add_why(commands)
     return parser
 
 
@@ -103,6 +104,18 @@ def _add_access_token(commands: Subparsers) -> None:
     tokens = _group(commands, "access-token", "tokens for operators")
     create = tokens.add_parser("create", help="create an access token for /v1/admin, directly in NATS; shown once")
     create.add_argument("--name", required=True, help="name of its owner; shown in the audit")
+    create.add_argument(
+        "--role",
+        choices=("viewer", "operator", "admin"),
+        default="admin",
+        help="viewer reads, operator also acts on workers, queues and jobs, admin does everything; default admin",
+    )
+    create.add_argument("--sites", metavar="A,B", help="only workers of these sites; default all")
+    create.add_argument("--queues", metavar="A,B", help="only jobs of these queues; default all")
+    create.add_argument("--ttl", type=_seconds, metavar="T", help="30m, 12h or 90d; without it the token never expires")
+    create.add_argument(
+        "--for-airflow", action="store_true", help="for Airflow's api-server, which names the user it calls for"
+    )
     create.add_argument("--json", action="store_true", help="print JSON")
     _add_nats_options(create)
     create.set_defaults(command=_lazily("broker", "create_access_token"))
@@ -177,6 +190,21 @@ def _add_jobs(commands: Subparsers) -> None:
     redrive.add_argument("job", metavar="JOB")
     _add_admin_options(redrive)
     redrive.set_defaults(command=_lazily("jobs", "redrive_job"))
+
+
+def _add_why(commands: Subparsers) -> None:
+    why = commands.add_parser(
+        "why",
+        help="say why a task or a job is still queued",
+        description="Say why a task instance or a job has not started; the cause that blocks it most comes first.",
+    )
+    why.add_argument("dag", metavar="DAG", nargs="?", help="id of the DAG")
+    why.add_argument("run", metavar="RUN", nargs="?", help="id of the run")
+    why.add_argument("task", metavar="TASK", nargs="?", help="id of the task")
+    why.add_argument("--map-index", type=int, default=-1, metavar="N", help="of a mapped task")
+    why.add_argument("--job", metavar="JOB", help="a job, in place of DAG, RUN and TASK")
+    _add_admin_options(why)
+    why.set_defaults(command=_lazily("why", "show_causes"))
 
 
 def _add_admin_options(parser: ArgumentParser) -> None:

@@ -7,19 +7,21 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from edge_broker import layout
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import ADMIN, ROLES
 from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure, print_json, print_line, print_table
-from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.identity.credentials import access_notice
+from edge_relay.identity.operators.access_tokens import AccessTokenStore
 from edge_relay.settings import NatsAdminSettings, SettingsError, check_ca_file, refuse_credentials
 from edge_relay.standalone.info import read_info
 from edge_relay.standalone.nats_config import Node, render_config
 from edge_relay.standalone.private_files import make_private_dir, read_or_create, read_secret
-from edge_schemas.admin.access import AccessTokenEntry
+from edge_schemas.admin.access import AccessTokenEntry, AccessTokenRequest, Role
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 CONNECT_S = 5.0
@@ -43,13 +45,28 @@ def apply_streams(options: Namespace) -> None:
 
 def create_access_token(options: Namespace) -> None:
     """`access-token create`."""
+    try:
+        order = AccessTokenRequest(
+            name=options.name,
+            role=Role(options.role),
+            sites=_names(options.sites),
+            queues=_names(options.queues),
+            ttl_s=options.ttl,
+            for_airflow=options.for_airflow,
+        )
+    except ValidationError as error:
+        from edge_relay.http.bodies import explain
+
+        raise Failure(explain(error), EXIT_USAGE) from None
 
     async def create(broker: Broker) -> None:
-        token = await AccessTokenStore(broker).create(options.name, now=datetime.now(UTC))
+        created = await AccessTokenStore(broker).create(order, now=datetime.now(UTC))
         if options.json:
-            print_json({"name": options.name, "token": token})
+            print_json(created.model_dump(mode="json", exclude_none=True))
         else:
-            print_line(token)
+            print_line(created.token)
+            until = "without an end" if created.expires_at is None else f"until {created.expires_at:%F %H:%M} UTC"
+            print_line(f"For {created.name}, role {created.role}, {until}.")
             print_line(
                 "It is shown only now. Keep it in a file of mode 0600 and name the file with --access-token-file."
             )
@@ -67,7 +84,9 @@ def list_access_tokens(options: Namespace) -> None:
         elif not entries:
             print_line("There is no access token yet. 'edge-relay access-token create' creates one.")
         else:
-            print_table(("NAME", "CREATED (UTC)", "STATE"), [_row(entry) for entry in entries])
+            now = datetime.now(UTC)
+            header = ("NAME", "ROLE", "SITES", "QUEUES", "CREATED (UTC)", "EXPIRES", "LAST USED", "STATE")
+            print_table(header, [_row(entry, now) for entry in entries])
 
     _with_broker(options, show)
 
@@ -94,13 +113,38 @@ def revoke_access_token(options: Namespace) -> None:
 
 
 def _facts(entry: AccessTokenEntry) -> dict[str, object]:
-    created = entry.created_at.astimezone(UTC).isoformat()
-    return {"name": entry.name, "created_at": created, "revoked": entry.revoked_at is not None}
+    shown = entry.model_dump(mode="json", exclude_none=True, exclude={"revoked_at"})
+    return {
+        **shown,
+        "created_at": entry.created_at.astimezone(UTC).isoformat(),
+        "revoked": entry.revoked_at is not None,
+    }
 
 
-def _row(entry: AccessTokenEntry) -> tuple[str, ...]:
-    created = f"{entry.created_at.astimezone(UTC):%F %H:%M}"
-    return (entry.name, created, "active" if entry.revoked_at is None else "revoked")
+def _row(entry: AccessTokenEntry, now: datetime) -> tuple[str, ...]:
+    state = "active"
+    if entry.revoked_at is not None:
+        state = "revoked"
+    elif entry.expires_at is not None and entry.expires_at <= now:
+        state = "expired"
+    return (
+        entry.name,
+        f"{entry.role} for Airflow" if entry.for_airflow else str(entry.role),
+        "all" if entry.scope.sites is None else ",".join(entry.scope.sites),
+        "all" if entry.scope.queues is None else ",".join(entry.scope.queues),
+        _minute(entry.created_at, ""),
+        _minute(entry.expires_at, "never"),
+        _minute(entry.last_used_at, "-"),
+        state,
+    )
+
+
+def _minute(time: datetime | None, otherwise: str) -> str:
+    return otherwise if time is None else f"{time.astimezone(UTC):%F %H:%M}"
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def print_nats_config(options: Namespace) -> None:

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from edge_relay.cli.admin_client import connect, segment
 from edge_relay.cli.output import EXIT_USAGE, Failure, print_done, print_facts, print_json, print_line, span
+from edge_schemas.admin.actions import ActionResult, JobActionRequest
+from edge_schemas.admin.rows import JobDetail
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire import routes
-from edge_schemas.wire.workers import CancelRequest
 
 
 def show_job(options: Namespace) -> None:
@@ -20,24 +21,17 @@ def show_job(options: Namespace) -> None:
     if options.json:
         print_json(json.loads(answer))
     else:
-        print_facts(_job_facts(JobRecord.model_validate_json(answer)))
+        print_facts(_job_facts(JobDetail.model_validate_json(answer).record))
 
 
 def cancel_job(options: Namespace) -> None:
     """`jobs cancel`."""
-    try:
-        order = CancelRequest(reason=options.reason)
-    except ValidationError as error:
-        from edge_relay.http.bodies import explain
-
-        raise Failure(explain(error), EXIT_USAGE) from None
-    path = routes.ADMIN_JOB_CANCEL.format(job=segment(options.job))
-    answer = connect(options).call("POST", path, order.model_dump_json())
+    _act(options, {"do": "cancel"}, options.reason)
+    answer = connect(options).call("GET", routes.ADMIN_JOB.format(job=segment(options.job)))
+    record = JobDetail.model_validate_json(answer).record
     if options.json:
-        print_json(json.loads(answer))
-        return
-    record = JobRecord.model_validate_json(answer)
-    if record.state is JobState.STOPPING and record.holder is not None:
+        print_json(json.loads(record.model_dump_json(exclude_none=True)))
+    elif record.state is JobState.STOPPING and record.holder is not None:
         print_line(f"{record.id} is stopping; worker {record.holder.worker} is notified.")
     elif record.state is JobState.RUNNING:
         print_line(f"{record.id} continues: its final state is on its way to Airflow.")
@@ -47,9 +41,27 @@ def cancel_job(options: Namespace) -> None:
 
 def redrive_job(options: Namespace) -> None:
     """`jobs redrive`."""
-    connect(options).call("POST", routes.ADMIN_JOB_REDRIVE.format(job=segment(options.job)), "")
+    _act(options, {"do": "redrive"}, "redriven on the command line")
     text = f"{options.job} waits; if it was parked, its executor republishes it within a minute."
     print_done(options, text, job=options.job)
+
+
+def _act(options: Namespace, action: dict[str, str], reason: str) -> None:
+    """Act on one job.
+
+    Raises:
+        Failure: The order is wrong, or the relay refused it.
+    """
+    try:
+        order = JobActionRequest.model_validate({"action": action, "jobs": [options.job], "reason": reason})
+    except ValidationError as error:
+        from edge_relay.http.bodies import explain
+
+        raise Failure(explain(error), EXIT_USAGE) from None
+    body = order.model_dump_json(exclude_none=True)
+    result = ActionResult.model_validate_json(connect(options).call("POST", routes.ADMIN_JOB_ACTIONS, body))
+    if result.failures:
+        raise Failure(f"refused ({result.failures[0].code}): {result.failures[0].detail}")
 
 
 def _job_facts(record: JobRecord) -> list[tuple[str, str]]:

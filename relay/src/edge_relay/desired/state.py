@@ -25,6 +25,7 @@ from edge_schemas.admin.desired import (
     strictest,
 )
 from edge_schemas.wire.workers import Availability, WorkerAccess, WorkerSettings
+from edge_service import task_cleanup
 
 log = structlog.get_logger(__name__)
 
@@ -88,9 +89,12 @@ class DesiredState:
 
     async def run(self) -> None:
         """Follow the bucket, and notice the ends of orders, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._watched.run(), name="desired-state")
-            group.create_task(self._watch_ends(), name="desired-state-ends")
+        ends = asyncio.create_task(self._watch_ends(), name="desired-state-ends")
+        try:
+            # Not in a task group: that cancels only once, and nats-py may swallow a cancellation.
+            await self._watched.run()
+        finally:
+            await task_cleanup.cancel_and_wait([ends])
 
     def worker(self, worker: str) -> DesiredWorker:
         """Of a worker; the default if nobody has set anything."""

@@ -1,6 +1,8 @@
 """Changes of desired state: read through the stream leader, written by compare-and-swap."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from typing import TypeVar
 
 import structlog
@@ -16,6 +18,10 @@ from edge_schemas.admin.desired import DesiredQueue, DesiredSite, DesiredWorker
 log = structlog.get_logger(__name__)
 
 _E = TypeVar("_E", DesiredWorker, DesiredSite, DesiredQueue)
+
+
+MARK_LIFE = timedelta(days=1)
+"""How long the mark of a deleted entry is kept, for watches that were cut."""
 
 
 class DesiredStore:
@@ -42,6 +48,18 @@ class DesiredStore:
     ) -> tuple[DesiredQueue, DesiredQueue]:
         """Change what is set for a queue; see `_change`."""
         return await self._change(queue_key(team, queue), DesiredQueue, change)
+
+    async def forget_worker(self, worker: str) -> None:
+        """Nothing is set for a worker that was removed.
+
+        Raises:
+            BrokerUnavailable: The outcome is unknown; repeat the call.
+        """
+        key = worker_key(worker)
+        while (stored := await self._bucket.get(key)).value is not None:
+            with suppress(RevisionConflict):
+                await self._bucket.delete(key, revision=stored.revision, mark_life=MARK_LIFE)
+        self._state.apply(key, None)
 
     async def _change(self, key: str, model: type[_E], change: Callable[[_E], _E]) -> tuple[_E, _E]:
         """Change an entry; returns it before and after: the same object if the change changes nothing.

@@ -9,7 +9,7 @@ import structlog
 
 from edge_broker.audit import Audit
 from edge_relay.dispatch.polls import ParkedPoll
-from edge_relay.identity.credentials import Principal
+from edge_relay.identity.principals import Principal
 from edge_schemas.admin.audit import TargetKind
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.polls import SUPPORTED_PROTOCOLS, Poll
@@ -72,6 +72,7 @@ def worker_entry(principal: Principal, parked: ParkedPoll, *, relay: str, longes
         site=principal.site,
         team=principal.team,
         queues=principal.settings.queues,
+        settings_version=report.settings_version,
         agent=parked.agent,
         relay=relay,
         poll_timeout_s=poll_timeout_s(report, longest_s),

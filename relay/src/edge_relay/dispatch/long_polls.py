@@ -6,7 +6,7 @@ from edge_broker.audit import Audit
 from edge_relay.dispatch.arrival import agent_seen, check_report, report_conflict, worker_entry
 from edge_relay.dispatch.poll_session import PollParts, PollSession, Send
 from edge_relay.dispatch.polls import ParkedPoll
-from edge_relay.identity.credentials import Principal
+from edge_relay.identity.principals import Principal
 from edge_relay.stores.worker_store import PATIENCE_S
 from edge_schemas.wire.polls import Poll
 

@@ -19,7 +19,8 @@ from edge_relay.dispatch.state.poll_state import PollState
 from edge_relay.dispatch.state.reads import StateReads
 from edge_relay.dispatch.state.record_mirror import RecordMirror
 from edge_relay.gate.centre import Centre
-from edge_relay.identity.credentials import Credentials, Principal
+from edge_relay.identity.credentials import Credentials
+from edge_relay.identity.principals import Principal
 from edge_relay.identity.receipts import ReceiptKey, grant_id
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.limits.unstarted_grants import UnstartedGrants

@@ -37,6 +37,11 @@ class Centre:
         self._good_until = float("-inf")
         self._asking = asyncio.Lock()
 
+    @property
+    def known(self) -> CentreFacts | None:
+        """The facts as last read, perhaps long ago; workers' polls keep them fresh."""
+        return self._known
+
     async def facts(self) -> CentreFacts | None:
         """The facts, at most a minute old; None while no keeper answers."""
         if self._gate is None:

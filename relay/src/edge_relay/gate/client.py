@@ -150,7 +150,7 @@ class GateClient:
                 # The worker repeats the call: it goes to another keeper, as if none of this answer had arrived.
                 answer.streamed.on_broken = partial(self._avoid, index)
             return answer
-        raise EdgeError(ErrorCode.GATE_UNAVAILABLE, "no keeper answers at the moment", retry_after_s=RETRY_AFTER_S)
+        raise _unavailable("no keeper answers at the moment")
 
     def _avoid(self, index: int) -> None:
         if self._good == index:
@@ -178,9 +178,7 @@ class GateClient:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
         except TimeoutError:
             # The keeper may still be processing the call: another keeper would only double the load.
-            raise EdgeError(
-                ErrorCode.GATE_UNAVAILABLE, "the gate did not answer in time", retry_after_s=RETRY_AFTER_S
-            ) from None
+            raise _unavailable("the gate did not answer in time") from None
         except BodyTooLarge:
             raise self._limits.answer_too_large() from None
         except (aiohttp.ClientError, OSError) as error:
@@ -188,11 +186,14 @@ class GateClient:
         if reply.status in TOO_LARGE_STATUSES and SIGNATURE_HEADER not in reply.headers:
             text = f"the gate, or a server before it, has a lower limit than the relay: status {reply.status}"
             raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text)
-        signed = reply.headers.get(SIGNATURE_HEADER, "")
-        is_right = partial(check_answer, self._key, nonce, reply.status, body, signed)
+        is_right = partial(check_answer, self._key, nonce, reply.status, body, reply.headers.get(SIGNATURE_HEADER, ""))
         if not await hashed(is_right, len(body)):
             raise _Away(f"an answer with status {reply.status} that is not signed with our key")
         return GateAnswer(reply.status, passed, body)
+
+
+def _unavailable(why: str) -> EdgeError:
+    return EdgeError(ErrorCode.GATE_UNAVAILABLE, why, retry_after_s=RETRY_AFTER_S)
 
 
 async def _begin(

@@ -1,34 +1,21 @@
-"""The caller of a request: its bearer secret becomes a worker or an operator."""
+"""The calling worker: its bearer secret becomes a principal."""
 
 from dataclasses import replace
 
 import structlog
 from aiohttp import web
 
-from edge_relay.identity.credentials import Credentials, Principal
-from edge_relay.identity.operators import Operator
+from edge_relay.http.bearer import bearer
+from edge_relay.identity.credentials import Credentials
+from edge_relay.identity.principals import Principal
 from edge_relay.limits.addresses import ClientAddresses, group
 from edge_relay.limits.connection_table import ConnectionTable
-from edge_schemas.admin.access import Role, SignedInBy
-from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.routes import AGENT_HEADER
 from edge_schemas.wire.workers import hash_secret
 
 
-def bearer(request: web.Request) -> str:
-    """The secret in the request.
-
-    Raises:
-        EdgeError: `unauthenticated`: there is none.
-    """
-    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not secret:
-        raise EdgeError(ErrorCode.UNAUTHENTICATED, "send 'Authorization: Bearer' with the credential")
-    return secret.strip()
-
-
 class Callers:
-    """Authenticates callers.
+    """Authenticates workers.
 
     Args:
         credentials: The callers.
@@ -64,20 +51,3 @@ class Callers:
         structlog.contextvars.bind_contextvars(worker=principal.worker)
         key = request.headers.get(AGENT_HEADER)
         return principal if not key else replace(principal, agent_key_hash=hash_secret(key))
-
-    async def operator(self, request: web.Request, needed: Role = Role.VIEWER) -> Operator:
-        """The calling operator; every handler under /v1/admin begins with it.
-
-        Args:
-            request: The call.
-            needed: The least role that the call needs.
-
-        Raises:
-            EdgeError: See `Credentials.operator`; `forbidden`.
-        """
-        address = self.address(request)
-        entry = await self._credentials.operator(bearer(request), group(address))
-        operator = Operator(entry.name, entry.role, entry.scope, SignedInBy.TOKEN, address, entry.expires_at)
-        structlog.contextvars.bind_contextvars(operator=operator.name)
-        operator.require(needed)
-        return operator

@@ -10,6 +10,8 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from edge_relay.http.browsers import SESSION_COOKIE, Browsers
+from edge_relay.http.operator_callers import STALE_SESSION
 from edge_relay.limits.connection_table import ConnectionTable
 from edge_relay.limits.malformed_requests import MalformedRequests
 from edge_relay.metrics.replica import Metrics
@@ -28,7 +30,7 @@ BROKER_DETAIL = "the message broker can't be used at the moment; the relay's log
 """The only detail on the exposed listener: the full one may name subjects, and with them hashes of secrets."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _QUIET = frozenset({routes.HEALTHZ, routes.READYZ, routes.METRICS, *UI_PATHS})
-_HELD = frozenset({routes.POLL})
+_HELD = frozenset({routes.POLL, routes.ADMIN_CHANGES})
 _CODE_OF_STATUS = {
     404: ErrorCode.NOT_FOUND,
     405: ErrorCode.METHOD_NOT_ALLOWED,
@@ -51,11 +53,19 @@ class CallMiddlewares:
         connections: Of the listener.
         malformed: Counts bodies that are no HTTP.
         exposed: Whether strangers can reach this listener: errors then hide what the installation looks like inside.
+        browsers: Of a listener where browsers sign in.
     """
 
     def __init__(
-        self, metrics: Metrics, connections: ConnectionTable, malformed: MalformedRequests, *, exposed: bool
+        self,
+        metrics: Metrics,
+        connections: ConnectionTable,
+        malformed: MalformedRequests,
+        *,
+        exposed: bool,
+        browsers: Browsers | None = None,
     ) -> None:
+        self._browsers = browsers
         self._metrics = metrics
         self._connections = connections
         self._malformed = malformed
@@ -98,7 +108,10 @@ class CallMiddlewares:
                 structlog.contextvars.bind_contextvars(detail=error.detail)
                 if self._exposed:
                     error = EdgeError(error.code, BROKER_DETAIL, **error.extra)
-            return problem_response(error, request[REQUEST_ID])
+            response = problem_response(error, request[REQUEST_ID])
+            if self._browsers is not None and request.get(STALE_SESSION):
+                self._browsers.clear_cookie(request, response, SESSION_COOKIE)
+            return response
         except web.HTTPException as error:
             code = _CODE_OF_STATUS.get(error.status, ErrorCode.INVALID_REQUEST)
             if error.status >= 500:

@@ -1,7 +1,8 @@
 """The keys of `edge_access`: `access.<hash>`, `enroll.<hash>`, `worker.<hash>` and `name.<worker>`.
 
 The last one reserves a worker's name. A name is made from the hash that the worker chose: without the reservation a
-client with an enrolment token could search for a secret whose name is another worker's.
+client with an enrolment token could search for a secret whose name is another worker's. Under `worker.<hash>` of a
+secret that came from a rotation there is an alias only, a `SecretAlias`.
 """
 
 from edge_schemas.admin.access import AccessTokenEntry

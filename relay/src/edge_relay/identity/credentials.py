@@ -7,67 +7,46 @@ again, in case its watch has died unnoticed.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 from pydantic import ValidationError
 
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
-from edge_broker.subjects import ACCESS_BUCKET, NOTICES, consumer_name
+from edge_broker.subjects import ACCESS_BUCKET, NOTICES
 from edge_broker.watched_bucket import WatchedBucket
-from edge_relay.desired.keys import WORKER_PREFIX as DESIRED_WORKER_PREFIX
 from edge_relay.desired.state import DesiredState
 from edge_relay.identity.access_keys import ACCESS_PREFIX, WORKER_PREFIX
 from edge_relay.identity.lookups import Lookups
-from edge_schemas.admin.access import AccessTokenEntry
+from edge_relay.identity.operators.access_credentials import OperatorCredentials
+from edge_relay.identity.operators.token_uses import TokenUses
+from edge_relay.identity.principals import Principal, Principals
+from edge_relay.identity.rotation import SecretRotation, alias_of
+from edge_relay.identity.secret_form import check_secret
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import SecretKind, WorkerAccess, WorkerSettings, hash_secret
 
 log = structlog.get_logger(__name__)
 
-SECRET_CHARS = 47
-
 Listener = Callable[[str], None]
 """Called with the secret hash of a worker whose entry changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """The worker that a credential belongs to, as it was when the call arrived.
-
-    Attributes:
-        settings: Its settings now: those of its enrolment, changed by what operators have set.
-        consumers: Of the queues that the worker serves.
-        active_consumers: Of those from which it may get jobs now: none while it is not available.
-        agent_key_hash: Of the value that the calling agent keeps in memory; None if the call has none.
-    """
-
-    worker: str
-    site: str
-    team: str | None
-    settings: WorkerSettings
-    secret_hash: str
-    consumers: tuple[str, ...]
-    active_consumers: tuple[str, ...]
-    agent_key_hash: str | None = None
-
-
-class Credentials:
+class Credentials(OperatorCredentials):
     """The credentials of all workers and operators, in memory. Run `run()` in a task group."""
 
-    def __init__(self, broker: Broker, lookups: Lookups, desired: DesiredState) -> None:
+    def __init__(
+        self, broker: Broker, lookups: Lookups, desired: DesiredState, rotation: SecretRotation, uses: TokenUses
+    ) -> None:
+        super().__init__(lookups, uses)
         self._broker = broker
         self._bucket = Bucket(broker, ACCESS_BUCKET)
         self._watched = WatchedBucket(broker, ACCESS_BUCKET, self._apply)
         self._workers: dict[str, WorkerAccess] = {}
-        self._operators: dict[str, AccessTokenEntry] = {}
-        self._lookups = lookups
+        self._rotated: dict[str, str] = {}
+        self._rotation = rotation
         self._listeners: list[Listener] = []
-        self._desired = desired
-        self._principals: dict[str, tuple[WorkerAccess, Principal]] = {}
-        desired.on_change(self._desired_changed)
+        self._principals = Principals(desired)
 
     @property
     def complete(self) -> asyncio.Event:
@@ -107,11 +86,18 @@ class Credentials:
             EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
             BrokerUnavailable: The secret is unknown here, and the broker can't be asked.
         """
-        _check_form(secret, SecretKind.WORKER)
+        check_secret(secret, SecretKind.WORKER)
         secret_hash = hash_secret(secret)
-        if secret_hash not in self._workers:
+        if secret_hash not in self._workers and secret_hash not in self._rotated:
             await self._read_unknown(WORKER_PREFIX + secret_hash, address)
-        return self.current(secret_hash)
+        identity = self._rotated.get(secret_hash, secret_hash)
+        principal = self.current(identity)
+        access = self._workers[identity]
+        if secret_hash == access.next_hash:
+            await self._confirm(identity, secret_hash)
+        elif secret_hash != access.valid_hash:
+            raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the secret was replaced: the worker has rotated it")
+        return principal
 
     def current(self, secret_hash: str) -> Principal:
         """The worker that this credential belongs to now.
@@ -124,69 +110,41 @@ class Credentials:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "the credential is unknown")
         if access.revoked_at is not None:
             raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the credential was revoked by an operator")
-        return self._current(access)
+        return self._principals.of(access)
 
     def settings(self, access: WorkerAccess) -> WorkerSettings:
         """The settings of a worker now: of its enrolment, changed by what operators have set."""
-        return self._current(access).settings
-
-    def _current(self, access: WorkerAccess) -> Principal:
-        """Computed once for each change: it is needed at every call of the worker."""
-        known, principal = self._principals.get(access.worker, (None, None))
-        if known is not access or principal is None:
-            settings = self._desired.settings(access)
-            consumers = tuple(dict.fromkeys(consumer_name(access.team, queue) for queue in settings.queues))
-            active = self._desired.active_queues(access.team, settings)
-            principal = Principal(
-                access.worker, access.site, access.team, settings, access.secret_hash, consumers, active
-            )
-            self._principals[access.worker] = access, principal
-        return principal
-
-    def _desired_changed(self, key: str) -> None:
-        """Compute the settings of the workers concerned again, when they are needed."""
-        if key.startswith(DESIRED_WORKER_PREFIX):
-            self._principals.pop(key.removeprefix(DESIRED_WORKER_PREFIX), None)
-        else:
-            self._principals.clear()
-
-    async def operator(self, secret: str, address: str) -> AccessTokenEntry:
-        """The operator that this access token belongs to; arguments as for `worker`.
-
-        Raises:
-            EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
-            BrokerUnavailable: The token is unknown here, and the broker can't be asked.
-        """
-        _check_form(secret, SecretKind.ACCESS)
-        secret_hash = hash_secret(secret)
-        if secret_hash not in self._operators:
-            await self._read_unknown(ACCESS_PREFIX + secret_hash, address)
-        entry = self._operators.get(secret_hash)
-        if entry is None:
-            raise EdgeError(ErrorCode.UNAUTHENTICATED, "the access token is unknown")
-        if entry.revoked_at is not None:
-            raise EdgeError(ErrorCode.CREDENTIAL_REVOKED, "the access token was revoked")
-        if entry.expires_at is not None and datetime.now(UTC) >= entry.expires_at:
-            raise EdgeError(ErrorCode.UNAUTHENTICATED, f"the access token expired at {entry.expires_at:%F %H:%M} UTC")
-        return entry
+        return self._principals.of(access).settings
 
     def access(self, secret_hash: str) -> WorkerAccess | None:
         """What a worker's credential gives access to, revoked or not."""
         return self._workers.get(secret_hash)
 
     def workers(self) -> list[WorkerAccess]:
-        """All workers that ever enrolled and that this replica has seen."""
-        return list(self._workers.values())
+        """All workers that ever enrolled and that this replica has seen, without the removed ones."""
+        return [access for access in self._workers.values() if access.removed_at is None]
 
     async def _read_unknown(self, key: str, address: str) -> None:
         """Read an entry that another replica may just have written."""
         value = await self._lookups.read(key, address)
+        if (identity := alias_of(value)) is not None:
+            key = WORKER_PREFIX + identity
+            value = (await self._bucket.get(key)).value
         if value is not None:
             self._apply(key, value)
+
+    async def _confirm(self, identity: str, secret_hash: str) -> None:
+        """The first use of a rotated secret: every replica refuses the older one from now on."""
+        access = await self._rotation.confirm(identity, secret_hash)
+        self._store_worker(identity, access)
+        log.info("worker_secret_rotated", worker=access.worker, rotation=access.rotated)
+        await self._broker.publish(access_notice(identity))
 
     def _apply(self, key: str, value: bytes | None) -> None:
         """Store an entry in memory. An unreadable entry grants nothing."""
         self._lookups.forget(key)
+        if alias_of(value) is not None:
+            return  # the entry itself names its secrets
         try:
             if key.startswith(WORKER_PREFIX):
                 entry = None if value is None else WorkerAccess.model_validate_json(value)
@@ -200,34 +158,35 @@ class Credentials:
 
     def _store_worker(self, secret_hash: str, entry: WorkerAccess | None) -> None:
         before = self._workers.get(secret_hash)
-        if entry is not None and before is not None and before.revoked_at is not None and entry.revoked_at is None:
-            return  # an older answer that arrived late; a revocation is final
+        if entry is not None and before is not None and _is_older(entry, before):
+            return
+        for known in _later_secrets(before):
+            self._rotated.pop(known, None)
         if entry is None:
             self._workers.pop(secret_hash, None)
             if before is not None:
-                self._principals.pop(before.worker, None)
+                self._principals.forget(before.worker)
         else:
             self._workers[secret_hash] = entry
+            self._rotated.update(dict.fromkeys(_later_secrets(entry), secret_hash))
         if entry != before:
             for listener in self._listeners:
                 listener(secret_hash)
 
-    def _store_operator(self, secret_hash: str, value: bytes | None) -> None:
-        before = self._operators.pop(secret_hash, None)
-        entry = None if value is None else AccessTokenEntry.model_validate_json(value)
-        if entry is not None and before is not None and before.revoked_at is not None:
-            entry = before  # as with workers: a revocation is final
-        if entry is not None:
-            self._operators[secret_hash] = entry
+
+def _is_older(entry: WorkerAccess, known: WorkerAccess) -> bool:
+    """Whether this is an older answer that arrived late: revocation, removal and rotation are final."""
+    is_undone = any(
+        getattr(known, mark) is not None and getattr(entry, mark) is None for mark in ("revoked_at", "removed_at")
+    )
+    return is_undone or entry.rotated < known.rotated
+
+
+def _later_secrets(entry: WorkerAccess | None) -> list[str]:
+    """The hashes of a worker's secrets besides the first one."""
+    return [] if entry is None else [one for one in (entry.current_hash, entry.next_hash) if one is not None]
 
 
 def access_notice(secret_hash: str) -> str:
     """The subject of the notice after which every replica reads a credential again."""
     return f"{NOTICES}.access.{secret_hash}"
-
-
-def _check_form(secret: str, kind: SecretKind) -> None:
-    """Refuse what can't be a secret of this kind, before the broker is asked."""
-    well_formed = len(secret) == SECRET_CHARS and secret.isascii() and secret.startswith(kind)
-    if not well_formed:
-        raise EdgeError(ErrorCode.UNAUTHENTICATED, f"this call needs a credential that begins with {kind}")

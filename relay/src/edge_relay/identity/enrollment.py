@@ -1,11 +1,13 @@
 """Workers' credentials and the tokens with which workers enrol, in `edge_access`. Only hashes are stored."""
 
 from datetime import datetime, timedelta
+from typing import Literal
 
 from edge_broker.bucket import Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.identity.access_keys import ENROLL_PREFIX, WORKER_PREFIX, dump
+from edge_relay.identity.rotation import alias_of
 from edge_relay.identity.worker_names import WorkerNames
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import (
@@ -25,12 +27,66 @@ KEPT_AFTER_EXPIRY = timedelta(days=1)
 """How long an enrolment that used the token in time may be repeated, and an error says "expired", not "unknown"."""
 
 
-class EnrollmentStore:
-    """Enrols and revokes workers. Reads go through the stream leader, writes are compare-and-swap."""
+REMOVED_FOR = timedelta(days=400)
+"""How long the entry of a removed worker is kept: longer than any enrolment token, whose uses could be repeated."""
+
+
+class WorkerMarks:
+    """Marks workers as revoked and as removed."""
 
     def __init__(self, broker: Broker) -> None:
         self._bucket = Bucket(broker, ACCESS_BUCKET)
         self._names = WorkerNames(broker)
+
+    async def revoke(self, secret_hash: str, *, now: datetime) -> WorkerAccess:
+        """Revoke a worker's credential; a revoked one stays unchanged.
+
+        Raises:
+            EdgeError: `not_found`.
+            BrokerUnavailable: The outcome is unknown; repeat the call.
+        """
+        return await self._mark(secret_hash, "revoked_at", now)
+
+    async def remove(self, secret_hash: str, *, now: datetime) -> WorkerAccess:
+        """Mark a revoked worker as removed, for as long as a repeated enrolment could bring it back.
+
+        Raises:
+            EdgeError: `not_found`, or `wrong_state`: the worker is not revoked.
+            BrokerUnavailable: The outcome is unknown; repeat the call.
+        """
+        return await self._mark(secret_hash, "removed_at", now)
+
+    async def free_name(self, access: WorkerAccess) -> None:
+        """The name of a removed worker may be given again."""
+        await self._names.free(access.worker, access.secret_hash)
+
+    async def _mark(self, secret_hash: str, mark: Literal["revoked_at", "removed_at"], now: datetime) -> WorkerAccess:
+        """Write when a worker was revoked or removed; a mark that is there stays."""
+        key = WORKER_PREFIX + secret_hash
+        while True:
+            stored = await self._bucket.get(key)
+            if stored.value is None:
+                raise EdgeError(ErrorCode.NOT_FOUND, "there is no such worker")
+            access = WorkerAccess.model_validate_json(stored.value)
+            if getattr(access, mark) is not None:
+                return access
+            if mark == "removed_at" and access.revoked_at is None:
+                raise EdgeError(ErrorCode.WRONG_STATE, f"{access.worker} is not revoked: revoke it first")
+            marked = access.model_copy(update={mark: now})
+            life = None if mark == "revoked_at" else REMOVED_FOR
+            try:
+                await self._bucket.put(key, dump(marked), revision=stored.revision, life=life)
+            except RevisionConflict:
+                continue
+            return marked
+
+    async def secret_hash(self, worker: str) -> str | None:
+        """The hash of the secret for which a worker's name is reserved."""
+        return await self._names.secret_hash(worker)
+
+
+class EnrollmentStore(WorkerMarks):
+    """Enrols and revokes workers. Reads go through the stream leader, writes are compare-and-swap."""
 
     async def create_token(self, request: EnrollTokenRequest, *, now: datetime) -> EnrollToken:
         """A new enrolment token; shown once."""
@@ -78,31 +134,6 @@ class EnrollmentStore:
             return known, False
         return access, True
 
-    async def revoke(self, secret_hash: str, *, now: datetime) -> WorkerAccess:
-        """Revoke a worker's credential; a revoked one stays unchanged.
-
-        Raises:
-            EdgeError: `not_found`.
-            BrokerUnavailable: The outcome is unknown; repeat the call.
-        """
-        while True:
-            stored = await self._bucket.get(WORKER_PREFIX + secret_hash)
-            if stored.value is None:
-                raise EdgeError(ErrorCode.NOT_FOUND, "there is no such worker")
-            access = WorkerAccess.model_validate_json(stored.value)
-            if access.revoked_at is not None:
-                return access
-            revoked = access.model_copy(update={"revoked_at": now})
-            try:
-                await self._bucket.put(WORKER_PREFIX + secret_hash, dump(revoked), revision=stored.revision)
-            except RevisionConflict:
-                continue
-            return revoked
-
-    async def secret_hash(self, worker: str) -> str | None:
-        """The hash of the secret for which a worker's name is reserved."""
-        return await self._names.secret_hash(worker)
-
     async def _use_token(self, token_hash: str, secret_hash: str, now: datetime) -> tuple[EnrollTokenEntry, str]:
         """The token's entry and the worker's name, after a use was counted for this secret, now or earlier.
 
@@ -114,6 +145,8 @@ class EnrollmentStore:
                 raise unknown_token()
             entry = EnrollTokenEntry.model_validate_json(stored.value)
             use = next((one for one in entry.used if one.secret_hash == secret_hash), None)
+            if use is not None:
+                await self._refuse_removed(secret_hash)
             if use is not None and await self._names.reserve(use.worker, secret_hash):
                 return entry, use.worker
             if use is None:
@@ -157,13 +190,22 @@ class EnrollmentStore:
             return False
         return True
 
+    async def _refuse_removed(self, secret_hash: str) -> None:
+        """A repeat must not reserve the name of a removed worker again."""
+        stored = await self._bucket.get(WORKER_PREFIX + secret_hash)
+        if stored.value is not None and WorkerAccess.model_validate_json(stored.value).removed_at is not None:
+            raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, "this worker was removed; enrol with a new secret")
+
     async def _require_worker(self, secret_hash: str) -> WorkerAccess:
         stored = await self._bucket.get(WORKER_PREFIX + secret_hash)
         if stored.value is None:
             raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, "this worker was removed; enrol with a new secret")
+        if alias_of(stored.value) is not None:
+            raise _secret_in_use()
         access = WorkerAccess.model_validate_json(stored.value)
         if access.revoked_at is not None:
-            raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, "this worker was revoked; enrol with a new secret")
+            what = "revoked" if access.removed_at is None else "removed"
+            raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, f"this worker was {what}; enrol with a new secret")
         return access
 
 
@@ -196,6 +238,8 @@ def _other_uses(entry: EnrollTokenEntry, secret_hash: str) -> tuple[EnrollmentUs
 
 
 def _check_usable(entry: EnrollTokenEntry, now: datetime) -> None:
+    if entry.revoked_at is not None:
+        raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, "the enrolment token was revoked")
     if now >= entry.expires_at:
         raise EdgeError(ErrorCode.ENROLLMENT_REFUSED, f"the enrolment token expired at {entry.expires_at:%F %H:%M} UTC")
     if len(entry.used) >= entry.uses:

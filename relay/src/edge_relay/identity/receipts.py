@@ -4,30 +4,21 @@ A receipt names the message's ack subject, the job and the worker, and expires w
 JetStream accepts an ack from any client that knows the subject; the seal keeps workers from forging a receipt.
 """
 
-import asyncio
 import base64
 import binascii
 import hashlib
 import hmac
-import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
-import structlog
 
-from edge_broker.bucket import Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
-from edge_broker.connection.errors import BrokerUnavailable
-from edge_broker.subjects import ACCESS_BUCKET
+from edge_relay.identity.shared_key import SharedKey
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
-log = structlog.get_logger(__name__)
-
 KEY_NAME = "receipt-key"
-KEY_BYTES = 32
 _MAC_BYTES = 32
-_RETRY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,25 +92,11 @@ def _mac(key: bytes, body: bytes) -> bytes:
     return hmac.new(key, b"receipt.v1\n" + body, hashlib.sha256).digest()
 
 
-class ReceiptKey:
-    """The key that all replicas share. The first replica creates it; it is written to `edge_access` only."""
+class ReceiptKey(SharedKey):
+    """The key of all receipts."""
 
     def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-        self._bucket = Bucket(broker, ACCESS_BUCKET)
-        self._key: bytes | None = None
-        self.ready = asyncio.Event()
-
-    async def get(self) -> bytes:
-        """The key.
-
-        Raises:
-            BrokerUnavailable: It can't be read at the moment.
-        """
-        if self._key is None:
-            self._key = await self._read_or_create()
-            self.ready.set()
-        return self._key
+        super().__init__(broker, KEY_NAME)
 
     async def open(self, sealed: str, *, job: str, worker: str) -> Receipt:
         """The content of a presented receipt; the caller checks whether it has expired.
@@ -129,25 +106,3 @@ class ReceiptKey:
             BrokerUnavailable: The key can't be read at the moment.
         """
         return open_receipt(await self.get(), sealed, job=job, worker=worker)
-
-    async def run(self) -> None:
-        """Read the key as soon as the broker can be reached."""
-        while True:
-            await self._broker.wait_connected()
-            try:
-                await self.get()
-                return
-            except BrokerUnavailable as error:
-                log.debug("receipt_key_not_read", error=str(error))
-                await asyncio.sleep(_RETRY_S)
-
-    async def _read_or_create(self) -> bytes:
-        stored = await self._bucket.get(KEY_NAME)
-        if stored.value is not None:
-            return base64.b64decode(stored.value)
-        key = secrets.token_bytes(KEY_BYTES)
-        try:
-            await self._bucket.put(KEY_NAME, base64.b64encode(key), revision=stored.revision)
-        except RevisionConflict:
-            return await self._read_or_create()
-        return key

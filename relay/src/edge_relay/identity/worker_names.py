@@ -47,12 +47,13 @@ class WorkerNames:
         return True
 
     async def free(self, name: str, secret_hash: str) -> None:
-        """Give up a reserved name, unless a worker has it."""
+        """Give up a reserved name, unless a worker has it that was not removed."""
         stored = await self._bucket.get(NAME_PREFIX + name)
         if stored.value is None or stored.value.decode() != secret_hash:
             return
         known = await self._bucket.get(WORKER_PREFIX + secret_hash)
-        if known.value is not None and WorkerAccess.model_validate_json(known.value).worker == name:
+        access = None if known.value is None else WorkerAccess.model_validate_json(known.value)
+        if access is not None and access.worker == name and access.removed_at is None:
             return
         with suppress(RevisionConflict):
             await self._bucket.delete(NAME_PREFIX + name, revision=stored.revision, mark_life=FREED_FOR)

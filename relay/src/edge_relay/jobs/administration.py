@@ -1,62 +1,141 @@
-"""What operators do with a job: read its record, cancel it, redrive it. Each change is audited."""
+"""What operators do with jobs: cancel, redrive, purge; one or thousands of them. Each change is audited."""
 
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
+from edge_broker.jetstream.stream_info import purge
 from edge_broker.records import RecordStore
-from edge_broker.subjects import worker_notice
-from edge_relay.identity.operators import Operator
+from edge_broker.subjects import DEAD, dead_subject, worker_notice
+from edge_relay.identity.operators.operator import Operator
 from edge_relay.shielded import run_to_completion
+from edge_schemas.admin import actions
+from edge_schemas.admin.actions import ActionFailure, ActionResult, JobActionRequest
 from edge_schemas.admin.audit import TargetKind
-from edge_schemas.life.events import Redrive, Withdraw
+from edge_schemas.life.events import Event, Redrive, Withdraw
 from edge_schemas.life.model import JobRecord
+from edge_schemas.life.transition import transition
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+
+AT_ONCE = 16
+"""Changes of one call that are under way at the same time."""
+MAX_LISTED = 1_000
+"""Of changed targets, and of failures; all are counted."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    changed: list[str]
+    unchanged: int
+    failures: list[ActionFailure]
 
 
 class JobAdministration:
-    """Operators' access to the records of jobs."""
+    """Operators' changes of jobs."""
 
     def __init__(self, broker: Broker, records: RecordStore, audit: Audit) -> None:
         self._broker = broker
         self._records = records
         self._audit = audit
 
-    async def show(self, job: str) -> JobRecord:
-        """The record of a job, without its workload and without the last answer to its task.
+    async def act(
+        self, request: JobActionRequest, jobs: Sequence[str], hidden: Collection[str], *, operator: Operator
+    ) -> ActionResult:
+        """Act on each job; one that fails keeps no other from its change. A repeat changes nothing.
 
-        Raises:
-            EdgeError: `not_found`.
+        A redriven job is republished by its executor, which watches records. Its history stays in `EDGE_DEAD` until it
+        is purged or the stream's age limit.
+
+        Args:
+            request: What to do and why.
+            jobs: With which, each named once.
+            hidden: Those of them that the operator may not see.
+            operator: Who does it.
         """
-        record = await self._records.get(job)
-        if record is None:
-            raise EdgeError(ErrorCode.NOT_FOUND, "there is no such job, or it ended more than seven days ago")
-        return _without_content(record)
+        return await run_to_completion(self._act(request, jobs, hidden, operator))
 
-    async def cancel(self, job: str, *, operator: Operator, reason: str) -> JobRecord:
-        """Withdraw a job and return its record: a final state may have arrived earlier. A repeat changes nothing."""
-        return await run_to_completion(self._cancel(job, operator, reason))
+    async def _act(
+        self, request: JobActionRequest, jobs: Sequence[str], hidden: Collection[str], operator: Operator
+    ) -> ActionResult:
+        tally = _Tally([], 0, [])
+        left = iter(jobs)
 
-    async def redrive(self, job: str, *, operator: Operator) -> None:
-        """End the parking of a job; the executor, which watches records, republishes it. A repeat changes nothing.
+        async def work() -> None:
+            for job in left:
+                try:
+                    if job in hidden:
+                        raise EdgeError(ErrorCode.NOT_FOUND, "there is no such unfinished job")
+                    is_changed = await self._change(job, request, operator)
+                except EdgeError as error:
+                    tally.failures.append(ActionFailure(target=job, code=error.code, detail=_detail(error)))
+                else:
+                    if is_changed:
+                        tally.changed.append(job)
+                    else:
+                        tally.unchanged += 1
 
-        The job's history stays in `EDGE_DEAD` until the stream's age limit.
-        """
-        before, after = await run_to_completion(self._records.change(job, Redrive(datetime.now(UTC))))
-        if after is not before:
-            await self._audit.record("job-redriven", TargetKind.JOB, job, actor=operator.actor, queue=after.queue)
+        async with asyncio.TaskGroup() as group:
+            for number in range(min(AT_ONCE, len(jobs))):
+                group.create_task(work(), name=f"job-action-{number}")
+        return ActionResult(
+            changed=tuple(tally.changed[:MAX_LISTED]),
+            changed_count=len(tally.changed),
+            unchanged_count=tally.unchanged,
+            failures=tuple(tally.failures[:MAX_LISTED]),
+            failure_count=len(tally.failures),
+            dry_run=request.dry_run,
+        )
 
-    async def _cancel(self, job: str, operator: Operator, reason: str) -> JobRecord:
-        event = Withdraw(f"cancelled by operator {operator.name}: {reason}", datetime.now(UTC))
-        before, after = await self._records.change(job, event)
-        if after is not before:
-            await self._audit.record(
-                "job-cancelled", TargetKind.JOB, job, actor=operator.actor, queue=after.queue, reason=reason
-            )
+    async def _change(self, job: str, request: JobActionRequest, operator: Operator) -> bool:
+        """Whether the job changes."""
+        action, at = request.action, datetime.now(UTC)
+        event: Event
+        if isinstance(action, actions.Redrive):
+            done, event = "job-redriven", Redrive(at)
+        elif isinstance(action, actions.Cancel):
+            done, event = "job-cancelled", Withdraw(f"cancelled by operator {operator.name}: {request.reason}", at)
+        else:
+            done, event = "job-purged", Withdraw(f"purged by operator {operator.name}: {request.reason}", at)
+        is_purge = isinstance(action, actions.Purge)
+        if request.dry_run:
+            before = await self._records.get(job)
+            if is_purge and before is not None:
+                await _require_parked(before, before)
+            return transition(before, event) is not before
+        before, after = await self._records.change(job, event, first=_require_parked if is_purge else None)
+        if is_purge:
+            await purge(self._broker, DEAD, dead_subject(after.team, after.queue, after.id))
+        if after is before:
+            return False
+        await self._audit.record(
+            done,
+            TargetKind.JOB,
+            job,
+            actor=operator.actor,
+            queue=after.queue,
+            reason=request.reason,
+            before=_shown(before),
+            after=_shown(after),
+        )
         if after.holder is not None:
             await self._broker.publish(worker_notice(after.holder.worker))
-        return _without_content(after)
+        return True
 
 
-def _without_content(record: JobRecord) -> JobRecord:
-    return record.model_copy(update={"job": None, "last_write": None})
+async def _require_parked(before: JobRecord, _: JobRecord) -> None:
+    """Refuse to purge a job that is not parked."""
+    if before.parked is None:
+        raise EdgeError(ErrorCode.WRONG_STATE, "the job is not parked: cancel it instead")
+
+
+def _shown(record: JobRecord) -> dict[str, str]:
+    """The part of a record that operators change."""
+    state = {"state": record.state.value}
+    return state if record.parked is None else {**state, "parked": record.parked}
+
+
+def _detail(error: EdgeError) -> str:
+    return error.detail or error.code

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from edge_broker.records import RecordStore
 from edge_relay.gate.answers import GateAnswer
 from edge_relay.gate.client import GateClient
-from edge_relay.identity.credentials import Principal
+from edge_relay.identity.principals import Principal
 from edge_relay.jobs.takeover import check_uncontested
 from edge_relay.metrics.replica import Metrics
 from edge_relay.stores.worker_store import WorkerStore

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import structlog
 
 from edge_broker.records import RecordStore
-from edge_relay.identity.credentials import Principal
+from edge_relay.identity.principals import Principal
 from edge_relay.identity.receipts import ReceiptKey
 from edge_relay.jobs.parking import Parking
 from edge_relay.jobs.takeover import check_takeover

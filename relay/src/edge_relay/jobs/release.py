@@ -8,7 +8,7 @@ import structlog
 from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.message import nak, term
 from edge_broker.records import RecordStore
-from edge_relay.identity.credentials import Principal
+from edge_relay.identity.principals import Principal
 from edge_relay.identity.receipts import Receipt, ReceiptKey
 from edge_relay.jobs.parking import Parking
 from edge_relay.jobs.stale_message import ack_if_not_waiting

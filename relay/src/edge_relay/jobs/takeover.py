@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from edge_relay.identity.credentials import Principal
+from edge_relay.identity.principals import Principal
 from edge_relay.stores.worker_store import WorkerStore
 from edge_schemas.life.agents import check_taken_over, is_holding_agent, takeover_pending
 from edge_schemas.life.model import JobRecord

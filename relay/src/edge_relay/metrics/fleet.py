@@ -1,6 +1,7 @@
 """The workers by their credentials and their last polls. Both are followed in memory: a scrape reads nothing.
 
-Every replica receives the entry of every poll of every worker. Entries are stored as they come, and parsed at a scrape.
+Every replica receives the entry of every poll of every worker. Entries are stored as they come. They are parsed when a
+scrape or an operator needs them.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ _INFO = (*_WORKER, "team", "agent_version", "airflow_version", "python_version",
 
 @dataclass(frozen=True, slots=True)
 class _Received:
-    """An entry that no scrape has needed yet.
+    """An entry.
 
     Attributes:
         at: By the clock of `Fleet`.
@@ -64,6 +65,7 @@ class Fleet(Collector):
         self._clock = clock
         self._watched = WatchedBucket(broker, WORKERS_BUCKET, self.apply)
         self._received: dict[str, _Received] = {}
+        self._unparsed: set[str] = set()
         self._listeners: list[Callable[[str, bytes], None]] = []
         self._polls: dict[str, LastPoll] = {}
         self._disconnected_s = 0.0
@@ -83,21 +85,25 @@ class Fleet(Collector):
         if value is None:
             self._received.pop(worker, None)
             self._polls.pop(worker, None)
+            self._unparsed.discard(worker)
         else:
-            self._received[worker] = _Received(value, self._connected_s(), datetime.now(UTC))
+            self._received[worker] = _Received(value, self.now(), datetime.now(UTC))
+            self._unparsed.add(worker)
             for listener in self._listeners:
                 listener(worker, value)
 
     async def prepare(self) -> None:
         """Parse the entries that arrived since the last scrape; polls do not wait for many of them."""
-        while self._received:
-            self._parse(_PARSED_AT_ONCE)
+        while self._unparsed:
+            for worker in list(islice(self._unparsed, _PARSED_AT_ONCE)):
+                self.last_poll(worker)
             await asyncio.sleep(0)
 
-    def _parse(self, limit: int) -> None:
-        """Parse some of the new entries; an unreadable one counts as none."""
-        for worker in list(islice(self._received, limit)):
-            received = self._received.pop(worker)
+    def last_poll(self, worker: str) -> LastPoll | None:
+        """A worker's last poll; None if there is none, or its entry is unreadable."""
+        if worker in self._unparsed:
+            self._unparsed.discard(worker)
+            received = self._received[worker]
             self._polls.pop(worker, None)
             try:
                 entry = WorkerEntry.model_validate_json(received.value)
@@ -105,12 +111,26 @@ class Fleet(Collector):
                 log.debug("worker_entry_unreadable", errors=error.error_count())
             else:
                 self._polls[worker] = last_poll(entry, received.at, received.at_time)
+        return self._polls.get(worker)
+
+    def entry(self, worker: str) -> WorkerEntry | None:
+        """A worker's whole entry, parsed now; None if there is none, or it is unreadable."""
+        received = self._received.get(worker)
+        try:
+            return None if received is None else WorkerEntry.model_validate_json(received.value)
+        except ValidationError as error:
+            log.debug("worker_entry_unreadable", errors=error.error_count())
+            return None
+
+    def heard_at(self, worker: str) -> float | None:
+        """When the worker's last entry was received, by this clock; older ones may have been received at the start."""
+        received = self._received.get(worker)
+        return None if received is None else received.at
 
     def state(self, access: WorkerAccess) -> WorkerState:
         """The state of a worker now."""
-        self._parse(len(self._received))
-        poll = self._polls.get(access.worker)
-        silent_s = 0.0 if poll is None else poll.age_s + self._connected_s() - poll.received_at
+        poll = self.last_poll(access.worker)
+        silent_s = 0.0 if poll is None else self.now() - poll.heard_at
         return worker_state(
             is_revoked=access.revoked_at is not None,
             was_seen=poll is not None,
@@ -160,7 +180,7 @@ class Fleet(Collector):
         """Names, types and labels."""
         yield from self.collect()
 
-    def _connected_s(self) -> float:
+    def now(self) -> float:
         """The clock, which stands still while NATS is unreachable."""
         lost_at = self._broker.lost_at
         is_away = lost_at is not None and not self._broker.connected

@@ -76,6 +76,8 @@ class LastPoll:
         offline_after_s: Silence after which the worker counts as offline.
         age_s: Age of the poll when its entry was received.
         received_at: By the clock of `Fleet`.
+        at: When it arrived, by the clock of its relay.
+        airflow: Airflow's version in the worker's runtime, as the worker reports it.
     """
 
     figures: tuple[float | None, ...]
@@ -88,6 +90,19 @@ class LastPoll:
     offline_after_s: float
     age_s: float
     received_at: float
+    at: datetime
+    host: str
+    airflow: str | None
+    no_jobs_reason: str | None
+    slots: int
+    free: int
+    poll_timeout_s: float
+    settings_version: int | None
+
+    @property
+    def heard_at(self) -> float:
+        """When it arrived, by the clock of `Fleet`."""
+        return self.received_at - self.age_s
 
 
 def last_poll(entry: WorkerEntry, received_at: float, received_time: datetime) -> LastPoll:
@@ -117,6 +132,14 @@ def last_poll(entry: WorkerEntry, received_at: float, received_time: datetime) -
         offline_after_s=offline_after_s(entry),
         age_s=max(0.0, age.total_seconds()),
         received_at=received_at,
+        at=entry.agent.last_poll_at,
+        host=entry.agent.host,
+        airflow=versions.airflow,
+        no_jobs_reason=entry.no_jobs_reason,
+        slots=entry.slots,
+        free=entry.free,
+        poll_timeout_s=entry.poll_timeout_s,
+        settings_version=entry.settings_version,
     )
 
 

@@ -23,8 +23,8 @@ from edge_broker import layout
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import ADMIN
-from edge_relay.identity.access_tokens import AccessTokenStore
 from edge_relay.identity.enrollment import EnrollmentStore
+from edge_relay.identity.operators.access_tokens import AccessTokenStore
 from edge_relay.serve import serving
 from edge_relay.settings import Settings
 from edge_relay.standalone.data_dir import DataDir, StandaloneFailed, locked, open_data_dir

@@ -4,8 +4,9 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from pydantic import ValidationError
@@ -26,6 +27,8 @@ LEAVE_S = 2.0
 ARRIVALS_AT_ONCE = 64
 """After an outage all workers poll at the same moment. More writes at a time would only make each one slower, until
 they fail and are repeated."""
+MARK_LIFE = timedelta(days=1)
+"""How long the mark of a deleted entry is kept, for watches that were cut."""
 MAX_LAST = 10_000
 MAX_LEAVING = 64
 """When thousands of connections close at once, most are not marked: a takeover then waits for a full poll timeout."""
@@ -131,6 +134,17 @@ class WorkerStore:
             log.debug("leave_not_marked", worker=worker, error=repr(error))
         finally:
             self._leaving -= 1
+
+    async def forget(self, worker: str) -> None:
+        """Delete the last poll of a worker that was removed.
+
+        Raises:
+            BrokerUnavailable: The outcome is unknown; repeat the call.
+        """
+        self._last.pop(worker, None)
+        while (stored := await self._bucket.get(worker)).value is not None:
+            with suppress(RevisionConflict):
+                await self._bucket.delete(worker, revision=stored.revision, mark_life=MARK_LIFE)
 
     async def resolve_conflict(self, worker: str, *, keep_newer: bool) -> bool:
         """Write which of two agents is the worker, and wake both; False if there is no conflict (any more).

@@ -1,5 +1,5 @@
-"""Enrolment and administration of workers: tokens, names, revocation, conflicts, the list for operators.
+"""Enrolment and administration of workers: tokens, names.
 
-May import: `metrics`, `stores`, `identity`, `gate`, `shielded`, `edge_broker` and `edge_schemas`.
+May import: `metrics`, `identity`, `gate`, `shielded`, `edge_broker` and `edge_schemas`.
 Never here: requests, responses, the application object; jobs.
 """

@@ -28,6 +28,7 @@ class ConsumerInfo(TypedDict):
         num_pending: Messages that were not delivered yet.
         num_ack_pending: Messages that were delivered and not acknowledged.
         num_waiting: Open pulls.
+        num_redelivered: Of those that were delivered, how many were delivered more than once.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ConsumerInfo(TypedDict):
     num_pending: int
     num_ack_pending: int
     num_waiting: int
+    num_redelivered: NotRequired[int]
     paused: NotRequired[bool]
 
 

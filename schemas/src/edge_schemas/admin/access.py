@@ -96,6 +96,7 @@ class AccessToken(Outbound):
     token: str
     name: str
     role: Role
+    scope: AccessScope = AccessScope()
     expires_at: Instant | None = None
 
 
@@ -133,6 +134,7 @@ class EnrollTokenRow(Outbound):
     used: int
     workers: tuple[str, ...] = ()
     expires_at: Instant
+    revoked_at: Instant | None = None
 
 
 class SignedInBy(StrEnum):

@@ -30,12 +30,14 @@ class Actor(Outbound):
     Attributes:
         name: Of an operator or a worker; of the replica or the keeper if it is the system.
         by: How an operator has signed in.
+        token: The name of the access token with which Airflow's api-server called for a user.
         address: Where an operator's or a worker's call came from.
     """
 
     kind: ActorKind
     name: str
     by: str | None = None
+    token: str | None = None
     address: str | None = None
 
 

@@ -1,9 +1,11 @@
 """Every method of every path under `/v1/admin`, with its models and problem codes."""
 
 from edge_schemas.admin import actions
-from edge_schemas.life.model import JobRecord
+from edge_schemas.openapi.access_operations import ACCESS_OPERATIONS
 from edge_schemas.openapi.operation import ACCESS, BODY, CALL, Operation
-from edge_schemas.wire import routes, workers
+from edge_schemas.openapi.view_operations import VIEW_OPERATIONS
+from edge_schemas.openapi.why_operations import WHY_OPERATIONS
+from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ErrorCode
 
 _E = ErrorCode
@@ -11,27 +13,8 @@ _ACTION = (*CALL, *BODY, _E.CREDENTIAL_REVOKED, _E.FORBIDDEN, _E.NOT_FOUND)
 """An error about one target is in the result, not an answer of its own."""
 
 ADMIN_OPERATIONS = (
-    Operation(
-        "post",
-        routes.ADMIN_ENROLL_TOKENS,
-        "createEnrollToken",
-        "Create an enrolment token",
-        "operators",
-        {201: workers.EnrollToken},
-        ACCESS,
-        workers.EnrollTokenRequest,
-        (*CALL, *BODY, _E.CREDENTIAL_REVOKED),
-    ),
-    Operation(
-        "get",
-        routes.ADMIN_WORKERS,
-        "listWorkers",
-        "All workers that ever enrolled",
-        "operators",
-        {200: workers.WorkerList},
-        ACCESS,
-        errors=(*CALL, _E.CREDENTIAL_REVOKED),
-    ),
+    *ACCESS_OPERATIONS,
+    *VIEW_OPERATIONS,
     Operation(
         "post",
         routes.ADMIN_WORKER_ACTIONS,
@@ -65,35 +48,5 @@ ADMIN_OPERATIONS = (
         actions.QueueActionRequest,
         _ACTION,
     ),
-    Operation(
-        "get",
-        routes.ADMIN_JOB,
-        "showJob",
-        "The record of a job, without its workload",
-        "operators",
-        {200: JobRecord},
-        ACCESS,
-        errors=(*CALL, _E.CREDENTIAL_REVOKED, _E.NOT_FOUND),
-    ),
-    Operation(
-        "post",
-        routes.ADMIN_JOB_CANCEL,
-        "cancelJob",
-        "End a job in any state; the answer is its record",
-        "operators",
-        {200: JobRecord},
-        ACCESS,
-        workers.CancelRequest,
-        (*CALL, *BODY, _E.CREDENTIAL_REVOKED, _E.JOB_ENDED),
-    ),
-    Operation(
-        "post",
-        routes.ADMIN_JOB_REDRIVE,
-        "redriveJob",
-        "Republish a parked job",
-        "operators",
-        {204: None},
-        ACCESS,
-        errors=(*CALL, _E.CREDENTIAL_REVOKED, _E.WRONG_STATE, _E.JOB_ENDED),
-    ),
+    *WHY_OPERATIONS,
 )

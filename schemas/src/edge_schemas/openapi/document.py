@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document of the relay, made from the operations, the models and the table of problem codes."""
 
+from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -17,10 +18,12 @@ Schema = dict[str, Any]
 """A part of the document, as plain JSON values."""
 _SCHEMA_REF = "#/components/schemas/{model}"
 _JSON = "application/json"
+_EVENTS = "text/event-stream"
 _ALWAYS = (ErrorCode.INTERNAL,)
 _PATH_PARAMETERS = (
     ("job", TypeAdapter[str](JobId).json_schema()),
     ("worker", TypeAdapter[str](WorkerName).json_schema()),
+    ("token", {"type": "string", "description": "The beginning of the hash of the token, as lists show it."}),
 )
 
 
@@ -57,7 +60,7 @@ def openapi_document() -> Schema:
             "securitySchemes": {
                 WORKER: _bearer("The secret that the worker made before it enrolled."),
                 ENROLLMENT: _bearer("An enrolment token, limited in uses and time."),
-                ACCESS: _bearer("An operator's access token."),
+                ACCESS: _bearer("An access token, or a token of the identity provider. Browsers send a cookie."),
             },
         },
     }
@@ -103,8 +106,31 @@ def _parameters(op: Operation) -> list[Schema]:
     if op.path == routes.POLL or op.path.startswith(routes.JOB_START.partition("{job}")[0]):
         what = "A random value that the agent keeps in memory; a copy of its state folder lacks it."
         found.append({"name": routes.AGENT_HEADER, "in": "header", "description": what, "schema": {"type": "string"}})
+    if op.query is not None:
+        found += _query_parameters(op.query)
+    if op.method == "get" and op.tag == "operators" and HTTPStatus.NOT_MODIFIED in op.answers:
+        what = "The ETag of an answer that the client has."
+        found.append({"name": "If-None-Match", "in": "header", "description": what, "schema": {"type": "string"}})
     request_id = TypeAdapter(RequestId).json_schema()
     found.append({"name": routes.REQUEST_ID_HEADER, "in": "header", "schema": request_id})
+    return found
+
+
+def _query_parameters(model: type[BaseModel]) -> list[Schema]:
+    """A parameter for each field; what a field refers to stands in its place, and null is not sent."""
+    schema = model.model_json_schema()
+    definitions = schema.get("$defs", {})
+    found: list[Schema] = []
+    for name, field in schema["properties"].items():
+        options = [option for option in field.pop("anyOf", ()) if option.get("type") != "null"]
+        merged = {**field, **(options[0] if len(options) == 1 else {"anyOf": options} if options else {})}
+        reference = merged.pop("$ref", None)
+        if reference is not None:
+            merged |= definitions[reference.rpartition("/")[2]]
+        if merged.get("default", "") is None:
+            del merged["default"]
+        merged.pop("title", None)
+        found.append({"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": merged})
     return found
 
 
@@ -122,8 +148,10 @@ def _request_body(op: Operation) -> Schema | None:
 def _responses(op: Operation) -> Schema:
     found: Schema = {}
     for status, model in op.answers.items():
-        content = {} if model is None else {"content": {_JSON: {"schema": _ref(model)}}}
-        found[str(status)] = {"description": "Done" if model is None else model.__name__, **content}
+        kind = _EVENTS if op.path == routes.ADMIN_CHANGES else _JSON
+        content = {} if model is None else {"content": {kind: {"schema": _ref(model)}}}
+        nothing = "Not modified" if status == HTTPStatus.NOT_MODIFIED else "Done"
+        found[str(status)] = {"description": nothing if model is None else model.__name__, **content}
     by_status: dict[int, list[ErrorCode]] = {}
     for code in dict.fromkeys((*op.errors, *_ALWAYS)):
         by_status.setdefault(ERRORS[code].status, []).append(code)

@@ -21,6 +21,7 @@ class Operation:
     Attributes:
         answers: Status of a good answer to its model; None where there is no body.
         errors: Codes it may answer with, besides those that every call may meet.
+        query: Its query parameters.
     """
 
     method: str
@@ -32,3 +33,4 @@ class Operation:
     security: str | None = None
     request: type[BaseModel] | None = None
     errors: tuple[ErrorCode, ...] = ()
+    query: type[BaseModel] | None = None

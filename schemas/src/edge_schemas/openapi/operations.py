@@ -47,6 +47,17 @@ OPERATIONS = (
     ),
     Operation(
         "post",
+        routes.WORKER_SECRET,
+        "registerSecret",
+        "Register the hash of the worker's next secret; the current one is valid until the next one is used",
+        "workers",
+        {204: None},
+        WORKER,
+        workers.SecretRequest,
+        (*CALL, *BODY, _E.CREDENTIAL_REVOKED, _E.WRONG_STATE),
+    ),
+    Operation(
+        "post",
         routes.JOB_START,
         "startJob",
         "Confirm a grant and become the holder of its job",

@@ -3,6 +3,7 @@
 ENROLL = "/v1/enroll"
 POLL = "/v1/poll"
 WORKER = "/v1/worker"
+WORKER_SECRET = "/v1/worker/secret"  # noqa: S105
 JOB_START = "/v1/jobs/{job}/start"
 JOB_FINISH = "/v1/jobs/{job}/finish"
 JOB_RELEASE = "/v1/jobs/{job}/release"
@@ -32,8 +33,6 @@ ADMIN_ENROLL_TOKEN = "/v1/admin/enroll-tokens/{token}"  # noqa: S105
 ADMIN_ACCESS_TOKENS = "/v1/admin/access-tokens"
 ADMIN_ACCESS_TOKEN = "/v1/admin/access-tokens/{token}"  # noqa: S105
 ADMIN_AUDIT = "/v1/admin/audit"
-ADMIN_JOB_CANCEL = "/v1/admin/jobs/{job}/cancel"
-ADMIN_JOB_REDRIVE = "/v1/admin/jobs/{job}/redrive"
 
 HEALTHZ = "/healthz"
 READYZ = "/readyz"

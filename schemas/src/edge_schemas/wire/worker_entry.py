@@ -58,12 +58,14 @@ class WorkerEntry(Outbound):
         no_jobs_reason: See `Poll`.
         auxiliary: See `Poll`.
         queues: Those that its credential gives access to; None in an entry that an older relay wrote.
+        settings_version: Of the settings that the worker has applied; None in an entry that an older relay wrote.
     """
 
     worker: WorkerName
     site: str
     team: TeamName | None = None
     queues: tuple[QueueName, ...] | None = None
+    settings_version: int | None = None
     agent: AgentSeen
     predecessors: tuple[AgentSeen, ...] = ()
     taken_over_at: Instant | None = None

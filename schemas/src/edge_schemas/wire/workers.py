@@ -102,6 +102,7 @@ class EnrollTokenRequest(Inbound):
     team: TeamName | None = None
     uses: int = Field(default=1, ge=1, le=5_000)
     ttl_s: int = Field(default=3600, ge=1, le=366 * 86400)
+    reason: str = Field(default="", max_length=500)
 
 
 class EnrollToken(Outbound):
@@ -132,49 +133,32 @@ class WorkerState(StrEnum):
     REVOKED = "revoked"
 
 
-class WorkerSummary(Outbound):
-    """A worker as operators see it.
+class SecretRequest(Inbound):
+    """Registers the hash of a worker's next secret; the call's bearer is the secret that it replaces.
 
     Attributes:
-        tolerance_s: The shortest offline tolerance of its jobs.
-        conflict: Where the two agents run, the older one first, if there are two.
-        airflow: Airflow's version in its runtime, if the worker has reported it.
-        no_jobs_reason: Why it accepts no jobs, as it reported.
+        rotation: Of the settings that asked for it.
     """
 
-    worker: WorkerName
-    site: SiteName
-    team: TeamName | None = None
-    queues: tuple[QueueName, ...]
-    state: WorkerState
-    enrolled_at: Instant
-    hostname: str = ""
-    last_poll_at: Instant | None = None
-    slots: int | None = None
-    jobs: int | None = None
-    tolerance_s: float | None = None
-    conflict: tuple[str, ...] = ()
-    airflow: str | None = None
-    no_jobs_reason: str | None = None
-
-
-class CancelRequest(Inbound):
-    """Ends a job on behalf of an operator."""
-
-    reason: str = Field(min_length=1, max_length=500)
-
-
-class WorkerList(Outbound):
-    """All workers that ever enrolled."""
-
-    workers: tuple[WorkerSummary, ...]
+    secret_hash: str = Field(pattern=HASH_PATTERN)
+    rotation: int = Field(ge=1)
 
 
 class WorkerAccess(Outbound):
     """What a worker's secret gives access to; kept in `edge_access` under `worker.<hash>`.
 
+    The hash in its key is that of the secret with which the worker enrolled. It identifies the worker's credential,
+    also after the secret was rotated.
+
     Attributes:
+        secret_hash: Of the secret with which the worker enrolled.
+        current_hash: Of the secret that is valid now, if it was rotated.
+        next_hash: Of the secret that replaces it as soon as it is used.
+        next_rotation: The rotation that `next_hash` is for.
+        rotated: The last rotation that is complete.
         token_hash: Of the enrolment token that it was enrolled with.
+        removed_at: When an operator removed it from all lists. The entry is kept for a time: an enrolment that is
+            repeated must not bring the worker back.
     """
 
     worker: WorkerName
@@ -186,6 +170,26 @@ class WorkerAccess(Outbound):
     enrolled_at: Instant
     revoked_at: Instant | None = None
     token_hash: str | None = None
+    current_hash: str | None = None
+    next_hash: str | None = None
+    next_rotation: int | None = None
+    rotated: int = 0
+    removed_at: Instant | None = None
+
+    @property
+    def valid_hash(self) -> str:
+        """Of the secret that is valid now."""
+        return self.current_hash or self.secret_hash
+
+
+class SecretAlias(Outbound):
+    """Names the credential that a rotated secret belongs to; kept in `edge_access` under `worker.<hash>`.
+
+    Attributes:
+        alias_of: The hash in the key of the worker's `WorkerAccess`.
+    """
+
+    alias_of: str
 
 
 class EnrollmentUse(Outbound):
@@ -204,3 +208,4 @@ class EnrollTokenEntry(Outbound):
     uses: int
     expires_at: Instant
     used: tuple[EnrollmentUse, ...] = ()
+    revoked_at: Instant | None = None

@@ -39,10 +39,12 @@ async def test_a_finished_job(edge: Edge) -> None:
     assert (await two.finish(job.id, exit_code=0)).code == "job_ended"
     assert (await edge.put_log(job, one.worker, 6, b"last\n")).status == 200, "the log ends after the job"
     shown = await edge.admin("GET", routes.ADMIN_JOB.format(job=job.id))
-    assert shown.json["outcome"]["verdict"] == "failed"
-    assert (await edge.admin("POST", routes.ADMIN_JOB_REDRIVE.format(job=job.id))).code == "job_ended"
-    cancelled = await edge.admin("POST", routes.ADMIN_JOB_CANCEL.format(job=job.id), {"reason": "late"})
-    assert cancelled.json["outcome"]["verdict"] == "failed"
+    assert shown.json["record"]["outcome"]["verdict"] == "failed"
+    order = {"jobs": [job.id], "reason": "late"}
+    redriven = await edge.admin("POST", routes.ADMIN_JOB_ACTIONS, {**order, "action": {"do": "redrive"}})
+    assert [one["code"] for one in redriven.json["failures"]] == ["job_ended"]
+    cancelled = await edge.admin("POST", routes.ADMIN_JOB_ACTIONS, {**order, "action": {"do": "cancel"}})
+    assert (cancelled.json["changed_count"], cancelled.json["unchanged_count"]) == (0, 1)
     assert await _dropped(one, job.id), "a worker that still reports it drops it"
     assert await edge.records.get(job.id) == before
 

@@ -8,10 +8,11 @@ import orjson
 
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import consumer_name
+from edge_schemas.admin.rows import WorkerPage
 from edge_schemas.gate.centre import CentreFacts
 from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job
-from edge_schemas.wire.workers import SecretKind, WorkerList, hash_secret, new_secret
+from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
 from support.relay.agents import VERSIONS, agent, publish, pulling
 from support.relay.edge import Edge, running_edge
 from support.relay.fake_gate import KEY, running_gate
@@ -75,8 +76,9 @@ async def test_operators_see_why_a_worker_takes_nothing(edge: Edge) -> None:
         await one.poll(free=0, poll_timeout_s=0, no_jobs_reason="the runtime is too new", **runs("3.4.0"))
     ).status == 204
     reply = await edge.admin("GET", routes.ADMIN_WORKERS)
-    [seen] = WorkerList.model_validate_json(reply.body).workers
-    assert (seen.airflow, seen.no_jobs_reason) == ("3.4.0", "the runtime is too new")
+    [seen] = WorkerPage.model_validate_json(reply.body).items
+    assert seen.versions is not None
+    assert (seen.versions.airflow, seen.no_jobs_reason) == ("3.4.0", "the runtime is too new")
 
 
 async def test_enrolment_tells_the_centres_version_and_refuses_no_runtime(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ async def ask(edge: Edge, token: str, *, replica: int = 0) -> Reply:
 
 async def test_a_revoked_access_token_is_refused_everywhere_within_two_seconds(tmp_path: Path) -> None:
     async with running_edge(tmp_path, replicas=2) as edge:
-        tokens = [await edge.access.create("ann", now=datetime.now(UTC)) for _ in range(2)]
+        tokens = [await edge.access_token_for("ann") for _ in range(2)]
         for replica in (0, 1):
             for token in tokens:
                 assert (await ask(edge, token, replica=replica)).status == 200
@@ -68,9 +68,9 @@ async def test_a_deleted_access_token_is_unknown_within_two_seconds(edge: Edge) 
 
 async def test_access_tokens_are_listed(edge: Edge, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Names and states; neither tokens nor hashes. A deleted one is gone from the list."""
-    gone = await edge.access.create("gone", now=datetime.now(UTC))
+    gone = await edge.access_token_for("gone")
     await edge.broker.store(kv_subject("edge_access", f"access.{hash_secret(gone)}"), b"", DELETE_MARK)
-    await edge.access.create("ann", now=datetime.now(UTC))
+    await edge.access_token_for("ann")
     await edge_relay(edge, tmp_path, "access-token", "revoke", "ann")
     capsys.readouterr()
     assert await edge_relay(edge, tmp_path, "access-token", "list") == EXIT_OK

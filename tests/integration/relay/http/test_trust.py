@@ -199,7 +199,7 @@ async def test_without_a_credential_nothing_is_served(plant: Plant, name: str) -
         ("POST", routes.ADMIN_ENROLL_TOKENS),
         ("GET", routes.ADMIN_WORKERS),
         ("POST", routes.ADMIN_WORKER_ACTIONS),
-        ("POST", routes.ADMIN_JOB_REDRIVE.format(job=plant.job.id)),
+        ("POST", routes.ADMIN_JOB_ACTIONS),
     ]:
         is_refusal(await edge.call(method, route, secret, json={}, operators=True), ErrorCode.UNAUTHENTICATED)
     assert await plant.picture() == before
@@ -235,7 +235,7 @@ async def test_a_revoked_worker_is_shut_out_everywhere_within_two_seconds(plant:
 
 
 async def _has_polled(edge: Edge, worker: Worker) -> bool:
-    workers = (await edge.admin("GET", routes.ADMIN_WORKERS)).json["workers"]
+    workers = (await edge.admin("GET", routes.ADMIN_WORKERS)).json["items"]
     return any(one["worker"] == worker.name and "last_poll_at" in one for one in workers)
 
 
@@ -245,35 +245,41 @@ async def test_enrolment_tokens_end(plant: Plant) -> None:
     await edge.enroll(spent)
     order, past = EnrollTokenRequest(queues=("default",), site="s", ttl_s=1), datetime.now(UTC) - timedelta(seconds=2)
     expired = (await edge.enrollments.create_token(order, now=past)).token
-    workers = (await edge.admin("GET", routes.ADMIN_WORKERS)).body
+    workers = (await edge.admin("GET", routes.ADMIN_WORKERS)).json["items"]
     for token in (spent, expired, new_secret(SecretKind.ENROLLMENT), plant.owner.secret, edge.access_token):
         for replica in (0, 1):
             is_refusal(await edge.enroll(token, replica=replica), ErrorCode.ENROLLMENT_REFUSED)
-    assert (await edge.admin("GET", routes.ADMIN_WORKERS)).body == workers
+    assert (await edge.admin("GET", routes.ADMIN_WORKERS)).json["items"] == workers
 
 
 async def test_operators_see_workers_and_redrive_parked_jobs(plant: Plant) -> None:
     edge = plant.edge
     await poll(edge, plant.thief, poll_timeout_s=0)
-    listed = {one["worker"]: one for one in (await edge.admin("GET", routes.ADMIN_WORKERS)).json["workers"]}
+    listed = {one["worker"]: one for one in (await edge.admin("GET", routes.ADMIN_WORKERS)).json["items"]}
     assert set(listed) == {plant.owner.name, plant.thief.name, plant.stranger.name}
-    assert (listed[plant.thief.name]["slots"], listed[plant.thief.name]["jobs"]) == (1, 0)
+    assert (listed[plant.thief.name]["slots"], listed[plant.thief.name]["running"]) == (1, 0)
     assert "last_poll_at" not in listed[plant.owner.name]
     assert not any("secret" in key for one in listed.values() for key in one)
 
-    redrive = routes.ADMIN_JOB_REDRIVE.format
+    async def redrive(job: str) -> Reply:
+        order = {"action": {"do": "redrive"}, "jobs": [job], "reason": "the cause is gone"}
+        return await edge.admin("POST", routes.ADMIN_JOB_ACTIONS, order)
+
+    async def is_refused(job: str, code: ErrorCode) -> bool:
+        return [one["code"] for one in (await redrive(job)).json["failures"]] == [code]
+
     job = await edge.job()
-    is_refusal(await edge.admin("POST", redrive(job=plant.job.id)), ErrorCode.WRONG_STATE)
+    assert await is_refused(plant.job.id, ErrorCode.WRONG_STATE)
     for number in range(5):
         await edge.records.change(job.id, Release(f"w{number}", "no room", counted=True, at=datetime.now(UTC)))
-    assert (await edge.admin("POST", redrive(job=job.id))).status == 204
+    assert (await redrive(job.id)).json["changed"] == [job.id]
     record = await edge.records.get(job.id)
     assert record is not None
     assert record.parked is None
-    assert (await edge.admin("POST", redrive(job=job.id))).status == 204
+    assert (await redrive(job.id)).json["unchanged_count"] == 1
     assert await edge.records.get(job.id) == record
-    is_refusal(await edge.admin("POST", redrive(job=NOBODYS_JOB)), ErrorCode.JOB_ENDED)
-    is_refusal(await edge.admin("POST", redrive(job="x.y")), ErrorCode.INVALID_REQUEST)
+    assert await is_refused(NOBODYS_JOB, ErrorCode.JOB_ENDED)
+    is_refusal(await redrive("x.y"), ErrorCode.INVALID_REQUEST)
 
 
 @pytest.mark.parametrize("name", ["a.b", "*", ">", "a b", "UPPER", "-x", "x" * 300, "ü", ""])

@@ -21,7 +21,7 @@ _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _ROUTES = (
     (rf"/v1/jobs/{_UUID}/execution/.*", "/v1/jobs/{job}/execution/{path}"),
     (rf"/v1/jobs/{_UUID}/(start|finish|release|log)", r"/v1/jobs/{job}/\1"),
-    (rf"/v1/admin/jobs/{_UUID}/(cancel|redrive)", r"/v1/admin/jobs/{job}/\1"),
+    (rf"/v1/admin/jobs/{_UUID}", "/v1/admin/jobs/{job}"),
     (r"/v1/admin/workers/[^/]+/(revoke|resolve)", r"/v1/admin/workers/{worker}/\1"),
 )
 

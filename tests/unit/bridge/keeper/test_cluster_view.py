@@ -181,7 +181,7 @@ def test_an_entry_of_a_later_version_is_contact_and_no_proof_that_a_job_is_missi
 
 def test_a_start_that_is_found_after_a_gap_in_the_watch_is_contact() -> None:
     seen = Seen()
-    seen.view._listed.set()
+    seen.view._was_listed = True
     for _ in range(6):
         seen.poll(after_s=5)
     seen.view._watched_records.complete.clear()

@@ -8,7 +8,7 @@ import pytest
 from edge_relay.actions.changes import changed, with_labels, with_order, with_queue_settings, with_queues, with_slots
 from edge_relay.actions.order import Order
 from edge_relay.actions.worker_filter import WorkerTraits, matches
-from edge_relay.identity.operators import Operator
+from edge_relay.identity.operators.operator import Operator
 from edge_schemas.admin.access import AccessScope, Role, SignedInBy
 from edge_schemas.admin.actions import (
     Drain,

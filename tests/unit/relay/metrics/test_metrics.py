@@ -18,7 +18,6 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import NO_MESSAGE, BrokerUnavailable, JetStreamError
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.subjects import ACCESS_BUCKET
-from edge_relay.desired.state import DesiredState
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
 from edge_relay.limits.kinds import ignore
@@ -38,6 +37,7 @@ from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
 from edge_schemas.wire.worker_report import WorkerHealth, WorkerVersions
 from edge_schemas.wire.workers import WorkerAccess, WorkerSettings, WorkerState
 from support.relay.jobs import make_job
+from support.relay.parts import credentials_of
 from support.system.observed.metrics import parse, series
 
 
@@ -394,7 +394,7 @@ def test_every_metric_is_described_before_anything_happens() -> None:
     """The reference page is made from it."""
     broker = Broker(BrokerSettings((), "relay", ""))
     lookups = Lookups(Bucket(broker, ACCESS_BUCKET), per_s=1, per_address_per_s=1, on_limit=ignore)
-    registry = exports(Metrics(), broker, Credentials(broker, lookups, DesiredState(broker)), None).metrics.registry
+    registry = exports(Metrics(), broker, credentials_of(broker, lookups), None).metrics.registry
     families: list[Metric] = list(registry.collect())
     assert len({family.name for family in families}) == len(families)
     assert all(family.documentation for family in families)

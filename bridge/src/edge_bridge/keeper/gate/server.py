@@ -15,15 +15,17 @@ import orjson
 import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from edge_bridge.keeper.gate.centre import CentreView
 from edge_bridge.keeper.gate.holder_call import JobCall
 from edge_bridge.keeper.gate.passthrough import PassThrough
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionCall
 from edge_bridge.keeper.metrics import KeeperMetrics
+from edge_bridge.keeper.why.task_answers import TaskAnswers
 from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_call, sign_answer
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
+from edge_schemas.why.task_query import TaskQuery
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.ids import JobId
 from edge_schemas.wire.routes import (
@@ -32,6 +34,7 @@ from edge_schemas.wire.routes import (
     GATE_CENTRE,
     GATE_EXECUTION,
     GATE_ORIGIN,
+    GATE_WHY,
     HEALTHZ,
     METRICS,
     ORIGIN_HEADER,
@@ -63,6 +66,7 @@ def build_app(
     *,
     metrics: KeeperMetrics,
     memory: BodyMemory,
+    why: TaskAnswers | None = None,
     limits: CallLimits = DEFAULT_LIMITS,
     clock: Callable[[], float] = time.time,
 ) -> web.Application:
@@ -75,6 +79,7 @@ def build_app(
         health: For `/healthz`.
         metrics: Count calls; their registry is served at `/metrics`.
         memory: For the bodies of calls and answers.
+        why: Answers why a task instance has no job; without it there is no such route.
         limits: Of calls.
         clock: Unix time; signatures are bound to it.
     """
@@ -83,6 +88,8 @@ def build_app(
     app.router.add_get(HEALTHZ, gate.healthz)
     app.router.add_get(METRICS, gate.metrics)
     app.router.add_get(GATE_CENTRE, gate.centre)
+    if why is not None:
+        app.router.add_get(GATE_WHY, gate.why(why))
     app.router.add_route("*", GATE_EXECUTION.replace("{path}", r"{path:[\s\S]*}"), gate.execution)
     return app
 
@@ -133,6 +140,22 @@ class _Gate:
         with self._account(request) as memory:
             return await _send(request, await self._signed(request, self._facts, memory))
 
+    def why(self, answers: TaskAnswers) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Why a task instance has no job."""
+
+        async def findings(request: web.Request, _signed: GateCall, _memory: Memory) -> Answer:
+            try:
+                query = TaskQuery.model_validate(dict(request.query))
+            except ValidationError:
+                raise EdgeError(ErrorCode.INVALID_REQUEST, "the query names no task instance") from None
+            return _json(await answers.findings(query))
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            with self._account(request) as memory:
+                return await _send(request, await self._signed(request, findings, memory))
+
+        return handle
+
     def _account(self, request: web.Request) -> AbstractContextManager[BodyAccount]:
         """Counts the bodies of a call and its answer, until the relay has received the answer."""
         return self._memory.account(request.headers.get(WORKER_HEADER, ""), large_from=LARGE_BODY_BYTES)
@@ -170,8 +193,11 @@ class _Gate:
         return replace(answer, headers={**answer.headers, ORIGIN_HEADER: EXECUTION_ORIGIN})
 
     async def _facts(self, _request: web.Request, _signed: GateCall, _memory: Memory) -> Answer:
-        facts = await asyncio.to_thread(self._centre.facts)
-        return Answer(200, facts.model_dump_json(exclude_none=True).encode(), {"Content-Type": "application/json"})
+        return _json(await asyncio.to_thread(self._centre.facts))
+
+
+def _json(model: BaseModel) -> Answer:
+    return Answer(200, model.model_dump_json(exclude_none=True).encode(), {"Content-Type": "application/json"})
 
 
 async def _answered(request: web.Request, signed: GateCall, answer_to: _AnswerTo, memory: Memory) -> Answer:

@@ -1,54 +1,146 @@
-"""What of a job's record decides whether its worker gets a directive."""
+"""What is kept of a job's record: what decides whether its worker gets a directive, and what operators see in lists."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from sys import intern
 
 import structlog
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from edge_schemas.life.model import JobState
+from edge_schemas.life.model import JobState, Verdict
+from edge_schemas.wire.jobs import AuxiliaryKind
 from edge_schemas.wire.worker_report import JobPhase, JobReport
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class WatchedTask:
+    """Which task a job runs."""
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    try_number: int
+    map_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ended; `at` as Unix time."""
+
+    verdict: Verdict
+    reason: str | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class WatchedJob:
-    """A job that has not ended, by a record that may be outdated.
+    """A job by a record that may be outdated. Two are equal if they are the same to the worker. Times are Unix times.
 
     Attributes:
         holder: The worker that holds it.
+        parked: Why it is parked.
+        task: What it runs, unless it is an auxiliary job of `kind`.
+        releases: How often it was released.
+        ending: Of a job that has ended.
     """
 
     state: JobState
     holder: str | None
     is_parked: bool
+    id: str = field(compare=False)
+    queue: str = field(compare=False)
+    team: str | None = field(compare=False)
+    task: WatchedTask | None = field(compare=False)
+    kind: AuxiliaryKind | None = field(compare=False)
+    created_at: float = field(compare=False)
+    waits_since: float = field(compare=False)
+    started_at: float | None = field(compare=False)
+    stop_reason: str | None = field(compare=False)
+    parked: str | None = field(compare=False)
+    releases: int = field(compare=False)
+    ending: Ending | None = field(compare=False)
 
 
-class _Holder(BaseModel):
-    worker: str
-
-
-class _Record(BaseModel):
-    """The fields that count here. Most changes of a record do not concern its worker."""
+class _Part(BaseModel):
+    """A part of a record with the fields that count here."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
+
+class _Holder(_Part):
+    worker: str
+    started_at: AwareDatetime
+
+
+class _Task(_Part):
+    dag_id: str
+    task_id: str
+    run_id: str
+    try_number: int
+    map_index: int = -1
+
+
+class _Auxiliary(_Part):
+    kind: AuxiliaryKind
+
+
+class _Stop(_Part):
+    reason: str
+
+
+class _Outcome(_Part):
+    verdict: Verdict
+    reason: str | None = None
+    ended_at: AwareDatetime
+
+
+class _Record(_Part):
     state: JobState
+    queue: str
+    team: str | None = None
+    task: _Task | None = None
+    auxiliary: _Auxiliary | None = None
+    created_at: AwareDatetime
+    waiting_again_since: AwareDatetime | None = None
     holder: _Holder | None = None
+    stop: _Stop | None = None
     parked: str | None = None
+    releases: tuple[_Part, ...] = ()
+    outcome: _Outcome | None = None
 
 
 def watched_job(job: str, value: bytes) -> WatchedJob | None:
-    """The job of a record as it is stored; None if it has ended or its record can't be read."""
+    """The job of a record as it is stored, ended or not; None if its record can't be read."""
     try:
         record = _Record.model_validate_json(value)
     except ValidationError as error:
         log.warning("record_unreadable", job=job, errors=error.error_count())
         return None
-    if record.state is JobState.ENDED:
-        return None
-    holder = None if record.holder is None else record.holder.worker
-    return WatchedJob(record.state, holder, record.parked is not None)
+    holder, outcome = record.holder, record.outcome
+    return WatchedJob(
+        state=record.state,
+        holder=None if holder is None else intern(holder.worker),
+        is_parked=record.parked is not None,
+        id=job,
+        queue=intern(record.queue),
+        team=None if record.team is None else intern(record.team),
+        task=None if record.task is None else _task(record.task),
+        kind=None if record.auxiliary is None else record.auxiliary.kind,
+        created_at=record.created_at.timestamp(),
+        waits_since=(record.waiting_again_since or record.created_at).timestamp(),
+        started_at=None if holder is None else holder.started_at.timestamp(),
+        stop_reason=None if record.stop is None else record.stop.reason,
+        parked=record.parked,
+        releases=len(record.releases),
+        ending=None if outcome is None else Ending(outcome.verdict, outcome.reason, outcome.ended_at.timestamp()),
+    )
+
+
+def _task(task: _Task) -> WatchedTask:
+    """The names of DAGs, runs and tasks are shared: many jobs have the same ones."""
+    names = intern(task.dag_id), intern(task.task_id), intern(task.run_id)
+    return WatchedTask(*names, task.try_number, task.map_index)
 
 
 def may_need_stop(worker: str, report: JobReport, job: WatchedJob | None) -> bool:
@@ -57,9 +149,9 @@ def may_need_stop(worker: str, report: JobReport, job: WatchedJob | None) -> boo
     Args:
         worker: The worker that reports the job.
         report: Its report.
-        job: None for a job without a record, or whose record has ended.
+        job: None for a job without a record.
     """
-    if job is None:
+    if job is None or job.state is JobState.ENDED:
         return True
     if job.holder is None:
         return report.phase is not JobPhase.GRANTED or job.is_parked

@@ -6,7 +6,7 @@ from edge_relay.actions.queue_actions import QueueActions
 from edge_relay.actions.site_actions import SiteActions
 from edge_relay.actions.worker_actions import WorkerActions
 from edge_relay.http.bodies import JsonBodies, json_response
-from edge_relay.http.callers import Callers
+from edge_relay.http.operator_callers import OperatorCallers
 from edge_schemas.admin.access import Role
 from edge_schemas.admin.actions import QueueActionRequest, SiteActionRequest, WorkerActionRequest
 from edge_schemas.wire import routes
@@ -16,7 +16,12 @@ class ActionHandlers:
     """Actions, on the operators' listener. A repeat of a call changes nothing."""
 
     def __init__(
-        self, callers: Callers, bodies: JsonBodies, workers: WorkerActions, sites: SiteActions, queues: QueueActions
+        self,
+        callers: OperatorCallers,
+        bodies: JsonBodies,
+        workers: WorkerActions,
+        sites: SiteActions,
+        queues: QueueActions,
     ) -> None:
         self._callers = callers
         self._bodies = bodies

@@ -2,8 +2,9 @@
 
 from aiohttp import web
 
+from edge_relay.http.bearer import bearer
 from edge_relay.http.bodies import JsonBodies, json_response
-from edge_relay.http.callers import Callers, bearer
+from edge_relay.http.callers import Callers
 from edge_relay.limits.addresses import group
 from edge_relay.workers.enrollment import WorkerEnrollment
 from edge_schemas.wire import routes

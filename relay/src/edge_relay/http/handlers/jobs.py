@@ -5,7 +5,7 @@ from aiohttp import web
 
 from edge_relay.http.bodies import JsonBodies, job_of
 from edge_relay.http.callers import Callers
-from edge_relay.identity.credentials import Principal
+from edge_relay.identity.principals import Principal
 from edge_relay.jobs.finish import JobFinish
 from edge_relay.jobs.release import JobRelease
 from edge_relay.jobs.start import JobStart

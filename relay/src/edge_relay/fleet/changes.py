@@ -1,0 +1,142 @@
+"""The change stream: reports which lists to read again. It is computed once for all clients, and never without any."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import structlog
+
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
+from edge_broker.jetstream.stream_info import stream_info
+from edge_broker.subjects import AUDIT
+from edge_relay.desired.keys import QUEUE_PREFIX
+from edge_relay.dispatch.state.watched_job import WatchedJob
+from edge_relay.fleet.queues.counts import ConsumerCounts
+from edge_relay.fleet.queues.flow import QueueKey
+from edge_relay.fleet.views import FleetViews
+from edge_relay.lifecycle import Lifecycle
+from edge_schemas.admin.rows import Change
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+
+log = structlog.get_logger(__name__)
+
+EVENT_EVERY_S = 1.0
+COMMENT_EVERY_S = 15.0
+MAX_CLIENTS = 200
+RETRY_S = 10.0
+
+WORKERS, SITES, QUEUES, JOBS, TOKENS, AUDIT_VIEW = "workers", "sites", "queues", "jobs", "tokens", "audit"
+COMMENT = b": still here\n\n"
+"""Keeps proxies from closing a quiet connection."""
+
+
+class _Client:
+    """What a client has not been told yet. One that is slow is told everything at once later."""
+
+    def __init__(self) -> None:
+        self.views: set[str] = set()
+        self.as_of = datetime.now(UTC)
+        self.ready = asyncio.Event()
+
+
+class Changes:
+    """Follows what lists show, for all clients together. Run `run()` in a task group."""
+
+    def __init__(self, broker: Broker, views: FleetViews, lifecycle: Lifecycle) -> None:
+        self._broker = broker
+        self._views = views
+        self._lifecycle = lifecycle
+        self._clients: set[_Client] = set()
+        self._changed: set[str] = set()
+        self._has_clients = asyncio.Event()
+        self._audit_at = 0
+        self._queues: Mapping[QueueKey, ConsumerCounts] = {}
+        sources = views.sources
+        sources.fleet.on_entry(lambda _, __: self.mark(WORKERS, SITES))
+        sources.credentials.on_change(lambda _: self.mark(WORKERS, SITES, TOKENS))
+        sources.desired.on_change(self._desired_changed)
+        sources.mirror.on_record(self._record_changed)
+        lifecycle.on_stop(self._stop)
+
+    def mark(self, *views: str) -> None:
+        """These lists have changed."""
+        if self._clients:
+            self._changed.update(views)
+
+    async def run(self) -> None:
+        """Compute once a second while there are clients, until cancelled."""
+        while True:
+            await self._has_clients.wait()
+            await asyncio.sleep(EVENT_EVERY_S)
+            await self._compare()
+            self._announce()
+            if not self._clients:
+                self._has_clients.clear()
+
+    async def follow(self) -> AsyncGenerator[bytes, None]:
+        """The stream of one client, until the replica stops. The first event names all lists.
+
+        Raises:
+            EdgeError: `rate_limited`: too many clients; `draining`.
+        """
+        self._lifecycle.check()
+        if len(self._clients) >= MAX_CLIENTS:
+            raise EdgeError(ErrorCode.RATE_LIMITED, f"{MAX_CLIENTS} clients follow changes here", retry_after_s=RETRY_S)
+        client = _Client()
+        client.views = {WORKERS, SITES, QUEUES, JOBS, TOKENS, AUDIT_VIEW}
+        client.ready.set()
+        self._clients.add(client)
+        self._has_clients.set()
+        try:
+            while not self._lifecycle.stopping.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(COMMENT_EVERY_S):
+                        await client.ready.wait()
+                client.ready.clear()
+                if client.views:
+                    change = Change(views=tuple(sorted(client.views)), as_of=client.as_of)
+                    client.views = set()
+                    yield b"event: change\ndata: " + change.model_dump_json().encode() + b"\n\n"
+                elif not self._lifecycle.stopping.is_set():
+                    yield COMMENT
+        finally:
+            self._clients.discard(client)
+
+    def _announce(self) -> None:
+        changed, self._changed = self._changed, set()
+        if not changed:
+            return
+        now = datetime.now(UTC)
+        for client in self._clients:
+            client.views |= changed
+            client.as_of = now
+            client.ready.set()
+
+    async def _compare(self) -> None:
+        """What no watch shows: messages that were granted, and events of other replicas."""
+        try:
+            audit_at = (await stream_info(self._broker, AUDIT))["state"]["last_seq"]
+            queues = (await self._views.counts()).value.consumers
+        except (BrokerUnavailable, JetStreamError) as error:
+            log.debug("changes_not_compared", error=str(error))
+            return
+        if audit_at != self._audit_at:
+            self.mark(AUDIT_VIEW)
+        if queues != self._queues:
+            self.mark(QUEUES)
+        self._audit_at, self._queues = audit_at, queues
+
+    def _record_changed(self, _: WatchedJob | None, __: WatchedJob | None) -> None:
+        self.mark(JOBS, QUEUES)
+
+    def _desired_changed(self, key: str) -> None:
+        if key.startswith(QUEUE_PREFIX):
+            self.mark(QUEUES)
+        else:
+            self.mark(WORKERS, SITES, QUEUES)
+
+    def _stop(self) -> None:
+        for client in self._clients:
+            client.ready.set()

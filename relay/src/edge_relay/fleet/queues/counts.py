@@ -1,0 +1,82 @@
+"""What the server reports of each queue's consumer, and what the records say, at one moment."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
+from edge_broker.jetstream.consumer_info import list_consumers
+from edge_broker.subjects import JOBS, parse_job_subject
+from edge_relay.dispatch.state.watched_job import WatchedJob
+from edge_relay.fleet.queues.flow import QueueKey
+from edge_schemas.life.model import JobState
+
+_AT_ONCE = 5_000
+
+
+@dataclass(slots=True)
+class ConsumerCounts:
+    """Messages of a queue: not granted, granted, and those of the granted that were delivered more than once."""
+
+    waiting: int = 0
+    granted: int = 0
+    redelivered: int = 0
+
+
+@dataclass(slots=True)
+class RecordCounts:
+    """Unfinished jobs of a queue by their records.
+
+    Attributes:
+        waiting: That wait and are not parked.
+        oldest: Since when the job that has waited longest waits, as Unix time.
+    """
+
+    waiting: int = 0
+    running: int = 0
+    parked: int = 0
+    oldest: float | None = None
+
+
+async def read_consumers(broker: Broker) -> dict[QueueKey, ConsumerCounts]:
+    """Of each queue that has a consumer.
+
+    Raises:
+        BrokerUnavailable: Not all could be read.
+        JetStreamError: There is no such stream.
+    """
+    found, leaderless = await list_consumers(broker, JOBS)
+    if leaderless:
+        raise BrokerUnavailable(f"{len(leaderless)} consumers of {JOBS} have no leader")
+    counts: dict[QueueKey, ConsumerCounts] = {}
+    for info in found:
+        try:
+            team, queue, _ = parse_job_subject(info["config"].get("filter_subject", ""))
+        except ValueError:
+            continue  # of another application
+        counts[team, queue] = ConsumerCounts(
+            info["num_pending"], info["num_ack_pending"], info.get("num_redelivered", 0)
+        )
+    return counts
+
+
+async def count_records(jobs: Sequence[WatchedJob]) -> dict[QueueKey, RecordCounts]:
+    """Of each queue with an unfinished job. Polls do not wait for many jobs."""
+    counts: dict[QueueKey, RecordCounts] = {}
+    for number, job in enumerate(jobs, 1):
+        key = (job.team, job.queue)
+        of_queue = counts.get(key)
+        if of_queue is None:
+            of_queue = counts[key] = RecordCounts()
+        if job.state is not JobState.WAITING:
+            of_queue.running += 1
+        elif job.is_parked:
+            of_queue.parked += 1
+        else:
+            of_queue.waiting += 1
+            if of_queue.oldest is None or job.waits_since < of_queue.oldest:
+                of_queue.oldest = job.waits_since
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return counts

@@ -1,0 +1,131 @@
+"""The rows of the list of queues."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from edge_broker.subjects import consumer_name
+from edge_relay.desired.state import DesiredState
+from edge_relay.fleet.lists.pages import Column, Order, unix
+from edge_relay.fleet.queues.counts import ConsumerCounts, RecordCounts
+from edge_relay.fleet.queues.flow import Flow, QueueKey
+from edge_relay.fleet.workers.index import WorkerView
+from edge_relay.fleet.workers.rows import in_scope
+from edge_schemas.admin.access import AccessScope
+from edge_schemas.admin.queries import QueueQuery
+from edge_schemas.admin.rows import QueueRow
+from edge_schemas.life.versions import runtime_mismatch
+from edge_schemas.wire.workers import WorkerState
+
+QUEUE_ORDER: Order[QueueRow] = Order(
+    {
+        "queue": Column(lambda row: row.queue, is_text=True),
+        "held_back": Column(lambda row: row.held_back),
+        "waiting": Column(lambda row: row.waiting),
+        "granted": Column(lambda row: row.granted),
+        "running": Column(lambda row: row.running),
+        "oldest_at": Column(lambda row: unix(row.oldest_at)),
+        "dead": Column(lambda row: row.dead),
+        "workers": Column(lambda row: row.workers),
+        "free_slots": Column(lambda row: row.free_slots),
+    },
+    lambda row: consumer_name(row.team, row.queue),
+)
+
+
+@dataclass(slots=True)
+class Served:
+    """Who serves a queue.
+
+    Attributes:
+        able: Workers that could take a job now.
+        free: Slots of these.
+    """
+
+    workers: int = 0
+    able: int = 0
+    free: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """Read at one moment, messages first."""
+
+    consumers: Mapping[QueueKey, ConsumerCounts]
+    records: Mapping[QueueKey, RecordCounts]
+
+
+def served_queues(
+    views: Iterable[WorkerView], desired: DesiredState, scope: AccessScope, centre_airflow: str | None
+) -> dict[QueueKey, Served]:
+    """Of each queue that a worker serves whose credential is valid. A paused queue is served, but nobody is able."""
+    found: dict[QueueKey, Served] = defaultdict(Served)
+    paused: dict[QueueKey, bool] = {}
+    misfits: dict[str | None, bool] = {}
+    for view in views:
+        if view.state is WorkerState.REVOKED or not (scope.is_everything or in_scope(view, scope)):
+            continue
+        able = False
+        if view.can_accept and view.poll is not None:
+            airflow = view.poll.airflow
+            if airflow not in misfits:
+                misfits[airflow] = runtime_mismatch(airflow, centre_airflow) is not None
+            able = not misfits[airflow]
+        for queue in view.settings.queues:
+            key = (view.access.team, queue)
+            served = found[key]
+            served.workers += 1
+            if able and view.poll is not None:
+                if key not in paused:
+                    paused[key] = desired.is_paused(*key)
+                if not paused[key]:
+                    served.able += 1
+                    served.free += view.poll.free
+    return found
+
+
+def queue_rows(
+    counts: QueueCounts, served: Mapping[QueueKey, Served], flow: Flow, desired: DesiredState, scope: AccessScope
+) -> list[QueueRow]:
+    """A row for each queue with a consumer, a job or a worker; for a caller limited to sites, those that they serve."""
+    keys = {*counts.consumers, *counts.records, *served, *flow.queues()} if scope.sites is None else set(served)
+    return [
+        _row(key, counts, served.get(key) or Served(), flow, desired)
+        for key in sorted(keys, key=lambda one: (one[1], one[0] or ""))
+        if scope.has_queue(key[1])
+    ]
+
+
+def matching_queues(rows: Iterable[QueueRow], query: QueueQuery) -> Iterator[QueueRow]:
+    """The queues that match all that is given."""
+    text = (query.q or "").lower()
+    for row in rows:
+        if query.queue not in {None, row.queue} or query.team not in {None, row.team}:
+            continue
+        if text in row.queue.lower():
+            yield row
+
+
+def _row(key: QueueKey, counts: QueueCounts, served: Served, flow: Flow, desired: DesiredState) -> QueueRow:
+    team, queue = key
+    messages = counts.consumers.get(key) or ConsumerCounts()
+    records = counts.records.get(key) or RecordCounts()
+    return QueueRow(
+        queue=queue,
+        team=team,
+        settings=desired.queue(team, queue),
+        # A message is removed when its job starts or ends: those that are left belong to records that wait.
+        held_back=max(0, records.waiting - messages.waiting - messages.granted),
+        waiting=messages.waiting,
+        granted=messages.granted,
+        running=records.running,
+        oldest_at=None if records.oldest is None else datetime.fromtimestamp(records.oldest, UTC),
+        redeliveries=messages.redelivered,
+        dead=records.parked,
+        workers=served.workers,
+        workers_able=served.able,
+        free_slots=served.free,
+        in_per_minute=flow.come(key),
+        out_per_minute=flow.gone(key),
+    )

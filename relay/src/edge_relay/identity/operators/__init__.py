@@ -1,0 +1,1 @@
+"""Operators: who they are, and the tokens that they use and create."""

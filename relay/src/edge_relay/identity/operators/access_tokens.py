@@ -1,0 +1,132 @@
+"""Access tokens of operators, in `edge_access`. Only hashes are stored."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from edge_broker.bucket import Bucket, RevisionConflict
+from edge_broker.connection.broker import Broker
+from edge_broker.subjects import ACCESS_BUCKET
+from edge_relay.identity.access_keys import ACCESS_PREFIX, dump
+from edge_schemas.admin.access import (
+    TOKEN_ID_CHARS,
+    AccessScope,
+    AccessToken,
+    AccessTokenEntry,
+    AccessTokenRequest,
+)
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
+
+
+class AccessTokenStore:
+    """Creates, lists and revokes access tokens. Reads go through the stream leader, writes are compare-and-swap."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._bucket = Bucket(broker, ACCESS_BUCKET)
+
+    async def create(self, request: AccessTokenRequest, *, now: datetime) -> AccessToken:
+        """A new access token; shown once."""
+        token = new_secret(SecretKind.ACCESS)
+        token_hash = hash_secret(token)
+        entry = AccessTokenEntry(
+            name=request.name,
+            role=request.role,
+            scope=AccessScope(sites=request.sites, queues=request.queues),
+            created_at=now,
+            expires_at=None if request.ttl_s is None else now + timedelta(seconds=request.ttl_s),
+            for_airflow=request.for_airflow,
+        )
+        await self._bucket.put(ACCESS_PREFIX + token_hash, dump(entry), revision=0)
+        return AccessToken(
+            id=token_id(token_hash),
+            token=token,
+            name=entry.name,
+            role=entry.role,
+            scope=entry.scope,
+            expires_at=entry.expires_at,
+        )
+
+    async def ensure(self, token: str, name: str, *, now: datetime) -> None:
+        """Store a token that exists already, for example in a file, unless it is stored. It may do everything."""
+        stored = await self._bucket.get(ACCESS_PREFIX + hash_secret(token))
+        if stored.value is None:
+            entry = AccessTokenEntry(name=name, created_at=now)
+            await self._bucket.put(ACCESS_PREFIX + hash_secret(token), dump(entry))
+
+    async def list(self) -> dict[str, AccessTokenEntry]:
+        """All access tokens, with the revoked ones, by the hash of the token."""
+        found = {}
+        for key in await self._bucket.keys(f"{ACCESS_PREFIX}*"):
+            stored = await self._bucket.get(key)
+            if stored.value is not None:
+                found[key.removeprefix(ACCESS_PREFIX)] = AccessTokenEntry.model_validate_json(stored.value)
+        return found
+
+    async def revoke(self, name: str, *, now: datetime) -> tuple[str, ...]:
+        """Revoke all access tokens of this name; returns their hashes, also of tokens that were revoked earlier.
+
+        They are marked, not deleted: a standalone relay would restore the token in its file at its next start.
+
+        Raises:
+            EdgeError: `not_found`.
+            BrokerUnavailable: The outcome is unknown; repeat the call.
+        """
+        hashes = tuple(token_hash for token_hash, entry in (await self.list()).items() if entry.name == name)
+        if not hashes:
+            raise EdgeError(ErrorCode.NOT_FOUND, f"there is no access token of the name {name!r}")
+        for token_hash in hashes:
+            await self.revoke_one(token_hash, now=now)
+        return hashes
+
+    async def revoke_one(self, token_hash: str, *, now: datetime) -> tuple[AccessTokenEntry, AccessTokenEntry]:
+        """Revoke one access token; returns its entry before and after: the same object if it was revoked earlier.
+
+        Raises:
+            EdgeError: `not_found`.
+            BrokerUnavailable: The outcome is unknown; repeat the call.
+        """
+        found = await self._change(token_hash, lambda entry: _revoked(entry, now))
+        if found is None:
+            raise EdgeError(ErrorCode.NOT_FOUND, "there is no such access token")
+        return found
+
+    async def record_use(self, token_hash: str, *, now: datetime) -> None:
+        """Remember when a token was last used; a later time stays.
+
+        Raises:
+            BrokerUnavailable: The outcome is unknown.
+        """
+
+        def used(entry: AccessTokenEntry) -> AccessTokenEntry:
+            if entry.last_used_at is not None and entry.last_used_at >= now:
+                return entry
+            return entry.model_copy(update={"last_used_at": now})
+
+        await self._change(token_hash, used)
+
+    async def _change(
+        self, token_hash: str, change: Callable[[AccessTokenEntry], AccessTokenEntry]
+    ) -> tuple[AccessTokenEntry, AccessTokenEntry] | None:
+        key = ACCESS_PREFIX + token_hash
+        while True:
+            stored = await self._bucket.get(key)
+            if stored.value is None:
+                return None
+            before = AccessTokenEntry.model_validate_json(stored.value)
+            after = change(before)
+            if after is before:
+                return before, before
+            try:
+                await self._bucket.put(key, dump(after), revision=stored.revision)
+            except RevisionConflict:
+                continue
+            return before, after
+
+
+def token_id(token_hash: str) -> str:
+    """What names a token in lists, calls and the audit."""
+    return token_hash[:TOKEN_ID_CHARS]
+
+
+def _revoked(entry: AccessTokenEntry, now: datetime) -> AccessTokenEntry:
+    return entry if entry.revoked_at is not None else entry.model_copy(update={"revoked_at": now})

@@ -1,0 +1,150 @@
+"""Answers operators why a job or a task instance has not started."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
+from edge_broker.records import RecordStore
+from edge_broker.subjects import consumer_name
+from edge_relay.desired.state import DesiredState
+from edge_relay.identity.operators.operator import Operator
+from edge_relay.why.airflow_side import AirflowSide
+from edge_relay.why.queue_reads import QueueReads
+from edge_relay.why.serving_workers import ServingWorkers
+from edge_relay.why.unfinished_jobs import UnfinishedJobs
+from edge_schemas.admin.why import CauseCode, WhyAnswer
+from edge_schemas.life.model import JobRecord, JobState
+from edge_schemas.why.facts import QueueFacts, Situation
+from edge_schemas.why.job import explain
+from edge_schemas.why.task_query import TaskInstanceFindings, TaskQuery
+from edge_schemas.why.wording import cause, clean
+from edge_schemas.wire.errors import EdgeError, ErrorCode
+
+READ_WITHIN_S = 1.5
+"""An operator waits for the answer; without a read it says less, or that NATS does not answer."""
+
+
+class WhyAnswers:
+    """Gathers the facts of this moment for an answer."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        records: RecordStore,
+        desired: DesiredState,
+        *,
+        workers: ServingWorkers,
+        jobs: UnfinishedJobs,
+        airflow: AirflowSide,
+    ) -> None:
+        self._broker = broker
+        self._records = records
+        self._desired = desired
+        self._workers = workers
+        self._jobs = jobs
+        self._airflow = airflow
+        self._reads = QueueReads(broker)
+
+    async def of_job(self, job: str, operator: Operator) -> WhyAnswer:
+        """Why a job has not started, or what became of it.
+
+        Raises:
+            EdgeError: `not_found`: there is no such job, no longer, or not for this caller.
+        """
+        try:
+            record = await self._record(job)
+        except (BrokerUnavailable, TimeoutError):
+            return self._without_nats(job)
+        if record is None or not operator.scope.has_queue(record.queue):
+            raise EdgeError(ErrorCode.NOT_FOUND, "there is no such job, or it ended more than seven days ago")
+        return await self._explain(record, operator)
+
+    async def of_task(self, query: TaskQuery, operator: Operator) -> WhyAnswer:
+        """Why a task instance has not started, whether or not it has a job.
+
+        Raises:
+            EdgeError: `not_found`, `gate_unavailable`.
+        """
+        job = self._jobs.of_task((query.dag, query.run, query.task, query.map_index))
+        if job is not None:
+            return await self.of_job(job, operator)
+        findings = await self._airflow.findings(query)
+        if not operator.scope.has_queue(findings.queue):
+            raise EdgeError(ErrorCode.NOT_FOUND, "there is no such task instance")
+        if findings.dispatch is None:
+            return _of_airflow(query, findings)
+        try:
+            record = await self._record(findings.dispatch)
+        except (BrokerUnavailable, TimeoutError):
+            answer = self._without_nats(findings.dispatch)
+        else:
+            answer = await self._explain(record, operator) if record is not None else _not_published(findings)
+        return answer.model_copy(
+            update={
+                "task": _task_text(query, findings.try_number),
+                "queue": findings.queue,
+                "airflow_state": findings.state,
+            }
+        )
+
+    async def _record(self, job: str) -> JobRecord | None:
+        if not self._broker.connected:
+            raise BrokerUnavailable("not connected")
+        async with asyncio.timeout(READ_WITHIN_S):
+            return await self._records.get(job)
+
+    async def _explain(self, record: JobRecord, operator: Operator) -> WhyAnswer:
+        if record.state is not JobState.WAITING:
+            return explain(record, Situation(()), datetime.now(UTC))
+        workers, hidden = await self._workers.of_queue(record.team, record.queue, operator.scope)
+        queue = await self._queue(record)
+        return explain(record, Situation(workers, queue, hidden), datetime.now(UTC))
+
+    async def _queue(self, record: JobRecord) -> QueueFacts:
+        team, queue, job = record.team, record.queue, record.id
+        consumer = consumer_name(team, queue)
+        has_message, paused = None, False
+        try:
+            async with asyncio.timeout(READ_WITHIN_S):
+                has_message = await self._reads.has_message(team, queue, job)
+                paused = await self._reads.is_paused(consumer)
+        except (BrokerUnavailable, JetStreamError, TimeoutError):
+            # What memory has is answered: the causes that need these reads are left out.
+            has_message = None
+        return QueueFacts(
+            desired=self._desired.queue(team, queue),
+            running=self._jobs.running(consumer),
+            position=self._jobs.position(consumer, job),
+            has_message=has_message,
+            consumer_paused=paused,
+        )
+
+    def _without_nats(self, job: str) -> WhyAnswer:
+        text = (
+            "NATS does not answer this relay: until it does, nothing is published or granted; check NATS and the link"
+        )
+        return WhyAnswer(job=job, causes=(cause(CauseCode.NOT_PUBLISHED, text),), as_of=datetime.now(UTC))
+
+
+def _not_published(findings: TaskInstanceFindings) -> WhyAnswer:
+    text = (
+        f"Airflow has queued it as job {findings.dispatch}, and its executor has not published it yet; if this lasts, "
+        "check that the scheduler runs and reaches NATS"
+    )
+    return WhyAnswer(job=findings.dispatch, causes=(cause(CauseCode.NOT_PUBLISHED, text),), as_of=datetime.now(UTC))
+
+
+def _of_airflow(query: TaskQuery, findings: TaskInstanceFindings) -> WhyAnswer:
+    return WhyAnswer(
+        task=_task_text(query, findings.try_number),
+        queue=findings.queue,
+        airflow_state=findings.state,
+        causes=findings.causes,
+        as_of=datetime.now(UTC),
+    )
+
+
+def _task_text(query: TaskQuery, try_number: int) -> str:
+    index = "" if query.map_index < 0 else f"[{query.map_index}]"
+    return f"{clean(query.dag)}.{clean(query.task)}{index}, run {clean(query.run)}, try {try_number}"
