@@ -1,0 +1,81 @@
+"""The page and a real relay before a real NATS: what is shown is so, and what is pressed happens."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
+
+from edge_schemas.wire import routes
+from support.relay.agents import agent, publish
+from support.relay.edge import Edge, running_edge
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
+    async with running_edge(tmp_path) as running:
+        yield running
+
+
+@asynccontextmanager
+async def signed_in(browser: Browser, edge: Edge) -> AsyncIterator[Page]:
+    """A page of the relay's own operators' listener, signed in by its form."""
+    context = await browser.new_context()
+    page = await context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    await page.goto(f"{edge.relays[0].operators_url}/ui/")
+    await page.get_by_label("Access token").fill(edge.access_token)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    yield page
+    await context.close()
+    assert complaints == []
+
+
+async def test_every_view_shows_data(browser: Browser, edge: Edge) -> None:
+    worker = await agent(edge)
+    await worker.poll(poll_timeout_s=0)
+    job = await publish(edge.broker)
+    async with signed_in(browser, edge) as page:
+        views = ["workers", "sites", "queues", "jobs", f"workers/{worker.name}", f"jobs/{job.id}", "audit", "tokens"]
+        for view in views:
+            await page.goto(f"{edge.relays[0].operators_url}/ui/#/{view}")
+            await expect(page.locator("main .table-frame, main .panel").first).to_be_visible()
+            await expect(page.locator("main .notice.bad")).to_have_count(0)
+        await page.goto(f"{edge.relays[0].operators_url}/ui/#/jobs/{job.id}")
+        await expect(page.get_by_role("region", name="Why it waits")).not_to_contain_text("can't be read")
+
+
+async def test_a_pause_reaches_a_worker(browser: Browser, edge: Edge) -> None:
+    worker = await agent(edge)
+    await worker.poll(poll_timeout_s=0)
+    async with signed_in(browser, edge) as page:
+        await page.goto(f"{edge.relays[0].operators_url}/ui/#/workers/{worker.name}")
+        await page.get_by_role("button", name="Pause", exact=True).click()
+        await page.get_by_label("Reason").fill("cleaning <b>the line</b>")
+        await page.get_by_role("button", name="Pause: 1 worker").click()
+        await expect(page.get_by_role("dialog")).to_contain_text("1 worker paused")
+        await page.get_by_role("button", name="Done").click()
+        await expect(page.get_by_text("not yet applied").first).to_be_visible()
+        answer = (await worker.poll(poll_timeout_s=0)).json
+        assert answer["settings"]["availability"] == "paused"
+        await worker.poll(poll_timeout_s=0, settings_version=answer["settings"]["version"])
+        await expect(page.get_by_text("not yet applied")).to_have_count(0)
+        await expect(page.get_by_role("region", name="History")).to_contain_text("cleaning <b>the line</b>")
+
+
+async def test_cancelling_a_job(browser: Browser, edge: Edge) -> None:
+    await agent(edge)
+    job = await publish(edge.broker)
+    async with signed_in(browser, edge) as page:
+        await page.goto(f"{edge.relays[0].operators_url}/ui/#/jobs/{job.id}")
+        await page.get_by_role("button", name="Cancel", exact=True).click()
+        await page.get_by_label("Reason").fill("not needed")
+        await page.get_by_role("button", name="Cancel: 1 job").click()
+        await expect(page.get_by_role("dialog")).to_contain_text("1 job cancelled")
+    shown = (await edge.admin("GET", routes.ADMIN_JOB.format(job=job.id))).json
+    assert shown["row"]["state"] == "ended"
+    assert re.search("not needed", str(shown))
