@@ -79,3 +79,41 @@ async def test_cancelling_a_job(browser: Browser, edge: Edge) -> None:
     shown = (await edge.admin("GET", routes.ADMIN_JOB.format(job=job.id))).json
     assert shown["row"]["state"] == "ended"
     assert re.search("not needed", str(shown))
+
+
+async def test_a_token_is_created_and_revoked(browser: Browser, edge: Edge) -> None:
+    async with signed_in(browser, edge) as page:
+        await page.goto(f"{edge.relays[0].operators_url}/ui/#/tokens?create=enroll")
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Site").fill("plant-oslo")
+        await dialog.get_by_label("Queues").fill("vision")
+        await dialog.get_by_role("button", name="Create", exact=True).click()
+        token = await dialog.get_by_role("textbox", name="token").inner_text()
+        assert (await edge.enroll(token)).status == 200
+        await dialog.get_by_role("button", name="Done").click()
+        row = page.get_by_role("table", name="Enrolment tokens").get_by_role("row", name=re.compile("plant-oslo"))
+        await expect(row).to_contain_text("used up")
+        await page.get_by_role("table", name="Access tokens").get_by_role("button", name="Revoke").first.click()
+        await page.get_by_label("Reason").fill("lost")
+        await page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+        await expect(page.get_by_label("Access token")).to_be_visible()
+    assert (await edge.admin("GET", routes.ADMIN_SESSION)).status == 401
+
+
+async def test_a_queue_is_paused_and_its_settings_change(browser: Browser, edge: Edge) -> None:
+    await publish(edge.broker)
+    async with signed_in(browser, edge) as page:
+        await page.goto(f"{edge.relays[0].operators_url}/ui/#/queues")
+        await page.get_by_label("Select all rows of this page").check()
+        await page.get_by_role("button", name="Pause", exact=True).click()
+        await page.get_by_label("Reason").fill("month end")
+        await page.get_by_role("button", name="Pause: 1 queue").click()
+        await page.get_by_role("button", name="Done").click()
+        await expect(page.locator("tbody")).to_contain_text("month end")
+        await page.get_by_role("button", name="Settings", exact=True).click()
+        await page.get_by_label("Most jobs that run at once", exact=True).check()
+        await page.get_by_label("Most jobs that run at once: new value").fill("3")
+        await page.get_by_label("Reason").fill("few licences")
+        await page.get_by_role("button", name="Settings: 1 queue").click()
+        await page.get_by_role("button", name="Done").click()
+        await expect(page.locator("tbody")).to_contain_text("at most 3 running")
