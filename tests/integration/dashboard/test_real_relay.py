@@ -15,7 +15,7 @@ from support.relay.edge import Edge, running_edge
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
-    async with running_edge(tmp_path) as running:
+    async with running_edge(tmp_path, airflow_url="https://airflow.example") as running:
         yield running
 
 
@@ -65,6 +65,19 @@ async def test_a_pause_reaches_a_worker(browser: Browser, edge: Edge) -> None:
         await worker.poll(poll_timeout_s=0, settings_version=answer["settings"]["version"])
         await expect(page.get_by_text("not yet applied")).to_have_count(0)
         await expect(page.get_by_role("region", name="History")).to_contain_text("cleaning <b>the line</b>")
+
+
+async def test_a_worker_links_its_job_to_airflow(browser: Browser, edge: Edge) -> None:
+    worker = await agent(edge)
+    job = await publish(edge.broker)
+    [grant] = await worker.grants()
+    await worker.start(grant)
+    await worker.poll(poll_timeout_s=0, jobs=[{"id": job.id, "phase": "running"}])
+    async with signed_in(browser, edge) as page:
+        await page.goto(f"{edge.relays[0].operators_url}/ui/#/workers/{worker.name}")
+        link = page.get_by_role("table", name="Jobs on this worker").get_by_role("link", name=re.compile("in Airflow"))
+        assert job.task is not None
+        assert (await link.get_attribute("href") or "").startswith(f"https://airflow.example/dags/{job.task.dag_id}/runs/")
 
 
 async def test_cancelling_a_job(browser: Browser, edge: Edge) -> None:

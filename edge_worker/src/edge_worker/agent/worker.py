@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from edge_schemas.wire.ids import task_hostname
 from edge_schemas.wire.polls import Grant, StopDirective
 from edge_schemas.wire.workers import WorkerSettings
 from edge_worker.agent.draining import Draining
@@ -165,7 +166,7 @@ class Worker:
             gateway_socket=socket,
             env=task_environment(self.settings),
             bundles={bundle: str(path) for bundle, path in self.settings.bundles.items()},
-            worker=self.identity.enrollment.worker,
+            hostname=task_hostname(self.identity.enrollment.worker, self.identity.enrollment.site),
             log_max_bytes=self.settings.log_max_bytes,
         )
 
