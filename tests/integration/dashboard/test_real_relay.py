@@ -77,7 +77,9 @@ async def test_a_worker_links_its_job_to_airflow(browser: Browser, edge: Edge) -
         await page.goto(f"{edge.relays[0].operators_url}/ui/#/workers/{worker.name}")
         link = page.get_by_role("table", name="Jobs on this worker").get_by_role("link", name=re.compile("in Airflow"))
         assert job.task is not None
-        assert (await link.get_attribute("href") or "").startswith(f"https://airflow.example/dags/{job.task.dag_id}/runs/")
+        assert (await link.get_attribute("href") or "").startswith(
+            f"https://airflow.example/dags/{job.task.dag_id}/runs/"
+        )
 
 
 async def test_cancelling_a_job(browser: Browser, edge: Edge) -> None:
