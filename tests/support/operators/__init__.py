@@ -1,1 +1,1 @@
-"""Relays on real sockets, a fake relay for workers, and the gate and the workers that a relay speaks to."""
+"""Fakes of the operators' API: one from the contract's models, one that records calls."""
