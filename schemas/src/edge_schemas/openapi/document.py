@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from edge_schemas.admin.access import Role
 from edge_schemas.openapi.operation import ACCESS, ENROLLMENT, WORKER, Operation
 from edge_schemas.openapi.operations import OPERATIONS
 from edge_schemas.wire import routes
@@ -74,11 +75,24 @@ def _operation(op: Operation) -> Schema:
         "parameters": _parameters(op),
         "responses": _responses(op),
     }
+    if op.role is not None:
+        described["description"] = _who(op, op.role)
+        described["x-role"] = str(op.role)
     if op.security is not None:
         described["security"] = [{op.security: []}]
     if body := _request_body(op):
         described["requestBody"] = body
     return described
+
+
+def _who(op: Operation, role: Role) -> str:
+    """Which operators may call it."""
+    needed = f"Needs the role `{role}`"
+    if not op.admin_actions:
+        return f"{needed}."
+    names = [f"`{name}`" for name in op.admin_actions]
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{needed}; {listed} {'needs' if len(names) == 1 else 'need'} the role `{Role.ADMIN}`."
 
 
 def _parameters(op: Operation) -> list[Schema]:
