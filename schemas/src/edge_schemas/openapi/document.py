@@ -20,6 +20,9 @@ Schema = dict[str, Any]
 _SCHEMA_REF = "#/components/schemas/{model}"
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
+_PAGE = "text/html"
+_FOR_BROWSERS = (routes.ADMIN_OIDC_START, routes.ADMIN_OIDC_RETURN)
+"""A person sees the error: it is a page."""
 _ALWAYS = (ErrorCode.INTERNAL,)
 _PATH_PARAMETERS = (
     ("job", TypeAdapter[str](JobId).json_schema()),
@@ -171,6 +174,8 @@ def _responses(op: Operation) -> Schema:
         by_status.setdefault(ERRORS[code].status, []).append(code)
     for status, codes in sorted(by_status.items()):
         found[str(status)] = _problems(codes)
+        if op.path in _FOR_BROWSERS:
+            found[str(status)]["content"][_PAGE] = {"schema": {"type": "string"}}
     if op.path == routes.JOB_EXECUTION:
         mark = f"{routes.ORIGIN_HEADER}: {routes.EXECUTION_ORIGIN}"
         what = f"What the Execution API answered; marked by the header `{mark}`."
