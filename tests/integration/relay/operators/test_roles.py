@@ -213,7 +213,11 @@ def actions_of(model: type[BaseModel]) -> set[str]:
 
 async def test_exactly_the_actions_that_are_described_need_an_administrator(edge: Edge, about: Things) -> None:
     secret = await edge.access_token_for("an operator", role=Role.OPERATOR)
-    more = {"set-queues": {"add": ["b"]}, "set-slots": {"slots": 1}, "resolve": {"keep": "older"}}
+    more: dict[str, dict[str, Any]] = {
+        "set-queues": {"add": ["b"]},
+        "set-slots": {"slots": 1},
+        "resolve": {"keep": "older"},
+    }
     found = {}
     for name, call in calls(about).items():
         if not name.startswith("actOn"):
