@@ -12,7 +12,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from edge_relay.app import build
-from edge_relay.ui.paths import UI, UI_PAGE
+from edge_relay.ui.paths import UI_PATHS
 from edge_schemas.admin.access import TOKEN_ID_CHARS, Role
 from edge_schemas.openapi.operation import Operation
 from edge_schemas.openapi.operations import OPERATIONS
@@ -148,7 +148,7 @@ async def test_every_route_of_the_operators_is_described(edge: Edge) -> None:
         if route.method != "HEAD" and route.resource is not None
     }
     others = {("get", path) for path in (routes.HEALTHZ, routes.READYZ, routes.METRICS)}
-    others |= {(method, path) for method, path in served if path == UI or path.startswith(UI_PAGE)}
+    others |= {(method, path) for method, path in served if path in UI_PATHS}
     assert served - others == {(one.method, one.path) for one in LISTED.values()}
     assert isinstance(relay.workers, web.Application)
     assert not any("/admin/" in route.resource.canonical for route in relay.workers.router.routes() if route.resource)
