@@ -13,6 +13,7 @@ from edge_relay.why.airflow_side import AirflowSide
 from edge_relay.why.queue_reads import QueueReads
 from edge_relay.why.serving_workers import ServingWorkers
 from edge_relay.why.unfinished_jobs import UnfinishedJobs
+from edge_schemas.admin.access import AccessScope
 from edge_schemas.admin.why import CauseCode, WhyAnswer
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.why.facts import QueueFacts, Situation
@@ -56,7 +57,7 @@ class WhyAnswers:
             record = await self._record(job)
         except (BrokerUnavailable, TimeoutError):
             return self._without_nats(job)
-        if record is None or not operator.scope.has_queue(record.queue):
+        if record is None or not self._may_see(record, operator.scope):
             raise EdgeError(ErrorCode.NOT_FOUND, "there is no such job, or it ended more than seven days ago")
         return await self._explain(record, operator)
 
@@ -70,8 +71,8 @@ class WhyAnswers:
         if job is not None:
             return await self.of_job(job, operator)
         findings = await self._airflow.findings(query)
-        if not operator.scope.has_queue(findings.queue):
-            raise EdgeError(ErrorCode.NOT_FOUND, "there is no such task instance")
+        if not operator.scope.has_queue(findings.queue) or not self._workers.serve(findings.queue, operator.scope):
+            raise _no_task_instance()
         if findings.dispatch is None:
             return _of_airflow(query, findings)
         try:
@@ -79,6 +80,8 @@ class WhyAnswers:
         except (BrokerUnavailable, TimeoutError):
             answer = self._without_nats(findings.dispatch)
         else:
+            if record is not None and not self._may_see(record, operator.scope):
+                raise _no_task_instance()
             answer = await self._explain(record, operator) if record is not None else _not_published(findings)
         return answer.model_copy(
             update={
@@ -93,6 +96,14 @@ class WhyAnswers:
             raise BrokerUnavailable("not connected")
         async with asyncio.timeout(READ_WITHIN_S):
             return await self._records.get(job)
+
+    def _may_see(self, record: JobRecord, scope: AccessScope) -> bool:
+        """As in the list of jobs: one that no worker holds belongs to the sites that serve its queue."""
+        if not scope.has_queue(record.queue):
+            return False
+        if record.holder is not None:
+            return self._workers.is_at(record.holder.worker, scope)
+        return self._workers.serve(record.queue, scope)
 
     async def _explain(self, record: JobRecord, operator: Operator) -> WhyAnswer:
         if record.state is not JobState.WAITING:
@@ -125,6 +136,10 @@ class WhyAnswers:
             "NATS does not answer this relay: until it does, nothing is published or granted; check NATS and the link"
         )
         return WhyAnswer(job=job, causes=(cause(CauseCode.NOT_PUBLISHED, text),), as_of=datetime.now(UTC))
+
+
+def _no_task_instance() -> EdgeError:
+    return EdgeError(ErrorCode.NOT_FOUND, "there is no such task instance")
 
 
 def _not_published(findings: TaskInstanceFindings) -> WhyAnswer:

@@ -50,6 +50,19 @@ class ServingWorkers:
                 await asyncio.sleep(0)  # polls do not wait for many workers
         return tuple(found), hidden
 
+    def serve(self, queue: str, scope: AccessScope) -> bool:
+        """Whether a worker that a caller may see serves a queue; always if the caller is not limited to sites."""
+        return scope.sites is None or any(
+            access.revoked_at is None and scope.has_site(access.site) and queue in self._queues(access)
+            for access in self._credentials.workers()
+        )
+
+    def is_at(self, worker: str, scope: AccessScope) -> bool:
+        """Whether a worker is, or was before it was revoked, at a site that a caller may see."""
+        return scope.sites is None or any(
+            access.worker == worker and scope.has_site(access.site) for access in self._credentials.workers()
+        )
+
     def _queues(self, access: WorkerAccess) -> tuple[str, ...]:
         return self._desired.worker(access.worker).queues or access.settings.queues
 
