@@ -1,8 +1,12 @@
 """Calls that no honest client makes: each is answered with what is wrong, and none is an error of the relay."""
 
+import asyncio
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 import pytest
 
 from edge_schemas.wire import routes
@@ -47,10 +51,23 @@ async def test_headers_that_are_none(edge: Edge) -> None:
         assert reply.code == "forbidden", (origin, reply.body)
     browser = Browser(edge)
     await browser.sign_in(edge.access_token)
-    body = {"action": {"do": "pause"}, "sites": ["plant"], "reason": "a test"}
-    for value in ("\udcff\udcfe", "é", "x" * 4000):
-        reply = await browser.call("POST", routes.ADMIN_SITE_ACTIONS, json=body, Edge_Csrf=value)
-        assert reply.code == "forbidden", (value, reply.body)
+    [(name, cookie)] = browser.cookies.items()
+    for value in (b"\xff\xfe", "é".encode(), b"x" * 4000):
+        headers = {"Cookie": f"{name}={cookie}".encode(), "Edge-Csrf": value}
+        status, body = await asyncio.to_thread(_signs_out, edge.relays[0].operators_url, headers)
+        assert (status, orjson.loads(body)["code"]) == (403, "forbidden"), (value, body)
+
+
+def _signs_out(url: str, headers: dict[str, bytes]) -> tuple[int, bytes]:
+    """A call whose headers are bytes that no client of the tests would send."""
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection.putrequest("DELETE", routes.ADMIN_SESSION)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    with closing(connection):
+        return answer.status, answer.read()
 
 
 @pytest.mark.parametrize("text", LINES, ids=ascii)
