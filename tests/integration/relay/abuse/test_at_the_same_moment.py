@@ -1,6 +1,7 @@
 """Operators who act at the same moment, while NATS is away, and on workers that come and go."""
 
 import asyncio
+import uuid
 from collections import Counter
 from typing import Any
 
@@ -78,11 +79,18 @@ async def test_without_nats_an_action_says_so_in_time_and_its_repeat_is_safe(
 ) -> None:
     async with running_edge(tmp_path_factory.mktemp("linked"), linked=True) as linked:
         workers = [(await linked.worker()).name for _ in range(2)]
+        many = [f"nobody-{number}" for number in range(5 * AT_ONCE)]
+        jobs = [str(uuid.uuid4()) for _ in range(5 * AT_ONCE)]
+        order = {"action": {"do": "cancel"}, "jobs": jobs, "reason": "first"}
         await linked.nats_link.cut(cut)
         async with asyncio.timeout(ACT_WITHIN_S):
-            reply = await act(linked, workers, "pause", reason="first")
-        assert Counter(one["code"] for one in reply.json["failures"]) == {"broker_unavailable": 2}
-        assert reply.json["changed_count"] == 0
+            replies = await asyncio.gather(
+                act(linked, [*workers, *many], "pause", reason="first"),
+                linked.admin("POST", routes.ADMIN_JOB_ACTIONS, order),
+            )
+        for reply, number in zip(replies, (len(workers) + len(many), len(jobs)), strict=True):
+            assert Counter(one["code"] for one in reply.json["failures"]) == {"broker_unavailable": number}
+            assert any("repeat the call" in one["detail"] for one in reply.json["failures"])
         await linked.nats_link.restore()
 
         async def is_done() -> bool:
