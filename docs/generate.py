@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+import commands_page
 import fates_page
 import log_events_page
 import metrics_page
@@ -145,6 +146,7 @@ def _subjects(subjects: Sequence[str]) -> str:
 
 # Each page by its path from docs/reference, with the function that returns its text. Add a line for a new page.
 PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": commands_page.page,
     "fates-of-calls.md": fates_page.page,
     "log-events.md": log_events_page.page,
     "metrics.md": metrics_page.page,

@@ -102,7 +102,7 @@ async def test_a_copied_credential_loses_nothing_and_is_named(site: Site, tmp_pa
             assert {(await site.record(job)).state for job in jobs} == {JobState.RUNNING}
             assert not any(event["event"] == "job_started" for event in second.events())
             await second.kill_all()
-        await _command(site, "workers", "resolve", name, "--keep", "older")
+        await _command(site, "workers", "resolve", name, "--keep", "older", "--reason", "a clone")
         for job in (*jobs, *more):
             site.flag(job.id).touch()
         for job in (*jobs, *more):

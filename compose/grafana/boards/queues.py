@@ -68,7 +68,7 @@ def _summary() -> list[Panel]:
         ),
         stat(
             "Jobs parked",
-            "Released by workers five times. They run only after `edge-relay jobs redrive`.",
+            "Released by workers five times. They run only after `edge-relay dead redrive`.",
             Query(_jobs("dead_jobs")),
             steps=NONE_IS_WELL,
         ),

@@ -1,4 +1,4 @@
-"""The command line: `edge-worker enroll`, `run`, `runtime` and `doctor`."""
+"""The command line of `edge-worker`."""
 
 import argparse
 import asyncio
@@ -11,6 +11,8 @@ from pathlib import Path
 from edge_service.closed_pipe import run_until_closed
 from edge_service.text_files import NotText, read_text_file
 from edge_worker import __version__
+from edge_worker.control.options import COMMANDS as OWNERS_COMMANDS
+from edge_worker.control.options import add_commands as add_owners_commands
 from edge_worker.log import setup_logging
 from edge_worker.settings import Settings, SettingsError, check_relay_url
 from edge_worker.settings_sources import load_settings
@@ -32,15 +34,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    arguments = vars(_parser().parse_args(argv))
+    arguments = vars(parser().parse_args(argv))
     command, config = arguments.pop("command"), arguments.pop("config")
     renew = arguments.pop("renew", False)
-    as_json, wanted = arguments.pop("json", False), arguments.pop("queues", None) or []
+    wanted = arguments.pop("queues", None) or []
+    as_json = arguments.pop("json", False) if command == "doctor" else False
     try:
         if command == "runtime":
             from edge_worker.runtime_install.cli import run as run_runtime
 
             return run_runtime(arguments.pop("what"), arguments, config=config)
+        if command in OWNERS_COMMANDS:
+            from edge_worker.control.cli import run as run_owners_command
+
+            return run_owners_command(arguments, config=config)
         if command == "doctor":
             return asyncio.run(_doctor(arguments, config=config, wanted=wanted, as_json=as_json))
         settings = load_settings(arguments, config=config)
@@ -59,12 +66,13 @@ def _main(argv: Sequence[str] | None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    program = argparse.ArgumentParser(
         prog="edge-worker", description="Runs Airflow tasks at the edge.", epilog=_STATUSES
     )
-    parser.add_argument("--version", action="version", version=f"edge-worker {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    program.add_argument("--version", action="version", version=f"edge-worker {__version__}")
+    commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
     enroll = commands.add_parser("enroll", help="enrol this machine as a worker, with an enrolment token")
     enroll.add_argument("--renew", action="store_true", help="replace the identity that this machine already has")
     run = commands.add_parser("run", help="accept jobs and run them until a signal drains the worker")
@@ -75,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         "nothing. Works before the enrolment, and next to a running agent.",
         epilog="Exit status: 0 no check failed, there may be warnings; 1 a check failed.",
     )
+    add_owners_commands(commands)
     doctor.add_argument("--json", action="store_true", help="print all findings as a JSON array")
     doctor.add_argument("--queues", type=_queues, metavar="A,B", help="queues that this worker is expected to serve")
     for command in (enroll, run, doctor, *_add_runtime(commands)):
@@ -84,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
             if isinstance(extra, dict) and extra.get("flag") is False:
                 continue
             command.add_argument(*_flags(name), dest=name, metavar="VALUE", help=_help(field.description))
-    return parser
+    return program
 
 
 def _add_runtime(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> list[argparse.ArgumentParser]:

@@ -127,9 +127,15 @@ async def test_both_machines_of_a_conflicting_worker_are_listed_and_one_is_kept(
     for fact in ("conflict", "10 min", "host-of-machine (127.0.0.1)", "host-of-copy (127.0.0.1)"):
         assert fact in listed
     assert f"workers resolve {one.name} --keep older" in listed
-    assert await edge_relay(edge, tmp_path, "workers", "resolve", one.name, "--keep", "older") == EXIT_OK
+    assert (
+        await edge_relay(edge, tmp_path, "workers", "resolve", one.name, "--keep", "older", "--reason", "a clone")
+        == EXIT_OK
+    )
     entry = await edge.relays[1].parts.workers.get(one.name)
     assert entry is not None
     assert (entry.conflict, entry.agent.host) == (None, "host-of-machine")
-    assert await edge_relay(edge, tmp_path, "workers", "resolve", "nobody", "--keep", "older") == EXIT_FAILED
+    assert (
+        await edge_relay(edge, tmp_path, "workers", "resolve", "nobody", "--keep", "older", "--reason", "x")
+        == EXIT_FAILED
+    )
     assert "'edge-relay workers list' shows all names" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_worker.cli import _parser
+from edge_worker.cli import parser
 from edge_worker.environment import proxy_environment, task_environment
 from edge_worker.settings import PREFIX, Settings, SettingsError
 from edge_worker.settings_sources import load_settings
@@ -69,7 +69,7 @@ def test_a_token_in_the_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_every_setting_has_a_description_and_a_flag_unless_it_is_a_secret() -> None:
-    parsed = vars(_parser().parse_args(["run"]))
+    parsed = vars(parser().parse_args(["run"]))
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert (name in parsed) is (name != "enroll_token"), name

@@ -3,12 +3,15 @@
 import asyncio
 import platform
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from edge_schemas.wire.ids import task_hostname
 from edge_schemas.wire.polls import Grant, StopDirective
-from edge_schemas.wire.workers import WorkerSettings
+from edge_schemas.wire.workers import Enrollment, WorkerSettings
 from edge_worker.agent.draining import Draining
 from edge_worker.agent.link_probe import LinkProbe
 from edge_worker.agent.orders import Orders
@@ -17,6 +20,9 @@ from edge_worker.agent.poll_timeout import PollTimeoutTuner
 from edge_worker.agent.runtime_watch import RuntimeWatch
 from edge_worker.agent.secret_rotation import SecretRotation
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
+from edge_worker.control.agent_control import AgentControl, AgentFacts
+from edge_worker.control.own_pause import OwnIntake, OwnPauseFile
+from edge_worker.control.protocol import SOCKET_NAME
 from edge_worker.environment import proxy_environment, task_environment
 from edge_worker.gateway.gateway import Gateway
 from edge_worker.host_client.client import TaskHost
@@ -165,7 +171,7 @@ class Worker:
             gateway_socket=socket,
             env=task_environment(self.settings),
             bundles={bundle: str(path) for bundle, path in self.settings.bundles.items()},
-            worker=self.identity.enrollment.worker,
+            hostname=task_hostname(self.identity.enrollment.worker, self.identity.enrollment.site),
             log_max_bytes=self.settings.log_max_bytes,
         )
 
@@ -201,12 +207,21 @@ class Worker:
             health = AgentHealth(
                 self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
             )
-            async with gateway.serving(), asyncio.TaskGroup() as loops:
+            watch = RuntimeWatch(runtime, table, rule)
+            control = _owners_control(
+                self,
+                enrollment=lambda: identity.current.enrollment,
+                incarnation=incarnation,
+                table=table,
+                link=link,
+                health=health,
+                watch=watch,
+            ).socket(socket.with_name(SOCKET_NAME))
+            async with gateway.serving(), control.serving(), asyncio.TaskGroup() as loops:
                 runner.recover_all()
                 # Before these jobs continue: they may have been out of contact for too long.
                 fence.check_all()
                 orders.follow(self.identity.enrollment.settings)
-                watch = RuntimeWatch(runtime, table, rule)
                 report = self._report(incarnation, health, watch)
                 tuner = PollTimeoutTuner(self.settings.poll_hold_s)
                 poll_loop = PollLoop(client, table, link, handler, report, tuner, fence)
@@ -248,3 +263,34 @@ class Worker:
         while True:
             await asyncio.to_thread(self.state.clean_up, keep_days=self.settings.log_keep_days, now=time.time())
             await asyncio.sleep(_CLEAN_UP_EVERY_S)
+
+
+def _owners_control(
+    worker: Worker,
+    *,
+    enrollment: Callable[[], Enrollment],
+    incarnation: int,
+    table: JobRegistry,
+    link: Link,
+    health: AgentHealth,
+    watch: RuntimeWatch,
+) -> AgentControl:
+    """What the machine's owner may ask; the owner's pause applies from here on."""
+    intake = OwnIntake(OwnPauseFile(worker.state.path), table)
+    intake.restore()
+    relay_url = worker.settings.relay_url or worker.identity.relay_url
+    shutdown = worker.shutdown
+    return AgentControl(
+        AgentFacts(relay_url, health.proxy, incarnation, worker.settings.spool_max_bytes),
+        worker.state,
+        table,
+        link,
+        intake,
+        enrollment=enrollment,
+        # Of its own: the share of busy CPU counts since the last reading.
+        health=replace(health).read,
+        versions=lambda: worker_versions(watch.airflow),
+        drain=partial(shutdown.reach, ShutdownStage.DRAIN),
+        stop=partial(shutdown.reach, ShutdownStage.STOP),
+        stage=lambda: shutdown.stage.name.lower(),  # noqa: PLW0108  # the stage changes
+    )

@@ -2,19 +2,17 @@
 
 import os
 import pwd
-import re
 import stat
 import tempfile
 from pathlib import Path
 
 from edge_service.findings import Finding, failed, ok, warning
 from edge_worker.settings import Settings, SettingsError
+from edge_worker.state.agent_lock import lock_holder
 from edge_worker.state.runtime_dir import MAX_SOCKET_PATH_BYTES, SOCKET_NAME, prepare_runtime_dir, runtime_dir_of
 from edge_worker.state.state import Identity, StateDir
 
 FOLDER, AGENT, IDENTITY, SOCKETS = "state.folder", "state.agent", "identity.file", "runtime-dir.sockets"
-_PROC_LOCKS = Path("/proc/locks")
-_LOCK = re.compile(r"FLOCK\s+ADVISORY\s+WRITE\s+(?P<pid>-?\d+)\s+\S+:(?P<inode>\d+)\s")
 
 
 def folder_finding(path: Path) -> Finding:
@@ -61,16 +59,11 @@ def _of_another_user(path: Path, owner: int) -> Finding:
 
 
 def agent_finding(path: Path) -> Finding:
-    """Whether an agent uses the state folder.
-
-    The lock is read from the kernel's list, not taken: an agent that starts at this moment must get it.
-    """
+    """Whether an agent uses the state folder."""
     try:
-        inode = (path / "lock").stat().st_ino
-        locks = _PROC_LOCKS.read_text()
+        holder = lock_holder(path)
     except OSError:
         return ok(AGENT, "no agent runs on this state folder")
-    holder = next((found["pid"] for found in _LOCK.finditer(locks) if int(found["inode"]) == inode), None)
     if holder is None:
         return ok(AGENT, "no agent runs on this state folder, as far as this process can see")
     return ok(AGENT, f"an agent runs on this state folder, process {holder}; it is not disturbed")

@@ -84,7 +84,7 @@ class AgentHealth:
     skew: ClockSkew
     held_calls: Callable[[], int]
     log_lag_bytes: Callable[[], int | None]
-    _cpu: CpuMeter = field(default_factory=CpuMeter)
+    _cpu: CpuMeter = field(default_factory=CpuMeter, init=False)
 
     def read(self) -> WorkerHealth:
         """The present figures."""

@@ -19,7 +19,7 @@ class Link:
         self.cuts = 0
         """How often the link was lost."""
         self._proven = False
-        self._last_contact = clock()
+        self._last_contact = self._changed_at = clock()
         self._back = asyncio.Event()
         self._on_suspicion: list[Callable[[], None]] = []
         self._on_state_change: list[Callable[[], None]] = []
@@ -33,6 +33,16 @@ class Link:
     def is_proven(self) -> bool:
         """The relay has answered a poll, and no call has failed since."""
         return self._proven
+
+    @property
+    def answered_before(self) -> bool:
+        """The relay has answered a poll of this agent."""
+        return self._answered_before
+
+    @property
+    def unchanged_s(self) -> float:
+        """Seconds since the link was lost or came back; since the agent began, before the first answer."""
+        return self._clock() - self._changed_at
 
     @property
     def silence_s(self) -> float:
@@ -59,6 +69,8 @@ class Link:
             self._notify_state_change()
         elif not self._answered_before:
             log.info("relay_reachable")
+        if lost_at is not None or not self._answered_before:
+            self._changed_at = self._clock()
         self._answered_before = self._proven = True
         self._back.set()
         self._back = asyncio.Event()
@@ -75,7 +87,7 @@ class Link:
         """Polls are not answered; `why` is for the log and contains no credential."""
         self._proven = False
         if self._lost_at is None:
-            self._lost_at = self._clock()
+            self._lost_at = self._changed_at = self._clock()
             self.cuts += 1
             log.warning("relay_unreachable", reason=why)
             self._notify_state_change()

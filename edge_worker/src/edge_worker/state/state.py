@@ -4,6 +4,8 @@ worker.json     identity and credential, mode 0600
 enrolling.json  the secret of an enrolment whose answer has not arrived yet, mode 0600
 incarnation     rises with every start
 lock            held by the running agent
+control         the path of the running agent's control socket; see `control`
+owner.json      the pause of the machine's owner, while there is one
 jobs/<job>/     a job that the worker has or had; see `job_dir`
 ended/<job>/    kept for `log_keep_days`, and as long as there is room (`spool_max_bytes`)
 """

@@ -130,7 +130,7 @@ async def test_from_nothing_to_an_enrolled_worker_and_back(tmp_path: Path) -> No
         assert name in listing
         assert "\x1b" not in listing
         assert "\u202e" not in listing
-        status, out, _ = await run("workers", "revoke", name, "--data-dir", str(data_dir))
+        status, out, _ = await run("workers", "revoke", name, "--reason", "stolen", "--data-dir", str(data_dir))
         assert (status, "revoked" in out) == (0, True)
         status, problem = await relay.call("POST", routes.POLL, secret, {})
         assert (status, problem["code"]) == (401, "credential_revoked")
