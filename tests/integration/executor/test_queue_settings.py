@@ -1,6 +1,7 @@
 """What operators have set for a queue holds for a real executor, also for the next one after a restart."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -94,7 +95,7 @@ async def test_a_limit_holds_for_the_first_jobs_after_a_restart(restarted: Calla
     with dag_run(4) as dag:
         jobs = list(centre.dispatch(dag).values())
         for job in jobs:
-            await eventually(lambda job=job: edge.record(job), what="all records")
+            await eventually(partial(edge.record, job), what="all records")
         await knows(centre, max_running=1)
         records = [await edge.record(job) for job in jobs]
         assert centre.executor._portal.call(lambda: centre.executor._background.flush(0), 5) >= 0

@@ -113,7 +113,7 @@ def _changed_entry(access: WorkerAccess, action: WorkerAction, order: Order, ent
 def _within_scope(entry: DesiredWorker, access: WorkerAccess, order: Order) -> DesiredWorker:
     """Refuse queues that the operator does not name, but would give: those of the enrolment."""
     if not all(map(order.operator.scope.has_queue, entry.queues or access.settings.queues)):
-        text = f"{access.worker} was enrolled for queues that are outside your scope: name the queues that it shall serve"
+        text = f"{access.worker} was enrolled for queues outside your scope: name those that it shall serve"
         raise EdgeError(ErrorCode.FORBIDDEN, text)
     return entry
 

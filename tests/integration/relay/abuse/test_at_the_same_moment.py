@@ -49,9 +49,9 @@ async def test_two_operators_change_one_worker_at_once_and_nothing_is_lost(edge:
     replies = await asyncio.gather(*calls)
     assert all(reply.json["changed"] == [worker] for reply in replies)
     labels = {f"label-{number}": str(number) for number in range(16)}
-    for relay in edge.relays:
-        desired = relay.parts.desired
-        await eventually(lambda desired=desired: desired.worker(worker).labels == labels, what="all labels")
+    await eventually(
+        lambda: all(relay.parts.desired.worker(worker).labels == labels for relay in edge.relays), what="all labels"
+    )
     events = await recorded(edge, "worker-labels-set", 16)
     chain = sorted(len((event.before or {})["labels"]) for event in events)
     assert chain == list(range(16)), "each change is recorded with what it really changed"

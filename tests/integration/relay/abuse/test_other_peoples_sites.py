@@ -79,9 +79,7 @@ async def test_queues_of_the_enrolment_are_given_back_by_those_who_may_see_them(
     limited = await token(edge, AccessScope(queues=("mine",)), Role.OPERATOR)
     as_enrolled = {"do": "set-queues", "as_enrolled": True}
     for dry_run in (True, False):
-        reply = await act(
-            edge, limited, routes.ADMIN_WORKER_ACTIONS, as_enrolled, workers=[one.name], dry_run=dry_run
-        )
+        reply = await act(edge, limited, routes.ADMIN_WORKER_ACTIONS, as_enrolled, workers=[one.name], dry_run=dry_run)
         assert [failure["code"] for failure in reply.json["failures"]] == ["forbidden"], reply.body
     assert edge.relays[0].parts.desired.worker(one.name).queues == ("mine",)
 
@@ -149,7 +147,7 @@ async def test_what_is_seen_of_the_fleet_does_not_change_with_other_sites(edge: 
     )
 
     async def others_are_listed() -> bool:
-        return (await edge.admin("GET", routes.ADMIN_WORKERS)).json["total"] == 2
+        return len((await edge.admin("GET", routes.ADMIN_WORKERS)).json["items"]) == 2
 
     await eventually(others_are_listed, what="the other worker")
     assert await seen() == before
