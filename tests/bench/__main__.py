@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench import order, relay, stop, task, worker
 from bench.figures import Row, machine, table
-from bench.scale import history, lists, nats_cut, parked, quiet_polls, relay_restart
+from bench.scale import bulk, history, lists, nats_cut, parked, quiet_polls, relay_restart
 
 SECTIONS = {
     "relay": relay.measure,
@@ -22,6 +22,7 @@ SECTIONS = {
     "stop": stop.measure,
 }
 SCALE = {
+    "scale.bulk": bulk.measure,
     "scale.history": history.measure,
     "scale.lists": lists.measure,
     "scale.parked": parked.measure,

@@ -148,7 +148,7 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
     bodies, settings = _json_bodies(parts), parts.settings
     jobs = JobAdministration(parts.broker, parts.records, parts.audit)
     job_views = JobViews(parts.views, parts.records, settings.airflow_url)
-    why = WhyAnswers(parts.broker, parts.records, parts.views, AirflowSide(parts.gate))
+    why = WhyAnswers(parts.broker, parts.records, parts.views, job_views, AirflowSide(parts.gate))
     enroll_tokens = EnrollTokens(parts.broker)
     access = AccessAdministration(parts.access_tokens, parts.enrollments, enroll_tokens, parts.credentials, parts.audit)
     return [

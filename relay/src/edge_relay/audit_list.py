@@ -110,7 +110,7 @@ class AuditList:
         if before is not None:
             end = min(end, before)
         elif wanted.until is not None:
-            end = await self._first_since(wanted.until + CLOCKS_DIFFER, end)
+            end = await self._first_since(wanted.until, end)
         window, items = BATCH, list[AuditEvent]()
         for _ in range(MAX_READS):
             begin = max(1, end - window)
@@ -119,7 +119,7 @@ class AuditList:
                 window = max(1, window // 4)
                 continue
             for message in reversed(found):
-                if wanted.since is not None and _stored_at(message) < wanted.since - CLOCKS_DIFFER:
+                if wanted.since is not None and _stored_at(message) + CLOCKS_DIFFER < wanted.since:
                     return items, None
                 event = parse_event(message)
                 if event is not None and wanted.matches(event) and is_visible(event, scope):
@@ -143,14 +143,17 @@ class AuditList:
         return found, is_cut and end - begin > 1
 
     async def _first_since(self, time: datetime, end: int) -> int:
-        """The number of the first message that was stored at this time or later, by halving."""
+        """The number of the first message that was surely published at this time or later, by halving.
+
+        Instants at the edge of the calendar can't be moved, so the stored ones are.
+        """
         low, high = 1, end
         while low < high:
             middle = (low + high) // 2
             batch = await read_batch(
                 self._broker, AUDIT, "edge.audit.>", after=middle - 1, max_messages=1, max_bytes=BATCH_BYTES
             )
-            if batch.messages and _stored_at(batch.messages[0]) < time:
+            if batch.messages and _stored_at(batch.messages[0]) - CLOCKS_DIFFER < time:
                 low = batch.messages[0].sequence + 1
             else:
                 high = middle

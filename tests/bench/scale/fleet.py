@@ -1,13 +1,14 @@
 """Many workers in a process of their own. Each one polls, reports its jobs, obeys each stop, and retries like an agent.
 
 `python -m bench.scale.fleet` reads its orders from stdin as one JSON object, and prints a line for each event: when all
-workers have polled, and each stop that a worker received, with the time.
+workers have polled, and each stop and each availability that a worker was told, with the time.
 """
 
 import asyncio
 import ssl
 import sys
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -49,12 +50,14 @@ class Fleet:
 
     Attributes:
         stops: When the stop of each job was received.
+        told: When workers were told an availability, by its name.
         failures: Polls that ended in an error.
         back: When a worker's poll was answered again after an error.
     """
 
     process: asyncio.subprocess.Process
     stops: dict[str, float] = field(default_factory=dict)
+    told: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     failures: int = 0
     back: list[float] = field(default_factory=list)
     parked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -66,6 +69,8 @@ class Fleet:
             event = orjson.loads(line)
             if "stop" in event:
                 self.stops[event["stop"]] = event["at"]
+            elif "told" in event:
+                self.told[event["told"]].append(event["at"])
             elif "failed" in event:
                 self.failures += 1
             elif "back" in event:
@@ -106,6 +111,7 @@ class _Worker:
         self._timeout_s = orders["poll_timeout_s"]
         self._slots = orders["slots"]
         self._seq = 0
+        self._settings_version = 1
         self._backoff = Backoff()
 
     async def first(self) -> None:
@@ -136,16 +142,22 @@ class _Worker:
             "slots": self._slots,
             "free": 1,
             "poll_timeout_s": timeout_s,
-            "settings_version": 1,
+            "settings_version": self._settings_version,
             "versions": VERSIONS,
             "jobs": [{"id": j, "phase": phase, "offline": {}} for j, phase in self._phases.items()],
         }
         async with self._session.post(self._url, data=orjson.dumps(body), headers=self._headers) as reply:
             content = await reply.read()
         reply.raise_for_status()
-        for stop in orjson.loads(content)["stop"] if reply.status == 200 else ():
+        if reply.status != 200:
+            return
+        answer = orjson.loads(content)
+        for stop in answer["stop"]:
             self._phases[stop["job"]] = "finishing"
             _tell(stop=stop["job"], at=time.time())
+        if (settings := answer.get("settings")) is not None:
+            self._settings_version = settings["version"]
+            _tell(told=settings["availability"], at=time.time())
 
 
 def _tell(**event: object) -> None:

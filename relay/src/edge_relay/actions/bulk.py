@@ -1,4 +1,7 @@
-"""One action on many targets: some at a time, and an error about one target concerns no other."""
+"""One action on many targets: some at a time, and an error about one target concerns no other.
+
+But while NATS is away, each attempt costs seconds: after the first one that failed for this, no other is begun.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -6,7 +9,7 @@ from typing import TypeVar
 
 import structlog
 
-from edge_broker.connection.errors import JetStreamError
+from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_schemas.admin.actions import ActionFailure, ActionResult
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
@@ -15,6 +18,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 AT_ONCE = 64
 MAX_LISTED = 1000
+NOT_TRIED = "not tried: NATS does not answer; repeat the call, which changes nothing twice"
 
 
 async def act_on_all(
@@ -30,12 +34,18 @@ async def act_on_all(
     changed: list[str] = []
     failures: list[ActionFailure] = []
     limit = asyncio.Semaphore(AT_ONCE)
+    away = asyncio.Event()
 
     async def one(name: str, target: T) -> None:
         async with limit:
             try:
+                if away.is_set():
+                    raise BrokerUnavailable(NOT_TRIED)
                 if await act(target):
                     changed.append(name)
+            except BrokerUnavailable as error:
+                away.set()
+                failures.append(ActionFailure(target=name, code=error.code, detail=str(error)))
             except EdgeError as error:
                 failures.append(ActionFailure(target=name, code=error.code, detail=str(error)))
             except JetStreamError as error:

@@ -100,7 +100,7 @@ def _changed_entry(access: WorkerAccess, action: WorkerAction, order: Order, ent
         case actions.Pause() | actions.Resume() | actions.Drain() | actions.Stop():
             return with_order(entry, action, order)
         case actions.SetQueues():
-            return with_queues(entry, action, access.settings.queues)
+            return _within_scope(with_queues(entry, action, access.settings.queues), access, order)
         case actions.SetSlots():
             return with_slots(entry, action)
         case actions.SetLabels():
@@ -108,6 +108,14 @@ def _changed_entry(access: WorkerAccess, action: WorkerAction, order: Order, ent
         case _:
             msg = f"{action.do} is no change of desired state"
             raise TypeError(msg)
+
+
+def _within_scope(entry: DesiredWorker, access: WorkerAccess, order: Order) -> DesiredWorker:
+    """Refuse queues that the operator does not name, but would give: those of the enrolment."""
+    if not all(map(order.operator.scope.has_queue, entry.queues or access.settings.queues)):
+        text = f"{access.worker} was enrolled for queues outside your scope: name those that it shall serve"
+        raise EdgeError(ErrorCode.FORBIDDEN, text)
+    return entry
 
 
 def _check(action: WorkerAction, order: Order) -> None:

@@ -1,6 +1,7 @@
 """The lists of operators and one item in full, from memory and a few bounded reads."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -35,6 +36,7 @@ from edge_schemas.admin.rows import (
     WorkerRow,
 )
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.worker_entry import WorkerEntry
 from edge_schemas.wire.worker_report import JobPhase
 
 READY_WITHIN_S = 8.0
@@ -117,7 +119,7 @@ class FleetViews:
         keys = [(view.access.team, queue) for queue in view.settings.queues]
         return WorkerDetail(
             row=self._row(view),
-            jobs=() if entry is None else tuple(self._job(job.id, job.phase) for job in entry.jobs),
+            jobs=() if entry is None else tuple(self._jobs(entry, scope)),
             history=history,
             missing=what_is_missing(
                 view,
@@ -181,6 +183,13 @@ class FleetViews:
         # Messages first: a job that starts meanwhile must not seem to be held back.
         consumers = await read_consumers(self.sources.broker)
         return QueueCounts(consumers, await count_records(self.sources.mirror.jobs()))
+
+    def _jobs(self, entry: WorkerEntry, scope: AccessScope) -> Iterator[WorkerJob]:
+        """Without those of queues that the caller may not see."""
+        for reported in entry.jobs:
+            job = self._job(reported.id, reported.phase)
+            if scope.queues is None or (job.queue is not None and scope.has_queue(job.queue)):
+                yield job
 
     def _job(self, job: str, phase: JobPhase) -> WorkerJob:
         watched = self.sources.mirror.get(job)

@@ -91,7 +91,10 @@ class Browsers:
     def _is_own(self, request: web.Request, origin: str) -> bool:
         if self._public is not None:
             return origin == f"{self._public.scheme}://{self._public.netloc}"
-        return urlsplit(origin).netloc == request.host
+        try:
+            return urlsplit(origin).netloc == request.host
+        except ValueError:  # it is no URL
+            return False
 
     def _name(self, request: web.Request, name: str) -> str:
         return SECURE_PREFIX + name if self.is_secure(request) else name

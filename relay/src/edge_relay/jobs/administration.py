@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.jetstream.stream_info import purge
 from edge_broker.records import RecordStore
 from edge_broker.subjects import DEAD, dead_subject, worker_notice
@@ -24,6 +25,10 @@ AT_ONCE = 16
 """Changes of one call that are under way at the same time."""
 MAX_LISTED = 1_000
 """Of changed targets, and of failures; all are counted."""
+
+
+NOT_TRIED = "not tried: NATS does not answer; repeat the call, which changes nothing twice"
+"""After the first change that failed for this no other is begun: each would cost seconds."""
 
 
 @dataclass(slots=True)
@@ -62,14 +67,19 @@ class JobAdministration:
     ) -> ActionResult:
         tally = _Tally([], 0, [])
         left = iter(jobs)
+        away = False
 
         async def work() -> None:
+            nonlocal away
             for job in left:
                 try:
                     if job in hidden:
                         raise EdgeError(ErrorCode.NOT_FOUND, "there is no such unfinished job")
+                    if away:
+                        raise BrokerUnavailable(NOT_TRIED)
                     is_changed = await self._change(job, request, operator)
                 except EdgeError as error:
+                    away = away or isinstance(error, BrokerUnavailable)
                     tally.failures.append(ActionFailure(target=job, code=error.code, detail=_detail(error)))
                 else:
                     if is_changed:

@@ -131,4 +131,4 @@ def csrf_value(key: bytes, cookie: str) -> str:
 
 def is_csrf_value(session: OpenSession, sent: str) -> bool:
     """Whether a call sent the right value; in a time that shows nothing about it."""
-    return hmac.compare_digest(session.csrf.encode(), sent.encode())
+    return hmac.compare_digest(session.csrf.encode(), sent.encode(errors="surrogateescape"))

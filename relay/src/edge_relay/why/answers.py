@@ -8,12 +8,14 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.records import RecordStore
 from edge_broker.subjects import consumer_name
+from edge_relay.fleet.job_views import JobViews
 from edge_relay.fleet.views import FleetViews
 from edge_relay.identity.operators.operator import Operator
 from edge_relay.why.airflow_side import AirflowSide
 from edge_relay.why.queue_reads import QueueReads
 from edge_relay.why.serving_workers import worker_facts, workers_of_queue
 from edge_relay.why.unfinished_jobs import QueueJobs, job_of_task, read_queue
+from edge_schemas.admin.access import AccessScope
 from edge_schemas.admin.why import CauseCode, WhyAnswer
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.why.facts import QueueFacts, Situation
@@ -33,13 +35,17 @@ class WhyAnswers:
         broker: For the reads.
         records: The records.
         views: Workers, unfinished jobs and what operators have set.
+        job_views: Decides who may see a job.
         airflow: The keepers.
     """
 
-    def __init__(self, broker: Broker, records: RecordStore, views: FleetViews, airflow: AirflowSide) -> None:
+    def __init__(
+        self, broker: Broker, records: RecordStore, views: FleetViews, job_views: JobViews, airflow: AirflowSide
+    ) -> None:
         self._broker = broker
         self._records = records
         self._views = views
+        self._job_views = job_views
         self._mirror = views.sources.mirror
         self._desired = views.sources.desired
         self._airflow = airflow
@@ -56,7 +62,7 @@ class WhyAnswers:
             record = await self._record(job)
         except (BrokerUnavailable, TimeoutError):
             return self._without_nats(job)
-        if record is None or not operator.scope.has_queue(record.queue):
+        if record is None or not await self._may_see(record, operator.scope):
             raise EdgeError(ErrorCode.NOT_FOUND, "there is no such job, or it ended more than seven days ago")
         return await self._explain(record, operator)
 
@@ -71,8 +77,9 @@ class WhyAnswers:
         if job is not None:
             return await self.of_job(job, operator)
         findings = await self._airflow.findings(query)
-        if not operator.scope.has_queue(findings.queue):
-            raise EdgeError(ErrorCode.NOT_FOUND, "there is no such task instance")
+        is_visible = await self._job_views.visible(operator.scope)
+        if not is_visible(None, findings.queue, None):
+            raise _no_task_instance()
         if findings.dispatch is None:
             return _of_airflow(query, findings)
         try:
@@ -80,6 +87,8 @@ class WhyAnswers:
         except (BrokerUnavailable, TimeoutError):
             answer = self._without_nats(findings.dispatch)
         else:
+            if record is not None and not await self._may_see(record, operator.scope):
+                raise _no_task_instance()
             answer = await self._explain(record, operator) if record is not None else _not_published(findings)
         return answer.model_copy(
             update={
@@ -94,6 +103,11 @@ class WhyAnswers:
             raise BrokerUnavailable("not connected")
         async with asyncio.timeout(READ_WITHIN_S):
             return await self._records.get(job)
+
+    async def _may_see(self, record: JobRecord, scope: AccessScope) -> bool:
+        """As in the list of jobs."""
+        is_visible = await self._job_views.visible(scope)
+        return is_visible(record.team, record.queue, None if record.holder is None else record.holder.worker)
 
     async def _explain(self, record: JobRecord, operator: Operator) -> WhyAnswer:
         if record.state is not JobState.WAITING:
@@ -135,6 +149,10 @@ class WhyAnswers:
             "NATS does not answer this relay: until it does, nothing is published or granted; check NATS and the link"
         )
         return WhyAnswer(job=job, causes=(cause(CauseCode.NOT_PUBLISHED, text),), as_of=datetime.now(UTC))
+
+
+def _no_task_instance() -> EdgeError:
+    return EdgeError(ErrorCode.NOT_FOUND, "there is no such task instance")
 
 
 def _not_published(findings: TaskInstanceFindings) -> WhyAnswer:

@@ -5,7 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from edge_schemas.wire.base import Inbound, Instant, Outbound
-from edge_schemas.wire.ids import QueueName, SiteName
+from edge_schemas.wire.ids import OptionalReason, QueueName, SiteName, TokenName
 
 MAX_SCOPE_NAMES = 100
 TOKEN_ID_CHARS = 12
@@ -80,13 +80,13 @@ class AccessTokenRequest(Inbound):
         ttl_s: Seconds until it expires; None for never.
     """
 
-    name: str = Field(min_length=1, max_length=120)
+    name: TokenName
     role: Role = Role.VIEWER
     sites: tuple[SiteName, ...] | None = Field(default=None, min_length=1, max_length=MAX_SCOPE_NAMES)
     queues: tuple[QueueName, ...] | None = Field(default=None, min_length=1, max_length=MAX_SCOPE_NAMES)
     ttl_s: int | None = Field(default=90 * 86400, ge=60, le=3660 * 86400)
     for_airflow: bool = False
-    reason: str = Field(default="", max_length=500)
+    reason: OptionalReason = ""
 
 
 class AccessToken(Outbound):

@@ -8,6 +8,7 @@ from edge_schemas.admin.audit import TargetKind
 from edge_schemas.admin.queries import PageQuery
 from edge_schemas.admin.rows import DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS
 from edge_schemas.wire.base import Inbound
+from edge_schemas.wire.ids import OptionalReason
 
 _Text = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -19,7 +20,7 @@ class TokenQuery(PageQuery):
 class RevokeQuery(Inbound):
     """Why a token is revoked; kept in the audit."""
 
-    reason: str = Field(default="", max_length=500)
+    reason: OptionalReason = ""
 
 
 class AuditQuery(Inbound):

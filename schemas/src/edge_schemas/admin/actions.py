@@ -9,13 +9,12 @@ from pydantic import AwareDatetime, Field
 
 from edge_schemas.admin.desired import MAX_LABELS, QueueKind
 from edge_schemas.wire.base import Inbound, Outbound
-from edge_schemas.wire.ids import JobId, QueueName, SiteName, TeamName, WorkerName
+from edge_schemas.wire.ids import JobId, QueueName, Reason, SiteName, TeamName, WorkerName
 from edge_schemas.wire.offline import MAX_TOLERANCE_S, MIN_TOLERANCE_S
 from edge_schemas.wire.polls import MAX_SLOTS
 from edge_schemas.wire.workers import WorkerState
 
 MAX_TARGETS = 10_000
-Reason = Annotated[str, Field(min_length=1, max_length=500, description="Why; kept in the audit.")]
 LabelKey = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$")]
 LabelValue = Annotated[str, Field(max_length=120, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
@@ -175,7 +174,7 @@ class SetQueueSettings(Inbound):
     do: Literal["set"]
     tolerance_s: float | None = Field(default=None, ge=MIN_TOLERANCE_S, le=MAX_TOLERANCE_S)
     timeout_s: float | None = Field(default=None, gt=0, le=366 * 86400)
-    kinds: tuple[QueueKind, ...] | None = None
+    kinds: tuple[QueueKind, ...] | None = Field(default=None, min_length=1, max_length=len(QueueKind))
     max_running: int | None = Field(default=None, ge=1, le=1_000_000)
 
 

@@ -1,4 +1,4 @@
-"""Names and identifiers with their allowed characters and lengths.
+"""Names, identifiers and short texts with their allowed characters and lengths.
 
 People type some of them; their error texts name what is allowed, not a pattern.
 """
@@ -30,6 +30,10 @@ MAX_TEAM_TOKEN_CHARS = 73
 
 MAX_CACHED_NAMES = 4096
 """Names are few, and they are checked and encoded again in each poll, record and job."""
+_BREAKS = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's categories of control characters, lone surrogates, and separators of lines and paragraphs."""
+_REORDERS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that make a text look like another one."""
 _PLAIN = re.compile(rb"[A-Za-z0-9-]")
 _ENCODED = re.compile(r"_([0-9A-F]{2})")
 
@@ -103,6 +107,18 @@ def _check_name(name: str, longest: int, longest_token: int) -> str:
     return name
 
 
+def _check_line(text: str) -> str:
+    if any(unicodedata.category(c) in _BREAKS or c in _REORDERS for c in text):
+        raise PydanticCustomError("line", "must be one line without control characters")
+    return text
+
+
+def _check_said(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("said", "must not be empty or only white space")
+    return _check_line(text)
+
+
 def _lengths(longest: int) -> JsonDict:
     return {"minLength": 1, "maxLength": longest}
 
@@ -126,6 +142,20 @@ TeamName = Annotated[
     str,
     Field(description="An Airflow team.", json_schema_extra=_lengths(MAX_TEAM_CHARS)),
     AfterValidator(_check_team),
+]
+MAX_REASON_CHARS = 500
+Reason = Annotated[
+    str,
+    Field(max_length=MAX_REASON_CHARS, description="Why; kept in the audit.", json_schema_extra={"minLength": 1}),
+    AfterValidator(_check_said),
+]
+OptionalReason = Annotated[
+    str, Field(max_length=MAX_REASON_CHARS, description="Why; kept in the audit."), AfterValidator(_check_line)
+]
+TokenName = Annotated[
+    str,
+    Field(max_length=120, description="Whose the token is.", json_schema_extra={"minLength": 1}),
+    AfterValidator(_check_said),
 ]
 
 

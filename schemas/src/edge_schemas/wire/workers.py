@@ -7,7 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from edge_schemas.wire.base import Inbound, Instant, Outbound
-from edge_schemas.wire.ids import QueueName, SiteName, TeamName, WorkerName
+from edge_schemas.wire.ids import OptionalReason, QueueName, SiteName, TeamName, WorkerName
 
 HASH_PATTERN = r"^[0-9a-f]{64}$"
 
@@ -102,7 +102,7 @@ class EnrollTokenRequest(Inbound):
     team: TeamName | None = None
     uses: int = Field(default=1, ge=1, le=5_000)
     ttl_s: int = Field(default=3600, ge=1, le=366 * 86400)
-    reason: str = Field(default="", max_length=500)
+    reason: OptionalReason = ""
 
 
 class EnrollToken(Outbound):

@@ -293,8 +293,11 @@ async def test_a_caller_sees_their_own_queues_and_sites_only(edge: Edge, polls: 
     one = await agent(edge, site="shop")
     await polls(edge, one, free=0)
     token = await limited_token(edge, AccessScope(queues=("default",), sites=("plant",)))
-    answer = await why(edge, mine, C.UNKNOWN, token=token)
-    assert "1 further worker of queue default is at sites that you may not see" in answer.causes[0].text
+    path = routes.ADMIN_JOB_WHY.format(job=mine.id)
+    assert (await edge.call("GET", path, token, operators=True)).code == "not_found", "no own worker serves its queue"
+    await polls(edge, await agent(edge, site="plant"), free=0)
+    answer = await why(edge, mine, C.ALL_FULL, C.UNKNOWN, token=token)
+    assert "1 further worker of queue default is at sites that you may not see" in answer.causes[1].text
     assert one.name not in answer.model_dump_json()
     for path in (
         routes.ADMIN_JOB_WHY.format(job=other.id),

@@ -1,0 +1,84 @@
+"""A paused queue grants nothing over restarts, and a cancelled job's process ends within two seconds and its grace."""
+
+import os
+import time
+
+import pytest
+
+from edge_schemas.life.model import JobState, Verdict
+from edge_schemas.wire import routes
+from support.nats.server import eventually
+from support.relay.edge import Reply
+from support.system.site import Machine, Site
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="session")]
+
+WITHIN_S = 2.0
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def _order(site: Site, worker: Machine, do: str) -> Reply:
+    body = {"action": {"do": do}, "queues": [{"queue": worker.queue}], "reason": "a test"}
+    reply = await site.edge.admin("POST", routes.ADMIN_QUEUE_ACTIONS, body)
+    assert reply.json["changed"] == [worker.queue], reply.body
+    return reply
+
+
+async def _has_polled(site: Site, worker: Machine, *, after: float) -> None:
+    async def polled() -> bool:
+        entry = await site.edge.relays[0].parts.workers.get(worker.identity.enrollment.worker)
+        return entry is not None and entry.agent.last_poll_at.timestamp() > after
+
+    await eventually(polled, timeout_s=60, what="the worker polls again")
+
+
+async def _is_ready(site: Site) -> bool:
+    return (await site.edge.call("GET", routes.READYZ)).status == 200
+
+
+# nats-py leaves the connection open that it cannot replace.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_paused_queue_grants_nothing_over_restarts_and_what_runs_goes_on(site: Site, worker: Machine) -> None:
+    running = await site.publish(site.prepare(worker, "until_told", result=1))
+    await site.began(running)
+    await _order(site, worker, "pause")
+    waits = await site.publish(site.prepare(worker, parts=1, pause_s=0))
+    await site.stop_relay()
+    await site.start_relay()
+    await site.server.stop(kill=True)
+    await site.server.start()
+    await eventually(lambda: _is_ready(site), timeout_s=30, what="the relay serves again")
+    await _has_polled(site, worker, after=time.time())
+    site.flag(running.id).touch()
+    assert (await site.ended(running)).outcome is not None
+    await _has_polled(site, worker, after=time.time())
+    assert (await site.record(waits)).state is JobState.WAITING
+    why = await site.edge.admin("GET", routes.ADMIN_JOB_WHY.format(job=waits.id))
+    assert why.json["causes"][0]["code"] == "queue_paused", why.body
+    await _order(site, worker, "resume")
+    outcome = (await site.ended(waits)).outcome
+    assert outcome is not None
+    assert outcome.verdict is Verdict.SUCCEEDED
+
+
+async def test_a_cancelled_job_ends_its_process_in_time(site: Site, worker: Machine) -> None:
+    job = await site.publish(site.prepare(worker, "until_told", result=1))
+    await site.began(job)
+    pid = site.ledger(job.id)[0].pid
+    assert _lives(pid)
+    body = {"action": {"do": "cancel"}, "jobs": [job.id], "reason": "the wrong press"}
+    began = time.monotonic()
+    assert (await site.edge.admin("POST", routes.ADMIN_JOB_ACTIONS, body)).json["changed"] == [job.id]
+    await eventually(lambda: not _lives(pid), timeout_s=20, what="the process of the job is gone")
+    assert time.monotonic() - began < WITHIN_S + worker.settings.grace_s
+    record = await site.ended(job)
+    assert record.outcome is not None
+    assert record.outcome.verdict is not Verdict.SUCCEEDED
+    assert b"the wrong press" in worker.local_log(job.id)
