@@ -1,21 +1,41 @@
 """The audit, as JSON events on `edge.audit.<kind>.<target>.<action>`; the stream `EDGE_AUDIT` keeps them.
 
-Best effort: an event never delays or fails the action that it reports.
+An event never fails the action that it reports. One that NATS has not confirmed is sent again after the next reconnect;
+the stream stores it once.
 """
 
+import asyncio
+import uuid
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 
 from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.jetstream.append import Appended, append
 from edge_broker.jetstream.stored import last_message
 from edge_broker.subjects import AUDIT, audit_subject
 from edge_schemas.admin.audit import Actor, ActorKind, AuditEvent, TargetKind
 
+log = structlog.get_logger(__name__)
+
 Fact = str | int | float | None
+MAX_UNCONFIRMED = 1_000
+"""So many events wait for a reconnect; then the oldest is dropped, and logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """An event on its way; the stream stores a message of the same id once."""
+
+    subject: str
+    payload: bytes
+    id: str
 
 
 class Audit:
@@ -28,6 +48,9 @@ class Audit:
     def __init__(self, broker: Broker, name: str) -> None:
         self._broker = broker
         self._system = Actor(kind=ActorKind.SYSTEM, name=name)
+        self._unconfirmed: deque[_Message] = deque()
+        self._resending: asyncio.Task[None] | None = None
+        broker.on_connection(self._resend_soon)
 
     async def record(
         self,
@@ -43,7 +66,7 @@ class Audit:
         after: Mapping[str, Any] | None = None,
         facts: Mapping[str, Fact] | None = None,
     ) -> None:
-        """Publish one event.
+        """Store one event; while NATS does not answer, keep it until the next reconnect.
 
         Args:
             action: A subject token, for example `worker-revoked`.
@@ -70,7 +93,7 @@ class Audit:
             after=None if after is None else dict(after),
             facts=_facts(facts),
         )
-        await self._broker.publish(audit_subject(kind, target, action), _dump(event))
+        await self._send(_Message(audit_subject(kind, target, action), _dump(event), uuid.uuid4().hex))
 
     async def record_after(
         self,
@@ -128,6 +151,25 @@ class Audit:
             at = message.stored_at
             found = AuditEvent(at=at, action=action, target_kind=kind, target=target, actor=self._system)
         return found.model_copy(update={"sequence": message.sequence})
+
+    async def _send(self, message: _Message) -> None:
+        try:
+            await self._broker.store(message.subject, message.payload, {"Nats-Msg-Id": message.id})
+        except BrokerUnavailable:
+            if len(self._unconfirmed) >= MAX_UNCONFIRMED:
+                dropped = self._unconfirmed.popleft()
+                log.warning("audit_event_lost", subject=dropped.subject, error="too many wait for NATS")
+            self._unconfirmed.append(message)
+        except JetStreamError as error:
+            log.warning("audit_event_lost", subject=message.subject, error=str(error))
+
+    def _resend_soon(self) -> None:
+        if self._unconfirmed and (self._resending is None or self._resending.done()):
+            self._resending = asyncio.create_task(self._resend(), name="audit-resend")
+
+    async def _resend(self) -> None:
+        for _ in range(len(self._unconfirmed)):
+            await self._send(self._unconfirmed.popleft())
 
 
 def _facts(facts: Mapping[str, Fact] | None) -> dict[str, Any] | None:

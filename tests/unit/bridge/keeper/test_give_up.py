@@ -186,6 +186,12 @@ class Leader:
     async def publish(self, *_: object) -> None:
         return None
 
+    async def store(self, *_: object) -> int:
+        return 1
+
+    def on_connection(self, _: object) -> None:
+        """Its connection is never lost."""
+
     async def check(self) -> None:
         anything: Any = self
         spans = CentreJobSpans(Spans())
