@@ -26,7 +26,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 endif
 
 .PHONY: help demo up test test-compose soak check bench structure fmt lock clean check-format check-lint check-types \
-	check-imports check-structure check-generated check-lock check-images docs
+	check-imports check-structure check-generated check-lock check-images docs screenshots
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -94,6 +94,9 @@ fmt: $(READY) ## format, and repair what the linter can repair
 docs: $(READY) ## write the generated pages under docs/reference, and Grafana's dashboards
 	$(PY) docs/generate.py
 	PYTHONPATH="$(CURDIR)/compose" $(PY) -m grafana.boards
+
+screenshots: $(READY) ## write the pictures of the dashboard in docs/images/ui; needs Chromium
+	SCREENSHOTS=1 $(PY) -m pytest -q tests/integration/dashboard/test_accessibility.py $(ARGS)
 
 lock: $(READY) ## write requirements.lock after a change of dependencies; ARGS=--upgrade takes newer versions too
 	@$(UV) $(COMPILE) $(ARGS) --output-file requirements.lock

@@ -29,6 +29,7 @@ from edge_relay.http.handlers.jobs import JobHandlers
 from edge_relay.http.handlers.logs import LogHandlers
 from edge_relay.http.handlers.passthrough import PassthroughHandlers
 from edge_relay.http.handlers.poll import PollHandlers
+from edge_relay.http.handlers.ui import UiHandlers
 from edge_relay.http.handlers.why import WhyHandlers
 from edge_relay.http.handlers.worker import WorkerHandlers
 from edge_relay.http.middlewares import CallMiddlewares, finish_headers
@@ -50,6 +51,7 @@ from edge_relay.parts import Parts, build_parts
 from edge_relay.pulls.demand_reports import DemandReports
 from edge_relay.relay_beats import RelayBeats
 from edge_relay.settings import Settings
+from edge_relay.ui.files import UiFiles
 from edge_relay.why.airflow_side import AirflowSide
 from edge_relay.why.answers import WhyAnswers
 from edge_relay.workers.access import AccessAdministration
@@ -158,6 +160,7 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
     access = AccessAdministration(parts.access_tokens, parts.enrollments, enroll_tokens, parts.credentials, parts.audit)
     return [
         *MetricsHandlers(parts.exports).routes(),
+        *UiHandlers(UiFiles(), settings.ui_frame_ancestors).routes(),
         *SignInHandlers(callers, bodies, relay=settings.name, provider=settings.oidc_name).routes(),
         *AccessHandlers(callers, bodies, access).routes(),
         *AuditHandlers(callers, AuditList(parts.broker)).routes(),

@@ -14,6 +14,7 @@ from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import RELAY
 from edge_relay.limits.settings import LimitSettings
 from edge_relay.sign_in_settings import SignInSettings
+from edge_relay.ui.policy import SELF, check_frame_ancestors
 from edge_schemas.gate.limits import (
     DEFAULT_MAX_CALL_BYTES,
     DEFAULT_MAX_PATH_BYTES,
@@ -52,6 +53,11 @@ class Settings(LimitSettings, SignInSettings):
     )
     operators_port: int = Field(
         default=8444, ge=0, le=65535, description="Port of the operators' listener; 0 for any free one."
+    )
+    ui_frame_ancestors: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(SELF,),
+        description="Which pages may show the dashboard in a frame, separated by commas: 'self', 'none' or origins "
+        "such as https://airflow.example.",
     )
     tls_cert_file: Path | None = Field(
         default=None,
@@ -122,10 +128,15 @@ class Settings(LimitSettings, SignInSettings):
         default="auto", description="auto: JSON unless standard error is a terminal."
     )
 
-    @field_validator("nats_urls", "gate_urls", mode="before")
+    @field_validator("nats_urls", "gate_urls", "ui_frame_ancestors", mode="before")
     @classmethod
     def _split_urls(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("ui_frame_ancestors")
+    @classmethod
+    def _check_frame_ancestors(cls, ancestors: tuple[str, ...]) -> tuple[str, ...]:
+        return check_frame_ancestors(ancestors)
 
     @field_validator("nats_urls")
     @classmethod

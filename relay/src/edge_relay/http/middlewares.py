@@ -15,6 +15,7 @@ from edge_relay.http.operator_callers import STALE_SESSION
 from edge_relay.limits.connection_table import ConnectionTable
 from edge_relay.limits.malformed_requests import MalformedRequests
 from edge_relay.metrics.replica import Metrics
+from edge_relay.ui.paths import UI_PATHS
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode, Problem
 
@@ -28,7 +29,7 @@ CLIENT_GONE = 499
 BROKER_DETAIL = "the message broker can't be used at the moment; the relay's log says why. Repeat the call later"
 """The only detail on the exposed listener: the full one may name subjects, and with them hashes of secrets."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
-_QUIET = frozenset({routes.HEALTHZ, routes.READYZ, routes.METRICS})
+_QUIET = frozenset({routes.HEALTHZ, routes.READYZ, routes.METRICS, *UI_PATHS})
 _HELD = frozenset({routes.POLL, routes.ADMIN_CHANGES})
 _CODE_OF_STATUS = {
     404: ErrorCode.NOT_FOUND,
