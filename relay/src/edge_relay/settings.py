@@ -59,6 +59,16 @@ class Settings(LimitSettings, SignInSettings):
         description="Which pages may show the dashboard in a frame, separated by commas: 'self', 'none' or origins "
         "such as https://airflow.example.",
     )
+    public_url: str | None = Field(
+        default=None,
+        max_length=2000,
+        pattern=r"^https?://[^\s]+$",
+        description="Address by which workers reach the relays, for the command that operators are shown to enrol one.",
+    )
+    public_ca_file: Path | None = Field(
+        default=None,
+        description="PEM file with the private CA that workers need to trust this address, for the same command.",
+    )
     tls_cert_file: Path | None = Field(
         default=None,
         description="PEM certificate chain of the workers' listener. Without it plain HTTP is served: "
