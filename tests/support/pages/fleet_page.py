@@ -322,14 +322,17 @@ class Fleet:
         await eventually(lambda: self.is_in(self._jobs[-1], JobState.ENDED), timeout_s=WITHIN_S)
 
     async def drain(self, command: str) -> None:
-        """The job that runs ends as it would, then the agent exits."""
+        """The job that runs is not stopped, and the agent exits after its end."""
         job, go = await self._running_on_one()
         await self.said(command)
         await self.until(self.one, state="draining")
         assert await self.is_in(job, JobState.RUNNING)
         go.touch()
         assert await asyncio.wait_for(self.one.agent.wait(), WITHIN_S) == 0
-        assert (await self.record(job)).final_state == "success"
+        ended = await self.record(job)
+        assert (ended.state, ended.stop) == (JobState.ENDED, None)
+        assert ended.outcome is not None
+        assert ended.outcome.exit_code == 0
 
     async def resume(self, command: str) -> None:
         """The order is gone."""
@@ -337,12 +340,12 @@ class Fleet:
         assert (await self.row(self.one)).get("order") is None
 
     async def stop_worker(self, command: str) -> None:
-        """The job is stopped, and the agent exits."""
-        job, go = await self._running_on_one()
+        """The job is stopped, and the agent exits. Without Airflow, no user code was recorded: the job waits again."""
+        job, _ = await self._running_on_one()
         await self.said(command)
         assert await asyncio.wait_for(self.one.agent.wait(), WITHIN_S) == 0
-        assert (await self.record(job)).state is JobState.ENDED
-        assert not go.exists()
+        assert await self.is_in(job, JobState.WAITING)
+        await self.said(f"edge-relay jobs cancel {job.id} --reason 'not of the next section'")
         await self.said(f"edge-relay workers resume {self.one.name} --reason 'the press is clear'")
         await self.run_agents("")
 
@@ -405,7 +408,8 @@ class Fleet:
         """Parked jobs of the queue end; the one that was redriven stays."""
         gone = await self.parked("press")
         await eventually(lambda: self._is_listed_dead(gone), timeout_s=WITHIN_S)
-        assert "1 job" in await self.said(command)
+        said = await self.said(command)
+        assert "1 parked job" in said
         assert (await self.record(gone)).state is JobState.ENDED
         assert (await self.record(self._jobs[-1])).state is JobState.WAITING
 
