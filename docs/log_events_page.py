@@ -36,6 +36,7 @@ COMPONENTS = (
     Component("keeper", "Keeper", "The log of `airflow edge-relay keeper`, on standard error."),
     Component("executor", "Executor", "In the scheduler's log, by Airflow's logging."),
     Component("log_reader", "Log reader", "In the api-server's log, by Airflow's logging."),
+    Component("page", "Page in Airflow's UI", "In the api-server's log, by Airflow's logging."),
     Component("bridge", "Executor and log reader", "From the background thread that each of the two has."),
     Component("nats_client", "All clients of NATS", "Relay, keeper, executor and log reader; `role` names which."),
     Component("service", "Traces", "Relay, keeper and executor."),

@@ -144,6 +144,7 @@ def _airflow(passwords: Mapping[str, str]) -> None:
     texts = {f"{role}.password": passwords[role] for role in (EXECUTOR, KEEPER, READER)}
     texts |= {
         "gate.secret": _secret("gate.secret", _random),
+        "operators.token": _airflow_token(),
         "fernet.key": _secret("fernet.key", _fernet),
         "jwt.secret": _secret("jwt.secret", _signing),
         "api.secret": _secret("api.secret", _random),
@@ -175,10 +176,14 @@ def _people(passwords: Mapping[str, str]) -> None:
             "access.token": _secret("access.token", lambda: new_secret(SecretKind.ACCESS)),
         },
     )
-    # Not for everyday work: for streams, restoring and further access tokens.
-    _write_files(
-        "admin", PEOPLE, {"admin.password": passwords[ADMIN], "replicas": str(len(NODES) if _is_cluster() else 1)}
-    )
+    # Not for everyday work: for streams, restoring and access tokens.
+    texts = {"admin.password": passwords[ADMIN], "replicas": str(len(NODES) if _is_cluster() else 1)}
+    _write_files("admin", PEOPLE, texts | {"operators.token": _airflow_token()})
+
+
+def _airflow_token() -> str:
+    """With which the page in Airflow's UI calls the relay."""
+    return _secret("operators.token", lambda: new_secret(SecretKind.ACCESS))
 
 
 def _write_files(volume: str, owner: Owner, texts: Mapping[str, str], *, mode: int = READ_ONLY) -> None:

@@ -1,6 +1,6 @@
-"""Runs once NATS is up: creates streams, buckets and the operators' access token. With `enroll`: a worker's token.
+"""Runs once NATS is up: creates streams, buckets and access tokens. With `enroll`: a worker's token.
 
-provision.py            streams and access token
+provision.py            streams and access tokens
 provision.py enroll     an enrolment token for the worker of the profile `edge`
 """
 
@@ -43,9 +43,10 @@ async def main(words: list[str]) -> int:
 async def _provision(broker: Broker) -> None:
     for line in await _apply(broker):
         print(line)
-    token = read_secret(PEOPLE / "access.token")
-    await AccessTokenStore(broker).ensure(token, "compose", now=datetime.now(UTC))
-    print("access token: in place")
+    tokens, now = AccessTokenStore(broker), datetime.now(UTC)
+    await tokens.ensure(read_secret(PEOPLE / "access.token"), "compose", now=now)
+    await tokens.ensure(read_secret(ADMIN_FILES / "operators.token"), "airflow", now=now, for_airflow=True)
+    print("access tokens: in place")
 
 
 async def _apply(broker: Broker) -> list[str]:

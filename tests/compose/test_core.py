@@ -70,7 +70,15 @@ def test_the_proxy_leads_to_the_relay_and_nowhere_else(core: Core) -> None:
 
 
 def test_no_secret_is_in_the_environment_or_the_arguments_of_a_container(core: Core) -> None:
-    names = ["airflow.password", "postgres.password", "jwt.secret", "fernet.key", "gate.secret", "access.token"]
+    names = [
+        "airflow.password",
+        "postgres.password",
+        "jwt.secret",
+        "fernet.key",
+        "gate.secret",
+        "access.token",
+        "operators.token",
+    ]
     secrets = [core.stack.run("secret", name) for name in [*names, "admin.password", "relay.password"]]
     told = json.dumps([one["Config"] for one in core.stack.inspect(*core.stack.containers())])
     assert not [secret for secret in secrets if secret in told]

@@ -30,7 +30,7 @@ async def test_every_task_succeeds(system: LocalSystem, run: str) -> None:
 
 
 async def test_edge_tasks_run_on_the_worker_and_the_others_do_not(system: LocalSystem, run: str) -> None:
-    worker = system.workers["edge-1"].worker_name
+    worker = system.workers["edge-1"].hostname
     at_edge = {ti["task_id"]: ti["hostname"] == worker for ti in await system.api.task_instances(DAG, run)}
     assert {task for task, there in at_edge.items() if there} == EDGE_TASKS
 

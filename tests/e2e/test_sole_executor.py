@@ -22,7 +22,7 @@ async def test_tasks_without_an_executor_run_at_the_edge(tmp_path: Path) -> None
         await until(lambda: system.api.has_dag(DAG), timeout_s=30)
         run = await system.api.trigger(DAG)
         assert await wait_for_end(system.api, DAG, run, timeout_s=60) == "success"
-        worker = system.workers["edge-1"].worker_name
+        worker = system.workers["edge-1"].hostname
         assert {ti["hostname"] for ti in await system.api.task_instances(DAG, run)} == {worker}
         assert await system.api.xcom(DAG, run, "second") == 21
     finally:

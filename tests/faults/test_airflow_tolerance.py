@@ -45,7 +45,7 @@ async def _outlive(system: LocalSystem, queue: str, *, beyond_s: float, works_ag
         assert twice_at_once([first, second]) == []
         assert first.last_seen - began <= max(tolerance_s - FENCE_MARGIN_S, tolerance_s / 2) + FENCE_AND_KILL_S
         assert [(each.number, each.state) for each in task.tries] == [(1, "failed"), (2, "success")]
-        await _is_told(system, task, first_worker=lost.worker_name, second_worker=other.worker_name)
+        await _is_told(system, task, first_worker=lost.hostname, second_worker=other.hostname)
         (folder,) = job_folders(lost, task.dag, task.run, "work_long")
         assert "no contact with the relay" in (folder / "task.log").read_text()
         await system.workers.pop(f"{queue}-other").stop()

@@ -47,14 +47,27 @@ OPTIONS: dict[str, Option] = {
     ),
     "nats_ca_file": _option("File with the CA certificates of tls:// servers. If empty, those of the system.", ""),
     "secrets_dir": _option(
-        "Folder with executor.password, keeper.password, reader.password and gate.secret. Each component reads only "
-        "its own file, so each machine needs only the files of the components that it runs.",
+        "Folder with executor.password, keeper.password, reader.password, operators.token and gate.secret. Each "
+        "component reads only its own file, so each machine needs only the files of the components that it runs.",
         "",
     ),
     "executor_password": _secret("Password of the NATS user executor (scheduler).", "executor.password"),
     "keeper_password": _secret("Password of the NATS user keeper (airflow edge-relay keeper).", "keeper.password"),
     "reader_password": _secret("Password of the NATS user reader (logs, in the api-server).", "reader.password"),
     "gate_secret": _secret("Secret with which relay and gate sign their calls and answers.", "gate.secret"),
+    "operators_urls": _option(
+        "For the page in Airflow's UI: base URLs of the relays' operators' listeners, separated by commas, such as "
+        "http://relay:8444. The api-server uses one that answers. If empty, the page explains what to set.",
+        "",
+    ),
+    "operators_ca_file": _option(
+        "File with the CA certificates of https:// operators' listeners. If empty, those of the system.", ""
+    ),
+    "operators_token": _secret(
+        "Access token of the relay for the page in Airflow's UI, made by 'edge-relay access-token create "
+        "--name airflow --for-airflow'. No user of Airflow can do more than this token.",
+        "operators.token",
+    ),
     "gate_host": _option("Address on which the keeper's gate listens for relays.", "127.0.0.1"),
     "gate_port": _option(
         "Port on which the keeper's gate listens for relays; 0 chooses a free port.", "8799", kind="integer"

@@ -64,7 +64,7 @@ async def _run_dag(system: LocalSystem, progress: console.Progress) -> Findings:
         xcoms={task: await api.xcom(DAG, run, task) for task in ("make", "total", "greet", "stumble")},
         live=live.result(),
         log=await api.log(DAG, run, "talk"),
-        worker=worker.worker_name,
+        worker=worker.hostname,
         sandbox=worker.sandbox,
         tunnels=system.proxy.tunnels(),
         relay_url=system.relay_facts.url,

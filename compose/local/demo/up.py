@@ -32,6 +32,7 @@ def _addresses(system: LocalSystem) -> str:
     relay, edge = system.relay_facts, next(iter(system.workers.values()))
     return f"""
   Airflow          {system.airflow.url}   user {USER}, password {system.airflow.password}
+  Edge Relay page  {system.airflow.page_url}   sites, workers, queues and jobs
   relay, workers   {relay.url}   CA {relay.ca_file}
   relay, operators {relay.operator_url}   access token in {relay.access_token_file}
   NATS             {relay.nats_url}   passwords in {relay.secrets_dir}

@@ -76,6 +76,11 @@ class Airflow:
         """URL of the web interface and the REST API."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def page_url(self) -> str:
+        """URL of Edge Relay's page in the web interface."""
+        return f"{self.url}/plugin/edge-relay"
+
     async def prepare(self) -> None:
         """Create folders, files and the database. The relay need not run yet.
 
@@ -192,6 +197,7 @@ class Airflow:
             ("logging", "logging_config_class"): "edge_bridge.log_config.LOGGING_CONFIG",
             ("edge_relay", "nats_urls"): relay.nats_url,
             ("edge_relay", "secrets_dir"): str(relay.secrets_dir),
+            ("edge_relay", "operators_urls"): relay.operator_url,
             ("edge_relay", "execution_api_url"): f"{self.url}/execution/",
             ("edge_relay", "reconcile_interval"): "5",
             ("edge_relay", "callback_queue"): self._auxiliary_queue,

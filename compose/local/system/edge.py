@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
+from typing import Any
 
 from local.processes.child import Child, clean_environment
 from local.sandbox.network_sandbox import SandboxFacts, read_facts
@@ -60,8 +61,17 @@ class EdgeWorker:
     @property
     def worker_name(self) -> str:
         """The name that the relay assigned to it."""
-        identity = json.loads((self.state / "worker.json").read_text())
-        return str(identity["enrollment"]["worker"])
+        return str(self._enrollment()["worker"])
+
+    @property
+    def hostname(self) -> str:
+        """What Airflow shows as the hostname of its tasks."""
+        enrolled = self._enrollment()
+        return f"{enrolled['worker']}.{enrolled['site']}"
+
+    def _enrollment(self) -> dict[str, Any]:
+        enrolled: dict[str, Any] = json.loads((self.state / "worker.json").read_text())["enrollment"]
+        return enrolled
 
     async def enroll(self, token: str, dags: Sequence[Path]) -> None:
         """Create its folders and exchange the token for an identity.

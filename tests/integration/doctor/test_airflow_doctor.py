@@ -66,7 +66,7 @@ async def test_a_healthy_centre(centre: Centre, env: pytest.MonkeyPatch) -> None
     assert status == 0, (out, err)
     findings = checked(status, out)
     assert {one["status"] for one in findings} == {Status.OK}, findings
-    layers = {"settings", "airflow", "database", "dags", "api", "nats", "gate", "fleet"}
+    layers = {"settings", "airflow", "database", "dags", "api", "nats", "gate", "fleet", "page"}
     assert {one["layer"] for one in findings} == layers
 
 

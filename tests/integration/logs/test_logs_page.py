@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edge_bridge.logs.remote_log import NOTHING_STORED, SOURCE
+from edge_bridge.logs.remote_log import NOTHING_STORED
 from support.airflow.real_airflow import DAG_ID, RUN_ID, RealAirflow, TaskIds, add_task, change_task, retry_task
 from support.nats.sync_nats import RunningNats, Writer
 
@@ -89,7 +89,7 @@ def test_lines_appear_while_the_task_runs(page: LogPage, writer: Writer, worker_
     writer.append(ids.ti_id, 1, ids.job, 0, first + b'{"event": "half a l')
     events, token = page.read(ids.task_id)
     assert events[-1] == "first"
-    assert SOURCE in events
+    assert f"Edge Relay: worker {HOST}, queue 'edge' (stream EDGE_LOGS)" in events
     writer.append(ids.ti_id, 1, ids.job, len(first) + 19, b'ine"}\n')
     events, token = page.read(ids.task_id, token=token)
     assert events == ["half a line"]

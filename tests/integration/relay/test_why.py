@@ -265,7 +265,7 @@ async def test_released_again_and_again_until_it_is_parked(edge: Edge, polls: An
             answer = await why(edge, job, C.ALL_FULL, C.NEVER_STARTED)
             assert f"granted 1 time and never started; the last release was by {one.name}" in answer.causes[1].text
     answer = await why(edge, job, C.PARKED)
-    assert f"edge-relay jobs redrive {job.id}" in answer.causes[0].text
+    assert f"edge-relay dead redrive {job.id}" in answer.causes[0].text
     assert "no bundle" in answer.causes[0].text
 
 

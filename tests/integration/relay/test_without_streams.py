@@ -91,7 +91,9 @@ async def test_an_upgraded_relay_waits_for_a_bucket_that_is_new(server: NatsServ
                 return (await call(relay, "/readyz", operators=True))[1]
 
             async def is_named() -> bool:
-                return f"stream {kv_stream(DESIRED_BUCKET)} does not exist: run 'edge-relay streams apply'" in await says()
+                return (
+                    f"stream {kv_stream(DESIRED_BUCKET)} does not exist: run 'edge-relay streams apply'" in await says()
+                )
 
             async def is_ready() -> bool:
                 return (await call(relay, "/readyz"))[0] == 200

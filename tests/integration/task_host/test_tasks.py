@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -26,7 +27,7 @@ async def test_python_task_prints_returns_and_succeeds(running: Site) -> None:
     assert "hello from the edge" in running.events(job)
     assert running.api.xcoms["xcoms/d/r1/hello/return_value"] == [42]
     assert running.api.states[job.id] == "success"
-    assert running.api.runs[job.id]["hostname"] == "press-17"
+    assert running.api.runs[job.id]["hostname"] == "press-17.plant"
     assert running.api.paths(job.id) == [
         f"PATCH task-instances/{ti}/run",
         f"PUT task-instances/{ti}/rtif",
@@ -35,6 +36,13 @@ async def test_python_task_prints_returns_and_succeeds(running: Site) -> None:
     ]
     ids = [call.request_id for call in running.api.calls if call.job == job.id]
     assert len(set(ids)) == len(ids)
+
+
+async def test_user_code_sees_the_name_of_its_machine(running: Site) -> None:
+    """Only Airflow is told of worker and site."""
+    job, _ = await running.run("name_machine")
+    assert running.api.xcoms["xcoms/d/r1/name_machine/return_value"] == socket.gethostname()
+    assert running.api.runs[job.id]["hostname"] == "press-17.plant"
 
 
 async def test_bash_task(running: Site) -> None:

@@ -50,18 +50,29 @@ class ApiServer:
     Args:
         port: On 127.0.0.1; the same at each start.
         log: Where its output goes.
+        env: Its environment; None for that of this process.
+        python: The interpreter that has Airflow.
+        start_s: How long its start may take.
     """
 
-    def __init__(self, port: int, log: Path) -> None:
-        self._port, self._log = port, log
+    def __init__(
+        self,
+        port: int,
+        log: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+        start_s: float = START_TIMEOUT_S,
+    ) -> None:
+        self._port, self._log, self._env, self._python, self._start_s = port, log, env, python, start_s
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        command = [sys.executable, "-m", "airflow", "api-server", "--host", "127.0.0.1", "--port", str(self._port)]
+        command = [self._python, "-m", "airflow", "api-server", "--host", "127.0.0.1", "--port", str(self._port)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--workers", "1"], stdout=log, stderr=log, start_new_session=True
+                [*command, "--workers", "1"], stdout=log, stderr=log, start_new_session=True, env=self._env
             )
         try:
             self._wait_ready(self._process)
@@ -76,8 +87,19 @@ class ApiServer:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
+    def stop(self, timeout_s: float) -> None:
+        """SIGTERM, as an operator stops it.
+
+        Raises:
+            subprocess.TimeoutExpired: It has not ended.
+        """
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(timeout_s)
+        self._process = None
+
     def _wait_ready(self, process: "subprocess.Popen[bytes]") -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + self._start_s
         while time.monotonic() < deadline:
             assert process.poll() is None, self._log.read_text(errors="replace")[-3000:]
             try:

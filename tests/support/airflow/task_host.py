@@ -53,7 +53,7 @@ class Site:
             gateway_socket=self.api.socket,
             env=self.env,
             bundles=self.bundles,
-            worker="press-17",
+            hostname="press-17.plant",
         )
 
     @asynccontextmanager

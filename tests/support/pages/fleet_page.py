@@ -419,7 +419,8 @@ class Fleet:
         await self.said(f"edge-relay workers queues {self.other.name} --add press --reason 'serves the press, too'")
         await self.until(self.other, queues=["default", "press"])
         assert await self.is_in(self._jobs[-1], JobState.WAITING)
-        assert "the DAG reads the wrong register" in await self.said(f"edge-relay why --job {self._jobs[-1].id}")
+        said = await self.said(f"edge-relay why --job {self._jobs[-1].id}")
+        assert "the DAG reads the wrong register" in said, said
 
     async def show_queue(self, command: str) -> None:
         """It shows the order."""

@@ -37,7 +37,7 @@ class FakeRuntime(TaskHost):
             gateway_socket=socket,
             env={},
             bundles={},
-            worker="w",
+            hostname="w.s",
         )
         self._socket = socket
         self.is_ready = True

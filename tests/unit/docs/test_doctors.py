@@ -7,14 +7,14 @@ from types import ModuleType
 
 import pytest
 
-from edge_bridge.doctor import airflow_checks, api_checks, database_checks, fleet_checks
+from edge_bridge.doctor import airflow_checks, api_checks, database_checks, fleet_checks, page_checks
 from edge_bridge.doctor import settings_checks as airflow_settings
 from edge_broker.doctor import check_ids
 from edge_relay.doctor import listener_checks, settings_checks
 from edge_service import keeper_checks
 
 PAGE = Path(__file__).parents[3] / "docs/howto/first-start-fails.md"
-_ID = re.compile(r"""f?"((?:settings|airflow|nats|gate|relay|database|dags|api|fleet)\.[a-z_{}.]+)\"""")
+_ID = re.compile(r"""f?"((?:settings|airflow|nats|gate|relay|database|dags|api|fleet|page)\.[a-z_{}.]+)\"""")
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ _ID = re.compile(r"""f?"((?:settings|airflow|nats|gate|relay|database|dags|api|f
         api_checks,
         database_checks,
         fleet_checks,
+        page_checks,
         check_ids,
         keeper_checks,
     ],

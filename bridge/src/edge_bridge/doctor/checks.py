@@ -6,6 +6,7 @@ from edge_bridge.doctor.airflow_checks import AirflowDoctor
 from edge_bridge.doctor.api_checks import ApiDoctor
 from edge_bridge.doctor.database_checks import DatabaseDoctor
 from edge_bridge.doctor.fleet_checks import FleetDoctor
+from edge_bridge.doctor.page_checks import PageDoctor
 from edge_bridge.doctor.settings_checks import GATE_SECRET, SettingsDoctor, password_of
 from edge_bridge.executor.settings import CALLBACK_QUEUE, CONNECTION_TEST_QUEUE
 from edge_bridge.settings import Conf, text
@@ -36,6 +37,7 @@ async def examine_airflow(conf: Conf, gate_urls: Sequence[str] = ()) -> AsyncIte
             *broker.checks(needs=(password_of(EXECUTOR),)),
             *_gates(conf, gate_urls, settings.gate_key),
             *_fleet(conf, broker, database, has_keeper=KEEPER in reach.passwords),
+            *PageDoctor(conf).checks(),
         ]
         async for finding in examine(checks):
             yield finding

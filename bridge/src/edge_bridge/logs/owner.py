@@ -35,6 +35,8 @@ class LoggedTry(DispatchedTry, Protocol):
     map_index: int
     try_number: int
     state: str | None
+    hostname: str | None
+    queue: str
 
 
 @dataclass

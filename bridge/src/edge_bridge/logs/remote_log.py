@@ -18,6 +18,7 @@ from edge_bridge.logs.owner import LoggedTry, is_ours, possible_logs
 from edge_bridge.logs.store import StoredLogs
 from edge_bridge.logs.text import Chunk, lines
 from edge_bridge.logs.trigger_logs import trigger_logs
+from edge_schemas.wire.ids import worker_and_site
 
 if TYPE_CHECKING:
     from edge_broker.connection.settings import BrokerSettings
@@ -27,7 +28,7 @@ FINISHED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", 
 """In these states Airflow reads no local file if it was given another log."""
 ASKS_WORKER_STATES = FINISHED_STATES | {"up_for_retry", "up_for_reschedule"}
 """In these states Airflow asks the worker's log server if it has found no other log."""
-SOURCE = "Edge Relay (stream EDGE_LOGS)"
+STREAM = "stream EDGE_LOGS"
 NOTHING_STORED = "Edge Relay has no log of this try: none was uploaded, or it is no longer kept"
 
 
@@ -88,8 +89,17 @@ class EdgeRemoteLogIO:
         except LogsUnavailable as error:
             messages.append(f"Edge Relay: {error}")
         if streams:
-            messages.insert(0, SOURCE)
+            messages.insert(0, source(ti))
         return messages, streams
+
+
+def source(ti: LoggedTry) -> str:
+    """Where a log comes from, for the head of the page: worker, site and queue, as far as Airflow knows them."""
+    named = [f"queue {ti.queue!r}"]
+    if ti.hostname:
+        worker, site = worker_and_site(ti.hostname)
+        named = [f"worker {worker}", *([f"site {site}"] if site else []), *named]
+    return f"Edge Relay: {', '.join(named)} ({STREAM})"
 
 
 def _stream(chunks: Iterator[Chunk], *, complete: bool) -> Generator[str, None, None]:

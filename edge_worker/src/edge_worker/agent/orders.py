@@ -76,7 +76,7 @@ class Orders:
         if self._availability is Availability.ACTIVE:
             log.info("worker_available")
             return
-        resume = f"edge-relay workers resume {self.worker}"
+        resume = f"edge-relay workers resume {self.worker} --reason WHY"
         log.warning(
             "worker_not_available",
             availability=self._availability.value,

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from edge_schemas.wire.ids import task_hostname
 from edge_schemas.wire.polls import Grant, StopDirective
 from edge_schemas.wire.workers import Enrollment, WorkerSettings
 from edge_worker.agent.draining import Draining
@@ -170,7 +171,7 @@ class Worker:
             gateway_socket=socket,
             env=task_environment(self.settings),
             bundles={bundle: str(path) for bundle, path in self.settings.bundles.items()},
-            worker=self.identity.enrollment.worker,
+            hostname=task_hostname(self.identity.enrollment.worker, self.identity.enrollment.site),
             log_max_bytes=self.settings.log_max_bytes,
         )
 
@@ -209,7 +210,7 @@ class Worker:
             watch = RuntimeWatch(runtime, table, rule)
             control = _owners_control(
                 self,
-                enrollment=lambda: handler.identity.enrollment,
+                enrollment=lambda: identity.current.enrollment,
                 incarnation=incarnation,
                 table=table,
                 link=link,

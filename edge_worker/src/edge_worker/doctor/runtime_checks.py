@@ -65,7 +65,7 @@ class RuntimeChecks:
             gateway_socket=folder / "none",
             env=task_environment(settings),
             bundles={bundle: str(path) for bundle, path in settings.bundles.items()},
-            worker="doctor",
+            hostname="doctor",
         )
         self._facts = facts
         self._installed = asyncio.create_task(self._read_versions())

@@ -48,7 +48,7 @@ class TaskHost:
         gateway_socket: The Unix socket of the agent's local gateway.
         env: The environment of user code. Nothing else of the agent's environment reaches it.
         bundles: The local folder of each DAG bundle, by the bundle's name.
-        worker: The worker's name, which Airflow sees as the hostname.
+        hostname: What Airflow sees as the hostname of its tasks: worker and site.
         log_max_bytes: The most that the log of one job takes on disk.
     """
 
@@ -61,10 +61,10 @@ class TaskHost:
         gateway_socket: Path,
         env: Mapping[str, str],
         bundles: Mapping[str, str],
-        worker: str,
+        hostname: str,
         log_max_bytes: int = DEFAULT_LOG_MAX_BYTES,
     ) -> None:
-        self._setup = HostSetup(runtime_python, runtime_dir, state_dir, gateway_socket, env, bundles, worker)
+        self._setup = HostSetup(runtime_python, runtime_dir, state_dir, gateway_socket, env, bundles, hostname)
         self._connector = HostConnector(self._setup)
         self._log_max_bytes = log_max_bytes
         self._connection: HostConnection | None = None

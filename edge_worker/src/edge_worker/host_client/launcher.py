@@ -55,7 +55,7 @@ class HostSetup:
     gateway_socket: Path
     env: Mapping[str, str]
     bundles: Mapping[str, str]
-    worker: str
+    hostname: str
 
     def environment(self) -> dict[str, str]:
         """The host's complete environment."""
@@ -72,7 +72,7 @@ class HostSetup:
     def fingerprint(self) -> str:
         """A short hash of this setup, of the host's code and of what is installed in the runtime."""
         seed = hashlib.sha256()
-        for part in (self.runtime_python, self.state_dir, self.gateway_socket, self.worker):
+        for part in (self.runtime_python, self.state_dir, self.gateway_socket, self.hostname):
             seed.update(f"{part}\0".encode())
         seed.update(json.dumps([self.environment(), dict(self.bundles)], sort_keys=True).encode())
         for path in [MAIN, *sorted(MAIN.with_name("task_host").rglob("*.py"))]:
@@ -176,7 +176,7 @@ def start_host(setup: HostSetup, socket: Path) -> HostChild:
 def _settings(setup: HostSetup, socket: Path) -> dict[str, object]:
     return {
         "socket": str(socket),
-        "worker": setup.worker,
+        "hostname": setup.hostname,
         "gateway_socket": str(setup.gateway_socket),
         "bundles": dict(setup.bundles),
         "idle_exit_s": _IDLE_EXIT_S,

@@ -36,11 +36,12 @@ class HostSettings:
 
     Attributes:
         socket: Where to listen; only the worker's user can enter its folder.
+        hostname: What Airflow receives as the hostname.
         idle_exit_s: The host ends after so long without a job and without a connection.
     """
 
     socket: str
-    worker: str
+    hostname: str
     gateway_socket: str
     bundles: dict[str, str]
     idle_exit_s: float
@@ -257,7 +258,7 @@ def main() -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return ALREADY_RUNNING
-    airflow = preload(settings.worker)
+    airflow = preload(settings.hostname)
     path = Path(settings.socket)
     Host(settings, airflow, Endpoint(path, listen(path), lock)).serve()
     return 0

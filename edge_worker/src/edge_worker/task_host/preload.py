@@ -57,14 +57,14 @@ HOSTNAME_MODULE = "edge_relay_hostname"
 """A module without a file; `AIRFLOW__CORE__HOSTNAME_CALLABLE` names its function `get`."""
 
 
-def preload(worker: str) -> str:
+def preload(hostname: str) -> str:
     """Imports the Task SDK and what tasks commonly use, and excludes it from garbage collection in forks.
 
     Otherwise the collector would copy those pages in each fork.
 
     Args:
-        worker: Its name, which Airflow receives as the hostname. It is unique, so that Airflow distinguishes the
-            processes of two workers.
+        hostname: What Airflow receives as the hostname. It is unique, so that Airflow distinguishes the processes of
+            two workers. User code that asks the machine for its name gets the machine's.
 
     Returns:
         Airflow's version.
@@ -72,7 +72,7 @@ def preload(worker: str) -> str:
     Raises:
         ImportError: The interpreter has no Airflow, or one without the Task SDK.
     """
-    _provide_hostname(worker)
+    _provide_hostname(hostname)
     for name in _NEEDED:
         importlib.import_module(name)
     for name in _USUAL:
@@ -86,9 +86,9 @@ def preload(worker: str) -> str:
     return version
 
 
-def _provide_hostname(worker: str) -> None:
+def _provide_hostname(hostname: str) -> None:
     module = types.ModuleType(HOSTNAME_MODULE, "The hostname that this worker's tasks report.")
-    vars(module)["get"] = lambda: worker
+    vars(module)["get"] = lambda: hostname
     sys.modules[HOSTNAME_MODULE] = module
 
 

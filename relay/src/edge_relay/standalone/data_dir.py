@@ -43,12 +43,18 @@ class DataDir:
         """The file with an operator's access token."""
         return self.secrets_dir / "access.token"
 
+    @property
+    def airflow_token(self) -> Path:
+        """The file with the access token of the page in Airflow's UI, under the name that the bridge expects."""
+        return self.secrets_dir / "operators.token"
+
 
 def open_data_dir(path: Path) -> DataDir:
     """The data folder with all its secrets, which are created if they are missing."""
     directory = make_private_dir(path / "secrets")
     read_or_create(directory / "gate.secret", secrets.token_urlsafe(32))
-    read_or_create(directory / "access.token", new_secret(SecretKind.ACCESS))
+    for name in ("access.token", "operators.token"):
+        read_or_create(directory / name, new_secret(SecretKind.ACCESS))
     passwords = {role: read_or_create(directory / f"{role}.password", secrets.token_urlsafe(32)) for role in ROLES}
     return DataDir(path, passwords)
 

@@ -149,10 +149,12 @@ async def _until_ready(complete: asyncio.Event) -> None:
 
 
 async def _provision(url: str, data_dir: DataDir) -> str:
-    """Create streams, the access token and a new enrolment token."""
+    """Create streams, the access tokens and a new enrolment token."""
     async with Broker(BrokerSettings((url,), ADMIN, data_dir.passwords[ADMIN])) as broker:
         await broker.wait_connected(CONNECT_S)
         await layout.apply(broker, layout.LayoutSettings())
         now = datetime.now(UTC)
-        await AccessTokenStore(broker).ensure(read_secret(data_dir.access_token), "standalone", now=now)
+        tokens = AccessTokenStore(broker)
+        await tokens.ensure(read_secret(data_dir.access_token), "standalone", now=now)
+        await tokens.ensure(read_secret(data_dir.airflow_token), "airflow", now=now, for_airflow=True)
         return (await EnrollmentStore(broker).create_token(FIRST_TOKEN, now=now)).token

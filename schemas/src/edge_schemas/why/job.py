@@ -144,7 +144,7 @@ def fleet_causes(situation: Situation, needs: Needs, now: datetime) -> list[Caus
 def _parked(record: JobRecord) -> Cause:
     text = (
         f"It is parked and no worker gets it: {clean(record.parked or '')}; fix that, then redrive it with "
-        f"'edge-relay jobs redrive {record.id}'"
+        f"'edge-relay dead redrive {record.id} --reason WHY'"
     )
     last = record.releases[-1].at if record.releases else None
     return cause(_C.PARKED, text, last, reason=record.parked)

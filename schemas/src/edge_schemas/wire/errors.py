@@ -36,6 +36,7 @@ class ErrorCode(StrEnum):
     DRAINING = "draining"
     BROKER_UNAVAILABLE = "broker_unavailable"
     GATE_UNAVAILABLE = "gate_unavailable"
+    RELAY_UNAVAILABLE = "relay_unavailable"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
     INTERNAL = "internal"
 
@@ -98,6 +99,9 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     _E.DRAINING: ErrorKind(503, True, "This relay is shutting down", "polls again within seconds"),
     _E.BROKER_UNAVAILABLE: ErrorKind(503, True, "The message broker cannot be reached", "waits Retry-After"),
     _E.GATE_UNAVAILABLE: ErrorKind(503, True, "The gate to the Execution API cannot be reached", "waits Retry-After"),
+    _E.RELAY_UNAVAILABLE: ErrorKind(
+        503, True, "The relay can't be used from Airflow", "never receives it: the page in Airflow's UI answers with it"
+    ),
     _E.PROVIDER_UNAVAILABLE: ErrorKind(503, True, "The identity provider cannot be reached", "never receives it"),
     _E.INTERNAL: ErrorKind(500, True, "An unexpected error", "backs off"),
 }

@@ -127,3 +127,16 @@ TeamName = Annotated[
     Field(description="An Airflow team.", json_schema_extra=_lengths(MAX_TEAM_CHARS)),
     AfterValidator(_check_team),
 ]
+
+
+def task_hostname(worker: str, site: str) -> str:
+    """`worker.site`. Both are DNS labels, so it has the form of a host's name and can be taken apart again."""
+    return f"{worker}.{site}"
+
+
+def worker_and_site(hostname: str) -> tuple[str, str | None]:
+    """The names in a hostname. Workers of older versions report their name only, without a site."""
+    worker, _, site = hostname.partition(".")
+    if re.fullmatch(_LABEL, worker) and re.fullmatch(_LABEL, site):
+        return worker, site
+    return hostname, None

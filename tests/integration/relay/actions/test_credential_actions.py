@@ -175,7 +175,7 @@ async def test_a_removed_worker_is_gone_and_stays_refused(edge: Edge) -> None:
         await refused(edge, secret, replica=replica)
 
         async def unlisted(replica: int = replica) -> bool:
-            return not (await edge.admin("GET", routes.ADMIN_WORKERS, replica=replica)).json["workers"]
+            return not (await edge.admin("GET", routes.ADMIN_WORKERS, replica=replica)).json["items"]
 
         await eventually(unlisted, what="it is in no list")
     assert (await edge.enroll(token, secret)).code == "enrollment_refused", "a repeat brings nobody back"
@@ -196,6 +196,6 @@ async def test_a_removal_that_was_interrupted_is_completed(edge: Edge, monkeypat
             broken.setattr(EnrollmentStore, step, fail)
             assert await act(edge, worker.name, "remove") == (0, ["broker_unavailable"])
         assert "name" in await _left(edge, worker)
-    assert (await edge.admin("GET", routes.ADMIN_WORKERS)).json["workers"] == []
+    assert (await edge.admin("GET", routes.ADMIN_WORKERS)).json["items"] == []
     await act(edge, worker.name, "remove")
     assert not await _left(edge, worker)

@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -45,6 +46,10 @@ with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
     def hello() -> list[int]:
         print("hello from the edge")
         return [42]
+
+    @task
+    def name_machine() -> str:
+        return socket.gethostname()
 
     @task
     def fail() -> None:
@@ -196,6 +201,7 @@ with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
         print("WRONG", Variable.get("v1", default="DEFAULT"))
 
     hello()
+    name_machine()
     crash_in_c()
     die_later()
     chatter()

@@ -116,7 +116,7 @@ async def test_a_runtime_that_is_missing_is_named_with_its_setting(tmp_path: Pat
         gateway_socket=short_dir / "s",
         env={},
         bundles={},
-        worker="w",
+        hostname="w",
     )
     with pytest.raises(HostDied, match=r"no/python \(runtime_python\): No such file or directory"):
         await host._serve()

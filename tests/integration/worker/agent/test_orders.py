@@ -110,7 +110,7 @@ async def test_a_drained_worker_exits_once_its_job_has_ended_and_stays_idle_when
         assert process.returncode is None
         said = _entries(log, "worker_not_available")
         assert [one["exits"] for one in said] == [True, False]
-        assert said[-1]["resume"] == "edge-relay workers resume worker-1"
+        assert said[-1]["resume"] == "edge-relay workers resume worker-1 --reason WHY"
         await relay.order()
         await relay.until(lambda: relay.state(waits.id) is JobState.ENDED)
         process.send_signal(signal.SIGTERM)

@@ -32,7 +32,7 @@ async def test_a_host_that_speaks_another_language_counts_as_dead(
         gateway_socket=short_dir / "s",
         env={},
         bundles={},
-        worker="w",
+        hostname="w",
     )
     server = await asyncio.start_unix_server(babble, host._setup.socket())
     async with server:

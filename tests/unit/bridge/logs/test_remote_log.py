@@ -22,6 +22,8 @@ TI = SimpleNamespace(
     executor=None,
     external_executor_id="01a2020b-14ca-71cd-90f9-af9c47c5bfbe",
     triggerer_job=None,
+    hostname="plant-4-x7k2p1.plant-4",
+    queue="press",
 )
 
 
@@ -89,6 +91,20 @@ def test_what_is_not_ours_comes_from_the_other_store() -> None:
     assert logs.asked == []
     assert io.read("a/b.log", ti(executor="other")) == (["from a/b.log"], ["one\ntwo"])
     assert io.processors == ("p",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "head"),
+    [
+        ({}, "Edge Relay: worker plant-4-x7k2p1, site plant-4, queue 'press' (stream EDGE_LOGS)"),
+        ({"hostname": "press-4"}, "Edge Relay: worker press-4, queue 'press' (stream EDGE_LOGS)"),
+        ({"hostname": ""}, "Edge Relay: queue 'press' (stream EDGE_LOGS)"),
+    ],
+    ids=["a worker of today", "a worker of an older version", "no worker yet"],
+)
+def test_the_head_of_a_log_names_worker_site_and_queue(changes: dict[str, str], head: str) -> None:
+    io, _ = make([Chunk("j", 0, b"edge\n")], OldStore())
+    assert read(io, ti(**changes))[0] == [head]
 
 
 def test_a_log_of_the_edge_is_enough_unless_a_trigger_may_have_logged_too() -> None:

@@ -17,7 +17,7 @@ def setup(tmp_path: Path) -> HostSetup:
         gateway_socket=Path("/run/edge/gw.sock"),
         env={"PATH": "/bin", "EDGE_RELAY_JOB": "of somebody else"},
         bundles={"dags": "/srv/dags"},
-        worker="press-17",
+        hostname="press-17",
     )
 
 
@@ -42,7 +42,7 @@ def test_a_sites_airflow_settings_hold_but_for_those_that_survival_needs(setup: 
     [
         {"env": {"PATH": "/usr/bin"}},
         {"bundles": {"dags": "/srv/other"}},
-        {"worker": "press-18"},
+        {"hostname": "press-18"},
         {"gateway_socket": Path("/run/other/gw.sock")},
     ],
 )

@@ -74,7 +74,7 @@ async def test_machine_that_went_down_is_said_to_have_done_so(tmp_path: Path) ->
         gateway_socket=tmp_path,
         env={},
         bundles={},
-        worker="w",
+        hostname="w",
     )
     assert await host.wait(tmp_path) == JobResult(None, None, "the machine went down while the task ran")
     assert "the machine went down" in (tmp_path / job_files.TASK_LOG).read_text()

@@ -46,11 +46,11 @@ class AccessTokenStore:
             expires_at=entry.expires_at,
         )
 
-    async def ensure(self, token: str, name: str, *, now: datetime) -> None:
+    async def ensure(self, token: str, name: str, *, now: datetime, for_airflow: bool = False) -> None:
         """Store a token that exists already, for example in a file, unless it is stored. It may do everything."""
         stored = await self._bucket.get(ACCESS_PREFIX + hash_secret(token))
         if stored.value is None:
-            entry = AccessTokenEntry(name=name, created_at=now)
+            entry = AccessTokenEntry(name=name, created_at=now, for_airflow=for_airflow)
             await self._bucket.put(ACCESS_PREFIX + hash_secret(token), dump(entry))
 
     async def list(self) -> dict[str, AccessTokenEntry]:

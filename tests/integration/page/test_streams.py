@@ -1,0 +1,58 @@
+"""Server-sent events through Airflow's api-server."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+
+from edge_bridge.page.event_streams import MAX_STREAMS_OF_USER
+from support.airflow.page_airflow import PageAirflow
+from support.relay.recording_operators import FakeOperators
+
+CHANGES = "/edge-relay/v1/admin/changes"
+pytestmark = pytest.mark.timeout(180)
+
+
+@contextmanager
+def _stream(client: httpx.Client) -> Iterator[httpx.Response]:
+    with client.stream("GET", CHANGES, headers={"Accept": "text/event-stream", "Accept-Encoding": "gzip"}) as answer:
+        yield answer
+
+
+def _eventually(condition: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def test_an_event_arrives_at_once_and_the_relay_is_left_with_the_browser(
+    viewer: httpx.Client, relay: FakeOperators
+) -> None:
+    with _stream(viewer) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "text/event-stream"
+        assert "content-encoding" not in answer.headers
+        lines = answer.iter_lines()
+        assert next(lines) == "event: change"
+        assert relay.streams == 1
+    _eventually(lambda: relay.streams == 0, "the relay's stream ends when the browser leaves")
+
+
+def test_streams_are_few_for_each_user_and_block_nobody(
+    airflow_with_page: PageAirflow, viewer: httpx.Client, relay: FakeOperators
+) -> None:
+    with ExitStack() as stack:
+        opened = [stack.enter_context(_stream(viewer)).iter_lines() for _ in range(MAX_STREAMS_OF_USER)]
+        assert [next(lines) for lines in opened] == ["event: change"] * MAX_STREAMS_OF_USER
+        with _stream(viewer) as refused:
+            assert refused.status_code == 429
+            assert refused.headers["retry-after"] == "30"
+        with airflow_with_page.browser("op") as other, _stream(other) as answer:
+            assert next(answer.iter_lines()) == "event: change"
+            assert other.get("/api/v2/monitor/health").status_code == 200
+    _eventually(lambda: relay.streams == 0, "all streams end")
+    with _stream(viewer) as answer:
+        assert answer.status_code == 200
