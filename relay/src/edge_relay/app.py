@@ -165,7 +165,9 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
     return [
         *MetricsHandlers(parts.exports).routes(),
         *UiHandlers(UiFiles(), settings.ui_frame_ancestors).routes(),
-        *SignInHandlers(callers, bodies, relay=settings.name, provider=settings.oidc_name).routes(),
+        *SignInHandlers(
+            callers, bodies, relay=settings.name, provider=settings.oidc_name, airflow_url=settings.airflow_url
+        ).routes(),
         *AccessHandlers(callers, bodies, access).routes(),
         *AuditHandlers(callers, AuditList(parts.broker)).routes(),
         *OverviewHandlers(callers, parts.views, parts.changes, command).routes(),

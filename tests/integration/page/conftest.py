@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from support.airflow.page_airflow import PageAirflow, page_airflow
-from support.relay.recording_operators import TOKEN, FakeOperators, fake_operators
+from support.operators.recording_relay import TOKEN, FakeOperators, fake_operators
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from support.airflow.page_airflow import USERS, PageAirflow
-from support.relay.recording_operators import TOKEN, FakeOperators
+from support.operators.recording_relay import TOKEN, FakeOperators
 
 ACTIONS = "/edge-relay/v1/admin/worker-actions"
 SESSION = "/edge-relay/v1/admin/session"

@@ -5,7 +5,7 @@ import pytest
 from edge_bridge.doctor.page_checks import PageDoctor
 from edge_service.findings import Finding, examine
 from support.airflow.page_airflow import Options
-from support.relay.recording_operators import TOKEN, FakeOperators
+from support.operators.recording_relay import TOKEN, FakeOperators
 
 
 async def _found(**options: str) -> dict[str, Finding]:

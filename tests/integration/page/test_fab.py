@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.airflow.page_airflow import PageAirflow, page_airflow
-from support.relay.recording_operators import TOKEN, FakeOperators
+from support.operators.recording_relay import TOKEN, FakeOperators
 
 ROOT = Path(__file__).parents[3]
 PROVIDER = "apache-airflow-providers-fab>=3.10,<4"

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from support.airflow.page_airflow import PageAirflow
-from support.relay.recording_operators import FakeOperators
+from support.operators.recording_relay import FakeOperators
 
 API = "/edge-relay/v1/admin"
 pytestmark = pytest.mark.timeout(180)

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 from support.airflow.page_airflow import PageAirflow
-from support.relay.recording_operators import FakeOperators
+from support.operators.recording_relay import FakeOperators
 
 PATIENCE_MS = 40_000
 pytestmark = pytest.mark.timeout(300)

@@ -18,7 +18,7 @@ from edge_bridge.settings import SettingsError
 from edge_schemas.admin.access import Role
 from support.airflow.page_airflow import Options
 from support.network.certificates import make_certificates
-from support.relay.recording_operators import TOKEN, FakeOperators, fake_operators
+from support.operators.recording_relay import TOKEN, FakeOperators, fake_operators
 
 HTML = {"Accept": "text/html"}
 SESSION = "/v1/admin/session"

@@ -3,7 +3,7 @@
 import pytest
 
 from support.airflow.page_airflow import PageAirflow
-from support.relay.recording_operators import FakeOperators
+from support.operators.recording_relay import FakeOperators
 
 CHANGES = "/edge-relay/v1/admin/changes"
 

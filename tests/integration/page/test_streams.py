@@ -9,7 +9,7 @@ import pytest
 
 from edge_bridge.page.event_streams import MAX_STREAMS_OF_USER
 from support.airflow.page_airflow import PageAirflow
-from support.relay.recording_operators import FakeOperators
+from support.operators.recording_relay import FakeOperators
 
 CHANGES = "/edge-relay/v1/admin/changes"
 pytestmark = pytest.mark.timeout(180)

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from edge_relay.http.admin.queries import parse_query
 from edge_relay.http.handlers.ui import UiHandlers
 from edge_relay.ui.files import UiFiles
-from edge_schemas.admin import rows
+from edge_schemas.admin import access_queries, queries, rows
 from edge_schemas.admin.access import (
     AccessScope,
     AccessToken,
@@ -184,6 +185,7 @@ class FakeApi:
 
     async def _workers(self, request: web.Request) -> web.Response:
         self._role(request)
+        parse_query(request, queries.WorkerQuery)
         found = FleetActions(self.fleet).matching_workers(
             {("text" if key == "q" else key): value for key, value in request.query.items()}
         )
@@ -198,16 +200,19 @@ class FakeApi:
 
     async def _sites(self, request: web.Request) -> web.Response:
         self._role(request)
+        parse_query(request, queries.SiteQuery)
         wanted = [row for row in self.fleet.sites() if _matches(request, row, "state")]
         return self._page(request, rows.SitePage, [row for row in wanted if request.query.get("q", "") in row.site])
 
     async def _queues(self, request: web.Request) -> web.Response:
         self._role(request)
+        parse_query(request, queries.QueueQuery)
         found = [row for row in self.fleet.queues.values() if request.query.get("q", "") in row.queue]
         return self._page(request, rows.QueuePage, found)
 
     async def _jobs(self, request: web.Request) -> web.Response:
         self._role(request)
+        parse_query(request, queries.JobQuery)
         parked, ended = request.query.get("parked") == "true", request.query.get("ended") == "true"
         fields = ("state", "queue", "worker", "site", "dag_id", "run_id")
         found = [
@@ -256,10 +261,12 @@ class FakeApi:
 
     async def _enroll_tokens(self, request: web.Request) -> web.Response:
         self._role(request, Role.ADMIN)
+        parse_query(request, access_queries.TokenQuery)
         return self._page(request, rows.EnrollTokenPage, list(self.fleet.enroll_tokens.values()))
 
     async def _access_tokens(self, request: web.Request) -> web.Response:
         self._role(request, Role.ADMIN)
+        parse_query(request, access_queries.TokenQuery)
         return self._page(request, rows.AccessTokenPage, list(self.fleet.access_tokens.values()))
 
     async def _create_enroll_token(self, request: web.Request) -> web.Response:
@@ -298,6 +305,7 @@ class FakeApi:
 
     async def _revoke_token(self, request: web.Request) -> web.Response:
         self._role(request, Role.ADMIN)
+        parse_query(request, access_queries.RevokeQuery)
         self.requests.append((request.method, request.path, dict(request.query)))
         token = request.match_info["token"]
         kept: dict[str, Any] = self.fleet.access_tokens if "access-tokens" in request.path else self.fleet.enroll_tokens
@@ -313,6 +321,7 @@ class FakeApi:
 
     async def _audit(self, request: web.Request) -> web.Response:
         self._role(request)
+        parse_query(request, access_queries.AuditQuery)
         found = [
             event
             for event in self.fleet.audit

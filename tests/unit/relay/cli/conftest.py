@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_relay.cli import main
-from support.relay.fake_operators import TOKEN, FakeOperators, serving_operators
+from support.operators.contract_api import TOKEN, FakeOperators, serving_operators
 
 Run = Callable[..., int]
 

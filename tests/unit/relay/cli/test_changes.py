@@ -8,7 +8,7 @@ from edge_relay.cli.output import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from edge_schemas.admin import rows
 from edge_schemas.admin.actions import ActionFailure
 from edge_schemas.wire import routes
-from support.relay.fake_operators import JOB, FakeOperators, job_row, queue_row, worker_row
+from support.operators.contract_api import JOB, FakeOperators, job_row, queue_row, worker_row
 from unit.relay.cli.conftest import Run
 
 JOB2 = JOB.replace("0", "f")

@@ -9,7 +9,7 @@ import pytest
 from edge_relay.cli import main
 from edge_relay.cli.output import EXIT_OK, EXIT_USAGE
 from edge_schemas.wire import routes
-from support.relay.fake_operators import TOKEN, FakeOperators, worker_row
+from support.operators.contract_api import TOKEN, FakeOperators, worker_row
 
 Capture = pytest.CaptureFixture[str]
 

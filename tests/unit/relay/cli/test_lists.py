@@ -16,7 +16,7 @@ from edge_schemas.admin.desired import AvailabilityOrder, DesiredQueue
 from edge_schemas.life.model import Holder, JobRecord, JobState
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import Availability, WorkerState
-from support.relay.fake_operators import JOB, NOW, FakeOperators, job_row, queue_row, worker_row
+from support.operators.contract_api import JOB, NOW, FakeOperators, job_row, queue_row, worker_row
 from unit.relay.cli.conftest import Run
 
 Capture = pytest.CaptureFixture[str]

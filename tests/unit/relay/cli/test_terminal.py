@@ -10,7 +10,7 @@ from edge_schemas.admin import rows
 from edge_schemas.admin.rows import SiteState
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from support.relay.fake_operators import FakeOperators, worker_row
+from support.operators.contract_api import FakeOperators, worker_row
 from unit.relay.cli.conftest import Run, Terminal
 
 CLI = [sys.executable, "-m", "edge_relay"]

@@ -30,13 +30,17 @@ class SignInHandlers:
         bodies: Reads bodies.
         relay: The name of this replica.
         provider: What the button for the identity provider says.
+        airflow_url: Airflow's address for links to tasks, if it is known.
     """
 
-    def __init__(self, callers: OperatorCallers, bodies: JsonBodies, *, relay: str, provider: str) -> None:
+    def __init__(
+        self, callers: OperatorCallers, bodies: JsonBodies, *, relay: str, provider: str, airflow_url: str | None
+    ) -> None:
         self._callers = callers
         self._bodies = bodies
         self._relay = relay
         self._provider = provider
+        self._airflow_url = airflow_url
         self._version = version("edge-relay")
 
     def routes(self) -> list[web.RouteDef]:
@@ -74,6 +78,7 @@ class SignInHandlers:
             scope=operator.scope,
             by=operator.by,
             expires_at=operator.expires_at,
+            airflow_url=self._airflow_url,
             relay=self._relay,
             version=self._version,
         )
@@ -136,6 +141,7 @@ class SignInHandlers:
             by=operator.by,
             expires_at=session.expires_at,
             csrf=session.csrf,
+            airflow_url=self._airflow_url,
             relay=self._relay,
             version=self._version,
         )

@@ -1,0 +1,1 @@
+"""Fakes of the operators' API: one from the contract's models, one that records calls."""
