@@ -180,6 +180,10 @@ class Fleet:
         """Whether a job is in this state."""
         return (await self.record(job)).state is state
 
+    async def ended(self, job: Job) -> None:
+        """Wait until a job has ended."""
+        await eventually(lambda: self.is_in(job, JobState.ENDED), timeout_s=WITHIN_S, what=f"the end of {job.id}")
+
     async def parked(self, queue: str) -> Job:
         """A job that was released too often."""
         job = await self.job(queue)
@@ -251,7 +255,7 @@ class Fleet:
         await self.said(command)
         await self.until(self.one, queues=["press"])
         job = await self.job("press")
-        await eventually(lambda: self.is_in(job, JobState.ENDED), timeout_s=WITHIN_S)
+        await self.ended(job)
 
     async def move_back(self, command: str) -> None:
         """It serves the queues of its enrolment."""
@@ -312,14 +316,14 @@ class Fleet:
         running, waiting = self._jobs[-2:]
         assert running.id in await self.said(command)
         self._go.touch()
-        await eventually(lambda: self.is_in(running, JobState.ENDED), timeout_s=WITHIN_S)
+        await self.ended(running)
         assert running.id not in await self.said(command)
         assert await self.is_in(waiting, JobState.WAITING)
 
     async def resume_site(self, command: str) -> None:
         """The job that waited runs."""
         await self.said(command)
-        await eventually(lambda: self.is_in(self._jobs[-1], JobState.ENDED), timeout_s=WITHIN_S)
+        await self.ended(self._jobs[-1])
 
     async def drain(self, command: str) -> None:
         """The job that runs is not stopped, and the agent exits after its end."""
@@ -381,7 +385,7 @@ class Fleet:
         """The waiting job ends, the running one is stopped."""
         await self.said(command)
         for job in self._jobs[-2:]:
-            await eventually(lambda job=job: self.is_in(job, JobState.ENDED), timeout_s=WITHIN_S)
+            await self.ended(job)
 
     async def list_dead(self, command: str) -> None:
         """The reason of the last release is shown."""
@@ -429,7 +433,7 @@ class Fleet:
     async def resume_queue(self, command: str) -> None:
         """The job that waited runs."""
         await self.said(command)
-        await eventually(lambda: self.is_in(self._jobs[-1], JobState.ENDED), timeout_s=WITHIN_S)
+        await self.ended(self._jobs[-1])
 
     async def revoke(self, command: str) -> None:
         """The agent is refused, and ends."""
