@@ -117,10 +117,11 @@ def _is_cluster() -> bool:
 
 
 def _relay(files: Mapping[str, Path], passwords: Mapping[str, str]) -> None:
-    texts = {name: path.read_text() for name, path in files.items() if name != "ca.pem"}
+    texts = {name: path.read_text() for name, path in files.items()}
     texts |= {"nats.password": passwords[RELAY], "gate.secret": _secret("gate.secret", _random)}
     _write_files("relay", RELAY_USER, texts)
-    # A worker needs the CA to trust the relay. The enrolment token is written later, if the profile `edge` is used.
+    # A worker needs the CA to trust the relay, and operators are shown it.
+    # The enrolment token is written later, if the profile `edge` is used.
     _write_files("edge", WORKER_USER, {"ca.pem": files["ca.pem"].read_text()})
 
 

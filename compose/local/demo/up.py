@@ -34,13 +34,14 @@ def _addresses(system: LocalSystem) -> str:
   Airflow          {system.airflow.url}   user {USER}, password {system.airflow.password}
   Edge Relay page  {system.airflow.page_url}   sites, workers, queues and jobs
   relay, workers   {relay.url}   CA {relay.ca_file}
-  relay, operators {relay.operator_url}   access token in {relay.access_token_file}
+  dashboard        {relay.operator_url}/ui   sign in with the access token in {relay.access_token_file}
   NATS             {relay.nats_url}   passwords in {relay.secrets_dir}
   forward proxy    {system.proxy.url}   user {system.proxy.login.user}, password {system.proxy.login.password}
   edge worker      {edge.worker_name}   serves queue {QUEUE!r}; state and log in {edge.directory}
   DAGs             {system.airflow.directory / "dags"} and {edge.directory / "dags"}, copied from {DAGS}
 
-Trigger the DAG "demo" in Airflow and read the log of its task "talk" while the task runs. Ctrl-C stops everything.
+Trigger the DAG "demo" in Airflow and read the log of its task "talk" while the task runs; the dashboard shows where it
+runs. Ctrl-C stops everything.
 """
 
 

@@ -50,11 +50,12 @@ from edge_relay.logging import server_logger
 from edge_relay.parts import Parts, build_parts
 from edge_relay.pulls.demand_reports import DemandReports
 from edge_relay.relay_beats import RelayBeats
-from edge_relay.settings import Settings
+from edge_relay.settings import Settings, SettingsError
 from edge_relay.ui.files import UiFiles
 from edge_relay.why.airflow_side import AirflowSide
 from edge_relay.why.answers import WhyAnswers
 from edge_relay.workers.access import AccessAdministration
+from edge_relay.workers.enroll_command import EnrollCommand, enroll_command
 from edge_relay.workers.enrollment import WorkerEnrollment
 from edge_relay.workers.rotation import WorkerRotation
 from edge_service import task_cleanup
@@ -150,7 +151,10 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
     job_views = JobViews(parts.views, parts.records, settings.airflow_url)
     why = WhyAnswers(parts.broker, parts.records, parts.views, job_views, AirflowSide(parts.gate))
     enroll_tokens = EnrollTokens(parts.broker)
-    access = AccessAdministration(parts.access_tokens, parts.enrollments, enroll_tokens, parts.credentials, parts.audit)
+    command = _enroll_command(settings)
+    access = AccessAdministration(
+        parts.access_tokens, parts.enrollments, enroll_tokens, parts.credentials, parts.audit, command=command
+    )
     return [
         *MetricsHandlers(parts.exports).routes(),
         *UiHandlers(UiFiles(), settings.ui_frame_ancestors).routes(),
@@ -159,12 +163,19 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
         ).routes(),
         *AccessHandlers(callers, bodies, access).routes(),
         *AuditHandlers(callers, AuditList(parts.broker)).routes(),
-        *OverviewHandlers(callers, parts.views, parts.changes).routes(),
+        *OverviewHandlers(callers, parts.views, parts.changes, command).routes(),
         *ViewHandlers(callers, parts.views, job_views).routes(),
         *JobActionHandlers(callers, bodies, job_views, jobs).routes(),
         *WhyHandlers(callers, why).routes(),
         *_action_handlers(parts, callers).routes(),
     ]
+
+
+def _enroll_command(settings: Settings) -> EnrollCommand:
+    try:
+        return enroll_command(settings.public_url, settings.public_ca_file)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _action_handlers(parts: Parts, callers: OperatorCallers) -> ActionHandlers:

@@ -15,6 +15,7 @@ from edge_broker.permissions import RELAY
 from edge_relay.limits.settings import LimitSettings
 from edge_relay.sign_in_settings import SignInSettings
 from edge_relay.ui.policy import SELF, check_frame_ancestors
+from edge_relay.ui.shown_settings import ShownSettings
 from edge_schemas.gate.limits import (
     DEFAULT_MAX_CALL_BYTES,
     DEFAULT_MAX_PATH_BYTES,
@@ -34,7 +35,7 @@ def _default_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-class Settings(LimitSettings, SignInSettings):
+class Settings(LimitSettings, ShownSettings, SignInSettings):
     """The settings of one replica. Secrets come from files, never from the environment or the command line."""
 
     model_config = SettingsConfigDict(
@@ -114,12 +115,6 @@ class Settings(LimitSettings, SignInSettings):
     )
     stop_timeout_s: float = Field(
         default=20.0, gt=0, le=300, description="Seconds that calls in progress have to end when the relay stops."
-    )
-    airflow_url: str | None = Field(
-        default=None,
-        max_length=2000,
-        pattern=r"^https?://[^\s]+$",
-        description="Address of Airflow's UI as operators' browsers reach it, for links from jobs to their tasks.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest severity that is logged."

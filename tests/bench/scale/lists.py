@@ -13,6 +13,7 @@ from edge_relay.fleet.job_views import JobViews
 from edge_relay.fleet.overview import overview
 from edge_relay.parts import Parts
 from edge_relay.why.unfinished_jobs import job_of_task, read_queue
+from edge_relay.workers.enroll_command import EnrollCommand
 from edge_schemas.admin.access import AccessScope
 from edge_schemas.admin.queries import JobQuery, QueueQuery, SiteQuery, WorkerQuery
 from edge_schemas.life.model import new_record
@@ -48,7 +49,7 @@ async def measure(directory: Path) -> list[Row]:
             "queues": lambda: views.queues(QueueQuery(), EVERYTHING),
             "100 jobs, sorted by wait": lambda: jobs.jobs(JobQuery(sort="waits_since"), EVERYTHING),
             "100 jobs of a queue": lambda: jobs.jobs(JobQuery(queue="q7"), EVERYTHING),
-            "overview": lambda: overview(views, EVERYTHING),
+            "overview": lambda: overview(views, EVERYTHING, EnrollCommand()),
         }
         rows: list[Row] = [("put all of them into memory, each", f"{filled_s / (WORKERS + JOBS) * 1e6:.0f} µs of CPU")]
         first_s = await _cpu(calls["100 workers"])

@@ -11,6 +11,7 @@ from edge_schemas.admin.rows import WorkerRow
 from edge_schemas.life.model import JobState
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import Availability, WorkerState
+from support.dashboard.answers import ENROLL
 from support.dashboard.browser import Dashboard
 from support.dashboard.fleet import small_fleet
 
@@ -271,6 +272,8 @@ async def test_an_enrolment_token_is_shown_once_and_revoked(dashboard: Dashboard
     await expect(dialog).to_contain_text("It is shown once")
     await dialog.get_by_role("button", name="Copy token").click()
     assert await page.evaluate("navigator.clipboard.readText()") == "ere_Wn4bq3-shown-once-6f0"
+    await dialog.get_by_role("button", name="Copy command").click()
+    assert await page.evaluate("navigator.clipboard.readText()") == ENROLL.text("ere_Wn4bq3-shown-once-6f0")
     sent = {"site": "plant-oslo", "queues": ["vision", "quality"], "team": None, "uses": 3, "ttl_s": 3600}
     assert api.requests[-1] == ("POST", routes.ADMIN_ENROLL_TOKENS, sent)
     await dialog.get_by_role("button", name="Done").click()

@@ -19,7 +19,7 @@ from edge_broker import layout, permissions
 from edge_broker.doctor import server_checks
 from edge_broker.doctor.rights_probe import missing_rights
 from edge_broker.layout import consumer_config
-from edge_broker.subjects import DEAD, JOBS
+from edge_broker.subjects import DEAD, DESIRED_BUCKET, JOBS, kv_stream
 from edge_relay import cli
 from edge_relay.standalone import nats_config, nats_server, tls
 from edge_relay.standalone.nats_server import NatsServer, find_binary
@@ -308,6 +308,38 @@ async def test_something_else_at_the_port_of_the_relay(centre: Centre) -> None:
     async with _gate(None) as url:
         findings = await relay_doctor(centre.options | {"--operators-port": url.rpartition(":")[2]})
     names_only(findings, "relay.operators", Status.FAILED, "Something else listens", "is not a relay")
+
+
+async def test_a_relay_without_a_dashboard(centre: Centre) -> None:
+    """As one of an older release, or behind a proxy that passes some paths only."""
+
+    async def ready(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    app = web.Application()
+    app.router.add_get("/readyz", ready)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", free_port())
+        await site.start()
+        findings = await relay_doctor(centre.options | {"--operators-port": site.name.rpartition(":")[2]})
+    finally:
+        await runner.cleanup()
+    names_only(findings, "relay.operators", Status.WARNING, "Upgrade it", "serves no dashboard")
+
+
+async def test_a_bucket_that_an_older_release_did_not_have(centre: Centre) -> None:
+    """The relay was upgraded, and its streams were not."""
+    desired = kv_stream(DESIRED_BUCKET)
+    await centre.admin.api(f"STREAM.DELETE.{desired}")
+    try:
+        finding = _of(await relay_doctor(centre.options), "nats.streams")
+    finally:
+        await layout.apply(centre.admin, layout.LayoutSettings())
+    assert finding["status"] == Status.FAILED
+    assert desired in finding["detail"]
+    assert "edge-relay streams apply" in finding["advice"]
 
 
 async def test_too_few_files_for_the_workers(centre: Centre) -> None:

@@ -12,6 +12,7 @@ from structlog.typing import EventDict
 
 from edge_broker import layout
 from edge_broker.permissions import ADMIN, RELAY
+from edge_broker.subjects import DESIRED_BUCKET, kv_stream
 from edge_relay.http.middlewares import BROKER_DETAIL
 from edge_relay.serve import Serving, serving
 from edge_relay.settings import Settings
@@ -73,3 +74,31 @@ async def test_it_waits_for_its_streams(server: NatsServer, tmp_path: Path, even
         async with connected(server, ADMIN) as admin:
             await layout.apply(admin, layout.LayoutSettings())
         await eventually(is_ready, timeout_s=20)
+
+
+async def test_an_upgraded_relay_waits_for_a_bucket_that_is_new(server: NatsServer, tmp_path: Path) -> None:
+    """The streams are those of an older release: the relay names the missing bucket, and serves once it is there."""
+    (tmp_path / "password").write_text(PASSWORDS[RELAY])
+    settings = Settings(
+        host="127.0.0.1", port=0, operators_port=0, nats_urls=(server.url,), nats_password_file=tmp_path / "password"
+    )
+    async with connected(server, ADMIN) as admin:
+        await layout.apply(admin, layout.LayoutSettings())
+        await admin.api(f"STREAM.DELETE.{kv_stream(DESIRED_BUCKET)}")
+        async with serving(settings) as relay:
+
+            async def says() -> str:
+                return (await call(relay, "/readyz", operators=True))[1]
+
+            async def is_named() -> bool:
+                return (
+                    f"stream {kv_stream(DESIRED_BUCKET)} does not exist: run 'edge-relay streams apply'" in await says()
+                )
+
+            async def is_ready() -> bool:
+                return (await call(relay, "/readyz"))[0] == 200
+
+            await eventually(is_named)
+            assert not await is_ready()
+            await layout.apply(admin, layout.LayoutSettings())
+            await eventually(is_ready, timeout_s=20)

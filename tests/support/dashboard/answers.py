@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from edge_relay.workers.enroll_command import EnrollCommand
 from edge_schemas.admin.audit import TargetKind
 from edge_schemas.admin.rows import (
     Attention,
@@ -19,7 +20,9 @@ from edge_schemas.wire.worker_report import JobPhase
 from edge_schemas.wire.workers import WorkerState
 from support.dashboard.fleet import Fleet, now
 
-ENROLL_COMMAND = "edge-worker enroll --relay RELAY_URL --enroll-token-file enroll.token"
+ENROLL = EnrollCommand(
+    "https://relay.example.com:8443", "-----BEGIN CERTIFICATE-----\nMIIBkTCCATegAwIBAgIU\n-----END CERTIFICATE-----"
+)
 
 
 def overview(fleet: Fleet) -> Overview:
@@ -86,8 +89,8 @@ def _next_steps() -> tuple[NextStep, ...]:
         ),
         NextStep(
             code="enrol-worker",
-            text="On the worker's machine, write the token into the file enroll.token, then run this.",
-            command=ENROLL_COMMAND,
+            text="On the worker's machine, enrol; the command asks for the token.",
+            command=ENROLL.text(),
         ),
         NextStep(code="run-task", text="Give a task of a DAG a queue that the worker serves, and trigger the DAG."),
     )

@@ -283,7 +283,14 @@ class FakeApi:
             expires_at=expires,
         )
         self.fleet.enroll_tokens[row.id] = row
-        answer = EnrollToken(token=token, site=body.site, queues=body.queues, uses=body.uses, expires_at=expires)
+        answer = EnrollToken(
+            token=token,
+            site=body.site,
+            queues=body.queues,
+            uses=body.uses,
+            expires_at=expires,
+            command=answers.ENROLL.text(token),
+        )
         return _json(answer, status=201)
 
     async def _create_access_token(self, request: web.Request) -> web.Response:

@@ -16,11 +16,12 @@ import pytest
 import edge_relay.cli
 import edge_worker.cli
 from support.pages.compose_page import COMPOSE
+from support.pages.fleet_page import FLEET
 from support.pages.pages import ROOT, Page
 from support.pages.quickstart_page import BRIDGE, QUICKSTART, WORKER
 from support.pages.readme_pages import BY_COMPOSE, DEMO, LOCAL, README, RELAY, SCHEMAS, UP
 
-PAGES = [README, QUICKSTART, COMPOSE, LOCAL, RELAY, BRIDGE, WORKER, SCHEMAS]
+PAGES = [README, QUICKSTART, COMPOSE, LOCAL, RELAY, BRIDGE, WORKER, SCHEMAS, FLEET]
 MAINS = {"edge-relay": edge_relay.cli.main, "edge-worker": edge_worker.cli.main}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -43,7 +44,7 @@ def test_each_command_of_the_readme_is_run_in_one_place() -> None:
     assert {DEMO, UP, *BY_COMPOSE} == README.run.keys()
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/quickstart.md", "compose/README.md"])
+@pytest.mark.parametrize("path", ["README.md", "docs/quickstart.md", "compose/README.md", FLEET.name])
 def test_every_block_has_a_known_language(path: str) -> None:
     """A block with another language would not be searched for commands."""
     languages = set(re.findall(r"^ *```(\w+)$", (ROOT / path).read_text(), re.MULTILINE))

@@ -66,7 +66,8 @@ def _add_doctor(commands: Subparsers, *, with_settings: bool) -> None:
         epilog="Exit status: 0 all is well (warnings too), 1 something failed, 2 wrong usage.",
     )
     doctor.add_argument("--data-dir", type=Path, metavar="D", help="of a standalone relay on this machine")
-    doctor.add_argument("--public-url", metavar="URL", help="address of the relay for workers")
+    if not with_settings:
+        doctor.add_argument("--public-url", metavar="URL", help="address of the relay for workers")
     doctor.add_argument("--ca-file", type=Path, metavar="FILE", help="PEM CA file for the public URL")
     for role in ("admin", "operator"):
         text = f"of NATS user {role}: the doctor then checks as this user too"

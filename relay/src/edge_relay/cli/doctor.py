@@ -63,15 +63,15 @@ def _target(options: Namespace) -> Target:
         settings,
         _url(scheme, settings.host, settings.port),
         _url("http", settings.operators_host, settings.operators_port),
-        options.public_url,
-        options.ca_file,
+        settings.public_url,
+        options.ca_file or settings.public_ca_file,
         named,
     )
 
 
 def _standalone(options: Namespace, given: dict[str, str], people: dict[str, Path]) -> Target:
     """The relay that is up with a data folder: its `standalone.json` names addresses and files."""
-    if unwanted := sorted(given.keys() - {"gate_urls"}):
+    if unwanted := sorted(given.keys() - {"gate_urls", "public_url"}):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in unwanted)
         raise Failure(f"--data-dir excludes {names}: the standalone relay has its own settings", EXIT_USAGE)
     data_dir: Path = options.data_dir

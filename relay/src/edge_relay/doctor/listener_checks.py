@@ -17,9 +17,10 @@ from edge_broker.doctor.nats_doctor import NatsDoctor
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.doctor.settings_checks import TLS_FILES, Target
 from edge_relay.identity.access_keys import WORKER_PREFIX
+from edge_relay.ui.paths import UI_PAGE
 from edge_schemas.wire.routes import METRICS, READYZ
 from edge_schemas.wire.workers import WorkerAccess
-from edge_service.findings import Check, Finding, failed, ok, warning
+from edge_service.findings import Check, Finding, Status, failed, ok, warning
 from edge_service.http_probe import NoHttpAnswer, ProbeResult, probe, trust
 
 CERTIFICATE, READY, OPERATORS = "relay.certificate", "relay.ready", "relay.operators"
@@ -93,11 +94,19 @@ class ListenerDoctor:
 
     async def _operators(self) -> Finding:
         url = f"{self._target.operators_url}{READYZ}"
+        page = f"{self._target.operators_url}{UI_PAGE}"
         try:
-            return _readiness(OPERATORS, url, await probe(url))
+            found = _readiness(OPERATORS, url, await probe(url))
+            if found.status is not Status.OK:
+                return found
+            dashboard = await probe(page)
         except NoHttpAnswer as error:
             text = "Start 'edge-relay serve' with these settings; if it is up, its log says on which address it serves."
             return failed(OPERATORS, f"no listener for operators at {self._target.operators_url}: {error}", text)
+        if dashboard.status != 200:
+            text = "Is it a relay of this release? Upgrade it and restart it."
+            return warning(OPERATORS, f"ready: {url}, but it serves no dashboard at {page}: {dashboard.status}", text)
+        return ok(OPERATORS, f"ready: {url}; the dashboard is at {page}")
 
     async def _open_files(self) -> Finding:
         workers = 0

@@ -10,6 +10,7 @@ from edge_relay.fleet.views import FleetViews
 from edge_relay.fleet.workers.index import WorkerView
 from edge_relay.fleet.workers.problems import in_words
 from edge_relay.fleet.workers.rows import in_scope
+from edge_relay.workers.enroll_command import EnrollCommand
 from edge_schemas.admin.access import AccessScope
 from edge_schemas.admin.rows import Attention, NextStep, Overview, QueueRow, SiteRow, SiteState
 from edge_schemas.wire.offline import OfflinePolicy
@@ -20,8 +21,8 @@ UNAPPLIED_AFTER_S = 60.0
 CRITICAL, WARNING = "critical", "warning"
 
 
-async def overview(views: FleetViews, scope: AccessScope) -> Overview:
-    """What an operator with this scope sees.
+async def overview(views: FleetViews, scope: AccessScope, command: EnrollCommand) -> Overview:
+    """What an operator with this scope sees; `command` is how a machine enrols.
 
     Raises:
         BrokerUnavailable: Nothing is known yet.
@@ -49,7 +50,7 @@ async def overview(views: FleetViews, scope: AccessScope) -> Overview:
         in_per_minute=_sums(row.in_per_minute for row in queues.value),
         out_per_minute=_sums(row.out_per_minute for row in queues.value),
         attention=tuple(attention[:MAX_ATTENTION]),
-        next_steps=tuple(_next_steps(workers, had_jobs=had_jobs)) if scope.is_everything else (),
+        next_steps=tuple(_next_steps(workers, command, had_jobs=had_jobs)) if scope.is_everything else (),
         as_of=min(sites.as_of, queues.as_of, found.as_of),
     )
 
@@ -140,7 +141,7 @@ def _of_queues(rows: Iterable[QueueRow], now: datetime) -> Iterator[Attention]:
             )
 
 
-def _next_steps(views: list[WorkerView], *, had_jobs: bool) -> Iterator[NextStep]:
+def _next_steps(views: list[WorkerView], command: EnrollCommand, *, had_jobs: bool) -> Iterator[NextStep]:
     """Until the first job has come; the worker's commands are run on its machine."""
     valid = [view for view in views if view.state is not WorkerState.REVOKED]
     polled = [view for view in valid if view.poll is not None]
@@ -153,9 +154,8 @@ def _next_steps(views: list[WorkerView], *, had_jobs: bool) -> Iterator[NextStep
         )
         yield NextStep(
             code="enroll-worker",
-            text="On the worker's machine, write TOKEN into the file enroll.token, then enrol. "
-            "If the relay's certificate is from a private CA, add --ca-file CA.pem.",
-            command="edge-worker enroll --relay RELAY_URL --enroll-token-file enroll.token",
+            text="On the worker's machine, enrol; the command asks for the token." + _missing(command),
+            command=command.text(),
         )
     if not any(view.poll.airflow for view in polled if view.poll):
         yield NextStep(
@@ -175,6 +175,16 @@ def _next_steps(views: list[WorkerView], *, had_jobs: bool) -> Iterator[NextStep
 
 def _sums(series: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(map(sum, zip(*series, strict=True))) or (0,) * PERIODS
+
+
+def _missing(command: EnrollCommand) -> str:
+    """What the command can't say."""
+    if command.url is not None:
+        return ""
+    return (
+        " Put the relay's address in, or set RELAY_PUBLIC_URL and it is shown here. If the relay's certificate is "
+        "from a private CA, set EDGE_WORKER_CA_FILE there first."
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -63,6 +63,8 @@ def relay_settings(options: Options, base: Settings, data_dir: DataDir, nats_url
         "host": host,
         "port": workers_port,
         "operators_port": operators_port,
+        "public_url": public_url(options.public_url, host, workers_port),
+        "public_ca_file": files.ca_cert,
         "tls_cert_file": files.cert,
         "tls_key_file": files.key,
         "nats_urls": (nats_url,),

@@ -34,6 +34,7 @@ from edge_relay.standalone.nats_supervisor import running_nats
 from edge_relay.standalone.options import DEFAULT_NATS_PORT, LOOPBACK, Options, public_url, relay_settings
 from edge_relay.standalone.ports import choose_port
 from edge_relay.standalone.private_files import make_private_dir, read_secret
+from edge_relay.ui.paths import UI
 from edge_schemas.wire.workers import EnrollTokenRequest
 
 log = structlog.get_logger(__name__)
@@ -121,12 +122,14 @@ def greeting(info: StandaloneInfo, token: str, path: Path) -> list[str]:
         "",
         f"  workers    {info.relay_url}",
         f"  CA file    {info.ca_file}   (workers need a copy)",
-        f"  operators  {info.operator_url}   access token in {info.access_token_file}",
+        f"  operators  {info.operator_url}{UI}   sign in with the access token in {info.access_token_file}",
         f"  NATS       {info.nats_url}   passwords in {info.secrets_dir}",
         "",
         f"Enrol a worker (this token: queue {FIRST_TOKEN.queues[0]}, {FIRST_TOKEN.uses} workers, 24 h):",
         "",
-        f"  echo {token} | edge-worker enroll --relay-url {info.relay_url} --ca-file '{info.ca_file}'",
+        f"  export EDGE_WORKER_CA_FILE='{info.ca_file}'",
+        f"  echo {token} | edge-worker enroll --relay-url {info.relay_url}",
+        "  edge-worker run",
         "",
         "Create more tokens, and list the workers:",
         "",

@@ -9,6 +9,7 @@ from edge_relay.identity.operators.access_tokens import AccessTokenStore, token_
 from edge_relay.identity.operators.enroll_tokens import EnrollTokens
 from edge_relay.identity.operators.operator import Operator
 from edge_relay.shielded import run_to_completion
+from edge_relay.workers.enroll_command import EnrollCommand
 from edge_schemas.admin.access import (
     TOKEN_ID_CHARS,
     AccessToken,
@@ -37,12 +38,15 @@ class AccessAdministration:
         enroll_tokens: EnrollTokens,
         credentials: Credentials,
         audit: Audit,
+        *,
+        command: EnrollCommand,
     ) -> None:
         self._access = access
         self._enrollments = enrollments
         self._enroll_tokens = enroll_tokens
         self._credentials = credentials
         self._audit = audit
+        self._command = command
 
     def access_tokens(self, *, operator: Operator, limit: int, cursor: str | None) -> AccessTokenPage:
         """A page of all access tokens, by name.
@@ -129,7 +133,7 @@ class AccessAdministration:
             site=request.site,
             after={"queues": list(request.queues), "uses": request.uses, "expires_at": token.expires_at.isoformat()},
         )
-        return token
+        return token.model_copy(update={"command": self._command.text(token.token)})
 
     async def enroll_tokens(self, *, operator: Operator, limit: int, cursor: str | None) -> EnrollTokenPage:
         """A page of enrolment tokens, by id. It may have fewer rows than `limit`: some may be gone, or out of scope.

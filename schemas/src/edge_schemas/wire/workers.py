@@ -106,13 +106,18 @@ class EnrollTokenRequest(Inbound):
 
 
 class EnrollToken(Outbound):
-    """A new enrolment token; it is shown once and only its hash is kept."""
+    """A new enrolment token; it is shown once and only its hash is kept.
+
+    Attributes:
+        command: Enrols a machine with it, in a shell there; holds the token.
+    """
 
     token: str
     site: SiteName
     queues: tuple[QueueName, ...]
     uses: int
     expires_at: Instant
+    command: str | None = None
 
 
 class WorkerState(StrEnum):

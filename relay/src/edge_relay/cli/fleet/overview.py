@@ -33,7 +33,8 @@ def _lines(overview: Overview, on: Screen) -> Iterator[str]:
         for step in overview.next_steps:
             yield printable(step.text)
             if step.command is not None:
-                yield f"  {printable(step.command)}"
+                # Not indented: it may have several lines, and is copied.
+                yield from ("", *map(printable, step.command.splitlines()), "")
 
 
 def _facts(overview: Overview, on: Screen) -> Iterator[tuple[str, str]]:

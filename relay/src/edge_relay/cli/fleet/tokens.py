@@ -57,7 +57,10 @@ def create_enroll_token(options: Namespace) -> None:
     print_line(
         f"For {token.uses} worker(s) at {token.site}, queues {queues_text}, until {token.expires_at:%F %H:%M} UTC."
     )
-    print_line("It is shown only now. On the worker's machine put it into a file and run 'edge-worker enroll'.")
+    print_line("It is shown only now. On the worker's machine put it into a file and run 'edge-worker enroll', or run:")
+    print_line("")
+    for line in (token.command or "edge-worker enroll").splitlines():
+        print_line(line)
 
 
 def create_access_token(options: Namespace) -> None:

@@ -7,6 +7,7 @@ from edge_relay.fleet.overview import overview
 from edge_relay.fleet.views import FleetViews
 from edge_relay.http.operator_callers import OperatorCallers
 from edge_relay.http.operators.queries import conditional
+from edge_relay.workers.enroll_command import EnrollCommand
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError
 
@@ -16,10 +17,11 @@ EVENTS_TYPE = "text/event-stream"
 class OverviewHandlers:
     """The fleet in one look, and what has changed since."""
 
-    def __init__(self, callers: OperatorCallers, views: FleetViews, changes: Changes) -> None:
+    def __init__(self, callers: OperatorCallers, views: FleetViews, changes: Changes, command: EnrollCommand) -> None:
         self._callers = callers
         self._views = views
         self._changes = changes
+        self._command = command
 
     def routes(self) -> list[web.RouteDef]:
         """What they serve."""
@@ -31,7 +33,7 @@ class OverviewHandlers:
     async def overview(self, request: web.Request) -> web.Response:
         """The fleet in one look."""
         operator = await self._callers.operator(request)
-        return conditional(request, await overview(self._views, operator.scope))
+        return conditional(request, await overview(self._views, operator.scope, self._command))
 
     async def changes(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events until the client leaves or the replica stops."""

@@ -50,8 +50,8 @@ export function CreateEnroll({ made, setMade, close }) {
   const shown = (token) => html`
     <p>For ${token.uses === 1 ? "one worker" : `${token.uses} workers`} at ${token.site}, until ${local(new Date(token.expires_at))}.</p>
     <${Copyable} text=${token.token} label="token" />
-    <p>On the worker's machine, write it into the file enroll.token, put the relay's address in and enrol:</p>
-    <${Copyable} text=${"edge-worker enroll --relay https://RELAY:8443 --enroll-token-file enroll.token"} label="command" />`;
+    <p>On the worker's machine, this enrols with it:</p>
+    <${Copyable} text=${token.command} label="command" />`;
   return html`<${Create} title="Create an enrolment token" path="enroll-tokens" body=${body} ready=${site.trim() && list(queues).length} made=${made} setMade=${setMade} close=${close} shown=${shown}>
     <p class="faint">A worker that enrols with it gets this site and these queues.</p>
     <${TextField} label="Site" required value=${site} onInput=${(event) => setSite(event.target.value)} note="Lower-case letters, digits and hyphens." autofocus />
