@@ -100,14 +100,15 @@ class RelayProcess:
         files = tls.ensure(directory / "tls", ["127.0.0.1"], now=datetime.now(UTC))
         password = directory / "relay.password"
         password.write_text(PASSWORDS[RELAY])
-        port = free_port()
+        port, operators_port = free_port(), free_port()
         self.url = f"https://127.0.0.1:{port}"
+        self.operators_url = f"http://127.0.0.1:{operators_port}"
         self.ca_file = files.ca_cert
         self._process: asyncio.subprocess.Process | None = None
         self._settings = {
             "RELAY_HOST": "127.0.0.1",
             "RELAY_PORT": str(port),
-            "RELAY_OPERATORS_PORT": str(free_port()),
+            "RELAY_OPERATORS_PORT": str(operators_port),
             "RELAY_TLS_CERT_FILE": str(files.cert),
             "RELAY_TLS_KEY_FILE": str(files.key),
             "RELAY_NATS_URLS": nats_url,

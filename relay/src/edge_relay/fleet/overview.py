@@ -147,14 +147,16 @@ def _next_steps(views: list[WorkerView], *, had_jobs: bool) -> Iterator[NextStep
     if not valid:
         yield NextStep(
             code="create-token",
-            text="Create an enrolment token: it lets a machine enrol as a worker of a site.",
+            text="Create an enrolment token: it lets a machine enrol as a worker of a site. SITE is a name that you "
+            "choose. For a relay of 'edge-relay standalone', add --data-dir with its folder.",
             command="edge-relay enroll-token create --site SITE --queues default",
             view="tokens",
         )
         yield NextStep(
             code="enroll-worker",
-            text="On the worker's machine, write TOKEN into the file enroll.token, then enrol. "
-            "If the relay's certificate is from a private CA, add --ca-file CA.pem.",
+            text="On the worker's machine, write the token into the file enroll.token, then enrol. RELAY_URL is the "
+            "relay's address for workers, https://host:port. If its certificate is from a private CA, as that of "
+            "'edge-relay standalone', add --ca-file with a copy of the CA's file, here and below.",
             command="edge-worker enroll --relay RELAY_URL --enroll-token-file enroll.token",
         )
     if not any(view.poll.airflow for view in polled if view.poll):
@@ -164,7 +166,8 @@ def _next_steps(views: list[WorkerView], *, had_jobs: bool) -> Iterator[NextStep
             command="edge-worker runtime install",
         )
     if not polled:
-        yield NextStep(code="run-worker", text="Start the agent.", command="edge-worker run")
+        text = "Start the agent, with the same --ca-file and --state-dir as the enrolment, if it had any."
+        yield NextStep(code="run-worker", text=text, command="edge-worker run")
     if polled and not had_jobs:
         yield NextStep(
             code="send-job",

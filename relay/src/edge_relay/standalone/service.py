@@ -121,6 +121,7 @@ def greeting(info: StandaloneInfo, token: str, path: Path) -> list[str]:
         "",
         f"  workers    {info.relay_url}",
         f"  CA file    {info.ca_file}   (workers need a copy)",
+        f"  dashboard  {info.operator_url}/ui/   sign in with the content of {info.access_token_file}",
         f"  operators  {info.operator_url}   access token in {info.access_token_file}",
         f"  NATS       {info.nats_url}   passwords in {info.secrets_dir}",
         "",
