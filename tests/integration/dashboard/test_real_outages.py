@@ -18,8 +18,10 @@ WORKERS = ("oslo-1", "oslo-2", "oslo-3")
 MANY = 1000
 WATCH_STATES = """() => {
   window.states = new Set();
-  const note = () => document.querySelectorAll("tbody .state").forEach((one) => window.states.add(one.textContent.trim()));
-  new MutationObserver(note).observe(document.querySelector("main"), {subtree: true, childList: true, characterData: true});
+  const note = () => {
+    for (const one of document.querySelectorAll("tbody .state")) window.states.add(one.textContent.trim());
+  };
+  new MutationObserver(note).observe(document.body, { subtree: true, childList: true, characterData: true });
   note();
 }"""
 """Collects each state that the list has shown, and is lost by a reload."""

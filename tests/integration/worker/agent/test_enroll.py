@@ -51,7 +51,9 @@ async def test_it_says_who_the_worker_is_and_what_comes_next(relay: FakeRelay, s
     assert identity.secret not in result.output + result.errors
 
 
-async def test_the_next_command_names_the_ca_that_it_needs(relay: FakeRelay, settings: Settings, tmp_path: Path) -> None:
+async def test_the_next_command_names_the_ca_that_it_needs(
+    relay: FakeRelay, settings: Settings, tmp_path: Path
+) -> None:
     """Only the relay's address is remembered."""
     ca_file = tls.ensure(tmp_path / "tls", ["relay.example.com"], now=datetime.now(UTC)).ca_cert
     result = await _enroll(settings, "--relay", relay.url, "--ca-file", str(ca_file), token=ENROLL_TOKEN)
