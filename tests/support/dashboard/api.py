@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from edge_relay.http.admin.queries import parse_query
-from edge_relay.http.handlers.ui import UiHandlers
+from edge_relay.http.operators.queries import parse_query
+from edge_relay.http.operators.ui import UiHandlers
 from edge_relay.ui.files import UiFiles
 from edge_schemas.admin import access_queries, queries, rows
 from edge_schemas.admin.access import (
