@@ -108,7 +108,8 @@ async def test_the_broker_is_frozen_and_then_killed(browser: Browser, tmp_path: 
 
 
 async def _stored(centre: RealCentre, worker: str) -> bytes:
-    return (await Bucket(centre.broker, DESIRED_BUCKET).get(f"worker.{worker}")).value or b""
+    async with centre.admin() as broker:
+        return (await Bucket(broker, DESIRED_BUCKET).get(f"worker.{worker}")).value or b""
 
 
 @pytest.mark.soak

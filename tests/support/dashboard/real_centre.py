@@ -1,7 +1,7 @@
 """A relay process before a real nats-server, both of which tests stop, kill and start again, with workers that poll."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,24 +28,24 @@ POLL_TIMEOUT_S = 12.0
 
 @dataclass
 class RealCentre:
-    """Everything that runs.
-
-    Attributes:
-        broker: Of the user `admin`.
-    """
+    """Everything that runs."""
 
     nats: NatsServer
     relay: RelayProcess
-    broker: Broker
 
     @property
     def url(self) -> str:
         """Of the page."""
         return f"{self.relay.operators_url}/ui/"
 
+    def admin(self) -> AbstractAsyncContextManager[Broker]:
+        """A connection for a moment: none of this process is there when the server is frozen."""
+        return connected(self.nats, ADMIN)
+
     async def token(self, name: str = "anna", **more: Any) -> str:
         """A new access token; it may do everything unless said otherwise."""
-        return await create_access_token(self.broker, name, **more)
+        async with self.admin() as broker:
+            return await create_access_token(broker, name, **more)
 
     async def enroll(self, worker: str, *, site: str = "plant-oslo") -> str:
         """Enrol a worker as a relay does; returns its secret."""
@@ -57,16 +57,19 @@ class RealCentre:
             settings=WorkerSettings(version=1, queues=("default",)),
             enrolled_at=datetime.now(UTC),
         )
-        await Bucket(self.broker, ACCESS_BUCKET).put(f"worker.{access.secret_hash}", access.model_dump_json().encode())
+        async with self.admin() as broker:
+            accesses = Bucket(broker, ACCESS_BUCKET)
+            await accesses.put(f"worker.{access.secret_hash}", access.model_dump_json().encode())
         return secret
 
     async def enroll_crowd(self, number: int) -> None:
         """Enrol many workers, each of which has polled just now."""
-        accesses, polls = Bucket(self.broker, ACCESS_BUCKET), Bucket(self.broker, WORKERS_BUCKET)
-        for index in range(number):
-            access = access_of(index)
-            await accesses.put(f"worker.{access.secret_hash}", access.model_dump_json().encode())
-            await polls.put(access.worker, entry_of(access))
+        async with self.admin() as broker:
+            accesses, polls = Bucket(broker, ACCESS_BUCKET), Bucket(broker, WORKERS_BUCKET)
+            for index in range(number):
+                access = access_of(index)
+                await accesses.put(f"worker.{access.secret_hash}", access.model_dump_json().encode())
+                await polls.put(access.worker, entry_of(access))
 
     @asynccontextmanager
     async def polling(self, workers: Sequence[str]) -> AsyncIterator[None]:
@@ -80,11 +83,11 @@ class RealCentre:
 @asynccontextmanager
 async def real_centre(directory: Path) -> AsyncIterator[RealCentre]:
     """Everything, until the end of the block."""
-    async with running_server(directory / "nats") as nats, connected(nats, ADMIN) as broker:
+    async with running_server(directory / "nats") as nats:
         relay = RelayProcess(directory, nats.url)
         try:
             await relay.start()
-            yield RealCentre(nats, relay, broker)
+            yield RealCentre(nats, relay)
         finally:
             await relay.kill()
 
