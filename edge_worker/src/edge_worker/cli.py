@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -176,10 +177,13 @@ async def _enroll(settings: Settings, *, renew: bool) -> int:
     enrollment = identity.enrollment
     print(f"Enrolled as {enrollment.worker} at site {enrollment.site}.")
     print(f"Queues: {', '.join(enrollment.settings.queues)}")
+    options = f"--state-dir {shlex.quote(str(settings.state_dir))}"
+    if settings.ca_file is not None:
+        options += f" --ca-file {shlex.quote(str(settings.ca_file))}"
     if installed_airflow(settings.runtime_python) is None:
         print("There is no Airflow runtime here yet, so no task can run.")
-        print(f"Next: edge-worker runtime install --state-dir {settings.state_dir}")
-    print(f"Next: edge-worker run --state-dir {settings.state_dir}")
+        print(f"Next: edge-worker runtime install {options}")
+    print(f"Next: edge-worker run {options}")
     return 0
 
 

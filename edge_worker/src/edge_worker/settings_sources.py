@@ -85,6 +85,8 @@ def _explain(error: ValidationError) -> str:
     """What is wrong, without the value, which may be a secret."""
     lines = []
     for fault in error.errors(include_input=False, include_url=False):
+        if fault["type"] == "default_factory_not_called":
+            continue  # a default that is made of a value that is wrong
         name = str(fault["loc"][0]) if fault["loc"] else "?"
         text = fault["msg"].removeprefix("Value error, ")
         lines.append(f"{name} (--{name.replace('_', '-')}, {PREFIX}{name.upper()}): {text}")

@@ -5,6 +5,7 @@ workers have polled, and each stop and each availability that a worker was told,
 """
 
 import asyncio
+import os
 import ssl
 import sys
 import time
@@ -83,8 +84,9 @@ class Fleet:
 async def running_fleet(orders: Orders) -> AsyncIterator[Fleet]:
     """The workers, polling."""
     pipe = asyncio.subprocess.PIPE
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.scale.fleet"), stdin=pipe, stdout=pipe, limit=2**20
+        *(sys.executable, "-m", "bench.scale.fleet"), stdin=pipe, stdout=pipe, limit=2**20, env=environment
     )
     fleet = Fleet(process)
     assert process.stdin is not None

@@ -92,3 +92,11 @@ def test_tasks_get_little_of_the_environment_and_no_credential() -> None:
 
 def test_http_proxy_in_capitals_is_left_alone() -> None:
     assert proxy_environment({"HTTP_PROXY": "http://a:1", "http_proxy": "http://b:1"}) == {"http_proxy": "http://b:1"}
+
+
+def test_only_the_value_that_is_wrong_is_named() -> None:
+    """Not also what has a default that depends on it."""
+    with pytest.raises(SettingsError) as error:
+        load_settings({"relay_url": "RELAY_URL"}, {})
+    assert str(error.value).count("\n") == 0
+    assert "relay_url" in str(error.value)

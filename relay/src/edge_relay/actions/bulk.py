@@ -30,6 +30,9 @@ async def act_on_all(
         targets: The name of each, and what `act` needs.
         act: Returns whether it changed the target. Its `EdgeError` is a failure of this target.
         dry_run: For the result.
+
+    Raises:
+        BrokerUnavailable: For every target: what became of them is unknown, and the whole action is to be repeated.
     """
     changed: list[str] = []
     failures: list[ActionFailure] = []
@@ -53,6 +56,8 @@ async def act_on_all(
                 failures.append(ActionFailure(target=name, code=ErrorCode.INTERNAL, detail="NATS refused the change"))
 
     await asyncio.gather(*(one(name, target) for name, target in targets))
+    if failures and len(failures) == len(targets) and {one.code for one in failures} == {ErrorCode.BROKER_UNAVAILABLE}:
+        raise BrokerUnavailable(failures[0].detail)
     return ActionResult(
         changed=tuple(sorted(changed)[:MAX_LISTED]),
         changed_count=len(changed),

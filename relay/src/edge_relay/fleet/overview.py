@@ -148,7 +148,8 @@ def _next_steps(views: list[WorkerView], command: EnrollCommand, *, had_jobs: bo
     if not valid:
         yield NextStep(
             code="create-token",
-            text="Create an enrolment token: it lets a machine enrol as a worker of a site.",
+            text="Create an enrolment token: it lets a machine enrol as a worker of a site. SITE is a name that you "
+            "choose. For a relay of 'edge-relay standalone', add --data-dir with its folder.",
             command="edge-relay enroll-token create --site SITE --queues default",
             view="tokens",
         )
@@ -164,7 +165,8 @@ def _next_steps(views: list[WorkerView], command: EnrollCommand, *, had_jobs: bo
             command="edge-worker runtime install",
         )
     if not polled:
-        yield NextStep(code="run-worker", text="Start the agent.", command="edge-worker run")
+        text = "Start the agent, with the same --ca-file and --state-dir as the enrolment, if it had any."
+        yield NextStep(code="run-worker", text=text, command="edge-worker run")
     if polled and not had_jobs:
         yield NextStep(
             code="send-job",

@@ -3,11 +3,11 @@
 import pytest
 
 from edge_broker.bucket import Bucket
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.subjects import ACCESS_BUCKET, DESIRED_BUCKET, WORKERS_BUCKET
 from edge_relay.identity.enrollment import EnrollmentStore
 from edge_schemas.admin.desired import DesiredWorker
 from edge_schemas.wire import routes
-from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import SecretAlias, SecretKind, WorkerAccess, hash_secret, new_secret
 from support.nats.server import eventually
 from support.relay.agents import VERSIONS, Agent
@@ -189,12 +189,13 @@ async def test_a_removal_that_was_interrupted_is_completed(edge: Edge, monkeypat
     assert await act(edge, worker.name, "revoke") == (1, [])
 
     async def fail(*_: object, **__: object) -> None:
-        raise EdgeError(ErrorCode.BROKER_UNAVAILABLE, "no answer")
+        raise BrokerUnavailable("no answer")
 
     for step in ("remove", "free_name"):
         with monkeypatch.context() as broken:
             broken.setattr(EnrollmentStore, step, fail)
-            assert await act(edge, worker.name, "remove") == (0, ["broker_unavailable"])
+            order = {"action": {"do": "remove"}, "workers": [worker.name], "reason": "a test"}
+            assert (await edge.admin("POST", routes.ADMIN_WORKER_ACTIONS, order)).code == "broker_unavailable"
         assert "name" in await _left(edge, worker)
     assert (await edge.admin("GET", routes.ADMIN_WORKERS)).json["items"] == []
     await act(edge, worker.name, "remove")

@@ -4,9 +4,11 @@ import asyncio
 import stat
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from edge_relay.standalone import tls
 from edge_schemas.gate.centre import CentreFacts
 from edge_schemas.wire.workers import hash_secret
 from edge_worker.settings import Settings
@@ -47,6 +49,16 @@ async def test_it_says_who_the_worker_is_and_what_comes_next(relay: FakeRelay, s
     assert identity is not None
     assert relay.workers == {hash_secret(identity.secret): "worker-1"}
     assert identity.secret not in result.output + result.errors
+
+
+async def test_the_next_command_names_the_ca_that_it_needs(
+    relay: FakeRelay, settings: Settings, tmp_path: Path
+) -> None:
+    """Only the relay's address is remembered."""
+    ca_file = tls.ensure(tmp_path / "tls", ["relay.example.com"], now=datetime.now(UTC)).ca_cert
+    result = await _enroll(settings, "--relay", relay.url, "--ca-file", str(ca_file), token=ENROLL_TOKEN)
+    assert result.code == 0
+    assert f"edge-worker run --state-dir {settings.state_dir} --ca-file {ca_file}" in result.output
 
 
 async def test_the_secret_is_for_its_owner_only(relay: FakeRelay, settings: Settings) -> None:

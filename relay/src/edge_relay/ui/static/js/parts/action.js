@@ -8,6 +8,7 @@ import { Dialog } from "./dialog.js";
 import { Field } from "./fields.js";
 
 const PREVIEW_MS = 300;
+const RETRY_MS = 2000;
 const MOST_SHOWN = 50;
 
 /** The action that is asked about, or null. Its dialog outlives the list that it was opened from. */
@@ -104,7 +105,8 @@ function usePreview(kind, action, choice, values) {
   useEffect(() => {
     const mine = ++asked.current;
     setState((before) => ({ ...before, asking: true }));
-    const timer = setTimeout(async () => {
+    let timer = null;
+    const ask = async () => {
       let next;
       try {
         const body = requestOf(kind, action, choice, values, "preview", true);
@@ -112,9 +114,15 @@ function usePreview(kind, action, choice, values) {
       } catch (error) {
         next = { result: null, error, asking: false };
       }
-      if (asked.current === mine) setState(next);
-    }, PREVIEW_MS);
-    return () => clearTimeout(timer);
+      if (asked.current !== mine) return;
+      setState(next);
+      if (next.error?.isOutage) timer = setTimeout(ask, RETRY_MS);
+    };
+    timer = setTimeout(ask, PREVIEW_MS);
+    return () => {
+      asked.current += 1;
+      clearTimeout(timer);
+    };
   }, [JSON.stringify(values)]);
   return state;
 }
@@ -151,6 +159,7 @@ function Outcome({ kind, action, outcome, close }) {
       <thead><tr><th scope="col">${one}</th><th scope="col">code</th><th scope="col">reason</th></tr></thead>
       <tbody>${failures.slice(0, MOST_SHOWN).map((failure) => html`<tr key=${failure.target}><td data-label=${one} class="name">${failure.target}</td><td data-label="code"><code>${failure.code}</code></td><td data-label="reason">${failure.detail}</td></tr>`)}</tbody>
     </table></div>`}
+    ${failures.some(({ code }) => code === "broker_unavailable") && html`<p class="faint">Where the code is broker_unavailable, it is not known whether the change was made. Repeat the action: what was changed stays as it is.</p>`}
     ${failed > MOST_SHOWN && html`<p class="faint">and ${failed - MOST_SHOWN} more; the audit has all changes.</p>`}
     <footer><button ref=${button} type="button" class="button primary" onClick=${close}>Done</button></footer>
   </div>`;
