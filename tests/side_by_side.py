@@ -12,14 +12,18 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 MARKERS = "not soak and not compose"
+_INTEGRATION = "tests/integration"
 PARTS = (
     # Fast folders first, so that what is broken shows early.
     (
-        *("tests/unit", "tests/compat", "tests/integration", "tests/contract"),
-        *("--ignore=tests/integration/worker", "--ignore=tests/integration/task_host"),
+        *("tests/unit", "tests/compat", "tests/contract"),
+        *(f"{_INTEGRATION}/{folder}" for folder in ("broker", "relay", "executor", "keeper", "logs")),
     ),
-    ("tests/integration/worker", "tests/integration/task_host"),
-    ("tests/property", "tests/faults", "tests/e2e"),
+    tuple(f"{_INTEGRATION}/{folder}" for folder in ("dashboard", "doctor", "local", "task_host", "worker")),
+    (
+        *(f"{_INTEGRATION}/{folder}" for folder in ("compose", "docs", "metrics", "page")),
+        *("tests/property", "tests/faults", "tests/e2e"),
+    ),
 )
 """About as long as each other. A session's fixtures are made again in each part that asks for them."""
 NO_TESTS = 5
