@@ -51,13 +51,13 @@ from edge_relay.parts import Parts, build_parts
 from edge_relay.pulls.demand_reports import DemandReports
 from edge_relay.relay_beats import RelayBeats
 from edge_relay.settings import Settings
-from edge_relay.ui.files import UiFiles
 from edge_relay.why.airflow_side import AirflowSide
 from edge_relay.why.answers import WhyAnswers
 from edge_relay.workers.access import AccessAdministration
 from edge_relay.workers.enrollment import WorkerEnrollment
 from edge_relay.workers.rotation import WorkerRotation
 from edge_service import task_cleanup
+from edge_ui.files import UiFiles
 
 POLL_BURST_S = 5.0
 """A worker may send so many seconds' polls at once."""

@@ -121,7 +121,7 @@ async def test_dialogs(browser: Browser, served: Served, dark: bool) -> None:
         await check(page, *rules)
         if not dark:
             await picture(page, "action")
-        await dialog.get_by_role("button", name="Drain: 2 workers").click()
+        await dialog.get_by_role("button", name="Drain 2 workers").click()
         await expect(dialog.get_by_role("table", name="What failed")).to_be_visible()
         await check(page, *rules)
         if not dark:
