@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
@@ -67,6 +68,7 @@ async def test_a_pause_reaches_a_worker(browser: Browser, edge: Edge) -> None:
         await expect(page.get_by_role("region", name="History")).to_contain_text("cleaning <b>the line</b>")
 
 
+@pytest.mark.soak
 async def test_a_worker_links_its_job_to_airflow(browser: Browser, edge: Edge) -> None:
     worker = await agent(edge)
     job = await publish(edge.broker)
@@ -82,6 +84,7 @@ async def test_a_worker_links_its_job_to_airflow(browser: Browser, edge: Edge) -
         )
 
 
+@pytest.mark.soak
 async def test_cancelling_a_job(browser: Browser, edge: Edge) -> None:
     await agent(edge)
     job = await publish(edge.broker)
@@ -96,6 +99,7 @@ async def test_cancelling_a_job(browser: Browser, edge: Edge) -> None:
     assert re.search("not needed", str(shown))
 
 
+@pytest.mark.soak
 async def test_a_token_is_created_and_revoked(browser: Browser, edge: Edge) -> None:
     async with signed_in(browser, edge) as page:
         await page.goto(f"{edge.relays[0].operators_url}/ui/#/tokens?create=enroll")
@@ -116,6 +120,7 @@ async def test_a_token_is_created_and_revoked(browser: Browser, edge: Edge) -> N
     assert (await edge.admin("GET", routes.ADMIN_SESSION)).status == 401
 
 
+@pytest.mark.soak
 async def test_a_queue_is_paused_and_its_settings_change(browser: Browser, edge: Edge) -> None:
     await publish(edge.broker)
     async with signed_in(browser, edge) as page:
