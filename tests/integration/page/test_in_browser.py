@@ -18,6 +18,7 @@ from support.relay.edge import Edge, running_edge
 
 PATIENCE_MS = 40_000
 pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+VERSIONS = {"agent": "0.1.0", "python": "3.12.3", "airflow": "3.2.0", "platform": "Linux"}
 SITES = ("plant-lyon", "plant-lyon", "plant-lyon", "plant-osaka", "plant-osaka")
 
 
@@ -101,7 +102,13 @@ async def test_an_operator_pauses_a_worker(both: Both) -> None:
         await worker.poll(poll_timeout_s=0, settings_version=answer["settings"]["version"])
         await expect(frame.get_by_role("row", name=worker.name)).not_to_contain_text("not yet applied")
         await frame.get_by_role("button", name="Clear", exact=True).click()
+        report = {"slots": 4, "free": 4, "versions": VERSIONS, "settings_version": answer["settings"]["version"]}
+        polls = [asyncio.create_task(one.poll(**report)) for one in both.agents]
+        await expect(frame.locator("tbody .state", has_text="online")).to_have_count(len(SITES) - 1)
         await picture(page, "in-airflow")
+        for poll in polls:
+            poll.cancel()
+        await asyncio.gather(*polls, return_exceptions=True)
     [event] = [
         event
         for event in (await both.edge.admin("GET", routes.ADMIN_AUDIT)).json["items"]
