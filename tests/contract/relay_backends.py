@@ -59,6 +59,9 @@ class RelayBackend(Protocol):
     async def revoke(self, worker: str) -> None:
         """An operator revokes the worker's credential."""
 
+    async def rotate(self, worker: str) -> None:
+        """An operator asks the worker for a new secret, for the first time."""
+
     def answer_execution(self, status: int, body: Any) -> None:
         """The Execution API's answer to all calls from here on."""
 
@@ -95,6 +98,9 @@ class Fake:
 
     async def revoke(self, worker: str) -> None:
         self.relay.revoked.add(worker)
+
+    async def rotate(self, _: str) -> None:
+        await self.relay.order(rotation=1)
 
     def answer_execution(self, status: int, body: Any) -> None:
         async def answer(_: SeenCall) -> Any:
@@ -142,6 +148,9 @@ class Real:
 
     async def revoke(self, worker: str) -> None:
         await self.edge.act_on_worker(worker, "revoke")
+
+    async def rotate(self, worker: str) -> None:
+        await self.edge.act_on_worker(worker, "rotate")
 
     def answer_execution(self, status: int, body: Any) -> None:
         self.gate.status, self.gate.body = status, b"" if body is None else orjson.dumps(body)
@@ -262,6 +271,11 @@ class Agent:
     async def start(self, grant: Mapping[str, Any], *, job: str | None = None) -> Reply:
         body = {"receipt": grant["receipt"], "incarnation": self.incarnation}
         return await self.call("POST", routes.JOB_START.format(job=job or grant["job"]["id"]), json=body)
+
+    async def register_secret(self, following: str, rotation: int = 1, **more: Any) -> Reply:
+        """Register the next secret; it is not used before `secret` is changed."""
+        body = {"secret_hash": hash_secret(following), "rotation": rotation}
+        return await self.call("POST", routes.WORKER_SECRET, json=body, **more)
 
     async def finish(self, job: str, **body: Any) -> Reply:
         content = {"incarnation": self.incarnation, **body}

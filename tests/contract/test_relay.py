@@ -16,7 +16,7 @@ from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_schemas.wire.polls import PollAnswer
-from edge_schemas.wire.workers import Enrollment
+from edge_schemas.wire.workers import Enrollment, SecretKind, new_secret
 from support.relay.edge import Reply
 from support.relay.jobs import make_job
 
@@ -104,6 +104,25 @@ async def test_credentials(site: Site) -> None:
         assert refusal(reply) == (401, "unauthenticated")
     await site.backend.revoke(agent.name)
     assert refusal(await agent.poll()) == (401, "credential_revoked")
+
+
+async def test_a_secret_is_rotated(site: Site) -> None:
+    agent = await site.worker()
+    older, following, other = agent.secret, new_secret(SecretKind.WORKER), new_secret(SecretKind.WORKER)
+    assert refusal(await agent.register_secret(following)) == (409, "wrong_state"), "nobody has asked for it"
+    await site.backend.rotate(agent.name)
+    assert (await agent.poll(settings_version=0)).json["settings"]["rotation"] == 1
+    assert refusal(await agent.register_secret(following, rotation=2)) == (409, "wrong_state")
+    for _ in range(2):
+        assert (await agent.register_secret(following)).status == 204
+        assert (await agent.call("GET", routes.WORKER)).status == 200, "the older one is valid until the next is used"
+    assert refusal(await agent.register_secret(other)) == (409, "wrong_state"), "one secret for a rotation"
+    assert refusal(await site.stranger().register_secret(other)) == (401, "unauthenticated")
+    agent.secret = following
+    assert (await agent.call("GET", routes.WORKER)).json["worker"] == agent.name
+    assert (await agent.register_secret(following)).status == 204, "a repeat after the first use"
+    assert refusal(await agent.call("GET", routes.WORKER, secret=older)) == (401, "credential_revoked")
+    assert refusal(await agent.register_secret(other)) == (409, "wrong_state"), "the rotation is complete"
 
 
 async def test_the_request_id_comes_back(site: Site) -> None:

@@ -15,13 +15,9 @@ from edge_relay.audit_list import AuditList
 from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.dispatch.notices import Notices
 from edge_relay.fleet.job_views import JobViews
-from edge_relay.http.admin.job_actions import JobActionHandlers
-from edge_relay.http.admin.overview import OverviewHandlers
-from edge_relay.http.admin.views import ViewHandlers
 from edge_relay.http.bodies import JsonBodies
 from edge_relay.http.browsers import Browsers
 from edge_relay.http.callers import Callers
-from edge_relay.http.handlers.actions import ActionHandlers
 from edge_relay.http.handlers.description import DescriptionHandlers
 from edge_relay.http.handlers.enrollment import EnrollmentHandlers
 from edge_relay.http.handlers.health import HealthHandlers, MetricsHandlers
@@ -29,14 +25,18 @@ from edge_relay.http.handlers.jobs import JobHandlers
 from edge_relay.http.handlers.logs import LogHandlers
 from edge_relay.http.handlers.passthrough import PassthroughHandlers
 from edge_relay.http.handlers.poll import PollHandlers
-from edge_relay.http.handlers.ui import UiHandlers
-from edge_relay.http.handlers.why import WhyHandlers
 from edge_relay.http.handlers.worker import WorkerHandlers
 from edge_relay.http.middlewares import CallMiddlewares, finish_headers
 from edge_relay.http.operator_callers import OperatorCallers, OperatorSignIn
 from edge_relay.http.operators.access import AccessHandlers
+from edge_relay.http.operators.actions import ActionHandlers
 from edge_relay.http.operators.audit import AuditHandlers
+from edge_relay.http.operators.job_actions import JobActionHandlers
+from edge_relay.http.operators.overview import OverviewHandlers
 from edge_relay.http.operators.sign_in import SignInHandlers
+from edge_relay.http.operators.ui import UiHandlers
+from edge_relay.http.operators.views import ViewHandlers
+from edge_relay.http.operators.why import WhyHandlers
 from edge_relay.identity.operators.enroll_tokens import EnrollTokens
 from edge_relay.jobs.administration import JobAdministration
 from edge_relay.jobs.execution import ExecutionCalls
@@ -148,14 +148,7 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
     bodies, settings = _json_bodies(parts), parts.settings
     jobs = JobAdministration(parts.broker, parts.records, parts.audit)
     job_views = JobViews(parts.views, parts.records, settings.airflow_url)
-    why = WhyAnswers(
-        parts.broker,
-        parts.records,
-        parts.desired,
-        workers=parts.serving,
-        jobs=parts.unfinished,
-        airflow=AirflowSide(parts.gate),
-    )
+    why = WhyAnswers(parts.broker, parts.records, parts.views, AirflowSide(parts.gate))
     enroll_tokens = EnrollTokens(parts.broker)
     access = AccessAdministration(parts.access_tokens, parts.enrollments, enroll_tokens, parts.credentials, parts.audit)
     return [
@@ -200,8 +193,6 @@ class _Running:
         parts.desired.on_change(parts.polls.desired_changed)
         parts.lifecycle.on_stop(parts.polls.wake_all)
         parts.exports.fleet.on_entry(parts.polls.entry_changed)
-        parts.exports.fleet.on_entry(parts.serving.entry_changed)
-        parts.mirror.on_value(parts.unfinished.apply)
         parts.mirror.on_job(parts.polls.job_changed)
         parts.mirror.on_current(parts.polls.records_current)
         notices = Notices(parts.broker, parts.polls, parts.dispatchers, parts.credentials)

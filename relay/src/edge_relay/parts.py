@@ -49,8 +49,6 @@ from edge_relay.stores.job_logs import JobLogs
 from edge_relay.stores.log_store import LogStore
 from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.tracing import RelayJobSpans
-from edge_relay.why.serving_workers import ServingWorkers
-from edge_relay.why.unfinished_jobs import UnfinishedJobs
 from edge_service.body_memory import BodyMemory, MemoryLimit
 from edge_service.tracing import spans_from_environment
 
@@ -98,8 +96,6 @@ class Parts:
     operator_connections: ConnectionTable
     addresses: ClientAddresses
     unstarted: UnstartedGrants
-    unfinished: UnfinishedJobs
-    serving: ServingWorkers
     malformed: MalformedRequests
     views: FleetViews
     changes: Changes
@@ -146,8 +142,7 @@ def build_parts(settings: Settings) -> Parts:
         per_address_per_s=settings.lookups_per_address_per_s,
         on_limit=metrics.on_limit,
     )
-    desired, unfinished = DesiredState(broker), UnfinishedJobs()
-    audit = Audit(broker, f"relay {settings.name}")
+    desired, audit = DesiredState(broker), Audit(broker, f"relay {settings.name}")
     access_tokens, rotation = AccessTokenStore(broker), SecretRotation(broker, audit)
     token_uses = TokenUses(access_tokens)
     credentials = Credentials(broker, lookups, desired, rotation, token_uses)
@@ -195,8 +190,6 @@ def build_parts(settings: Settings) -> Parts:
         operator_connections=_operator_connections(settings, metrics),
         addresses=ClientAddresses(settings.trusted_proxies),
         unstarted=UnstartedGrants(records, settings.unstarted_grants, metrics.on_limit),
-        unfinished=unfinished,
-        serving=ServingWorkers(exported.fleet, credentials, desired, unfinished),
         malformed=MalformedRequests(metrics.malformed_requests.inc),
         views=views,
         changes=Changes(broker, views, lifecycle),

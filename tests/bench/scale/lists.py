@@ -12,9 +12,11 @@ from bench.figures import Row
 from edge_relay.fleet.job_views import JobViews
 from edge_relay.fleet.overview import overview
 from edge_relay.parts import Parts
+from edge_relay.why.unfinished_jobs import job_of_task, read_queue
 from edge_schemas.admin.access import AccessScope
 from edge_schemas.admin.queries import JobQuery, QueueQuery, SiteQuery, WorkerQuery
 from edge_schemas.life.model import new_record
+from edge_schemas.why.task_query import TaskQuery
 from support.relay.crowd import access_of, entry_of
 from support.relay.edge import running_edge
 from support.relay.jobs import make_job
@@ -53,11 +55,31 @@ async def measure(directory: Path) -> list[Row]:
         rows.append(("first page of workers, all entries parsed", f"{first_s * 1000:.0f} ms of CPU"))
         for name, call in calls.items():
             rows.append((f"{name}, after two seconds' polls", await _typical(parts, call)))
+        rows += await _passes(parts)
         began = time.process_time()
         for _ in range(10):
             parts.outages.check()
         rows.append(("check for outages, every 2 s", f"{(time.process_time() - began) * 100:.1f} ms of CPU"))
         return rows
+
+
+async def _passes(parts: Parts) -> list[Row]:
+    """What an answer to "why is it queued" costs besides its reads."""
+    own = next(iter(parts.mirror.jobs()))
+    serving = {access_of(number).worker for number in range(WORKERS // QUEUES)}
+    nobody = TaskQuery(dag="d", run="r", task="unknown")
+    began = time.process_time()
+    for _ in range(REPEATS):
+        await read_queue(parts.mirror.jobs(), own, team=own.team, queue=own.queue, workers=serving)
+    queue_s = time.process_time() - began
+    began = time.process_time()
+    for _ in range(REPEATS):
+        await job_of_task(parts.mirror.jobs(), nobody)
+    task_s = time.process_time() - began
+    return [
+        ("why a job waits: place in its queue, jobs of its workers", f"{queue_s / REPEATS * 1000:.0f} ms of CPU"),
+        ("why a task waits: its job by its name", f"{task_s / REPEATS * 1000:.0f} ms of CPU"),
+    ]
 
 
 async def _fill(parts: Parts) -> None:

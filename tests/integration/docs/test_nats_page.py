@@ -22,7 +22,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 QUEUE = "gpu_2Elarge"
 STREAMS = {
     *("EDGE_AUDIT", "EDGE_DEAD", "EDGE_JOBS", "EDGE_LOGS"),
-    *("KV_edge_access", "KV_edge_jobs", "KV_edge_jobs_ended", "KV_edge_workers"),
+    *("KV_edge_access", "KV_edge_desired", "KV_edge_jobs", "KV_edge_jobs_ended", "KV_edge_workers"),
 }
 
 
@@ -227,9 +227,7 @@ ACTS: dict[str, Act] = {
     "nats kv get edge_jobs_ended JOB --raw": Page.ended_record,
     "nats sub --stream EDGE_LOGS --all --terminate-at-end --raw 'edge.logs.*.*.JOB'": Page.log,
     "nats stream subjects EDGE_DEAD --names": Page.parked,
-    "nats stream subjects EDGE_DEAD": Page.parked,
     "nats stream get EDGE_DEAD --last-for 'edge.dead.-.default.JOB' --json": Page.why_parked,
-    "nats stream get EDGE_DEAD --last-for SUBJECT": Page.why_parked,
     "nats kv ls edge_workers": Page.workers,
     "nats kv get edge_workers WORKER --raw": Page.worker,
     "nats kv get edge_workers NAME": Page.worker,

@@ -13,6 +13,7 @@ from edge_broker.permissions import EXECUTOR, KEEPER, READER
 from edge_service.findings import Status, as_json, exit_status
 from integration.doctor.conftest import QUEUE, Centre, Findings, checked, names_only, not_tried, process
 from support.airflow import airflow_home
+from support.airflow.executors import forget_executors
 from support.airflow.keeper import KEY
 from support.airflow.real_airflow import RealAirflow
 from support.nats.server import PASSWORDS, free_port
@@ -37,18 +38,9 @@ def env(centre: Centre, airflow: RealAirflow, monkeypatch: pytest.MonkeyPatch) -
     }
     for name, value in settings.items():
         monkeypatch.setenv(f"AIRFLOW__{name}", value)
-    _forget_executors()
+    forget_executors()
     yield monkeypatch
-    _forget_executors()
-
-
-def _forget_executors() -> None:
-    """Airflow reads `[core] executor` once in a process."""
-    from airflow.executors import executor_loader
-
-    for name, value in vars(executor_loader).items():
-        if name.startswith("_") and name.endswith(("_executor_names", "_executors", "_per_team")):
-            cast("dict[object, object]", value).clear()
+    forget_executors()
 
 
 async def doctor(centre: Centre) -> Findings:

@@ -12,8 +12,8 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from edge_relay.fleet.changes import ALIVE_EVERY_S
-from edge_relay.http.admin.queries import parse_query
-from edge_relay.http.handlers.ui import UiHandlers
+from edge_relay.http.operators.queries import parse_query
+from edge_relay.http.operators.ui import UiHandlers
 from edge_schemas.admin import access_queries, queries, rows
 from edge_schemas.admin.access import (
     AccessScope,
@@ -176,11 +176,13 @@ class FakeApi:
         queue: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
         self._listeners.add(queue)
         try:
-            while not self.broker_lost:
+            while True:
                 views: tuple[str, ...] = ()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(ALIVE_EVERY_S):
                         views = await queue.get()
+                if self.broker_lost:
+                    break
                 change = rows.Change(views=views, as_of=self.knows_since or now())
                 kind, data = "change" if views else "alive", change.model_dump_json(exclude_defaults=True)
                 await stream.write(f"event: {kind}\ndata: {data}\n\n".encode())

@@ -103,8 +103,12 @@ class Edge:
         headers: Mapping[str, str] | None = None,
         replica: int = 0,
         operators: bool = False,
+        to_end: bool = True,
     ) -> Reply:
-        """A call to the workers' listener, or the operators'; the path goes out as it is."""
+        """A call to the workers' listener, or the operators'; the path goes out as it is.
+
+        Without `to_end` only the first bytes of the answer are read: it may be a stream.
+        """
         assert self._session is not None
         sent = dict(headers or {})
         if secret is not None:
@@ -118,7 +122,8 @@ class Edge:
             method, url, data=None if body is None else io.BytesIO(body), headers=sent, allow_redirects=False
         ) as answer:
             cookies = tuple(answer.headers.getall("Set-Cookie", []))
-            return Reply(answer.status, answer.headers, await answer.read(), cookies)
+            content = await (answer.read() if to_end else answer.content.readany())
+            return Reply(answer.status, answer.headers, content, cookies)
 
     async def admin(self, method: str, path: str, json: object = None, **more: Any) -> Reply:
         """A call with the access token to the operators' listener."""

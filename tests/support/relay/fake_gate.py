@@ -1,5 +1,7 @@
 """A keeper's gate on a real socket: checks the relay's signature and answers as the test has set it.
 
+It knows no task instance, so it has no findings about one.
+
 `tests/contract/test_gate.py` runs the same cases against this gate and a real one.
 """
 
@@ -16,6 +18,7 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.routes import (
     EXECUTION_ORIGIN,
     GATE_CENTRE,
+    GATE_WHY,
     ORIGIN_HEADER,
     PROBLEM_TYPE,
     REQUEST_ID_HEADER,
@@ -70,6 +73,10 @@ class FakeGate:
         if call.target == GATE_CENTRE:
             self.asked_for_centre.append(call)
             return self._signed(nonce, 200, self.body, {})
+        if call.target.partition("?")[0] == GATE_WHY:
+            unknown = EdgeError(ErrorCode.NOT_FOUND, "there is no such task instance").problem(request_id or None)
+            text = unknown.model_dump_json(exclude_none=True).encode()
+            return self._signed(nonce, unknown.status, text, {"Content-Type": PROBLEM_TYPE})
         self.calls.append(call)
         sent = b"" if request.method == "HEAD" else self.body
         answer = self._signed(nonce, self.status, sent, {ORIGIN_HEADER: EXECUTION_ORIGIN})

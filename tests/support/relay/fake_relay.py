@@ -51,7 +51,14 @@ from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_schemas.wire.polls import GRANT_WAIT_S, SUPPORTED_PROTOCOLS, Grant, Poll, PollAnswer
 from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
-from edge_schemas.wire.workers import Availability, Enrollment, EnrollRequest, WorkerSettings, hash_secret
+from edge_schemas.wire.workers import (
+    Availability,
+    Enrollment,
+    EnrollRequest,
+    SecretRequest,
+    WorkerSettings,
+    hash_secret,
+)
 
 ENROLL_TOKEN = "ere_test-token"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
@@ -100,6 +107,10 @@ class FakeRelay:
         centre: The facts that a keeper has reported.
         airflow_wanted: Sent in place of grants, to a worker that would take jobs.
         settings: What operators have set; change it by `order`.
+        workers: The name of each worker by the hash of its secret.
+        replaced: Hashes of secrets that were rotated.
+        next_secrets: What each worker has registered and not yet used.
+        rotated: The last rotation that each worker has completed.
         granted: The receipt of each job that was granted. Remove a job to have it granted again.
     """
 
@@ -116,6 +127,9 @@ class FakeRelay:
     port: int = 0
     workers: dict[str, str] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)
+    replaced: set[str] = field(default_factory=set)
+    next_secrets: dict[str, SecretRequest] = field(default_factory=dict)
+    rotated: Counter[str] = field(default_factory=Counter)
     records: dict[str, JobRecord] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     granted: dict[str, str] = field(default_factory=dict)
@@ -145,6 +159,7 @@ class FakeRelay:
         app.router.add_get(routes.HEALTHZ, self._health)
         app.router.add_post(routes.ENROLL, self._enroll)
         app.router.add_get(routes.WORKER, self._facts)
+        app.router.add_post(routes.WORKER_SECRET, self._register_secret)
         app.router.add_post(routes.POLL, self._poll)
         app.router.add_post(routes.JOB_START, self._start_job)
         app.router.add_post(routes.JOB_FINISH, self._finish)
@@ -259,12 +274,38 @@ class FakeRelay:
         return answer
 
     def _worker(self, request: web.Request) -> str:
-        name = self.workers.get(hash_secret(bearer(request)))
-        if name is None:
+        used = hash_secret(bearer(request))
+        for worker, following in list(self.next_secrets.items()):
+            if used == following.secret_hash:
+                self._replace_secret(worker, following)
+        name = self.workers.get(used)
+        if name is None and used not in self.replaced:
             raise EdgeError(ErrorCode.UNAUTHENTICATED)
-        if name in self.revoked:
+        if name is None or name in self.revoked:
             raise EdgeError(ErrorCode.CREDENTIAL_REVOKED)
         return name
+
+    def _replace_secret(self, worker: str, following: SecretRequest) -> None:
+        """The next secret is used for the first time."""
+        older = next(one for one, name in self.workers.items() if name == worker)
+        del self.workers[older], self.next_secrets[worker]
+        self.replaced.add(older)
+        self.workers[following.secret_hash] = worker
+        self.rotated[worker] = following.rotation
+
+    async def _register_secret(self, request: web.Request) -> web.Response:
+        worker = self._worker(request)
+        body = await read_model(request, SecretRequest)
+        following = self.next_secrets.get(worker)
+        if body.secret_hash in {hash_secret(bearer(request)), None if following is None else following.secret_hash}:
+            return web.Response(status=204)
+        wanted = 0 if self.settings is None else self.settings.rotation
+        if body.rotation != wanted or body.rotation <= self.rotated[worker]:
+            raise EdgeError(ErrorCode.WRONG_STATE, f"rotation {body.rotation} is not asked for")
+        if following is not None and following.rotation == body.rotation:
+            raise EdgeError(ErrorCode.WRONG_STATE, "another secret is registered for this rotation")
+        self.next_secrets[worker] = body
+        return web.Response(status=204)
 
     async def _enroll(self, request: web.Request) -> web.Response:
         token = bearer(request)
@@ -321,7 +362,9 @@ class FakeRelay:
         assert answer is not None
         return json_response(answer)
 
-    async def order(self, availability: Availability = Availability.ACTIVE, *, slots: int | None = None) -> int:
+    async def order(
+        self, availability: Availability = Availability.ACTIVE, *, slots: int | None = None, rotation: int = 0
+    ) -> int:
         """Change the settings of all workers, as an operator does; returns their version."""
         version = 1 if self.settings is None else self.settings.version + 1
         self.settings = WorkerSettings(
@@ -330,6 +373,7 @@ class FakeRelay:
             availability=availability,
             availability_reason=None if availability is Availability.ACTIVE else "the press is moved (by ann)",
             slots=slots,
+            rotation=rotation,
         )
         await self._notify()
         return version

@@ -180,7 +180,7 @@ class FleetViews:
     async def _count(self) -> QueueCounts:
         # Messages first: a job that starts meanwhile must not seem to be held back.
         consumers = await read_consumers(self.sources.broker)
-        return QueueCounts(consumers, await count_records(list(self.sources.mirror.jobs())))
+        return QueueCounts(consumers, await count_records(self.sources.mirror.jobs()))
 
     def _job(self, job: str, phase: JobPhase) -> WorkerJob:
         watched = self.sources.mirror.get(job)

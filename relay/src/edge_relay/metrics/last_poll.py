@@ -1,4 +1,4 @@
-"""The part of a worker's last poll that is exported."""
+"""The part of a worker's last poll that is exported, listed and explained."""
 
 import re
 from collections import Counter
@@ -66,7 +66,7 @@ FIGURES: tuple[tuple[str, str, ValueOf], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class LastPoll:
-    """The part of a worker's last poll that is exported.
+    """The part of a worker's last poll that is exported, listed and explained.
 
     Attributes:
         figures: In the order of `FIGURES`.
@@ -78,13 +78,16 @@ class LastPoll:
         received_at: By the clock of `Fleet`.
         at: When it arrived, by the clock of its relay.
         airflow: Airflow's version in the worker's runtime, as the worker reports it.
+        auxiliary: The kinds of auxiliary jobs that it accepts.
+        conflict_since: Since when two agents use its credential.
+        granted: The jobs that it was granted and has not started.
     """
 
     figures: tuple[float | None, ...]
     link_cuts: float | None
     jobs: tuple[int, ...]
     versions: tuple[str, str, str, str]
-    in_conflict: bool
+    conflict_since: datetime | None
     draining: bool
     is_healthy: bool
     offline_after_s: float
@@ -98,6 +101,13 @@ class LastPoll:
     free: int
     poll_timeout_s: float
     settings_version: int | None
+    auxiliary: tuple[str, ...]
+    granted: tuple[str, ...]
+
+    @property
+    def in_conflict(self) -> bool:
+        """Whether two agents use its credential."""
+        return self.conflict_since is not None
 
     @property
     def heard_at(self) -> float:
@@ -126,7 +136,7 @@ def last_poll(entry: WorkerEntry, received_at: float, received_time: datetime) -
             version_label(versions.python),
             entry.health.proxy or "",
         ),
-        in_conflict=entry.conflict is not None,
+        conflict_since=None if entry.conflict is None else entry.conflict.since,
         draining=entry.draining,
         is_healthy=entry.no_jobs_reason is None,
         offline_after_s=offline_after_s(entry),
@@ -140,6 +150,8 @@ def last_poll(entry: WorkerEntry, received_at: float, received_time: datetime) -
         free=entry.free,
         poll_timeout_s=entry.poll_timeout_s,
         settings_version=entry.settings_version,
+        auxiliary=entry.auxiliary,
+        granted=tuple(job.id for job in entry.jobs if job.phase is JobPhase.GRANTED),
     )
 
 

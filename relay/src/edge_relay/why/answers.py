@@ -1,18 +1,19 @@
 """Answers operators why a job or a task instance has not started."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.records import RecordStore
 from edge_broker.subjects import consumer_name
-from edge_relay.desired.state import DesiredState
+from edge_relay.fleet.views import FleetViews
 from edge_relay.identity.operators.operator import Operator
 from edge_relay.why.airflow_side import AirflowSide
 from edge_relay.why.queue_reads import QueueReads
-from edge_relay.why.serving_workers import ServingWorkers
-from edge_relay.why.unfinished_jobs import UnfinishedJobs
+from edge_relay.why.serving_workers import worker_facts, workers_of_queue
+from edge_relay.why.unfinished_jobs import QueueJobs, job_of_task, read_queue
 from edge_schemas.admin.why import CauseCode, WhyAnswer
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.why.facts import QueueFacts, Situation
@@ -26,23 +27,21 @@ READ_WITHIN_S = 1.5
 
 
 class WhyAnswers:
-    """Gathers the facts of this moment for an answer."""
+    """Gathers the facts of this moment for an answer.
 
-    def __init__(
-        self,
-        broker: Broker,
-        records: RecordStore,
-        desired: DesiredState,
-        *,
-        workers: ServingWorkers,
-        jobs: UnfinishedJobs,
-        airflow: AirflowSide,
-    ) -> None:
+    Args:
+        broker: For the reads.
+        records: The records.
+        views: Workers, unfinished jobs and what operators have set.
+        airflow: The keepers.
+    """
+
+    def __init__(self, broker: Broker, records: RecordStore, views: FleetViews, airflow: AirflowSide) -> None:
         self._broker = broker
         self._records = records
-        self._desired = desired
-        self._workers = workers
-        self._jobs = jobs
+        self._views = views
+        self._mirror = views.sources.mirror
+        self._desired = views.sources.desired
         self._airflow = airflow
         self._reads = QueueReads(broker)
 
@@ -51,6 +50,7 @@ class WhyAnswers:
 
         Raises:
             EdgeError: `not_found`: there is no such job, no longer, or not for this caller.
+            BrokerUnavailable: This replica has not read workers and jobs yet.
         """
         try:
             record = await self._record(job)
@@ -65,8 +65,9 @@ class WhyAnswers:
 
         Raises:
             EdgeError: `not_found`, `gate_unavailable`.
+            BrokerUnavailable: As for `of_job`.
         """
-        job = self._jobs.of_task((query.dag, query.run, query.task, query.map_index))
+        job = await job_of_task(self._mirror.jobs(), query)
         if job is not None:
             return await self.of_job(job, operator)
         findings = await self._airflow.findings(query)
@@ -97,11 +98,20 @@ class WhyAnswers:
     async def _explain(self, record: JobRecord, operator: Operator) -> WhyAnswer:
         if record.state is not JobState.WAITING:
             return explain(record, Situation(()), datetime.now(UTC))
-        workers, hidden = await self._workers.of_queue(record.team, record.queue, operator.scope)
-        queue = await self._queue(record)
-        return explain(record, Situation(workers, queue, hidden), datetime.now(UTC))
+        known = (await self._views.all_workers()).value
+        serving, hidden = workers_of_queue(known, record.team, record.queue, operator.scope)
+        workers = [worker_facts(view) for view in serving]
+        jobs = await read_queue(
+            self._mirror.jobs(),
+            self._mirror.get(record.id),
+            team=record.team,
+            queue=record.queue,
+            workers={worker.name for worker in workers},
+        )
+        busy = tuple(replace(worker, running=jobs.held.get(worker.name, ())) for worker in workers)
+        return explain(record, Situation(busy, await self._queue(record, jobs), hidden), datetime.now(UTC))
 
-    async def _queue(self, record: JobRecord) -> QueueFacts:
+    async def _queue(self, record: JobRecord, jobs: QueueJobs) -> QueueFacts:
         team, queue, job = record.team, record.queue, record.id
         consumer = consumer_name(team, queue)
         has_message, paused = None, False
@@ -114,8 +124,8 @@ class WhyAnswers:
             has_message = None
         return QueueFacts(
             desired=self._desired.queue(team, queue),
-            running=self._jobs.running(consumer),
-            position=self._jobs.position(consumer, job),
+            running=jobs.running,
+            position=jobs.position,
             has_message=has_message,
             consumer_paused=paused,
         )

@@ -1,92 +1,50 @@
-"""The workers of a queue as plain facts: from their credentials, their last polls and what operators have set.
+"""The workers of a queue as plain facts, from what the lists of operators are made of."""
 
-The only module here that knows where the facts about workers come from.
-"""
+from collections.abc import Iterable
+from dataclasses import replace
 
-import asyncio
-
-from pydantic import ValidationError
-
-from edge_relay.desired.state import DesiredState
-from edge_relay.identity.credentials import Credentials
-from edge_relay.metrics.fleet import Fleet
-from edge_relay.why.unfinished_jobs import UnfinishedJobs
+from edge_relay.fleet.workers.index import WorkerView
 from edge_schemas.admin.access import AccessScope
 from edge_schemas.why.facts import ServingWorker
-from edge_schemas.wire.worker_entry import WorkerEntry
-from edge_schemas.wire.worker_report import JobPhase
-from edge_schemas.wire.workers import WorkerAccess, WorkerState
-
-PARSED_AT_ONCE = 100
+from edge_schemas.wire.workers import WorkerState
 
 
-class ServingWorkers:
-    """The facts about the workers of a queue, from memory. Entries are kept as they come, and parsed for an answer."""
+def workers_of_queue(
+    views: Iterable[WorkerView], team: str | None, queue: str, scope: AccessScope
+) -> tuple[list[WorkerView], int]:
+    """The workers that serve a queue and that a caller may see, and how many more there are."""
+    found = []
+    hidden = 0
+    for view in views:
+        if view.state is WorkerState.REVOKED or view.access.team != team or queue not in view.settings.queues:
+            continue
+        if scope.has_site(view.site):
+            found.append(view)
+        else:
+            hidden += 1
+    return found, hidden
 
-    def __init__(self, fleet: Fleet, credentials: Credentials, desired: DesiredState, jobs: UnfinishedJobs) -> None:
-        self._fleet = fleet
-        self._credentials = credentials
-        self._desired = desired
-        self._jobs = jobs
-        self._entries: dict[str, bytes] = {}
 
-    def entry_changed(self, worker: str, value: bytes) -> None:
-        """Store the entry of a poll; see `Fleet.on_entry`."""
-        self._entries[worker] = value
-
-    async def of_queue(self, team: str | None, queue: str, scope: AccessScope) -> tuple[tuple[ServingWorker, ...], int]:
-        """The workers that serve a queue and that a caller may see, and how many more there are."""
-        found: list[ServingWorker] = []
-        hidden = 0
-        await self._fleet.prepare()
-        for access in self._credentials.workers():
-            if access.revoked_at is not None or access.team != team or queue not in self._queues(access):
-                continue
-            if not scope.has_site(access.site):
-                hidden += 1
-                continue
-            found.append(self._facts(access))
-            if len(found) % PARSED_AT_ONCE == 0:
-                await asyncio.sleep(0)  # polls do not wait for many workers
-        return tuple(found), hidden
-
-    def _queues(self, access: WorkerAccess) -> tuple[str, ...]:
-        return self._desired.worker(access.worker).queues or access.settings.queues
-
-    def _facts(self, access: WorkerAccess) -> ServingWorker:
-        name = access.worker
-        order = self._desired.order(name, access.site)
-        entry = self._parse(name)
-        if entry is None:
-            return ServingWorker(
-                name,
-                access.site,
-                WorkerState.NEVER_SEEN,
-                None if order is None else order.order,
-                order is not None and order.of_site,
-            )
-        return ServingWorker(
-            name,
-            access.site,
-            self._fleet.state(access),
-            None if order is None else order.order,
-            order is not None and order.of_site,
-            slots=entry.slots,
-            free=entry.free,
-            last_poll_at=entry.agent.last_poll_at,
-            no_jobs_reason=entry.no_jobs_reason,
-            conflict_since=None if entry.conflict is None else entry.conflict.since,
-            airflow=entry.versions.airflow,
-            auxiliary=entry.auxiliary,
-            running=self._jobs.held_by(name),
-            granted=frozenset(job.id for job in entry.jobs if job.phase is JobPhase.GRANTED),
-        )
-
-    def _parse(self, worker: str) -> WorkerEntry | None:
-        value = self._entries.get(worker)
-        if value is None:
-            return None
-        try:
-            return WorkerEntry.model_validate_json(value)
-        except ValidationError:
-            return None  # the fleet has logged it
+def worker_facts(view: WorkerView) -> ServingWorker:
+    """What decides whether a worker takes a job; without the jobs that it holds."""
+    order, poll = view.order, view.poll
+    facts = ServingWorker(
+        view.name,
+        view.site,
+        view.state,
+        order=None if order is None else order.order,
+        order_of_site=order is not None and order.of_site,
+    )
+    if poll is None:
+        return facts
+    return replace(
+        facts,
+        slots=poll.slots,
+        free=poll.free,
+        last_poll_at=poll.at,
+        no_jobs_reason=poll.no_jobs_reason,
+        conflict_since=poll.conflict_since,
+        airflow=poll.airflow,
+        auxiliary=poll.auxiliary,
+        granted=frozenset(poll.granted),
+    )

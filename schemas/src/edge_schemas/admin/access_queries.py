@@ -5,21 +5,15 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from edge_schemas.admin.audit import TargetKind
+from edge_schemas.admin.queries import PageQuery
 from edge_schemas.admin.rows import DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS
 from edge_schemas.wire.base import Inbound
 
 _Text = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class TokenQuery(Inbound):
-    """Which tokens a list shows.
-
-    Attributes:
-        cursor: `next` of the page before.
-    """
-
-    limit: int = Field(default=DEFAULT_PAGE_ROWS, ge=1, le=MAX_PAGE_ROWS)
-    cursor: str | None = Field(default=None, max_length=200)
+class TokenQuery(PageQuery):
+    """Which tokens a list shows."""
 
 
 class RevokeQuery(Inbound):

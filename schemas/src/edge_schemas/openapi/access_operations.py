@@ -1,12 +1,12 @@
 """Every method of sign-in, tokens and the audit under `/v1/admin`."""
 
 from edge_schemas.admin import access, access_queries, rows
-from edge_schemas.openapi.operation import ACCESS, BODY, CALL, Operation
+from edge_schemas.admin.access import Role
+from edge_schemas.openapi.operation import ACCESS, BODY, CALL, OPERATOR_CALL, Operation
 from edge_schemas.wire import routes, workers
 from edge_schemas.wire.errors import ErrorCode
 
 _E = ErrorCode
-_KNOWN = (*CALL, _E.CREDENTIAL_REVOKED, _E.FORBIDDEN, _E.PROVIDER_UNAVAILABLE)
 
 ACCESS_OPERATIONS = (
     Operation(
@@ -55,7 +55,8 @@ ACCESS_OPERATIONS = (
         "operators",
         {200: access.Session},
         ACCESS,
-        errors=_KNOWN,
+        errors=OPERATOR_CALL,
+        role=Role.VIEWER,
     ),
     Operation(
         "delete",
@@ -65,73 +66,80 @@ ACCESS_OPERATIONS = (
         "operators",
         {204: None},
         ACCESS,
-        errors=_KNOWN,
+        errors=OPERATOR_CALL,
+        role=Role.VIEWER,
     ),
     Operation(
         "get",
         routes.ADMIN_ACCESS_TOKENS,
         "listAccessTokens",
-        "All access tokens, with the revoked ones; role admin without limits",
+        "All access tokens, with the revoked ones; only for callers without limits",
         "operators",
         {200: rows.AccessTokenPage},
         ACCESS,
-        errors=_KNOWN,
+        errors=OPERATOR_CALL,
         query=access_queries.TokenQuery,
+        role=Role.ADMIN,
     ),
     Operation(
         "post",
         routes.ADMIN_ACCESS_TOKENS,
         "createAccessToken",
-        "Create an access token; role admin without limits",
+        "Create an access token; only for callers without limits",
         "operators",
         {201: access.AccessToken},
         ACCESS,
         access.AccessTokenRequest,
-        (*_KNOWN, *BODY),
+        (*OPERATOR_CALL, *BODY),
+        role=Role.ADMIN,
     ),
     Operation(
         "delete",
         routes.ADMIN_ACCESS_TOKEN,
         "revokeAccessToken",
-        "End an access token and its sessions; role admin without limits",
+        "End an access token and its sessions; only for callers without limits",
         "operators",
         {204: None},
         ACCESS,
-        errors=(*_KNOWN, _E.NOT_FOUND),
+        errors=(*OPERATOR_CALL, _E.NOT_FOUND),
         query=access_queries.RevokeQuery,
+        role=Role.ADMIN,
     ),
     Operation(
         "get",
         routes.ADMIN_ENROLL_TOKENS,
         "listEnrollTokens",
-        "Enrolment tokens within the caller's limits; role admin",
+        "Enrolment tokens within the caller's limits",
         "operators",
         {200: rows.EnrollTokenPage},
         ACCESS,
-        errors=_KNOWN,
+        errors=OPERATOR_CALL,
         query=access_queries.TokenQuery,
+        role=Role.ADMIN,
     ),
     Operation(
         "post",
         routes.ADMIN_ENROLL_TOKENS,
         "createEnrollToken",
-        "Create an enrolment token within the caller's limits; role admin",
+        "Create an enrolment token within the caller's limits",
         "operators",
         {201: workers.EnrollToken},
         ACCESS,
         workers.EnrollTokenRequest,
-        (*_KNOWN, *BODY),
+        (*OPERATOR_CALL, *BODY),
+        role=Role.ADMIN,
     ),
     Operation(
         "delete",
         routes.ADMIN_ENROLL_TOKEN,
         "revokeEnrollToken",
-        "No further worker may enrol with the token; role admin",
+        "No further worker may enrol with the token",
         "operators",
         {204: None},
         ACCESS,
-        errors=(*_KNOWN, _E.NOT_FOUND),
+        errors=(*OPERATOR_CALL, _E.NOT_FOUND),
         query=access_queries.RevokeQuery,
+        role=Role.ADMIN,
     ),
     Operation(
         "get",
@@ -141,7 +149,8 @@ ACCESS_OPERATIONS = (
         "operators",
         {200: rows.AuditPage},
         ACCESS,
-        errors=_KNOWN,
+        errors=OPERATOR_CALL,
         query=access_queries.AuditQuery,
+        role=Role.VIEWER,
     ),
 )

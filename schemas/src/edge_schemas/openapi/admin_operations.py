@@ -1,15 +1,16 @@
 """Every method of every path under `/v1/admin`, with its models and problem codes."""
 
 from edge_schemas.admin import actions
+from edge_schemas.admin.access import Role
 from edge_schemas.openapi.access_operations import ACCESS_OPERATIONS
-from edge_schemas.openapi.operation import ACCESS, BODY, CALL, Operation
+from edge_schemas.openapi.operation import ACCESS, BODY, OPERATOR_CALL, Operation
 from edge_schemas.openapi.view_operations import VIEW_OPERATIONS
 from edge_schemas.openapi.why_operations import WHY_OPERATIONS
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ErrorCode
 
 _E = ErrorCode
-_ACTION = (*CALL, *BODY, _E.CREDENTIAL_REVOKED, _E.FORBIDDEN, _E.NOT_FOUND)
+_ACTION = (*OPERATOR_CALL, *BODY, _E.NOT_FOUND)
 """An error about one target is in the result, not an answer of its own."""
 
 ADMIN_OPERATIONS = (
@@ -25,6 +26,8 @@ ADMIN_OPERATIONS = (
         ACCESS,
         actions.WorkerActionRequest,
         _ACTION,
+        role=Role.OPERATOR,
+        admin_actions=("rotate", "revoke", "remove"),
     ),
     Operation(
         "post",
@@ -36,6 +39,7 @@ ADMIN_OPERATIONS = (
         ACCESS,
         actions.SiteActionRequest,
         _ACTION,
+        role=Role.OPERATOR,
     ),
     Operation(
         "post",
@@ -47,6 +51,8 @@ ADMIN_OPERATIONS = (
         ACCESS,
         actions.QueueActionRequest,
         _ACTION,
+        role=Role.OPERATOR,
+        admin_actions=("set",),
     ),
     *WHY_OPERATIONS,
 )

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from edge_schemas.admin.access import Role
 from edge_schemas.openapi.operation import ACCESS, ENROLLMENT, WORKER, Operation
 from edge_schemas.openapi.operations import OPERATIONS
 from edge_schemas.wire import routes
@@ -19,6 +20,9 @@ Schema = dict[str, Any]
 _SCHEMA_REF = "#/components/schemas/{model}"
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
+_PAGE = "text/html"
+_FOR_BROWSERS = (routes.ADMIN_OIDC_START, routes.ADMIN_OIDC_RETURN)
+"""A person sees the error: it is a page."""
 _ALWAYS = (ErrorCode.INTERNAL,)
 _PATH_PARAMETERS = (
     ("job", TypeAdapter[str](JobId).json_schema()),
@@ -74,11 +78,24 @@ def _operation(op: Operation) -> Schema:
         "parameters": _parameters(op),
         "responses": _responses(op),
     }
+    if op.role is not None:
+        described["description"] = _who(op, op.role)
+        described["x-role"] = str(op.role)
     if op.security is not None:
         described["security"] = [{op.security: []}]
     if body := _request_body(op):
         described["requestBody"] = body
     return described
+
+
+def _who(op: Operation, role: Role) -> str:
+    """Which operators may call it."""
+    needed = f"Needs the role `{role}`"
+    if not op.admin_actions:
+        return f"{needed}."
+    names = [f"`{name}`" for name in op.admin_actions]
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{needed}; {listed} {'needs' if len(names) == 1 else 'need'} the role `{Role.ADMIN}`."
 
 
 def _parameters(op: Operation) -> list[Schema]:
@@ -157,6 +174,8 @@ def _responses(op: Operation) -> Schema:
         by_status.setdefault(ERRORS[code].status, []).append(code)
     for status, codes in sorted(by_status.items()):
         found[str(status)] = _problems(codes)
+        if op.path in _FOR_BROWSERS:
+            found[str(status)]["content"][_PAGE] = {"schema": {"type": "string"}}
     if op.path == routes.JOB_EXECUTION:
         mark = f"{routes.ORIGIN_HEADER}: {routes.EXECUTION_ORIGIN}"
         what = f"What the Execution API answered; marked by the header `{mark}`."

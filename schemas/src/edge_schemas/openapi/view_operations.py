@@ -1,12 +1,12 @@
 """What operators see of workers, sites, queues and jobs, and their actions on jobs."""
 
 from edge_schemas.admin import actions, queries, rows
-from edge_schemas.openapi.operation import ACCESS, BODY, CALL, Operation
+from edge_schemas.admin.access import Role
+from edge_schemas.openapi.operation import ACCESS, BODY, OPERATOR_CALL, Operation
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ErrorCode
 
 _E = ErrorCode
-_VIEW = (*CALL, _E.CREDENTIAL_REVOKED)
 _NOT_MODIFIED = {304: None}
 
 VIEW_OPERATIONS = (
@@ -18,7 +18,8 @@ VIEW_OPERATIONS = (
         "operators",
         {200: rows.Overview, **_NOT_MODIFIED},
         ACCESS,
-        errors=_VIEW,
+        errors=OPERATOR_CALL,
+        role=Role.VIEWER,
     ),
     Operation(
         "get",
@@ -28,7 +29,8 @@ VIEW_OPERATIONS = (
         "operators",
         {200: rows.Change},
         ACCESS,
-        errors=_VIEW,
+        errors=OPERATOR_CALL,
+        role=Role.VIEWER,
     ),
     Operation(
         "get",
@@ -38,8 +40,9 @@ VIEW_OPERATIONS = (
         "operators",
         {200: rows.WorkerPage, **_NOT_MODIFIED},
         ACCESS,
-        errors=_VIEW,
+        errors=OPERATOR_CALL,
         query=queries.WorkerQuery,
+        role=Role.VIEWER,
     ),
     Operation(
         "get",
@@ -49,7 +52,8 @@ VIEW_OPERATIONS = (
         "operators",
         {200: rows.WorkerDetail, **_NOT_MODIFIED},
         ACCESS,
-        errors=(*_VIEW, _E.NOT_FOUND),
+        errors=(*OPERATOR_CALL, _E.NOT_FOUND),
+        role=Role.VIEWER,
     ),
     Operation(
         "get",
@@ -59,8 +63,9 @@ VIEW_OPERATIONS = (
         "operators",
         {200: rows.SitePage, **_NOT_MODIFIED},
         ACCESS,
-        errors=_VIEW,
+        errors=OPERATOR_CALL,
         query=queries.SiteQuery,
+        role=Role.VIEWER,
     ),
     Operation(
         "get",
@@ -70,8 +75,9 @@ VIEW_OPERATIONS = (
         "operators",
         {200: rows.QueuePage, **_NOT_MODIFIED},
         ACCESS,
-        errors=_VIEW,
+        errors=OPERATOR_CALL,
         query=queries.QueueQuery,
+        role=Role.VIEWER,
     ),
     Operation(
         "get",
@@ -81,8 +87,9 @@ VIEW_OPERATIONS = (
         "operators",
         {200: rows.JobPage, **_NOT_MODIFIED},
         ACCESS,
-        errors=_VIEW,
+        errors=OPERATOR_CALL,
         query=queries.JobQuery,
+        role=Role.VIEWER,
     ),
     Operation(
         "get",
@@ -92,7 +99,8 @@ VIEW_OPERATIONS = (
         "operators",
         {200: rows.JobDetail, **_NOT_MODIFIED},
         ACCESS,
-        errors=(*_VIEW, _E.NOT_FOUND),
+        errors=(*OPERATOR_CALL, _E.NOT_FOUND),
+        role=Role.VIEWER,
     ),
     Operation(
         "post",
@@ -103,6 +111,7 @@ VIEW_OPERATIONS = (
         {200: actions.ActionResult},
         ACCESS,
         actions.JobActionRequest,
-        (*CALL, *BODY, _E.CREDENTIAL_REVOKED, _E.FORBIDDEN),
+        (*OPERATOR_CALL, *BODY),
+        role=Role.OPERATOR,
     ),
 )

@@ -1,13 +1,14 @@
 """Operations of operators under `/v1/admin` about causes."""
 
+from edge_schemas.admin.access import Role
 from edge_schemas.admin.why import WhyAnswer
-from edge_schemas.openapi.operation import ACCESS, CALL, Operation
+from edge_schemas.openapi.operation import ACCESS, OPERATOR_CALL, Operation
 from edge_schemas.why.task_query import TaskQuery
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ErrorCode
 
 _E = ErrorCode
-_WHY = (*CALL, _E.FORBIDDEN, _E.CREDENTIAL_REVOKED, _E.NOT_FOUND)
+_WHY = (*OPERATOR_CALL, _E.NOT_FOUND)
 
 WHY_OPERATIONS = (
     Operation(
@@ -19,6 +20,7 @@ WHY_OPERATIONS = (
         {200: WhyAnswer},
         ACCESS,
         errors=_WHY,
+        role=Role.VIEWER,
     ),
     Operation(
         "get",
@@ -30,5 +32,6 @@ WHY_OPERATIONS = (
         ACCESS,
         errors=(*_WHY, _E.GATE_UNAVAILABLE),
         query=TaskQuery,
+        role=Role.VIEWER,
     ),
 )

@@ -21,6 +21,7 @@ from edge_schemas.why.task_query import TaskInstanceFindings, TaskQuery
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from support.airflow import airflow_home, postgres
 from support.airflow.airflow_home import Scheduler, dag_run, set_task, task_rows
+from support.airflow.executors import forget_executors
 from support.airflow.keeper import KEY, Centre
 from support.airflow.real_airflow import DAG_ID, RUN_ID, RealAirflow, add_task, using_database
 
@@ -43,6 +44,7 @@ async def database(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     }
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
+    forget_executors()
     is_ours.cache_clear()
     try:
         if request.param == "sqlite":
@@ -56,6 +58,7 @@ async def database(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+        forget_executors()
         is_ours.cache_clear()
 
 

@@ -23,6 +23,8 @@ from support.relay.fake_gate import KEY, running_gate
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 WORKERS = ("--include-tag", "workers", "--exclude-path", routes.ENROLL)
+OPERATORS = ("--include-tag", "operators", "--exclude-path", routes.ADMIN_CHANGES)
+"""The stream of changes has no end."""
 RUNNING_JOBS = 40
 MOST_OUTPUT = 20_000
 
@@ -58,7 +60,14 @@ def with_values(document: dict[str, Any], values: dict[str, list[str]]) -> dict[
 
 
 async def fuzz(
-    edge: Edge, folder: Path, document: dict[str, Any], url: str, secret: str, *selection: str, phases: str
+    edge: Edge,
+    folder: Path,
+    document: dict[str, Any],
+    url: str,
+    secret: str,
+    *selection: str,
+    phases: str,
+    examples: int = 50,
 ) -> None:
     """One run in a process of its own; its report if it found something."""
     file = folder / "openapi.json"
@@ -66,7 +75,7 @@ async def fuzz(
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "NO_COLOR": "1", "REQUESTS_CA_BUNDLE": str(edge.ca)}
     process = await asyncio.create_subprocess_exec(
         *(str(PROGRAM), "run", str(file), "--url", url, "--tls-verify", str(edge.ca), "--checks", CHECKS),
-        *("--phases", phases, "--max-examples", "50", "--seed", "1", "--request-timeout", "10"),
+        *("--phases", phases, "--max-examples", str(examples), "--seed", "1", "--request-timeout", "10"),
         *("--suppress-health-check", "all", "--warnings", "off", "-H", f"Authorization: Bearer {secret}", *selection),
         cwd=folder,
         env=environment,
@@ -85,6 +94,15 @@ async def test_the_relay_has_an_answer_to_everything_a_worker_sends(edge: Edge, 
     await still_serves(edge)
 
 
+@pytest.mark.timeout(120)
+async def test_the_relay_has_an_answer_to_what_an_operator_sends(edge: Edge, tmp_path: Path) -> None:
+    """A few calls of each kind; the next test sends them all."""
+    _, document = await known(edge)
+    url = edge.relays[0].operators_url
+    await fuzz(edge, tmp_path, document, url, edge.access_token, *OPERATORS, phases="fuzzing", examples=5)
+    await still_serves(edge)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 async def test_the_relay_has_an_answer_to_everything(edge: Edge, tmp_path: Path) -> None:
@@ -92,7 +110,7 @@ async def test_the_relay_has_an_answer_to_everything(edge: Edge, tmp_path: Path)
     worker, document = await known(edge)
     # Operators revoke and cancel: they have a worker of their own.
     _, for_operators = await known(edge)
-    enrol, operate = ("--include-path", routes.ENROLL), ("--include-tag", "operators")
+    enrol = ("--include-path", routes.ENROLL)
     token = await edge.token(uses=5000)
     for name in ("enrolment", "workers", "operators"):
         (tmp_path / name).mkdir()
@@ -100,7 +118,7 @@ async def test_the_relay_has_an_answer_to_everything(edge: Edge, tmp_path: Path)
     await asyncio.gather(
         run(tmp_path / "enrolment", document, relay.workers_url, token, *enrol),
         run(tmp_path / "workers", document, relay.workers_url, worker.secret, *WORKERS),
-        run(tmp_path / "operators", for_operators, relay.operators_url, edge.access_token, *operate),
+        run(tmp_path / "operators", for_operators, relay.operators_url, edge.access_token, *OPERATORS),
     )
     await still_serves(edge)
 

@@ -34,7 +34,6 @@ class RecordMirror:
         self._jobs: dict[str, WatchedJob] = {}
         self._ended: OrderedDict[str, tuple[float, WatchedJob]] = OrderedDict()
         self._on_job: list[OnJob] = []
-        self._on_value: list[Callable[[str, bytes | None], None]] = []
         self._on_record: list[OnRecord] = []
         self._on_current: list[Callable[[], None]] = []
 
@@ -54,10 +53,6 @@ class RecordMirror:
     def on_job(self, listener: OnJob) -> None:
         """Call `listener` at each change that may matter to a worker, whether or not the mirror is current."""
         self._on_job.append(listener)
-
-    def on_value(self, listener: Callable[[str, bytes | None], None]) -> None:
-        """Call `listener` with each record as it is stored, parsed by nobody; None once there is none."""
-        self._on_value.append(listener)
 
     def on_record(self, listener: OnRecord) -> None:
         """Call `listener` at each change of a record, also while the records are listed."""
@@ -85,8 +80,6 @@ class RecordMirror:
         await self._watched.run()
 
     def _apply(self, job: str, value: bytes | None) -> None:
-        for on_value in self._on_value:
-            on_value(job, value)
         before, found = self._jobs.get(job), None if value is None else watched_job(job, value)
         after = found
         if found is not None and found.state is JobState.ENDED:

@@ -1,4 +1,4 @@
-"""What is kept of a job's record: what decides whether its worker gets a directive, and what operators see in lists."""
+"""What is kept of a job's record: what decides whether its worker gets a directive, and what operators see and ask."""
 
 from dataclasses import dataclass, field
 from sys import intern
@@ -11,6 +11,9 @@ from edge_schemas.wire.jobs import AuxiliaryKind
 from edge_schemas.wire.worker_report import JobPhase, JobReport
 
 log = structlog.get_logger(__name__)
+
+DEFAULT_WEIGHT = 1
+"""Airflow's own, as the executor counts a task without a weight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class WatchedJob:
         holder: The worker that holds it.
         parked: Why it is parked.
         task: What it runs, unless it is an auxiliary job of `kind`.
+        weight: The `priority_weight` of its task.
         releases: How often it was released.
         ending: Of a job that has ended.
     """
@@ -53,6 +57,7 @@ class WatchedJob:
     team: str | None = field(compare=False)
     task: WatchedTask | None = field(compare=False)
     kind: AuxiliaryKind | None = field(compare=False)
+    weight: int = field(compare=False)
     created_at: float = field(compare=False)
     waits_since: float = field(compare=False)
     started_at: float | None = field(compare=False)
@@ -89,6 +94,18 @@ class _Stop(_Part):
     reason: str
 
 
+class _Workload(_Part):
+    ti: object = None
+
+
+class _Work(_Part):
+    workload: _Workload | None = None
+
+
+class _Job(_Part):
+    work: _Work | None = None
+
+
 class _Outcome(_Part):
     verdict: Verdict
     reason: str | None = None
@@ -101,6 +118,7 @@ class _Record(_Part):
     team: str | None = None
     task: _Task | None = None
     auxiliary: _Auxiliary | None = None
+    job: _Job | None = None
     created_at: AwareDatetime
     waiting_again_since: AwareDatetime | None = None
     holder: _Holder | None = None
@@ -127,6 +145,7 @@ def watched_job(job: str, value: bytes) -> WatchedJob | None:
         team=None if record.team is None else intern(record.team),
         task=None if record.task is None else _task(record.task),
         kind=None if record.auxiliary is None else record.auxiliary.kind,
+        weight=DEFAULT_WEIGHT if record.task is None else _weight(record.job),
         created_at=record.created_at.timestamp(),
         waits_since=(record.waiting_again_since or record.created_at).timestamp(),
         started_at=None if holder is None else holder.started_at.timestamp(),
@@ -141,6 +160,15 @@ def _task(task: _Task) -> WatchedTask:
     """The names of DAGs, runs and tasks are shared: many jobs have the same ones."""
     names = intern(task.dag_id), intern(task.task_id), intern(task.run_id)
     return WatchedTask(*names, task.try_number, task.map_index)
+
+
+def _weight(job: _Job | None) -> int:
+    """Of the workload, which is Airflow's own: what can't be read there has the default, as for the executor."""
+    work = None if job is None else job.work
+    workload = None if work is None else work.workload
+    task = None if workload is None else workload.ti
+    weight = task.get("priority_weight") if isinstance(task, dict) else None
+    return weight if isinstance(weight, int) else DEFAULT_WEIGHT
 
 
 def may_need_stop(worker: str, report: JobReport, job: WatchedJob | None) -> bool:

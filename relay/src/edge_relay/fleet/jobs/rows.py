@@ -1,16 +1,14 @@
 """The rows of the list of jobs."""
 
-import asyncio
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from edge_relay.dispatch.state.watched_job import WatchedJob
 from edge_relay.fleet.lists.pages import Column, Order
+from edge_relay.fleet.lists.slices import in_slices
 from edge_schemas.admin.queries import JobQuery
 from edge_schemas.admin.rows import JobRow
 from edge_schemas.life.model import JobRecord, JobState
-
-_AT_ONCE = 5_000
 
 SiteOf = Callable[[str], str | None]
 """The site of a worker."""
@@ -60,12 +58,11 @@ async def matching_jobs(
 ) -> list[WatchedJob]:
     """The jobs that match all that is given. Polls do not wait for many jobs."""
     text = (query.q or "").lower()
-    found = []
-    for number, job in enumerate(list(jobs), 1):
-        if matches(job, query, text, site_of) and is_visible(job.team, job.queue, job.holder):
-            found.append(job)
-        if number % _AT_ONCE == 0:
-            await asyncio.sleep(0)
+    found: list[WatchedJob] = []
+    async for some in in_slices(jobs):
+        found += [
+            job for job in some if matches(job, query, text, site_of) and is_visible(job.team, job.queue, job.holder)
+        ]
     return found
 
 

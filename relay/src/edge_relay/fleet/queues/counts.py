@@ -1,7 +1,6 @@
 """What the server reports of each queue's consumer, and what the records say, at one moment."""
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edge_broker.connection.broker import Broker
@@ -9,10 +8,9 @@ from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.jetstream.consumer_info import list_consumers
 from edge_broker.subjects import JOBS, parse_job_subject
 from edge_relay.dispatch.state.watched_job import WatchedJob
+from edge_relay.fleet.lists.slices import in_slices
 from edge_relay.fleet.queues.flow import QueueKey
 from edge_schemas.life.model import JobState
-
-_AT_ONCE = 5_000
 
 
 @dataclass(slots=True)
@@ -38,6 +36,17 @@ class RecordCounts:
     parked: int = 0
     oldest: float | None = None
 
+    def add(self, job: WatchedJob) -> None:
+        """Count a job of the queue."""
+        if job.state is not JobState.WAITING:
+            self.running += 1
+        elif job.is_parked:
+            self.parked += 1
+        else:
+            self.waiting += 1
+            if self.oldest is None or job.waits_since < self.oldest:
+                self.oldest = job.waits_since
+
 
 async def read_consumers(broker: Broker) -> dict[QueueKey, ConsumerCounts]:
     """Of each queue that has a consumer.
@@ -61,22 +70,14 @@ async def read_consumers(broker: Broker) -> dict[QueueKey, ConsumerCounts]:
     return counts
 
 
-async def count_records(jobs: Sequence[WatchedJob]) -> dict[QueueKey, RecordCounts]:
+async def count_records(jobs: Iterable[WatchedJob]) -> dict[QueueKey, RecordCounts]:
     """Of each queue with an unfinished job. Polls do not wait for many jobs."""
     counts: dict[QueueKey, RecordCounts] = {}
-    for number, job in enumerate(jobs, 1):
-        key = (job.team, job.queue)
-        of_queue = counts.get(key)
-        if of_queue is None:
-            of_queue = counts[key] = RecordCounts()
-        if job.state is not JobState.WAITING:
-            of_queue.running += 1
-        elif job.is_parked:
-            of_queue.parked += 1
-        else:
-            of_queue.waiting += 1
-            if of_queue.oldest is None or job.waits_since < of_queue.oldest:
-                of_queue.oldest = job.waits_since
-        if number % _AT_ONCE == 0:
-            await asyncio.sleep(0)
+    async for some in in_slices(jobs):
+        for job in some:
+            key = (job.team, job.queue)
+            of_queue = counts.get(key)
+            if of_queue is None:
+                of_queue = counts[key] = RecordCounts()
+            of_queue.add(job)
     return counts

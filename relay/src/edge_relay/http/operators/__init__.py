@@ -1,4 +1,6 @@
-"""Handlers of the operators' listener for sign-in, tokens and the audit. They parse and answer only.
+"""Handlers of the operators' listener: the page, sign-in, tokens, the audit, what operators see and do.
+
+They parse and answer only. Each call under `/v1/admin` besides the sign-in begins with the least role that it needs.
 
 May import: `http`, the rooms below it, `edge_schemas` and aiohttp.web.
 Never here: NATS, decisions; these belong in the rooms below.

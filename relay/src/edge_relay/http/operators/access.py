@@ -4,7 +4,7 @@ from aiohttp import web
 
 from edge_relay.http.bodies import JsonBodies, json_response
 from edge_relay.http.operator_callers import OperatorCallers
-from edge_relay.http.operators.queries import read_query
+from edge_relay.http.operators.queries import parse_query
 from edge_relay.workers.access import AccessAdministration
 from edge_schemas.admin.access import AccessTokenRequest, Role
 from edge_schemas.admin.access_queries import RevokeQuery, TokenQuery
@@ -34,7 +34,7 @@ class AccessHandlers:
     async def list_access_tokens(self, request: web.Request) -> web.Response:
         """All access tokens, with the revoked ones."""
         operator = await self._callers.operator(request, Role.ADMIN)
-        query = read_query(request, TokenQuery)
+        query = parse_query(request, TokenQuery)
         return json_response(self._access.access_tokens(operator=operator, limit=query.limit, cursor=query.cursor))
 
     async def create_access_token(self, request: web.Request) -> web.Response:
@@ -46,14 +46,14 @@ class AccessHandlers:
     async def revoke_access_token(self, request: web.Request) -> web.Response:
         """End an access token and the sessions that were opened with it. A repeat changes nothing."""
         operator = await self._callers.operator(request, Role.ADMIN)
-        query = read_query(request, RevokeQuery)
+        query = parse_query(request, RevokeQuery)
         await self._access.revoke_access_token(request.match_info["token"], operator=operator, reason=query.reason)
         return web.Response(status=204)
 
     async def list_enroll_tokens(self, request: web.Request) -> web.Response:
         """Enrolment tokens that can be used, or could be a short time ago."""
         operator = await self._callers.operator(request, Role.ADMIN)
-        query = read_query(request, TokenQuery)
+        query = parse_query(request, TokenQuery)
         page = await self._access.enroll_tokens(operator=operator, limit=query.limit, cursor=query.cursor)
         return json_response(page)
 
@@ -66,6 +66,6 @@ class AccessHandlers:
     async def revoke_enroll_token(self, request: web.Request) -> web.Response:
         """No further worker may enrol with the token. A repeat changes nothing."""
         operator = await self._callers.operator(request, Role.ADMIN)
-        query = read_query(request, RevokeQuery)
+        query = parse_query(request, RevokeQuery)
         await self._access.revoke_enroll_token(request.match_info["token"], operator=operator, reason=query.reason)
         return web.Response(status=204)

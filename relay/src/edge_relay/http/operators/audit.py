@@ -5,7 +5,7 @@ from aiohttp import web
 from edge_relay.audit_list import AuditFilter, AuditList
 from edge_relay.http.bodies import json_response
 from edge_relay.http.operator_callers import OperatorCallers
-from edge_relay.http.operators.queries import read_query
+from edge_relay.http.operators.queries import parse_query
 from edge_schemas.admin.access_queries import AuditQuery
 from edge_schemas.wire import routes
 
@@ -24,7 +24,7 @@ class AuditHandlers:
     async def show(self, request: web.Request) -> web.Response:
         """A page of events, the newest first."""
         operator = await self._callers.operator(request)
-        query = read_query(request, AuditQuery)
+        query = parse_query(request, AuditQuery)
         wanted = AuditFilter(
             kind=query.kind,
             target=query.target,

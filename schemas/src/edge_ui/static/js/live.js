@@ -184,7 +184,9 @@ function openStream() {
     } catch {
       return; // an event of a later version
     }
-    noteGood(change.as_of);
+    // An event does not end an outage that a read has met: the next read does.
+    if (health.value.since === null || health.value.kind === "behind") noteGood(change.as_of);
+    else refresh();
     if (change.views?.length) refresh(change.views);
   };
   stream.onopen = () => {

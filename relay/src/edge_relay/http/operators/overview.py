@@ -6,8 +6,8 @@ from edge_broker.connection.errors import BrokerUnavailable
 from edge_relay.fleet.changes import RETRY_S, Changes
 from edge_relay.fleet.overview import overview
 from edge_relay.fleet.views import FleetViews
-from edge_relay.http.admin.queries import conditional
 from edge_relay.http.operator_callers import OperatorCallers
+from edge_relay.http.operators.queries import conditional
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError
 

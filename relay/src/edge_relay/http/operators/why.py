@@ -1,15 +1,14 @@
 """`/v1/admin/why`: why a job or a task instance is still queued."""
 
 from aiohttp import web
-from pydantic import ValidationError
 
-from edge_relay.http.bodies import explain, job_of, json_response
+from edge_relay.http.bodies import job_of, json_response
 from edge_relay.http.operator_callers import OperatorCallers
+from edge_relay.http.operators.queries import parse_query
 from edge_relay.why.answers import WhyAnswers
 from edge_schemas.admin.access import Role
 from edge_schemas.why.task_query import TaskQuery
 from edge_schemas.wire import routes
-from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 
 class WhyHandlers:
@@ -31,8 +30,4 @@ class WhyHandlers:
     async def of_task(self, request: web.Request) -> web.Response:
         """Why a task instance has not started."""
         operator = await self._callers.operator(request, Role.VIEWER)
-        try:
-            query = TaskQuery.model_validate(dict(request.query))
-        except ValidationError as error:
-            raise EdgeError(ErrorCode.INVALID_REQUEST, explain(error)) from None
-        return json_response(await self._answers.of_task(query, operator))
+        return json_response(await self._answers.of_task(parse_query(request, TaskQuery), operator))
