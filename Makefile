@@ -96,7 +96,8 @@ docs: $(READY) ## write the generated pages under docs/reference, and Grafana's 
 	PYTHONPATH="$(CURDIR)/compose" $(PY) -m grafana.boards
 
 screenshots: $(READY) ## write the pictures of the dashboard in docs/images/ui; needs Chromium
-	SCREENSHOTS=1 $(PY) -m pytest -q tests/integration/dashboard/test_accessibility.py $(ARGS)
+	SCREENSHOTS=1 $(PY) -m pytest -q tests/integration/dashboard/test_accessibility.py \
+		tests/integration/page/test_in_browser.py $(ARGS)
 
 lock: $(READY) ## write requirements.lock after a change of dependencies; ARGS=--upgrade takes newer versions too
 	@$(UV) $(COMPILE) $(ARGS) --output-file requirements.lock

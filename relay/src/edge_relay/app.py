@@ -51,7 +51,6 @@ from edge_relay.parts import Parts, build_parts
 from edge_relay.pulls.demand_reports import DemandReports
 from edge_relay.relay_beats import RelayBeats
 from edge_relay.settings import Settings, SettingsError
-from edge_relay.ui.files import UiFiles
 from edge_relay.why.airflow_side import AirflowSide
 from edge_relay.why.answers import WhyAnswers
 from edge_relay.workers.access import AccessAdministration
@@ -59,6 +58,7 @@ from edge_relay.workers.enroll_command import EnrollCommand, enroll_command
 from edge_relay.workers.enrollment import WorkerEnrollment
 from edge_relay.workers.rotation import WorkerRotation
 from edge_service import task_cleanup
+from edge_ui.files import UiFiles
 
 POLL_BURST_S = 5.0
 """A worker may send so many seconds' polls at once."""

@@ -13,9 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import RELAY
 from edge_relay.limits.settings import LimitSettings
+from edge_relay.shown_settings import ShownSettings
 from edge_relay.sign_in_settings import SignInSettings
-from edge_relay.ui.policy import SELF, check_frame_ancestors
-from edge_relay.ui.shown_settings import ShownSettings
 from edge_schemas.gate.limits import (
     DEFAULT_MAX_CALL_BYTES,
     DEFAULT_MAX_PATH_BYTES,
@@ -25,6 +24,7 @@ from edge_schemas.gate.limits import (
 )
 from edge_schemas.wire.polls import MAX_POLL_TIMEOUT_S
 from edge_service.text_files import NotText, read_text_file
+from edge_ui.policy import SELF, check_frame_ancestors
 
 
 class SettingsError(Exception):

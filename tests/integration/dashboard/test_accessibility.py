@@ -1,20 +1,17 @@
 """axe finds nothing serious in any view, light or dark. `make screenshots` writes pictures of the same views."""
 
-import os
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH  # type: ignore[import-untyped]  # it has no types
-from PIL import Image
 from playwright.async_api import Browser, Page, expect
 
 from edge_schemas.admin.audit import TargetKind
 from edge_schemas.life.model import JobState
 from support.dashboard.browser import Dashboard, Served, opened
 from support.dashboard.fleet import Fleet
+from support.dashboard.pictures import picture
 
-IMAGES = Path(__file__).parents[3] / "docs/images/ui"
 AXE = Path(AXE_FILE_PATH).read_text()
 SERIOUS = """async (rules) => (await axe.run(rules ? { runOnly: rules } : {})).violations
   .filter((found) => ["serious", "critical"].includes(found.impact))
@@ -22,8 +19,6 @@ SERIOUS = """async (rules) => (await axe.run(rules ? { runOnly: rules } : {})).v
 VIEWS = ["overview", "workers", "worker", "sites", "queues", "jobs", "job", "dead", "tokens", "audit"]
 DARK_IMAGES = {"overview", "workers"}
 PHONE_IMAGES = ("overview", "workers")
-COLOURS = 240
-MOST_BYTES = 150_000
 
 
 async def show(dashboard: Dashboard, view: str) -> None:
@@ -49,18 +44,6 @@ async def check(page: Page, *rules: str) -> None:
     assert not found, f"{page.url}\n" + "\n".join(found)
 
 
-async def picture(page: Page, name: str) -> None:
-    """Write a picture for the documentation, if pictures are wanted."""
-    if os.environ.get("SCREENSHOTS"):
-        file = IMAGES / f"{name}.png"
-        taken = await page.screenshot(animations="disabled", caret="hide")
-        with Image.open(BytesIO(taken)) as image:
-            image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-                file, optimize=True
-            )
-        assert file.stat().st_size < MOST_BYTES
-
-
 @pytest.mark.timeout(180)
 async def test_every_view(browser: Browser, served: Served) -> None:
     async with opened(browser, served) as dashboard:
@@ -70,6 +53,7 @@ async def test_every_view(browser: Browser, served: Served) -> None:
             await picture(dashboard.page, view)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(180)
 async def test_every_view_in_the_dark(browser: Browser, served: Served) -> None:
     """Only colours differ."""
@@ -81,6 +65,7 @@ async def test_every_view_in_the_dark(browser: Browser, served: Served) -> None:
                 await picture(dashboard.page, f"{view}-dark")
 
 
+@pytest.mark.soak
 async def test_cards_on_a_phone(browser: Browser, served: Served) -> None:
     async with opened(browser, served, phone=True) as dashboard:
         for view in PHONE_IMAGES:
@@ -106,7 +91,7 @@ async def test_an_empty_installation(browser: Browser, served: Served) -> None:
         await picture(dashboard.page, "first-steps")
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("dark", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["light", "dark"])
 async def test_dialogs(browser: Browser, served: Served, dark: bool) -> None:
     rules = ("color-contrast",) if dark else ()
     async with opened(browser, served, dark=dark) as dashboard:
@@ -121,7 +106,7 @@ async def test_dialogs(browser: Browser, served: Served, dark: bool) -> None:
         await check(page, *rules)
         if not dark:
             await picture(page, "action")
-        await dialog.get_by_role("button", name="Drain: 2 workers").click()
+        await dialog.get_by_role("button", name="Drain 2 workers").click()
         await expect(dialog.get_by_role("table", name="What failed")).to_be_visible()
         await check(page, *rules)
         if not dark:

@@ -207,7 +207,7 @@ async def test_pausing_a_queue_and_changing_its_settings(dashboard: Dashboard) -
     await dialog.get_by_label("Offline tolerance (seconds)", exact=True).check()
     await dialog.get_by_label("Offline tolerance (seconds): new value").fill("7200")
     await dialog.get_by_label("Most jobs that run at once", exact=True).check()
-    await act(page, "Settings")
+    await act(page, "Change settings")
     sent = dashboard.api.requests[-1][2]["action"]
     assert sent == {"do": "set", "tolerance_s": 7200, "max_running": None}
     assert fleet.queues["vision"].settings.tolerance_s == 7200

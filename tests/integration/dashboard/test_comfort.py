@@ -46,7 +46,7 @@ async def test_an_action_by_keyboard_alone(dashboard: Dashboard) -> None:
     page = dashboard.page
     await page.get_by_role("button", name="Pause", exact=True).press("Enter")
     await page.keyboard.type("by hand")
-    confirm = page.get_by_role("button", name="Pause: 1 worker")
+    confirm = page.get_by_role("button", name="Pause 1 worker")
     await expect(confirm).to_be_enabled()
     await confirm.press("Enter")
     await expect(page.get_by_role("button", name="Done")).to_be_focused()

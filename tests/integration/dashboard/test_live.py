@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 
+import pytest
 from playwright.async_api import Browser, expect
 
 from edge_schemas.admin.rows import WorkerRow
@@ -90,14 +91,15 @@ async def test_an_action_during_an_outage_confirms_nothing(dashboard: Dashboard)
     await dialog.get_by_label("Reason").fill("test")
     await expect(dialog.locator(".preview")).to_contain_text("will change")
     dashboard.api.broker_lost = True
-    await dialog.get_by_role("button", name="Pause: 1 worker").click()
+    await dialog.get_by_role("button", name="Pause 1 worker").click()
     await expect(dialog.get_by_role("alert")).to_contain_text("Nothing is confirmed")
     assert dashboard.api.fleet.workers["edge-0001"].state is WorkerState.ONLINE
     dashboard.api.broker_lost = False
-    await dialog.get_by_role("button", name="Pause: 1 worker").click()
+    await dialog.get_by_role("button", name="Pause 1 worker").click()
     await expect(dialog).to_contain_text("1 worker paused")
 
 
+@pytest.mark.soak
 async def test_a_page_that_is_opened_while_the_relay_is_down(browser: Browser, served: Served) -> None:
     async with opened(browser, served) as dashboard:
         await dashboard.page.goto(served.url)
@@ -131,6 +133,7 @@ async def test_only_rows_that_changed_are_rendered(browser: Browser, served: Ser
     assert paint < 5000
 
 
+@pytest.mark.soak
 async def test_a_hidden_page_asks_for_nothing(dashboard: Dashboard) -> None:
     await dashboard.open("workers")
     page = dashboard.page

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 from yarl import URL
 
-from edge_relay.http.operators.ui import FOREVER
+from edge_ui.serving import FOREVER
 from support.dashboard.api import UI_FILES, FakeApi
 from support.dashboard.browser import Served
 from support.dashboard.fleet import Fleet

@@ -59,6 +59,11 @@ async def test_airflows_users_neither_sign_in_nor_out(browser: Browser, served: 
         await dashboard.open("workers")
         await expect(dashboard.page.get_by_text("anna operator")).to_be_visible()
         await expect(dashboard.page.get_by_role("button", name="Sign out")).to_have_count(0)
+        served.api.airflow_signed_out = True
+        served.api.changed("workers")
+        link = dashboard.page.get_by_role("link", name="Sign in to Airflow")
+        assert await link.get_attribute("href") == served.url.removesuffix("ui/")
+        await expect(dashboard.page.get_by_label("Access token")).to_have_count(0)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """What passes between browser and relay, and what does not."""
 
+import re
 import socket
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from edge_ui.serving import FOREVER
 from support.airflow.page_airflow import PageAirflow
 from support.operators.recording_relay import FakeOperators
 
@@ -26,16 +28,29 @@ def test_the_page_may_be_framed_by_airflow_only(viewer: httpx.Client) -> None:
     assert script.headers["content-type"].startswith("text/javascript")
 
 
-def test_headers_of_the_relay_are_chosen(viewer: httpx.Client) -> None:
-    asset = viewer.get("/edge-relay/ui/assets/1/app.js")
-    assert asset.headers["etag"] == '"2"'
+def test_the_page_is_this_installations_own(viewer: httpx.Client, relay: FakeOperators) -> None:
+    """No relay is asked for what runs in Airflow's origin."""
+    page = viewer.get("/edge-relay/ui/")
+    assert viewer.get("/edge-relay/ui/", headers={"If-None-Match": page.headers["etag"]}).status_code == 304
+    assets = re.findall(r'"(assets/[0-9a-f]{16}/[^"]+)"', page.text)
+    assert any(name.endswith("/js/main.js") for name in assets)
+    for name in (assets[0], assets[-1]):
+        asset = viewer.get(f"/edge-relay/ui/{name}")
+        assert (asset.status_code, asset.headers["cache-control"]) == (200, FOREVER)
+        assert "frame-ancestors 'self'" in asset.headers["content-security-policy"]
+    moved = viewer.get("/edge-relay/ui/workers?state=offline")
+    assert (moved.status_code, moved.headers["location"]) == (302, "./#/workers?state=offline")
+    assert viewer.get("/edge-relay/ui/assets/1/js/none.js").status_code == 404
+    assert relay.seen == []
+
+
+def test_nothing_that_a_relay_sends_can_run(viewer: httpx.Client) -> None:
+    answer = viewer.get(f"{API}/script")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; frame-ancestors 'self'")
     for dropped in ("set-cookie", "server-secret", "location"):
-        assert dropped not in asset.headers
-
-
-def test_a_redirect_within_the_page_passes(viewer: httpx.Client) -> None:
-    moved = viewer.get("/edge-relay/ui/workers")
-    assert (moved.status_code, moved.headers["location"]) == (302, "./#/workers")
+        assert dropped not in answer.headers
 
 
 def test_a_query_passes_as_it_was_sent(viewer: httpx.Client, relay: FakeOperators) -> None:

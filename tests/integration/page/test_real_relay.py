@@ -31,7 +31,7 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
 async def _page(edge: Edge, token: str, role: Role, *dead: str) -> AsyncIterator[aiohttp.ClientSession]:
     """A browser of a user with this role; the application is served as Airflow serves it."""
     urls = (*dead, *(relay.operators_url for relay in edge.relays))
-    app = build_page(lambda: PageSettings(urls, token, ssl.create_default_context()))
+    app = await asyncio.to_thread(build_page, lambda: PageSettings(urls, token, ssl.create_default_context()))
     app.dependency_overrides[find_caller] = lambda: Caller("Jürgen", role)
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))

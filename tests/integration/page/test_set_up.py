@@ -40,7 +40,7 @@ def good(relay: FakeOperators) -> PageSettings:
 @asynccontextmanager
 async def _page(read: Callable[[], PageSettings], role: Role = Role.VIEWER) -> AsyncIterator[httpx.AsyncClient]:
     """The application alone, for a user of this role."""
-    app = build_page(read)
+    app = await asyncio.to_thread(build_page, read)
     app.dependency_overrides[find_caller] = lambda: Caller("ann", role)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://airflow")
     async with app.router.lifespan_context(app), client:
@@ -49,7 +49,7 @@ async def _page(read: Callable[[], PageSettings], role: Role = Role.VIEWER) -> A
 
 async def _says(page: httpx.AsyncClient, *words: str) -> None:
     """Both the page for a person and the problem for a script."""
-    document = await page.get("/ui/", headers=HTML)
+    document = await page.get("/open?dag=d&run=r&task=t", headers=HTML)
     assert document.status_code == 503
     assert document.headers["content-security-policy"].startswith("default-src 'none'; frame-ancestors 'self'")
     problem = await page.get(SESSION)
@@ -87,7 +87,7 @@ async def test_a_token_that_the_relay_does_not_know_is_named(good: PageSettings)
         await _says(page, "operators.token", "edge-relay access-token create --name airflow --for-airflow")
 
 
-@pytest.mark.parametrize("path", ["/v1/admin/workers", "/v1/admin/changes", "/ui/"])
+@pytest.mark.parametrize("path", ["/v1/admin/workers", "/v1/admin/changes", "/open?dag=d&run=r&task=t"])
 async def test_a_token_that_is_not_for_airflow_is_not_used_for_any_user(
     good: PageSettings, relay: FakeOperators, path: str
 ) -> None:

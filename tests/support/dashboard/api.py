@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -10,9 +11,9 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from edge_relay.fleet.changes import ALIVE_EVERY_S
 from edge_relay.http.operators.queries import parse_query
 from edge_relay.http.operators.ui import UiHandlers
-from edge_relay.ui.files import UiFiles
 from edge_schemas.admin import access_queries, queries, rows
 from edge_schemas.admin.access import (
     AccessScope,
@@ -30,6 +31,7 @@ from edge_schemas.admin.actions import JobActionRequest, QueueActionRequest, Sit
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import EnrollToken, EnrollTokenRequest
+from edge_ui.files import UiFiles
 from support.dashboard import answers
 from support.dashboard.changes import FleetActions
 from support.dashboard.fleet import Fleet, now
@@ -50,6 +52,7 @@ class FakeApi:
         broker_lost: Every call answers `broker_unavailable`.
         knows_since: Since when the relay's memory is not followed; lists are answered all the same.
         signed_in_by: Airflow signs its users in itself: no cookie is needed then.
+        airflow_signed_out: The user's session in Airflow has ended.
         requests: Method, path and body of each change.
         streams: Whether the stream of changes is served.
     """
@@ -58,6 +61,7 @@ class FakeApi:
     broker_lost: bool = False
     knows_since: datetime | None = None
     signed_in_by: SignedInBy = SignedInBy.TOKEN
+    airflow_signed_out: bool = False
     oidc: str | None = None
     scope: AccessScope = field(default_factory=AccessScope)
     streams: bool = True
@@ -120,7 +124,8 @@ class FakeApi:
 
     def _role(self, request: web.Request, needed: Role = Role.VIEWER) -> Role:
         token = request.cookies.get(COOKIE, "")
-        role = Role.OPERATOR if self.signed_in_by is SignedInBy.AIRFLOW else TOKENS.get(token)
+        by_airflow = None if self.airflow_signed_out else Role.OPERATOR
+        role = by_airflow if self.signed_in_by is SignedInBy.AIRFLOW else TOKENS.get(token)
         if role is None:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "sign in")
         if request.method != "GET" and request.headers.get(routes.CSRF_HEADER) != CSRF:
@@ -130,6 +135,8 @@ class FakeApi:
         return role
 
     async def _methods(self, _: web.Request) -> web.Response:
+        if self.signed_in_by is SignedInBy.AIRFLOW:
+            raise EdgeError(ErrorCode.NOT_FOUND, "the page has no such path")
         return _json(SignInMethods(oidc=self.oidc))
 
     async def _sign_in(self, request: web.Request) -> web.Response:
@@ -170,9 +177,15 @@ class FakeApi:
         self._listeners.add(queue)
         try:
             while True:
-                views = await queue.get()
-                change = rows.Change(views=views, as_of=now())
-                await stream.write(f"event: change\ndata: {change.model_dump_json()}\n\n".encode())
+                views: tuple[str, ...] = ()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(ALIVE_EVERY_S):
+                        views = await queue.get()
+                if self.broker_lost:
+                    break
+                change = rows.Change(views=views, as_of=self.knows_since or now())
+                kind, data = "change" if views else "alive", change.model_dump_json(exclude_defaults=True)
+                await stream.write(f"event: {kind}\ndata: {data}\n\n".encode())
         except ConnectionResetError:
             pass  # the page was closed
         finally:

@@ -13,21 +13,6 @@ from urllib.parse import unquote
 from typing_extensions import override
 
 TOKEN = "era_of-the-tests"
-PAGE = b"""<!doctype html><html><head><title>Edge Relay</title>
-<script type="module" src="assets/1/app.js"></script></head>
-<body><h1>the fleet</h1>
-<a id="tab" href="/dags/d/runs/r/tasks/t" target="_blank" rel="noopener">Open in Airflow</a>
-<a id="here" href="/dags">All DAGs</a> <a id="inside" href="#/jobs">Jobs</a>
-<button id="pause">Pause</button> <output id="said"></output></body></html>"""
-APP = b"""
-const said = document.getElementById("said");
-new EventSource("../v1/admin/changes").addEventListener("change", () => { said.textContent = "changed"; });
-document.getElementById("pause").addEventListener("click", async () => {
-  const headers = {"Content-Type": "application/json", "Edge-Csrf": "airflow"};
-  const answer = await fetch("../v1/admin/worker-actions", {method: "POST", headers, body: "{}"});
-  said.textContent = `status ${answer.status}`;
-});
-"""
 POLICY = "default-src 'none'; script-src 'self'; connect-src 'self'; frame-ancestors 'none'"
 
 ENDED_JOB = {
@@ -117,12 +102,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif path == "/healthz":
             self._json(200, {"status": "ok"})
-        elif path == "/ui/":
-            self._answer(200, "text/html; charset=utf-8", PAGE, ETag='"1"')
-        elif path.startswith("/ui/assets/"):
-            self._answer(200, "text/javascript", APP, ETag='"2"', Location="https://elsewhere.example/")
-        elif path == "/ui/workers":
-            self._answer(302, "text/plain", b"", Location="./#/workers")
         elif headers.get("authorization") != f"Bearer {TOKEN}":
             self._json(401, {"code": "unauthenticated", "status": 401})
         elif path == "/v1/admin/session":
@@ -134,6 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, {"items": [ENDED_JOB], "as_of": ENDED_JOB["created_at"]})
         elif path == "/v1/admin/jobs" and "ended=false" in self.path:
             self._json(200, {"items": [], "as_of": ENDED_JOB["created_at"]})
+        elif path == "/v1/admin/script":
+            self._answer(200, "text/javascript", b"alert(1)", Location="https://elsewhere.example/")
         elif path == "/v1/admin/large":
             self._answer(200, "application/json", b"1" * self.fake.large)
         else:

@@ -11,12 +11,16 @@ from starlette.exceptions import HTTPException
 
 from edge_bridge.page import headers, paths
 from edge_bridge.page.callers import CallerDep, airflow_url
-from edge_bridge.page.documents import SCRIPT, SCRIPT_NAME, problem_page
+from edge_bridge.page.documents import SCRIPT, SCRIPT_NAME, SCRIPT_TAG, problem_page
 from edge_bridge.page.forwarding import Forwarding
 from edge_bridge.page.relay_client import RelayClient
 from edge_bridge.page.settings import PageSettings
 from edge_schemas.wire.errors import ERRORS, EdgeError, ErrorCode
 from edge_schemas.wire.routes import PROBLEM_TYPE
+from edge_ui import policy
+from edge_ui.files import UiFiles
+from edge_ui.paths import UI_PAGE
+from edge_ui.serving import Ui
 
 _CHANGES = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _CODES = {401: ErrorCode.UNAUTHENTICATED, 403: ErrorCode.FORBIDDEN, 405: ErrorCode.METHOD_NOT_ALLOWED}
@@ -37,13 +41,13 @@ def build_page(read_settings: Callable[[], PageSettings]) -> FastAPI:
         await relay.close()
 
     app = FastAPI(title="Edge Relay", docs_url=None, redoc_url=None, openapi_url=None, lifespan=closing)
-    _add_routes(app, forwarding)
+    _add_routes(app, forwarding, Ui(UiFiles(SCRIPT_TAG), policy.headers((policy.SELF,))))
     app.exception_handler(EdgeError)(_answer_problem)
     app.exception_handler(HTTPException)(_answer_http_error)
     return app
 
 
-def _add_routes(app: FastAPI, forwarding: Forwarding) -> None:
+def _add_routes(app: FastAPI, forwarding: Forwarding, ui: Ui) -> None:
     @app.get("/")
     async def root(caller: CallerDep) -> Response:  # noqa: ARG001  # only users who may see the page
         return RedirectResponse("ui/", headers=headers.own())
@@ -55,12 +59,15 @@ def _add_routes(app: FastAPI, forwarding: Forwarding) -> None:
     @app.get(f"/{SCRIPT_NAME}")
     async def frame_script(caller: CallerDep) -> Response:  # noqa: ARG001  # as above
         return FileResponse(
-            SCRIPT, media_type="text/javascript", headers={**headers.own(), "Cache-Control": "no-cache"}
+            SCRIPT, media_type="text/javascript", headers={**headers.own(), "cache-control": "no-cache"}
         )
 
-    @app.get(paths.UI + "/{rest:path}")
-    async def page(request: Request, caller: CallerDep, rest: str) -> Response:
-        return await forwarding.page(request, caller, rest)
+    @app.get(UI_PAGE + "{rest:path}")
+    async def page(request: Request, caller: CallerDep, rest: str) -> Response:  # noqa: ARG001  # as above
+        answer = ui.answer(rest, request.url.query, request.headers)
+        if answer is None:
+            raise EdgeError(ErrorCode.NOT_FOUND, "the page has no such path")
+        return Response(answer.body, answer.status, answer.headers)
 
     @app.api_route(paths.API + "/{rest:path}", methods=_CHANGES)
     async def api(request: Request, caller: CallerDep, rest: str) -> Response:

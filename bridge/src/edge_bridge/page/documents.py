@@ -1,4 +1,4 @@
-"""The documents of the page: the relay's, with a script for the frame, and what a person sees if it can't be shown."""
+"""What the page has in Airflow only: a script for its frame, and what a person sees if it can't be shown."""
 
 from html import escape
 from pathlib import Path
@@ -7,7 +7,12 @@ from edge_schemas.wire.errors import ERRORS, EdgeError, ErrorCode
 
 SCRIPT_NAME = "airflow-frame.js"
 SCRIPT = Path(__file__).with_name("static") / SCRIPT_NAME
-_END_OF_HEAD = b"</head>"
+SCRIPT_TAG = f'<script src="../{SCRIPT_NAME}" defer></script>'.encode()
+"""Opens links to Airflow in the window around the frame.
+
+Airflow's sandbox lets a frame neither navigate the window nor open another one. The page's own scripts need not know
+that they are in a frame.
+"""
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -30,17 +35,6 @@ _ADVICE = {
     "machine of the api-server, 'airflow edge-relay doctor' checks these settings.",
     ErrorCode.FORBIDDEN: "Ask an administrator of Airflow for the right.",
 }
-
-
-def with_frame_script(page: bytes) -> bytes:
-    """The page with a script that opens links to Airflow in the window around the frame.
-
-    Airflow's sandbox lets a frame neither navigate the window nor open another one. The page's own scripts need not
-    know that they are in a frame.
-    """
-    tag = f'<script src="../{SCRIPT_NAME}" defer></script>'.encode()
-    head, end, rest = page.partition(_END_OF_HEAD)
-    return head + tag + end + rest if end else page
 
 
 def problem_page(error: EdgeError) -> bytes:

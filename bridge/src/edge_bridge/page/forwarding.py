@@ -9,7 +9,6 @@ from fastapi import Request, Response
 
 from edge_bridge.page import headers, paths, views
 from edge_bridge.page.callers import CSRF_VALUE, READS, Caller, airflow_url
-from edge_bridge.page.documents import with_frame_script
 from edge_bridge.page.event_streams import EVENT_STREAM, EventStreams, pass_on
 from edge_bridge.page.relay_client import ANSWER_S, Answer, Call, RelayClient
 from edge_bridge.page.trust import RelayTrust
@@ -34,27 +33,13 @@ class Forwarding:
         self._trust = RelayTrust(relay)
         self._streams = EventStreams()
 
-    async def page(self, request: Request, caller: Caller, rest: str) -> Response:
-        """A file of the relay's page.
-
-        Raises:
-            EdgeError: There is no such path, or the relay can't be used.
-        """
-        await self._trust.require()
-        answer = await self._relay.ask(_call(request, caller, paths.UI, rest, None))
-        body, sent = answer.body, headers.from_relay(answer.headers)
-        if answer.status == 200 and sent.get("content-type", "").startswith("text/html"):
-            body = with_frame_script(body)
-            sent.pop("etag", None)
-        return Response(body, answer.status, sent)
-
     async def api(self, request: Request, caller: Caller, rest: str) -> Response:
         """A call of the operators' API.
 
         Raises:
             EdgeError: There is no such path, the body is too large, or the relay can't be used.
         """
-        call = _call(request, caller, paths.API, rest, await _body(request))
+        call = _call(request, caller, rest, await _body(request))
         await self._trust.require()
         path = call.path.partition("?")[0]
         if path == routes.ADMIN_CHANGES and call.method == "GET":
@@ -91,8 +76,8 @@ class Forwarding:
         return Response(answer.body, answer.status, headers.from_relay(answer.headers))
 
 
-def _call(request: Request, caller: Caller, prefix: str, rest: str, body: bytes | None) -> Call:
-    path = paths.relay_path(prefix, rest)
+def _call(request: Request, caller: Caller, rest: str, body: bytes | None) -> Call:
+    path = paths.relay_path(rest)
     query = request.scope.get("query_string", b"")
     if path is None or not paths.is_safe_query(query):
         raise EdgeError(ErrorCode.NOT_FOUND, "the page has no such path")
@@ -121,7 +106,7 @@ async def _body(request: Request) -> bytes | None:
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, f"the body has more than {MAX_BODY_BYTES >> 20} MiB")
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = headers.media_type(request.headers.get("content-type", ""))
     if body and kind != "application/json":
         raise EdgeError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
     return bytes(body)

@@ -2,35 +2,32 @@
 
 from urllib.parse import quote
 
-UI, API = "/ui", "/v1/admin"
+API = "/v1/admin"
 MAX_PATH_CHARS = 2000
 MAX_QUERY_BYTES = 8000
 _HIDDEN = ("sign-in",)
 """Below `API`: a user of Airflow is signed in already."""
 
 
-def relay_path(prefix: str, rest: str) -> str | None:
+def relay_path(rest: str) -> str | None:
     """The encoded path at the relay; None if it leads nowhere.
 
     The decoded segments are checked and encoded again, so what the relay reads is what was checked here, however the
     browser encoded it.
 
     Args:
-        prefix: `UI` or `API`.
-        rest: What follows it, decoded once.
+        rest: What follows `API`, decoded once.
     """
     if len(rest) > MAX_PATH_CHARS:
         return None
     segments = rest.split("/")
-    if any(_is_bad(segment) for segment in segments) or "" in segments[:-1]:
+    if any(_is_bad(segment) for segment in segments) or segments[0] in _HIDDEN:
         return None
-    if prefix == API and (not segments[-1] or segments[0] in _HIDDEN):
-        return None
-    return f"{prefix}/" + "/".join(quote(segment, safe="") for segment in segments)
+    return f"{API}/" + "/".join(quote(segment, safe="") for segment in segments)
 
 
 def _is_bad(segment: str) -> bool:
-    return segment in {".", ".."} or "\\" in segment or any(not char.isprintable() for char in segment)
+    return segment in {"", ".", ".."} or "\\" in segment or any(not char.isprintable() for char in segment)
 
 
 def is_safe_query(query: bytes) -> bool:

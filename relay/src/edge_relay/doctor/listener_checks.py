@@ -17,11 +17,11 @@ from edge_broker.doctor.nats_doctor import NatsDoctor
 from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.doctor.settings_checks import TLS_FILES, Target
 from edge_relay.identity.access_keys import WORKER_PREFIX
-from edge_relay.ui.paths import UI_PAGE
 from edge_schemas.wire.routes import METRICS, READYZ
 from edge_schemas.wire.workers import WorkerAccess
 from edge_service.findings import Check, Finding, Status, failed, ok, warning
 from edge_service.http_probe import NoHttpAnswer, ProbeResult, probe, trust
+from edge_ui.paths import UI_PAGE
 
 CERTIFICATE, READY, OPERATORS = "relay.certificate", "relay.ready", "relay.operators"
 FILES, PUBLIC = "relay.open_files", "relay.public_url"

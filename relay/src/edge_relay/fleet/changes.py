@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 
 import structlog
 
@@ -13,6 +12,7 @@ from edge_broker.jetstream.stream_info import stream_info
 from edge_broker.subjects import AUDIT
 from edge_relay.desired.keys import QUEUE_PREFIX
 from edge_relay.dispatch.state.watched_job import WatchedJob
+from edge_relay.fleet.lists.cached import memory_as_of
 from edge_relay.fleet.queues.counts import ConsumerCounts
 from edge_relay.fleet.queues.flow import QueueKey
 from edge_relay.fleet.views import FleetViews
@@ -23,13 +23,12 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 log = structlog.get_logger(__name__)
 
 EVENT_EVERY_S = 1.0
-COMMENT_EVERY_S = 15.0
+ALIVE_EVERY_S = 2.0
+"""A client learns so often how old the relay's knowledge is, and that the connection is whole."""
 MAX_CLIENTS = 200
 RETRY_S = 10.0
 
 WORKERS, SITES, QUEUES, JOBS, TOKENS, AUDIT_VIEW = "workers", "sites", "queues", "jobs", "tokens", "audit"
-COMMENT = b": still here\n\n"
-"""Keeps proxies from closing a quiet connection."""
 
 
 class _Client:
@@ -37,7 +36,6 @@ class _Client:
 
     def __init__(self) -> None:
         self.views: set[str] = set()
-        self.as_of = datetime.now(UTC)
         self.ready = asyncio.Event()
 
 
@@ -76,7 +74,7 @@ class Changes:
                 self._has_clients.clear()
 
     async def follow(self) -> AsyncGenerator[bytes, None]:
-        """The stream of one client, until the replica stops. The first event names all lists.
+        """The events of one client, until the replica stops: `change` and `alive`. The first one names all lists.
 
         Raises:
             EdgeError: `rate_limited`: too many clients; `draining`.
@@ -92,15 +90,13 @@ class Changes:
         try:
             while not self._lifecycle.stopping.is_set():
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(COMMENT_EVERY_S):
+                    async with asyncio.timeout(ALIVE_EVERY_S):
                         await client.ready.wait()
                 client.ready.clear()
-                if client.views:
-                    change = Change(views=tuple(sorted(client.views)), as_of=client.as_of)
+                if client.views or not self._lifecycle.stopping.is_set():
+                    change = Change(views=tuple(sorted(client.views)), as_of=memory_as_of(self._broker))
                     client.views = set()
-                    yield b"event: change\ndata: " + change.model_dump_json().encode() + b"\n\n"
-                elif not self._lifecycle.stopping.is_set():
-                    yield COMMENT
+                    yield _event(change)
         finally:
             self._clients.discard(client)
 
@@ -108,10 +104,8 @@ class Changes:
         changed, self._changed = self._changed, set()
         if not changed:
             return
-        now = datetime.now(UTC)
         for client in self._clients:
             client.views |= changed
-            client.as_of = now
             client.ready.set()
 
     async def _compare(self) -> None:
@@ -140,3 +134,8 @@ class Changes:
     def _stop(self) -> None:
         for client in self._clients:
             client.ready.set()
+
+
+def _event(change: Change) -> bytes:
+    name = b"change" if change.views else b"alive"
+    return b"event: " + name + b"\ndata: " + change.model_dump_json(exclude_defaults=True).encode() + b"\n\n"

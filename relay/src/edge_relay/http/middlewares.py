@@ -15,9 +15,9 @@ from edge_relay.http.operator_callers import STALE_SESSION
 from edge_relay.limits.connection_table import ConnectionTable
 from edge_relay.limits.malformed_requests import MalformedRequests
 from edge_relay.metrics.replica import Metrics
-from edge_relay.ui.paths import UI_PATHS
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode, Problem
+from edge_ui.paths import UI_PATHS
 
 log = structlog.get_logger(__name__)
 

@@ -34,8 +34,8 @@ from edge_relay.standalone.nats_supervisor import running_nats
 from edge_relay.standalone.options import DEFAULT_NATS_PORT, LOOPBACK, Options, public_url, relay_settings
 from edge_relay.standalone.ports import choose_port
 from edge_relay.standalone.private_files import make_private_dir, read_secret
-from edge_relay.ui.paths import UI
 from edge_schemas.wire.workers import EnrollTokenRequest
+from edge_ui.paths import UI
 
 log = structlog.get_logger(__name__)
 

@@ -317,11 +317,12 @@ class NextStep(Outbound):
 
 
 class Change(Outbound):
-    """An event of the change stream: what a client should read again.
+    """An event of the change stream: `change`, what a client should read again, or `alive`, that nothing has changed.
 
     Attributes:
-        views: Names of lists that have changed: workers, sites, queues, jobs, tokens, audit.
+        views: Names of lists that have changed: workers, sites, queues, jobs, tokens, audit. Absent in `alive`.
+        as_of: When what the lists show was last known to be current.
     """
 
-    views: tuple[str, ...]
+    views: tuple[str, ...] = ()
     as_of: Instant

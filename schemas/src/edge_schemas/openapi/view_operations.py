@@ -25,7 +25,7 @@ VIEW_OPERATIONS = (
         "get",
         routes.ADMIN_CHANGES,
         "followChanges",
-        "Server-sent events: which lists have changed, at most one event a second",
+        "Server-sent events: `change` names lists that have changed; `alive` comes every 2 s without one",
         "operators",
         {200: rows.Change},
         ACCESS,

@@ -12,12 +12,12 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from edge_relay.app import build
-from edge_relay.ui.paths import UI_PATHS
 from edge_schemas.admin.access import TOKEN_ID_CHARS, Role
 from edge_schemas.openapi.operation import Operation
 from edge_schemas.openapi.operations import OPERATIONS
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import hash_secret
+from edge_ui.paths import UI_PATHS
 from support.nats.server import eventually
 from support.relay.edge import Edge, Reply
 

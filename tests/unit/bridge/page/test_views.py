@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 
-from edge_bridge.page.documents import with_frame_script
 from edge_bridge.page.views import external_views, job_view, jobs_view, wanted
 
 
@@ -35,10 +34,6 @@ def test_a_task_instance_leads_to_its_newest_job() -> None:
     assert job_view(page, wanted({**given, "map_index": "0"})) == "ui/#/jobs/3"
     assert job_view(page, wanted({**given, "map_index": "1"})) is None
     assert job_view(b'{"items": "of a later release"}', wanted(given)) is None
-
-
-def test_a_document_without_a_head_stays_as_it_is() -> None:
-    assert with_frame_script(b"<p>x") == b"<p>x"
 
 
 def test_other_processes_of_airflow_load_nothing_of_the_page() -> None:

@@ -2,6 +2,6 @@
 
 They parse and answer only. Each call under `/v1/admin` besides the sign-in begins with the least role that it needs.
 
-May import: `http`, the rooms below it, `edge_schemas` and aiohttp.web.
+May import: `http`, the rooms below it, `edge_schemas`, `edge_ui`, errors of `edge_broker` and aiohttp.web.
 Never here: NATS, decisions; these belong in the rooms below.
 """

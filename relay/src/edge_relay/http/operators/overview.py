@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_relay.fleet.changes import RETRY_S, Changes
 from edge_relay.fleet.overview import overview
 from edge_relay.fleet.views import FleetViews
@@ -58,6 +59,6 @@ class OverviewHandlers:
         """Whether the token is still valid: a stream must not outlive it. The next request tells the client why."""
         try:
             await self._callers.operator(request)
-        except EdgeError:
+        except (EdgeError, BrokerUnavailable):
             return False
         return True

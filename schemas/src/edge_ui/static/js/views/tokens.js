@@ -81,10 +81,10 @@ function Lists({ params }) {
   };
   return html`
     <${Panel} title="Enrolment tokens" wide aside=${html`<button type="button" class="button primary" onClick=${() => setParams({ create: "enroll" })}>Create an enrolment token</button>`}>
-      <${Loaded} resource=${enroll} what="The list of enrolment tokens" rows=${3}>${(page) => (page.items.length ? html`<${Table} label="Enrolment tokens" columns=${ENROLL} page=${page} keyOf=${keyOf} sort="" />${page.next && html`<p class="faint">The first ${count(MOST)} are shown; <code>edge-relay tokens</code> lists all.</p>`}` : html`<p class="faint">None. Create one to enrol a worker.</p>`)}<//>
+      <${Loaded} resource=${enroll} what="The list of enrolment tokens" rows=${3}>${(page) => (page.items.length ? html`<${Table} label="Enrolment tokens" columns=${ENROLL} page=${page} keyOf=${keyOf} sort="" />${page.next && html`<p class="faint">The first ${count(MOST)} are shown; <code>edge-relay tokens list</code> lists all.</p>`}` : html`<p class="faint">None. Create one to enrol a worker.</p>`)}<//>
     <//>
     <${Panel} title="Access tokens" wide aside=${html`<button type="button" class="button primary" onClick=${() => setParams({ create: "access" })}>Create an access token</button>`}>
-      <${Loaded} resource=${access} what="The list of access tokens" rows=${3}>${(page) => (page.items.length ? html`<${Table} label="Access tokens" columns=${ACCESS} page=${page} keyOf=${keyOf} sort="" />${page.next && html`<p class="faint">The first ${count(MOST)} are shown; <code>edge-relay tokens</code> lists all.</p>`}` : html`<p class="faint">None.</p>`)}<//>
+      <${Loaded} resource=${access} what="The list of access tokens" rows=${3}>${(page) => (page.items.length ? html`<${Table} label="Access tokens" columns=${ACCESS} page=${page} keyOf=${keyOf} sort="" />${page.next && html`<p class="faint">The first ${count(MOST)} are shown; <code>edge-relay tokens list</code> lists all.</p>`}` : html`<p class="faint">None.</p>`)}<//>
     <//>
     ${create === "enroll" && html`<${CreateEnroll} made=${made} setMade=${setMade} close=${close} />`}
     ${create === "access" && html`<${CreateAccess} made=${made} setMade=${setMade} close=${close} />`}

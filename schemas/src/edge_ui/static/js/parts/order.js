@@ -2,11 +2,11 @@
 import { html } from "../lib.js";
 import { Ago } from "./time.js";
 
-/** Whether the worker has the settings that operators want. */
+/** Says that the worker does not have the settings yet that operators want; nothing if it has. */
 export function Applied({ row }) {
   const isApplied = row.applied_version != null && row.applied_version >= row.settings_version;
   const title = `settings version ${row.settings_version} wanted, ${row.applied_version ?? "none"} applied`;
-  return isApplied ? html`<span class="faint" title=${title}>applied</span>` : html`<span class="pending" title=${title}>not yet applied</span>`;
+  return isApplied ? null : html`<span class="pending" title=${title}>not yet applied</span>`;
 }
 
 /** Why it is not available, and who wants it. */

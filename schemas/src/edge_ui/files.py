@@ -18,6 +18,7 @@ CONTENT_TYPES: Mapping[str, str] = {
 PAGE = "index.html"
 _ASSETS_HERE = b"assets/HASH/"
 _PRELOADS_HERE = b"<!-- modules -->"
+_END_OF_HEAD = b"</head>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +41,20 @@ class UiFiles:
 
     Assets are served below a hash of all of them, so a browser may keep them for ever, and after an upgrade loads all
     of the new ones and none of the old. The modules import each other by relative paths, which keep the hash.
+
+    Args:
+        head: Tags that are added at the end of the page's head.
     """
 
-    def __init__(self) -> None:
-        assets = dict(sorted(_read(files("edge_relay.ui") / "static")))
+    def __init__(self, head: bytes = b"") -> None:
+        assets = dict(sorted(_read(files("edge_ui") / "static")))
         page = assets.pop(PAGE)
         digest = hashlib.sha256()
         for name, content in assets.items():
             digest.update(f"{name}\0{len(content)}\0".encode() + content)
         self.digest = digest.hexdigest()[:16]
         """Names this set of assets in URLs."""
-        self.page = _file(PAGE, _with_preloads(page, assets, self.digest))
+        self.page = _file(PAGE, _with_preloads(page, assets, self.digest).replace(_END_OF_HEAD, head + _END_OF_HEAD))
         """The page itself; it names the assets with their digest."""
         self._assets = {name: _file(name, content) for name, content in assets.items()}
 

@@ -50,7 +50,7 @@ function Starting() {
     return () => clearTimeout(timer);
   }, []);
   if (!error) return html`<p class="boot" role="status">Loading Edge Relay …</p>`;
-  return html`<div class="boot" role="alert"><h1>The relay does not answer</h1><p>${error.message}. The page tries again every two seconds.</p></div>`;
+  return html`<div class="boot" role="alert"><h1>${error.code === "relay_unavailable" ? "The relay can't be used from Airflow" : "The relay does not answer"}</h1><p>${error.message}. The page tries again every two seconds.</p></div>`;
 }
 
 document.addEventListener("keydown", focusFilter);

@@ -95,7 +95,9 @@ function ActionDialog({ kind, action, choice, label, opener, close }) {
 
 function buttonText(kind, action, { result }) {
   const { one, many } = KINDS[kind];
-  return result && result.changed_count > 0 ? `${action.label}: ${plural(result.changed_count, one, many)}` : action.label;
+  if (!result?.changed_count) return action.label;
+  const words = action.verb || action.label;
+  return `${words}${words.includes(" ") ? " of" : ""} ${plural(result.changed_count, one, many)}`;
 }
 
 /** What the action would do with these values, asked of the relay after each pause in typing. */

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_relay.ui.policy import check_frame_ancestors, headers
+from edge_ui.policy import check_frame_ancestors, headers
 
 
 def test_nothing_inline_and_nothing_from_other_hosts() -> None:

@@ -22,7 +22,7 @@ const FIELDS = [
   { key: "state", label: "State", options: STATES.map((state) => [state, state]) },
   { key: "site", label: "Site" },
   { key: "queue", label: "Queue" },
-  { key: "label", label: "Label", hint: "key or key=value" },
+  { key: "label", label: "Label", hint: "key=value" },
 ];
 
 function Notes({ row }) {

@@ -4,7 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
-VENDOR = Path(__file__).parents[4] / "relay/src/edge_relay/ui/static/vendor"
+VENDOR = Path(__file__).parents[3] / "schemas/src/edge_ui/static/vendor"
 ROW = re.compile(r"^\| `(?P<file>[^`]+\.js)` \| npm package .* \| .* \| `(?P<hash>[0-9a-f]{64})` \|$", re.MULTILINE)
 
 

@@ -24,6 +24,7 @@ export function SignIn() {
       setBusy(false);
     }
   };
+  if (!methods && (error?.status === 401 || error?.status === 404)) return html`<${InAirflow} />`;
   const isWrong = error?.status === 401 || error?.status === 403;
   return html`<main class="signin"><div class="card">
     <h1>Edge Relay</h1>
@@ -41,5 +42,14 @@ export function SignIn() {
       <p>An administrator creates it under Tokens, or with</p>
       <p><code>edge-relay access-token create --name NAME</code></p>
     </details>
+  </div></main>`;
+}
+
+/** Only inside Airflow can nobody sign in here: Airflow's session has ended. The link opens in the window around the frame. */
+function InAirflow() {
+  return html`<main class="signin"><div class="card">
+    <h1>Sign in to Airflow</h1>
+    <p class="faint">Your session in Airflow has ended. Sign in there, then open this page again.</p>
+    <a class="button primary big" href=${new URL("../../", document.baseURI).href}>Sign in to Airflow</a>
   </div></main>`;
 }

@@ -4,7 +4,7 @@ import { Store } from "./lib.js";
 const BASE = new URL("../v1/admin/", document.baseURI);
 const TIMEOUT_MS = 15000;
 const CSRF_HEADER = "Edge-Csrf";
-const OUTAGES = ["unreachable", "broker_unavailable", "draining"];
+const OUTAGES = ["unreachable", "relay_unavailable", "broker_unavailable", "draining"];
 
 /** Who is signed in: undefined while it is not known, null if nobody is. */
 export const session = new Store(undefined);

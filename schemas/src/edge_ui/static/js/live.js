@@ -5,7 +5,7 @@ import { Store, useEffect, useState } from "./lib.js";
 
 const POLL_MS = 2000;
 const LEAST_MS = 700; // between two reads of the same thing
-const QUIET_MS = 3000; // a stream that is silent for so long says nothing about the age of what the relay knows
+const SILENT_MS = 5000; // a stream has an event every two seconds: one that is silent for so long is broken
 const REOPEN_MS = 5000;
 const LATE_MS = 6000; // what the server knows is called stale from this age on
 const VIEWS = ["workers", "sites", "queues", "jobs", "tokens", "audit"];
@@ -160,7 +160,7 @@ function isOpen() {
   return stream !== null && stream.readyState === EventSource.OPEN;
 }
 
-/** Asks how old the relay's knowledge is: an unchanged list and a silent stream do not say it. */
+/** Asks how old the relay's knowledge is where no stream says it: an unchanged list does not. */
 async function pulse() {
   if (pulsing) return;
   pulsing = true;
@@ -182,17 +182,19 @@ function openStream() {
     try {
       change = JSON.parse(event.data);
     } catch {
-      return; // a comment, or an event of a later version
+      return; // an event of a later version
     }
-    noteGood(change.as_of);
+    // An event does not end an outage that a read has met: the next read does.
+    if (health.value.since === null || health.value.kind === "behind") noteGood(change.as_of);
+    else refresh();
     if (change.views?.length) refresh(change.views);
   };
   stream.onopen = () => {
     lastEvent = Date.now();
     refresh();
   };
-  stream.onmessage = take;
   stream.addEventListener("change", take);
+  stream.addEventListener("alive", take);
   stream.onerror = () => {
     if (stream?.readyState === EventSource.CLOSED) closeStream();
   };
@@ -207,8 +209,10 @@ function closeStream() {
 function beat() {
   if (!session.value || document.hidden) return;
   if (stream === null && Date.now() - closedAt > REOPEN_MS) openStream();
-  if (!isOpen()) refresh();
-  if (Date.now() - lastEvent > QUIET_MS) pulse();
+  if (isOpen() && Date.now() - lastEvent > SILENT_MS) closeStream();
+  if (isOpen()) return;
+  refresh();
+  pulse();
 }
 
 /** Begins; called once. */

@@ -6,6 +6,7 @@ const ADVICE = {
   forbidden: "Your role does not include this. Ask an administrator for a token with a higher role.",
   not_found: "It does not exist, it was removed, or your token is limited to other sites or queues.",
   unreachable: "The page tries again every two seconds by itself.",
+  relay_unavailable: "The page tries again every two seconds by itself. On the machine of Airflow's api-server, 'airflow edge-relay doctor' checks its settings.",
   broker_unavailable: "The page tries again every two seconds by itself. The relay's log says why it can't use NATS.",
   rate_limited: "The relay limits how often it is asked. The page asks again by itself.",
   invalid_request: "A filter in the address is not valid. Remove the filters and try again.",

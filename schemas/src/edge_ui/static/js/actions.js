@@ -69,6 +69,7 @@ const QUEUE = [
   {
     do: "set",
     label: "Settings",
+    verb: "Change settings",
     past: "changed",
     role: "admin",
     text: "Only what you tick is changed. An empty value returns to the default.",

@@ -7,10 +7,10 @@ import sys
 import zipfile
 from pathlib import Path
 
-from edge_relay.ui.files import CONTENT_TYPES, UiFiles
+from edge_ui.files import CONTENT_TYPES, UiFiles
 
-ROOT = Path(__file__).parents[4]
-STATIC = ROOT / "relay/src/edge_relay/ui/static"
+ROOT = Path(__file__).parents[3]
+STATIC = ROOT / "schemas/src/edge_ui/static"
 IMPORT = re.compile(r'^(?:import|export)\b[^;]*?from "([^"]+)";', re.MULTILINE)
 
 
@@ -36,6 +36,11 @@ def test_a_path_that_is_not_among_them_is_none() -> None:
     ui = UiFiles()
     for path in ("../files.py", "js/../../files.py", "/etc/passwd", "js", "", "vendor/README.md", "js/main.js/"):
         assert ui.asset(path) is None
+
+
+def test_tags_can_be_added_to_the_head() -> None:
+    assert b"<script src=x></script></head>" in UiFiles(b"<script src=x></script>").page.content
+    assert UiFiles(b"<script src=x></script>").page.etag != UiFiles().page.etag
 
 
 def test_the_packed_content_is_the_same() -> None:
@@ -68,9 +73,9 @@ def test_no_file_is_long() -> None:
 
 def test_the_wheel_has_every_file(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=ROOT / "relay", check=True, capture_output=True, timeout=50)
+    subprocess.run(build, cwd=ROOT / "schemas", check=True, capture_output=True, timeout=50)
     (wheel,) = tmp_path.glob("*.whl")
-    packed = {name.removeprefix("edge_relay/ui/static/") for name in zipfile.ZipFile(wheel).namelist()}
+    packed = {name.removeprefix("edge_ui/static/") for name in zipfile.ZipFile(wheel).namelist()}
     wanted = {str(file.relative_to(STATIC)) for file in STATIC.rglob("*") if file.suffix in CONTENT_TYPES}
     assert wanted <= packed
     assert "vendor/README.md" in packed
