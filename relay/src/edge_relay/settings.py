@@ -13,8 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import RELAY
 from edge_relay.limits.settings import LimitSettings
-from edge_relay.shown_settings import ShownSettings
-from edge_relay.sign_in_settings import SignInSettings
+from edge_relay.setting_groups.shown_settings import ShownSettings
+from edge_relay.setting_groups.sign_in_settings import SignInSettings
 from edge_schemas.gate.limits import (
     DEFAULT_MAX_CALL_BYTES,
     DEFAULT_MAX_PATH_BYTES,

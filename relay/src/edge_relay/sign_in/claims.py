@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from edge_relay.identity.operators.operator import Operator
-from edge_relay.sign_in_settings import SignInSettings
+from edge_relay.setting_groups.sign_in_settings import SignInSettings
 from edge_schemas.admin.access import MAX_SCOPE_NAMES, AccessScope, Role, SignedInBy
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 

@@ -14,11 +14,11 @@ import jwt
 
 from edge_relay.identity.operators.operator import Operator
 from edge_relay.identity.shared_key import SharedKey
+from edge_relay.setting_groups.sign_in_settings import SignInSettings
 from edge_relay.sign_in.claims import operator_from
 from edge_relay.sign_in.provider import Provider
 from edge_relay.sign_in.provider_keys import ProviderKeys
 from edge_relay.sign_in.seals import seal, unseal
-from edge_relay.sign_in_settings import SignInSettings
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import aiohttp
 import orjson
 
+from edge_relay.setting_groups.sign_in_settings import SignInSettings
 from edge_relay.settings import SettingsError, check_ca_file, read_secret
-from edge_relay.sign_in_settings import SignInSettings
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 CALL_S = 5.0
