@@ -119,7 +119,7 @@ class AuditList:
                 window = max(1, window // 4)
                 continue
             for message in reversed(found):
-                if wanted.since is not None and _stored_at(message) + CLOCKS_DIFFER < wanted.since:
+                if wanted.since is not None and message.stored_at + CLOCKS_DIFFER < wanted.since:
                     return items, None
                 event = parse_event(message)
                 if event is not None and wanted.matches(event) and is_visible(event, scope):
@@ -153,7 +153,7 @@ class AuditList:
             batch = await read_batch(
                 self._broker, AUDIT, "edge.audit.>", after=middle - 1, max_messages=1, max_bytes=BATCH_BYTES
             )
-            if batch.messages and _stored_at(batch.messages[0]) - CLOCKS_DIFFER < time:
+            if batch.messages and batch.messages[0].stored_at - CLOCKS_DIFFER < time:
                 low = batch.messages[0].sequence + 1
             else:
                 high = middle
@@ -191,7 +191,7 @@ def _from_flat(content: Mapping[str, object], message: BatchMessage) -> dict[str
         actor = Actor(kind=ActorKind.OPERATOR, name=str(operator))
     known = {"at", "action", "operator", "reason", "site", "queue", author[0]}
     return {
-        "at": content.get("at") or _stored_at(message),
+        "at": content.get("at") or message.stored_at,
         "action": content["action"],
         "target_kind": kind,
         "target": str(content.get(kind, "")),
@@ -199,7 +199,3 @@ def _from_flat(content: Mapping[str, object], message: BatchMessage) -> dict[str
         **{name: str(content[name]) for name in ("reason", "site", "queue") if content.get(name) is not None},
         "facts": {name: value for name, value in content.items() if name not in {*known, kind}} or None,
     }
-
-
-def _stored_at(message: BatchMessage) -> datetime:
-    return datetime.fromisoformat(message.headers["Nats-Time-Stamp"])

@@ -6,6 +6,7 @@ Any replica of the stream may answer, so a batch may end before the newest messa
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import orjson
 
@@ -30,6 +31,11 @@ class BatchMessage:
     sequence: int
     headers: Mapping[str, str]
     data: bytes
+
+    @property
+    def stored_at(self) -> datetime:
+        """When the server stored it, by the server's clock."""
+        return datetime.fromisoformat(self.headers["Nats-Time-Stamp"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from edge_broker.connection.errors import BrokerUnavailable
-from edge_relay.actions.bulk import act_on_all
+from edge_relay.actions.bulk import NOT_TRIED, act_on_all
 from edge_schemas.wire.errors import ErrorCode
 
 TARGETS = [(name, name) for name in ("a", "b", "c")]
@@ -16,8 +16,9 @@ async def test_an_outage_fails_the_targets_that_it_hit() -> None:
         return target == "a"
 
     result = await act_on_all(TARGETS, act)
-    assert (result.changed, result.unchanged_count) == (("a",), 1)
-    assert [(one.target, one.code) for one in result.failures] == [("b", ErrorCode.BROKER_UNAVAILABLE)]
+    assert (result.changed, result.unchanged_count) == (("a",), 0)
+    assert {one.code for one in result.failures} == {ErrorCode.BROKER_UNAVAILABLE}
+    assert [(one.target, one.detail) for one in result.failures] == [("b", "no answer"), ("c", NOT_TRIED)]
 
 
 async def test_an_outage_that_hit_all_targets_fails_the_action() -> None:

@@ -19,7 +19,12 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def environment(operators: FakeOperators, token_file: Path) -> dict[str, str]:
-    return {"RELAY_ADMIN_URL": operators.url, "RELAY_ACCESS_TOKEN_FILE": str(token_file), "TERM": "xterm"}
+    return {
+        "RELAY_ADMIN_URL": operators.url,
+        "RELAY_ACCESS_TOKEN_FILE": str(token_file),
+        "TERM": "xterm",
+        "NO_COLOR": "",
+    }
 
 
 @pytest.mark.parametrize(
