@@ -6,6 +6,7 @@ scheduler that died, a pull that failed.
 """
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -195,6 +196,8 @@ async def busy_system(root: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Bu
         for each in (worker, idle):
             await each.start()
             stack.push_async_callback(each.kill_all)  # and wait for it, in the loop that it was started in
+        # Airflow reads files while it is imported, which the event loop must not do.
+        await asyncio.to_thread(importlib.import_module, "edge_bridge.executor.relay_executor")
         executor, scheduler, port = _executor(site.server.url, patch)
         stack.callback(executor.terminate)
         agents = [
