@@ -17,9 +17,9 @@ PARTS = (
     # Fast folders first, so that what is broken shows early.
     (
         *("tests/unit", "tests/compat", "tests/contract"),
-        *(f"{_INTEGRATION}/{folder}" for folder in ("broker", "relay", "executor", "keeper", "logs")),
+        *(f"{_INTEGRATION}/{folder}" for folder in ("broker", "relay", "executor", "logs")),
     ),
-    tuple(f"{_INTEGRATION}/{folder}" for folder in ("dashboard", "doctor", "local", "task_host", "worker")),
+    tuple(f"{_INTEGRATION}/{folder}" for folder in ("dashboard", "doctor", "keeper", "local", "task_host", "worker")),
     (
         *(f"{_INTEGRATION}/{folder}" for folder in ("compose", "docs", "metrics", "page")),
         *("tests/property", "tests/faults", "tests/e2e"),
