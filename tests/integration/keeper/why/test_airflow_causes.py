@@ -14,16 +14,13 @@ from sqlalchemy import update
 from edge_bridge.keeper.dispatch import Dispatches
 from edge_bridge.keeper.why.read_task import is_ours
 from edge_bridge.keeper.why.task_answers import TaskAnswers
-from edge_relay.gate.client import GateClient
-from edge_relay.why.airflow_side import AirflowSide
 from edge_schemas.admin.why import Cause, CauseCode
 from edge_schemas.why.task_query import TaskInstanceFindings, TaskQuery
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from support.airflow import airflow_home, postgres
 from support.airflow.airflow_home import Scheduler, dag_run, set_task, task_rows
 from support.airflow.executors import forget_executors
-from support.airflow.keeper import KEY, Centre
-from support.airflow.real_airflow import DAG_ID, RUN_ID, RealAirflow, add_task, using_database
+from support.airflow.real_airflow import using_database
 
 pytestmark = [pytest.mark.timeout(180)]
 C = CauseCode
@@ -266,19 +263,3 @@ async def test_tasks_of_others_and_ended_tasks(scheduler: Scheduler, dag: Any) -
     with pytest.raises(EdgeError) as refused:
         await ask(dag.dag_id, "t9")
     assert refused.value.code is ErrorCode.NOT_FOUND
-
-
-async def test_a_relay_asks_a_running_keeper(airflow: RealAirflow, centre: Centre) -> None:
-    """Signed both ways, with names that must be encoded; strangers get nothing."""
-    async with GateClient((f"http://127.0.0.1:{centre.keeper.port}",), KEY) as gate:
-        side = AirflowSide(gate)
-        row = add_task("queued", executor="edge", task_id=f"a b/ü?&{uuid.uuid4().hex[:6]}")
-        found = await side.findings(TaskQuery(dag=DAG_ID, run=RUN_ID, task=row.task_id))
-        assert (found.state, found.dispatch) == ("queued", row.job)
-        with pytest.raises(EdgeError) as refused:
-            await side.findings(TaskQuery(dag=DAG_ID, run=RUN_ID, task="none"))
-        assert refused.value.code is ErrorCode.NOT_FOUND
-    async with GateClient((f"http://127.0.0.1:{centre.keeper.port}",), b"another" * 8) as gate:
-        with pytest.raises(EdgeError) as refused:
-            await AirflowSide(gate).findings(TaskQuery(dag=DAG_ID, run=RUN_ID, task=row.task_id))
-        assert refused.value.code is ErrorCode.GATE_UNAVAILABLE
