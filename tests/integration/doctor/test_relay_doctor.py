@@ -24,6 +24,7 @@ from edge_relay import cli
 from edge_relay.standalone import nats_config, nats_server, tls
 from edge_relay.standalone.nats_server import NatsServer, find_binary
 from edge_service.findings import Status
+from edge_ui.paths import UI_PAGE
 from integration.doctor.conftest import (
     QUEUE,
     Centre,
@@ -344,7 +345,9 @@ async def test_a_bucket_that_an_older_release_did_not_have(centre: Centre) -> No
 
 async def test_too_few_files_for_the_workers(centre: Centre) -> None:
     """The limit is that of the relay's process, which may have another one than the doctor."""
-    async with _gate(None, {"/readyz": '{"status": "ok"}', "/metrics": "process_max_fds 100.0\n"}) as url:
+    async with _gate(
+        None, {"/readyz": '{"status": "ok"}', "/metrics": "process_max_fds 100.0\n", UI_PAGE: "the page"}
+    ) as url:
         findings = await relay_doctor(centre.options | {"--operators-port": url.rpartition(":")[2]})
     names_only(findings, "relay.open_files", Status.WARNING, "LimitNOFILE", "100 files, too few for 1 enrolled")
 
