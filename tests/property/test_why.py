@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_schemas.admin.desired import AvailabilityOrder, DesiredQueue, QueueKind
+from edge_schemas.admin.desired import AvailabilityOrder, DesiredQueue
 from edge_schemas.admin.why import CauseCode, WhyAnswer
 from edge_schemas.life.model import Holder, JobRecord, JobState, Outcome, ReleaseNote, StopRequest, Verdict, new_record
 from edge_schemas.why.facts import Position, QueueFacts, RunningJob, ServingWorker, Situation
 from edge_schemas.why.job import explain, needs_of
 from edge_schemas.why.wording import MAX_TEXT_CHARS
 from edge_schemas.why.workers import able
-from edge_schemas.wire.jobs import AuxiliaryKind
+from edge_schemas.wire.jobs import AuxiliaryKind, JobKind
 from edge_schemas.wire.workers import Availability, WorkerState
 from support.relay.jobs import make_auxiliary_job, make_job
 
@@ -55,7 +55,7 @@ serving = st.builds(
 desired = st.builds(
     DesiredQueue,
     order=st.none() | orders,
-    kinds=st.none() | st.just((QueueKind.CALLBACK,)),
+    kinds=st.none() | st.just((JobKind.CALLBACK,)),
     max_running=st.none() | st.integers(1, 3),
 )
 queues = st.builds(

@@ -32,7 +32,7 @@ async def test_a_task_becomes_a_job_without_a_token(centres: Centres, edge: Any)
         message = await edge.message(record)
         published = Job.model_validate_json(base64.b64decode(message["data"]))
         assert published == record.job
-        assert set(published.work.workload) == {"ti", "dag_rel_path", "bundle_info", "log_path", "sentry_integration"}
+        assert set(published.workload) == {"ti", "dag_rel_path", "bundle_info", "log_path", "sentry_integration"}
         assert isinstance(published.work, TaskWork)
         assert (published.work.core_executor, published.work.airflow_version) == ("LocalExecutor", airflow.__version__)
         assert b"token" not in base64.b64decode(message["data"])

@@ -222,7 +222,7 @@ async def test_a_job_carries_airflows_trace_context(centres: Centres, edge: Any)
     with dag_run(1) as dag:
         record = await edge.appears(centre.dispatch(dag)["t0"])
         job = Job.model_validate_json(base64.b64decode((await edge.message(record))["data"]))
-    carrier = job.work.workload["ti"]["context_carrier"]
+    carrier = job.workload["ti"]["context_carrier"]
     assert job.traceparent is not None
     propagator = vars(task_runner)["TraceContextTextMapPropagator"]()
     contexts = [

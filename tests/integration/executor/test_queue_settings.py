@@ -8,8 +8,9 @@ import pytest
 
 from edge_broker.bucket import Bucket
 from edge_broker.subjects import DESIRED_BUCKET
-from edge_schemas.admin.desired import DesiredQueue, QueueKind
+from edge_schemas.admin.desired import DesiredQueue
 from edge_schemas.life.model import JobState, Verdict
+from edge_schemas.wire.jobs import JobKind
 from support.airflow.airflow_home import dag_run, task_rows
 from support.nats.server import eventually
 
@@ -57,9 +58,9 @@ async def test_the_tolerance_of_a_queue_is_in_its_jobs(restarted: Callable[[], A
 async def test_a_kind_that_a_queue_refuses_fails_with_the_reason(
     restarted: Callable[[], Any], edge: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await set_queue(edge, kinds=(QueueKind.CALLBACK,))
+    await set_queue(edge, kinds=(JobKind.CALLBACK,))
     centre = restarted()
-    await knows(centre, kinds=(QueueKind.CALLBACK,))
+    await knows(centre, kinds=(JobKind.CALLBACK,))
     with dag_run(1) as dag:
         job = centre.dispatch(dag)["t0"]
         await centre.beats_until(lambda: task_rows(dag.dag_id)["t0"].state == "failed", "the task fails")

@@ -14,7 +14,7 @@ async def test_a_tasks_own_spans_hang_below_the_context_that_the_job_carries(sit
     """With the variables that docs/howto/traces.md names; the job's other spans have the same parent."""
     trace, parent = secrets.token_hex(16), secrets.token_hex(8)
     job = sdk_job("hello")
-    job.work.workload["ti"]["context_carrier"] = {"traceparent": f"00-{trace}-{parent}-01"}
+    job.workload["ti"]["context_carrier"] = {"traceparent": f"00-{trace}-{parent}-01"}
     with running_collector() as collector:
         site.env |= {
             "AIRFLOW__TRACES__OTEL_ON": "True",

@@ -64,7 +64,7 @@ class FakeRuntime(TaskHost):
             str(job_dir),
             str(self._socket),
             job.task.ti_id if job.task is not None else "none",
-            str(job.work.workload["script"]),
+            str(job.workload["script"]),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
         )

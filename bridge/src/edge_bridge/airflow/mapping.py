@@ -13,9 +13,8 @@ from edge_bridge.airflow.dispatch_table import Entry, Report, Verb
 from edge_bridge.airflow.queues import Queues
 from edge_bridge.airflow.sendable import unsendable_because
 from edge_bridge.tracing import traceparent_of
-from edge_schemas.admin.desired import QueueKind
 from edge_schemas.life.model import Outcome, Verdict
-from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
+from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, JobKind, TaskIdentity, TaskWork
 
 if TYPE_CHECKING:
     from airflow.executors.workloads import ExecuteCallback, ExecuteTask, TestConnection
@@ -161,7 +160,7 @@ class JobMaker:
         self, job: str, queue: str, work: TaskWork | AuxiliaryWork, now: datetime, traceparent: str | None = None
     ) -> Job:
         rules = self.queues.rules(queue)
-        kind = QueueKind.TASK if isinstance(work, TaskWork) else QueueKind(work.auxiliary.kind.value)
+        kind = JobKind.TASK if isinstance(work, TaskWork) else JobKind(work.auxiliary.kind.value)
         if not rules.accepts(kind):
             accepted = ", ".join(rules.kinds or ()) or "nothing"
             raise JobRefused(

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from edge_bridge.settings import SECTION, Conf, SettingsError, text
-from edge_schemas.admin.desired import DesiredQueue, QueueKind, strictest
+from edge_schemas.admin.desired import DesiredQueue, strictest
 from edge_schemas.wire.ids import QueueName
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.offline import MAX_TOLERANCE_S, MIN_TOLERANCE_S, OfflinePolicy, OnSilence
 
 
@@ -27,11 +28,11 @@ class QueueRules:
 
     offline: OfflinePolicy
     timeout_s: float | None = None
-    kinds: tuple[QueueKind, ...] | None = None
+    kinds: tuple[JobKind, ...] | None = None
     max_running: int | None = None
     paused: str | None = None
 
-    def accepts(self, kind: QueueKind) -> bool:
+    def accepts(self, kind: JobKind) -> bool:
         """Whether the queue accepts jobs of this kind."""
         return self.kinds is None or kind in self.kinds
 

@@ -153,9 +153,12 @@ class TaskHost:
 
 def _request_of(job: Job) -> dict[str, object]:
     """What the job's process needs to know; it has neither the wire's models nor pydantic's."""
+    work = job.airflow_work
+    if work is None:
+        raise LaunchError(f"a task host runs no job of kind {job.kind}")
     return {
         "id": job.id,
-        "workload": job.work.workload,
-        "core_executor": job.work.core_executor,
+        "workload": work.workload,
+        "core_executor": work.core_executor,
         "offline": {"tolerance_s": job.offline.tolerance_s, "fence_after_s": job.offline.fence_after_s},
     }

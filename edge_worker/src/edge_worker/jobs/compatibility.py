@@ -56,13 +56,15 @@ class RuntimeCompatibility:
         return why
 
     def _why_forbidden(self, job: Job) -> str | None:
+        if job.airflow_work is None:
+            return f"this worker runs no job of kind {job.kind}"
         # What the task host runs follows from the workload alone.
-        kind = _KINDS.get(str(job.work.workload.get("type", _TASK)), _UNKNOWN)
+        kind = _KINDS.get(str(job.workload.get("type", _TASK)), _UNKNOWN)
         if kind != (None if job.auxiliary is None else job.auxiliary.kind):
             return "the job and its workload are of different kinds"
         if kind is not None and kind not in self.auxiliary:
             return f"this worker runs no job of kind {kind}: its owner has not allowed it (EDGE_WORKER_AUXILIARY_JOBS)"
-        path = PurePosixPath(str(job.work.workload.get("dag_rel_path", "")))
+        path = PurePosixPath(str(job.workload.get("dag_rel_path", "")))
         if path.is_absolute() or ".." in path.parts:
             return "the path of the DAG leaves its bundle"
         return None

@@ -81,6 +81,7 @@ def worker_entry(principal: Principal, parked: ParkedPoll, *, relay: str, longes
         draining=report.draining,
         no_jobs_reason=report.no_jobs_reason,
         auxiliary=report.auxiliary,
+        kinds=report.kinds,
         jobs=report.jobs,
         versions=report.versions,
         health=report.health,

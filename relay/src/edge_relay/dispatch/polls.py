@@ -63,8 +63,8 @@ class ParkedPoll:
 
     def __post_init__(self) -> None:
         self.reports = {job.id: job for job in self.poll.jobs}
-        versions, auxiliary = self.poll.versions, self.poll.auxiliary
-        self.demand = PollDemand(self.most, self.wake.set, airflow=versions.airflow, auxiliary=auxiliary)
+        airflow, accepts = self.poll.versions.airflow, self.poll.accepts
+        self.demand = PollDemand(self.most, self.wake.set, airflow=airflow, accepts=accepts)
 
 
 class ParkedPolls:

@@ -18,7 +18,7 @@ from edge_schemas.wire.jobs import Job
 log = structlog.get_logger(__name__)
 
 NOT_ALLOWED_DELAY_S = 10.0
-"""For how long an auxiliary job that no waiting worker accepts is not offered at first; twice as long each time."""
+"""For how long a job of a kind that no waiting worker accepts is not offered at first; twice as long each time."""
 MAX_DOUBLINGS = 6
 """Ten minutes in the end. JetStream delivers again before it delivers what is new: many such jobs, offered at a fixed
 interval, would keep the tasks behind them from ever being delivered."""
@@ -55,8 +55,8 @@ class Arrivals:
             self._metrics.redeliveries.labels(*queue_of(job)).inc()
         if self._waiting.hand_over(delivery):
             return True
-        if job.auxiliary is not None and self._waiting.wanted:
-            # The polls that wait are of workers whose owners do not allow it; another one may poll later.
+        if self._waiting.wanted:
+            # The polls that wait are of workers that do not accept its kind; another one may poll later.
             self._metrics.returns.labels("not_allowed").inc()
             delay_s = NOT_ALLOWED_DELAY_S * 2.0 ** min(delivery.number - 1, MAX_DOUBLINGS)
             await nak(self._broker, message.ack_subject, delay_s=delay_s)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from edge_relay.pulls.deliveries import Delivery
 from edge_schemas.life.versions import runtime_mismatch
-from edge_schemas.wire.jobs import AuxiliaryKind, Job, TaskWork
+from edge_schemas.wire.jobs import Job, JobKind, TaskWork
 
 
 class PollDemand:
@@ -18,7 +18,7 @@ class PollDemand:
 
     Attributes:
         airflow: Airflow's version in its worker's runtime, if the worker reported it.
-        auxiliary: The kinds of auxiliary jobs that its worker accepts.
+        accepts: The kinds of jobs that its worker accepts.
         required_airflow: The centre's version, once there was a job for which the runtime is too new. The poll wants no
             jobs then: each job that is fetched for it would have to be returned.
         consumers: Of the queues that the poll waits at, those included where its search has yet to join.
@@ -30,11 +30,11 @@ class PollDemand:
         on_change: Callable[[], None],
         *,
         airflow: str | None = None,
-        auxiliary: Collection[AuxiliaryKind] = (),
+        accepts: Collection[JobKind] = (JobKind.TASK,),
     ) -> None:
         self.wants = free
         self.airflow = airflow
-        self.auxiliary = auxiliary
+        self.accepts = accepts
         self.required_airflow: str | None = None
         self._wanted_before = 0
         self.taken: list[Delivery] = []
@@ -68,9 +68,7 @@ class PollDemand:
         self._on_change()
 
     def suits(self, job: Job) -> bool:
-        """Whether its worker may and can run the job; if its runtime is too new, the poll leaves all queues."""
-        if job.auxiliary is not None and job.auxiliary.kind not in self.auxiliary:
-            return False
+        """Whether its worker can run a job that it accepts; if its runtime is too new, the poll leaves all queues."""
         wanted = job.work.airflow_version if isinstance(job.work, TaskWork) else None
         if runtime_mismatch(self.airflow, wanted) is None:
             return True
@@ -164,14 +162,11 @@ class WaitQueue:
         return True
 
     def _taker(self, job: Job) -> PollDemand | None:
-        if job.auxiliary is not None:
-            return next((demand for demand in self._demands if demand.suits(job)), None)
-        while self._demands:
-            demand = next(iter(self._demands))
+        while True:
+            demand = next((one for one in self._demands if job.kind in one.accepts), None)
             # A poll whose runtime is too new for the job leaves.
-            if demand.suits(job):
+            if demand is None or demand.suits(job):
                 return demand
-        return None
 
     def _count(self, demand: PollDemand, change: int) -> None:
         if demand.is_shared:

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from edge_schemas.admin.desired import MAX_LABELS, QueueKind
+from edge_schemas.admin.desired import MAX_LABELS
 from edge_schemas.wire.base import Inbound, Outbound
 from edge_schemas.wire.ids import JobId, QueueName, Reason, SiteName, TeamName, WorkerName
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.offline import MAX_TOLERANCE_S, MIN_TOLERANCE_S
 from edge_schemas.wire.polls import MAX_SLOTS
 from edge_schemas.wire.workers import WorkerState
@@ -174,7 +175,7 @@ class SetQueueSettings(Inbound):
     do: Literal["set"]
     tolerance_s: float | None = Field(default=None, ge=MIN_TOLERANCE_S, le=MAX_TOLERANCE_S)
     timeout_s: float | None = Field(default=None, gt=0, le=366 * 86400)
-    kinds: tuple[QueueKind, ...] | None = Field(default=None, min_length=1, max_length=len(QueueKind))
+    kinds: tuple[JobKind, ...] | None = Field(default=None, min_length=1, max_length=len(JobKind))
     max_running: int | None = Field(default=None, ge=1, le=1_000_000)
 
 

@@ -5,14 +5,13 @@ Each entry has a version that rises with every change and never falls; an entry 
 
 from collections.abc import Iterable
 from datetime import datetime
-from enum import StrEnum
 from itertools import chain
 
 from pydantic import Field
 
 from edge_schemas.wire.base import Instant, Outbound
 from edge_schemas.wire.ids import QueueName
-from edge_schemas.wire.jobs import AuxiliaryKind
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.offline import MAX_TOLERANCE_S, MIN_TOLERANCE_S
 from edge_schemas.wire.workers import Availability
 
@@ -61,14 +60,6 @@ class DesiredSite(Outbound):
     order: AvailabilityOrder | None = None
 
 
-class QueueKind(StrEnum):
-    """A kind of job that a queue can accept."""
-
-    TASK = "task"
-    CALLBACK = AuxiliaryKind.CALLBACK.value
-    CONNECTION_TEST = AuxiliaryKind.CONNECTION_TEST.value
-
-
 class DesiredQueue(Outbound):
     """What operators have set for a queue; key `queue.<consumer name>`.
 
@@ -84,7 +75,7 @@ class DesiredQueue(Outbound):
     order: AvailabilityOrder | None = None
     tolerance_s: float | None = Field(default=None, ge=MIN_TOLERANCE_S, le=MAX_TOLERANCE_S)
     timeout_s: float | None = Field(default=None, gt=0)
-    kinds: tuple[QueueKind, ...] | None = None
+    kinds: tuple[JobKind, ...] | None = None
     max_running: int | None = Field(default=None, ge=1)
 
 

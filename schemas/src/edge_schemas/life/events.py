@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edge_schemas.life.model import Holder, WriteAnswer
 from edge_schemas.wire.base import Instant
+from edge_schemas.wire.content import Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Finish:
 
     Attributes:
         grant: With which the worker last started the job; None if it no longer knows.
+        result: For the producer; of a job of Airflow it is dropped.
     """
 
     worker: str
@@ -78,14 +80,18 @@ class Finish:
     at: Instant
     release: bool = False
     grant: str | None = None
+    result: Content | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
     """A worker releases a granted job, once for each `grant`; `counted` if the job itself may be the cause.
 
+    A payload may be released after its start too: the attempt is over, and the job waits for the next one.
+
     Attributes:
         worker: None if a relay could not even grant it.
+        delay_s: For how long the job is not granted again; only after a start, None for no delay.
     """
 
     worker: str | None
@@ -93,14 +99,15 @@ class Release:
     counted: bool
     at: Instant
     grant: str | None = None
+    delay_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Redrive:
     """An operator wants a parked job to be republished; a job that is not parked does not change.
 
-    The count of releases begins again. Their history stays in `EDGE_DEAD` until its age limit, or until the job is
-    parked again.
+    The counts of releases and attempts begin again. Their history stays in `EDGE_DEAD` until its age limit, or until
+    the job is parked again.
     """
 
     at: Instant

@@ -4,8 +4,9 @@ from datetime import timedelta
 from enum import StrEnum
 
 from edge_schemas.wire.base import Instant, Outbound
+from edge_schemas.wire.content import Content
 from edge_schemas.wire.ids import JobId, QueueName, RequestId, TeamName, WorkerName
-from edge_schemas.wire.jobs import AuxiliaryJob, Job, TaskIdentity
+from edge_schemas.wire.jobs import AuxiliaryJob, Job, JobKind, JobTerms, TaskIdentity
 from edge_schemas.wire.offline import OfflinePolicy
 
 ENDED_RECORD_LIFE = timedelta(days=7)
@@ -31,12 +32,17 @@ class Verdict(StrEnum):
 
 
 class Outcome(Outbound):
-    """How a job ended and why; kept for `ENDED_RECORD_LIFE`."""
+    """How a job ended and why; kept for `ENDED_RECORD_LIFE`.
+
+    Attributes:
+        result: What the worker answered to a producer.
+    """
 
     verdict: Verdict
     reason: str | None = None
     exit_code: int | None = None
     accepted_state: str | None = None
+    result: Content | None = None
     ended_at: Instant
 
 
@@ -99,19 +105,24 @@ class ReleaseNote(Outbound):
         worker: None if it was the relay.
         grant: The grant that it released. A repeat of a call with this grant is not counted again, does not start the
             job and does not end it after a later start.
+        attempt: The attempt that ended with this; None if the job had not been started, or user code had not begun.
     """
 
     worker: WorkerName | None = None
     reason: str
     at: Instant
     grant: str | None = None
+    attempt: int | None = None
 
 
 class JobRecord(Outbound):
     """The state of one job.
 
     Attributes:
-        task: Which task instance; None for an auxiliary job.
+        task: Which task instance; None for other kinds.
+        terms: What its producer asked for; None for a job of Airflow.
+        attempt: How often it was started, by whatever worker; of a job of Airflow too.
+        not_before: It waits, but is not published before this moment.
         job: The whole job while it is not ended; dropped then, to keep the bucket small.
         finishing: A final state is on its way to Airflow. While set, no heartbeat answer means "stop".
         accepted_state: The final state that Airflow accepted. It decides the outcome, whatever the exit status.
@@ -126,8 +137,11 @@ class JobRecord(Outbound):
     team: TeamName | None = None
     task: TaskIdentity | None = None
     auxiliary: AuxiliaryJob | None = None
+    terms: JobTerms | None = None
     offline: OfflinePolicy = OfflinePolicy()
     state: JobState
+    attempt: int = 0
+    not_before: Instant | None = None
     job: Job | None = None
     created_at: Instant
     holder: Holder | None = None
@@ -148,6 +162,13 @@ class JobRecord(Outbound):
         """Since when no worker has taken the job, while it waits."""
         return self.waiting_again_since or self.created_at
 
+    @property
+    def kind(self) -> JobKind:
+        """What it is."""
+        if self.terms is not None:
+            return self.terms.kind
+        return JobKind.TASK if self.auxiliary is None else JobKind(self.auxiliary.kind.value)
+
     def was_released(self, grant: str | None) -> bool:
         """Whether a grant was released, as far as the record still knows; never for an unknown grant, None."""
         return grant is not None and (
@@ -155,9 +176,11 @@ class JobRecord(Outbound):
         )
 
 
-def new_record(job: Job) -> JobRecord:
+def new_record(job: Job, *, not_before: Instant | None = None) -> JobRecord:
     """The record of a new dispatch."""
     return JobRecord(
+        terms=job.terms,
+        not_before=not_before,
         id=job.id,
         queue=job.queue,
         team=job.team,

@@ -5,6 +5,8 @@ nothing else was faster; the loser of a race reads again. No clock, no I/O: time
 See docs/reference/job-life.md for the drawing.
 """
 
+from datetime import timedelta
+
 from edge_schemas.life.events import (
     Event,
     Expire,
@@ -26,7 +28,9 @@ from edge_schemas.life.model import (
     Verdict,
 )
 from edge_schemas.wire.base import Instant
+from edge_schemas.wire.content import Content
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.jobs import JobKind, OnLost
 
 RELEASES_BEFORE_PARKED = 5
 MAX_RETURNED_GRANTS = 40
@@ -89,7 +93,8 @@ def _start(record: JobRecord, event: Start) -> JobRecord:
         grant=event.grant,
         key_hash=event.key_hash,
     )
-    return record.model_copy(update={"state": JobState.RUNNING, "holder": holder})
+    running = {"state": JobState.RUNNING, "holder": holder, "attempt": record.attempt + 1, "not_before": None}
+    return record.model_copy(update=running)
 
 
 def _finish(record: JobRecord, event: Finish) -> JobRecord:
@@ -102,41 +107,48 @@ def _finish(record: JobRecord, event: Finish) -> JobRecord:
     if record.was_released(event.grant):
         return record  # a repeat: the job waits again, or was even started again
     holder = holder_of(record, event.worker)
-    if event.release and record.state is JobState.RUNNING and not may_have_run(record):
-        why = event.reason or "released"
-        grant = event.grant or holder.grant
-        note = ReleaseNote(worker=event.worker, reason=why, at=event.at, grant=grant)
-        return _released(_waiting_again(record, event.at), note)
+    if event.release and record.state is JobState.RUNNING and may_wait_again(record):
+        return _lose_holder(record, holder, event.reason or "released", event.at, grant=event.grant)
     verdict, reason = _verdict(record, event)
-    return _ended(record, verdict, reason, event.at, exit_code=event.exit_code)
+    result = None if record.terms is None else event.result
+    return _ended(record, verdict, reason, event.at, exit_code=event.exit_code, result=result)
 
 
 def may_have_run(record: JobRecord) -> bool:
-    """Whether user code may have begun; such a job is never granted again. An auxiliary job does not report it."""
-    return record.user_code is not None or record.accepted_state is not None or record.auxiliary is not None
+    """Whether user code may have begun. Only a task reports this; any other job counts as begun at its start."""
+    return record.user_code is not None or record.accepted_state is not None or record.kind is not JobKind.TASK
+
+
+def may_wait_again(record: JobRecord) -> bool:
+    """Whether a started job that loses its worker is granted again."""
+    if record.terms is not None:
+        return record.terms.on_lost is OnLost.REQUEUE
+    return not may_have_run(record)
 
 
 def _verdict(record: JobRecord, event: Finish) -> tuple[Verdict, str | None]:
     """An accepted final state decides; without one a job that was to stop is cancelled and any other has failed.
 
-    An auxiliary job has no state in Airflow: how its process ended decides.
+    A job that is no task has no state in Airflow: how its process ended decides.
     """
     if record.accepted_state is not None:
         return (Verdict.FAILED if record.accepted_state in FAILED_STATES else Verdict.SUCCEEDED), event.reason
     if record.stop is not None:
         return Verdict.CANCELLED, record.stop.reason
-    if record.auxiliary is not None and event.exit_code == 0:
+    if record.kind is JobKind.TASK:
+        return Verdict.FAILED, event.reason or "the task's process ended without a final state"
+    if event.exit_code == 0:
         return Verdict.SUCCEEDED, event.reason
-    return Verdict.FAILED, event.reason or "the task's process ended without a final state"
+    return Verdict.FAILED, event.reason or f"it ended with exit code {event.exit_code}"
 
 
 def _release(record: JobRecord, event: Release) -> JobRecord:
     if record.state is JobState.ENDED:
         raise EdgeError(ErrorCode.JOB_ENDED)
-    if record.state is not JobState.WAITING:
-        raise EdgeError(ErrorCode.WRONG_STATE, "only a job that was not started can be released")
     if record.parked is not None or record.was_released(event.grant):
         return record
+    if record.state is not JobState.WAITING:
+        return _release_started(record, event)
     if not event.counted:
         returned = () if event.grant is None else (event.grant,)
         return record.model_copy(
@@ -145,10 +157,37 @@ def _release(record: JobRecord, event: Release) -> JobRecord:
     return _released(record, ReleaseNote(worker=event.worker, reason=event.reason, at=event.at, grant=event.grant))
 
 
+def _release_started(record: JobRecord, event: Release) -> JobRecord:
+    """The consumer of a payload gives it up for now."""
+    if event.worker is None or record.kind is not JobKind.PAYLOAD:
+        raise EdgeError(ErrorCode.WRONG_STATE, "only a job that was not started can be released")
+    holder = holder_of(record, event.worker)
+    if record.state is JobState.STOPPING:
+        raise EdgeError(ErrorCode.WRONG_STATE, "the job is to stop: finish it")
+    not_before = None if event.delay_s is None else event.at + timedelta(seconds=event.delay_s)
+    again = _lose_holder(record, holder, event.reason, event.at, grant=event.grant)
+    return again.model_copy(update={"not_before": not_before})
+
+
+def _lose_holder(record: JobRecord, holder: Holder, reason: str, at: Instant, *, grant: str | None = None) -> JobRecord:
+    """The job waits again, or is parked if it may not."""
+    attempt = record.attempt if may_have_run(record) else None
+    note = ReleaseNote(worker=holder.worker, reason=reason, at=at, grant=grant or holder.grant, attempt=attempt)
+    return _released(_waiting_again(record, at), note)
+
+
 def _released(record: JobRecord, note: ReleaseNote) -> JobRecord:
     releases = (*record.releases, note)
-    parked = f"released {len(releases)} times, last: {note.reason}" if len(releases) >= RELEASES_BEFORE_PARKED else None
-    return record.model_copy(update={"releases": releases, "parked": parked})
+    return record.model_copy(update={"releases": releases, "parked": _parked_because(record, releases)})
+
+
+def _parked_because(record: JobRecord, releases: tuple[ReleaseNote, ...]) -> str | None:
+    last = releases[-1]
+    if last.attempt is not None:
+        most = 1 if record.terms is None else record.terms.max_attempts
+        return f"attempt {last.attempt} of {most} ended: {last.reason}" if last.attempt >= most else None
+    unstarted = sum(note.attempt is None for note in releases)
+    return f"released {unstarted} times, last: {last.reason}" if unstarted >= RELEASES_BEFORE_PARKED else None
 
 
 def _redrive(record: JobRecord, event: Redrive) -> JobRecord:
@@ -158,7 +197,8 @@ def _redrive(record: JobRecord, event: Redrive) -> JobRecord:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job has been started")
     if record.parked is None:
         return record
-    return record.model_copy(update={"parked": None, "releases": (), "waiting_again_since": event.at})
+    again = {"parked": None, "releases": (), "attempt": 0, "not_before": None, "waiting_again_since": event.at}
+    return record.model_copy(update=again)
 
 
 def _withdraw(record: JobRecord, event: Withdraw) -> JobRecord:
@@ -194,10 +234,8 @@ def _give_up(record: JobRecord, event: GiveUp) -> JobRecord:
         return _ended(record, verdict, event.reason, event.at)
     if record.state is JobState.STOPPING:
         return _ended(record, Verdict.CANCELLED, event.reason, event.at)
-    if not may_have_run(record):
-        holder = record.holder
-        note = ReleaseNote(worker=holder.worker, reason=event.reason, at=event.at, grant=holder.grant)
-        return _released(_waiting_again(record, event.at), note)
+    if may_wait_again(record):
+        return _lose_holder(record, record.holder, event.reason, event.at)
     return _ended(record, Verdict.LOST, event.reason, event.at)
 
 
@@ -212,10 +250,21 @@ def _waiting_again(record: JobRecord, at: Instant) -> JobRecord:
 
 
 def _ended(
-    record: JobRecord, verdict: Verdict, reason: str | None, at: Instant, *, exit_code: int | None = None
+    record: JobRecord,
+    verdict: Verdict,
+    reason: str | None,
+    at: Instant,
+    *,
+    exit_code: int | None = None,
+    result: Content | None = None,
 ) -> JobRecord:
     outcome = Outcome(
-        verdict=verdict, reason=reason, exit_code=exit_code, accepted_state=record.accepted_state, ended_at=at
+        verdict=verdict,
+        reason=reason,
+        exit_code=exit_code,
+        accepted_state=record.accepted_state,
+        result=result,
+        ended_at=at,
     )
     return JobRecord(
         id=record.id,
@@ -223,6 +272,8 @@ def _ended(
         team=record.team,
         task=record.task,
         auxiliary=record.auxiliary,
+        terms=record.terms,
+        attempt=record.attempt,
         offline=record.offline,
         state=JobState.ENDED,
         created_at=record.created_at,

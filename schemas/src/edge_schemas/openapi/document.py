@@ -11,7 +11,7 @@ from edge_schemas.openapi.operation import ACCESS, ENROLLMENT, WORKER, Operation
 from edge_schemas.openapi.operations import OPERATIONS
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ERRORS, ErrorCode, Problem
-from edge_schemas.wire.ids import JobId, RequestId, WorkerName
+from edge_schemas.wire.ids import JobId, QueueName, RequestId, WorkerName
 from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES
 from edge_schemas.wire.polls import PROTOCOL
 
@@ -26,6 +26,7 @@ _FOR_BROWSERS = (routes.ADMIN_OIDC_START, routes.ADMIN_OIDC_RETURN)
 _ALWAYS = (ErrorCode.INTERNAL,)
 _PATH_PARAMETERS = (
     ("job", TypeAdapter[str](JobId).json_schema()),
+    ("queue", TypeAdapter[str](QueueName).json_schema()),
     ("worker", TypeAdapter[str](WorkerName).json_schema()),
     ("token", {"type": "string", "description": "The beginning of the hash of the token, as lists show it."}),
 )
@@ -114,13 +115,14 @@ def _parameters(op: Operation) -> list[Schema]:
             for name in routes.FORWARDED_HEADERS
             if name != "content-type"  # OpenAPI describes that one by the request body
         ]
-    if op.path == routes.JOB_LOG:
+    if op.path == routes.JOB_LOG and op.method == "put":
         offset = {"type": "integer", "minimum": 0, "maximum": MAX_JOB_LOG_BYTES}
         what = "Where the bytes begin in the job's log file."
         found.append({"name": "offset", "in": "query", "required": True, "description": what, "schema": offset})
         encoding = {"type": "string", "enum": ["gzip", "identity"]}
         found.append({"name": "Content-Encoding", "in": "header", "schema": encoding})
-    if op.path == routes.POLL or op.path.startswith(routes.JOB_START.partition("{job}")[0]):
+    is_of_a_job = op.path.startswith(routes.JOB) and op.tag == "workers"
+    if op.path == routes.POLL or is_of_a_job:
         what = "A random value that the agent keeps in memory; a copy of its state folder lacks it."
         found.append({"name": routes.AGENT_HEADER, "in": "header", "description": what, "schema": {"type": "string"}})
     if op.query is not None:
@@ -154,7 +156,7 @@ def _query_parameters(model: type[BaseModel]) -> list[Schema]:
 def _request_body(op: Operation) -> Schema | None:
     if op.request is not None:
         return {"required": True, "content": {_JSON: {"schema": _ref(op.request)}}}
-    if op.path == routes.JOB_LOG:
+    if op.path == routes.JOB_LOG and op.method == "put":
         what = f"At most {MAX_CHUNK_BYTES} bytes on the wire and {MAX_CHUNK_DECODED_BYTES} once decompressed."
         return {"required": True, "description": what, "content": {"application/octet-stream": {}}}
     if op.path == routes.JOB_EXECUTION and op.method in {"post", "put", "patch"}:

@@ -33,7 +33,7 @@ class Operation:
     path: str
     id: str
     summary: str
-    tag: Literal["workers", "operators", "health"]
+    tag: Literal["workers", "producers", "operators", "health"]
     answers: dict[int, type[BaseModel] | None]
     security: str | None = None
     request: type[BaseModel] | None = None

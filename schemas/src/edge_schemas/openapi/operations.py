@@ -3,6 +3,7 @@
 from edge_schemas.gate.centre import WorkerFacts
 from edge_schemas.openapi.admin_operations import ADMIN_OPERATIONS
 from edge_schemas.openapi.operation import BODY, CALL, ENROLLMENT, WORKER, Operation
+from edge_schemas.openapi.producer_operations import PRODUCER_OPERATIONS
 from edge_schemas.wire import routes, workers
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
@@ -112,5 +113,6 @@ OPERATIONS = (
         )
         for method in ("get", "head", "post", "put", "patch", "delete")
     ),
+    *PRODUCER_OPERATIONS,
     *ADMIN_OPERATIONS,
 )

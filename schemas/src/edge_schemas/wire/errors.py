@@ -25,6 +25,7 @@ class ErrorCode(StrEnum):
     WRONG_STATE = "wrong_state"
     OFFSET_MISMATCH = "offset_mismatch"
     RECEIPT_EXPIRED = "receipt_expired"
+    KEY_REUSED = "key_reused"
     SUPERSEDED = "superseded"
     TAKEOVER_PENDING = "takeover_pending"
     JOB_ENDED = "job_ended"
@@ -84,6 +85,9 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ),
     _E.OFFSET_MISMATCH: ErrorKind(409, False, "Log bytes are missing before this offset", "rewinds to expected_offset"),
     _E.RECEIPT_EXPIRED: ErrorKind(409, False, "The receipt is no longer valid", "drops the grant"),
+    _E.KEY_REUSED: ErrorKind(
+        409, False, "The idempotency key names another submission of this queue", "never receives it"
+    ),
     _E.SUPERSEDED: ErrorKind(409, False, "A newer poll of this worker has arrived", "drops the answer of this poll"),
     _E.TAKEOVER_PENDING: ErrorKind(
         409, True, "An older agent of this worker may still have the job", "waits Retry-After, asks again"

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from edge_schemas.wire.base import Inbound, Outbound
+from edge_schemas.wire.content import Content, SentContent
 
 
 class StartRequest(Inbound):
@@ -19,12 +20,15 @@ class EndReport(Outbound):
         exit_code: Of the task host's fork, negative for a signal; None if no process ever ran.
         reason: For people, shown in Airflow when no final state was accepted.
         release: The job itself did not cause this end: the worker is being shut down, or was killed. If user code never
-            ran, the job is released: it waits again, and no try is spent.
+            ran, the job is released: it waits again, and no try is spent. A submitted job waits again if its producer
+            said `on_lost: requeue`; the attempt is spent.
+        result: For the producer of a submitted job.
     """
 
     exit_code: int | None = None
     reason: str | None = Field(default=None, max_length=1000)
     release: bool = False
+    result: Content | None = None
 
 
 class FinishRequest(EndReport, Inbound):
@@ -38,15 +42,22 @@ class FinishRequest(EndReport, Inbound):
 
     incarnation: int = Field(ge=1)
     receipt: str | None = Field(default=None, max_length=2048)
+    result: SentContent | None = None
+
+
+MAX_RELEASE_DELAY_S = 12 * 3600.0
 
 
 class ReleaseRequest(Inbound):
-    """Releases a granted job.
+    """Releases a granted job, or a payload that was started.
 
     Attributes:
-        counted: The job itself may be the cause; after five such releases it is parked for an operator.
+        counted: The job itself may be the cause; after five such releases it is parked for an operator. The release of
+            a payload after its start always counts as an attempt.
+        delay_s: For how long a started payload is not granted again.
     """
 
     receipt: str = Field(max_length=2048)
     reason: str = Field(min_length=1, max_length=500)
     counted: bool = True
+    delay_s: float | None = Field(default=None, ge=0, le=MAX_RELEASE_DELAY_S)

@@ -5,11 +5,13 @@ lost answer only costs time. Of two polls of one worker the one with the higher 
 is answered `superseded`.
 """
 
+from typing import Literal
+
 from pydantic import Field
 
 from edge_schemas.wire.base import Inbound, Instant, Outbound
 from edge_schemas.wire.ids import JobId
-from edge_schemas.wire.jobs import AuxiliaryKind, Job
+from edge_schemas.wire.jobs import AuxiliaryKind, Job, JobKind
 from edge_schemas.wire.worker_entry import CredentialConflict
 from edge_schemas.wire.worker_report import JobReport, WorkerHealth, WorkerVersions
 from edge_schemas.wire.workers import WorkerSettings
@@ -41,6 +43,7 @@ class Poll(Inbound):
         superseded_by: The incarnation named when this agent was answered `superseded`. That this agent still polls
             proves that the credential was copied.
         auxiliary: The kinds of auxiliary jobs that the worker's owner allows; it is granted no others.
+        kinds: The other kinds of jobs that it accepts: tasks, commands, payloads. It is granted no others.
         in_conflict: It knows that its credential is in conflict, and accepts no jobs.
         no_jobs_reason: Why it accepts no jobs though it does not drain, for people; for example, its runtime is not
             ready.
@@ -53,6 +56,9 @@ class Poll(Inbound):
     host: str = Field(default="", max_length=253)
     superseded_by: int | None = Field(default=None, ge=1)
     auxiliary: tuple[AuxiliaryKind, ...] = Field(default=(), max_length=len(AuxiliaryKind))
+    kinds: tuple[Literal[JobKind.TASK, JobKind.COMMAND, JobKind.PAYLOAD], ...] = Field(
+        default=(JobKind.TASK,), max_length=len(JobKind)
+    )
     in_conflict: bool = False
     slots: int = Field(ge=0, le=MAX_SLOTS)
     free: int = Field(ge=0, le=MAX_SLOTS)
@@ -63,6 +69,11 @@ class Poll(Inbound):
     settings_version: int = 0
     versions: WorkerVersions
     health: WorkerHealth = WorkerHealth()
+
+    @property
+    def accepts(self) -> frozenset[JobKind]:
+        """All kinds of jobs that it may be granted."""
+        return frozenset(self.kinds).union(JobKind(kind.value) for kind in self.auxiliary)
 
 
 class Grant(Outbound):

@@ -10,6 +10,12 @@ JOB_RELEASE = "/v1/jobs/{job}/release"
 JOB_LOG = "/v1/jobs/{job}/log"
 JOB_EXECUTION = "/v1/jobs/{job}/execution/{path}"
 
+QUEUE = "/v1/queues/{queue}"
+QUEUE_JOBS = "/v1/queues/{queue}/jobs"
+QUEUE_JOB_BATCHES = "/v1/queues/{queue}/job-batches"
+JOB = "/v1/jobs/{job}"
+JOB_CANCEL = "/v1/jobs/{job}/cancel"
+
 ADMIN_SIGN_IN = "/v1/admin/sign-in"
 ADMIN_OIDC_START = "/v1/admin/sign-in/oidc"
 ADMIN_OIDC_RETURN = "/v1/admin/sign-in/oidc/return"

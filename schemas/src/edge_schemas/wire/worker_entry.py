@@ -57,6 +57,7 @@ class WorkerEntry(Outbound):
         poll_timeout_s: How long it may wait for its answer.
         no_jobs_reason: See `Poll`.
         auxiliary: See `Poll`.
+        kinds: See `Poll`; what an older worker did not report.
         queues: Those that its credential gives access to; None in an entry that an older relay wrote.
         settings_version: Of the settings that the worker has applied; None in an entry that an older relay wrote.
     """
@@ -77,6 +78,7 @@ class WorkerEntry(Outbound):
     draining: bool
     no_jobs_reason: str | None = None
     auxiliary: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ("task",)
     jobs: tuple[StoredJobReport, ...]
     versions: StoredVersions
     health: StoredHealth

@@ -16,13 +16,13 @@ from edge_relay.cli import main
 from edge_relay.cli.output import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from edge_relay.desired.store import DesiredStore
 from edge_schemas.admin.access import AccessScope, AccessTokenEntry
-from edge_schemas.admin.desired import AvailabilityOrder, QueueKind
+from edge_schemas.admin.desired import AvailabilityOrder
 from edge_schemas.admin.why import CauseCode, WhyAnswer
 from edge_schemas.life.events import ReportUserCode, Withdraw
 from edge_schemas.life.model import new_record
 from edge_schemas.why.wording import moment
 from edge_schemas.wire import routes
-from edge_schemas.wire.jobs import Job, TaskWork
+from edge_schemas.wire.jobs import Job, JobKind, TaskWork
 from edge_schemas.wire.worker_entry import WorkerEntry
 from edge_schemas.wire.workers import Availability, SecretKind, hash_secret, new_secret
 from support.nats.server import eventually
@@ -141,7 +141,7 @@ async def test_a_queue_that_is_paused_limited_or_refuses_a_kind(edge: Edge, poll
     await change(None, "default", lambda now: now.model_copy(update={"order": order()}))
     answer = await why(edge, job, C.QUEUE_PAUSED, C.ALL_FULL)
     assert "Queue default is paused by ann" in answer.causes[0].text
-    limited = {"order": None, "max_running": 1, "kinds": (QueueKind.CALLBACK,)}
+    limited = {"order": None, "max_running": 1, "kinds": (JobKind.CALLBACK,)}
     await change(None, "default", lambda now: now.model_copy(update=limited))
     answer = await why(edge, job, C.KIND_REFUSED, C.QUEUE_LIMIT, C.ALL_FULL)
     assert "may run 1 jobs at once and runs 1" in answer.causes[1].text

@@ -22,7 +22,7 @@ def of_centre(version: str) -> Job:
 
 def auxiliary(kind: AuxiliaryKind, workload_type: str, *, as_task: bool = False) -> Job:
     made = make_auxiliary_job(kind=kind)
-    script = script_job("print('ran')").work.workload
+    script = script_job("print('ran')").workload
     work = (make_job() if as_task else made).work.model_copy(update={"workload": {**script, "type": workload_type}})
     return (make_job() if as_task else made).model_copy(update={"work": work})
 
@@ -36,7 +36,7 @@ FORBIDDEN = [
 ]
 
 
-@pytest.mark.parametrize("job", FORBIDDEN, ids=lambda job: f"{type(job.work).__name__} {job.work.workload['type']}")
+@pytest.mark.parametrize("job", FORBIDDEN, ids=lambda job: f"{type(job.work).__name__} {job.workload['type']}")
 async def test_what_the_owner_does_not_allow_is_not_run(relay: FakeRelay, settings: Settings, job: Job) -> None:
     """A relay, or whoever holds its key, could else have the worker call any function."""
     async with running_agent(relay, settings) as agent:
@@ -62,7 +62,7 @@ async def test_what_the_owner_allows_is_run(relay: FakeRelay, settings: Settings
 @pytest.mark.parametrize("path", ["/etc/dag.py", "../../tmp/dag.py", "a/../../b.py"])
 async def test_no_file_outside_of_the_bundles_is_run(relay: FakeRelay, settings: Settings, path: str) -> None:
     job = script_job("print('ran')")
-    work = job.work.model_copy(update={"workload": {**job.work.workload, "dag_rel_path": path}})
+    work = job.work.model_copy(update={"workload": {**job.workload, "dag_rel_path": path}})
     async with running_agent(relay, settings) as agent:
         await relay.publish(job.model_copy(update={"work": work}))
         await relay.until(lambda: bool(relay.released))

@@ -9,9 +9,9 @@ import pytest
 from edge_bridge.airflow.dispatch_table import Entry, Verb
 from edge_bridge.airflow.mapping import JobMaker, JobRefused, Row, due_report, is_dispatch_id, report_of
 from edge_bridge.airflow.queues import QueueRules, Queues
-from edge_schemas.admin.desired import DesiredQueue, QueueKind
+from edge_schemas.admin.desired import DesiredQueue
 from edge_schemas.life.model import Outcome, Verdict
-from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, TaskIdentity, TaskWork
+from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, JobKind, TaskIdentity, TaskWork
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 
 JOB = str(uuid.uuid4())
@@ -85,7 +85,7 @@ def test_a_queue_name_that_nats_cannot_carry_is_refused(queue: str) -> None:
 
 def test_a_kind_that_its_queue_does_not_accept_is_refused_with_the_reason() -> None:
     made = maker()
-    made.queues.set_desired("plant 1", DesiredQueue(kinds=(QueueKind.CALLBACK,)))
+    made.queues.set_desired("plant 1", DesiredQueue(kinds=(JobKind.CALLBACK,)))
     with pytest.raises(JobRefused, match="'plant 1' accepts no job of kind task, only callback: an operator"):
         made.task(workload(), NOW)
     assert made.task(workload(queue="other"), NOW).queue == "other"

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from edge_bridge.airflow.queues import QueueRules, Queues
 from edge_bridge.executor.order.desired_queues import DesiredQueues
-from edge_schemas.admin.desired import AvailabilityOrder, DesiredQueue, QueueKind
+from edge_schemas.admin.desired import AvailabilityOrder, DesiredQueue
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 from edge_schemas.wire.workers import Availability
 
@@ -19,12 +20,12 @@ def order(until: datetime | None = None) -> AvailabilityOrder:
 def test_what_operators_set_replaces_the_settings_and_the_rest_stays() -> None:
     queues = Queues(QueueRules(OfflinePolicy()), {"plant": CONTINUE})
     assert not Queues(QueueRules(OfflinePolicy())).any_times_out
-    queues.set_desired("plant", DesiredQueue(tolerance_s=900, kinds=(QueueKind.TASK,), max_running=2, order=order()))
+    queues.set_desired("plant", DesiredQueue(tolerance_s=900, kinds=(JobKind.TASK,), max_running=2, order=order()))
     rules = queues.rules("plant")
     assert (rules.offline.tolerance_s, rules.offline.on_silence) == (900, OnSilence.CONTINUE)
     assert (rules.timeout_s, rules.max_running, rules.paused) == (60, 2, "ann has paused the queue: moved")
-    assert rules.accepts(QueueKind.TASK)
-    assert not rules.accepts(QueueKind.CALLBACK)
+    assert rules.accepts(JobKind.TASK)
+    assert not rules.accepts(JobKind.CALLBACK)
     queues.set_desired("plant", DesiredQueue(order=order(until=NOW - timedelta(seconds=1))))
     assert queues.rules("plant") == CONTINUE
     queues.set_desired("plant", None)

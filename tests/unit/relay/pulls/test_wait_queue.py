@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from edge_relay.pulls.deliveries import Delivery
 from edge_relay.pulls.wait_queue import PollDemand, WaitQueue
-from edge_schemas.wire.jobs import AuxiliaryKind
+from edge_schemas.wire.jobs import AuxiliaryKind, JobKind
 from support.relay.jobs import make_auxiliary_job, make_job
 
 ACK = "$JS.ACK.EDGE_JOBS.q.1.1.1.1750000000500000000.{pending}"
@@ -97,7 +97,7 @@ def test_a_job_that_suits_nobody_is_given_back() -> None:
 def test_an_auxiliary_job_passes_by_a_worker_whose_owner_does_not_allow_it() -> None:
     """That worker continues to wait for tasks."""
     line, one = WaitQueue("q"), PollDemand(1, lambda: None)
-    willing = PollDemand(1, lambda: None, auxiliary=(AuxiliaryKind.CALLBACK,))
+    willing = PollDemand(1, lambda: None, accepts=(JobKind.TASK, JobKind.CALLBACK))
     callback = Delivery(make_auxiliary_job(), ACK.format(pending=0), "q", datetime.now(UTC))
     test = Delivery(
         make_auxiliary_job(kind=AuxiliaryKind.CONNECTION_TEST), ACK.format(pending=0), "q", datetime.now(UTC)
