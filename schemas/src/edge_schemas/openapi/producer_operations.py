@@ -2,9 +2,9 @@
 
 from edge_schemas.openapi.operation import ACCESS, BODY, CALL, Operation
 from edge_schemas.producers import submissions
+from edge_schemas.producers.queries import JobsQuery, LogQuery, WaitQuery
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ErrorCode
-from edge_schemas.producers.queries import JobsQuery, LogQuery, WaitQuery
 
 _E = ErrorCode
 _PRODUCER = (*CALL, _E.CREDENTIAL_REVOKED, _E.FORBIDDEN, _E.PROVIDER_UNAVAILABLE)

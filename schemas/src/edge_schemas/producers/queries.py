@@ -3,8 +3,8 @@
 from pydantic import Field
 
 from edge_schemas.life.model import JobState
-from edge_schemas.wire.base import Inbound
 from edge_schemas.producers.submissions import MAX_WAIT_S
+from edge_schemas.wire.base import Inbound
 
 MAX_PAGE = 1000
 DEFAULT_PAGE = 100
