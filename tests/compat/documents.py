@@ -17,8 +17,8 @@ from edge_schemas.life.model import JobRecord, WriteAnswer, new_record
 from edge_schemas.life.transition import RELEASES_BEFORE_PARKED, transition
 from edge_schemas.wire import job_calls, polls, worker_entry, worker_report, workers
 from edge_schemas.wire.errors import EdgeError, ErrorCode, Problem
+from edge_schemas.wire.job_calls import LogPosition
 from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
-from edge_schemas.wire.logs import LogPosition
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 
 MODELS: Mapping[str, type[BaseModel]] = {

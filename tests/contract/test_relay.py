@@ -13,8 +13,8 @@ import pytest_asyncio
 
 from contract.relay_backends import CENTRE, Agent, RelayBackend, Site, fake_relay, real_relay, running_relay, site_of
 from edge_schemas.wire import routes
+from edge_schemas.wire.job_calls import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_schemas.wire.jobs import Job
-from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_schemas.wire.polls import PollAnswer
 from edge_schemas.wire.workers import Enrollment, SecretKind, new_secret
 from support.relay.edge import Reply

@@ -182,7 +182,8 @@ async def _enroll(settings: Settings, *, renew: bool) -> int:
         options += f" --ca-file {shlex.quote(str(settings.ca_file))}"
     if installed_airflow(settings.runtime_python) is None:
         print("There is no Airflow runtime here yet, so no task can run.")
-        print(f"Next: edge-worker runtime install {options}")
+        if not settings.commands:
+            print(f"Next: edge-worker runtime install {options}")
     print(f"Next: edge-worker run {options}")
     return 0
 

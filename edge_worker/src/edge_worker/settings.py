@@ -137,6 +137,16 @@ class Settings(BaseModel):
         "commas. A callback is any function that the centre names, so only the owner of the machine can allow it. "
         "Default: none.",
     )
+    commands: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
+        default=(),
+        description="Which programs producers may run here as commands: names or absolute paths, separated by commas, "
+        "or `*` for any. Commands run as the worker's user. Default: none.",
+    )
+    command_env: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
+        default=(),
+        description="Names of environment variables that producers may set for the programs of `commands`, separated "
+        "by commas. With `*` as `commands` they may set any.",
+    )
     grace_s: float = Field(
         default=5,
         ge=0,

@@ -46,9 +46,15 @@ from edge_schemas.life.model import JobRecord, JobState, new_record
 from edge_schemas.life.transition import transition
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
+from edge_schemas.wire.job_calls import (
+    MAX_CHUNK_BYTES,
+    MAX_CHUNK_DECODED_BYTES,
+    FinishRequest,
+    LogPosition,
+    ReleaseRequest,
+    StartRequest,
+)
 from edge_schemas.wire.jobs import Job
-from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_schemas.wire.polls import GRANT_WAIT_S, SUPPORTED_PROTOCOLS, Grant, Poll, PollAnswer
 from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
 from edge_schemas.wire.workers import (
@@ -447,7 +453,9 @@ class FakeRelay:
         body = await read_model(request, FinishRequest)
         if body.receipt is not None:
             self._open(worker, job, body.receipt)
-        event = Finish(worker, body.exit_code, body.reason, _now(), body.release, grant=body.receipt)
+        event = Finish(
+            worker, body.exit_code, body.reason, _now(), body.release, grant=body.receipt, result=body.result
+        )
         self._swap(job, event, incarnation=body.incarnation)
         self.finishes.setdefault(job, []).append(body)
         return web.Response(status=204)
@@ -456,7 +464,9 @@ class FakeRelay:
         worker, job = self._worker(request), job_of(request)
         body = await read_model(request, ReleaseRequest)
         self._open(worker, job, body.receipt)
-        event = Release(worker=worker, reason=body.reason, counted=body.counted, at=_now(), grant=body.receipt)
+        event = Release(
+            worker=worker, reason=body.reason, counted=body.counted, at=_now(), grant=body.receipt, delay_s=body.delay_s
+        )
         self._swap(job, event)
         self.released.append(body)
         return web.Response(status=204)

@@ -1,9 +1,21 @@
 """Jobs for tests."""
 
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
+from edge_schemas.wire.jobs import (
+    AuxiliaryJob,
+    AuxiliaryKind,
+    AuxiliaryWork,
+    CommandWork,
+    Job,
+    JobKind,
+    JobTerms,
+    OnLost,
+    TaskIdentity,
+    TaskWork,
+)
 
 
 def make_job(queue: str = "default", *, team: str | None = None) -> Job:
@@ -18,3 +30,17 @@ def make_auxiliary_job(queue: str = "auxiliary_jobs", kind: AuxiliaryKind = Auxi
     auxiliary = AuxiliaryJob(kind=kind, id=str(uuid.uuid4()))
     work = AuxiliaryWork(auxiliary=auxiliary, workload={}, core_executor="LocalExecutor")
     return Job(id=auxiliary.id, queue=queue, work=work, published_at=datetime.now(UTC))
+
+
+def make_command(
+    *argv: str,
+    queue: str = "default",
+    on_lost: OnLost = OnLost.FAIL,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    timeout_s: float | None = None,
+) -> Job:
+    """A new command, as a producer submits it."""
+    work = CommandWork(argv=argv, env=dict(env or {}), cwd=cwd, timeout_s=timeout_s)
+    terms = JobTerms(kind=JobKind.COMMAND, name=argv[0], producer="tests", on_lost=on_lost, max_attempts=3)
+    return Job(id=str(uuid.uuid4()), queue=queue, work=work, terms=terms, published_at=datetime.now(UTC))

@@ -17,8 +17,8 @@ from time import monotonic
 
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.job_calls import ReleaseRequest
-from edge_schemas.wire.jobs import AuxiliaryKind
-from edge_schemas.wire.polls import MAX_REASON_CHARS, PROTOCOL, Poll
+from edge_schemas.wire.jobs import AuxiliaryKind, JobKind
+from edge_schemas.wire.polls import MAX_REASON_CHARS, PROTOCOL, Poll, PollKind
 from edge_schemas.wire.worker_report import WorkerHealth, WorkerVersions
 from edge_worker.agent.poll_answers import PollAnswers, PollSink
 from edge_worker.agent.poll_timeout import PollTimeoutTuner
@@ -51,6 +51,7 @@ class Report:
         instance: See `Poll`.
         host: See `Poll`.
         auxiliary: The kinds of auxiliary jobs that the owner allows.
+        kinds: The other kinds that it accepts now: tasks only while its runtime is ready.
         settings_version: Of the settings with which the agent starts.
         versions: Called for each poll: the runtime's version is unknown at first.
     """
@@ -59,6 +60,7 @@ class Report:
     instance: str
     host: str
     auxiliary: tuple[AuxiliaryKind, ...]
+    kinds: Callable[[], tuple[PollKind, ...]]
     settings_version: int
     versions: Callable[[], WorkerVersions]
     health: Callable[[], WorkerHealth]
@@ -123,6 +125,7 @@ class PollLoop:
     def _next_poll(self) -> Poll:
         self._seq += 1
         self._poll_timeout_s = self._wanted_poll_timeout_s()
+        kinds = self.report.kinds()
         return Poll(
             protocol=PROTOCOL,
             incarnation=self.report.incarnation,
@@ -130,7 +133,8 @@ class PollLoop:
             instance=self.report.instance,
             host=self.report.host,
             superseded_by=self._refusals.superseded_by,
-            auxiliary=self.report.auxiliary,
+            auxiliary=self.report.auxiliary if JobKind.TASK in kinds else (),
+            kinds=kinds,
             in_conflict=self._answers.in_conflict,
             slots=self.table.slots,
             free=self.table.free,

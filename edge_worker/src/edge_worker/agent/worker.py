@@ -1,13 +1,13 @@
 """Builds the parts of the agent and runs their loops in one TaskGroup."""
 
 import asyncio
+import os
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from edge_schemas.wire.ids import task_hostname
 from edge_schemas.wire.polls import Grant, StopDirective
@@ -26,11 +26,14 @@ from edge_worker.control.protocol import SOCKET_NAME
 from edge_worker.environment import proxy_environment, task_environment
 from edge_worker.gateway.gateway import Gateway
 from edge_worker.host_client.client import TaskHost
+from edge_worker.host_client.command_host import CommandHost
+from edge_worker.host_client.command_rules import CommandRules
+from edge_worker.host_client.hosts import Hosts, Runtime
 from edge_worker.jobs.compatibility import RuntimeCompatibility
 from edge_worker.jobs.driver import Performer
 from edge_worker.jobs.lease import Fence, Lease
 from edge_worker.jobs.perform import ActionPerformer
-from edge_worker.jobs.process_actions import Host, ProcessActions
+from edge_worker.jobs.process_actions import ProcessActions
 from edge_worker.jobs.registry import JobRegistry
 from edge_worker.jobs.relay_actions import RelayActions
 from edge_worker.jobs.runner import JobRunner
@@ -55,16 +58,6 @@ EXIT_REVOKED = 3
 _CLEAN_UP_EVERY_S = 3600.0
 
 log = EventLog("edge_worker.agent.worker")
-
-
-class Runtime(Host, Protocol):
-    """Runs the jobs; `TaskHost`."""
-
-    async def run_forever(self) -> None:
-        """Keeps the runtime ready until cancelled."""
-
-    async def versions(self) -> str | None:
-        """Airflow's version; None while the runtime is not ready."""
 
 
 @dataclass
@@ -153,13 +146,15 @@ class Worker:
                 slots=self.settings.slots,
                 queues=list(self.identity.enrollment.settings.queues),
                 auxiliary_jobs=list(self.settings.auxiliary_jobs),
+                commands=list(self.settings.commands),
                 state_dir=str(self.state.path),
             )
             runtime = self.runtime or self._task_host(runtime_dir, socket)
+            hosts = _hosts(self.settings, self.identity.enrollment, runtime, socket)
             link = Link()
             secret, limits = self.identity.secret, self.settings.call_limits
             async with RelayClient(relay_url, secret, tls=tls, proxy=proxy, link=link, limits=limits) as client:
-                code = await self._work(client, link, runtime, socket, incarnation)
+                code = await self._work(client, link, hosts, socket, incarnation)
             log.info("worker_stopped", exit_code=code)
         return code
 
@@ -183,7 +178,7 @@ class Worker:
         ended = self.state.ended_jobs(max_bytes=self.settings.spool_max_bytes)
         return DiskWatch(self.state.path, table, ended, self.settings.disk_reserve_bytes)
 
-    async def _work(self, client: RelayClient, link: Link, runtime: Runtime, socket: Path, incarnation: int) -> int:
+    async def _work(self, client: RelayClient, link: Link, hosts: Hosts, socket: Path, incarnation: int) -> int:
         """Runs all loops until the shutdown allows to leave. A loop that fails shuts the agent down in order."""
         table = JobRegistry(self.settings.slots)
         lease = Lease(socket.with_name(LEASE))
@@ -194,10 +189,10 @@ class Worker:
                 table,
                 self.state,
                 RelayActions(client, link, lease, incarnation),
-                ProcessActions(runtime, fence, FailingStarts(table), self.settings.grace_s),
+                ProcessActions(hosts.of, fence, FailingStarts(table), self.settings.grace_s),
                 uploader,
             )
-            rule = RuntimeCompatibility(table, frozenset(self.settings.auxiliary_jobs))
+            rule = RuntimeCompatibility(table, frozenset(self.settings.auxiliary_jobs), hosts.rules)
             runner = JobRunner(Performer(actions.perform, actions.note), self.state, table, jobs, rule)
             identity = KeptIdentity(self.state, self.identity)
             rotation = SecretRotation(identity, client, link)
@@ -207,7 +202,7 @@ class Worker:
             health = AgentHealth(
                 self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
             )
-            watch = RuntimeWatch(runtime, table, rule)
+            watch = RuntimeWatch(hosts.tasks, table, rule, hosts.other_kinds)
             control = _owners_control(
                 self,
                 enrollment=lambda: identity.current.enrollment,
@@ -226,7 +221,7 @@ class Worker:
                 tuner = PollTimeoutTuner(self.settings.poll_hold_s)
                 poll_loop = PollLoop(client, table, link, handler, report, tuner, fence)
                 running = [
-                    loops.create_task(runtime.run_forever(), name="task-host"),
+                    loops.create_task(hosts.tasks.run_forever(), name="task-host"),
                     loops.create_task(watch.run(), name="watch-runtime"),
                     loops.create_task(self._clean_up(), name="clean-up"),
                     loops.create_task(self._disk_watch(table).run(), name="disk-watch"),
@@ -254,6 +249,7 @@ class Worker:
             instance=self.state.instance(),
             host=platform.node()[:253],
             auxiliary=self.settings.auxiliary_jobs,
+            kinds=watch.kinds,
             settings_version=self.identity.enrollment.settings.version,
             versions=lambda: worker_versions(watch.airflow),
             health=health.read,
@@ -263,6 +259,19 @@ class Worker:
         while True:
             await asyncio.to_thread(self.state.clean_up, keep_days=self.settings.log_keep_days, now=time.time())
             await asyncio.sleep(_CLEAN_UP_EVERY_S)
+
+
+def _hosts(settings: Settings, enrollment: Enrollment, runtime: Runtime, socket: Path) -> Hosts:
+    env = task_environment(settings)
+    rules = CommandRules(settings.commands, settings.command_env, env.get("PATH", os.defpath))
+    commands = CommandHost(
+        env=env,
+        names={"EDGE_RELAY_WORKER": enrollment.worker, "EDGE_RELAY_SITE": enrollment.site},
+        find=rules.find,
+        gateway_socket=socket,
+        log_max_bytes=settings.log_max_bytes,
+    )
+    return Hosts(runtime, commands, rules)
 
 
 def _owners_control(

@@ -134,6 +134,8 @@ def task_of(job: Job) -> str:
     if (task := job.task) is not None:
         index = "" if task.map_index < 0 else f" [{task.map_index}]"
         return f"{task.dag_id}.{task.task_id}{index}, run {task.run_id}, try {task.try_number}"
+    if job.terms is not None:
+        return f"{job.kind.value} {job.terms.name}"
     return "-" if job.auxiliary is None else f"{job.auxiliary.kind.value} {job.auxiliary.id}"
 
 

@@ -116,6 +116,7 @@ class Examination:
             self._on_disk(settings_checks.PROXY, self._choose_proxy, needs=(settings_checks.RELAY,)),
             self._on_disk(TRUST, self._choose_authorities),
             self._on_disk(settings_checks.AUXILIARY, lambda: settings_checks.auxiliary_finding(self.given)),
+            self._on_disk(settings_checks.COMMANDS, lambda: settings_checks.commands_finding(self.given)),
         ]
 
     def _machine_checks(self) -> Iterable[Check]:

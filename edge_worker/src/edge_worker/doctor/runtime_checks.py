@@ -58,6 +58,8 @@ class RuntimeChecks:
 
     def __init__(self, settings: Settings, folder: Path, facts: Callable[[], WorkerFacts | None]) -> None:
         self._path = settings.runtime_python
+        # Without a runtime, a worker that runs commands is of use.
+        self._without = warning if settings.commands else failed
         self._setup = HostSetup(
             runtime_python=settings.runtime_python,
             runtime_dir=folder,
@@ -98,7 +100,7 @@ class RuntimeChecks:
         found = await asyncio.shield(self._installed)
         if found.airflow is None or found.task_sdk is None:
             lacking = "no Airflow" if found.airflow is None else "Airflow without its Task SDK (Airflow 3 is required)"
-            return failed(AIRFLOW, f"{self._path} has {lacking}, so no task can run here", _GET_ONE)
+            return self._without(AIRFLOW, f"{self._path} has {lacking}, so no task can run here", _GET_ONE)
         facts = self._facts()
         if facts is None or facts.centre is None:
             why = "no keeper answered the relay" if facts else "the relay did not provide it"
@@ -144,7 +146,7 @@ class RuntimeChecks:
     async def _try_host(self) -> Finding:
         found = await asyncio.shield(self._installed)
         if found.error or found.airflow is None:
-            return failed(HOST, "there is no runtime to start it in", _GET_ONE)
+            return self._without(HOST, "there is no runtime to start it in", _GET_ONE)
         socket = self._setup.socket()
         child = start_host(self._setup, socket)
         try:

@@ -14,6 +14,7 @@ from edge_worker.state.state import Identity
 
 READ, RELAY, PROXY = "settings.read", "settings.relay", "settings.proxy"
 AUXILIARY = "settings.auxiliary"
+COMMANDS = "settings.commands"
 UNIT_ENVIRONMENT = Path("/etc/edge-worker/environment")
 """The file from which our systemd unit reads variables; a shell does not read it."""
 _AS_THE_UNIT = (
@@ -105,6 +106,16 @@ def auxiliary_finding(sourced: SourcedSettings) -> Finding:
     runs = f"runs auxiliary jobs of the kinds {', '.join(allowed)}" if allowed else "runs no auxiliary jobs"
     missing = f"; auxiliary_jobs would allow {', '.join(others)}" if others else ""
     return ok(AUXILIARY, f"this worker {runs}, by {sourced.source('auxiliary_jobs')}{missing}")
+
+
+def commands_finding(sourced: SourcedSettings) -> Finding:
+    """Which commands of producers the owner allows."""
+    allowed = sourced.settings.commands
+    if "*" in allowed:
+        runs = "runs any command as its user"
+    else:
+        runs = f"runs the commands {', '.join(allowed)}" if allowed else "runs no commands"
+    return ok(COMMANDS, f"this worker {runs}, by {sourced.source('commands')}")
 
 
 def proxy_finding(sourced: SourcedSettings, relay_url: str) -> tuple[Finding, Proxy | None]:

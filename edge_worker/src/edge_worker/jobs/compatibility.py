@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from edge_schemas.life.versions import runtime_mismatch
-from edge_schemas.wire.jobs import AuxiliaryKind, Job, TaskWork
+from edge_schemas.wire.jobs import AuxiliaryKind, CommandWork, Job, TaskWork
+from edge_worker.host_client.command_rules import NO_COMMANDS, CommandRules
 from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog
 
@@ -30,11 +31,13 @@ class RuntimeCompatibility:
 
     Attributes:
         auxiliary: The kinds of auxiliary jobs that the owner allows.
+        commands: The owner's rules for commands.
         airflow: Airflow's version in the runtime; None until a task host has reported it.
     """
 
     table: JobRegistry
     auxiliary: AbstractSet[AuxiliaryKind] = frozenset()
+    commands: CommandRules = NO_COMMANDS
     airflow: str | None = None
 
     def found(self, version: str) -> None:
@@ -56,6 +59,8 @@ class RuntimeCompatibility:
         return why
 
     def _why_forbidden(self, job: Job) -> str | None:
+        if isinstance(job.work, CommandWork):
+            return self.commands.forbidden(job.work)
         if job.airflow_work is None:
             return f"this worker runs no job of kind {job.kind}"
         # What the task host runs follows from the workload alone.

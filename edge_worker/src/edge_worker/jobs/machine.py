@@ -299,11 +299,11 @@ def _exit_reason(exit_code: int | None) -> str | None:
     if not exit_code:
         return None
     if exit_code > 0:
-        return f"the task's process ended with status {exit_code}"
+        return f"the process ended with status {exit_code}"
     try:
-        return f"the task's process was ended by {signal.Signals(-exit_code).name}"
+        return f"the process was ended by {signal.Signals(-exit_code).name}"
     except ValueError:
-        return f"the task's process was ended by signal {-exit_code}"
+        return f"the process was ended by signal {-exit_code}"
 
 
 def _short(text: str) -> str:

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import NoReturn, Protocol
 from weakref import WeakKeyDictionary
 
-from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.jobs import Job, JobKind
 from edge_worker.host_client import client as host_client
-from edge_worker.host_client.job_end import CHECK_EVERY_S, JobResult
+from edge_worker.host_client.hosts import Host
+from edge_worker.host_client.job_end import CHECK_EVERY_S
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.events import (
     ContactLost,
@@ -38,16 +38,6 @@ _CHECK_EVERY_S = 0.2
 log = EventLog("edge_worker.jobs.process_actions")
 
 
-class Host(Protocol):
-    """Runs the processes of jobs; `TaskHost`."""
-
-    async def launch(self, job: Job, job_dir: Path) -> None:
-        """Start a job; raises `LaunchError`."""
-
-    async def wait(self, job_dir: Path, on_exit: Callable[[], None]) -> JobResult:
-        """Wait for the end of a job; calls `on_exit` once the task's own process has exited."""
-
-
 class StartWatch(Protocol):
     """Learns how starts of jobs end; `FailingStarts`."""
 
@@ -63,10 +53,11 @@ class ProcessActions:
     """Launch, wait for the end, freeze, thaw, stop.
 
     Attributes:
+        host_of: Which host runs a job.
         grace_s: Seconds between SIGTERM and SIGKILL.
     """
 
-    host: Host
+    host_of: Callable[[Job], Host]
     fence: Fence
     starts: StartWatch
     grace_s: float
@@ -79,13 +70,14 @@ class ProcessActions:
             return ContactLost(reason)
         try:
             if not driver.dir.was_launched:
-                await self.host.launch(driver.job, driver.dir.path)
+                await self.host_of(driver.job).launch(driver.job, driver.dir.path)
         except host_client.LaunchError as error:
             # An earlier request for this launch, by this agent or the one before, may be succeeding at this moment.
             if _rule_out(driver):
-                self.starts.failed(error.reason)
+                if driver.job.kind is not JobKind.COMMAND:  # a program that is not there says nothing of the worker
+                    self.starts.failed(error.reason)
                 log.error("job_not_launched", reason=error.reason)  # noqa: TRY400 - the cause is in the event
-                _log_stop(driver, f"The task could not be launched on this worker: {error.reason}")
+                _log_stop(driver, f"The {_noun(driver)} could not be launched on this worker: {error.reason}")
                 return LaunchFailed(error.reason, error.releases)
         self.starts.succeeded()
         return _started(driver)
@@ -96,7 +88,8 @@ class ProcessActions:
 
     async def await_end(self, driver: JobDriver) -> ProcessGone:
         """Wait for the end of the job; returns its result."""
-        result = await self.host.wait(driver.dir.path, lambda: driver.post(TaskExited()))
+        host = self.host_of(driver.job)
+        result = await host.wait(driver.dir.path, lambda: driver.post(TaskExited()))
         return ProcessGone(result.exit_code, result.error)
 
     async def await_gone(self, driver: JobDriver, *, kills: bool, thaws: bool) -> ProcessGone:
@@ -119,9 +112,10 @@ class ProcessActions:
     async def thaw(self, driver: JobDriver) -> Thawed:
         """Continue the job's processes."""
         frozen_at = self._frozen_at.pop(driver, None) or driver.dir.frozen_at() or time.time()
-        stood_s = max(0.0, time.time() - frozen_at)
+        stood_s, what = max(0.0, time.time() - frozen_at), _noun(driver)
         log_to_task(
-            driver, f"Edge worker: contact is back after the task was frozen for {stood_s:.0f} s; the task continues"
+            driver,
+            f"Edge worker: contact is back after the {what} was frozen for {stood_s:.0f} s; the {what} continues",
         )
         await thaw_tree(driver.dir.path)
         try:
@@ -170,7 +164,7 @@ def _log_stop(driver: JobDriver, text: str) -> None:
 
 def _log_step(driver: JobDriver, step: str) -> None:
     reason = driver.now.stop.reason if driver.now.stop else ""
-    _log_stop(driver, f"Edge worker stops this task ({reason}): {step}")
+    _log_stop(driver, f"Edge worker stops this {_noun(driver)} ({reason}): {step}")
 
 
 def _started(driver: JobDriver) -> LaunchSucceeded:
@@ -182,7 +176,13 @@ def _what(job: Job) -> dict[str, str]:
     """The fields that identify the work, for the agent's log."""
     if job.task is not None:
         return {"dag": job.task.dag_id, "task": job.task.task_id}
+    if job.terms is not None:
+        return {"name": job.terms.name}
     return {"auxiliary": job.auxiliary.kind} if job.auxiliary is not None else {}
+
+
+def _noun(driver: JobDriver) -> str:
+    return "command" if driver.job.kind is JobKind.COMMAND else "task"
 
 
 def _mark(driver: JobDriver) -> float:
@@ -199,7 +199,7 @@ def _mark(driver: JobDriver) -> float:
     log.warning("job_frozen", job=driver.id, reason=reason)
     log_to_task(
         driver,
-        f"Edge worker freezes this task ({reason}): it continues once the centre confirms that this worker "
+        f"Edge worker freezes this {_noun(driver)} ({reason}): it continues once the centre confirms that this worker "
         "still holds it, and is killed otherwise",
     )
     return time.time()

@@ -83,7 +83,12 @@ class RelayActions:
             driver.dir.put_finish(finish)
         except OSError as error:
             log.error("finish_not_on_disk", error=str(error))  # noqa: TRY400 - the cause is in the event
-        request = FinishRequest(**dict(finish), incarnation=self.incarnation, receipt=driver.now.receipt or None)
+        request = FinishRequest(
+            **dict(finish),
+            incarnation=self.incarnation,
+            receipt=driver.now.receipt or None,
+            result=None if driver.job.terms is None else driver.dir.result(),
+        )
         is_accepted = True
         try:
             await until_final(

@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edge_schemas.wire.logs import MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES
+from edge_schemas.wire.job_calls import MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES
 from edge_worker.files import write_atomically
 from edge_worker.log import EventLog
 from edge_worker.state.job_dir import JobDir

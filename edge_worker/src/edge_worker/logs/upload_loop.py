@@ -4,7 +4,7 @@ import asyncio
 from typing import Protocol
 
 from edge_schemas.wire.errors import ErrorCode
-from edge_schemas.wire.logs import MAX_CHUNK_DECODED_BYTES
+from edge_schemas.wire.job_calls import MAX_CHUNK_DECODED_BYTES
 from edge_worker.log import EventLog
 from edge_worker.logs.spool import Spool
 from edge_worker.relay.call_result import CallError, NoAnswer, Refused

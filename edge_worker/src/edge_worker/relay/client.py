@@ -15,8 +15,14 @@ from pydantic import BaseModel
 from edge_schemas.gate.centre import WorkerFacts
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
-from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
-from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
+from edge_schemas.wire.job_calls import (
+    MAX_CHUNK_BYTES,
+    MAX_CHUNK_DECODED_BYTES,
+    FinishRequest,
+    LogPosition,
+    ReleaseRequest,
+    StartRequest,
+)
 from edge_schemas.wire.polls import Poll
 from edge_schemas.wire.workers import Enrollment, EnrollRequest, SecretRequest
 from edge_worker.relay.call_result import NoAnswer, Reply, parse

@@ -10,8 +10,8 @@
     finish.json     the outcome, until the relay has finally accepted or refused it
     finished        the relay has finally accepted or refused the outcome
 
-The files that the task's own processes write (`pid.json`, `lock`, `task.log`, `result.json`) are described in
-`task_host.job_files`.
+The files that the job's own processes write (`pid.json`, `lock`, `task.log`, `result.json`) are described in
+`task_host.job_files`, what a command answers (`result`) in `command_host.request`.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from edge_schemas.wire.content import MAX_CONTENT_BYTES, SentContent
 from edge_schemas.wire.job_calls import EndReport
 from edge_schemas.wire.jobs import Job
+from edge_worker.command_host.request import RESULT_FILE
 from edge_worker.files import write_atomically
 from edge_worker.task_host import job_files
 
@@ -124,6 +126,20 @@ class JobDir:
     def put_final_state(self, state: str) -> None:
         """Records that a job's final state was accepted: from here on it must not be killed as unwanted."""
         write_atomically(self.path / "final_state", state.encode())
+
+    def result(self) -> SentContent | None:
+        """What a command answers to its producer: text if it is valid UTF-8. Nothing if there is too much of it."""
+        try:
+            with (self.path / RESULT_FILE).open("rb") as file:
+                body = file.read(MAX_CONTENT_BYTES + 1)
+        except OSError:
+            return None
+        if len(body) > MAX_CONTENT_BYTES:
+            return None
+        try:
+            return SentContent.of_text(body.decode())
+        except UnicodeDecodeError:
+            return SentContent.of(body)
 
     def finish(self) -> EndReport | None:
         """The outcome, if the relay does not have it yet."""

@@ -14,8 +14,8 @@ from functools import partial
 import httpx
 from typing_extensions import override
 
-from edge_worker.task_host.fence import Guard
 from edge_worker.task_host.output_drain import OutputDrain
+from edge_worker.task_host.supervision.fence import Guard
 
 REQUEST_ID = "x-request-id"
 NO_ANSWER = frozenset({429, 502, 503, 504})

@@ -1,10 +1,7 @@
 """One job in its own process: claims the job, runs Airflow's supervisor, writes how the job ended."""
 
-import contextlib
-import ctypes
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,13 +9,13 @@ from pathlib import Path
 from typing import TypedDict
 
 from edge_worker.task_host import job_files, supervise
-from edge_worker.task_host.fence import Guard, SupervisorFence, end_descendants
 from edge_worker.task_host.job_files import Result
 from edge_worker.task_host.lease import LEASE
-from edge_worker.task_host.protocol import JobRequest, LaunchAnswer, RunRequest, Workload
+from edge_worker.task_host.protocol import JobRequest, RunRequest, Workload
 from edge_worker.task_host.supervise import SupervisorContext
+from edge_worker.task_host.supervision import job_process
+from edge_worker.task_host.supervision.fence import Guard, SupervisorFence, end_descendants
 
-_PR_SET_CHILD_SUBREAPER = 36
 _MAX_ERROR_CHARS = 500
 _LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
@@ -57,60 +54,14 @@ def run(request: RunRequest, settings: Settings, ready: int) -> int:
         ready: Descriptor for the answer, one JSON object, once it is decided whether the job runs here.
     """
     job_dir = Path(request["dir"])
-    os.setsid()
-    _become_subreaper()
-    try:
-        lock = _claim(job_dir, request["job"]["id"])
-    except OSError as error:
-        reason = f"the job's folder cannot be written: {error.strerror}"
-        _answer(ready, {"ok": False, "reason": reason, "releases": True})
-        return 1
-    if lock is None:
-        _answer(ready, {"ok": False, "reason": "this job was already started here"})
-        return 1
-    _answer(ready, {"ok": True})
-    _redirect_output(job_dir)
-    result = _result(request, job_dir, settings)
-    sys.stdout.flush()
-    job_files.write_result(job_dir, result)
-    job_files.release_lock(lock)
-    return 0
-
-
-def _claim(job_dir: Path, job_id: str) -> int | None:
-    """The lock of the job, which this process now runs; None if another process has or had it.
-
-    Raises:
-        OSError: The disk is full; the job was not claimed.
-    """
-    lock = job_files.hold_lock(job_dir)
-    if lock is None:
-        return None
-    job_files.reserve_result(job_dir)
-    return lock if job_files.claim(job_dir, job_files.this_process(job_id)) else None
-
-
-def _answer(ready: int, answer: LaunchAnswer) -> None:
-    os.write(ready, json.dumps(answer).encode())
-    os.close(ready)
-
-
-def _become_subreaper() -> None:
-    """Makes orphans of user code children of this process, where a stop finds them (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _redirect_output(job_dir: Path) -> None:
-    log = os.open(job_dir / job_files.SUPERVISOR_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    return job_process.run(request["job"]["id"], job_dir, ready, partial(_result, request, job_dir, settings))
 
 
 def _result(request: RunRequest, job_dir: Path, settings: Settings) -> Result:
     job = request["job"]
-    fence = SupervisorFence(Path(settings.gateway_socket).with_name(LEASE), job["offline"], partial(_log, job_dir))
+    fence = SupervisorFence(
+        Path(settings.gateway_socket).with_name(LEASE), job["offline"], partial(job_process.log_best_effort, job_dir)
+    )
     guard = Guard(fence, settings.gateway_socket)
     context = SupervisorContext(job_dir, settings.gateway_socket, guard, request["log_max_bytes"])
     result = Result(exit_code=None, final_state=None, error=None)
@@ -122,7 +73,7 @@ def _result(request: RunRequest, job_dir: Path, settings: Settings) -> Result:
         end_descendants()
         if fence.end_reason is None:
             text = _describe(error)
-            _log(job_dir, f"{supervise.noun(job)} could not be run: {text}")
+            job_process.log_best_effort(job_dir, f"{supervise.noun(job)} could not be run: {text}")
             result = Result(exit_code=1, final_state=None, error=text)
     finally:
         guard.stop()
@@ -130,12 +81,6 @@ def _result(request: RunRequest, job_dir: Path, settings: Settings) -> Result:
             end_descendants()
     # The exit code of a job that the fence has ended has no meaning: the job did not end by itself.
     return result if fence.end_reason is None else replace(result, exit_code=None, error=fence.end_reason)
-
-
-def _log(job_dir: Path, text: str) -> None:
-    """Writes a line to the task's log, if the disk has room."""
-    with contextlib.suppress(OSError):
-        job_files.write_log_line(job_dir, text)
 
 
 def _environment(job: JobRequest, job_dir: Path, bundles: Mapping[str, str]) -> dict[str, str]:

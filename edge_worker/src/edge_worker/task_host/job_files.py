@@ -189,10 +189,10 @@ def write_log_line(job_dir: Path, event: str, *, level: str = "error") -> None:
         os.close(log)
 
 
-def log_line(event: str, level: str) -> bytes:
+def log_line(event: str, level: str, *, logger: str = "task") -> bytes:
     """A line in the form that Airflow's log view reads."""
     stamp = datetime.now(tz=UTC).isoformat().replace("+00:00", "Z")
-    return json.dumps({"timestamp": stamp, "level": level, "event": event, "logger": "task"}).encode() + b"\n"
+    return json.dumps({"timestamp": stamp, "level": level, "event": event, "logger": logger}).encode() + b"\n"
 
 
 def start_time(pid: int) -> int | None:

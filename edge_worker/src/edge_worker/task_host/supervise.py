@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, NoReturn
 from uuid import UUID
 
 from edge_worker.task_host import calls, job_files
-from edge_worker.task_host.fence import Guard, names_of_descendants
 from edge_worker.task_host.job_files import Result
 from edge_worker.task_host.log_file import CappedLog
-from edge_worker.task_host.memory import MemoryWatch
 from edge_worker.task_host.output_drain import OutputDrain
 from edge_worker.task_host.protocol import JobRequest
+from edge_worker.task_host.supervision.fence import Guard, names_of_descendants
+from edge_worker.task_host.supervision.memory import MemoryWatch
 from edge_worker.task_host.user_code import last_resorts
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from edge_broker.jetstream.stream_info import stream_info
 from edge_broker.subjects import HOLDER_HEADER, LOGS, OFFSET_HEADER
 from edge_relay.stores.holders import HolderEntry
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.logs import MAX_JOB_LOG_BYTES
+from edge_schemas.wire.job_calls import MAX_JOB_LOG_BYTES
 
 CACHED_LOGS = 20_000
 

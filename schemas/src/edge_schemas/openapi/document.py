@@ -12,7 +12,7 @@ from edge_schemas.openapi.operations import OPERATIONS
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ERRORS, ErrorCode, Problem
 from edge_schemas.wire.ids import JobId, QueueName, RequestId, WorkerName
-from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES
+from edge_schemas.wire.job_calls import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES
 from edge_schemas.wire.polls import PROTOCOL
 
 Schema = dict[str, Any]

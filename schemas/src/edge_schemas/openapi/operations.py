@@ -6,8 +6,7 @@ from edge_schemas.openapi.operation import BODY, CALL, ENROLLMENT, WORKER, Opera
 from edge_schemas.openapi.producer_operations import PRODUCER_OPERATIONS
 from edge_schemas.wire import routes, workers
 from edge_schemas.wire.errors import ErrorCode
-from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
-from edge_schemas.wire.logs import LogPosition
+from edge_schemas.wire.job_calls import FinishRequest, LogPosition, ReleaseRequest, StartRequest
 from edge_schemas.wire.polls import Poll, PollAnswer
 
 _E = ErrorCode

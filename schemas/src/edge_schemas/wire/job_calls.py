@@ -1,9 +1,20 @@
-"""Calls of a worker about one job: start, finish, release."""
+"""Calls of a worker about one job: start, log, finish, release.
+
+A log is uploaded as bytes of its file at an offset. The relay's answer is the offset up to which the bytes are durable.
+A chunk that overlaps is trimmed, one that would leave a gap is rejected with `offset_mismatch` and the expected offset:
+the worker rewinds to it.
+"""
 
 from pydantic import Field
 
 from edge_schemas.wire.base import Inbound, Outbound
-from edge_schemas.wire.content import Content, SentContent
+from edge_schemas.wire.content import SentContent
+
+MAX_CHUNK_BYTES = 256 * 1024
+"""Of one upload on the wire, compressed or not."""
+MAX_CHUNK_DECODED_BYTES = 512 * 1024
+"""Of one upload once decompressed: a NATS message with its headers must stay below 1 MiB."""
+MAX_JOB_LOG_BYTES = 256 * 1024 * 1024
 
 
 class StartRequest(Inbound):
@@ -22,13 +33,11 @@ class EndReport(Outbound):
         release: The job itself did not cause this end: the worker is being shut down, or was killed. If user code never
             ran, the job is released: it waits again, and no try is spent. A submitted job waits again if its producer
             said `on_lost: requeue`; the attempt is spent.
-        result: For the producer of a submitted job.
     """
 
     exit_code: int | None = None
     reason: str | None = Field(default=None, max_length=1000)
     release: bool = False
-    result: Content | None = None
 
 
 class FinishRequest(EndReport, Inbound):
@@ -38,6 +47,7 @@ class FinishRequest(EndReport, Inbound):
         incarnation: Of the agent that reports this; another one may have started the job.
         receipt: Of the grant with which the job was last started. A late repeat does not end the job after it was
             started again with another grant.
+        result: For the producer of a submitted job.
     """
 
     incarnation: int = Field(ge=1)
@@ -61,3 +71,9 @@ class ReleaseRequest(Inbound):
     reason: str = Field(min_length=1, max_length=500)
     counted: bool = True
     delay_s: float | None = Field(default=None, ge=0, le=MAX_RELEASE_DELAY_S)
+
+
+class LogPosition(Outbound):
+    """The answer to an upload."""
+
+    offset: int

@@ -27,6 +27,10 @@ GRANT_WAIT_S = 30
 """How long a granted job may stay unstarted before it is granted again; the consumers' `ack_wait`."""
 
 
+PollKind = Literal[JobKind.TASK, JobKind.COMMAND, JobKind.PAYLOAD]
+"""The kinds of jobs that need nobody's permission but the worker's."""
+
+
 class Poll(Inbound):
     """A worker's report.
 
@@ -56,9 +60,7 @@ class Poll(Inbound):
     host: str = Field(default="", max_length=253)
     superseded_by: int | None = Field(default=None, ge=1)
     auxiliary: tuple[AuxiliaryKind, ...] = Field(default=(), max_length=len(AuxiliaryKind))
-    kinds: tuple[Literal[JobKind.TASK, JobKind.COMMAND, JobKind.PAYLOAD], ...] = Field(
-        default=(JobKind.TASK,), max_length=len(JobKind)
-    )
+    kinds: tuple[PollKind, ...] = Field(default=(JobKind.TASK,), max_length=len(JobKind))
     in_conflict: bool = False
     slots: int = Field(ge=0, le=MAX_SLOTS)
     free: int = Field(ge=0, le=MAX_SLOTS)

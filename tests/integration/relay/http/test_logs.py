@@ -14,8 +14,8 @@ from edge_broker.connection.broker import Broker
 from edge_broker.subjects import LOGS, OFFSET_HEADER, log_subject
 from edge_schemas.life.events import Finish, GiveUp, Start
 from edge_schemas.wire import routes
+from edge_schemas.wire.job_calls import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES
 from edge_schemas.wire.jobs import Job
-from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES
 from support.nats.server import eventually
 from support.relay.edge import Edge, running_edge
 from support.relay.jobs import make_auxiliary_job

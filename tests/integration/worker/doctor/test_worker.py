@@ -23,7 +23,8 @@ from support.relay.edge import Worker
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 FROM_OUTSIDE_IN = [
     "settings.read", "state.folder", "state.agent", "runtime-dir.sockets", "identity.file", "settings.relay",
-    "settings.proxy", "settings.trust", "settings.auxiliary", "dns.lookup", "tcp.connect", "tls.chain", "relay.url",
+    "settings.proxy", "settings.trust", "settings.auxiliary", "settings.commands",
+    "dns.lookup", "tcp.connect", "tls.chain", "relay.url",
     "clock.skew", "relay.ready", "credential.known", "protocol.served", "queues.allowed", "versions.relay",
     "runtime.python", "runtime.airflow", "runtime.host", "bundles.folders", "machine.user", "machine.disk",
     "machine.memory", "machine.files",

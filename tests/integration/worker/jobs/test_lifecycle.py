@@ -61,8 +61,8 @@ async def test_a_lost_answer_is_asked_for_again_and_changes_nothing(
 @pytest.mark.parametrize(
     ("script", "exit_code", "reason"),
     [
-        ("sys.exit(3)", 3, "the task's process ended with status 3"),
-        ("import signal; os.kill(os.getpid(), signal.SIGKILL)", -9, "the task's process was ended by SIGKILL"),
+        ("sys.exit(3)", 3, "the process ended with status 3"),
+        ("import signal; os.kill(os.getpid(), signal.SIGKILL)", -9, "the process was ended by SIGKILL"),
     ],
 )
 async def test_an_end_without_a_final_state_is_explained(

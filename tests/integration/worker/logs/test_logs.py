@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from edge_schemas.life.model import JobState
 from edge_schemas.wire.errors import ErrorCode
-from edge_schemas.wire.logs import MAX_CHUNK_BYTES
+from edge_schemas.wire.job_calls import MAX_CHUNK_BYTES
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.logs.upload_loop import MIN_CHUNK_BYTES, LogUploader
 from edge_worker.relay.link import Link

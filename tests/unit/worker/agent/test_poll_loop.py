@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.jobs import Job, JobKind
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_schemas.wire.polls import Grant, Poll, PollAnswer
 from edge_schemas.wire.worker_entry import AgentSeen, CredentialConflict
@@ -104,7 +104,7 @@ async def _polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     client, table, link = _Client(), JobRegistry(3), Link()
     ticks = itertools.count(100)
     lease = Lease(tmp_path / "lease", clock=lambda: next(ticks))
-    report = Report(7, "instance", "host", (), 0, lambda: worker_versions(None), WorkerHealth)
+    report = Report(7, "instance", "host", (), lambda: (JobKind.TASK,), 0, lambda: worker_versions(None), WorkerHealth)
     sink = cast("PollSink", _Desk(table))
     loop = PollLoop(
         cast("RelayClient", client),

@@ -170,9 +170,9 @@ def test_the_last_stage_knows_no_event() -> None:
     ("gone", "reason", "release"),
     [
         (e.ProcessGone(0), None, False),
-        (e.ProcessGone(3), "the task's process ended with status 3", False),
-        (e.ProcessGone(-9), "the task's process was ended by SIGKILL", False),
-        (e.ProcessGone(-300), "the task's process was ended by signal 300", False),
+        (e.ProcessGone(3), "the process ended with status 3", False),
+        (e.ProcessGone(-9), "the process was ended by SIGKILL", False),
+        (e.ProcessGone(-300), "the process was ended by signal 300", False),
         (e.ProcessGone(None, "the machine went down"), "the machine went down", True),
     ],
 )
@@ -185,7 +185,7 @@ def test_the_outcome_of_a_stopped_job_begins_with_why() -> None:
     running = LocalJob(stage=Stage.RUNNING, has_folder=True, stop=StopWish("marked as failed", releases=True))
     stopped, _ = step(running, e.ProcessGone(-15))
     assert stopped.finish is not None
-    assert stopped.finish.reason == "marked as failed; the task's process was ended by SIGTERM"
+    assert stopped.finish.reason == "marked as failed; the process was ended by SIGTERM"
     assert stopped.finish.release
     decided, _ = step(replace(running, final_state="success"), e.ProcessGone(0))
     assert decided.finish == EndReport(exit_code=0)

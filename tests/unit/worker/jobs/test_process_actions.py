@@ -46,7 +46,8 @@ def _job(tmp_path: Path) -> JobDriver:
 
 
 def _actions(before: Callable[[], object] = lambda: None) -> ProcessActions:
-    return ProcessActions(_Host(before), cast("Fence", _NoFence()), FailingStarts(JobRegistry(1)), grace_s=1)
+    host = _Host(before)
+    return ProcessActions(lambda _: host, cast("Fence", _NoFence()), FailingStarts(JobRegistry(1)), grace_s=1)
 
 
 def _process_starts(driver: JobDriver) -> bool:

@@ -11,11 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from edge_worker.task_host import calls, fence
+from edge_worker.task_host import calls
 from edge_worker.task_host.calls import WaitingTransport
-from edge_worker.task_host.fence import Guard, SupervisorFence
 from edge_worker.task_host.output_drain import OutputDrain
 from edge_worker.task_host.protocol import Offline
+from edge_worker.task_host.supervision import fence
+from edge_worker.task_host.supervision.fence import Guard, SupervisorFence
 
 STATE = "http://gateway/jobs/j/execution/task-instances/t/state"
 READ = "http://gateway/jobs/j/execution/variables/v"

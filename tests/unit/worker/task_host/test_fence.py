@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from edge_worker.task_host import fence, job_files, lease
-from edge_worker.task_host.fence import Right, SupervisorFence
+from edge_worker.task_host import job_files, lease
 from edge_worker.task_host.protocol import Offline
+from edge_worker.task_host.supervision import fence
+from edge_worker.task_host.supervision.fence import Right, SupervisorFence
 
 OFFLINE: Offline = {"tolerance_s": 60.0, "fence_after_s": 30.0}
 
@@ -87,7 +88,7 @@ def test_nobody_answers_where_nobody_listens(tmp_path: Path) -> None:
 
 TREE = """
 import os, signal, subprocess, sys, time
-from edge_worker.task_host.fence import is_frozen
+from edge_worker.task_host.supervision.fence import is_frozen
 def until(wanted):
     deadline = time.monotonic() + 10
     while is_frozen() is not wanted and time.monotonic() < deadline:

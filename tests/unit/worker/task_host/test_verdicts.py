@@ -11,10 +11,11 @@ import pytest
 
 from edge_worker.host_client.client import TaskHost
 from edge_worker.host_client.job_end import JobResult
-from edge_worker.task_host import job, job_files, memory
+from edge_worker.task_host import job, job_files
 from edge_worker.task_host.host import Host, HostSettings
-from edge_worker.task_host.memory import MemoryWatch
 from edge_worker.task_host.protocol import Connection, Endpoint, JobRequest, RunRequest
+from edge_worker.task_host.supervision import job_process, memory
+from edge_worker.task_host.supervision.memory import MemoryWatch
 
 
 def _refuse(number: int) -> Any:
@@ -48,7 +49,7 @@ def test_fork_that_fails_is_answered_with_the_reason(tmp_path: Path, monkeypatch
 
 def test_job_on_a_full_disk_is_given_back_before_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.setsid", lambda: None)
-    monkeypatch.setattr(job, "_become_subreaper", lambda: None)
+    monkeypatch.setattr(job_process, "_become_subreaper", lambda: None)
     monkeypatch.setattr(job_files, "reserve_result", _refuse(errno.ENOSPC))
     answer, ready = os.pipe()
     assert job.run(_request(tmp_path), job.Settings("g", {}), ready) == 1

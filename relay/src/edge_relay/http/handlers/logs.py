@@ -11,7 +11,7 @@ from edge_relay.metrics.replica import Metrics
 from edge_relay.stores.job_logs import JobLogs
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.logs import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
+from edge_schemas.wire.job_calls import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_service.body_memory import BodyMemory
 
 CONTENT_TYPE = "application/octet-stream"
