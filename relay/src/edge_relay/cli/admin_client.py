@@ -43,11 +43,17 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AdminClient:
-    """Calls the relay for a command. Synchronous: a command makes one call after the other."""
+    """Calls the relay for a command. Synchronous: a command makes one call after the other.
+
+    Attributes:
+        uses_proxy: Go through the proxy that the environment names. The operators' listener is internal, so its calls
+            do not; the workers' listener may be anywhere.
+    """
 
     url: str
     token: str
     ca_file: Path | None
+    uses_proxy: bool = False
 
     def call(
         self,
@@ -101,9 +107,11 @@ class AdminClient:
             tls = ssl.create_default_context(cafile=None if self.ca_file is None else str(self.ca_file))
         except OSError as error:
             raise Failure(f"can't use the CA file {self.ca_file}: {error}", EXIT_USAGE) from None
-        # The operators' listener is internal: the call uses no proxy, and the token must not be redirected.
+        # The token must not be redirected.
         return urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls), _NoRedirect()
+            urllib.request.ProxyHandler(None if self.uses_proxy else {}),
+            urllib.request.HTTPSHandler(context=tls),
+            _NoRedirect(),
         )
 
 

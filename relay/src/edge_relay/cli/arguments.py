@@ -9,6 +9,7 @@ from pathlib import Path
 from edge_relay.cli import fleet_arguments
 from edge_relay.cli import option_types as types
 from edge_relay.cli.lazily import Subparsers, group, lazily
+from edge_relay.cli.submit.options import add_submit
 
 _EPILOG = "Exit status: 0 done, 1 refused or failed, 2 wrong usage or setting, 3 no answer (try again)."
 
@@ -27,6 +28,7 @@ def build(words: Sequence[str] | None) -> ArgumentParser:
             add(commands)
         else:
             commands.add_parser(name, help=fleet_arguments.HELP[name])
+    add_submit(commands)
     _add_context(commands)
     _add_completion(commands)
     _add_doctor(commands, with_settings=words is None or "doctor" in words[:1])

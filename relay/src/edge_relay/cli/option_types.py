@@ -83,6 +83,14 @@ def label(text: str) -> tuple[str, str]:
     return key, value
 
 
+def variable(text: str) -> tuple[str, str]:
+    """An environment variable with its value."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a variable: write NAME=VALUE")
+    return name, value
+
+
 def instant(text: str) -> datetime:
     """A moment, in local time unless it has an offset: 18:00, tomorrow 8:00, 2026-12-01T08:00, or 2h from now."""
     return _instant(text, datetime.now().astimezone())

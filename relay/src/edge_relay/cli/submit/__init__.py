@@ -1,0 +1,1 @@
+"""`edge-relay submit`: submits jobs to a queue and follows them, over the workers' listener."""
