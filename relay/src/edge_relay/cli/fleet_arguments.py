@@ -11,7 +11,7 @@ from edge_relay.cli.lazily import Subparsers, group, lazily
 WORKER_STATES = ("never seen", "online", "unhealthy", "paused", "draining", "offline", "conflict", "revoked")
 SITE_STATES = ("empty", "online", "degraded", "offline")
 JOB_STATES = ("waiting", "running", "stopping", "ended")
-ROLES = ("viewer", "operator", "admin")
+ROLES = ("producer", "viewer", "operator", "admin")
 TARGET_KINDS = ("worker", "site", "queue", "job", "token")
 HELP = {
     "overview": "the fleet in one look, and what to look at",
