@@ -113,8 +113,8 @@ def _add_access_token(commands: Subparsers) -> None:
         "--role",
         choices=fleet_arguments.ROLES,
         default="admin",
-        help="producer submits jobs to --queues, viewer reads, operator also acts on workers, queues and jobs, admin does "
-        "everything; default admin",
+        help="producer submits jobs to --queues, viewer reads, operator also acts on workers, queues and jobs, admin "
+        "does everything; default admin",
     )
     create.add_argument("--sites", metavar="A,B", help="only workers of these sites; default all")
     create.add_argument("--queues", metavar="A,B", help="only jobs of these queues; default all")
