@@ -1,9 +1,11 @@
 """The ended jobs of producers by queue and by label, for their lists.
 
-An entry is written when the record of the job is moved to `edge_jobs_ended`, and expires as the record does. Until then
-the watch of the records shows the job. So the index never grows beyond the jobs of a week, and a list reads its page only.
+An entry is written when the record of the job is moved to `edge_jobs_ended`, and expires as the record does. Until
+then the watch of the records shows the job. So the index never grows beyond the jobs of a week, and a list reads its
+page only.
 
-Keys: `job.<queue>.<job>` holds the job's status without the result, `label.<queue>.<label>.<value>.<job>` holds nothing.
+Keys: `job.<queue>.<job>` holds the job's status without the result; `label.<queue>.<label>.<value>.<job>` only says
+that there is such a job.
 """
 
 import asyncio
