@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from edge_broker.ended_index import EndedIndex
 from edge_relay.actions.queue_actions import QueueActions
 from edge_relay.actions.site_actions import SiteActions
 from edge_relay.actions.worker_actions import WorkerActions
@@ -25,6 +26,7 @@ from edge_relay.http.handlers.jobs import JobHandlers
 from edge_relay.http.handlers.logs import LogHandlers
 from edge_relay.http.handlers.passthrough import PassthroughHandlers
 from edge_relay.http.handlers.poll import PollHandlers
+from edge_relay.http.handlers.producers import ProducerHandlers, ProducerParts
 from edge_relay.http.handlers.worker import WorkerHandlers
 from edge_relay.http.middlewares import CallMiddlewares, finish_headers
 from edge_relay.http.operator_callers import OperatorCallers, OperatorSignIn
@@ -37,6 +39,7 @@ from edge_relay.http.operators.sign_in import SignInHandlers
 from edge_relay.http.operators.ui import UiHandlers
 from edge_relay.http.operators.views import ViewHandlers
 from edge_relay.http.operators.why import WhyHandlers
+from edge_relay.http.producer_callers import ProducerCallers
 from edge_relay.identity.operators.enroll_tokens import EnrollTokens
 from edge_relay.jobs.administration import JobAdministration
 from edge_relay.jobs.execution import ExecutionCalls
@@ -51,6 +54,12 @@ from edge_relay.parts import Parts, build_parts
 from edge_relay.pulls.demand_reports import DemandReports
 from edge_relay.relay_beats import RelayBeats
 from edge_relay.settings import Settings, SettingsError
+from edge_relay.stores.log_reader import LogReader
+from edge_relay.submissions.accept import SubmissionLimits, Submissions
+from edge_relay.submissions.lists import SubmittedLists
+from edge_relay.submissions.logs import SubmittedLogs
+from edge_relay.submissions.status import SubmittedJobs
+from edge_relay.submissions.waits import end_of, log_of
 from edge_relay.why.airflow_side import AirflowSide
 from edge_relay.why.answers import WhyAnswers
 from edge_relay.workers.access import AccessAdministration
@@ -60,8 +69,10 @@ from edge_relay.workers.rotation import WorkerRotation
 from edge_service import task_cleanup
 from edge_ui.files import UiFiles
 
-POLL_BURST_S = 5.0
-"""A worker may send so many seconds' polls at once."""
+BURST_S = 5.0
+"""A worker may send so many seconds' polls at once, and a producer so many seconds' calls and submissions."""
+LOG_BURST_S = 8.0
+"""A producer may read so many seconds' bytes at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +135,7 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     release = JobRelease(broker, records, parts.receipt_key, parking, unstarted=unstarted, metrics=metrics)
     polls = LongPolls(parts.for_polls(), parts.audit, relay=settings.name, longest_s=settings.hold_s)
     execution = ExecutionCalls(parts.gate, records, parts.workers, metrics, settings.call_limits())
-    poll_rate = RateLimit(settings.polls_per_s, settings.polls_per_s * POLL_BURST_S, Limit.POLLS, metrics.on_limit)
+    poll_rate = RateLimit(settings.polls_per_s, settings.polls_per_s * BURST_S, Limit.POLLS, metrics.on_limit)
     enrollment = WorkerEnrollment(
         parts.enrollments, parts.lookups, parts.credentials, parts.centre, audit=parts.audit, metrics=metrics
     )
@@ -135,8 +146,36 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
         *JobHandlers(callers, bodies, start, finish, release).routes(),
         *LogHandlers(callers, parts.body_memory, parts.logs, metrics).routes(),
         *PassthroughHandlers(callers, parts.body_memory, execution).routes(),
+        *_producer_routes(parts, callers, bodies),
         *DescriptionHandlers().routes(),
     ]
+
+
+def _producer_routes(parts: Parts, callers: Callers, bodies: JsonBodies) -> list[web.RouteDef]:
+    """What the exposed listener serves to producers."""
+    settings, metrics, fleet = parts.settings, parts.metrics, parts.exports.fleet
+    known, waits, on_limit = parts.known_jobs, parts.waits, parts.metrics.on_limit
+
+    def rate(per_s: float, burst_s: float, limit: Limit) -> RateLimit:
+        return RateLimit(per_s, per_s * burst_s, limit, on_limit)
+
+    def site_of(worker: str) -> str | None:
+        entry = fleet.entry(worker)
+        return None if entry is None else entry.site
+
+    limits = SubmissionLimits(
+        rate(settings.submissions_per_s, BURST_S, Limit.SUBMISSIONS), settings.waiting_jobs, on_limit
+    )
+    jobs = SubmittedJobs(parts.broker, parts.records, parts.audit, waits, site_of)
+    log_rate = rate(settings.producer_log_bytes_per_s, LOG_BURST_S, Limit.PRODUCER_LOG_READS)
+    does = ProducerParts(
+        Submissions(parts.records, parts.desired, known, limits, metrics),
+        jobs,
+        SubmittedLists(known, EndedIndex(parts.broker), parts.desired, site_of),
+        SubmittedLogs(jobs, LogReader(parts.broker), waits, log_rate),
+    )
+    call_rate = rate(settings.producer_calls_per_s, BURST_S, Limit.PRODUCER_CALLS)
+    return ProducerHandlers(ProducerCallers(callers, parts.credentials, call_rate), bodies, does).routes()
 
 
 def _json_bodies(parts: Parts) -> JsonBodies:
@@ -206,7 +245,12 @@ class _Running:
         parts.exports.fleet.on_entry(parts.polls.entry_changed)
         parts.mirror.on_job(parts.polls.job_changed)
         parts.mirror.on_current(parts.polls.records_current)
-        notices = Notices(parts.broker, parts.polls, parts.dispatchers, parts.credentials)
+        waits = parts.waits
+        parts.mirror.on_end(lambda job, _: waits.wake(end_of(job)))
+        parts.mirror.on_current(waits.wake_all)
+        notices = Notices(
+            parts.broker, parts.polls, parts.dispatchers, parts.credentials, lambda job: waits.wake(log_of(job))
+        )
         relay_beats = RelayBeats(parts.broker, parts.workers, parts.lifecycle, parts.settings.name)
         demand_reports = DemandReports(parts.broker, parts.dispatchers, parts.settings.name)
         loops: dict[str, Coroutine[object, object, None]] = {

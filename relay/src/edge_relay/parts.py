@@ -48,6 +48,8 @@ from edge_relay.stores.holders import Holders
 from edge_relay.stores.job_logs import JobLogs
 from edge_relay.stores.log_store import LogStore
 from edge_relay.stores.worker_store import WorkerStore
+from edge_relay.submissions.known_jobs import KnownJobs
+from edge_relay.submissions.waits import Waits
 from edge_relay.tracing import RelayJobSpans
 from edge_service.body_memory import BodyMemory, MemoryLimit
 from edge_service.tracing import spans_from_environment
@@ -62,6 +64,8 @@ class Parts:
         oidc: None if no identity provider is set.
         workers: The entries of workers.
         enrollments: The credentials of workers.
+        known_jobs: The submitted jobs.
+        waits: The calls of producers that wait.
     """
 
     settings: Settings
@@ -100,6 +104,8 @@ class Parts:
     views: FleetViews
     changes: Changes
     outages: Outages
+    known_jobs: KnownJobs
+    waits: Waits
 
     @property
     def metrics(self) -> Metrics:
@@ -166,7 +172,7 @@ def build_parts(settings: Settings) -> Parts:
         spans=RelayJobSpans(spans_from_environment("relay")),
         records=records,
         workers=workers,
-        logs=JobLogs(Holders(records), LogStore(broker), _log_rates(settings, metrics)),
+        logs=JobLogs(broker, Holders(records), LogStore(broker), _log_rates(settings, metrics)),
         lookups=lookups,
         credentials=credentials,
         access_tokens=access_tokens,
@@ -194,6 +200,8 @@ def build_parts(settings: Settings) -> Parts:
         views=views,
         changes=Changes(broker, views, lifecycle),
         outages=Outages(broker, exported.fleet, credentials, audit),
+        known_jobs=KnownJobs(mirror),
+        waits=_waits(settings, lifecycle, metrics),
     )
 
 
@@ -223,6 +231,13 @@ def _operator_connections(settings: Settings, metrics: Metrics) -> ConnectionTab
     """One sum: who may reach this listener is the operators' own choice."""
     most = settings.operators_connections
     return ConnectionTable(Connections(most=most, strangers_of_address=most, of_owner=most, on_limit=metrics.on_limit))
+
+
+def _waits(settings: Settings, lifecycle: Lifecycle, metrics: Metrics) -> Waits:
+    most, of_owner = settings.producer_waits, settings.waits_per_producer
+    waits = Waits(lifecycle, most=most, of_owner=of_owner, on_limit=metrics.on_limit)
+    metrics.waits.set_function(lambda: len(waits))
+    return waits
 
 
 def _log_rates(settings: Settings, metrics: Metrics) -> LogRates:

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import RELAY
+from edge_relay.limits.producer_settings import ProducerLimitSettings
 from edge_relay.limits.settings import LimitSettings
 from edge_relay.setting_groups.shown_settings import ShownSettings
 from edge_relay.setting_groups.sign_in_settings import SignInSettings
@@ -35,7 +36,7 @@ def _default_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-class Settings(LimitSettings, ShownSettings, SignInSettings):
+class Settings(LimitSettings, ProducerLimitSettings, ShownSettings, SignInSettings):
     """The settings of one replica. Secrets come from files, never from the environment or the command line."""
 
     model_config = SettingsConfigDict(

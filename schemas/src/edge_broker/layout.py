@@ -96,6 +96,11 @@ def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[StreamConfig]:
         },
         _bucket(subjects.RECORDS_BUCKET, "records of jobs, ended ones for a short time", allow_msg_ttl=True),
         _bucket(subjects.ENDED_BUCKET, "records of ended jobs", max_age=int(ENDED_RECORD_LIFE.total_seconds()) * _NS),
+        _bucket(
+            subjects.ENDED_INDEX_BUCKET,
+            "ended jobs of producers by queue and label",
+            max_age=int(ENDED_RECORD_LIFE.total_seconds()) * _NS,
+        ),
         _bucket(subjects.WORKERS_BUCKET, "the last poll of each worker", allow_msg_ttl=True),
         _bucket(subjects.ACCESS_BUCKET, "hashes of credentials and what they open", allow_msg_ttl=True),
         _bucket(subjects.DESIRED_BUCKET, "what operators have set for workers, sites and queues", allow_msg_ttl=True),

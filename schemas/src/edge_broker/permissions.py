@@ -19,12 +19,24 @@ ROLES = (ADMIN, OPERATOR, RELAY, EXECUTOR, KEEPER, READER)
 
 _RECORDS = subjects.kv_stream(subjects.RECORDS_BUCKET)
 _ENDED = subjects.kv_stream(subjects.ENDED_BUCKET)
+_ENDED_INDEX = subjects.kv_stream(subjects.ENDED_INDEX_BUCKET)
 _WORKERS = subjects.kv_stream(subjects.WORKERS_BUCKET)
 _ACCESS = subjects.kv_stream(subjects.ACCESS_BUCKET)
 _DESIRED = subjects.kv_stream(subjects.DESIRED_BUCKET)
 _FOR_PEOPLE = (subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _ENDED, _WORKERS, _DESIRED)
 """What people may read message by message, besides the waiting jobs."""
-_ALL = (subjects.JOBS, subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _ENDED, _WORKERS, _ACCESS, _DESIRED)
+_ALL = (
+    subjects.JOBS,
+    subjects.LOGS,
+    subjects.DEAD,
+    subjects.AUDIT,
+    _RECORDS,
+    _ENDED,
+    _ENDED_INDEX,
+    _WORKERS,
+    _ACCESS,
+    _DESIRED,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +135,16 @@ _RIGHTS = {
             # For metrics: room in the store, figures of the queues, the age of the oldest job.
             *_api("INFO", f"CONSUMER.LIST.{subjects.JOBS}"),
             f"$JS.ACK.{subjects.JOBS}.>",
-            *_read(_RECORDS, _ENDED, _WORKERS, _ACCESS, _DESIRED, subjects.LOGS, subjects.JOBS, subjects.DEAD),
+            *_read(_RECORDS, _ENDED, _ENDED_INDEX, _WORKERS, _ACCESS, _DESIRED),
+            *_read(subjects.LOGS, subjects.JOBS, subjects.DEAD),
             # So that an outage of a site is reported once, by whichever replica.
             *_read(subjects.AUDIT),
             *_watch(_RECORDS, _WORKERS, _ACCESS, _DESIRED),
             # For the lists of operators: pages of records, of parked jobs and of the audit.
             *_direct(_RECORDS, _ENDED, _WORKERS, subjects.DEAD, subjects.AUDIT),
+            # For producers: lists of their ended jobs, and logs.
+            *_direct(_ENDED_INDEX, subjects.LOGS),
+            subjects.kv_subject(subjects.ENDED_INDEX_BUCKET, ">"),
             *_api(f"STREAM.PURGE.{subjects.DEAD}"),
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
@@ -165,6 +181,7 @@ _RIGHTS = {
             "edge.logs.>",
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             subjects.kv_subject(subjects.ENDED_BUCKET, ">"),
+            subjects.kv_subject(subjects.ENDED_INDEX_BUCKET, ">"),
             "edge.dead.>",
             "edge.audit.>",
             f"{subjects.NOTICES}.>",

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from edge_broker.bucket import Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, PayloadTooLarge
+from edge_broker.ended_index import EndedIndex
 from edge_broker.subjects import ENDED_BUCKET, RECORDS_BUCKET
 from edge_schemas.life.events import Event
 from edge_schemas.life.model import ENDED_RECORD_LIFE, JobRecord, JobState
@@ -57,6 +58,7 @@ class RecordStore:
         self._broker = broker
         self._bucket = Bucket(broker, RECORDS_BUCKET)
         self._ended = Bucket(broker, ENDED_BUCKET)
+        self._index = EndedIndex(broker)
         self._patience_s = patience_s
 
     async def get(self, job: str) -> JobRecord | None:
@@ -150,6 +152,8 @@ class RecordStore:
         record = parse_record(job, stored.value)
         if record is None or stored.value is None or record.state is not JobState.ENDED:
             return
+        if record.terms is not None:
+            await self._index.add(record)
         await self._ended.put(job, stored.value)
         with suppress(RevisionConflict):  # another keeper was faster
             await self._bucket.delete(job, revision=stored.revision, mark_life=MOVED_MARK_LIFE)

@@ -12,6 +12,8 @@ AUDIT = "EDGE_AUDIT"
 RECORDS_BUCKET = "edge_jobs"
 ENDED_BUCKET = "edge_jobs_ended"
 """Sorts behind `edge_jobs`: a backup copies the streams in this order, and a record that moves meanwhile is in one."""
+ENDED_INDEX_BUCKET = "edge_jobs_ended_index"
+"""The ended jobs of producers by queue and label; see `ended_index`."""
 WORKERS_BUCKET = "edge_workers"
 ACCESS_BUCKET = "edge_access"
 DESIRED_BUCKET = "edge_desired"
@@ -124,6 +126,11 @@ def kv_subject(bucket: str, key: str) -> str:
 def worker_notice(worker: str) -> str:
     """Wakes the parked poll of a worker."""
     return f"{NOTICES}.worker.{worker}"
+
+
+def log_notice(job: str) -> str:
+    """Reports that the log of a submitted job has grown."""
+    return f"{NOTICES}.log.{job}"
 
 
 def queue_notice(consumer: str) -> str:

@@ -12,8 +12,8 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from edge_relay.fleet.changes import ALIVE_EVERY_S
-from edge_relay.http.operators.queries import parse_query
 from edge_relay.http.operators.ui import UiHandlers
+from edge_relay.http.queries import parse_query
 from edge_schemas.admin import access_queries, queries, rows
 from edge_schemas.admin.access import (
     AccessScope,

@@ -109,13 +109,14 @@ def _add_streams(commands: Subparsers) -> None:
 
 def _add_access_token(commands: Subparsers) -> None:
     tokens = group(commands, "access-token", "tokens for operators")
-    create = tokens.add_parser("create", help="create an access token for /v1/admin, directly in NATS; shown once")
+    create = tokens.add_parser("create", help="create an access token, directly in NATS; shown once")
     create.add_argument("--name", required=True, help="name of its owner; shown in the audit")
     create.add_argument(
         "--role",
         choices=fleet_arguments.ROLES,
         default="admin",
-        help="viewer reads, operator also acts on workers, queues and jobs, admin does everything; default admin",
+        help="producer submits jobs to --queues, viewer reads, operator also acts on workers, queues and jobs, admin "
+        "does everything; default admin",
     )
     create.add_argument("--sites", metavar="A,B", help="only workers of these sites; default all")
     create.add_argument("--queues", metavar="A,B", help="only jobs of these queues; default all")

@@ -11,7 +11,7 @@ from edge_relay.cli.lazily import Subparsers, group, lazily
 WORKER_STATES = ("never seen", "online", "unhealthy", "paused", "draining", "offline", "conflict", "revoked")
 SITE_STATES = ("empty", "online", "degraded", "offline")
 JOB_STATES = ("waiting", "running", "stopping", "ended")
-ROLES = ("viewer", "operator", "admin")
+ROLES = ("producer", "viewer", "operator", "admin")
 TARGET_KINDS = ("worker", "site", "queue", "job", "token")
 HELP = {
     "overview": "the fleet in one look, and what to look at",
@@ -178,15 +178,17 @@ def add_tokens(commands: Subparsers) -> None:
     listing.add_argument("--kind", choices=("access", "enroll"), help="only of operators, or only for workers")
     create = tokens.add_parser(
         "create",
-        help="create an access token for an operator; it is shown once",
+        help="create an access token for an operator or a producer; it is shown once",
         description="Create an access token through the relay, which needs one of the role admin. The first one of an "
         "installation is made by 'edge-relay access-token create', directly in NATS. Tokens for workers are made by "
         "'edge-relay enroll-token create'.",
     )
     create.add_argument("--name", required=True, help="name of its owner; shown in the audit")
-    create.add_argument("--role", choices=ROLES, default="viewer", help="default viewer")
+    create.add_argument("--role", choices=ROLES, default="viewer", help="default viewer; a producer submits jobs")
     create.add_argument("--sites", type=types.names, metavar="A,B", help="only for these sites")
-    create.add_argument("--queues", type=types.names, metavar="A,B", help="only for these queues")
+    create.add_argument(
+        "--queues", type=types.names, metavar="A,B", help="only for these queues; a producer needs at least one"
+    )
     text = "30m, 12h, 90d or 'never'; default 90d"
     create.add_argument("--ttl", type=types.seconds_or_never, default=90 * 86400, metavar="T", help=text)
     text = "its owner is an Airflow api-server, which names the user that it calls for"

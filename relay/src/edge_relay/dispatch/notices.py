@@ -1,6 +1,7 @@
 """Notices from other replicas, keepers and executors. A notice only wakes a part, which then reads the state."""
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -18,11 +19,25 @@ MAX_QUEUED = 1000
 
 
 class Notices:
-    """Subscribes to all notices. Run `run()` in a task group."""
+    """Subscribes to all notices. Run `run()` in a task group.
+
+    Args:
+        broker: Brings the notices.
+        polls: Of workers.
+        dispatchers: Of queues.
+        credentials: Of all callers.
+        on_log: Called with the id of a submitted job whose log has grown.
+    """
 
     def __init__(
-        self, broker: Broker, polls: ParkedPolls, dispatchers: DispatcherPool, credentials: Credentials
+        self,
+        broker: Broker,
+        polls: ParkedPolls,
+        dispatchers: DispatcherPool,
+        credentials: Credentials,
+        on_log: Callable[[str], None],
     ) -> None:
+        self._on_log = on_log
         self._broker = broker
         self._polls = polls
         self._dispatchers = dispatchers
@@ -44,6 +59,8 @@ class Notices:
             self._polls.notice(name, message.data)
         elif kind == "queue":
             self._dispatchers.consumer_made(name)
+        elif kind == "log":
+            self._on_log(name)
         elif kind == "access" and not self._changed.full():
             # A full queue drops the notice: the bucket's watch brings the change too.
             self._changed.put_nowait(name)

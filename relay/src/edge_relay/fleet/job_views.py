@@ -66,7 +66,7 @@ class JobViews:
         return JobPage(items=items, total=rows.total, next=rows.next, as_of=as_of)
 
     async def job(self, job: str, scope: AccessScope) -> JobDetail:
-        """One job in full, without its workload and without the last answer to its task.
+        """One job in full, without its work and without the last answer to its task.
 
         Raises:
             EdgeError: `not_found`.

@@ -1,6 +1,8 @@
 """Reading and writing JSON bodies: bounded and typed; an error says what is wrong and never quotes the body."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from aiohttp import web
@@ -8,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from edge_relay.http.raw_bodies import OnBytes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_service.body_memory import BodyMemory
+from edge_service.body_memory import BodyAccount, BodyMemory
 from edge_service.body_progress import BodyStalled, BodyTooLarge, read_body
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -53,6 +55,17 @@ class JsonBodies:
         """The body of a call that may list many things; arguments and errors as for `small`."""
         with self._memory.account(owner) as account:
             return await read_model(request, model, self._large, account.add)
+
+    @contextmanager
+    def held(self, owner: str) -> Iterator[BodyAccount]:
+        """Count the large body of a call as long as it is worked on; it leaves room for the bodies of workers."""
+        with self._memory.account(owner, large_from=0) as account:
+            yield account
+
+    async def up_to(self, request: web.Request, owner: str, model: type[Model], limit: int) -> Model:
+        """The body of a call with a limit of its own; other arguments and errors as for `small`."""
+        with self._memory.account(owner) as account:
+            return await read_model(request, model, limit, account.add)
 
 
 async def read_model(

@@ -32,13 +32,13 @@ class Callers:
         """Where a call came from: the client's address, not a trusted proxy's."""
         return self._addresses.client(request.remote or "", request.headers.getall("X-Forwarded-For", []))
 
-    def recognize(self, request: web.Request, owner: str) -> None:
+    def recognize(self, request: web.Request, owner: str, *, is_producer: bool = False) -> None:
         """The credential in the call was accepted: its connection is no stranger's any more.
 
         Raises:
             EdgeError: `rate_limited`.
         """
-        self._connections.recognize(request.transport, owner)
+        self._connections.recognize(request.transport, owner, is_producer=is_producer)
 
     async def worker(self, request: web.Request) -> Principal:
         """The calling worker; every handler of a worker's call begins with it.

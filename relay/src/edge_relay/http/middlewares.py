@@ -140,7 +140,7 @@ class CallMiddlewares:
         resource = request.match_info.route.resource
         route = "unknown" if resource is None else resource.canonical
         self._metrics.requests.labels(route, str(status)).inc()
-        if route not in _HELD:
+        if route not in _HELD and "wait" not in request.query:
             self._metrics.request_seconds.labels(route).observe(seconds)
         level = DEBUG if route in _QUIET and status < 500 else INFO
         method = request.method if request.method.isalpha() else "?"

@@ -13,7 +13,7 @@ from edge_relay.identity.operators.operator import Operator
 from edge_relay.limits.addresses import ClientAddresses, group
 from edge_relay.sign_in.oidc import Oidc, is_jwt
 from edge_relay.sign_in.sessions import OpenSession, Sessions
-from edge_schemas.admin.access import AccessTokenEntry, Role, SignedInBy
+from edge_schemas.admin.access import OPERATOR_ROLES, AccessTokenEntry, Role, SignedInBy
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.routes import ACTING_AS_HEADER, ACTING_FOR_HEADER
 
@@ -79,6 +79,9 @@ class OperatorCallers:
         else:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "sign in, or send 'Authorization: Bearer' with an access token")
         structlog.contextvars.bind_contextvars(operator=operator.name)
+        if operator.role is Role.PRODUCER:
+            text = f"{operator.name} is a producer: its token is for /v1/queues and /v1/jobs at the workers' address"
+            raise EdgeError(ErrorCode.FORBIDDEN, text)
         return operator, session
 
     async def _by_bearer(self, request: web.Request, secret: str, address: str) -> Operator:
@@ -118,11 +121,11 @@ def _acting(request: web.Request, operator: Operator, entry: AccessTokenEntry) -
         EdgeError: `invalid_request`.
     """
     user = _user(request.headers.get(ACTING_FOR_HEADER, ""))
-    try:
-        role = Role(request.headers.get(ACTING_AS_HEADER, ""))
-    except ValueError:
-        text = f"{ACTING_AS_HEADER} must be one of {', '.join(Role)}"
-        raise EdgeError(ErrorCode.INVALID_REQUEST, text) from None
+    sent = request.headers.get(ACTING_AS_HEADER, "")
+    role = next((one for one in OPERATOR_ROLES if one == sent), None)
+    if role is None:
+        text = f"{ACTING_AS_HEADER} must be one of {', '.join(OPERATOR_ROLES)}"
+        raise EdgeError(ErrorCode.INVALID_REQUEST, text)
     least = role if entry.role.includes(role) else entry.role
     return replace(operator, name=user, role=least, by=SignedInBy.AIRFLOW, token=entry.name)
 

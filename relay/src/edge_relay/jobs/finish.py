@@ -15,6 +15,7 @@ from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.tracing import RelayJobSpans
 from edge_schemas.life.events import Finish
 from edge_schemas.life.model import JobRecord, Outcome
+from edge_schemas.wire.content import Content
 from edge_schemas.wire.job_calls import FinishRequest
 
 log = structlog.get_logger(__name__)
@@ -49,8 +50,16 @@ class JobFinish:
         grant = None
         if request.receipt is not None:
             grant = (await self._receipt_key.open(request.receipt, job=job, worker=principal.worker)).grant
-        now = datetime.now(UTC)
-        event = Finish(principal.worker, request.exit_code, request.reason, now, request.release, grant)
+        now, result = datetime.now(UTC), request.result
+        event = Finish(
+            principal.worker,
+            request.exit_code,
+            request.reason,
+            now,
+            request.release,
+            grant,
+            result=None if result is None else Content(**result.model_dump()),
+        )
         await run_to_completion(self._finish(principal, job, event, request.incarnation))
 
     async def _finish(self, principal: Principal, job: str, event: Finish, incarnation: int) -> None:
@@ -72,6 +81,8 @@ class JobFinish:
         if before.holder is not None:
             run = at - before.holder.started_at
             self._metrics.run_seconds.labels(*queue_of(after)).observe(max(0.0, run.total_seconds()))
+        if outcome.result is not None:
+            self._metrics.results.labels(*queue_of(after)).inc()
         log.info("job_finished", queue=after.queue, verdict=outcome.verdict, reason=outcome.reason)
 
     async def _released(self, after: JobRecord, reason: str | None) -> None:

@@ -1,4 +1,7 @@
-"""Release of a granted job that was not started: it returns to the queue, or is parked after too many releases."""
+"""Release of a granted job: it returns to the queue, or is parked after too many releases or attempts.
+
+A payload may be released after its start too, however long ago: its record alone decides, by the grant that it names.
+"""
 
 import random
 from datetime import UTC, datetime
@@ -16,6 +19,7 @@ from edge_relay.limits.unstarted_grants import UnstartedGrants
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_relay.shielded import run_to_completion
 from edge_schemas.life.events import Release
+from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.job_calls import ReleaseRequest
 
@@ -47,17 +51,28 @@ class JobRelease:
     async def release(self, principal: Principal, job: str, request: ReleaseRequest) -> None:
         """Release a granted job; it returns after a delay that grows with each release.
 
+        A started payload returns after the delay that its consumer asks for. A repeat changes nothing.
+
         Raises:
             EdgeError: The receipt is refused, or the job is in another state.
         """
         receipt = await self._receipt_key.open(request.receipt, job=job, worker=principal.worker)
         now = datetime.now(UTC)
-        if receipt.expired(now):
+        if receipt.expired(now) and not await self._was_started(receipt):
             # Its ack subject would end a later delivery, perhaps to another worker.
             self._metrics.expired_receipts.inc()
             raise EdgeError(ErrorCode.RECEIPT_EXPIRED)
-        event = Release(principal.worker, request.reason, request.counted, now, receipt.grant)
+        event = Release(principal.worker, request.reason, request.counted, now, receipt.grant, delay_s=request.delay_s)
         await run_to_completion(self._release(receipt, event))
+
+    async def _was_started(self, receipt: Receipt) -> bool:
+        """Whether the worker has started the job with this grant, and holds it or has released it again."""
+        record = await self._records.get(receipt.job)
+        if record is None:
+            return False
+        holder = record.holder
+        is_holder = holder is not None and (holder.worker, holder.grant) == (receipt.worker, receipt.grant)
+        return is_holder or record.was_released(receipt.grant)
 
     async def _release(self, receipt: Receipt, event: Release) -> None:
         # The order is history, record, message. So no job is parked without its history, whatever fails and whether or
@@ -69,6 +84,9 @@ class JobRelease:
             # A repeat: the message may have been delivered to another worker since, and would be taken from it. If the
             # first call got only this far, the job returns after the grant wait.
             return
+        if before.holder is not None:
+            await self._started_released(after, event)
+            return
         self._metrics.releases.labels(*queue_of(after)).inc()
         if after.parked is not None and before.parked is None:
             self._parking.count(after)
@@ -79,6 +97,15 @@ class JobRelease:
             await nak(self._broker, receipt.ack_subject, delay_s=release_delay_s(releases))
         else:
             await term(self._broker, receipt.ack_subject, "parked")
+            await self._parking.report(after)
+
+    async def _started_released(self, after: JobRecord, event: Release) -> None:
+        """The message was removed at the start: relays, which watch records, republish the job."""
+        self._metrics.started_releases.labels(*queue_of(after)).inc()
+        attempts = {"attempt": after.attempt, "delay_s": event.delay_s}
+        log.info("started_payload_released", queue=after.queue, reason=event.reason, **attempts)
+        if after.parked is not None:
+            self._parking.count(after)
             await self._parking.report(after)
 
 

@@ -25,14 +25,14 @@ class ConnectionTable:
         if transport is not None and (connection := self._by_transport.pop(transport, None)) is not None:
             self.counted.remove(connection)
 
-    def recognize(self, transport: asyncio.BaseTransport | None, owner: str) -> None:
+    def recognize(self, transport: asyncio.BaseTransport | None, owner: str, *, is_producer: bool = False) -> None:
         """A call on a connection had an accepted credential.
 
         Raises:
             EdgeError: See `Connections.recognize`.
         """
         if transport is not None and (connection := self._by_transport.get(transport)) is not None:
-            self.counted.recognize(connection, owner)
+            self.counted.recognize(connection, owner, is_producer=is_producer)
 
     def is_stranger(self, transport: asyncio.BaseTransport | None) -> bool:
         """Whether no call on this connection had an accepted credential, and its address is the client's own."""

@@ -13,6 +13,8 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 STRANGERS_SHARE = 8
 """One part of so many is kept for strangers: a newcomer is one until its first call."""
+WORKERS_SHARE = 4
+"""One part of so many is kept for workers: a producer gets no new connection there."""
 RETRY_S = 2.0
 
 
@@ -77,8 +79,13 @@ class Connections:
         if self.strangers + self.known > self._most:
             self._end(next(iter(self._strangers)), Limit.CONNECTIONS)
 
-    def recognize(self, connection: Connection, owner: str) -> None:
+    def recognize(self, connection: Connection, owner: str, *, is_producer: bool = False) -> None:
         """A call on this connection had an accepted credential.
+
+        Args:
+            connection: It may have been another owner's.
+            owner: A worker's name, or what else identifies a caller.
+            is_producer: It leaves room for workers.
 
         Raises:
             EdgeError: `rate_limited`: there are too many connections, of this owner or of all.
@@ -86,8 +93,9 @@ class Connections:
         if connection.owner == owner:
             return
         if self._by_owner[owner] >= self._of_owner:
-            self._refuse(Limit.CONNECTIONS_OF_WORKER, "this worker has too many connections")
-        if connection.owner is None and self.known >= self._most - max(1, self._most // STRANGERS_SHARE):
+            self._refuse(Limit.CONNECTIONS_OF_WORKER, "this caller has too many connections")
+        kept = max(1, self._most // STRANGERS_SHARE) + (self._most // WORKERS_SHARE if is_producer else 0)
+        if connection.owner is None and self.known >= self._most - kept:
             self._refuse(Limit.CONNECTIONS, "this relay has too many connections")
         self.remove(connection)
         connection.owner = owner

@@ -20,6 +20,12 @@ class Limit(StrEnum):
     CONNECTIONS_OF_WORKER = "connections_of_worker"
     FIRST_REQUEST = "first_request"
     UNSTARTED_GRANTS = "unstarted_grants"
+    PRODUCER_CALLS = "producer_calls"
+    SUBMISSIONS = "submissions"
+    PRODUCER_LOG_READS = "producer_log_reads"
+    WAITS = "waits"
+    WAITS_OF_PRODUCER = "waits_of_producer"
+    WAITING_JOBS = "waiting_jobs"
 
 
 OnLimit = Callable[[Limit], None]

@@ -22,7 +22,7 @@ class LimitSettings(BaseSettings):
         default=8192,
         ge=8192,
         le=MIB,
-        description="Largest body in bytes of enrol, start, finish and release; larger ones are refused.",
+        description="Largest body in bytes of enrol, start, release and cancel; larger ones are refused.",
     )
     body_memory_bytes: int = Field(
         default=256 * MIB,
@@ -33,8 +33,8 @@ class LimitSettings(BaseSettings):
     worker_body_memory_bytes: int = Field(
         default=96 * MIB,
         ge=4 * MIB,
-        description="Memory in bytes for the request bodies of one worker at this replica. Calls beyond it are refused "
-        "with 429, and the worker repeats them.",
+        description="Memory in bytes for the request bodies of one worker or producer at this replica. Calls beyond it "
+        "are refused with 429, and the worker repeats them.",
     )
     lookups_per_s: float = Field(
         default=100.0,
@@ -91,8 +91,8 @@ class LimitSettings(BaseSettings):
     connections_per_worker: int = Field(
         default=512,
         ge=8,
-        description="Connections of one worker, and of callers with one enrolment token. Calls on others are refused "
-        "with 429, and repeated.",
+        description="Connections of one worker, one producer, and of callers with one enrolment token. Calls on "
+        "others are refused with 429, and repeated.",
     )
     operators_connections: int = Field(
         default=64,

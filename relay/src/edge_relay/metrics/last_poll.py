@@ -79,6 +79,7 @@ class LastPoll:
         at: When it arrived, by the clock of its relay.
         airflow: Airflow's version in the worker's runtime, as the worker reports it.
         auxiliary: The kinds of auxiliary jobs that it accepts.
+        kinds: The other kinds that it accepts.
         conflict_since: Since when two agents use its credential.
         granted: The jobs that it was granted and has not started.
     """
@@ -102,6 +103,7 @@ class LastPoll:
     poll_timeout_s: float
     settings_version: int | None
     auxiliary: tuple[str, ...]
+    kinds: tuple[str, ...]
     granted: tuple[str, ...]
 
     @property
@@ -151,6 +153,7 @@ def last_poll(entry: WorkerEntry, received_at: float, received_time: datetime) -
         poll_timeout_s=entry.poll_timeout_s,
         settings_version=entry.settings_version,
         auxiliary=entry.auxiliary,
+        kinds=entry.kinds,
         granted=tuple(job.id for job in entry.jobs if job.phase is JobPhase.GRANTED),
     )
 

@@ -76,6 +76,14 @@ class SignInSettings(BaseSettings):
         pairs = (part.rpartition("=") for part in value.split(",") if part.strip())
         return {name.strip(): role.strip() for name, _, role in pairs}
 
+    @field_validator("oidc_roles")
+    @classmethod
+    def _check_roles(cls, roles: dict[str, Role]) -> dict[str, Role]:
+        if Role.PRODUCER in roles.values():
+            msg = "producers have access tokens; name viewer, operator or admin"
+            raise ValueError(msg)
+        return roles
+
     @field_validator("operators_public_url", "oidc_issuer")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:

@@ -62,13 +62,15 @@ class Sessions:
             group: Of the address; limits look-ups of unknown tokens.
 
         Raises:
-            EdgeError: See `Credentials.operator`; `forbidden`: the token is Airflow's.
+            EdgeError: See `Credentials.operator`; `forbidden`: the token is Airflow's or a producer's.
             BrokerUnavailable: Token or key can't be read at the moment.
         """
         entry = await self._credentials.operator(token, group)
         if entry.for_airflow:
             text = "this token is for Airflow's api-server; sign in with a token of your own"
             raise EdgeError(ErrorCode.FORBIDDEN, text)
+        if entry.role is Role.PRODUCER:
+            raise EdgeError(ErrorCode.FORBIDDEN, "this token is for a producer; sign in with a token of an operator")
         end = self._end()
         expires_at = end if entry.expires_at is None else min(end, entry.expires_at)
         operator = Operator(entry.name, entry.role, entry.scope, SignedInBy.TOKEN, address, expires_at)

@@ -23,12 +23,14 @@ class HolderEntry:
         started_at: Distinguishes the tenures of one job.
         log_subject: Where the job's log is stored.
         queue: The job's, as its consumer is named.
+        is_submitted: A producer has submitted the job, and may follow its log.
     """
 
     worker: str
     started_at: datetime
     log_subject: str
     queue: str
+    is_submitted: bool = False
 
     @property
     def id(self) -> str:
@@ -75,12 +77,13 @@ def holder_entry(record: JobRecord | None, worker: str) -> HolderEntry:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job has not been started")
     if record.holder.worker != worker:
         raise EdgeError(ErrorCode.NOT_HOLDER)
-    return HolderEntry(worker, record.holder.started_at, _log_subject(record), consumer_name(record.team, record.queue))
+    consumer, is_submitted = consumer_name(record.team, record.queue), record.terms is not None
+    return HolderEntry(worker, record.holder.started_at, job_log_subject(record), consumer, is_submitted)
 
 
-def _log_subject(record: JobRecord) -> str:
-    """By task instance and try number; an auxiliary job has none."""
+def job_log_subject(record: JobRecord) -> str:
+    """By task instance and try number; other jobs have none."""
     if record.task is not None:
         return log_subject(record.task.ti_id, record.task.try_number, record.id)
-    # A record of another version that names neither: its log is stored under the job.
+    # Of a submitted job, or of a record of another version that names neither: the log is stored under the job.
     return log_subject(record.id if record.auxiliary is None else record.auxiliary.id, 0, record.id)

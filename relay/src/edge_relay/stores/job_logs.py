@@ -2,6 +2,8 @@
 
 from functools import partial
 
+from edge_broker.connection.broker import Broker
+from edge_broker.subjects import log_notice
 from edge_relay.limits.log_rates import LogOwner, LogRates
 from edge_relay.shielded import run_to_completion
 from edge_relay.stores.holders import Holders
@@ -11,7 +13,8 @@ from edge_relay.stores.log_store import LogStore, NewTenure
 class JobLogs:
     """The logs of jobs, each written by the job's holder only."""
 
-    def __init__(self, holders: Holders, logs: LogStore, rates: LogRates) -> None:
+    def __init__(self, broker: Broker, holders: Holders, logs: LogStore, rates: LogRates) -> None:
+        self._broker = broker
         self._holders = holders
         self._logs = logs
         self._rates = rates
@@ -44,6 +47,10 @@ class JobLogs:
         self._rates.charge(owner, len(data))
         append = partial(self._logs.append, offset=offset, data=data, on_read=partial(self._rates.charge_read, owner))
         try:
-            return await append(holder)
+            end = await append(holder)
         except NewTenure:
-            return await append(await self._holders.require(job, worker, fresh=True), begin=True)
+            end = await append(await self._holders.require(job, worker, fresh=True), begin=True)
+        if holder.is_submitted and data:
+            # Its producer may follow the log, at any replica.
+            await self._broker.publish(log_notice(job))
+        return end

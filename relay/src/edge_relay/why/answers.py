@@ -142,6 +142,7 @@ class WhyAnswers:
             position=jobs.position,
             has_message=has_message,
             consumer_paused=paused,
+            group_ahead=jobs.group_ahead,
         )
 
     def _without_nats(self, job: str) -> WhyAnswer:

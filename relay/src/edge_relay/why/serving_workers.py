@@ -46,5 +46,6 @@ def worker_facts(view: WorkerView) -> ServingWorker:
         conflict_since=poll.conflict_since,
         airflow=poll.airflow,
         auxiliary=poll.auxiliary,
+        kinds=poll.kinds,
         granted=frozenset(poll.granted),
     )

@@ -24,12 +24,14 @@ class QueueJobs:
     Attributes:
         running: Jobs of the queue that have started and not ended.
         position: The place of the job in its queue; None if it is not known to wait.
+        group_ahead: The name of the earliest job of its group, unless that is the job itself.
         held: The jobs of each of the workers.
     """
 
     running: int
     position: Position | None
     held: dict[str, tuple[RunningJob, ...]] = field(default_factory=dict)
+    group_ahead: str | None = None
 
 
 async def read_queue(
@@ -47,9 +49,13 @@ async def read_queue(
     rank = None if own is None or not _waits(own) else _rank(own)
     running = ahead = heavier = 0
     held: dict[str, list[RunningJob]] = defaultdict(list)
+    group = None if own is None or own.terms is None else own.terms.group
+    first = own
     async for some in in_slices(jobs):
         for job in some:
             is_here = job.queue == queue and job.team == team
+            if group is not None and is_here and first is not None and _is_ahead(job, first, group):
+                first = job
             if job.holder is not None:
                 running += is_here
                 if job.holder in workers:
@@ -58,7 +64,8 @@ async def read_queue(
                 ahead += 1
                 heavier += other[1] < rank[1]
     position = None if rank is None else Position(ahead, heavier)
-    return QueueJobs(running, position, {worker: tuple(found) for worker, found in held.items()})
+    ahead_in_group = None if first is None or first is own else task_name(first)
+    return QueueJobs(running, position, {worker: tuple(found) for worker, found in held.items()}, ahead_in_group)
 
 
 async def job_of_task(jobs: Iterable[WatchedJob], query: TaskQuery) -> str | None:
@@ -82,15 +89,22 @@ def _runs(job: WatchedJob, query: TaskQuery) -> bool:
     )
 
 
+def _is_ahead(job: WatchedJob, of: WatchedJob, group: str) -> bool:
+    """Whether a job of the group comes before another one; a parked job holds up none."""
+    is_in_group = job.terms is not None and job.terms.group == group and not job.is_parked
+    return is_in_group and (job.created_at, job.id) < (of.created_at, of.id)
+
+
 def _waits(job: WatchedJob) -> bool:
     return job.state is JobState.WAITING and not job.is_parked
 
 
 def _rank(job: WatchedJob) -> tuple[bool, int, float]:
     """The lowest is first, as for the executor."""
-    return job.kind is None, -job.weight, job.created_at
+    return job.kind is None, -job.weight, job.created_at  # an auxiliary job is first
 
 
 def _running(job: WatchedJob) -> RunningJob:
-    name = "a callback or connection test" if job.task is None else clean(task_name(job))
+    is_auxiliary = job.task is None and job.terms is None
+    name = "a callback or connection test" if is_auxiliary else clean(task_name(job))
     return RunningJob(name, datetime.fromtimestamp(job.started_at or job.created_at, UTC))

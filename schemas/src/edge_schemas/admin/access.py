@@ -1,8 +1,10 @@
-"""Operators: access tokens, roles, and what a caller may see and do."""
+"""Operators and producers: access tokens, roles, and what a caller may see and do."""
 
 from enum import StrEnum
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from edge_schemas.wire.base import Inbound, Instant, Outbound
 from edge_schemas.wire.ids import OptionalReason, QueueName, SiteName, TokenName
@@ -13,8 +15,10 @@ TOKEN_ID_CHARS = 12
 
 
 class Role(StrEnum):
-    """What a caller may do. Each role includes the roles before it."""
+    """What a caller may do. Each role of operators includes those before it; a producer is no operator."""
 
+    PRODUCER = "producer"
+    """Submits jobs to some queues, reads, lists and cancels submitted jobs there, and nothing else."""
     VIEWER = "viewer"
     """Reads everything except secrets."""
     OPERATOR = "operator"
@@ -24,8 +28,19 @@ class Role(StrEnum):
 
     def includes(self, needed: "Role") -> bool:
         """Whether this role may do what the other one may."""
+        if Role.PRODUCER in {self, needed}:
+            return self is needed
         order = tuple(Role)
         return order.index(self) >= order.index(needed)
+
+    @property
+    def may_submit(self) -> bool:
+        """Whether this role may submit and cancel jobs through the producers' API; a viewer may read there."""
+        return self is Role.PRODUCER or self.includes(Role.OPERATOR)
+
+
+OPERATOR_ROLES = tuple(role for role in Role if role is not Role.PRODUCER)
+"""From the least rights to the most."""
 
 
 class AccessScope(Outbound):
@@ -54,7 +69,7 @@ class AccessScope(Outbound):
 
 
 class AccessTokenEntry(Outbound):
-    """An operator's access token; kept in `edge_access` under `access.<hash>`.
+    """An access token of an operator or a producer; kept in `edge_access` under `access.<hash>`.
 
     Attributes:
         role: Tokens of older versions have none stored and may do everything.
@@ -77,6 +92,8 @@ class AccessTokenRequest(Inbound):
     """Asks for an access token.
 
     Attributes:
+        sites: Not for a producer: a job that waits belongs to no site.
+        queues: A producer needs at least one.
         ttl_s: Seconds until it expires; None for never.
     """
 
@@ -87,6 +104,12 @@ class AccessTokenRequest(Inbound):
     ttl_s: int | None = Field(default=90 * 86400, ge=60, le=3660 * 86400)
     for_airflow: bool = False
     reason: OptionalReason = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.role is Role.PRODUCER and (not self.queues or self.sites is not None or self.for_airflow):
+            raise PydanticCustomError("producer", "a producer needs queues, has no sites and does not act for Airflow")
+        return self
 
 
 class AccessToken(Outbound):

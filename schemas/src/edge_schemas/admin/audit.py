@@ -20,6 +20,7 @@ class ActorKind(StrEnum):
     """Who did it."""
 
     OPERATOR = "operator"
+    PRODUCER = "producer"
     WORKER = "worker"
     SYSTEM = "system"
 
@@ -28,10 +29,10 @@ class Actor(Outbound):
     """Who did it.
 
     Attributes:
-        name: Of an operator or a worker; of the replica or the keeper if it is the system.
-        by: How an operator has signed in.
+        name: Of an operator, a producer or a worker; of the replica or the keeper if it is the system.
+        by: How an operator or a producer has signed in.
         token: The name of the access token with which Airflow's api-server called for a user.
-        address: Where an operator's or a worker's call came from.
+        address: Where the call of an operator, a producer or a worker came from.
     """
 
     kind: ActorKind

@@ -13,7 +13,7 @@ from edge_schemas.admin.audit import AuditEvent
 from edge_schemas.admin.desired import AvailabilityOrder, DesiredQueue
 from edge_schemas.life.model import JobRecord, JobState, Verdict
 from edge_schemas.wire.base import Instant, Outbound
-from edge_schemas.wire.jobs import AuxiliaryKind
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.worker_report import JobPhase, StoredHealth, StoredVersions
 from edge_schemas.wire.workers import WorkerState
 
@@ -196,7 +196,11 @@ class JobRow(Outbound):
     """A job.
 
     Attributes:
-        task: `dag.task` with map index, or what an auxiliary job is.
+        task: `dag.task` with map index, what an auxiliary job is, or the name of a submitted job.
+        kind: Of a job that is no task.
+        producer: Who submitted it; None for a job of Airflow, like what follows up to `not_before`.
+        attempt: How often it was started.
+        not_before: Until when it is delayed.
         waits_since: While it waits.
     """
 
@@ -210,7 +214,14 @@ class JobRow(Outbound):
     task_id: str | None = None
     map_index: int | None = None
     try_number: int | None = None
-    kind: AuxiliaryKind | None = None
+    kind: JobKind | None = None
+    producer: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    group: str | None = None
+    priority: int | None = None
+    attempt: int | None = None
+    max_attempts: int | None = None
+    not_before: Instant | None = None
     created_at: Instant
     waits_since: Instant | None = None
     worker: str | None = None

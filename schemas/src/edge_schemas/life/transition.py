@@ -162,6 +162,8 @@ def _release_started(record: JobRecord, event: Release) -> JobRecord:
     if event.worker is None or record.kind is not JobKind.PAYLOAD:
         raise EdgeError(ErrorCode.WRONG_STATE, "only a job that was not started can be released")
     holder = holder_of(record, event.worker)
+    if holder.grant is not None and event.grant != holder.grant:
+        raise EdgeError(ErrorCode.RECEIPT_EXPIRED, "the worker has started the job with another grant")
     if record.state is JobState.STOPPING:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job is to stop: finish it")
     not_before = None if event.delay_s is None else event.at + timedelta(seconds=event.delay_s)

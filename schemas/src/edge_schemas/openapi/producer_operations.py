@@ -7,7 +7,7 @@ from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ErrorCode
 
 _E = ErrorCode
-_PRODUCER = (*CALL, _E.CREDENTIAL_REVOKED, _E.FORBIDDEN, _E.PROVIDER_UNAVAILABLE)
+_PRODUCER = (*CALL, _E.CREDENTIAL_REVOKED, _E.FORBIDDEN)
 _OF_A_JOB = (*_PRODUCER, _E.NOT_FOUND)
 
 PRODUCER_OPERATIONS = (

@@ -45,3 +45,7 @@ class JobsQuery(Inbound):
     label: str | None = Field(default=None, max_length=128, pattern=r"^[^=]+=[^=]+$")
     after: str | None = Field(default=None, max_length=200)
     limit: int = Field(default=DEFAULT_PAGE, ge=1, le=MAX_PAGE)
+
+
+class NoQuery(Inbound):
+    """A call without query parameters."""

@@ -21,6 +21,9 @@ from edge_schemas.wire.jobs import (
 from edge_schemas.wire.offline import MAX_TOLERANCE_S, MIN_TOLERANCE_S
 
 MAX_BATCH = 100
+MAX_SUBMISSION_BYTES = 1 << 20
+MAX_BATCH_BYTES = 8 << 20
+"""Of the bodies of both calls."""
 MAX_DELAY_S = 14 * 86400.0
 MAX_TTL_S = 365 * 86400.0
 MAX_WAIT_S = 50.0
@@ -37,6 +40,12 @@ def _check_arguments(argv: tuple[str, ...]) -> tuple[str, ...]:
             "argv_too_long", "must not be longer than {most} characters", {"most": MAX_COMMAND_CHARS}
         )
     return argv
+
+
+def _check_name(name: str) -> str:
+    if not name.isprintable() or not name.strip():
+        raise PydanticCustomError("name", "must be printable, and not only white space")
+    return name
 
 
 def _check_environment(env: dict[str, str]) -> dict[str, str]:
@@ -71,7 +80,8 @@ class Submission(Inbound):
         name: For lists and logs; made from the command if there is none.
         priority: The higher is first among those that wait in the queue.
         delay_s: For how long the job is not granted.
-        ttl_s: For how long it may wait until it is started, its delay included; None for no limit.
+        ttl_s: For how long it may wait until it is started, its delay included; None for the queue's setting, else no
+            limit.
         on_lost: By default a payload waits again and a command fails: a command may not be repeatable.
         max_attempts: How often it may be started before it is parked. By default 3 if it waits again, otherwise 1.
         group: Jobs of the queue with the same group run one after the other, in the order of their submission.
@@ -82,7 +92,9 @@ class Submission(Inbound):
     command: SentCommand | None = None
     payload: SentContent | None = None
     key: IdempotencyKey | None = None
-    name: str | None = Field(default=None, min_length=1, max_length=MAX_NAME_CHARS)
+    name: Annotated[str, AfterValidator(_check_name)] | None = Field(
+        default=None, min_length=1, max_length=MAX_NAME_CHARS
+    )
     priority: int = Field(default=0, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
     delay_s: float = Field(default=0.0, ge=0, le=MAX_DELAY_S)
     ttl_s: float | None = Field(default=None, gt=0, le=MAX_TTL_S)
@@ -97,12 +109,23 @@ class Submission(Inbound):
         """What it is."""
         return JobKind.PAYLOAD if self.command is None else JobKind.COMMAND
 
+    @property
+    def when_lost(self) -> OnLost:
+        """What `on_lost` says, or its default."""
+        return self.on_lost or (OnLost.REQUEUE if self.kind is JobKind.PAYLOAD else OnLost.FAIL)
+
+    @property
+    def attempts(self) -> int:
+        """What `max_attempts` says, or its default."""
+        return self.max_attempts or (DEFAULT_ATTEMPTS if self.when_lost is OnLost.REQUEUE else 1)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.command is None) == (self.payload is None):
             raise PydanticCustomError("work", "must have either a command or a payload")
-        if self.on_lost is OnLost.FAIL and (self.max_attempts or 1) > 1:
-            raise PydanticCustomError("attempts", "a job with on_lost fail is started once: leave max_attempts out")
+        if self.when_lost is OnLost.FAIL and self.attempts > 1:
+            text = "leave max_attempts out, or send on_lost requeue: a job that fails with its worker is started once"
+            raise PydanticCustomError("attempts", text)
         return self
 
 
@@ -159,7 +182,7 @@ class JobStatus(Outbound):
         parked: Why it is parked among the dead letters; it waits for an operator.
         not_before: Until when it is delayed.
         worker: That runs it, or ran it at its end.
-        outcome: Its end, with the result.
+        outcome: Its end, with the result; without the result in lists.
     """
 
     job: JobId

@@ -32,6 +32,7 @@ class ServingWorker:
         last_poll_at: None if it has never polled.
         airflow: Airflow's version in its runtime, if it has reported it.
         auxiliary: The kinds of auxiliary jobs that it accepts.
+        kinds: The other kinds that it accepts; a task if it reports none.
         running: The jobs that it holds, as far as they are known.
         granted: The jobs that it was granted and has not started, by its own report.
     """
@@ -48,6 +49,7 @@ class ServingWorker:
     conflict_since: datetime | None = None
     airflow: str | None = None
     auxiliary: Collection[str] = ()
+    kinds: Collection[str] = ("task",)
     running: tuple[RunningJob, ...] = ()
     granted: Collection[str] = ()
 
@@ -76,6 +78,7 @@ class QueueFacts:
         waiting: Waiting jobs of the queue; needed only where no position is known.
         has_message: Whether the job has a message in NATS; None if that is not known.
         consumer_paused: An operator of NATS has paused the queue's consumer.
+        group_ahead: Of a job with a group: an earlier one of the group that has not ended, by its name.
     """
 
     desired: DesiredQueue = field(default_factory=DesiredQueue)
@@ -84,6 +87,7 @@ class QueueFacts:
     waiting: int | None = None
     has_message: bool | None = None
     consumer_paused: bool = False
+    group_ahead: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from edge_schemas.why.wording import (
     span,
 )
 from edge_schemas.why.workers import Needs, able, obstacles
-from edge_schemas.wire.jobs import TaskWork
+from edge_schemas.wire.jobs import JobKind, TaskWork
 
 _C = CauseCode
 STARTS_WITHIN_S = 60.0
@@ -55,12 +55,14 @@ def needs_of(record: JobRecord) -> Needs:
     """What a worker must fulfil to run the job."""
     work = None if record.job is None else record.job.work
     airflow = work.airflow_version if isinstance(work, TaskWork) else None
-    return Needs(record.queue, airflow, None if record.auxiliary is None else record.auxiliary.kind)
+    return Needs(record.queue, airflow, None if record.kind is JobKind.TASK else record.kind.value)
 
 
 def _name(record: JobRecord) -> str | None:
     if record.task is not None:
         return full_task_text(record.task)
+    if record.terms is not None:
+        return clean(record.terms.name)
     return None if record.auxiliary is None else f"{record.auxiliary.kind} {record.auxiliary.id}"
 
 
@@ -94,7 +96,11 @@ def waiting_causes(record: JobRecord, view: QueueView, now: datetime) -> list[Ca
         return [_parked(record)]
     if (granted := _granted_to(record, view.situation.workers)) is not None and not view.of_queue:
         return [_granted(record, granted, now)]
-    of_job = [*_released(record, now), *_order(record, view.situation, view.ready, now)]
+    of_job = [
+        *_delayed(record, view.situation, now),
+        *_released(record, now),
+        *_order(record, view.situation, view.ready, now),
+    ]
     found = [*view.of_queue, *of_job, *view.of_fleet] if view.ready else [*view.of_queue, *view.of_fleet, *of_job]
     return found or [_next(record, view.ready, view.situation, now)]
 
@@ -141,6 +147,21 @@ def fleet_causes(situation: Situation, needs: Needs, now: datetime) -> list[Caus
     return [cause(_C.NO_WORKER, text)]
 
 
+def _delayed(record: JobRecord, situation: Situation, now: datetime) -> list[Cause]:
+    """What the producer of the job has asked for."""
+    if record.terms is None:
+        return []
+    found = []
+    if record.not_before is not None and record.not_before > now:
+        text = f"It is delayed until {moment(record.not_before, now)}, as its producer or its last consumer has asked"
+        found.append(cause(_C.DELAYED, text, record.waits_since, not_before=record.not_before.isoformat()))
+    if (ahead := situation.queue.group_ahead) is not None:
+        group = clean(record.terms.group or "")
+        text = f"It waits behind job {clean(ahead)}, an earlier one of its group {group} that has not ended"
+        found.append(cause(_C.BEHIND_GROUP, text, record.waits_since, group=group, ahead=ahead))
+    return found
+
+
 def _parked(record: JobRecord) -> Cause:
     text = (
         f"It is parked and no worker gets it: {clean(record.parked or '')}; fix that, then redrive it with "
@@ -178,6 +199,12 @@ def _released(record: JobRecord, now: datetime) -> list[Cause]:
         return []
     last = record.releases[-1]
     number = len(record.releases)
+    if last.attempt is not None and record.terms is not None:
+        text = (
+            f"Attempt {last.attempt} of {record.terms.max_attempts} has ended on {clean(last.worker or 'a worker')} at "
+            f"{moment(last.at, now)}: {clean(last.reason)}; the next one waits for a worker"
+        )
+        return [cause(_C.WAITS_AGAIN, text, last.at, attempt=last.attempt, worker=last.worker, reason=last.reason)]
     text = (
         f"It was granted {counted(number, 'time')} and never started; the last release was by "
         f"{clean(last.worker or 'a relay')} at {moment(last.at, now)}: {clean(last.reason)}"
@@ -191,10 +218,15 @@ def _order(record: JobRecord, situation: Situation, ready: tuple[ServingWorker, 
     free = sum(worker.free for worker in ready)
     ahead = 0 if position is None else position.ahead
     waited = (now - record.waits_since).total_seconds()
+    is_held = queue.group_ahead is not None or (record.not_before is not None and record.not_before > now)
+    if is_held:
+        return []
     if queue.has_message is False and free > ahead and waited >= PUBLISHED_WITHIN_S:
+        who, what = ("executor", "Airflow's scheduler runs and reaches NATS")
+        if record.terms is not None:
+            who, what = ("relay", "a relay runs and reaches NATS, and read its log")
         text = (
-            f"The executor has not published it although {counted(free, 'slot is', 'slots are')} free; check that "
-            "Airflow's scheduler runs and reaches NATS"
+            f"The {who} has not published it although {counted(free, 'slot is', 'slots are')} free; check that {what}"
         )
         return [cause(_C.NOT_PUBLISHED, text, record.waits_since, free_slots=free)]
     name = clean(record.queue)
@@ -203,7 +235,8 @@ def _order(record: JobRecord, situation: Situation, ready: tuple[ServingWorker, 
         return [cause(_C.TOO_FEW_SLOTS, text, waiting=queue.waiting, free_slots=free)]
     if position is None or ahead == 0:
         return []
-    weights = f", {position.heavier:,} of them with a higher priority_weight" if position.heavier else ""
+    weight = "priority_weight" if record.terms is None else "priority"
+    weights = f", {position.heavier:,} of them with a higher {weight}" if position.heavier else ""
     before = f"{counted(ahead, 'waiting job')} of queue {name} {'comes' if ahead == 1 else 'come'} before it{weights}"
     if ready and free <= ahead:
         names = [f"{worker.name}: {worker.free}" for worker in ready]
@@ -262,7 +295,7 @@ def _not_waiting(record: JobRecord, now: datetime) -> Cause:
         reason = "" if stop is None else f": {clean(stop.reason)}"
         text = f"It is being stopped on {worker}{reason}"
         return cause(_C.STOPS, text, None if stop is None else stop.at, worker=name)
-    if record.user_code is None and record.auxiliary is None and since is not None:
+    if record.user_code is None and record.kind is JobKind.TASK and since is not None:
         waited = (now - since).total_seconds()
         if waited < STARTS_WITHIN_S:
             text = f"It is starting on {worker}, which took it {span(waited)} ago"
@@ -272,4 +305,6 @@ def _not_waiting(record: JobRecord, now: datetime) -> Cause:
                 "task's log and the log of that agent"
             )
         return cause(_C.STARTING, text, since, worker=name)
-    return cause(_C.RUNS, f"It runs on {worker}{since_text(since, now)}", since, worker=name)
+    terms = record.terms
+    attempt = "" if terms is None else f", attempt {record.attempt} of {terms.max_attempts}"
+    return cause(_C.RUNS, f"It runs on {worker}{since_text(since, now)}{attempt}", since, worker=name)

@@ -44,7 +44,7 @@ class Needs:
     Attributes:
         queue: The queue's name, for texts.
         airflow: The centre's version; None if the job names none.
-        kind: Of an auxiliary job; None for a task.
+        kind: Of a job that is no task; None for a task.
     """
 
     queue: str
@@ -84,7 +84,9 @@ def _obstacle(worker: ServingWorker, needs: Needs) -> CauseCode | None:
         return _C.CREDENTIAL_CONFLICT
     if worker.state is WorkerState.UNHEALTHY or worker.no_jobs_reason:
         return _C.WORKER_UNHEALTHY
-    if needs.kind is not None and needs.kind not in worker.auxiliary:
+    if needs.kind is not None and needs.kind not in {*worker.auxiliary, *worker.kinds}:
+        return _C.KIND_REFUSED
+    if needs.kind is None and "task" not in worker.kinds:
         return _C.KIND_REFUSED
     if needs.kind is None and runtime_mismatch(worker.airflow, needs.airflow) is not None:
         return _C.VERSION_REFUSED
@@ -199,11 +201,19 @@ def _version(group: _Group, needs: Needs, total: int, _now: datetime) -> _Parts:
 
 
 def _kind(group: _Group, needs: Needs, total: int, _now: datetime) -> _Parts:
+    kind = needs.kind or "task"
     text = (
-        f"{_share(group, total, needs.queue)} {_do(group)} not accept jobs of the kind {needs.kind} "
-        f"({listed(_names(group))}); set EDGE_WORKER_AUXILIARY_JOBS on a worker"
+        f"{_share(group, total, needs.queue)} {_do(group)} not accept jobs of the kind {kind} "
+        f"({listed(_names(group))}); {_KIND_ADVICE.get(kind, 'set EDGE_WORKER_AUXILIARY_JOBS on a worker')}"
     )
-    yield group, cause(_C.KIND_REFUSED, text, workers=_names(group), of=total, kind=needs.kind)
+    yield group, cause(_C.KIND_REFUSED, text, workers=_names(group), of=total, kind=kind)
+
+
+_KIND_ADVICE = {
+    "task": "start a worker with an Airflow runtime for the queue",
+    "command": "allow commands on a worker of the queue",
+    "payload": "start a consumer for the queue that accepts payloads",
+}
 
 
 _TEXTS = {

@@ -55,6 +55,8 @@ class FinishRequest(EndReport, Inbound):
     result: SentContent | None = None
 
 
+MAX_FINISH_BYTES = 512 * 1024
+"""A result of 256 KiB is some 350 KB of base64."""
 MAX_RELEASE_DELAY_S = 12 * 3600.0
 
 

@@ -81,6 +81,7 @@ def _worker(entry: WorkerEntry, jobs: Jobs, desired: DesiredView, now: datetime)
         conflict_since=None if entry.conflict is None else entry.conflict.since,
         airflow=entry.versions.airflow,
         auxiliary=entry.auxiliary,
+        kinds=entry.kinds,
         running=tuple(jobs.held.get(entry.worker, ())),
         granted=frozenset(job.id for job in entry.jobs if job.phase is JobPhase.GRANTED),
     )

@@ -17,6 +17,8 @@ from edge_schemas.life.model import JobState
 
 OnJob = Callable[[str, Collection[str], bool], None]
 """The id of a job that changed, the workers that held it before or hold it now, and whether it has ended."""
+OnEnd = Callable[[str, WatchedJob | None], None]
+"""The id of a job whose record shows that it has ended, with the job; or that is gone from the bucket, with None."""
 OnRecord = Callable[[WatchedJob | None, WatchedJob | None], None]
 """A job before and after a change of its record; None for one that is not known or not unfinished."""
 
@@ -34,6 +36,7 @@ class RecordMirror:
         self._jobs: dict[str, WatchedJob] = {}
         self._ended: OrderedDict[str, tuple[float, WatchedJob]] = OrderedDict()
         self._on_job: list[OnJob] = []
+        self._on_end: list[OnEnd] = []
         self._on_record: list[OnRecord] = []
         self._on_current: list[Callable[[], None]] = []
 
@@ -57,6 +60,10 @@ class RecordMirror:
     def on_record(self, listener: OnRecord) -> None:
         """Call `listener` at each change of a record, also while the records are listed."""
         self._on_record.append(listener)
+
+    def on_end(self, listener: OnEnd) -> None:
+        """Call `listener` at each record of an ended job and at each one that is gone, known before or not."""
+        self._on_end.append(listener)
 
     def jobs(self) -> Iterable[WatchedJob]:
         """All unfinished jobs; to be read without a pause."""
@@ -85,6 +92,9 @@ class RecordMirror:
         if found is not None and found.state is JobState.ENDED:
             after = None
             self._keep_ended(found)
+        if found is None or found.state is JobState.ENDED:
+            for on_end in self._on_end:
+                on_end(job, found)
         if before is None and after is None:
             return
         for on_record in self._on_record:

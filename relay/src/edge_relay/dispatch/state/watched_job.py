@@ -7,7 +7,7 @@ import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from edge_schemas.life.model import JobState, Verdict
-from edge_schemas.wire.jobs import AuxiliaryKind
+from edge_schemas.wire.jobs import AuxiliaryKind, JobKind, OnLost
 from edge_schemas.wire.worker_report import JobPhase, JobReport
 
 log = structlog.get_logger(__name__)
@@ -34,6 +34,22 @@ class Ending:
     verdict: Verdict
     reason: str | None
     at: float
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedTerms:
+    """What the producer of a job asked for; see `JobTerms`. Times are Unix times."""
+
+    kind: JobKind
+    name: str
+    producer: str
+    priority: int
+    on_lost: OnLost
+    max_attempts: int
+    expires_at: float | None
+    group: str | None
+    labels: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +59,11 @@ class WatchedJob:
     Attributes:
         holder: The worker that holds it.
         parked: Why it is parked.
-        task: What it runs, unless it is an auxiliary job of `kind`.
-        weight: The `priority_weight` of its task.
+        task: What it runs, unless it is an auxiliary job of `kind` or was submitted.
+        terms: Of a job that was submitted.
+        weight: The `priority_weight` of its task, or the priority of a submitted job.
+        attempt: How often it was started.
+        not_before: Until when it is delayed.
         releases: How often it was released.
         ending: Of a job that has ended.
     """
@@ -57,6 +76,7 @@ class WatchedJob:
     team: str | None = field(compare=False)
     task: WatchedTask | None = field(compare=False)
     kind: AuxiliaryKind | None = field(compare=False)
+    terms: WatchedTerms | None = field(compare=False)
     weight: int = field(compare=False)
     created_at: float = field(compare=False)
     waits_since: float = field(compare=False)
@@ -64,6 +84,8 @@ class WatchedJob:
     stop_reason: str | None = field(compare=False)
     parked: str | None = field(compare=False)
     releases: int = field(compare=False)
+    attempt: int = field(compare=False)
+    not_before: float | None = field(compare=False)
     ending: Ending | None = field(compare=False)
 
 
@@ -90,6 +112,18 @@ class _Auxiliary(_Part):
     kind: AuxiliaryKind
 
 
+class _Terms(_Part):
+    kind: JobKind
+    name: str
+    producer: str
+    priority: int = 0
+    on_lost: OnLost = OnLost.FAIL
+    max_attempts: int = 1
+    expires_at: AwareDatetime | None = None
+    group: str | None = None
+    labels: dict[str, str] = {}
+
+
 class _Stop(_Part):
     reason: str
 
@@ -109,6 +143,7 @@ class _Job(_Part):
 class _Outcome(_Part):
     verdict: Verdict
     reason: str | None = None
+    exit_code: int | None = None
     ended_at: AwareDatetime
 
 
@@ -118,6 +153,9 @@ class _Record(_Part):
     team: str | None = None
     task: _Task | None = None
     auxiliary: _Auxiliary | None = None
+    terms: _Terms | None = None
+    attempt: int = 0
+    not_before: AwareDatetime | None = None
     job: _Job | None = None
     created_at: AwareDatetime
     waiting_again_since: AwareDatetime | None = None
@@ -145,14 +183,17 @@ def watched_job(job: str, value: bytes) -> WatchedJob | None:
         team=None if record.team is None else intern(record.team),
         task=None if record.task is None else _task(record.task),
         kind=None if record.auxiliary is None else record.auxiliary.kind,
-        weight=DEFAULT_WEIGHT if record.task is None else _weight(record.job),
+        terms=None if record.terms is None else _terms(record.terms),
+        weight=_weight(record),
         created_at=record.created_at.timestamp(),
         waits_since=(record.waiting_again_since or record.created_at).timestamp(),
         started_at=None if holder is None else holder.started_at.timestamp(),
         stop_reason=None if record.stop is None else record.stop.reason,
         parked=record.parked,
         releases=len(record.releases),
-        ending=None if outcome is None else Ending(outcome.verdict, outcome.reason, outcome.ended_at.timestamp()),
+        attempt=record.attempt,
+        not_before=None if record.not_before is None else record.not_before.timestamp(),
+        ending=None if outcome is None else _ending(outcome),
     )
 
 
@@ -162,8 +203,32 @@ def _task(task: _Task) -> WatchedTask:
     return WatchedTask(*names, task.try_number, task.map_index)
 
 
-def _weight(job: _Job | None) -> int:
+def _terms(terms: _Terms) -> WatchedTerms:
+    """Names and labels are shared: many jobs have the same ones."""
+    return WatchedTerms(
+        kind=terms.kind,
+        name=intern(terms.name),
+        producer=intern(terms.producer),
+        priority=terms.priority,
+        on_lost=terms.on_lost,
+        max_attempts=terms.max_attempts,
+        expires_at=None if terms.expires_at is None else terms.expires_at.timestamp(),
+        group=terms.group,
+        labels={intern(key): intern(value) for key, value in terms.labels.items()},
+    )
+
+
+def _ending(outcome: _Outcome) -> Ending:
+    return Ending(outcome.verdict, outcome.reason, outcome.ended_at.timestamp(), outcome.exit_code)
+
+
+def _weight(record: _Record) -> int:
     """Of the workload, which is Airflow's own: what can't be read there has the default, as for the executor."""
+    if record.terms is not None:
+        return record.terms.priority
+    if record.task is None:
+        return DEFAULT_WEIGHT
+    job = record.job
     work = None if job is None else job.work
     workload = None if work is None else work.workload
     task = None if workload is None else workload.ti

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 from edge_relay.dispatch.state.watched_job import WatchedJob
 from edge_relay.fleet.lists.pages import Column, Order
@@ -9,6 +10,7 @@ from edge_relay.fleet.lists.slices import in_slices
 from edge_schemas.admin.queries import JobQuery
 from edge_schemas.admin.rows import JobRow
 from edge_schemas.life.model import JobRecord, JobState
+from edge_schemas.wire.jobs import JobKind
 
 SiteOf = Callable[[str], str | None]
 """The site of a worker."""
@@ -17,7 +19,9 @@ IsVisible = Callable[[str | None, str, str | None], bool]
 
 
 def task_name(job: WatchedJob) -> str:
-    """`dag.task` with map index, or what an auxiliary job is."""
+    """`dag.task` with map index, what an auxiliary job is, or the name of a submitted job."""
+    if job.terms is not None:
+        return job.terms.name
     if job.task is None:
         return "-" if job.kind is None else job.kind.value
     return _name(job.task.dag_id, job.task.task_id, job.task.map_index)
@@ -49,8 +53,13 @@ def matches(job: WatchedJob, query: JobQuery, text: str, site_of: SiteOf) -> boo
         and (query.dag_id is None or (task is not None and task.dag_id == query.dag_id))
         and (query.run_id is None or (task is not None and task.run_id == query.run_id))
         and (query.site is None or (job.holder is not None and site_of(job.holder) == query.site))
-        and (not text or text in job.id or text in task_name(job).lower())
+        and (not text or text in job.id or text in task_name(job).lower() or _is_labelled(job, text))
     )
+
+
+def _is_labelled(job: WatchedJob, text: str) -> bool:
+    """Whether a label is exactly this text, as `key=value`."""
+    return job.terms is not None and any(f"{key}={value}".lower() == text for key, value in job.terms.labels.items())
 
 
 async def matching_jobs(
@@ -80,7 +89,8 @@ def job_row(job: WatchedJob, site_of: SiteOf) -> JobRow:
         task_id=None if task is None else task.task_id,
         map_index=None if task is None else task.map_index,
         try_number=None if task is None else task.try_number,
-        kind=job.kind,
+        kind=job_kind(job),
+        **_of_terms(job),
         created_at=_moment(job.created_at),
         waits_since=_moment(job.waits_since) if job.state is JobState.WAITING else None,
         worker=job.holder,
@@ -95,23 +105,51 @@ def job_row(job: WatchedJob, site_of: SiteOf) -> JobRow:
     )
 
 
+def job_kind(job: WatchedJob) -> JobKind | None:
+    """What a job is, unless it is a task."""
+    if job.terms is not None:
+        return job.terms.kind
+    return None if job.kind is None else JobKind(job.kind.value)
+
+
+def _of_terms(job: WatchedJob) -> dict[str, Any]:
+    """What a row shows of a submitted job besides."""
+    terms = job.terms
+    if terms is None:
+        return {}
+    return {
+        "producer": terms.producer,
+        "labels": terms.labels,
+        "group": terms.group,
+        "priority": terms.priority,
+        "attempt": job.attempt,
+        "max_attempts": terms.max_attempts,
+        "not_before": None if job.not_before is None else _moment(job.not_before),
+    }
+
+
 def record_row(record: JobRecord, site_of: SiteOf) -> JobRow:
     """The row of a job by its whole record."""
     task, holder, outcome = record.task, record.holder, record.outcome
-    kind = None if record.auxiliary is None else record.auxiliary.kind
-    auxiliary = "-" if kind is None else kind.value
+    kind, terms = None if record.kind is JobKind.TASK else record.kind, record.terms
+    other = terms.name if terms is not None else "-" if kind is None else kind.value
+    submitted: dict[str, Any] = {}
+    if terms is not None:
+        shared = {"producer", "labels", "group", "priority", "max_attempts"}
+        submitted = terms.model_dump(include=shared) | {"attempt": record.attempt, "not_before": record.not_before}
     return JobRow(
         job=record.id,
         queue=record.queue,
         team=record.team,
         state=record.state,
-        task=auxiliary if task is None else _name(task.dag_id, task.task_id, task.map_index),
+        task=other if task is None else _name(task.dag_id, task.task_id, task.map_index),
         dag_id=None if task is None else task.dag_id,
         run_id=None if task is None else task.run_id,
         task_id=None if task is None else task.task_id,
         map_index=None if task is None else task.map_index,
         try_number=None if task is None else task.try_number,
         kind=kind,
+        **submitted,
         created_at=record.created_at,
         waits_since=record.waits_since if record.state is JobState.WAITING else None,
         worker=None if holder is None else holder.worker,

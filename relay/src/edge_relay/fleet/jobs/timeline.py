@@ -13,9 +13,12 @@ def timeline(record: JobRecord) -> tuple[JobMoment, ...]:
 
 
 def _moments(record: JobRecord) -> Iterator[JobMoment]:
-    yield JobMoment(at=record.created_at, what="created")
+    terms = record.terms
+    yield JobMoment(at=record.created_at, what="created" if terms is None else f"submitted by {terms.producer}")
     for note in record.releases:
         who = "released" if note.worker else "its message could not be read"
+        if note.attempt is not None:
+            who = f"attempt {note.attempt} ended"
         yield JobMoment(at=note.at, what=f"{who}: {note.reason}", worker=note.worker)
     if record.waiting_again_since is not None:
         yield JobMoment(at=record.waiting_again_since, what="waits again")
@@ -23,7 +26,9 @@ def _moments(record: JobRecord) -> Iterator[JobMoment]:
         at = record.releases[-1].at if record.releases else record.waits_since
         yield JobMoment(at=at, what=f"parked: {record.parked}")
     if record.holder is not None:
-        yield JobMoment(at=record.holder.started_at, what="started", worker=record.holder.worker)
+        holder = record.holder
+        what = "started" if terms is None else f"started, attempt {record.attempt} of {terms.max_attempts}"
+        yield JobMoment(at=holder.started_at, what=what, worker=holder.worker)
     if record.user_code is not None:
         code = record.user_code
         worker = None if record.holder is None else record.holder.worker
@@ -37,7 +42,7 @@ def _moments(record: JobRecord) -> Iterator[JobMoment]:
 
 
 def airflow_link(base: str | None, record: JobRecord) -> str | None:
-    """The page of the job's task instance in Airflow's UI; None for an auxiliary job, or if the address is not set."""
+    """The page of the job's task instance in Airflow's UI; None for other jobs, or if the address is not set."""
     task = record.task
     if base is None or task is None:
         return None

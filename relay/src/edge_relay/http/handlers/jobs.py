@@ -10,7 +10,7 @@ from edge_relay.jobs.finish import JobFinish
 from edge_relay.jobs.release import JobRelease
 from edge_relay.jobs.start import JobStart
 from edge_schemas.wire import routes
-from edge_schemas.wire.job_calls import FinishRequest, ReleaseRequest, StartRequest
+from edge_schemas.wire.job_calls import MAX_FINISH_BYTES, FinishRequest, ReleaseRequest, StartRequest
 
 
 class JobHandlers:
@@ -42,7 +42,8 @@ class JobHandlers:
     async def finish(self, request: web.Request) -> web.Response:
         """`POST /v1/jobs/{job}/finish`: the job's processes are gone; a repeat gets the same answer."""
         principal, job = await self._caller(request)
-        await self._finish.finish(principal, job, await self._bodies.small(request, principal.worker, FinishRequest))
+        body = await self._bodies.up_to(request, principal.worker, FinishRequest, MAX_FINISH_BYTES)
+        await self._finish.finish(principal, job, body)
         return web.Response(status=204)
 
     async def release(self, request: web.Request) -> web.Response:

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from edge_relay.http.bodies import JsonBodies, json_response
 from edge_relay.http.operator_callers import OperatorCallers
-from edge_relay.http.operators.queries import parse_query
+from edge_relay.http.queries import parse_query
 from edge_relay.workers.access import AccessAdministration
 from edge_schemas.admin.access import AccessTokenRequest, Role
 from edge_schemas.admin.access_queries import RevokeQuery, TokenQuery

@@ -5,7 +5,7 @@ from aiohttp import web
 from edge_relay.audit_list import AuditFilter, AuditList
 from edge_relay.http.bodies import json_response
 from edge_relay.http.operator_callers import OperatorCallers
-from edge_relay.http.operators.queries import parse_query
+from edge_relay.http.queries import parse_query
 from edge_schemas.admin.access_queries import AuditQuery
 from edge_schemas.wire import routes
 

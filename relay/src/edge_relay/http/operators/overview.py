@@ -7,7 +7,7 @@ from edge_relay.fleet.changes import RETRY_S, Changes
 from edge_relay.fleet.overview import overview
 from edge_relay.fleet.views import FleetViews
 from edge_relay.http.operator_callers import OperatorCallers
-from edge_relay.http.operators.queries import conditional
+from edge_relay.http.queries import conditional
 from edge_relay.workers.enroll_command import EnrollCommand
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError

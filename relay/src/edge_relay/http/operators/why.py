@@ -4,7 +4,7 @@ from aiohttp import web
 
 from edge_relay.http.bodies import job_of, json_response
 from edge_relay.http.operator_callers import OperatorCallers
-from edge_relay.http.operators.queries import parse_query
+from edge_relay.http.queries import parse_query
 from edge_relay.why.answers import WhyAnswers
 from edge_schemas.admin.access import Role
 from edge_schemas.why.task_query import TaskQuery

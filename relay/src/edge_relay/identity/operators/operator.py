@@ -48,4 +48,5 @@ class Operator:
     @property
     def actor(self) -> Actor:
         """For the audit."""
-        return Actor(kind=ActorKind.OPERATOR, name=self.name, by=self.by, token=self.token, address=self.address)
+        kind = ActorKind.PRODUCER if self.role is Role.PRODUCER else ActorKind.OPERATOR
+        return Actor(kind=kind, name=self.name, by=self.by, token=self.token, address=self.address)

@@ -1,6 +1,6 @@
 // One job: why it waits, its timeline, its record, actions.
 import { session } from "../api.js";
-import { seconds } from "../format.js";
+import { local, seconds } from "../format.js";
 import { html } from "../lib.js";
 import { useResource } from "../live.js";
 import { Actions } from "../parts/action.js";
@@ -54,8 +54,15 @@ function facts(row, record) {
     row.task_id && ["Task", `${row.task_id}${row.map_index >= 0 ? `, map index ${row.map_index}` : ""}`],
     row.try_number && ["Try", String(row.try_number)],
     row.kind && ["Kind", row.kind],
+    row.producer && ["Submitted by", row.producer],
+    row.producer && ["Attempt", `${row.attempt} of ${row.max_attempts}`],
+    row.priority != null && row.priority !== 0 && ["Priority", String(row.priority)],
+    row.group && ["Group", row.group],
+    Object.keys(row.labels || {}).length > 0 && ["Labels", Object.entries(row.labels).map(([key, value]) => `${key}=${value}`).join(", ")],
+    row.not_before && row.state === "waiting" && ["Delayed until", local(new Date(row.not_before))],
+    record.terms?.expires_at && row.state === "waiting" && ["Expires", local(new Date(record.terms.expires_at)),
     ["Worker", row.worker ? html`<a href=${link("workers", row.worker)}>${row.worker}</a>${row.site && ` at ${row.site}`}` : "–"],
-    ["Dispatched", html`<${Ago} at=${row.created_at} />`],
+    [row.producer ? "Submitted" : "Dispatched", html`<${Ago} at=${row.created_at} />`],
     row.waits_since && ["Waits for", html`<${Age} at=${row.waits_since} />`],
     row.started_at && ["Started", html`<${Ago} at=${row.started_at} />`],
     row.ended_at && ["Ended", html`<${Ago} at=${row.ended_at} />`],

@@ -37,7 +37,7 @@ const TASK = {
   label: "Task",
   sort: "task",
   name: true,
-  cell: (row) => html`<a href=${link("jobs", row.job)}>${row.task}</a><small class="cut" title=${row.run_id}>${[row.try_number && `try ${row.try_number}`, row.run_id, row.kind].filter(Boolean).join(", ")}</small>`,
+  cell: (row) => html`<a href=${link("jobs", row.job)}>${row.task}</a><small class="cut" title=${row.run_id}>${[row.try_number && `try ${row.try_number}`, row.run_id, row.kind, row.producer && `by ${row.producer}`, ...Object.entries(row.labels || {}).map(([key, value]) => `${key}=${value}`)].filter(Boolean).join(", ")}</small>`,
 };
 const STATE = { key: "state", label: "State", sort: "state", cell: (row) => html`<${State} value=${stateOf(row)} title=${row.parked || row.reason || ""} />` };
 const QUEUE = { key: "queue", label: "Queue", sort: "queue", cell: (row) => html`<a href=${link("queues", null, { q: row.queue })}>${row.queue}</a>` };

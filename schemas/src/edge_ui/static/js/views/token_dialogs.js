@@ -70,17 +70,18 @@ export function CreateAccess({ made, setMade, close }) {
   const [hours, setHours] = useState("2160");
   const [reason, setReason] = useState("");
   const [airflow, setAirflow] = useState(false);
+  const isProducer = role === "producer";
   const some = (text) => (list(text).length ? list(text) : null);
-  const body = () => ({ name: name.trim(), role, sites: some(sites), queues: some(queues), ttl_s: hours === "never" ? null : Number(hours) * 3600, for_airflow: airflow, reason: reason.trim() });
+  const body = () => ({ name: name.trim(), role, sites: isProducer ? null : some(sites), queues: some(queues), ttl_s: hours === "never" ? null : Number(hours) * 3600, for_airflow: airflow && !isProducer, reason: reason.trim() });
   const shown = (token) => html`<p>For ${token.name}, role ${token.role}${token.expires_at ? `, until ${local(new Date(token.expires_at))}` : ", without an end"}.</p><${Copyable} text=${token.token} label="token" />`;
-  return html`<${Create} title="Create an access token" path="access-tokens" body=${body} ready=${name.trim()} made=${made} setMade=${setMade} close=${close} shown=${shown}>
+  return html`<${Create} title="Create an access token" path="access-tokens" body=${body} ready=${name.trim() && (!isProducer || list(queues).length)} made=${made} setMade=${setMade} close=${close} shown=${shown}>
     <${TextField} label="Name" required maxlength="120" value=${name} onInput=${(event) => setName(event.target.value)} note="Who or what it is for; it stands in the audit." autofocus />
     <div class="pair"><label class="field"><span>Role</span><select value=${role} onChange=${(event) => setRole(event.target.value)}>
-        <option value="viewer">viewer: reads everything</option><option value="operator">operator: pauses, drains, cancels</option><option value="admin">admin: tokens and settings too</option></select></label>
+        <option value="producer">producer: submits jobs to queues</option><option value="viewer">viewer: reads everything</option><option value="operator">operator: pauses, drains, cancels</option><option value="admin">admin: tokens and settings too</option></select></label>
       <${Valid} hours=${hours} setHours=${setHours} never /></div>
-    <${TextField} label="Only these sites (optional)" value=${sites} onInput=${(event) => setSites(event.target.value)} note="Names, separated by commas. Empty: all." />
-    <${TextField} label="Only these queues (optional)" value=${queues} onInput=${(event) => setQueues(event.target.value)} />
-    <label class="check"><input type="checkbox" checked=${airflow} onChange=${(event) => setAirflow(event.target.checked)} /> For an Airflow api-server, which calls for its users</label>
+    ${!isProducer && html`<${TextField} label="Only these sites (optional)" value=${sites} onInput=${(event) => setSites(event.target.value)} note="Names, separated by commas. Empty: all." />`}
+    <${TextField} label=${isProducer ? "Queues" : "Only these queues (optional)"} required=${isProducer} value=${queues} onInput=${(event) => setQueues(event.target.value)} note=${isProducer ? "Names, separated by commas." : undefined} />
+    ${!isProducer && html`<label class="check"><input type="checkbox" checked=${airflow} onChange=${(event) => setAirflow(event.target.checked)} /> For an Airflow api-server, which calls for its users</label>`}
     <${TextField} label="Reason (optional)" maxlength="500" value=${reason} onInput=${(event) => setReason(event.target.value)} />
   <//>`;
 }
