@@ -49,6 +49,7 @@ from edge_relay.stores.job_logs import JobLogs
 from edge_relay.stores.log_store import LogStore
 from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.tracing import RelayJobSpans
+from edge_relay.upkeep.service import Upkeep
 from edge_service.body_memory import BodyMemory, MemoryLimit
 from edge_service.tracing import spans_from_environment
 
@@ -100,6 +101,7 @@ class Parts:
     views: FleetViews
     changes: Changes
     outages: Outages
+    upkeep: Upkeep
 
     @property
     def metrics(self) -> Metrics:
@@ -194,6 +196,7 @@ def build_parts(settings: Settings) -> Parts:
         views=views,
         changes=Changes(broker, views, lifecycle),
         outages=Outages(broker, exported.fleet, credentials, audit),
+        upkeep=Upkeep(broker, records, mirror, exported.fleet, desired, audit=audit, metrics=metrics),
     )
 
 

@@ -34,7 +34,7 @@ class Scene:
         self.started = 0
         self.most: int | None = None
         self.order = QueueOrder(
-            rank, self.demand, lambda _: self.started, ahead, clock=self.clock, most=lambda _: self.most
+            rank, self.demand, lambda *_: self.started, ahead, clock=self.clock, most=lambda *_: self.most
         )
 
     def free(self, slots: int, queue: str = "default", relay: str = "r1") -> None:

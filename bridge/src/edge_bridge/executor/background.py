@@ -67,9 +67,9 @@ class Background:
         self.order = QueueOrder(
             rank,
             self._demand,
-            self.dispatches.started_in,
+            lambda _, queue: self.dispatches.started_in(queue),
             settings.publish_ahead,
-            most=lambda queue: settings.queues.rules(queue).max_running,
+            most=lambda _, queue: settings.queues.rules(queue).max_running,
         )
         self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, self.order, metrics, spans)
         self.dispatches.on_left(self._left)

@@ -75,6 +75,7 @@ class _Line:
             are not deliverable, for instance because a worker has released them.
     """
 
+    team: str | None
     queue: str
     heap: list[tuple[Rank, int, str]] = field(default_factory=list)
     behind: dict[str, datetime] = field(default_factory=dict)
@@ -89,7 +90,7 @@ class QueueOrder(Generic[J]):
     Args:
         rank: Of a job; the lowest is first.
         demand: The free slots.
-        started: How many jobs of a queue run.
+        started: How many jobs of a queue of a team run.
         ahead: How many messages more than free slots each queue may have at least.
         clock: Monotonic seconds.
         most: How many jobs of a queue may be published or run at once; None for no limit.
@@ -99,11 +100,11 @@ class QueueOrder(Generic[J]):
         self,
         rank: Callable[[J], Rank],
         demand: Demand,
-        started: Callable[[str], int],
+        started: Callable[[str | None, str], int],
         ahead: int,
         *,
         clock: Callable[[], float] = time.monotonic,
-        most: Callable[[str], int | None] = lambda _: None,
+        most: Callable[[str | None, str], int | None] = lambda *_: None,
     ) -> None:
         self._rank = rank
         self._demand = demand
@@ -228,20 +229,20 @@ class QueueOrder(Generic[J]):
         if self._demand.free_for_s(consumer) >= STUCK_S:
             before = self._clock() - STUCK_S
             line.uncounted.update(job for job, (published, _) in line.out.items() if published < before)
-        ahead = max(self._ahead, self._started(line.queue) // AHEAD_OF_STARTED)
+        ahead = max(self._ahead, self._started(line.team, line.queue) // AHEAD_OF_STARTED)
         room = self._demand.free(consumer) + ahead - len(line.out) + len(line.uncounted)
-        most = self._most(line.queue)
-        return room if most is None else min(room, most - self._started(line.queue) - len(line.out))
+        most = self._most(line.team, line.queue)
+        return room if most is None else min(room, most - self._started(line.team, line.queue) - len(line.out))
 
     def ended(self, team: str | None, queue: str) -> None:
         """A started job of this queue has ended: where a limit counts it, another one may be due."""
-        if self._most(queue) is not None:
+        if self._most(team, queue) is not None:
             self._changed.add(consumer_name(team, queue))
 
     def _line(self, job: J) -> _Line:
         consumer = self._consumers[job.id] = consumer_name(job.team, job.queue)
         self._changed.add(consumer)
-        return self._lines.setdefault(consumer, _Line(job.queue))
+        return self._lines.setdefault(consumer, _Line(job.team, job.queue))
 
     @staticmethod
     def _compact(line: _Line) -> None:

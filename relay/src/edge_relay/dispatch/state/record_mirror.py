@@ -19,6 +19,8 @@ OnJob = Callable[[str, Collection[str], bool], None]
 """The id of a job that changed, the workers that held it before or hold it now, and whether it has ended."""
 OnRecord = Callable[[WatchedJob | None, WatchedJob | None], None]
 """A job before and after a change of its record; None for one that is not known or not unfinished."""
+OnValue = Callable[[str, bytes | None], None]
+"""The id of a job and its record as it is stored; None if it has left the bucket."""
 
 ENDED_FOR_S = 300.0
 MAX_ENDED = 10_000
@@ -35,6 +37,7 @@ class RecordMirror:
         self._ended: OrderedDict[str, tuple[float, WatchedJob]] = OrderedDict()
         self._on_job: list[OnJob] = []
         self._on_record: list[OnRecord] = []
+        self._on_value: list[OnValue] = []
         self._on_current: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
@@ -58,6 +61,10 @@ class RecordMirror:
         """Call `listener` at each change of a record, also while the records are listed."""
         self._on_record.append(listener)
 
+    def on_value(self, listener: OnValue) -> None:
+        """Call `listener` with each record, ended ones too, also while the records are listed."""
+        self._on_value.append(listener)
+
     def jobs(self) -> Iterable[WatchedJob]:
         """All unfinished jobs; to be read without a pause."""
         return self._jobs.values()
@@ -80,6 +87,11 @@ class RecordMirror:
         await self._watched.run()
 
     def _apply(self, job: str, value: bytes | None) -> None:
+        self._follow(job, value)
+        for on_value in self._on_value:
+            on_value(job, value)
+
+    def _follow(self, job: str, value: bytes | None) -> None:
         before, found = self._jobs.get(job), None if value is None else watched_job(job, value)
         after = found
         if found is not None and found.state is JobState.ENDED:
