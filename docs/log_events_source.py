@@ -30,6 +30,7 @@ _COMPONENTS = {
     "edge_worker.task_host": "task_host",
     "edge_broker": "nats_client",
     "edge_service": "service",
+    "edge_upkeep": "upkeep",
 }
 
 

@@ -19,8 +19,6 @@ from bench.figures import Row, spread
 from bench.relay import QUEUE, Client, Stand, stand
 from edge_bridge.airflow.dispatch_table import DispatchTable, Entry
 from edge_bridge.executor.metrics import ExecutorMetrics
-from edge_bridge.executor.order.demand import Demand
-from edge_bridge.executor.order.queue_order import QueueOrder
 from edge_bridge.executor.publisher import Publisher
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.connection.broker import Broker
@@ -31,6 +29,9 @@ from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_service import task_cleanup
 from edge_service.tracing import Spans
+from edge_upkeep.order.demand import Demand
+from edge_upkeep.order.queue_order import QueueOrder
+from edge_upkeep.order.rank import rank
 from support.nats.server import eventually
 from support.relay.jobs import make_job
 
@@ -53,7 +54,7 @@ class Executor:
     demand: Demand = field(default_factory=Demand)
 
     def __post_init__(self) -> None:
-        self.order = QueueOrder(self.demand, self.dispatches.started_in, self.ahead)
+        self.order = QueueOrder(rank, self.demand, lambda _, queue: self.dispatches.started_in(queue), self.ahead)
         metrics, spans = ExecutorMetrics().of(None), CentreJobSpans(Spans())
         self.publisher = Publisher(lambda *_: None, lambda _: None, self.order, metrics, spans)
         self.dispatches.on_left(self.publisher.queue.left)

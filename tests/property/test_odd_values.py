@@ -23,7 +23,7 @@ from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.database_watch import DatabaseWatch
 from edge_bridge.keeper.dispatch import TaskRow
 from edge_bridge.keeper.gate.upstream import Answer
-from edge_bridge.keeper.give_up import GiveUps
+from edge_bridge.keeper.give_up_figures import GiveUpFigures
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.task_heartbeats import HeartbeatSettings, TaskHeartbeats
 from edge_bridge.keeper.withdrawals import Withdrawals
@@ -49,6 +49,7 @@ from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
 from edge_schemas.wire.worker_report import JobPhase, JobReport, WorkerHealth, WorkerVersions
 from edge_schemas.wire.workers import WorkerAccess, WorkerSettings
 from edge_service.tracing import Spans
+from edge_upkeep.give_up import GiveUps
 from support.nats.server import eventually
 from support.relay.jobs import make_auxiliary_job, make_job
 from support.relay.parts import credentials_of
@@ -147,7 +148,7 @@ class Keeper:
         self.heartbeats = TaskHeartbeats(self.view, anything, withdrawals, anything, beat, metrics=metrics)
         self.watch = DatabaseWatch(self.view, anything, withdrawals, self._on_checked, metrics=metrics)
         audit, spans = Audit(broker, "keeper k"), CentreJobSpans(Spans())
-        self.give_ups = GiveUps(anything, broker, store, audit, metrics=metrics, spans=spans)
+        self.give_ups = GiveUps(anything, broker, store, audit, GiveUpFigures(metrics, spans))
         self.unfinished, self.worker, self.silent_for = self.view.unfinished, self.view.worker, self.view.silent_for
 
     async def _nothing(self, *_: object) -> None:

@@ -13,6 +13,7 @@ SOURCES = {
     "schemas": "schemas/src/edge_schemas",
     "service": "schemas/src/edge_service",
     "broker": "schemas/src/edge_broker",
+    "upkeep": "schemas/src/edge_upkeep",
     "ui": "schemas/src/edge_ui",
     "relay": "relay/src/edge_relay",
     "bridge": "bridge/src/edge_bridge",

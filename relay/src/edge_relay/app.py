@@ -267,6 +267,7 @@ class _Running:
             "demand-reports": demand_reports.run(),
             "fleet": parts.exports.fleet.run(),
             "outages": parts.outages.run(),
+            "upkeep": parts.upkeep.run(),
             "changes": parts.changes.run(),
             "shared-state": parts.exports.shared.run(),
             "loop-lag": parts.exports.lag.run(),

@@ -51,6 +51,7 @@ from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.submissions.known_jobs import KnownJobs
 from edge_relay.submissions.waits import Waits
 from edge_relay.tracing import RelayJobSpans
+from edge_relay.upkeep.service import Upkeep
 from edge_service.body_memory import BodyMemory, MemoryLimit
 from edge_service.tracing import spans_from_environment
 
@@ -106,6 +107,7 @@ class Parts:
     outages: Outages
     known_jobs: KnownJobs
     waits: Waits
+    upkeep: Upkeep
 
     @property
     def metrics(self) -> Metrics:
@@ -202,6 +204,7 @@ def build_parts(settings: Settings) -> Parts:
         outages=Outages(broker, exported.fleet, credentials, audit),
         known_jobs=KnownJobs(mirror),
         waits=_waits(settings, lifecycle, metrics),
+        upkeep=Upkeep(broker, records, mirror, exported.fleet, desired, audit=audit, metrics=metrics),
     )
 
 

@@ -146,6 +146,14 @@ _RIGHTS = {
             *_direct(_ENDED_INDEX, subjects.LOGS),
             subjects.kv_subject(subjects.ENDED_INDEX_BUCKET, ">"),
             *_api(f"STREAM.PURGE.{subjects.DEAD}"),
+            # For submitted jobs: their messages, the consumers of their queues, and the move of their ended records.
+            "edge.jobs.>",
+            *_api(
+                f"CONSUMER.CREATE.{subjects.JOBS}.>",
+                f"CONSUMER.INFO.{subjects.JOBS}.*",
+                f"STREAM.PURGE.{subjects.JOBS}",
+            ),
+            subjects.kv_subject(subjects.ENDED_BUCKET, ">"),
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
             subjects.kv_subject(subjects.ACCESS_BUCKET, ">"),

@@ -187,6 +187,15 @@ class _Retry:
         self._delay_s = min(self._delay_s * 2, 1.0)
 
 
+def may_have_terms(value: bytes) -> bool:
+    """Whether a record may be that of a submitted job, without parsing it: no other record costs a relay anything.
+
+    A quotation mark inside a text is escaped, so only a name of a field looks like this; parameters of a task may have
+    it too.
+    """
+    return b'"terms":' in value
+
+
 def _dump(record: JobRecord) -> bytes:
     return record.model_dump_json(exclude_none=True).encode()
 

@@ -16,8 +16,6 @@ import pytest
 import structlog
 
 from edge_bridge.executor.metrics import ExecutorMetrics
-from edge_bridge.executor.order.demand import Demand
-from edge_bridge.executor.order.queue_order import QueueOrder
 from edge_bridge.executor.publisher import Publisher
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.records import RecordStore
@@ -26,6 +24,9 @@ from edge_schemas.life.model import UserCode, WriteAnswer, new_record
 from edge_schemas.life.transition import transition
 from edge_schemas.wire.jobs import Job
 from edge_service.tracing import CLOSE_S, ENDPOINTS, Spans, spans_from_environment
+from edge_upkeep.order.demand import Demand
+from edge_upkeep.order.queue_order import QueueOrder
+from edge_upkeep.order.rank import rank
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent
 from support.relay.edge import Edge, running_edge
@@ -67,7 +68,7 @@ def ids(job: Job) -> tuple[str, str]:
 async def publishing(edge: Edge) -> AsyncIterator[Publisher]:
     """The executor's publisher, with spans as the environment says."""
     spans = CentreJobSpans(spans_from_environment("executor"))
-    order = QueueOrder(Demand(), lambda _: 0, 1000)
+    order = QueueOrder(rank, Demand(), lambda *_: 0, 1000)
     publisher = Publisher(lambda *_: None, lambda _: None, order, ExecutorMetrics().of(None), spans)
     running = asyncio.create_task(publisher.run(edge.broker, RecordStore(edge.broker)))
     yield publisher

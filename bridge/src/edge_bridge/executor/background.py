@@ -12,10 +12,7 @@ from edge_bridge.airflow.mapping import JobMaker
 from edge_bridge.executor.adoption import read_records
 from edge_bridge.executor.concurrency import put_aside
 from edge_bridge.executor.metrics import TeamMetrics
-from edge_bridge.executor.order.demand import Demand
 from edge_bridge.executor.order.desired_queues import DesiredQueues
-from edge_bridge.executor.order.queue_order import QueueOrder
-from edge_bridge.executor.order.rank import Rank, rank
 from edge_bridge.executor.publisher import Publisher
 from edge_bridge.executor.queue_timeout import QueueTimeouts
 from edge_bridge.executor.reconcile.reconciler import Reconciler
@@ -29,6 +26,9 @@ from edge_broker.subjects import DESIRED_BUCKET, RECORDS_BUCKET, RELAY_DEMAND
 from edge_broker.watched_bucket import WatchedBucket
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.jobs import Job
+from edge_upkeep.order.demand import Demand
+from edge_upkeep.order.queue_order import QueueOrder
+from edge_upkeep.order.rank import Rank, rank
 
 if TYPE_CHECKING:
     from airflow.executors.executor_utils import ExecutorName
@@ -65,10 +65,11 @@ class Background:
         self.reports = Reports(self.dispatches, self._messages.put_nowait, self._unseen.put_nowait, metrics)
         self._demand = Demand()
         self.order = QueueOrder(
+            rank,
             self._demand,
-            self.dispatches.started_in,
+            lambda _, queue: self.dispatches.started_in(queue),
             settings.publish_ahead,
-            most=lambda queue: settings.queues.rules(queue).max_running,
+            most=lambda _, queue: settings.queues.rules(queue).max_running,
         )
         self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, self.order, metrics, spans)
         self.dispatches.on_left(self._left)

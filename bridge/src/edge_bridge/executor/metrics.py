@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from edge_bridge.airflow.dispatch_table import Verb
 from edge_bridge.executor.order.metrics import WaitingJobsCollector
-from edge_bridge.executor.order.queue_order import WaitingJobs
 from edge_bridge.provider_info import VERSION
+from edge_upkeep.order.queue_order import WaitingJobs
 
 log = structlog.get_logger(__name__)
 

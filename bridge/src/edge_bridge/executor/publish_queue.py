@@ -7,9 +7,9 @@ from time import monotonic
 
 import structlog
 
-from edge_bridge.executor.order.queue_order import QueueOrder
-from edge_bridge.executor.order.rank import Rank, rank
 from edge_schemas.wire.jobs import Job
+from edge_upkeep.order.queue_order import QueueOrder
+from edge_upkeep.order.rank import Rank, rank
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +52,7 @@ class Publication:
 class PublishQueue:
     """Pending publications: at most one for each job, the newest. In each stage those of the lowest rank come first."""
 
-    def __init__(self, order: QueueOrder) -> None:
+    def __init__(self, order: QueueOrder[Job]) -> None:
         self._order = order
         self._pending: dict[str, Publication] = {}
         self._queue: asyncio.PriorityQueue[tuple[Stage, Rank, int, Publication]] = asyncio.PriorityQueue()

@@ -7,7 +7,6 @@ stay queued in Airflow; jobs that are lost with the scheduler then are found by 
 import asyncio
 import random
 import uuid
-from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
@@ -16,19 +15,19 @@ import structlog
 
 from edge_bridge.airflow.mapping import NO_DISPATCH_ID
 from edge_bridge.executor.metrics import TeamMetrics
-from edge_bridge.executor.order.queue_order import QueueOrder
 from edge_bridge.executor.publish_queue import Publication, PublishQueue, Stage
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError, PayloadTooLarge, StreamFull
 from edge_broker.jetstream.append import publish_once
-from edge_broker.layout import ensure_consumer
 from edge_broker.records import DispatchSeen, RecordStore, RecordUnreadable
 from edge_broker.subjects import job_subject
 from edge_schemas.life.events import Expire
 from edge_schemas.life.model import new_record
 from edge_schemas.wire.errors import EdgeError
 from edge_schemas.wire.jobs import Job
+from edge_upkeep.messages import Consumers
+from edge_upkeep.order.queue_order import QueueOrder
 
 log = structlog.get_logger(__name__)
 
@@ -36,25 +35,6 @@ CONCURRENCY = 64
 CONNECT_WAIT_S = 5.0
 REFUSED_DELAY_S = 10.0
 WARN_EVERY_S = 60.0
-
-
-class _Consumers:
-    """The consumers that are known to exist, since the connection was made."""
-
-    def __init__(self) -> None:
-        self._known: set[tuple[str | None, str]] = set()
-        self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-
-    def clear(self) -> None:
-        """Nothing is known of another server."""
-        self._known.clear()
-
-    async def ensure(self, broker: Broker, job: Job) -> None:
-        """Make the consumer of a job's queue; callers for the same queue continue in the order in which they came."""
-        async with self._making[job.queue]:
-            if (job.team, job.queue) not in self._known:
-                await ensure_consumer(broker, job.team, job.queue)
-                self._known.add((job.team, job.queue))
 
 
 class Publisher:
@@ -75,7 +55,7 @@ class Publisher:
         self,
         on_refused: Callable[[str, str], None],
         on_seen: Callable[[str], None],
-        order: QueueOrder,
+        order: QueueOrder[Job],
         metrics: TeamMetrics,
         spans: CentreJobSpans,
     ) -> None:
@@ -84,7 +64,7 @@ class Publisher:
         self._metrics = metrics
         self._spans = spans
         self.queue = PublishQueue(order)
-        self._consumers = _Consumers()
+        self._consumers = Consumers()
         self._warned_at = -WARN_EVERY_S
 
     def __len__(self) -> int:
@@ -164,7 +144,7 @@ class Publisher:
 
     async def _publish(self, broker: Broker, publication: Publication) -> None:
         job = publication.job
-        await self._consumers.ensure(broker, job)
+        await self._consumers.ensure(broker, job.team, job.queue)
         subject = job_subject(job.team, job.queue, job.id)
         payload = job.model_dump_json(exclude_none=True).encode()
         await publish_once(broker, subject, payload, message_id=publication.message_id)

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 import structlog
 from pydantic import ValidationError
 
-from edge_bridge.keeper.contact.contact_clock import ContactClock, Hold
-from edge_bridge.keeper.contact.worker_polls import WorkerPolls
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.subscriptions import Message
@@ -19,6 +17,9 @@ from edge_broker.subjects import RECORDS_BUCKET, RELAY_BEATS, WORKERS_BUCKET
 from edge_broker.watched_bucket import OnComplete, WatchedBucket
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.worker_entry import RelayBeat, WorkerContact, WorkerEntry
+from edge_upkeep.contact.contact_clock import ContactClock, Hold
+from edge_upkeep.contact.worker_polls import WorkerPolls
+from edge_upkeep.give_up import HeldJob
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +72,14 @@ class ClusterView:
         return self._watched_records.complete.is_set() and self._watched_workers.complete.is_set()
 
     def unfinished(self) -> list[JobRecord]:
-        """The jobs that have not ended, without the data that only a worker needs."""
+        """Airflow's jobs that have not ended, without the data that only a worker needs.
+
+        Relays look after submitted jobs: here these only count where they keep others waiting.
+        """
+        return [record for record in self._records.values() if record.terms is None]
+
+    def unfinished_of_all(self) -> list[JobRecord]:
+        """The same with the submitted jobs."""
         return list(self._records.values())
 
     def worker(self, name: str) -> WorkerEntry | None:
@@ -82,7 +90,7 @@ class ClusterView:
         """The last known polls of all workers."""
         return list(self._workers.values())
 
-    def silent_for(self, record: JobRecord) -> float:
+    def silent_for(self, record: HeldJob) -> float:
         """Seconds without a poll of the holder that names the job, as far as they count; see `ContactClock`.
 
         A worker may poll and not have the job: of two agents with one credential one may have died. Another worker
@@ -136,8 +144,10 @@ class ClusterView:
         if record is None or record.state is JobState.ENDED:
             self._records.pop(key, None)
             self._forget_holder(key, known)
-            note = self._mover.discard if record is None else self._mover.add
-            note(key)
+            if record is None:
+                self._mover.discard(key)
+            elif record.terms is None:
+                self._mover.add(key)
             return
         if record.holder is None or not _is_held_by(known, record.holder.worker):
             self._forget_holder(key, known)

@@ -17,7 +17,7 @@ from edge_bridge.keeper.gate.centre import CentreView
 from edge_bridge.keeper.gate.passthrough import PassThrough
 from edge_bridge.keeper.gate.server import build_app
 from edge_bridge.keeper.gate.upstream import ALL_TRIES_S, ExecutionApi
-from edge_bridge.keeper.give_up import GiveUps
+from edge_bridge.keeper.give_up_figures import GiveUpFigures
 from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
 from edge_bridge.keeper.settings import KeeperSettings
 from edge_bridge.keeper.task_heartbeats import TaskHeartbeats
@@ -35,6 +35,7 @@ from edge_schemas.life.model import JobRecord
 from edge_service import task_cleanup
 from edge_service.body_memory import BodyMemory
 from edge_service.tracing import spans_from_environment
+from edge_upkeep.give_up import GiveUps
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +75,7 @@ class Keeper:
         )
         self._watch = DatabaseWatch(self._view, dispatches, withdrawals, self._on_checked, metrics=metrics)
         audit = Audit(broker, f"keeper {socket.gethostname()}")
-        self._give_ups = GiveUps(self._view, broker, records, audit, metrics=metrics, spans=spans)
+        self._give_ups = GiveUps(self._view, broker, records, audit, GiveUpFigures(metrics, spans))
         self._desired = DesiredView(broker)
         self._lines = WaitingLines(self._view, self._desired, broker, airflow=airflow_version)
         metrics.registry.register(KeeperState(broker, self._view, self._mover, lambda: self._watch.checked_s_ago))

@@ -8,8 +8,6 @@ from edge_bridge.airflow.dispatch_table import DispatchTable, Entry, Report, Ver
 from edge_bridge.airflow.mapping import JobMaker, Row
 from edge_bridge.airflow.queues import QueueRules, Queues
 from edge_bridge.executor.metrics import ExecutorMetrics
-from edge_bridge.executor.order.demand import Demand
-from edge_bridge.executor.order.queue_order import QueueOrder
 from edge_bridge.executor.publisher import Publisher
 from edge_bridge.executor.reconcile.reconciler import Reconciler
 from edge_bridge.executor.reports import UNREADABLE_S, Reports
@@ -18,6 +16,9 @@ from edge_broker.records import parse_record
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_service.tracing import Spans
+from edge_upkeep.order.demand import Demand
+from edge_upkeep.order.queue_order import QueueOrder
+from edge_upkeep.order.rank import rank
 from support.relay.jobs import make_job
 
 
@@ -27,7 +28,7 @@ async def test_a_record_of_another_version_holds_nobody_up_and_fails_late(monkey
     reports = Reports(dispatches, lambda _: None, lambda _: None, ExecutorMetrics().of(None))
     maker = JobMaker("", None, Queues(QueueRules(OfflinePolicy())), {})
     metrics = ExecutorMetrics().of(None)
-    order = QueueOrder(Demand(), dispatches.started_in, 4)
+    order = QueueOrder(rank, Demand(), lambda _, queue: dispatches.started_in(queue), 4)
     publisher = Publisher(reports.refuse, lambda _: None, order, metrics, CentreJobSpans(Spans()))
     reconciler = Reconciler(
         dispatches, publisher, reports, interval_s=30, maker=maker, name=None, metrics=metrics, settle_s=0

@@ -1,5 +1,5 @@
-"""Which of the waiting jobs of a queue gets its message next, and how many may have one.
+"""What the order of waiting jobs needs from the installation, and what it shows of them.
 
-May import: `edge_broker`, `edge_schemas` and prometheus_client.
-Never here: publishing, records, Airflow itself.
+May import: `edge_broker`, `edge_schemas`, `edge_upkeep.order` and prometheus_client.
+Never here: the order itself, publishing, records, Airflow.
 """

@@ -7,7 +7,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from edge_bridge.executor.order.queue_order import WaitingJobs
+from edge_upkeep.order.queue_order import WaitingJobs
 
 QUEUE = ("team", "queue")
 

@@ -11,11 +11,12 @@ from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.publisher import Publisher
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import JetStreamError
-from edge_broker.jetstream.stream_info import purge, subjects_with_messages
+from edge_broker.jetstream.stream_info import purge
 from edge_broker.layout import ensure_consumer
 from edge_broker.records import RecordStore, RecordUnreadable
 from edge_broker.subjects import JOBS, job_subject, queue_filter
 from edge_schemas.life.model import JobState
+from edge_upkeep.messages import jobs_with_message
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ class MessageRepair:
         if record.state is JobState.ENDED and record.holder is None:
             await purge(broker, JOBS, subject)
         elif record.state is JobState.WAITING:
-            if not await _jobs_with_message(broker, subject):
+            if not await jobs_with_message(broker, subject):
                 await self._republish(store, job)
             elif record.job is not None and self._is_waiting(job):
                 self._publisher.queue.has_message(record.job, was_released=bool(record.releases))
@@ -66,7 +67,7 @@ class MessageRepair:
         self, broker: Broker, store: RecordStore, of_queue: tuple[str | None, str], jobs: set[str]
     ) -> None:
         await ensure_consumer(broker, *of_queue)
-        for job in jobs - await _jobs_with_message(broker, queue_filter(*of_queue)):
+        for job in jobs - await jobs_with_message(broker, queue_filter(*of_queue)):
             try:
                 await self._republish(store, job)
             except RecordUnreadable as error:
@@ -83,9 +84,3 @@ class MessageRepair:
         """Whether the job is known to wait here, so that its start will be noticed."""
         entry = self._dispatches.get(job)
         return entry is not None and entry.is_waiting
-
-
-async def _jobs_with_message(broker: Broker, subjects: str) -> set[str]:
-    """The jobs that have a message on these subjects, from the stream leader."""
-    # The job's id is the last token, whatever else a foreign subject contains.
-    return {subject.rpartition(".")[2] for subject in await subjects_with_messages(broker, JOBS, subjects)}

@@ -57,9 +57,12 @@ class GateParts:
         """The call with the job's record.
 
         Raises:
-            EdgeError: The worker does not hold the job.
+            EdgeError: The worker does not hold the job, or Airflow does not know the job.
         """
-        return HolderCall(self, call, check_holder(await self.records.get(call.job), call.worker))
+        record = check_holder(await self.records.get(call.job), call.worker)
+        if record.terms is not None:
+            raise EdgeError(ErrorCode.FORBIDDEN, "a submitted job makes no calls to Airflow")
+        return HolderCall(self, call, record)
 
 
 @dataclass(frozen=True, slots=True)

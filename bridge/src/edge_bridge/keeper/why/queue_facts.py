@@ -38,9 +38,14 @@ def count_jobs(records: Iterable[JobRecord]) -> Jobs:
             continue
         jobs.running[queue] += 1
         if record.holder is not None:
-            name = task_text(record.task) if record.task is not None else "a callback or connection test"
-            jobs.held[record.holder.worker].append(RunningJob(name, record.holder.started_at))
+            jobs.held[record.holder.worker].append(RunningJob(_name(record), record.holder.started_at))
     return jobs
+
+
+def _name(record: JobRecord) -> str:
+    if record.terms is not None:
+        return record.terms.name
+    return task_text(record.task) if record.task is not None else "a callback or connection test"
 
 
 def situation(

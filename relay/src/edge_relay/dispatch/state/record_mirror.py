@@ -21,6 +21,8 @@ OnEnd = Callable[[str, WatchedJob | None], None]
 """The id of a job whose record shows that it has ended, with the job; or that is gone from the bucket, with None."""
 OnRecord = Callable[[WatchedJob | None, WatchedJob | None], None]
 """A job before and after a change of its record; None for one that is not known or not unfinished."""
+OnValue = Callable[[str, bytes | None], None]
+"""The id of a job and its record as it is stored; None if it has left the bucket."""
 
 ENDED_FOR_S = 300.0
 MAX_ENDED = 10_000
@@ -38,6 +40,7 @@ class RecordMirror:
         self._on_job: list[OnJob] = []
         self._on_end: list[OnEnd] = []
         self._on_record: list[OnRecord] = []
+        self._on_value: list[OnValue] = []
         self._on_current: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
@@ -65,6 +68,10 @@ class RecordMirror:
         """Call `listener` at each record of an ended job and at each one that is gone, known before or not."""
         self._on_end.append(listener)
 
+    def on_value(self, listener: OnValue) -> None:
+        """Call `listener` with each record, ended ones too, also while the records are listed."""
+        self._on_value.append(listener)
+
     def jobs(self) -> Iterable[WatchedJob]:
         """All unfinished jobs; to be read without a pause."""
         return self._jobs.values()
@@ -87,6 +94,11 @@ class RecordMirror:
         await self._watched.run()
 
     def _apply(self, job: str, value: bytes | None) -> None:
+        self._follow(job, value)
+        for on_value in self._on_value:
+            on_value(job, value)
+
+    def _follow(self, job: str, value: bytes | None) -> None:
         before, found = self._jobs.get(job), None if value is None else watched_job(job, value)
         after = found
         if found is not None and found.state is JobState.ENDED:

@@ -6,9 +6,6 @@ from typing import Any
 import pytest
 import structlog
 
-from edge_bridge.keeper.give_up import GiveUps, due_give_up
-from edge_bridge.keeper.metrics import KeeperMetrics
-from edge_bridge.tracing import CentreJobSpans
 from edge_broker.audit import Audit
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_schemas.life.agents import ONE_POLL_TIMEOUT, arrive
@@ -20,7 +17,7 @@ from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
 from edge_schemas.wire.worker_report import JobPhase, JobReport, WorkerHealth, WorkerVersions
-from edge_service.tracing import Spans
+from edge_upkeep.give_up import GiveUps, due_give_up
 from support.relay.jobs import make_auxiliary_job, make_job
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -151,6 +148,16 @@ def test_a_verdict_does_not_meet_a_later_hold(held: Start) -> None:
     assert transition(again, seen(again, silent_for_s=61)) is not again
 
 
+class Uncounted:
+    """Counts nothing."""
+
+    def given_up(self, *_: object) -> None:
+        """See `Leader.given_up`."""
+
+    def put_aside(self, step: str) -> None:
+        pytest.fail(f"put aside: {step}")
+
+
 class Leader:
     """A picture that is behind, records that note what is done to them, and who is told."""
 
@@ -194,9 +201,7 @@ class Leader:
 
     async def check(self) -> None:
         anything: Any = self
-        spans = CentreJobSpans(Spans())
-        audit = Audit(anything, "keeper k")
-        await GiveUps(anything, anything, anything, audit, metrics=KeeperMetrics(), spans=spans).check()
+        await GiveUps(anything, anything, anything, Audit(anything, "keeper k"), Uncounted()).check()
 
 
 async def test_a_watch_that_is_behind_costs_no_job() -> None:

@@ -6,8 +6,8 @@ Pure: time comes in as an argument. Contact is the arrival of a poll, which a re
 from dataclasses import dataclass
 from datetime import datetime
 
-from edge_bridge.keeper.contact.relay_clocks import AWAY_AFTER_S, RelayClocks
 from edge_schemas.wire.worker_entry import RelayBeat
+from edge_upkeep.contact.relay_clocks import AWAY_AFTER_S, RelayClocks
 
 Hold = tuple[str, str]
 """A worker and a job. What one worker reports is no contact for a job that another worker holds."""

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_bridge.keeper.contact.contact_clock import ContactClock, Hold
-from edge_bridge.keeper.contact.relay_clocks import AWAY_AFTER_S
 from edge_schemas.wire.offline import MIN_TOLERANCE_S
 from edge_schemas.wire.worker_entry import CLOCK_STEP_S, RELAY_BEAT_S, RelayBeat
+from edge_upkeep.contact.contact_clock import ContactClock, Hold
+from edge_upkeep.contact.relay_clocks import AWAY_AFTER_S
 
 HOLD = ("w", "job")
 RELAY = "relay-1"

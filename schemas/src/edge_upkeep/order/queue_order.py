@@ -1,8 +1,8 @@
 """Holds back the messages of waiting jobs, and decides which job gets its message next. No I/O.
 
 Where an operator has set `max_running` for a queue, no more than so many of its jobs have a message or run. Each
-executor counts its own jobs: with several schedulers, each of them publishes up to the limit. Auxiliary jobs count, but
-do not wait for others.
+executor counts its own jobs, and relays the submitted ones: each of them publishes up to the limit. Auxiliary jobs
+count, but do not wait for others.
 
 What is in NATS can't be put in another order. So of the jobs of a queue only as many have a message as there are free
 slots, and a few more, so that a slot that becomes free finds one at once; the others are held here in their order.
@@ -13,16 +13,39 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Generic, Protocol, TypeVar
 
-from edge_bridge.executor.order.demand import Demand
-from edge_bridge.executor.order.rank import Rank, rank
 from edge_broker.subjects import consumer_name
-from edge_schemas.wire.jobs import Job
+from edge_upkeep.order.demand import Demand
+from edge_upkeep.order.rank import Rank, is_always_first
 
 AHEAD_OF_STARTED = 4
 """One message more for this many started jobs: where many run, many slots may become free in the same moment."""
 STUCK_S = 5.0
 """A message that nobody has started for so long, while slots are free, is not deliverable at the moment."""
+
+
+class Waiting(Protocol):
+    """What has to be known of a waiting job."""
+
+    @property
+    def id(self) -> str:
+        """The job's."""
+
+    @property
+    def team(self) -> str | None:
+        """None where there are no teams."""
+
+    @property
+    def queue(self) -> str:
+        """The queue's plain name."""
+
+    @property
+    def published_at(self) -> datetime:
+        """When it was handed out or submitted."""
+
+
+J = TypeVar("J", bound=Waiting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +75,7 @@ class _Line:
             are not deliverable, for instance because a worker has released them.
     """
 
+    team: str | None
     queue: str
     heap: list[tuple[Rank, int, str]] = field(default_factory=list)
     behind: dict[str, datetime] = field(default_factory=dict)
@@ -60,12 +84,13 @@ class _Line:
     uncounted: set[str] = field(default_factory=set)
 
 
-class QueueOrder:
-    """The waiting jobs of all queues of an executor.
+class QueueOrder(Generic[J]):
+    """The waiting jobs of all queues of an executor, or all that were submitted.
 
     Args:
+        rank: Of a job; the lowest is first.
         demand: The free slots.
-        started: How many jobs of a queue run.
+        started: How many jobs of a queue of a team run.
         ahead: How many messages more than free slots each queue may have at least.
         clock: Monotonic seconds.
         most: How many jobs of a queue may be published or run at once; None for no limit.
@@ -73,12 +98,15 @@ class QueueOrder:
 
     def __init__(
         self,
+        rank: Callable[[J], Rank],
         demand: Demand,
-        started: Callable[[str], int],
+        started: Callable[[str | None, str], int],
         ahead: int,
+        *,
         clock: Callable[[], float] = time.monotonic,
-        most: Callable[[str], int | None] = lambda _: None,
+        most: Callable[[str | None, str], int | None] = lambda *_: None,
     ) -> None:
+        self._rank = rank
         self._demand = demand
         self._most = most
         self._started = started
@@ -102,15 +130,15 @@ class QueueOrder:
             if waiting:
                 yield WaitingJobs(line.queue, len(line.held), min(waiting))
 
-    def expect(self, job: Job) -> None:
+    def expect(self, job: J) -> None:
         """This job waits and gets a record now; until it has one, no job behind it gets a message."""
         self.leave(job.id)
         line = self._line(job)
         self._arrivals += 1
-        heapq.heappush(line.heap, (rank(job), self._arrivals, job.id))
+        heapq.heappush(line.heap, (self._rank(job), self._arrivals, job.id))
         line.behind[job.id] = job.published_at
 
-    def hold(self, job: Job) -> None:
+    def hold(self, job: J) -> None:
         """This job waits, has a record and no message."""
         if job.id not in self._consumers:
             self.expect(job)
@@ -119,13 +147,29 @@ class QueueOrder:
             line.held.add(job.id)
             self._held += 1
 
-    def has_message(self, job: Job, *, was_released: bool) -> None:
-        """This job waits and has a message, perhaps published by somebody else or released by a worker."""
+    def has_message(self, job: J, *, was_released: bool) -> None:
+        """This job waits and has a message, perhaps published by another process or released by a worker."""
         line = self._line(job)
         if job.id not in line.behind:
             line.out.setdefault(job.id, (self._clock(), job.published_at))
-            if was_released or job.auxiliary is not None:
+            if was_released or is_always_first(self._rank(job)):
                 line.uncounted.add(job.id)
+
+    def found_message(self, job: J, *, was_released: bool) -> None:
+        """A message of this job was found in the stream, even if it is held back here."""
+        if self.is_held(job.id):
+            self.leave(job.id)
+        self.has_message(job, was_released=was_released)
+
+    def is_held(self, job: str) -> bool:
+        """Whether this job waits here without a message."""
+        consumer = self._consumers.get(job)
+        return consumer is not None and job in self._lines[consumer].held
+
+    def with_message(self, team: str | None, queue: str) -> list[str]:
+        """The waiting jobs of a queue that have a message, as far as is known here."""
+        line = self._lines.get(consumer_name(team, queue))
+        return [] if line is None else list(line.out)
 
     def leave(self, job: str) -> bool:
         """This job waits no longer; whether its message was held back."""
@@ -165,8 +209,9 @@ class QueueOrder:
         room = self._room(consumer, line)
         now = self._clock()
         while line.heap:
-            (is_task, *_), _, job = line.heap[0]
-            if job in line.behind and (job not in line.held or (is_task and room <= 0)):
+            of_job, _, job = line.heap[0]
+            waits_for_room = not is_always_first(of_job)
+            if job in line.behind and (job not in line.held or (waits_for_room and room <= 0)):
                 return
             heapq.heappop(line.heap)
             if job not in line.held:
@@ -174,7 +219,7 @@ class QueueOrder:
             line.held.remove(job)
             self._held -= 1
             line.out[job] = (now, line.behind.pop(job))
-            if is_task:
+            if waits_for_room:
                 room -= 1
             else:
                 line.uncounted.add(job)
@@ -184,20 +229,20 @@ class QueueOrder:
         if self._demand.free_for_s(consumer) >= STUCK_S:
             before = self._clock() - STUCK_S
             line.uncounted.update(job for job, (published, _) in line.out.items() if published < before)
-        ahead = max(self._ahead, self._started(line.queue) // AHEAD_OF_STARTED)
+        ahead = max(self._ahead, self._started(line.team, line.queue) // AHEAD_OF_STARTED)
         room = self._demand.free(consumer) + ahead - len(line.out) + len(line.uncounted)
-        most = self._most(line.queue)
-        return room if most is None else min(room, most - self._started(line.queue) - len(line.out))
+        most = self._most(line.team, line.queue)
+        return room if most is None else min(room, most - self._started(line.team, line.queue) - len(line.out))
 
     def ended(self, team: str | None, queue: str) -> None:
         """A started job of this queue has ended: where a limit counts it, another one may be due."""
-        if self._most(queue) is not None:
+        if self._most(team, queue) is not None:
             self._changed.add(consumer_name(team, queue))
 
-    def _line(self, job: Job) -> _Line:
+    def _line(self, job: J) -> _Line:
         consumer = self._consumers[job.id] = consumer_name(job.team, job.queue)
         self._changed.add(consumer)
-        return self._lines.setdefault(consumer, _Line(job.queue))
+        return self._lines.setdefault(consumer, _Line(job.team, job.queue))
 
     @staticmethod
     def _compact(line: _Line) -> None:

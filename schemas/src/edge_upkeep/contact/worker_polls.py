@@ -1,7 +1,7 @@
 """What each worker's polls say about contact with the jobs that they name."""
 
-from edge_bridge.keeper.contact.contact_clock import ContactClock
 from edge_schemas.wire.worker_entry import WorkerContact
+from edge_upkeep.contact.contact_clock import ContactClock
 
 
 class WorkerPolls:

@@ -11,6 +11,11 @@ DEFAULT_WEIGHT = 1
 Rank = tuple[bool, int, datetime]
 
 
+def is_always_first(rank: Rank) -> bool:
+    """Whether the job waits for no free slot and no other job: an auxiliary job."""
+    return not rank[0]
+
+
 def rank(job: Job) -> Rank:
     """Auxiliary jobs first, then by descending `priority_weight`, then first come, first served."""
     return job.auxiliary is None, -priority_weight(job), job.published_at

@@ -4,12 +4,12 @@ import random
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from edge_bridge.executor.order.demand import EXPIRES_S, Demand
-from edge_bridge.executor.order.queue_order import STUCK_S, QueueOrder
-from edge_bridge.executor.order.rank import rank
 from edge_broker.subjects import consumer_name
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_schemas.wire.worker_entry import QueueDemand, RelayDemand
+from edge_upkeep.order.demand import EXPIRES_S, Demand
+from edge_upkeep.order.queue_order import STUCK_S, QueueOrder
+from edge_upkeep.order.rank import rank
 from support.relay.jobs import make_auxiliary_job, make_job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,7 +33,9 @@ class Scene:
         self.demand = Demand(self.clock)
         self.started = 0
         self.most: int | None = None
-        self.order = QueueOrder(self.demand, lambda _: self.started, ahead, self.clock, lambda _: self.most)
+        self.order = QueueOrder(
+            rank, self.demand, lambda *_: self.started, ahead, clock=self.clock, most=lambda *_: self.most
+        )
 
     def free(self, slots: int, queue: str = "default", relay: str = "r1") -> None:
         at_queue = QueueDemand(consumer=consumer_name(None, queue), free_slots=slots)
