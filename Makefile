@@ -25,7 +25,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 .PHONY: $(READY)
 endif
 
-.PHONY: help demo up test test-compose soak check bench structure fmt lock clean check-format check-lint check-types \
+.PHONY: help demo demo-queue up test test-compose soak check bench structure fmt lock clean check-format check-lint check-types \
 	check-imports check-structure check-generated check-lock check-images docs screenshots
 
 help: ## print this list
@@ -33,6 +33,9 @@ help: ## print this list
 
 demo: $(READY) ## start the local system, run a demo DAG through a proxy, report, stop; exit status 0 if all checks passed
 	PYTHONPATH="$(CURDIR)/compose" $(PY) -m local.demo.run_demo $(ARGS)
+
+demo-queue: $(READY) ## start a relay and two workers without Airflow, run 200 commands, kill a worker, report, stop
+	PYTHONPATH="$(CURDIR)/compose" $(PY) -m local.demo.run_queue_demo $(ARGS)
 
 up: $(READY) ## start the local system, print its URLs and logins, run until Ctrl-C
 	PYTHONPATH="$(CURDIR)/compose" $(PY) -m local.demo.up $(ARGS)
