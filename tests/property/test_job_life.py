@@ -26,8 +26,7 @@ from edge_schemas.life.transition import FAILED_STATES, RELEASES_BEFORE_PARKED, 
 from edge_schemas.wire.content import Content
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import JobKind, OnLost
-from support.relay.jobs import make_auxiliary_job, make_job
-from support.relay.submitted import command_job, payload_job
+from support.relay.jobs import command_job, make_auxiliary_job, make_job, payload_job
 
 WORKERS = st.sampled_from(["north", "south", "copy"])
 INCARNATIONS = st.integers(min_value=1, max_value=4)

@@ -10,10 +10,11 @@ from edge_broker.subjects import ENDED_BUCKET, RECORDS_BUCKET
 from edge_schemas.life.events import Finish, Release, Start
 from edge_schemas.life.model import JobState, Verdict
 from support.nats.server import eventually
+from support.nats.submitted import consume, has_message, reaches, record_of, submit
 from support.relay.agents import agent, metric
 from support.relay.edge import Edge, running_edge
+from support.relay.jobs import payload_job
 from support.relay.relay_process import relay_process
-from support.relay.submitted import consume, has_message, payload_job, reaches, record_of, submit
 
 STATES = {"team": "", "queue": "default"}
 

@@ -10,9 +10,10 @@ from edge_schemas.life.model import JobState
 from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job
 from support.nats.server import eventually
+from support.nats.submitted import consume, has_message, reaches, submit, with_message
 from support.relay.agents import Agent, agent, metric
 from support.relay.edge import Edge
-from support.relay.submitted import consume, has_message, payload_job, reaches, submit, with_message
+from support.relay.jobs import payload_job
 
 KINDS = ["payload"]
 
