@@ -21,7 +21,8 @@ from edge_relay.upkeep.holders import Holders
 from edge_relay.upkeep.job_table import JobTable
 from edge_relay.upkeep.message_repair import MessageRepair
 from edge_relay.upkeep.publisher import MessagePublisher
-from edge_relay.upkeep.submitted_job import SubmittedJob, rank_of
+from edge_relay.upkeep.start_rate import StartRate
+from edge_relay.upkeep.submitted_job import HELD, SubmittedJob, rank_of
 from edge_relay.upkeep.turns import Turns
 from edge_service import task_cleanup
 from edge_upkeep.give_up import GiveUps
@@ -30,6 +31,8 @@ from edge_upkeep.order.queue_order import QueueOrder
 
 AHEAD = 4
 """Messages more than free slots that each queue has at least, as with Airflow's jobs by default."""
+AHEAD_S = 0.5
+"""Or messages for the starts of this time, at the rate of the last second."""
 CHECK_S = 1.0
 CHECK_EMPTY_S = 30.0
 
@@ -59,7 +62,8 @@ class Upkeep:
         figures = UpkeepFigures(metrics)
         metrics.registry.register(SubmittedJobs(lambda: self.jobs.counts))
         self._demand = Demand()
-        self._order = QueueOrder(rank_of, self._demand, self.jobs.started, AHEAD, most=self._most)
+        self._rate = StartRate()
+        self._order = QueueOrder(rank_of, self._demand, self.jobs.started, self._ahead, most=self._most)
         self._turns = Turns(self._order)
         self._publisher = MessagePublisher(broker, records, figures)
         self._repair = MessageRepair(broker, (mirror.complete, desired.complete), self._turns, self._publisher)
@@ -113,6 +117,8 @@ class Upkeep:
             await asyncio.sleep(pause_s)
 
     def _changed(self, before: SubmittedJob | None, after: SubmittedJob | None) -> None:
+        if before is not None and before.may_have_message and after is not None and after.state in HELD:
+            self._rate.started(after.team, after.queue)
         self._turns.update(before, after)
         self._expiry.update(before, after)
         self._holders.update(before, after)
@@ -131,6 +137,9 @@ class Upkeep:
     def _desired_changed(self, key: str) -> None:
         if len(self.jobs) and key.startswith(QUEUE_PREFIX):
             self._release_all()
+
+    def _ahead(self, team: str | None, queue: str) -> int:
+        return max(AHEAD, int(self._rate.per_s(team, queue) * AHEAD_S))
 
     def _most(self, team: str | None, queue: str) -> int | None:
         """A paused queue gets no messages: what is submitted meanwhile still gets its place in the order."""

@@ -91,7 +91,7 @@ class QueueOrder(Generic[J]):
         rank: Of a job; the lowest is first.
         demand: The free slots.
         started: How many jobs of a queue of a team run.
-        ahead: How many messages more than free slots each queue may have at least.
+        ahead: How many messages more than free slots a queue may have at least.
         clock: Monotonic seconds.
         most: How many jobs of a queue may be published or run at once; None for no limit.
     """
@@ -101,7 +101,7 @@ class QueueOrder(Generic[J]):
         rank: Callable[[J], Rank],
         demand: Demand,
         started: Callable[[str | None, str], int],
-        ahead: int,
+        ahead: Callable[[str | None, str], int],
         *,
         clock: Callable[[], float] = time.monotonic,
         most: Callable[[str | None, str], int | None] = lambda *_: None,
@@ -229,7 +229,7 @@ class QueueOrder(Generic[J]):
         if self._demand.free_for_s(consumer) >= STUCK_S:
             before = self._clock() - STUCK_S
             line.uncounted.update(job for job, (published, _) in line.out.items() if published < before)
-        ahead = max(self._ahead, self._started(line.team, line.queue) // AHEAD_OF_STARTED)
+        ahead = max(self._ahead(line.team, line.queue), self._started(line.team, line.queue) // AHEAD_OF_STARTED)
         room = self._demand.free(consumer) + ahead - len(line.out) + len(line.uncounted)
         most = self._most(line.team, line.queue)
         return room if most is None else min(room, most - self._started(line.team, line.queue) - len(line.out))

@@ -41,7 +41,7 @@ class Replica:
         self.moved = Moved()
         anything: Any = self.moved
         self.table = JobTable(anything)
-        self.order: QueueOrder[SubmittedJob] = QueueOrder(rank_of, Demand(), self.table.started, ahead)
+        self.order: QueueOrder[SubmittedJob] = QueueOrder(rank_of, Demand(), self.table.started, lambda *_: ahead)
         self.turns = Turns(self.order, lambda: self.now)
         self.table.on_change(self.turns.update)
         self.due: list[str] = []
