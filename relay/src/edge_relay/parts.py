@@ -196,7 +196,16 @@ def build_parts(settings: Settings) -> Parts:
         views=views,
         changes=Changes(broker, views, lifecycle),
         outages=Outages(broker, exported.fleet, credentials, audit),
-        upkeep=Upkeep(broker, records, mirror, exported.fleet, desired, audit=audit, metrics=metrics),
+        upkeep=Upkeep(
+            broker,
+            records,
+            mirror,
+            exported.fleet,
+            desired,
+            audit=audit,
+            metrics=metrics,
+            replica=settings.name,
+        ),
     )
 
 

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from edge_broker.bucket import Bucket
-from edge_broker.subjects import ENDED_BUCKET, RECORDS_BUCKET
+from edge_broker.subjects import ENDED_BUCKET, RECORDS_BUCKET, RELAY_BEATS
 from edge_schemas.life.events import Finish, Release, Start
 from edge_schemas.life.model import JobState, Verdict
+from edge_schemas.wire.worker_entry import RelayBeat
 from support.nats.server import eventually
 from support.nats.submitted import consume, has_message, reaches, record_of, submit
 from support.relay.agents import agent, metric
@@ -88,6 +89,24 @@ async def test_a_replica_killed_between_record_and_message_loses_nothing(tmp_pat
             await first.wait()
         async with relay_process(edge, tmp_path / "second"):
             await has_message(edge, known, job)
+
+
+async def test_a_replica_that_is_gone_keeps_no_message(edge: Edge) -> None:
+    """Its beats were heard a moment ago, so the others take most jobs for those that it publishes first."""
+    known = await submit(edge, payload_job())
+    await has_message(edge, known)
+    at = datetime.now(UTC)
+    gone = {f"gone-{number}" for number in range(9)}
+    for name in gone:
+        beat = RelayBeat(relay=name, serving_since=at, at=at)
+        await edge.broker.publish(RELAY_BEATS, beat.model_dump_json().encode())
+
+    def all_know() -> bool:
+        return all(gone.issubset(relay.parts.upkeep._holders.replicas) for relay in edge.relays)
+
+    await eventually(all_know, what="both replicas have received the beats")
+    jobs = [await submit(edge, payload_job(queue=f"queue-{number}")) for number in range(6)]
+    await has_message(edge, known, *jobs)
 
 
 async def test_jobs_outlast_a_restart_of_nats(edge: Edge) -> None:

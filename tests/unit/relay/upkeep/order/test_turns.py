@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_relay.upkeep.job_table import JobTable
+from edge_relay.upkeep.order.turns import Turns
 from edge_relay.upkeep.submitted_job import SubmittedJob, rank_of, submitted_job
-from edge_relay.upkeep.turns import Turns
 from edge_schemas.life.events import Event, Finish, Release, Start
 from edge_schemas.life.model import JobRecord, JobState, new_record
 from edge_schemas.life.transition import transition

@@ -1,6 +1,6 @@
 """How fast jobs of a queue are started."""
 
-from edge_relay.upkeep.start_rate import WINDOW_S, StartRate
+from edge_relay.upkeep.order.start_rate import WINDOW_S, StartRate
 
 QUEUE = (None, "default")
 
