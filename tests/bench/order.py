@@ -54,7 +54,9 @@ class Executor:
     demand: Demand = field(default_factory=Demand)
 
     def __post_init__(self) -> None:
-        self.order = QueueOrder(rank, self.demand, lambda _, queue: self.dispatches.started_in(queue), self.ahead)
+        self.order = QueueOrder(
+            rank, self.demand, lambda _, queue: self.dispatches.started_in(queue), lambda *_: self.ahead
+        )
         metrics, spans = ExecutorMetrics().of(None), CentreJobSpans(Spans())
         self.publisher = Publisher(lambda *_: None, lambda _: None, self.order, metrics, spans)
         self.dispatches.on_left(self.publisher.queue.left)

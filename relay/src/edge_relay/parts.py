@@ -204,7 +204,16 @@ def build_parts(settings: Settings) -> Parts:
         outages=Outages(broker, exported.fleet, credentials, audit),
         known_jobs=KnownJobs(mirror),
         waits=_waits(settings, lifecycle, metrics),
-        upkeep=Upkeep(broker, records, mirror, exported.fleet, desired, audit=audit, metrics=metrics),
+        upkeep=Upkeep(
+            broker,
+            records,
+            mirror,
+            exported.fleet,
+            desired,
+            audit=audit,
+            metrics=metrics,
+            replica=settings.name,
+        ),
     )
 
 

@@ -68,7 +68,7 @@ def ids(job: Job) -> tuple[str, str]:
 async def publishing(edge: Edge) -> AsyncIterator[Publisher]:
     """The executor's publisher, with spans as the environment says."""
     spans = CentreJobSpans(spans_from_environment("executor"))
-    order = QueueOrder(rank, Demand(), lambda *_: 0, 1000)
+    order = QueueOrder(rank, Demand(), lambda *_: 0, lambda *_: 1000)
     publisher = Publisher(lambda *_: None, lambda _: None, order, ExecutorMetrics().of(None), spans)
     running = asyncio.create_task(publisher.run(edge.broker, RecordStore(edge.broker)))
     yield publisher

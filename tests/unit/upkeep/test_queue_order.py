@@ -34,7 +34,7 @@ class Scene:
         self.started = 0
         self.most: int | None = None
         self.order = QueueOrder(
-            rank, self.demand, lambda *_: self.started, ahead, clock=self.clock, most=lambda *_: self.most
+            rank, self.demand, lambda *_: self.started, lambda *_: ahead, clock=self.clock, most=lambda *_: self.most
         )
 
     def free(self, slots: int, queue: str = "default", relay: str = "r1") -> None:
@@ -287,8 +287,8 @@ def test_any_sequence_keeps_order_and_bounds() -> None:
             held = [rank(job) for name, job in jobs.items() if name not in out]
             assert not due or not held or ranks[-1] <= min(held)
             assert len(held) == scene.order.held
-            assert not due or len(out) <= free + scene.order._ahead
-            assert not held or len(out) >= scene.order._ahead
+            assert not due or len(out) <= free + scene.order._ahead(None, "default")
+            assert not held or len(out) >= scene.order._ahead(None, "default")
 
 
 def test_a_limit_of_an_operator_counts_messages_and_started_jobs() -> None:

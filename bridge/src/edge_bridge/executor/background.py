@@ -68,7 +68,7 @@ class Background:
             rank,
             self._demand,
             lambda _, queue: self.dispatches.started_in(queue),
-            settings.publish_ahead,
+            lambda *_: settings.publish_ahead,
             most=lambda _, queue: settings.queues.rules(queue).max_running,
         )
         self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, self.order, metrics, spans)

@@ -71,16 +71,9 @@ class ClusterView:
         """Both buckets have been listed since the connection was made."""
         return self._watched_records.complete.is_set() and self._watched_workers.complete.is_set()
 
-    def unfinished(self) -> list[JobRecord]:
-        """Airflow's jobs that have not ended, without the data that only a worker needs.
-
-        Relays look after submitted jobs: here these only count where they keep others waiting.
-        """
-        return [record for record in self._records.values() if record.terms is None]
-
-    def unfinished_of_all(self) -> list[JobRecord]:
-        """The same with the submitted jobs."""
-        return list(self._records.values())
+    def unfinished(self, *, with_submitted: bool = False) -> list[JobRecord]:
+        """Airflow's jobs that have not ended, without the data that only a worker needs; relays look after others."""
+        return [record for record in self._records.values() if with_submitted or record.terms is None]
 
     def worker(self, name: str) -> WorkerEntry | None:
         """The last known poll of a worker."""
@@ -144,10 +137,7 @@ class ClusterView:
         if record is None or record.state is JobState.ENDED:
             self._records.pop(key, None)
             self._forget_holder(key, known)
-            if record is None:
-                self._mover.discard(key)
-            elif record.terms is None:
-                self._mover.add(key)
+            _note_end(self._mover, key, record)
             return
         if record.holder is None or not _is_held_by(known, record.holder.worker):
             self._forget_holder(key, known)
@@ -182,6 +172,14 @@ class ClusterView:
     async def _on_relay_beat(self, message: Message) -> None:
         if (beat := _parse_beat(message.data)) is not None:
             self._contact.record_beat(self._clock(), beat)
+
+
+def _note_end(mover: RecordMover, job: str, ended: JobRecord | None) -> None:
+    """A record has ended, or has left the bucket; relays move those of submitted jobs."""
+    if ended is None:
+        mover.discard(job)
+    elif ended.terms is None:
+        mover.add(job)
 
 
 def _store(entries: dict[str, WorkerEntry], worker: str, entry: WorkerEntry | None) -> None:

@@ -10,8 +10,8 @@ from edge_broker.connection.errors import JetStreamError
 from edge_broker.records import RecordStore
 from edge_relay.desired.state import DesiredState
 from edge_relay.upkeep.figures import UpkeepFigures
+from edge_relay.upkeep.order.times import Times
 from edge_relay.upkeep.submitted_job import SubmittedJob
-from edge_relay.upkeep.times import Times
 from edge_schemas.life.events import Expire
 from edge_schemas.life.model import JobState
 from edge_schemas.wire.errors import EdgeError

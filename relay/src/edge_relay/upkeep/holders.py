@@ -71,6 +71,11 @@ class Holders:
         """What the slowest clock of the relays shows now; None if none is known."""
         return self._contact.relays.earliest(self._clock())
 
+    @property
+    def replicas(self) -> list[str]:
+        """The names of the replicas that have sent a beat lately."""
+        return self._contact.relays.names(self._clock())
+
     def tick(self) -> None:
         """Check whether NATS is connected; call it at least once a second."""
         self._contact.tick(self._clock(), connected=self._broker.connected)

@@ -12,8 +12,8 @@ import structlog
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.subjects import queue_filter
+from edge_relay.upkeep.order.turns import Queue, Turns
 from edge_relay.upkeep.publisher import MessagePublisher
-from edge_relay.upkeep.turns import Queue, Turns
 from edge_upkeep.messages import jobs_with_message
 
 log = structlog.get_logger(__name__)

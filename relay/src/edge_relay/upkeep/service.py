@@ -20,9 +20,11 @@ from edge_relay.upkeep.figures import SubmittedJobs, UpkeepFigures
 from edge_relay.upkeep.holders import Holders
 from edge_relay.upkeep.job_table import JobTable
 from edge_relay.upkeep.message_repair import MessageRepair
+from edge_relay.upkeep.order.start_rate import StartRate
+from edge_relay.upkeep.order.turns import Turns
 from edge_relay.upkeep.publisher import MessagePublisher
-from edge_relay.upkeep.submitted_job import SubmittedJob, rank_of
-from edge_relay.upkeep.turns import Turns
+from edge_relay.upkeep.shares import is_first
+from edge_relay.upkeep.submitted_job import HELD, SubmittedJob, rank_of
 from edge_service import task_cleanup
 from edge_upkeep.give_up import GiveUps
 from edge_upkeep.order.demand import Demand
@@ -30,6 +32,9 @@ from edge_upkeep.order.queue_order import QueueOrder
 
 AHEAD = 4
 """Messages more than free slots that each queue has at least, as with Airflow's jobs by default."""
+AHEAD_S = 0.5
+"""Or messages for the starts of this time, at the rate of the last second."""
+OTHERS_AFTER_S = 1.0
 CHECK_S = 1.0
 CHECK_EMPTY_S = 30.0
 
@@ -51,7 +56,9 @@ class Upkeep:
         *,
         audit: Audit,
         metrics: Metrics,
+        replica: str,
     ) -> None:
+        self._replica = replica
         self._broker = broker
         self._desired = desired
         self._mover = RecordMover(records)
@@ -59,7 +66,8 @@ class Upkeep:
         figures = UpkeepFigures(metrics)
         metrics.registry.register(SubmittedJobs(lambda: self.jobs.counts))
         self._demand = Demand()
-        self._order = QueueOrder(rank_of, self._demand, self.jobs.started, AHEAD, most=self._most)
+        self._rate = StartRate()
+        self._order = QueueOrder(rank_of, self._demand, self.jobs.started, self._ahead, most=self._most)
         self._turns = Turns(self._order)
         self._publisher = MessagePublisher(broker, records, figures)
         self._repair = MessageRepair(broker, (mirror.complete, desired.complete), self._turns, self._publisher)
@@ -113,6 +121,8 @@ class Upkeep:
             await asyncio.sleep(pause_s)
 
     def _changed(self, before: SubmittedJob | None, after: SubmittedJob | None) -> None:
+        if before is not None and before.may_have_message and after is not None and after.state in HELD:
+            self._rate.started(after.team, after.queue)
         self._turns.update(before, after)
         self._expiry.update(before, after)
         self._holders.update(before, after)
@@ -121,16 +131,30 @@ class Upkeep:
         self._release()
 
     def _release(self) -> None:
-        for job in self._order.due():
-            self._publisher.publish(job)
+        self._publish(self._order.due())
 
     def _release_all(self) -> None:
-        for job in self._order.due_at_all():
+        self._publish(self._order.due_at_all())
+
+    def _publish(self, jobs: list[str]) -> None:
+        replicas = self._holders.replicas if jobs else []
+        for job in jobs:
+            if is_first(self._replica, job, replicas):
+                self._publisher.publish(job)
+            else:
+                asyncio.get_running_loop().call_later(OTHERS_AFTER_S, self._publish_if_sent, job)
+
+    def _publish_if_sent(self, job: str) -> None:
+        """The replica whose turn it was may be gone, or may not know yet that the job is due."""
+        if self._turns.is_sent(job):
             self._publisher.publish(job)
 
     def _desired_changed(self, key: str) -> None:
         if len(self.jobs) and key.startswith(QUEUE_PREFIX):
             self._release_all()
+
+    def _ahead(self, team: str | None, queue: str) -> int:
+        return max(AHEAD, int(self._rate.per_s(team, queue) * AHEAD_S))
 
     def _most(self, team: str | None, queue: str) -> int | None:
         """A paused queue gets no messages: what is submitted meanwhile still gets its place in the order."""

@@ -55,6 +55,10 @@ class RelayClocks:
         arrived = self._arrived.get(relay)
         return None if arrived is None else arrived.convert(max(time, arrived.beat.serving_since))
 
+    def names(self, now: float) -> list[str]:
+        """The relays from which a beat has arrived within the last seconds."""
+        return [name for name, one in self._arrived.items() if now - one.at <= AWAY_AFTER_S]
+
     def earliest(self, now: float) -> datetime | None:
         """What the slowest of the relays' clocks shows; None if no clock is known."""
         return min((one.show(now) for one in self._arrived.values() if now - one.at <= AWAY_AFTER_S), default=None)

@@ -83,6 +83,31 @@ class _Line:
     out: dict[str, tuple[float, datetime]] = field(default_factory=dict)
     uncounted: set[str] = field(default_factory=set)
 
+    def oldest(self) -> datetime | None:
+        """When the oldest waiting job was handed out; may be called in any thread."""
+        out = (handed_out for _, handed_out in list(self.out.values()))
+        return min([*self.behind.values(), *out], default=None)
+
+    def send(self, job: str, now: float) -> None:
+        """The held job gets its message now."""
+        self.held.remove(job)
+        self.out[job] = (now, self.behind.pop(job))
+
+    def forget_message(self, job: str) -> None:
+        """The job has no message any more."""
+        del self.out[job]
+        self.uncounted.discard(job)
+
+    def stop_counting(self, before: float) -> None:
+        """Messages that were published before this moment keep no others back."""
+        self.uncounted.update(job for job, (published, _) in self.out.items() if published < before)
+
+    def compact(self) -> None:
+        """Remove what has left from the heap, before it is most of it."""
+        if len(self.heap) > 2 * len(self.behind) + 64:
+            self.heap = [one for one in self.heap if one[2] in self.behind]
+            heapq.heapify(self.heap)
+
 
 class QueueOrder(Generic[J]):
     """The waiting jobs of all queues of an executor, or all that were submitted.
@@ -91,7 +116,7 @@ class QueueOrder(Generic[J]):
         rank: Of a job; the lowest is first.
         demand: The free slots.
         started: How many jobs of a queue of a team run.
-        ahead: How many messages more than free slots each queue may have at least.
+        ahead: How many messages more than free slots a queue may have at least.
         clock: Monotonic seconds.
         most: How many jobs of a queue may be published or run at once; None for no limit.
     """
@@ -101,7 +126,7 @@ class QueueOrder(Generic[J]):
         rank: Callable[[J], Rank],
         demand: Demand,
         started: Callable[[str | None, str], int],
-        ahead: int,
+        ahead: Callable[[str | None, str], int],
         *,
         clock: Callable[[], float] = time.monotonic,
         most: Callable[[str | None, str], int | None] = lambda *_: None,
@@ -126,9 +151,8 @@ class QueueOrder(Generic[J]):
     def waiting(self) -> Iterator[WaitingJobs]:
         """The waiting jobs of each queue that has some. May be called in any thread."""
         for line in list(self._lines.values()):
-            waiting = [*line.behind.values(), *(handed_out for _, handed_out in list(line.out.values()))]
-            if waiting:
-                yield WaitingJobs(line.queue, len(line.held), min(waiting))
+            if (oldest := line.oldest()) is not None:
+                yield WaitingJobs(line.queue, len(line.held), oldest)
 
     def expect(self, job: J) -> None:
         """This job waits and gets a record now; until it has one, no job behind it gets a message."""
@@ -157,14 +181,9 @@ class QueueOrder(Generic[J]):
 
     def found_message(self, job: J, *, was_released: bool) -> None:
         """A message of this job was found in the stream, even if it is held back here."""
-        if self.is_held(job.id):
+        if job.id in self._line(job).held:
             self.leave(job.id)
         self.has_message(job, was_released=was_released)
-
-    def is_held(self, job: str) -> bool:
-        """Whether this job waits here without a message."""
-        consumer = self._consumers.get(job)
-        return consumer is not None and job in self._lines[consumer].held
 
     def with_message(self, team: str | None, queue: str) -> list[str]:
         """The waiting jobs of a queue that have a message, as far as is known here."""
@@ -181,10 +200,9 @@ class QueueOrder(Generic[J]):
         if line.behind.pop(job, None) is not None:
             line.held.discard(job)
             self._held -= was_held
-            self._compact(line)
+            line.compact()
         else:
-            del line.out[job]
-            line.uncounted.discard(job)
+            line.forget_message(job)
             self._demand.taken(consumer)
         self._changed.add(consumer)
         if not line.behind and not line.out:
@@ -216,9 +234,8 @@ class QueueOrder(Generic[J]):
             heapq.heappop(line.heap)
             if job not in line.held:
                 continue
-            line.held.remove(job)
+            line.send(job, now)
             self._held -= 1
-            line.out[job] = (now, line.behind.pop(job))
             if waits_for_room:
                 room -= 1
             else:
@@ -227,9 +244,8 @@ class QueueOrder(Generic[J]):
 
     def _room(self, consumer: str, line: _Line) -> int:
         if self._demand.free_for_s(consumer) >= STUCK_S:
-            before = self._clock() - STUCK_S
-            line.uncounted.update(job for job, (published, _) in line.out.items() if published < before)
-        ahead = max(self._ahead, self._started(line.team, line.queue) // AHEAD_OF_STARTED)
+            line.stop_counting(self._clock() - STUCK_S)
+        ahead = max(self._ahead(line.team, line.queue), self._started(line.team, line.queue) // AHEAD_OF_STARTED)
         room = self._demand.free(consumer) + ahead - len(line.out) + len(line.uncounted)
         most = self._most(line.team, line.queue)
         return room if most is None else min(room, most - self._started(line.team, line.queue) - len(line.out))
@@ -243,10 +259,3 @@ class QueueOrder(Generic[J]):
         consumer = self._consumers[job.id] = consumer_name(job.team, job.queue)
         self._changed.add(consumer)
         return self._lines.setdefault(consumer, _Line(job.team, job.queue))
-
-    @staticmethod
-    def _compact(line: _Line) -> None:
-        """Remove what has left from the heap, before it is most of it."""
-        if len(line.heap) > 2 * len(line.behind) + 64:
-            line.heap = [one for one in line.heap if one[2] in line.behind]
-            heapq.heapify(line.heap)

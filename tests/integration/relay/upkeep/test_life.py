@@ -6,14 +6,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from edge_broker.bucket import Bucket
-from edge_broker.subjects import ENDED_BUCKET, RECORDS_BUCKET
+from edge_broker.subjects import ENDED_BUCKET, RECORDS_BUCKET, RELAY_BEATS
 from edge_schemas.life.events import Finish, Release, Start
 from edge_schemas.life.model import JobState, Verdict
+from edge_schemas.wire.worker_entry import RelayBeat
 from support.nats.server import eventually
+from support.nats.submitted import consume, has_message, reaches, record_of, submit
 from support.relay.agents import agent, metric
 from support.relay.edge import Edge, running_edge
+from support.relay.jobs import payload_job
 from support.relay.relay_process import relay_process
-from support.relay.submitted import consume, has_message, payload_job, reaches, record_of, submit
 
 STATES = {"team": "", "queue": "default"}
 
@@ -48,8 +50,7 @@ async def test_ended_records_are_moved_once_and_figures_follow(edge: Edge) -> No
         relay.parts.upkeep._mover._after_s = 0.5
     job, waiting = await submit(edge, payload_job()), await submit(edge, payload_job())
     await edge.records.change(job.id, Start("somebody", 1, datetime.now(UTC)))
-    for replica in (0, 1):
-        await eventually(lambda n=replica: _stages(edge, n) == {"waiting": 1, "running": 1})
+    await _both_count(edge, waiting=1, running=1)
     await edge.records.change(job.id, Finish("somebody", 0, None, datetime.now(UTC)))
 
     async def moved() -> bool:
@@ -59,8 +60,12 @@ async def test_ended_records_are_moved_once_and_figures_follow(edge: Edge) -> No
     assert (await Bucket(edge.broker, ENDED_BUCKET).get(job.id)).value is not None
     assert (await record_of(edge.records, job)).outcome is not None
     assert (await Bucket(edge.broker, RECORDS_BUCKET).get(waiting.id)).value is not None
-    for replica in (0, 1):
-        await eventually(lambda n=replica: _stages(edge, n) == {"waiting": 1})
+    await _both_count(edge, waiting=1)
+
+
+async def _both_count(edge: Edge, **stages: float) -> None:
+    """Wait until both replicas export these numbers of jobs, and no others."""
+    await eventually(lambda: _stages(edge, 0) == stages == _stages(edge, 1), what=f"the figures are {stages}")
 
 
 def _stages(edge: Edge, replica: int) -> dict[str, float]:
@@ -84,6 +89,24 @@ async def test_a_replica_killed_between_record_and_message_loses_nothing(tmp_pat
             await first.wait()
         async with relay_process(edge, tmp_path / "second"):
             await has_message(edge, known, job)
+
+
+async def test_a_replica_that_is_gone_keeps_no_message(edge: Edge) -> None:
+    """Its beats were heard a moment ago, so the others take most jobs for those that it publishes first."""
+    known = await submit(edge, payload_job())
+    await has_message(edge, known)
+    at = datetime.now(UTC)
+    gone = {f"gone-{number}" for number in range(9)}
+    for name in gone:
+        beat = RelayBeat(relay=name, serving_since=at, at=at)
+        await edge.broker.publish(RELAY_BEATS, beat.model_dump_json().encode())
+
+    def all_know() -> bool:
+        return all(gone.issubset(relay.parts.upkeep._holders.replicas) for relay in edge.relays)
+
+    await eventually(all_know, what="both replicas have received the beats")
+    jobs = [await submit(edge, payload_job(queue=f"queue-{number}")) for number in range(6)]
+    await has_message(edge, known, *jobs)
 
 
 async def test_jobs_outlast_a_restart_of_nats(edge: Edge) -> None:

@@ -28,7 +28,7 @@ async def test_a_record_of_another_version_holds_nobody_up_and_fails_late(monkey
     reports = Reports(dispatches, lambda _: None, lambda _: None, ExecutorMetrics().of(None))
     maker = JobMaker("", None, Queues(QueueRules(OfflinePolicy())), {})
     metrics = ExecutorMetrics().of(None)
-    order = QueueOrder(rank, Demand(), lambda _, queue: dispatches.started_in(queue), 4)
+    order = QueueOrder(rank, Demand(), lambda _, queue: dispatches.started_in(queue), lambda *_: 4)
     publisher = Publisher(reports.refuse, lambda _: None, order, metrics, CentreJobSpans(Spans()))
     reconciler = Reconciler(
         dispatches, publisher, reports, interval_s=30, maker=maker, name=None, metrics=metrics, settle_s=0

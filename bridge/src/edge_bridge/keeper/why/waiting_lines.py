@@ -97,7 +97,7 @@ class WaitingLines:
     def _due(self, waiting: list[JobRecord], now: datetime) -> Iterator[tuple[JobRecord, list[Cause]]]:
         """The jobs that may get a line now, with their causes."""
         relay_time = self._view.relay_time or now
-        jobs, entries = count_jobs(self._view.unfinished_of_all()), self._view.workers()
+        jobs, entries = count_jobs(self._view.unfinished(with_submitted=True)), self._view.workers()
         views: dict[Queue, QueueView] = {}
         number = 0
         for record in waiting:

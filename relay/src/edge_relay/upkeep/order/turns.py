@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
-from edge_relay.upkeep.groups import Groups
+from edge_relay.upkeep.order.groups import Groups
+from edge_relay.upkeep.order.times import Times
 from edge_relay.upkeep.submitted_job import HELD, GroupKey, SubmittedJob
-from edge_relay.upkeep.times import Times
 from edge_upkeep.order.queue_order import QueueOrder
 
 Queue = tuple[str | None, str]
@@ -100,6 +100,11 @@ class Turns:
                 self._place(self._waiting[name])
         missing = set(sent_before).intersection(self.sent(queue)).difference(with_message)
         return [name for name in sent_before if name in missing]
+
+    def is_sent(self, job: str) -> bool:
+        """Whether the job waits and has a message, or gets one now."""
+        waiting = self._waiting.get(job)
+        return waiting is not None and job in self.sent((waiting.team, waiting.queue))
 
     def sent(self, queue: Queue) -> list[str]:
         """The jobs of a queue that have a message, or get one now."""
