@@ -447,7 +447,9 @@ class FakeRelay:
         body = await read_model(request, FinishRequest)
         if body.receipt is not None:
             self._open(worker, job, body.receipt)
-        event = Finish(worker, body.exit_code, body.reason, _now(), body.release, grant=body.receipt)
+        event = Finish(
+            worker, body.exit_code, body.reason, _now(), body.release, grant=body.receipt, result=body.result
+        )
         self._swap(job, event, incarnation=body.incarnation)
         self.finishes.setdefault(job, []).append(body)
         return web.Response(status=204)
@@ -456,7 +458,7 @@ class FakeRelay:
         worker, job = self._worker(request), job_of(request)
         body = await read_model(request, ReleaseRequest)
         self._open(worker, job, body.receipt)
-        event = Release(worker=worker, reason=body.reason, counted=body.counted, at=_now(), grant=body.receipt)
+        event = Release(worker, body.reason, body.counted, _now(), grant=body.receipt, delay_s=body.delay_s)
         self._swap(job, event)
         self.released.append(body)
         return web.Response(status=204)
