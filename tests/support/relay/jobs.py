@@ -3,7 +3,19 @@
 import uuid
 from datetime import UTC, datetime
 
-from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
+from edge_schemas.wire.content import Content
+from edge_schemas.wire.jobs import (
+    AuxiliaryJob,
+    AuxiliaryKind,
+    AuxiliaryWork,
+    Job,
+    JobKind,
+    JobTerms,
+    OnLost,
+    PayloadWork,
+    TaskIdentity,
+    TaskWork,
+)
 
 
 def make_job(queue: str = "default", *, team: str | None = None) -> Job:
@@ -18,3 +30,10 @@ def make_auxiliary_job(queue: str = "auxiliary_jobs", kind: AuxiliaryKind = Auxi
     auxiliary = AuxiliaryJob(kind=kind, id=str(uuid.uuid4()))
     work = AuxiliaryWork(auxiliary=auxiliary, workload={}, core_executor="LocalExecutor")
     return Job(id=auxiliary.id, queue=queue, work=work, published_at=datetime.now(UTC))
+
+
+def make_payload_job(queue: str = "default") -> Job:
+    """A new payload of a producer, which waits again up to three times."""
+    terms = JobTerms(kind=JobKind.PAYLOAD, name="p", producer="shop", on_lost=OnLost.REQUEUE, max_attempts=3)
+    work = PayloadWork(payload=Content.of_text("hello"))
+    return Job(id=str(uuid.uuid4()), queue=queue, work=work, terms=terms, published_at=datetime.now(UTC))
