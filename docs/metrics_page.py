@@ -26,6 +26,7 @@ from edge_relay.identity.rotation import SecretRotation
 from edge_relay.limits.kinds import ignore
 from edge_relay.metrics.exports import exports
 from edge_relay.metrics.process import certificate_gauge
+from edge_relay.metrics.producers import ProducerMetrics
 from edge_relay.metrics.replica import Metrics
 
 
@@ -54,6 +55,7 @@ def _relay() -> CollectorRegistry:
     lookups = Lookups(Bucket(broker, ACCESS_BUCKET), per_s=1, per_address_per_s=1, on_limit=ignore)
     exported = exports(Metrics(), broker, _credentials(broker, lookups), None)
     exported.metrics.registry.register(certificate_gauge())
+    ProducerMetrics(exported.metrics.registry, lambda: 0)
     return exported.metrics.registry
 
 

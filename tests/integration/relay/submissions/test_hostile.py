@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,12 @@ from support.relay.producers import Producer, producer
 @pytest.fixture
 async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
     """Small limits."""
-    limits = {"waiting_jobs": 5, "waits_per_producer": 2, "producer_calls_per_s": 20, "submissions_per_s": 20}
+    limits: dict[str, Any] = {
+        "waiting_jobs": 5,
+        "waits_per_producer": 2,
+        "producer_calls_per_s": 20,
+        "submissions_per_s": 20,
+    }
     async with running_edge(tmp_path, **limits) as running:
         yield running
 
