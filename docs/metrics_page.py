@@ -27,6 +27,7 @@ from edge_relay.identity.rotation import SecretRotation
 from edge_relay.limits.kinds import ignore
 from edge_relay.metrics.exports import exports
 from edge_relay.metrics.process import certificate_gauge
+from edge_relay.metrics.producers import ProducerMetrics
 from edge_relay.metrics.replica import Metrics
 from edge_relay.upkeep.figures import SubmittedJobs, UpkeepFigures
 
@@ -58,6 +59,7 @@ def _relay() -> CollectorRegistry:
     exported.metrics.registry.register(certificate_gauge())
     UpkeepFigures(exported.metrics)
     exported.metrics.registry.register(SubmittedJobs(Counter))
+    ProducerMetrics(exported.metrics.registry, lambda: 0)
     return exported.metrics.registry
 
 

@@ -15,10 +15,25 @@ from edge_schemas.gate.centre import CentreFacts, WorkerFacts
 from edge_schemas.life import events
 from edge_schemas.life.model import JobRecord, WriteAnswer, new_record
 from edge_schemas.life.transition import RELEASES_BEFORE_PARKED, transition
+from edge_schemas.producers import submissions
+from edge_schemas.producers.status import job_status
 from edge_schemas.wire import job_calls, polls, worker_entry, worker_report, workers
+from edge_schemas.wire.content import Content, SentContent
 from edge_schemas.wire.errors import EdgeError, ErrorCode, Problem
 from edge_schemas.wire.job_calls import LogPosition
-from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, AuxiliaryWork, Job, TaskIdentity, TaskWork
+from edge_schemas.wire.jobs import (
+    AuxiliaryJob,
+    AuxiliaryKind,
+    AuxiliaryWork,
+    CommandWork,
+    Job,
+    JobKind,
+    JobTerms,
+    OnLost,
+    PayloadWork,
+    TaskIdentity,
+    TaskWork,
+)
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
 
 MODELS: Mapping[str, type[BaseModel]] = {
@@ -30,6 +45,12 @@ MODELS: Mapping[str, type[BaseModel]] = {
     "start-request": job_calls.StartRequest,
     "finish-request": job_calls.FinishRequest,
     "release-request": job_calls.ReleaseRequest,
+    # Bodies of a producer's calls and of their answers.
+    "submission": submissions.Submission,
+    "submitted": submissions.Submitted,
+    "batch-result": submissions.BatchResult,
+    "job-status": submissions.JobStatus,
+    "queue-status": submissions.QueueStatus,
     "log-position": LogPosition,
     "worker-facts": WorkerFacts,
     "problem": Problem,
@@ -128,6 +149,84 @@ def _auxiliary_job() -> Job:
     return Job(id=auxiliary.id, queue="auxiliary", work=work, published_at=_AT)
 
 
+def _payload_job() -> Job:
+    terms = JobTerms(
+        kind=JobKind.PAYLOAD,
+        name="order 7",
+        producer="shop",
+        priority=5,
+        on_lost=OnLost.REQUEUE,
+        max_attempts=3,
+        expires_at=_AT + timedelta(days=1),
+        group="customer-1",
+        labels={"customer": "c-1"},
+        digest=_HASH,
+    )
+    return Job(
+        id="019b7c5e-0000-4000-8000-000000000004",
+        queue="orders",
+        work=PayloadWork(payload=Content.of(b"\x00order", "application/x-order")),
+        terms=terms,
+        published_at=_AT,
+    )
+
+
+def _command() -> CommandWork:
+    return CommandWork(argv=("backup", "--all"), env={"LEVEL": "1"}, cwd="/srv", timeout_s=60)
+
+
+def _command_job() -> Job:
+    terms = JobTerms(kind=JobKind.COMMAND, name="backup", producer="shop", digest=_HASH)
+    return Job(
+        id="019b7c5e-0000-4000-8000-000000000005", queue="orders", work=_command(), terms=terms, published_at=_AT
+    )
+
+
+def _submissions() -> dict[str, BaseModel]:
+    """Of a producer, with what is answered to it."""
+    job = _payload_job()
+    status = job_status(_ended_payload(), site="plant-a")
+    assert status is not None
+    command = submissions.SentCommand.model_validate(_command().model_dump())
+    payload = SentContent(content_type="application/x-order", data="AG9yZGVy")
+    return {
+        "submission.command": submissions.Submission(command=command),
+        "submission.payload": submissions.Submission(
+            payload=payload,
+            key="order-7",
+            name="order 7",
+            priority=5,
+            delay_s=60,
+            ttl_s=86400,
+            on_lost=OnLost.REQUEUE,
+            max_attempts=3,
+            group="customer-1",
+            labels={"customer": "c-1"},
+            offline_tolerance_s=120,
+        ),
+        "submitted": submissions.Submitted(job=job.id, queue="orders", is_new=True),
+        "batch-result": submissions.BatchResult(
+            jobs=(
+                submissions.SubmissionResult(job=job.id, is_new=True),
+                submissions.SubmissionResult(code="rate_limited", detail="too many jobs wait", retryable=True),
+            )
+        ),
+        "job-status": status,
+        "queue-status": submissions.QueueStatus(
+            queue="orders", waiting=1, delayed=2, running=3, parked=4, oldest_wait_s=1.5, is_paused=True
+        ),
+    }
+
+
+def _ended_payload() -> JobRecord:
+    """Released once and ended in the second attempt."""
+    record = transition(new_record(_payload_job()), events.Start("press-17", 2, _AT, "grant-1"))
+    record = transition(record, events.Release("press-17", "busy", counted=True, at=_AT, grant="grant-1", delay_s=60))
+    record = transition(record, events.Start("press-17", 2, _AT, "grant-2"))
+    result = Content.of_text("done")
+    return transition(record, events.Finish("press-17", 0, None, _AT, grant="grant-2", result=result))
+
+
 def _agent(incarnation: int) -> worker_entry.AgentSeen:
     return worker_entry.AgentSeen(
         instance=f"machine-{incarnation}",
@@ -221,6 +320,11 @@ def _bodies() -> dict[str, BaseModel]:
             incarnation=2, receipt="c2VhbGVk", exit_code=-9, reason="killed", release=True
         ),
         "release-request": job_calls.ReleaseRequest(receipt="c2VhbGVk", reason="all slots are taken", counted=False),
+        "finish-request.result": job_calls.FinishRequest(
+            incarnation=2, receipt="c2VhbGVk", exit_code=0, result=SentContent(text="done", content_type="text/plain")
+        ),
+        "release-request.delay": job_calls.ReleaseRequest(receipt="c2VhbGVk", reason="busy", delay_s=600),
+        **_submissions(),
         "log-position": LogPosition(offset=4096),
         "worker-facts": WorkerFacts(
             worker="press-17",
@@ -257,6 +361,8 @@ def _job_records() -> dict[str, BaseModel]:
     cases: dict[str, JobRecord] = {
         "waiting": waiting,
         "auxiliary": new_record(_auxiliary_job()),
+        "submitted": new_record(_payload_job(), not_before=_AT + timedelta(seconds=60)),
+        "submitted-ended": _ended_payload(),
         "running": begun,
         "finishing": finishing,
         "accepted": accepted,
@@ -274,6 +380,8 @@ def _stored() -> dict[str, BaseModel]:
     return {
         "job.task": _task_job(),
         "job.auxiliary": _auxiliary_job(),
+        "job.payload": _payload_job(),
+        "job.command": _command_job(),
         "worker-entry": worker_entry.WorkerEntry(
             worker="press-17",
             site="plant-a",

@@ -14,8 +14,8 @@ from compat.record import RECORDED, VERSION, written
 FILES = sorted(RECORDED.glob("*/*.json"))
 DOCUMENTS = [file for file in FILES if file.stem != RECEIPT]
 RECEIPTS = [file for file in FILES if file.stem == RECEIPT]
-FREE_FORM = frozenset({"workload"})
-"""Fields whose content is Airflow's."""
+FREE_FORM = frozenset({"workload", "labels", "env"})
+"""Fields whose content is Airflow's or a producer's."""
 
 
 def name_of(file: Path) -> str:

@@ -50,6 +50,7 @@ from edge_relay.jobs.start import JobStart
 from edge_relay.limits.kinds import Limit
 from edge_relay.limits.rates import RateLimit
 from edge_relay.logging import server_logger
+from edge_relay.metrics.producers import ProducerMetrics
 from edge_relay.parts import Parts, build_parts
 from edge_relay.pulls.demand_reports import DemandReports
 from edge_relay.relay_beats import RelayBeats
@@ -169,7 +170,7 @@ def _producer_routes(parts: Parts, callers: Callers, bodies: JsonBodies) -> list
     jobs = SubmittedJobs(parts.broker, parts.records, parts.audit, waits, site_of)
     log_rate = rate(settings.producer_log_bytes_per_s, LOG_BURST_S, Limit.PRODUCER_LOG_READS)
     does = ProducerParts(
-        Submissions(parts.records, parts.desired, known, limits, metrics),
+        Submissions(parts.records, parts.desired, known, limits, ProducerMetrics(metrics.registry, waits.__len__)),
         jobs,
         SubmittedLists(known, EndedIndex(parts.broker), parts.desired, site_of),
         SubmittedLogs(jobs, LogReader(parts.broker), waits, log_rate),

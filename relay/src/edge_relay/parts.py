@@ -247,9 +247,7 @@ def _operator_connections(settings: Settings, metrics: Metrics) -> ConnectionTab
 
 def _waits(settings: Settings, lifecycle: Lifecycle, metrics: Metrics) -> Waits:
     most, of_owner = settings.producer_waits, settings.waits_per_producer
-    waits = Waits(lifecycle, most=most, of_owner=of_owner, on_limit=metrics.on_limit)
-    metrics.waits.set_function(lambda: len(waits))
-    return waits
+    return Waits(lifecycle, most=most, of_owner=of_owner, on_limit=metrics.on_limit)
 
 
 def _log_rates(settings: Settings, metrics: Metrics) -> LogRates:

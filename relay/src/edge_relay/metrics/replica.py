@@ -139,16 +139,7 @@ class Metrics:
             "Started jobs released by a worker: before user code ran, or to be run again",
             QUEUE,
         )
-        self.submissions = self._counter(
-            "edge_relay_submissions",
-            "Jobs accepted from producers; a repeat with the same key is none",
-            (*QUEUE, "kind"),
-        )
-        self.submissions_rejected = self._counter(
-            "edge_relay_submissions_rejected", "Submissions rejected, by problem code", ("code",)
-        )
         self.results = self._counter("edge_relay_results", "Jobs whose worker reported a result", QUEUE)
-        self.waits = Gauge("edge_relay_producer_waits", "Calls of producers that wait", registry=self.registry)
         self.parked = self._counter("edge_relay_parked_jobs", "Jobs parked after too many releases or attempts", QUEUE)
 
     def _messages(self) -> None:

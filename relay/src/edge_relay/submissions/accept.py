@@ -13,7 +13,7 @@ from edge_relay.desired.state import DesiredState
 from edge_relay.identity.operators.operator import Operator
 from edge_relay.limits.kinds import Limit, OnLimit
 from edge_relay.limits.rates import RateLimit
-from edge_relay.metrics.replica import Metrics
+from edge_relay.metrics.producers import ProducerMetrics
 from edge_relay.submissions.known_jobs import KnownJobs
 from edge_relay.submissions.new_job import digest, job_id, make_record
 from edge_schemas.admin.desired import DesiredQueue
@@ -63,7 +63,7 @@ class Submissions:
         desired: DesiredState,
         known: KnownJobs,
         limits: SubmissionLimits,
-        metrics: Metrics,
+        metrics: ProducerMetrics,
     ) -> None:
         self._records = records
         self._desired = desired
@@ -84,7 +84,7 @@ class Submissions:
         try:
             return await self._submit(producer, queue, submission, desired)
         except EdgeError as error:
-            self._metrics.submissions_rejected.labels(error.code).inc()
+            self._metrics.rejected.labels(error.code).inc()
             raise
 
     async def submit_all(self, producer: Operator, queue: str, submissions: Sequence[Submission]) -> BatchResult:
@@ -109,7 +109,7 @@ class Submissions:
                     done = await self._submit(producer, queue, submission, desired)
                     results[number] = SubmissionResult(job=done.job, is_new=done.is_new)
                 except EdgeError as error:
-                    self._metrics.submissions_rejected.labels(error.code).inc()
+                    self._metrics.rejected.labels(error.code).inc()
                     results[number] = _rejected(error)
                     away = away or isinstance(error, BrokerUnavailable)
                 if away:

@@ -39,7 +39,7 @@ class Role(StrEnum):
         return self is Role.PRODUCER or self.includes(Role.OPERATOR)
 
 
-OPERATOR_ROLES = tuple(role for role in Role if role is not Role.PRODUCER)
+OPERATOR_ROLES: tuple[Role, ...] = tuple(role for role in Role if role is not Role.PRODUCER)
 """From the least rights to the most."""
 
 

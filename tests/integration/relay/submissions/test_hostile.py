@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,14 +12,18 @@ from edge_schemas.wire import routes
 from support.nats.server import eventually
 from support.relay.agents import agent, metric, publish
 from support.relay.edge import Edge, Reply, running_edge
-from support.relay.jobs import make_job
 from support.relay.producers import Producer, producer
 
 
 @pytest.fixture
 async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
     """Small limits."""
-    limits = {"waiting_jobs": 5, "waits_per_producer": 2, "producer_calls_per_s": 20, "submissions_per_s": 20}
+    limits: dict[str, Any] = {
+        "waiting_jobs": 5,
+        "waits_per_producer": 2,
+        "producer_calls_per_s": 20,
+        "submissions_per_s": 20,
+    }
     async with running_edge(tmp_path, **limits) as running:
         yield running
 
@@ -48,7 +53,7 @@ CHANGES = {"submit": 201, "batch": 200, "cancel": 200}
 async def test_who_may_do_what(edge: Edge) -> None:
     """By role and scope; a job of a foreign queue is as one that does not exist."""
     job = await (await producer(edge)).submitted()
-    airflows = (await edge.job(make_job())).id
+    airflows = (await edge.job()).id
     everyone = {
         role: Producer(edge, await edge.access_token_for(f"a {role}", role=role))
         for role in Role
