@@ -12,23 +12,30 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Lock
 
 MARKERS = "not soak and not compose"
 PROCESSES = 4
 _INTEGRATION = "tests/integration"
+_ODD_TASKS = "tests/e2e/parity/test_odd_tasks.py"
+_ROOT = Path(__file__).parents[1]
+_FAULTS_OF_AIRFLOW = tuple(
+    str(file.relative_to(_ROOT)) for file in sorted((_ROOT / "tests/faults").glob("test_airflow_*.py"))
+)
 PARTS: tuple[tuple[str, ...], ...] = (
-    # The longest first, so that no process runs alone at the end; what shares the whole system, mostly waits.
-    ("tests/faults", "tests/e2e", "--ignore=tests/e2e/docs"),
-    # No unit test may depend on another one: the order is random. Pytest prints the seed.
-    ("-p", "randomly", "tests/unit"),
+    # The longest first, so that no process is alone at the end. What shares the whole system mostly waits.
+    (*_FAULTS_OF_AIRFLOW, "tests/e2e", "--ignore=tests/e2e/docs", f"--ignore={_ODD_TASKS}"),
     (f"{_INTEGRATION}/worker",),
     # These share one Airflow.
     ("tests/contract", *(f"{_INTEGRATION}/{folder}" for folder in ("logs", "doctor", "keeper"))),
-    (f"{_INTEGRATION}/relay",),
+    # No unit test may depend on another one: the order is random. Pytest prints the seed.
+    ("-p", "randomly", "tests/unit"),
     ("tests/e2e/docs", f"{_INTEGRATION}/docs", f"{_INTEGRATION}/compose"),
+    (f"{_INTEGRATION}/relay",),
+    ("tests/faults", *(f"--ignore={file}" for file in _FAULTS_OF_AIRFLOW)),
     (f"{_INTEGRATION}/page", f"{_INTEGRATION}/dashboard"),
-    tuple(f"{_INTEGRATION}/{folder}" for folder in ("executor", "task_host")),
+    (_ODD_TASKS, *(f"{_INTEGRATION}/{folder}" for folder in ("executor", "task_host"))),
     ("tests/compat", "tests/property", *(f"{_INTEGRATION}/{folder}" for folder in ("broker", "local", "metrics"))),
 )
 """A session's fixtures are made again in each part that asks for them."""
