@@ -39,8 +39,8 @@ PARTS: tuple[tuple[str, ...], ...] = (
     ("tests/compat", "tests/property", *(f"{_INTEGRATION}/{folder}" for folder in ("broker", "local", "metrics"))),
 )
 """A session's fixtures are made again in each part that asks for them."""
-NO_TESTS = 5
-"""Pytest's exit status where the options choose none of a part's tests."""
+INTERRUPTED, NO_TESTS = 2, 5
+"""Pytest's exit statuses; the second one where the options choose none of a part's tests."""
 
 
 class Runs:
@@ -55,7 +55,7 @@ class Runs:
     def run(self, part: Sequence[str]) -> int:
         """Run a part to its end and print its output; returns its exit status."""
         if self._is_over:
-            return int(signal.SIGTERM)
+            return INTERRUPTED
         began = time.monotonic()
         # Folders of failed tests are kept over the parts that come later.
         kept = f"tmp_path_retention_count={len(PARTS) + 1}"
