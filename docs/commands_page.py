@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Iterator
 
 import edge_worker.cli
-from edge_relay.cli.arguments import build
+from edge_relay.cli.arguments.parser import build
 from edge_worker.settings import Settings as WorkerSettings
 
 _HEAD = """# Commands

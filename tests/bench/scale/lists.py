@@ -15,7 +15,7 @@ from edge_relay.parts import Parts
 from edge_relay.why.unfinished_jobs import job_of_task, read_queue
 from edge_relay.workers.enroll_command import EnrollCommand
 from edge_schemas.admin.access import AccessScope
-from edge_schemas.admin.queries import JobQuery, QueueQuery, SiteQuery, WorkerQuery
+from edge_schemas.admin.view_queries import JobQuery, QueueQuery, SiteQuery, WorkerQuery
 from edge_schemas.life.model import new_record
 from edge_schemas.why.task_query import TaskQuery
 from support.relay.crowd import access_of, entry_of

@@ -30,14 +30,16 @@ class WorkerTargets:
         Raises:
             EdgeError: `invalid_request`.
         """
-        if (request.workers is None) == (request.where is None):
-            raise EdgeError(ErrorCode.INVALID_REQUEST, "give either workers or where")
+        if [request.workers is not None, request.where is not None, request.all].count(True) != 1:
+            raise EdgeError(ErrorCode.INVALID_REQUEST, "give one of workers, where and all")
         if request.workers is not None:
             return list(dict.fromkeys(request.workers))
-        assert request.where is not None  # noqa: S101  # for mypy
-        found = sorted(self._selected(request.where, scope))
+        where = request.where or WorkerFilter()
+        if not request.all and where == WorkerFilter():
+            raise EdgeError(ErrorCode.INVALID_REQUEST, "where: give at least one field, or all: true instead")
+        found = sorted(self._selected(where, scope))
         if len(found) > MAX_TARGETS:
-            raise EdgeError(ErrorCode.INVALID_REQUEST, f"where: selects {len(found)} workers, more than {MAX_TARGETS}")
+            raise EdgeError(ErrorCode.INVALID_REQUEST, f"{len(found)} workers are selected, more than {MAX_TARGETS}")
         return found
 
     def by_name(self) -> dict[str, WorkerAccess]:

@@ -4,7 +4,7 @@ from argparse import Namespace
 
 import shtab
 
-from edge_relay.cli.arguments import build
+from edge_relay.cli.arguments.parser import build
 
 
 def print_completion(options: Namespace) -> None:

@@ -24,7 +24,6 @@ from edge_relay.gate.centre import Centre
 from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics.fleet import Fleet
 from edge_schemas.admin.access import AccessScope
-from edge_schemas.admin.queries import QueueQuery, SiteQuery, WorkerQuery
 from edge_schemas.admin.rows import (
     QueuePage,
     QueueRow,
@@ -35,6 +34,7 @@ from edge_schemas.admin.rows import (
     WorkerPage,
     WorkerRow,
 )
+from edge_schemas.admin.view_queries import QueueQuery, SiteQuery, WorkerQuery
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.worker_entry import WorkerEntry
 from edge_schemas.wire.worker_report import JobPhase

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from edge_relay.cli import option_types as types
+from edge_relay.cli.arguments import option_types as types
 
 NOW = datetime(2026, 11, 29, 17, 0, tzinfo=ZoneInfo("UTC")).astimezone()
 

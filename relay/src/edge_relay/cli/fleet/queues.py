@@ -37,7 +37,7 @@ _SETTINGS = {"tolerance": "tolerance_s", "timeout": "timeout_s", "kinds": "kinds
 
 def list_queues(options: Namespace) -> None:
     """`queues list`."""
-    query = query_of(q=options.text, team=options.team, sort=sort_of(options))
+    query = query_of(text=options.text, team=options.team, sort=sort_of(options))
     empty = "No queue matches. A queue exists as soon as a worker serves it, or a task is dispatched to it."
     show_list(options, ListView(routes.ADMIN_QUEUES, QueuePage, _COLUMNS, _cells, empty, query))
 

@@ -13,8 +13,8 @@ from edge_relay.fleet.queues.flow import Flow, QueueKey
 from edge_relay.fleet.workers.index import WorkerView
 from edge_relay.fleet.workers.rows import in_scope
 from edge_schemas.admin.access import AccessScope
-from edge_schemas.admin.queries import QueueQuery
 from edge_schemas.admin.rows import QueueRow
+from edge_schemas.admin.view_queries import QueueQuery
 from edge_schemas.life.versions import runtime_mismatch
 from edge_schemas.wire.workers import WorkerState
 
@@ -99,7 +99,7 @@ def queue_rows(
 
 def matching_queues(rows: Iterable[QueueRow], query: QueueQuery) -> Iterator[QueueRow]:
     """The queues that match all that is given."""
-    text = (query.q or "").lower()
+    text = (query.text or "").lower()
     for row in rows:
         if query.queue not in {None, row.queue} or query.team not in {None, row.team}:
             continue

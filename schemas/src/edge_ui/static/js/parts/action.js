@@ -16,7 +16,7 @@ const asked = new Store(null);
 
 /**
  * The actions that the person may carry out, as buttons; those beyond the first `most` in a menu. `choice`: {names} or
- * {where}; `row` hides actions that make no sense for it, `only` names those that are offered.
+ * {where}, {all}; `row` hides actions that make no sense for it, `only` names those that are offered.
  */
 export function Actions({ kind, choice, label, row = null, only = null, most = Infinity }) {
   const possible = KINDS[kind].actions.filter(

@@ -15,9 +15,9 @@ import { Age } from "../parts/time.js";
 import { link, setParams } from "../route.js";
 import { listPath } from "./list.js";
 
-const FILTERS = ["q", "team"];
+const FILTERS = ["text", "team"];
 const FIELDS = [
-  { key: "q", label: "Find", main: true, hint: "part of the name" },
+  { key: "text", label: "Find", main: true, hint: "part of the name" },
   { key: "team", label: "Team" },
 ];
 
