@@ -20,6 +20,7 @@ from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.desired.state import DesiredState
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
+from edge_relay.identity.operators.access_credentials import OperatorCredentials
 from edge_relay.identity.operators.access_tokens import AccessTokenStore
 from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.rotation import SecretRotation
@@ -46,7 +47,8 @@ class Exporter:
 
 def _credentials(broker: Broker, lookups: Lookups) -> Credentials:
     rotation = SecretRotation(broker, Audit(broker, "docs"))
-    return Credentials(broker, lookups, DesiredState(broker), rotation, TokenUses(AccessTokenStore(broker)))
+    operators = OperatorCredentials(lookups, TokenUses(AccessTokenStore(broker)))
+    return Credentials(broker, lookups, DesiredState(broker), rotation, operators)
 
 
 def _relay() -> CollectorRegistry:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from bench.figures import Row
 from edge_relay.fleet.job_views import JobViews
 from edge_relay.fleet.overview import overview
-from edge_relay.parts import Parts
+from edge_relay.parts.build import Parts
 from edge_relay.why.unfinished_jobs import job_of_task, read_queue
 from edge_relay.workers.enroll_command import EnrollCommand
 from edge_schemas.admin.access import AccessScope
@@ -43,7 +43,7 @@ async def measure(directory: Path) -> list[Row]:
         calls: dict[str, Callable[[], Awaitable[BaseModel]]] = {
             "100 workers": lambda: views.workers(WorkerQuery(), EVERYTHING),
             "100 workers, sorted by last poll": lambda: views.workers(WorkerQuery(sort="-last_poll_at"), EVERYTHING),
-            "100 workers, with a text": lambda: views.workers(WorkerQuery(q="site-7"), EVERYTHING),
+            "100 workers, with a text": lambda: views.workers(WorkerQuery(text="site-7"), EVERYTHING),
             "1,000 workers": lambda: views.workers(WorkerQuery(limit=1000), EVERYTHING),
             "sites": lambda: views.sites(SiteQuery(), EVERYTHING),
             "queues": lambda: views.queues(QueueQuery(), EVERYTHING),
@@ -86,7 +86,7 @@ async def _passes(parts: Parts) -> list[Row]:
 async def _fill(parts: Parts) -> None:
     for number in range(WORKERS):
         access = access_of(number)
-        parts.credentials._apply(f"worker.{access.secret_hash}", access.model_dump_json().encode())
+        parts.identity.credentials._apply(f"worker.{access.secret_hash}", access.model_dump_json().encode())
         parts.exports.fleet.apply(access.worker, entry_of(access))
     for number in range(JOBS):
         record = new_record(make_job(f"q{number % QUEUES}"))

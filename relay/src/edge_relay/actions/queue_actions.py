@@ -5,6 +5,7 @@ from functools import partial
 
 from edge_broker.audit import Audit
 from edge_broker.subjects import consumer_name
+from edge_relay.actions.absent_queues import AbsentQueues
 from edge_relay.actions.bulk import act_on_all
 from edge_relay.actions.changes import changed, with_order, with_queue_settings
 from edge_relay.actions.order import Order, Target, check_end, record
@@ -20,9 +21,10 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 
 class QueueActions:
-    """What operators do to queues. A queue need not have jobs or workers yet."""
+    """What operators do to queues. A queue need not exist yet: an answer names those that don't."""
 
-    def __init__(self, desired: DesiredState, store: DesiredStore, audit: Audit) -> None:
+    def __init__(self, desired: DesiredState, store: DesiredStore, audit: Audit, absent: AbsentQueues) -> None:
+        self._absent = absent
         self._desired = desired
         self._store = store
         self._audit = audit
@@ -57,7 +59,11 @@ class QueueActions:
             return bool(found)
 
         targets = {_name(queue): queue for queue in request.queues}
-        return await run_to_completion(act_on_all(list(targets.items()), act, dry_run=order.dry_run))
+        result = await run_to_completion(act_on_all(list(targets.items()), act, dry_run=order.dry_run))
+        failed = {failure.target for failure in result.failures}
+        done = ((queue.team, queue.queue) for name, queue in targets.items() if name not in failed)
+        absent = await self._absent.among(done)
+        return result.model_copy(update={"absent": tuple(sorted(consumer_name(*key) for key in absent))})
 
 
 def _changed_entry(request: QueueActionRequest, order: Order, entry: DesiredQueue) -> DesiredQueue:

@@ -6,6 +6,7 @@ from edge_relay.actions.worker_filter import WorkerTraits, matches
 from edge_relay.desired.state import DesiredState
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.enrollment import EnrollmentStore
+from edge_relay.identity.queue_rights import QueueRights
 from edge_relay.metrics.fleet import Fleet
 from edge_schemas.admin.access import AccessScope
 from edge_schemas.admin.actions import MAX_TARGETS, WorkerActionRequest, WorkerFilter
@@ -50,6 +51,10 @@ class WorkerTargets:
             if known is None or known.revoked_at is not None:
                 found[access.worker] = access
         return found
+
+    def queue_rights(self, scope: AccessScope) -> QueueRights:
+        """Which queues an operator with this scope may give to workers."""
+        return QueueRights(self._credentials, scope)
 
     async def require(self, worker: str, known: dict[str, WorkerAccess], scope: AccessScope) -> WorkerAccess:
         """A worker by its name; another replica may just have enrolled it.

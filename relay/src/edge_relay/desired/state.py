@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
-from edge_broker.subjects import DESIRED_BUCKET, consumer_name
+from edge_broker.subjects import DESIRED_BUCKET, consumer_name, parse_consumer_name
 from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.desired.entries import Entries, Entry
 from edge_relay.desired.keys import QUEUE_PREFIX, SITE_PREFIX, WORKER_PREFIX, queue_key, site_key, worker_key
@@ -108,6 +108,12 @@ class DesiredState:
         """Of a queue."""
         return self._get(queue_key(team, queue), DesiredQueue)
 
+    def queues(self) -> list[tuple[str | None, str]]:
+        """Team and name of each queue for which something is set, and whose order, if that is all, is not over."""
+        now = self._now()
+        keys = (key for key, entry in self._entries.all(QUEUE_PREFIX) if _says(entry, now))
+        return [parse_consumer_name(key.removeprefix(QUEUE_PREFIX)) for key in keys]
+
     def order(self, worker: str, site: str) -> CurrentOrder | None:
         """The order that counts for a worker; None if it is available."""
         own, of_site = self.worker(worker).order, self.site(site).order
@@ -199,6 +205,14 @@ class DesiredState:
     def _report(self, key: str) -> None:
         for listener in self._listeners:
             listener(key)
+
+
+def _says(entry: Entry, now: datetime) -> bool:
+    """Whether an entry sets anything now."""
+    emptied = entry.model_copy(update={"version": 0})
+    if entry.order is not None and entry.order.is_over(now):
+        emptied = emptied.model_copy(update={"order": None})
+    return emptied != type(entry)()
 
 
 def _clock() -> float:

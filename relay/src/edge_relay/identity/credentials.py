@@ -19,7 +19,6 @@ from edge_relay.desired.state import DesiredState
 from edge_relay.identity.access_keys import ACCESS_PREFIX, WORKER_PREFIX
 from edge_relay.identity.lookups import Lookups
 from edge_relay.identity.operators.access_credentials import OperatorCredentials
-from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.principals import Principal, Principals
 from edge_relay.identity.rotation import SecretRotation, alias_of
 from edge_relay.identity.secret_form import check_secret
@@ -32,13 +31,23 @@ Listener = Callable[[str], None]
 """Called with the secret hash of a worker whose entry changed."""
 
 
-class Credentials(OperatorCredentials):
-    """The credentials of all workers and operators, in memory. Run `run()` in a task group."""
+class Credentials:
+    """The credentials of all workers, in memory, and those of operators. Run `run()` in a task group.
+
+    Attributes:
+        operators: The access tokens; kept up to date here.
+    """
 
     def __init__(
-        self, broker: Broker, lookups: Lookups, desired: DesiredState, rotation: SecretRotation, uses: TokenUses
+        self,
+        broker: Broker,
+        lookups: Lookups,
+        desired: DesiredState,
+        rotation: SecretRotation,
+        operators: OperatorCredentials,
     ) -> None:
-        super().__init__(lookups, uses)
+        self.operators = operators
+        self._lookups = lookups
         self._broker = broker
         self._bucket = Bucket(broker, ACCESS_BUCKET)
         self._watched = WatchedBucket(broker, ACCESS_BUCKET, self._apply)
@@ -72,7 +81,7 @@ class Credentials(OperatorCredentials):
         Raises:
             BrokerUnavailable: The entry could not be read; the bucket's watch delivers it too.
         """
-        key = (ACCESS_PREFIX if secret_hash in self._operators else WORKER_PREFIX) + secret_hash
+        key = (ACCESS_PREFIX if secret_hash in self.operators else WORKER_PREFIX) + secret_hash
         self._apply(key, (await self._bucket.get(key)).value)
 
     async def worker(self, secret: str, address: str) -> Principal:
@@ -150,7 +159,7 @@ class Credentials(OperatorCredentials):
                 entry = None if value is None else WorkerAccess.model_validate_json(value)
                 self._store_worker(key.removeprefix(WORKER_PREFIX), entry)
             elif key.startswith(ACCESS_PREFIX):
-                self._store_operator(key.removeprefix(ACCESS_PREFIX), value)
+                self.operators.store(key.removeprefix(ACCESS_PREFIX), value)
         except ValidationError as error:
             log.warning("access_entry_unreadable", kind=key.partition(".")[0], errors=error.error_count())
             if key.startswith(WORKER_PREFIX):

@@ -62,10 +62,10 @@ class Sessions:
             group: Of the address; limits look-ups of unknown tokens.
 
         Raises:
-            EdgeError: See `Credentials.operator`; `forbidden`: the token is Airflow's.
+            EdgeError: See `OperatorCredentials.by_secret`; `forbidden`: the token is Airflow's.
             BrokerUnavailable: Token or key can't be read at the moment.
         """
-        entry = await self._credentials.operator(token, group)
+        entry = await self._credentials.operators.by_secret(token, group)
         if entry.for_airflow:
             text = "this token is for Airflow's api-server; sign in with a token of your own"
             raise EdgeError(ErrorCode.FORBIDDEN, text)
@@ -107,7 +107,7 @@ class Sessions:
     async def _operator(self, content: dict[str, Any], address: str, group: str, expires_at: datetime) -> Operator:
         token_hash = content.get("token")
         if token_hash is not None:
-            entry = await self._credentials.operator_by_hash(token_hash, group)
+            entry = await self._credentials.operators.by_hash(token_hash, group)
             return Operator(entry.name, entry.role, entry.scope, SignedInBy.TOKEN, address, expires_at)
         if self._issuer is None or content["issuer"] != self._issuer:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "the session is of another identity provider: sign in again")

@@ -8,6 +8,7 @@ from edge_relay.identity.enrollment import KEPT_AFTER_EXPIRY, EnrollmentStore
 from edge_relay.identity.operators.access_tokens import AccessTokenStore, token_id
 from edge_relay.identity.operators.enroll_tokens import EnrollTokens
 from edge_relay.identity.operators.operator import Operator
+from edge_relay.identity.queue_rights import QueueRights
 from edge_relay.shielded import run_to_completion
 from edge_relay.workers.enroll_command import EnrollCommand
 from edge_schemas.admin.access import (
@@ -55,7 +56,7 @@ class AccessAdministration:
             EdgeError: `forbidden`: the operator is limited.
         """
         operator.require_everything()
-        rows = sorted((_row(one, entry) for one, entry in self._credentials.access_tokens().items()), key=_order)
+        rows = sorted((_row(one, entry) for one, entry in self._credentials.operators.all().items()), key=_order)
         following = [row for row in rows if cursor is None or _order(row) > cursor]
         page, more = following[:limit], len(following) > limit
         return AccessTokenPage(
@@ -96,7 +97,7 @@ class AccessAdministration:
             EdgeError: `forbidden`, `not_found`.
         """
         operator.require_everything()
-        token_hash = _only(beginning, list(self._credentials.access_tokens()))
+        token_hash = _only(beginning, list(self._credentials.operators.all()))
 
         async def revoke() -> None:
             before, after = await self._access.revoke_one(token_hash, now=datetime.now(UTC))
@@ -118,11 +119,12 @@ class AccessAdministration:
         """A new enrolment token. A repeat creates another token; the first one expires unused.
 
         Raises:
-            EdgeError: `forbidden`: the operator is limited, and the token would go beyond that.
+            EdgeError: `forbidden`: the operator is limited, and the token would go beyond that; see `QueueRights`.
         """
         if not _is_within(request, operator):
             text = f"{operator.name} is limited to some sites or queues, and this token would go beyond them"
             raise EdgeError(ErrorCode.FORBIDDEN, text)
+        QueueRights(self._credentials, operator.scope).check(request.team, request.queues)
         token = await run_to_completion(self._enrollments.create_token(request, now=datetime.now(UTC)))
         await self._audit.record(
             "enroll-token-created",

@@ -255,6 +255,8 @@ class ActionResult(Outbound):
         changed_count: How many there are.
         unchanged_count: Those that were already as wanted.
         failures: At most 1,000 are listed.
+        absent: Queues among the targets that do not exist yet: the action counts as soon as they do. The name may be
+            mistyped.
     """
 
     changed: tuple[str, ...] = ()
@@ -262,4 +264,5 @@ class ActionResult(Outbound):
     unchanged_count: int = 0
     failures: tuple[ActionFailure, ...] = ()
     failure_count: int = 0
+    absent: tuple[str, ...] = ()
     dry_run: bool = False

@@ -161,12 +161,11 @@ async def test_what_is_wrong_for_all_targets_is_refused(edge: Edge) -> None:
         assert (reply.status, reply.code) == (400, "invalid_request"), more
     both = {"action": {"do": "pause"}, "workers": [one.name], "where": {}, "reason": "x"}
     assert (await edge.admin("POST", routes.ADMIN_WORKER_ACTIONS, both)).code == "invalid_request"
-    for selection in ({"where": {}}, {"where": {"text": ""}}, {"where": {"label": ""}}, {"all": False}):
+    nothing: list[dict[str, Any]] = [{"where": where} for where in ({}, {"text": ""}, {"label": ""})]
+    for selection in [*nothing, {}, {"all": False}]:
         empty = {"action": {"do": "pause"}, **selection, "reason": "x"}
         reply = await edge.admin("POST", routes.ADMIN_WORKER_ACTIONS, empty)
         assert reply.code == "invalid_request", selection
-    neither = {"action": {"do": "pause"}, "reason": "x"}
-    assert (await edge.admin("POST", routes.ADMIN_WORKER_ACTIONS, neither)).code == "invalid_request"
     await edge.act_on_worker(one.name, "revoke")
     assert failures(await act(edge, token, "workers", "pause", [one.name])) == {one.name: "wrong_state"}
     assert (await act(edge, token, "workers", "pause", None, all=True)).json["changed_count"] == 0
@@ -208,7 +207,8 @@ async def test_a_thousand_workers_are_changed_by_one_call(edge: Edge) -> None:
     for start in range(0, 1000, 100):
         await asyncio.gather(*map(enrolled, names[start : start + 100]))
     await eventually(
-        lambda: all(len(relay.parts.credentials.workers()) == 1000 for relay in edge.relays), what="all are known"
+        lambda: all(len(relay.parts.identity.credentials.workers()) == 1000 for relay in edge.relays),
+        what="all are known",
     )
     reply = await act(edge, edge.access_token, "workers", "pause", names)
     assert (reply.json["changed_count"], reply.json["unchanged_count"]) == (999, 0)

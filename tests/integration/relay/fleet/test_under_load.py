@@ -90,7 +90,7 @@ async def test_ten_thousand_workers_and_fifty_thousand_jobs_are_answered(edge: E
     await listed(edge, routes.ADMIN_WORKERS)
     for number in range(WORKERS):
         access = access_of(number)
-        parts.credentials._apply(f"worker.{access.secret_hash}", access.model_dump_json().encode())
+        parts.identity.credentials._apply(f"worker.{access.secret_hash}", access.model_dump_json().encode())
         parts.exports.fleet.apply(access.worker, entry_of(access))
     for number in range(JOBS_AT_ONCE):
         record = new_record(make_job(f"q{number % 40}"))

@@ -125,7 +125,7 @@ async def test_a_browser_signs_in_with_an_access_token_only(edge: Edge) -> None:
 async def test_a_session_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_edge(tmp_path) as edge:
         browser = Browser(edge)
-        sessions = edge.relays[0].parts.sessions
+        sessions = edge.relays[0].parts.identity.sessions
         monkeypatch.setattr(sessions, "_life", sessions._life * 0)
         await browser.sign_in(edge.access_token)
         reply = await browser.call("GET", routes.ADMIN_SESSION)
@@ -159,8 +159,8 @@ async def test_a_stranger_can_not_pretend_https(edge: Edge) -> None:
 
 
 async def test_the_key_of_sessions_is_its_own(edge: Edge) -> None:
-    sessions = [relay.parts.sessions for relay in edge.relays]
+    sessions = [relay.parts.identity.sessions for relay in edge.relays]
     keys = [await one.key.get() for one in sessions]
     assert keys[0] == keys[1]
-    assert keys[0] != await edge.relays[0].parts.receipt_key.get()
+    assert keys[0] != await edge.relays[0].parts.identity.receipt_key.get()
     assert KEY_NAME == "session-key"

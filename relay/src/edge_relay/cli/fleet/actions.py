@@ -159,6 +159,7 @@ def _report(options: Namespace, kind: Kind, verb: Verb, results: Sequence[Action
     failures = [failure for result in results for failure in result.failures]
     count, failed = _count(results), sum(result.failure_count for result in results)
     unchanged = sum(result.unchanged_count for result in results)
+    absent = [name for result in results for name in result.absent]
     if options.json:
         print_json(
             ActionResult(
@@ -167,11 +168,15 @@ def _report(options: Namespace, kind: Kind, verb: Verb, results: Sequence[Action
                 unchanged_count=unchanged,
                 failures=tuple(failures),
                 failure_count=failed,
+                absent=tuple(absent),
                 dry_run=options.dry_run,
             ).model_dump(mode="json")
         )
     else:
         _tell(kind, verb, changed, count, unchanged, is_dry=options.dry_run)
+        if absent:
+            text = "no worker serves it, and it had no job. Is the name right?"
+            print_line(f"No such {kind.one} yet: {', '.join(absent[:MOST_LISTED])}: {text}")
     _fail(kind, failures, failed, is_nothing=count + unchanged + failed == 0)
 
 

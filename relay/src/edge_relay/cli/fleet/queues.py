@@ -87,7 +87,7 @@ def _cells(row: QueueRow, on: Screen) -> tuple[str | Cell, ...]:
     return (
         row.queue,
         row.team or "-",
-        Cell("active", Colour.GOOD) if order is None else Cell(order.availability.value, Colour.WARNING),
+        _state(row),
         figure(row.waiting),
         figure(row.held_back),
         on.since(row.oldest_at),
@@ -103,9 +103,18 @@ def _cells(row: QueueRow, on: Screen) -> tuple[str | Cell, ...]:
     )
 
 
+def _state(row: QueueRow) -> Cell:
+    if not row.exists:
+        return Cell("no such queue yet", Colour.WARNING)
+    order = row.settings.order
+    return Cell("active", Colour.GOOD) if order is None else Cell(order.availability.value, Colour.WARNING)
+
+
 def _facts(row: QueueRow, on: Screen) -> Iterator[tuple[str, str]]:
     settings = row.settings
     yield "queue", row.queue if row.team is None else f"{row.queue} of team {row.team}"
+    if not row.exists:
+        yield "exists", "not yet: no worker serves it, and it had no job. Is the name right?"
     yield "state", "active" if settings.order is None else order_text(settings.order, on)
     yield "waiting", f"{figure(row.waiting)}, and {figure(row.held_back)} held back"
     if row.oldest_at is not None:

@@ -51,7 +51,7 @@ const COLUMNS = [
     label: "Queue",
     sort: "queue",
     name: true,
-    cell: (row) => html`<a href=${link("jobs", null, { queue: row.queue })}>${row.queue}</a>${row.team && html`<small>team ${row.team}</small>`}<${Settings} row=${row} />`,
+    cell: (row) => html`<a href=${link("jobs", null, { queue: row.queue })}>${row.queue}</a>${row.team && html`<small>team ${row.team}</small>`}${row.exists === false && html`<small class="warn">no such queue yet: no worker, no job</small>`}<${Settings} row=${row} />`,
   },
   { key: "waiting", label: "Waiting", sort: "waiting", numeric: true, cell: (row) => jobs(row, "waiting", { state: "waiting" }) },
   { key: "held", label: "Held back", sort: "held_back", numeric: true, cell: plainNumber("held_back") },
