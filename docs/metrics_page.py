@@ -22,6 +22,7 @@ from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
 from edge_relay.identity.operators.access_credentials import OperatorCredentials
 from edge_relay.identity.operators.access_tokens import AccessTokenStore
+from edge_relay.identity.operators.ended_sessions import EndedSessions
 from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.rotation import SecretRotation
 from edge_relay.limits.kinds import ignore
@@ -48,7 +49,8 @@ class Exporter:
 def _credentials(broker: Broker, lookups: Lookups) -> Credentials:
     rotation = SecretRotation(broker, Audit(broker, "docs"))
     operators = OperatorCredentials(lookups, TokenUses(AccessTokenStore(broker)))
-    return Credentials(broker, lookups, DesiredState(broker), rotation, operators)
+    ended = EndedSessions(Bucket(broker, ACCESS_BUCKET), lookups, ignore)
+    return Credentials(broker, lookups, DesiredState(broker), rotation, operators, ended_sessions=ended)
 
 
 def _relay() -> CollectorRegistry:

@@ -16,9 +16,10 @@ from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET, NOTICES
 from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.desired.state import DesiredState
-from edge_relay.identity.access_keys import ACCESS_PREFIX, WORKER_PREFIX
+from edge_relay.identity.access_keys import ACCESS_PREFIX, SESSION_PREFIX, WORKER_PREFIX
 from edge_relay.identity.lookups import Lookups
 from edge_relay.identity.operators.access_credentials import OperatorCredentials
+from edge_relay.identity.operators.ended_sessions import EndedSessions
 from edge_relay.identity.principals import Principal, Principals
 from edge_relay.identity.rotation import SecretRotation, alias_of
 from edge_relay.identity.secret_form import check_secret
@@ -35,7 +36,7 @@ class Credentials:
     """The credentials of all workers, in memory, and those of operators. Run `run()` in a task group.
 
     Attributes:
-        operators: The access tokens; kept up to date here.
+        operators: The access tokens; kept up to date here, as are `ended_sessions`.
     """
 
     def __init__(
@@ -45,8 +46,11 @@ class Credentials:
         desired: DesiredState,
         rotation: SecretRotation,
         operators: OperatorCredentials,
+        *,
+        ended_sessions: EndedSessions,
     ) -> None:
         self.operators = operators
+        self.ended_sessions = ended_sessions
         self._lookups = lookups
         self._broker = broker
         self._bucket = Bucket(broker, ACCESS_BUCKET)
@@ -160,8 +164,10 @@ class Credentials:
                 self._store_worker(key.removeprefix(WORKER_PREFIX), entry)
             elif key.startswith(ACCESS_PREFIX):
                 self.operators.store(key.removeprefix(ACCESS_PREFIX), value)
-        except ValidationError as error:
-            log.warning("access_entry_unreadable", kind=key.partition(".")[0], errors=error.error_count())
+            elif key.startswith(SESSION_PREFIX):
+                self.ended_sessions.store(key.removeprefix(SESSION_PREFIX), value)
+        except ValueError as error:
+            log.warning("access_entry_unreadable", kind=key.partition(".")[0], errors=_error_count(error))
             if key.startswith(WORKER_PREFIX):
                 self._store_worker(key.removeprefix(WORKER_PREFIX), None)
 
@@ -194,6 +200,10 @@ def _is_older(entry: WorkerAccess, known: WorkerAccess) -> bool:
 def _later_secrets(entry: WorkerAccess | None) -> list[str]:
     """The hashes of a worker's secrets besides the first one."""
     return [] if entry is None else [one for one in (entry.current_hash, entry.next_hash) if one is not None]
+
+
+def _error_count(error: ValueError) -> int:
+    return error.error_count() if isinstance(error, ValidationError) else 1
 
 
 def access_notice(secret_hash: str) -> str:

@@ -12,6 +12,7 @@ from edge_relay.identity.enrollment import EnrollmentStore
 from edge_relay.identity.lookups import Lookups
 from edge_relay.identity.operators.access_credentials import OperatorCredentials
 from edge_relay.identity.operators.access_tokens import AccessTokenStore
+from edge_relay.identity.operators.ended_sessions import EndedSessions
 from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.receipts import ReceiptKey
 from edge_relay.identity.rotation import SecretRotation
@@ -49,15 +50,23 @@ def build_identity(
     Raises:
         SettingsError: A secret can't be read.
     """
+    bucket = Bucket(broker, ACCESS_BUCKET)
     lookups = Lookups(
-        Bucket(broker, ACCESS_BUCKET),
+        bucket,
         per_s=settings.lookups_per_s,
         per_address_per_s=settings.lookups_per_address_per_s,
         on_limit=metrics.on_limit,
     )
     access_tokens, rotation = AccessTokenStore(broker), SecretRotation(broker, audit)
     token_uses = TokenUses(access_tokens)
-    credentials = Credentials(broker, lookups, desired, rotation, OperatorCredentials(lookups, token_uses))
+    credentials = Credentials(
+        broker,
+        lookups,
+        desired,
+        rotation,
+        OperatorCredentials(lookups, token_uses),
+        ended_sessions=EndedSessions(bucket, lookups, metrics.on_limit),
+    )
     sessions = Sessions(broker, credentials, life_s=settings.session_s, issuer=settings.oidc_issuer)
     return Identity(
         lookups=lookups,

@@ -63,7 +63,9 @@ def add_audit(commands: Subparsers) -> None:
     audit.add_argument("--action", metavar="ACTION", help="only this one, for example worker-paused")
     audit.add_argument("--by", metavar="NAME", help="only by this operator or worker")
     audit.add_argument("--text", help="part of action, target, site, queue, name or reason")
-    audit.add_argument("--since", type=types.past_instant, metavar="WHEN", help="08:00, 2026-12-01T08:00, or 2h ago")
-    audit.add_argument("--until", type=types.past_instant, metavar="WHEN", help="the same")
+    text = "18:00, 2026-12-01T18:00, or 2h ago; local time unless an offset is given"
+    audit.add_argument("--since", type=types.past, metavar="WHEN", help=text)
+    text = "the same; a time of day is the first one after --since"
+    audit.add_argument("--until", type=types.past, metavar="WHEN", help=text)
     add_read_options(audit, is_list=True, sorts=False, limit=50)
     audit.set_defaults(command=lazily("fleet.audit", "list_events"))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from edge_relay.cli.arguments.lazily import Subparsers, group, lazily
+from edge_relay.cli.arguments.shared import add_relay_options
 
 
 def add_context(commands: Subparsers) -> None:
@@ -28,7 +29,7 @@ def add_context(commands: Subparsers) -> None:
 
 
 def add_completion(commands: Subparsers) -> None:
-    """`completion`."""
+    """`completion` and `names`."""
     completion = commands.add_parser(
         "completion",
         help="print the completion script for a shell",
@@ -36,3 +37,8 @@ def add_completion(commands: Subparsers) -> None:
     )
     completion.add_argument("shell", choices=("bash", "zsh", "fish"))
     completion.set_defaults(command=lazily("completion", "print_completion"))
+    names = commands.add_parser("names", help="print names for the completion script; nothing if the relay is silent")
+    names.add_argument("kind", choices=("workers", "sites", "queues"))
+    names.add_argument("begin", nargs="?", default="", metavar="BEGIN", help="only those that begin so")
+    add_relay_options(names)
+    names.set_defaults(command=lazily("completion", "print_names"))
