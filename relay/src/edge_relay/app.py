@@ -206,8 +206,8 @@ def _action_handlers(parts: Parts, callers: OperatorCallers) -> ActionHandlers:
         callers,
         _json_bodies(parts),
         WorkerActions(targets, desired, store, of_credentials, audit, absent=absent),
-        SiteActions(parts.identity.credentials, desired, store, audit),
-        QueueActions(desired, store, audit, absent),
+        SiteActions(parts.identity.credentials, desired, store),
+        QueueActions(desired, store, absent),
     )
 
 

@@ -9,7 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -25,6 +25,8 @@ from edge_schemas.admin.audit import Actor, ActorKind, AuditEvent, TargetKind
 log = structlog.get_logger(__name__)
 
 Fact = str | int | float | None
+AUDIT_LIFE = timedelta(days=90)
+"""An event that is older has been removed, and is not stored again."""
 MAX_UNCONFIRMED = 1_000
 """So many events wait for a reconnect; then the oldest is dropped, and logged."""
 
@@ -94,6 +96,31 @@ class Audit:
             facts=_facts(facts),
         )
         await self._send(_Message(audit_subject(kind, target, action), _dump(event), uuid.uuid4().hex))
+
+    async def store(self, event: AuditEvent) -> None:
+        """Store an event that was written together with the change that it reports; as `record` while NATS is away.
+
+        Several processes may store the same event at the same moment: the stream keeps one.
+        """
+        subject = audit_subject(event.target_kind, event.target, event.action)
+        await self._send(_Message(subject, _dump(event), f"{subject}@{event.at.isoformat()}"))
+
+    async def complete(self, event: AuditEvent) -> None:
+        """Store an event unless it is stored: its process may have died, or have lost the answer to its change.
+
+        Args:
+            event: The last one of this action and target. `at` is the time of the change, not later than its event's.
+
+        Raises:
+            BrokerUnavailable: It can't be found out.
+        """
+        try:
+            last = await self.last(event.action, event.target_kind, event.target)
+        except JetStreamError as error:
+            log.warning("audit_event_lost", subject=event.action, error=str(error))
+            return
+        if (last is None or last.at < event.at) and datetime.now(UTC) - event.at < AUDIT_LIFE:
+            await self.store(event)
 
     async def record_after(
         self,

@@ -3,12 +3,11 @@
 from datetime import UTC, datetime
 from functools import partial
 
-from edge_broker.audit import Audit
 from edge_broker.subjects import consumer_name
 from edge_relay.actions.absent_queues import AbsentQueues
 from edge_relay.actions.bulk import act_on_all
-from edge_relay.actions.changes import changed, with_order, with_queue_settings
-from edge_relay.actions.order import Order, Target, check_end, record
+from edge_relay.actions.changes import changed, describe, with_order, with_queue_settings
+from edge_relay.actions.order import Order, Target, check_end
 from edge_relay.desired.state import DesiredState
 from edge_relay.desired.store import DesiredStore
 from edge_relay.identity.operators.operator import Operator
@@ -23,11 +22,10 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 class QueueActions:
     """What operators do to queues. A queue need not exist yet: an answer names those that don't."""
 
-    def __init__(self, desired: DesiredState, store: DesiredStore, audit: Audit, absent: AbsentQueues) -> None:
+    def __init__(self, desired: DesiredState, store: DesiredStore, absent: AbsentQueues) -> None:
         self._absent = absent
         self._desired = desired
         self._store = store
-        self._audit = audit
 
     async def act(self, request: QueueActionRequest, operator: Operator) -> ActionResult:
         """Do an action to all its queues; it goes on although the caller leaves.
@@ -51,12 +49,9 @@ class QueueActions:
             before = self._desired.queue(queue.team, queue.queue)
             if order.dry_run:
                 return bool(changed(before, change(before)))
-            found = changed(*await self._store.change_queue(queue.team, queue.queue, change))
-            if found:
-                await record(
-                    self._audit, order, action.do, Target(TargetKind.QUEUE, _name(queue), queue=queue.queue), found
-                )
-            return bool(found)
+            target = Target(TargetKind.QUEUE, _name(queue), queue=queue.queue)
+            told = partial(describe, order, action.do, target)
+            return bool(changed(*await self._store.change_queue(queue.team, queue.queue, change, told)))
 
         targets = {_name(queue): queue for queue in request.queues}
         result = await run_to_completion(act_on_all(list(targets.items()), act, dry_run=order.dry_run))

@@ -10,8 +10,8 @@ from edge_broker.audit import Audit
 from edge_broker.subjects import consumer_name
 from edge_relay.actions.absent_queues import AbsentQueues
 from edge_relay.actions.bulk import act_on_all
-from edge_relay.actions.changes import changed, with_labels, with_order, with_queues, with_slots
-from edge_relay.actions.order import Changed, Order, Target, check_end, record
+from edge_relay.actions.changes import changed, describe, with_labels, with_order, with_queues, with_slots
+from edge_relay.actions.order import Changed, Order, Target, check_end, event_of
 from edge_relay.actions.worker_credentials import WorkerCredentialActions
 from edge_relay.actions.worker_targets import WorkerTargets
 from edge_relay.desired.state import DesiredState
@@ -29,6 +29,15 @@ from edge_schemas.wire.workers import WorkerAccess
 Deed = Callable[[WorkerAccess, WorkerAction, Order], Awaitable[Changed]]
 """Does an action to one worker, or finds what it would change if the order is a dry run."""
 ADMIN_ONLY = (actions.RotateCredential, actions.Revoke, actions.Remove)
+DESIRED = (
+    actions.Pause,
+    actions.Resume,
+    actions.Drain,
+    actions.Stop,
+    actions.SetQueues,
+    actions.SetSlots,
+    actions.SetLabels,
+)
 FOR_REVOKED = (actions.Revoke, actions.Remove)
 
 
@@ -51,13 +60,7 @@ class WorkerActions:
         self._store = store
         self._audit = audit
         self._deeds: Mapping[type[BaseModel], Deed] = {
-            actions.Pause: self._change_desired,
-            actions.Resume: self._change_desired,
-            actions.Drain: self._change_desired,
-            actions.Stop: self._change_desired,
-            actions.SetQueues: self._change_desired,
-            actions.SetSlots: self._change_desired,
-            actions.SetLabels: self._change_desired,
+            **dict.fromkeys(DESIRED, self._change_desired),
             actions.RotateCredential: credentials.rotate,
             actions.Revoke: credentials.revoke,
             actions.Remove: credentials.remove,
@@ -91,8 +94,8 @@ class WorkerActions:
                 raise EdgeError(ErrorCode.WRONG_STATE, "the worker is revoked")
             rights.check(access.team, _added_queues(action))
             found = await deed(access, action, order)
-            if found and not order.dry_run:
-                await record(self._audit, order, action.do, Target(TargetKind.WORKER, worker, site=access.site), found)
+            if not order.dry_run and not isinstance(action, DESIRED):
+                await self._record(action, order, access, found)
             return bool(found)
 
         result = await run_to_completion(act_on_all(targets, act, dry_run=order.dry_run))
@@ -103,7 +106,20 @@ class WorkerActions:
         if order.dry_run:
             before = self._desired.worker(access.worker)
             return changed(before, change(before))
-        return changed(*await self._store.change_worker(access.worker, change))
+        told = partial(describe, order, action.do, _target(access))
+        return changed(*await self._store.change_worker(access.worker, change, told))
+
+    async def _record(self, action: WorkerAction, order: Order, access: WorkerAccess, found: Changed) -> None:
+        """What is no change of desired state, which is stored with its event."""
+        event = event_of(order, action.do, _target(access), found)
+        if found:
+            await self._audit.store(event)
+        elif found.earlier is not None:
+            await self._audit.complete(event)
+
+
+def _target(access: WorkerAccess) -> Target:
+    return Target(TargetKind.WORKER, access.worker, site=access.site)
 
 
 def _changed_entry(access: WorkerAccess, action: WorkerAction, order: Order, entry: DesiredWorker) -> DesiredWorker:

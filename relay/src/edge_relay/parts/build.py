@@ -126,7 +126,7 @@ def build_parts(settings: Settings) -> Parts:
         identity=identity,
         limits=build_limits(settings, records, metrics),
         desired=desired,
-        desired_store=DesiredStore(broker, desired),
+        desired_store=DesiredStore(broker, desired, audit),
         readiness=Readiness(lifecycle, broker, identity.receipt_key, (credentials.complete, desired.complete)),
         gate=gate,
         centre=centre,

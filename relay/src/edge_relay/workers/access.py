@@ -1,5 +1,6 @@
 """What operators do with tokens: create, list and revoke access tokens and enrolment tokens. Each change is audited."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from edge_broker.audit import Audit
@@ -20,7 +21,7 @@ from edge_schemas.admin.access import (
     EnrollTokenRow,
     SignedInBy,
 )
-from edge_schemas.admin.audit import TargetKind
+from edge_schemas.admin.audit import AuditEvent, TargetKind
 from edge_schemas.admin.rows import AccessTokenPage, EnrollTokenPage
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import EnrollToken, EnrollTokenEntry, EnrollTokenRequest, hash_secret
@@ -100,18 +101,12 @@ class AccessAdministration:
         token_hash = _only(beginning, list(self._credentials.operators.all()))
 
         async def revoke() -> None:
-            before, after = await self._access.revoke_one(token_hash, now=datetime.now(UTC))
+            before, _ = await self._access.revoke_one(token_hash, now=datetime.now(UTC))
             await self._credentials.announce(token_hash)
-            if after is not before:
-                await self._audit.record(
-                    "access-token-revoked",
-                    TargetKind.TOKEN,
-                    token_id(token_hash),
-                    actor=operator.actor,
-                    reason=reason or None,
-                    before={"name": before.name, "role": str(before.role), "revoked": False},
-                    after={"name": before.name, "role": str(before.role), "revoked": True},
-                )
+            shown = {"name": before.name, "role": str(before.role)}
+            await self._record_revocation(
+                "access-token-revoked", token_hash, operator, reason, shown, earlier=before.revoked_at
+            )
 
         await run_to_completion(revoke())
 
@@ -158,17 +153,35 @@ class AccessAdministration:
             raise _not_found()
         now = datetime.now(UTC)
         await run_to_completion(self._enroll_tokens.revoke(token_hash, now=now, kept_after_expiry=KEPT_AFTER_EXPIRY))
-        if entry.revoked_at is None:
-            await self._audit.record(
-                "enroll-token-revoked",
-                TargetKind.TOKEN,
-                token_id(token_hash),
-                actor=operator.actor,
-                reason=reason or None,
-                site=entry.site,
-                before={"revoked": False, "used": len(entry.used)},
-                after={"revoked": True, "used": len(entry.used)},
-            )
+        used = {"used": len(entry.used)}
+        await self._record_revocation(
+            "enroll-token-revoked", token_hash, operator, reason, used, site=entry.site, earlier=entry.revoked_at
+        )
+
+    async def _record_revocation(
+        self,
+        action: str,
+        token_hash: str,
+        operator: Operator,
+        reason: str,
+        shown: Mapping[str, object],
+        *,
+        site: str | None = None,
+        earlier: datetime | None,
+    ) -> None:
+        """Record the end of a token; of an earlier one, whose answer may have been lost, only if it is missing."""
+        event = AuditEvent(
+            at=earlier or datetime.now(UTC),
+            action=action,
+            target_kind=TargetKind.TOKEN,
+            target=token_id(token_hash),
+            actor=operator.actor,
+            reason=reason or None,
+            site=site,
+            before={**shown, "revoked": False},
+            after={**shown, "revoked": True},
+        )
+        await (self._audit.store(event) if earlier is None else self._audit.complete(event))
 
 
 def _only(beginning: str, hashes: list[str]) -> str:

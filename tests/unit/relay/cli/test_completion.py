@@ -59,17 +59,8 @@ def test_names_do_not_wait_for_a_relay_that_hangs(run: Run, operators: FakeOpera
 def test_bash_completes_a_name(operators: FakeOperators, token_file: Path, tmp_path: Path) -> None:
     operators.lists[routes.ADMIN_WORKERS] = [worker_row("plant-7"), worker_row("plant-8"), worker_row("other")]
     operators.lists[routes.ADMIN_SITES] = [
-        rows.SiteRow.model_validate(
-            {
-                "site": "plant",
-                "state": "online",
-                "workers": 1,
-                "online": 1,
-                "offline": 0,
-                "paused": 0,
-                "slots": 4,
-                "running": 0,
-            }
+        rows.SiteRow(
+            site="plant", state=rows.SiteState.ONLINE, workers=1, online=1, offline=0, paused=0, slots=4, running=0
         )
     ]
     command = tmp_path / "edge-relay"
