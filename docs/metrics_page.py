@@ -48,9 +48,9 @@ class Exporter:
 
 def _credentials(broker: Broker, lookups: Lookups) -> Credentials:
     rotation = SecretRotation(broker, Audit(broker, "docs"))
-    operators = OperatorCredentials(lookups, TokenUses(AccessTokenStore(broker)))
     ended = EndedSessions(Bucket(broker, ACCESS_BUCKET), lookups, ignore)
-    return Credentials(broker, lookups, DesiredState(broker), rotation, operators, ended_sessions=ended)
+    operators = OperatorCredentials(lookups, TokenUses(AccessTokenStore(broker)), ended)
+    return Credentials(broker, lookups, DesiredState(broker), rotation, operators)
 
 
 def _relay() -> CollectorRegistry:

@@ -98,10 +98,7 @@ class Audit:
         await self._send(_Message(audit_subject(kind, target, action), _dump(event), uuid.uuid4().hex))
 
     async def store(self, event: AuditEvent) -> None:
-        """Store an event that was written together with the change that it reports; as `record` while NATS is away.
-
-        Several processes may store the same event at the same moment: the stream keeps one.
-        """
+        """Store an event that was written with its change: several processes may, and the stream keeps one."""
         subject = audit_subject(event.target_kind, event.target, event.action)
         await self._send(_Message(subject, _dump(event), f"{subject}@{event.at.isoformat()}"))
 
@@ -171,13 +168,9 @@ class Audit:
         message = await last_message(self._broker, AUDIT, audit_subject(kind, target, action))
         if message is None:
             return None
-        try:
-            found = AuditEvent.model_validate_json(message.data)
-        except ValidationError:
-            # The number still counts: what is stored next must be behind it.
-            at = message.stored_at
-            found = AuditEvent(at=at, action=action, target_kind=kind, target=target, actor=self._system)
-        return found.model_copy(update={"sequence": message.sequence})
+        at = message.stored_at
+        unreadable = AuditEvent(at=at, action=action, target_kind=kind, target=target, actor=self._system)
+        return _read(message.data, unreadable).model_copy(update={"sequence": message.sequence})
 
     async def _send(self, message: _Message) -> None:
         try:
@@ -201,6 +194,14 @@ class Audit:
 
 def _facts(facts: Mapping[str, Fact] | None) -> dict[str, Any] | None:
     return {name: value for name, value in (facts or {}).items() if value is not None} or None
+
+
+def _read(data: bytes, unreadable: AuditEvent) -> AuditEvent:
+    """The event, or `unreadable`: its number still counts, since what is stored next must be behind it."""
+    try:
+        return AuditEvent.model_validate_json(data)
+    except ValidationError:
+        return unreadable
 
 
 def _dump(event: AuditEvent) -> bytes:

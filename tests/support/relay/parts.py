@@ -18,6 +18,6 @@ from edge_relay.limits.kinds import ignore
 def credentials_of(broker: Broker, lookups: Lookups, desired: DesiredState | None = None) -> Credentials:
     """Credentials over a broker, which need not be connected."""
     rotation = SecretRotation(broker, Audit(broker, "tests"))
-    operators = OperatorCredentials(lookups, TokenUses(AccessTokenStore(broker)))
     ended = EndedSessions(Bucket(broker, ACCESS_BUCKET), lookups, ignore)
-    return Credentials(broker, lookups, desired or DesiredState(broker), rotation, operators, ended_sessions=ended)
+    operators = OperatorCredentials(lookups, TokenUses(AccessTokenStore(broker)), ended)
+    return Credentials(broker, lookups, desired or DesiredState(broker), rotation, operators)

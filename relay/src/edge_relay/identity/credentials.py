@@ -19,7 +19,6 @@ from edge_relay.desired.state import DesiredState
 from edge_relay.identity.access_keys import ACCESS_PREFIX, SESSION_PREFIX, WORKER_PREFIX
 from edge_relay.identity.lookups import Lookups
 from edge_relay.identity.operators.access_credentials import OperatorCredentials
-from edge_relay.identity.operators.ended_sessions import EndedSessions
 from edge_relay.identity.principals import Principal, Principals
 from edge_relay.identity.rotation import SecretRotation, alias_of
 from edge_relay.identity.secret_form import check_secret
@@ -33,11 +32,7 @@ Listener = Callable[[str], None]
 
 
 class Credentials:
-    """The credentials of all workers, in memory, and those of operators. Run `run()` in a task group.
-
-    Attributes:
-        operators: The access tokens; kept up to date here, as are `ended_sessions`.
-    """
+    """The credentials of all workers, in memory; keeps those of operators up to date. Run `run()` in a task group."""
 
     def __init__(
         self,
@@ -46,11 +41,8 @@ class Credentials:
         desired: DesiredState,
         rotation: SecretRotation,
         operators: OperatorCredentials,
-        *,
-        ended_sessions: EndedSessions,
     ) -> None:
         self.operators = operators
-        self.ended_sessions = ended_sessions
         self._lookups = lookups
         self._broker = broker
         self._bucket = Bucket(broker, ACCESS_BUCKET)
@@ -165,7 +157,7 @@ class Credentials:
             elif key.startswith(ACCESS_PREFIX):
                 self.operators.store(key.removeprefix(ACCESS_PREFIX), value)
             elif key.startswith(SESSION_PREFIX):
-                self.ended_sessions.store(key.removeprefix(SESSION_PREFIX), value)
+                self.operators.ended_sessions.store(key.removeprefix(SESSION_PREFIX), value)
         except ValueError as error:
             log.warning("access_entry_unreadable", kind=key.partition(".")[0], errors=_error_count(error))
             if key.startswith(WORKER_PREFIX):

@@ -59,14 +59,8 @@ def build_identity(
     )
     access_tokens, rotation = AccessTokenStore(broker), SecretRotation(broker, audit)
     token_uses = TokenUses(access_tokens)
-    credentials = Credentials(
-        broker,
-        lookups,
-        desired,
-        rotation,
-        OperatorCredentials(lookups, token_uses),
-        ended_sessions=EndedSessions(bucket, lookups, metrics.on_limit),
-    )
+    operators = OperatorCredentials(lookups, token_uses, EndedSessions(bucket, lookups, metrics.on_limit))
+    credentials = Credentials(broker, lookups, desired, rotation, operators)
     sessions = Sessions(broker, credentials, life_s=settings.session_s, issuer=settings.oidc_issuer)
     return Identity(
         lookups=lookups,

@@ -108,13 +108,13 @@ class Sessions:
         operator = await self._operator(content, address, group, expires_at)
         session = OpenSession(_id(content), operator, cookie, csrf_value(key, cookie), expires_at)
         is_complete = self._credentials.complete.is_set()
-        if await self._credentials.ended_sessions.is_ended(session.id, group, is_complete=is_complete):
+        if await self._credentials.operators.ended_sessions.is_ended(session.id, group, is_complete=is_complete):
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "the session was ended by signing out: sign in again")
         return session
 
     async def end(self, session: OpenSession) -> None:
         """End a session at every replica; errors as for `EndedSessions.end`."""
-        await self._credentials.ended_sessions.end(session.id, session.expires_at, now=datetime.now(UTC))
+        await self._credentials.operators.ended_sessions.end(session.id, session.expires_at, now=datetime.now(UTC))
 
     async def _operator(self, content: dict[str, Any], address: str, group: str, expires_at: datetime) -> Operator:
         token_hash = content.get("token")

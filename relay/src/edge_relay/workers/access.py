@@ -104,8 +104,14 @@ class AccessAdministration:
             before, _ = await self._access.revoke_one(token_hash, now=datetime.now(UTC))
             await self._credentials.announce(token_hash)
             shown = {"name": before.name, "role": str(before.role)}
-            await self._record_revocation(
-                "access-token-revoked", token_hash, operator, reason, shown, earlier=before.revoked_at
+            await _record_revocation(
+                self._audit,
+                "access-token-revoked",
+                token_hash,
+                operator,
+                reason,
+                shown=shown,
+                earlier=before.revoked_at,
             )
 
         await run_to_completion(revoke())
@@ -154,34 +160,42 @@ class AccessAdministration:
         now = datetime.now(UTC)
         await run_to_completion(self._enroll_tokens.revoke(token_hash, now=now, kept_after_expiry=KEPT_AFTER_EXPIRY))
         used = {"used": len(entry.used)}
-        await self._record_revocation(
-            "enroll-token-revoked", token_hash, operator, reason, used, site=entry.site, earlier=entry.revoked_at
+        await _record_revocation(
+            self._audit,
+            "enroll-token-revoked",
+            token_hash,
+            operator,
+            reason,
+            shown=used,
+            site=entry.site,
+            earlier=entry.revoked_at,
         )
 
-    async def _record_revocation(
-        self,
-        action: str,
-        token_hash: str,
-        operator: Operator,
-        reason: str,
-        shown: Mapping[str, object],
-        *,
-        site: str | None = None,
-        earlier: datetime | None,
-    ) -> None:
-        """Record the end of a token; of an earlier one, whose answer may have been lost, only if it is missing."""
-        event = AuditEvent(
-            at=earlier or datetime.now(UTC),
-            action=action,
-            target_kind=TargetKind.TOKEN,
-            target=token_id(token_hash),
-            actor=operator.actor,
-            reason=reason or None,
-            site=site,
-            before={**shown, "revoked": False},
-            after={**shown, "revoked": True},
-        )
-        await (self._audit.store(event) if earlier is None else self._audit.complete(event))
+
+async def _record_revocation(
+    audit: Audit,
+    action: str,
+    token_hash: str,
+    operator: Operator,
+    reason: str,
+    *,
+    shown: Mapping[str, object],
+    site: str | None = None,
+    earlier: datetime | None,
+) -> None:
+    """Record the end of a token; of an earlier one, whose answer may have been lost, only if it is missing."""
+    event = AuditEvent(
+        at=earlier or datetime.now(UTC),
+        action=action,
+        target_kind=TargetKind.TOKEN,
+        target=token_id(token_hash),
+        actor=operator.actor,
+        reason=reason or None,
+        site=site,
+        before={**shown, "revoked": False},
+        after={**shown, "revoked": True},
+    )
+    await (audit.store(event) if earlier is None else audit.complete(event))
 
 
 def _only(beginning: str, hashes: list[str]) -> str:

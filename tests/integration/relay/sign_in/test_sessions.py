@@ -143,7 +143,7 @@ async def test_a_replica_that_has_not_read_all_entries_refuses_an_ended_session(
     copy = dict(browser.cookies)
     assert (await browser.call("DELETE", routes.ADMIN_SESSION, Edge_Csrf=csrf)).status == 204
     credentials = edge.relays[0].parts.identity.credentials
-    credentials.ended_sessions._ends.clear()
+    credentials.operators.ended_sessions._ends.clear()
     credentials.complete.clear()
     browser.cookies = copy
     assert (await browser.call("GET", routes.ADMIN_SESSION)).code == "unauthenticated"

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from edge_relay.identity.access_keys import ACCESS_PREFIX
 from edge_relay.identity.lookups import Lookups
+from edge_relay.identity.operators.ended_sessions import EndedSessions
 from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.secret_form import check_secret
 from edge_schemas.admin.access import AccessTokenEntry
@@ -12,9 +13,14 @@ from edge_schemas.wire.workers import SecretKind, hash_secret
 
 
 class OperatorCredentials:
-    """The access tokens of operators, in memory."""
+    """The access tokens of operators, in memory.
 
-    def __init__(self, lookups: Lookups, uses: TokenUses) -> None:
+    Attributes:
+        ended_sessions: Of their browsers.
+    """
+
+    def __init__(self, lookups: Lookups, uses: TokenUses, ended_sessions: EndedSessions) -> None:
+        self.ended_sessions = ended_sessions
         self._operators: dict[str, AccessTokenEntry] = {}
         self._lookups = lookups
         self._uses = uses
