@@ -89,13 +89,13 @@ class DesiredStore:
         """
         while True:
             stored = await self._bucket.get(key)
-            await self._complete_audit(key, stored)
+            earlier = await self._complete_audit(key, stored)
             before = _read(key, stored.value, model)
             after = change(before)
             if after == before:
                 return before, before
             after = after.model_copy(update={"version": before.version + 1})
-            event = describe(before, after)
+            event = _after(earlier, describe(before, after))
             try:
                 revision = await self._bucket.put(key, _dump(after, event), revision=stored.revision)
             except RevisionConflict:
@@ -105,23 +105,33 @@ class DesiredStore:
             self._audited[key] = revision
             return before, after
 
-    async def _complete_audit(self, key: str, stored: Stored) -> None:
-        """Store the event of the last change if it was lost."""
-        if stored.value is None or self._audited.get(key) == stored.revision:
-            return
-        try:
-            event = _Written.model_validate_json(stored.value).event
-        except ValidationError:
-            event = None  # `_read` reports the entry
-        if event is not None:
+    async def _complete_audit(self, key: str, stored: Stored) -> AuditEvent | None:
+        """Store the event of the last change if it was lost; returns the event, if there was a change."""
+        event = None if stored.value is None else _event(stored.value)
+        if event is not None and self._audited.get(key) != stored.revision:
             await self._audit.complete(event)
-        self._audited[key] = stored.revision
+            self._audited[key] = stored.revision
+        return event
 
 
 class _Written(Outbound):
     """What is written with an entry; readers of the entry ignore it."""
 
     event: AuditEvent | None = None
+
+
+def _event(value: bytes) -> AuditEvent | None:
+    try:
+        return _Written.model_validate_json(value).event
+    except ValidationError:
+        return None  # `_read` reports the entry
+
+
+def _after(earlier: AuditEvent | None, event: AuditEvent) -> AuditEvent:
+    """The event, dated after the one before: clocks of replicas differ, and its time says whether the audit has it."""
+    if earlier is None or event.at > earlier.at:
+        return event
+    return event.model_copy(update={"at": earlier.at + timedelta(microseconds=1)})
 
 
 def _dump(entry: DesiredWorker | DesiredSite | DesiredQueue, event: AuditEvent) -> bytes:
