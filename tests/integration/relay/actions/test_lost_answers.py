@@ -100,3 +100,29 @@ async def test_the_repeat_of_a_revocation_completes_the_audit(linked: Edge) -> N
         await repeat(linked, worker.name, do="revoke")
     [event] = await events(linked, worker.name, "worker-revoked")
     assert (event.before, event.after) == ({"revoked": False}, {"revoked": True})
+
+
+async def test_the_repeat_of_a_cancel_completes_the_audit(linked: Edge) -> None:
+    job = await linked.job()
+    body = {"action": {"do": "cancel"}, "jobs": [job.id], "reason": "wrong file"}
+    records = linked.records
+    linked.nats_link.loses_answer_to = f"PUB $KV.edge_jobs.{job.id} ".encode()
+    acting = asyncio.create_task(linked.admin("POST", routes.ADMIN_JOB_ACTIONS, body), name="cancel")
+
+    async def is_stored() -> bool:
+        record = await records.get(job.id)
+        return record is not None and record.outcome is not None
+
+    await eventually(is_stored, timeout_s=20, what="the end of the job")
+    await linked.nats_link.cut(Cut.RESET)
+    await linked.nats_link.restore()
+    await acting
+
+    async def is_answered() -> bool:
+        reply = await linked.admin("POST", routes.ADMIN_JOB_ACTIONS, body)
+        return reply.status == 200 and reply.json["unchanged_count"] == 1
+
+    for _ in range(2):
+        await eventually(is_answered, timeout_s=20, what="the repeat")
+    found = [event for event in await audit(linked, "job") if event.action == "job-cancelled"]
+    assert [(event.target, event.reason) for event in found] == [(job.id, "wrong file")]
