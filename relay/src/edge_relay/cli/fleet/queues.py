@@ -116,6 +116,8 @@ def _facts(row: QueueRow, on: Screen) -> Iterator[tuple[str, str]]:
     if not row.exists:
         yield "exists", "not yet: no worker serves it, and it had no job. Is the name right?"
     yield "state", "active" if settings.order is None else order_text(settings.order, on)
+    if row.of_own_sites:
+        yield "figures", "running, workers and slots of your sites; waiting of all"
     yield "waiting", f"{figure(row.waiting)}, and {figure(row.held_back)} held back"
     if row.oldest_at is not None:
         yield "oldest", f"waits since {on.ago(row.oldest_at)}" if on.exact else f"waits for {on.since(row.oldest_at)}"

@@ -74,6 +74,7 @@ export function Queues({ params }) {
     <${Loaded} resource=${resource} what="The list of queues">${(page) =>
       page.items.length
         ? html`<${Bulk} kind="queue" selection=${selection} page=${page} params=${params} filters=${FILTERS} canAll=${false} names=${(keys) => idsOf(page, keys)} />
+          ${page.items[0].of_own_sites && html`<p class="faint">Running jobs, workers and slots are those of your sites. Waiting jobs may start at any site.</p>`}
           <${Table} label="Queues" columns=${COLUMNS} page=${page} keyOf=${keyOf} sort=${sort} sorted=${(next) => setParams({ sort: next, cursor: null, page: null })} selection=${may("operator") ? selection : null} loading=${resource.loading} />
           <${Pager} list=${listPath("queues", params, FILTERS, { sort }, false)} page=${page} params=${params} what="queues" />`
         : html`<${Empty} title=${FILTERS.some((key) => params.get(key)) ? "No queue matches" : "There are no queues yet"}><p>A queue appears with its first job, or with the first worker that serves it.</p><//>`}<//>`;
