@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from bench.figures import Row
 from edge_relay.fleet.job_views import JobViews
 from edge_relay.fleet.overview import overview
-from edge_relay.parts import Parts
+from edge_relay.parts.build import Parts
 from edge_relay.why.unfinished_jobs import job_of_task, read_queue
 from edge_relay.workers.enroll_command import EnrollCommand
 from edge_schemas.admin.access import AccessScope
-from edge_schemas.admin.queries import JobQuery, QueueQuery, SiteQuery, WorkerQuery
+from edge_schemas.admin.view_queries import JobQuery, QueueQuery, SiteQuery, WorkerQuery
 from edge_schemas.why.task_query import TaskQuery
 from support.relay.crowd import QUEUES, access_of, entry_of, fill
 from support.relay.edge import running_edge
@@ -41,7 +41,7 @@ async def measure(directory: Path) -> list[Row]:
         calls: dict[str, Callable[[], Awaitable[BaseModel]]] = {
             "100 workers": lambda: views.workers(WorkerQuery(), EVERYTHING),
             "100 workers, sorted by last poll": lambda: views.workers(WorkerQuery(sort="-last_poll_at"), EVERYTHING),
-            "100 workers, with a text": lambda: views.workers(WorkerQuery(q="site-7"), EVERYTHING),
+            "100 workers, with a text": lambda: views.workers(WorkerQuery(text="site-7"), EVERYTHING),
             "1,000 workers": lambda: views.workers(WorkerQuery(limit=1000), EVERYTHING),
             "sites": lambda: views.sites(SiteQuery(), EVERYTHING),
             "queues": lambda: views.queues(QueueQuery(), EVERYTHING),

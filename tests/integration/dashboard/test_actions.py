@@ -154,7 +154,7 @@ async def test_a_bulk_action_on_all_that_match_sends_the_filter(dashboard: Dashb
     for index in range(140):
         name = f"bulk-{index:03d}"
         fleet.workers[name] = _copy(fleet.workers["edge-0001"], name)
-    await dashboard.open("workers?q=bulk")
+    await dashboard.open("workers?text=bulk")
     page = dashboard.page
     await page.get_by_label("Select all rows of this page").check()
     bar = page.get_by_role("region", name="Selected rows")
@@ -166,6 +166,22 @@ async def test_a_bulk_action_on_all_that_match_sends_the_filter(dashboard: Dashb
     body = dashboard.api.requests[-1][2]
     assert body["where"] == {"text": "bulk"}
     assert "workers" not in body
+
+
+async def test_a_bulk_action_on_all_workers_says_so(dashboard: Dashboard) -> None:
+    """A filter that is missing by mistake must not select everything: the page asks for all of them by name."""
+    fleet = dashboard.api.fleet
+    for index in range(140):
+        name = f"bulk-{index:03d}"
+        fleet.workers[name] = _copy(fleet.workers["edge-0001"], name)
+    await dashboard.open("workers?sel=*")
+    page = dashboard.page
+    await page.get_by_role("region", name="Selected rows").get_by_role("button", name="Pause").click()
+    await act(page, "Pause")
+    await expect(page.get_by_role("dialog")).to_contain_text("workers paused.")
+    body = dashboard.api.requests[-1][2]
+    assert body["all"] is True
+    assert "where" not in body
 
 
 def _copy(row: WorkerRow, name: str) -> WorkerRow:

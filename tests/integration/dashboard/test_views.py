@@ -48,7 +48,7 @@ async def test_workers_are_filtered_and_the_filter_is_in_the_address(dashboard: 
     await expect(table.get_by_role("row")).to_have_count(9)
     await page.get_by_label("Find").fill("edge-0002")
     await expect(table.get_by_role("row")).to_have_count(2)
-    await expect(page).to_have_url(re.compile(r"state=offline&q=edge-0002|q=edge-0002&state=offline"))
+    await expect(page).to_have_url(re.compile(r"state=offline&text=edge-0002|text=edge-0002&state=offline"))
     await page.reload()
     await dashboard.ready()
     await expect(page.get_by_label("Find")).to_have_value("edge-0002")

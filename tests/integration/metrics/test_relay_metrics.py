@@ -325,7 +325,7 @@ async def cut_after_the_grant(story: Story, one: Agent, monkeypatch: pytest.Monk
         raise AssertionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(story.edge.relays[0].parts.receipt_key, "get", never)
+        patch.setattr(story.edge.relays[0].parts.identity.receipt_key, "get", never)
         poll = asyncio.create_task(one.poll(replica=0))
         await reached.wait()
         poll.cancel()

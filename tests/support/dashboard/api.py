@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from edge_relay.fleet.changes import ALIVE_EVERY_S
 from edge_relay.http.operators.queries import parse_query
 from edge_relay.http.operators.ui import UiHandlers
-from edge_schemas.admin import access_queries, queries, rows
+from edge_schemas.admin import access_queries, rows, view_queries
 from edge_schemas.admin.access import (
     AccessScope,
     AccessToken,
@@ -198,10 +198,8 @@ class FakeApi:
 
     async def _workers(self, request: web.Request) -> web.Response:
         self._role(request)
-        parse_query(request, queries.WorkerQuery)
-        found = FleetActions(self.fleet).matching_workers(
-            {("text" if key == "q" else key): value for key, value in request.query.items()}
-        )
+        parse_query(request, view_queries.WorkerQuery)
+        found = FleetActions(self.fleet).matching_workers(dict(request.query))
         return self._page(request, rows.WorkerPage, found)
 
     async def _worker(self, request: web.Request) -> web.Response:
@@ -213,26 +211,26 @@ class FakeApi:
 
     async def _sites(self, request: web.Request) -> web.Response:
         self._role(request)
-        parse_query(request, queries.SiteQuery)
+        parse_query(request, view_queries.SiteQuery)
         wanted = [row for row in self.fleet.sites() if _matches(request, row, "state")]
-        return self._page(request, rows.SitePage, [row for row in wanted if request.query.get("q", "") in row.site])
+        return self._page(request, rows.SitePage, [row for row in wanted if request.query.get("text", "") in row.site])
 
     async def _queues(self, request: web.Request) -> web.Response:
         self._role(request)
-        parse_query(request, queries.QueueQuery)
-        found = [row for row in self.fleet.queues.values() if request.query.get("q", "") in row.queue]
+        parse_query(request, view_queries.QueueQuery)
+        found = [row for row in self.fleet.queues.values() if request.query.get("text", "") in row.queue]
         return self._page(request, rows.QueuePage, found)
 
     async def _jobs(self, request: web.Request) -> web.Response:
         self._role(request)
-        parse_query(request, queries.JobQuery)
+        parse_query(request, view_queries.JobQuery)
         parked, ended = request.query.get("parked") == "true", request.query.get("ended") == "true"
         fields = ("state", "queue", "worker", "site", "dag_id", "run_id")
         found = [
             row
             for row in self.fleet.jobs.values()
             if all(_matches(request, row, name) for name in fields)
-            and request.query.get("q", "") in row.task + row.job
+            and request.query.get("text", "") in row.task + row.job
             and (not parked or row.parked)
             and ended == (row.state.value == "ended")
         ]

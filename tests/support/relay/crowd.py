@@ -3,7 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 
-from edge_relay.parts import Parts
+from edge_relay.parts.build import Parts
 from edge_schemas.life.model import new_record
 from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
 from edge_schemas.wire.worker_report import WorkerHealth, WorkerVersions
@@ -57,7 +57,7 @@ async def fill(parts: Parts, *, workers: int, jobs: int) -> None:
     """Put workers and unfinished jobs into the memory of a replica, as its watches would."""
     for number in range(workers):
         access = access_of(number)
-        parts.credentials._apply(f"worker.{access.secret_hash}", access.model_dump_json().encode())
+        parts.identity.credentials._apply(f"worker.{access.secret_hash}", access.model_dump_json().encode())
         parts.exports.fleet.apply(access.worker, entry_of(access))
     for number in range(jobs):
         record = new_record(make_job(f"q{number % QUEUES}"))

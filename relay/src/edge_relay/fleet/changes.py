@@ -17,6 +17,7 @@ from edge_relay.fleet.queues.counts import ConsumerCounts
 from edge_relay.fleet.queues.flow import QueueKey
 from edge_relay.fleet.views import FleetViews
 from edge_relay.lifecycle import Lifecycle
+from edge_relay.limits.kinds import Limit, OnLimit, ignore
 from edge_schemas.admin.rows import Change
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
@@ -34,15 +35,28 @@ WORKERS, SITES, QUEUES, JOBS, TOKENS, AUDIT_VIEW = "workers", "sites", "queues",
 class _Client:
     """What a client has not been told yet. One that is slow is told everything at once later."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
         self.views: set[str] = set()
         self.ready = asyncio.Event()
 
 
 class Changes:
-    """Follows what lists show, for all clients together. Run `run()` in a task group."""
+    """Follows what lists show, for all clients together. Run `run()` in a task group.
 
-    def __init__(self, broker: Broker, views: FleetViews, lifecycle: Lifecycle) -> None:
+    Args:
+        broker: The connection.
+        views: The lists.
+        lifecycle: Ends the streams.
+        of_operator: How many streams one operator may have.
+        on_limit: Counts refusals.
+    """
+
+    def __init__(
+        self, broker: Broker, views: FleetViews, lifecycle: Lifecycle, *, of_operator: int, on_limit: OnLimit = ignore
+    ) -> None:
+        self._of_operator = of_operator
+        self._on_limit = on_limit
         self._broker = broker
         self._views = views
         self._lifecycle = lifecycle
@@ -73,16 +87,18 @@ class Changes:
             if not self._clients:
                 self._has_clients.clear()
 
-    async def follow(self) -> AsyncGenerator[bytes, None]:
+    async def follow(self, owner: str) -> AsyncGenerator[bytes, None]:
         """The events of one client, until the replica stops: `change` and `alive`. The first one names all lists.
 
+        Args:
+            owner: The client's operator; see `Operator.owner`.
+
         Raises:
-            EdgeError: `rate_limited`: too many clients; `draining`.
+            EdgeError: `rate_limited`: too many clients, of this operator or in all; `draining`.
         """
         self._lifecycle.check()
-        if len(self._clients) >= MAX_CLIENTS:
-            raise EdgeError(ErrorCode.RATE_LIMITED, f"{MAX_CLIENTS} clients follow changes here", retry_after_s=RETRY_S)
-        client = _Client()
+        self._check_room(owner)
+        client = _Client(owner)
         client.views = {WORKERS, SITES, QUEUES, JOBS, TOKENS, AUDIT_VIEW}
         client.ready.set()
         self._clients.add(client)
@@ -99,6 +115,17 @@ class Changes:
                     yield _event(change)
         finally:
             self._clients.discard(client)
+
+    def _check_room(self, owner: str) -> None:
+        own = sum(client.owner == owner for client in self._clients)
+        if own >= self._of_operator:
+            limit, text = Limit.CHANGE_STREAMS_OF_OPERATOR, f"{own} streams of this operator are open here"
+        elif len(self._clients) >= MAX_CLIENTS:
+            limit, text = Limit.CHANGE_STREAMS, f"{MAX_CLIENTS} streams are open here"
+        else:
+            return
+        self._on_limit(limit)
+        raise EdgeError(ErrorCode.RATE_LIMITED, text, retry_after_s=RETRY_S)
 
     def _announce(self) -> None:
         changed, self._changed = self._changed, set()

@@ -14,8 +14,8 @@ from edge_relay.fleet.queues.rows import served_queues
 from edge_relay.fleet.views import FleetViews
 from edge_schemas.admin.access import AccessScope
 from edge_schemas.admin.actions import JobFilter
-from edge_schemas.admin.queries import JobQuery
 from edge_schemas.admin.rows import JobDetail, JobPage
+from edge_schemas.admin.view_queries import JobQuery
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
@@ -53,7 +53,7 @@ class JobViews:
                 raise EdgeError(
                     ErrorCode.INVALID_REQUEST, f"sort: ended jobs are listed in the order {NEWEST_ENDED} only"
                 )
-            text = (query.q or "").lower()
+            text = (query.text or "").lower()
             jobs, cursor = await self._ended.page(
                 lambda job: matches(job, query, text, site_of) and is_visible(job.team, job.queue, job.holder),
                 cursor=query.cursor,

@@ -13,8 +13,16 @@ from edge_relay.fleet.jobs.rows import job_row
 from edge_relay.fleet.lists.cached import Cached, Dated
 from edge_relay.fleet.lists.pages import page
 from edge_relay.fleet.queues.counts import count_records, read_consumers
-from edge_relay.fleet.queues.flow import Flow
-from edge_relay.fleet.queues.rows import QUEUE_ORDER, QueueCounts, matching_queues, queue_rows, served_queues
+from edge_relay.fleet.queues.flow import Flow, QueueKey
+from edge_relay.fleet.queues.rows import (
+    QUEUE_ORDER,
+    QueueCounts,
+    existing_queues,
+    matching_queues,
+    queue_rows,
+    queue_rows_of_sites,
+    served_queues,
+)
 from edge_relay.fleet.workers.history import worker_history
 from edge_relay.fleet.workers.index import WorkerIndex, WorkerView
 from edge_relay.fleet.workers.missing import what_is_missing
@@ -24,7 +32,6 @@ from edge_relay.gate.centre import Centre
 from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics.fleet import Fleet
 from edge_schemas.admin.access import AccessScope
-from edge_schemas.admin.queries import QueueQuery, SiteQuery, WorkerQuery
 from edge_schemas.admin.rows import (
     QueuePage,
     QueueRow,
@@ -35,6 +42,7 @@ from edge_schemas.admin.rows import (
     WorkerPage,
     WorkerRow,
 )
+from edge_schemas.admin.view_queries import QueueQuery, SiteQuery, WorkerQuery
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.worker_entry import WorkerEntry
 from edge_schemas.wire.worker_report import JobPhase
@@ -165,7 +173,19 @@ class FleetViews:
         found = await self.all_workers()
         desired = self.sources.desired
         served = served_queues(found.value, desired, scope, self.sources.centre_airflow)
-        return Dated(queue_rows(counts.value, served, self.flow, desired, scope), min(counts.as_of, found.as_of))
+        if scope.sites is None:
+            rows = queue_rows(counts.value, served, self.flow, desired)
+        else:
+            workers = [view.name for view in found.value if scope.has_site(view.site)]
+            rows = queue_rows_of_sites(counts.value, served, self.flow, desired, workers)
+        return Dated([row for row in rows if scope.has_queue(row.queue)], min(counts.as_of, found.as_of))
+
+    async def existing_queues(self) -> set[QueueKey]:
+        """Team and name of each queue that exists, for all scopes; errors as for `workers`."""
+        counts = await self.counts()
+        found = await self.all_workers()
+        served = served_queues(found.value, self.sources.desired, AccessScope(), self.sources.centre_airflow)
+        return existing_queues(counts.value, served, self.flow)
 
     async def counts(self) -> Dated[QueueCounts]:
         """Messages and records of all queues."""

@@ -20,6 +20,9 @@ class Limit(StrEnum):
     CONNECTIONS_OF_WORKER = "connections_of_worker"
     FIRST_REQUEST = "first_request"
     UNSTARTED_GRANTS = "unstarted_grants"
+    ENDED_SESSIONS = "ended_sessions"
+    CHANGE_STREAMS = "change_streams"
+    CHANGE_STREAMS_OF_OPERATOR = "change_streams_of_operator"
 
 
 OnLimit = Callable[[Limit], None]

@@ -156,6 +156,8 @@ class QueueRow(Outbound):
     """A queue.
 
     Attributes:
+        exists: False if no worker serves it and it has neither a consumer nor a job: only an order or a setting of an
+            operator names it. Its name may be mistyped.
         held_back: Jobs with a record and no message yet: the executor publishes them when slots need them.
         waiting: Jobs with a message that were not granted.
         granted: Jobs that were granted and not started yet.
@@ -165,12 +167,15 @@ class QueueRow(Outbound):
         workers: Workers that serve it.
         workers_able: Those of them that could take a job now.
         free_slots: Of these.
+        of_own_sites: The caller is limited to sites: workers, slots and running jobs are of these only; `waiting` is
+            what waits for any site, granted or not. `granted`, `redeliveries` and `out_per_minute` are left out.
         in_per_minute: Jobs that came in each of the last 60 periods of 10 s, the newest last.
         out_per_minute: Jobs that ended in the same periods.
     """
 
     queue: str
     team: str | None = None
+    exists: bool = True
     settings: DesiredQueue
     held_back: int
     waiting: int
@@ -182,6 +187,7 @@ class QueueRow(Outbound):
     workers: int
     workers_able: int
     free_slots: int
+    of_own_sites: bool = False
     in_per_minute: tuple[int, ...] = ()
     out_per_minute: tuple[int, ...] = ()
 

@@ -104,6 +104,22 @@ async def test_clients_are_bounded_and_a_stream_ends_with_its_token(
                 pass
 
 
+async def test_one_operator_can_not_take_the_streams_of_all(tmp_path: Path) -> None:
+    async with running_edge(tmp_path, streams_per_operator=1) as edge:
+        secret = await token(edge, AccessScope())
+        async with following(edge, secret=secret) as first:
+            await first.event()
+            refused = await edge.call("GET", routes.ADMIN_CHANGES, secret, operators=True)
+            assert (refused.status, refused.code) == (429, "rate_limited")
+            assert "Retry-After" in refused.headers
+            async with following(edge) as another:
+                assert await another.event(), "another operator is served"
+            counted = (await edge.call("GET", "/metrics", operators=True)).body.decode()
+            assert 'edge_relay_limited_total{limit="change_streams_of_operator"} 1.0' in counted
+        async with following(edge, secret=secret) as again:
+            assert await again.event()
+
+
 async def overview(edge: Edge, replica: int = 0) -> dict[str, Any]:
     reply = await edge.admin("GET", routes.ADMIN_OVERVIEW, replica=replica)
     assert reply.status == 200, reply.body

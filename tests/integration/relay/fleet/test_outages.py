@@ -132,7 +132,7 @@ async def test_neither_a_broker_outage_nor_a_restart_of_the_relays_is_an_outage_
         await eventually(lambda: _has(edge, ("site-offline", "lost")), what="the outage is reported")
         # A replica that starts now knows nothing of it but the stream.
         fleet, parts = edge.relays[0].parts.exports.fleet, edge.relays[0].parts
-        newer = Outages(parts.broker, fleet, parts.credentials, parts.audit)
+        newer = Outages(parts.broker, fleet, parts.identity.credentials, parts.audit)
         for _ in range(5):
             newer.check()
             later(edge, SILENCE_S / 4)

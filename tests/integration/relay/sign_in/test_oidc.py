@@ -117,7 +117,7 @@ async def test_unknown_key_ids_cause_few_reads_and_new_keys_are_found(
         assert (await ask(edge, provider.token(key=key, kid=f"made-up-{number}"))).code == "unauthenticated"
     assert provider.reads <= 2
     provider.keys["rsa-2"] = rsa_key()
-    oidc = edge.relays[0].parts.oidc
+    oidc = edge.relays[0].parts.identity.oidc
     assert oidc is not None
     monkeypatch.setattr(oidc._keys, "_tried_at", oidc._keys._tried_at - 60)
     assert (await ask(edge, provider.token(kid="rsa-2"))).status == 200, "the provider has rotated its keys"
@@ -135,7 +135,7 @@ async def test_a_provider_that_is_away_stops_no_one_with_an_access_token(edge: E
     assert (await edge.admin("GET", routes.ADMIN_SESSION)).status == 200
     assert (await browser_of(edge).sign_in(edge.access_token))["name"] == "tests"
     provider.is_away = False
-    oidc = edge.relays[0].parts.oidc
+    oidc = edge.relays[0].parts.identity.oidc
     assert oidc is not None
     oidc._keys._tried_at -= 60
     assert (await ask(edge, provider.token())).status == 200

@@ -7,8 +7,8 @@ from edge_relay.fleet.lists.pages import Column, Order, unix
 from edge_relay.fleet.workers.index import WorkerView
 from edge_relay.fleet.workers.problems import worker_problems
 from edge_schemas.admin.access import AccessScope
-from edge_schemas.admin.queries import WorkerQuery
 from edge_schemas.admin.rows import WorkerRow
+from edge_schemas.admin.view_queries import WorkerQuery
 from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
 from edge_schemas.wire.worker_report import JobPhase
 from edge_schemas.wire.workers import WorkerState
@@ -39,7 +39,7 @@ def in_scope(view: WorkerView, scope: AccessScope) -> bool:
 def matching_workers(views: Iterable[WorkerView], query: WorkerQuery, scope: AccessScope) -> Iterator[WorkerView]:
     """The workers that match all that is given."""
     key, has_value, _ = (query.label or "").partition("=")
-    text = (query.q or "").lower()
+    text = (query.text or "").lower()
     for view in views:
         if query.site is not None and view.site != query.site:
             continue

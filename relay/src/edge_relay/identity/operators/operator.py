@@ -46,6 +46,11 @@ class Operator:
             raise EdgeError(ErrorCode.FORBIDDEN, f"{self.name} is limited to some sites or queues")
 
     @property
+    def owner(self) -> str:
+        """Who counts for limits: a token by its name, however often it is used, a person, or an Airflow user."""
+        return f"{self.by} {self.token or ''} {self.name}"
+
+    @property
     def actor(self) -> Actor:
         """For the audit."""
         return Actor(kind=ActorKind.OPERATOR, name=self.name, by=self.by, token=self.token, address=self.address)

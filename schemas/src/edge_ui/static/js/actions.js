@@ -96,7 +96,7 @@ export const KINDS = {
   job: { path: "job-actions", targets: "jobs", one: "job", many: "jobs", actions: JOB },
 };
 
-/** The request of an action. `choice` is {names} or {where}; `values` are those of the fields. */
+/** The request of an action. `choice` is {names}, {where} or {all}; `values` are those of the fields. */
 export function requestOf(kind, action, choice, values, reason, dryRun) {
   const parts = { do: action.do };
   for (const field of action.fields || []) {
@@ -110,7 +110,8 @@ export function requestOf(kind, action, choice, values, reason, dryRun) {
     }
   }
   const body = { action: parts, reason, dry_run: dryRun };
-  if (choice.where) body.where = choice.where;
+  if (choice.all) body.all = true;
+  else if (choice.where) body.where = choice.where;
   else body[KINDS[kind].targets] = choice.names;
   return body;
 }

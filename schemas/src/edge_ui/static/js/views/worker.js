@@ -39,7 +39,7 @@ function identity(row) {
   return [
     ["Site", html`<a href=${link("workers", null, { site: row.site })}>${row.site}</a>`],
     row.team && ["Team", row.team],
-    ["Queues", html`<${Names} names=${row.queues} most=${12} view=${(queue) => link("queues", null, { q: queue })} />`],
+    ["Queues", html`<${Names} names=${row.queues} most=${12} view=${(queue) => link("queues", null, { text: queue })} />`],
     ["Labels", html`<${Names} names=${Object.entries(row.labels).map(([key, value]) => (value ? `${key}=${value}` : key))} most=${12} />`],
     ["Slots", html`<${Meter} used=${row.running} of=${row.slots} label="slots used" />${row.granted ? `, ${row.granted} granted` : ""}`],
     ["Settings", html`<${Applied} row=${row} /> <span class="faint">(version ${row.settings_version} wanted, ${row.applied_version ?? "none"} applied)</span>`],

@@ -16,9 +16,9 @@ import { link, setParams } from "../route.js";
 import { listPath } from "./list.js";
 
 const STATES = ["online", "unhealthy", "paused", "draining", "offline", "conflict", "never seen", "revoked"];
-const FILTERS = ["q", "site", "queue", "state", "label"];
+const FILTERS = ["text", "site", "queue", "state", "label"];
 const FIELDS = [
-  { key: "q", label: "Find", main: true, hint: "name, site, host or label" },
+  { key: "text", label: "Find", main: true, hint: "name, site, host or label" },
   { key: "state", label: "State", options: STATES.map((state) => [state, state]) },
   { key: "site", label: "Site" },
   { key: "queue", label: "Queue" },
@@ -55,7 +55,7 @@ const COLUMNS = [
 ];
 
 function queueLink(queue) {
-  return link("queues", null, { q: queue });
+  return link("queues", null, { text: queue });
 }
 
 const keyOf = (row) => row.worker;
