@@ -207,7 +207,13 @@ class _Running:
         parts.mirror.on_job(parts.polls.job_changed)
         parts.mirror.on_current(parts.polls.records_current)
         notices = Notices(parts.broker, parts.polls, parts.dispatchers, parts.credentials)
-        relay_beats = RelayBeats(parts.broker, parts.workers, parts.lifecycle, parts.settings.name)
+        relay_beats = RelayBeats(
+            parts.broker,
+            parts.workers,
+            parts.lifecycle,
+            parts.settings.name,
+            on_proof=parts.exports.fleet.clock.record_proof,
+        )
         demand_reports = DemandReports(parts.broker, parts.dispatchers, parts.settings.name)
         loops: dict[str, Coroutine[object, object, None]] = {
             "dispatchers": parts.dispatchers.run(),
