@@ -1,7 +1,7 @@
 """The time of what a replica knows: it goes on only as far as polls are proven to arrive.
 
-Pure but for the clock that is passed in. A connection proves nothing: a frozen server or a black hole looks like one for
-half a minute. A proof is an answer to a write of the replica itself, and dates from when the write was sent.
+A connection proves nothing: it stands for half a minute before a frozen server or a black hole. A proof is an answer to
+a write of the replica itself, and dates from when the write was sent.
 """
 
 import time
@@ -27,7 +27,7 @@ class FleetClock:
         self._outages_s = 0.0
 
     def record_proof(self, at: float) -> None:
-        """A poll could have been stored at this moment, in monotonic seconds, and this replica would have heard of it."""
+        """A poll could have been stored at this moment, in monotonic seconds; this replica would know of it."""
         if self._proven_at is not None and at - self._proven_at > LONGEST_GAP_S:
             self._outages_s += at - self._proven_at
         self._proven_at = at
