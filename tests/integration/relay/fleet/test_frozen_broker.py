@@ -1,4 +1,4 @@
-"""A nats-server that is frozen behind a connection that stands: the relay no longer knows what is current, and shows it."""
+"""A nats-server frozen behind a connection that stands: the relay no longer knows what is current, and says so."""
 
 import os
 import signal
