@@ -226,6 +226,7 @@ class _Running:
             "session-key": parts.sessions.key.run(),
             "token-uses": parts.token_uses.run(),
             "relay-beats": relay_beats.run(),
+            "log-space": parts.log_space.run(),
             "demand-reports": demand_reports.run(),
             "fleet": parts.exports.fleet.run(),
             "outages": parts.outages.run(),

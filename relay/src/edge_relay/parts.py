@@ -34,6 +34,7 @@ from edge_relay.limits.connection_table import ConnectionTable
 from edge_relay.limits.connections import Connections
 from edge_relay.limits.kinds import Limit
 from edge_relay.limits.log_rates import LogRates
+from edge_relay.limits.log_shares import LogShares
 from edge_relay.limits.malformed_requests import MalformedRequests
 from edge_relay.limits.open_files import connections_allowed
 from edge_relay.limits.unstarted_grants import UnstartedGrants
@@ -46,6 +47,7 @@ from edge_relay.sign_in.oidc import Oidc
 from edge_relay.sign_in.sessions import Sessions
 from edge_relay.stores.holders import Holders
 from edge_relay.stores.job_logs import JobLogs
+from edge_relay.stores.log_space import LogSpace
 from edge_relay.stores.log_store import LogStore
 from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.tracing import RelayJobSpans
@@ -73,6 +75,7 @@ class Parts:
     records: RecordStore
     workers: WorkerStore
     logs: JobLogs
+    log_space: LogSpace
     lookups: Lookups
     credentials: Credentials
     access_tokens: AccessTokenStore
@@ -155,6 +158,7 @@ def build_parts(settings: Settings) -> Parts:
     exported.metrics.records_current.set_function(lambda: float(mirror.is_current))
     views = FleetViews(sources, Flow(mirror))
     lifecycle, receipt_key = Lifecycle(), ReceiptKey(broker)
+    log_space = LogSpace(broker, records, mirror.queue_of, LogShares(metrics.on_limit), metrics.logs_removed.inc)
     parking = Parking(broker, audit, exported.metrics)
     unreadable = UnreadableMessages(broker, records, parking, relay=settings.name)
     return Parts(
@@ -166,7 +170,8 @@ def build_parts(settings: Settings) -> Parts:
         spans=RelayJobSpans(spans_from_environment("relay")),
         records=records,
         workers=workers,
-        logs=JobLogs(Holders(records), LogStore(broker), _log_rates(settings, metrics)),
+        logs=JobLogs(Holders(records), LogStore(broker), _log_rates(settings, metrics), log_space),
+        log_space=log_space,
         lookups=lookups,
         credentials=credentials,
         access_tokens=access_tokens,

@@ -1,0 +1,251 @@
+"""Makes room in `EDGE_LOGS`: the oldest bytes of ended jobs are removed, those of unfinished jobs never.
+
+The stream refuses what does not fit. While it is filled above a mark, its messages are read from the oldest one on. The
+log of an ended job is removed up to there, that of an unfinished one is passed and remembered until its job ends. What
+was removed is not met again, so the stream itself is the cursor: any number of replicas may do this at once, a replica
+that was started a moment ago as well, and it costs as much as was stored, however many jobs have ended.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
+from edge_broker.jetstream.direct_get import BatchMessage, read_batch
+from edge_broker.jetstream.stream_info import StreamInfo, purge, stream_info
+from edge_broker.records import RecordStore, RecordUnreadable
+from edge_broker.subjects import LOGS, WAITING_SUFFIX, consumer_name
+from edge_relay.limits.log_shares import LogShares
+from edge_schemas.wire.errors import EdgeError
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+BEGIN_ABOVE = 0.85
+"""Of the stream's largest size: room is made when more is used."""
+END_BELOW = 0.8
+CHECK_S = 2.0
+AT_ONCE = 16
+BATCH_MESSAGES = 256
+BATCH_BYTES = 4 << 20
+READ_TIMEOUT_S = 10.0
+OVERHEAD_BYTES = 256
+"""What the stream needs for a message besides its bytes, at most."""
+UNKNOWN_QUEUE = ""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The part of an unfinished job's log that was passed."""
+
+    queue: str
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """The job of a log.
+
+    Attributes:
+        queue: As its consumer is named.
+        ended_at: As Unix time; None if it has not ended, 0 if its record has expired.
+    """
+
+    queue: str
+    ended_at: float | None
+
+
+class LogSpace:
+    """Makes room. Run `run()` in a task group.
+
+    Args:
+        broker: The connection.
+        records: Decide whether a job has ended.
+        queue_of: The queue of a job that has not ended as far as this replica knows, as its consumer is named, else
+            None. It spares a read; it may be behind.
+        shares: Decide whose bytes are refused; updated at each check.
+        on_removed: Called for each log that was removed, in whole or in part.
+
+    Attributes:
+        exhausted: At the last check no log could be removed, although room was needed.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        records: RecordStore,
+        queue_of: Callable[[str], str | None],
+        shares: LogShares,
+        on_removed: Callable[[], None],
+    ) -> None:
+        self._broker = broker
+        self._records = records
+        self._queue_of = queue_of
+        self._shares = shares
+        self._on_removed = on_removed
+        self._position = 0
+        self._kept: dict[str, _Kept] = {}
+        self._kick = asyncio.Event()
+        self.exhausted = False
+
+    async def run(self) -> None:
+        """Check every few seconds, and soon after bytes were refused, until cancelled."""
+        while True:
+            await self._broker.wait_connected()
+            self._kick.clear()
+            try:
+                await self.check()
+            except (BrokerUnavailable, JetStreamError, TimeoutError) as error:
+                log.warning("log_space_not_made", error=repr(error))
+            # Different for each replica, so that mostly one of them removes a log.
+            pause_s = CHECK_S * random.uniform(0.5, 1.5)  # noqa: S311  # nothing secret
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._kick.wait()
+                await asyncio.sleep(pause_s / 4)  # while the stream stays full, bytes are refused all the time
+            except TimeoutError:
+                pass
+
+    def require(self, queue: str) -> None:
+        """Check that a queue may store a chunk.
+
+        Raises:
+            EdgeError: `rate_limited`.
+        """
+        try:
+            self._shares.check(queue)
+        except EdgeError:
+            self._kick.set()
+            raise
+
+    def charge(self, queue: str, stored: int) -> None:
+        """A chunk of the queue is stored."""
+        self._shares.charge(queue, stored)
+
+    def refuse(self) -> EdgeError:
+        """The stream is full; returns the answer to the worker."""
+        self._kick.set()
+        return self._shares.refusal()
+
+    async def check(self) -> None:
+        """Make room if too much is used.
+
+        Raises:
+            BrokerUnavailable: Call again later.
+            JetStreamError: The stream does not exist, for example.
+            TimeoutError: The stream could not be read in time.
+        """
+        info = await stream_info(self._broker, LOGS)
+        room = info["config"].get("max_bytes") or -1
+        if info["state"]["last_seq"] < self._position:  # another stream, restored from a backup for example
+            self._position, self._kept = 0, {}
+        was_exhausted, self.exhausted = self.exhausted, False
+        if room > 0 and info["state"]["bytes"] > BEGIN_ABOVE * room:
+            removed, info = await self._remove_until(info, END_BELOW * room)
+            if removed:
+                log.info("logs_removed", logs=removed)
+            if self.exhausted and not was_exhausted:
+                log.warning("logs_not_removed", logs=len(self._kept))
+        # Until all of the stream was read, any of it may be of an ended job.
+        self._shares.set(room - info["state"]["bytes"] if room > 0 else None, self._used() if self.exhausted else {})
+
+    async def _remove_until(self, info: StreamInfo, end: float) -> tuple[int, StreamInfo]:
+        """Remove the oldest bytes of ended jobs until no more than `end` is used; returns of how many logs."""
+        removed, info = await self._remove_ended_since(info, end)
+        while info["state"]["bytes"] > end:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                batch = await read_batch(
+                    self._broker,
+                    LOGS,
+                    "edge.logs.>",
+                    after=self._position,
+                    max_messages=BATCH_MESSAGES,
+                    max_bytes=BATCH_BYTES,
+                )
+            if not batch.messages:
+                self.exhausted = True
+                return removed, info
+            removed += await self._pass(batch.messages)
+            info = await stream_info(self._broker, LOGS)
+        return removed, info
+
+    def _used(self) -> Counter[str]:
+        """The bytes that were passed, by queue."""
+        used: Counter[str] = Counter()
+        for kept in self._kept.values():
+            used[kept.queue] += kept.size
+        return used
+
+    async def _pass(self, messages: Iterable[BatchMessage]) -> int:
+        """Remove what ended jobs have up to the last message, and remember the rest; returns how many were removed."""
+        sizes: Counter[str] = Counter()
+        last = self._position
+        for message in messages:
+            sizes[message.subject] += len(message.data) + OVERHEAD_BYTES
+            last = message.sequence
+        owners = await self._owners(sizes)
+        ended = [subject for subject, owner in owners.items() if owner.ended_at is not None]
+        await _all(self._remove(subject, last) for subject in ended)
+        for subject in sizes.keys() - ended:
+            self._kept.setdefault(subject, _Kept(owners[subject].queue)).size += sizes[subject]
+        self._position = last
+        return len(ended)
+
+    async def _remove_ended_since(self, info: StreamInfo, end: float) -> tuple[int, StreamInfo]:
+        """Remove passed logs whose jobs have ended meanwhile, the earliest end first, as long as room is needed."""
+        owners = await self._owners(subject for subject in self._kept if self._queue_of(_job_of(subject)) is None)
+        ended = sorted((owner.ended_at, subject) for subject, owner in owners.items() if owner.ended_at is not None)
+        for removed, (_, subject) in enumerate(ended):
+            if info["state"]["bytes"] <= end:
+                return removed, info
+            await self._remove(subject, self._position)
+            del self._kept[subject]
+            info = await stream_info(self._broker, LOGS)
+        return len(ended), info
+
+    async def _remove(self, subject: str, last: int) -> None:
+        """Remove a log up to a message; what has arrived since stays."""
+        await purge(self._broker, LOGS, subject, before=last + 1)
+        self._on_removed()
+
+    async def _owners(self, subjects: Iterable[str]) -> dict[str, _Owner]:
+        wanted = list(subjects)
+        return dict(zip(wanted, await _all(self._owner(subject) for subject in wanted), strict=True))
+
+    async def _owner(self, subject: str) -> _Owner:
+        """The job of a log. The record itself, read through the leader, decides that it has ended."""
+        job = _job_of(subject)
+        if (queue := self._queue_of(job)) is not None:
+            return _Owner(queue, None)
+        try:
+            record = await self._records.get(job)
+        except RecordUnreadable:
+            return _Owner(UNKNOWN_QUEUE, None)
+        if record is None:
+            return _Owner(UNKNOWN_QUEUE, 0.0)
+        ended_at = None if record.outcome is None else record.outcome.ended_at.timestamp()
+        return _Owner(consumer_name(record.team, record.queue), ended_at)
+
+
+def _job_of(subject: str) -> str:
+    """The job whose log this is, or whose lines while it waited."""
+    return subject.rpartition(".")[2].removesuffix(WAITING_SUFFIX)
+
+
+async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """The results of calls, some of which are made at the same time."""
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def one(call: Awaitable[T]) -> T:
+        async with limit:
+            return await call
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(call)) for call in calls]
+    return [task.result() for task in tasks]
