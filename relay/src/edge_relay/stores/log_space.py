@@ -31,6 +31,7 @@ BEGIN_ABOVE = 0.85
 """Of the stream's largest size: room is made when more is used."""
 END_BELOW = 0.8
 CHECK_S = 2.0
+RETRY_S = 10.0
 AT_ONCE = 16
 BATCH_MESSAGES = 256
 BATCH_BYTES = 4 << 20
@@ -101,8 +102,9 @@ class LogSpace:
             self._kick.clear()
             try:
                 await self.check()
-            except (BrokerUnavailable, JetStreamError, TimeoutError) as error:
-                log.warning("log_space_not_made", error=repr(error))
+            except* (BrokerUnavailable, JetStreamError, TimeoutError) as errors:
+                log.warning("log_space_not_made", error=repr(errors.exceptions[0]))
+                await asyncio.sleep(RETRY_S)
             # Different for each replica, so that mostly one of them removes a log.
             pause_s = CHECK_S * random.uniform(0.5, 1.5)  # noqa: S311  # nothing secret
             try:
@@ -137,26 +139,37 @@ class LogSpace:
         """Make room if too much is used.
 
         Raises:
-            BrokerUnavailable: Call again later.
+            BrokerUnavailable: Call again later; a group of them, if several calls have failed.
             JetStreamError: The stream does not exist, for example.
             TimeoutError: The stream could not be read in time.
         """
         info = await stream_info(self._broker, LOGS)
+        self._share(info)
         room = info["config"].get("max_bytes") or -1
         if info["state"]["last_seq"] < self._position:  # another stream, restored from a backup for example
             self._position, self._kept = 0, {}
-        was_exhausted, self.exhausted = self.exhausted, False
-        if room > 0 and info["state"]["bytes"] > BEGIN_ABOVE * room:
-            removed, info = await self._remove_until(info, END_BELOW * room)
-            if removed:
-                log.info("logs_removed", logs=removed)
-            if self.exhausted and not was_exhausted:
-                log.warning("logs_not_removed", logs=len(self._kept))
-        # Until all of the stream was read, any of it may be of an ended job.
-        self._shares.set(room - info["state"]["bytes"] if room > 0 else None, self._used() if self.exhausted else {})
+        if room < 0 or info["state"]["bytes"] <= BEGIN_ABOVE * room:
+            self.exhausted = False
+            return
+        removed, info = await self._remove_until(info, END_BELOW * room)
+        was_exhausted, self.exhausted = self.exhausted, info["state"]["bytes"] > END_BELOW * room
+        self._share(info)
+        if removed:
+            log.info("logs_removed", logs=removed)
+        if self.exhausted and not was_exhausted:
+            log.warning("logs_not_removed", logs=len(self._kept))
+
+    def _share(self, info: StreamInfo) -> None:
+        """Divide what is free. Until all of the stream was read, any of it may be of an ended job."""
+        room = info["config"].get("max_bytes") or -1
+        free = room - info["state"]["bytes"] if room > 0 else None
+        used: Counter[str] = Counter()
+        for kept in self._kept.values() if self.exhausted else ():
+            used[kept.queue] += kept.size
+        self._shares.set(free, used)
 
     async def _remove_until(self, info: StreamInfo, end: float) -> tuple[int, StreamInfo]:
-        """Remove the oldest bytes of ended jobs until no more than `end` is used; returns of how many logs."""
+        """Remove the oldest bytes of ended jobs until no more than `end` is used, or none are left."""
         removed, info = await self._remove_ended_since(info, end)
         while info["state"]["bytes"] > end:
             async with asyncio.timeout(READ_TIMEOUT_S):
@@ -169,18 +182,10 @@ class LogSpace:
                     max_bytes=BATCH_BYTES,
                 )
             if not batch.messages:
-                self.exhausted = True
-                return removed, info
+                break
             removed += await self._pass(batch.messages)
             info = await stream_info(self._broker, LOGS)
         return removed, info
-
-    def _used(self) -> Counter[str]:
-        """The bytes that were passed, by queue."""
-        used: Counter[str] = Counter()
-        for kept in self._kept.values():
-            used[kept.queue] += kept.size
-        return used
 
     async def _pass(self, messages: Iterable[BatchMessage]) -> int:
         """Remove what ended jobs have up to the last message, and remember the rest; returns how many were removed."""
