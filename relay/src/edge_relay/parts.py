@@ -47,6 +47,7 @@ from edge_relay.sign_in.oidc import Oidc
 from edge_relay.sign_in.sessions import Sessions
 from edge_relay.stores.holders import Holders
 from edge_relay.stores.job_logs import JobLogs
+from edge_relay.stores.log_owners import LogOwners
 from edge_relay.stores.log_space import LogSpace
 from edge_relay.stores.log_store import LogStore
 from edge_relay.stores.worker_store import WorkerStore
@@ -158,7 +159,9 @@ def build_parts(settings: Settings) -> Parts:
     exported.metrics.records_current.set_function(lambda: float(mirror.is_current))
     views = FleetViews(sources, Flow(mirror))
     lifecycle, receipt_key = Lifecycle(), ReceiptKey(broker)
-    log_space = LogSpace(broker, records, mirror.queue_of, LogShares(metrics.on_limit), metrics.logs_removed.inc)
+    log_space = LogSpace(
+        broker, LogOwners(records, mirror.queue_of), LogShares(metrics.on_limit), metrics.logs_removed.inc
+    )
     parking = Parking(broker, audit, exported.metrics)
     unreadable = UnreadableMessages(broker, records, parking, relay=settings.name)
     return Parts(

@@ -9,9 +9,8 @@ that was started a moment ago as well, and it costs as much as was stored, howev
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import structlog
 
@@ -19,12 +18,11 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.jetstream.direct_get import BatchMessage, read_batch
 from edge_broker.jetstream.stream_info import StreamInfo, purge, stream_info
-from edge_broker.records import RecordStore, RecordUnreadable
-from edge_broker.subjects import LOGS, WAITING_SUFFIX, consumer_name
+from edge_broker.subjects import LOGS
 from edge_relay.limits.log_shares import LogShares
+from edge_relay.stores.log_owners import LogOwners, in_parallel
 from edge_schemas.wire.errors import EdgeError
 
-T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 BEGIN_ABOVE = 0.85
@@ -32,13 +30,11 @@ BEGIN_ABOVE = 0.85
 END_BELOW = 0.8
 CHECK_S = 2.0
 RETRY_S = 10.0
-AT_ONCE = 16
 BATCH_MESSAGES = 256
 BATCH_BYTES = 4 << 20
 READ_TIMEOUT_S = 10.0
 OVERHEAD_BYTES = 256
 """What the stream needs for a message besides its bytes, at most."""
-UNKNOWN_QUEUE = ""
 
 
 @dataclass(slots=True)
@@ -49,27 +45,12 @@ class _Kept:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Owner:
-    """The job of a log.
-
-    Attributes:
-        queue: As its consumer is named.
-        ended_at: As Unix time; None if it has not ended, 0 if its record has expired.
-    """
-
-    queue: str
-    ended_at: float | None
-
-
 class LogSpace:
     """Makes room. Run `run()` in a task group.
 
     Args:
         broker: The connection.
-        records: Decide whether a job has ended.
-        queue_of: The queue of a job that has not ended as far as this replica knows, as its consumer is named, else
-            None. It spares a read; it may be behind.
+        owners: Find out whether the job of a log has ended.
         shares: Decide whose bytes are refused; updated at each check.
         on_removed: Called for each log that was removed, in whole or in part.
 
@@ -80,14 +61,12 @@ class LogSpace:
     def __init__(
         self,
         broker: Broker,
-        records: RecordStore,
-        queue_of: Callable[[str], str | None],
+        owners: LogOwners,
         shares: LogShares,
         on_removed: Callable[[], None],
     ) -> None:
         self._broker = broker
-        self._records = records
-        self._queue_of = queue_of
+        self._owners = owners
         self._shares = shares
         self._on_removed = on_removed
         self._position = 0
@@ -194,9 +173,9 @@ class LogSpace:
         for message in messages:
             sizes[message.subject] += len(message.data) + OVERHEAD_BYTES
             last = message.sequence
-        owners = await self._owners(sizes)
+        owners = await self._owners.find(sizes)
         ended = [subject for subject, owner in owners.items() if owner.ended_at is not None]
-        await _all(self._remove(subject, last) for subject in ended)
+        await in_parallel(self._remove(subject, last) for subject in ended)
         for subject in sizes.keys() - ended:
             self._kept.setdefault(subject, _Kept(owners[subject].queue)).size += sizes[subject]
         self._position = last
@@ -204,7 +183,7 @@ class LogSpace:
 
     async def _remove_ended_since(self, info: StreamInfo, end: float) -> tuple[int, StreamInfo]:
         """Remove passed logs whose jobs have ended meanwhile, the earliest end first, as long as room is needed."""
-        owners = await self._owners(subject for subject in self._kept if self._queue_of(_job_of(subject)) is None)
+        owners = await self._owners.find(filter(self._owners.may_have_ended, self._kept))
         ended = sorted((owner.ended_at, subject) for subject, owner in owners.items() if owner.ended_at is not None)
         for removed, (_, subject) in enumerate(ended):
             if info["state"]["bytes"] <= end:
@@ -218,39 +197,3 @@ class LogSpace:
         """Remove a log up to a message; what has arrived since stays."""
         await purge(self._broker, LOGS, subject, before=last + 1)
         self._on_removed()
-
-    async def _owners(self, subjects: Iterable[str]) -> dict[str, _Owner]:
-        wanted = list(subjects)
-        return dict(zip(wanted, await _all(self._owner(subject) for subject in wanted), strict=True))
-
-    async def _owner(self, subject: str) -> _Owner:
-        """The job of a log. The record itself, read through the leader, decides that it has ended."""
-        job = _job_of(subject)
-        if (queue := self._queue_of(job)) is not None:
-            return _Owner(queue, None)
-        try:
-            record = await self._records.get(job)
-        except RecordUnreadable:
-            return _Owner(UNKNOWN_QUEUE, None)
-        if record is None:
-            return _Owner(UNKNOWN_QUEUE, 0.0)
-        ended_at = None if record.outcome is None else record.outcome.ended_at.timestamp()
-        return _Owner(consumer_name(record.team, record.queue), ended_at)
-
-
-def _job_of(subject: str) -> str:
-    """The job whose log this is, or whose lines while it waited."""
-    return subject.rpartition(".")[2].removesuffix(WAITING_SUFFIX)
-
-
-async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
-    """The results of calls, some of which are made at the same time."""
-    limit = asyncio.Semaphore(AT_ONCE)
-
-    async def one(call: Awaitable[T]) -> T:
-        async with limit:
-            return await call
-
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(call)) for call in calls]
-    return [task.result() for task in tasks]
