@@ -47,9 +47,9 @@ from edge_relay.sign_in.oidc import Oidc
 from edge_relay.sign_in.sessions import Sessions
 from edge_relay.stores.holders import Holders
 from edge_relay.stores.job_logs import JobLogs
-from edge_relay.stores.log_owners import LogOwners
 from edge_relay.stores.log_space import LogSpace
 from edge_relay.stores.log_store import LogStore
+from edge_relay.stores.logged_jobs import LoggedJobs
 from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.tracing import RelayJobSpans
 from edge_service.body_memory import BodyMemory, MemoryLimit
@@ -160,7 +160,7 @@ def build_parts(settings: Settings) -> Parts:
     views = FleetViews(sources, Flow(mirror))
     lifecycle, receipt_key = Lifecycle(), ReceiptKey(broker)
     log_space = LogSpace(
-        broker, LogOwners(records, mirror.queue_of), LogShares(metrics.on_limit), metrics.logs_removed.inc
+        broker, LoggedJobs(records, mirror.queue_of), LogShares(metrics.on_limit), metrics.logs_removed.inc
     )
     parking = Parking(broker, audit, exported.metrics)
     unreadable = UnreadableMessages(broker, records, parking, relay=settings.name)

@@ -20,7 +20,7 @@ from edge_broker.jetstream.direct_get import BatchMessage, read_batch
 from edge_broker.jetstream.stream_info import StreamInfo, purge, stream_info
 from edge_broker.subjects import LOGS
 from edge_relay.limits.log_shares import LogShares
-from edge_relay.stores.log_owners import LogOwners, in_parallel
+from edge_relay.stores.logged_jobs import LoggedJobs, in_parallel
 from edge_schemas.wire.errors import EdgeError
 
 log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ class LogSpace:
 
     Args:
         broker: The connection.
-        owners: Find out whether the job of a log has ended.
+        jobs: Find out whether the job of a log has ended.
         shares: Decide whose bytes are refused; updated at each check.
         on_removed: Called for each log that was removed, in whole or in part.
 
@@ -58,15 +58,9 @@ class LogSpace:
         exhausted: At the last check no log could be removed, although room was needed.
     """
 
-    def __init__(
-        self,
-        broker: Broker,
-        owners: LogOwners,
-        shares: LogShares,
-        on_removed: Callable[[], None],
-    ) -> None:
+    def __init__(self, broker: Broker, jobs: LoggedJobs, shares: LogShares, on_removed: Callable[[], None]) -> None:
         self._broker = broker
-        self._owners = owners
+        self._jobs = jobs
         self._shares = shares
         self._on_removed = on_removed
         self._position = 0
@@ -173,18 +167,20 @@ class LogSpace:
         for message in messages:
             sizes[message.subject] += len(message.data) + OVERHEAD_BYTES
             last = message.sequence
-        owners = await self._owners.find(sizes)
-        ended = [subject for subject, owner in owners.items() if owner.ended_at is not None]
+        jobs = await self._jobs.find(sizes)
+        ended = [subject for subject, job in jobs.items() if job.ended_at is not None]
         await in_parallel(self._remove(subject, last) for subject in ended)
+        for subject in ended:
+            self._kept.pop(subject, None)
         for subject in sizes.keys() - ended:
-            self._kept.setdefault(subject, _Kept(owners[subject].queue)).size += sizes[subject]
+            self._kept.setdefault(subject, _Kept(jobs[subject].queue)).size += sizes[subject]
         self._position = last
         return len(ended)
 
     async def _remove_ended_since(self, info: StreamInfo, end: float) -> tuple[int, StreamInfo]:
         """Remove passed logs whose jobs have ended meanwhile, the earliest end first, as long as room is needed."""
-        owners = await self._owners.find(filter(self._owners.may_have_ended, self._kept))
-        ended = sorted((owner.ended_at, subject) for subject, owner in owners.items() if owner.ended_at is not None)
+        jobs = await self._jobs.find(filter(self._jobs.may_have_ended, self._kept))
+        ended = sorted((job.ended_at, subject) for subject, job in jobs.items() if job.ended_at is not None)
         for removed, (_, subject) in enumerate(ended):
             if info["state"]["bytes"] <= end:
                 return removed, info

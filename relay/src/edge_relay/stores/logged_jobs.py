@@ -14,7 +14,7 @@ UNKNOWN_QUEUE = ""
 
 
 @dataclass(frozen=True, slots=True)
-class LogOwner:
+class LoggedJob:
     """The job of a log.
 
     Attributes:
@@ -26,7 +26,7 @@ class LogOwner:
     ended_at: float | None
 
 
-class LogOwners:
+class LoggedJobs:
     """Finds the jobs of logs. That a job has ended is decided by the record itself, read through the leader.
 
     Args:
@@ -43,7 +43,7 @@ class LogOwners:
         """Whether the record is worth a read."""
         return self._queue_of(_job_of(subject)) is None
 
-    async def find(self, subjects: Iterable[str]) -> dict[str, LogOwner]:
+    async def find(self, subjects: Iterable[str]) -> dict[str, LoggedJob]:
         """The jobs of logs, by the logs' subjects.
 
         Raises:
@@ -52,18 +52,18 @@ class LogOwners:
         wanted = list(subjects)
         return dict(zip(wanted, await in_parallel(self._find(subject) for subject in wanted), strict=True))
 
-    async def _find(self, subject: str) -> LogOwner:
+    async def _find(self, subject: str) -> LoggedJob:
         job = _job_of(subject)
         if (queue := self._queue_of(job)) is not None:
-            return LogOwner(queue, None)
+            return LoggedJob(queue, None)
         try:
             record = await self._records.get(job)
         except RecordUnreadable:
-            return LogOwner(UNKNOWN_QUEUE, None)
+            return LoggedJob(UNKNOWN_QUEUE, None)
         if record is None:
-            return LogOwner(UNKNOWN_QUEUE, 0.0)
+            return LoggedJob(UNKNOWN_QUEUE, 0.0)
         ended_at = None if record.outcome is None else record.outcome.ended_at.timestamp()
-        return LogOwner(consumer_name(record.team, record.queue), ended_at)
+        return LoggedJob(consumer_name(record.team, record.queue), ended_at)
 
 
 def _job_of(subject: str) -> str:
