@@ -227,7 +227,13 @@ class _Running:
         parts.mirror.on_job(parts.polls.job_changed)
         parts.mirror.on_current(parts.polls.records_current)
         notices = Notices(parts.broker, parts.polls, parts.dispatchers, parts.identity.credentials)
-        relay_beats = RelayBeats(parts.broker, parts.workers, parts.lifecycle, parts.settings.name)
+        relay_beats = RelayBeats(
+            parts.broker,
+            parts.workers,
+            parts.lifecycle,
+            parts.settings.name,
+            on_proof=parts.exports.fleet.clock.record_proof,
+        )
         demand_reports = DemandReports(parts.broker, parts.dispatchers, parts.settings.name)
         loops: dict[str, Coroutine[object, object, None]] = {
             "dispatchers": parts.dispatchers.run(),
@@ -240,6 +246,7 @@ class _Running:
             "session-key": parts.identity.sessions.key.run(),
             "token-uses": parts.identity.token_uses.run(),
             "relay-beats": relay_beats.run(),
+            "log-space": parts.log_space.run(),
             "demand-reports": demand_reports.run(),
             "fleet": parts.exports.fleet.run(),
             "outages": parts.outages.run(),

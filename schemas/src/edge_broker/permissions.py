@@ -130,6 +130,9 @@ _RIGHTS = {
             # For the lists of operators: pages of records, of parked jobs and of the audit.
             *_direct(_RECORDS, _ENDED, _WORKERS, subjects.DEAD, subjects.AUDIT),
             *_api(f"STREAM.PURGE.{subjects.DEAD}"),
+            # To make room for logs: the oldest ones, of ended jobs.
+            *_direct(subjects.LOGS),
+            *_api(f"STREAM.PURGE.{subjects.LOGS}"),
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
             subjects.kv_subject(subjects.ACCESS_BUCKET, ">"),

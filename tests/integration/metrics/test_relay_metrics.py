@@ -223,6 +223,7 @@ def at_rest(ledger: Ledger, certificate: Path) -> None:
     names = (
         "polls_parked",
         "log_bytes_total",
+        "logs_removed_total",
         "bad_messages_total",
         "broker_reconnects_total",
         "expired_receipts_total",

@@ -12,7 +12,6 @@ from edge_broker.jetstream.stream_info import stream_info
 from edge_broker.subjects import AUDIT
 from edge_relay.desired.keys import QUEUE_PREFIX
 from edge_relay.dispatch.state.watched_job import WatchedJob
-from edge_relay.fleet.lists.cached import memory_as_of
 from edge_relay.fleet.queues.counts import ConsumerCounts
 from edge_relay.fleet.queues.flow import QueueKey
 from edge_relay.fleet.views import FleetViews
@@ -24,7 +23,7 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 log = structlog.get_logger(__name__)
 
 EVENT_EVERY_S = 1.0
-ALIVE_EVERY_S = 2.0
+ALIVE_EVERY_S = 1.0
 """A client learns so often how old the relay's knowledge is, and that the connection is whole."""
 MAX_CLIENTS = 200
 RETRY_S = 10.0
@@ -66,6 +65,7 @@ class Changes:
         self._audit_at = 0
         self._queues: Mapping[QueueKey, ConsumerCounts] = {}
         sources = views.sources
+        self._clock = sources.fleet.clock
         sources.fleet.on_entry(lambda _, __: self.mark(WORKERS, SITES))
         sources.credentials.on_change(lambda _: self.mark(WORKERS, SITES, TOKENS))
         sources.desired.on_change(self._desired_changed)
@@ -110,7 +110,7 @@ class Changes:
                         await client.ready.wait()
                 client.ready.clear()
                 if client.views or not self._lifecycle.stopping.is_set():
-                    change = Change(views=tuple(sorted(client.views)), as_of=memory_as_of(self._broker))
+                    change = Change(views=tuple(sorted(client.views)), as_of=self._clock.as_of())
                     client.views = set()
                     yield _event(change)
         finally:

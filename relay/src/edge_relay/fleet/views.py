@@ -93,8 +93,8 @@ class FleetViews:
     def __init__(self, sources: Sources, flow: Flow) -> None:
         self.sources = sources
         self.flow = flow
-        self.index = WorkerIndex(sources.broker, sources.fleet, sources.credentials, sources.desired)
-        self._counts = Cached(sources.broker, self._count)
+        self.index = WorkerIndex(sources.fleet, sources.credentials, sources.desired)
+        self._counts = Cached(sources.fleet.clock, self._count)
         self._was_ready = False
 
     async def workers(self, query: WorkerQuery, scope: AccessScope) -> WorkerPage:

@@ -13,6 +13,7 @@ class Limit(StrEnum):
     LOG_OF_JOB = "log_of_job"
     LOGS_OF_WORKER = "logs_of_worker"
     LOGS_OF_QUEUE = "logs_of_queue"
+    LOG_SPACE = "log_space"
     LOOKUPS = "lookups"
     LOOKUPS_OF_ADDRESS = "lookups_of_address"
     CONNECTIONS = "connections"

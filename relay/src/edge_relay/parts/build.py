@@ -21,6 +21,7 @@ from edge_relay.jobs.parking import Parking
 from edge_relay.jobs.unreadable import UnreadableMessages
 from edge_relay.lifecycle import Lifecycle
 from edge_relay.limits.log_rates import LogRates
+from edge_relay.limits.log_shares import LogShares
 from edge_relay.metrics.exports import Exports, exports
 from edge_relay.metrics.replica import Metrics
 from edge_relay.parts.identity import Identity, build_identity
@@ -30,7 +31,9 @@ from edge_relay.readiness import Readiness
 from edge_relay.settings import Settings
 from edge_relay.stores.holders import Holders
 from edge_relay.stores.job_logs import JobLogs
+from edge_relay.stores.log_space import LogSpace
 from edge_relay.stores.log_store import LogStore
+from edge_relay.stores.logged_jobs import LoggedJobs
 from edge_relay.stores.worker_store import WorkerStore
 from edge_relay.tracing import RelayJobSpans
 from edge_service.tracing import spans_from_environment
@@ -54,6 +57,7 @@ class Parts:
     records: RecordStore
     workers: WorkerStore
     logs: JobLogs
+    log_space: LogSpace
     identity: Identity
     limits: Limits
     desired: DesiredState
@@ -112,6 +116,9 @@ def build_parts(settings: Settings) -> Parts:
     gate = GateClient.from_settings(settings)
     centre = Centre(gate)
     views = FleetViews(Sources(broker, exported.fleet, credentials, desired, mirror, centre), Flow(mirror))
+    log_space = LogSpace(
+        broker, LoggedJobs(records, mirror.queue_of), LogShares(metrics.on_limit), metrics.logs_removed.inc
+    )
     unreadable = UnreadableMessages(broker, records, Parking(broker, audit, metrics), relay=settings.name)
     return Parts(
         settings=settings,
@@ -122,7 +129,8 @@ def build_parts(settings: Settings) -> Parts:
         spans=RelayJobSpans(spans_from_environment("relay")),
         records=records,
         workers=workers,
-        logs=JobLogs(Holders(records), LogStore(broker), _log_rates(settings, metrics)),
+        logs=JobLogs(Holders(records), LogStore(broker), _log_rates(settings, metrics), log_space),
+        log_space=log_space,
         identity=identity,
         limits=build_limits(settings, records, metrics),
         desired=desired,

@@ -23,12 +23,14 @@ class HolderEntry:
         started_at: Distinguishes the tenures of one job.
         log_subject: Where the job's log is stored.
         queue: The job's, as its consumer is named.
+        ended: The job has ended: its log may have been removed to make room.
     """
 
     worker: str
     started_at: datetime
     log_subject: str
     queue: str
+    ended: bool
 
     @property
     def id(self) -> str:
@@ -75,7 +77,13 @@ def holder_entry(record: JobRecord | None, worker: str) -> HolderEntry:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job has not been started")
     if record.holder.worker != worker:
         raise EdgeError(ErrorCode.NOT_HOLDER)
-    return HolderEntry(worker, record.holder.started_at, _log_subject(record), consumer_name(record.team, record.queue))
+    return HolderEntry(
+        worker,
+        record.holder.started_at,
+        _log_subject(record),
+        consumer_name(record.team, record.queue),
+        ended=record.state is JobState.ENDED,
+    )
 
 
 def _log_subject(record: JobRecord) -> str:

@@ -27,10 +27,10 @@ class Stream:
         self.answer = answer
 
     async def event(self) -> set[str]:
-        """The views of the next event; empty at the end of the stream."""
+        """The views of the next event that names any; empty at the end of the stream."""
         while line := await self.answer.content.readline():
-            if line.startswith(b"data: "):
-                return set(orjson.loads(line.removeprefix(b"data: "))["views"])
+            if line.startswith(b"data: ") and (views := orjson.loads(line.removeprefix(b"data: ")).get("views")):
+                return set(views)
         return set()
 
     async def until(self, *views: str) -> None:

@@ -30,7 +30,7 @@ async def here(*workers: Agent) -> None:
 def later(edge: Edge, seconds: float) -> None:
     """As if so much time had passed at every replica."""
     for relay in edge.relays:
-        relay.parts.exports.fleet._disconnected_s -= seconds  # the clock, without a wait
+        relay.parts.exports.fleet.clock._outages_s -= seconds  # the clock, without a wait
 
 
 def check(edge: Edge) -> None:
