@@ -16,9 +16,17 @@ import aiohttp
 import structlog
 from yarl import URL
 
-from edge_relay.gate.answers import STREAMED_FROM_BYTES, WINDOW_BYTES, GateAnswer, StreamedBody
+from edge_relay.gate.answers import WINDOW_BYTES, GateAnswer, is_signed_at_end, signature_of, streamed_body
 from edge_relay.settings import Settings, SettingsError
-from edge_schemas.gate.auth import SIGNATURE_HEADER, AnswerCheck, GateCall, check_answer, sign_call
+from edge_schemas.gate.auth import (
+    END_SIGNATURE_BYTES,
+    SIGNATURE_HEADER,
+    SIGNED_AT_END,
+    SIGNED_AT_END_HEADER,
+    GateCall,
+    check_answer,
+    sign_call,
+)
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire.errors import TOO_LARGE_STATUSES, EdgeError, ErrorCode
 from edge_schemas.wire.routes import FORWARDED_HEADERS, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
@@ -164,16 +172,18 @@ class GateClient:
         signature, nonce = await hashed(sign, len(call.body))
         assert self._session is not None  # noqa: S101  # used only within its context
         ours = {SIGNATURE_HEADER: signature, WORKER_HEADER: call.worker, REQUEST_ID_HEADER: call.request_id}
+        if memory is not None:
+            ours[SIGNED_AT_END_HEADER] = SIGNED_AT_END
         try:
             reply = await _begin(self._session, base, call, {**headers, **ours}, self._timeout_s)
             stack.callback(reply.close)
             passed = {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
-            if memory is not None and (length := _streamed_length(reply, self._limits)) is not None:
+            most_bytes = self._limits.max_call_bytes
+            if memory is not None and (streamed := streamed_body(reply, self._key, nonce, most_bytes)) is not None:
                 memory.add(WINDOW_BYTES)
                 stack.callback(memory.remove, WINDOW_BYTES)
-                check = AnswerCheck(self._key, nonce, reply.status)
-                return GateAnswer(reply.status, passed, streamed=StreamedBody(reply, length, check))
-            body = await read_counted(reply.content, self._limits.max_call_bytes, memory or UNCOUNTED)
+                return GateAnswer(reply.status, passed, streamed=streamed)
+            body = await read_counted(reply.content, most_bytes, memory or UNCOUNTED)
         except aiohttp.ConnectionTimeoutError as error:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
         except TimeoutError:
@@ -186,7 +196,9 @@ class GateClient:
         if reply.status in TOO_LARGE_STATUSES and SIGNATURE_HEADER not in reply.headers:
             text = f"the gate, or a server before it, has a lower limit than the relay: status {reply.status}"
             raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text)
-        is_right = partial(check_answer, self._key, nonce, reply.status, body, reply.headers.get(SIGNATURE_HEADER, ""))
+        end = len(body) - END_SIGNATURE_BYTES if is_signed_at_end(reply) else len(body)
+        body, signature = body[:end], signature_of(reply, body[end:])
+        is_right = partial(check_answer, self._key, nonce, reply.status, body, signature)
         if not await hashed(is_right, len(body)):
             raise _Away(f"an answer with status {reply.status} that is not signed with our key")
         return GateAnswer(reply.status, passed, body)
@@ -212,20 +224,3 @@ async def _begin(
         )
         exchange.begun()
         return reply
-
-
-def _streamed_length(reply: aiohttp.ClientResponse, limits: CallLimits) -> int | None:
-    """The length of a body that is streamed; None for one that is read as a whole.
-
-    Without a length, a proxy could make a whole answer of one that was cut off. An answer without a signature is not
-    the gate's: the next keeper is called.
-
-    Raises:
-        BodyTooLarge: It is longer than the limit.
-    """
-    length = reply.content_length
-    if reply.method == "HEAD" or length is None or SIGNATURE_HEADER not in reply.headers:
-        return None
-    if length > limits.max_call_bytes:
-        raise BodyTooLarge
-    return length if length > STREAMED_FROM_BYTES else None

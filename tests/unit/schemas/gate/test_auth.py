@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_schemas.gate.auth import AnswerCheck, check_answer, sign_answer
+from edge_schemas.gate.auth import AnswerSignature, check_answer, sign_answer
 
 KEY = b"k" * 32
 BODY = b"a large answer"
@@ -17,7 +17,7 @@ def test_it_is_that_of_the_first_keepers() -> None:
 
 @pytest.mark.parametrize("size", [1, 3, len(BODY)])
 def test_a_body_may_be_checked_piece_by_piece(size: int) -> None:
-    check = AnswerCheck(KEY, "nonce", 200)
+    check = AnswerSignature(KEY, "nonce", 200)
     for start in range(0, len(BODY), size):
         assert not check.matches(SIGNATURE)
         check.add(BODY[start : start + size])
@@ -30,7 +30,7 @@ def test_a_body_may_be_checked_piece_by_piece(size: int) -> None:
 
 @pytest.mark.parametrize(("key", "nonce", "status"), [(b"x", "nonce", 200), (KEY, "other", 200), (KEY, "nonce", 201)])
 def test_it_belongs_to_one_key_request_and_status(key: bytes, nonce: str, status: int) -> None:
-    check = AnswerCheck(key, nonce, status)
+    check = AnswerSignature(key, nonce, status)
     check.add(BODY)
     assert not check.matches(SIGNATURE)
 
