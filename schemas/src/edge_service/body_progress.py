@@ -21,7 +21,7 @@ PIECE_BYTES = 16 * 1024
 """A body is sent in pieces of this size: each takes a fraction of `STALL_S` at the slowest rate."""
 
 UNSENT_BYTES = 64 * 1024
-"""What the system keeps of a body that is passed on, besides what is on its way."""
+"""What a process, and its system, keeps of a body that waits to be sent."""
 HOPS = 2
 """From worker to relay, and on to the gate, which gets the body once the relay has all of it."""
 
@@ -149,15 +149,17 @@ async def write_pieces(write: Callable[[bytes], Awaitable[None]], body: Pieces, 
             await write_body(write, piece, progress)
 
 
-def limit_unsent(transport: asyncio.BaseTransport | None) -> None:
-    """Have the system report room for more while little waits to be sent.
+def limit_unsent(transport: asyncio.Transport | None) -> None:
+    """Have a connection take more of a body while little waits to be sent: both this process and its system.
 
-    Otherwise a connection that was fast holds megabytes, and reports room again when a third of them was sent: at the
-    slowest rate a body seems to stand still meanwhile.
+    Otherwise they hold some hundred KiB for TLS, and megabytes if the connection was fast, and take more when a third or
+    more of it was sent: at the slowest rate a body seems to stand still meanwhile.
     """
-    sock = None if transport is None else transport.get_extra_info("socket")
-    if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    if transport is None:
+        return
+    transport.set_write_buffer_limits(UNSENT_BYTES)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 class Exchange:

@@ -52,6 +52,7 @@ class FakeGate:
         refused: Calls with a wrong signature.
         signs_at_end: Large bodies are signed behind the body for relays that ask for it; older keepers do not.
         sent_instead: Replaces the body after it was signed.
+        sent_status: Replaces the status after it was signed.
         cut_after: Where the connection is cut, in bytes of the body.
     """
 
@@ -66,6 +67,7 @@ class FakeGate:
     refused: int = 0
     signs_at_end: bool = True
     sent_instead: bytes | None = None
+    sent_status: int | None = None
     cut_after: int | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -98,6 +100,8 @@ class FakeGate:
             answer.headers[SIGNATURE_HEADER] = sign_head(self.key, nonce, self.status, len(sent))
             answer.headers[SIGNED_AT_END_HEADER] = SIGNED_AT_END
         answer.body = body
+        if self.sent_status is not None:
+            answer.set_status(self.sent_status)
         return answer if self.cut_after is None else await self._cut(request, answer, body, self.cut_after)
 
     @staticmethod
