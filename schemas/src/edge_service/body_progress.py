@@ -152,8 +152,8 @@ async def write_pieces(write: Callable[[bytes], Awaitable[None]], body: Pieces, 
 def limit_unsent(transport: asyncio.Transport | None) -> None:
     """Have a connection take more of a body while little waits to be sent: both this process and its system.
 
-    Otherwise they hold some hundred KiB for TLS, and megabytes if the connection was fast, and take more when a third or
-    more of it was sent: at the slowest rate a body seems to stand still meanwhile.
+    Otherwise they hold some hundred KiB for TLS, and megabytes if the connection was fast, and take more only when a
+    third or more of it was sent: at the slowest rate a body seems to stand still meanwhile.
     """
     if transport is None:
         return
