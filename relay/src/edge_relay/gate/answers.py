@@ -14,6 +14,7 @@ from edge_schemas.gate.auth import (
     AnswerSignature,
     check_head,
 )
+from edge_schemas.gate.limits import CallLimits
 from edge_service.body_progress import BodyStalled, BodyTooLarge, Progress
 
 log = structlog.get_logger(__name__)
@@ -69,7 +70,7 @@ class StreamedBody:
                 held = piece
         except (aiohttp.ClientError, OSError, BodyStalled) as error:
             raise self._broken(f"{type(error).__name__}: {error}") from error
-        if not self._signature.matches(signature_of(self._reply, behind)):
+        if not self._signature.matches(_signature(self._reply, behind)):
             raise self._broken("it is not signed with our key")
         yield held
 
@@ -94,7 +95,7 @@ class GateAnswer:
     streamed: StreamedBody | None = None
 
 
-def streamed_body(reply: aiohttp.ClientResponse, key: bytes, nonce: str, most_bytes: int) -> StreamedBody | None:
+def streamed_body(reply: aiohttp.ClientResponse, key: bytes, nonce: str, limits: CallLimits) -> StreamedBody | None:
     """The body of an answer that is passed on while it arrives; None for one that is read as a whole.
 
     Without a length, a proxy could make a whole answer of one that was cut off. An answer without a signature is not
@@ -107,22 +108,28 @@ def streamed_body(reply: aiohttp.ClientResponse, key: bytes, nonce: str, most_by
     length, header = reply.content_length, reply.headers.get(SIGNATURE_HEADER)
     if reply.method == "HEAD" or length is None or header is None:
         return None
-    if is_signed_at_end(reply):
+    if _is_signed_at_end(reply):
         length -= END_SIGNATURE_BYTES
         if not check_head(key, nonce, reply.status, length, header):
             raise AnswerBroken(f"an answer with status {reply.status} whose head is not signed with our key")
-    if length > most_bytes:
+    if length > limits.max_call_bytes:
         raise BodyTooLarge
-    return (
-        StreamedBody(reply, length, AnswerSignature(key, nonce, reply.status)) if length > STREAMED_FROM_BYTES else None
-    )
+    if length <= STREAMED_FROM_BYTES:
+        return None
+    return StreamedBody(reply, length, AnswerSignature(key, nonce, reply.status))
 
 
-def is_signed_at_end(reply: aiohttp.ClientResponse) -> bool:
-    """Whether the signature of the body is behind the body."""
+def split_signature(reply: aiohttp.ClientResponse, content: bytes) -> tuple[bytes, str]:
+    """The body and the signature of an answer that was read as a whole."""
+    if not _is_signed_at_end(reply):
+        return content, _signature(reply, b"")
+    return content[:-END_SIGNATURE_BYTES], _signature(reply, content[-END_SIGNATURE_BYTES:])
+
+
+def _is_signed_at_end(reply: aiohttp.ClientResponse) -> bool:
     return reply.headers.get(SIGNED_AT_END_HEADER) == SIGNED_AT_END
 
 
-def signature_of(reply: aiohttp.ClientResponse, behind: bytes) -> str:
+def _signature(reply: aiohttp.ClientResponse, behind: bytes) -> str:
     """The signature of a body: in the head, or behind the body."""
-    return behind.decode("latin-1") if is_signed_at_end(reply) else reply.headers.get(SIGNATURE_HEADER, "")
+    return behind.decode("latin-1") if _is_signed_at_end(reply) else reply.headers.get(SIGNATURE_HEADER, "")

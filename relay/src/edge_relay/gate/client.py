@@ -16,10 +16,9 @@ import aiohttp
 import structlog
 from yarl import URL
 
-from edge_relay.gate.answers import WINDOW_BYTES, GateAnswer, is_signed_at_end, signature_of, streamed_body
+from edge_relay.gate.answers import WINDOW_BYTES, GateAnswer, split_signature, streamed_body
 from edge_relay.settings import Settings, SettingsError
 from edge_schemas.gate.auth import (
-    END_SIGNATURE_BYTES,
     SIGNATURE_HEADER,
     SIGNED_AT_END,
     SIGNED_AT_END_HEADER,
@@ -172,18 +171,15 @@ class GateClient:
         signature, nonce = await hashed(sign, len(call.body))
         assert self._session is not None  # noqa: S101  # used only within its context
         ours = {SIGNATURE_HEADER: signature, WORKER_HEADER: call.worker, REQUEST_ID_HEADER: call.request_id}
-        if memory is not None:
-            ours[SIGNED_AT_END_HEADER] = SIGNED_AT_END
         try:
             reply = await _begin(self._session, base, call, {**headers, **ours}, self._timeout_s)
             stack.callback(reply.close)
             passed = {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
-            most_bytes = self._limits.max_call_bytes
-            if memory is not None and (streamed := streamed_body(reply, self._key, nonce, most_bytes)) is not None:
+            if memory is not None and (streamed := streamed_body(reply, self._key, nonce, self._limits)) is not None:
                 memory.add(WINDOW_BYTES)
                 stack.callback(memory.remove, WINDOW_BYTES)
                 return GateAnswer(reply.status, passed, streamed=streamed)
-            body = await read_counted(reply.content, most_bytes, memory or UNCOUNTED)
+            body = await read_counted(reply.content, self._limits.max_call_bytes, memory or UNCOUNTED)
         except aiohttp.ConnectionTimeoutError as error:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
         except TimeoutError:
@@ -196,8 +192,7 @@ class GateClient:
         if reply.status in TOO_LARGE_STATUSES and SIGNATURE_HEADER not in reply.headers:
             text = f"the gate, or a server before it, has a lower limit than the relay: status {reply.status}"
             raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text)
-        end = len(body) - END_SIGNATURE_BYTES if is_signed_at_end(reply) else len(body)
-        body, signature = body[:end], signature_of(reply, body[end:])
+        body, signature = split_signature(reply, body)
         is_right = partial(check_answer, self._key, nonce, reply.status, body, signature)
         if not await hashed(is_right, len(body)):
             raise _Away(f"an answer with status {reply.status} that is not signed with our key")
@@ -218,7 +213,7 @@ async def _begin(
             # Unchanged: yarl would decode the path and encode it again.
             URL(f"{base}{call.target}", encoded=True),
             data=exchange.body,
-            headers=headers,
+            headers={**headers, SIGNED_AT_END_HEADER: SIGNED_AT_END},
             skip_auto_headers=("Content-Type",),
             allow_redirects=False,
         )

@@ -167,11 +167,12 @@ class ExecutionApi:
         raise EdgeError(ErrorCode.GATE_UNAVAILABLE, reason, retry_after_s=RETRY_AFTER_S)
 
     async def _try(self, subject: TokenSubject, call: ExecutionCall, limit_s: float) -> Answer:
+        assert self._session is not None  # noqa: S101  # used only within its context
         token, began = self._mint.mint(subject), time.monotonic()
         self._metrics.token_minted()
         with ExitStack() as opened:
             try:
-                reply = await self._begin(call, token, limit_s)
+                reply = await _begin(self._session, self._url, call, token, limit_s)
                 opened.callback(reply.close)
                 body, streamed = b"", self._streamed(call, reply, opened)
                 if streamed is None:
@@ -190,23 +191,6 @@ class ExecutionApi:
         _check_source(answer, reply.headers.get("Content-Type", ""), subject, call.method)
         return answer
 
-    async def _begin(self, call: ExecutionCall, token: str, limit_s: float) -> aiohttp.ClientResponse:
-        """Send a call; returns the beginning of the answer."""
-        assert self._session is not None  # noqa: S101  # used only within its context
-        suffix = f"?{call.query}" if call.query else ""
-        async with Exchange(call.body, answer_s=limit_s) as exchange:
-            reply = await self._session.request(
-                call.method,
-                # Unchanged: yarl would decode the path and encode it again.
-                URL(f"{self._url}{call.path}{suffix}", encoded=True),
-                data=exchange.body,
-                headers={**call.headers, "Authorization": f"Bearer {token}"},
-                skip_auto_headers=("Content-Type",),
-                allow_redirects=False,
-            )
-            exchange.begun()
-            return reply
-
     def _streamed(self, call: ExecutionCall, reply: aiohttp.ClientResponse, opened: ExitStack) -> ArrivingBody | None:
         """The body of an answer that is passed on while it arrives; None for one that is read as a whole.
 
@@ -217,8 +201,7 @@ class ExecutionApi:
             EdgeError: `rate_limited` by the memory.
         """
         length = reply.content_length or 0
-        is_success = 200 <= reply.status < 300 and is_airflows(reply.status, reply.headers.get("Content-Type", ""))
-        if call.passing is None or call.method == "HEAD" or not is_success or length <= LARGE_BODY_BYTES:
+        if call.passing is None or length <= LARGE_BODY_BYTES or not _is_body_of_success(reply):
             return None
         if length > self._limits.max_call_bytes:
             raise BodyTooLarge
@@ -236,6 +219,30 @@ class ExecutionApi:
             yield
         finally:
             self._passed_on -= 1
+
+
+async def _begin(
+    session: aiohttp.ClientSession, base: str, call: ExecutionCall, token: str, limit_s: float
+) -> aiohttp.ClientResponse:
+    """Send a call; returns the beginning of the answer."""
+    suffix = f"?{call.query}" if call.query else ""
+    async with Exchange(call.body, answer_s=limit_s) as exchange:
+        reply = await session.request(
+            call.method,
+            # Unchanged: yarl would decode the path and encode it again.
+            URL(f"{base}{call.path}{suffix}", encoded=True),
+            data=exchange.body,
+            headers={**call.headers, "Authorization": f"Bearer {token}"},
+            skip_auto_headers=("Content-Type",),
+            allow_redirects=False,
+        )
+        exchange.begun()
+        return reply
+
+
+def _is_body_of_success(reply: aiohttp.ClientResponse) -> bool:
+    is_own = is_airflows(reply.status, reply.headers.get("Content-Type", ""))
+    return reply.method != "HEAD" and 200 <= reply.status < 300 and is_own
 
 
 def _check_source(answer: Answer, content_type: str, subject: TokenSubject, method: str) -> None:

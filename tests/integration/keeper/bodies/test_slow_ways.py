@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -72,9 +73,9 @@ async def _link(stack: AsyncExitStack, url: str) -> SlowLink:
 async def way(airflow: RealAirflow, tmp_path: Path) -> AsyncIterator[Way]:
     secret, port = tmp_path / "gate.secret", free_port()
     secret.write_bytes(KEY)
-    gate = {"gate_urls": (f"http://127.0.0.1:{port}",), "gate_key_file": secret, "gate_timeout_s": LIMIT_S}
+    gate: dict[str, Any] = {"gate_urls": (f"http://127.0.0.1:{port}",), "gate_key_file": secret}
     async with AsyncExitStack() as stack:
-        edge: Edge = await stack.enter_async_context(running_edge(tmp_path, **gate))
+        edge: Edge = await stack.enter_async_context(running_edge(tmp_path, gate_timeout_s=LIMIT_S, **gate))
         to_airflow = await _link(stack, airflow.url)
         url = f"http://127.0.0.1:{to_airflow.port}/execution/"
         settings = replace(keeper_settings(edge.server, airflow), gate_port=port, execution_api_url=url)
