@@ -120,7 +120,7 @@ async def test_a_worker_that_is_hardly_fast_enough_gets_a_large_answer(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What keeper, relay and their systems hold moves in steps: none takes longer than a body may stand still."""
-    value = "x" * 4 * MIB
+    value = "x" * MIB
     await way.call("POST", value)
     hardly_fast_enough(way, monkeypatch)
     assert orjson.loads(await way.call("GET"))["value"] == value
@@ -130,7 +130,7 @@ async def test_a_worker_that_is_hardly_fast_enough_gets_a_large_answer(
 async def test_a_worker_that_is_hardly_fast_enough_sends_a_large_write(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    value = "x" * 4 * MIB
+    value = "x" * MIB
     hardly_fast_enough(way, monkeypatch)
     await way.call("POST", value)
     way.to_relay.bytes_per_s = 200 * MIB
@@ -139,7 +139,7 @@ async def test_a_worker_that_is_hardly_fast_enough_sends_a_large_write(
 
 def hardly_fast_enough(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter above the slowest rate, at which a body may stand still for 240 KiB, as it may by default."""
-    slowest = 256 * 1024
+    slowest = 64 * 1024
     short_limits(monkeypatch, stall_s=240 * 1024 / slowest, slowest=slowest)
     way.to_relay.bytes_per_s = slowest * 5 // 4
 
