@@ -305,11 +305,11 @@ def machine(
         shutil.rmtree(runtime_dir, ignore_errors=True)
 
 
-async def enrolled(site: Site) -> Identity:
+async def enrolled(site: Site, *, at: str = "plant") -> Identity:
     """A new worker's identity, with a queue of its own; it reaches the relay through the link."""
     secret = new_secret(SecretKind.WORKER)
     queue = f"q-{uuid.uuid4().hex[:8]}"
-    reply = await site.edge.enroll(await site.edge.token(queue=queue), secret)
+    reply = await site.edge.enroll(await site.edge.token(queue=queue, site=at), secret)
     assert reply.status == 200, reply.body
     with patch.object(layout, "GRANT_WAIT_S", site.grant_wait_s):
         await layout.ensure_consumer(site.broker, None, queue)
