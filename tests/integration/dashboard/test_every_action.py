@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from edge_broker import layout
+from edge_relay.jobs import release
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job
@@ -349,9 +351,10 @@ async def parked(site: Site, worker: Machine) -> Job:
     await site.edge.act_on_worker(name_of(worker), "pause")
     other = Agent(site.edge, await site.edge.worker(queue=worker.queue))
     job = await published(site, worker)
-    for _ in range(RELEASES_UNTIL_PARKED):
-        [grant] = await other.grants()
-        assert (await other.release(grant)).status == 204
+    with patch.object(release, "MAX_RELEASE_DELAY_S", 0.01):
+        for _ in range(RELEASES_UNTIL_PARKED):
+            [grant] = await other.grants()
+            assert (await other.release(grant)).status == 204
     assert (await site.record(job)).parked
     await site.edge.act_on_worker(other.name, "revoke")
     await site.edge.act_on_worker(name_of(worker), "resume")

@@ -22,8 +22,7 @@ class Person:
     url: str
 
     async def open(self, view: str) -> None:
-        """Open a view, anew even if it is the same one."""
-        await self.page.goto("about:blank")
+        """Open a view; the page is not loaded again."""
         await self.page.goto(f"{self.url}#/{view}")
         await expect(self.page.locator("main h1")).to_be_visible()
         await expect(self.page.locator(".skeleton, .boot")).to_have_count(0)
