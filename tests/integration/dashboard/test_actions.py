@@ -274,6 +274,7 @@ async def test_an_enrolment_token_is_shown_once_and_revoked(dashboard: Dashboard
     assert await page.evaluate("navigator.clipboard.readText()") == "ere_Wn4bq3-shown-once-6f0"
     await dialog.get_by_role("button", name="Copy command").click()
     assert await page.evaluate("navigator.clipboard.readText()") == ENROLL.text("ere_Wn4bq3-shown-once-6f0")
+    await expect(dialog).to_contain_text("The command writes the relay's CA into ca.pem")
     sent = {"site": "plant-oslo", "queues": ["vision", "quality"], "team": None, "uses": 3, "ttl_s": 3600}
     assert api.requests[-1] == ("POST", routes.ADMIN_ENROLL_TOKENS, sent)
     await dialog.get_by_role("button", name="Done").click()

@@ -401,6 +401,8 @@ async def created(anna: Person, kind: str, **fill: str) -> str:
         await dialog.get_by_label(label, exact=True).fill(text)
     await dialog.get_by_role("button", name="Create", exact=True).click()
     token = await dialog.get_by_role("textbox", name="token").inner_text()
+    if kind == "enroll":
+        await expect(dialog).to_contain_text("If a private CA has signed the relay's certificate")
     await dialog.get_by_role("button", name="Done").click()
     return token
 

@@ -85,6 +85,30 @@ async def test_one_worker_shows_its_jobs_with_links_to_airflow(dashboard: Dashbo
     await expect(page.get_by_role("region", name="Machine and link")).to_contain_text("GiB")
 
 
+async def test_the_list_names_the_jobs_in_the_slots(dashboard: Dashboard) -> None:
+    """The first three with a link to each, and how many more there are."""
+    row = next(row for row in dashboard.api.fleet.workers.values() if (row.running or 0) > 3)
+    await dashboard.open(f"workers?q={row.worker}")
+    cell = dashboard.page.locator("tbody td[data-label='Slots and jobs']")
+    for job in row.jobs:
+        assert job.task is not None
+        link = cell.get_by_role("link", name=job.task, exact=True).first
+        await expect(link).to_have_attribute("href", re.compile("#/jobs/"))
+    await expect(cell.get_by_role("link", name=f"{(row.running or 0) - 3} more")).to_be_visible()
+
+
+async def test_a_worker_says_once_what_is_wrong(dashboard: Dashboard) -> None:
+    """What keeps it from running jobs is not repeated among its problems."""
+    text = "it has no Airflow runtime: run 'edge-worker runtime install' on it"
+    dashboard.api.fleet.change_worker("edge-0004", problems=(text, "its clock is 95 s behind the relay's"))
+    dashboard.api.fleet.missing["edge-0004"] = (text,)
+    await dashboard.open("workers/edge-0004")
+    await expect(dashboard.page.get_by_text("no Airflow runtime")).to_have_count(1)
+    await expect(dashboard.page.get_by_role("region", name="Worker", exact=True)).to_contain_text(
+        "clock is 95 s behind"
+    )
+
+
 async def test_a_worker_that_runs_nothing_shows_what_is_missing(dashboard: Dashboard) -> None:
     await dashboard.open("workers/edge-0008")
     missing = dashboard.page.get_by_role("region", name="What keeps it from running jobs")

@@ -1,6 +1,6 @@
 // All workers: filter, sort, select, act.
 import { may } from "../api.js";
-import { bytes, percent } from "../format.js";
+import { bytes, count, percent } from "../format.js";
 import { html } from "../lib.js";
 import { useResource } from "../live.js";
 import { Bulk } from "../parts/bulk.js";
@@ -35,6 +35,15 @@ function Notes({ row }) {
   </div>`;
 }
 
+/** How many of its slots are taken, and by which jobs. */
+function Slots({ row }) {
+  const all = link("jobs", null, { worker: row.worker });
+  const more = row.running + row.granted - row.jobs.length;
+  return html`<a class="quiet" href=${all} aria-label=${`Jobs of ${row.worker}`}><${Meter} used=${row.running} of=${row.slots} label="slots used" /></a>
+    ${row.jobs.map((job) => html`<small key=${job.job} class="cut"><a href=${link("jobs", job.job)} title=${`${job.task ?? job.job}, ${job.phase}`}>${job.task ?? job.job}</a></small>`)}
+    ${row.jobs.length > 0 && more > 0 && html`<small><a href=${all}>${count(more)} more</a></small>`}`;
+}
+
 const PATHS = { direct: "direct", http: "HTTP proxy", https: "HTTPS proxy" };
 
 function Agent({ row: { versions, incarnation, health } }) {
@@ -48,7 +57,7 @@ const COLUMNS = [
   { key: "state", label: "State", sort: "state", cell: (row) => html`<${State} value=${row.state} /><small><${Applied} row=${row} /></small>` },
   { key: "notes", label: "Notes", cell: (row) => html`<${Notes} row=${row} />` },
   { key: "site", label: "Site", sort: "site", tight: true, cell: (row) => html`<a href=${link("workers", null, { site: row.site })}>${row.site}</a>${row.team && html`<small>team ${row.team}</small>`}` },
-  { key: "slots", label: "Slots", sort: "running", numeric: true, cell: (row) => html`<a class="quiet" href=${link("jobs", null, { worker: row.worker })} aria-label=${`Jobs of ${row.worker}`}><${Meter} used=${row.running} of=${row.slots} label="slots used" /></a>` },
+  { key: "slots", label: "Slots and jobs", sort: "running", cell: (row) => html`<${Slots} row=${row} />` },
   { key: "queues", label: "Queues", cell: (row) => html`<${Names} names=${row.queues} most=${1} view=${queueLink} />` },
   { key: "seen", label: "Last contact", sort: "last_poll_at", newest: true, tight: true, cell: (row) => html`<${Ago} at=${row.last_poll_at} none="never" /><small>${PATHS[row.proxy] ?? ""}</small>` },
   { key: "agent", label: "Agent / Airflow", tight: true, cell: (row) => html`<${Agent} row=${row} />` },
