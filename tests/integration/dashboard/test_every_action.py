@@ -323,7 +323,10 @@ async def test_a_queue(anna: Person, site: Site, worker: Machine) -> None:
     row = anna.page.get_by_role("row", name=re.compile(rf"^Select {worker.queue} "))
     await expect(row).to_contain_text(REASON)
     job = await published(site, worker)
-    await expect(row.locator("[data-label=Waiting]")).to_have_text("1")
+    await anna.open(f"jobs/{job.id}")
+    await expect(anna.page.get_by_role("region", name="Why it waits")).to_contain_text("queue_paused")
+    await anna.open("queues")
+    await anna.select(worker.queue)
     began = await anna.act("Resume", "resumed")
     await begins(site, job, began)
     assert site.ledger(job.id)[0].at > began, "the paused queue did not grant the job"

@@ -176,6 +176,11 @@ class FleetViews:
             self._was_ready = True
         return await self._counts.get()
 
+    @property
+    def kept_for_s(self) -> float:
+        """For how long a reader may get what was computed before this moment; negative if no reader does."""
+        return max(self._counts.kept_for_s, self.index.kept_for_s)
+
     def site_of(self, worker: str) -> str | None:
         """The site of a worker; known after `all_workers`."""
         view = self.index.get(worker)

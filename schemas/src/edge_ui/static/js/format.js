@@ -67,7 +67,7 @@ export function zoned(date) {
 
 /** The instant of a field "until"; null if there is none. A typed text that names two instants means the first. */
 export function instantOf(value) {
-  const date = new Date(value?.at ?? value ?? "");
+  const date = new Date(value?.instant ?? value ?? "");
   return Number.isNaN(date.getTime()) ? null : date;
 }
 

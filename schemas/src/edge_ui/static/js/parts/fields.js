@@ -34,13 +34,13 @@ function Ticked({ field, value, set }) {
   </div>`;
 }
 
-/** A time in the reader's zone, typed; or a click from now, which is kept as `at`: the text may name two instants. */
+/** A time in the reader's zone, typed; or a click from now, whose instant is kept: the text may name two. */
 function Until({ field, value, set }) {
   const inHours = (hours) => {
-    const date = new Date(Date.now() + hours * 3600_000);
-    date.setSeconds(0, 0);
-    const text = new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
-    return { text, at: date.getTime() };
+    // Whole minutes by arithmetic: setSeconds() would turn the second of two equal local times into the first.
+    const instant = Math.floor(Date.now() / 60_000 + hours * 60) * 60_000;
+    const text = new Date(instant - new Date(instant).getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+    return { text, instant };
   };
   const instant = instantOf(value);
   return html`<div class="field wide"><label><span>${field.label} <span class="faint">(optional)</span></span>
