@@ -28,10 +28,10 @@ class Stream:
         self.answer = answer
 
     async def event(self) -> set[str]:
-        """The views of the next event; empty at the end of the stream."""
+        """The views of the next event; none for `alive`, and at the end of the stream."""
         while line := await self.answer.content.readline():
             if line.startswith(b"data: "):
-                return set(orjson.loads(line.removeprefix(b"data: "))["views"])
+                return set(orjson.loads(line.removeprefix(b"data: ")).get("views", ()))
         return set()
 
     async def until(self, *views: str) -> None:
