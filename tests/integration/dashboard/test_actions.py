@@ -123,7 +123,7 @@ async def test_a_pause_with_an_end_is_shown_and_then_applied(dashboard: Dashboar
     order = fleet.workers["edge-0001"].order
     assert order is not None
     assert order.until is not None
-    assert 7.9 < (order.until - order.since).total_seconds() / 3600 <= 8
+    assert 7.9 < (order.until - order.since).total_seconds() / 3600 < 8.1
     await expect(page.get_by_text("paused by anna")).to_contain_text("firmware <b>update</b>")
     await expect(page.get_by_text("not yet applied").first).to_be_visible()
     fleet.apply_settings()

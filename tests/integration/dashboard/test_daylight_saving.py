@@ -20,7 +20,7 @@ async def at(browser: Browser, served: Served, instant: str, zone: str = PARIS) 
     """A page in this time zone, at this moment, for the relay as well."""
     served.api.date = datetime.fromisoformat(instant)
     async with opened(browser, served, zone=zone) as dashboard:
-        await dashboard.page.clock.install(time=served.api.date)
+        await dashboard.page.clock.set_fixed_time(served.api.date)
         yield dashboard
 
 

@@ -38,7 +38,7 @@ function Ticked({ field, value, set }) {
 function Until({ field, value, set }) {
   const inHours = (hours) => {
     // Whole minutes by arithmetic: setSeconds() would turn the second of two equal local times into the first.
-    const instant = Math.floor(Date.now() / 60_000 + hours * 60) * 60_000;
+    const instant = Math.ceil(Date.now() / 60_000 + hours * 60) * 60_000;
     const text = new Date(instant - new Date(instant).getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
     return { text, instant };
   };

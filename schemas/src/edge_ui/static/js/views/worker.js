@@ -44,7 +44,7 @@ function identity(row, missing) {
     ["Queues", html`<${Names} names=${row.queues} most=${12} view=${(queue) => link("queues", null, { q: queue })} />`],
     ["Labels", html`<${Names} names=${Object.entries(row.labels).map(([key, value]) => (value ? `${key}=${value}` : key))} most=${12} />`],
     ["Slots", html`<${Meter} used=${row.running} of=${row.slots} label="slots used" />${row.granted ? `, ${row.granted} granted` : ""}`],
-    ["Settings", html`<${Applied} row=${row} /> <span class="faint">(version ${row.settings_version} wanted, ${row.applied_version ?? "none"} applied)</span>`],
+    ["Settings", html`<${Applied} row=${row} /> <span class="faint">version ${row.settings_version} wanted, ${row.applied_version ?? "none"} applied</span>`],
     ["State since", html`<${Ago} at=${row.state_since} />`],
     problems.length > 0 && ["Problems", html`<ul class="plain">${problems.map((text) => html`<li key=${text}>${text}</li>`)}</ul>`],
     ["Enrolled", html`<${Ago} at=${row.enrolled_at} />`],

@@ -35,14 +35,17 @@ function Notes({ row }) {
   </div>`;
 }
 
-/** How many of its slots are taken, and by which jobs. */
+/** How many of its slots are taken, and by which job; the names of others are in the title. One line, as in other cells. */
 function Slots({ row }) {
   const all = link("jobs", null, { worker: row.worker });
-  const more = row.running + row.granted - row.jobs.length;
+  const [first, ...others] = row.jobs;
+  const more = row.running + row.granted - 1;
   return html`<a class="quiet" href=${all} aria-label=${`Jobs of ${row.worker}`}><${Meter} used=${row.running} of=${row.slots} label="slots used" /></a>
-    ${row.jobs.map((job) => html`<small key=${job.job} class="cut"><a href=${link("jobs", job.job)} title=${`${job.task ?? job.job}, ${job.phase}`}>${job.task ?? job.job}</a></small>`)}
-    ${row.jobs.length > 0 && more > 0 && html`<small><a href=${all}>${count(more)} more</a></small>`}`;
+    ${first && html`<small class="job"><a class="cut" href=${link("jobs", first.job)} title=${`${nameOf(first)}, ${first.phase}`}>${nameOf(first)}</a>
+      ${more > 0 && html`<a href=${all} title=${[...others.map(nameOf), more > others.length && "…"].filter(Boolean).join("\n")}>+${count(more)}<span class="hidden"> more</span></a>`}</small>`}`;
 }
+
+const nameOf = (job) => job.task ?? job.job;
 
 const PATHS = { direct: "direct", http: "HTTP proxy", https: "HTTPS proxy" };
 
