@@ -176,17 +176,12 @@ class PollLoop:
             for grant in answer.unreadable:
                 self._group.create_task(_reject(self.client, grant), name=f"reject-{grant.job}")
         self.sink.answered()
-        if poll.seq < self._seq and self._is_outdated(answer is not None and bool(answer.answer.grants)):
+        has_grants = answer is not None and bool(answer.answer.grants)
+        if poll.seq < self._seq and (has_grants or self._poll_timeout_s == 0):
+            # The newer poll does not name these jobs, so the relay could not stop them, and may be held open for too long
+            # for them; or it is a probe that is no longer needed.
             self._wake.set()
         return 0
-
-    def _is_outdated(self, has_grants: bool) -> bool:
-        """Whether the newest poll must be replaced after an older one was answered.
-
-        The newest one does not name the jobs that were granted now, so the relay would not stop them; or is a probe that
-        is no longer needed, or is held open for too long for the new jobs.
-        """
-        return has_grants or self._poll_timeout_s == 0 or self._poll_timeout_s > self._wanted_poll_timeout_s()
 
     def _reached(self) -> None:
         self._failures = 0

@@ -18,6 +18,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from edge_broker import layout
+from edge_broker.subjects import job_subject
 from edge_relay.jobs import release
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire import routes
@@ -365,10 +366,14 @@ async def parked(site: Site, worker: Machine) -> Job:
 
 
 async def test_redrive(anna: Person, site: Site, worker: Machine) -> None:
+    """The job's executor, which is no part of this system, republishes it: see tests/integration/executor."""
     job = await parked(site, worker)
     await anna.open("dead")
     await anna.select(job.id)
     began = await anna.act("Redrive", "redriven")
+    await expect(anna.page.get_by_role("heading", name="There are no dead letters")).to_be_visible()
+    assert (await site.record(job)).parked is None
+    await site.broker.store(job_subject(job.team, job.queue, job.id), job.model_dump_json().encode())
     await begins(site, job, began)
     await ends_well(site, job)
 

@@ -18,7 +18,7 @@ from support.network.forward_proxy import forward_proxy
 from support.relay.edge import Edge, running_edge
 
 PACKAGE = "oidc-provider@9.13.3"
-SCRIPT = Path(__file__).parents[2] / "support" / "relay" / "real_oidc_provider.mjs"
+SCRIPT = Path(__file__).parents[3] / "support" / "relay" / "real_oidc_provider.mjs"
 CLIENT, SECRET = "edge-relay", "the client's: secret/1"
 API = "urn:edge-relay:operators"
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(180)]
