@@ -178,8 +178,8 @@ class PollLoop:
         self.sink.answered()
         has_grants = answer is not None and bool(answer.answer.grants)
         if poll.seq < self._seq and (has_grants or self._poll_timeout_s == 0):
-            # The newer poll does not name these jobs, so the relay could not stop them, and may be held open for too long
-            # for them; or it is a probe that is no longer needed.
+            # The newer poll does not name these jobs, so the relay could not stop them, and may be held open for too
+            # long for them; or it is a probe that is no longer needed.
             self._wake.set()
         return 0
 
