@@ -164,7 +164,8 @@ async def test_dead_letters_and_the_audit(dashboard: Dashboard) -> None:
 async def test_times_have_the_exact_instant(dashboard: Dashboard) -> None:
     await dashboard.open("workers/edge-0001")
     time = dashboard.page.locator("dd time").first
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d \(\d{4}-.*Z\)", await time.get_attribute("title") or "")
+    title = await time.get_attribute("title") or ""
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d \(\d{4}-.*Z\)", title)
     assert re.search("ago$", await time.inner_text())
 
 
