@@ -88,6 +88,7 @@ async def test_a_restart_of_the_keeper_keeps_what_is_set_for_a_queue(
     line = await eventually(
         lambda: last_message(site.broker, LOGS, subject), timeout_s=30, what="a line in the log of the job that waits"
     )
+    assert line is not None
     assert b"paused" in line.data
     assert (await site.record(waits)).state is JobState.WAITING
     [row] = [

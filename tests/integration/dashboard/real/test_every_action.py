@@ -36,7 +36,6 @@ WITHIN_S = 2.0
 START_S = 2.0
 """What two new interpreters for a script may take on a busy machine; no part of the order's way."""
 RELEASES_UNTIL_PARKED = 5
-loop = {"scope": "module", "loop_scope": "session"}
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +44,14 @@ def airflow_is_imported() -> None:
     importlib.import_module("airflow")
 
 
-@pytest_asyncio.fixture(**loop)
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def site(airflow_is_imported: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     """One centre for all tests here."""
     async with running_site(tmp_path_factory.mktemp("site")) as running:
         yield running
 
 
-@pytest_asyncio.fixture(**loop)
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def anna(browser: Browser, site: Site) -> AsyncIterator[Person]:
     """An administrator, at one page for all tests here."""
     url = f"{site.edge.relays[0].operators_url}/ui/"
@@ -69,7 +68,7 @@ async def new_worker(site: Site, folder: Path, *, at: str = "plant") -> AsyncIte
         yield made
 
 
-@pytest_asyncio.fixture(**loop)
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def worker(site: Site, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Machine]:
     """For the actions after which the agent still runs; each test leaves it active."""
     async with new_worker(site, tmp_path_factory.mktemp("edge")) as made:
@@ -271,7 +270,7 @@ async def test_resolve(anna: Person, site: Site, tmp_path: Path) -> None:
             await second.start()
 
             async def is_in_conflict() -> bool:
-                return (await row_of(site, first))["state"] == WorkerState.CONFLICT
+                return bool((await row_of(site, first))["state"] == WorkerState.CONFLICT)
 
             await eventually(is_in_conflict, timeout_s=30, what="both agents are seen")
             await anna.open(f"workers/{name_of(first)}")
