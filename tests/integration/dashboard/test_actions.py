@@ -123,7 +123,7 @@ async def test_a_pause_with_an_end_is_shown_and_then_applied(dashboard: Dashboar
     order = fleet.workers["edge-0001"].order
     assert order is not None
     assert order.until is not None
-    assert 7.9 < (order.until - order.since).total_seconds() / 3600 <= 8
+    assert 7.9 < (order.until - order.since).total_seconds() / 3600 < 8.1
     await expect(page.get_by_text("paused by anna")).to_contain_text("firmware <b>update</b>")
     await expect(page.get_by_text("not yet applied").first).to_be_visible()
     fleet.apply_settings()
@@ -290,6 +290,7 @@ async def test_an_enrolment_token_is_shown_once_and_revoked(dashboard: Dashboard
     assert await page.evaluate("navigator.clipboard.readText()") == "ere_Wn4bq3-shown-once-6f0"
     await dialog.get_by_role("button", name="Copy command").click()
     assert await page.evaluate("navigator.clipboard.readText()") == ENROLL.text("ere_Wn4bq3-shown-once-6f0")
+    await expect(dialog).to_contain_text("The command writes the relay's CA into ca.pem")
     sent = {"site": "plant-oslo", "queues": ["vision", "quality"], "team": None, "uses": 3, "ttl_s": 3600}
     assert api.requests[-1] == ("POST", routes.ADMIN_ENROLL_TOKENS, sent)
     await dialog.get_by_role("button", name="Done").click()

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -50,6 +51,7 @@ class FakeApi:
 
     Attributes:
         broker_lost: Every call answers `broker_unavailable`.
+        date: What the header `Date` of each answer says; None for the real time.
         knows_since: Since when the relay's memory is not followed; lists are answered all the same.
         signed_in_by: Airflow signs its users in itself: no cookie is needed then.
         airflow_signed_out: The user's session in Airflow has ended.
@@ -59,6 +61,7 @@ class FakeApi:
 
     fleet: Fleet
     broker_lost: bool = False
+    date: datetime | None = None
     knows_since: datetime | None = None
     signed_in_by: SignedInBy = SignedInBy.TOKEN
     airflow_signed_out: bool = False
@@ -117,7 +120,10 @@ class FakeApi:
                 raise EdgeError(ErrorCode.BROKER_UNAVAILABLE, "no server of nats://127.0.0.1:4222 can be reached")
             if is_api and request.method == "GET":
                 self.reads.append(request.path_qs)
-            return await handler(request)
+            answer = await handler(request)
+            if self.date is not None and not answer.prepared:
+                answer.headers["Date"] = format_datetime(self.date, usegmt=True)
+            return answer
         except EdgeError as error:
             body = error.problem("request-1")
             return web.Response(status=body.status, text=body.model_dump_json(), content_type=routes.PROBLEM_TYPE)

@@ -4,11 +4,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edge_schemas.life.versions import RUNTIME_NOT_READY
 from edge_worker.jobs.compatibility import RuntimeCompatibility
 from edge_worker.jobs.registry import JobRegistry
 
 CHECK_EVERY_S = 0.5
-_NOT_READY = "the worker's Airflow runtime is not ready ('edge-worker doctor' finds the cause)"
 
 
 class VersionSource(Protocol):
@@ -36,7 +36,7 @@ class RuntimeWatch:
         while True:
             version = await self.runtime.versions()
             if version is None:
-                self.table.close_intake("runtime", _NOT_READY)
+                self.table.close_intake("runtime", RUNTIME_NOT_READY)
             else:
                 self.airflow = version
                 self.rule.found(version)

@@ -61,6 +61,7 @@ class Changes:
         self._lifecycle = lifecycle
         self._clients: set[_Client] = set()
         self._changed: set[str] = set()
+        self._again: dict[str, float] = {}
         self._has_clients = asyncio.Event()
         self._audit_at = 0
         self._queues: Mapping[QueueKey, ConsumerCounts] = {}
@@ -128,7 +129,14 @@ class Changes:
         raise EdgeError(ErrorCode.RATE_LIMITED, text, retry_after_s=RETRY_S)
 
     def _announce(self) -> None:
+        """Name what has changed; once more when a list that was computed before the change is no longer kept."""
         changed, self._changed = self._changed, set()
+        now = asyncio.get_running_loop().time()
+        due = {view for view, at in self._again.items() if at <= now}
+        kept_for_s = self._views.kept_for_s
+        later = dict.fromkeys(changed, now + kept_for_s) if kept_for_s > 0 else {}
+        self._again = {view: at for view, at in self._again.items() if view not in due} | later
+        changed |= due
         if not changed:
             return
         for client in self._clients:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
@@ -33,6 +34,7 @@ from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics.fleet import Fleet
 from edge_schemas.admin.access import AccessScope
 from edge_schemas.admin.rows import (
+    MAX_JOBS_OF_ROW,
     QueuePage,
     QueueRow,
     SitePage,
@@ -107,7 +109,7 @@ class FleetViews:
         found = await self.all_workers()
         matching = matching_workers(found.value, query, scope)
         rows = page(matching, WORKER_ORDER, sort=query.sort, cursor=query.cursor, limit=query.limit)
-        items = tuple(map(self._row, rows.rows))
+        items = tuple(self._row(view, scope) for view in rows.rows)
         return WorkerPage(items=items, total=rows.total, next=rows.next, as_of=found.as_of)
 
     async def worker(self, name: str, scope: AccessScope) -> WorkerDetail:
@@ -126,7 +128,7 @@ class FleetViews:
         entry = self.sources.fleet.entry(name)
         keys = [(view.access.team, queue) for queue in view.settings.queues]
         return WorkerDetail(
-            row=self._row(view),
+            row=self._row(view, scope),
             jobs=() if entry is None else tuple(self._jobs(entry, scope)),
             history=history,
             missing=what_is_missing(
@@ -194,6 +196,11 @@ class FleetViews:
             self._was_ready = True
         return await self._counts.get()
 
+    @property
+    def kept_for_s(self) -> float:
+        """For how long a reader may get what was computed before this moment; negative if no reader does."""
+        return max(self._counts.kept_for_s, self.index.kept_for_s)
+
     def site_of(self, worker: str) -> str | None:
         """The site of a worker; known after `all_workers`."""
         view = self.index.get(worker)
@@ -229,6 +236,7 @@ class FleetViews:
             started_at=row.started_at,
         )
 
-    def _row(self, view: WorkerView) -> WorkerRow:
+    def _row(self, view: WorkerView, scope: AccessScope) -> WorkerRow:
         entry = self.sources.fleet.entry(view.name)
-        return worker_row(view, entry, self.sources.centre_airflow, datetime.now(UTC))
+        jobs = () if entry is None else tuple(islice(self._jobs(entry, scope), MAX_JOBS_OF_ROW))
+        return worker_row(view, entry, jobs, self.sources.centre_airflow, datetime.now(UTC))

@@ -35,6 +35,24 @@ class Page(Outbound):
     as_of: Instant
 
 
+MAX_JOBS_OF_ROW = 3
+
+
+class WorkerJob(Outbound):
+    """A job on a worker, as the worker's last poll reported it."""
+
+    job: str
+    phase: JobPhase
+    queue: str | None = None
+    task: str | None = None
+    dag_id: str | None = None
+    run_id: str | None = None
+    task_id: str | None = None
+    map_index: int | None = None
+    try_number: int | None = None
+    started_at: Instant | None = None
+
+
 class WorkerRow(Outbound):
     """A worker.
 
@@ -46,6 +64,7 @@ class WorkerRow(Outbound):
         slots: None if it has never polled, like all that follows.
         running: Jobs that it has started.
         granted: Jobs that it was granted and has not started.
+        jobs: The first three of the jobs on it that the caller may see.
         problems: What is wrong with it, in words; empty if nothing is.
         proxy: How it reaches the relay: direct, http or https.
     """
@@ -70,6 +89,7 @@ class WorkerRow(Outbound):
     free: int | None = None
     running: int | None = None
     granted: int | None = None
+    jobs: tuple[WorkerJob, ...] = ()
     problems: tuple[str, ...] = ()
     no_jobs_reason: str | None = None
     conflict: tuple[str, ...] = ()
@@ -84,21 +104,6 @@ class WorkerPage(Page):
     """Workers."""
 
     items: tuple[WorkerRow, ...]
-
-
-class WorkerJob(Outbound):
-    """A job on a worker, as the worker's last poll reported it."""
-
-    job: str
-    phase: JobPhase
-    queue: str | None = None
-    task: str | None = None
-    dag_id: str | None = None
-    run_id: str | None = None
-    task_id: str | None = None
-    map_index: int | None = None
-    try_number: int | None = None
-    started_at: Instant | None = None
 
 
 class WorkerDetail(Outbound):

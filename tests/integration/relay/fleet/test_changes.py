@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from edge_relay.fleet import changes
+from edge_relay.fleet.lists import cached
 from edge_schemas.admin.access import AccessScope
 from edge_schemas.wire import routes
 from support.nats.server import eventually
@@ -140,7 +141,7 @@ async def test_an_empty_installation_leads_to_its_next_step(edge: Edge) -> None:
     await eventually(lambda: _is(steps, []), what="a job has come")
 
 
-async def _is(actual: Any, wanted: list[str]) -> bool:
+async def _is(actual: Any, wanted: object) -> bool:
     return bool(await actual() == wanted)
 
 
@@ -203,3 +204,23 @@ async def test_a_worker_in_full(edge: Edge) -> None:
     await eventually(lambda: _is(actions, ["worker-revoked", "worker-enrolled"]), what="its history is shown")
     assert (await edge.admin("GET", routes.ADMIN_WORKER.format(worker="nobody"))).code == "not_found"
     assert (await edge.admin("GET", routes.ADMIN_WORKER.format(worker="A.*"))).code == "invalid_request"
+
+
+async def test_a_list_that_was_computed_before_a_change_is_named_again(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader who follows each event must not be left with what was kept in memory from before the last change."""
+    monkeypatch.setattr(cached, "FRESH_FOR_S", 4.0)
+    worker = await agent(edge)
+    await worker.poll(poll_timeout_s=0)
+    path = routes.ADMIN_WORKER.format(worker=worker.name)
+
+    async def state() -> str:
+        return str((await edge.admin("GET", path)).json["row"]["state"])
+
+    async with following(edge) as stream:
+        assert await stream.event() == ALL
+        await eventually(lambda: _is(state, "online"), what="the list has the worker")
+        await worker.poll(poll_timeout_s=0, free=0, no_jobs_reason="the disk is full")
+        while await state() != "unhealthy":
+            await stream.until("workers")

@@ -67,6 +67,11 @@ class Cached(Generic[T]):
                 self._until = began + min(KEPT_AT_MOST_S, max(FRESH_FOR_S, cost / LARGEST_SHARE))
             return self._kept
 
+    @property
+    def kept_for_s(self) -> float:
+        """For how long readers still get the value that was computed before; negative if the next one computes it."""
+        return self._until - self._clock()
+
     def forget(self) -> None:
         """Compute again at the next call."""
         self._until = float("-inf")

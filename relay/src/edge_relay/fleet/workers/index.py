@@ -106,6 +106,11 @@ class WorkerIndex:
             self._forget = loop.call_later(KEPT_WITHOUT_READER_S, self._forget_if_unread)
         return await self._current.get()
 
+    @property
+    def kept_for_s(self) -> float:
+        """See `Cached.kept_for_s`."""
+        return self._current.kept_for_s
+
     def get(self, worker: str) -> WorkerView | None:
         """A worker as of the last call of `all`."""
         return self._views.get(worker)

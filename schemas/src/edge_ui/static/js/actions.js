@@ -1,6 +1,8 @@
 // Every action on workers, sites, queues and jobs: who may do it, what it asks for, and what it will do, in words.
 // The requests are those of the operators' API: edge_schemas/admin/actions.py.
 
+import { instantOf } from "./format.js";
+
 const UNTIL = { key: "until", label: "Until", type: "until", hint: "It ends by itself then. Empty: until an operator ends it." };
 
 const AVAILABILITY = [
@@ -120,7 +122,7 @@ function valueOf(field, value) {
   const text = typeof value === "string" ? value.trim() : value;
   switch (field.type) {
     case "until":
-      return text ? new Date(text).toISOString() : undefined;
+      return instantOf(value)?.toISOString();
     case "number":
       return text === "" || text == null ? null : Number(text);
     case "names": {
