@@ -43,5 +43,11 @@ class LastArrivals:
             self._idle.add(worker)
 
     def is_routine(self, worker: str, agent: AgentSeen) -> bool:
-        """Whether a poll only continues a worker's last one: the same agent polls again after an empty answer."""
-        return worker in self._idle and is_same_agent(self._last[worker].entry.agent, agent)
+        """Whether a poll only continues a worker's last one: the same agent polls again after an empty answer.
+
+        True for one poll: what the agent sends before this poll is answered is news.
+        """
+        if worker not in self._idle:
+            return False
+        self._idle.discard(worker)
+        return is_same_agent(self._last[worker].entry.agent, agent)
