@@ -170,22 +170,22 @@ async def test_polls_after_an_empty_answer_are_written_together(broker: Broker, 
 
 
 @pytest.mark.usefixtures("_long_rounds")
-@pytest.mark.parametrize("newer", [{"seq": 1, "incarnation": 2}, {"seq": 3}], ids=["agent", "poll"])
+@pytest.mark.parametrize(("incarnation", "seq"), [(2, 1), (1, 3)], ids=["agent", "poll"])
 @pytest.mark.parametrize("here", [True, False], ids=["here", "elsewhere"])
 async def test_a_write_that_waits_does_not_replace_a_newer_one(
-    broker: Broker, newer: dict[str, int], *, here: bool
+    broker: Broker, incarnation: int, seq: int, *, here: bool
 ) -> None:
     store = WorkerStore(broker)
     waiting = await in_round(store, "w")
     other = store if here else WorkerStore(broker)
-    await other.arrive(entry(**newer), superseded_by=None)
+    await other.arrive(entry(seq=seq, incarnation=incarnation), superseded_by=None)
     assert not waiting.done()
     with pytest.raises(EdgeError) as refused:
         await waiting
     assert refused.value.code is ErrorCode.SUPERSEDED
     found = await store.get("w")
     assert found is not None
-    assert (found.agent.incarnation, found.agent.seq) == (newer.get("incarnation", 1), newer["seq"])
+    assert (found.agent.incarnation, found.agent.seq) == (incarnation, seq)
 
 
 @pytest.mark.usefixtures("_long_rounds")
