@@ -61,7 +61,7 @@ async def relay_process(
         context = ssl.create_default_context(cafile=str(edge.ca))
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
             url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
-            await eventually(lambda: _answers(session, url + answers, process), what="the relay answers")
+            await eventually(lambda: _answers(session, url + answers, process), timeout_s=30, what="the relay answers")
             yield process, url
     finally:
         if process.returncode is None:
