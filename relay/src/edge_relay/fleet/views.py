@@ -1,7 +1,7 @@
 """The lists of operators and one item in full, from memory and a few bounded reads."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -10,6 +10,7 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch.state.record_mirror import RecordMirror
+from edge_relay.dispatch.state.watched_job import WatchedJob
 from edge_relay.fleet.jobs.rows import job_row
 from edge_relay.fleet.lists.cached import Cached, Dated
 from edge_relay.fleet.lists.pages import page
@@ -47,7 +48,7 @@ from edge_schemas.admin.rows import (
 from edge_schemas.admin.view_queries import QueueQuery, SiteQuery, WorkerQuery
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.worker_entry import WorkerEntry
-from edge_schemas.wire.worker_report import JobPhase
+from edge_schemas.wire.worker_report import StoredJobReport
 
 READY_WITHIN_S = 8.0
 
@@ -214,29 +215,31 @@ class FleetViews:
     def _jobs(self, entry: WorkerEntry, scope: AccessScope) -> Iterator[WorkerJob]:
         """Without those of queues that the caller may not see."""
         for reported in entry.jobs:
-            job = self._job(reported.id, reported.phase)
+            job = _worker_job(self.sources.mirror.get(reported.id), reported, self.site_of)
             if scope.queues is None or (job.queue is not None and scope.has_queue(job.queue)):
                 yield job
-
-    def _job(self, job: str, phase: JobPhase) -> WorkerJob:
-        watched = self.sources.mirror.get(job)
-        if watched is None:
-            return WorkerJob(job=job, phase=phase)
-        row = job_row(watched, self.site_of)
-        return WorkerJob(
-            job=job,
-            phase=phase,
-            queue=row.queue,
-            task=row.task,
-            dag_id=row.dag_id,
-            run_id=row.run_id,
-            task_id=row.task_id,
-            map_index=row.map_index,
-            try_number=row.try_number,
-            started_at=row.started_at,
-        )
 
     def _row(self, view: WorkerView, scope: AccessScope) -> WorkerRow:
         entry = self.sources.fleet.entry(view.name)
         jobs = () if entry is None else tuple(islice(self._jobs(entry, scope), MAX_JOBS_OF_ROW))
         return worker_row(view, entry, jobs, self.sources.centre_airflow, datetime.now(UTC))
+
+
+def _worker_job(
+    watched: WatchedJob | None, reported: StoredJobReport, site_of: Callable[[str], str | None]
+) -> WorkerJob:
+    if watched is None:
+        return WorkerJob(job=reported.id, phase=reported.phase)
+    row = job_row(watched, site_of)
+    return WorkerJob(
+        job=reported.id,
+        phase=reported.phase,
+        queue=row.queue,
+        task=row.task,
+        dag_id=row.dag_id,
+        run_id=row.run_id,
+        task_id=row.task_id,
+        map_index=row.map_index,
+        try_number=row.try_number,
+        started_at=row.started_at,
+    )
