@@ -40,8 +40,8 @@ demo-queue: $(READY) ## start a relay and two workers without Airflow, run 200 c
 up: $(READY) ## start the local system, print its URLs and logins, run until Ctrl-C
 	PYTHONPATH="$(CURDIR)/compose" $(PY) -m local.demo.up $(ARGS)
 
-# In three processes: most of their time passes in waiting.
-test: $(READY) ## run all tests, the fast ones first
+# In several processes: much of their time passes in waiting.
+test: $(READY) ## run all tests but those of `make soak` and `make test-compose`
 	$(PY) tests/side_by_side.py $(ARGS)
 
 # The images that it starts from are named by IMAGE_..., see compose/.env.example; WITHOUT_GRAFANA=1 where there is none of it.

@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Iterator
 
 import edge_worker.cli
-from edge_relay.cli.arguments import build
+from edge_relay.cli.arguments.parser import build
 from edge_worker.settings import Settings as WorkerSettings
 
 _HEAD = """# Commands
@@ -45,7 +45,8 @@ setting; 3 no answer: try again.
 
 `edge-relay completion SHELL` prints a completion script. Write that of bash to
 `~/.local/share/bash-completion/completions/edge-relay`, that of zsh to `_edge-relay` in a folder of `$fpath`, that of
-fish to `~/.config/fish/completions/edge-relay.fish`.
+fish to `~/.config/fish/completions/edge-relay.fish`. It offers names of workers, sites and queues, from the relay of
+the current context or of the environment; without an answer at once it offers none.
 """
 _SHARED = (
     "-h",

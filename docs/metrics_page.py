@@ -21,7 +21,9 @@ from edge_broker.subjects import ACCESS_BUCKET
 from edge_relay.desired.state import DesiredState
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.lookups import Lookups
+from edge_relay.identity.operators.access_credentials import OperatorCredentials
 from edge_relay.identity.operators.access_tokens import AccessTokenStore
+from edge_relay.identity.operators.ended_sessions import EndedSessions
 from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.rotation import SecretRotation
 from edge_relay.limits.kinds import ignore
@@ -49,7 +51,9 @@ class Exporter:
 
 def _credentials(broker: Broker, lookups: Lookups) -> Credentials:
     rotation = SecretRotation(broker, Audit(broker, "docs"))
-    return Credentials(broker, lookups, DesiredState(broker), rotation, TokenUses(AccessTokenStore(broker)))
+    ended = EndedSessions(Bucket(broker, ACCESS_BUCKET), lookups, ignore)
+    operators = OperatorCredentials(lookups, TokenUses(AccessTokenStore(broker)), ended)
+    return Credentials(broker, lookups, DesiredState(broker), rotation, operators)
 
 
 def _relay() -> CollectorRegistry:

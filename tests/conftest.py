@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
+from local.system import ports
 from support.airflow.fixtures import airflow, nats_for_logs
 from support.system import whole_system
 from support.system.whole_system import beside, system
@@ -16,6 +17,7 @@ from support.system.whole_system import beside, system
 __all__ = ["airflow", "beside", "nats_for_logs", "system"]
 
 _OURS = ("AIRFLOW_", "BRIDGE_", "EDGE_WORKER_", "NATS_", "RELAY_")
+_PREFERRED_PORTS = (3128, 8080, 8799)
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -27,6 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith(_OURS) or name.lower() in _PROXIES:
             del os.environ[name]
+    # A system that other tests start at the same time may choose them, too, and listens only much later.
+    ports._given.update(_PREFERRED_PORTS)
     home = tempfile.TemporaryDirectory(prefix="edge-relay-tests-")
     config.add_cleanup(home.cleanup)
     os.environ["AIRFLOW_HOME"] = home.name

@@ -1,60 +1,96 @@
-"""Runs the tests in three processes at once: most of their time passes in waiting.
+"""Runs the tests in several processes at once: much of their time passes in waiting.
 
-`python tests/side_by_side.py [pytest's options]`. What the first process prints comes as it is printed, what the
-others print when all have ended. The exit status is 0 if no test failed, and there was one.
+`python tests/side_by_side.py [pytest's options]`. Each part is a run of pytest. Parts are started in their order, the
+next one when a process is free; what a part printed is shown when the part has ended. The exit status is 0 if no test
+failed, and there was one.
 """
 
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
 
 MARKERS = "not soak and not compose"
+PROCESSES = 4
 _INTEGRATION = "tests/integration"
-PARTS = (
-    # Fast folders first, so that what is broken shows early.
-    (
-        *("tests/unit", "tests/compat", "tests/contract"),
-        *(f"{_INTEGRATION}/{folder}" for folder in ("broker", "relay", "executor", "logs")),
-    ),
-    tuple(f"{_INTEGRATION}/{folder}" for folder in ("dashboard", "doctor", "keeper", "local", "task_host", "worker")),
-    (
-        *(f"{_INTEGRATION}/{folder}" for folder in ("compose", "docs", "metrics", "page")),
-        *("tests/property", "tests/faults", "tests/e2e"),
-    ),
+_ODD_TASKS = "tests/e2e/parity/test_odd_tasks.py"
+_ROOT = Path(__file__).parents[1]
+_FAULTS_OF_AIRFLOW = tuple(
+    str(file.relative_to(_ROOT)) for file in sorted((_ROOT / "tests/faults").glob("test_airflow_*.py"))
 )
-"""About as long as each other. A session's fixtures are made again in each part that asks for them."""
-NO_TESTS = 5
-"""Pytest's exit status where the options choose none of a part's tests."""
+PARTS: tuple[tuple[str, ...], ...] = (
+    # The longest first, so that no process is alone at the end. What shares the whole system mostly waits.
+    (*_FAULTS_OF_AIRFLOW, "tests/e2e", "--ignore=tests/e2e/docs", f"--ignore={_ODD_TASKS}"),
+    (f"{_INTEGRATION}/worker",),
+    # These share one Airflow.
+    ("tests/contract", *(f"{_INTEGRATION}/{folder}" for folder in ("logs", "doctor", "keeper"))),
+    # No unit test may depend on another one: the order is random. Pytest prints the seed.
+    ("-p", "randomly", "tests/unit"),
+    ("tests/e2e/docs", f"{_INTEGRATION}/docs", f"{_INTEGRATION}/compose"),
+    (f"{_INTEGRATION}/relay",),
+    ("tests/faults", *(f"--ignore={file}" for file in _FAULTS_OF_AIRFLOW)),
+    (f"{_INTEGRATION}/page", f"{_INTEGRATION}/dashboard"),
+    (_ODD_TASKS, *(f"{_INTEGRATION}/{folder}" for folder in ("executor", "task_host"))),
+    ("tests/compat", "tests/property", *(f"{_INTEGRATION}/{folder}" for folder in ("broker", "local", "metrics"))),
+)
+"""A session's fixtures are made again in each part that asks for them."""
+INTERRUPTED, NO_TESTS = 2, 5
+"""Pytest's exit statuses; the second one where the options choose none of a part's tests."""
+
+
+class Runs:
+    """The runs of pytest, of which some are under way."""
+
+    def __init__(self, options: Sequence[str]) -> None:
+        self._options = options
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._output = Lock()
+        self._is_over = False
+
+    def run(self, part: Sequence[str]) -> int:
+        """Run a part to its end and print its output; returns its exit status."""
+        if self._is_over:
+            return INTERRUPTED
+        began = time.monotonic()
+        # Folders of failed tests are kept over the parts that come later.
+        kept = f"tmp_path_retention_count={len(PARTS) + 1}"
+        command = [sys.executable, "-m", "pytest", "-m", MARKERS, "-o", kept, *part, *self._options]
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+            self._running.add(process)
+            status = process.wait()
+            self._running.discard(process)
+            output.seek(0)
+            with self._output:
+                title = f"\n### {time.monotonic() - began:.0f} s: {' '.join(part)}\n"
+                sys.stdout.buffer.write(title.encode() + output.read())
+                sys.stdout.buffer.flush()
+        return status
+
+    def start_no_more(self, *_: object) -> None:
+        """Ctrl-C reaches those that run, too: each ends by itself what it has started, and is waited for."""
+        self._is_over = True
+
+    def end(self, *_: object) -> None:
+        """Start no more parts, and end those that run."""
+        self.start_no_more()
+        for process in list(self._running):
+            process.terminate()
 
 
 def main(options: Sequence[str]) -> int:
     """Run all parts and return the exit status of the whole."""
-    with ExitStack() as stack:
-        outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in PARTS[1:]]
-        parts = [
-            subprocess.Popen(
-                [sys.executable, "-m", "pytest", "-m", MARKERS, *part, *options],
-                stdout=output,
-                stderr=None if output is None else subprocess.STDOUT,
-            )
-            for part, output in zip(PARTS, [None, *outputs], strict=True)
-        ]
-        # Ctrl-C reaches all of them: each ends by itself what it has started, and is waited for.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: _end(parts))
-        statuses = {part.wait() for part in parts}
-        for output in outputs:
-            output.seek(0)
-            sys.stdout.buffer.write(output.read())
+    runs = Runs(options)
+    signal.signal(signal.SIGINT, runs.start_no_more)
+    signal.signal(signal.SIGTERM, runs.end)
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        statuses = set(pool.map(runs.run, PARTS))
     return max(statuses - {NO_TESTS}, key=abs, default=NO_TESTS)
-
-
-def _end(parts: Sequence[subprocess.Popen[bytes]]) -> None:
-    for part in parts:
-        part.terminate()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,16 @@ from contract.gate_backends import (
     real_gate_backend,
     xcom_path,
 )
-from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_answer, sign_call
+from edge_schemas.gate.auth import (
+    END_SIGNATURE_BYTES,
+    SIGNATURE_HEADER,
+    SIGNED_AT_END,
+    SIGNED_AT_END_HEADER,
+    GateCall,
+    check_answer,
+    check_head,
+    sign_call,
+)
 from edge_schemas.gate.centre import CentreFacts
 from edge_schemas.wire import routes
 from support.airflow.keeper import run_body
@@ -80,6 +89,27 @@ async def test_the_answer_to_head_has_no_body_and_its_signature_covers_none(back
     reply = await backend.relay.call("HEAD", backend.ids.job, xcom_path(backend.ids))
     assert (reply.status, reply.body, reply.signed, reply.from_airflow) == (200, None, True, True)
     assert reply.headers["Content-Range"] == "map_indexes 1"
+
+
+async def test_a_large_answer_is_signed_behind_its_body_for_a_relay_that_asks(backend: GateBackend) -> None:
+    relay, path, value = backend.relay, xcom_path(backend.ids), "x" * 100_000
+    backend.airflow_answers(200, {})
+    await relay.call("PATCH", backend.ids.job, f"task-instances/{backend.ids.ti_id}/run", run_body())
+    backend.airflow_answers(201, {"message": "ok"})
+    await relay.call("POST", backend.ids.job, path, value)
+    backend.airflow_answers(200, {"key": "return_value", "value": value})
+    target = routes.GATE_EXECUTION.format(job=backend.ids.job, path=path)
+    call = GateCall("GET", target, relay.worker, "request-0001", b"")
+    signature, nonce = sign_call(relay.key, call, now=time.time())
+    headers = {SIGNATURE_HEADER: signature, routes.WORKER_HEADER: call.worker, SIGNED_AT_END_HEADER: SIGNED_AT_END}
+    headers[routes.REQUEST_ID_HEADER] = call.request_id
+    async with relay.session.get(URL(f"http://127.0.0.1:{relay.port}{target}", encoded=True), headers=headers) as reply:
+        content = await reply.read()
+    body, behind = content[:-END_SIGNATURE_BYTES], content[-END_SIGNATURE_BYTES:].decode()
+    assert orjson.loads(body)["value"] == value
+    assert reply.headers[SIGNED_AT_END_HEADER] == SIGNED_AT_END
+    assert check_head(relay.key, nonce, 200, len(body), reply.headers[SIGNATURE_HEADER])
+    assert check_answer(relay.key, nonce, 200, body, behind)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from local.demo.checks import check_findings
+from local.demo.console import Progress
+from local.demo.run_demo import print_findings, run_dag
 from local.system.airflow_api import wait_for_end
 from local.system.system import LocalSystem
 from support.system.inspection import admin, job_folders, until, uploaded_log
@@ -21,6 +24,14 @@ async def run(system: LocalSystem) -> AsyncIterator[str]:
     run = await system.api.trigger(DAG, {"who": "Grace"})
     await wait_for_end(system.api, DAG, run, timeout_s=120)
     yield run
+
+
+async def test_the_demo_finds_everything_in_order(system: LocalSystem, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `make demo` does between start and stop."""
+    findings = await run_dag(system, Progress())
+    print_findings(findings)
+    assert [check for check in check_findings(findings) if check.passed is False] == []
+    assert "DAG run ended: success" in capsys.readouterr().out
 
 
 async def test_every_task_succeeds(system: LocalSystem, run: str) -> None:

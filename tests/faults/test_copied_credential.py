@@ -17,32 +17,15 @@ from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.workers import WorkerState
 from support.nats.server import eventually
 from support.system.inspection import messages
+from support.system.scripted_jobs import scripted_job
 from support.system.site import Machine, Site, enrolled, machine
 from support.worker.agent_process import WITH_FAKE_RUNTIME
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="session")]
 
-_SCRIPT = """
-ledger, flag = open({ledger!r}, "a", buffering=1), {flag!r}
-def note(what):
-    line = dict(job=os.environ["JOB"], pid=os.getpid(), what=what, at=time.time())
-    ledger.write(json.dumps(line) + "\\n")
-ti = "task-instances/" + os.environ["TI"]
-run = {{"hostname": "h", "pid": os.getpid(), "unixname": "u", "state": "running"}}
-assert call("PATCH", ti + "/run", run, "run-00001")[0] == 200
-note("begin")
-while not os.path.exists(flag): time.sleep(0.05)
-note("end")
-assert succeed() == 204
-"""
-
 
 async def _published(site: Site, worker: Machine) -> Job:
-    """A job for the fake runtime: whose processes run is the question here, not what they load."""
-    job = site.prepare(worker)
-    script = _SCRIPT.format(ledger=site.jobs[job.id].conf["ledger"], flag=str(site.flag(job.id)))
-    work = job.work.model_copy(update={"workload": {"script": script}})
-    return await site.publish(job.model_copy(update={"work": work}))
+    return await site.publish(scripted_job(site, worker))
 
 
 async def _listed(site: Site, worker: str) -> WorkerRow:

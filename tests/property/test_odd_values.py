@@ -276,9 +276,9 @@ def test_no_stored_value_ends_a_loop_of_the_relay(access: bytes, last_poll: byte
     except ValueError:
         stored = None
     if stored is not None:
-        views = WorkerIndex(broker, fleet, credentials, DesiredState(broker))
+        views = WorkerIndex(fleet, credentials, DesiredState(broker))
         view = views.view(WorkerAccess.model_validate(ACCESS))
-        worker_row(view, stored, "3.1.0", datetime.now(UTC))
+        worker_row(view, stored, (), "3.1.0", datetime.now(UTC))
         agents.has_taken_over(stored, datetime.now(UTC))
         agents.current_arrival(stored, stored.agent)
     try:

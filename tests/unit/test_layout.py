@@ -51,7 +51,8 @@ def test_every_test_runs_in_exactly_one_part() -> None:
         ignored = {ROOT / option.removeprefix("--ignore=") for option in part if option.startswith("--ignore=")}
         for name in part:
             if not name.startswith("-"):
-                files = (ROOT / name).rglob("test_*.py")
+                path = ROOT / name
+                files = [path] if path.is_file() else list(path.rglob("test_*.py"))
                 chosen.update(file for file in files if not ignored & {file, *file.parents})
     every = set(TESTS.rglob("test_*.py")) - set((TESTS / "compose").rglob("test_*.py"))
     assert {file: chosen[file] for file in every if chosen[file] != 1} == {}

@@ -342,7 +342,7 @@ def _broker() -> list[Panel]:
         ),
         graph(
             "Bytes by stream",
-            "EDGE_LOGS fills up and then drops its oldest messages; EDGE_JOBS must not fill up.",
+            "EDGE_LOGS fills up to 85 %, then relays remove the oldest logs of ended jobs; EDGE_JOBS must not fill up.",
             Query("stream:edge_broker_stream_bytes:max", "{{stream}}"),
             unit="bytes",
             stacked=True,

@@ -29,8 +29,8 @@ async def demo(directory: Path) -> int:
     processes: dict[int, ProcessEntry] = {}
     try:
         await system.start(progress.print_line)
-        findings = await _run_dag(system, progress)
-        _print_findings(findings)
+        findings = await run_dag(system, progress)
+        print_findings(findings)
         results = check_findings(findings)
     except Exception as problem:  # noqa: BLE001  # reported as a failed check; everything is stopped
         details = "; ".join(console.error_messages(problem))
@@ -46,7 +46,8 @@ async def demo(directory: Path) -> int:
     return _print_verdict(system, results, progress)
 
 
-async def _run_dag(system: LocalSystem, progress: console.Progress) -> Findings:
+async def run_dag(system: LocalSystem, progress: console.Progress) -> Findings:
+    """Run the DAG on a system that is up, and read what became of the run."""
     api = system.api
     await system.airflow.children["dag-processor"].wait_until(lambda: api.has_dag(DAG), timeout_s=60)
     progress.print_line(f"triggering DAG {DAG!r}")
@@ -87,7 +88,8 @@ async def _show_status(system: LocalSystem, run: str, progress: console.Progress
         await asyncio.sleep(0.5)
 
 
-def _print_findings(findings: Findings) -> None:
+def print_findings(findings: Findings) -> None:
+    """Print what was read, for people."""
     print("\nTasks, one line per try:")
     print(report.task_table(findings.instances))
     print("\nExcerpt of the log of 'talk', read from Airflow's REST API:")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from edge_broker.ended_index import EndedIndex
+from edge_relay.actions.absent_queues import AbsentQueues
 from edge_relay.actions.queue_actions import QueueActions
 from edge_relay.actions.site_actions import SiteActions
 from edge_relay.actions.worker_actions import WorkerActions
@@ -51,7 +52,7 @@ from edge_relay.limits.kinds import Limit
 from edge_relay.limits.rates import RateLimit
 from edge_relay.logging import server_logger
 from edge_relay.metrics.producers import ProducerMetrics
-from edge_relay.parts import Parts, build_parts
+from edge_relay.parts.build import Parts, build_parts
 from edge_relay.pulls.demand_reports import DemandReports
 from edge_relay.relay_beats import RelayBeats
 from edge_relay.settings import Settings, SettingsError
@@ -98,10 +99,12 @@ def build(settings: Settings) -> Relay:
         SettingsError: A secret can't be read.
     """
     parts = build_parts(settings)
-    callers = Callers(parts.credentials, parts.worker_connections, parts.addresses)
-    browsers = Browsers(parts.addresses, settings.operators_public_url)
-    operators_sign_in = OperatorSignIn(parts.credentials, parts.sessions, browsers, parts.oidc)
-    operators_callers = OperatorCallers(parts.addresses, operators_sign_in)
+    callers = Callers(parts.identity.credentials, parts.limits.worker_connections, parts.limits.addresses)
+    browsers = Browsers(parts.limits.addresses, settings.operators_public_url)
+    operators_sign_in = OperatorSignIn(
+        parts.identity.credentials, parts.identity.sessions, browsers, parts.identity.oidc
+    )
+    operators_callers = OperatorCallers(parts.limits.addresses, operators_sign_in)
     health = HealthHandlers(parts.readiness).routes()
     workers = _application(parts, [*health, *_worker_routes(parts, callers)], browsers=None)
     for_operators = _operator_routes(parts, operators_callers)
@@ -115,8 +118,10 @@ def build(settings: Settings) -> Relay:
 def _application(parts: Parts, served: list[web.RouteDef], *, browsers: Browsers | None) -> web.Application:
     """One application; the exposed one is not for browsers."""
     exposed = browsers is None
-    connections = parts.worker_connections if exposed else parts.operator_connections
-    middlewares = CallMiddlewares(parts.metrics, connections, parts.malformed, exposed=exposed, browsers=browsers).all()
+    connections = parts.limits.worker_connections if exposed else parts.limits.operator_connections
+    middlewares = CallMiddlewares(
+        parts.metrics, connections, parts.limits.malformed, exposed=exposed, browsers=browsers
+    ).all()
     app = web.Application(middlewares=middlewares, client_max_size=parts.settings.max_body_bytes)
     app.on_response_prepare.append(finish_headers)
     app.add_routes(served)
@@ -128,25 +133,32 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     bodies = _json_bodies(parts)
     settings, broker, records, metrics = parts.settings, parts.broker, parts.records, parts.metrics
     parking = Parking(broker, parts.audit, metrics)
-    unstarted, spans = parts.unstarted, parts.spans
+    unstarted, spans = parts.limits.unstarted, parts.spans
     start = JobStart(
-        broker, records, parts.workers, parts.receipt_key, unstarted=unstarted, metrics=metrics, spans=spans
+        broker, records, parts.workers, parts.identity.receipt_key, unstarted=unstarted, metrics=metrics, spans=spans
     )
-    finish = JobFinish(records, parts.workers, parts.receipt_key, parking, metrics=metrics, spans=spans)
-    release = JobRelease(broker, records, parts.receipt_key, parking, unstarted=unstarted, metrics=metrics)
+    finish = JobFinish(records, parts.workers, parts.identity.receipt_key, parking, metrics=metrics, spans=spans)
+    release = JobRelease(broker, records, parts.identity.receipt_key, parking, unstarted=unstarted, metrics=metrics)
     polls = LongPolls(parts.for_polls(), parts.audit, relay=settings.name, longest_s=settings.hold_s)
     execution = ExecutionCalls(parts.gate, records, parts.workers, metrics, settings.call_limits())
     poll_rate = RateLimit(settings.polls_per_s, settings.polls_per_s * BURST_S, Limit.POLLS, metrics.on_limit)
     enrollment = WorkerEnrollment(
-        parts.enrollments, parts.lookups, parts.credentials, parts.centre, audit=parts.audit, metrics=metrics
+        parts.identity.enrollments,
+        parts.identity.lookups,
+        parts.identity.credentials,
+        parts.centre,
+        audit=parts.audit,
+        metrics=metrics,
     )
     return [
         *EnrollmentHandlers(callers, bodies, enrollment).routes(),
         *PollHandlers(callers, bodies, poll_rate, polls).routes(),
-        *WorkerHandlers(callers, bodies, parts.centre, WorkerRotation(parts.rotation, parts.credentials)).routes(),
+        *WorkerHandlers(
+            callers, bodies, parts.centre, WorkerRotation(parts.identity.rotation, parts.identity.credentials)
+        ).routes(),
         *JobHandlers(callers, bodies, start, finish, release).routes(),
-        *LogHandlers(callers, parts.body_memory, parts.logs, metrics).routes(),
-        *PassthroughHandlers(callers, parts.body_memory, execution).routes(),
+        *LogHandlers(callers, parts.limits.body_memory, parts.logs, metrics).routes(),
+        *PassthroughHandlers(callers, parts.limits.body_memory, execution).routes(),
         *_producer_routes(parts, callers, bodies),
         *DescriptionHandlers().routes(),
     ]
@@ -176,12 +188,12 @@ def _producer_routes(parts: Parts, callers: Callers, bodies: JsonBodies) -> list
         SubmittedLogs(jobs, LogReader(parts.broker), waits, log_rate),
     )
     call_rate = rate(settings.producer_calls_per_s, BURST_S, Limit.PRODUCER_CALLS)
-    return ProducerHandlers(ProducerCallers(callers, parts.credentials, call_rate), bodies, does).routes()
+    return ProducerHandlers(ProducerCallers(callers, parts.identity.credentials, call_rate), bodies, does).routes()
 
 
 def _json_bodies(parts: Parts) -> JsonBodies:
     settings = parts.settings
-    return JsonBodies(parts.body_memory, small=settings.max_small_body_bytes, large=settings.max_body_bytes)
+    return JsonBodies(parts.limits.body_memory, small=settings.max_small_body_bytes, large=settings.max_body_bytes)
 
 
 def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDef]:
@@ -193,7 +205,12 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
     enroll_tokens = EnrollTokens(parts.broker)
     command = _enroll_command(settings)
     access = AccessAdministration(
-        parts.access_tokens, parts.enrollments, enroll_tokens, parts.credentials, parts.audit, command=command
+        parts.identity.access_tokens,
+        parts.identity.enrollments,
+        enroll_tokens,
+        parts.identity.credentials,
+        parts.audit,
+        command=command,
     )
     return [
         *MetricsHandlers(parts.exports).routes(),
@@ -220,14 +237,17 @@ def _enroll_command(settings: Settings) -> EnrollCommand:
 
 def _action_handlers(parts: Parts, callers: OperatorCallers) -> ActionHandlers:
     desired, store, audit = parts.desired, parts.desired_store, parts.audit
-    targets = WorkerTargets(parts.credentials, desired, parts.exports.fleet, parts.enrollments)
-    of_credentials = WorkerCredentialActions(parts.enrollments, parts.rotation, parts.credentials, parts.workers, store)
+    absent = AbsentQueues(parts.views.existing_queues)
+    targets = WorkerTargets(parts.identity.credentials, desired, parts.exports.fleet, parts.identity.enrollments)
+    of_credentials = WorkerCredentialActions(
+        parts.identity.enrollments, parts.identity.rotation, parts.identity.credentials, parts.workers, store
+    )
     return ActionHandlers(
         callers,
         _json_bodies(parts),
-        WorkerActions(targets, desired, store, of_credentials, audit),
-        SiteActions(parts.credentials, desired, store, audit),
-        QueueActions(desired, store, audit),
+        WorkerActions(targets, desired, store, of_credentials, audit, absent=absent),
+        SiteActions(parts.identity.credentials, desired, store),
+        QueueActions(desired, store, absent),
     )
 
 
@@ -240,7 +260,7 @@ class _Running:
     async def loops(self, _: web.Application) -> AsyncIterator[None]:
         """The connection to NATS and every loop of the relay. A loop that fails ends the process in order."""
         parts = self._parts
-        parts.credentials.on_change(parts.polls.credential_changed)
+        parts.identity.credentials.on_change(parts.polls.credential_changed)
         parts.desired.on_change(parts.polls.desired_changed)
         parts.lifecycle.on_stop(parts.polls.wake_all)
         parts.exports.fleet.on_entry(parts.polls.entry_changed)
@@ -250,21 +270,32 @@ class _Running:
         parts.mirror.on_end(lambda job, _: waits.wake(end_of(job)))
         parts.mirror.on_current(waits.wake_all)
         notices = Notices(
-            parts.broker, parts.polls, parts.dispatchers, parts.credentials, lambda job: waits.wake(log_of(job))
+            parts.broker,
+            parts.polls,
+            parts.dispatchers,
+            parts.identity.credentials,
+            lambda job: waits.wake(log_of(job)),
         )
-        relay_beats = RelayBeats(parts.broker, parts.workers, parts.lifecycle, parts.settings.name)
+        relay_beats = RelayBeats(
+            parts.broker,
+            parts.workers,
+            parts.lifecycle,
+            parts.settings.name,
+            on_proof=parts.exports.fleet.clock.record_proof,
+        )
         demand_reports = DemandReports(parts.broker, parts.dispatchers, parts.settings.name)
         loops: dict[str, Coroutine[object, object, None]] = {
             "dispatchers": parts.dispatchers.run(),
             "notices": notices.run(),
             "records": parts.mirror.run(),
             "state-reads": parts.reads.run(),
-            "credentials": parts.credentials.run(),
+            "credentials": parts.identity.credentials.run(),
             "desired-state": parts.desired.run(),
-            "receipt-key": parts.receipt_key.run(),
-            "session-key": parts.sessions.key.run(),
-            "token-uses": parts.token_uses.run(),
+            "receipt-key": parts.identity.receipt_key.run(),
+            "session-key": parts.identity.sessions.key.run(),
+            "token-uses": parts.identity.token_uses.run(),
             "relay-beats": relay_beats.run(),
+            "log-space": parts.log_space.run(),
             "demand-reports": demand_reports.run(),
             "fleet": parts.exports.fleet.run(),
             "outages": parts.outages.run(),
@@ -293,10 +324,10 @@ class _Running:
 
     async def identity_provider(self, _: web.Application) -> AsyncIterator[None]:
         """The connections to the identity provider, if one is set."""
-        if self._parts.oidc is None:
+        if self._parts.identity.oidc is None:
             yield
             return
-        async with self._parts.oidc:
+        async with self._parts.identity.oidc:
             yield
 
     async def stop(self, _: web.Application) -> None:
@@ -316,7 +347,7 @@ def runner(app: web.Application, parts: Parts) -> web.AppRunner:
         handler_cancellation=True,
         auto_decompress=False,
         access_log=None,
-        logger=server_logger(settings.name, parts.malformed.record),
+        logger=server_logger(settings.name, parts.limits.malformed.record),
         shutdown_timeout=settings.stop_timeout_s,
         keepalive_timeout=settings.idle_s,
         lingering_time=2.0,

@@ -1,10 +1,11 @@
-"""Publishes every few seconds that workers can reach this replica.
+"""Proves each second that polls can be stored, and publishes every two seconds that workers can reach this replica.
 
-Without these messages the keepers' clock of silence stands still.
+Without the proof the clock of this replica's fleet stands still, without the messages the keepers' clock of silence.
 """
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -18,6 +19,10 @@ from edge_relay.stores.worker_store import WorkerStore
 from edge_schemas.wire.worker_entry import CLOCK_STEP_S, RELAY_BEAT_S, RelayBeat
 
 log = structlog.get_logger(__name__)
+
+PROOF_EVERY_S = 1.0
+_NEARLY_S = 0.1
+"""A beat may be so much early: it follows a proof."""
 
 
 class Service:
@@ -45,13 +50,30 @@ class Service:
 
 
 class RelayBeats:
-    """Publishes the relay beats of this replica. Run `run()` in a task group; it ends when the replica stops."""
+    """Publishes the relay beats of this replica. Run `run()` in a task group; it ends when the replica stops.
 
-    def __init__(self, broker: Broker, workers: WorkerStore, lifecycle: Lifecycle, relay: str) -> None:
+    Args:
+        broker: The connection.
+        workers: Where polls are stored.
+        lifecycle: Of this replica.
+        relay: Its name.
+        on_proof: Called with the moment, in monotonic seconds, at which a poll could have been stored.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        workers: WorkerStore,
+        lifecycle: Lifecycle,
+        relay: str,
+        on_proof: Callable[[float], None],
+    ) -> None:
         self._broker = broker
         self._workers = workers
         self._lifecycle = lifecycle
         self._relay = relay
+        self._on_proof = on_proof
+        self._beat_due = 0.0
         self._service = Service()
         self._kick = asyncio.Event()
         broker.on_connection(self._restart)
@@ -62,13 +84,15 @@ class RelayBeats:
         await self._lifecycle.serving.wait()
         while not self._lifecycle.stopping.is_set():
             self._kick.clear()
-            if self._broker.connected:
+            if self._broker.connected and await self._prove() and time.monotonic() >= self._beat_due:
                 await self._publish()
             with suppress(TimeoutError):
-                async with asyncio.timeout(RELAY_BEAT_S):
+                async with asyncio.timeout(PROOF_EVERY_S):
                     await self._kick.wait()
 
-    async def _publish(self) -> None:
+    async def _prove(self) -> bool:
+        """Whether a poll can be stored."""
+        at = time.monotonic()
         try:
             # A connection is not enough: without a leader, or with a full disk, no poll arrives, and workers must not
             # count as silent then.
@@ -77,11 +101,17 @@ class RelayBeats:
         except (BrokerUnavailable, JetStreamError, TimeoutError) as error:
             log.debug("relay_beat_skipped", error=repr(error))
             self._service.interrupt()
-            return
+            return False
+        self._on_proof(at)
+        return True
+
+    async def _publish(self) -> None:
+        self._beat_due = time.monotonic() + RELAY_BEAT_S - _NEARLY_S
         since, at = self._service.update(datetime.now(UTC), time.monotonic())
         beat = RelayBeat(relay=self._relay, serving_since=since, at=at)
         await self._broker.publish(RELAY_BEATS, beat.model_dump_json().encode())
 
     def _restart(self) -> None:
         self._service.interrupt()
+        self._beat_due = 0.0
         self._kick.set()

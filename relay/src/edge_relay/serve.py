@@ -13,7 +13,7 @@ from aiohttp import web
 
 from edge_relay.app import build, runner
 from edge_relay.http.listener import Listener
-from edge_relay.parts import Parts
+from edge_relay.parts.build import Parts
 from edge_relay.settings import Settings, SettingsError
 
 log = structlog.get_logger(__name__)
@@ -115,10 +115,12 @@ async def _listen(
     tls: ssl.SSLContext | None,
 ) -> tuple[int, int]:
     """Listen for workers and for operators; returns both ports."""
-    settings, addresses = parts.settings, parts.addresses
+    settings, addresses = parts.settings, parts.limits.addresses
     first_request_s = settings.first_request_s
-    for_workers = Listener(workers, parts.worker_connections, addresses, tls=tls, first_request_s=first_request_s)
-    for_operators = Listener(operators, parts.operator_connections, addresses, tls=None, first_request_s=None)
+    for_workers = Listener(
+        workers, parts.limits.worker_connections, addresses, tls=tls, first_request_s=first_request_s
+    )
+    for_operators = Listener(operators, parts.limits.operator_connections, addresses, tls=None, first_request_s=None)
     return (
         await _start_listener(stack, for_workers, (settings.host, settings.port)),
         await _start_listener(stack, for_operators, (settings.operators_host, settings.operators_port)),

@@ -9,7 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -25,6 +25,8 @@ from edge_schemas.admin.audit import Actor, ActorKind, AuditEvent, TargetKind
 log = structlog.get_logger(__name__)
 
 Fact = str | int | float | None
+AUDIT_LIFE = timedelta(days=90)
+"""An event that is older has been removed, and is not stored again."""
 MAX_UNCONFIRMED = 1_000
 """So many events wait for a reconnect; then the oldest is dropped, and logged."""
 
@@ -95,6 +97,28 @@ class Audit:
         )
         await self._send(_Message(audit_subject(kind, target, action), _dump(event), uuid.uuid4().hex))
 
+    async def store(self, event: AuditEvent) -> None:
+        """Store an event that was written with its change: several processes may, and the stream keeps one."""
+        subject = audit_subject(event.target_kind, event.target, event.action)
+        await self._send(_Message(subject, _dump(event), f"{subject}@{event.at.isoformat()}"))
+
+    async def complete(self, event: AuditEvent) -> None:
+        """Store an event unless it is stored: its process may have died, or have lost the answer to its change.
+
+        Args:
+            event: The last one of this action and target. `at` is the time of the change, not later than its event's.
+
+        Raises:
+            BrokerUnavailable: It can't be found out.
+        """
+        try:
+            last = await self.last(event.action, event.target_kind, event.target)
+        except JetStreamError as error:
+            log.warning("audit_event_lost", subject=event.action, error=str(error))
+            return
+        if (last is None or last.at < event.at) and datetime.now(UTC) - event.at < AUDIT_LIFE:
+            await self.store(event)
+
     async def record_after(
         self,
         action: str,
@@ -144,13 +168,9 @@ class Audit:
         message = await last_message(self._broker, AUDIT, audit_subject(kind, target, action))
         if message is None:
             return None
-        try:
-            found = AuditEvent.model_validate_json(message.data)
-        except ValidationError:
-            # The number still counts: what is stored next must be behind it.
-            at = message.stored_at
-            found = AuditEvent(at=at, action=action, target_kind=kind, target=target, actor=self._system)
-        return found.model_copy(update={"sequence": message.sequence})
+        at = message.stored_at
+        unreadable = AuditEvent(at=at, action=action, target_kind=kind, target=target, actor=self._system)
+        return _read(message.data, unreadable).model_copy(update={"sequence": message.sequence})
 
     async def _send(self, message: _Message) -> None:
         try:
@@ -174,6 +194,14 @@ class Audit:
 
 def _facts(facts: Mapping[str, Fact] | None) -> dict[str, Any] | None:
     return {name: value for name, value in (facts or {}).items() if value is not None} or None
+
+
+def _read(data: bytes, unreadable: AuditEvent) -> AuditEvent:
+    """The event, or `unreadable`: its number still counts, since what is stored next must be behind it."""
+    try:
+        return AuditEvent.model_validate_json(data)
+    except ValidationError:
+        return unreadable
 
 
 def _dump(event: AuditEvent) -> bytes:

@@ -35,7 +35,7 @@ class LayoutSettings:
     Attributes:
         replicas: Copies of each stream: 1 on a single server, 3 in a cluster.
         jobs_max_bytes: Room for waiting jobs; at 1 KiB each, 256 MiB are some 250,000.
-        logs_max_bytes: Room for logs; the oldest are removed first.
+        logs_max_bytes: Room for logs; relays remove the oldest ones of ended jobs before it is full.
         logs_max_age_days: Older logs are removed.
     """
 
@@ -69,7 +69,7 @@ def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[StreamConfig]:
             "description": "Edge Relay: task logs in chunks; Edge-Offset says where a chunk begins",
             "subjects": ["edge.logs.>"],
             "retention": "limits",
-            "discard": "old",
+            "discard": "new",
             "max_age": logs_max_age_ns,
             "max_bytes": settings.logs_max_bytes,
             "compression": "s2",
@@ -182,7 +182,7 @@ async def check(broker: Broker) -> list[str]:
         if current is None:
             problems.append(f"stream {config['name']} does not exist: run 'edge-relay streams apply'")
             continue
-        wrong = [name for name in differences(config, current) if name in ESSENTIAL]
+        wrong = [name for name in differences(config, current) if is_essential(config["name"], name)]
         problems += [
             f"stream {config['name']}: {name} is {current.get(name)!r}, must be {config.get(name)!r}" for name in wrong
         ]
@@ -196,8 +196,15 @@ ESSENTIAL = frozenset(
     }
 )
 """Settings of a stream without which jobs would be lost or blocked, or one message could remove all others."""
+_REMOVES_LOGS = (subjects.LOGS, "discard")
+"""With the setting of older versions, a full stream removes logs of running jobs: a loss, but of no job."""
 CHOSEN = frozenset({"num_replicas", "max_bytes", "max_age", "description"})
 """Settings of a stream that an installation may choose."""
+
+
+def is_essential(stream: str, setting: str) -> bool:
+    """Whether another value of the setting would lose or block jobs."""
+    return setting in ESSENTIAL and (stream, setting) != _REMOVES_LOGS
 
 
 def differences(wanted: Mapping[str, object], found: Mapping[str, object]) -> list[str]:

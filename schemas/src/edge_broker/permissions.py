@@ -154,6 +154,8 @@ _RIGHTS = {
                 f"STREAM.PURGE.{subjects.JOBS}",
             ),
             subjects.kv_subject(subjects.ENDED_BUCKET, ">"),
+            # To make room for logs: the oldest ones, of ended jobs.
+            *_api(f"STREAM.PURGE.{subjects.LOGS}"),
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
             subjects.kv_subject(subjects.ACCESS_BUCKET, ">"),

@@ -36,6 +36,8 @@ A job that was given up before user code ran has a second holder with a log file
 """
 
 
+WAITING_SUFFIX = "-waiting"
+"""Behind the job in the subject of the lines about a job that waits."""
 WAITING_HEADER = "Edge-Waiting"
 """On a line about a job that waits: how many such lines there are with this one, and its main cause."""
 
@@ -94,7 +96,7 @@ def waiting_log_subject(ti_id: str, try_number: int, job: str) -> str:
 
     They are apart from the log of the job, which only its holder continues.
     """
-    return f"{log_subject(ti_id, try_number, job)}-waiting"
+    return f"{log_subject(ti_id, try_number, job)}{WAITING_SUFFIX}"
 
 
 def dead_subject(team: str | None, queue: str, job: str) -> str:

@@ -5,7 +5,9 @@ A limit in total would end a large body on a slow line each time, and the call w
 
 import asyncio
 import io
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -18,6 +20,8 @@ SLOWEST_BYTES_PER_S = 8 * 1024
 PIECE_BYTES = 16 * 1024
 """A body is sent in pieces of this size: each takes a fraction of `STALL_S` at the slowest rate."""
 
+UNSENT_BYTES = 64 * 1024
+"""What a process, and its system, keeps of a body that waits to be sent."""
 HOPS = 2
 """From worker to relay, and on to the gate, which gets the body once the relay has all of it."""
 
@@ -119,6 +123,43 @@ async def write_body(write: Callable[[bytes], Awaitable[None]], body: bytes, pro
         piece = body[start : start + PIECE_BYTES]
         await progress.step(write(piece))
         progress.moved(len(piece))
+
+
+class Pieces(Protocol):
+    """A body that arrives while it is sent.
+
+    Attributes:
+        length: In bytes.
+    """
+
+    length: int
+
+    def pieces(self, progress: Progress) -> AsyncGenerator[bytes, None]:
+        """The body; it moves on when it is sent, and its time is over when nothing was sent for too long."""
+
+
+async def write_pieces(write: Callable[[bytes], Awaitable[None]], body: Pieces, progress: Progress) -> None:
+    """Send a body while it arrives. It is read no faster than it is sent.
+
+    Raises:
+        BodyStalled: The other side has stopped reading. What `Pieces.pieces` raises is raised, too.
+    """
+    async with aclosing(body.pieces(progress)) as pieces:
+        async for piece in pieces:
+            await write_body(write, piece, progress)
+
+
+def limit_unsent(transport: asyncio.Transport | None) -> None:
+    """Have a connection take more of a body while little waits to be sent: both this process and its system.
+
+    Otherwise they hold some hundred KiB for TLS, and megabytes if the connection was fast, and take more only when a
+    third or more of it was sent: at the slowest rate a body seems to stand still meanwhile.
+    """
+    if transport is None:
+        return
+    transport.set_write_buffer_limits(UNSENT_BYTES)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 class Exchange:

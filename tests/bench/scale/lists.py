@@ -11,18 +11,16 @@ from pydantic import BaseModel
 from bench.figures import Row
 from edge_relay.fleet.job_views import JobViews
 from edge_relay.fleet.overview import overview
-from edge_relay.parts import Parts
+from edge_relay.parts.build import Parts
 from edge_relay.why.unfinished_jobs import job_of_task, read_queue
 from edge_relay.workers.enroll_command import EnrollCommand
 from edge_schemas.admin.access import AccessScope
-from edge_schemas.admin.queries import JobQuery, QueueQuery, SiteQuery, WorkerQuery
-from edge_schemas.life.model import new_record
+from edge_schemas.admin.view_queries import JobQuery, QueueQuery, SiteQuery, WorkerQuery
 from edge_schemas.why.task_query import TaskQuery
-from support.relay.crowd import access_of, entry_of
+from support.relay.crowd import QUEUES, access_of, entry_of, fill
 from support.relay.edge import running_edge
-from support.relay.jobs import make_job
 
-WORKERS, JOBS, QUEUES = 10_000, 100_000, 40
+WORKERS, JOBS = 10_000, 100_000
 POLLS_BETWEEN = 400
 """Two seconds' polls of these workers, if each polls every 50 s."""
 REPEATS = 5
@@ -36,14 +34,14 @@ async def measure(directory: Path) -> list[Row]:
         parts = edge.relays[0].parts
         await parts.views.sources.ready()
         began = time.process_time()
-        await _fill(parts)
+        await fill(parts, workers=WORKERS, jobs=JOBS)
         filled_s = time.process_time() - began
         jobs = JobViews(parts.views, parts.records, None)
         views = parts.views
         calls: dict[str, Callable[[], Awaitable[BaseModel]]] = {
             "100 workers": lambda: views.workers(WorkerQuery(), EVERYTHING),
             "100 workers, sorted by last poll": lambda: views.workers(WorkerQuery(sort="-last_poll_at"), EVERYTHING),
-            "100 workers, with a text": lambda: views.workers(WorkerQuery(q="site-7"), EVERYTHING),
+            "100 workers, with a text": lambda: views.workers(WorkerQuery(text="site-7"), EVERYTHING),
             "1,000 workers": lambda: views.workers(WorkerQuery(limit=1000), EVERYTHING),
             "sites": lambda: views.sites(SiteQuery(), EVERYTHING),
             "queues": lambda: views.queues(QueueQuery(), EVERYTHING),
@@ -81,18 +79,6 @@ async def _passes(parts: Parts) -> list[Row]:
         ("why a job waits: place in its queue, jobs of its workers", f"{queue_s / REPEATS * 1000:.0f} ms of CPU"),
         ("why a task waits: its job by its name", f"{task_s / REPEATS * 1000:.0f} ms of CPU"),
     ]
-
-
-async def _fill(parts: Parts) -> None:
-    for number in range(WORKERS):
-        access = access_of(number)
-        parts.credentials._apply(f"worker.{access.secret_hash}", access.model_dump_json().encode())
-        parts.exports.fleet.apply(access.worker, entry_of(access))
-    for number in range(JOBS):
-        record = new_record(make_job(f"q{number % QUEUES}"))
-        parts.mirror._apply(record.id, record.model_dump_json(exclude_none=True).encode())
-        if number % 1000 == 0:
-            await asyncio.sleep(0)
 
 
 async def _typical(parts: Parts, call: Callable[[], Awaitable[BaseModel]]) -> str:

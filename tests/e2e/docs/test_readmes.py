@@ -14,9 +14,10 @@ from support.pages.pages import ROOT
 from support.pages.readme_pages import DEMO, README, RELAY, STANDALONE, UP
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(400)
 async def test_make_demo(tmp_path: Path) -> None:
+    """`tests/e2e/test_demo_dag.py` runs the same on the system that tests share."""
     demo = _make(DEMO, tmp_path)
     await demo.start()
     await demo.wait_for_success(380)
@@ -26,7 +27,7 @@ async def test_make_demo(tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(400)
 async def test_make_up_runs_until_it_is_interrupted(tmp_path: Path) -> None:
-    """It runs until Ctrl-C, which a terminal sends to make and its children. `make demo` starts the same system."""
+    """It runs until Ctrl-C, which a terminal sends to make and its children."""
     up = _make(UP, tmp_path)
 
     async def is_up() -> bool:

@@ -5,6 +5,9 @@ import time
 
 import pytest
 
+from edge_bridge.keeper.why import waiting_lines
+from edge_broker.jetstream.stored import last_message
+from edge_broker.subjects import LOGS, waiting_log_subject
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire import routes
 from support.nats.server import eventually
@@ -24,8 +27,8 @@ def _lives(pid: int) -> bool:
     return True
 
 
-async def _order(site: Site, worker: Machine, do: str) -> Reply:
-    body = {"action": {"do": do}, "queues": [{"queue": worker.queue}], "reason": "a test"}
+async def _order(site: Site, worker: Machine, do: str, **more: object) -> Reply:
+    body = {"action": {"do": do, **more}, "queues": [{"queue": worker.queue}], "reason": "a test"}
     reply = await site.edge.admin("POST", routes.ADMIN_QUEUE_ACTIONS, body)
     assert reply.json["changed"] == [worker.queue], reply.body
     return reply
@@ -66,6 +69,42 @@ async def test_a_paused_queue_grants_nothing_over_restarts_and_what_runs_goes_on
     outcome = (await site.ended(waits)).outcome
     assert outcome is not None
     assert outcome.verdict is Verdict.SUCCEEDED
+
+
+async def test_a_restart_of_the_keeper_keeps_what_is_set_for_a_queue(
+    site: Site, worker: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next keeper knows why a job waits that was queued while there was none, and serves the job that runs."""
+    monkeypatch.setattr(waiting_lines, "FIRST_AFTER_S", 0.1)
+    running = await site.publish(site.prepare(worker, "until_told", result=1))
+    await site.began(running)
+    await _order(site, worker, "set", max_running=3)
+    await _order(site, worker, "pause")
+    await site.stop_keeper()
+    waits = await site.publish(site.prepare(worker, parts=1, pause_s=0))
+    await site.start_keeper()
+    assert waits.task is not None
+    subject = waiting_log_subject(waits.task.ti_id, waits.task.try_number, waits.id)
+    line = await eventually(
+        lambda: last_message(site.broker, LOGS, subject), timeout_s=30, what="a line in the log of the job that waits"
+    )
+    assert line is not None
+    assert b"paused" in line.data
+    assert (await site.record(waits)).state is JobState.WAITING
+    [row] = [
+        row
+        for row in (await site.edge.admin("GET", f"{routes.ADMIN_QUEUES}?q={worker.queue}")).json["items"]
+        if row["queue"] == worker.queue
+    ]
+    assert (row["settings"]["max_running"], row["settings"]["order"]["availability"]) == (3, "paused")
+    site.flag(running.id).touch()
+    for job in (running, waits):
+        outcome = (await site.ended(job)).outcome
+        assert outcome is not None
+        assert outcome.verdict is Verdict.SUCCEEDED
+        if job is running:
+            await _order(site, worker, "resume")
+    await _order(site, worker, "set", max_running=None)
 
 
 async def test_a_cancelled_job_ends_its_process_in_time(site: Site, worker: Machine) -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from edge_broker import layout
 from edge_broker.connection.broker import Broker
-from edge_broker.connection.errors import JetStreamError
+from edge_broker.connection.errors import JetStreamError, StreamFull
 from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, RELAY
-from edge_broker.subjects import ACCESS_BUCKET, JOBS, kv_stream
+from edge_broker.subjects import ACCESS_BUCKET, JOBS, LOGS, kv_stream
 from support.nats.server import connected, running_server
 
 
@@ -38,6 +38,22 @@ async def test_a_stream_keeps_the_room_it_was_given(tmp_path: Path) -> None:
         config = (await admin.api(f"STREAM.INFO.{JOBS}"))["config"]
         assert config["max_bytes"] == 1 << 30
         assert config["num_replicas"] == 1
+
+
+async def test_a_full_stream_of_logs_that_removed_its_oldest_is_updated(tmp_path: Path) -> None:
+    """By an older version. Relays serve meanwhile, and what is stored stays."""
+    old_style = {one["name"]: one for one in layout.stream_configs()}[LOGS] | {"discard": "old", "max_bytes": 1 << 20}
+    async with running_server(tmp_path) as server, connected(server, ADMIN) as admin:
+        await admin.api(f"STREAM.UPDATE.{LOGS}", old_style)
+        for number in range(10):
+            await admin.store(f"edge.logs.x.1.{number}", b"x" * 200_000)
+        before = (await admin.api(f"STREAM.INFO.{LOGS}"))["state"]["messages"]
+        async with connected(server, RELAY) as relay:
+            assert await layout.check(relay) == []
+            assert f"{LOGS}: updated" in await layout.apply(admin, layout.LayoutSettings())
+        assert (await admin.api(f"STREAM.INFO.{LOGS}"))["state"]["messages"] == before
+        with pytest.raises(StreamFull):
+            await admin.store("edge.logs.x.1.new", b"x" * 200_000)
 
 
 ROLLUPS = (

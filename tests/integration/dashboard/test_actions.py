@@ -123,7 +123,7 @@ async def test_a_pause_with_an_end_is_shown_and_then_applied(dashboard: Dashboar
     order = fleet.workers["edge-0001"].order
     assert order is not None
     assert order.until is not None
-    assert 7.9 < (order.until - order.since).total_seconds() / 3600 <= 8
+    assert 7.9 < (order.until - order.since).total_seconds() / 3600 < 8.1
     await expect(page.get_by_text("paused by anna")).to_contain_text("firmware <b>update</b>")
     await expect(page.get_by_text("not yet applied").first).to_be_visible()
     fleet.apply_settings()
@@ -154,7 +154,7 @@ async def test_a_bulk_action_on_all_that_match_sends_the_filter(dashboard: Dashb
     for index in range(140):
         name = f"bulk-{index:03d}"
         fleet.workers[name] = _copy(fleet.workers["edge-0001"], name)
-    await dashboard.open("workers?q=bulk")
+    await dashboard.open("workers?text=bulk")
     page = dashboard.page
     await page.get_by_label("Select all rows of this page").check()
     bar = page.get_by_role("region", name="Selected rows")
@@ -166,6 +166,22 @@ async def test_a_bulk_action_on_all_that_match_sends_the_filter(dashboard: Dashb
     body = dashboard.api.requests[-1][2]
     assert body["where"] == {"text": "bulk"}
     assert "workers" not in body
+
+
+async def test_a_bulk_action_on_all_workers_says_so(dashboard: Dashboard) -> None:
+    """A filter that is missing by mistake must not select everything: the page asks for all of them by name."""
+    fleet = dashboard.api.fleet
+    for index in range(140):
+        name = f"bulk-{index:03d}"
+        fleet.workers[name] = _copy(fleet.workers["edge-0001"], name)
+    await dashboard.open("workers?sel=*")
+    page = dashboard.page
+    await page.get_by_role("region", name="Selected rows").get_by_role("button", name="Pause").click()
+    await act(page, "Pause")
+    await expect(page.get_by_role("dialog")).to_contain_text("workers paused.")
+    body = dashboard.api.requests[-1][2]
+    assert body["all"] is True
+    assert "where" not in body
 
 
 def _copy(row: WorkerRow, name: str) -> WorkerRow:
@@ -274,6 +290,7 @@ async def test_an_enrolment_token_is_shown_once_and_revoked(dashboard: Dashboard
     assert await page.evaluate("navigator.clipboard.readText()") == "ere_Wn4bq3-shown-once-6f0"
     await dialog.get_by_role("button", name="Copy command").click()
     assert await page.evaluate("navigator.clipboard.readText()") == ENROLL.text("ere_Wn4bq3-shown-once-6f0")
+    await expect(dialog).to_contain_text("The command writes the relay's CA into ca.pem")
     sent = {"site": "plant-oslo", "queues": ["vision", "quality"], "team": None, "uses": 3, "ttl_s": 3600}
     assert api.requests[-1] == ("POST", routes.ADMIN_ENROLL_TOKENS, sent)
     await dialog.get_by_role("button", name="Done").click()

@@ -87,6 +87,6 @@ async def test_nothing_jumps_while_a_view_loads(dashboard: Dashboard) -> None:
     )
     dashboard.api.changed("workers", "sites", "queues", "jobs")
     await page.get_by_label("Find").fill("edge-001")
-    await expect(page).to_have_url(re.compile("q=edge-001"))
+    await expect(page).to_have_url(re.compile("text=edge-001"))
     await expect(page.locator("tbody tr")).to_have_count(10)
     assert await page.evaluate("window.shifts") < 0.1

@@ -84,6 +84,7 @@ async def test_no_path_leads_out_of_the_files(client: Client, path: str) -> None
 @pytest.mark.parametrize(
     ("path", "target"),
     [
+        ("/", "/ui/"),
         ("/ui", "/ui/"),
         ("/ui/workers?state=offline&site=a", "/ui/#/workers?state=offline&site=a"),
         ("/ui/workers/edge-1", "/ui/#/workers/edge-1"),

@@ -48,7 +48,7 @@ async def test_workers_are_filtered_and_the_filter_is_in_the_address(dashboard: 
     await expect(table.get_by_role("row")).to_have_count(9)
     await page.get_by_label("Find").fill("edge-0002")
     await expect(table.get_by_role("row")).to_have_count(2)
-    await expect(page).to_have_url(re.compile(r"state=offline&q=edge-0002|q=edge-0002&state=offline"))
+    await expect(page).to_have_url(re.compile(r"state=offline&text=edge-0002|text=edge-0002&state=offline"))
     await page.reload()
     await dashboard.ready()
     await expect(page.get_by_label("Find")).to_have_value("edge-0002")
@@ -83,6 +83,30 @@ async def test_one_worker_shows_its_jobs_with_links_to_airflow(dashboard: Dashbo
     assert href.startswith(f"https://airflow.example/dags/{job.dag_id}/runs/scheduled__2026-11-29T")
     assert await link.get_attribute("rel") == "noopener noreferrer"
     await expect(page.get_by_role("region", name="Machine and link")).to_contain_text("GiB")
+
+
+async def test_the_list_names_the_jobs_in_the_slots(dashboard: Dashboard) -> None:
+    """The first with a link, how many more there are, and the next two in a title."""
+    row = next(row for row in dashboard.api.fleet.workers.values() if (row.running or 0) > 3)
+    await dashboard.open(f"workers?q={row.worker}")
+    cell = dashboard.page.locator("tbody td[data-label='Slots and jobs']")
+    first, second, third = (str(job.task) for job in row.jobs)
+    link = cell.get_by_role("link", name=first, exact=True)
+    await expect(link).to_have_attribute("href", f"#/jobs/{row.jobs[0].job}")
+    more = cell.get_by_role("link", name=f"+{(row.running or 0) - 1} more")
+    await expect(more).to_have_attribute("title", f"{second}\n{third}\n…")
+
+
+async def test_a_worker_says_once_what_is_wrong(dashboard: Dashboard) -> None:
+    """What keeps it from running jobs is not repeated among its problems."""
+    text = "it has no Airflow runtime: run 'edge-worker runtime install' on it"
+    dashboard.api.fleet.change_worker("edge-0004", problems=(text, "its clock is 95 s behind the relay's"))
+    dashboard.api.fleet.missing["edge-0004"] = (text,)
+    await dashboard.open("workers/edge-0004")
+    await expect(dashboard.page.get_by_text("no Airflow runtime")).to_have_count(1)
+    await expect(dashboard.page.get_by_role("region", name="Worker", exact=True)).to_contain_text(
+        "clock is 95 s behind"
+    )
 
 
 async def test_a_worker_that_runs_nothing_shows_what_is_missing(dashboard: Dashboard) -> None:
@@ -140,7 +164,8 @@ async def test_dead_letters_and_the_audit(dashboard: Dashboard) -> None:
 async def test_times_have_the_exact_instant(dashboard: Dashboard) -> None:
     await dashboard.open("workers/edge-0001")
     time = dashboard.page.locator("dd time").first
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(\d{4}-.*Z\)", await time.get_attribute("title") or "")
+    title = await time.get_attribute("title") or ""
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d \(\d{4}-.*Z\)", title)
     assert re.search("ago$", await time.inner_text())
 
 

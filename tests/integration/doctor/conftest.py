@@ -77,7 +77,7 @@ async def centre(airflow: RealAirflow, tmp_path_factory: pytest.TempPathFactory)
         options["--operators-port"] = relay.operators_url.rpartition(":")[2]
         options["--public-url"] = f"https://localhost:{options['--port']}"
         await eventually(lambda: keeper.health()["contact_possible"], what="the keeper hears the relay")
-        await eventually(relay.parts.credentials.complete.is_set, what="the relay is ready")
+        await eventually(relay.parts.identity.credentials.complete.is_set, what="the relay is ready")
         yield Centre(server, admin, keeper, folder, options)
 
 

@@ -1,55 +1,19 @@
 """An api-server that is away or fails: nothing of it reaches a task, which would take it for an answer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import UTC, datetime
 
-import aiohttp
 import pytest
 from aiohttp import web
 
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches
-from edge_broker.permissions import EXECUTOR
-from edge_broker.records import RecordStore
-from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.life.events import GiveUp, ReportUserCode
 from edge_schemas.life.model import JobState
-from support.airflow.keeper import WORKER, Centre, FakeRelay, keeper_settings, run_body, running_keeper
-from support.airflow.real_airflow import DAG_ID, RUN_ID, RealAirflow, add_run, add_task, change_task, retry_task
-from support.nats.server import connected, free_port
+from support.airflow.keeper import WORKER, Centre, Handler, run_body
+from support.airflow.real_airflow import DAG_ID, RUN_ID, add_run, add_task, change_task, retry_task
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
-
-Handler = Callable[[web.Request], Awaitable[web.Response]]
-
-
-@pytest.fixture
-async def fragile(airflow: RealAirflow, nats: NatsServer) -> AsyncIterator[tuple[Centre, list[Handler]]]:
-    """A centre whose api-server answers as the last handler of the list says, and is away while there is none."""
-    handlers: list[Handler] = []
-    port = free_port()
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        if not handlers:
-            assert request.transport is not None
-            request.transport.abort()
-            return web.Response()
-        return await handlers[-1](request)
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    settings = replace(keeper_settings(nats, airflow), execution_api_url=f"http://127.0.0.1:{port}/execution/")
-    async with (
-        connected(nats, EXECUTOR) as broker,
-        running_keeper(settings) as keeper,
-        aiohttp.ClientSession() as session,
-    ):
-        yield Centre(keeper, FakeRelay(session, port=keeper.port), RecordStore(broker), broker, nats), handlers
-    await runner.cleanup()
 
 
 async def failing(_: web.Request) -> web.Response:

@@ -1,7 +1,9 @@
 """Jobs of workers that vanish or come back without them, with real keepers, NATS and Airflow."""
 
 import asyncio
+import os
 import re
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -170,7 +172,7 @@ async def test_a_worker_started_again_loses_what_it_lacks_within_seconds(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("away", ["relay", "nats"])
+@pytest.mark.parametrize("away", ["relay", "nats", "frozen nats"])
 async def test_an_outage_of_the_centre_longer_than_the_tolerance_costs_nothing(
     airflow: RealAirflow, nats: NatsServer, relay: Broker, records: RecordStore, away: str
 ) -> None:
@@ -183,12 +185,17 @@ async def test_an_outage_of_the_centre_longer_than_the_tolerance_costs_nothing(
             await asyncio.sleep(2)  # a span of contact, so that the outage is one to the keepers
             if away == "nats":
                 await nats.stop(kill=True)
+            elif away == "frozen nats":
+                os.kill(nats.pid, signal.SIGSTOP)
+            if away != "relay":
                 await asyncio.sleep(outage_s)
         if away == "relay":
             await asyncio.sleep(outage_s)
-        else:
+        elif away == "nats":
             await nats.start()
             await relay.wait_connected(20)
+        else:
+            os.kill(nats.pid, signal.SIGCONT)
         async with beating(relay, serving_for_s=0):
             await asyncio.sleep(MIN_TOLERANCE_S / 2)
             assert await ended(records, ids.job) is None

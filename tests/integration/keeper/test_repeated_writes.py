@@ -231,7 +231,7 @@ async def test_without_a_fault_each_write_is_accepted(way: Way) -> None:
         pytest.param(Fault.SERVER_ERROR, Point.ANSWER, 1, id="500 after the commit"),
         pytest.param(Fault.BAD_GATEWAY, Point.REQUEST, 4, id="502 of a proxy"),
         pytest.param(Fault.BAD_GATEWAY, Point.ANSWER, 4, id="502 of a proxy after the commit", marks=pytest.mark.soak),
-        pytest.param(Fault.RESET, Point.REQUEST, 4, id="reset before the commit"),
+        pytest.param(Fault.RESET, Point.REQUEST, 4, id="reset before the commit", marks=pytest.mark.soak),
         pytest.param(Fault.RESET, Point.ANSWER, 4, id="reset after the commit"),
         pytest.param(Fault.BLACK_HOLE, Point.REQUEST, 1, id="hang before the commit"),
         pytest.param(Fault.BLACK_HOLE, Point.ANSWER, 1, id="hang after the commit", marks=pytest.mark.soak),
@@ -272,10 +272,12 @@ async def test_each_write_whose_keeper_hangs_after_the_commit(way: Way) -> None:
     compare(await of_all(by_two_keepers, at_once=len(WRITES)), way.expected)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 async def test_each_write_whose_api_server_is_killed_after_the_commit(
     airflow: RealAirflow, nats: NatsServer, target: str, expected: Expected
 ) -> None:
+    """To the keeper this is a reset after the commit and an absence."""
     async with a_way(airflow, nats, target, expected, hang_s=PATIENT_S) as way:
         committed: asyncio.Queue[str] = asyncio.Queue()
         is_killed = asyncio.Event()

@@ -130,7 +130,10 @@ async def test_what_is_above_the_limit_is_refused_with_the_setting(
 async def test_answers_that_are_not_read_leave_memory_to_others(
     centre: Centre, nats: NatsServer, airflow: RealAirflow
 ) -> None:
-    """A relay whose worker is slow does not read on. Its next large call is refused, a small one is answered."""
+    """A relay whose worker is slow does not read on. Its next large call is refused, a small one is answered.
+
+    What the keeper has not read counts as well: the api-server holds the rest of the answer.
+    """
     ids = add_task()
     await centre.running(ids)
     path = xcom(ids, "large")
@@ -153,7 +156,8 @@ async def test_answers_that_are_not_read_leave_memory_to_others(
         assert small.status == 404
         assert 'edge_keeper_limited_total{limit="body_memory"} 1.0' in metrics
         [held] = re.findall(r"^edge_keeper_body_bytes (\S+)$", metrics, re.MULTILINE)
-        assert 24 * MIB <= float(held) < 25 * MIB
+        # The systems of keeper and relay have some of the answer.
+        assert 12 * MIB <= float(held) < 25 * MIB
 
         async def is_answered() -> bool:
             return (await relay.call("GET", ids.job, path)).status == 200

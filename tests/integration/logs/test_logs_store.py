@@ -1,5 +1,6 @@
 """Reading EDGE_LOGS of a real NATS as the api-server's threads do."""
 
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from edge_bridge.logs.text import lines
 from edge_bridge.settings import SettingsError
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import READER
+from edge_broker.subjects import log_subject
 from support.nats.server import PASSWORDS
 from support.nats.sync_nats import Writer, log_server
 
@@ -72,6 +74,25 @@ def test_a_log_larger_than_the_cache_is_shown_whole(url: str, store: StoredLogs)
         shown = list(lines(store.open((ti, 1)) or (), complete=True))
         assert len(shown) == parts * 500
         assert set(shown) == {line.decode().rstrip()}
+
+
+def test_a_log_that_is_removed_while_it_is_read_has_a_gap(url: str, store: StoredLogs) -> None:
+    """To make room: what is gone is counted, and the rest is shown."""
+    ti, job = str(uuid.uuid4()), str(uuid.uuid4())
+    part = (b"x" * 1023 + b"\n") * 500
+    parts = CACHED_LOG_BYTES // len(part) + 8
+    with Writer(url) as writer:
+        last = [writer.append(ti, 1, job, number * len(part), part) for number in range(parts)][-1]
+        shown = lines(store.open((ti, 1)) or (), complete=True)
+        first = next(shown)
+        writer.purge(log_subject(ti, 1, job), before=last)
+        rest = list(shown)
+    assert first == "x" * 1023
+    [gap] = [line for line in rest if not line.startswith("x")]
+    match = re.fullmatch(r"\[(\d+) bytes of this log are no longer stored\]", gap)
+    assert match is not None
+    assert len(rest) - 1 + int(match[1]) // 1024 == parts * 500 - 1
+    assert store.open((ti, 1)) is not None
 
 
 def test_without_nats_a_page_waits_for_a_limited_time(tmp_path: Path) -> None:

@@ -223,6 +223,7 @@ def at_rest(ledger: Ledger, certificate: Path) -> None:
     names = (
         "polls_parked",
         "log_bytes_total",
+        "logs_removed_total",
         "bad_messages_total",
         "broker_reconnects_total",
         "expired_receipts_total",
@@ -325,7 +326,7 @@ async def cut_after_the_grant(story: Story, one: Agent, monkeypatch: pytest.Monk
         raise AssertionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(story.edge.relays[0].parts.receipt_key, "get", never)
+        patch.setattr(story.edge.relays[0].parts.identity.receipt_key, "get", never)
         poll = asyncio.create_task(one.poll(replica=0))
         await reached.wait()
         poll.cancel()

@@ -1,7 +1,6 @@
 """Server-sent events through Airflow's api-server."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import httpx
@@ -21,13 +20,6 @@ def _stream(client: httpx.Client) -> Iterator[httpx.Response]:
         yield answer
 
 
-def _eventually(condition: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
 def test_an_event_arrives_at_once_and_the_relay_is_left_with_the_browser(
     viewer: httpx.Client, relay: FakeOperators
 ) -> None:
@@ -38,7 +30,7 @@ def test_an_event_arrives_at_once_and_the_relay_is_left_with_the_browser(
         lines = answer.iter_lines()
         assert next(lines) == "event: change"
         assert relay.streams == 1
-    _eventually(lambda: relay.streams == 0, "the relay's stream ends when the browser leaves")
+    relay.until_streams(0)
 
 
 def test_streams_are_few_for_each_user_and_block_nobody(
@@ -53,6 +45,6 @@ def test_streams_are_few_for_each_user_and_block_nobody(
         with airflow_with_page.browser("op") as other, _stream(other) as answer:
             assert next(answer.iter_lines()) == "event: change"
             assert other.get("/api/v2/monitor/health").status_code == 200
-    _eventually(lambda: relay.streams == 0, "all streams end")
+    relay.until_streams(0)
     with _stream(viewer) as answer:
         assert answer.status_code == 200

@@ -4,7 +4,7 @@ import asyncio
 import io
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+from aiohttp import web
 from yarl import URL
 
 from edge_bridge.keeper.service import Keeper, running_parts
@@ -38,6 +39,8 @@ from support.nats.server import broker_settings, eventually
 
 KEY = b"a-gate-secret-of-the-tests-" + b"x" * 32
 WORKER = "plant-1"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+"""Answers in an api-server's place."""
 RUN_BODY = {"state": "running", "hostname": "host-1", "unixname": "root", "pid": 4711}
 
 

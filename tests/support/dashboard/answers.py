@@ -12,11 +12,9 @@ from edge_schemas.admin.rows import (
     Overview,
     SiteState,
     WorkerDetail,
-    WorkerJob,
 )
 from edge_schemas.admin.why import Cause, CauseCode, WhyAnswer
 from edge_schemas.life.model import JobRecord, JobState
-from edge_schemas.wire.worker_report import JobPhase
 from edge_schemas.wire.workers import WorkerState
 from support.dashboard.fleet import Fleet, now
 
@@ -99,25 +97,8 @@ def _next_steps() -> tuple[NextStep, ...]:
 def worker_detail(fleet: Fleet, name: str) -> WorkerDetail:
     """One worker."""
     row = fleet.workers[name]
-    jobs = tuple(
-        WorkerJob(
-            job=job.job,
-            phase=JobPhase.RUNNING,
-            queue=job.queue,
-            task=job.task,
-            dag_id=job.dag_id,
-            run_id=job.run_id,
-            task_id=job.task_id,
-            map_index=job.map_index,
-            try_number=job.try_number,
-            started_at=job.started_at,
-        )
-        for job in fleet.jobs.values()
-        if job.worker == name
-    )
-    missing: tuple[str, ...] = ()
-    if row.state is WorkerState.NEVER_SEEN:
-        missing = ("The agent has never polled: start it with 'edge-worker run' and read its log.",)
+    jobs = fleet.jobs_of(name)
+    missing = fleet.missing.get(name, ())
     history = tuple(e for e in fleet.audit if e.target_kind is TargetKind.WORKER and e.target == name)
     return WorkerDetail(row=row, jobs=jobs, history=history[:50], missing=missing, as_of=now())
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from edge_relay.fleet.changes import ALIVE_EVERY_S
 from edge_relay.http.operators.ui import UiHandlers
 from edge_relay.http.queries import parse_query
-from edge_schemas.admin import access_queries, queries, rows
+from edge_schemas.admin import access_queries, rows, view_queries
 from edge_schemas.admin.access import (
     AccessScope,
     AccessToken,
@@ -50,6 +51,7 @@ class FakeApi:
 
     Attributes:
         broker_lost: Every call answers `broker_unavailable`.
+        date: What the header `Date` of each answer says; None for the real time.
         knows_since: Since when the relay's memory is not followed; lists are answered all the same.
         signed_in_by: Airflow signs its users in itself: no cookie is needed then.
         airflow_signed_out: The user's session in Airflow has ended.
@@ -59,6 +61,7 @@ class FakeApi:
 
     fleet: Fleet
     broker_lost: bool = False
+    date: datetime | None = None
     knows_since: datetime | None = None
     signed_in_by: SignedInBy = SignedInBy.TOKEN
     airflow_signed_out: bool = False
@@ -117,7 +120,10 @@ class FakeApi:
                 raise EdgeError(ErrorCode.BROKER_UNAVAILABLE, "no server of nats://127.0.0.1:4222 can be reached")
             if is_api and request.method == "GET":
                 self.reads.append(request.path_qs)
-            return await handler(request)
+            answer = await handler(request)
+            if self.date is not None and not answer.prepared:
+                answer.headers["Date"] = format_datetime(self.date, usegmt=True)
+            return answer
         except EdgeError as error:
             body = error.problem("request-1")
             return web.Response(status=body.status, text=body.model_dump_json(), content_type=routes.PROBLEM_TYPE)
@@ -198,10 +204,8 @@ class FakeApi:
 
     async def _workers(self, request: web.Request) -> web.Response:
         self._role(request)
-        parse_query(request, queries.WorkerQuery)
-        found = FleetActions(self.fleet).matching_workers(
-            {("text" if key == "q" else key): value for key, value in request.query.items()}
-        )
+        parse_query(request, view_queries.WorkerQuery)
+        found = FleetActions(self.fleet).matching_workers(dict(request.query))
         return self._page(request, rows.WorkerPage, found)
 
     async def _worker(self, request: web.Request) -> web.Response:
@@ -213,26 +217,26 @@ class FakeApi:
 
     async def _sites(self, request: web.Request) -> web.Response:
         self._role(request)
-        parse_query(request, queries.SiteQuery)
+        parse_query(request, view_queries.SiteQuery)
         wanted = [row for row in self.fleet.sites() if _matches(request, row, "state")]
-        return self._page(request, rows.SitePage, [row for row in wanted if request.query.get("q", "") in row.site])
+        return self._page(request, rows.SitePage, [row for row in wanted if request.query.get("text", "") in row.site])
 
     async def _queues(self, request: web.Request) -> web.Response:
         self._role(request)
-        parse_query(request, queries.QueueQuery)
-        found = [row for row in self.fleet.queues.values() if request.query.get("q", "") in row.queue]
+        parse_query(request, view_queries.QueueQuery)
+        found = [row for row in self.fleet.queues.values() if request.query.get("text", "") in row.queue]
         return self._page(request, rows.QueuePage, found)
 
     async def _jobs(self, request: web.Request) -> web.Response:
         self._role(request)
-        parse_query(request, queries.JobQuery)
+        parse_query(request, view_queries.JobQuery)
         parked, ended = request.query.get("parked") == "true", request.query.get("ended") == "true"
         fields = ("state", "queue", "worker", "site", "dag_id", "run_id")
         found = [
             row
             for row in self.fleet.jobs.values()
             if all(_matches(request, row, name) for name in fields)
-            and request.query.get("q", "") in row.task + row.job
+            and request.query.get("text", "") in row.task + row.job
             and (not parked or row.parked)
             and ended == (row.state.value == "ended")
         ]

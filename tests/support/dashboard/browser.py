@@ -110,6 +110,7 @@ async def opened(
     token: str | None = "era_admin",
     dark: bool = False,
     phone: bool = False,
+    zone: str | None = None,
 ) -> AsyncIterator[Dashboard]:
     """A page in a fresh context, signed in with a token unless that is None."""
     context = await browser.new_context(
@@ -118,6 +119,7 @@ async def opened(
         else {"width": DESKTOP["width"], "height": DESKTOP["height"]},
         color_scheme="dark" if dark else "light",
         has_touch=phone,
+        timezone_id=zone,
         permissions=["clipboard-read", "clipboard-write"],
     )
     context.set_default_timeout(PATIENCE_MS)

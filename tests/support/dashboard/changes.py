@@ -49,7 +49,9 @@ class FleetActions:
 
     def _on_workers(self, request: WorkerActionRequest) -> ActionResult:
         names: Iterable[str] = request.workers or ()
-        if request.where is not None:
+        if request.all:
+            names = [row.worker for row in self._fleet.workers.values()]
+        elif request.where is not None:
             names = [row.worker for row in self.matching_workers(request.where.model_dump(exclude_none=True))]
         changed, unchanged, failures = [], 0, []
         for name in names:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from edge_schemas.admin.access import AccessScope, AccessTokenRow, EnrollTokenRow, Role
 from edge_schemas.admin.audit import Actor, ActorKind, AuditEvent, TargetKind
 from edge_schemas.admin.desired import AvailabilityOrder, DesiredQueue
-from edge_schemas.admin.rows import JobRow, QueueRow, SiteRow, SiteState, WorkerRow
+from edge_schemas.admin.rows import JobRow, QueueRow, SiteRow, SiteState, WorkerJob, WorkerRow
 from edge_schemas.life.model import JobState
-from edge_schemas.wire.worker_report import ProxyKind, StoredHealth, StoredVersions
+from edge_schemas.wire.worker_report import JobPhase, ProxyKind, StoredHealth, StoredVersions
 from edge_schemas.wire.workers import Availability, WorkerState
 
 NASTY = "<script>alert('queue')</script>"
@@ -42,6 +42,8 @@ class Fleet:
     enroll_tokens: dict[str, EnrollTokenRow] = field(default_factory=dict)
     access_tokens: dict[str, AccessTokenRow] = field(default_factory=dict)
     audit: list[AuditEvent] = field(default_factory=list)
+    missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What keeps a worker from running jobs."""
 
     def record(self, action: str, kind: TargetKind, target: str, **rest: object) -> None:
         """An event, the newest first."""
@@ -84,6 +86,25 @@ class Fleet:
             lost_together=together if together > 1 else 0,
         )
 
+    def jobs_of(self, worker: str) -> tuple[WorkerJob, ...]:
+        """Those that it runs."""
+        return tuple(
+            WorkerJob(
+                job=row.job,
+                phase=JobPhase.RUNNING,
+                queue=row.queue,
+                task=row.task,
+                dag_id=row.dag_id,
+                run_id=row.run_id,
+                task_id=row.task_id,
+                map_index=row.map_index,
+                try_number=row.try_number,
+                started_at=row.started_at,
+            )
+            for row in self.jobs.values()
+            if row.worker == worker
+        )
+
 
 def small_fleet(workers: int = 40) -> Fleet:
     """A fleet of some sites in which something is wrong with a few workers; the same each time."""
@@ -96,6 +117,7 @@ def small_fleet(workers: int = 40) -> Fleet:
         _trouble(fleet)
     _queues(fleet, chance)
     _jobs(fleet, chance)
+    _hold_jobs(fleet)
     _tokens(fleet)
     return fleet
 
@@ -161,6 +183,7 @@ def _trouble(fleet: Fleet) -> None:
     fleet.change_worker("edge-0004", state=WorkerState.UNHEALTHY, problems=(full,), no_jobs_reason="disk full", free=0)
     fleet.change_worker("edge-0005", state=WorkerState.CONFLICT, conflict=("ipc-a (10.20.5.7)", "ipc-b (10.20.5.99)"))
     fleet.change_worker("edge-0006", state=WorkerState.REVOKED, slots=None, running=None)
+    fleet.missing["edge-0008"] = ("The agent has never polled: start it with 'edge-worker run' and read its log.",)
     never = {"last_poll_at": None, "slots": None, "running": None, "versions": None, "health": None, "proxy": None}
     fleet.change_worker("edge-0008", state=WorkerState.NEVER_SEEN, applied_version=None, incarnation=None, **never)
 
@@ -202,7 +225,7 @@ def _jobs(fleet: Fleet, chance: random.Random) -> None:
         dag, task = dags[index % 3]
         runs = index % 2 == 0
         dead = index in {5, 11, 17}
-        holder = online[index % len(online)]
+        holder = online[index * index % len(online)]
         job = str(uuid.UUID(int=chance.getrandbits(128), version=4))
         created = ago(chance.randint(30, 9000))
         fleet.jobs[job] = JobRow(
@@ -223,6 +246,15 @@ def _jobs(fleet: Fleet, chance: random.Random) -> None:
             parked="released 5 times: the runtime has no bundle 'factory'" if dead else None,
             releases=5 if dead else 0,
         )
+
+
+def _hold_jobs(fleet: Fleet) -> None:
+    """The rows of workers that are online count and name their jobs."""
+    for name, row in list(fleet.workers.items()):
+        if row.state is WorkerState.ONLINE:
+            jobs = fleet.jobs_of(name)
+            slots = max(row.slots or 0, len(jobs))
+            fleet.change_worker(name, jobs=jobs[:3], running=len(jobs), slots=slots, free=slots - len(jobs))
 
 
 def _tokens(fleet: Fleet) -> None:

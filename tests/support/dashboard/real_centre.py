@@ -22,8 +22,8 @@ from support.nats.server import connected, running_server
 from support.relay.crowd import access_of, entry_of
 from support.relay.edge import create_access_token
 
-POLL_TIMEOUT_S = 12.0
-"""A worker is offline after three of them: a relay needs 30 s to notice that its broker is frozen."""
+POLL_TIMEOUT_S = 5.0
+"""A worker is offline after three of them, which is less than a connection to a frozen broker lasts."""
 
 
 @dataclass

@@ -12,8 +12,9 @@ from typing import Self
 from edge_broker import layout
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.settings import BrokerSettings
+from edge_broker.jetstream.stream_info import purge
 from edge_broker.permissions import ADMIN, RELAY
-from edge_broker.subjects import OFFSET_HEADER, log_subject
+from edge_broker.subjects import LOGS, OFFSET_HEADER, log_subject
 from edge_relay.standalone.nats_config import render_config
 from edge_relay.standalone.nats_server import find_binary
 from support.nats.server import PASSWORDS, free_port
@@ -66,6 +67,10 @@ class Writer:
     ) -> None:
         self._runner.run(self._broker.__aexit__(kind, error, trace))
         self._runner.close()
+
+    def purge(self, subject: str, *, before: int) -> None:
+        """Remove the messages of a log before a sequence, as a relay does to make room."""
+        self._runner.run(purge(self._broker, LOGS, subject, before=before))
 
     def append(self, ti_id: str, try_number: int, job: str, offset: int, data: bytes) -> int:
         """Store a chunk; returns its stream sequence."""

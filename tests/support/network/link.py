@@ -265,7 +265,13 @@ def _bound(port: int) -> socket.socket:
 
 
 class Link(BaseLink):
-    """A link that knows bytes only."""
+    """A link that knows bytes only.
+
+    Attributes:
+        loses_answer_to: The next bytes with this in them arrive, and nothing of their connection does afterwards.
+    """
+
+    loses_answer_to: bytes | None = None
 
     @override
     async def _serve(self, connection: Connection) -> None:
@@ -277,6 +283,8 @@ class Link(BaseLink):
     async def _pump(self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK_BYTES):
             await self._pass(connection)
+            if self.loses_answer_to is not None and self.loses_answer_to in data:
+                self.loses_answer_to, connection.is_dead = None, True
             writer.write(data)
             await writer.drain()
         await self._pass(connection)

@@ -57,6 +57,20 @@ class FakeOperators:
     seen: list[Seen] = field(default_factory=list)
     streams: int = 0
     hurry: threading.Event = field(default_factory=threading.Event)
+    _streams_changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def count_stream(self, change: int) -> None:
+        """One more, or one less, is open."""
+        with self._streams_changed:
+            self.streams += change
+            self._streams_changed.notify_all()
+
+    def until_streams(self, number: int) -> None:
+        """Wait until so many streams are open."""
+        with self._streams_changed:
+            assert self._streams_changed.wait_for(lambda: self.streams == number, 10), (
+                f"{self.streams} streams are open"
+            )
 
     def calls(self, path: str) -> list[Seen]:
         """The calls of a path, without its query."""
@@ -140,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.close_connection = True
-        self.fake.streams += 1
+        self.fake.count_stream(1)
         try:
             event = b'event: change\ndata: {"views": ["workers"]}\n\n'
             self.wfile.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
@@ -150,4 +164,4 @@ class _Handler(BaseHTTPRequestHandler):
                     return
             self.wfile.write(b"0\r\n\r\n")
         finally:
-            self.fake.streams -= 1
+            self.fake.count_stream(-1)

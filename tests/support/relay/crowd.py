@@ -1,10 +1,14 @@
-"""Many workers, as their credentials and their last polls are stored."""
+"""Many workers and jobs, as they are stored and as a replica holds them in memory."""
 
+import asyncio
 from datetime import UTC, datetime
 
+from edge_relay.parts.build import Parts
+from edge_schemas.life.model import new_record
 from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
 from edge_schemas.wire.worker_report import WorkerHealth, WorkerVersions
 from edge_schemas.wire.workers import WorkerAccess, WorkerSettings
+from support.relay.jobs import make_job
 
 SITES, QUEUES = 250, 40
 
@@ -47,3 +51,16 @@ def entry_of(access: WorkerAccess, *, at: datetime | None = None) -> bytes:
         health=WorkerHealth(disk_free_bytes=1 << 40, disk_total_bytes=1 << 41, clock_skew_s=0.1),
     )
     return entry.model_dump_json(exclude_none=True).encode()
+
+
+async def fill(parts: Parts, *, workers: int, jobs: int) -> None:
+    """Put workers and unfinished jobs into the memory of a replica, as its watches would."""
+    for number in range(workers):
+        access = access_of(number)
+        parts.identity.credentials._apply(f"worker.{access.secret_hash}", access.model_dump_json().encode())
+        parts.exports.fleet.apply(access.worker, entry_of(access))
+    for number in range(jobs):
+        record = new_record(make_job(f"q{number % QUEUES}"))
+        parts.mirror._apply(record.id, record.model_dump_json(exclude_none=True).encode())
+        if number % 1000 == 0:
+            await asyncio.sleep(0)

@@ -205,12 +205,11 @@ async def running_edge(
                 name=f"relay-{number}",
                 host="127.0.0.1",
                 port=0,
-                operators_port=0,
                 tls_cert_file=files.cert,
                 tls_key_file=files.key,
                 nats_urls=(f"nats://127.0.0.1:{link.port}" if link else server.url,),
                 nats_password_file=password,
-                **settings,
+                **{"operators_port": 0, **settings},
             )
             relay = await stack.enter_async_context(serving(own))
             await relay.parts.broker.wait_connected(30)

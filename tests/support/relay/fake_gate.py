@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_call, sign_answer
+from edge_schemas.gate.auth import (
+    SIGNATURE_HEADER,
+    SIGNED_AT_END,
+    SIGNED_AT_END_HEADER,
+    GateCall,
+    check_call,
+    sign_answer,
+    sign_head,
+)
 from edge_schemas.gate.limits import DEFAULT_LIMITS
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.routes import (
@@ -26,6 +34,7 @@ from edge_schemas.wire.routes import (
 )
 
 KEY = b"the secret of relay and gate"
+LARGE_BODY_BYTES = 64 * 1024
 
 
 @dataclass
@@ -41,7 +50,9 @@ class FakeGate:
         asked_for_centre: Calls for the centre's facts with a right signature.
         headers: Of each of these calls, with lower-case names.
         refused: Calls with a wrong signature.
+        signs_at_end: Large bodies are signed behind the body for relays that ask for it; older keepers do not.
         sent_instead: Replaces the body after it was signed.
+        sent_status: Replaces the status after it was signed.
         cut_after: Where the connection is cut, in bytes of the body.
     """
 
@@ -54,7 +65,9 @@ class FakeGate:
     asked_for_centre: list[GateCall] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     refused: int = 0
+    signs_at_end: bool = True
     sent_instead: bytes | None = None
+    sent_status: int | None = None
     cut_after: int | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -80,9 +93,16 @@ class FakeGate:
         self.calls.append(call)
         sent = b"" if request.method == "HEAD" else self.body
         answer = self._signed(nonce, self.status, sent, {ORIGIN_HEADER: EXECUTION_ORIGIN})
-        if self.sent_instead is not None:
-            answer.body = self.sent_instead
-        return answer if self.cut_after is None else await self._cut(request, answer, sent, self.cut_after)
+        body = sent if self.sent_instead is None else self.sent_instead
+        asks = request.headers.get(SIGNED_AT_END_HEADER) == SIGNED_AT_END
+        if asks and self.signs_at_end and len(sent) > LARGE_BODY_BYTES:
+            body += answer.headers[SIGNATURE_HEADER].encode()
+            answer.headers[SIGNATURE_HEADER] = sign_head(self.key, nonce, self.status, len(sent))
+            answer.headers[SIGNED_AT_END_HEADER] = SIGNED_AT_END
+        answer.body = body
+        if self.sent_status is not None:
+            answer.set_status(self.sent_status)
+        return answer if self.cut_after is None else await self._cut(request, answer, body, self.cut_after)
 
     @staticmethod
     async def _cut(request: web.Request, answer: web.Response, body: bytes, after: int) -> web.StreamResponse:

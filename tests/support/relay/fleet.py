@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from edge_broker.bucket import Bucket
+from edge_broker.bucket import Bucket, RevisionConflict
 from edge_broker.jetstream.direct_get import read_batch
 from edge_broker.subjects import ACCESS_BUCKET, AUDIT
 from edge_relay.identity.access_keys import ACCESS_PREFIX
@@ -33,11 +33,16 @@ async def token(edge: Edge, scope: AccessScope, role: Role = Role.VIEWER) -> str
 async def revoke_access(edge: Edge, secret: str) -> None:
     """Revoke an access token."""
     bucket, key = Bucket(edge.broker, ACCESS_BUCKET), ACCESS_PREFIX + hash_secret(secret)
-    stored = await bucket.get(key)
-    assert stored.value is not None
-    entry = AccessTokenEntry.model_validate_json(stored.value)
-    revoked = entry.model_copy(update={"revoked_at": datetime.now(UTC)})
-    await bucket.put(key, revoked.model_dump_json(exclude_none=True).encode(), revision=stored.revision)
+    while True:
+        stored = await bucket.get(key)
+        assert stored.value is not None
+        entry = AccessTokenEntry.model_validate_json(stored.value)
+        revoked = entry.model_copy(update={"revoked_at": datetime.now(UTC)})
+        try:
+            await bucket.put(key, revoked.model_dump_json(exclude_none=True).encode(), revision=stored.revision)
+        except RevisionConflict:
+            continue  # a relay has written the last use
+        return
 
 
 async def audit(edge: Edge, kind: str) -> list[AuditEvent]:

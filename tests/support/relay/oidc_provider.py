@@ -30,6 +30,7 @@ class Provider:
         url: The issuer.
         keys: By key id; what it publishes.
         person: Claims of whoever signs in.
+        userinfo: What its UserInfo endpoint answers; it has none if this is None.
         reads: How often its keys were read.
         is_away: Every call fails.
     """
@@ -39,6 +40,7 @@ class Provider:
         self.keys: dict[str, Key] = {"rsa-1": rsa_key(), "ec-1": ec.generate_private_key(ec.SECP256R1())}
         self.person: dict[str, Any] = {"sub": "42", "preferred_username": "ann", "roles": ["edge-ops"]}
         self.codes: dict[str, dict[str, str]] = {}
+        self.userinfo: dict[str, Any] | None = None
         self.reads = 0
         self.is_away = False
         self.id_token: str | None = None
@@ -69,6 +71,7 @@ class Provider:
                 web.get("/.well-known/openid-configuration", self._describe),
                 web.get("/keys", self._keys),
                 web.post("/token", self._exchange),
+                web.get("/userinfo", self._userinfo),
             ]
         )
         return app
@@ -81,8 +84,10 @@ class Provider:
         return answer
 
     async def _describe(self, _: web.Request) -> web.Response:
+        more = {} if self.userinfo is None else {"userinfo_endpoint": f"{self.url}/userinfo"}
         return web.json_response(
             {
+                **more,
                 "issuer": self.url,
                 "authorization_endpoint": f"{self.url}/authorize",
                 "token_endpoint": f"{self.url}/token",
@@ -102,6 +107,11 @@ class Provider:
                 public = jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
             listed.append({**public, "kid": kid, "use": "sig"})
         return web.json_response({"keys": listed})
+
+    async def _userinfo(self, request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != "Bearer opaque":
+            return web.json_response({"error": "invalid_token"}, status=401)
+        return web.json_response(self.userinfo)
 
     async def _exchange(self, request: web.Request) -> web.Response:
         form = await request.post()

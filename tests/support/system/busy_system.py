@@ -61,7 +61,7 @@ class BusySystem:
         """Host and port of each process that gives metrics, by the name of its scrape job."""
         return {
             "relay": [urlsplit(relay.operators_url).netloc for relay in self.site.edge.relays],
-            "keeper": [f"127.0.0.1:{self.site.keeper.port}"],
+            "keeper": [f"127.0.0.1:{self.site.keeper_settings.gate_port}"],
             "executor": [f"127.0.0.1:{self.executor_port}"],
         }
 

@@ -96,12 +96,13 @@ class Site:
     link: HttpLink
     nats_link: Link
     root: Path
-    keeper: service.Keeper
     grant_wait_s: float
     relay_settings: RelaySettings
+    keeper_settings: KeeperSettings
     jobs: dict[str, FakeTask] = field(default_factory=dict)
 
     _relay: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _keeper: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @property
     def broker(self) -> Broker:
@@ -127,6 +128,14 @@ class Site:
     async def stop_relay(self) -> None:
         """In order: parked polls are answered."""
         await self._relay.aclose()
+
+    async def start_keeper(self) -> None:
+        """A keeper, at the address that the last one had."""
+        await self._keeper.enter_async_context(_keeper(self.keeper_settings, self.airflow))
+
+    async def stop_keeper(self) -> None:
+        """In order: tasks' calls are held by the workers meanwhile."""
+        await self._keeper.aclose()
 
     def ledger(self, job: str) -> list[Line]:
         """What the user code of a job has written down."""
@@ -305,11 +314,11 @@ def machine(
         shutil.rmtree(runtime_dir, ignore_errors=True)
 
 
-async def enrolled(site: Site) -> Identity:
+async def enrolled(site: Site, *, at: str = "plant") -> Identity:
     """A new worker's identity, with a queue of its own; it reaches the relay through the link."""
     secret = new_secret(SecretKind.WORKER)
     queue = f"q-{uuid.uuid4().hex[:8]}"
-    reply = await site.edge.enroll(await site.edge.token(queue=queue), secret)
+    reply = await site.edge.enroll(await site.edge.token(queue=queue, site=at), secret)
     assert reply.status == 200, reply.body
     with patch.object(layout, "GRANT_WAIT_S", site.grant_wait_s):
         await layout.ensure_consumer(site.broker, None, queue)
@@ -333,15 +342,17 @@ async def running_site(
         nats_link = await stack.enter_async_context(Link.to(server.url))
         airflow = await stack.enter_async_context(running_fake_airflow())
         airflow.variables["read"] = "right"
-        keeper = await stack.enter_async_context(_keeper(server, airflow, heartbeat_timeout_s))
+        keeper = _keeper_settings(server, airflow, heartbeat_timeout_s)
         broker = await stack.enter_async_context(connected(server, ADMIN))
-        settings, ca = _relay_settings(root, nats_link, keeper.port)
+        settings, ca = _relay_settings(root, nats_link, keeper.gate_port)
         token = await create_access_token(broker, "tests")
         edge = await stack.enter_async_context(Edge(server, [], ca, broker, token))
         context = ssl.create_default_context(cafile=str(ca))
         link = await stack.enter_async_context(HttpLink.to(f"https://127.0.0.1:{settings.port}", tls=context))
         (root / "ledgers").mkdir()
-        site = Site(edge, airflow, server, link, nats_link, root / "ledgers", keeper, grant_wait_s, settings)
+        site = Site(edge, airflow, server, link, nats_link, root / "ledgers", grant_wait_s, settings, keeper)
+        stack.push_async_callback(site.stop_keeper)
+        await site.start_keeper()
         stack.push_async_callback(site.stop_relay)
         await site.start_relay()
         yield site
@@ -367,19 +378,20 @@ def _relay_settings(root: Path, nats_link: Link, gate_port: int) -> tuple[RelayS
     return settings, files.ca_cert
 
 
-@asynccontextmanager
-async def _keeper(
-    server: NatsServer, airflow: FakeAirflow, heartbeat_timeout_s: float
-) -> AsyncIterator[service.Keeper]:
-    """The real keeper, except for the rows of Airflow's database and the key that signs tokens."""
-    settings = KeeperSettings(
+def _keeper_settings(server: NatsServer, airflow: FakeAirflow, heartbeat_timeout_s: float) -> KeeperSettings:
+    return KeeperSettings(
         broker=broker_settings(server, KEEPER),
         gate_host="127.0.0.1",
-        gate_port=0,
+        gate_port=free_port(),
         gate_secret=KEY,
         execution_api_url=f"{airflow.url}/execution/",
         heartbeats=HeartbeatSettings(timeout=timedelta(seconds=heartbeat_timeout_s)),
     )
+
+
+@asynccontextmanager
+async def _keeper(settings: KeeperSettings, airflow: FakeAirflow) -> AsyncIterator[service.Keeper]:
+    """The real keeper, except for the rows of Airflow's database and the key that signs tokens."""
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
         stack.enter_context(patch.object(service, "Dispatches", partial(FakeDispatches, airflow)))

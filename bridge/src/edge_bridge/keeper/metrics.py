@@ -106,20 +106,23 @@ class KeeperMetrics:
         )
         self._gate_seconds = Histogram(
             "edge_keeper_gate_seconds",
-            "From the arrival of a job's call to its answer",
+            "From the arrival of a job's call to its answer, or to the beginning of an answer that is passed on",
             ["call"],
             buckets=_LATENCY_S,
             registry=registry,
         )
         self._api_seconds = Histogram(
             "edge_keeper_api_seconds",
-            "Response time of the api-server to one try of a call; tries without an answer do not count",
+            "Response time of the api-server to one try of a call, up to the beginning of an answer that is passed on; "
+            "tries without an answer do not count",
             ["call"],
             buckets=_LATENCY_S,
             registry=registry,
         )
         self.body_bytes = Gauge(
-            "edge_keeper_body_bytes", "Bytes of calls and answers of jobs in memory", registry=registry
+            "edge_keeper_body_bytes",
+            "Bytes of calls and answers of jobs in memory, and of answers that are passed on and have not arrived yet",
+            registry=registry,
         )
         self._limited = Counter(
             "edge_keeper_limited",

@@ -180,8 +180,10 @@ class PollLoop:
             for grant in answer.unreadable:
                 self._group.create_task(_reject(self.client, grant), name=f"reject-{grant.job}")
         self.sink.answered()
-        if poll.seq < self._seq and (self._poll_timeout_s == 0 or self._poll_timeout_s > self._wanted_poll_timeout_s()):
-            # The newer poll is a probe that is no longer needed, or is held open for too long for the new jobs.
+        has_grants = answer is not None and bool(answer.answer.grants)
+        if poll.seq < self._seq and (has_grants or self._poll_timeout_s == 0):
+            # The newer poll does not name these jobs, so the relay could not stop them, and may be held open for too
+            # long for them; or it is a probe that is no longer needed.
             self._wake.set()
         return 0
 

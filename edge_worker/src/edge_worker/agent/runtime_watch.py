@@ -4,13 +4,13 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edge_schemas.life.versions import RUNTIME_NOT_READY
 from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.polls import PollKind
 from edge_worker.jobs.compatibility import RuntimeCompatibility
 from edge_worker.jobs.registry import JobRegistry
 
 CHECK_EVERY_S = 0.5
-_NOT_READY = "the worker's Airflow runtime is not ready ('edge-worker doctor' finds the cause)"
 
 
 class VersionSource(Protocol):
@@ -59,4 +59,4 @@ class RuntimeWatch:
         elif is_ready:
             self.table.open_intake("runtime")
         else:
-            self.table.close_intake("runtime", _NOT_READY)
+            self.table.close_intake("runtime", RUNTIME_NOT_READY)

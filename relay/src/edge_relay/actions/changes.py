@@ -2,7 +2,7 @@
 
 from typing import Any, TypeVar
 
-from edge_relay.actions.order import AVAILABILITY_OF, Changed, Order, check_end
+from edge_relay.actions.order import AVAILABILITY_OF, Changed, Order, Target, check_end, event_of
 from edge_schemas.admin.actions import (
     Drain,
     Pause,
@@ -13,6 +13,7 @@ from edge_schemas.admin.actions import (
     SetSlots,
     Stop,
 )
+from edge_schemas.admin.audit import AuditEvent
 from edge_schemas.admin.desired import MAX_LABELS, AvailabilityOrder, DesiredQueue, DesiredSite, DesiredWorker
 from edge_schemas.wire.base import Outbound
 from edge_schemas.wire.errors import EdgeError, ErrorCode
@@ -96,6 +97,11 @@ def changed(before: Outbound, after: Outbound) -> Changed:
     one, other = _plain(before), _plain(after)
     names = [name for name in one if name != "version" and one[name] != other[name]]
     return Changed({name: one[name] for name in names}, {name: other[name] for name in names})
+
+
+def describe(order: Order, do: str, target: Target, before: Outbound, after: Outbound) -> AuditEvent:
+    """The event of a change of an entry."""
+    return event_of(order, do, target, changed(before, after))
 
 
 def _plain(entry: Outbound) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from edge_broker.audit import Audit
 from edge_relay.identity.operators.operator import Operator
-from edge_schemas.admin.audit import TargetKind
+from edge_schemas.admin.audit import AuditEvent, TargetKind
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import Availability
 
@@ -47,13 +46,18 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The part of a target's state that an action changes, before and after."""
+    """The part of a target's state that an action changes, before and after.
+
+    Attributes:
+        earlier: When it was changed, if an earlier call did it: its answer, and its event, may have been lost.
+    """
 
     before: Mapping[str, Any]
     after: Mapping[str, Any]
+    earlier: datetime | None = None
 
     def __bool__(self) -> bool:
-        return self.before != self.after
+        return self.before != self.after and self.earlier is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +70,19 @@ class Target:
     queue: str | None = None
 
 
-async def record(audit: Audit, order: Order, do: str, target: Target, changed: Changed) -> None:
-    """Record a change in the audit."""
-    await audit.record(
-        f"{target.kind}-{RECORDED_AS[do]}",
-        target.kind,
-        target.name,
+def event_of(order: Order, do: str, target: Target, changed: Changed) -> AuditEvent:
+    """What the audit says about a change."""
+    return AuditEvent(
+        at=changed.earlier or datetime.now(UTC),
+        action=f"{target.kind}-{RECORDED_AS[do]}",
+        target_kind=target.kind,
+        target=target.name,
         actor=order.operator.actor,
         reason=order.reason,
         site=target.site,
         queue=target.queue,
-        before=changed.before,
-        after=changed.after,
+        before=dict(changed.before),
+        after=dict(changed.after),
     )
 
 

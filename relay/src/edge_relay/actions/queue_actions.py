@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 from functools import partial
 
-from edge_broker.audit import Audit
 from edge_broker.subjects import consumer_name
+from edge_relay.actions.absent_queues import AbsentQueues
 from edge_relay.actions.bulk import act_on_all
-from edge_relay.actions.changes import changed, with_order, with_queue_settings
-from edge_relay.actions.order import Order, Target, check_end, record
+from edge_relay.actions.changes import changed, describe, with_order, with_queue_settings
+from edge_relay.actions.order import Order, Target, check_end
 from edge_relay.desired.state import DesiredState
 from edge_relay.desired.store import DesiredStore
 from edge_relay.identity.operators.operator import Operator
@@ -20,12 +20,12 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 
 class QueueActions:
-    """What operators do to queues. A queue need not have jobs or workers yet."""
+    """What operators do to queues. A queue need not exist yet: an answer names those that don't."""
 
-    def __init__(self, desired: DesiredState, store: DesiredStore, audit: Audit) -> None:
+    def __init__(self, desired: DesiredState, store: DesiredStore, absent: AbsentQueues) -> None:
+        self._absent = absent
         self._desired = desired
         self._store = store
-        self._audit = audit
 
     async def act(self, request: QueueActionRequest, operator: Operator) -> ActionResult:
         """Do an action to all its queues; it goes on although the caller leaves.
@@ -49,15 +49,16 @@ class QueueActions:
             before = self._desired.queue(queue.team, queue.queue)
             if order.dry_run:
                 return bool(changed(before, change(before)))
-            found = changed(*await self._store.change_queue(queue.team, queue.queue, change))
-            if found:
-                await record(
-                    self._audit, order, action.do, Target(TargetKind.QUEUE, _name(queue), queue=queue.queue), found
-                )
-            return bool(found)
+            target = Target(TargetKind.QUEUE, _name(queue), queue=queue.queue)
+            told = partial(describe, order, action.do, target)
+            return bool(changed(*await self._store.change_queue(queue.team, queue.queue, change, told)))
 
         targets = {_name(queue): queue for queue in request.queues}
-        return await run_to_completion(act_on_all(list(targets.items()), act, dry_run=order.dry_run))
+        result = await run_to_completion(act_on_all(list(targets.items()), act, dry_run=order.dry_run))
+        failed = {failure.target for failure in result.failures}
+        done = ((queue.team, queue.queue) for name, queue in targets.items() if name not in failed)
+        absent = await self._absent.among(done)
+        return result.model_copy(update={"absent": tuple(sorted(consumer_name(*key) for key in absent))})
 
 
 def _changed_entry(request: QueueActionRequest, order: Order, entry: DesiredQueue) -> DesiredQueue:

@@ -3,10 +3,9 @@
 from datetime import UTC, datetime
 from functools import partial
 
-from edge_broker.audit import Audit
 from edge_relay.actions.bulk import act_on_all
-from edge_relay.actions.changes import changed, with_order
-from edge_relay.actions.order import Order, Target, check_end, record
+from edge_relay.actions.changes import changed, describe, with_order
+from edge_relay.actions.order import Order, Target, check_end
 from edge_relay.desired.state import DesiredState
 from edge_relay.desired.store import DesiredStore
 from edge_relay.identity.credentials import Credentials
@@ -21,11 +20,10 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 class SiteActions:
     """What operators do to sites."""
 
-    def __init__(self, credentials: Credentials, desired: DesiredState, store: DesiredStore, audit: Audit) -> None:
+    def __init__(self, credentials: Credentials, desired: DesiredState, store: DesiredStore) -> None:
         self._credentials = credentials
         self._desired = desired
         self._store = store
-        self._audit = audit
 
     async def act(self, request: SiteActionRequest, operator: Operator) -> ActionResult:
         """Do an action to all its sites; it goes on although the caller leaves.
@@ -48,11 +46,10 @@ class SiteActions:
                 raise EdgeError(ErrorCode.NOT_FOUND, f"no worker has enrolled at a site {site}")
             change = partial(_with_order, request, order)
             before = self._desired.site(site)
-            pair = (before, change(before)) if order.dry_run else await self._store.change_site(site, change)
-            found = changed(*pair)
-            if found and not order.dry_run:
-                await record(self._audit, order, action.do, Target(TargetKind.SITE, site, site=site), found)
-            return bool(found)
+            if order.dry_run:
+                return bool(changed(before, change(before)))
+            told = partial(describe, order, action.do, Target(TargetKind.SITE, site, site=site))
+            return bool(changed(*await self._store.change_site(site, change, told)))
 
         targets = [(site, site) for site in dict.fromkeys(request.sites)]
         return await run_to_completion(act_on_all(targets, act, dry_run=order.dry_run))

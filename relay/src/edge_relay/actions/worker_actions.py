@@ -7,9 +7,11 @@ from functools import partial
 from pydantic import BaseModel
 
 from edge_broker.audit import Audit
+from edge_broker.subjects import consumer_name
+from edge_relay.actions.absent_queues import AbsentQueues
 from edge_relay.actions.bulk import act_on_all
-from edge_relay.actions.changes import changed, with_labels, with_order, with_queues, with_slots
-from edge_relay.actions.order import Changed, Order, Target, check_end, record
+from edge_relay.actions.changes import changed, describe, with_labels, with_order, with_queues, with_slots
+from edge_relay.actions.order import Changed, Order, Target, check_end, event_of
 from edge_relay.actions.worker_credentials import WorkerCredentialActions
 from edge_relay.actions.worker_targets import WorkerTargets
 from edge_relay.desired.state import DesiredState
@@ -27,6 +29,15 @@ from edge_schemas.wire.workers import WorkerAccess
 Deed = Callable[[WorkerAccess, WorkerAction, Order], Awaitable[Changed]]
 """Does an action to one worker, or finds what it would change if the order is a dry run."""
 ADMIN_ONLY = (actions.RotateCredential, actions.Revoke, actions.Remove)
+DESIRED = (
+    actions.Pause,
+    actions.Resume,
+    actions.Drain,
+    actions.Stop,
+    actions.SetQueues,
+    actions.SetSlots,
+    actions.SetLabels,
+)
 FOR_REVOKED = (actions.Revoke, actions.Remove)
 
 
@@ -40,19 +51,16 @@ class WorkerActions:
         store: DesiredStore,
         credentials: WorkerCredentialActions,
         audit: Audit,
+        *,
+        absent: AbsentQueues,
     ) -> None:
+        self._absent = absent
         self._targets = targets
         self._desired = desired
         self._store = store
         self._audit = audit
         self._deeds: Mapping[type[BaseModel], Deed] = {
-            actions.Pause: self._change_desired,
-            actions.Resume: self._change_desired,
-            actions.Drain: self._change_desired,
-            actions.Stop: self._change_desired,
-            actions.SetQueues: self._change_desired,
-            actions.SetSlots: self._change_desired,
-            actions.SetLabels: self._change_desired,
+            **dict.fromkeys(DESIRED, self._change_desired),
             actions.RotateCredential: credentials.rotate,
             actions.Revoke: credentials.revoke,
             actions.Remove: credentials.remove,
@@ -73,26 +81,45 @@ class WorkerActions:
             raise EdgeError(ErrorCode.INVALID_REQUEST, f"this relay does not know the action {action.do}")
         order = Order(operator, request.reason, datetime.now(UTC), request.dry_run)
         _check(action, order)
+        rights = self._targets.queue_rights(operator.scope)
         known = self._targets.by_name()
         targets = [(name, name) for name in self._targets.named(request, operator.scope)]
+        teams = {access.team for name, _ in targets if (access := known.get(name)) is not None}
+        # Before the action: a queue that a worker serves exists.
+        absent = await self._absent.among((team, queue) for team in teams for queue in _added_queues(action))
 
         async def act(worker: str) -> bool:
             access = await self._targets.require(worker, known, operator.scope)
             if access.revoked_at is not None and not isinstance(action, FOR_REVOKED):
                 raise EdgeError(ErrorCode.WRONG_STATE, "the worker is revoked")
+            rights.check(access.team, _added_queues(action))
             found = await deed(access, action, order)
-            if found and not order.dry_run:
-                await record(self._audit, order, action.do, Target(TargetKind.WORKER, worker, site=access.site), found)
+            if not order.dry_run and not isinstance(action, DESIRED):
+                await self._record(action, order, access, found)
             return bool(found)
 
-        return await run_to_completion(act_on_all(targets, act, dry_run=order.dry_run))
+        result = await run_to_completion(act_on_all(targets, act, dry_run=order.dry_run))
+        return result.model_copy(update={"absent": tuple(sorted(consumer_name(*key) for key in absent))})
 
     async def _change_desired(self, access: WorkerAccess, action: WorkerAction, order: Order) -> Changed:
         change = partial(_changed_entry, access, action, order)
         if order.dry_run:
             before = self._desired.worker(access.worker)
             return changed(before, change(before))
-        return changed(*await self._store.change_worker(access.worker, change))
+        told = partial(describe, order, action.do, _target(access))
+        return changed(*await self._store.change_worker(access.worker, change, told))
+
+    async def _record(self, action: WorkerAction, order: Order, access: WorkerAccess, found: Changed) -> None:
+        """What is no change of desired state, which is stored with its event."""
+        event = event_of(order, action.do, _target(access), found)
+        if found:
+            await self._audit.store(event)
+        elif found.earlier is not None:
+            await self._audit.complete(event)
+
+
+def _target(access: WorkerAccess) -> Target:
+    return Target(TargetKind.WORKER, access.worker, site=access.site)
 
 
 def _changed_entry(access: WorkerAccess, action: WorkerAction, order: Order, entry: DesiredWorker) -> DesiredWorker:
@@ -118,6 +145,11 @@ def _within_scope(entry: DesiredWorker, access: WorkerAccess, order: Order) -> D
     return entry
 
 
+def _added_queues(action: WorkerAction) -> tuple[str, ...]:
+    """The queues that a worker shall serve by this action, as far as they are named."""
+    return (*(action.queues or ()), *action.add) if isinstance(action, actions.SetQueues) else ()
+
+
 def _check(action: WorkerAction, order: Order) -> None:
     """Refuse what is wrong for all targets alike.
 
@@ -127,7 +159,7 @@ def _check(action: WorkerAction, order: Order) -> None:
     if isinstance(action, actions.Pause | actions.Drain | actions.Stop):
         check_end(action.until, order.at)
     if isinstance(action, actions.SetQueues):
-        named = (*(action.queues or ()), *action.add)
+        named = _added_queues(action)
         if action.as_enrolled == bool(named or action.remove):
             raise EdgeError(ErrorCode.INVALID_REQUEST, "give either as_enrolled, or queues, add or remove")
         for queue in named:

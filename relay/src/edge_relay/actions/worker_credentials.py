@@ -55,12 +55,11 @@ class WorkerCredentialActions:
 
     async def revoke(self, access: WorkerAccess, _: WorkerAction, order: Order) -> Changed:
         """End a worker's credential, for good."""
-        was_revoked = access.revoked_at is not None
         if not order.dry_run:
             # Also a repeat is announced: the first call may have ended before it was.
             await self._enrollments.revoke(access.secret_hash, now=order.at)
             await self._credentials.announce(access.secret_hash)
-        return Changed({"revoked": was_revoked}, {"revoked": True})
+        return Changed({"revoked": False}, {"revoked": True}, earlier=access.revoked_at)
 
     async def resolve(self, access: WorkerAccess, action: WorkerAction, order: Order) -> Changed:
         """Decide which of two agents is the worker."""

@@ -6,6 +6,7 @@ from edge_relay.actions.worker_filter import WorkerTraits, matches
 from edge_relay.desired.state import DesiredState
 from edge_relay.identity.credentials import Credentials
 from edge_relay.identity.enrollment import EnrollmentStore
+from edge_relay.identity.queue_rights import QueueRights
 from edge_relay.metrics.fleet import Fleet
 from edge_schemas.admin.access import AccessScope
 from edge_schemas.admin.actions import MAX_TARGETS, WorkerActionRequest, WorkerFilter
@@ -30,14 +31,16 @@ class WorkerTargets:
         Raises:
             EdgeError: `invalid_request`.
         """
-        if (request.workers is None) == (request.where is None):
-            raise EdgeError(ErrorCode.INVALID_REQUEST, "give either workers or where")
+        if [request.workers is not None, request.where is not None, request.all].count(True) != 1:
+            raise EdgeError(ErrorCode.INVALID_REQUEST, "give one of workers, where and all")
         if request.workers is not None:
             return list(dict.fromkeys(request.workers))
-        assert request.where is not None  # noqa: S101  # for mypy
-        found = sorted(self._selected(request.where, scope))
+        where = request.where or WorkerFilter()
+        if not request.all and where == WorkerFilter():
+            raise EdgeError(ErrorCode.INVALID_REQUEST, "where: give at least one field, or all: true instead")
+        found = sorted(self._selected(where, scope))
         if len(found) > MAX_TARGETS:
-            raise EdgeError(ErrorCode.INVALID_REQUEST, f"where: selects {len(found)} workers, more than {MAX_TARGETS}")
+            raise EdgeError(ErrorCode.INVALID_REQUEST, f"{len(found)} workers are selected, more than {MAX_TARGETS}")
         return found
 
     def by_name(self) -> dict[str, WorkerAccess]:
@@ -48,6 +51,10 @@ class WorkerTargets:
             if known is None or known.revoked_at is not None:
                 found[access.worker] = access
         return found
+
+    def queue_rights(self, scope: AccessScope) -> QueueRights:
+        """Which queues an operator with this scope may give to workers."""
+        return QueueRights(self._credentials, scope)
 
     async def require(self, worker: str, known: dict[str, WorkerAccess], scope: AccessScope) -> WorkerAccess:
         """A worker by its name; another replica may just have enrolled it.

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from edge_relay.cli import arguments
+from edge_relay.cli.arguments.parser import build
 from edge_relay.cli.output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Failure, explain
 from edge_service.closed_pipe import run_until_closed
 
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = arguments.build(words)
+    parser = build(words)
     options = parser.parse_args(words)
     command: Callable[[argparse.Namespace], None] | None = getattr(options, "command", None)
     if command is None:

@@ -28,6 +28,11 @@ class Entries:
         own = self._own.get(key)
         return self._watched.get(key) if own is None else own.entry
 
+    def all(self, prefix: str) -> list[tuple[str, Entry]]:
+        """The entries that count, of all keys with this prefix."""
+        keys = {key for key in (*self._watched, *self._own) if key.startswith(prefix)}
+        return [(key, entry) for key in keys if (entry := self.get(key)) is not None]
+
     def watched(self, key: str, entry: Entry | None) -> None:
         """The watch shows this entry; None if there is none."""
         if entry is None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
-from edge_broker.subjects import DESIRED_BUCKET, consumer_name
+from edge_broker.subjects import DESIRED_BUCKET, consumer_name, parse_consumer_name
 from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.desired.entries import Entries, Entry
 from edge_relay.desired.keys import QUEUE_PREFIX, SITE_PREFIX, WORKER_PREFIX, queue_key, site_key, worker_key
@@ -39,6 +39,7 @@ CHECK_S = 1.0
 """While an order has an end, the clock is compared with it at least so often: clocks are set."""
 READY_WITHIN_S = 8.0
 SETTLED_WITHIN_S = 3.0
+NOT_READ = "what operators have set is still being read; if that lasts, run 'edge-relay streams apply'"
 
 OnChange = Callable[[str], None]
 """Called with the key of an entry that changed, or whose order's time is over."""
@@ -79,9 +80,7 @@ class DesiredState:
             BrokerUnavailable: Not within `READY_WITHIN_S`.
         """
         if not await self._is_complete(READY_WITHIN_S):
-            raise BrokerUnavailable(
-                "what operators have set is still being read; if that lasts, run 'edge-relay streams apply'"
-            )
+            raise BrokerUnavailable(NOT_READ)
 
     async def settled(self) -> bool:
         """Wait, after a cut of the connection, for what was changed meanwhile; False if it is still unknown."""
@@ -107,6 +106,10 @@ class DesiredState:
     def queue(self, team: str | None, queue: str) -> DesiredQueue:
         """Of a queue."""
         return self._get(queue_key(team, queue), DesiredQueue)
+
+    def queues(self) -> list[tuple[str | None, str]]:
+        """Team and name of each queue for which something is set, and whose order, if that is all, is not over."""
+        return _set_queues(self._entries.all(QUEUE_PREFIX), self._now())
 
     def order(self, worker: str, site: str) -> CurrentOrder | None:
         """The order that counts for a worker; None if it is available."""
@@ -199,6 +202,19 @@ class DesiredState:
     def _report(self, key: str) -> None:
         for listener in self._listeners:
             listener(key)
+
+
+def _set_queues(entries: list[tuple[str, Entry]], now: datetime) -> list[tuple[str | None, str]]:
+    keys = (key for key, entry in entries if _says(entry, now))
+    return [parse_consumer_name(key.removeprefix(QUEUE_PREFIX)) for key in keys]
+
+
+def _says(entry: Entry, now: datetime) -> bool:
+    """Whether an entry sets anything now."""
+    emptied = entry.model_copy(update={"version": 0})
+    if entry.order is not None and entry.order.is_over(now):
+        emptied = emptied.model_copy(update={"order": None})
+    return emptied != type(entry)()
 
 
 def _clock() -> float:

@@ -16,10 +16,12 @@ from edge_relay.pulls.dispatcher_pool import DispatcherPool
 log = structlog.get_logger(__name__)
 
 MAX_QUEUED = 1000
+KINDS = ("worker", "queue", "access")
+"""Beats and demand are notices too, which relays send and do not need."""
 
 
 class Notices:
-    """Subscribes to all notices. Run `run()` in a task group.
+    """Subscribes to the notices for relays. Run `run()` in a task group.
 
     Args:
         broker: Brings the notices.
@@ -46,12 +48,13 @@ class Notices:
 
     async def run(self) -> None:
         """Receive notices until cancelled."""
-        number = await self._broker.subscribe(f"{NOTICES}.>", self._receive)
+        numbers = [await self._broker.subscribe(f"{NOTICES}.{kind}.*", self._receive) for kind in KINDS]
         try:
             while True:
                 await self._refresh(await self._changed.get())
         finally:
-            await self._broker.unsubscribe(number)
+            for number in numbers:
+                await self._broker.unsubscribe(number)
 
     async def _receive(self, message: Message) -> None:
         kind, _, name = message.subject.removeprefix(f"{NOTICES}.").partition(".")

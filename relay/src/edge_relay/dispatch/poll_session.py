@@ -99,6 +99,8 @@ class PollSession:
             raise
         self._record_sent(delivered, found)
         self._granter.measure(delivered)
+        if not delivered and not found:
+            self._parts.workers.answered_empty(self._parked.worker, self._parked.agent.arrival)
 
     async def return_to_queue(self, unused: Sequence[Delivery]) -> None:
         """Make these jobs available to another poll at once."""

@@ -12,18 +12,18 @@ from edge_broker.jetstream.stream_info import stream_info
 from edge_broker.subjects import AUDIT
 from edge_relay.desired.keys import QUEUE_PREFIX
 from edge_relay.dispatch.state.watched_job import WatchedJob
-from edge_relay.fleet.lists.cached import memory_as_of
 from edge_relay.fleet.queues.counts import ConsumerCounts
 from edge_relay.fleet.queues.flow import QueueKey
 from edge_relay.fleet.views import FleetViews
 from edge_relay.lifecycle import Lifecycle
+from edge_relay.limits.kinds import Limit, OnLimit, ignore
 from edge_schemas.admin.rows import Change
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
 log = structlog.get_logger(__name__)
 
 EVENT_EVERY_S = 1.0
-ALIVE_EVERY_S = 2.0
+ALIVE_EVERY_S = 1.0
 """A client learns so often how old the relay's knowledge is, and that the connection is whole."""
 MAX_CLIENTS = 200
 RETRY_S = 10.0
@@ -34,24 +34,39 @@ WORKERS, SITES, QUEUES, JOBS, TOKENS, AUDIT_VIEW = "workers", "sites", "queues",
 class _Client:
     """What a client has not been told yet. One that is slow is told everything at once later."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
         self.views: set[str] = set()
         self.ready = asyncio.Event()
 
 
 class Changes:
-    """Follows what lists show, for all clients together. Run `run()` in a task group."""
+    """Follows what lists show, for all clients together. Run `run()` in a task group.
 
-    def __init__(self, broker: Broker, views: FleetViews, lifecycle: Lifecycle) -> None:
+    Args:
+        broker: The connection.
+        views: The lists.
+        lifecycle: Ends the streams.
+        of_operator: How many streams one operator may have.
+        on_limit: Counts refusals.
+    """
+
+    def __init__(
+        self, broker: Broker, views: FleetViews, lifecycle: Lifecycle, *, of_operator: int, on_limit: OnLimit = ignore
+    ) -> None:
+        self._of_operator = of_operator
+        self._on_limit = on_limit
         self._broker = broker
         self._views = views
         self._lifecycle = lifecycle
         self._clients: set[_Client] = set()
         self._changed: set[str] = set()
+        self._again: dict[str, float] = {}
         self._has_clients = asyncio.Event()
         self._audit_at = 0
         self._queues: Mapping[QueueKey, ConsumerCounts] = {}
         sources = views.sources
+        self._clock = sources.fleet.clock
         sources.fleet.on_entry(lambda _, __: self.mark(WORKERS, SITES))
         sources.credentials.on_change(lambda _: self.mark(WORKERS, SITES, TOKENS))
         sources.desired.on_change(self._desired_changed)
@@ -73,16 +88,18 @@ class Changes:
             if not self._clients:
                 self._has_clients.clear()
 
-    async def follow(self) -> AsyncGenerator[bytes, None]:
+    async def follow(self, owner: str) -> AsyncGenerator[bytes, None]:
         """The events of one client, until the replica stops: `change` and `alive`. The first one names all lists.
 
+        Args:
+            owner: The client's operator; see `Operator.owner`.
+
         Raises:
-            EdgeError: `rate_limited`: too many clients; `draining`.
+            EdgeError: `rate_limited`: too many clients, of this operator or in all; `draining`.
         """
         self._lifecycle.check()
-        if len(self._clients) >= MAX_CLIENTS:
-            raise EdgeError(ErrorCode.RATE_LIMITED, f"{MAX_CLIENTS} clients follow changes here", retry_after_s=RETRY_S)
-        client = _Client()
+        self._check_room(owner)
+        client = _Client(owner)
         client.views = {WORKERS, SITES, QUEUES, JOBS, TOKENS, AUDIT_VIEW}
         client.ready.set()
         self._clients.add(client)
@@ -94,14 +111,32 @@ class Changes:
                         await client.ready.wait()
                 client.ready.clear()
                 if client.views or not self._lifecycle.stopping.is_set():
-                    change = Change(views=tuple(sorted(client.views)), as_of=memory_as_of(self._broker))
+                    change = Change(views=tuple(sorted(client.views)), as_of=self._clock.as_of())
                     client.views = set()
                     yield _event(change)
         finally:
             self._clients.discard(client)
 
+    def _check_room(self, owner: str) -> None:
+        own = sum(client.owner == owner for client in self._clients)
+        if own >= self._of_operator:
+            limit, text = Limit.CHANGE_STREAMS_OF_OPERATOR, f"{own} streams of this operator are open here"
+        elif len(self._clients) >= MAX_CLIENTS:
+            limit, text = Limit.CHANGE_STREAMS, f"{MAX_CLIENTS} streams are open here"
+        else:
+            return
+        self._on_limit(limit)
+        raise EdgeError(ErrorCode.RATE_LIMITED, text, retry_after_s=RETRY_S)
+
     def _announce(self) -> None:
+        """Name what has changed; once more when a list that was computed before the change is no longer kept."""
         changed, self._changed = self._changed, set()
+        now = asyncio.get_running_loop().time()
+        due = {view for view, at in self._again.items() if at <= now}
+        kept_for_s = self._views.kept_for_s
+        later = dict.fromkeys(changed, now + kept_for_s) if kept_for_s > 0 else {}
+        self._again = {view: at for view, at in self._again.items() if view not in due} | later
+        changed |= due
         if not changed:
             return
         for client in self._clients:

@@ -8,14 +8,13 @@ from edge_broker.subjects import DEAD
 from edge_relay.fleet.jobs.ended import EndedJobs
 from edge_relay.fleet.jobs.rows import JOB_ORDER, IsVisible, job_row, matches, matching_jobs, record_row
 from edge_relay.fleet.jobs.timeline import airflow_link, timeline
-from edge_relay.fleet.lists.cached import memory_as_of
 from edge_relay.fleet.lists.pages import page
 from edge_relay.fleet.queues.rows import served_queues
 from edge_relay.fleet.views import FleetViews
 from edge_schemas.admin.access import AccessScope
 from edge_schemas.admin.actions import JobFilter
-from edge_schemas.admin.queries import JobQuery
 from edge_schemas.admin.rows import JobDetail, JobPage
+from edge_schemas.admin.view_queries import JobQuery
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 
@@ -47,13 +46,13 @@ class JobViews:
         """
         is_visible = await self.visible(scope)
         site_of = self._views.site_of
-        as_of = memory_as_of(self._sources.broker)
+        as_of = self._sources.fleet.clock.as_of()
         if query.ended or query.state is JobState.ENDED:
             if query.sort not in {None, NEWEST_ENDED}:
                 raise EdgeError(
                     ErrorCode.INVALID_REQUEST, f"sort: ended jobs are listed in the order {NEWEST_ENDED} only"
                 )
-            text = (query.q or "").lower()
+            text = (query.text or "").lower()
             jobs, cursor = await self._ended.page(
                 lambda job: matches(job, query, text, site_of) and is_visible(job.team, job.queue, job.holder),
                 cursor=query.cursor,
@@ -83,7 +82,7 @@ class JobViews:
             record=record.model_copy(update={"job": None, "last_write": None}),
             timeline=timeline(record),
             airflow_url=airflow_link(self._airflow_url, record),
-            as_of=memory_as_of(self._sources.broker),
+            as_of=self._sources.fleet.clock.as_of(),
         )
 
     async def select(self, where: JobFilter, scope: AccessScope) -> list[str]:

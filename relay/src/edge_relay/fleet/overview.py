@@ -128,7 +128,7 @@ def _of_queues(rows: Iterable[QueueRow], now: datetime) -> Iterator[Attention]:
                 severity=CRITICAL,
                 text=f"{_count(waiting, 'job')} of queue {row.queue} waiting, and no worker serves the queue",
                 since=row.oldest_at,
-                view=_view("queues", q=row.queue),
+                view=_view("queues", text=row.queue),
             )
         tolerance_s = row.settings.tolerance_s or OfflinePolicy().tolerance_s
         if row.oldest_at is not None and (age := (now - row.oldest_at).total_seconds()) > tolerance_s:

@@ -1,20 +1,30 @@
 """The lists of operators and one item in full, from memory and a few bounded reads."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch.state.record_mirror import RecordMirror
+from edge_relay.dispatch.state.watched_job import WatchedJob
 from edge_relay.fleet.jobs.rows import job_row
 from edge_relay.fleet.lists.cached import Cached, Dated
 from edge_relay.fleet.lists.pages import page
 from edge_relay.fleet.queues.counts import count_records, read_consumers
-from edge_relay.fleet.queues.flow import Flow
-from edge_relay.fleet.queues.rows import QUEUE_ORDER, QueueCounts, matching_queues, queue_rows, served_queues
+from edge_relay.fleet.queues.flow import Flow, QueueKey
+from edge_relay.fleet.queues.rows import (
+    QUEUE_ORDER,
+    QueueCounts,
+    existing_queues,
+    matching_queues,
+    queue_rows,
+    queue_rows_of_sites,
+    served_queues,
+)
 from edge_relay.fleet.workers.history import worker_history
 from edge_relay.fleet.workers.index import WorkerIndex, WorkerView
 from edge_relay.fleet.workers.missing import what_is_missing
@@ -24,8 +34,8 @@ from edge_relay.gate.centre import Centre
 from edge_relay.identity.credentials import Credentials
 from edge_relay.metrics.fleet import Fleet
 from edge_schemas.admin.access import AccessScope
-from edge_schemas.admin.queries import QueueQuery, SiteQuery, WorkerQuery
 from edge_schemas.admin.rows import (
+    MAX_JOBS_OF_ROW,
     QueuePage,
     QueueRow,
     SitePage,
@@ -35,9 +45,10 @@ from edge_schemas.admin.rows import (
     WorkerPage,
     WorkerRow,
 )
+from edge_schemas.admin.view_queries import QueueQuery, SiteQuery, WorkerQuery
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.worker_entry import WorkerEntry
-from edge_schemas.wire.worker_report import JobPhase
+from edge_schemas.wire.worker_report import StoredJobReport
 
 READY_WITHIN_S = 8.0
 
@@ -85,8 +96,8 @@ class FleetViews:
     def __init__(self, sources: Sources, flow: Flow) -> None:
         self.sources = sources
         self.flow = flow
-        self.index = WorkerIndex(sources.broker, sources.fleet, sources.credentials, sources.desired)
-        self._counts = Cached(sources.broker, self._count)
+        self.index = WorkerIndex(sources.fleet, sources.credentials, sources.desired)
+        self._counts = Cached(sources.fleet.clock, self._count)
         self._was_ready = False
 
     async def workers(self, query: WorkerQuery, scope: AccessScope) -> WorkerPage:
@@ -99,7 +110,7 @@ class FleetViews:
         found = await self.all_workers()
         matching = matching_workers(found.value, query, scope)
         rows = page(matching, WORKER_ORDER, sort=query.sort, cursor=query.cursor, limit=query.limit)
-        items = tuple(map(self._row, rows.rows))
+        items = tuple(self._row(view, scope) for view in rows.rows)
         return WorkerPage(items=items, total=rows.total, next=rows.next, as_of=found.as_of)
 
     async def worker(self, name: str, scope: AccessScope) -> WorkerDetail:
@@ -118,7 +129,7 @@ class FleetViews:
         entry = self.sources.fleet.entry(name)
         keys = [(view.access.team, queue) for queue in view.settings.queues]
         return WorkerDetail(
-            row=self._row(view),
+            row=self._row(view, scope),
             jobs=() if entry is None else tuple(self._jobs(entry, scope)),
             history=history,
             missing=what_is_missing(
@@ -165,7 +176,19 @@ class FleetViews:
         found = await self.all_workers()
         desired = self.sources.desired
         served = served_queues(found.value, desired, scope, self.sources.centre_airflow)
-        return Dated(queue_rows(counts.value, served, self.flow, desired, scope), min(counts.as_of, found.as_of))
+        if scope.sites is None:
+            rows = queue_rows(counts.value, served, self.flow, desired)
+        else:
+            workers = [view.name for view in found.value if scope.has_site(view.site)]
+            rows = queue_rows_of_sites(counts.value, served, self.flow, desired, workers)
+        return Dated([row for row in rows if scope.has_queue(row.queue)], min(counts.as_of, found.as_of))
+
+    async def existing_queues(self) -> set[QueueKey]:
+        """Team and name of each queue that exists, for all scopes; errors as for `workers`."""
+        counts = await self.counts()
+        found = await self.all_workers()
+        served = served_queues(found.value, self.sources.desired, AccessScope(), self.sources.centre_airflow)
+        return existing_queues(counts.value, served, self.flow)
 
     async def counts(self) -> Dated[QueueCounts]:
         """Messages and records of all queues."""
@@ -173,6 +196,11 @@ class FleetViews:
             await self.sources.ready()
             self._was_ready = True
         return await self._counts.get()
+
+    @property
+    def kept_for_s(self) -> float:
+        """For how long a reader may get what was computed before this moment; negative if no reader does."""
+        return max(self._counts.kept_for_s, self.index.kept_for_s)
 
     def site_of(self, worker: str) -> str | None:
         """The site of a worker; known after `all_workers`."""
@@ -187,28 +215,31 @@ class FleetViews:
     def _jobs(self, entry: WorkerEntry, scope: AccessScope) -> Iterator[WorkerJob]:
         """Without those of queues that the caller may not see."""
         for reported in entry.jobs:
-            job = self._job(reported.id, reported.phase)
+            job = _worker_job(self.sources.mirror.get(reported.id), reported, self.site_of)
             if scope.queues is None or (job.queue is not None and scope.has_queue(job.queue)):
                 yield job
 
-    def _job(self, job: str, phase: JobPhase) -> WorkerJob:
-        watched = self.sources.mirror.get(job)
-        if watched is None:
-            return WorkerJob(job=job, phase=phase)
-        row = job_row(watched, self.site_of)
-        return WorkerJob(
-            job=job,
-            phase=phase,
-            queue=row.queue,
-            task=row.task,
-            dag_id=row.dag_id,
-            run_id=row.run_id,
-            task_id=row.task_id,
-            map_index=row.map_index,
-            try_number=row.try_number,
-            started_at=row.started_at,
-        )
-
-    def _row(self, view: WorkerView) -> WorkerRow:
+    def _row(self, view: WorkerView, scope: AccessScope) -> WorkerRow:
         entry = self.sources.fleet.entry(view.name)
-        return worker_row(view, entry, self.sources.centre_airflow, datetime.now(UTC))
+        jobs = () if entry is None else tuple(islice(self._jobs(entry, scope), MAX_JOBS_OF_ROW))
+        return worker_row(view, entry, jobs, self.sources.centre_airflow, datetime.now(UTC))
+
+
+def _worker_job(
+    watched: WatchedJob | None, reported: StoredJobReport, site_of: Callable[[str], str | None]
+) -> WorkerJob:
+    if watched is None:
+        return WorkerJob(job=reported.id, phase=reported.phase)
+    row = job_row(watched, site_of)
+    return WorkerJob(
+        job=reported.id,
+        phase=reported.phase,
+        queue=row.queue,
+        task=row.task,
+        dag_id=row.dag_id,
+        run_id=row.run_id,
+        task_id=row.task_id,
+        map_index=row.map_index,
+        try_number=row.try_number,
+        started_at=row.started_at,
+    )

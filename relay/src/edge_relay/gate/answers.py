@@ -6,8 +6,16 @@ from dataclasses import dataclass
 import aiohttp
 import structlog
 
-from edge_schemas.gate.auth import SIGNATURE_HEADER, AnswerCheck
-from edge_service.body_progress import BodyStalled, Progress
+from edge_schemas.gate.auth import (
+    END_SIGNATURE_BYTES,
+    SIGNATURE_HEADER,
+    SIGNED_AT_END,
+    SIGNED_AT_END_HEADER,
+    AnswerSignature,
+    check_head,
+)
+from edge_schemas.gate.limits import CallLimits
+from edge_service.body_progress import BodyStalled, BodyTooLarge, Progress
 
 log = structlog.get_logger(__name__)
 
@@ -27,14 +35,19 @@ class StreamedBody:
     The gate's signature covers the whole body, so it is checked at the end. Until then the last piece is held back: a
     worker that has received as many bytes as were announced has received what the gate has signed.
 
+    Args:
+        reply: The beginning of the answer.
+        length: Of the body, in bytes, without the signature behind it.
+        signature: Made from the body.
+
     Attributes:
-        length: In bytes, as announced.
+        length: As announced to the worker.
         on_broken: Called if not all of it arrives as the gate has signed it.
     """
 
-    def __init__(self, reply: aiohttp.ClientResponse, length: int, check: AnswerCheck) -> None:
+    def __init__(self, reply: aiohttp.ClientResponse, length: int, signature: AnswerSignature) -> None:
         self._reply = reply
-        self._check = check
+        self._signature = signature
         self.length = length
         self.on_broken: Callable[[], None] = lambda: None
 
@@ -44,16 +57,20 @@ class StreamedBody:
         Raises:
             AnswerBroken: The connection was cut, the body stood still, or the signature is not the gate's.
         """
-        held = b""
+        held, behind, left = b"", b"", self.length
         try:
-            while piece := await progress.step(self._reply.content.readany()):
-                self._check.add(piece)
+            while arrived := await progress.step(self._reply.content.readany()):
+                piece, behind = arrived[:left], behind + arrived[left:]
+                left -= len(piece)
+                if not piece:
+                    continue
+                self._signature.add(piece)
                 if held:
                     yield held
                 held = piece
         except (aiohttp.ClientError, OSError, BodyStalled) as error:
             raise self._broken(f"{type(error).__name__}: {error}") from error
-        if not self._check.matches(self._reply.headers.get(SIGNATURE_HEADER, "")):
+        if not self._signature.matches(_signature(self._reply, behind)):
             raise self._broken("it is not signed with our key")
         yield held
 
@@ -76,3 +93,43 @@ class GateAnswer:
     headers: Mapping[str, str]
     body: bytes = b""
     streamed: StreamedBody | None = None
+
+
+def streamed_body(reply: aiohttp.ClientResponse, key: bytes, nonce: str, limits: CallLimits) -> StreamedBody | None:
+    """The body of an answer that is passed on while it arrives; None for one that is read as a whole.
+
+    Without a length, a proxy could make a whole answer of one that was cut off. An answer without a signature is not
+    the gate's: the next keeper is called.
+
+    Raises:
+        AnswerBroken: The gate did not make the head of this answer.
+        BodyTooLarge: It is longer than the limit.
+    """
+    length, header = reply.content_length, reply.headers.get(SIGNATURE_HEADER)
+    if reply.method == "HEAD" or length is None or header is None:
+        return None
+    if _is_signed_at_end(reply):
+        length -= END_SIGNATURE_BYTES
+        if not check_head(key, nonce, reply.status, length, header):
+            raise AnswerBroken(f"an answer with status {reply.status} whose head is not signed with our key")
+    if length > limits.max_call_bytes:
+        raise BodyTooLarge
+    if length <= STREAMED_FROM_BYTES:
+        return None
+    return StreamedBody(reply, length, AnswerSignature(key, nonce, reply.status))
+
+
+def split_signature(reply: aiohttp.ClientResponse, content: bytes) -> tuple[bytes, str]:
+    """The body and the signature of an answer that was read as a whole."""
+    if not _is_signed_at_end(reply):
+        return content, _signature(reply, b"")
+    return content[:-END_SIGNATURE_BYTES], _signature(reply, content[-END_SIGNATURE_BYTES:])
+
+
+def _is_signed_at_end(reply: aiohttp.ClientResponse) -> bool:
+    return reply.headers.get(SIGNED_AT_END_HEADER) == SIGNED_AT_END
+
+
+def _signature(reply: aiohttp.ClientResponse, behind: bytes) -> str:
+    """The signature of a body: in the head, or behind the body."""
+    return behind.decode("latin-1") if _is_signed_at_end(reply) else reply.headers.get(SIGNATURE_HEADER, "")

@@ -16,9 +16,16 @@ import aiohttp
 import structlog
 from yarl import URL
 
-from edge_relay.gate.answers import STREAMED_FROM_BYTES, WINDOW_BYTES, GateAnswer, StreamedBody
+from edge_relay.gate.answers import WINDOW_BYTES, GateAnswer, split_signature, streamed_body
 from edge_relay.settings import Settings, SettingsError
-from edge_schemas.gate.auth import SIGNATURE_HEADER, AnswerCheck, GateCall, check_answer, sign_call
+from edge_schemas.gate.auth import (
+    SIGNATURE_HEADER,
+    SIGNED_AT_END,
+    SIGNED_AT_END_HEADER,
+    GateCall,
+    check_answer,
+    sign_call,
+)
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire.errors import TOO_LARGE_STATUSES, EdgeError, ErrorCode
 from edge_schemas.wire.routes import FORWARDED_HEADERS, ORIGIN_HEADER, REQUEST_ID_HEADER, WORKER_HEADER
@@ -168,11 +175,10 @@ class GateClient:
             reply = await _begin(self._session, base, call, {**headers, **ours}, self._timeout_s)
             stack.callback(reply.close)
             passed = {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
-            if memory is not None and (length := _streamed_length(reply, self._limits)) is not None:
+            if memory is not None and (streamed := streamed_body(reply, self._key, nonce, self._limits)) is not None:
                 memory.add(WINDOW_BYTES)
                 stack.callback(memory.remove, WINDOW_BYTES)
-                check = AnswerCheck(self._key, nonce, reply.status)
-                return GateAnswer(reply.status, passed, streamed=StreamedBody(reply, length, check))
+                return GateAnswer(reply.status, passed, streamed=streamed)
             body = await read_counted(reply.content, self._limits.max_call_bytes, memory or UNCOUNTED)
         except aiohttp.ConnectionTimeoutError as error:
             raise _Away(f"no connection within {CONNECT_TIMEOUT_S:g} s") from error
@@ -186,7 +192,8 @@ class GateClient:
         if reply.status in TOO_LARGE_STATUSES and SIGNATURE_HEADER not in reply.headers:
             text = f"the gate, or a server before it, has a lower limit than the relay: status {reply.status}"
             raise EdgeError(ErrorCode.PAYLOAD_TOO_LARGE, text)
-        is_right = partial(check_answer, self._key, nonce, reply.status, body, reply.headers.get(SIGNATURE_HEADER, ""))
+        body, signature = split_signature(reply, body)
+        is_right = partial(check_answer, self._key, nonce, reply.status, body, signature)
         if not await hashed(is_right, len(body)):
             raise _Away(f"an answer with status {reply.status} that is not signed with our key")
         return GateAnswer(reply.status, passed, body)
@@ -206,26 +213,9 @@ async def _begin(
             # Unchanged: yarl would decode the path and encode it again.
             URL(f"{base}{call.target}", encoded=True),
             data=exchange.body,
-            headers=headers,
+            headers={**headers, SIGNED_AT_END_HEADER: SIGNED_AT_END},
             skip_auto_headers=("Content-Type",),
             allow_redirects=False,
         )
         exchange.begun()
         return reply
-
-
-def _streamed_length(reply: aiohttp.ClientResponse, limits: CallLimits) -> int | None:
-    """The length of a body that is streamed; None for one that is read as a whole.
-
-    Without a length, a proxy could make a whole answer of one that was cut off. An answer without a signature is not
-    the gate's: the next keeper is called.
-
-    Raises:
-        BodyTooLarge: It is longer than the limit.
-    """
-    length = reply.content_length
-    if reply.method == "HEAD" or length is None or SIGNATURE_HEADER not in reply.headers:
-        return None
-    if length > limits.max_call_bytes:
-        raise BodyTooLarge
-    return length if length > STREAMED_FROM_BYTES else None

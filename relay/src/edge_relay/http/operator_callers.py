@@ -88,7 +88,7 @@ class OperatorCallers:
         if self._sign_in.oidc is not None and is_jwt(secret):
             _refuse_acting(request)
             return await self._sign_in.oidc.bearer(secret, address)
-        entry = await self._sign_in.credentials.operator(secret, group(address))
+        entry = await self._sign_in.credentials.operators.by_secret(secret, group(address))
         operator = Operator(entry.name, entry.role, entry.scope, SignedInBy.TOKEN, address, entry.expires_at)
         return _acting(request, operator, entry) if entry.for_airflow else _itself(request, operator)
 

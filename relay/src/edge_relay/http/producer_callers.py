@@ -46,7 +46,7 @@ class ProducerCallers:
             BrokerUnavailable: The token is unknown here, and the broker can't be asked.
         """
         address = self._callers.address(request)
-        entry = await self._credentials.operator(bearer(request), group(address))
+        entry = await self._credentials.operators.by_secret(bearer(request), group(address))
         self._callers.recognize(request, owner_of(entry.name), is_producer=True)
         structlog.contextvars.bind_contextvars(producer=entry.name)
         self._rate.take(entry.name)

@@ -1,15 +1,23 @@
 """Bodies that are bytes: never more of them in memory than the limit, and none that stands still."""
 
 import zlib
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
 
 from aiohttp import web
 
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_service.body_progress import PIECE_BYTES, BodyStalled, BodyTooLarge, Progress, read_body, write_body
+from edge_service.body_progress import (
+    PIECE_BYTES,
+    BodyStalled,
+    BodyTooLarge,
+    Pieces,
+    Progress,
+    limit_unsent,
+    read_body,
+    write_body,
+    write_pieces,
+)
 
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
@@ -58,21 +66,12 @@ async def send(request: web.Request, status: int, headers: Mapping[str, str], bo
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = len(body)
     await response.prepare(request)
-    await _write(response, body, Progress())
+    limit_unsent(request.transport)
+    try:
+        await write_body(response.write, body)
+    except BodyStalled as error:
+        raise ConnectionResetError(str(error)) from None
     return response
-
-
-class Pieces(Protocol):
-    """A body that arrives while it is sent.
-
-    Attributes:
-        length: In bytes.
-    """
-
-    length: int
-
-    def pieces(self, progress: Progress) -> AsyncGenerator[bytes, None]:
-        """The body; it moves on when it is sent, and its time is over when nothing was sent for too long."""
 
 
 async def pass_on(request: web.Request, status: int, headers: Mapping[str, str], body: Pieces) -> web.StreamResponse:
@@ -85,18 +84,12 @@ async def pass_on(request: web.Request, status: int, headers: Mapping[str, str],
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = body.length
     await response.prepare(request)
-    progress = Progress()
-    async with aclosing(body.pieces(progress)) as pieces:
-        async for piece in pieces:
-            await _write(response, piece, progress)
-    return response
-
-
-async def _write(response: web.StreamResponse, body: bytes, progress: Progress) -> None:
+    limit_unsent(request.transport)
     try:
-        await write_body(response.write, body, progress)
+        await write_pieces(response.write, body, Progress())
     except BodyStalled as error:
         raise ConnectionResetError(str(error)) from None
+    return response
 
 
 def decode(body: bytes, encoding: str, limit: int) -> bytes:

@@ -1,6 +1,8 @@
-"""The keys of `edge_access`: `access.<hash>`, `enroll.<hash>`, `worker.<hash>` and `name.<worker>`.
+"""The keys of `edge_access`.
 
-The last one reserves a worker's name. A name is made from the hash that the worker chose: without the reservation a
+They are `access.<hash>`, `enroll.<hash>`, `worker.<hash>`, `name.<worker>` and `session.<owner>.<session>`.
+
+`name.<worker>` reserves a worker's name. A name is made from the hash that the worker chose: without the reservation a
 client with an enrolment token could search for a secret whose name is another worker's. Under `worker.<hash>` of a
 secret that came from a rotation there is an alias only, a `SecretAlias`.
 """
@@ -12,6 +14,8 @@ ACCESS_PREFIX = "access."
 ENROLL_PREFIX = "enroll."
 WORKER_PREFIX = "worker."
 NAME_PREFIX = "name."
+SESSION_PREFIX = "session."
+"""Of sessions that were ended; see `EndedSessions`."""
 
 
 def dump(entry: AccessTokenEntry | EnrollTokenEntry | WorkerAccess) -> bytes:

@@ -16,10 +16,9 @@ from edge_broker.connection.broker import Broker
 from edge_broker.subjects import ACCESS_BUCKET, NOTICES
 from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.desired.state import DesiredState
-from edge_relay.identity.access_keys import ACCESS_PREFIX, WORKER_PREFIX
+from edge_relay.identity.access_keys import ACCESS_PREFIX, SESSION_PREFIX, WORKER_PREFIX
 from edge_relay.identity.lookups import Lookups
 from edge_relay.identity.operators.access_credentials import OperatorCredentials
-from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.principals import Principal, Principals
 from edge_relay.identity.rotation import SecretRotation, alias_of
 from edge_relay.identity.secret_form import check_secret
@@ -32,13 +31,19 @@ Listener = Callable[[str], None]
 """Called with the secret hash of a worker whose entry changed."""
 
 
-class Credentials(OperatorCredentials):
-    """The credentials of all workers and operators, in memory. Run `run()` in a task group."""
+class Credentials:
+    """The credentials of all workers, in memory; keeps those of operators up to date. Run `run()` in a task group."""
 
     def __init__(
-        self, broker: Broker, lookups: Lookups, desired: DesiredState, rotation: SecretRotation, uses: TokenUses
+        self,
+        broker: Broker,
+        lookups: Lookups,
+        desired: DesiredState,
+        rotation: SecretRotation,
+        operators: OperatorCredentials,
     ) -> None:
-        super().__init__(lookups, uses)
+        self.operators = operators
+        self._lookups = lookups
         self._broker = broker
         self._bucket = Bucket(broker, ACCESS_BUCKET)
         self._watched = WatchedBucket(broker, ACCESS_BUCKET, self._apply)
@@ -72,7 +77,7 @@ class Credentials(OperatorCredentials):
         Raises:
             BrokerUnavailable: The entry could not be read; the bucket's watch delivers it too.
         """
-        key = (ACCESS_PREFIX if secret_hash in self._operators else WORKER_PREFIX) + secret_hash
+        key = (ACCESS_PREFIX if secret_hash in self.operators else WORKER_PREFIX) + secret_hash
         self._apply(key, (await self._bucket.get(key)).value)
 
     async def worker(self, secret: str, address: str) -> Principal:
@@ -150,9 +155,11 @@ class Credentials(OperatorCredentials):
                 entry = None if value is None else WorkerAccess.model_validate_json(value)
                 self._store_worker(key.removeprefix(WORKER_PREFIX), entry)
             elif key.startswith(ACCESS_PREFIX):
-                self._store_operator(key.removeprefix(ACCESS_PREFIX), value)
-        except ValidationError as error:
-            log.warning("access_entry_unreadable", kind=key.partition(".")[0], errors=error.error_count())
+                self.operators.store(key.removeprefix(ACCESS_PREFIX), value)
+            elif key.startswith(SESSION_PREFIX):
+                self.operators.ended_sessions.store(key.removeprefix(SESSION_PREFIX), value)
+        except ValueError as error:
+            log.warning("access_entry_unreadable", kind=key.partition(".")[0], errors=_error_count(error))
             if key.startswith(WORKER_PREFIX):
                 self._store_worker(key.removeprefix(WORKER_PREFIX), None)
 
@@ -185,6 +192,10 @@ def _is_older(entry: WorkerAccess, known: WorkerAccess) -> bool:
 def _later_secrets(entry: WorkerAccess | None) -> list[str]:
     """The hashes of a worker's secrets besides the first one."""
     return [] if entry is None else [one for one in (entry.current_hash, entry.next_hash) if one is not None]
+
+
+def _error_count(error: ValueError) -> int:
+    return error.error_count() if isinstance(error, ValidationError) else 1
 
 
 def access_notice(secret_hash: str) -> str:

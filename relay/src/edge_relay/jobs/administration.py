@@ -15,7 +15,7 @@ from edge_relay.identity.operators.operator import Operator
 from edge_relay.shielded import run_to_completion
 from edge_schemas.admin import actions
 from edge_schemas.admin.actions import ActionFailure, ActionResult, JobActionRequest
-from edge_schemas.admin.audit import TargetKind
+from edge_schemas.admin.audit import AuditEvent, TargetKind
 from edge_schemas.life.events import Event, Redrive, Withdraw
 from edge_schemas.life.model import JobRecord
 from edge_schemas.life.transition import transition
@@ -118,21 +118,34 @@ class JobAdministration:
         before, after = await self._records.change(job, event, first=_require_parked if is_purge else None)
         if is_purge:
             await purge(self._broker, DEAD, dead_subject(after.team, after.queue, after.id))
+        done_at = datetime.now(UTC) if after is not before else _done_earlier(after, event)
+        if done_at is not None:
+            told = AuditEvent(
+                at=done_at,
+                action=done,
+                target_kind=TargetKind.JOB,
+                target=job,
+                actor=operator.actor,
+                queue=after.queue,
+                reason=request.reason,
+                before=None if after is before else _shown(before),
+                after=_shown(after),
+            )
+            await (self._audit.complete(told) if after is before else self._audit.store(told))
         if after is before:
             return False
-        await self._audit.record(
-            done,
-            TargetKind.JOB,
-            job,
-            actor=operator.actor,
-            queue=after.queue,
-            reason=request.reason,
-            before=_shown(before),
-            after=_shown(after),
-        )
         if after.holder is not None:
             await self._broker.publish(worker_notice(after.holder.worker))
         return True
+
+
+def _done_earlier(record: JobRecord, event: Event) -> datetime | None:
+    """When this operator ended the job for this reason; the answer, and so the event, may have been lost."""
+    if not isinstance(event, Withdraw):
+        return None
+    if record.outcome is not None and record.outcome.reason == event.reason:
+        return record.outcome.ended_at
+    return record.stop.at if record.stop is not None and record.stop.reason == event.reason else None
 
 
 async def _require_parked(before: JobRecord, _: JobRecord) -> None:

@@ -16,7 +16,9 @@ class ClientAddresses:
 
     def is_trusted(self, peer: str) -> bool:
         """Whether a peer is one of the proxies: its address says nothing about the client."""
-        return (address := _parse(peer)) is not None and any(address in network for network in self._trusted)
+        if not self._trusted or (address := _parse(peer)) is None:
+            return False
+        return any(address in network for network in self._trusted)
 
     def client(self, peer: str, forwarded_for: Sequence[str]) -> str:
         """The address of the client.
@@ -38,7 +40,7 @@ class ClientAddresses:
 
 def group(address: str) -> str:
     """What counts as one address: of IPv6 a whole /64, since one client has all of it."""
-    parsed = _parse(address)
+    parsed = _parse(address) if ":" in address else None
     return str(IPv6Network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else address
 
 

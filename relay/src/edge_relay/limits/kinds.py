@@ -13,6 +13,7 @@ class Limit(StrEnum):
     LOG_OF_JOB = "log_of_job"
     LOGS_OF_WORKER = "logs_of_worker"
     LOGS_OF_QUEUE = "logs_of_queue"
+    LOG_SPACE = "log_space"
     LOOKUPS = "lookups"
     LOOKUPS_OF_ADDRESS = "lookups_of_address"
     CONNECTIONS = "connections"
@@ -26,6 +27,9 @@ class Limit(StrEnum):
     WAITS = "waits"
     WAITS_OF_PRODUCER = "waits_of_producer"
     WAITING_JOBS = "waiting_jobs"
+    ENDED_SESSIONS = "ended_sessions"
+    CHANGE_STREAMS = "change_streams"
+    CHANGE_STREAMS_OF_OPERATOR = "change_streams_of_operator"
 
 
 OnLimit = Callable[[Limit], None]

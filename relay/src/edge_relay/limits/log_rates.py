@@ -1,6 +1,6 @@
 """How much of the log stream a job, a worker and a queue may use in a time.
 
-The stream removes its oldest chunks when it is full, whoever's they are. These rates decide how soon that can be.
+These rates decide how soon the stream is full, and so how long the logs of ended jobs stay.
 """
 
 from dataclasses import dataclass

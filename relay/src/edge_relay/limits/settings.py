@@ -101,6 +101,11 @@ class LimitSettings(BaseSettings):
         description="Connections to the operators' listener, which has this room for itself. Beyond it the oldest is "
         "closed.",
     )
+    streams_per_operator: int = Field(
+        default=20,
+        ge=1,
+        description="Streams of changes that one operator has open at a replica. Further ones are refused with 429.",
+    )
     first_request_s: float = Field(
         default=15.0,
         ge=1,

@@ -24,6 +24,7 @@ from edge_broker.subjects import WORKERS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.desired.worker_state import worker_state
 from edge_relay.identity.credentials import Credentials
+from edge_relay.metrics.fleet_clock import FleetClock
 from edge_relay.metrics.last_poll import FIGURES, LastPoll, last_poll
 from edge_schemas.wire.worker_entry import WorkerEntry
 from edge_schemas.wire.worker_report import JobPhase
@@ -53,24 +54,25 @@ class _Received:
 class Fleet(Collector):
     """All workers that ever enrolled. Run `run()` in a task group.
 
-    Silence is measured by a clock that stands still while NATS is unreachable: no entry can be received then, and no
+    Silence is measured by a clock that stands still while no poll can arrive: no entry can be received then, and no
     worker counts as offline because of it.
+
+    Attributes:
+        clock: That clock; what proves that polls arrive is recorded there.
+        complete: Set while all entries are known.
     """
 
     def __init__(
         self, broker: Broker, credentials: Credentials, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._broker = broker
         self._credentials = credentials
-        self._clock = clock
+        self.clock = FleetClock(clock)
         self._watched = WatchedBucket(broker, WORKERS_BUCKET, self.apply)
         self._received: dict[str, _Received] = {}
         self._unparsed: set[str] = set()
         self._listeners: list[Callable[[str, bytes], None]] = []
         self._polls: dict[str, LastPoll] = {}
-        self._disconnected_s = 0.0
         self.complete = self._watched.complete
-        broker.on_connection(self._reconnected)
 
     def on_entry(self, listener: Callable[[str, bytes], None]) -> None:
         """Call `listener` with each worker and its entry as it is stored, parsed by nobody."""
@@ -87,7 +89,7 @@ class Fleet(Collector):
             self._polls.pop(worker, None)
             self._unparsed.discard(worker)
         else:
-            self._received[worker] = _Received(value, self.now(), datetime.now(UTC))
+            self._received[worker] = _Received(value, self.clock.received_at(), datetime.now(UTC))
             self._unparsed.add(worker)
             for listener in self._listeners:
                 listener(worker, value)
@@ -181,14 +183,8 @@ class Fleet(Collector):
         yield from self.collect()
 
     def now(self) -> float:
-        """The clock, which stands still while NATS is unreachable."""
-        lost_at = self._broker.lost_at
-        is_away = lost_at is not None and not self._broker.connected
-        return (lost_at if is_away and lost_at is not None else self._clock()) - self._disconnected_s
-
-    def _reconnected(self) -> None:
-        if self._broker.lost_at is not None:
-            self._disconnected_s += self._clock() - self._broker.lost_at
+        """By the clock, which stands still while no poll can arrive."""
+        return self.clock.now()
 
 
 def _states(states: list[tuple[WorkerAccess, WorkerState]]) -> Iterator[Metric]:

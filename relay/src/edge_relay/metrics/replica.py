@@ -105,6 +105,9 @@ class Metrics:
             ENROLLMENT_OUTCOMES,
         )
         self.log_bytes = self._counter("edge_relay_log_bytes", "Log bytes stored")
+        self.logs_removed = self._counter(
+            "edge_relay_logs_removed", "Logs of ended jobs removed to make room, in whole or from their beginning on"
+        )
         self.connections = Gauge(
             "edge_relay_connections",
             "Open connections of the workers' listener: strangers have sent no accepted credential yet",

@@ -47,6 +47,11 @@ class SignInSettings(BaseSettings):
         default="openid profile email", description="Scopes that are asked for when a person signs in."
     )
     oidc_ca_file: Path | None = Field(default=None, description="PEM CA file for a provider with a private CA.")
+    oidc_proxy_url: str | None = Field(
+        default=None,
+        description="Forward proxy for the relay's calls to the provider, such as http://proxy.example.org:3128. "
+        "Without it, the relay calls the provider directly; HTTPS_PROXY is not read.",
+    )
     oidc_name_claim: str = Field(
         default="preferred_username", description="Claim with the name that the audit shows. Without it: sub."
     )
@@ -84,7 +89,7 @@ class SignInSettings(BaseSettings):
             raise ValueError(msg)
         return roles
 
-    @field_validator("operators_public_url", "oidc_issuer")
+    @field_validator("operators_public_url", "oidc_issuer", "oidc_proxy_url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
         if value is None:

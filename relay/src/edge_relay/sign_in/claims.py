@@ -36,6 +36,12 @@ def operator_from(claims: Mapping[str, Any], settings: SignInSettings, address: 
     return Operator(name, max(roles, key=tuple(Role).index), scope, SignedInBy.OIDC, address)
 
 
+def lacks_claims(claims: Mapping[str, Any], settings: SignInSettings) -> bool:
+    """Whether a claim is missing that the settings name."""
+    named = (settings.oidc_name_claim, settings.oidc_roles_claim, settings.oidc_sites_claim, settings.oidc_queues_claim)
+    return any(_claim(claims, name) is None for name in named if name is not None)
+
+
 def _name(claims: Mapping[str, Any], claim: str) -> str:
     for value in (_claim(claims, claim), claims.get("sub")):
         if isinstance(value, str) and value.strip() and value.isprintable():

@@ -15,7 +15,7 @@ import jwt
 from edge_relay.identity.operators.operator import Operator
 from edge_relay.identity.shared_key import SharedKey
 from edge_relay.setting_groups.sign_in_settings import SignInSettings
-from edge_relay.sign_in.claims import operator_from
+from edge_relay.sign_in.claims import lacks_claims, operator_from
 from edge_relay.sign_in.provider import Provider
 from edge_relay.sign_in.provider_keys import ProviderKeys
 from edge_relay.sign_in.seals import seal, unseal
@@ -129,11 +129,25 @@ class Oidc:
             "redirect_uri": self._redirect_uri,
             "code_verifier": content["verifier"],
         }
-        answer = await self._provider.exchange(await self._keys.description(), form)
+        description = await self._keys.description()
+        answer = await self._provider.exchange(description, form)
         claims = await self._verified(str(answer.get("id_token", "")), self._provider.client.id)
         if claims.get("nonce") != content["nonce"]:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "the provider's answer belongs to another sign-in: begin again")
+        claims = await self._with_userinfo(claims, description.userinfo_endpoint, answer.get("access_token"))
         return operator_from(claims, self._settings, address), content["after"]
+
+    async def _with_userinfo(self, claims: dict[str, Any], url: str | None, token: object) -> dict[str, Any]:
+        """The claims of the ID token; if one that counts is not among them, with those of the UserInfo endpoint.
+
+        A provider that follows the specification to the letter leaves claims of scopes out of the ID token.
+        """
+        if not lacks_claims(claims, self._settings) or url is None or not isinstance(token, str):
+            return claims
+        found = await self._provider.userinfo(url, token)
+        if found.get("sub") != claims.get("sub"):
+            raise EdgeError(ErrorCode.UNAUTHENTICATED, "the provider's UserInfo endpoint names another person")
+        return {**found, **claims}
 
     def _use_up(self, state: str) -> None:
         """A state that was used here is refused; at another replica the provider refuses the code of a replay."""

@@ -20,12 +20,13 @@ MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the provider says of itself."""
+    """What the provider says of itself. A provider need not have `userinfo_endpoint`."""
 
     authorization_endpoint: str
     token_endpoint: str
     jwks_uri: str
     auth_methods: tuple[str, ...]
+    userinfo_endpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Provider:
         self.client = Client(settings.oidc_client_id, secret)
         check_ca_file("RELAY_OIDC_CA_FILE", settings.oidc_ca_file)
         ca_file = settings.oidc_ca_file
+        self._proxy = settings.oidc_proxy_url
         self._tls = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
         self._session: aiohttp.ClientSession | None = None
 
@@ -85,6 +87,7 @@ class Provider:
             token_endpoint=self._address(found, "token_endpoint"),
             jwks_uri=self._address(found, "jwks_uri"),
             auth_methods=tuple(map(str, methods)) if isinstance(methods, list) else (),
+            userinfo_endpoint=self._address(found, "userinfo_endpoint") if "userinfo_endpoint" in found else None,
         )
 
     async def keys(self, jwks_uri: str) -> dict[str, Any]:
@@ -111,13 +114,23 @@ class Provider:
                 form["client_secret"] = self.client.secret
         return await self._json("POST", description.token_endpoint, form=form, headers=headers)
 
+    async def userinfo(self, url: str, access_token: str) -> dict[str, Any]:
+        """Claims of the person to whom the token belongs, as the provider's UserInfo endpoint answers.
+
+        Raises:
+            EdgeError: `provider_unavailable`.
+        """
+        return await self._json("GET", url, headers={"Authorization": f"Bearer {access_token}"})
+
     async def _json(
         self, method: str, url: str, *, form: dict[str, str] | None = None, headers: dict[str, str] | None = None
     ) -> dict[str, Any]:
         if self._session is None:
             raise unavailable("the relay is starting")
         try:
-            async with self._session.request(method, url, data=form, headers=headers, allow_redirects=False) as answer:
+            async with self._session.request(
+                method, url, data=form, headers=headers, allow_redirects=False, proxy=self._proxy
+            ) as answer:
                 body = await _read(answer)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise unavailable(f"{type(error).__name__} at {url}") from error

@@ -1,9 +1,10 @@
-"""Sessions of browsers: a sealed cookie that names who signed in and until when. No replica stores a session.
+"""Sessions of browsers: a sealed cookie that names who signed in and until when. No replica stores an open session.
 
 A session that was opened with an access token names the token's hash. The token is checked at each call, so the session
-ends with the token: at once, at every replica.
+ends with the token: at once, at every replica. Signing out stores the end of a session, for all replicas.
 """
 
+import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from edge_schemas.wire.workers import hash_secret
 
 KEY_NAME = "session-key"
 _PURPOSE = "session.v1"
+_OWNER_CHARS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,11 @@ class OpenSession:
     """A session, with its cookie's value.
 
     Attributes:
+        id: Its owner, a dot, and its own id.
         csrf: Must come with each change: another site can make a browser send the cookie, but can't read this.
     """
 
+    id: str
     operator: Operator
     cookie: str
     csrf: str
@@ -62,10 +66,10 @@ class Sessions:
             group: Of the address; limits look-ups of unknown tokens.
 
         Raises:
-            EdgeError: See `Credentials.operator`; `forbidden`: the token is Airflow's or a producer's.
+            EdgeError: See `OperatorCredentials.by_secret`; `forbidden`: the token is Airflow's or a producer's.
             BrokerUnavailable: Token or key can't be read at the moment.
         """
-        entry = await self._credentials.operator(token, group)
+        entry = await self._credentials.operators.by_secret(token, group)
         if entry.for_airflow:
             text = "this token is for Airflow's api-server; sign in with a token of your own"
             raise EdgeError(ErrorCode.FORBIDDEN, text)
@@ -104,12 +108,20 @@ class Sessions:
         if datetime.now(UTC) >= expires_at:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "the session has ended: sign in again")
         operator = await self._operator(content, address, group, expires_at)
-        return OpenSession(operator, cookie, csrf_value(key, cookie), expires_at)
+        session = OpenSession(_id(content), operator, cookie, csrf_value(key, cookie), expires_at)
+        is_complete = self._credentials.complete.is_set()
+        if await self._credentials.operators.ended_sessions.is_ended(session.id, group, is_complete=is_complete):
+            raise EdgeError(ErrorCode.UNAUTHENTICATED, "the session was ended by signing out: sign in again")
+        return session
+
+    async def end(self, session: OpenSession) -> None:
+        """End a session at every replica; errors as for `EndedSessions.end`."""
+        await self._credentials.operators.ended_sessions.end(session.id, session.expires_at, now=datetime.now(UTC))
 
     async def _operator(self, content: dict[str, Any], address: str, group: str, expires_at: datetime) -> Operator:
         token_hash = content.get("token")
         if token_hash is not None:
-            entry = await self._credentials.operator_by_hash(token_hash, group)
+            entry = await self._credentials.operators.by_hash(token_hash, group)
             return Operator(entry.name, entry.role, entry.scope, SignedInBy.TOKEN, address, expires_at)
         if self._issuer is None or content["issuer"] != self._issuer:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "the session is of another identity provider: sign in again")
@@ -120,10 +132,16 @@ class Sessions:
         key = await self.key.get()
         content = {**who, "expires": int(expires_at.timestamp()), "nonce": secrets.token_urlsafe(9)}
         cookie = seal(key, _PURPOSE, content)
-        return OpenSession(operator, cookie, csrf_value(key, cookie), expires_at)
+        return OpenSession(_id(content), operator, cookie, csrf_value(key, cookie), expires_at)
 
     def _end(self) -> datetime:
         return datetime.now(UTC) + self._life
+
+
+def _id(content: dict[str, Any]) -> str:
+    """What names a session without saying whose it is."""
+    owner = content.get("token") or f"{content['issuer']} {content['name']}"
+    return f"{hashlib.sha256(owner.encode()).hexdigest()[:_OWNER_CHARS]}.{content['nonce']}"
 
 
 def csrf_value(key: bytes, cookie: str) -> str:

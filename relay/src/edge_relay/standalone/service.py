@@ -107,7 +107,7 @@ async def running_standalone(options: Options, base: Settings, path: Path) -> As
                 access_token_file=data_dir.access_token,
                 pid=os.getpid(),
             )
-            await _until_ready(relay.parts.credentials.complete)
+            await _until_ready(relay.parts.identity.credentials.complete)
             write_info(path, info)
             try:
                 yield info, token

@@ -24,12 +24,14 @@ class HolderEntry:
         log_subject: Where the job's log is stored.
         queue: The job's, as its consumer is named.
         is_submitted: A producer has submitted the job, and may follow its log.
+        ended: The job has ended: its log may have been removed to make room.
     """
 
     worker: str
     started_at: datetime
     log_subject: str
     queue: str
+    ended: bool
     is_submitted: bool = False
 
     @property
@@ -77,8 +79,14 @@ def holder_entry(record: JobRecord | None, worker: str) -> HolderEntry:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job has not been started")
     if record.holder.worker != worker:
         raise EdgeError(ErrorCode.NOT_HOLDER)
-    consumer, is_submitted = consumer_name(record.team, record.queue), record.terms is not None
-    return HolderEntry(worker, record.holder.started_at, job_log_subject(record), consumer, is_submitted)
+    return HolderEntry(
+        worker,
+        record.holder.started_at,
+        job_log_subject(record),
+        consumer_name(record.team, record.queue),
+        ended=record.state is JobState.ENDED,
+        is_submitted=record.terms is not None,
+    )
 
 
 def job_log_subject(record: JobRecord) -> str:

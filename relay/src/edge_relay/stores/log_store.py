@@ -4,7 +4,8 @@ The stream itself is the cursor: each message names the offset of its bytes, so 
 gives the end of the durable log. A message is appended only after the message that was read as the newest
 (expected-last-subject-sequence); an append that loses this race reads again and drops the bytes that are stored.
 
-A full stream may remove all messages of a log that is still written. The holder's own offset is the cursor then.
+All messages of a log that is still written may have been removed: by their age, or, once the job has ended, to make
+room. The holder's own offset is the cursor then.
 """
 
 import asyncio
@@ -34,7 +35,10 @@ def _ignore(_: int) -> None:
 
 
 class NewTenure(Exception):
-    """The log so far belongs to another tenure. If the caller's is the newest, append with `begin=True`."""
+    """The log so far belongs to another tenure, or nothing of it is left: the holder that is known may be outdated.
+
+    If the caller's tenure is the newest by the record, append with the holder as it is now and with `begin=True`.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +94,13 @@ class LogStore:
             offset: In the file of this tenure.
             data: May be empty; the position is returned nevertheless.
             on_read: Called with the number of log bytes that had to be read to find the end.
-            begin: This tenure is known to be the newest; its file may begin here.
+            begin: The holder was read now, and its tenure is the newest; its file may begin here.
 
         Raises:
-            NewTenure: The log belongs to another tenure and `begin` is not set.
+            NewTenure: See there; only if `begin` is not set.
             EdgeError: `offset_mismatch` (bytes before `offset` are missing), `payload_too_large` (the log is full).
             BrokerUnavailable: The outcome is unknown; repeat the call.
+            StreamFull: There is no room; nothing was stored.
         """
         subject = holder.log_subject
         async with self._locked(subject) as log:
@@ -119,18 +124,20 @@ class LogStore:
         """The end of the log from which this tenure continues."""
         if tail.tenure == holder.id:
             return tail
-        if tail.tenure and not begin:
+        if (tail.tenure or offset) and not begin:
             raise NewTenure
-        if not tail.tenure and offset and await self._was_removed(holder.started_at):
+        if not tail.tenure and offset and await self._was_removed(holder):
             # The stream remembers nothing of the log, and the holder does: its offset is up to where it was stored.
             base = log.bases.get(holder.id, 0)
             return _Tail(end=base + offset, base=base, tenure=holder.id, sequence=0)
         return _Tail(end=tail.end, base=tail.end, tenure=holder.id, sequence=tail.sequence)
 
-    async def _was_removed(self, since: datetime) -> bool:
-        """Whether the stream was too full to keep what was stored at this time: it removes the oldest first."""
+    async def _was_removed(self, holder: HolderEntry) -> bool:
+        """Whether what was stored may have been removed: of a job that has not ended, only together with all older."""
+        if holder.ended:
+            return True
         state = (await stream_info(self._broker, LOGS))["state"]
-        return state["messages"] > 0 and datetime.fromisoformat(state["first_ts"]) > since
+        return state["messages"] > 0 and datetime.fromisoformat(state["first_ts"]) > holder.started_at
 
     async def _store(self, subject: str, log: _Log, tail: _Tail, data: bytes) -> bool:
         """Append; False if another append was faster, by another replica or in a call whose answer was lost."""

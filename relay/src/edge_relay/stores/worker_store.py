@@ -2,10 +2,8 @@
 
 import asyncio
 import random
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -15,6 +13,8 @@ from edge_broker.bucket import DELETE_MARK, Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.subjects import WORKERS_BUCKET, kv_subject, worker_notice
+from edge_relay.stores.last_arrivals import LastArrivals, StoredEntry
+from edge_relay.stores.write_rounds import WriteRounds
 from edge_schemas.life import agents
 from edge_schemas.wire.errors import EdgeError
 from edge_schemas.wire.worker_entry import WorkerEntry
@@ -29,7 +29,6 @@ ARRIVALS_AT_ONCE = 64
 they fail and are repeated."""
 MARK_LIFE = timedelta(days=1)
 """How long the mark of a deleted entry is kept, for watches that were cut."""
-MAX_LAST = 10_000
 MAX_LEAVING = 64
 """When thousands of connections close at once, most are not marked: a takeover then waits for a full poll timeout."""
 _PROBE_KEY = "-"
@@ -37,14 +36,6 @@ _PROBE_KEY = "-"
 
 Change = Callable[[WorkerEntry | None], WorkerEntry | None]
 """From the entry as stored to the one to store; None, or the same object, if there is nothing to store."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEntry:
-    """An entry as it was in the bucket; of two, the one with the higher revision is newer."""
-
-    entry: WorkerEntry
-    revision: int
 
 
 class WorkerStore:
@@ -56,7 +47,8 @@ class WorkerStore:
         self._patience_s = patience_s
         self._leaving = 0
         self._arriving = asyncio.Semaphore(ARRIVALS_AT_ONCE)
-        self._last: OrderedDict[str, StoredEntry] = OrderedDict()
+        self._last = LastArrivals()
+        self._rounds = WriteRounds()
 
     async def get(self, worker: str) -> WorkerEntry | None:
         """The last poll of a worker, or None if it never polled.
@@ -78,6 +70,8 @@ class WorkerStore:
     async def arrive(self, new: WorkerEntry, *, superseded_by: int | None) -> StoredEntry:
         """Make an arriving poll the one that counts, and wake older ones wherever they are parked.
 
+        A poll that only continues the worker's last one is written together with others, a moment later.
+
         Raises:
             EdgeError: `superseded`: a newer poll has arrived.
             BrokerUnavailable: Not written within `patience_s`.
@@ -85,42 +79,40 @@ class WorkerStore:
         try:
             async with asyncio.timeout(self._patience_s):
                 await self._broker.wait_connected()
+                if self._last.is_routine(new.worker, new.agent):
+                    await self._rounds.wait()
                 async with self._arriving:
                     stored = await self._arrive(new, superseded_by)
         except TimeoutError:
             raise BrokerUnavailable(f"the poll could not be written within {self._patience_s:g} s") from None
-        await self._broker.publish(worker_notice(new.worker), new.agent.arrival.encode())
-        if stored is None:
-            return StoredEntry(new, 0)
-        self._remember(stored)
+        self._last.keep(stored)
         return stored
 
-    async def _arrive(self, new: WorkerEntry, superseded_by: int | None) -> StoredEntry | None:
-        stored = await self._arrive_after_last(new, superseded_by)
-        if stored is not None:
-            return stored
-        return await self._change(new.worker, lambda now: agents.arrive(now, new, superseded_by=superseded_by))
+    def answered_empty(self, worker: str, arrival: str) -> None:
+        """This poll was answered, and there was nothing to send: the worker's next poll only continues it."""
+        self._last.answered_empty(worker, arrival)
 
-    async def _arrive_after_last(self, new: WorkerEntry, superseded_by: int | None) -> StoredEntry | None:
+    async def _arrive(self, new: WorkerEntry, superseded_by: int | None) -> StoredEntry:
+        last = self._last.take(new.worker)
+        stored = None if last is None else await self._arrive_after(last, new, superseded_by)
+        if last is None or stored is None:
+            stored = await self._change(new.worker, lambda now: agents.arrive(now, new, superseded_by=superseded_by))
+        elif agents.is_same_agent(last.entry.agent, new.agent):
+            return stored  # its last poll arrived here, so that none is parked at another replica
+        await self._broker.publish(worker_notice(new.worker), new.agent.arrival.encode())
+        return stored or StoredEntry(new, 0)
+
+    async def _arrive_after(self, last: StoredEntry, new: WorkerEntry, superseded_by: int | None) -> StoredEntry | None:
         """Write an arrival without a read, if the worker's last poll arrived here too; None if that was not possible.
 
         What was written here last may be outdated: only a swap that succeeds proves that it is not.
         """
-        last = self._last.pop(new.worker, None)
-        if last is None:
-            return None
         try:
             after = agents.arrive(last.entry, new, superseded_by=superseded_by)
             return None if after is last.entry else await self._put(after, last.revision)
         except (EdgeError, RevisionConflict, BrokerUnavailable) as error:
             log.debug("worker_entry_read_again", worker=new.worker, error=repr(error))
             return None
-
-    def _remember(self, stored: StoredEntry) -> None:
-        """Keep an entry for the next arrival, without its jobs: they decide nothing there, and there may be many."""
-        self._last[stored.entry.worker] = StoredEntry(stored.entry.model_copy(update={"jobs": ()}), stored.revision)
-        while len(self._last) > MAX_LAST:
-            self._last.popitem(last=False)
 
     async def leave(self, worker: str, arrival: str) -> None:
         """Mark that the connection of this poll was closed before its answer. Best effort, for some seconds at most."""
@@ -141,7 +133,7 @@ class WorkerStore:
         Raises:
             BrokerUnavailable: The outcome is unknown; repeat the call.
         """
-        self._last.pop(worker, None)
+        self._last.take(worker)
         while (stored := await self._bucket.get(worker)).value is not None:
             with suppress(RevisionConflict):
                 await self._bucket.delete(worker, revision=stored.revision, mark_life=MARK_LIFE)

@@ -1,5 +1,6 @@
 """What operators do with tokens: create, list and revoke access tokens and enrolment tokens. Each change is audited."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from edge_broker.audit import Audit
@@ -8,6 +9,7 @@ from edge_relay.identity.enrollment import KEPT_AFTER_EXPIRY, EnrollmentStore
 from edge_relay.identity.operators.access_tokens import AccessTokenStore, token_id
 from edge_relay.identity.operators.enroll_tokens import EnrollTokens
 from edge_relay.identity.operators.operator import Operator
+from edge_relay.identity.queue_rights import QueueRights
 from edge_relay.shielded import run_to_completion
 from edge_relay.workers.enroll_command import EnrollCommand
 from edge_schemas.admin.access import (
@@ -19,7 +21,7 @@ from edge_schemas.admin.access import (
     EnrollTokenRow,
     SignedInBy,
 )
-from edge_schemas.admin.audit import TargetKind
+from edge_schemas.admin.audit import AuditEvent, TargetKind
 from edge_schemas.admin.rows import AccessTokenPage, EnrollTokenPage
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import EnrollToken, EnrollTokenEntry, EnrollTokenRequest, hash_secret
@@ -55,7 +57,7 @@ class AccessAdministration:
             EdgeError: `forbidden`: the operator is limited.
         """
         operator.require_everything()
-        rows = sorted((_row(one, entry) for one, entry in self._credentials.access_tokens().items()), key=_order)
+        rows = sorted((_row(one, entry) for one, entry in self._credentials.operators.all().items()), key=_order)
         following = [row for row in rows if cursor is None or _order(row) > cursor]
         page, more = following[:limit], len(following) > limit
         return AccessTokenPage(
@@ -96,21 +98,21 @@ class AccessAdministration:
             EdgeError: `forbidden`, `not_found`.
         """
         operator.require_everything()
-        token_hash = _only(beginning, list(self._credentials.access_tokens()))
+        token_hash = _only(beginning, list(self._credentials.operators.all()))
 
         async def revoke() -> None:
-            before, after = await self._access.revoke_one(token_hash, now=datetime.now(UTC))
+            before, _ = await self._access.revoke_one(token_hash, now=datetime.now(UTC))
             await self._credentials.announce(token_hash)
-            if after is not before:
-                await self._audit.record(
-                    "access-token-revoked",
-                    TargetKind.TOKEN,
-                    token_id(token_hash),
-                    actor=operator.actor,
-                    reason=reason or None,
-                    before={"name": before.name, "role": str(before.role), "revoked": False},
-                    after={"name": before.name, "role": str(before.role), "revoked": True},
-                )
+            shown = {"name": before.name, "role": str(before.role)}
+            await _record_revocation(
+                self._audit,
+                "access-token-revoked",
+                token_hash,
+                operator,
+                reason,
+                shown=shown,
+                earlier=before.revoked_at,
+            )
 
         await run_to_completion(revoke())
 
@@ -118,11 +120,12 @@ class AccessAdministration:
         """A new enrolment token. A repeat creates another token; the first one expires unused.
 
         Raises:
-            EdgeError: `forbidden`: the operator is limited, and the token would go beyond that.
+            EdgeError: `forbidden`: the operator is limited, and the token would go beyond that; see `QueueRights`.
         """
         if not _is_within(request, operator):
             text = f"{operator.name} is limited to some sites or queues, and this token would go beyond them"
             raise EdgeError(ErrorCode.FORBIDDEN, text)
+        QueueRights(self._credentials, operator.scope).check(request.team, request.queues)
         token = await run_to_completion(self._enrollments.create_token(request, now=datetime.now(UTC)))
         await self._audit.record(
             "enroll-token-created",
@@ -156,17 +159,43 @@ class AccessAdministration:
             raise _not_found()
         now = datetime.now(UTC)
         await run_to_completion(self._enroll_tokens.revoke(token_hash, now=now, kept_after_expiry=KEPT_AFTER_EXPIRY))
-        if entry.revoked_at is None:
-            await self._audit.record(
-                "enroll-token-revoked",
-                TargetKind.TOKEN,
-                token_id(token_hash),
-                actor=operator.actor,
-                reason=reason or None,
-                site=entry.site,
-                before={"revoked": False, "used": len(entry.used)},
-                after={"revoked": True, "used": len(entry.used)},
-            )
+        used = {"used": len(entry.used)}
+        await _record_revocation(
+            self._audit,
+            "enroll-token-revoked",
+            token_hash,
+            operator,
+            reason,
+            shown=used,
+            site=entry.site,
+            earlier=entry.revoked_at,
+        )
+
+
+async def _record_revocation(
+    audit: Audit,
+    action: str,
+    token_hash: str,
+    operator: Operator,
+    reason: str,
+    *,
+    shown: Mapping[str, object],
+    site: str | None = None,
+    earlier: datetime | None,
+) -> None:
+    """Record the end of a token; of an earlier one, whose answer may have been lost, only if it is missing."""
+    event = AuditEvent(
+        at=earlier or datetime.now(UTC),
+        action=action,
+        target_kind=TargetKind.TOKEN,
+        target=token_id(token_hash),
+        actor=operator.actor,
+        reason=reason or None,
+        site=site,
+        before={**shown, "revoked": False},
+        after={**shown, "revoked": True},
+    )
+    await (audit.store(event) if earlier is None else audit.complete(event))
 
 
 def _only(beginning: str, hashes: list[str]) -> str:

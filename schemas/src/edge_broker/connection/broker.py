@@ -89,6 +89,8 @@ class Broker:
         Raises:
             BrokerUnavailable: The time is over.
         """
+        if self.connected:
+            return
         try:
             async with asyncio.timeout(timeout_s):
                 await self._supervisor.connected.wait()

@@ -75,7 +75,7 @@ class StreamChecks:
             seen += 1
             for option in layout.differences(config, found):
                 text = f"{name}: {option} is {found.get(option)!r}, not {config.get(option)!r}"
-                if option in layout.ESSENTIAL:
+                if layout.is_essential(name, option):
                     wrong.append(text)
                 elif option not in layout.CHOSEN:
                     unusual.append(text)
@@ -101,7 +101,7 @@ class StreamChecks:
     async def store(self) -> Finding:
         """There is room for further jobs."""
         full = []
-        for name in self._streams.keys() - {subjects.LOGS}:  # there the oldest messages make room for new ones
+        for name in self._streams.keys() - {subjects.LOGS}:  # relays make room there
             info = self._streams[name]
             limit = info["config"].get("max_bytes") or -1
             if limit > 0 and info["state"]["bytes"] > NEARLY_FULL * limit:

@@ -127,6 +127,8 @@ async def subjects_with_messages(api: JetStreamApi, stream: str, pattern: str) -
             return found
 
 
-async def purge(api: JetStreamApi, stream: str, pattern: str) -> None:
-    """Remove all messages whose subjects match a pattern."""
-    await api.api(f"STREAM.PURGE.{stream}", {"filter": pattern})
+async def purge(api: JetStreamApi, stream: str, pattern: str, *, before: int | None = None) -> None:
+    """Remove all messages whose subjects match a pattern, or only those before a sequence."""
+    await api.api(
+        f"STREAM.PURGE.{stream}", {"filter": pattern} if before is None else {"filter": pattern, "seq": before}
+    )

@@ -4,13 +4,12 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
+from edge_schemas.admin.actions import SearchText
 from edge_schemas.admin.audit import TargetKind
-from edge_schemas.admin.queries import PageQuery
 from edge_schemas.admin.rows import DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS
+from edge_schemas.admin.view_queries import PageQuery
 from edge_schemas.wire.base import Inbound
 from edge_schemas.wire.ids import OptionalReason
-
-_Text = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class TokenQuery(PageQuery):
@@ -36,10 +35,10 @@ class AuditQuery(Inbound):
     """
 
     kind: TargetKind | None = None
-    target: _Text | None = None
+    target: SearchText | None = None
     action: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,60}$")] | None = None
-    actor: _Text | None = None
-    text: _Text | None = None
+    actor: SearchText | None = None
+    text: SearchText | None = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
     cursor: Annotated[int, Field(ge=1, le=2**53)] | None = None

@@ -16,6 +16,8 @@ from edge_schemas.wire.polls import MAX_SLOTS
 from edge_schemas.wire.workers import WorkerState
 
 MAX_TARGETS = 10_000
+SearchText = Annotated[str, Field(min_length=1, max_length=200)]
+"""Never empty: an empty text would match everything."""
 LabelKey = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$")]
 LabelValue = Annotated[str, Field(max_length=120, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
@@ -124,7 +126,7 @@ SiteAction = Annotated[Pause | Resume | Drain | Stop, Field(discriminator="do")]
 
 
 class WorkerFilter(Inbound):
-    """Selects workers: those that match all that is given.
+    """Selects workers: those that match all that is given; at least one field must be given.
 
     Attributes:
         label: `key=value`, or `key` for any value.
@@ -134,21 +136,23 @@ class WorkerFilter(Inbound):
     site: SiteName | None = None
     queue: QueueName | None = None
     state: WorkerState | None = None
-    label: str | None = Field(default=None, max_length=200)
-    text: str | None = Field(default=None, max_length=200)
+    label: SearchText | None = None
+    text: SearchText | None = None
 
 
 class WorkerActionRequest(Inbound):
     """Acts on workers.
 
     Attributes:
-        workers: Their names; or `where`, not both.
+        workers: Their names; or `where`, or `all`: one of them.
+        all: Every worker within the caller's scope, without the revoked ones.
         dry_run: Only say what would change.
     """
 
     action: WorkerAction
     workers: tuple[WorkerName, ...] | None = Field(default=None, min_length=1, max_length=MAX_TARGETS)
     where: WorkerFilter | None = None
+    all: bool = False
     reason: Reason
     dry_run: bool = False
 
@@ -252,6 +256,8 @@ class ActionResult(Outbound):
         changed_count: How many there are.
         unchanged_count: Those that were already as wanted.
         failures: At most 1,000 are listed.
+        absent: Queues among the targets that do not exist yet: the action counts as soon as they do. The name may be
+            mistyped.
     """
 
     changed: tuple[str, ...] = ()
@@ -259,4 +265,5 @@ class ActionResult(Outbound):
     unchanged_count: int = 0
     failures: tuple[ActionFailure, ...] = ()
     failure_count: int = 0
+    absent: tuple[str, ...] = ()
     dry_run: bool = False

@@ -35,6 +35,24 @@ class Page(Outbound):
     as_of: Instant
 
 
+MAX_JOBS_OF_ROW = 3
+
+
+class WorkerJob(Outbound):
+    """A job on a worker, as the worker's last poll reported it."""
+
+    job: str
+    phase: JobPhase
+    queue: str | None = None
+    task: str | None = None
+    dag_id: str | None = None
+    run_id: str | None = None
+    task_id: str | None = None
+    map_index: int | None = None
+    try_number: int | None = None
+    started_at: Instant | None = None
+
+
 class WorkerRow(Outbound):
     """A worker.
 
@@ -46,6 +64,7 @@ class WorkerRow(Outbound):
         slots: None if it has never polled, like all that follows.
         running: Jobs that it has started.
         granted: Jobs that it was granted and has not started.
+        jobs: The first three of the jobs on it that the caller may see.
         problems: What is wrong with it, in words; empty if nothing is.
         proxy: How it reaches the relay: direct, http or https.
     """
@@ -70,6 +89,7 @@ class WorkerRow(Outbound):
     free: int | None = None
     running: int | None = None
     granted: int | None = None
+    jobs: tuple[WorkerJob, ...] = ()
     problems: tuple[str, ...] = ()
     no_jobs_reason: str | None = None
     conflict: tuple[str, ...] = ()
@@ -84,21 +104,6 @@ class WorkerPage(Page):
     """Workers."""
 
     items: tuple[WorkerRow, ...]
-
-
-class WorkerJob(Outbound):
-    """A job on a worker, as the worker's last poll reported it."""
-
-    job: str
-    phase: JobPhase
-    queue: str | None = None
-    task: str | None = None
-    dag_id: str | None = None
-    run_id: str | None = None
-    task_id: str | None = None
-    map_index: int | None = None
-    try_number: int | None = None
-    started_at: Instant | None = None
 
 
 class WorkerDetail(Outbound):
@@ -156,6 +161,8 @@ class QueueRow(Outbound):
     """A queue.
 
     Attributes:
+        exists: False if no worker serves it and it has neither a consumer nor a job: only an order or a setting of an
+            operator names it. Its name may be mistyped.
         held_back: Jobs with a record and no message yet: the executor publishes them when slots need them.
         waiting: Jobs with a message that were not granted.
         granted: Jobs that were granted and not started yet.
@@ -165,12 +172,15 @@ class QueueRow(Outbound):
         workers: Workers that serve it.
         workers_able: Those of them that could take a job now.
         free_slots: Of these.
+        of_own_sites: The caller is limited to sites: workers, slots and running jobs are of these only; `waiting` is
+            what waits for any site, granted or not. `granted`, `redeliveries` and `out_per_minute` are left out.
         in_per_minute: Jobs that came in each of the last 60 periods of 10 s, the newest last.
         out_per_minute: Jobs that ended in the same periods.
     """
 
     queue: str
     team: str | None = None
+    exists: bool = True
     settings: DesiredQueue
     held_back: int
     waiting: int
@@ -182,6 +192,7 @@ class QueueRow(Outbound):
     workers: int
     workers_able: int
     free_slots: int
+    of_own_sites: bool = False
     in_per_minute: tuple[int, ...] = ()
     out_per_minute: tuple[int, ...] = ()
 

@@ -3,6 +3,10 @@
 The relay signs each request, the gate each answer; the secret itself never travels. The answer's signature covers the
 request's nonce, so an answer can't be replayed to another request. This authenticates, it does not hide: where the
 network between relay and keeper is not trusted, give the gate a TLS address.
+
+An answer that is sent as a whole has one signature, in its head. One that is passed on while it arrives has two: over
+status and length in the head, and behind the body the signature that is in the head otherwise. The gate sends this form
+only if the relay asks for it, with `SIGNED_AT_END_HEADER`.
 """
 
 import hashlib
@@ -12,6 +16,12 @@ import secrets
 from dataclasses import dataclass
 
 SIGNATURE_HEADER = "Edge-Signature"
+SIGNED_AT_END_HEADER = "Edge-Signed-At-End"
+"""In a request: the relay also accepts an answer with its signature behind the body. In an answer: this is one."""
+SIGNED_AT_END = "v1"
+"""The value of the header, in both."""
+END_SIGNATURE_BYTES = 64
+"""The length of the signature behind a body; the announced length of the answer includes it."""
 MAX_SKEW_S = 60
 _SCHEME = "v1"
 _STAMP = re.compile(r"[0-9]{1,15}\Z")
@@ -58,13 +68,23 @@ def sign_answer(key: bytes, nonce: str, status: int, body: bytes) -> str:
 
 def check_answer(key: bytes, nonce: str, status: int, body: bytes, header: str) -> bool:
     """Whether the gate made this answer to the request with this nonce."""
-    check = AnswerCheck(key, nonce, status)
-    check.add(body)
-    return check.matches(header)
+    signature = AnswerSignature(key, nonce, status)
+    signature.add(body)
+    return signature.matches(header)
 
 
-class AnswerCheck:
-    """Checks an answer whose body arrives piece by piece.
+def sign_head(key: bytes, nonce: str, status: int, length: int) -> str:
+    """The signature header of an answer with a further signature behind its body, which has this length."""
+    return _mac(key, "head", nonce, str(status), str(length))
+
+
+def check_head(key: bytes, nonce: str, status: int, length: int, header: str) -> bool:
+    """Whether the gate answers the request with this nonce, with this status and a body of this length."""
+    return hmac.compare_digest(_bytes(header), sign_head(key, nonce, status, length).encode())
+
+
+class AnswerSignature:
+    """The signature of an answer whose body arrives piece by piece.
 
     Args:
         key: The shared secret.
@@ -82,10 +102,14 @@ class AnswerCheck:
         """The next part of the body."""
         self._digest.update(piece)
 
-    def matches(self, header: str) -> bool:
+    @property
+    def value(self) -> str:
+        """The signature over the body so far."""
+        return _answer_mac(self._key, self._nonce, self._status, self._digest.hexdigest())
+
+    def matches(self, signature: str) -> bool:
         """Whether the gate made this answer, with exactly the body that was added, to the request with this nonce."""
-        mac = _answer_mac(self._key, self._nonce, self._status, self._digest.hexdigest())
-        return hmac.compare_digest(_bytes(header), mac.encode())
+        return hmac.compare_digest(_bytes(signature), self.value.encode())
 
 
 def _answer_mac(key: bytes, nonce: str, status: int, digest: str) -> str:

@@ -2,6 +2,8 @@
 
 import re
 
+RUNTIME_NOT_READY = "the worker's Airflow runtime is not ready ('edge-worker doctor' finds the cause)"
+"""What a worker reports as the reason why it accepts no jobs while its task host does not answer."""
 _MINOR = re.compile(r"v?([0-9]{1,6})\.([0-9]{1,6})(?![0-9])")
 
 

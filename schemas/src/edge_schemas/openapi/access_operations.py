@@ -2,7 +2,7 @@
 
 from edge_schemas.admin import access, access_queries, rows
 from edge_schemas.admin.access import Role
-from edge_schemas.openapi.operation import ACCESS, BODY, CALL, OPERATOR_CALL, Operation
+from edge_schemas.openapi.operation import ACCESS, BODY, CALL, OPERATOR_CALL, Operation, read_operation
 from edge_schemas.wire import routes, workers
 from edge_schemas.wire.errors import ErrorCode
 
@@ -47,17 +47,7 @@ ACCESS_OPERATIONS = (
         {302: None},
         errors=(_E.NOT_FOUND, _E.UNAUTHENTICATED, _E.FORBIDDEN, _E.PROVIDER_UNAVAILABLE, _E.BROKER_UNAVAILABLE),
     ),
-    Operation(
-        "get",
-        routes.ADMIN_SESSION,
-        "showSession",
-        "Who the caller is and what they may do",
-        "operators",
-        {200: access.Session},
-        ACCESS,
-        errors=OPERATOR_CALL,
-        role=Role.VIEWER,
-    ),
+    read_operation(routes.ADMIN_SESSION, "showSession", "Who the caller is and what they may do", access.Session),
     Operation(
         "delete",
         routes.ADMIN_SESSION,
@@ -69,16 +59,12 @@ ACCESS_OPERATIONS = (
         errors=OPERATOR_CALL,
         role=Role.VIEWER,
     ),
-    Operation(
-        "get",
+    read_operation(
         routes.ADMIN_ACCESS_TOKENS,
         "listAccessTokens",
         "All access tokens, with the revoked ones; only for callers without limits",
-        "operators",
-        {200: rows.AccessTokenPage},
-        ACCESS,
-        errors=OPERATOR_CALL,
-        query=access_queries.TokenQuery,
+        rows.AccessTokenPage,
+        access_queries.TokenQuery,
         role=Role.ADMIN,
     ),
     Operation(
@@ -105,16 +91,12 @@ ACCESS_OPERATIONS = (
         query=access_queries.RevokeQuery,
         role=Role.ADMIN,
     ),
-    Operation(
-        "get",
+    read_operation(
         routes.ADMIN_ENROLL_TOKENS,
         "listEnrollTokens",
         "Enrolment tokens within the caller's limits",
-        "operators",
-        {200: rows.EnrollTokenPage},
-        ACCESS,
-        errors=OPERATOR_CALL,
-        query=access_queries.TokenQuery,
+        rows.EnrollTokenPage,
+        access_queries.TokenQuery,
         role=Role.ADMIN,
     ),
     Operation(
@@ -141,16 +123,11 @@ ACCESS_OPERATIONS = (
         query=access_queries.RevokeQuery,
         role=Role.ADMIN,
     ),
-    Operation(
-        "get",
+    read_operation(
         routes.ADMIN_AUDIT,
         "listAudit",
         "Who did what, the newest first; a page with few events may have a next one",
-        "operators",
-        {200: rows.AuditPage},
-        ACCESS,
-        errors=OPERATOR_CALL,
-        query=access_queries.AuditQuery,
-        role=Role.VIEWER,
+        rows.AuditPage,
+        access_queries.AuditQuery,
     ),
 )

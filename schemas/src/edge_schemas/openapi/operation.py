@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from edge_schemas.admin.access import Role
+from edge_schemas.admin.actions import ActionResult
 from edge_schemas.wire.errors import ErrorCode
 
 WORKER, ENROLLMENT, ACCESS = "workerSecret", "enrollmentToken", "accessToken"
@@ -41,3 +42,71 @@ class Operation:
     query: type[BaseModel] | None = None
     role: Role | None = None
     admin_actions: tuple[str, ...] = ()
+
+
+def read_operation(
+    path: str,
+    name: str,
+    summary: str,
+    answer: type[BaseModel],
+    query: type[BaseModel] | None = None,
+    *,
+    errors: tuple[ErrorCode, ...] = (),
+    role: Role = Role.VIEWER,
+    is_conditional: bool = False,
+) -> Operation:
+    """What an operator reads: a list with its query, or one thing.
+
+    Args:
+        path: Of the call.
+        name: Its `id`.
+        summary: In one line.
+        answer: A page of a list, or the thing.
+        query: The filters of a list.
+        errors: Besides those of every operator's call.
+        role: The least one.
+        is_conditional: Its answers have an ETag.
+    """
+    answers: dict[int, type[BaseModel] | None] = {200: answer}
+    if is_conditional:
+        answers[304] = None
+    return Operation(
+        "get",
+        path,
+        name,
+        summary,
+        "operators",
+        answers,
+        ACCESS,
+        errors=(*OPERATOR_CALL, *errors),
+        query=query,
+        role=role,
+    )
+
+
+def action_operation(
+    path: str,
+    name: str,
+    summary: str,
+    request: type[BaseModel],
+    *,
+    errors: tuple[ErrorCode, ...] = (),
+    admin_actions: tuple[str, ...] = (),
+) -> Operation:
+    """What an operator does to one or many targets; arguments as for `read_operation`.
+
+    An error about one target is in the result, not an answer of its own.
+    """
+    return Operation(
+        "post",
+        path,
+        name,
+        summary,
+        "operators",
+        {200: ActionResult},
+        ACCESS,
+        request,
+        (*OPERATOR_CALL, *BODY, *errors),
+        role=Role.OPERATOR,
+        admin_actions=admin_actions,
+    )

@@ -1,117 +1,62 @@
 """What operators see of workers, sites, queues and jobs, and their actions on jobs."""
 
-from edge_schemas.admin import actions, queries, rows
-from edge_schemas.admin.access import Role
-from edge_schemas.openapi.operation import ACCESS, BODY, OPERATOR_CALL, Operation
+from functools import partial
+
+from edge_schemas.admin import actions, rows, view_queries
+from edge_schemas.openapi.operation import action_operation, read_operation
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ErrorCode
 
-_E = ErrorCode
-_NOT_MODIFIED = {304: None}
+_view = partial(read_operation, is_conditional=True)
+_OF_ONE = (ErrorCode.NOT_FOUND,)
 
 VIEW_OPERATIONS = (
-    Operation(
-        "get",
+    _view(
         routes.ADMIN_OVERVIEW,
         "showOverview",
         "The fleet in one look, and what an operator should look at",
-        "operators",
-        {200: rows.Overview, **_NOT_MODIFIED},
-        ACCESS,
-        errors=OPERATOR_CALL,
-        role=Role.VIEWER,
+        rows.Overview,
     ),
-    Operation(
-        "get",
+    read_operation(
         routes.ADMIN_CHANGES,
         "followChanges",
         "Server-sent events: `change` names lists that have changed; `alive` comes every 2 s without one",
-        "operators",
-        {200: rows.Change},
-        ACCESS,
-        errors=OPERATOR_CALL,
-        role=Role.VIEWER,
+        rows.Change,
     ),
-    Operation(
-        "get",
-        routes.ADMIN_WORKERS,
-        "listWorkers",
-        "Workers",
-        "operators",
-        {200: rows.WorkerPage, **_NOT_MODIFIED},
-        ACCESS,
-        errors=OPERATOR_CALL,
-        query=queries.WorkerQuery,
-        role=Role.VIEWER,
-    ),
-    Operation(
-        "get",
+    _view(routes.ADMIN_WORKERS, "listWorkers", "Workers", rows.WorkerPage, view_queries.WorkerQuery),
+    _view(
         routes.ADMIN_WORKER,
         "showWorker",
         "One worker: its jobs, its history, what keeps it from running jobs",
-        "operators",
-        {200: rows.WorkerDetail, **_NOT_MODIFIED},
-        ACCESS,
-        errors=(*OPERATOR_CALL, _E.NOT_FOUND),
-        role=Role.VIEWER,
+        rows.WorkerDetail,
+        errors=_OF_ONE,
     ),
-    Operation(
-        "get",
-        routes.ADMIN_SITES,
-        "listSites",
-        "Sites, from their workers",
-        "operators",
-        {200: rows.SitePage, **_NOT_MODIFIED},
-        ACCESS,
-        errors=OPERATOR_CALL,
-        query=queries.SiteQuery,
-        role=Role.VIEWER,
-    ),
-    Operation(
-        "get",
+    _view(routes.ADMIN_SITES, "listSites", "Sites, from their workers", rows.SitePage, view_queries.SiteQuery),
+    _view(
         routes.ADMIN_QUEUES,
         "listQueues",
         "Queues with what waits, runs, comes and goes",
-        "operators",
-        {200: rows.QueuePage, **_NOT_MODIFIED},
-        ACCESS,
-        errors=OPERATOR_CALL,
-        query=queries.QueueQuery,
-        role=Role.VIEWER,
+        rows.QueuePage,
+        view_queries.QueueQuery,
     ),
-    Operation(
-        "get",
+    _view(
         routes.ADMIN_JOBS,
         "listJobs",
         "Unfinished jobs, or ended ones, the newest first",
-        "operators",
-        {200: rows.JobPage, **_NOT_MODIFIED},
-        ACCESS,
-        errors=OPERATOR_CALL,
-        query=queries.JobQuery,
-        role=Role.VIEWER,
+        rows.JobPage,
+        view_queries.JobQuery,
     ),
-    Operation(
-        "get",
+    _view(
         routes.ADMIN_JOB,
         "showJob",
         "One job: its record without the workload, and its timeline",
-        "operators",
-        {200: rows.JobDetail, **_NOT_MODIFIED},
-        ACCESS,
-        errors=(*OPERATOR_CALL, _E.NOT_FOUND),
-        role=Role.VIEWER,
+        rows.JobDetail,
+        errors=_OF_ONE,
     ),
-    Operation(
-        "post",
+    action_operation(
         routes.ADMIN_JOB_ACTIONS,
         "actOnJobs",
         "Cancel, redrive or purge jobs: one or thousands",
-        "operators",
-        {200: actions.ActionResult},
-        ACCESS,
         actions.JobActionRequest,
-        (*OPERATOR_CALL, *BODY),
-        role=Role.OPERATOR,
     ),
 )

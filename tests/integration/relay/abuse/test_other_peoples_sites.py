@@ -84,6 +84,57 @@ async def test_queues_of_the_enrolment_are_given_back_by_those_who_may_see_them(
     assert edge.relays[0].parts.desired.worker(one.name).queues == ("mine",)
 
 
+async def test_an_operator_of_a_site_gives_no_queue_that_is_new_to_the_site(edge: Edge) -> None:
+    """Who serves a queue sees what waits there: an operator can't widen their own view."""
+    one, other = await edge.worker(queue="mine"), await edge.worker(queue="mine-too")
+    await edge.worker(queue="secret", site="office")
+    of_site = await token(edge, OF_PLANT, Role.ADMIN)
+    for add in ({"add": ["secret"]}, {"queues": ["mine", "secret"]}, {"add": ["not-there-yet"]}):
+        for dry_run in (True, False):
+            action = {"do": "set-queues", **add}
+            reply = await act(edge, of_site, routes.ADMIN_WORKER_ACTIONS, action, workers=[one.name], dry_run=dry_run)
+            assert [failure["code"] for failure in reply.json["failures"]] == ["forbidden"], reply.body
+    wanted = {"site": "plant", "queues": ["secret"], "uses": 1, "ttl_s": 60}
+    refused = await edge.call("POST", routes.ADMIN_ENROLL_TOKENS, of_site, json=wanted, operators=True)
+    assert refused.code == "forbidden", "a new worker would serve the queue as well"
+    assert edge.relays[0].parts.desired.worker(one.name).queues is None
+
+    action = {"do": "set-queues", "add": ["mine-too"]}
+    reply = await act(edge, of_site, routes.ADMIN_WORKER_ACTIONS, action, workers=[one.name, other.name])
+    assert reply.json["changed"] == [one.name], "a queue of the site's own workers"
+    both = await token(edge, AccessScope(sites=("plant",), queues=("mine", "mine-too", "secret")), Role.ADMIN)
+    action = {"do": "set-queues", "add": ["secret"]}
+    reply = await act(edge, both, routes.ADMIN_WORKER_ACTIONS, action, workers=[one.name])
+    assert reply.json["changed"] == [one.name], "the token names the queue"
+    allowed = await edge.call("POST", routes.ADMIN_ENROLL_TOKENS, both, json=wanted, operators=True)
+    assert allowed.status == 201
+
+
+async def test_figures_of_a_queue_are_those_of_the_own_sites(edge: Edge) -> None:
+    here, there = await agent(edge, site="plant"), await agent(edge, site="office")
+    limited = await token(edge, OF_PLANT)
+    await started(edge, here)
+    ended = await started(edge, there)
+    await started(edge, there)
+    assert (await there.finish(ended, exit_code=0)).status == 204
+
+    async def figures(secret: str) -> dict[str, Any]:
+        [row] = (await get(edge, routes.ADMIN_QUEUES, secret)).json["items"]
+        return dict(row)
+
+    async def is_known() -> bool:
+        row = await figures(edge.access_token)
+        return (row["running"], sum(row["out_per_minute"])) == (2, 1)
+
+    await eventually(is_known, what="the jobs of both sites")
+    own = await figures(limited)
+    assert (own["running"], own["workers"], own["of_own_sites"]) == (1, 1, True)
+    assert not own["out_per_minute"]
+    whole = await figures(edge.access_token)
+    assert (whole["workers"], whole["of_own_sites"]) == (2, False)
+    assert (await get(edge, routes.ADMIN_OVERVIEW, limited)).json["running"] == 1
+
+
 async def test_no_filter_selects_a_job_of_another_site(edge: Edge) -> None:
     here, there = await agent(edge, site="plant", queue="here"), await agent(edge, site="office")
     job = await started(edge, there)

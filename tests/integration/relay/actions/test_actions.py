@@ -36,9 +36,10 @@ async def operator(edge: Edge, role: Role, scope: AccessScope | None = None) -> 
 
 async def act(edge: Edge, token: str, kind: str, do: str, target: object, **more: Any) -> Reply:
     """An action by the owner of a token."""
-    dry_run, where = more.pop("dry_run", False), more.pop("where", None)
+    dry_run, where, everything = more.pop("dry_run", False), more.pop("where", None), more.pop("all", None)
     body = {"action": {"do": do, **more}, "reason": "the press is moved", "dry_run": dry_run}
-    body |= {"where": where} if where is not None else {kind: target}
+    which = {"where": where, "all": everything, kind: target}
+    body |= {name: value for name, value in which.items() if value is not None}
     return await edge.call("POST", PATHS[kind], token, json=body, operators=True)
 
 
@@ -132,7 +133,7 @@ async def test_another_ones_site_and_queue_are_not_found(edge: Edge) -> None:
         "office": "not_found",
         "nowhere": "not_found",
     }
-    assert (await act(edge, of_plant, "workers", "resume", None, where={})).json["changed"] == [here.name]
+    assert (await act(edge, of_plant, "workers", "resume", None, all=True)).json["changed"] == [here.name]
     assert (await act(edge, of_plant, "queues", "pause", QUEUE)).code == "forbidden"
 
     of_default = await operator(edge, Role.ADMIN, AccessScope(queues=("default",)))
@@ -160,11 +161,14 @@ async def test_what_is_wrong_for_all_targets_is_refused(edge: Edge) -> None:
         assert (reply.status, reply.code) == (400, "invalid_request"), more
     both = {"action": {"do": "pause"}, "workers": [one.name], "where": {}, "reason": "x"}
     assert (await edge.admin("POST", routes.ADMIN_WORKER_ACTIONS, both)).code == "invalid_request"
-    neither = {"action": {"do": "pause"}, "reason": "x"}
-    assert (await edge.admin("POST", routes.ADMIN_WORKER_ACTIONS, neither)).code == "invalid_request"
+    nothing: list[dict[str, Any]] = [{"where": where} for where in ({}, {"text": ""}, {"label": ""})]
+    for selection in [*nothing, {}, {"all": False}]:
+        empty = {"action": {"do": "pause"}, **selection, "reason": "x"}
+        reply = await edge.admin("POST", routes.ADMIN_WORKER_ACTIONS, empty)
+        assert reply.code == "invalid_request", selection
     await edge.act_on_worker(one.name, "revoke")
     assert failures(await act(edge, token, "workers", "pause", [one.name])) == {one.name: "wrong_state"}
-    assert (await act(edge, token, "workers", "pause", None, where={})).json["changed_count"] == 0
+    assert (await act(edge, token, "workers", "pause", None, all=True)).json["changed_count"] == 0
 
 
 async def test_a_filter_by_state_and_label(edge: Edge) -> None:
@@ -203,7 +207,8 @@ async def test_a_thousand_workers_are_changed_by_one_call(edge: Edge) -> None:
     for start in range(0, 1000, 100):
         await asyncio.gather(*map(enrolled, names[start : start + 100]))
     await eventually(
-        lambda: all(len(relay.parts.credentials.workers()) == 1000 for relay in edge.relays), what="all are known"
+        lambda: all(len(relay.parts.identity.credentials.workers()) == 1000 for relay in edge.relays),
+        what="all are known",
     )
     reply = await act(edge, edge.access_token, "workers", "pause", names)
     assert (reply.json["changed_count"], reply.json["unchanged_count"]) == (999, 0)

@@ -86,7 +86,7 @@ async def test_a_secret_is_rotated_again_and_again(edge: Edge) -> None:
     left = [key for key in keys if (await bucket.get(key)).value is not None]
     assert sorted(left) == sorted(f"worker.{hash_secret(one)}" for one in (secrets[0], secrets[-1]))
     assert (await entry(edge, worker.secret)).rotated == 3
-    assert [one.worker for one in edge.relays[0].parts.credentials.workers()] == [worker.name]
+    assert [one.worker for one in edge.relays[0].parts.identity.credentials.workers()] == [worker.name]
 
 
 async def test_a_replica_that_has_seen_nothing_accepts_the_new_secret(edge: Edge) -> None:
@@ -94,7 +94,7 @@ async def test_a_replica_that_has_seen_nothing_accepts_the_new_secret(edge: Edge
     worker, secret = await edge.worker(), new()
     await act(edge, worker.name, "rotate")
     await register(edge, worker.secret, secret, 1)
-    credentials = edge.relays[1].parts.credentials
+    credentials = edge.relays[1].parts.identity.credentials
     credentials._workers.clear()
     credentials._rotated.clear()
     assert (await show(edge, secret, replica=1)).json["worker"] == worker.name

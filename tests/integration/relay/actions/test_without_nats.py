@@ -25,7 +25,8 @@ async def pause(edge: Edge, *workers: str) -> tuple[int, str, dict[str, int]]:
 
 
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize("cut", [Cut.REFUSE, Cut.BLACK_HOLE])
+# A black hole with many targets is in `abuse/test_at_the_same_moment.py`.
+@pytest.mark.parametrize("cut", [Cut.REFUSE, pytest.param(Cut.BLACK_HOLE, marks=pytest.mark.soak)])
 async def test_a_change_is_refused_while_nats_is_lost_and_repeated_afterwards(tmp_path: Path, cut: Cut) -> None:
     async with running_edge(tmp_path, linked=True) as edge:
         workers = [(await agent(edge)).name for _ in range(3)]

@@ -65,7 +65,7 @@ async def test_of_two_with_a_receipt_the_second_is_not_the_holder(edge: Edge) ->
     one, two = await agent(edge), await agent(edge, replica=1)
     await publish(edge.broker)
     [grant] = await one.grants()
-    key = await edge.relays[0].parts.receipt_key.get()
+    key = await edge.relays[0].parts.identity.receipt_key.get()
     receipt = Receipt("$JS.ACK.EDGE_JOBS.default.1.1.1.1.0", "default", grant["job"]["id"], two.name, later())
     assert (await one.start(grant)).status == 204
     reply = await two.start({**grant, "receipt": seal(key, receipt)})
@@ -77,7 +77,7 @@ async def test_expired_receipts(edge: Edge) -> None:
     one = await agent(edge)
     await publish(edge.broker)
     [grant] = await one.grants()
-    key = await edge.relays[1].parts.receipt_key.get()
+    key = await edge.relays[1].parts.identity.receipt_key.get()
     stale = Receipt("$JS.ACK.EDGE_JOBS.default.1.1.1.1.0", "default", grant["job"]["id"], one.name, datetime.now(UTC))
     old = {**grant, "receipt": seal(key, stale)}
     assert (await one.start(old)).code == "receipt_expired"
@@ -128,7 +128,7 @@ async def test_a_released_job_comes_back_and_is_parked_in_the_end(edge: Edge) ->
     [grant] = await one.grants()
     assert (await one.release(grant, counted=False, reason="draining")).status == 204
     # Five grants would wait 1 + 2 + 4 + 8 s; the last token of an ack subject tells them apart and settles nothing.
-    key = await edge.relays[0].parts.receipt_key.get()
+    key = await edge.relays[0].parts.identity.receipt_key.get()
     ack = (await ack_subject(edge)).rpartition(".")[0]
     receipts = [seal(key, Receipt(f"{ack}.{number}", "default", job.id, one.name, later())) for number in range(5)]
     for number, receipt in enumerate(receipts):

@@ -46,7 +46,7 @@ async def test_the_polls_of_its_worker_continue(edge: Edge) -> None:
     one = await agent(edge)
     [grant] = await one.grants()
     await _make_unreadable(edge, grant["job"]["id"])
-    table = edge.relays[0].parts.unstarted
+    table = edge.relays[0].parts.limits.unstarted
 
     async def forgotten() -> bool:
         assert (await one.poll(free=0, poll_timeout_s=0)).status == 204

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from edge_relay.fleet import changes
+from edge_relay.fleet.lists import cached
 from edge_schemas.admin.access import AccessScope
 from edge_schemas.wire import routes
 from support.nats.server import eventually
@@ -27,10 +28,10 @@ class Stream:
         self.answer = answer
 
     async def event(self) -> set[str]:
-        """The views of the next event; empty at the end of the stream."""
+        """The views of the next event that names any; empty at the end of the stream."""
         while line := await self.answer.content.readline():
-            if line.startswith(b"data: "):
-                return set(orjson.loads(line.removeprefix(b"data: "))["views"])
+            if line.startswith(b"data: ") and (views := orjson.loads(line.removeprefix(b"data: ")).get("views")):
+                return set(views)
         return set()
 
     async def until(self, *views: str) -> None:
@@ -104,6 +105,22 @@ async def test_clients_are_bounded_and_a_stream_ends_with_its_token(
                 pass
 
 
+async def test_one_operator_can_not_take_the_streams_of_all(tmp_path: Path) -> None:
+    async with running_edge(tmp_path, streams_per_operator=1) as edge:
+        secret = await token(edge, AccessScope())
+        async with following(edge, secret=secret) as first:
+            await first.event()
+            refused = await edge.call("GET", routes.ADMIN_CHANGES, secret, operators=True)
+            assert (refused.status, refused.code) == (429, "rate_limited")
+            assert "Retry-After" in refused.headers
+            async with following(edge) as another:
+                assert await another.event(), "another operator is served"
+            counted = (await edge.call("GET", "/metrics", operators=True)).body.decode()
+            assert 'edge_relay_limited_total{limit="change_streams_of_operator"} 1.0' in counted
+        async with following(edge, secret=secret) as again:
+            assert await again.event()
+
+
 async def overview(edge: Edge, replica: int = 0) -> dict[str, Any]:
     reply = await edge.admin("GET", routes.ADMIN_OVERVIEW, replica=replica)
     assert reply.status == 200, reply.body
@@ -124,7 +141,7 @@ async def test_an_empty_installation_leads_to_its_next_step(edge: Edge) -> None:
     await eventually(lambda: _is(steps, []), what="a job has come")
 
 
-async def _is(actual: Any, wanted: list[str]) -> bool:
+async def _is(actual: Any, wanted: object) -> bool:
     return bool(await actual() == wanted)
 
 
@@ -187,3 +204,23 @@ async def test_a_worker_in_full(edge: Edge) -> None:
     await eventually(lambda: _is(actions, ["worker-revoked", "worker-enrolled"]), what="its history is shown")
     assert (await edge.admin("GET", routes.ADMIN_WORKER.format(worker="nobody"))).code == "not_found"
     assert (await edge.admin("GET", routes.ADMIN_WORKER.format(worker="A.*"))).code == "invalid_request"
+
+
+async def test_a_list_that_was_computed_before_a_change_is_named_again(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader who follows each event must not be left with what was kept in memory from before the last change."""
+    monkeypatch.setattr(cached, "FRESH_FOR_S", 4.0)
+    worker = await agent(edge)
+    await worker.poll(poll_timeout_s=0)
+    path = routes.ADMIN_WORKER.format(worker=worker.name)
+
+    async def state() -> str:
+        return str((await edge.admin("GET", path)).json["row"]["state"])
+
+    async with following(edge) as stream:
+        assert await stream.event() == ALL
+        await eventually(lambda: _is(state, "online"), what="the list has the worker")
+        await worker.poll(poll_timeout_s=0, free=0, no_jobs_reason="the disk is full")
+        while await state() != "unhealthy":
+            await stream.until("workers")

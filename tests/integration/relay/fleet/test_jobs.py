@@ -67,7 +67,7 @@ async def test_jobs_are_filtered_and_sorted(edge: Edge) -> None:
     assert "waits_since" not in rows[0]
     assert [row["job"] for row in await shown(edge, 3, sort="-created_at")] == [job.id for job in jobs[::-1]]
     assert [row["task"] for row in await shown(edge, 1, dag_id="dag2")] == ["dag2.t[3]"]
-    assert [row["job"] for row in await shown(edge, 1, q="DAG1")] == [jobs[1].id]
+    assert [row["job"] for row in await shown(edge, 1, text="DAG1")] == [jobs[1].id]
     assert [row["job"] for row in await shown(edge, 1, worker=worker.name)] == [jobs[0].id]
     assert [row["job"] for row in await shown(edge, 1, site="plant")] == [jobs[0].id]
     assert await listed(edge, routes.ADMIN_JOBS, queue="gpu") == []

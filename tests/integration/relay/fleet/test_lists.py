@@ -53,8 +53,8 @@ async def test_workers_are_filtered_sorted_and_paged(edge: Edge) -> None:
     assert await found(site="a") == [one.name]
     assert sorted(await found(queue="gpu")) == sorted([other.name, silent.name])
     assert await found(state="never%20seen") == [silent.name]
-    assert await found(q=one.name.upper()) == [one.name]
-    assert await found(q="HOST-OF") == sorted([one.name, other.name])
+    assert await found(text=one.name.upper()) == [one.name]
+    assert await found(text="HOST-OF") == sorted([one.name, other.name])
     assert await found(sort="-worker") == names[::-1]
     # A worker without a value comes last in both directions.
     assert (await found(sort="-last_poll_at"))[-1] == (await found(sort="last_poll_at"))[-1] == silent.name

@@ -30,7 +30,7 @@ async def here(*workers: Agent) -> None:
 def later(edge: Edge, seconds: float) -> None:
     """As if so much time had passed at every replica."""
     for relay in edge.relays:
-        relay.parts.exports.fleet._disconnected_s -= seconds  # the clock, without a wait
+        relay.parts.exports.fleet.clock._outages_s -= seconds  # the clock, without a wait
 
 
 def check(edge: Edge) -> None:
@@ -132,7 +132,7 @@ async def test_neither_a_broker_outage_nor_a_restart_of_the_relays_is_an_outage_
         await eventually(lambda: _has(edge, ("site-offline", "lost")), what="the outage is reported")
         # A replica that starts now knows nothing of it but the stream.
         fleet, parts = edge.relays[0].parts.exports.fleet, edge.relays[0].parts
-        newer = Outages(parts.broker, fleet, parts.credentials, parts.audit)
+        newer = Outages(parts.broker, fleet, parts.identity.credentials, parts.audit)
         for _ in range(5):
             newer.check()
             later(edge, SILENCE_S / 4)

@@ -131,6 +131,22 @@ async def test_a_large_write_arrives_at_the_gate(slow_centre: Scene) -> None:
     assert [call.body for call in slow_centre.gate.calls] == [BODY]
 
 
+@pytest.mark.slow
+async def test_a_link_that_is_hardly_fast_enough_passes_bodies_both_ways(
+    slow_edge: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What both sides and their systems hold moves in steps: none takes longer than a body may stand still."""
+    slowest = 64 * 1024
+    monkeypatch.setattr(body_progress, "SLOWEST_BYTES_PER_S", slowest)
+    # As long as 240 KiB take at the slowest rate, as by default.
+    monkeypatch.setattr(body_progress, "STALL_S", 240 * 1024 / slowest)
+    slow_edge.link.bytes_per_s = slowest * 5 // 4
+    slow_edge.gate.body = body = BODY[: len(BODY) // 3]
+    assert await slow_edge.read() == body
+    await slow_edge.write(body)
+    assert slow_edge.gate.calls[1].body == body
+
+
 async def test_an_answer_that_stands_still_ends(slow_edge: Scene) -> None:
     slow_edge.gate.body = BODY
     reading = asyncio.create_task(slow_edge.read())

@@ -1,4 +1,7 @@
-"""Large answers of the gate: passed on while they arrive, in little memory, never whole unless signed."""
+"""Large answers of the gate: passed on while they arrive, in little memory, never whole unless signed.
+
+Each is signed behind its body, and in its head, as by an older keeper.
+"""
 
 import asyncio
 import socket
@@ -42,11 +45,12 @@ class Scene:
             return (await client.execution(job.id, ExecutionCall("GET", PATH, "", {}, b"", "request-0001"))).body
 
 
-@pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+@pytest.fixture(params=[True, False], ids=["signed at the end", "older keeper"])
+async def scene(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
     secret = tmp_path / "gate.secret"
     secret.write_bytes(KEY)
     async with running_gate() as gate, running_edge(tmp_path, gate_urls=(gate.url,), gate_key_file=secret) as edge:
+        gate.signs_at_end = request.param
         yield Scene(edge, gate, secret, await edge.worker())
 
 
@@ -77,15 +81,31 @@ async def test_a_truncated_body_is_never_whole(scene: Scene, cut_after: int) -> 
 async def test_a_shorter_body_with_a_fitting_length_is_never_whole(scene: Scene) -> None:
     scene.gate.body = LARGE
     scene.gate.sent_instead = LARGE[:-1000]
-    with pytest.raises(NoAnswer):
+    with pytest.raises((NoAnswer, Refused)):
         await scene.read()
 
 
 async def test_the_signature_of_another_key_is_worth_nothing(scene: Scene) -> None:
     scene.gate.body = LARGE
     scene.gate.key = b"the secret of another installation"
-    with pytest.raises(NoAnswer):
+    with pytest.raises((NoAnswer, Refused)):
         await scene.read()
+
+
+async def test_a_forged_head_costs_a_call_of_the_next_keeper(tmp_path: Path) -> None:
+    """Status and length are checked before anything is passed on, so that the worker notices nothing."""
+    secret = tmp_path / "gate.secret"
+    secret.write_bytes(KEY)
+    async with (
+        running_gate() as forged,
+        running_gate() as good,
+        running_edge(tmp_path, gate_urls=(forged.url, good.url), gate_key_file=secret) as edge,
+    ):
+        forged.body = good.body = LARGE
+        forged.sent_status = 201
+        scene = Scene(edge, forged, secret, await edge.worker())
+        assert await scene.read() == LARGE
+        assert (len(forged.calls), len(good.calls)) == (1, 1)
 
 
 async def test_a_repeat_after_a_broken_answer_is_answered(scene: Scene) -> None:

@@ -93,7 +93,7 @@ async def test_no_body_is_read_from_a_stranger(edge: Edge) -> None:
             await client.begin(method, path + offset, new_secret(kind), length=4000, content_type="application/json")
             assert await client.status() in {401, 403}, (method, path)
             await client.close()
-    assert edge.relays[0].parts.body_memory.used == 0
+    assert edge.relays[0].parts.limits.body_memory.used == 0
 
 
 @asynccontextmanager
@@ -117,7 +117,7 @@ async def edge_with_gate(tmp_path: Path, *, memory: int, of_worker: int) -> Asyn
 async def test_one_worker_holds_back_bodies(tmp_path: Path) -> None:
     """It gets its own share of the memory; its later calls are told to wait, and others notice nothing."""
     async with edge_with_gate(tmp_path, memory=16 * MIB, of_worker=4 * MIB) as (_, edge):
-        memory = edge.relays[0].parts.body_memory
+        memory = edge.relays[0].parts.limits.body_memory
         greedy, other = await edge.worker(), await edge.worker()
         clients = [await _hold_back(edge, greedy, 3 * MIB) for _ in range(3)]
         statuses = {await _refused(client) for client in clients[1:]}
@@ -137,7 +137,7 @@ async def test_one_worker_holds_back_bodies(tmp_path: Path) -> None:
 async def test_many_workers_hold_back_bodies(tmp_path: Path) -> None:
     """Together they fill what is for large bodies; polls, starts and logs still arrive."""
     async with running_edge(tmp_path, body_memory_bytes=16 * MIB, worker_body_memory_bytes=4 * MIB) as edge:
-        memory = edge.relays[0].parts.body_memory
+        memory = edge.relays[0].parts.limits.body_memory
         clients = [await _hold_back(edge, await edge.worker(), 3 * MIB) for _ in range(6)]
 
         async def is_refused() -> bool:
@@ -172,7 +172,7 @@ async def test_a_worker_leaves_answers_unread(tmp_path: Path) -> None:
             return metric(edge, "edge_relay_limited_total", {"limit": "body_memory_of_worker"}) >= 2
 
         await eventually(is_refused, what="there is no memory for two of the answers")
-        assert edge.relays[0].parts.body_memory.used <= 4 * MIB
+        assert edge.relays[0].parts.limits.body_memory.used <= 4 * MIB
         path = routes.JOB_EXECUTION.format(job=(await edge.job(other)).id, path="xcoms/d/r/t/k")
         reply = await edge.call("GET", path, other.secret)
         assert (reply.status, len(reply.body)) == (200, 32 * MIB)
@@ -224,4 +224,4 @@ async def _refused(client: Client) -> int:
 
 
 def _is_empty(edge: Edge) -> Callable[[], bool]:
-    return lambda: edge.relays[0].parts.body_memory.used == 0
+    return lambda: edge.relays[0].parts.limits.body_memory.used == 0

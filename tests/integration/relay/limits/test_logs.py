@@ -129,21 +129,20 @@ async def test_wrong_offsets_cost_few_reads(edge: Edge, offset: int, monkeypatch
 
 
 @pytest.mark.parametrize("replica", [0, 1], ids=["the same replica", "another replica"])
-async def test_a_full_stream_removes_a_log_that_is_still_written(edge: Edge, replica: int) -> None:
-    """By another's noise. The log continues where it was, with a gap, and nothing is uploaded again."""
-    config = (await edge.broker.api(f"STREAM.INFO.{LOGS}"))["config"]
-    await edge.broker.api(f"STREAM.UPDATE.{LOGS}", {**config, "max_bytes": 1 << 20, "compression": "none"})
-    quiet, noisy = await edge.worker(), await edge.worker()
-    job = await edge.job(quiet)
-    assert (await edge.put_log(job, quiet, 0, b"0123456789")).json == {"offset": 10}
-    await fill(edge, await edge.job(noisy), noisy, 2 << 20)
+async def test_the_age_limit_removes_a_log_that_is_still_written(edge: Edge, replica: int) -> None:
+    """With all that is as old. The log continues where it was, with a gap, and nothing is uploaded again."""
+    worker = await edge.worker()
+    job, other = await edge.job(worker), await edge.job(worker)
+    assert (await edge.put_log(job, worker, 0, b"0123456789")).json == {"offset": 10}
+    assert (await edge.put_log(other, worker, 0, b"newer")).status == 200
+    await edge.broker.api(f"STREAM.PURGE.{LOGS}", {"seq": 2})
     assert await offsets(edge.broker, job) == []
     # A chunk without bytes asks for the position, as an agent does after a doubt.
-    assert (await edge.put_log(job, quiet, 10, b"", replica=replica)).json == {"offset": 10}
-    assert (await edge.put_log(job, quiet, 10, b"abc", replica=replica)).json == {"offset": 13}
-    assert (await edge.put_log(job, quiet, 13, b"def", replica=0)).json == {"offset": 16}
+    assert (await edge.put_log(job, worker, 10, b"", replica=replica)).json == {"offset": 10}
+    assert (await edge.put_log(job, worker, 10, b"abc", replica=replica)).json == {"offset": 13}
+    assert (await edge.put_log(job, worker, 13, b"def", replica=0)).json == {"offset": 16}
     assert await offsets(edge.broker, job) == [10, 13]
-    assert (await edge.put_log(job, quiet, 17, b"x")).code == "offset_mismatch"
+    assert (await edge.put_log(job, worker, 17, b"x")).code == "offset_mismatch"
 
 
 async def test_a_log_that_was_never_stored_is_no_removed_one(edge: Edge) -> None:

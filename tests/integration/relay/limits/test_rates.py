@@ -68,7 +68,7 @@ async def test_one_made_up_secret_costs_one_read(edge: Edge, kind: SecretKind, m
     """Its answer counts for a while, also for many calls at once after the first one."""
     monkeypatch.setattr(lookups, "KEPT_S", 60.0)
     reads = 0
-    bucket = edge.relays[0].parts.lookups._bucket
+    bucket = edge.relays[0].parts.identity.lookups._bucket
     get = bucket.get
 
     async def counted(key: str) -> Stored:

@@ -122,7 +122,7 @@ async def test_what_was_released_through_another_replica_has_not_run_out(edge: E
                 for grant in grants_of(await taker.poll(slots=8, free=1, poll_timeout_s=1)):
                     assert (await taker.start(grant, replica=1)).status == 204
                     again.append(grant["job"]["id"])
-        table = edge.relays[0].parts.unstarted
+        table = edge.relays[0].parts.limits.unstarted
         async with asyncio.timeout(4 * WAIT_S):
             while table._workers:
                 for worker in (one, other):

@@ -16,6 +16,7 @@ from edge_relay.cli import main
 from edge_relay.cli.output import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from edge_relay.desired.store import DesiredStore
 from edge_schemas.admin.access import AccessScope, AccessTokenEntry
+from edge_schemas.admin.audit import Actor, ActorKind, AuditEvent, TargetKind
 from edge_schemas.admin.desired import AvailabilityOrder
 from edge_schemas.admin.why import CauseCode, WhyAnswer
 from edge_schemas.life.events import ReportUserCode, Withdraw
@@ -78,9 +79,15 @@ def order(**more: Any) -> AvailabilityOrder:
     return AvailabilityOrder.model_validate({**values, **more})
 
 
+def told(_: object, __: object) -> AuditEvent:
+    """The event of a change."""
+    actor = Actor(kind=ActorKind.SYSTEM, name="tests")
+    return AuditEvent(at=datetime.now(UTC), action="set", target_kind=TargetKind.QUEUE, target="any", actor=actor)
+
+
 def store(edge: Edge) -> DesiredStore:
     parts = edge.relays[0].parts
-    return DesiredStore(parts.broker, parts.desired)
+    return DesiredStore(parts.broker, parts.desired, parts.audit)
 
 
 async def test_no_worker_then_full_then_next(edge: Edge, polls: Any) -> None:
@@ -122,11 +129,11 @@ async def test_a_mixed_fleet_and_its_orders(edge: Edge, polls: Any) -> None:
     job = await publish(edge.broker)
     await why(edge, job, C.ALL_FULL)
     until = datetime.now(UTC) + timedelta(hours=2)
-    await store(edge).change_worker(paused.name, lambda now: now.model_copy(update={"order": order(until=until)}))
+    await store(edge).change_worker(paused.name, lambda now: now.model_copy(update={"order": order(until=until)}), told)
     answer = await why(edge, job, C.ALL_FULL, C.WORKER_PAUSED)
     assert "2 of 3 workers" in answer.causes[0].text
     assert f"paused by ann until {moment(until, datetime.now(UTC))}: new press ({paused.name})" in answer.causes[1].text
-    await store(edge).change_site("shop", lambda now: now.model_copy(update={"order": order(reason="weekend")}))
+    await store(edge).change_site("shop", lambda now: now.model_copy(update={"order": order(reason="weekend")}), told)
     answer = await why(edge, job, C.SITE_PAUSED, C.WORKER_PAUSED, C.ALL_FULL)
     assert answer.causes[0].text.startswith("Site shop is paused by ann until an operator ends it: weekend")
 
@@ -138,14 +145,14 @@ async def test_a_queue_that_is_paused_limited_or_refuses_a_kind(edge: Edge, poll
     job = await publish(edge.broker)
     await why(edge, job, C.ALL_FULL)
     change = store(edge).change_queue
-    await change(None, "default", lambda now: now.model_copy(update={"order": order()}))
+    await change(None, "default", lambda now: now.model_copy(update={"order": order()}), told)
     answer = await why(edge, job, C.QUEUE_PAUSED, C.ALL_FULL)
     assert "Queue default is paused by ann" in answer.causes[0].text
     limited = {"order": None, "max_running": 1, "kinds": (JobKind.CALLBACK,)}
-    await change(None, "default", lambda now: now.model_copy(update=limited))
+    await change(None, "default", lambda now: now.model_copy(update=limited), told)
     answer = await why(edge, job, C.KIND_REFUSED, C.QUEUE_LIMIT, C.ALL_FULL)
     assert "may run 1 jobs at once and runs 1" in answer.causes[1].text
-    await change(None, "default", lambda now: now.model_copy(update={"max_running": None, "kinds": None}))
+    await change(None, "default", lambda now: now.model_copy(update={"max_running": None, "kinds": None}), told)
     await edge.broker.api(
         "CONSUMER.PAUSE.EDGE_JOBS.default", {"pause_until": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
     )

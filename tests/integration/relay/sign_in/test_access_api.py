@@ -186,9 +186,11 @@ async def test_the_last_use_is_written_once_an_hour(edge: Edge, monkeypatch: pyt
     assert entry.last_used_at is not None
     parts = edge.relays[0].parts
     for age, waits in ((timedelta(minutes=59), 0), (timedelta(minutes=61), 1)):
-        parts.token_uses._noted.clear()
-        parts.token_uses.note(hash_secret(token), entry.model_copy(update={"last_used_at": datetime.now(UTC) - age}))
-        assert parts.token_uses._waiting.qsize() == waits
+        parts.identity.token_uses._noted.clear()
+        parts.identity.token_uses.note(
+            hash_secret(token), entry.model_copy(update={"last_used_at": datetime.now(UTC) - age})
+        )
+        assert parts.identity.token_uses._waiting.qsize() == waits
     assert writes.count(hash_secret(token)) == 1
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from edge_relay.sign_in.oidc import local_path
 from edge_schemas.wire import routes
+from support.nats.server import free_port
+from support.network.forward_proxy import forward_proxy
 from support.relay.browser import Browser
 from support.relay.edge import Edge, Reply, running_edge
 from support.relay.oidc_provider import CLIENT, HMAC_KEY, SECRET, Provider, return_path, rsa_key, running_provider
@@ -117,7 +119,7 @@ async def test_unknown_key_ids_cause_few_reads_and_new_keys_are_found(
         assert (await ask(edge, provider.token(key=key, kid=f"made-up-{number}"))).code == "unauthenticated"
     assert provider.reads <= 2
     provider.keys["rsa-2"] = rsa_key()
-    oidc = edge.relays[0].parts.oidc
+    oidc = edge.relays[0].parts.identity.oidc
     assert oidc is not None
     monkeypatch.setattr(oidc._keys, "_tried_at", oidc._keys._tried_at - 60)
     assert (await ask(edge, provider.token(kid="rsa-2"))).status == 200, "the provider has rotated its keys"
@@ -135,7 +137,7 @@ async def test_a_provider_that_is_away_stops_no_one_with_an_access_token(edge: E
     assert (await edge.admin("GET", routes.ADMIN_SESSION)).status == 200
     assert (await browser_of(edge).sign_in(edge.access_token))["name"] == "tests"
     provider.is_away = False
-    oidc = edge.relays[0].parts.oidc
+    oidc = edge.relays[0].parts.identity.oidc
     assert oidc is not None
     oidc._keys._tried_at -= 60
     assert (await ask(edge, provider.token())).status == 200
@@ -242,3 +244,32 @@ async def test_without_a_provider_its_tokens_are_nothing(provider: Provider, tmp
         assert (await ask(edge, provider.token())).code == "unauthenticated"
         page = await Browser(edge).call("GET", routes.ADMIN_OIDC_START)
         assert (page.status, b"RELAY_OIDC_ISSUER" in page.body) == (404, True)
+
+
+async def test_claims_that_the_id_token_lacks_are_asked_for(provider: Provider, tmp_path: Path) -> None:
+    """What the ID token says counts first, and the answer must be about the same person."""
+    provider.userinfo = {"sub": "42", "preferred_username": "eve", "roles": ["edge-admins"]}
+    provider.person = {"sub": "42", "preferred_username": "ann"}
+    async with running_edge(tmp_path, replicas=2, **oidc_settings(provider, tmp_path)) as edge:
+        browser = browser_of(edge)
+        assert (await signed_in(edge, provider, browser)).status == 302
+        shown = (await browser.call("GET", routes.ADMIN_SESSION)).json
+        assert (shown["name"], shown["role"]) == ("ann", "admin")
+        provider.userinfo["sub"] = "43"
+        reply = await signed_in(edge, provider, browser_of(edge))
+        assert (reply.status, b"another person" in reply.body) == (401, True)
+        provider.userinfo = {"sub": "42"}
+        assert (await signed_in(edge, provider, browser_of(edge))).status == 403
+
+
+async def test_the_provider_is_called_through_a_proxy(provider: Provider, tmp_path: Path) -> None:
+    """And never without it: a proxy that is down is said to be the cause."""
+    async with forward_proxy(tmp_path) as port:
+        settings = {**oidc_settings(provider, tmp_path), "oidc_proxy_url": f"http://127.0.0.1:{port}"}
+        async with running_edge(tmp_path, **settings) as edge:
+            assert (await ask(edge, provider.token())).status == 200
+    settings["oidc_proxy_url"] = f"http://127.0.0.1:{free_port()}"
+    async with running_edge(tmp_path / "again", **settings) as edge:
+        refused = await ask(edge, provider.token())
+        assert (refused.status, refused.code) == (503, "provider_unavailable")
+        assert "ClientProxyConnectionError" in refused.json["detail"]

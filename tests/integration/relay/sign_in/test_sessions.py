@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from edge_broker.bucket import Bucket
+from edge_broker.jetstream.stored import last_message
+from edge_broker.subjects import ACCESS_BUCKET, kv_stream, kv_subject
+from edge_relay.identity.access_keys import SESSION_PREFIX
+from edge_relay.identity.operators import ended_sessions
 from edge_relay.sign_in.sessions import KEY_NAME
 from edge_schemas.wire import routes
+from edge_schemas.wire.workers import hash_secret
 from support.nats.server import eventually
 from support.relay.browser import Browser
 from support.relay.edge import Edge, running_edge
@@ -112,6 +118,63 @@ async def test_signing_out_clears_the_cookie(edge: Edge) -> None:
     assert (await browser.call("GET", routes.ADMIN_SESSION)).code == "unauthenticated"
 
 
+async def test_signing_out_ends_the_session_at_every_replica(edge: Edge) -> None:
+    """A copy of the cookie, from a backup or a stolen disk, must be of no use afterwards."""
+    browser, other = Browser(edge), Browser(edge)
+    csrf = (await browser.sign_in(edge.access_token))["csrf"]
+    await other.sign_in(edge.access_token)
+    copy = dict(browser.cookies)
+    assert (await browser.call("DELETE", routes.ADMIN_SESSION, Edge_Csrf=csrf)).status == 204
+
+    async def refused_at(replica: int) -> bool:
+        browser.cookies = dict(copy)
+        reply = await browser.call("GET", routes.ADMIN_SESSION, replica=replica)
+        return (reply.status, reply.code, browser.cookies) == (401, "unauthenticated", {})
+
+    assert await refused_at(0)
+    await eventually(lambda: refused_at(1), timeout_s=2, what="the other replica refuses the session")
+    for replica in (0, 1):
+        assert (await other.call("GET", routes.ADMIN_SESSION, replica=replica)).status == 200, "another session"
+
+
+async def test_a_replica_that_has_not_read_all_entries_refuses_an_ended_session(edge: Edge) -> None:
+    browser = Browser(edge)
+    csrf = (await browser.sign_in(edge.access_token))["csrf"]
+    copy = dict(browser.cookies)
+    assert (await browser.call("DELETE", routes.ADMIN_SESSION, Edge_Csrf=csrf)).status == 204
+    credentials = edge.relays[0].parts.identity.credentials
+    credentials.operators.ended_sessions._ends.clear()
+    credentials.complete.clear()
+    browser.cookies = copy
+    assert (await browser.call("GET", routes.ADMIN_SESSION)).code == "unauthenticated"
+
+
+async def test_the_end_of_a_session_is_stored_as_long_as_its_cookie_lives(edge: Edge) -> None:
+    browser = Browser(edge)
+    csrf = (await browser.sign_in(edge.access_token))["csrf"]
+    assert (await browser.call("DELETE", routes.ADMIN_SESSION, Edge_Csrf=csrf)).status == 204
+    [key] = await Bucket(edge.broker, ACCESS_BUCKET).keys(f"{SESSION_PREFIX}>")
+    stored = await last_message(edge.broker, kv_stream(ACCESS_BUCKET), kv_subject(ACCESS_BUCKET, key))
+    assert stored is not None
+    life_s = edge.relays[0].parts.settings.session_s
+    assert life_s <= int(stored.headers["Nats-TTL"].removesuffix("s")) <= life_s + 60
+    assert hash_secret(edge.access_token)[:16] not in key, "it does not say whose session it was"
+
+
+async def test_one_owner_can_not_fill_the_store_of_ended_sessions(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ended_sessions, "MAX_OF_OWNER", 1)
+    replies = []
+    for _ in range(2):
+        browser = Browser(edge)
+        csrf = (await browser.sign_in(edge.access_token))["csrf"]
+        replies.append(await browser.call("DELETE", routes.ADMIN_SESSION, Edge_Csrf=csrf))
+    assert [(reply.status, reply.code) for reply in replies] == [(204, ""), (429, "rate_limited")]
+    made = (await edge.admin("POST", routes.ADMIN_ACCESS_TOKENS, {"name": "ann", "role": "admin"})).json
+    another = Browser(edge)
+    csrf = (await another.sign_in(made["token"]))["csrf"]
+    assert (await another.call("DELETE", routes.ADMIN_SESSION, Edge_Csrf=csrf)).status == 204
+
+
 async def test_a_browser_signs_in_with_an_access_token_only(edge: Edge) -> None:
     worker = await edge.worker()
     for token in (worker.secret, await edge.token(), "", "x", "a.b.c"):
@@ -125,7 +188,7 @@ async def test_a_browser_signs_in_with_an_access_token_only(edge: Edge) -> None:
 async def test_a_session_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_edge(tmp_path) as edge:
         browser = Browser(edge)
-        sessions = edge.relays[0].parts.sessions
+        sessions = edge.relays[0].parts.identity.sessions
         monkeypatch.setattr(sessions, "_life", sessions._life * 0)
         await browser.sign_in(edge.access_token)
         reply = await browser.call("GET", routes.ADMIN_SESSION)
@@ -159,8 +222,8 @@ async def test_a_stranger_can_not_pretend_https(edge: Edge) -> None:
 
 
 async def test_the_key_of_sessions_is_its_own(edge: Edge) -> None:
-    sessions = [relay.parts.sessions for relay in edge.relays]
+    sessions = [relay.parts.identity.sessions for relay in edge.relays]
     keys = [await one.key.get() for one in sessions]
     assert keys[0] == keys[1]
-    assert keys[0] != await edge.relays[0].parts.receipt_key.get()
+    assert keys[0] != await edge.relays[0].parts.identity.receipt_key.get()
     assert KEY_NAME == "session-key"

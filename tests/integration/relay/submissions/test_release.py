@@ -36,7 +36,7 @@ async def granted(edge: Edge, one: Agent, shop: Producer, **job: Any) -> Grant:
 
 async def aged(edge: Edge, one: Agent, grant: Grant) -> Grant:
     """The same receipt, long after its grant wait."""
-    key = await edge.relays[0].parts.receipt_key.get()
+    key = await edge.relays[0].parts.identity.receipt_key.get()
     job = grant["job"]["id"]
     receipt = open_receipt(key, grant["receipt"], job=job, worker=one.name)
     late = Receipt(receipt.ack_subject, receipt.consumer, job, one.name, datetime.now(UTC) - timedelta(hours=1))
@@ -95,7 +95,7 @@ async def test_a_late_release_of_an_earlier_grant_ends_no_later_start(edge: Edge
     [second] = await one.grants(kinds=["payload"])
     assert (await one.start(second)).status == 204
     assert (await one.release(await aged(edge, one, first))).status == 204, "a repeat"
-    key = await edge.relays[0].parts.receipt_key.get()
+    key = await edge.relays[0].parts.identity.receipt_key.get()
     never = Receipt("$JS.ACK.EDGE_JOBS.default.1.9.9.9.0", "default", job, one.name, datetime.now(UTC))
     assert (await one.release({**second, "receipt": seal(key, never)})).code == "receipt_expired"
     record = await record_of(edge, job)

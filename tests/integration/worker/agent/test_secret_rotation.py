@@ -57,7 +57,7 @@ class Machine:
         """The agent polls with the new secret, and the older one is refused."""
 
         async def polled() -> bool:
-            credentials = self.edge.relays[0].parts.credentials
+            credentials = self.edge.relays[0].parts.identity.credentials
             [access] = [one for one in credentials.workers() if one.worker == self.worker.name]
             return (access.rotated, access.valid_hash) == (rotation, hash_secret(self.identity.secret))
 

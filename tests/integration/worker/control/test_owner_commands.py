@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 from edge_schemas.life.model import JobState
 from edge_schemas.wire.workers import Availability
+from edge_worker.cli import main
 from edge_worker.control.client import ask
 from edge_worker.control.protocol import MAX_REQUEST_BYTES, POINTER, ControlRequest
 from edge_worker.control.task_logs import readable
@@ -57,7 +59,14 @@ class Machine:
             yield process
 
     async def run(self, *words: str) -> Said:
-        """A command, with nothing but the state folder."""
+        """A command, with nothing but the state folder; in this process, which has loaded what it needs."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = await asyncio.to_thread(main, [*words, "--state-dir", str(self.state.path)])
+        return Said(status, out.getvalue(), err.getvalue())
+
+    async def run_apart(self, *words: str) -> Said:
+        """A command in a process of its own."""
         process = await self.start(*words)
         out, err = await process.communicate()
         return Said(process.returncode or 0, out.decode(), err.decode())
@@ -106,7 +115,7 @@ async def test_the_status_of_a_working_agent(machine: Machine, tmp_path: Path) -
         [shown] = found["jobs"]
         assert (shown["job"], shown["phase"], shown["log"]) == (job.id, "running", str(log))
         assert shown["since"] is not None
-        said = await machine.run("status")
+        said = await machine.run_apart("status")
         assert said.status == 0
         for fact in (f"{NAME} at site s", machine.relay.url, "up for", "yes, 1 of 2 slots are free", job.id, str(log)):
             assert fact in said.out, said.out
@@ -334,10 +343,10 @@ async def test_root_writes_as_the_user_of_the_agent(machine: Machine) -> None:
         for owned in (Path(folder), path):
             os.chown(owned, NOBODY, NOBODY)
         there = Machine(machine.relay, machine.settings, StateDir(path), machine.log)
-        said = await there.run("pause", "--reason", "x")
+        said = await there.run_apart("pause", "--reason", "x")
         assert said.status == 0, said.err
         assert {one.stat().st_uid for one in path.iterdir()} == {NOBODY}
         assert json.loads((path / "owner.json").read_text())["by"] == "root"
         (path / "owner.json.new").symlink_to(victim)
-        assert (await there.run("pause", "--reason", "y")).status == 1
+        assert (await there.run_apart("pause", "--reason", "y")).status == 1
         assert victim.read_text() == "kept"

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from edge_schemas.wire.errors import ErrorCode
 from edge_worker.jobs.driver import JobDriver
-from edge_worker.logs import spool
+from edge_worker.logs import spool, upload_loop
 from edge_worker.logs.upload_loop import LogUploader
 from edge_worker.relay.link import Link
 from edge_worker.state.job_dir import JobDir
@@ -150,8 +150,9 @@ async def test_log_that_an_earlier_hold_has_filled_gets_its_line_as_well(relay: 
 
 
 async def test_writer_that_drops_while_the_upload_goes_on_and_off_leaves_no_torn_line(
-    relay: FakeRelay, held: JobDriver
+    relay: FakeRelay, held: JobDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(upload_loop, "FIRST_PAUSE_S", 0.02)
     answers = 0
 
     def fault(_: web.Request) -> web.Response | None:

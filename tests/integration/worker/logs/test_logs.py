@@ -13,6 +13,7 @@ from edge_schemas.life.model import JobState
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.job_calls import MAX_CHUNK_BYTES
 from edge_worker.jobs.driver import JobDriver
+from edge_worker.logs import upload_loop
 from edge_worker.logs.upload_loop import MIN_CHUNK_BYTES, LogUploader
 from edge_worker.relay.link import Link
 from edge_worker.settings import Settings
@@ -79,8 +80,11 @@ async def test_it_rewinds_to_where_the_relay_has_the_log(relay: FakeRelay, setti
     assert relay.logs[held.id] == b"one\ntwo\nthree\n"
 
 
-async def test_a_log_that_is_often_rewound_and_moves_on_is_uploaded(relay: FakeRelay, settings: Settings) -> None:
+async def test_a_log_that_is_often_rewound_and_moves_on_is_uploaded(
+    relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The relay loses the newest chunk again and again; each upload gets further."""
+    monkeypatch.setattr(upload_loop, "FIRST_PAUSE_S", 0.02)
     held = _held(relay, settings, b"line\n")
     calls = lost = 0
 

@@ -1,7 +1,5 @@
 """Through a real CONNECT proxy with basic authentication, over TLS, to a relay with a private authority."""
 
-import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,8 +15,8 @@ from edge_worker.relay.retry import Fate, fate_of
 from edge_worker.relay.tls import tls_context
 from edge_worker.settings import Settings
 from support.network.certificates import Certificates
+from support.network.forward_proxy import forward_proxy
 from support.relay.fake_relay import ENROLL_TOKEN, FakeRelay
-from support.worker.agent import eventually
 
 _USER, _PASSWORD = "user", "p@ss word"
 _REQUEST = EnrollRequest(protocol=PROTOCOL, secret_hash="0" * 64)
@@ -26,18 +24,8 @@ _REQUEST = EnrollRequest(protocol=PROTOCOL, secret_hash="0" * 64)
 
 @asynccontextmanager
 async def _proxy(folder: Path, *options: str) -> AsyncIterator[int]:
-    port_file = folder / "port"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "proxy", "--hostname", "127.0.0.1", "--port", "0", "--port-file", str(port_file),
-        "--num-acceptors", "1", "--num-workers", "1", "--log-level", "ERROR",
-        "--basic-auth", f"{_USER}:{_PASSWORD}", *options,
-    )  # fmt: skip
-    try:
-        await eventually(lambda: port_file.exists() and port_file.read_text().strip().isdigit())
-        yield int(port_file.read_text())
-    finally:
-        process.terminate()
-        await process.wait()
+    async with forward_proxy(folder, "--basic-auth", f"{_USER}:{_PASSWORD}", *options) as port:
+        yield port
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ Capture = pytest.CaptureFixture[str]
     ("words", "path", "action", "targets"),
     [
         (("workers", "pause", "a", "b"), routes.ADMIN_WORKER_ACTIONS, {"do": "pause"}, {"workers": ["a", "b"]}),
-        (("workers", "resume", "--all"), routes.ADMIN_WORKER_ACTIONS, {"do": "resume"}, {"where": {}}),
+        (("workers", "resume", "--all"), routes.ADMIN_WORKER_ACTIONS, {"do": "resume"}, {"all": True}),
         (
             ("workers", "drain", "--site", "plant-7", "--state", "online", "--until", "2099-12-01T08:00Z"),
             routes.ADMIN_WORKER_ACTIONS,

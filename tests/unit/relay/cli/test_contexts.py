@@ -92,10 +92,3 @@ def test_what_can_be_no_context(name: str, url: str, token_file: Path, config_ho
     assert add(name, url, token_file) == EXIT_USAGE
     assert not config_home.exists()
     assert add("prod", "https://relay", token_file.with_name("missing")) == EXIT_USAGE
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_knows_every_command(shell: str, capsys: Capture) -> None:
-    assert main(["completion", shell]) == EXIT_OK
-    script = capsys.readouterr().out
-    assert [word for word in ("redrive", "labels", "dry-run", "standalone", "nats-urls") if word not in script] == []

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from edge_relay.cli import fleet_arguments
+from edge_relay.cli.arguments import shared
 from edge_relay.cli.output import EXIT_FAILED, EXIT_OK
 from edge_schemas.admin import rows
 from edge_schemas.admin.access import AccessScope, AccessTokenRow, EnrollTokenRow, Role
@@ -42,7 +42,7 @@ def test_a_limit_reads_no_more_than_it_shows(operators: FakeOperators, run: Run,
     )
     assert "2 of 1203 are shown" in capsys.readouterr().out
     [(_, _, query)] = operators.asked
-    assert query == {"site": "plant-7", "q": "x y", "sort": "-running", "limit": "2"}
+    assert query == {"site": "plant-7", "text": "x y", "sort": "-running", "limit": "2"}
 
 
 def test_a_worker_row_tells_what_is_wrong(operators: FakeOperators, run: Run, capsys: Capture) -> None:
@@ -163,17 +163,17 @@ def test_an_answer_of_something_else_is_no_traceback(operators: FakeOperators, r
 
 def test_choices_are_those_of_the_contract() -> None:
     """They are repeated where a parser is built, which must not import the models."""
-    assert tuple(WorkerState) == fleet_arguments.WORKER_STATES
-    assert tuple(rows.SiteState) == fleet_arguments.SITE_STATES
-    assert tuple(JobState) == fleet_arguments.JOB_STATES
-    assert tuple(Role) == fleet_arguments.ROLES
-    assert tuple(TargetKind) == fleet_arguments.TARGET_KINDS
+    assert tuple(WorkerState) == shared.WORKER_STATES
+    assert tuple(rows.SiteState) == shared.SITE_STATES
+    assert tuple(JobState) == shared.JOB_STATES
+    assert tuple(Role) == shared.ROLES
+    assert tuple(TargetKind) == shared.TARGET_KINDS
 
 
 def test_help_imports_neither_models_nor_a_client() -> None:
     """Else each completion and each mistyped option takes a second."""
     slow = "{'pydantic', 'aiohttp', 'nats', 'ssl'}"
-    build = "from edge_relay.cli.arguments import build; build(['workers'])"
+    build = "from edge_relay.cli.arguments.parser import build; build(['workers'])"
     code = f"import sys; {build}; sys.exit(str({slow} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.stderr.strip() == "set()"

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from edge_relay.cli import option_types as types
+from edge_relay.cli.arguments import option_types as types
 
 NOW = datetime(2026, 11, 29, 17, 0, tzinfo=ZoneInfo("UTC")).astimezone()
 
@@ -40,10 +40,37 @@ def test_what_is_no_moment_in_the_future(text: str) -> None:
 
 
 def test_a_moment_in_the_past_is_before_now() -> None:
-    found = types.past_instant("2h")
-    assert datetime.now().astimezone() - found >= timedelta(hours=2)
+    now = datetime.now().astimezone()
+    assert types.period("2h", None, now) == (now - timedelta(hours=2), None)
     for hour in ("00:00", "12:00", "23:59"):
-        assert timedelta(0) <= datetime.now().astimezone() - types.past_instant(hour) <= timedelta(days=1, hours=1)
+        for begin, end in (types.period(hour, None, now), types.period(None, hour, now)[::-1]):
+            assert end is None
+            assert begin is not None
+            assert timedelta(0) <= now - begin <= timedelta(days=1, hours=1)
+    with pytest.raises(ArgumentTypeError):
+        types.past("yesterday")
+
+
+@pytest.mark.parametrize(
+    ("now", "begin", "end"),
+    [
+        ("07:00", "29T18:00", "30T08:00"),  # the night lasts
+        ("09:00", "29T18:00", "30T08:00"),
+        ("17:59", "29T18:00", "30T08:00"),
+        ("18:00", "30T18:00", "31T08:00"),  # the next one has begun
+    ],
+)
+def test_two_times_of_day_are_the_newest_period_that_has_begun(now: str, begin: str, end: str) -> None:
+    at = datetime.fromisoformat(f"2026-10-30T{now}").astimezone()
+    ends = tuple(datetime.fromisoformat(f"2026-10-{one}").astimezone() for one in (begin, end))
+    assert types.period("18:00", "08:00", at) == ends
+
+
+def test_the_end_of_a_period_may_be_a_date_or_follow_one() -> None:
+    now = datetime.fromisoformat("2026-10-30T20:00").astimezone()
+    day = datetime.fromisoformat("2026-10-20T18:00").astimezone()
+    assert types.period("2026-10-20T18:00", "08:00", now) == (day, day + timedelta(hours=14))
+    assert types.period("18:00", "2026-10-30T19:00", now) == (now - timedelta(hours=2), now - timedelta(hours=1))
 
 
 def test_settings_with_a_default() -> None:

@@ -3,7 +3,7 @@
 from edge_relay.dispatch.arrival import agent_seen, poll_timeout_s
 from edge_relay.dispatch.polls import MAX_SENT, REPEAT_AFTER_S, ParkedPoll, ParkedPolls
 from edge_relay.metrics.replica import Metrics
-from edge_relay.stores.worker_store import StoredEntry
+from edge_relay.stores.last_arrivals import StoredEntry
 from edge_schemas.life.agents import arrive, resolve_conflict
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_schemas.wire.polls import Poll

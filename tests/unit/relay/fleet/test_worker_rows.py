@@ -4,10 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 from edge_relay.desired.state import CurrentOrder
 from edge_relay.fleet.workers.index import WorkerView, state_of
+from edge_relay.fleet.workers.missing import what_is_missing
+from edge_relay.fleet.workers.problems import NO_RUNTIME
 from edge_relay.fleet.workers.rows import worker_row
 from edge_relay.metrics.last_poll import last_poll
 from edge_schemas.admin.desired import AvailabilityOrder
 from edge_schemas.admin.rows import WorkerRow
+from edge_schemas.life.versions import RUNTIME_NOT_READY
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_schemas.wire.worker_entry import AgentSeen, CredentialConflict, WorkerEntry
 from edge_schemas.wire.worker_report import JobPhase, JobReport, WorkerHealth, WorkerVersions
@@ -50,11 +53,26 @@ def shown(
     centre: str | None = None,
 ) -> WorkerRow:
     """The row of a worker that has been silent for so long."""
+    view = viewed(entry, access=access, order=order, silence_s=silence_s)
+    return worker_row(view, entry, (), centre, NOW + timedelta(seconds=silence_s))
+
+
+def viewed(
+    entry: WorkerEntry | None,
+    *,
+    access: WorkerAccess = ACCESS,
+    order: CurrentOrder | None = None,
+    silence_s: float = 0,
+) -> WorkerView:
     poll = None if entry is None else last_poll(entry, 0, NOW)
     availability = Availability.ACTIVE if order is None else order.order.availability
     settings = access.settings.model_copy(update={"availability": availability})
-    view = WorkerView(access, settings, {}, order, "", poll, state_of(access, settings, poll, silence_s))
-    return worker_row(view, entry, centre, NOW + timedelta(seconds=silence_s))
+    return WorkerView(access, settings, {}, order, "", poll, state_of(access, settings, poll, silence_s))
+
+
+def missing(entry: WorkerEntry) -> tuple[str, ...]:
+    """What keeps the worker from running jobs."""
+    return what_is_missing(viewed(entry), entry, None, {}, frozenset())
 
 
 def ordered(availability: Availability) -> CurrentOrder:
@@ -116,3 +134,21 @@ def test_each_problem_is_told_in_words() -> None:
         [found] = shown(ENTRY.model_copy(update={**healthy, **changed}), centre="3.1.0").problems
         assert problem in found
     assert shown(ENTRY, silence_s=3 * 3600).problems == ("silent for 3 h",)
+
+
+def test_a_worker_without_a_runtime_says_so_once() -> None:
+    """Also if its agent gives that as the reason why it accepts no jobs; another reason is shown as well."""
+    without = ENTRY.model_copy(update={"versions": WorkerVersions(agent="", python="", platform="")})
+    waits = without.model_copy(update={"no_jobs_reason": RUNTIME_NOT_READY})
+    assert shown(waits).problems == (NO_RUNTIME,)
+    assert missing(waits)[0] == NO_RUNTIME
+    assert not any(RUNTIME_NOT_READY in text for text in missing(waits))
+    full = without.model_copy(update={"no_jobs_reason": "the disk is full"})
+    assert missing(full)[:2] == (NO_RUNTIME, "it accepts no jobs: the disk is full")
+    lost = ENTRY.model_copy(
+        update={
+            "versions": WorkerVersions(agent="", python="", platform="", airflow="3.1.0"),
+            "no_jobs_reason": RUNTIME_NOT_READY,
+        }
+    )
+    assert missing(lost)[0] == f"it accepts no jobs: {RUNTIME_NOT_READY}"

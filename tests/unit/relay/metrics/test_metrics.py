@@ -48,7 +48,6 @@ class FakeBroker:
         self.answers = answers
         self.calls: list[str] = []
         self.connected = True
-        self.lost_at: float | None = None
         self.reconnects = 0
 
     def on_connection(self, listener: Any) -> None:
@@ -314,25 +313,40 @@ def test_a_worker_is_offline_after_three_missed_contacts() -> None:
     assert one.state(access()) is WorkerState.OFFLINE, "a replica that has just begun knows it at once"
 
 
+def prove(one: Fleet, clock: Clock, for_s: float) -> None:
+    """Polls are proven to arrive for so long, each second."""
+    for _ in range(round(for_s)):
+        clock.now += 1
+        one.clock.record_proof(clock.now)
+
+
 def test_no_worker_is_offline_because_nats_was_away() -> None:
     """No poll could be heard of meanwhile. The clock continues where it stood, and one that was offline stays so."""
     clock = Clock()
-    one, broker = fleet(clock, access())
+    one, _ = fleet(clock, access())
     one.apply("w", entry(poll_timeout_s=50))
-    clock.now += 100
-    broker.connected, broker.lost_at = False, clock.now
+    prove(one, clock, 100)
     clock.now += 1000
     assert one.state(access()) is WorkerState.ONLINE
-    broker.come_back()
-    broker.connected = True
-    clock.now += 49
+    prove(one, clock, 49)
     assert one.state(access()) is WorkerState.ONLINE
-    clock.now += 2
+    prove(one, clock, 2)
     assert one.state(access()) is WorkerState.OFFLINE
-    broker.connected, broker.lost_at = False, clock.now
     clock.now += 1000
-    broker.come_back()
-    broker.connected = True
+    prove(one, clock, 1)
+    assert one.state(access()) is WorkerState.OFFLINE
+
+
+def test_a_poll_that_arrives_with_the_end_of_an_outage_is_not_from_the_future() -> None:
+    """It is received before the first proof: the worker must not count as heard for as long as the outage was."""
+    clock = Clock()
+    one, _ = fleet(clock, access())
+    prove(one, clock, 1)
+    clock.now += 1000
+    one.apply("w", entry(poll_timeout_s=50))
+    prove(one, clock, 150)
+    assert one.state(access()) is WorkerState.ONLINE
+    prove(one, clock, 7)
     assert one.state(access()) is WorkerState.OFFLINE
 
 

@@ -228,6 +228,22 @@ async def test_a_job_with_a_short_tolerance_shortens_the_hold_at_once(
         assert [(report.id, report.offline) for report in loop.last.jobs] == [(job.id, job.offline)]
 
 
+async def test_a_grant_in_the_answer_to_an_older_poll_is_reported_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newer poll does not name the job: the relay could not have it stopped before that poll ends."""
+    job = make_job()
+    async with _polling(tmp_path, monkeypatch) as loop:
+        loop.client.answer(1)
+        await _settle()
+        loop.table.changed()
+        await _settle()
+        loop.client.answer(2, _granting(job))
+        await _settle()
+        assert loop.seqs == [1, 2, 3, 4]
+        assert [report.id for report in loop.last.jobs] == [job.id]
+
+
 def _granting(job: Job) -> PollAnswer:
     return PollAnswer(grants=(Grant(job=job, receipt="r", expires_at=datetime.now(UTC)),))
 

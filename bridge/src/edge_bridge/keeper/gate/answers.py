@@ -53,7 +53,7 @@ def to_remember(request_id: str, answer: Answer, *, is_final_state: bool) -> Wri
     body = answer.body
     if answer.failed:
         return None
-    if len(body) > MAX_REMEMBERED_BYTES:
+    if answer.streamed is not None or len(body) > MAX_REMEMBERED_BYTES:
         if not is_final_state:
             return None
         body = b""

@@ -7,7 +7,7 @@ centre. The answer to a call with a wrong signature is not signed: without the s
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -20,10 +20,19 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from edge_bridge.keeper.gate.centre import CentreView
 from edge_bridge.keeper.gate.holder_call import JobCall
 from edge_bridge.keeper.gate.passthrough import PassThrough
+from edge_bridge.keeper.gate.streamed.bodies import signed_at_end
+from edge_bridge.keeper.gate.streamed.sending import LARGE_BODY_BYTES, send
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionCall
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.why.task_answers import TaskAnswers
-from edge_schemas.gate.auth import SIGNATURE_HEADER, GateCall, check_call, sign_answer
+from edge_schemas.gate.auth import (
+    SIGNATURE_HEADER,
+    SIGNED_AT_END,
+    SIGNED_AT_END_HEADER,
+    GateCall,
+    check_call,
+    sign_answer,
+)
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.why.task_query import TaskQuery
 from edge_schemas.wire.errors import EdgeError, ErrorCode
@@ -43,7 +52,7 @@ from edge_schemas.wire.routes import (
     WORKER_HEADER,
 )
 from edge_service.body_memory import BodyAccount, BodyMemory, Memory
-from edge_service.body_progress import BodyStalled, BodyTooLarge, read_body, write_body
+from edge_service.body_progress import BodyStalled, BodyTooLarge, read_body
 from edge_service.threads import hashed
 
 log = structlog.get_logger(__name__)
@@ -53,9 +62,6 @@ _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 Health = Callable[[], dict[str, object]]
 """The content of `/healthz`; `ok` decides between 200 and 503."""
 _AnswerTo = Callable[[web.Request, GateCall, Memory], Awaitable[Answer]]
-LARGE_BODY_BYTES = 64 * 1024
-"""Larger bodies leave a part of the memory to smaller ones."""
-RELAY_GONE = 499
 
 
 def build_app(
@@ -129,8 +135,9 @@ class _Gate:
     async def execution(self, request: web.Request) -> web.StreamResponse:
         """A call of the Execution API for a job."""
         began = time.monotonic()
-        with self._account(request) as memory:
-            answer = await self._signed(request, self._execution, memory)
+        # A large answer is still arriving while it is sent: its connection to the api-server is closed afterwards.
+        with self._account(request) as memory, ExitStack() as passing:
+            answer = await self._signed(request, partial(self._execution, passing), memory)
             path, _ = _execution_path(request.raw_path, request.match_info["job"])
             self._metrics.gate_answered(path or "", answer.status, time.monotonic() - began)
             return await _send(request, answer)
@@ -183,13 +190,17 @@ class _Gate:
             return _problem(error, request_id)
         with structlog.contextvars.bound_contextvars(request_id=request_id, worker=worker):
             answer = await _answered(request, signed, answer_to, memory)
+        if answer.streamed is not None:
+            head, streamed = signed_at_end(self._key, nonce, answer.status, answer.streamed)
+            return replace(answer, headers={**answer.headers, **head}, streamed=streamed)
         # The answer to HEAD has no body, so none may be signed.
         body = b"" if request.method == "HEAD" else answer.body
         sign = partial(sign_answer, self._key, nonce, answer.status, body)
         return Answer(answer.status, body, {**answer.headers, SIGNATURE_HEADER: await hashed(sign, len(body))})
 
-    async def _execution(self, request: web.Request, signed: GateCall, memory: Memory) -> Answer:
-        answer = await self._calls.answer(_job_call(request, signed, memory))
+    async def _execution(self, passing: ExitStack, request: web.Request, signed: GateCall, memory: Memory) -> Answer:
+        may_pass_on = request.headers.get(SIGNED_AT_END_HEADER) == SIGNED_AT_END
+        answer = await self._calls.answer(_job_call(request, signed, memory, passing if may_pass_on else None))
         return replace(answer, headers={**answer.headers, ORIGIN_HEADER: EXECUTION_ORIGIN})
 
     async def _facts(self, _request: web.Request, _signed: GateCall, _memory: Memory) -> Answer:
@@ -213,7 +224,7 @@ async def _answered(request: web.Request, signed: GateCall, answer_to: _AnswerTo
         return _problem(EdgeError(ErrorCode.INTERNAL), signed.request_id)
 
 
-def _job_call(request: web.Request, signed: GateCall, memory: Memory) -> JobCall:
+def _job_call(request: web.Request, signed: GateCall, memory: Memory, passing: ExitStack | None) -> JobCall:
     job = request.match_info["job"]
     try:
         _JOB_ID.validate_python(job)
@@ -225,7 +236,7 @@ def _job_call(request: web.Request, signed: GateCall, memory: Memory) -> JobCall
         # The router matched the decoded form of a path that is not encoded as the relay encodes it.
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the gate's own part of the path has an unusual encoding")
     headers = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
-    call = ExecutionCall(signed.method, path, query, headers, signed.body, memory)
+    call = ExecutionCall(signed.method, path, query, headers, signed.body, memory, passing)
     return JobCall(job, signed.worker, signed.request_id, call)
 
 
@@ -243,17 +254,5 @@ def _problem(error: EdgeError, request_id: str) -> Answer:
 
 
 async def _send(request: web.Request, answer: Answer) -> web.StreamResponse:
-    """Send an answer in pieces: what a slow relay has not received is in memory once."""
-    if len(answer.body) <= LARGE_BODY_BYTES:
-        return web.Response(status=answer.status, body=answer.body, headers=dict(answer.headers))
-    response = web.StreamResponse(status=answer.status, headers=dict(answer.headers))
-    response.content_length = len(answer.body)
-    try:
-        await response.prepare(request)
-        await write_body(response.write, answer.body)
-    except (ConnectionError, BodyStalled):
-        # The relay is gone, or its worker has stopped reading. aiohttp would report an error of the gate.
-        if request.transport is not None:
-            request.transport.abort()
-        return web.Response(status=RELAY_GONE)
-    return response
+    body = answer.body if answer.streamed is None else answer.streamed
+    return await send(request, answer.status, answer.headers, body)

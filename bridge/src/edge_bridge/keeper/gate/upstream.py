@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -13,12 +14,14 @@ import structlog
 from yarl import URL
 
 from edge_bridge.keeper.gate.answer_source import is_airflows, refusal_in_front
+from edge_bridge.keeper.gate.streamed.bodies import ArrivingBody
+from edge_bridge.keeper.gate.streamed.sending import LARGE_BODY_BYTES
 from edge_bridge.keeper.metrics import KeeperMetrics
 from edge_bridge.keeper.tokens import TokenMint, TokenSubject
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_service.body_memory import UNCOUNTED, Memory, read_counted
-from edge_service.body_progress import BodyTooLarge, Exchange, slowest_s
+from edge_service.body_progress import BodyTooLarge, Exchange, Pieces, slowest_s
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +32,10 @@ TRIES = 3
 ALL_TRIES_S = 45.0
 """For all tries together: well within the minute that a relay waits for the gate."""
 RETRY_PAUSE_S = 0.2
+CONNECTIONS = 100
+MOST_PASSED_ON = CONNECTIONS // 2
+"""Answers that are passed on at the same time: slow workers leave connections to all other calls. A further answer is
+read as a whole."""
 RETRY_AFTER_S = 2.0
 PASSED_BACK = ("Content-Type", "Content-Range")
 """`HEAD` on an XCom answers in `Content-Range`. Never `Refreshed-API-Token`."""
@@ -44,6 +51,7 @@ class ExecutionCall:
         query: Raw, without the question mark.
         headers: From the allow-list only.
         memory: Counts the bytes of the answer.
+        passing: Closes what a streamed answer keeps open; None if the answer must be read as a whole.
     """
 
     method: str
@@ -52,15 +60,21 @@ class ExecutionCall:
     headers: Mapping[str, str]
     body: bytes
     memory: Memory = field(default=UNCOUNTED, repr=False, compare=False)
+    passing: ExitStack | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer of the Execution API, or an answer in its name."""
+    """An answer of the Execution API, or an answer in its name.
+
+    Attributes:
+        streamed: The body of a large answer that has only begun, in place of `body`.
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str]
+    streamed: Pieces | None = None
 
     @property
     def accepted(self) -> bool:
@@ -97,10 +111,11 @@ class ExecutionApi:
         self._mint = mint
         self._metrics = metrics
         self._session: aiohttp.ClientSession | None = None
+        self._passed_on = 0
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=15),
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=15),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             auto_decompress=False,
@@ -119,6 +134,8 @@ class ExecutionApi:
         self, subject: TokenSubject, call: ExecutionCall, *, tries: int = TRIES, before_retry: BeforeRetry | None = None
     ) -> Answer:
         """Airflow's answer, whatever it is: also an error of the api-server, which is not tried again here.
+
+        A large answer may be returned when it begins; its body is read while `call.passing` is open.
 
         Args:
             subject: In whose name the call is made.
@@ -151,44 +168,98 @@ class ExecutionApi:
 
     async def _try(self, subject: TokenSubject, call: ExecutionCall, limit_s: float) -> Answer:
         assert self._session is not None  # noqa: S101  # used only within its context
-        suffix = f"?{call.query}" if call.query else ""
         token, began = self._mint.mint(subject), time.monotonic()
         self._metrics.token_minted()
-        try:
-            async with (
-                Exchange(call.body, answer_s=limit_s) as exchange,
-                self._session.request(
-                    call.method,
-                    # Unchanged: yarl would decode the path and encode it again.
-                    URL(f"{self._url}{call.path}{suffix}", encoded=True),
-                    data=exchange.body,
-                    headers={**call.headers, "Authorization": f"Bearer {token}"},
-                    skip_auto_headers=("Content-Type",),
-                    allow_redirects=False,
-                ) as reply,
-            ):
-                exchange.begun()
-                body = await read_counted(reply.content, self._limits.max_call_bytes, call.memory)
-        except BodyTooLarge:
-            raise self._limits.answer_too_large() from None
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            log.warning("execution_api_unreachable", subject=subject.id, method=call.method, error=type(error).__name__)
-            raise _Away("Airflow's api-server does not answer") from error
+        with ExitStack() as opened:
+            try:
+                reply = await _begin(self._session, self._url, call, token, limit_s)
+                opened.callback(reply.close)
+                body, streamed = b"", self._streamed(call, reply, opened)
+                if streamed is None:
+                    body = await read_counted(reply.content, self._limits.max_call_bytes, call.memory)
+            except BodyTooLarge:
+                raise self._limits.answer_too_large() from None
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                name = type(error).__name__
+                log.warning("execution_api_unreachable", subject=subject.id, method=call.method, error=name)
+                raise _Away("Airflow's api-server does not answer") from error
+            if streamed is not None and call.passing is not None:
+                call.passing.enter_context(opened.pop_all())
         self._metrics.api_answered(call.path, time.monotonic() - began)
-        answer = Answer(
-            reply.status, body, {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
-        )
-        own = is_airflows(answer.status, reply.headers.get("Content-Type", ""))
-        if answer.failed or not own:
-            log.warning("execution_api_failed", subject=subject.id, method=call.method, status=answer.status)
-        if not own:
-            refusal = refusal_in_front(answer.status)
-            raise refusal or _Away(f"a server in front of Airflow's api-server answered with status {answer.status}")
-        if answer.status == 401 or (answer.status == 403 and _BAD_TOKEN in body):
-            log.error(
-                "execution_token_refused",
-                subject=subject.id,
-                hint="compare [api_auth] and clock with the api-server",
-            )
-            raise _Away("Airflow's api-server rejects the keeper's tokens")
+        headers = {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
+        answer = Answer(reply.status, body, headers, streamed)
+        _check_source(answer, reply.headers.get("Content-Type", ""), subject, call.method)
         return answer
+
+    def _streamed(self, call: ExecutionCall, reply: aiohttp.ClientResponse, opened: ExitStack) -> ArrivingBody | None:
+        """The body of an answer that is passed on while it arrives; None for one that is read as a whole.
+
+        Errors are read as a whole, because their text is checked. Without a length nothing can be announced.
+
+        Raises:
+            BodyTooLarge: It is longer than the limit.
+            EdgeError: `rate_limited` by the memory.
+        """
+        length = reply.content_length or 0
+        if call.passing is None or length <= LARGE_BODY_BYTES or not _is_body_of_success(reply):
+            return None
+        if length > self._limits.max_call_bytes:
+            raise BodyTooLarge
+        if self._passed_on >= MOST_PASSED_ON:
+            return None
+        opened.enter_context(self._one_more())
+        # All of it: what the keeper has not read yet, the api-server holds, which counts nothing itself.
+        call.memory.add(length)
+        return ArrivingBody(reply, length, call.memory)
+
+    @contextmanager
+    def _one_more(self) -> Iterator[None]:
+        self._passed_on += 1
+        try:
+            yield
+        finally:
+            self._passed_on -= 1
+
+
+async def _begin(
+    session: aiohttp.ClientSession, base: str, call: ExecutionCall, token: str, limit_s: float
+) -> aiohttp.ClientResponse:
+    """Send a call; returns the beginning of the answer."""
+    suffix = f"?{call.query}" if call.query else ""
+    async with Exchange(call.body, answer_s=limit_s) as exchange:
+        reply = await session.request(
+            call.method,
+            # Unchanged: yarl would decode the path and encode it again.
+            URL(f"{base}{call.path}{suffix}", encoded=True),
+            data=exchange.body,
+            headers={**call.headers, "Authorization": f"Bearer {token}"},
+            skip_auto_headers=("Content-Type",),
+            allow_redirects=False,
+        )
+        exchange.begun()
+        return reply
+
+
+def _is_body_of_success(reply: aiohttp.ClientResponse) -> bool:
+    is_own = is_airflows(reply.status, reply.headers.get("Content-Type", ""))
+    return reply.method != "HEAD" and 200 <= reply.status < 300 and is_own
+
+
+def _check_source(answer: Answer, content_type: str, subject: TokenSubject, method: str) -> None:
+    """Raises unless Airflow itself gave this answer.
+
+    Raises:
+        EdgeError: A server in front of Airflow refused the call.
+        _Away: Another try may reach Airflow.
+    """
+    own = is_airflows(answer.status, content_type)
+    if answer.failed or not own:
+        log.warning("execution_api_failed", subject=subject.id, method=method, status=answer.status)
+    if not own:
+        refusal = refusal_in_front(answer.status)
+        raise refusal or _Away(f"a server in front of Airflow's api-server answered with status {answer.status}")
+    if answer.status == 401 or (answer.status == 403 and _BAD_TOKEN in answer.body):
+        log.error(
+            "execution_token_refused", subject=subject.id, hint="compare [api_auth] and clock with the api-server"
+        )
+        raise _Away("Airflow's api-server rejects the keeper's tokens")

@@ -40,13 +40,15 @@ class Targets:
 
     Attributes:
         names: As the request has them: texts, or objects for queues.
-        where: The filter; None if they are named.
+        where: The filter; None if they are named, or all.
+        all: Every worker.
         whose: The filter in words, for the question: ` with site plant-7`.
         asks: A question is asked also if there is only one: it stands for many.
     """
 
     names: Sequence[object] = ()
     where: Mapping[str, object] | None = None
+    all: bool = False
     whose: str = ""
     asks: bool = False
 
@@ -102,10 +104,12 @@ def availability(options: Namespace, do: str) -> tuple[Verb, dict[str, object]]:
 
 
 def _requests(options: Namespace, kind: Kind, targets: Targets, action: Mapping[str, object]) -> list[BaseModel]:
-    """The requests: one for a filter, one for each thousand names."""
+    """The requests: one for all or a filter, one for each thousand names."""
     base = {"action": action, "reason": options.reason}
-    if targets.where is not None:
-        bodies: list[dict[str, object]] = [{**base, "where": targets.where}]
+    if targets.all:
+        bodies: list[dict[str, object]] = [{**base, "all": True}]
+    elif targets.where is not None:
+        bodies = [{**base, "where": targets.where}]
     else:
         starts = range(0, len(targets.names), CHUNK)
         bodies = [{**base, kind.field: list(targets.names[start : start + CHUNK])} for start in starts]
@@ -155,6 +159,7 @@ def _report(options: Namespace, kind: Kind, verb: Verb, results: Sequence[Action
     failures = [failure for result in results for failure in result.failures]
     count, failed = _count(results), sum(result.failure_count for result in results)
     unchanged = sum(result.unchanged_count for result in results)
+    absent = [name for result in results for name in result.absent]
     if options.json:
         print_json(
             ActionResult(
@@ -163,11 +168,15 @@ def _report(options: Namespace, kind: Kind, verb: Verb, results: Sequence[Action
                 unchanged_count=unchanged,
                 failures=tuple(failures),
                 failure_count=failed,
+                absent=tuple(absent),
                 dry_run=options.dry_run,
             ).model_dump(mode="json")
         )
     else:
         _tell(kind, verb, changed, count, unchanged, is_dry=options.dry_run)
+        if absent:
+            text = "no worker serves it, and it had no job. Is the name right?"
+            print_line(f"No such {kind.one} yet: {', '.join(absent[:MOST_LISTED])}: {text}")
     _fail(kind, failures, failed, is_nothing=count + unchanged + failed == 0)
 
 

@@ -1,7 +1,10 @@
 """`edge-relay audit`: who changed what, and what the system found."""
 
+import sys
 from argparse import Namespace
+from datetime import datetime
 
+from edge_relay.cli.arguments.option_types import period
 from edge_relay.cli.fleet.views import ListView, query_of, show_list
 from edge_relay.cli.show.screen import Cell, Screen, iso
 from edge_relay.cli.show.table import Column
@@ -22,17 +25,26 @@ _COLUMNS = (
 
 def list_events(options: Namespace) -> None:
     """`audit`."""
+    since, until = period(options.since, options.until, datetime.now().astimezone())
+    if not options.json and (since or until):
+        print(_in_words(since, until), file=sys.stderr)
     query = query_of(
         kind=options.kind,
         target=options.target,
         action=options.action,
         actor=options.by,
         text=options.text,
-        since=None if options.since is None else iso(options.since),
-        until=None if options.until is None else iso(options.until),
+        since=None if since is None else iso(since),
+        until=None if until is None else iso(until),
     )
     empty = "No event matches. The audit keeps what its stream EDGE_AUDIT keeps."
     show_list(options, ListView(routes.ADMIN_AUDIT, AuditPage, _COLUMNS, _cells, empty, query))
+
+
+def _in_words(since: datetime | None, until: datetime | None) -> str:
+    """Which day and which time zone are meant."""
+    ends = [(word, at) for word, at in (("from", since), ("until", until)) if at is not None]
+    return "Events " + " ".join(f"{word} {at.astimezone():%a %F %H:%M %Z (UTC%z)}" for word, at in ends) + "."
 
 
 def _cells(row: AuditEvent, on: Screen) -> tuple[str | Cell, ...]:

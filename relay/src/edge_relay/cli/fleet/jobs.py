@@ -46,7 +46,7 @@ def list_jobs(options: Namespace) -> None:
     is_ended = options.state == "ended"
     state = None if is_ended else options.state
     query = query_of(
-        **_filter(options), site=options.site, state=state, ended=is_ended, q=options.text, sort=sort_of(options)
+        **_filter(options), site=options.site, state=state, ended=is_ended, text=options.text, sort=sort_of(options)
     )
     empty = "No job matches. Jobs that have ended are shown for seven days: --state ended."
     show_list(options, ListView(routes.ADMIN_JOBS, JobPage, _COLUMNS, _cells, empty, query))

@@ -37,7 +37,7 @@ _SETTINGS = {"tolerance": "tolerance_s", "timeout": "timeout_s", "kinds": "kinds
 
 def list_queues(options: Namespace) -> None:
     """`queues list`."""
-    query = query_of(q=options.text, team=options.team, sort=sort_of(options))
+    query = query_of(text=options.text, team=options.team, sort=sort_of(options))
     empty = "No queue matches. A queue exists as soon as a worker serves it, or a task is dispatched to it."
     show_list(options, ListView(routes.ADMIN_QUEUES, QueuePage, _COLUMNS, _cells, empty, query))
 
@@ -87,7 +87,7 @@ def _cells(row: QueueRow, on: Screen) -> tuple[str | Cell, ...]:
     return (
         row.queue,
         row.team or "-",
-        Cell("active", Colour.GOOD) if order is None else Cell(order.availability.value, Colour.WARNING),
+        _state(row),
         figure(row.waiting),
         figure(row.held_back),
         on.since(row.oldest_at),
@@ -103,10 +103,21 @@ def _cells(row: QueueRow, on: Screen) -> tuple[str | Cell, ...]:
     )
 
 
+def _state(row: QueueRow) -> Cell:
+    if not row.exists:
+        return Cell("no such queue yet", Colour.WARNING)
+    order = row.settings.order
+    return Cell("active", Colour.GOOD) if order is None else Cell(order.availability.value, Colour.WARNING)
+
+
 def _facts(row: QueueRow, on: Screen) -> Iterator[tuple[str, str]]:
     settings = row.settings
     yield "queue", row.queue if row.team is None else f"{row.queue} of team {row.team}"
+    if not row.exists:
+        yield "exists", "not yet: no worker serves it, and it had no job. Is the name right?"
     yield "state", "active" if settings.order is None else order_text(settings.order, on)
+    if row.of_own_sites:
+        yield "figures", "running, workers and slots of your sites; waiting of all"
     yield "waiting", f"{figure(row.waiting)}, and {figure(row.held_back)} held back"
     if row.oldest_at is not None:
         yield "oldest", f"waits since {on.ago(row.oldest_at)}" if on.exact else f"waits for {on.since(row.oldest_at)}"

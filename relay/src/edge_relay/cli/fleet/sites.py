@@ -30,7 +30,7 @@ _COLUMNS = (
 
 def list_sites(options: Namespace) -> None:
     """`sites list`."""
-    query = query_of(state=options.state, q=options.text, sort=sort_of(options))
+    query = query_of(state=options.state, text=options.text, sort=sort_of(options))
     empty = "No site matches. A site exists as soon as a worker enrols at it."
     show_list(options, ListView(routes.ADMIN_SITES, SitePage, _COLUMNS, _cells, empty, query))
 

@@ -43,7 +43,7 @@ def list_workers(options: Namespace) -> None:
             _COLUMNS,
             _cells,
             "No worker matches. 'edge-relay enroll-token create' creates a token for a new one.",
-            query_of(**_query(options), sort=sort_of(options)),
+            query_of(**_filter(options), sort=sort_of(options)),
             _notes,
         ),
     )
@@ -116,14 +116,6 @@ def _filter(options: Namespace) -> dict[str, object]:
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
-def _query(options: Namespace) -> dict[str, object]:
-    """The filter as the query of the list names it."""
-    found = _filter(options)
-    if "text" in found:
-        found["q"] = found.pop("text")
-    return found
-
-
 def _targets(options: Namespace) -> Targets:
     """The names or the filter.
 
@@ -136,6 +128,8 @@ def _targets(options: Namespace) -> Targets:
         raise Failure("name the workers, or give filters, or --all: one of them", EXIT_USAGE)
     if options.workers:
         return Targets(names=list(dict.fromkeys(options.workers)))
+    if options.all:
+        return Targets(all=True)
     return Targets(where=where, whose="".join(f" with {name} {value}" for name, value in where.items()))
 
 

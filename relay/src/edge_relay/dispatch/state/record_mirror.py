@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 
 from edge_broker.connection.broker import Broker
-from edge_broker.subjects import RECORDS_BUCKET
+from edge_broker.subjects import RECORDS_BUCKET, consumer_name
 from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.dispatch.state.watched_job import WatchedJob, watched_job
 from edge_schemas.life.model import JobState
@@ -88,6 +88,11 @@ class RecordMirror:
     def get(self, job: str) -> WatchedJob | None:
         """A job that has not ended; None for others."""
         return self._jobs.get(job)
+
+    def queue_of(self, job: str) -> str | None:
+        """The queue of a job that has not ended, as its consumer is named; None for others."""
+        known = self._jobs.get(job)
+        return None if known is None else consumer_name(known.team, known.queue)
 
     async def run(self) -> None:
         """Follow the records until cancelled."""

@@ -7,8 +7,8 @@ from typing import Any
 from edge_relay.dispatch.state.watched_job import WatchedJob
 from edge_relay.fleet.lists.pages import Column, Order
 from edge_relay.fleet.lists.slices import in_slices
-from edge_schemas.admin.queries import JobQuery
 from edge_schemas.admin.rows import JobRow
+from edge_schemas.admin.view_queries import JobQuery
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.jobs import JobKind
 
@@ -43,7 +43,7 @@ JOB_ORDER: Order[WatchedJob] = Order(
 
 
 def matches(job: WatchedJob, query: JobQuery, text: str, site_of: SiteOf) -> bool:
-    """Whether a job matches all that is given; `text` is `query.q` in lower case."""
+    """Whether a job matches all that is given; `text` is `query.text` in lower case."""
     task = job.task
     return (
         (query.queue is None or job.queue == query.queue)
@@ -66,7 +66,7 @@ async def matching_jobs(
     jobs: Iterable[WatchedJob], query: JobQuery, site_of: SiteOf, is_visible: IsVisible
 ) -> list[WatchedJob]:
     """The jobs that match all that is given. Polls do not wait for many jobs."""
-    text = (query.q or "").lower()
+    text = (query.text or "").lower()
     found: list[WatchedJob] = []
     async for some in in_slices(jobs):
         found += [

@@ -1,5 +1,5 @@
 """What all lists share: pages, and values that are computed once for all callers.
 
-May import: `edge_broker` and `edge_schemas`.
+May import: `metrics`, `edge_broker` and `edge_schemas`.
 Never here: what a list shows.
 """

@@ -4,11 +4,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Generic, TypeVar
 
-from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
+from edge_relay.metrics.fleet_clock import FleetClock
 
 T = TypeVar("T")
 
@@ -30,15 +30,19 @@ class Cached(Generic[T]):
     """Computes a value at most once a second, for all callers together, and never without a caller.
 
     Args:
-        broker: What the value is made of came from there.
+        fleet_clock: Dates the value.
         compute: Awaited; what it raises is raised to all who wait.
         clock: Monotonic seconds.
     """
 
     def __init__(
-        self, broker: Broker, compute: Callable[[], Awaitable[T]], *, clock: Callable[[], float] = time.monotonic
+        self,
+        fleet_clock: FleetClock,
+        compute: Callable[[], Awaitable[T]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._broker = broker
+        self._fleet_clock = fleet_clock
         self._compute = compute
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -49,7 +53,7 @@ class Cached(Generic[T]):
         """The value, at most about a second old; an older one while the broker is unreachable: see its date."""
         async with self._lock:
             if self._kept is None or self._clock() >= self._until:
-                as_of, began = memory_as_of(self._broker), self._clock()
+                as_of, began = self._fleet_clock.as_of(), self._clock()
                 cpu = time.thread_time()
                 try:
                     value = await self._compute()
@@ -63,14 +67,11 @@ class Cached(Generic[T]):
                 self._until = began + min(KEPT_AT_MOST_S, max(FRESH_FOR_S, cost / LARGEST_SHARE))
             return self._kept
 
+    @property
+    def kept_for_s(self) -> float:
+        """For how long readers still get the value that was computed before; negative if the next one computes it."""
+        return self._until - self._clock()
+
     def forget(self) -> None:
         """Compute again at the next call."""
         self._until = float("-inf")
-
-
-def memory_as_of(broker: Broker) -> datetime:
-    """How old what is held in memory may be: now, or the moment when the connection to the broker was lost."""
-    now, lost_at = datetime.now(UTC), broker.lost_at
-    if broker.connected or lost_at is None:
-        return now
-    return now - timedelta(seconds=max(0.0, time.monotonic() - lost_at))

@@ -1,7 +1,8 @@
 """What the server reports of each queue's consumer, and what the records say, at one moment."""
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
@@ -28,6 +29,7 @@ class RecordCounts:
 
     Attributes:
         waiting: That wait and are not parked.
+        running_at: Those that run, by their worker.
         oldest: Since when the job that has waited longest waits, as Unix time.
     """
 
@@ -35,11 +37,13 @@ class RecordCounts:
     running: int = 0
     parked: int = 0
     oldest: float | None = None
+    running_at: Counter[str | None] = field(default_factory=Counter)
 
     def add(self, job: WatchedJob) -> None:
         """Count a job of the queue."""
         if job.state is not JobState.WAITING:
             self.running += 1
+            self.running_at[job.holder] += 1
         elif job.is_parked:
             self.parked += 1
         else:

@@ -1,7 +1,7 @@
 """The rows of the list of queues."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,8 +13,8 @@ from edge_relay.fleet.queues.flow import Flow, QueueKey
 from edge_relay.fleet.workers.index import WorkerView
 from edge_relay.fleet.workers.rows import in_scope
 from edge_schemas.admin.access import AccessScope
-from edge_schemas.admin.queries import QueueQuery
 from edge_schemas.admin.rows import QueueRow
+from edge_schemas.admin.view_queries import QueueQuery
 from edge_schemas.life.versions import runtime_mismatch
 from edge_schemas.wire.workers import WorkerState
 
@@ -85,21 +85,50 @@ def served_queues(
     return found
 
 
+def existing_queues(counts: QueueCounts, served: Iterable[QueueKey], flow: Flow) -> set[QueueKey]:
+    """Queues with a consumer, a job or a worker, or that had a job a short time ago."""
+    return {*counts.consumers, *counts.records, *served, *flow.queues()}
+
+
 def queue_rows(
-    counts: QueueCounts, served: Mapping[QueueKey, Served], flow: Flow, desired: DesiredState, scope: AccessScope
+    counts: QueueCounts, served: Mapping[QueueKey, Served], flow: Flow, desired: DesiredState
 ) -> list[QueueRow]:
-    """A row for each queue with a consumer, a job or a worker; for a caller limited to sites, those that they serve."""
-    keys = {*counts.consumers, *counts.records, *served, *flow.queues()} if scope.sites is None else set(served)
+    """A row for each queue that exists, or for which something is set."""
+    existing = existing_queues(counts, served, flow)
     return [
-        _row(key, counts, served.get(key) or Served(), flow, desired)
-        for key in sorted(keys, key=lambda one: (one[1], one[0] or ""))
-        if scope.has_queue(key[1])
+        _row(key, counts, served.get(key) or Served(), flow, desired, exists=key in existing)
+        for key in _sorted({*existing, *desired.queues()})
     ]
+
+
+def queue_rows_of_sites(
+    counts: QueueCounts, served: Mapping[QueueKey, Served], flow: Flow, desired: DesiredState, workers: Sequence[str]
+) -> list[QueueRow]:
+    """The rows for a caller who is limited to sites: of the queues that workers of these serve.
+
+    A job that has not started is of no site, also while it is granted: it waits. What other sites do with the queue's
+    jobs is not shown.
+
+    Args:
+        counts: Of all sites, as is `flow`.
+        served: By workers of the sites.
+        flow: Which jobs came.
+        desired: The settings.
+        workers: All workers of the sites.
+    """
+    rows = []
+    for key in _sorted(served):
+        row = _row(key, counts, served[key], flow, desired, exists=True)
+        records = counts.records.get(key) or RecordCounts()
+        running = sum(records.running_at[worker] for worker in workers)
+        figures = {"running": running, "waiting": row.waiting + row.granted, "granted": 0, "redeliveries": 0}
+        rows.append(row.model_copy(update={**figures, "out_per_minute": (), "of_own_sites": True}))
+    return rows
 
 
 def matching_queues(rows: Iterable[QueueRow], query: QueueQuery) -> Iterator[QueueRow]:
     """The queues that match all that is given."""
-    text = (query.q or "").lower()
+    text = (query.text or "").lower()
     for row in rows:
         if query.queue not in {None, row.queue} or query.team not in {None, row.team}:
             continue
@@ -107,13 +136,20 @@ def matching_queues(rows: Iterable[QueueRow], query: QueueQuery) -> Iterator[Que
             yield row
 
 
-def _row(key: QueueKey, counts: QueueCounts, served: Served, flow: Flow, desired: DesiredState) -> QueueRow:
+def _sorted(keys: Iterable[QueueKey]) -> list[QueueKey]:
+    return sorted(keys, key=lambda key: (key[1], key[0] or ""))
+
+
+def _row(
+    key: QueueKey, counts: QueueCounts, served: Served, flow: Flow, desired: DesiredState, *, exists: bool
+) -> QueueRow:
     team, queue = key
     messages = counts.consumers.get(key) or ConsumerCounts()
     records = counts.records.get(key) or RecordCounts()
     return QueueRow(
         queue=queue,
         team=team,
+        exists=exists,
         settings=desired.queue(team, queue),
         # A message is removed when its job starts or ends: those that are left belong to records that wait.
         held_back=max(0, records.waiting - messages.waiting - messages.granted),

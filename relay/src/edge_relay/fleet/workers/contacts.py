@@ -1,6 +1,6 @@
 """Who has gone silent and who is back, decided without I/O: a site that lost its link is told from a worker that died.
 
-Silence is measured by the clock of `Fleet`, which stands still while NATS is unreachable, and from the start of the
+Silence is measured by the clock of `Fleet`, which stands still while no poll can arrive, and from the start of the
 replica at the earliest. So neither an outage of the broker nor a restart of relays makes anyone silent.
 """
 

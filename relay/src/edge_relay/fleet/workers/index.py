@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_broker.connection.broker import Broker
 from edge_relay.desired.keys import SITE_PREFIX, WORKER_PREFIX
 from edge_relay.desired.state import CurrentOrder, DesiredState
 from edge_relay.desired.worker_state import worker_state
@@ -72,7 +71,6 @@ class WorkerIndex:
     """The workers, brought up to date at most once a second and only for a reader.
 
     Args:
-        broker: What all of them follow.
         fleet: The last polls.
         credentials: Who has enrolled.
         desired: What operators have set.
@@ -81,7 +79,6 @@ class WorkerIndex:
 
     def __init__(
         self,
-        broker: Broker,
         fleet: Fleet,
         credentials: Credentials,
         desired: DesiredState,
@@ -97,7 +94,7 @@ class WorkerIndex:
         self._changed: set[str] = set()
         self._read_at = float("-inf")
         self._forget: asyncio.TimerHandle | None = None
-        self._current = Cached(broker, self._update, clock=clock)
+        self._current = Cached(fleet.clock, self._update, clock=clock)
         credentials.on_change(self._credential_changed)
         desired.on_change(self._desired_changed)
 
@@ -108,6 +105,11 @@ class WorkerIndex:
             loop = asyncio.get_running_loop()
             self._forget = loop.call_later(KEPT_WITHOUT_READER_S, self._forget_if_unread)
         return await self._current.get()
+
+    @property
+    def kept_for_s(self) -> float:
+        """See `Cached.kept_for_s`."""
+        return self._current.kept_for_s
 
     def get(self, worker: str) -> WorkerView | None:
         """A worker as of the last call of `all`."""

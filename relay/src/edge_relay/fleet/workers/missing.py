@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from edge_relay.fleet.workers.index import WorkerView
-from edge_relay.fleet.workers.problems import NO_RUNTIME
+from edge_relay.fleet.workers.problems import NO_RUNTIME, reason_without_runtime
 from edge_schemas.life.versions import runtime_mismatch
 from edge_schemas.wire.worker_entry import WorkerEntry
 from edge_schemas.wire.workers import WorkerState
@@ -56,8 +56,9 @@ def _missing(
     mismatch = runtime_mismatch(entry.versions.airflow, centre_airflow)
     if mismatch is not None:
         yield mismatch
-    if entry.no_jobs_reason is not None:
-        yield f"it accepts no jobs: {entry.no_jobs_reason}"
+    reason = reason_without_runtime(entry)
+    if reason is not None:
+        yield f"it accepts no jobs: {reason}"
     if view.order is not None:
         order = view.order.order
         yield f"it is {order.availability} by {order.by}: {order.reason}"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from edge_relay.fleet.workers.index import WorkerView
-from edge_schemas.life.versions import runtime_mismatch
+from edge_schemas.life.versions import RUNTIME_NOT_READY, runtime_mismatch
 from edge_schemas.wire.worker_entry import WorkerEntry
 from edge_schemas.wire.workers import WorkerState
 
@@ -22,6 +22,12 @@ def worker_problems(view: WorkerView, entry: WorkerEntry, centre_airflow: str | 
     return tuple(_problems(view, entry, centre_airflow, now))
 
 
+def reason_without_runtime(entry: WorkerEntry) -> str | None:
+    """Why the worker accepts no jobs; None if the reason says no more than `NO_RUNTIME`."""
+    is_known = entry.versions.airflow is None and entry.no_jobs_reason == RUNTIME_NOT_READY
+    return None if is_known else entry.no_jobs_reason
+
+
 def _problems(view: WorkerView, entry: WorkerEntry, centre_airflow: str | None, now: datetime) -> Iterator[str]:
     if entry.conflict is not None:
         hosts = f"{entry.conflict.older.host or 'an unnamed host'} and {entry.conflict.newer.host or 'an unnamed host'}"
@@ -29,8 +35,9 @@ def _problems(view: WorkerView, entry: WorkerEntry, centre_airflow: str | None, 
     if view.state is WorkerState.OFFLINE:
         yield f"silent for {in_words((now - entry.agent.last_poll_at).total_seconds())}"
         return  # what follows is known only of a worker that polls
-    if entry.no_jobs_reason is not None:
-        yield f"accepts no jobs: {entry.no_jobs_reason}"
+    reason = reason_without_runtime(entry)
+    if reason is not None:
+        yield f"accepts no jobs: {reason}"
     elif entry.versions.airflow is None:
         yield NO_RUNTIME
     mismatch = runtime_mismatch(entry.versions.airflow, centre_airflow)

@@ -7,8 +7,8 @@ from edge_relay.fleet.lists.pages import Column, Order, unix
 from edge_relay.fleet.workers.index import WorkerView
 from edge_relay.fleet.workers.problems import worker_problems
 from edge_schemas.admin.access import AccessScope
-from edge_schemas.admin.queries import WorkerQuery
-from edge_schemas.admin.rows import WorkerRow
+from edge_schemas.admin.rows import WorkerJob, WorkerRow
+from edge_schemas.admin.view_queries import WorkerQuery
 from edge_schemas.wire.worker_entry import AgentSeen, WorkerEntry
 from edge_schemas.wire.worker_report import JobPhase
 from edge_schemas.wire.workers import WorkerState
@@ -39,7 +39,7 @@ def in_scope(view: WorkerView, scope: AccessScope) -> bool:
 def matching_workers(views: Iterable[WorkerView], query: WorkerQuery, scope: AccessScope) -> Iterator[WorkerView]:
     """The workers that match all that is given."""
     key, has_value, _ = (query.label or "").partition("=")
-    text = (query.q or "").lower()
+    text = (query.text or "").lower()
     for view in views:
         if query.site is not None and view.site != query.site:
             continue
@@ -55,12 +55,19 @@ def matching_workers(views: Iterable[WorkerView], query: WorkerQuery, scope: Acc
             yield view
 
 
-def worker_row(view: WorkerView, entry: WorkerEntry | None, centre_airflow: str | None, now: datetime) -> WorkerRow:
+def worker_row(
+    view: WorkerView,
+    entry: WorkerEntry | None,
+    jobs: tuple[WorkerJob, ...],
+    centre_airflow: str | None,
+    now: datetime,
+) -> WorkerRow:
     """The row of a worker.
 
     Args:
         view: The worker.
         entry: Its last poll in full.
+        jobs: Those of the poll that the row names.
         centre_airflow: Airflow's version at the centre, if it is known.
         now: For the texts.
     """
@@ -94,6 +101,7 @@ def worker_row(view: WorkerView, entry: WorkerEntry | None, centre_airflow: str 
             "free": entry.free,
             "running": len(phases) - granted,
             "granted": granted,
+            "jobs": jobs,
             "problems": worker_problems(view, entry, centre_airflow, now),
             "no_jobs_reason": entry.no_jobs_reason,
             "conflict": () if conflict is None else (_place(conflict.older), _place(conflict.newer)),

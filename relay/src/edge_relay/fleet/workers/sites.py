@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from edge_relay.desired.state import DesiredState
 from edge_relay.fleet.lists.pages import Column, Order, unix
 from edge_relay.fleet.workers.index import WorkerView
-from edge_schemas.admin.queries import SiteQuery
 from edge_schemas.admin.rows import SiteRow, SiteState
+from edge_schemas.admin.view_queries import SiteQuery
 from edge_schemas.wire.workers import WorkerState
 
 SLACK_S = 5.0
@@ -39,7 +39,7 @@ def site_rows(views: Iterable[WorkerView], desired: DesiredState, now: datetime)
 
 def matching_sites(rows: Iterable[SiteRow], query: SiteQuery) -> Iterator[SiteRow]:
     """The sites that match all that is given."""
-    text = (query.q or "").lower()
+    text = (query.text or "").lower()
     for row in rows:
         if (query.state is None or row.state is query.state) and text in row.site:
             yield row

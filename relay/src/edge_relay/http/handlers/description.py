@@ -1,5 +1,7 @@
 """`GET /openapi.json`: the description of this relay's API, for people and for tools. Needs no credential."""
 
+from functools import cache
+
 import orjson
 from aiohttp import web
 
@@ -9,10 +11,10 @@ from edge_schemas.wire import routes
 
 
 class DescriptionHandlers:
-    """The API description, on the workers' listener. The document is made once, at the start."""
+    """The API description, on the workers' listener. The document is made at the start, once in a process."""
 
     def __init__(self) -> None:
-        self._document = orjson.dumps(openapi_document())
+        self._document = _document()
 
     def routes(self) -> list[web.RouteDef]:
         """What they serve."""
@@ -21,3 +23,9 @@ class DescriptionHandlers:
     async def describe(self, _: web.Request) -> web.Response:
         """The OpenAPI document."""
         return web.Response(body=self._document, content_type=JSON_TYPE)
+
+
+@cache
+def _document() -> bytes:
+    """What takes most of the CPU of a relay's start; tests start hundreds of relays in a process."""
+    return orjson.dumps(openapi_document())

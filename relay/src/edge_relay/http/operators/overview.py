@@ -38,8 +38,8 @@ class OverviewHandlers:
 
     async def changes(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events until the client leaves or the replica stops."""
-        await self._callers.operator(request)
-        events = self._changes.follow()
+        operator = await self._callers.operator(request)
+        events = self._changes.follow(operator.owner)
         first = await anext(events)  # a refusal is an answer of its own
         response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         response.content_type = EVENTS_TYPE

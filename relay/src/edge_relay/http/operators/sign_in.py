@@ -11,6 +11,7 @@ from edge_relay.http.bodies import JsonBodies, json_response
 from edge_relay.http.browsers import FLOW_COOKIE, SESSION_COOKIE
 from edge_relay.http.operator_callers import OperatorCallers
 from edge_relay.limits.addresses import group
+from edge_relay.shielded import run_to_completion
 from edge_relay.sign_in.oidc import FLOW_S, HOME, Oidc
 from edge_relay.sign_in.sessions import OpenSession
 from edge_schemas.admin.access import Session, SignInMethods, SignInRequest
@@ -85,8 +86,11 @@ class SignInHandlers:
         return json_response(shown)
 
     async def sign_out(self, request: web.Request) -> web.Response:
-        """End the session of this browser. A repeat is refused: there is no session any more."""
-        await self._callers.session(request)
+        """End the session of this browser at every replica. A repeat is refused: there is no session any more."""
+        operator, session = await self._callers.session(request)
+        if session is not None:
+            await run_to_completion(self._callers.sign_in.sessions.end(session))
+            log.info("operator_signed_out", operator=operator.name, by=str(operator.by))
         response = web.Response(status=204)
         self._callers.sign_in.browsers.clear_cookie(request, response, SESSION_COOKIE)
         return response

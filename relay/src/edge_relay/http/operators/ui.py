@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from edge_ui.files import UiFiles
-from edge_ui.paths import UI, UI_ASSET, UI_PAGE, UI_VIEW
+from edge_ui.paths import ROOT, UI, UI_ASSET, UI_PAGE, UI_VIEW
 from edge_ui.policy import headers
 from edge_ui.serving import Ui, UiAnswer
 
@@ -22,13 +22,14 @@ class UiHandlers:
     def routes(self) -> list[web.RouteDef]:
         """What they serve."""
         return [
-            web.get(UI, self.add_slash),
+            web.get(ROOT, self.add_folder),
+            web.get(UI, self.add_folder),
             web.get(UI_PAGE, self.page),
             web.get(UI_ASSET.replace("{path}", "{path:.+}"), self.page),
             web.get(UI_VIEW.replace("{view}", "{view:[a-z-]+(/[^/]+)?}"), self.page),
         ]
 
-    async def add_slash(self, _: web.Request) -> web.Response:
+    async def add_folder(self, _: web.Request) -> web.Response:
         """The page's own addresses are relative to its folder."""
         return _response(self._ui.moved("ui/"))
 

@@ -8,7 +8,7 @@ from edge_relay.fleet.views import FleetViews
 from edge_relay.http.bodies import job_of
 from edge_relay.http.operator_callers import OperatorCallers
 from edge_relay.http.queries import conditional, parse_query
-from edge_schemas.admin.queries import JobQuery, QueueQuery, SiteQuery, WorkerQuery
+from edge_schemas.admin.view_queries import JobQuery, QueueQuery, SiteQuery, WorkerQuery
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.ids import LABEL_RULE, WorkerName

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from edge_relay.identity.access_keys import ACCESS_PREFIX
 from edge_relay.identity.lookups import Lookups
+from edge_relay.identity.operators.ended_sessions import EndedSessions
 from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.secret_form import check_secret
 from edge_schemas.admin.access import AccessTokenEntry
@@ -12,27 +13,35 @@ from edge_schemas.wire.workers import SecretKind, hash_secret
 
 
 class OperatorCredentials:
-    """The access tokens of operators, in memory."""
+    """The access tokens of operators, in memory.
 
-    def __init__(self, lookups: Lookups, uses: TokenUses) -> None:
+    Attributes:
+        ended_sessions: Of their browsers.
+    """
+
+    def __init__(self, lookups: Lookups, uses: TokenUses, ended_sessions: EndedSessions) -> None:
+        self.ended_sessions = ended_sessions
         self._operators: dict[str, AccessTokenEntry] = {}
         self._lookups = lookups
         self._uses = uses
 
-    async def operator(self, secret: str, address: str) -> AccessTokenEntry:
-        """The operator that this access token belongs to, now; arguments as for `worker`.
+    def __contains__(self, secret_hash: str) -> bool:
+        return secret_hash in self._operators
+
+    async def by_secret(self, secret: str, address: str) -> AccessTokenEntry:
+        """The operator that this access token belongs to, now; arguments as for `Credentials.worker`.
 
         Raises:
             EdgeError: `unauthenticated`, `credential_revoked`, `rate_limited`.
             BrokerUnavailable: The token is unknown here, and the broker can't be asked.
         """
         check_secret(secret, SecretKind.ACCESS)
-        return await self.operator_by_hash(hash_secret(secret), address)
+        return await self.by_hash(hash_secret(secret), address)
 
-    async def operator_by_hash(self, secret_hash: str, address: str) -> AccessTokenEntry:
-        """The operator of a session that was opened with an access token; errors as for `operator`."""
+    async def by_hash(self, secret_hash: str, address: str) -> AccessTokenEntry:
+        """The operator of a session that was opened with an access token; errors as for `by_secret`."""
         if secret_hash not in self._operators:
-            self._store_operator(secret_hash, await self._lookups.read(ACCESS_PREFIX + secret_hash, address))
+            self.store(secret_hash, await self._lookups.read(ACCESS_PREFIX + secret_hash, address))
         entry = self._operators.get(secret_hash)
         if entry is None:
             raise EdgeError(ErrorCode.UNAUTHENTICATED, "the access token is unknown")
@@ -43,11 +52,16 @@ class OperatorCredentials:
         self._uses.note(secret_hash, entry)
         return entry
 
-    def access_tokens(self) -> dict[str, AccessTokenEntry]:
+    def all(self) -> dict[str, AccessTokenEntry]:
         """All access tokens, with the revoked ones, by the hash of the token."""
         return dict(self._operators)
 
-    def _store_operator(self, secret_hash: str, value: bytes | None) -> None:
+    def store(self, secret_hash: str, value: bytes | None) -> None:
+        """Store an entry in memory; None removes it.
+
+        Raises:
+            ValidationError: It is unreadable; the token grants nothing then.
+        """
         before = self._operators.pop(secret_hash, None)
         entry = None if value is None else AccessTokenEntry.model_validate_json(value)
         if entry is not None and before is not None and before.revoked_at is not None:

@@ -46,6 +46,11 @@ class Operator:
             raise EdgeError(ErrorCode.FORBIDDEN, f"{self.name} is limited to some sites or queues")
 
     @property
+    def owner(self) -> str:
+        """Who counts for limits: a token by its name, however often it is used, a person, or an Airflow user."""
+        return f"{self.by} {self.token or ''} {self.name}"
+
+    @property
     def actor(self) -> Actor:
         """For the audit."""
         kind = ActorKind.PRODUCER if self.role is Role.PRODUCER else ActorKind.OPERATOR

@@ -1,6 +1,8 @@
 // Every action on workers, sites, queues and jobs: who may do it, what it asks for, and what it will do, in words.
 // The requests are those of the operators' API: edge_schemas/admin/actions.py.
 
+import { instantOf } from "./format.js";
+
 const UNTIL = { key: "until", label: "Until", type: "until", hint: "It ends by itself then. Empty: until an operator ends it." };
 
 const AVAILABILITY = [
@@ -96,7 +98,7 @@ export const KINDS = {
   job: { path: "job-actions", targets: "jobs", one: "job", many: "jobs", actions: JOB },
 };
 
-/** The request of an action. `choice` is {names} or {where}; `values` are those of the fields. */
+/** The request of an action. `choice` is {names}, {where} or {all}; `values` are those of the fields. */
 export function requestOf(kind, action, choice, values, reason, dryRun) {
   const parts = { do: action.do };
   for (const field of action.fields || []) {
@@ -110,7 +112,8 @@ export function requestOf(kind, action, choice, values, reason, dryRun) {
     }
   }
   const body = { action: parts, reason, dry_run: dryRun };
-  if (choice.where) body.where = choice.where;
+  if (choice.all) body.all = true;
+  else if (choice.where) body.where = choice.where;
   else body[KINDS[kind].targets] = choice.names;
   return body;
 }
@@ -119,7 +122,7 @@ function valueOf(field, value) {
   const text = typeof value === "string" ? value.trim() : value;
   switch (field.type) {
     case "until":
-      return text ? new Date(text).toISOString() : undefined;
+      return instantOf(value)?.toISOString();
     case "number":
       return text === "" || text == null ? null : Number(text);
     case "names": {

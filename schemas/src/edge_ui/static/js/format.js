@@ -58,10 +58,23 @@ export function clock(date) {
   return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
 }
 
+/** "2026-10-25 02:30:00 +01:00": with the offset, for an hour that comes twice when the clocks are set back. */
+export function zoned(date) {
+  const minutes = -date.getTimezoneOffset();
+  const size = Math.abs(minutes);
+  return `${local(date)} ${minutes < 0 ? "-" : "+"}${two(Math.floor(size / 60))}:${two(size % 60)}`;
+}
+
+/** The instant of a field "until"; null if there is none. A typed text that names two instants means the first. */
+export function instantOf(value) {
+  const date = new Date(value?.instant ?? value ?? "");
+  return Number.isNaN(date.getTime()) ? null : date;
+}
+
 /** The instant exactly, for a title: the reader's time and UTC. */
 export function exact(text) {
   const date = new Date(text);
-  return `${local(date)} (${date.toISOString()})`;
+  return `${zoned(date)} (${date.toISOString()})`;
 }
 
 export function bytes(value) {

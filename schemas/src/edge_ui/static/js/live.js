@@ -5,9 +5,12 @@ import { Store, useEffect, useState } from "./lib.js";
 
 const POLL_MS = 2000;
 const LEAST_MS = 700; // between two reads of the same thing
-const SILENT_MS = 5000; // a stream has an event every two seconds: one that is silent for so long is broken
+const SILENT_MS = 5000; // a stream has an event each second: one that is silent for so long is broken
 const REOPEN_MS = 5000;
-const LATE_MS = 6000; // what the server knows is called stale from this age on
+// What the server knows is called stale from this age on. The relay proves each second that it is current, and a stream
+// says so each second; lists that are read every two seconds may be older.
+const LATE_MS = 3000;
+const LATE_WITHOUT_STREAM_MS = 6000;
 const VIEWS = ["workers", "sites", "queues", "jobs", "tokens", "audit"];
 
 /** `since`: when the trouble began, or null; `kind`: relay, broker or behind; `text`: in the server's words. */
@@ -129,12 +132,16 @@ export function refresh(views = VIEWS) {
   }
 }
 
-/** An answer came. `stamp`: how old what it shows is; null if it says nothing about that, as a 304. */
-function noteGood(stamp) {
+/**
+ * An answer came. `stamp`: how old what it shows is; null if it says nothing about that, as a 304. A list may be older
+ * than what an open stream has said.
+ */
+function noteGood(stamp, fromStream = false) {
   lastGood = Date.now();
   if (stamp) {
-    asOf = Date.parse(stamp);
-    judge(serverNow() - asOf > LATE_MS);
+    const at = Date.parse(stamp);
+    asOf = fromStream || !isOpen() ? at : Math.max(asOf, at);
+    judge(serverNow() - asOf > (isOpen() ? LATE_MS : LATE_WITHOUT_STREAM_MS));
   } else if (health.value.kind !== "behind") {
     judge(false);
   }
@@ -185,7 +192,7 @@ function openStream() {
       return; // an event of a later version
     }
     // An event does not end an outage that a read has met: the next read does.
-    if (health.value.since === null || health.value.kind === "behind") noteGood(change.as_of);
+    if (health.value.since === null || health.value.kind === "behind") noteGood(change.as_of, true);
     else refresh();
     if (change.views?.length) refresh(change.views);
   };

@@ -16,7 +16,7 @@ const asked = new Store(null);
 
 /**
  * The actions that the person may carry out, as buttons; those beyond the first `most` in a menu. `choice`: {names} or
- * {where}; `row` hides actions that make no sense for it, `only` names those that are offered.
+ * {where}, {all}; `row` hides actions that make no sense for it, `only` names those that are offered.
  */
 export function Actions({ kind, choice, label, row = null, only = null, most = Infinity }) {
   const possible = KINDS[kind].actions.filter(
@@ -137,6 +137,7 @@ function Preview({ kind, preview: { result, error, asking } }) {
     const parts = [result.changed_count ? `${plural(result.changed_count, one, many)} will change` : "Nothing will change"];
     if (result.unchanged_count) parts.push(`${result.unchanged_count} already as wanted`);
     if (result.failure_count) parts.push(`${result.failure_count} can't be changed: ${result.failures[0]?.detail ?? ""}`);
+    if (result.absent?.length) parts.push(noSuchQueue(result));
     text = parts.join("; ");
   }
   return html`<p class=${`preview ${error ? "bad" : ""}`} role="status" aria-busy=${asking}>
@@ -144,6 +145,8 @@ function Preview({ kind, preview: { result, error, asking } }) {
     ${result?.changed.length > 0 && html`<span class="faint clip"> ${result.changed.slice(0, 8).join(", ")}${result.changed_count > 8 ? " …" : ""}</span>`}
   </p>`;
 }
+
+const noSuchQueue = ({ absent }) => `no such queue yet: ${absent.slice(0, MOST_SHOWN).join(", ")} (is the name right?)`;
 
 function Outcome({ kind, action, outcome, close }) {
   const { one, many } = KINDS[kind];
@@ -155,6 +158,7 @@ function Outcome({ kind, action, outcome, close }) {
       <strong>${plural(changed, one, many)} ${action.past}.</strong>
       ${unchanged > 0 && ` ${plural(unchanged, "was", "were")} already as wanted.`}
       ${failed > 0 && html` <strong class="bad">${failed} failed.</strong>`}
+      ${outcome.absent?.length > 0 && html` <strong class="warn">Note: ${noSuchQueue(outcome)}.</strong>`}
     </p>
     ${kind === "worker" && changed > 0 && html`<p class="faint">Workers that are online apply it within two seconds; the list shows “not yet applied” until then. Workers that are offline apply it when they return.</p>`}
     ${failures.length > 0 && html`<div class="table-frame small"><table aria-label="What failed">

@@ -10,8 +10,9 @@ export function Bulk({ kind, selection, page, params, filters, only = null, name
   const what = { worker: "workers", job: "jobs", queue: "queues", site: "sites" }[kind];
   const number = selection.everything ? page.total : selection.names.size;
   if (selection.isEmpty) return html`<div class="bulk empty"><span class="faint">Select ${what} to act on them.</span></div>`;
-  const where = Object.fromEntries(filters.filter((key) => params.get(key)).map((key) => [key === "q" ? "text" : key, params.get(key)]));
-  const choice = selection.everything ? { where } : { names: names([...selection.names]) };
+  const where = Object.fromEntries(filters.filter((key) => params.get(key)).map((key) => [key, params.get(key)]));
+  const every = Object.keys(where).length ? { where } : { all: true };
+  const choice = selection.everything ? every : { names: names([...selection.names]) };
   const offered = canAll && !selection.everything && page.total > page.items.length && page.items.every((row) => selection.has(row.worker ?? row.job));
   const label = number === 1 && !selection.everything ? [...selection.names][0] : `${count(number)} ${what}`;
   return html`<div class="bulk" role="region" aria-label="Selected rows">

@@ -25,7 +25,7 @@ export function targetLink(event) {
   const { target_kind: kind, target } = event;
   if (kind === "worker") return link("workers", target);
   if (kind === "job") return link("jobs", target);
-  if (kind === "queue") return link("queues", null, { q: target });
+  if (kind === "queue") return link("queues", null, { text: target });
   if (kind === "site") return link("workers", null, { site: target });
   return link("tokens");
 }

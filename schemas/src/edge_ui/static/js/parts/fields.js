@@ -1,4 +1,5 @@
 // The fields of an action's dialog.
+import { instantOf, relative, zoned } from "../format.js";
 import { html } from "../lib.js";
 
 const SOON = [["1 hour", 1], ["8 hours", 8], ["1 day", 24], ["3 days", 72]];
@@ -33,15 +34,17 @@ function Ticked({ field, value, set }) {
   </div>`;
 }
 
-/** A time in the reader's zone, typed or a click from now. */
+/** A time in the reader's zone, typed; or a click from now, whose instant is kept: the text may name two. */
 function Until({ field, value, set }) {
   const inHours = (hours) => {
-    const date = new Date(Date.now() + hours * 3600_000);
-    date.setSeconds(0, 0);
-    return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+    // Whole minutes by arithmetic: setSeconds() would turn the second of two equal local times into the first.
+    const instant = Math.ceil(Date.now() / 60_000 + hours * 60) * 60_000;
+    const text = new Date(instant - new Date(instant).getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+    return { text, instant };
   };
+  const instant = instantOf(value);
   return html`<div class="field wide"><label><span>${field.label} <span class="faint">(optional)</span></span>
-      <input type="datetime-local" value=${value} onInput=${(event) => set(event.target.value)} /></label>
+      <input type="datetime-local" value=${value.text ?? value} onInput=${(event) => set(event.target.value)} /></label>
     <span class="quick">${SOON.map(([label, hours]) => html`<button key=${hours} type="button" class="button plain" onClick=${() => set(inHours(hours))}>${label}</button>`)}</span>
-    <small>${field.hint}</small></div>`;
+    <small>${instant ? `It ends by itself ${relative((Date.now() - instant) / 1000)}: ${zoned(instant)}` : field.hint}</small></div>`;
 }

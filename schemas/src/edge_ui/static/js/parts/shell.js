@@ -22,6 +22,8 @@ const PARENTS = { worker: "workers", job: "jobs" };
 export function Shell({ view, children }) {
   const { since } = useStore(health);
   const current = PARENTS[view] || view;
+  // On a phone the navigation is one line that scrolls.
+  useEffect(() => document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }), [current]);
   return html`<div class="shell">
     <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
     <aside>

@@ -22,7 +22,7 @@ function Moment({ at, words }) {
 }
 
 /** "3 minutes ago" */
-export const Ago = memo(({ at, none = "–" }) => (at ? html`<${Moment} at=${at} words=${relative} />` : none));
+export const Ago = memo(({ at, none = "–" }) => (at ? html`<${Moment} at=${at} words=${relative} />` : html`<span class="faint">${none}</span>`));
 
 /** "3 min 20 s", how long something lasts already. */
-export const Age = memo(({ at, none = "–" }) => (at ? html`<${Moment} at=${at} words=${shortSpan} />` : none));
+export const Age = memo(({ at, none = "–" }) => (at ? html`<${Moment} at=${at} words=${shortSpan} />` : html`<span class="faint">${none}</span>`));

@@ -13,17 +13,17 @@ import { link, setParams } from "../route.js";
 import { keyOf } from "./jobs.js";
 import { listPath } from "./list.js";
 
-const FILTERS = ["q", "queue", "dag_id", "run_id"];
+const FILTERS = ["text", "queue", "dag_id", "run_id"];
 const SELECTABLE = ["queue", "dag_id", "run_id"];
 const FIELDS = [
-  { key: "q", label: "Find", main: true, hint: "task or job id" },
+  { key: "text", label: "Find", main: true, hint: "task or job id" },
   { key: "queue", label: "Queue" },
   { key: "dag_id", label: "DAG" },
   { key: "run_id", label: "Run" },
 ];
 const COLUMNS = [
   { key: "task", label: "Task", sort: "task", name: true, cell: (row) => html`<a href=${link("jobs", row.job)}>${row.task}</a><small class="cut" title=${row.run_id}>${[row.try_number && `try ${row.try_number}`, row.run_id].filter(Boolean).join(", ")}</small>` },
-  { key: "queue", label: "Queue", sort: "queue", cell: (row) => html`<a href=${link("queues", null, { q: row.queue })}>${row.queue}</a>` },
+  { key: "queue", label: "Queue", sort: "queue", cell: (row) => html`<a href=${link("queues", null, { text: row.queue })}>${row.queue}</a>` },
   { key: "reason", label: "Why it is parked", cell: (row) => html`<span class="said">${row.parked}</span>` },
   { key: "releases", label: "Releases", numeric: true, cell: (row) => html`<span class="num">${row.releases}</span>` },
   { key: "waits", label: "Waits for", sort: "waits_since", numeric: true, cell: (row) => html`<${Age} at=${row.waits_since} />` },
@@ -43,7 +43,7 @@ export function Dead({ params }) {
     <${Filters} fields=${FIELDS} params=${params} />
     <${Loaded} resource=${resource} what="The list of dead letters">${(page) =>
       page.items.length
-        ? html`<${Bulk} kind="job" selection=${selection} page=${page} params=${where} filters=${[...SELECTABLE, "parked"]} only=${["redrive", "purge"]} canAll=${!params.get("q")} />
+        ? html`<${Bulk} kind="job" selection=${selection} page=${page} params=${where} filters=${[...SELECTABLE, "parked"]} only=${["redrive", "purge"]} canAll=${!params.get("text")} />
           <${Table} label="Dead letters" columns=${COLUMNS} page=${page} keyOf=${keyOf} sort=${sort} sorted=${(next) => setParams({ sort: next, cursor: null, page: null })} selection=${may("operator") ? selection : null} loading=${resource.loading} />
           <${Pager} list=${listPath("jobs", params, FILTERS, fixed, false)} page=${page} params=${params} what="dead letters" />`
         : html`<${Empty} title=${filtered ? "No dead letter matches" : "There are no dead letters"}><p>A job is parked when workers have released it five times before its code ran.</p><//>`}<//>`;

@@ -48,7 +48,7 @@ function Why({ why }) {
 
 function facts(row, record) {
   return [
-    ["Queue", html`<a href=${link("queues", null, { q: row.queue })}>${row.queue}</a>${row.team && ` of team ${row.team}`}`],
+    ["Queue", html`<a href=${link("queues", null, { text: row.queue })}>${row.queue}</a>${row.team && ` of team ${row.team}`}`],
     row.dag_id && ["DAG", row.dag_id],
     row.run_id && ["Run", row.run_id],
     row.task_id && ["Task", `${row.task_id}${row.map_index >= 0 ? `, map index ${row.map_index}` : ""}`],

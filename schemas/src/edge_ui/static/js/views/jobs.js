@@ -13,9 +13,9 @@ import { Age, Ago } from "../parts/time.js";
 import { link, setParams } from "../route.js";
 import { listPath } from "./list.js";
 
-const FILTERS = ["q", "state", "queue", "worker", "site", "dag_id", "run_id", "ended"];
+const FILTERS = ["text", "state", "queue", "worker", "site", "dag_id", "run_id", "ended"];
 const FIELDS = [
-  { key: "q", label: "Find", main: true, hint: "task or job id" },
+  { key: "text", label: "Find", main: true, hint: "task or job id" },
   { key: "ended", label: "Show", none: "waiting and running", options: [["true", "ended"]] },
   { key: "state", label: "State", options: ["waiting", "running", "stopping"].map((state) => [state, state]) },
   { key: "queue", label: "Queue" },
@@ -40,7 +40,7 @@ const TASK = {
   cell: (row) => html`<a href=${link("jobs", row.job)}>${row.task}</a><small class="cut" title=${row.run_id}>${[row.try_number && `try ${row.try_number}`, row.run_id, row.kind, row.producer && `by ${row.producer}`, ...Object.entries(row.labels || {}).map(([key, value]) => `${key}=${value}`)].filter(Boolean).join(", ")}</small>`,
 };
 const STATE = { key: "state", label: "State", sort: "state", cell: (row) => html`<${State} value=${stateOf(row)} title=${row.parked || row.reason || ""} />` };
-const QUEUE = { key: "queue", label: "Queue", sort: "queue", cell: (row) => html`<a href=${link("queues", null, { q: row.queue })}>${row.queue}</a>` };
+const QUEUE = { key: "queue", label: "Queue", sort: "queue", cell: (row) => html`<a href=${link("queues", null, { text: row.queue })}>${row.queue}</a>` };
 const WORKER = { key: "worker", label: "Worker", sort: "worker", tight: true, cell: (row) => (row.worker ? html`<a href=${link("workers", row.worker)}>${row.worker}</a>${row.site && html`<small>${row.site}</small>`}` : html`<span class="faint">–</span>`) };
 const OPEN = [
   TASK,

@@ -15,9 +15,9 @@ import { Age } from "../parts/time.js";
 import { link, setParams } from "../route.js";
 import { listPath } from "./list.js";
 
-const FILTERS = ["q", "team"];
+const FILTERS = ["text", "team"];
 const FIELDS = [
-  { key: "q", label: "Find", main: true, hint: "part of the name" },
+  { key: "text", label: "Find", main: true, hint: "part of the name" },
   { key: "team", label: "Team" },
 ];
 
@@ -51,7 +51,7 @@ const COLUMNS = [
     label: "Queue",
     sort: "queue",
     name: true,
-    cell: (row) => html`<a href=${link("jobs", null, { queue: row.queue })}>${row.queue}</a>${row.team && html`<small>team ${row.team}</small>`}<${Settings} row=${row} />`,
+    cell: (row) => html`<a href=${link("jobs", null, { queue: row.queue })}>${row.queue}</a>${row.team && html`<small>team ${row.team}</small>`}${row.exists === false && html`<small class="warn">no such queue yet: no worker, no job</small>`}<${Settings} row=${row} />`,
   },
   { key: "waiting", label: "Waiting", sort: "waiting", numeric: true, cell: (row) => jobs(row, "waiting", { state: "waiting" }) },
   { key: "held", label: "Held back", sort: "held_back", numeric: true, cell: plainNumber("held_back") },
@@ -74,6 +74,7 @@ export function Queues({ params }) {
     <${Loaded} resource=${resource} what="The list of queues">${(page) =>
       page.items.length
         ? html`<${Bulk} kind="queue" selection=${selection} page=${page} params=${params} filters=${FILTERS} canAll=${false} names=${(keys) => idsOf(page, keys)} />
+          ${page.items[0].of_own_sites && html`<p class="faint">Running jobs, workers and slots are those of your sites. Waiting jobs may start at any site.</p>`}
           <${Table} label="Queues" columns=${COLUMNS} page=${page} keyOf=${keyOf} sort=${sort} sorted=${(next) => setParams({ sort: next, cursor: null, page: null })} selection=${may("operator") ? selection : null} loading=${resource.loading} />
           <${Pager} list=${listPath("queues", params, FILTERS, { sort }, false)} page=${page} params=${params} what="queues" />`
         : html`<${Empty} title=${FILTERS.some((key) => params.get(key)) ? "No queue matches" : "There are no queues yet"}><p>A queue appears with its first job, or with the first worker that serves it.</p><//>`}<//>`;

@@ -15,9 +15,9 @@ import { Ago } from "../parts/time.js";
 import { link, setParams } from "../route.js";
 import { listPath } from "./list.js";
 
-const FILTERS = ["q", "state"];
+const FILTERS = ["text", "state"];
 const FIELDS = [
-  { key: "q", label: "Find", main: true, hint: "part of the name" },
+  { key: "text", label: "Find", main: true, hint: "part of the name" },
   { key: "state", label: "State", options: ["online", "degraded", "offline", "empty"].map((state) => [state, state]) },
 ];
 

@@ -51,7 +51,8 @@ export function CreateEnroll({ made, setMade, close }) {
     <p>For ${token.uses === 1 ? "one worker" : `${token.uses} workers`} at ${token.site}, until ${local(new Date(token.expires_at))}.</p>
     <${Copyable} text=${token.token} label="token" />
     <p>On the worker's machine, this enrols with it:</p>
-    <${Copyable} text=${token.command} label="command" />`;
+    <${Copyable} text=${token.command} label="command" />
+    <${CaHint} command=${token.command} />`;
   return html`<${Create} title="Create an enrolment token" path="enroll-tokens" body=${body} ready=${site.trim() && list(queues).length} made=${made} setMade=${setMade} close=${close} shown=${shown}>
     <p class="faint">A worker that enrols with it gets this site and these queues.</p>
     <${TextField} label="Site" required value=${site} onInput=${(event) => setSite(event.target.value)} note="Lower-case letters, digits and hyphens." autofocus />
@@ -60,6 +61,14 @@ export function CreateEnroll({ made, setMade, close }) {
     <div class="pair"><label class="field"><span>Workers</span><input type="number" min="1" max="5000" required value=${uses} onInput=${(event) => setUses(event.target.value)} /></label>
       <${Valid} hours=${hours} setHours=${setHours} /></div>
   <//>`;
+}
+
+/** What the command does about the relay's CA, or what to do where the relay does not know of one. */
+function CaHint({ command }) {
+  if (command.includes("EDGE_WORKER_CA_FILE")) {
+    return html`<p class="faint">The command writes the relay's CA into <code>ca.pem</code>. Set <code>EDGE_WORKER_CA_FILE</code> for the agent as well: <code>edge-worker run</code> needs it, too.</p>`;
+  }
+  return html`<p class="faint">If a private CA has signed the relay's certificate, copy its PEM file to the machine, and add <code>--ca-file FILE</code> to this command and to <code>edge-worker run</code>. With <code>RELAY_PUBLIC_CA_FILE</code> set at the relay, the command contains the CA.</p>`;
 }
 
 export function CreateAccess({ made, setMade, close }) {

@@ -27,7 +27,7 @@ function Detail({ detail: { row, jobs, history, missing } }) {
     ${missing.length > 0 && html`<${Panel} title="What keeps it from running jobs" tone="warn"><ul class="plain">${missing.map((text) => html`<li key=${text}>${text}</li>`)}</ul><//>`}
     ${row.conflict.length > 0 && html`<${Panel} title="Two agents use this credential" tone="bad"><p>The older one runs at ${row.conflict[0]}, the newer one at ${row.conflict[1] ?? "an unknown place"}. A state folder was copied. Resolve the conflict to decide which one is the worker.</p><//>`}
     <div class="panels">
-      <${Panel} title="Worker"><${Facts} rows=${identity(row)} /><//>
+      <${Panel} title="Worker"><${Facts} rows=${identity(row, missing)} /><//>
       <${Panel} title="Machine and link"><${Facts} rows=${machine(row)} /><//>
       <${Panel} title=${`Jobs (${jobs.length})`} wide><${Jobs} jobs=${jobs} /><//>
       <${Panel} title="History" wide aside=${html`<a href=${link("audit", null, { target: row.worker })}>All in the audit</a>`}>
@@ -35,17 +35,18 @@ function Detail({ detail: { row, jobs, history, missing } }) {
     </div>`;
 }
 
-function identity(row) {
+/** `missing`: what keeps it from running jobs; a problem that is named there is not repeated. */
+function identity(row, missing) {
+  const problems = row.problems.filter((problem) => !missing.some((text) => text.includes(problem)));
   return [
     ["Site", html`<a href=${link("workers", null, { site: row.site })}>${row.site}</a>`],
     row.team && ["Team", row.team],
-    ["Queues", html`<${Names} names=${row.queues} most=${12} view=${(queue) => link("queues", null, { q: queue })} />`],
+    ["Queues", html`<${Names} names=${row.queues} most=${12} view=${(queue) => link("queues", null, { text: queue })} />`],
     ["Labels", html`<${Names} names=${Object.entries(row.labels).map(([key, value]) => (value ? `${key}=${value}` : key))} most=${12} />`],
     ["Slots", html`<${Meter} used=${row.running} of=${row.slots} label="slots used" />${row.granted ? `, ${row.granted} granted` : ""}`],
-    ["Settings", html`<${Applied} row=${row} /> <span class="faint">(version ${row.settings_version} wanted, ${row.applied_version ?? "none"} applied)</span>`],
+    ["Settings", html`<${Applied} row=${row} /> <span class="faint">version ${row.settings_version} wanted, ${row.applied_version ?? "none"} applied</span>`],
     ["State since", html`<${Ago} at=${row.state_since} />`],
-    row.no_jobs_reason && ["Takes no jobs", row.no_jobs_reason],
-    row.problems.length > 0 && ["Problems", html`<ul class="plain">${row.problems.map((text) => html`<li key=${text}>${text}</li>`)}</ul>`],
+    problems.length > 0 && ["Problems", html`<ul class="plain">${problems.map((text) => html`<li key=${text}>${text}</li>`)}</ul>`],
     ["Enrolled", html`<${Ago} at=${row.enrolled_at} />`],
   ];
 }

@@ -1,6 +1,6 @@
 // All workers: filter, sort, select, act.
 import { may } from "../api.js";
-import { bytes, percent } from "../format.js";
+import { bytes, count, percent } from "../format.js";
 import { html } from "../lib.js";
 import { useResource } from "../live.js";
 import { Bulk } from "../parts/bulk.js";
@@ -16,9 +16,9 @@ import { link, setParams } from "../route.js";
 import { listPath } from "./list.js";
 
 const STATES = ["online", "unhealthy", "paused", "draining", "offline", "conflict", "never seen", "revoked"];
-const FILTERS = ["q", "site", "queue", "state", "label"];
+const FILTERS = ["text", "site", "queue", "state", "label"];
 const FIELDS = [
-  { key: "q", label: "Find", main: true, hint: "name, site, host or label" },
+  { key: "text", label: "Find", main: true, hint: "name, site, host or label" },
   { key: "state", label: "State", options: STATES.map((state) => [state, state]) },
   { key: "site", label: "Site" },
   { key: "queue", label: "Queue" },
@@ -35,6 +35,18 @@ function Notes({ row }) {
   </div>`;
 }
 
+/** How many of its slots are taken, and by which job; the names of others are in the title. One line, as in other cells. */
+function Slots({ row }) {
+  const all = link("jobs", null, { worker: row.worker });
+  const [first, ...others] = row.jobs;
+  const more = row.running + row.granted - 1;
+  return html`<a class="quiet" href=${all} aria-label=${`Jobs of ${row.worker}`}><${Meter} used=${row.running} of=${row.slots} label="slots used" /></a>
+    ${first && html`<small class="job"><a class="cut" href=${link("jobs", first.job)} title=${`${nameOf(first)}, ${first.phase}`}>${nameOf(first)}</a>
+      ${more > 0 && html`<a href=${all} title=${[...others.map(nameOf), more > others.length && "…"].filter(Boolean).join("\n")}>+${count(more)}<span class="hidden"> more</span></a>`}</small>`}`;
+}
+
+const nameOf = (job) => job.task ?? job.job;
+
 const PATHS = { direct: "direct", http: "HTTP proxy", https: "HTTPS proxy" };
 
 function Agent({ row: { versions, incarnation, health } }) {
@@ -48,14 +60,14 @@ const COLUMNS = [
   { key: "state", label: "State", sort: "state", cell: (row) => html`<${State} value=${row.state} /><small><${Applied} row=${row} /></small>` },
   { key: "notes", label: "Notes", cell: (row) => html`<${Notes} row=${row} />` },
   { key: "site", label: "Site", sort: "site", tight: true, cell: (row) => html`<a href=${link("workers", null, { site: row.site })}>${row.site}</a>${row.team && html`<small>team ${row.team}</small>`}` },
-  { key: "slots", label: "Slots", sort: "running", numeric: true, cell: (row) => html`<a class="quiet" href=${link("jobs", null, { worker: row.worker })} aria-label=${`Jobs of ${row.worker}`}><${Meter} used=${row.running} of=${row.slots} label="slots used" /></a>` },
+  { key: "slots", label: "Slots and jobs", sort: "running", cell: (row) => html`<${Slots} row=${row} />` },
   { key: "queues", label: "Queues", cell: (row) => html`<${Names} names=${row.queues} most=${1} view=${queueLink} />` },
   { key: "seen", label: "Last contact", sort: "last_poll_at", newest: true, tight: true, cell: (row) => html`<${Ago} at=${row.last_poll_at} none="never" /><small>${PATHS[row.proxy] ?? ""}</small>` },
   { key: "agent", label: "Agent / Airflow", tight: true, cell: (row) => html`<${Agent} row=${row} />` },
 ];
 
 function queueLink(queue) {
-  return link("queues", null, { q: queue });
+  return link("queues", null, { text: queue });
 }
 
 const keyOf = (row) => row.worker;

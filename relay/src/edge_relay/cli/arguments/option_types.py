@@ -96,9 +96,28 @@ def instant(text: str) -> datetime:
     return _instant(text, datetime.now().astimezone())
 
 
-def past_instant(text: str) -> datetime:
-    """A moment in the past: 08:00, 2026-12-01T08:00, or 2h ago."""
-    now = datetime.now().astimezone()
+def past(text: str) -> str:
+    """A moment in the past for `period`, which knows the other end: 08:00, 2026-12-01T08:00, or 2h ago."""
+    _past(text, datetime.now().astimezone())
+    return text
+
+
+def period(since: str | None, until: str | None, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """The newest period that has begun and whose ends have these names, each as `past` accepts them.
+
+    A time of day as the end is the first one after the begin: `18:00` to `08:00` is a night, also while it lasts.
+    """
+    begin = None if since is None else _past(since, now)
+    if until is None:
+        return begin, None
+    match = _CLOCK.fullmatch(until)
+    if begin is None or match is None:
+        return begin, _past(until, now)
+    end = _at(begin, match)
+    return begin, end if end > begin else _at(begin + timedelta(days=1), match)
+
+
+def _past(text: str, now: datetime) -> datetime:
     if _TTL.fullmatch(text):
         return now - timedelta(seconds=seconds(text))
     if match := _CLOCK.fullmatch(text):
@@ -133,6 +152,6 @@ def _date(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        msg = f"{text!r} is not a time: write 18:00, 'tomorrow 8:00', 2026-12-01T08:00 or 2h"
+        msg = f"{text!r} is not a time: write 18:00, 2026-12-01T08:00 or 2h"
         raise argparse.ArgumentTypeError(msg) from None
     return found.astimezone()

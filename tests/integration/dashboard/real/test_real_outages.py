@@ -4,9 +4,11 @@ import os
 import re
 import signal
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, expect
 
 from edge_broker.bucket import Bucket
@@ -29,6 +31,13 @@ WATCH_STATES = """() => {
 """Collects each state that the list has shown, and is lost by a reload."""
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def centre(tmp_path: Path) -> AsyncIterator[RealCentre]:
+    """With three workers that poll."""
+    async with real_centre(tmp_path) as running, running.polling(WORKERS):
+        yield running
+
+
 def banner(page: Page) -> Locator:
     return page.get_by_role("alert").filter(has_text="The page continues by itself")
 
@@ -44,12 +53,8 @@ async def states_seen(page: Page) -> set[str]:
 
 @pytest.mark.soak
 @pytest.mark.timeout(180)
-async def test_the_relay_is_killed_and_started_again(browser: Browser, tmp_path: Path) -> None:
-    async with (
-        real_centre(tmp_path) as centre,
-        centre.polling(WORKERS),
-        page_of(browser, centre.url, await centre.token(), "workers") as page,
-    ):
+async def test_the_relay_is_killed_and_started_again(browser: Browser, centre: RealCentre) -> None:
+    async with page_of(browser, centre.url, await centre.token(), "workers") as page:
         await expect(with_state(page, "online")).to_have_count(len(WORKERS))
         await page.evaluate(WATCH_STATES)
         await page.get_by_label("Select oslo-2").check()
@@ -75,20 +80,17 @@ async def test_the_relay_is_killed_and_started_again(browser: Browser, tmp_path:
 
 @pytest.mark.soak
 @pytest.mark.timeout(180)
-async def test_the_broker_is_frozen_and_then_killed(browser: Browser, tmp_path: Path) -> None:
+async def test_the_broker_is_frozen_and_then_killed(browser: Browser, centre: RealCentre) -> None:
     """Longer than workers may be silent; a relay that can't hear them calls none of them offline."""
-    async with (
-        real_centre(tmp_path) as centre,
-        centre.polling(WORKERS),
-        page_of(browser, centre.url, await centre.token(), "workers") as page,
-    ):
+    async with page_of(browser, centre.url, await centre.token(), "workers") as page:
         await expect(with_state(page, "online")).to_have_count(len(WORKERS))
         await page.evaluate(WATCH_STATES)
         began = time.monotonic()
         os.kill(centre.nats.pid, signal.SIGSTOP)
         try:
-            await expect(banner(page)).to_contain_text("message broker", timeout=60_000)
+            await expect(banner(page)).to_contain_text("what it knows is old")
             shown_after = time.monotonic() - began
+            assert shown_after < 5, "long before the connection counts as lost"
             await expect(banner(page)).to_contain_text(re.compile("[45]\\d seconds ago"), timeout=60_000)
             await expect(with_state(page, "online")).to_have_count(len(WORKERS))
         finally:
@@ -117,17 +119,13 @@ async def _stored(centre: RealCentre, worker: str) -> bytes:
 @pytest.mark.soak
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "killed"])
-async def test_an_action_while_the_broker_is_away(browser: Browser, tmp_path: Path, frozen: bool) -> None:
+async def test_an_action_while_the_broker_is_away(browser: Browser, centre: RealCentre, frozen: bool) -> None:
     """Nothing is confirmed that is not stored, and what may have been stored may be sent again."""
-    async with (
-        real_centre(tmp_path) as centre,
-        centre.polling(WORKERS),
-        page_of(browser, centre.url, await centre.token(), "workers/oslo-1") as page,
-    ):
+    async with page_of(browser, centre.url, await centre.token(), "workers/oslo-1") as page:
         await page.get_by_role("button", name="Pause", exact=True).click()
         dialog = page.get_by_role("dialog")
         await dialog.get_by_label("Reason").fill("a new belt")
-        submit = dialog.get_by_role("button", name="Pause: 1 worker")
+        submit = dialog.get_by_role("button", name="Pause 1 worker")
         await expect(submit).to_be_enabled()
         if frozen:
             os.kill(centre.nats.pid, signal.SIGSTOP)
@@ -161,13 +159,9 @@ async def test_an_action_while_the_broker_is_away(browser: Browser, tmp_path: Pa
 
 @pytest.mark.soak
 @pytest.mark.timeout(180)
-async def test_a_dialog_that_is_opened_while_the_relay_is_away(browser: Browser, tmp_path: Path) -> None:
+async def test_a_dialog_that_is_opened_while_the_relay_is_away(browser: Browser, centre: RealCentre) -> None:
     """It can be used once the relay is back, without closing it."""
-    async with (
-        real_centre(tmp_path) as centre,
-        centre.polling(WORKERS),
-        page_of(browser, centre.url, await centre.token(), "workers/oslo-1") as page,
-    ):
+    async with page_of(browser, centre.url, await centre.token(), "workers/oslo-1") as page:
         await expect(page.locator("header .state")).to_have_text("online")
         await centre.relay.kill()
         await page.get_by_role("button", name="Pause", exact=True).click()
@@ -175,7 +169,7 @@ async def test_a_dialog_that_is_opened_while_the_relay_is_away(browser: Browser,
         await dialog.get_by_label("Reason").fill("a new belt")
         await expect(dialog.locator(".preview")).to_contain_text("did not answer")
         await centre.relay.start()
-        await dialog.get_by_role("button", name="Pause: 1 worker").click()
+        await dialog.get_by_role("button", name="Pause 1 worker").click()
         await expect(dialog).to_contain_text("1 worker paused")
 
 
@@ -206,7 +200,7 @@ async def test_a_thousand_workers(browser: Browser, tmp_path: Path) -> None:
                 " return at.toISOString().slice(0, 16); }"
             )
             await dialog.get_by_label("Until").fill(until)
-            submit = dialog.get_by_role("button", name="Pause: 1,000 workers")
+            submit = dialog.get_by_role("button", name="Pause 1,000 workers")
             await expect(submit).to_be_enabled()
             began = time.monotonic()
             await submit.click()

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from edge_schemas.admin.actions import SearchText
 from edge_schemas.admin.rows import DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS, SiteState
 from edge_schemas.life.model import JobState
 from edge_schemas.wire.base import Inbound
@@ -14,7 +15,6 @@ from edge_schemas.wire.ids import QueueName, SiteName, TeamName, WorkerName
 from edge_schemas.wire.workers import WorkerState
 
 MAX_CURSOR_CHARS = 2000
-MAX_TEXT_CHARS = 200
 
 
 class PageQuery(Inbound):
@@ -112,14 +112,14 @@ class WorkerQuery(PageQuery):
 
     Attributes:
         label: `key=value`, or `key` for any value.
-        q: Part of the name, the site, the host or a label; upper and lower case are the same.
+        text: Part of the name, the site, the host or a label; upper and lower case are the same.
     """
 
     site: SiteName | None = None
     queue: QueueName | None = None
     state: WorkerState | None = None
-    label: str | None = Field(default=None, max_length=MAX_TEXT_CHARS)
-    q: str | None = Field(default=None, max_length=MAX_TEXT_CHARS)
+    label: SearchText | None = None
+    text: SearchText | None = None
     sort: WorkerSort = "worker"
 
 
@@ -127,11 +127,11 @@ class SiteQuery(PageQuery):
     """Which sites.
 
     Attributes:
-        q: Part of the name.
+        text: Part of the name.
     """
 
     state: SiteState | None = None
-    q: str | None = Field(default=None, max_length=MAX_TEXT_CHARS)
+    text: SearchText | None = None
     sort: SiteSort = "site"
 
 
@@ -139,12 +139,12 @@ class QueueQuery(PageQuery):
     """Which queues.
 
     Attributes:
-        q: Part of the name.
+        text: Part of the name.
     """
 
     queue: QueueName | None = None
     team: TeamName | None = None
-    q: str | None = Field(default=None, max_length=MAX_TEXT_CHARS)
+    text: SearchText | None = None
     sort: QueueSort = "queue"
 
 
@@ -154,7 +154,7 @@ class JobQuery(PageQuery):
     Attributes:
         parked: Only parked jobs, or only others.
         ended: Jobs that have ended, the newest first; `sort` must be `-ended_at` then, its default.
-        q: Part of the id or the task.
+        text: Part of the id or the task.
         sort: None for `created_at`, or for `-ended_at` with `ended`.
     """
 
@@ -166,5 +166,5 @@ class JobQuery(PageQuery):
     run_id: str | None = Field(default=None, max_length=250)
     parked: bool | None = None
     ended: bool = False
-    q: str | None = Field(default=None, max_length=MAX_TEXT_CHARS)
+    text: SearchText | None = None
     sort: JobSort | None = None

@@ -3,10 +3,10 @@
 from argparse import REMAINDER
 from pathlib import Path
 
-from edge_relay.cli import option_types as types
-from edge_relay.cli.lazily import Subparsers, lazily
+from edge_relay.cli.arguments import option_types as types
+from edge_relay.cli.arguments.lazily import Subparsers, lazily
 
-HELP = "submit a command or a payload to a queue, and follow it to its end"
+SUBMIT = "submit a command or a payload to a queue, and follow it to its end"
 _DESCRIPTION = (
     "Submit a command: everything after '--' is the program with its arguments. Its log is printed while it runs, and "
     "its exit code becomes the exit status. Ctrl-C cancels it."
@@ -19,7 +19,7 @@ _EPILOG = (
 
 def add_submit(commands: Subparsers) -> None:
     """`submit`."""
-    submit = commands.add_parser("submit", help=HELP, description=_DESCRIPTION, epilog=_EPILOG)
+    submit = commands.add_parser("submit", help=SUBMIT, description=_DESCRIPTION, epilog=_EPILOG)
     submit.add_argument("--queue", required=True, metavar="Q", help="where it waits for a worker")
     work = submit.add_argument_group("what, instead of a command")
     work.add_argument("--payload", metavar="FILE", help="a payload for a consumer; '-' reads standard input")
