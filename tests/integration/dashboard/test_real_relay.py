@@ -152,7 +152,7 @@ async def test_a_producers_token_needs_queues_and_its_jobs_show_who_submitted_th
         await expect(page.get_by_label("Only these sites")).to_have_count(0)
         create = page.get_by_role("button", name="Create", exact=True)
         await expect(create).to_be_disabled()
-        await page.get_by_label("Queues").fill("orders")
+        await page.get_by_role("textbox", name="Queues").fill("orders")
         await create.click()
         await expect(page.get_by_text("For shop, role producer")).to_be_visible()
         shop = await producer(edge, "orders")
