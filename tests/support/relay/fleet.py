@@ -32,12 +32,7 @@ async def token(edge: Edge, scope: AccessScope, role: Role = Role.VIEWER) -> str
 
 async def revoke_access(edge: Edge, secret: str) -> None:
     """Revoke an access token."""
-    bucket, key = Bucket(edge.broker, ACCESS_BUCKET), ACCESS_PREFIX + hash_secret(secret)
-    stored = await bucket.get(key)
-    assert stored.value is not None
-    entry = AccessTokenEntry.model_validate_json(stored.value)
-    revoked = entry.model_copy(update={"revoked_at": datetime.now(UTC)})
-    await bucket.put(key, revoked.model_dump_json(exclude_none=True).encode(), revision=stored.revision)
+    await edge.access.revoke_one(hash_secret(secret), now=datetime.now(UTC))
 
 
 async def audit(edge: Edge, kind: str) -> list[AuditEvent]:
