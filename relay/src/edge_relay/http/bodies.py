@@ -63,8 +63,11 @@ class JsonBodies:
             yield account
 
     async def up_to(self, request: web.Request, owner: str, model: type[Model], limit: int) -> Model:
-        """The body of a call with a limit of its own; other arguments and errors as for `small`."""
-        with self._memory.account(owner) as account:
+        """The body of a call with a limit of its own; other arguments and errors as for `small`.
+
+        One that is not small leaves room for those that are.
+        """
+        with self._memory.account(owner, large_from=self._small) as account:
             return await read_model(request, model, limit, account.add)
 
 

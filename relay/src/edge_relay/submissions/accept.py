@@ -135,7 +135,7 @@ class Submissions:
             )
             raise EdgeError(ErrorCode.FORBIDDEN, text)
         is_full = self._known.waiting(queue, producer.name) >= self._limits.most_waiting
-        if is_full and (submission.key is None or await self._seen(queue, submission) is None):
+        if is_full and await self._seen(job_id(queue, submission.key), submission) is None:
             self._limits.on_limit(Limit.WAITING_JOBS)
             text = (
                 f"{self._limits.most_waiting} jobs of {producer.name} wait in queue {queue} already; submit more when "
@@ -150,8 +150,8 @@ class Submissions:
             try:
                 await self._records.create(record)
             except DispatchSeen:
-                if (seen := await self._seen(queue, submission)) is not None:
-                    return Submitted(job=seen.id, queue=queue, is_new=False)
+                if await self._seen(record.id, submission) is not None:
+                    return Submitted(job=record.id, queue=queue, is_new=False)
             except JetStreamError as error:
                 raise BrokerUnavailable(str(error)) from error
             else:
@@ -160,17 +160,17 @@ class Submissions:
                 return Submitted(job=record.id, queue=queue, is_new=True)
         raise BrokerUnavailable(f"the record of job {record.id} is seen and is not there")
 
-    async def _seen(self, queue: str, submission: Submission) -> JobRecord | None:
-        """The job that was submitted before with this key.
+    async def _seen(self, job: str, submission: Submission) -> JobRecord | None:
+        """The record of this job, if it was submitted before.
 
         Raises:
             EdgeError: `key_reused`: it was another submission.
         """
-        record = await self._records.get(job_id(queue, submission.key))
+        record = await self._records.get(job)
         if record is None:
             return None
         if record.terms is None or record.terms.digest != digest(submission):
-            text = f"job {record.id} was submitted to queue {queue} with this key and something else in it"
+            text = f"job {job} was submitted to queue {record.queue} with this key and something else in it"
             raise EdgeError(ErrorCode.KEY_REUSED, text)
         return record
 

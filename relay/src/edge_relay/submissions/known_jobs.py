@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from edge_broker.connection.errors import BrokerUnavailable
 from edge_relay.dispatch.state.record_mirror import RecordMirror
 from edge_relay.dispatch.state.watched_job import WatchedJob
 from edge_schemas.life.model import JobState
@@ -32,8 +33,19 @@ class KnownJobs:
     def __init__(self, mirror: RecordMirror) -> None:
         self._queues: dict[str, _Queue] = {}
         self._queue_of_ended: dict[str, str] = {}
+        self._is_ready = False
+        mirror.on_current(self._current)
         mirror.on_record(self._record_changed)
         mirror.on_end(self._ended)
+
+    def check(self) -> None:
+        """Refuse a call that would show too little: after a start, until all records were listed once.
+
+        Raises:
+            BrokerUnavailable: Repeat the call.
+        """
+        if not self._is_ready:
+            raise BrokerUnavailable("the records of jobs are still being read")
 
     def unfinished(self, queue: str) -> Collection[WatchedJob]:
         """Jobs that have not ended; to be read without a pause."""
@@ -46,6 +58,9 @@ class KnownJobs:
     def waiting(self, queue: str, producer: str) -> int:
         """How many jobs of a producer wait in a queue, parked and delayed ones included."""
         return self._queues.get(queue, _NONE).waiting[producer]
+
+    def _current(self) -> None:
+        self._is_ready = True
 
     def _record_changed(self, before: WatchedJob | None, after: WatchedJob | None) -> None:
         if before is not None and before.terms is not None:

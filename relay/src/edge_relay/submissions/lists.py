@@ -70,8 +70,9 @@ class SubmittedLists:
 
         Raises:
             EdgeError: `invalid_request`: the cursor is none of this list.
-            BrokerUnavailable: The ended jobs can't be read.
+            BrokerUnavailable: Unfinished jobs are not known yet, or the ended jobs can't be read.
         """
+        self._known.check()
         cursor = _Cursor(_Part.UNFINISHED) if query.after is None else _decode(query.after)
         label = None if query.label is None else _label(query.label)
         found: list[JobStatus] = []
@@ -113,7 +114,12 @@ class SubmittedLists:
         return status.model_copy(update={"site": site})
 
     def figures(self, queue: str, on_scanned: OnScanned) -> QueueStatus:
-        """The figures of a queue."""
+        """The figures of a queue.
+
+        Raises:
+            BrokerUnavailable: Unfinished jobs are not known yet.
+        """
+        self._known.check()
         jobs, now = self._known.unfinished(queue), datetime.now(UTC).timestamp()
         on_scanned(len(jobs))
         first = _first_of_groups(jobs)

@@ -12,6 +12,7 @@ from playwright.async_api import Browser, Page, expect
 from edge_schemas.wire import routes
 from support.relay.agents import agent, publish
 from support.relay.edge import Edge, running_edge
+from support.relay.producers import producer
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -138,3 +139,29 @@ async def test_a_queue_is_paused_and_its_settings_change(browser: Browser, edge:
         await page.get_by_role("button", name="Change settings of 1 queue").click()
         await page.get_by_role("button", name="Done").click()
         await expect(page.locator("tbody")).to_contain_text("at most 3 running")
+
+
+async def test_a_producers_token_needs_queues_and_its_jobs_show_who_submitted_them(
+    browser: Browser, edge: Edge
+) -> None:
+    async with signed_in(browser, edge) as page:
+        await page.goto(f"{edge.relays[0].operators_url}/ui/#/tokens")
+        await page.get_by_role("button", name="Create an access token").click()
+        await page.get_by_label("Name").fill("shop")
+        await page.get_by_label("Role").select_option("producer")
+        await expect(page.get_by_label("Only these sites")).to_have_count(0)
+        create = page.get_by_role("button", name="Create", exact=True)
+        await expect(create).to_be_disabled()
+        await page.get_by_role("textbox", name="Queues").fill("orders")
+        await create.click()
+        await expect(page.get_by_text("For shop, role producer")).to_be_visible()
+        shop = await producer(edge, "orders")
+        job = await shop.submitted(name="order 7", labels={"day": "mon"}, delay_s=600)
+        await page.goto(f"{edge.relays[0].operators_url}/ui/#/jobs")
+        row = page.get_by_role("row", name=re.compile("order 7"))
+        await expect(row).to_contain_text("payload, by shop, day=mon")
+        await page.goto(f"{edge.relays[0].operators_url}/ui/#/jobs/{job}")
+        facts = page.get_by_role("region", name="Job", exact=True)
+        await expect(facts).to_contain_text("0 of 3")
+        await expect(facts).to_contain_text("Delayed until")
+        await expect(page.get_by_role("region", name="Why it waits")).to_contain_text("delayed until")

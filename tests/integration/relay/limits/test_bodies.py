@@ -11,7 +11,9 @@ from aiohttp import web
 from yarl import URL
 
 from edge_relay.app import build
+from edge_schemas.admin.access import Role
 from edge_schemas.wire import routes
+from edge_schemas.wire.job_calls import MAX_FINISH_BYTES
 from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, metric, publish
@@ -74,7 +76,7 @@ def calls_with_bodies(edge: Edge) -> list[tuple[str, str]]:
     for route in app.router.routes():
         assert route.resource is not None
         path = route.resource.canonical
-        for name in ("job", "path"):
+        for name in ("job", "path", "queue"):
             path = path.replace(f"{{{name}}}", "00000000-0000-0000-0000-000000000000")
         if route.method not in NO_BODY:
             found.append((route.method, path))
@@ -196,13 +198,35 @@ async def test_small_calls_have_small_bodies(edge: Edge) -> None:
     finish = {"incarnation": 1, "receipt": "x" * 2048, "reason": widest * 1000}
     release = {"receipt": "x" * 2048, "reason": widest * 500}
     job = await edge.job(worker)
-    for route, body in ((routes.JOB_FINISH, finish), (routes.JOB_RELEASE, release)):
+    for route, body, most in ((routes.JOB_FINISH, finish, MAX_FINISH_BYTES), (routes.JOB_RELEASE, release, 8192)):
         reply = await edge.call("POST", route.format(job=job.id), worker.secret, json=body)
         assert reply.status != 413
-        too_large = b" " * 8193
+        too_large = b" " * (most + 1)
         headers = {"Content-Type": "application/json"}
         reply = await edge.call("POST", route.format(job=job.id), worker.secret, body=too_large, headers=headers)
         assert reply.status == 413
+
+
+async def test_a_producer_holds_back_bodies(tmp_path: Path) -> None:
+    """Batches of one producer that never end: it is told to wait, and workers notice nothing."""
+    async with running_edge(tmp_path, body_memory_bytes=16 * MIB, worker_body_memory_bytes=4 * MIB) as edge:
+        secret = await edge.access_token_for("shop", role=Role.PRODUCER, queues=["default"])
+        path = routes.QUEUE_JOB_BATCHES.format(queue="default")
+        clients = [await Client.open(edge) for _ in range(3)]
+        for client in clients:
+            await client.begin("POST", path, secret, length=7 * MIB, content_type="application/json")
+            with suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(2):
+                    await client.send(b" " * 3 * MIB)
+        await eventually(lambda: metric(edge, "edge_relay_limited_total", {"limit": "body_memory_of_worker"}) >= 2)
+        assert edge.relays[0].parts.body_memory.used <= 4 * MIB
+        one = await agent(edge)
+        await publish(edge.broker)
+        [grant] = await one.grants(1)
+        assert (await one.start(grant)).status == 204
+        for client in clients:
+            await client.close()
+        await eventually(_is_empty(edge), what="the memory is free again")
 
 
 async def _hold_back(edge: Edge, worker: Worker, size: int) -> Client:

@@ -60,7 +60,7 @@ function facts(row, record) {
     row.group && ["Group", row.group],
     Object.keys(row.labels || {}).length > 0 && ["Labels", Object.entries(row.labels).map(([key, value]) => `${key}=${value}`).join(", ")],
     row.not_before && row.state === "waiting" && ["Delayed until", local(new Date(row.not_before))],
-    record.terms?.expires_at && row.state === "waiting" && ["Expires", local(new Date(record.terms.expires_at)),
+    record.terms?.expires_at && row.state === "waiting" && ["Expires", local(new Date(record.terms.expires_at))],
     ["Worker", row.worker ? html`<a href=${link("workers", row.worker)}>${row.worker}</a>${row.site && ` at ${row.site}`}` : "–"],
     [row.producer ? "Submitted" : "Dispatched", html`<${Ago} at=${row.created_at} />`],
     row.waits_since && ["Waits for", html`<${Age} at=${row.waits_since} />`],
