@@ -83,7 +83,7 @@ async def test_a_change_outlasts_a_crash_of_the_server(server: NatsServer) -> No
 async def test_nobody_may_do_anothers_part(server: NatsServer) -> None:
     """Least rights per role: what a role does not need, the server refuses it."""
     forbidden = {
-        RELAY: ["STREAM.DELETE.EDGE_JOBS", "STREAM.PURGE.EDGE_JOBS", "CONSUMER.DELETE.EDGE_JOBS.default"],
+        RELAY: ["STREAM.DELETE.EDGE_JOBS", "STREAM.PURGE.KV_edge_jobs", "CONSUMER.DELETE.EDGE_JOBS.default"],
         EXECUTOR: ["STREAM.DELETE.EDGE_JOBS", "STREAM.MSG.GET.KV_edge_access"],
         KEEPER: ["STREAM.PURGE.EDGE_JOBS", "STREAM.MSG.GET.KV_edge_access"],
         READER: ["STREAM.MSG.GET.KV_edge_access", "STREAM.MSG.GET.KV_edge_jobs"],

@@ -20,6 +20,7 @@ from edge_broker.subjects import RECORDS_BUCKET
 from edge_relay.jobs import release
 from edge_relay.limits.kinds import Limit
 from edge_relay.metrics import process, shared
+from edge_relay.upkeep.figures import STEPS
 from edge_schemas.life import agents
 from edge_schemas.life.events import AnswerWrite
 from edge_schemas.life.model import JobState, WriteAnswer
@@ -218,6 +219,13 @@ def at_rest(ledger: Ledger, certificate: Path) -> None:
         ledger.count("edge_relay_enrollments_total", 0, outcome=outcome)
     for limit in Limit:
         ledger.count("edge_relay_limited_total", 0, limit=limit.value)
+    # No job of this story was submitted.
+    for again in ("no", "yes"):
+        ledger.count("edge_relay_submitted_messages_total", 0, again=again)
+    for reason in ("silence", "missing"):
+        ledger.count("edge_relay_give_ups_total", 0, reason=reason)
+    for step in STEPS:
+        ledger.count("edge_relay_put_aside_total", 0, step=step)
     ledger.set("edge_relay_body_bytes", 0)
     ledger.count("edge_relay_malformed_requests_total", 0)
     names = (
@@ -227,6 +235,7 @@ def at_rest(ledger: Ledger, certificate: Path) -> None:
         "bad_messages_total",
         "broker_reconnects_total",
         "expired_receipts_total",
+        "expired_jobs_total",
     )
     for name in names:
         ledger.count(f"edge_relay_{name}", 0)

@@ -1,5 +1,5 @@
 """Which submitted job may have a message now, and which of those is next.
 
-May import: `edge_relay.upkeep.submitted_job`, `edge_upkeep.order`.
+May import: `submitted_job` and `edge_upkeep`.
 Never here: I/O, an event loop.
 """
