@@ -18,7 +18,7 @@ from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.polls import PollAnswer
 from edge_schemas.wire.workers import Enrollment, SecretKind, new_secret
 from support.relay.edge import Reply
-from support.relay.jobs import make_job
+from support.relay.jobs import make_job, make_payload_job
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -235,6 +235,25 @@ async def test_release(site: Site) -> None:
     await agent.start(other)
     assert refusal(await agent.release(other)) == (409, "wrong_state")
     assert refusal(await agent.release(other, reason="")) == (400, "invalid_request")
+
+
+async def test_a_consumer_releases_a_started_payload_once_and_finishes_it_with_a_result(site: Site) -> None:
+    agent = await site.worker()
+    job = make_payload_job(site.backend.queue)
+    await site.backend.publish(job)
+    [grant] = await agent.grants(kinds=["payload"])
+    await agent.start(grant)
+    assert [(await agent.release(grant, delay_s=0)).status for _ in range(2)] == [204, 204]
+    assert refusal(await agent.start(grant)) == (409, "receipt_expired")
+    other = make_payload_job(site.backend.queue)
+    await site.backend.publish(other)
+    [grant] = await agent.grants(kinds=["payload"])
+    await agent.start(grant)
+    wrong = {"text": "a", "data": "YQ=="}
+    assert refusal(await agent.finish(other.id, exit_code=0, result=wrong)) == (400, "invalid_request")
+    finish = {"receipt": grant["receipt"], "exit_code": 0, "result": {"text": "r" * 256 * 1024}}
+    assert [(await agent.finish(other.id, **finish)).status for _ in range(2)] == [204, 204]
+    assert refusal(await agent.release(grant)) == (410, "job_ended")
 
 
 async def test_a_worker_finishes_without_user_code_and_gives_the_job_back(site: Site) -> None:

@@ -50,6 +50,7 @@ serving = st.builds(
     no_jobs_reason=st.none() | anything,
     airflow=st.sampled_from([None, "3.3.2", "4.0", "odd"]),
     auxiliary=st.sampled_from([(), ("callback",)]),
+    kinds=st.sampled_from([("task",), ("command",), ("task", "payload")]),
     running=st.lists(st.builds(RunningJob, anything, moments), max_size=3).map(tuple),
 )
 desired = st.builds(
@@ -64,6 +65,7 @@ queues = st.builds(
     running=st.none() | st.integers(0, 4),
     position=st.none() | st.builds(Position, st.integers(0, 20_000), st.integers(0, 5)),
     has_message=st.none() | st.booleans(),
+    group_ahead=st.none() | anything,
 )
 situations = st.builds(
     Situation, st.lists(serving, max_size=12).map(tuple), queues, hidden=st.integers(0, 2) | st.just(0)

@@ -48,6 +48,7 @@ ROLLUPS = (
     (RELAY, "edge.dead.-.q.x"),
     (RELAY, "edge.audit.worker.x.y"),
     (RELAY, "$KV.edge_desired.x"),
+    (RELAY, "$KV.edge_jobs_ended_index.x"),
     (EXECUTOR, "edge.jobs.-.q.x"),
     (EXECUTOR, "$KV.edge_jobs.x"),
     (KEEPER, "$KV.edge_jobs.x"),

@@ -464,9 +464,7 @@ class FakeRelay:
         worker, job = self._worker(request), job_of(request)
         body = await read_model(request, ReleaseRequest)
         self._open(worker, job, body.receipt)
-        event = Release(
-            worker=worker, reason=body.reason, counted=body.counted, at=_now(), grant=body.receipt, delay_s=body.delay_s
-        )
+        event = Release(worker, body.reason, body.counted, _now(), grant=body.receipt, delay_s=body.delay_s)
         self._swap(job, event)
         self.released.append(body)
         return web.Response(status=204)

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from edge_schemas.wire.content import Content
 from edge_schemas.wire.jobs import (
     AuxiliaryJob,
     AuxiliaryKind,
@@ -13,6 +14,7 @@ from edge_schemas.wire.jobs import (
     JobKind,
     JobTerms,
     OnLost,
+    PayloadWork,
     TaskIdentity,
     TaskWork,
 )
@@ -43,4 +45,11 @@ def make_command(
     """A new command, as a producer submits it."""
     work = CommandWork(argv=argv, env=dict(env or {}), cwd=cwd, timeout_s=timeout_s)
     terms = JobTerms(kind=JobKind.COMMAND, name=argv[0], producer="tests", on_lost=on_lost, max_attempts=3)
+    return Job(id=str(uuid.uuid4()), queue=queue, work=work, terms=terms, published_at=datetime.now(UTC))
+
+
+def make_payload_job(queue: str = "default") -> Job:
+    """A new payload of a producer, which waits again up to three times."""
+    terms = JobTerms(kind=JobKind.PAYLOAD, name="p", producer="shop", on_lost=OnLost.REQUEUE, max_attempts=3)
+    work = PayloadWork(payload=Content.of_text("hello"))
     return Job(id=str(uuid.uuid4()), queue=queue, work=work, terms=terms, published_at=datetime.now(UTC))

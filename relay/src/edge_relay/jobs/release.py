@@ -102,8 +102,7 @@ class JobRelease:
     async def _started_released(self, after: JobRecord, event: Release) -> None:
         """The message was removed at the start: relays, which watch records, republish the job."""
         self._metrics.started_releases.labels(*queue_of(after)).inc()
-        attempts = {"attempt": after.attempt, "delay_s": event.delay_s}
-        log.info("started_payload_released", queue=after.queue, reason=event.reason, **attempts)
+        log.info("started_payload_released", queue=after.queue, reason=event.reason, attempt=after.attempt)
         if after.parked is not None:
             self._parking.count(after)
             await self._parking.report(after)

@@ -19,10 +19,12 @@ from edge_schemas.wire.polls import PROTOCOL
 from edge_schemas.wire.workers import SecretKind, new_secret
 from support.relay.edge import Edge, Worker, running_edge
 from support.relay.fake_gate import KEY, running_gate
+from support.relay.producers import producer
 
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 WORKERS = ("--include-tag", "workers", "--exclude-path", routes.ENROLL)
+PRODUCERS = ("--include-tag", "producers")
 OPERATORS = ("--include-tag", "operators", "--exclude-path", routes.ADMIN_CHANGES)
 """The stream of changes has no end."""
 RUNNING_JOBS = 40
@@ -36,7 +38,14 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
     secret.write_bytes(KEY)
     async with (
         running_gate() as gate,
-        running_edge(tmp_path, gate_urls=(gate.url,), gate_key_file=secret, hold_s=0.01, polls_per_s=1000) as running,
+        running_edge(
+            tmp_path,
+            gate_urls=(gate.url,),
+            gate_key_file=secret,
+            hold_s=0.01,
+            polls_per_s=1000,
+            producer_calls_per_s=1000,
+        ) as running,
     ):
         await ensure_consumer(running.broker, None, "default")
         yield running
@@ -103,6 +112,15 @@ async def test_the_relay_has_an_answer_to_what_an_operator_sends(edge: Edge, tmp
     await still_serves(edge)
 
 
+@pytest.mark.timeout(120)
+async def test_the_relay_has_an_answer_to_what_a_producer_sends(edge: Edge, tmp_path: Path) -> None:
+    """A few calls of each kind; the last test sends them all."""
+    document, secret = await known_to_a_producer(edge)
+    url = edge.relays[0].workers_url
+    await fuzz(edge, tmp_path, document, url, secret, *PRODUCERS, phases="fuzzing", examples=8)
+    await still_serves(edge)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 async def test_the_relay_has_an_answer_to_everything(edge: Edge, tmp_path: Path) -> None:
@@ -112,12 +130,14 @@ async def test_the_relay_has_an_answer_to_everything(edge: Edge, tmp_path: Path)
     _, for_operators = await known(edge)
     enrol = ("--include-path", routes.ENROLL)
     token = await edge.token(uses=5000)
-    for name in ("enrolment", "workers", "operators"):
+    for_producers, of_producer = await known_to_a_producer(edge)
+    for name in ("enrolment", "workers", "operators", "producers"):
         (tmp_path / name).mkdir()
     run = partial(fuzz, edge, phases="coverage,fuzzing")
     await asyncio.gather(
         run(tmp_path / "enrolment", document, relay.workers_url, token, *enrol),
         run(tmp_path / "workers", document, relay.workers_url, worker.secret, *WORKERS),
+        run(tmp_path / "producers", for_producers, relay.workers_url, of_producer, *PRODUCERS),
         run(tmp_path / "operators", for_operators, relay.operators_url, edge.access_token, *OPERATORS),
     )
     await still_serves(edge)
@@ -129,6 +149,21 @@ async def known(edge: Edge) -> tuple[Worker, dict[str, Any]]:
     jobs = [(await edge.job(worker)).id for _ in range(RUNNING_JOBS)] + [(await edge.job()).id]
     values = {"job": jobs, "worker": [worker.name], "path": ["variables/x", "a/b"]}
     return worker, with_values(openapi_document(), values)
+
+
+async def known_to_a_producer(edge: Edge) -> tuple[dict[str, Any], str]:
+    """The document with the names of submitted jobs in it, waits that are short, and a producer's token."""
+    shop = await producer(edge)
+    jobs = [await shop.submitted(labels={"a": "b"}) for _ in range(5)]
+    await shop.cancel(jobs[0])
+    await edge.records.move_ended(jobs[0])
+    document = with_values(openapi_document(), {"job": jobs, "queue": ["default"]})
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for parameter in operation["parameters"]:
+                if parameter["name"] == "wait":
+                    parameter["schema"] = {"type": "number", "minimum": 0, "maximum": 0.05}
+    return document, shop.secret
 
 
 async def still_serves(edge: Edge) -> None:

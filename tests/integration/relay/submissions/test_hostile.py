@@ -11,7 +11,6 @@ from edge_schemas.wire import routes
 from support.nats.server import eventually
 from support.relay.agents import agent, metric, publish
 from support.relay.edge import Edge, Reply, running_edge
-from support.relay.jobs import make_job
 from support.relay.producers import Producer, producer
 
 
@@ -48,7 +47,7 @@ CHANGES = {"submit": 201, "batch": 200, "cancel": 200}
 async def test_who_may_do_what(edge: Edge) -> None:
     """By role and scope; a job of a foreign queue is as one that does not exist."""
     job = await (await producer(edge)).submitted()
-    airflows = (await edge.job(make_job())).id
+    airflows = (await edge.job()).id
     everyone = {
         role: Producer(edge, await edge.access_token_for(f"a {role}", role=role))
         for role in Role

@@ -107,3 +107,15 @@ def test_only_a_stranger_expires() -> None:
         room.counted.expire(connection)
     assert room.closed == [stranger]
     assert room.reached == [Limit.FIRST_REQUEST]
+
+
+def test_producers_leave_room_for_workers() -> None:
+    """Of 16, two are kept for strangers and four more for workers."""
+    room = Room()
+    for number in range(10):
+        room.counted.recognize(room.open(f"p{number}"), f"producer {number}", is_producer=True)
+    with pytest.raises(EdgeError) as refused:
+        room.counted.recognize(room.open("p"), "producer x", is_producer=True)
+    assert refused.value.code is ErrorCode.RATE_LIMITED
+    for number in range(4):
+        room.counted.recognize(room.open(f"w{number}"), f"worker-{number}")

@@ -1,6 +1,6 @@
 """A grant is released once, and a job is not handed out without end."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -8,7 +8,7 @@ from edge_schemas.life.events import Finish, GiveUp, Redrive, Release, Start
 from edge_schemas.life.model import JobRecord, JobState, new_record
 from edge_schemas.life.transition import MAX_RETURNED_GRANTS, RELEASES_BEFORE_PARKED, transition
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from support.relay.jobs import make_job
+from support.relay.jobs import make_job, make_payload_job
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
@@ -57,3 +57,14 @@ def test_a_worker_that_was_given_up_does_not_end_the_next_hold() -> None:
     record = lost(new_record(make_job()), 0, silent=True)
     record = transition(record, Start("b", 1, NOW, "grant-b"))
     assert transition(record, Finish("a", 0, None, NOW, grant="grant-0")) is record
+
+
+def test_a_started_payload_is_released_with_the_grant_of_its_start_only() -> None:
+    """A late release of a grant that ran out must not end the attempt that the same worker began with another one."""
+    record = transition(new_record(make_payload_job()), Start("a", 1, NOW, "grant-b"))
+    with pytest.raises(EdgeError) as refused:
+        transition(record, Release("a", "busy", counted=True, at=NOW, grant="grant-a"))
+    assert refused.value.code is ErrorCode.RECEIPT_EXPIRED
+    released = transition(record, Release("a", "busy", counted=True, at=NOW, grant="grant-b", delay_s=60))
+    assert (released.state, released.holder, released.attempt) == (JobState.WAITING, None, 1)
+    assert released.not_before == NOW + timedelta(seconds=60)
