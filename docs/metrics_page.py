@@ -1,5 +1,6 @@
 """The reference page of all metrics, from the registries that export them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from edge_relay.limits.kinds import ignore
 from edge_relay.metrics.exports import exports
 from edge_relay.metrics.process import certificate_gauge
 from edge_relay.metrics.replica import Metrics
+from edge_relay.upkeep.figures import SubmittedJobs, UpkeepFigures
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def _relay() -> CollectorRegistry:
     lookups = Lookups(Bucket(broker, ACCESS_BUCKET), per_s=1, per_address_per_s=1, on_limit=ignore)
     exported = exports(Metrics(), broker, _credentials(broker, lookups), None)
     exported.metrics.registry.register(certificate_gauge())
+    UpkeepFigures(exported.metrics)
+    exported.metrics.registry.register(SubmittedJobs(Counter))
     return exported.metrics.registry
 
 

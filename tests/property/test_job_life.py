@@ -1,6 +1,7 @@
 """The life of a job under any order of events: the very `transition()` that relay, executor and keeper run."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -21,9 +22,11 @@ from edge_schemas.life.events import (
     Withdraw,
 )
 from edge_schemas.life.model import JobRecord, JobState, Verdict, WriteAnswer, new_record
-from edge_schemas.life.transition import FAILED_STATES, RELEASES_BEFORE_PARKED, may_have_run, transition
+from edge_schemas.life.transition import FAILED_STATES, RELEASES_BEFORE_PARKED, may_wait_again, transition
+from edge_schemas.wire.content import Content
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from support.relay.jobs import make_auxiliary_job, make_job
+from edge_schemas.wire.jobs import JobKind, OnLost
+from support.relay.jobs import command_job, make_auxiliary_job, make_job, payload_job
 
 WORKERS = st.sampled_from(["north", "south", "copy"])
 INCARNATIONS = st.integers(min_value=1, max_value=4)
@@ -33,21 +36,23 @@ FINAL_STATES = st.sampled_from(["success", "failed", "up_for_retry", "deferred",
 START_OF_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class JobLife(RuleBasedStateMachine):
-    """One dispatch, three workers that may say anything at any time, a keeper and an executor.
+def may_lose_holder(record: JobRecord) -> bool:
+    """Whether a started job may wait again; the consumer of a payload may always release it."""
+    return may_wait_again(record) or record.kind is JobKind.PAYLOAD
 
-    Workers are restarted, killed and copied, come back with a job or without it, or never; the keeper gives jobs up on
-    whatever it believes, the executor lets them expire, users and operators take them back.
+
+class Life(RuleBasedStateMachine):
+    """One job, three workers that may say anything at any time, and what looks after the job.
+
+    Workers are restarted, killed and copied, come back with a job or without it, or never; it is given up on whatever
+    is believed, expires, and is taken back by users and operators.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, record: JobRecord) -> None:
         super().__init__()
-        self.record: JobRecord = new_record(make_job())
+        self.record = record
         self.now = START_OF_TIME
         self.history: list[JobRecord] = [self.record]
-        self.user_code: set[tuple[str, int]] = set()
-        self.accepted: list[str] = []
-        self.unanswered: str | None = None
         self.over_while_waiting = False
         self.patience = 0
 
@@ -87,36 +92,6 @@ class JobLife(RuleBasedStateMachine):
         else:
             assert was.state is not JobState.WAITING or was.parked is not None
 
-    @rule(worker=WORKERS, pid=PIDS)
-    def report_user_code(self, worker: str, pid: int) -> None:
-        if self.apply(ReportUserCode(worker, worker, pid, self.now)):
-            self.user_code.add((worker, pid))
-
-    @rule(worker=WORKERS, request=REQUESTS)
-    def begin_write(self, worker: str, request: str) -> None:
-        """As in the gate, before it forwards a write that Airflow answers differently the second time."""
-        was = self.record
-        if self.apply(BeginWrite(worker, request, self.now)):
-            assert was.holder is not None
-            assert was.holder.worker == worker
-            assert (self.record is was) == (self.unanswered == request), "only a repeat changes nothing"
-            self.unanswered = request
-
-    @rule(worker=WORKERS)
-    def begin_finishing(self, worker: str) -> None:
-        self.apply(BeginFinishing(worker))
-
-    @rule(worker=WORKERS, state=FINAL_STATES, taken=st.booleans())
-    def final_state_answered(self, worker: str, state: str, *, taken: bool) -> None:
-        """As in the gate: only a write that was announced is forwarded, and its answer is remembered."""
-        if not self.apply(BeginFinishing(worker)):
-            return
-        answer = WriteAnswer(request_id="request-1", status=204 if taken else 409, body="")
-        if self.apply(AnswerWrite(worker, answer, state if taken else None)):
-            self.unanswered = None
-            if taken:
-                self.accepted.append(state)
-
     @rule(worker=WORKERS, exit_code=st.sampled_from([0, 1, -9, None]), release=st.booleans())
     def finish(self, worker: str, exit_code: int | None, *, release: bool) -> None:
         """A worker's own restart, shutdown or death is told with `release`."""
@@ -126,7 +101,7 @@ class JobLife(RuleBasedStateMachine):
             assert before.holder.worker == worker
             if self.record.state is JobState.WAITING:
                 assert release
-                assert not may_have_run(before)
+                assert may_wait_again(before)
 
     @rule(worker=WORKERS, counted=st.booleans())
     def release(self, worker: str, *, counted: bool) -> None:
@@ -179,25 +154,99 @@ class JobLife(RuleBasedStateMachine):
 
     @invariant()
     def one_holder(self) -> None:
-        """The holder changes only by way of nobody, and only before user code ran; its incarnation only rises."""
+        """The holder changes only by way of nobody, and only if the job may wait again; its incarnation only rises."""
         for before, after in zip(self.history, self.history[1:], strict=False):
             if before.holder is None or after.holder == before.holder:
                 continue
             if after.holder is None:
-                assert not may_have_run(before)
+                assert may_lose_holder(before)
             else:
                 assert after.holder.worker == before.holder.worker
                 assert after.holder.incarnation > before.holder.incarnation
-
-    @invariant()
-    def user_code_never_starts_twice(self) -> None:
-        assert len(self.user_code) <= 1
 
     @invariant()
     def a_withdrawn_or_ended_job_never_starts(self) -> None:
         if self.over_while_waiting:
             assert self.record.state is JobState.ENDED
             assert self.record.holder is None
+
+    @invariant()
+    def ended_stays_ended(self) -> None:
+        ended = [r for r in self.history if r.state is JobState.ENDED]
+        assert len(ended) <= 1
+        if ended:
+            assert self.record is ended[0]
+            assert self.record.job is None
+            assert self.record.outcome is not None
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        """Until it has ended, the whole job is there to be handed out or explained."""
+        if self.record.state is not JobState.ENDED:
+            assert self.record.job is not None
+        if self.record.state is JobState.WAITING:
+            assert self.record.holder is None
+            assert (self.record.parked is not None) == self.is_used_up()
+
+    def is_used_up(self) -> bool:
+        """Whether the job has failed too often to be offered again."""
+        return len(self.record.releases) >= RELEASES_BEFORE_PARKED
+
+    @invariant()
+    def each_wait_counts_for_itself(self) -> None:
+        """From when a hold or the parking ended, by which a queue's time-out counts, and from no other moment."""
+        for before, after in zip(self.history, self.history[1:], strict=False):
+            if after.state is JobState.WAITING and after.parked is None:
+                begins_anew = before.state is not JobState.WAITING or before.parked is not None
+                assert (after.waits_since != before.waits_since) == begins_anew
+
+    @invariant()
+    def survives_the_wire(self) -> None:
+        assert JobRecord.model_validate_json(self.record.model_dump_json(exclude_none=True)) == self.record
+
+
+class JobLife(Life):
+    """The life of a task: the gate reports what its user code sends to Airflow."""
+
+    def __init__(self, record: JobRecord | None = None) -> None:
+        super().__init__(record or new_record(make_job()))
+        self.user_code: set[tuple[str, int]] = set()
+        self.accepted: list[str] = []
+        self.unanswered: str | None = None
+
+    @rule(worker=WORKERS, pid=PIDS)
+    def report_user_code(self, worker: str, pid: int) -> None:
+        if self.apply(ReportUserCode(worker, worker, pid, self.now)):
+            self.user_code.add((worker, pid))
+
+    @rule(worker=WORKERS, request=REQUESTS)
+    def begin_write(self, worker: str, request: str) -> None:
+        """As in the gate, before it forwards a write that Airflow answers differently the second time."""
+        was = self.record
+        if self.apply(BeginWrite(worker, request, self.now)):
+            assert was.holder is not None
+            assert was.holder.worker == worker
+            assert (self.record is was) == (self.unanswered == request), "only a repeat changes nothing"
+            self.unanswered = request
+
+    @rule(worker=WORKERS)
+    def begin_finishing(self, worker: str) -> None:
+        self.apply(BeginFinishing(worker))
+
+    @rule(worker=WORKERS, state=FINAL_STATES, taken=st.booleans())
+    def final_state_answered(self, worker: str, state: str, *, taken: bool) -> None:
+        """As in the gate: only a write that was announced is forwarded, and its answer is remembered."""
+        if not self.apply(BeginFinishing(worker)):
+            return
+        answer = WriteAnswer(request_id="request-1", status=204 if taken else 409, body="")
+        if self.apply(AnswerWrite(worker, answer, state if taken else None)):
+            self.unanswered = None
+            if taken:
+                self.accepted.append(state)
+
+    @invariant()
+    def user_code_never_starts_twice(self) -> None:
+        assert len(self.user_code) <= 1
 
     @invariant()
     def never_succeeded_without_an_accepted_state(self) -> None:
@@ -226,44 +275,12 @@ class JobLife(RuleBasedStateMachine):
         found = self.record.open_write
         assert (found.request_id if found else None) == self.unanswered
 
-    @invariant()
-    def ended_stays_ended(self) -> None:
-        ended = [r for r in self.history if r.state is JobState.ENDED]
-        assert len(ended) <= 1
-        if ended:
-            assert self.record is ended[0]
-            assert self.record.job is None
-            assert self.record.outcome is not None
-
-    @invariant()
-    def nothing_is_lost(self) -> None:
-        """Until it has ended, the whole job is there to be handed out or explained."""
-        if self.record.state is not JobState.ENDED:
-            assert self.record.job is not None
-        if self.record.state is JobState.WAITING:
-            assert self.record.holder is None
-            assert (self.record.parked is not None) == (len(self.record.releases) >= RELEASES_BEFORE_PARKED)
-
-    @invariant()
-    def each_wait_counts_for_itself(self) -> None:
-        """From when a hold or the parking ended, by which a queue's time-out counts, and from no other moment."""
-        for before, after in zip(self.history, self.history[1:], strict=False):
-            if after.state is JobState.WAITING and after.parked is None:
-                begins_anew = before.state is not JobState.WAITING or before.parked is not None
-                assert (after.waits_since != before.waits_since) == begins_anew
-
-    @invariant()
-    def survives_the_wire(self) -> None:
-        assert JobRecord.model_validate_json(self.record.model_dump_json(exclude_none=True)) == self.record
-
 
 class AuxiliaryLife(JobLife):
     """The same for something that is no task: nobody tells when its code begins, so it is never handed out again."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.record = new_record(make_auxiliary_job())
-        self.history = [self.record]
+        super().__init__(new_record(make_auxiliary_job()))
 
     @invariant()
     def never_handed_out_again(self) -> None:
@@ -279,7 +296,94 @@ class AuxiliaryLife(JobLife):
             assert outcome.accepted_state is None
 
 
+class SubmittedLife(Life):
+    """A payload or a command: its attempts are counted, and its terms decide what a lost worker means."""
+
+    def __init__(self) -> None:
+        super().__init__(new_record(payload_job()))
+        self.starts = 0
+
+    @initialize(
+        is_payload=st.booleans(),
+        on_lost=st.sampled_from(OnLost),
+        most=st.integers(1, 3),
+        delay_s=st.sampled_from([None, 5]),
+    )
+    def submit(self, *, is_payload: bool, on_lost: OnLost, most: int, delay_s: int | None) -> None:
+        """What the producer asks for."""
+        make = payload_job if is_payload else command_job
+        not_before = None if delay_s is None else self.now + timedelta(seconds=delay_s)
+        self.record = new_record(make(on_lost=on_lost, max_attempts=most), not_before=not_before)
+        self.history = [self.record]
+
+    @property
+    def most(self) -> int:
+        assert self.record.terms is not None
+        return self.record.terms.max_attempts
+
+    @rule(worker=WORKERS, delay_s=st.sampled_from([None, 0.0, 60.0]))
+    def release_later(self, worker: str, delay_s: float | None) -> None:
+        """The consumer of a payload that it has started wants it to be granted later, perhaps to another one."""
+        was = self.record
+        if not self.apply(Release(worker, "later", counted=True, at=self.now, delay_s=delay_s)) or self.record is was:
+            return
+        if was.holder is not None:
+            assert (was.kind, was.holder.worker, was.state) == (JobKind.PAYLOAD, worker, JobState.RUNNING)
+            at = self.record.releases[-1].at
+            assert self.record.not_before == (None if delay_s is None else at + timedelta(seconds=delay_s))
+
+    @rule(worker=WORKERS, text=st.sampled_from(["one", "two"]))
+    def answer(self, worker: str, text: str) -> None:
+        """The end with a result, which a later report must not replace."""
+        was = self.record
+        result = Content.of_text(text)
+        if self.apply(Finish(worker, 0, None, self.now, result=result)) and self.record is not was:
+            assert self.record.outcome is not None
+            assert self.record.outcome.result == result
+
+    @invariant()
+    def no_attempt_is_lost_or_made_up(self) -> None:
+        """Each start is one attempt; a redrive begins to count again."""
+        starts = 0
+        for before, after in pairwise(self.history):
+            starts += before.state is JobState.WAITING and after.state is JobState.RUNNING
+            starts = 0 if before.parked is not None and after.parked is None and after.outcome is None else starts
+            assert after.attempt == starts
+        assert self.record.attempt <= self.most
+
+    @invariant()
+    def attempts_are_used_up_before_it_is_parked(self) -> None:
+        """A dead letter: by its attempts, or by workers that released it unstarted."""
+        if self.record.parked is not None and self.record.attempt < self.most:
+            assert sum(note.attempt is None for note in self.record.releases) >= RELEASES_BEFORE_PARKED
+
+    @invariant()
+    def what_must_not_run_twice_has_one_holder(self) -> None:
+        assert self.record.terms is not None
+        if self.record.kind is JobKind.COMMAND and self.record.terms.on_lost is OnLost.FAIL:
+            states = [record.state for record in self.history]
+            assert states == sorted(states, key=list(JobState).index)
+
+    @invariant()
+    def a_delay_is_over_at_the_start(self) -> None:
+        if self.record.state is not JobState.WAITING:
+            assert self.record.not_before is None
+
+    @invariant()
+    def its_terms_never_change(self) -> None:
+        assert self.record.terms == self.history[0].terms
+
+    def is_used_up(self) -> bool:
+        if not self.record.releases:
+            return False
+        if self.record.releases[-1].attempt is not None:
+            return self.record.releases[-1].attempt >= self.most
+        return sum(note.attempt is None for note in self.record.releases) >= RELEASES_BEFORE_PARKED
+
+
 TestJobLife = JobLife.TestCase
 TestJobLife.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
 TestAuxiliaryLife = AuxiliaryLife.TestCase
 TestAuxiliaryLife.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestSubmittedLife = SubmittedLife.TestCase
+TestSubmittedLife.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

@@ -22,7 +22,7 @@ from edge_schemas.wire.jobs import Job
 from support.airflow.keeper import WORKER, Centre, beating, keeper_settings, poll, publish, running_keeper
 from support.airflow.real_airflow import RealAirflow, add_task
 from support.nats.server import PASSWORDS, connected, eventually
-from support.relay.submitted import payload_job
+from support.relay.jobs import payload_job
 
 pytestmark = pytest.mark.timeout(180)  # the first one starts Airflow
 

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from edge_schemas.wire.content import Content
 from edge_schemas.wire.jobs import (
@@ -18,6 +19,7 @@ from edge_schemas.wire.jobs import (
     TaskIdentity,
     TaskWork,
 )
+from edge_schemas.wire.offline import OfflinePolicy
 
 
 def make_job(queue: str = "default", *, team: str | None = None) -> Job:
@@ -53,3 +55,24 @@ def make_payload_job(queue: str = "default") -> Job:
     terms = JobTerms(kind=JobKind.PAYLOAD, name="p", producer="shop", on_lost=OnLost.REQUEUE, max_attempts=3)
     work = PayloadWork(payload=Content.of_text("hello"))
     return Job(id=str(uuid.uuid4()), queue=queue, work=work, terms=terms, published_at=datetime.now(UTC))
+
+
+def payload_job(queue: str = "default", *, tolerance_s: float | None = None, **terms: Any) -> Job:
+    """A payload that waits again when its consumer is lost, three times at most, unless `terms` say otherwise."""
+    asked = {"name": "payload", "producer": "tests", "on_lost": OnLost.REQUEUE, "max_attempts": 3, **terms}
+    return Job(
+        id=str(uuid.uuid4()),
+        queue=queue,
+        work=PayloadWork(payload=Content.of_text("a payload")),
+        terms=JobTerms(kind=JobKind.PAYLOAD, **asked),
+        offline=OfflinePolicy() if tolerance_s is None else OfflinePolicy(tolerance_s=tolerance_s),
+        published_at=datetime.now(UTC),
+    )
+
+
+def command_job(queue: str = "default", *, tolerance_s: float | None = None, **terms: Any) -> Job:
+    """A command that has failed when its worker is lost, unless `terms` say otherwise."""
+    asked = {"name": "true", "producer": "tests", **terms}
+    job = payload_job(queue, tolerance_s=tolerance_s)
+    work, terms_ = CommandWork(argv=("true",)), JobTerms(kind=JobKind.COMMAND, **asked)
+    return job.model_copy(update={"work": work, "terms": terms_})

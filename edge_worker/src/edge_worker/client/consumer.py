@@ -122,7 +122,7 @@ class Consumer:
     def __init__(
         self, relay_url: str | None = None, *, state_dir: str | Path, **options: Unpack[ConsumerOptions]
     ) -> None:
-        self._new = lambda: AsyncConsumer(relay_url, state_dir=state_dir, **options)
+        self._new: Callable[[], AsyncConsumer] = partial(AsyncConsumer, relay_url, state_dir=state_dir, **options)
         self._lock = threading.Lock()
         self._drain: Callable[[], None] | None = None
         self._is_drained = False
@@ -148,8 +148,12 @@ class Consumer:
         is_main = threading.current_thread() is threading.main_thread()
         with ThreadPoolExecutor(MAX_SLOTS, thread_name_prefix="payload") as threads:
             async with self._new() as consumer:
+
+                def drain() -> None:
+                    loop.call_soon_threadsafe(consumer.drain)
+
                 with self._lock:
-                    self._drain = consumer.drain_soon
+                    self._drain = drain
                     if self._is_drained:
                         consumer.drain()
                 try:

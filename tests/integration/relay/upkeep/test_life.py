@@ -10,10 +10,11 @@ from edge_broker.subjects import ENDED_BUCKET, RECORDS_BUCKET
 from edge_schemas.life.events import Finish, Release, Start
 from edge_schemas.life.model import JobState, Verdict
 from support.nats.server import eventually
+from support.nats.submitted import consume, has_message, reaches, record_of, submit
 from support.relay.agents import agent, metric
 from support.relay.edge import Edge, running_edge
+from support.relay.jobs import payload_job
 from support.relay.relay_process import relay_process
-from support.relay.submitted import consume, has_message, payload_job, reaches, record_of, submit
 
 STATES = {"team": "", "queue": "default"}
 
@@ -48,8 +49,7 @@ async def test_ended_records_are_moved_once_and_figures_follow(edge: Edge) -> No
         relay.parts.upkeep._mover._after_s = 0.5
     job, waiting = await submit(edge, payload_job()), await submit(edge, payload_job())
     await edge.records.change(job.id, Start("somebody", 1, datetime.now(UTC)))
-    for replica in (0, 1):
-        await eventually(lambda n=replica: _stages(edge, n) == {"waiting": 1, "running": 1})
+    await _both_count(edge, waiting=1, running=1)
     await edge.records.change(job.id, Finish("somebody", 0, None, datetime.now(UTC)))
 
     async def moved() -> bool:
@@ -59,8 +59,12 @@ async def test_ended_records_are_moved_once_and_figures_follow(edge: Edge) -> No
     assert (await Bucket(edge.broker, ENDED_BUCKET).get(job.id)).value is not None
     assert (await record_of(edge.records, job)).outcome is not None
     assert (await Bucket(edge.broker, RECORDS_BUCKET).get(waiting.id)).value is not None
-    for replica in (0, 1):
-        await eventually(lambda n=replica: _stages(edge, n) == {"waiting": 1})
+    await _both_count(edge, waiting=1)
+
+
+async def _both_count(edge: Edge, **stages: float) -> None:
+    """Wait until both replicas export these numbers of jobs, and no others."""
+    await eventually(lambda: _stages(edge, 0) == stages == _stages(edge, 1), what=f"the figures are {stages}")
 
 
 def _stages(edge: Edge, replica: int) -> dict[str, float]:

@@ -12,9 +12,10 @@ from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import MIN_TOLERANCE_S
+from support.nats.submitted import has_message, reaches, record_of, submit
 from support.relay.agents import Agent, agent, arrived, metric
 from support.relay.edge import Edge
-from support.relay.submitted import command_job, has_message, payload_job, reaches, record_of, submit
+from support.relay.jobs import command_job, payload_job
 
 KINDS = ["payload", "command"]
 

@@ -1,6 +1,5 @@
 """Which submitted job gets a message, and when: by priority, delay, group, limit of the queue."""
 
-import asyncio
 from datetime import UTC, datetime
 
 from edge_relay.serve import serving
@@ -10,9 +9,10 @@ from edge_schemas.life.model import JobState
 from edge_schemas.wire import routes
 from edge_schemas.wire.jobs import Job
 from support.nats.server import eventually
+from support.nats.submitted import consume, has_message, reaches, submit, with_message
 from support.relay.agents import Agent, agent, metric
 from support.relay.edge import Edge
-from support.relay.submitted import consume, has_message, payload_job, reaches, submit, with_message
+from support.relay.jobs import payload_job
 
 KINDS = ["payload"]
 
@@ -81,15 +81,20 @@ async def test_jobs_of_a_group_run_one_after_the_other(edge: Edge) -> None:
     for done, following in ((first, second), (second, third)):
         await consume(edge, done)
         await edge.records.change(done.id, Start("somebody", 1, datetime.now(UTC)))
-        await asyncio.gather(*(eventually(lambda n=n: counted(edge, "running", n)) for n in (0, 1)))
+        await both_count_running(edge)
         assert await with_message(edge) == {other.id}, "the job before it has not ended"
         await edge.records.change(done.id, Finish("somebody", 0, None, datetime.now(UTC)))
         await has_message(edge, following, other)
 
 
-def counted(edge: Edge, stage: str, replica: int, queue: str = "default") -> float:
-    """How many submitted jobs of a stage a replica knows."""
-    return metric(edge, "edge_queue_submitted_jobs", {"team": "", "queue": queue, "stage": stage}, replica=replica)
+async def both_count_running(edge: Edge) -> None:
+    """Wait until both replicas know that a job of the queue runs."""
+    of_queue = {"team": "", "queue": "default", "stage": "running"}
+
+    def both() -> bool:
+        return all(metric(edge, "edge_queue_submitted_jobs", of_queue, replica=number) == 1 for number in (0, 1))
+
+    await eventually(both, what="both replicas count the running job")
 
 
 async def test_a_parked_job_keeps_its_group_not_waiting_and_is_last_when_it_is_redriven(edge: Edge) -> None:
@@ -138,7 +143,7 @@ async def test_a_limit_of_a_queue_holds_for_submitted_jobs(edge: Edge) -> None:
     await has_message(edge, *jobs[:2])
     await consume(edge, jobs[0])
     await edge.records.change(jobs[0].id, Start("somebody", 1, datetime.now(UTC)))
-    await asyncio.gather(*(eventually(lambda n=n: counted(edge, "running", n)) for n in (0, 1)))
+    await both_count_running(edge)
     assert await with_message(edge) == {jobs[1].id}
     await edge.records.change(jobs[0].id, Finish("somebody", 0, None, datetime.now(UTC)))
     await has_message(edge, *jobs[1:3])

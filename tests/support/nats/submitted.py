@@ -1,40 +1,15 @@
-"""Jobs without Airflow, as the producers' API creates them: only the record."""
+"""Submitted jobs, as the producers' API creates them: only the record. And their messages, which relays store."""
 
-import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 from edge_broker.jetstream.stream_info import purge, subjects_with_messages
 from edge_broker.records import RecordStore
 from edge_broker.subjects import JOBS, job_subject
 from edge_schemas.life.model import JobRecord, new_record
-from edge_schemas.wire.content import Content
-from edge_schemas.wire.jobs import CommandWork, Job, JobKind, JobTerms, OnLost, PayloadWork
-from edge_schemas.wire.offline import OfflinePolicy
+from edge_schemas.wire.jobs import Job
 from support.nats.server import eventually
 from support.relay.edge import Edge
-
-
-def payload_job(queue: str = "default", *, tolerance_s: float | None = None, **terms: Any) -> Job:
-    """A payload that waits again when its consumer is lost, three times at most, unless `terms` say otherwise."""
-    asked = {"name": "payload", "producer": "tests", "on_lost": OnLost.REQUEUE, "max_attempts": 3, **terms}
-    return Job(
-        id=str(uuid.uuid4()),
-        queue=queue,
-        work=PayloadWork(payload=Content.of_text("a payload")),
-        terms=JobTerms(kind=JobKind.PAYLOAD, **asked),
-        offline=OfflinePolicy() if tolerance_s is None else OfflinePolicy(tolerance_s=tolerance_s),
-        published_at=datetime.now(UTC),
-    )
-
-
-def command_job(queue: str = "default", *, tolerance_s: float | None = None, **terms: Any) -> Job:
-    """A command that has failed when its worker is lost, unless `terms` say otherwise."""
-    asked = {"name": "true", "producer": "tests", **terms}
-    job = payload_job(queue, tolerance_s=tolerance_s)
-    work, terms_ = CommandWork(argv=("true",)), JobTerms(kind=JobKind.COMMAND, **asked)
-    return job.model_copy(update={"work": work, "terms": terms_})
 
 
 async def submit(edge: Edge, job: Job, *, delay_s: float | None = None) -> Job:
