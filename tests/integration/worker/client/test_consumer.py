@@ -261,7 +261,7 @@ async def test_a_consumer_without_a_valid_token_does_not_start(relay: FakeRelay,
 
 async def test_a_revoked_consumer_leaves(relay: FakeRelay, tmp_path: Path) -> None:
     async with AsyncConsumer(relay.url, state_dir=tmp_path, enroll_token=ENROLL_TOKEN) as consumer:
-        relay.revoked.update(relay.workers)
+        relay.revoked.add(consumer.name)
         async with asyncio.timeout(30):
             with pytest.raises(Refused, match="credential_revoked"):
                 await consumer.run(Stage())
