@@ -7,7 +7,8 @@ A payload is delivered **at least once**. A consumer holds a job from its start,
 meanwhile. If the consumer is out of contact for longer than the queue tolerates, the job is granted to another one with
 the next attempt number. So a handler must be able to run again: `PayloadJob.attempt` shows whether it does.
 
-May import: `agent` and all rooms below it, `edge_schemas`.
+May import: `edge_schemas`, `edge_service.text_files` and every room but `doctor` and `runtime_install`; of `task_host`
+only `lease` and `job_files`.
 Never here: processes of jobs; Airflow.
 """
 
