@@ -1,10 +1,11 @@
-"""The shell consumer of the documentation against a real relay: enrol, poll, start, work, log, finish, release, stop."""
+"""The shell consumer of the documentation with a real relay: enrol, poll, start, work, log, finish, release, stop."""
 
 import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -29,9 +30,8 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
 @asynccontextmanager
 async def consuming(edge: Edge, state: Path, command: str) -> AsyncIterator[None]:
     """The script, with a shell command as its work."""
-    state.mkdir()
-    (state / "token").write_text(await edge.token(queue=QUEUE))
-    log = (state / "script.log").open("wb")
+    token = await edge.token(queue=QUEUE)
+    log = _prepare(state, token)
     process = await asyncio.create_subprocess_exec(
         *(str(SCRIPT), edge.relays[0].workers_url, str(state), "sh", "-c", command),
         env={"PATH": os.environ["PATH"], "CURL_CA_BUNDLE": str(edge.ca)},
@@ -46,6 +46,13 @@ async def consuming(edge: Edge, state: Path, command: str) -> AsyncIterator[None
         os.killpg(process.pid, 15)
         await process.wait()
         log.close()
+
+
+def _prepare(state: Path, token: str) -> BinaryIO:
+    """The state folder, and the open log of the script."""
+    state.mkdir()
+    (state / "token").write_text(token)
+    return (state / "script.log").open("wb")
 
 
 def test_it_is_short() -> None:

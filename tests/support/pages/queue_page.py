@@ -12,7 +12,6 @@ from typing import Any
 
 from local.processes.child import Child, clean_environment, stop_all
 from local.system.paths import PROGRAMS
-from local.system.ports import choose_port
 from local.system.relay import Relay
 from support.pages.pages import ROOT, Page
 
@@ -150,11 +149,11 @@ QUEUE: Page[Act] = Page(
         "export RELAY_ACCESS_TOKEN_FILE=producer.token": Scene.export,
         "edge-relay submit --queue plant-7 -- uname -s": Prints("Linux"),
         "edge-relay submit --queue plant-7 --on-lost requeue --timeout 5m --json -- sh -c 'echo 42 > "
-        "\"$EDGE_RELAY_RESULT\"'": Prints('"verdict": "succeeded"'),
-        "seq 20 | jq -c '{key: \"count-\\(.)\", command: {argv: [\"sh\", \"-c\", \"echo \\(.)\"]}}' > batch": Prints(),
+        '"$EDGE_RELAY_RESULT"\'': Prints('"verdict": "succeeded"'),
+        'seq 20 | jq -c \'{key: "count-\\(.)", command: {argv: ["sh", "-c", "echo \\(.)"]}}\' > batch': Prints(),
         "edge-relay submit --queue plant-7 --batch batch": Prints("succeeded"),
         "sed 's/^/Authorization: Bearer /' producer.token > producer.header": Prints(),
-        f"{_CURL} -H 'Content-Type: application/json' $RELAY_URL/v1/queues/orders/jobs -d '{{\"key\": \"order-7\", "
+        f'{_CURL} -H \'Content-Type: application/json\' $RELAY_URL/v1/queues/orders/jobs -d \'{{"key": "order-7", '
         '"payload": {"text": "7"}, "labels": {"customer": "c-1"}}\' > submitted': Prints(),
         f"{_CURL} $RELAY_URL/v1/queues/orders": Prints('"waiting":1'),
         "export EDGE_WORKER_RELAY_URL=https://127.0.0.1:8443": Scene.export,

@@ -42,12 +42,16 @@ class Handling:
         return self.phase is not JobPhase.FINISHING
 
     def stop(self, stop: Stop) -> None:
-        """Ends the handler. A later stop counts only if it says that nothing is to be reported."""
+        """Ends the handler. Directives are repeated: the handler is cancelled once, so it can clean up.
+
+        A later stop counts only if it says that nothing is to be reported.
+        """
         if self.phase is JobPhase.FINISHING:
             return
-        if self.stopped is None or stop.kind is StopKind.DROPPED:
+        is_first, is_drop = self.stopped is None, stop.kind is StopKind.DROPPED
+        if is_first or is_drop:
             self.stopped = stop
-        if self._task is not None:
+        if is_first and self._task is not None:
             self._task.cancel()
 
     async def handle(self, handler: Handler, append: Callable[[str], None]) -> Ending | None:

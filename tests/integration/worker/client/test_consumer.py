@@ -125,6 +125,32 @@ async def test_a_cancelled_job_cancels_its_handler(relay: FakeRelay, tmp_path: P
     assert stage.seen[0].stop_reason == "not wanted"
 
 
+async def test_a_handler_is_cancelled_once_and_may_clean_up(relay: FakeRelay, tmp_path: Path) -> None:
+    """The relay repeats its directive with each poll."""
+    begun, cancelled, go = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def handle(_: PayloadJob) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+            await go.wait()
+
+    job = make_payload_job()
+    async with consuming(relay.url, tmp_path, handle, token=ENROLL_TOKEN):
+        await relay.publish(job)
+        await begun.wait()
+        await relay.withdraw(job.id, "not wanted")
+        await cancelled.wait()
+        seen = len(relay.polls)
+        await relay.until(lambda: len(relay.polls) > seen + 1)
+        assert relay.state(job.id) is JobState.STOPPING
+        go.set()
+        outcome = await ended(relay, job)
+    assert outcome.verdict is Verdict.CANCELLED
+
+
 async def test_a_job_that_another_consumer_has_is_stopped_and_not_reported(relay: FakeRelay, tmp_path: Path) -> None:
     stage, job = Stage(), make_payload_job()
     async with consuming(relay.url, tmp_path, stage, token=ENROLL_TOKEN):
