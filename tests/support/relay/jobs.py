@@ -50,13 +50,6 @@ def make_command(
     return Job(id=str(uuid.uuid4()), queue=queue, work=work, terms=terms, published_at=datetime.now(UTC))
 
 
-def make_payload_job(queue: str = "default") -> Job:
-    """A new payload of a producer, which waits again up to three times."""
-    terms = JobTerms(kind=JobKind.PAYLOAD, name="p", producer="shop", on_lost=OnLost.REQUEUE, max_attempts=3)
-    work = PayloadWork(payload=Content.of_text("hello"))
-    return Job(id=str(uuid.uuid4()), queue=queue, work=work, terms=terms, published_at=datetime.now(UTC))
-
-
 def payload_job(queue: str = "default", *, tolerance_s: float | None = None, **terms: Any) -> Job:
     """A payload that waits again when its consumer is lost, three times at most, unless `terms` say otherwise."""
     asked = {"name": "payload", "producer": "tests", "on_lost": OnLost.REQUEUE, "max_attempts": 3, **terms}
@@ -76,3 +69,10 @@ def command_job(queue: str = "default", *, tolerance_s: float | None = None, **t
     job = payload_job(queue, tolerance_s=tolerance_s)
     work, terms_ = CommandWork(argv=("true",)), JobTerms(kind=JobKind.COMMAND, **asked)
     return job.model_copy(update={"work": work, "terms": terms_})
+
+
+def make_payload_job(queue: str = "default") -> Job:
+    """A new payload of a producer, which waits again up to three times."""
+    terms = JobTerms(kind=JobKind.PAYLOAD, name="p", producer="shop", on_lost=OnLost.REQUEUE, max_attempts=3)
+    work = PayloadWork(payload=Content.of_text("hello"))
+    return Job(id=str(uuid.uuid4()), queue=queue, work=work, terms=terms, published_at=datetime.now(UTC))
