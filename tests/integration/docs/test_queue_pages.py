@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from support.pages.queue_page import QUEUE, RECIPES, queue_scene
+from support.pages.queue_page import QUEUE, RECIPES, needs_programs, queue_scene
 
 
+@needs_programs
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_each_command_and_program_of_the_pages_works(tmp_path: Path) -> None:

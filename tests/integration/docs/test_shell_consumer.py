@@ -14,8 +14,11 @@ from edge_schemas.wire import routes
 from edge_worker.client import AsyncProducer
 from support.nats.server import eventually
 from support.pages.pages import ROOT
+from support.pages.queue_page import needs_programs
 from support.relay.edge import Edge, running_edge
 from support.relay.producers import Producer, producer
+
+pytestmark = needs_programs
 
 SCRIPT = ROOT / "docs/howto/consumer.sh"
 QUEUE = "orders"

@@ -1,6 +1,7 @@
 """Carries out the pages on the queue without Airflow: a standalone relay, each command and each program as written."""
 
 import asyncio
+import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -10,12 +11,19 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import pytest
+
 from local.processes.child import Child, clean_environment, stop_all
 from local.system.paths import PROGRAMS
 from local.system.relay import Relay
 from support.pages.pages import ROOT, Page
 
 Act = Callable[["Scene", str], Coroutine[Any, Any, None]]
+
+needs_programs = pytest.mark.skipif(
+    "CI" not in os.environ and not all(map(shutil.which, ("curl", "jq", "flock"))), reason="needs curl, jq and flock"
+)
+"""Marks tests of the pages and of the shell consumer."""
 
 
 class Scene:
