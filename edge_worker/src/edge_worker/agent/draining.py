@@ -2,16 +2,36 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Protocol
 
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
-from edge_worker.jobs.registry import JobRegistry
-from edge_worker.jobs.runner import JobRunner
+from edge_worker.jobs.registry import JobTable
 from edge_worker.log import EventLog
 
 DELIVERY_GRACE_S = 10.0
 """How long the delivery of outcomes and logs of stopped jobs may take. The rest is delivered after the next start."""
 
 log = EventLog("edge_worker.agent.draining")
+
+
+class Runner(Protocol):
+    """What runs the jobs; `JobRunner`."""
+
+    @property
+    def busy(self) -> int:
+        """How many jobs are not over."""
+
+    async def until_idle(self) -> None:
+        """Waits until none is left."""
+
+    def drain(self, why: str) -> None:
+        """Returns jobs that were not started; those that run may finish."""
+
+    def stop_all(self, why: str) -> None:
+        """Ends every job now."""
+
+    def log_to_tasks(self, text: str) -> None:
+        """Writes a line into the log of each running job."""
 
 
 @dataclass
@@ -24,8 +44,8 @@ class Draining:
     """
 
     shutdown: Shutdown
-    table: JobRegistry
-    runner: JobRunner
+    table: JobTable
+    runner: Runner
     grace_s: float
     drain_timeout_s: float | None
 

@@ -7,10 +7,9 @@ another call.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 
-from edge_worker.jobs.registry import JobRegistry
 from edge_worker.relay.call_result import CallError
 from edge_worker.relay.client import RelayClient
 from edge_worker.relay.link import Link
@@ -26,7 +25,7 @@ class LinkProbe:
 
     client: RelayClient
     link: Link
-    table: JobRegistry
+    table: Sized
     jitter: Callable[[], float] = random.random
 
     async def run(self) -> None:

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from edge_schemas.wire.workers import Availability, WorkerSettings
+from edge_worker.agent.draining import Runner
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
-from edge_worker.jobs.registry import JobRegistry
-from edge_worker.jobs.runner import JobRunner
+from edge_worker.jobs.registry import JobTable
 from edge_worker.log import EventLog
 
 _TEXT = {
@@ -34,8 +34,8 @@ class Orders:
     """
 
     shutdown: Shutdown
-    table: JobRegistry
-    runner: JobRunner
+    table: JobTable
+    runner: Runner
     worker: str
     slots: int
     drain_timeout_s: float | None

@@ -8,7 +8,7 @@ from typing import Protocol
 from edge_schemas.wire.polls import Grant, PollAnswer, StopDirective
 from edge_schemas.wire.worker_entry import AgentSeen, CredentialConflict
 from edge_schemas.wire.workers import WorkerSettings
-from edge_worker.jobs.registry import JobRegistry
+from edge_worker.jobs.registry import JobTable
 from edge_worker.log import EventLog
 
 log = EventLog("edge_worker.agent.poll_answers")
@@ -45,7 +45,7 @@ class PollAnswers:
         in_conflict: Another agent uses the same credential, and no operator has resolved the conflict.
     """
 
-    table: JobRegistry
+    table: JobTable
     sink: PollSink
     settings_version: int
     in_conflict: bool = field(default=False, init=False)

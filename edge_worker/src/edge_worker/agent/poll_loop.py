@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
+from typing import Protocol
 
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.job_calls import ReleaseRequest
@@ -23,8 +24,7 @@ from edge_schemas.wire.worker_report import WorkerHealth, WorkerVersions
 from edge_worker.agent.poll_answers import PollAnswers, PollSink
 from edge_worker.agent.poll_timeout import PollTimeoutTuner
 from edge_worker.agent.refusals import Refusals
-from edge_worker.jobs.lease import Fence
-from edge_worker.jobs.registry import JobRegistry
+from edge_worker.jobs.registry import JobTable
 from edge_worker.log import EventLog
 from edge_worker.relay.call_result import CallError, NoAnswer, Refused
 from edge_worker.relay.client import RelayClient
@@ -41,6 +41,16 @@ BUSY_CAP_S = 3.0
 """The same for a worker with jobs: they may have to be stopped as soon as the link is back."""
 
 log = EventLog("edge_worker.agent.poll_loop")
+
+
+class Contact(Protocol):
+    """Counts the time without contact; `Fence`."""
+
+    def now(self) -> float:
+        """The time at which a poll is sent."""
+
+    def renew(self, sent_at: float) -> None:
+        """The poll that was sent at this time has arrived."""
 
 
 @dataclass
@@ -71,12 +81,12 @@ class PollLoop:
     """Polls for as long as the agent lives; no failure ends it."""
 
     client: RelayClient
-    table: JobRegistry
+    table: JobTable
     link: Link
     sink: PollSink
     report: Report
     tuner: PollTimeoutTuner
-    fence: Fence
+    contact: Contact
     clock: Callable[[], float] = monotonic
     jitter: Callable[[], float] = random.random
     _seq: int = 0
@@ -164,7 +174,7 @@ class PollLoop:
 
     async def _poll_once(self, poll: Poll) -> float:
         """Sends one poll and acts on its answer; returns the seconds to wait before the next poll."""
-        began, sent_at = self.clock(), self.fence.now()
+        began, sent_at = self.clock(), self.contact.now()
         try:
             answer = await self.client.poll(poll)
         except CallError as error:
@@ -172,7 +182,7 @@ class PollLoop:
             # contact at the centre.
             # A poll that a newer one has replaced shows nothing about the network path.
             return 0 if poll.seq < self._seq else self._failed(error, self.clock() - began)
-        self.fence.renew(sent_at)
+        self.contact.renew(sent_at)
         self.tuner.answered(self.clock() - began)
         self._reached()
         if answer is not None:

@@ -1,7 +1,11 @@
 """The worker's jobs and its slots, in memory. No I/O."""
 
 from collections.abc import Callable, Iterator
+from typing import Generic, Protocol
 
+from typing_extensions import TypeVar
+
+from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.polls import MAX_SLOTS
 from edge_schemas.wire.worker_report import JobPhase, JobReport
 from edge_worker.jobs.driver import JobDriver
@@ -10,7 +14,81 @@ MAX_JOBS = 2 * MAX_SLOTS
 """The limit of a poll."""
 
 
-class JobRegistry:
+class HeldJob(Protocol):
+    """What is known of each job that the worker was granted."""
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+
+    @property
+    def job(self) -> Job:
+        """As it was granted."""
+
+    @property
+    def phase(self) -> JobPhase:
+        """As polls report it."""
+
+    @property
+    def uses_slot(self) -> bool:
+        """Whether another job has to wait for it."""
+
+
+class JobTable(Protocol):
+    """What the loops of an agent use of a registry, whatever its jobs are."""
+
+    @property
+    def slots(self) -> int:
+        """How many jobs may run at once."""
+
+    @property
+    def free(self) -> int:
+        """How many jobs are accepted now."""
+
+    @property
+    def is_draining(self) -> bool:
+        """See `JobRegistry`."""
+
+    @property
+    def closed_because(self) -> str | None:
+        """See `JobRegistry`."""
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """See `JobRegistry`."""
+
+    def __iter__(self) -> Iterator[HeldJob]:
+        """The jobs."""
+
+    def __len__(self) -> int:
+        """Their number."""
+
+    def reports(self) -> tuple[JobReport, ...]:
+        """See `JobRegistry`."""
+
+    def close_intake(self, cause: str, why: str) -> bool:
+        """See `JobRegistry`."""
+
+    def open_intake(self, cause: str) -> None:
+        """See `JobRegistry`."""
+
+    def drain(self) -> None:
+        """See `JobRegistry`."""
+
+    def follow_order(self, why: str | None, *, drains: bool = False) -> None:
+        """See `JobRegistry`."""
+
+    def set_slots(self, slots: int) -> None:
+        """See `JobRegistry`."""
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """See `JobRegistry`."""
+
+
+HeldJobT = TypeVar("HeldJobT", bound=HeldJob, default=JobDriver)
+
+
+class JobRegistry(Generic[HeldJobT]):
     """All jobs of the worker.
 
     Args:
@@ -22,18 +100,18 @@ class JobRegistry:
         self._is_leaving = False
         self._ordered: str | None = None
         self._drains_by_order = False
-        self._jobs: dict[str, JobDriver] = {}
+        self._jobs: dict[str, HeldJobT] = {}
         self._unread: set[str] = set()
         self._closed_for: dict[str, str] = {}
         self._listeners: list[Callable[[], None]] = []
 
-    def __iter__(self) -> Iterator[JobDriver]:
+    def __iter__(self) -> Iterator[HeldJobT]:
         return iter(list(self._jobs.values()))
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def get(self, job_id: str) -> JobDriver | None:
+    def get(self, job_id: str) -> HeldJobT | None:
         """The job, if the worker has it."""
         return self._jobs.get(job_id)
 
@@ -87,11 +165,11 @@ class JobRegistry:
         """The folder can be read, or no longer exists."""
         self._unread.discard(job_id)
 
-    def add(self, job: JobDriver) -> None:
+    def add(self, job: HeldJobT) -> None:
         """The worker now has this job."""
         self._jobs[job.id] = job
 
-    def forget(self, job: JobDriver) -> None:
+    def forget(self, job: HeldJobT) -> None:
         """The job is finished, or never was this worker's. A later tenure of the same job stays."""
         if self._jobs.get(job.id) is job:
             del self._jobs[job.id]
