@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 
 MARKERS = "not soak and not compose"
-PROCESSES = 4
+PROCESSES = 3
 _INTEGRATION = "tests/integration"
 _ODD_TASKS = "tests/e2e/parity/test_odd_tasks.py"
 _ROOT = Path(__file__).parents[1]

@@ -135,7 +135,6 @@ class PollLoop:
     def _next_poll(self) -> Poll:
         self._seq += 1
         self._poll_timeout_s = self._wanted_poll_timeout_s()
-        kinds = self.report.kinds()
         return Poll(
             protocol=PROTOCOL,
             incarnation=self.report.incarnation,
@@ -143,8 +142,8 @@ class PollLoop:
             instance=self.report.instance,
             host=self.report.host,
             superseded_by=self._refusals.superseded_by,
+            kinds=(kinds := self.report.kinds()),
             auxiliary=self.report.auxiliary if JobKind.TASK in kinds else (),
-            kinds=kinds,
             in_conflict=self._answers.in_conflict,
             slots=self.table.slots,
             free=self.table.free,
@@ -190,8 +189,7 @@ class PollLoop:
             for grant in answer.unreadable:
                 self._group.create_task(_reject(self.client, grant), name=f"reject-{grant.job}")
         self.sink.answered()
-        has_grants = answer is not None and bool(answer.answer.grants)
-        if poll.seq < self._seq and (has_grants or self._poll_timeout_s == 0):
+        if poll.seq < self._seq and ((answer is not None and answer.answer.grants) or self._poll_timeout_s == 0):
             # The newer poll does not name these jobs, so the relay could not stop them, and may be held open for too
             # long for them; or it is a probe that is no longer needed.
             self._wake.set()

@@ -175,8 +175,7 @@ class Metrics:
         )
         self.execution_seconds = self._histogram(
             "edge_relay_execution_seconds",
-            "Time of a task's call through the gate: answered, unavailable if no keeper answered, abandoned if the "
-            "worker left meanwhile",
+            "Time of a task's call through the gate; unavailable: no keeper answered, abandoned: the worker left",
             ("call", "outcome"),
         )
 

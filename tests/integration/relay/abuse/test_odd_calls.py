@@ -9,7 +9,7 @@ from urllib.parse import quote
 import orjson
 
 from edge_schemas.wire import routes
-from support.relay.browser import Browser
+from support.operators.browser import Browser
 from support.relay.edge import Edge
 
 ENDS_OF_TIME = (

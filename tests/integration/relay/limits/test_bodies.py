@@ -219,7 +219,7 @@ async def test_a_producer_holds_back_bodies(tmp_path: Path) -> None:
                 async with asyncio.timeout(2):
                     await client.send(b" " * 3 * MIB)
         await eventually(lambda: metric(edge, "edge_relay_limited_total", {"limit": "body_memory_of_worker"}) >= 2)
-        assert edge.relays[0].parts.body_memory.used <= 4 * MIB
+        assert edge.relays[0].parts.limits.body_memory.used <= 4 * MIB
         one = await agent(edge)
         await publish(edge.broker)
         [grant] = await one.grants(1)

@@ -12,9 +12,9 @@ from edge_relay.sign_in.oidc import local_path
 from edge_schemas.wire import routes
 from support.nats.server import free_port
 from support.network.forward_proxy import forward_proxy
-from support.relay.browser import Browser
+from support.operators.browser import Browser
+from support.operators.oidc_provider import CLIENT, HMAC_KEY, SECRET, Provider, return_path, rsa_key, running_provider
 from support.relay.edge import Edge, Reply, running_edge
-from support.relay.oidc_provider import CLIENT, HMAC_KEY, SECRET, Provider, return_path, rsa_key, running_provider
 
 ENROLL = {"queues": ["default"], "site": "plant"}
 

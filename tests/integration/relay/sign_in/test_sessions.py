@@ -13,7 +13,7 @@ from edge_relay.sign_in.sessions import KEY_NAME
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import hash_secret
 from support.nats.server import eventually
-from support.relay.browser import Browser
+from support.operators.browser import Browser
 from support.relay.edge import Edge, running_edge
 
 ENROLL = {"queues": ["default"], "site": "plant"}

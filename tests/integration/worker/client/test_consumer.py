@@ -11,9 +11,9 @@ from edge_schemas.life.model import JobState, Outcome, Verdict
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_worker.client import AsyncConsumer, Consumer, PayloadJob, Refused, Reject, Retry, SettingsError, Stopped
+from support.operators.consumers import consuming
 from support.relay.fake_relay import ENROLL_TOKEN, FakeRelay
 from support.relay.jobs import make_command, make_payload_job
-from support.worker.consumers import consuming
 
 
 async def ended(relay: FakeRelay, job: Job) -> Outcome:

@@ -11,9 +11,9 @@ import pytest
 from edge_schemas.life.model import JobState, Verdict
 from edge_worker.client import AsyncProducer, NoAnswer, PayloadJob, Producer, Refused, Retry
 from support.nats.server import free_port
+from support.operators.consumers import consuming
 from support.relay.edge import Edge, running_edge
 from support.relay.producers import producer
-from support.worker.consumers import consuming
 
 QUEUE = "orders"
 

@@ -18,7 +18,7 @@ from edge_worker.runtime_install.folder import RuntimeFolder
 from edge_worker.settings import Settings
 from edge_worker.settings_sources import load_settings
 from edge_worker.state.state import StateDir
-from support.airflow.wheel_index import MIRROR, index_proxy, quick_python, write_airflow
+from support.network.wheel_index import MIRROR, index_proxy, quick_python, write_airflow
 from support.relay.fake_relay import FakeRelay
 from support.worker.agent import eventually, make_identity
 from support.worker.agent_process import agent_environment
