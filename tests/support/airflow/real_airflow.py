@@ -21,7 +21,7 @@ from support.nats.server import free_port
 JWT_SECRET = "a-jwt-secret-of-the-tests-" + "x" * 64
 DAG_ID = "d"
 RUN_ID = "r1"
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class ApiServer:
         while time.monotonic() < deadline:
             assert process.poll() is None, self._log.read_text(errors="replace")[-3000:]
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/execution/health", timeout=2):
+                with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/execution/health", timeout=10):
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
