@@ -24,6 +24,17 @@ async def test_make_demo(tmp_path: Path) -> None:
     assert README.run[DEMO].prints in demo.log.read_text()
 
 
+@pytest.mark.timeout(300)
+async def test_make_demo_queue(tmp_path: Path) -> None:
+    """The queue without Airflow as a whole: real processes behind a real proxy, and a worker that is killed."""
+    demo = _make("make demo-queue", tmp_path)
+    await demo.start()
+    await demo.wait_for_success(280)
+    printed = demo.log.read_text()
+    assert "all commands succeeded: {'succeeded': 200}" in printed
+    assert "the demo succeeded" in printed
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(400)
 async def test_make_up_runs_until_it_is_interrupted(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def cancel(options: Namespace) -> None:
 
 def redrive(options: Namespace) -> None:
     """`dead redrive`."""
-    verb = Verb("redrive", "Redriven", "They wait again; their executor publishes them within a minute.")
+    verb = Verb("redrive", "Redriven", "They wait again: a submitted job at once, a job of Airflow within a minute.")
     act(options, DEAD, _targets(options, parked=True), verb, {"do": "redrive"})
 
 
