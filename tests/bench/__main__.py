@@ -1,7 +1,7 @@
 """Runs the benchmarks and prints a page in Markdown.
 
-`make bench` runs all; `make bench ARGS="relay"` only the named ones: relay, order, worker, task, stop, scale. `scale`
-has parts, such as `scale.history`.
+`make bench` runs all; `make bench ARGS="relay"` only the named ones: relay, order, queue, worker, task, stop, scale.
+`scale` has parts, such as `scale.history`.
 """
 
 import argparse
@@ -10,13 +10,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import order, relay, stop, task, worker
+from bench import order, queue, relay, stop, task, worker
 from bench.figures import Row, machine, table
 from bench.scale import bulk, history, lists, nats_cut, parked, quiet_polls, relay_restart
 
 SECTIONS = {
     "relay": relay.measure,
     "order": order.measure,
+    "queue": queue.measure,
     "worker": worker.measure,
     "task": task.measure,
     "stop": stop.measure,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import orjson
@@ -53,6 +53,7 @@ class Client:
     secret: str
     seq: int = 0
     granted: dict[str, str] = field(default_factory=dict)
+    kinds: ClassVar[tuple[str, ...]] = ("task",)
 
     async def poll(self, *, poll_timeout_s: float) -> list[str]:
         """Ask for one job; the jobs that were granted."""
@@ -65,6 +66,7 @@ class Client:
             "free": 1,
             "poll_timeout_s": poll_timeout_s,
             "settings_version": 1,
+            "kinds": self.kinds,
         }
         status, answer = await self._post(POLL, {**body, "versions": VERSIONS})
         grants = answer["grants"] if status == 200 else []
@@ -262,6 +264,8 @@ async def stand(directory: Path) -> AsyncIterator[Stand]:
             "RELAY_LOG_LEVEL": "warning",
             # Few workers send what many would.
             "RELAY_POLLS_PER_S": "1000",
+            "RELAY_SUBMISSIONS_PER_S": "10000",
+            "RELAY_PRODUCER_CALLS_PER_S": "1000",
             "RELAY_STRANGERS_PER_ADDRESS": "4096",
         }
         process = await asyncio.create_subprocess_exec(
