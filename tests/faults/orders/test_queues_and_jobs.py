@@ -93,7 +93,7 @@ async def test_a_restart_of_the_keeper_keeps_what_is_set_for_a_queue(
     assert (await site.record(waits)).state is JobState.WAITING
     [row] = [
         row
-        for row in (await site.edge.admin("GET", f"{routes.ADMIN_QUEUES}?q={worker.queue}")).json["items"]
+        for row in (await site.edge.admin("GET", f"{routes.ADMIN_QUEUES}?text={worker.queue}")).json["items"]
         if row["queue"] == worker.queue
     ]
     assert (row["settings"]["max_running"], row["settings"]["order"]["availability"]) == (3, "paused")

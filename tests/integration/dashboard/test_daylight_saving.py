@@ -31,7 +31,7 @@ async def test_an_hour_that_comes_twice(browser: Browser, served: Served) -> Non
     fleet.change_worker("edge-0001", last_poll_at=datetime.fromisoformat(summer))
     fleet.change_worker("edge-0003", last_poll_at=datetime.fromisoformat(winter))
     async with at(browser, served, "2026-10-25T02:00:00+00:00") as dashboard:
-        await dashboard.open("workers?q=edge-000")
+        await dashboard.open("workers?text=edge-000")
         for worker, words, title in (
             ("edge-0001", "1 hour ago", "2026-10-25 02:30:00 +02:00 (2026-10-25T00:30:00.000Z)"),
             ("edge-0003", "30 minutes ago", "2026-10-25 02:30:00 +01:00 (2026-10-25T01:30:00.000Z)"),
@@ -45,7 +45,7 @@ async def test_a_day_of_23_hours(browser: Browser, served: Served) -> None:
     """Words count hours that passed, not what a clock on the wall shows."""
     served.api.fleet.change_worker("edge-0001", last_poll_at=datetime.fromisoformat("2026-03-28T12:00:00+00:00"))
     async with at(browser, served, "2026-03-29T11:00:00+00:00") as dashboard:
-        await dashboard.open("workers?q=edge-0001")
+        await dashboard.open("workers?text=edge-0001")
         shown = dashboard.page.locator("[data-label='Last contact'] time")
         await expect(shown).to_have_text("23 hours ago")
         await expect(shown).to_have_attribute("title", "2026-03-28 13:00:00 +01:00 (2026-03-28T12:00:00.000Z)")
@@ -95,6 +95,6 @@ async def test_a_time_that_does_not_exist_is_the_one_after_the_gap(browser: Brow
 async def test_a_zone_with_a_quarter_of_an_hour(browser: Browser, served: Served) -> None:
     served.api.fleet.change_worker("edge-0001", last_poll_at=datetime.fromisoformat("2026-06-01T00:00:00+00:00"))
     async with at(browser, served, "2026-06-01T00:05:00+00:00", "Asia/Kathmandu") as dashboard:
-        await dashboard.open("workers?q=edge-0001")
+        await dashboard.open("workers?text=edge-0001")
         shown = dashboard.page.locator("[data-label='Last contact'] time")
         await expect(shown).to_have_attribute("title", "2026-06-01 05:45:00 +05:45 (2026-06-01T00:00:00.000Z)")

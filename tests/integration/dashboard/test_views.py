@@ -88,7 +88,7 @@ async def test_one_worker_shows_its_jobs_with_links_to_airflow(dashboard: Dashbo
 async def test_the_list_names_the_jobs_in_the_slots(dashboard: Dashboard) -> None:
     """The first with a link, how many more there are, and the next two in a title."""
     row = next(row for row in dashboard.api.fleet.workers.values() if (row.running or 0) > 3)
-    await dashboard.open(f"workers?q={row.worker}")
+    await dashboard.open(f"workers?text={row.worker}")
     cell = dashboard.page.locator("tbody td[data-label='Slots and jobs']")
     first, second, third = (str(job.task) for job in row.jobs)
     link = cell.get_by_role("link", name=first, exact=True)

@@ -119,5 +119,5 @@ def test_a_link_from_airflow_leads_to_the_jobs(viewer: httpx.Client) -> None:
     moved = viewer.get("/edge-relay/open", params=task)
     assert moved.headers["location"] == "ui/#/jobs/7"
     moved = viewer.get("/edge-relay/open", params={**task, "task": "of another executor"})
-    assert moved.headers["location"].startswith("ui/#/jobs?dag_id=a%20b&run_id=manual__1%2B2&q=of%20another")
+    assert moved.headers["location"].startswith("ui/#/jobs?dag_id=a%20b&run_id=manual__1%2B2&text=of%20another")
     assert viewer.get("/edge-relay/open", params={"dag": "d"}).headers["location"] == "ui/#/jobs?dag_id=d"

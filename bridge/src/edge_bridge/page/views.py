@@ -64,7 +64,7 @@ class Wanted:
 
     def query(self) -> dict[str, str]:
         """For the operators' API and for the page, which know no filter by task but one by a part of its name."""
-        named = {"dag_id": self.dag, "run_id": self.run, "q": self.task}
+        named = {"dag_id": self.dag, "run_id": self.run, "text": self.task}
         return {name: value for name, value in named.items() if value}
 
 

@@ -133,11 +133,11 @@ async def test_operators_see_who_submitted_a_job_and_its_attempts(edge: Edge, sh
     behind = await shop.submitted(group="g", name="order 8")
 
     async def is_shown() -> bool:
-        rows = (await edge.admin("GET", "/v1/admin/jobs?q=day=mon")).json["items"]
+        rows = (await edge.admin("GET", "/v1/admin/jobs?text=day=mon")).json["items"]
         return bool(rows and rows[0]["attempt"] == 1 and rows[0]["state"] == "waiting")
 
     await eventually(is_shown)
-    [row] = (await edge.admin("GET", "/v1/admin/jobs?q=day=mon")).json["items"]
+    [row] = (await edge.admin("GET", "/v1/admin/jobs?text=day=mon")).json["items"]
     shown = {name: row[name] for name in ("task", "kind", "producer", "labels", "group", "max_attempts")}
     assert shown == {
         "task": "order 7",

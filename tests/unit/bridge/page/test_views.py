@@ -14,7 +14,7 @@ def test_addresses_begin_with_the_path_of_airflow() -> None:
 
 def test_what_airflow_leaves_open_is_left_out() -> None:
     given = {"dag": "d &", "run": "", "task": "t", "map_index": "{MAP_INDEX}", "other": "x", "q": "</script>"}
-    assert jobs_view(wanted(given)) == "ui/#/jobs?dag_id=d%20%26&q=t"
+    assert jobs_view(wanted(given)) == "ui/#/jobs?dag_id=d%20%26&text=t"
     assert jobs_view(wanted({})) == "ui/#/jobs"
     assert wanted({"map_index": "3"}).map_index == 3
     assert [wanted({"map_index": bad}).map_index for bad in ("", "-1", "x", "9" * 10, "²")] == [-1] * 5
