@@ -265,7 +265,9 @@ class Machine:
 
     def events(self) -> list[dict[str, Any]]:
         """What its agents have logged."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        # The last line may be incomplete.
+        lines = self.log.read_text().rpartition("\n")[0].splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
 
     def started_at(self) -> datetime:
         """When its last agent began to work."""
