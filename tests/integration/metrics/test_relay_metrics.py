@@ -226,6 +226,7 @@ def at_rest(ledger: Ledger, certificate: Path) -> None:
         ledger.count("edge_relay_give_ups_total", 0, reason=reason)
     for step in STEPS:
         ledger.count("edge_relay_put_aside_total", 0, step=step)
+    ledger.set("edge_relay_producer_waits", 0)
     ledger.set("edge_relay_body_bytes", 0)
     ledger.count("edge_relay_malformed_requests_total", 0)
     names = (
