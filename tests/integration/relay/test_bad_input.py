@@ -129,13 +129,16 @@ async def test_other_protocols(edge: Edge) -> None:
         assert problem(await one.poll(protocol=protocol)) == (426, "protocol_unsupported")
 
 
+PRODUCERS = {routes.QUEUE, routes.QUEUE_JOBS, routes.QUEUE_JOB_BATCHES, routes.JOB, routes.JOB_CANCEL}
+
+
 async def test_no_call_without_a_credential(edge: Edge) -> None:
     """Every route but the open ones; a credential of another kind opens none of them either."""
     one = await agent(edge)
     token = await edge.token()
     relay: Relay = _relay_of(edge)
     open_routes = {routes.HEALTHZ, routes.READYZ, routes.OPENAPI, routes.METRICS}
-    open_routes |= {routes.ADMIN_SIGN_IN, routes.ADMIN_OIDC_START, routes.ADMIN_OIDC_RETURN}
+    open_routes |= {"/", routes.ADMIN_SIGN_IN, routes.ADMIN_OIDC_START, routes.ADMIN_OIDC_RETURN}
     for app, operators in ((relay.workers, False), (relay.operators, True)):
         for route in app.router.routes():
             resource = route.resource
@@ -148,7 +151,8 @@ async def test_no_call_without_a_credential(edge: Edge) -> None:
             if method == "HEAD":  # as GET, but for the body that says why
                 continue
             wrong = {None, "x", new_secret(SecretKind.WORKER), new_secret(SecretKind.ACCESS)}
-            wrong |= {edge.access_token} if not operators else {one.secret, token}
+            is_producers = resource.canonical in PRODUCERS or (method, resource.canonical) == ("GET", routes.JOB_LOG)
+            wrong |= {one.secret, token} if operators or is_producers else {edge.access_token}
             for secret in wrong:
                 reply = await edge.call(method, path, secret, json={}, operators=operators)
                 if resource.canonical == routes.ENROLL:
