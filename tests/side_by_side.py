@@ -1,8 +1,9 @@
 """Runs the tests in several processes at once: much of their time passes in waiting.
 
 `python tests/side_by_side.py [pytest's options]`. Each part is a run of pytest. Parts are started in their order, the
-next one when a process is free; what a part printed is shown when the part has ended. The exit status is 0 if no test
-failed, and there was one.
+next one when a process is free; what a part printed is shown when the part has ended. A test that failed beside others
+is run again alone at the end: some wait for processes that a busy machine starts late. The exit status is 0 if no test
+failed there as well, and there was one.
 """
 
 import signal
@@ -39,8 +40,8 @@ PARTS: tuple[tuple[str, ...], ...] = (
     ("tests/compat", "tests/property", *(f"{_INTEGRATION}/{folder}" for folder in ("broker", "local", "metrics"))),
 )
 """A session's fixtures are made again in each part that asks for them."""
-INTERRUPTED, NO_TESTS = 2, 5
-"""Pytest's exit statuses; the second one where the options choose none of a part's tests."""
+FAILED, INTERRUPTED, NO_TESTS = 1, 2, 5
+"""Pytest's exit statuses; the last one where the options choose none of a part's tests."""
 
 
 class Runs:
@@ -52,14 +53,16 @@ class Runs:
         self._output = Lock()
         self._is_over = False
 
-    def run(self, part: Sequence[str]) -> int:
+    def run(self, part: Sequence[str], *options: str) -> int:
         """Run a part to its end and print its output; returns its exit status."""
         if self._is_over:
             return INTERRUPTED
         began = time.monotonic()
         # Folders of failed tests are kept over the parts that come later.
-        kept = f"tmp_path_retention_count={len(PARTS) + 1}"
-        command = [sys.executable, "-m", "pytest", "-m", MARKERS, "-o", kept, *part, *self._options]
+        kept = f"tmp_path_retention_count={2 * len(PARTS) + 1}"
+        own_cache = f"cache_dir=.pytest_cache/part-{PARTS.index(tuple(part))}"
+        settings = ("-m", MARKERS, "-o", kept, "-o", own_cache)
+        command = [sys.executable, "-m", "pytest", *settings, *part, *options, *self._options]
         with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
             self._running.add(process)
@@ -67,7 +70,7 @@ class Runs:
             self._running.discard(process)
             output.seek(0)
             with self._output:
-                title = f"\n### {time.monotonic() - began:.0f} s: {' '.join(part)}\n"
+                title = f"\n### {time.monotonic() - began:.0f} s: {' '.join([*part, *options])}\n"
                 sys.stdout.buffer.write(title.encode() + output.read())
                 sys.stdout.buffer.flush()
         return status
@@ -89,8 +92,10 @@ def main(options: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, runs.start_no_more)
     signal.signal(signal.SIGTERM, runs.end)
     with ThreadPoolExecutor(PROCESSES) as pool:
-        statuses = set(pool.map(runs.run, PARTS))
-    return max(statuses - {NO_TESTS}, key=abs, default=NO_TESTS)
+        statuses = list(pool.map(runs.run, PARTS))
+    failed = [part for part, status in zip(PARTS, statuses, strict=True) if status == FAILED]
+    others = {status for status in statuses if status not in {FAILED, NO_TESTS}}
+    return max(others | {runs.run(part, "--last-failed") for part in failed}, key=abs, default=NO_TESTS)
 
 
 if __name__ == "__main__":
