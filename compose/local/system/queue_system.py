@@ -51,6 +51,14 @@ class QueueSystem:
         async with asyncio.TaskGroup() as parts:
             for site in sites:
                 parts.create_task(self._add_worker(site, queue, slots), name=site)
+        # A worker that polls later than the other one would find nothing left to do.
+        await self.relay.child.wait_until(self._are_online, timeout_s=60)
+
+    async def _are_online(self) -> bool:
+        rows = (await self._edge_relay("workers", "list"))["items"]
+        return {row["worker"] for row in rows if row["state"] == "online"} >= {
+            worker.worker_name for worker in self.workers.values()
+        }
 
     async def _add_worker(self, site: str, queue: str, slots: int) -> None:
         urls = {"relay": self.facts.url, "NATS": self.facts.nats_url}

@@ -11,7 +11,7 @@ import pytest
 from local.processes.child import Child, clean_environment
 from local.system.paths import PROGRAMS
 from support.pages.pages import ROOT
-from support.pages.readme_pages import DEMO, README, RELAY, STANDALONE, UP
+from support.pages.readme_pages import DEMO, DEMO_QUEUE, LOCAL, README, RELAY, STANDALONE, UP
 
 
 @pytest.mark.soak
@@ -27,12 +27,12 @@ async def test_make_demo(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 async def test_make_demo_queue(tmp_path: Path) -> None:
     """The queue without Airflow as a whole: real processes behind a real proxy, and a worker that is killed."""
-    demo = _make("make demo-queue", tmp_path)
+    demo = _make(DEMO_QUEUE, tmp_path)
     await demo.start()
     await demo.wait_for_success(280)
     printed = demo.log.read_text()
     assert "all commands succeeded: {'succeeded': 200}" in printed
-    assert "the demo succeeded" in printed
+    assert LOCAL.run[DEMO_QUEUE].prints in printed
 
 
 @pytest.mark.soak

@@ -4,6 +4,7 @@ from support.pages.compose_page import WELL, Expected
 from support.pages.pages import NO_RELEASE, Page
 
 DEMO, UP = "make demo", "make up"
+DEMO_QUEUE = "make demo-queue"
 BY_COMPOSE = {"cd compose && docker compose --profile edge up --detach --wait": WELL}
 """Run by `tests/compose`; `tests/e2e/docs/test_readmes.py` runs all others."""
 README = Page(
@@ -11,7 +12,10 @@ README = Page(
     {DEMO: Expected("the demo succeeded"), UP: Expected("Ctrl-C stops everything."), **BY_COMPOSE},
     {"make test": "it runs the test that would run it"},
 )
-LOCAL = Page[Expected]("compose/local/README.md", {command: README.run[command] for command in (DEMO, UP)})
+LOCAL = Page[Expected](
+    "compose/local/README.md",
+    {**{command: README.run[command] for command in (DEMO, UP)}, DEMO_QUEUE: Expected("the demo succeeded")},
+)
 STANDALONE = "edge-relay standalone --data-dir ./edge"
 RELAY = Page(
     "relay/README.md",
