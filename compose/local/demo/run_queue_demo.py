@@ -64,11 +64,12 @@ async def demo(directory: Path) -> int:
 
 
 async def _run(system: QueueSystem, progress: console.Progress) -> list[Check]:
-    progress.print_line(f"submitting {COMMANDS} commands to queue {QUEUE!r}")
+    submissions = [_submission(number) for number in range(COMMANDS)]
+    jobs = await system.submit(QUEUE, submissions)
+    progress.print_line(f"{len(jobs)} commands submitted to queue {QUEUE!r}")
     async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as tasks:
-        batch = tasks.create_task(
-            system.run_batch(QUEUE, [_submission(number) for number in range(COMMANDS)]), name="batch"
-        )
+        # The same keys: these are the same jobs.
+        batch = tasks.create_task(system.run_batch(QUEUE, submissions), name="batch")
         await _wait_until(system, lambda ended: ended >= KILL_AFTER, batch, progress)
         await system.workers[SITES[0]].child.crash()
         progress.print_line(f"the worker at {SITES[0]} was killed, with the commands that ran there")
@@ -79,7 +80,7 @@ async def _run(system: QueueSystem, progress: console.Progress) -> list[Check]:
     print("\nWhere the commands ran:")
     print(_table(ends, sites))
     print(flush=True)
-    return _checks(ends, sites, system)
+    return _checks(jobs, ends, sites, system)
 
 
 def _submission(number: int) -> dict[str, object]:
@@ -96,15 +97,11 @@ async def _wait_until(
     system: QueueSystem, is_reached: Callable[[int], bool], batch: "asyncio.Task[Any]", progress: console.Progress
 ) -> None:
     """Show the progress until enough commands have ended, or all."""
-    was_submitted = False
     while not batch.done():
-        unfinished = await system.unfinished(QUEUE)
-        # Before the submission, no job is unfinished either.
-        was_submitted |= unfinished > 0
-        if was_submitted:
-            progress.show_status(f"{COMMANDS - unfinished} of {COMMANDS} commands have ended")
-            if is_reached(COMMANDS - unfinished):
-                return
+        ended = COMMANDS - await system.unfinished(QUEUE)
+        progress.show_status(f"{ended} of {COMMANDS} commands have ended")
+        if is_reached(ended):
+            return
         await asyncio.wait([batch], timeout=0.5)
 
 
@@ -116,12 +113,13 @@ def _table(ends: Sequence[Status], sites: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _checks(ends: Sequence[Status], sites: Mapping[str, str], system: QueueSystem) -> list[Check]:
+def _checks(jobs: Sequence[str], ends: Sequence[Status], sites: Mapping[str, str], system: QueueSystem) -> list[Check]:
     verdicts = Counter(str(one["outcome"]["verdict"]) for one in ends)
     again = sum(one["attempt"] > 1 for one in ends)
-    tunnels, jobs = system.proxy.tunnels(), {str(one["job"]) for one in ends}
+    tunnels = system.proxy.tunnels()
+    is_same = len(set(jobs)) == COMMANDS and sorted(jobs) == sorted(str(one["job"]) for one in ends)
     return [
-        Check("each submission is one job", passed=len(jobs) == COMMANDS, details=f"{len(jobs)} jobs"),
+        Check("each submission is one job, also the second time", passed=is_same, details=f"{len(set(jobs))} jobs"),
         Check("all commands succeeded", passed=verdicts == {"succeeded": COMMANDS}, details=f"{dict(verdicts)}"),
         Check("what ran on the killed worker ran again", passed=0 < again <= SLOTS, details=f"{again} commands"),
         Check("both sites took part", passed={sites.get(str(one["worker"])) for one in ends} == set(SITES)),

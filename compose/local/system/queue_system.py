@@ -76,11 +76,18 @@ class QueueSystem:
         await worker.start()
         await worker.child.wait_until(worker.is_up, timeout_s=30)
 
+    async def submit(self, queue: str, submissions: Sequence[Mapping[str, object]]) -> list[str]:
+        """Submit a batch as a producer does; returns the ids of the jobs."""
+        return list(await self._submit(queue, submissions, "--detach"))
+
     async def run_batch(self, queue: str, submissions: Sequence[Mapping[str, object]]) -> list[dict[str, Any]]:
-        """Submit a batch as a producer does, wait for all jobs, and return how they ended."""
+        """Submit a batch, which with keys may be one that was submitted before; returns how all its jobs ended."""
+        return list(await self._submit(queue, submissions))
+
+    async def _submit(self, queue: str, submissions: Sequence[Mapping[str, object]], *options: str) -> Any:
         batch = self.directory / "batch.jsonl"
         batch.write_text("".join(f"{json.dumps(one)}\n" for one in submissions))
-        return list(await self._edge_relay("submit", "--queue", queue, "--batch", str(batch)))
+        return await self._edge_relay("submit", "--queue", queue, "--batch", str(batch), *options)
 
     async def unfinished(self, queue: str) -> int:
         """How many jobs of a queue have not ended."""
