@@ -1,7 +1,6 @@
 """What the agent asks the supervisor of a command to run."""
 
 from dataclasses import dataclass
-from typing import Self, TypedDict
 
 from edge_worker.task_host.protocol import Offline
 
@@ -14,24 +13,9 @@ WORK_FOLDER = "work"
 """In the job's folder: where a command runs that names no folder."""
 
 
-class RequestFields(TypedDict):
-    """The request as JSON."""
-
-    job: str
-    dir: str
-    program: str
-    argv: list[str]
-    env: dict[str, str]
-    cwd: str | None
-    timeout_s: float | None
-    offline: Offline
-    gateway_socket: str
-    log_max_bytes: int
-
-
 @dataclass(frozen=True)
 class CommandRequest:
-    """One command.
+    """One command; its fields are passed on as JSON.
 
     Attributes:
         dir: The job's folder.
@@ -51,8 +35,3 @@ class CommandRequest:
     offline: Offline
     gateway_socket: str
     log_max_bytes: int
-
-    @classmethod
-    def of(cls, fields: RequestFields) -> Self:
-        """The request in these fields."""
-        return cls(**fields)

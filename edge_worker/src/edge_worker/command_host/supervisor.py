@@ -38,7 +38,7 @@ def main() -> int:
 
     Descriptor `ALIVE` stays open until this process ends, and only here: so the agent sees its end at once.
     """
-    request = CommandRequest.of(json.load(sys.stdin))
+    request = CommandRequest(**json.load(sys.stdin))
     ready = os.dup(1)
     os.set_inheritable(ALIVE, False)
     return job_process.run(request.job, Path(request.dir), ready, partial(_result, request))

@@ -8,11 +8,11 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from edge_schemas.wire.jobs import CommandWork, Job
-from edge_worker.command_host.request import ALIVE, RequestFields
+from edge_worker.command_host.request import ALIVE, CommandRequest
 from edge_worker.host_client.client import LaunchError
 from edge_worker.host_client.job_end import JobEnds, JobResult, was_claimed
 from edge_worker.log import EventLog
@@ -75,21 +75,21 @@ class CommandHost:
         """How a command ended, once it has ended; see `JobEnds.wait`."""
         return await self._ends.wait(job_dir, on_exit)
 
-    def _request(self, job: Job, work: CommandWork, job_dir: Path) -> RequestFields:
+    def _request(self, job: Job, work: CommandWork, job_dir: Path) -> CommandRequest:
         about = {"EDGE_RELAY_QUEUE": job.queue, "EDGE_RELAY_ATTEMPT": str(job.attempt)}
-        return {
-            "job": job.id,
-            "dir": str(job_dir),
+        return CommandRequest(
+            job=job.id,
+            dir=str(job_dir),
             # Looked up here, by the owner's PATH: the supervisor reports a missing program in the job's log.
-            "program": self.find(work.argv[0]) or work.argv[0],
-            "argv": list(work.argv),
-            "env": {**self.env, **work.env, **self.names, **about},
-            "cwd": work.cwd,
-            "timeout_s": work.timeout_s,
-            "offline": {"tolerance_s": job.offline.tolerance_s, "fence_after_s": job.offline.fence_after_s},
-            "gateway_socket": str(self.gateway_socket),
-            "log_max_bytes": self.log_max_bytes,
-        }
+            program=self.find(work.argv[0]) or work.argv[0],
+            argv=list(work.argv),
+            env={**self.env, **work.env, **self.names, **about},
+            cwd=work.cwd,
+            timeout_s=work.timeout_s,
+            offline={"tolerance_s": job.offline.tolerance_s, "fence_after_s": job.offline.fence_after_s},
+            gateway_socket=str(self.gateway_socket),
+            log_max_bytes=self.log_max_bytes,
+        )
 
     def _watch(self, supervisor: "_Supervisor", job_dir: Path) -> None:
         async def watch() -> None:
@@ -144,7 +144,7 @@ async def _read_all(descriptor: int) -> bytes:
             transport.close()
 
 
-def _spawn(request: RequestFields, job_dir: Path) -> _Supervisor:
+def _spawn(request: CommandRequest, job_dir: Path) -> _Supervisor:
     """Starts a supervisor that is tied to no object of the agent, and gets its request by a file without a name.
 
     Raises:
@@ -159,7 +159,7 @@ def _spawn(request: RequestFields, job_dir: Path) -> _Supervisor:
         )
         own.append(errors)
         with tempfile.TemporaryFile(dir=job_dir) as fields:
-            fields.write(json.dumps(request).encode())
+            fields.write(json.dumps(asdict(request)).encode())
             fields.seek(0)
             # No target is a source of a later one: each source is above the targets.
             sources = [
