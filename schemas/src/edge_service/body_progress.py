@@ -75,6 +75,18 @@ class Progress:
             raise
 
 
+async def body_parts(stream: Stream, *, stall_s: float | None = None) -> AsyncGenerator[bytes, None]:
+    """What arrives of a body, as long as it moves.
+
+    Raises:
+        BodyStalled: It stood still.
+    """
+    progress = Progress(stall_s)
+    while part := await progress.step(stream.readany()):
+        yield part
+        progress.moved(len(part))
+
+
 async def read_body(
     stream: Stream,
     *,
@@ -94,17 +106,15 @@ async def read_body(
         BodyStalled: It stood still.
         BodyTooLarge: It has more than `limit` bytes.
     """
-    body, progress = bytearray(), Progress(stall_s)
-    while True:
-        chunk = await progress.step(stream.readany())
-        if not chunk:
-            return bytes(body)
-        if on_bytes is not None:
-            on_bytes(len(chunk))
-        body += chunk
-        if limit is not None and len(body) > limit:
-            raise BodyTooLarge
-        progress.moved(len(chunk))
+    body = bytearray()
+    async with aclosing(body_parts(stream, stall_s=stall_s)) as parts:
+        async for part in parts:
+            if on_bytes is not None:
+                on_bytes(len(part))
+            body += part
+            if limit is not None and len(body) > limit:
+                raise BodyTooLarge
+    return bytes(body)
 
 
 async def write_body(write: Callable[[bytes], Awaitable[None]], body: bytes, progress: Progress | None = None) -> None:
