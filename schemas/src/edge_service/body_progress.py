@@ -135,8 +135,15 @@ async def write_body(write: Callable[[bytes], Awaitable[None]], body: bytes, pro
         progress.moved(len(piece))
 
 
-class Pieces(Protocol):
-    """A body that arrives while it is sent.
+class Moving(Protocol):
+    """A body that arrives while it is sent."""
+
+    def pieces(self, progress: Progress) -> AsyncGenerator[bytes, None]:
+        """The body; it moves on when it is sent, and its time is over when nothing was sent for too long."""
+
+
+class Pieces(Moving, Protocol):
+    """One whose length is known.
 
     Attributes:
         length: In bytes.
@@ -144,11 +151,8 @@ class Pieces(Protocol):
 
     length: int
 
-    def pieces(self, progress: Progress) -> AsyncGenerator[bytes, None]:
-        """The body; it moves on when it is sent, and its time is over when nothing was sent for too long."""
 
-
-async def write_pieces(write: Callable[[bytes], Awaitable[None]], body: Pieces, progress: Progress) -> None:
+async def write_pieces(write: Callable[[bytes], Awaitable[None]], body: Moving, progress: Progress) -> None:
     """Send a body while it arrives. It is read no faster than it is sent.
 
     Raises:
