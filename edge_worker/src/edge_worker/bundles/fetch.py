@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from edge_schemas.bundles.manifest import Manifest
+from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.job_calls import MAX_PIECES
 from edge_schemas.wire.jobs import BundleRef
 from edge_worker.bundles.disk import Disk
@@ -16,7 +17,7 @@ from edge_worker.bundles.partial import Partial, PiecesReader
 from edge_worker.bundles.store import BundleStore, LocalPiece, PiecesMissing
 from edge_worker.bundles.unavailable import CodeUnavailable, Damaged, cannot_be_kept
 from edge_worker.log import EventLog
-from edge_worker.relay.call_result import CallError
+from edge_worker.relay.call_result import CallError, Refused
 from edge_worker.relay.link import Link
 from edge_worker.relay.retry import Backoff, Fate, fate_of
 from edge_worker.relay.transport import Sink
@@ -153,8 +154,8 @@ class VersionFetch:
         self.progress.pieces, self.progress.done = len(missing), 0
         if missing:
             self._say(
-                f"Edge worker: fetches {len(missing)} pieces with {_mib(to_fetch)} of version {_short(self.digest)}, which "
-                f"has {len(manifest.files)} files with {_mib(manifest.size)}; the rest is on this machine"
+                f"Edge worker: fetches {len(missing)} pieces with {_mib(to_fetch)} of version {_short(self.digest)}, "
+                f"which has {len(manifest.files)} files with {_mib(manifest.size)}; the rest is on this machine"
             )
         while missing:
             arrived = await self._ask(lambda waiter: self._fetch_some(partial, missing, waiter))
@@ -175,7 +176,11 @@ class VersionFetch:
             await self._calls.bundle_pieces(
                 waiter.job, waiter.bundle, tuple(wanted), offset=offset, sink=lambda chunk: self._take(reader, chunk)
             )
-        except CallError:
+        except CallError as error:
+            if begun is not None and isinstance(error, Refused) and error.code == ErrorCode.INVALID_REQUEST:
+                # The piece was published again, and is shorter now than what is here.
+                await self._disk.do(functools.partial(partial.drop, begun.digest))
+                raise Damaged(str(error)) from error
             if not reader.pieces:
                 raise
         finally:

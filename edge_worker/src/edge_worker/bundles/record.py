@@ -130,7 +130,11 @@ def _compare(
 
 
 def verified_record(
-    tree: Path, manifest: Manifest, bundle: str, known: VersionRecord | None = None, changed: AbstractSet[str] = frozenset()
+    tree: Path,
+    manifest: Manifest,
+    bundle: str,
+    known: VersionRecord | None = None,
+    changed: AbstractSet[str] = frozenset(),
 ) -> VersionRecord | None:
     """A new record of a tree that holds what the manifest says; None if it does not.
 
@@ -186,8 +190,9 @@ def _verified(folder: int, name: bytes, file: BundleFile) -> FileState | None:
 
 def _drop_bytecode(root: int, manifest: Manifest) -> None:
     """Remove what Python has compiled: a power cut may have damaged it, and Python would not notice."""
-    for folder in all_folders(manifest):
-        if BYTECODE in folder:
+    folders = all_folders(manifest)
+    for folder in folders:
+        if (*folder, BYTECODE) in folders:  # the version's own
             continue
         with contextlib.suppress(FileNotFoundError):
             descriptor = open_below(root, (*folder, BYTECODE))
