@@ -24,6 +24,8 @@ from edge_worker.relay.transport import Sink
 
 MAX_DAMAGED = 5
 """After so many answers that are not what was asked for, the version is given up."""
+DAMAGED_PAUSE_S = 0.25
+"""Before the first repeat, half of the pause; each further one is twice as long."""
 MAX_BUILDS = 5
 """How often the files are written: again, if a piece on the disk turns out not to be what it was."""
 REQUEST_BYTES = 4 * 1024 * 1024
@@ -248,7 +250,7 @@ class VersionFetch:
                 f"{self._damaged} answers were not what was asked for; the last one: {error}"
             ) from error
         self._say(f"Edge worker: what has arrived is refused and fetched again: {error}")
-        return 2.0 ** (self._damaged - 2)
+        return DAMAGED_PAUSE_S * 2.0**self._damaged
 
     def _say_that_it_waits(self, error: CallError) -> None:
         if not self._is_waiting:

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
 from uuid import uuid4
@@ -67,7 +67,7 @@ class BundleStore:
     path: Path
     limits: BundleLimits
     in_use: Callable[[], AbstractSet[str]]
-    free: Callable[[Path], int] = field(default=lambda path: disk_usage(path).free)
+    free: Callable[[Path], int] = lambda path: disk_usage(path).free
 
     def prepare(self) -> None:
         """Make the folders, and finish removals that an earlier run of the agent has begun.

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,11 @@ from edge_schemas.bundles.pieces import PIECE_BYTES, pack_piece
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import Job
-from edge_schemas.wire.offline import OfflinePolicy
+from edge_worker.agent import worker
 from edge_worker.bundles import fetch
+from edge_worker.jobs.lease import Lease
 from edge_worker.settings import Settings
+from edge_worker.task_host.lease import now
 from support.relay.bundles import MadeBundle, make_bundle
 from support.relay.fake_relay import FakeRelay, problem_answer
 from support.worker.agent import Agent, eventually, running_agent
@@ -287,17 +291,19 @@ async def test_fetch_ends_with_the_last_job_that_waits_and_continues_with_the_ne
 
 
 async def test_job_whose_fence_passes_while_its_code_is_fetched_asks_before_it_is_launched(
-    relay: FakeRelay, settings: Settings
+    relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ahead_s = 0.0
+    monkeypatch.setattr(worker, "Lease", partial(Lease, clock=lambda: now() + ahead_s))
     bundle = make_bundle(_FILES)
     relay.bundles.publish(bundle)
     _pieces_unavailable(relay, bundle)
-    offline = OfflinePolicy(tolerance_s=4)
-    job = _job(bundle).model_copy(update={"offline": offline})
+    job = _job(bundle)
     async with running_agent(relay, settings) as agent:
         await relay.publish(job)
         await relay.until(lambda: "waits for the relay" in _lines(relay, job))
         await relay.stop()
+        ahead_s = 100_000
         await agent.until_log(job.id, b"freezes this task")
         assert agent.runtime.launched == []
         relay.fault = lambda _: None
@@ -307,24 +313,20 @@ async def test_job_whose_fence_passes_while_its_code_is_fetched_asks_before_it_i
     assert agent.runtime.launched == [job.id]
 
 
-async def test_job_without_room_waits_again_and_the_worker_pauses(relay: FakeRelay, settings: Settings) -> None:
+async def test_job_without_room_waits_again_and_the_worker_pauses(
+    relay: FakeRelay, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle = make_bundle(_FILES)
     relay.bundles.publish(bundle)
-    free = 1 << 60
     job = _job(bundle)
-    async with running_agent(relay, settings.model_copy(update={"disk_reserve_bytes": 0})) as agent:
-        store = agent.state.bundles
-        await eventually(lambda: (store / "versions").exists())
-        store_free = os.statvfs(store)
-        assert store_free.f_bavail
-        agent.runtime.launch_fails = None
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("edge_worker.bundles.store.free_bytes", lambda _: 1000)
-            await relay.publish(job)
-            await relay.until(lambda: relay.state(job.id) is JobState.WAITING)
-        assert free
+    monkeypatch.setattr("edge_worker.bundles.store.disk_usage", lambda _: Namespace(free=settings.disk_reserve_bytes))
+    async with running_agent(relay, settings) as agent:
+        await relay.publish(job)
+        await relay.until(lambda: bool(relay.finishes) and relay.holds_a_poll)
+        assert relay.state(job.id) is JobState.WAITING
+        assert relay.polls[-1].free == 0
+    assert agent.runtime.launched == []
     assert "too little room" in _lines(relay, job)
-    assert relay.polls[-1].free == 0
 
 
 async def test_larger_version_than_the_owner_allows_fails(relay: FakeRelay, settings: Settings) -> None:
