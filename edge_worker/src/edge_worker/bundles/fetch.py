@@ -155,10 +155,8 @@ class VersionFetch:
         await self._disk.do(lambda: self._store.check_room(manifest, to_fetch))
         self.progress.pieces, self.progress.done = len(missing), 0
         if missing:
-            self._say(
-                f"Edge worker: fetches {len(missing)} pieces with {_mib(to_fetch)} of version {_short(self.digest)}, "
-                f"which has {len(manifest.files)} files with {_mib(manifest.size)}; the rest is on this machine"
-            )
+            what = f"version {_short(self.digest)}, which has {_mib(manifest.size)} in {len(manifest.files)} files"
+            self._say(f"Edge worker: fetches {_mib(to_fetch)} of {what}; the rest is on this machine")
         while missing:
             arrived = await self._ask(lambda waiter: self._fetch_some(partial, missing, waiter))
             for piece in arrived:

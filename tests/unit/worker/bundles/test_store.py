@@ -43,6 +43,11 @@ def _content(tree: Path) -> dict[str, bytes]:
     return {str(path.relative_to(tree)): path.read_bytes() for path in found}
 
 
+def _to_fifo(tree: Path) -> None:
+    (tree / "data.bin").unlink()
+    os.mkfifo(tree / "data.bin")
+
+
 def _other_inode(path: Path) -> None:
     path.with_name("copy").write_bytes(path.read_bytes())
     path.with_name("copy").replace(path)
@@ -83,12 +88,23 @@ def test_version_that_brings_compiled_files_keeps_them_read_only(tmp_path: Path)
         lambda tree: (tree / "lib" / "link").symlink_to("/etc/passwd"),
         lambda tree: (tree / "more").mkdir(),
         lambda tree: ((tree / "data.bin").unlink(), (tree / "data.bin").symlink_to("/etc/passwd")),
-        lambda tree: ((tree / "data.bin").unlink(), os.mkfifo(tree / "data.bin")),
+        _to_fifo,
         lambda tree: (tree / "lib").rename(tree.parent / "moved"),
         lambda tree: ((tree / "lib").rename(tree.parent / "moved"), (tree / "lib").symlink_to(tree.parent / "moved")),
-        lambda tree: ((tree / "lib/__pycache__").rmdir(), (tree / "lib/__pycache__").symlink_to("/tmp")),  # noqa: S108
+        lambda tree: ((tree / "lib/__pycache__").rmdir(), (tree / "lib/__pycache__").symlink_to("/tmp")),
     ],
-    ids=["content", "removed", "added", "link", "folder", "file-to-link", "fifo", "moved", "folder-to-link", "bytecode"],
+    ids=[
+        "content",
+        "removed",
+        "added",
+        "link",
+        "folder",
+        "file-to-link",
+        "fifo",
+        "moved",
+        "folder-to-link",
+        "bytecode",
+    ],
 )
 def test_changed_tree_is_noticed_and_made_again(tmp_path: Path, change: Callable[[Path], object]) -> None:
     store = _store(tmp_path)
