@@ -194,7 +194,7 @@ def _drop_bytecode(root: int, manifest: Manifest) -> None:
     for folder in folders:
         if (*folder, BYTECODE) in folders:  # the version's own
             continue
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             descriptor = open_below(root, (*folder, BYTECODE))
             try:
                 _empty(descriptor)
