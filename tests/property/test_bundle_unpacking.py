@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from edge_schemas.bundles.manifest import ManifestRefused
 from edge_schemas.bundles.pieces import PIECE_BYTES, make_frame, pack_piece, piece_digest
+from edge_worker.bundles.building import PiecesMissing, local_pieces
 from edge_worker.bundles.partial import Partial, PiecesReader
 from edge_worker.bundles.pruning import BundleLimits
-from edge_worker.bundles.store import BundleStore, PiecesMissing
+from edge_worker.bundles.store import BundleStore
 from edge_worker.bundles.unavailable import Damaged
 from support.relay.bundles import MadeBundle, make_bundle
 
@@ -82,7 +83,7 @@ def _fetch(
 ) -> Path | None:
     """Fetch as an agent does that is killed between any two chunks; the relay's answers are spoiled at times."""
     partial = store.partial(bundle.digest)
-    local = store.local_pieces(bundle.manifest)
+    local = local_pieces(store.folders(), bundle.manifest)
     for number in range(_TRIES):
         manifest = partial.manifest(bundle.digest)
         spoils = spoil if number < _TRIES // 2 else _unchanged

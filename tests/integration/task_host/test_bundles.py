@@ -1,6 +1,5 @@
 """DAGs of published bundles: run by a whole worker that has nothing but the relay's URL and a credential."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 

@@ -20,39 +20,21 @@ from pathlib import Path
 from shutil import disk_usage
 from uuid import uuid4
 
-from edge_schemas.bundles.manifest import Manifest, ManifestRefused, open_manifest
-from edge_schemas.bundles.pieces import PIECE_BYTES, piece_digest
-from edge_worker.bundles.folders import open_below, open_file, opened_folder, parts_of, remove_tree
+from edge_schemas.bundles.manifest import Manifest
+from edge_worker.bundles.building import TREE, LocalPiece, build_tree, manifest_in
+from edge_worker.bundles.folders import remove_tree
 from edge_worker.bundles.partial import MANIFEST, Partial
 from edge_worker.bundles.pruning import BundleLimits, CachedVersion, to_remove
 from edge_worker.bundles.record import Changes, VersionRecord, changes_in, read_record, verified_record, write_record
-from edge_worker.bundles.tree import write_tree
 from edge_worker.bundles.unavailable import CodeUnavailable
 from edge_worker.log import EventLog
 
-RECORD, TREE = "record.json", "tree"
+RECORD = "record.json"
 PARTIAL_KEEP_S = 86400.0
 """How long pieces are kept of a version that no job waits for."""
 _MIB = 1024 * 1024
 
 log = EventLog("edge_worker.bundles.store")
-
-
-@dataclass(frozen=True, slots=True)
-class LocalPiece:
-    """Where a version on this disk has a piece."""
-
-    tree: Path
-    path: str
-    offset: int
-
-
-class PiecesMissing(Exception):
-    """Pieces are not here, or not what they should be."""
-
-    def __init__(self, digests: AbstractSet[str]) -> None:
-        super().__init__(f"{len(digests)} pieces")
-        self.digests = digests
 
 
 @dataclass
@@ -92,7 +74,7 @@ class BundleStore:
             return None
         record = read_record(folder / RECORD)
         changes = None if record is None else changes_in(folder / TREE, record)
-        if (record is None or changes) and not self._is_verified(folder, record, changes):
+        if (record is None or changes) and not _is_verified(folder, record, changes):
             means = "a task, a person or the disk has changed its files: it is made again"
             log.warning("bundle_changed_on_disk", digest=digest, means=means)
             return None
@@ -109,16 +91,6 @@ class BundleStore:
         partial = Partial(self._partial / digest)
         partial.prepare()
         return partial
-
-    def local_pieces(self, manifest: Manifest) -> dict[str, LocalPiece]:
-        """The pieces of a version that other versions have, or an earlier tree of the same one."""
-        found: dict[str, LocalPiece] = {}
-        for folder in self._folders():
-            for file in () if (other := self._manifest(folder)) is None else other.files:
-                for number, piece in enumerate(file.pieces):
-                    if piece in manifest.pieces:
-                        found.setdefault(piece, LocalPiece(folder / TREE, file.path, number * PIECE_BYTES))
-        return found
 
     def check_room(self, manifest: Manifest, to_fetch: int) -> None:
         """Remove versions that no job uses, as far as the disk has not enough room.
@@ -141,28 +113,13 @@ class BundleStore:
         """Make a version from its pieces; returns the folder with its files.
 
         Raises:
-            PiecesMissing: These must be fetched, and not be read from `local`.
-            OSError: The disk is full.
+            PiecesMissing: See `build_tree`.
+            OSError: See `build_tree`.
         """
         folder = partial.path / "version"
         self._discard(folder)
         folder.mkdir(mode=0o700)
-        missing: set[str] = set()
-
-        def read(digest: str, size: int) -> bytes:
-            data = partial.read(digest, size)
-            if data is None and (place := local.get(digest)) is not None:
-                data = _read_local(place, digest, size)
-            if data is None:
-                missing.add(digest)
-            return bytes(size) if data is None else data
-
-        write_tree(folder / TREE, manifest, read)
-        if missing:
-            raise PiecesMissing(missing)
-        record = verified_record(folder / TREE, manifest, bundle)
-        if record is None:
-            raise OSError("what was written is not what is read")
+        record = build_tree(folder / TREE, partial, manifest, local, bundle)
         write_record(folder / RECORD, record)
         (partial.path / MANIFEST).rename(folder / MANIFEST)
         target = self._versions / manifest.digest
@@ -193,7 +150,7 @@ class BundleStore:
         """What is here."""
         in_use = self.in_use()
         found = []
-        for folder in self._folders():
+        for folder in self.folders():
             record = read_record(folder / RECORD)
             bundle, size = ("", 0) if record is None else (record.bundle, record.size)
             found.append(CachedVersion(folder.name, bundle, size, folder.stat().st_mtime, folder.name in in_use))
@@ -203,28 +160,8 @@ class BundleStore:
         for folder in (self._versions, self._partial, self._removed):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def _is_verified(self, folder: Path, record: VersionRecord | None, changes: Changes | None) -> bool:
-        """Read what seems to have changed; whether it is as it should be, which is then recorded."""
-        manifest = self._manifest(folder)
-        if manifest is None or (changes is not None and changes.is_foreign):
-            return False
-        bundle, changed = ("", set()) if record is None or changes is None else (record.bundle, changes.files)
-        verified = verified_record(folder / TREE, manifest, bundle, record, changed)
-        if verified is None:
-            return False
-        try:
-            write_record(folder / RECORD, verified)
-        except OSError as error:
-            log.warning("bundle_record_not_written", digest=folder.name, error=str(error))
-        return True
-
-    def _manifest(self, folder: Path) -> Manifest | None:
-        try:
-            return open_manifest((folder / MANIFEST).read_bytes(), folder.name)
-        except (OSError, ManifestRefused):
-            return None
-
-    def _folders(self) -> list[Path]:
+    def folders(self) -> list[Path]:
+        """Those of all versions."""
         try:
             return [path for path in sorted(self._versions.iterdir()) if path.is_dir()]
         except FileNotFoundError:
@@ -265,18 +202,17 @@ def _remove(folder: Path) -> None:
         log.warning("bundle_not_removed", path=str(folder), error=str(error))
 
 
-def _read_local(place: LocalPiece, digest: str, size: int) -> bytes | None:
-    """A piece of a file of another version; None if it is not what it was."""
-    *parent, name = parts_of(place.path)
+def _is_verified(folder: Path, record: VersionRecord | None, changes: Changes | None) -> bool:
+    """Read what seems to have changed in a version; whether it is as it should be, which is then recorded."""
+    manifest = manifest_in(folder)
+    if manifest is None or (changes is not None and changes.is_foreign):
+        return False
+    bundle, changed = ("", set()) if record is None or changes is None else (record.bundle, changes.files)
+    verified = verified_record(folder / TREE, manifest, bundle, record, changed)
+    if verified is None:
+        return False
     try:
-        with opened_folder(place.tree) as root:
-            folder = open_below(root, parent)
-            try:
-                file = open_file(folder, name)
-            finally:
-                os.close(folder)
-            with os.fdopen(file, "rb", buffering=0) as opened:
-                data = os.pread(opened.fileno(), size, place.offset)
-    except OSError:
-        return None
-    return data if piece_digest(data) == digest else None
+        write_record(folder / RECORD, verified)
+    except OSError as error:
+        log.warning("bundle_record_not_written", digest=folder.name, error=str(error))
+    return True

@@ -45,8 +45,7 @@ def _content(agent: Agent, job: Job) -> dict[str, bytes]:
 
 
 async def _ended(relay: FakeRelay, *jobs: Job) -> None:
-    for job in jobs:
-        await relay.until(lambda job=job: relay.state(job.id) is JobState.ENDED)  # type: ignore[misc]
+    await relay.until(lambda: all(relay.state(job.id) is JobState.ENDED for job in jobs))
 
 
 def _pieces_unavailable(relay: FakeRelay, bundle: MadeBundle, after: int = 0) -> None:

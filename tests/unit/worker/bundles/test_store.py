@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from edge_schemas.bundles.pieces import PIECE_BYTES
+from edge_worker.bundles.building import PiecesMissing, local_pieces
 from edge_worker.bundles.pruning import BundleLimits
-from edge_worker.bundles.store import BundleStore, PiecesMissing
+from edge_worker.bundles.store import BundleStore
 from edge_worker.bundles.unavailable import CodeUnavailable
 from support.relay.bundles import MadeBundle, make_bundle
 
@@ -185,7 +186,7 @@ def test_only_new_pieces_are_missing(tmp_path: Path) -> None:
     _built(store, {"large.bin": large, "a.py": b"one"})
     changed = large[:PIECE_BYTES] + b"z" + large[PIECE_BYTES + 1 :]
     new = make_bundle({"moved/large.bin": changed, "b.py": b"one", "c.py": b"new"})
-    local = store.local_pieces(new.manifest)
+    local = local_pieces(store.folders(), new.manifest)
     missing = [piece for piece in new.manifest.pieces if piece not in local]
     assert len(missing) == 2
     _arrived(store, new, *missing)
@@ -197,7 +198,7 @@ def test_piece_of_a_changed_local_file_is_not_used(tmp_path: Path) -> None:
     store = _store(tmp_path)
     _, tree = _built(store, {"a.py": b"one", "b.py": b"two"})
     new = make_bundle({"c.py": b"one"})
-    local = store.local_pieces(new.manifest)
+    local = local_pieces(store.folders(), new.manifest)
     (tree / "a.py").chmod(0o644)
     (tree / "a.py").write_bytes(b"bad")
     _arrived(store, make_bundle({}))
