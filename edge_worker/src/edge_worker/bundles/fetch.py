@@ -79,20 +79,16 @@ class VersionFetch:
         """Fetch the version; returns when no job waits any more."""
         try:
             tree = await self._fetch()
-        except CodeUnavailable as error:
-            self._fail(error)
-        except OSError as error:
-            self._fail(cannot_be_kept(error))
+        except (CodeUnavailable, OSError) as error:
+            reason = cannot_be_kept(error) if isinstance(error, OSError) else error
+            log.warning("bundle_not_fetched", digest=self.digest, reason=reason.reason)
+            self.waiters.fail(reason)
         except Exception as error:
             # A fault of each job; the agent continues.
             log.exception("bundle_fault", digest=self.digest)
             self.waiters.fail(error)
         else:
             self.waiters.give(tree)
-
-    def _fail(self, error: CodeUnavailable) -> None:
-        log.warning("bundle_not_fetched", digest=self.digest, reason=error.reason)
-        self.waiters.fail(error)
 
     async def _fetch(self) -> Path:
         partial = await self._disk.do(lambda: self._store.partial(self.digest))
@@ -146,7 +142,7 @@ class VersionFetch:
             await self._calls.pieces(
                 waiter.job, waiter.bundle, tuple(wanted), offset=offset, sink=lambda chunk: self._take(reader, chunk)
             )
-        except CallError as error:
+        except (CallError, Damaged) as error:
             if begun is not None and isinstance(error, Refused) and error.code == ErrorCode.INVALID_REQUEST:
                 # The piece was published again, and is shorter now than what is here.
                 await self._disk.do(functools.partial(partial.drop, begun.digest))
@@ -167,11 +163,7 @@ class VersionFetch:
         self.progress.received += len(chunk)
 
     async def _ask(self, call: Callable[[Waiter], Awaitable[T]]) -> T:
-        """Make a call for one of the jobs until it succeeds. A final refusal ends the wait of this job only.
-
-        Raises:
-            CodeUnavailable: Too many answers were damaged.
-        """
+        """Make a call for one of the jobs until it succeeds. A final refusal ends the wait of this job only."""
         backoff, received = Backoff(), self.progress.received
         while True:
             waiter = await self.waiters.first()
@@ -191,6 +183,7 @@ class VersionFetch:
             except Damaged as error:
                 delay_s = self._count_damaged(error)
             else:
+                self._damaged = 0
                 self.waiters.resume()
                 return answer
             await self._link.pause(delay_s)
@@ -199,9 +192,8 @@ class VersionFetch:
         self._damaged += 1
         log.warning("bundle_damaged", digest=self.digest, reason=str(error), times=self._damaged)
         if self._damaged >= MAX_DAMAGED:
-            raise CodeUnavailable(
-                f"{self._damaged} answers were not what was asked for; the last one: {error}"
-            ) from error
+            text = f"{self._damaged} answers were not what was asked for; the last one: {error}"
+            raise CodeUnavailable(text) from error
         self.waiters.say(f"Edge worker: what has arrived is refused and fetched again: {error}")
         return DAMAGED_PAUSE_S * 2.0**self._damaged
 

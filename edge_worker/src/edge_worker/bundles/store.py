@@ -62,9 +62,7 @@ class BundleStore:
             _remove(left)
 
     def tree(self, digest: str) -> Path | None:
-        """The folder with the files of a version, if it is here and complete; from here on it counts as used.
-
-        What was changed since it was made is noticed: such a version counts as not here.
+        """The folder with the files of a version, which counts as used now; None if it is not here, or was changed.
 
         Raises:
             OSError: It can't be marked as used.
@@ -101,11 +99,10 @@ class BundleStore:
         size, most = manifest.size, self.limits.version_max_bytes
         if size > most:
             raise CodeUnavailable(f"its files have {size} bytes, more than bundle_max_bytes = {most} of this worker")
-        short = size + to_fetch + self.limits.reserve_bytes - self.free(self.path)
-        if short > 0:
+        needed = size + to_fetch + self.limits.reserve_bytes
+        if (short := needed - self.free(self.path)) > 0:
             self.prune(room=short)
-            short = size + to_fetch + self.limits.reserve_bytes - self.free(self.path)
-        if short > 0:
+        if (short := needed - self.free(self.path)) > 0:
             text = f"the worker's disk has too little room: {short / _MIB:.0f} MiB more are needed"
             raise CodeUnavailable(text, releases=True, pauses=True)
 
