@@ -10,7 +10,7 @@ from edge_schemas.bundles.manifest import Manifest, ManifestRefused, open_manife
 from edge_schemas.bundles.pieces import PIECE_BYTES, piece_digest
 from edge_worker.bundles.folders import open_below, open_file, opened_folder, parts_of
 from edge_worker.bundles.partial import MANIFEST, Partial
-from edge_worker.bundles.record import VersionRecord, verified_record
+from edge_worker.bundles.inventory import Inventory, verified_inventory
 from edge_worker.bundles.tree import write_tree
 
 TREE = "tree"
@@ -54,8 +54,8 @@ def local_pieces(versions: Iterable[Path], manifest: Manifest) -> dict[str, Loca
 
 def build_tree(
     folder: Path, partial: Partial, manifest: Manifest, local: Mapping[str, LocalPiece], bundle: str
-) -> VersionRecord:
-    """Write all files, read them again, and return their record.
+) -> Inventory:
+    """Write all files, read them again, and return their inventory.
 
     Raises:
         PiecesMissing: These must be fetched, and not be read from `local`.
@@ -74,10 +74,10 @@ def build_tree(
     write_tree(folder, manifest, read)
     if missing:
         raise PiecesMissing(missing)
-    record = verified_record(folder, manifest, bundle)
-    if record is None:
+    inventory = verified_inventory(folder, manifest, bundle)
+    if inventory is None:
         raise OSError("what was written is not what is read")
-    return record
+    return inventory
 
 
 def _read_local(place: LocalPiece, digest: str, size: int) -> bytes | None:

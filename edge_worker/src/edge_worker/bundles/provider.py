@@ -135,7 +135,7 @@ class Bundles:
         digest = waiter.bundle.digest
         if digest not in self._fetches:
             fetch = VersionFetch(digest, self.calls, self.store, self.disk, self.link)
-            task = self.group.create_task(self._run(fetch), name=f"fetch-bundle-{short(digest)}")
+            task = self.group.create_task(self._run(fetch), name=f"fetch-bundle-{digest}")
             self._fetches[digest] = fetch, task
         fetch = self._fetches[digest][0]
         fetch.waiters.join(waiter)

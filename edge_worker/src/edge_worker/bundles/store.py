@@ -2,7 +2,7 @@
 
     versions/<digest>/tree         the files, read-only
     versions/<digest>/manifest     the manifest's frame
-    versions/<digest>/record.json  the state of the files when they were verified; see `record`
+    versions/<digest>/inventory.json  the state of the files when they were verified; see `inventory`
     partial/<digest>/              a version that is being fetched; see `partial`
     removed/                       what is being removed
 
@@ -25,11 +25,18 @@ from edge_worker.bundles.building import TREE, LocalPiece, build_tree, manifest_
 from edge_worker.bundles.folders import remove_tree
 from edge_worker.bundles.partial import MANIFEST, Partial
 from edge_worker.bundles.pruning import BundleLimits, CachedVersion, to_remove
-from edge_worker.bundles.record import Changes, VersionRecord, changes_in, read_record, verified_record, write_record
+from edge_worker.bundles.inventory import (
+    Changes,
+    Inventory,
+    changes_in,
+    read_inventory,
+    verified_inventory,
+    write_inventory,
+)
 from edge_worker.bundles.unavailable import CodeUnavailable
 from edge_worker.log import EventLog
 
-RECORD = "record.json"
+INVENTORY = "inventory.json"
 PARTIAL_KEEP_S = 86400.0
 """How long pieces are kept of a version that no job waits for."""
 _MIB = 1024 * 1024
@@ -70,9 +77,9 @@ class BundleStore:
         folder = self._versions / digest
         if not folder.exists():
             return None
-        record = read_record(folder / RECORD)
-        changes = None if record is None else changes_in(folder / TREE, record)
-        if (record is None or changes) and not _is_verified(folder, record, changes):
+        inventory = read_inventory(folder / INVENTORY)
+        changes = None if inventory is None else changes_in(folder / TREE, inventory)
+        if (inventory is None or changes) and not _is_verified(folder, inventory, changes):
             means = "a task, a person or the disk has changed its files: it is made again"
             log.warning("bundle_changed_on_disk", digest=digest, means=means)
             return None
@@ -116,8 +123,8 @@ class BundleStore:
         folder = partial.path / "version"
         self._discard(folder)
         folder.mkdir(mode=0o700)
-        record = build_tree(folder / TREE, partial, manifest, local, bundle)
-        write_record(folder / RECORD, record)
+        inventory = build_tree(folder / TREE, partial, manifest, local, bundle)
+        write_inventory(folder / INVENTORY, inventory)
         (partial.path / MANIFEST).rename(folder / MANIFEST)
         target = self._versions / manifest.digest
         self._discard(target)
@@ -148,8 +155,8 @@ class BundleStore:
         in_use = self.in_use()
         found = []
         for folder in self.folders():
-            record = read_record(folder / RECORD)
-            bundle, size = ("", 0) if record is None else (record.bundle, record.size)
+            inventory = read_inventory(folder / INVENTORY)
+            bundle, size = ("", 0) if inventory is None else (inventory.bundle, inventory.size)
             found.append(CachedVersion(folder.name, bundle, size, folder.stat().st_mtime, folder.name in in_use))
         return found
 
@@ -199,17 +206,17 @@ def _remove(folder: Path) -> None:
         log.warning("bundle_not_removed", path=str(folder), error=str(error))
 
 
-def _is_verified(folder: Path, record: VersionRecord | None, changes: Changes | None) -> bool:
-    """Read what seems to have changed in a version; whether it is as it should be, which is then recorded."""
+def _is_verified(folder: Path, inventory: Inventory | None, changes: Changes | None) -> bool:
+    """Read what seems to have changed in a version; whether it is as it should be, which is then noted."""
     manifest = manifest_in(folder)
     if manifest is None or (changes is not None and changes.is_foreign):
         return False
-    bundle, changed = ("", set()) if record is None or changes is None else (record.bundle, changes.files)
-    verified = verified_record(folder / TREE, manifest, bundle, record, changed)
+    bundle, changed = ("", set()) if inventory is None or changes is None else (inventory.bundle, changes.files)
+    verified = verified_inventory(folder / TREE, manifest, bundle, inventory, changed)
     if verified is None:
         return False
     try:
-        write_record(folder / RECORD, verified)
+        write_inventory(folder / INVENTORY, verified)
     except OSError as error:
-        log.warning("bundle_record_not_written", digest=folder.name, error=str(error))
+        log.warning("bundle_inventory_not_written", digest=folder.name, error=str(error))
     return True

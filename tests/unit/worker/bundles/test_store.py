@@ -139,24 +139,26 @@ def test_touched_file_is_read_once_and_stays(tmp_path: Path, change: Callable[[P
     bundle, tree = _built(store)
     (tree / "lib").chmod(0o755)
     change(tree / "lib" / "__init__.py")
-    record = tree.parent / "record.json"
-    before = record.read_bytes()
+    inventory = tree.parent / "inventory.json"
+    before = inventory.read_bytes()
     assert store.tree(bundle.digest) == tree
     assert stat.S_IMODE((tree / "lib" / "__init__.py").stat().st_mode) == 0o444
     assert stat.S_IMODE((tree / "lib").stat().st_mode) == 0o555
-    after = record.read_bytes()
+    after = inventory.read_bytes()
     assert after != before
     assert store.tree(bundle.digest) == tree
-    assert record.read_bytes() == after
+    assert inventory.read_bytes() == after
 
 
-@pytest.mark.parametrize("damage", [lambda record: record.unlink(), lambda record: record.write_bytes(b"{")])
-def test_version_without_its_record_is_verified(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(
+    "damage", [lambda inventory: inventory.unlink(), lambda inventory: inventory.write_bytes(b"{")]
+)
+def test_version_without_its_inventory_is_verified(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     store = _store(tmp_path)
     bundle, tree = _built(store)
-    damage(tree.parent / "record.json")
+    damage(tree.parent / "inventory.json")
     assert store.tree(bundle.digest) == tree
-    damage(tree.parent / "record.json")
+    damage(tree.parent / "inventory.json")
     (tree / "data.bin").chmod(0o644)
     (tree / "data.bin").write_bytes(b"y" * 100)
     assert store.tree(bundle.digest) is None
@@ -168,10 +170,10 @@ def test_after_a_boot_all_files_are_read_again(tmp_path: Path, monkeypatch: pyte
     bundle, tree = _built(store)
     compiled = tree / "lib" / "__pycache__" / "x.pyc"
     compiled.write_bytes(b"half")
-    monkeypatch.setattr("edge_worker.bundles.record.this_boot", lambda: "the next boot")
+    monkeypatch.setattr("edge_worker.bundles.inventory.this_boot", lambda: "the next boot")
     assert store.tree(bundle.digest) == tree
     assert not compiled.exists()
-    monkeypatch.setattr("edge_worker.bundles.record.this_boot", lambda: "one more")
+    monkeypatch.setattr("edge_worker.bundles.inventory.this_boot", lambda: "one more")
     with (tree / "data.bin").open("rb") as file:
         state = os.fstat(file.fileno())
     (tree / "data.bin").chmod(0o644)
