@@ -239,8 +239,7 @@ def as_variables(options: Options) -> dict[str, str]:
 
 
 def copy_dags(sources: Sequence[Path], target: Path) -> None:
-    """Copy the DAG files of all sources into one folder."""
+    """Copy the DAG files of all sources, with the packages beside them, into one folder."""
     target.mkdir(parents=True, exist_ok=True)
     for source in sources:
-        for file in sorted(source.glob("*.py")):
-            shutil.copy(file, target / file.name)
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
