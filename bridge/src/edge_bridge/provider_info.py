@@ -47,13 +47,17 @@ OPTIONS: dict[str, Option] = {
     ),
     "nats_ca_file": _option("File with the CA certificates of tls:// servers. If empty, those of the system.", ""),
     "secrets_dir": _option(
-        "Folder with executor.password, keeper.password, reader.password, operators.token and gate.secret. Each "
-        "component reads only its own file, so each machine needs only the files of the components that it runs.",
+        "Folder with executor.password, keeper.password, reader.password, publisher.password, operators.token and "
+        "gate.secret. Each component reads only its own file, so each machine needs only the files of the components "
+        "that it runs.",
         "",
     ),
     "executor_password": _secret("Password of the NATS user executor (scheduler).", "executor.password"),
     "keeper_password": _secret("Password of the NATS user keeper (airflow edge-relay keeper).", "keeper.password"),
     "reader_password": _secret("Password of the NATS user reader (logs, in the api-server).", "reader.password"),
+    "publisher_password": _secret(
+        "Password of the NATS user publisher (DAG code, in the dag-processor).", "publisher.password"
+    ),
     "gate_secret": _secret("Secret with which relay and gate sign their calls and answers.", "gate.secret"),
     "operators_urls": _option(
         "For the page in Airflow's UI: base URLs of the relays' operators' listeners, separated by commas, such as "
