@@ -16,7 +16,7 @@ class PublishedVersion(Outbound):
         name: Airflow's name for the bundle.
         files: How many.
         size: Bytes of all files.
-        stored_bytes: Bytes of the frames of its pieces, shared ones included, and of its manifest.
+        stored_bytes: What it added to the store, compressed; what it shares with earlier versions is not counted.
         at: When it was published.
         by: The process that published it.
         requirements: The path of a requirements file in the bundle by queue, `*` for all other queues.
