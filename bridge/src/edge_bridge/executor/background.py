@@ -19,6 +19,7 @@ from edge_bridge.executor.reconcile.reconciler import Reconciler
 from edge_bridge.executor.reports import Reports
 from edge_bridge.executor.settings import ExecutorSettings
 from edge_bridge.tracing import CentreJobSpans
+from edge_broker.bundles.mirror import BundleMirror
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.records import RecordStore
@@ -149,6 +150,7 @@ class Background:
             desired = WatchedBucket(broker, DESIRED_BUCKET, self._desired.apply)
             group.create_task(watched.run(), name="watched-records")
             group.create_task(desired.run(), name="desired-queues")
+            group.create_task(self._bundles.run(broker), name="published-bundles")
             group.create_task(self.publisher.run(broker, store), name="publisher")
             group.create_task(self.reports.run(), name="reports")
             group.create_task(self.reconciler.run(broker, store), name="reconciler")

@@ -151,9 +151,7 @@ class BundleLock:
             holders = self._alive(stored)
             others = [other.by for other in holders.values() if exclusive or other.exclusive]
             held = HeldLock(self._life_s, self._clock)
-            if not others and await self._write(
-                stored, holders | {holder: Holder(by=self._by, exclusive=exclusive)}
-            ):
+            if not others and await self._write(stored, holders | {holder: Holder(by=self._by, exclusive=exclusive)}):
                 return held
             if others and self._clock() >= give_up:
                 raise LockBusy(f"the lock {self._key} of {BUNDLES_BUCKET} is held by {', '.join(others)}")
@@ -164,9 +162,7 @@ class BundleLock:
         now = self._clock()
         entry = _parse(stored)
         self._beats = {
-            holder: seen
-            if (seen := self._beats.get(holder)) is not None and seen[0] == part.beat
-            else (part.beat, now)
+            holder: seen if (seen := self._beats.get(holder)) is not None and seen[0] == part.beat else (part.beat, now)
             for holder, part in entry.holders.items()
         }
         dead = {holder for holder, (_, since) in self._beats.items() if now - since >= self._life_s}

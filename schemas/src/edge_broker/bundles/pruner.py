@@ -16,12 +16,12 @@ import structlog
 
 from edge_broker.bundles.entries import KnownVersion, PublishedVersion
 from edge_broker.bundles.lock import CONTENT, LIFE_S, BundleLock, HeldLock
-from edge_broker.bundles.published import PublishedBundles
+from edge_broker.bundles.published import PublishedBundles, Snapshot
 from edge_broker.bundles.store import BundleStore
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.records import RecordUnreadable, parse_record
-from edge_broker.subjects import RECORDS_BUCKET
+from edge_broker.subjects import BUNDLES_BUCKET, RECORDS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
 from edge_schemas.bundles.manifest import ManifestRefused, open_manifest
 from edge_schemas.life.model import JobState
@@ -58,27 +58,32 @@ class Pruned:
     pieces: int = 0
 
 
-@dataclass(frozen=True, slots=True)
 class _Entries:
     """What `edge_bundles` holds."""
 
-    versions: list[PublishedVersion]
-    known: dict[tuple[str, str], list[KnownVersion]]
-    current: set[tuple[str, str]]
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.versions = snapshot.versions
+        self._current = {(entry.name, entry.digest) for entry in snapshot.current}
+        self._known: dict[tuple[str, str], list[KnownVersion]] = defaultdict(list)
+        for known in snapshot.known:
+            self._known[known.name, known.digest].append(known)
 
-    def unneeded(self, in_use: Collection[str]) -> list[PublishedVersion]:
-        """The versions that no name in use means."""
-        return [version for version in self.versions if not self._is_needed(version, in_use)]
+    def names_of(self, version: PublishedVersion) -> list[KnownVersion]:
+        """How Airflow knows a version, besides its digest."""
+        return self._known.get((version.name, version.digest), [])
+
+    def unneeded(self, needed: Collection[str]) -> list[PublishedVersion]:
+        """The versions that are not current and that no name of those needed means."""
+        return [version for version in self.versions if not self._is_needed(version, needed)]
 
     def dangling(self) -> list[KnownVersion]:
         """Names that lead to no published version."""
         published = {(version.name, version.digest) for version in self.versions}
-        return [name for target, names in self.known.items() if target not in published for name in names]
+        return [name for target, names in self._known.items() if target not in published for name in names]
 
-    def _is_needed(self, version: PublishedVersion, in_use: Collection[str]) -> bool:
-        target = (version.name, version.digest)
-        names = [version.digest, *(known.version for known in self.known.get(target, ()))]
-        return target in self.current or any(name in in_use for name in names)
+    def _is_needed(self, version: PublishedVersion, needed: Collection[str]) -> bool:
+        names = [version.digest, *(known.version for known in self.names_of(version))]
+        return (version.name, version.digest) in self._current or any(name in needed for name in names)
 
 
 class Pruner:
@@ -113,20 +118,21 @@ class Pruner:
             BrokerUnavailable: The same.
         """
         pruned = Pruned()
-        jobs: set[str] | None = None
-        while True:
+        first = (await self._entries()).unneeded(in_use)
+        due = {version.digest for version in first if _is_due(version, min_age, now)}
+        needed = {*in_use, *(await digests_of_unfinished_jobs(self._broker) if due else ())}
+        more = True
+        while more:
             async with self._exclusive() as held:
                 entries = await self._entries()
-                unneeded = entries.unneeded(in_use)
-                due = [version for version in unneeded if _is_due(version, min_age, now)]
-                if due and jobs is None:
-                    pass  # The jobs are listed without the lock, below.
-                elif not await self._remove_entries(held, entries, due, jobs or set(), pruned):
-                    await self._note(held, entries, unneeded, now)
-                    pruned.waiting = [version for version in unneeded if version not in due]
-                    break
-            if jobs is None:
-                jobs = await digests_of_unfinished_jobs(self._broker)
+                unneeded = entries.unneeded(needed)
+                removable = [
+                    version for version in unneeded if version.digest in due and _is_due(version, min_age, now)
+                ]
+                more = await self._remove_entries(held, entries, removable, pruned)
+                pruned.waiting = [version for version in unneeded if version not in removable]
+                if not more:
+                    await self._note(held, entries, pruned.waiting, now)
         return pruned
 
     async def sweep(self, pruned: Pruned) -> None:
@@ -148,9 +154,8 @@ class Pruner:
     async def preview(self, in_use: Collection[str], min_age: timedelta, now: datetime) -> Pruned:
         """What `prune` and `sweep` would remove now. Raises as they do."""
         entries = await self._entries()
-        unneeded = entries.unneeded(in_use)
-        jobs = await digests_of_unfinished_jobs(self._broker)
-        pruned = Pruned([v for v in unneeded if _is_due(v, min_age, now) and v.digest not in jobs])
+        unneeded = entries.unneeded({*in_use, *await digests_of_unfinished_jobs(self._broker)})
+        pruned = Pruned([version for version in unneeded if _is_due(version, min_age, now)])
         pruned.waiting = [version for version in unneeded if version not in pruned.versions]
         kept = {version.digest for version in entries.versions if version not in pruned.versions}
         stored = set(await self._store.manifests())
@@ -162,27 +167,26 @@ class Pruner:
         return self._lock.hold(exclusive=True, wait_s=LOCK_WAIT_S)
 
     async def _entries(self) -> _Entries:
-        versions = await self._published.versions()
-        known: dict[tuple[str, str], list[KnownVersion]] = defaultdict(list)
-        for name in await self._published.known():
-            known[name.name, name.digest].append(name)
-        current = {(entry.name, entry.digest) for entry in await self._published.currents()}
-        return _Entries(versions, known, current)
+        snapshot = await self._published.snapshot()
+        if snapshot.unreadable:
+            raise PruneRefused(
+                f"the entry {snapshot.unreadable[0]} of {BUNDLES_BUCKET} can't be read, so nothing is removed: update "
+                "this program if a later version has written it, or publish the bundle again"
+            )
+        return _Entries(snapshot)
 
     async def _remove_entries(
-        self, held: HeldLock, entries: _Entries, due: list[PublishedVersion], jobs: Collection[str], pruned: Pruned
+        self, held: HeldLock, entries: _Entries, versions: list[PublishedVersion], pruned: Pruned
     ) -> bool:
-        """Whether there may be more to remove, after a part of the time."""
+        """Remove versions for a part of the time; returns whether there are more."""
         end = monotonic() + PART_S
         for name in entries.dangling():
             held.check()
             await self._published.remove(name)
-        for version in due:
-            if version.digest in jobs:
-                continue
+        for version in versions:
             if monotonic() > end:
                 return True
-            for name in entries.known.get((version.name, version.digest), ()):
+            for name in entries.names_of(version):
                 held.check()
                 await self._published.remove(name)
             held.check()
@@ -191,9 +195,7 @@ class Pruner:
             log.info("bundle_version_removed", bundle=version.name, digest=version.digest)
         return False
 
-    async def _note(
-        self, held: HeldLock, entries: _Entries, unneeded: list[PublishedVersion], now: datetime
-    ) -> None:
+    async def _note(self, held: HeldLock, entries: _Entries, unneeded: list[PublishedVersion], now: datetime) -> None:
         """Note since when versions are not needed."""
         for version in entries.versions:
             since = (version.unneeded_since or now) if version in unneeded else None
@@ -203,7 +205,7 @@ class Pruner:
 
     async def _without_entry(self) -> set[str]:
         """With the lock: a publisher writes the manifest before the entry."""
-        return set(await self._store.manifests()) - {version.digest for version in await self._published.versions()}
+        return set(await self._store.manifests()) - {version.digest for version in (await self._entries()).versions}
 
     async def _named_by(self, manifests: Collection[str]) -> set[str]:
         """The pieces of manifests, one after the other: each may have megabytes. In a thread: that takes a while."""
@@ -216,8 +218,8 @@ class Pruner:
                 named |= await asyncio.to_thread(_pieces_of, frame, digest)
             except ManifestRefused as error:
                 raise PruneRefused(
-                    f"the manifest {digest} can't be read, so no piece is removed: {error}. Publish its bundle again, or "
-                    "update this program if a later version has published it"
+                    f"the manifest {digest} can't be read, so no piece is removed: {error}. Publish its bundle again, "
+                    "or update this program if a later version has published it"
                 ) from None
         return named
 
@@ -243,16 +245,17 @@ async def digests_of_unfinished_jobs(broker: Broker) -> set[str]:
     found: set[str] = set()
     unreadable: list[str] = []
 
-    def read(job: str, value: bytes | None) -> None:
+    def read(key: str, value: bytes | None) -> None:
         if value is None:
             return
         try:
-            record = parse_record(job, value)
+            record = parse_record(key, value)
         except RecordUnreadable:
-            unreadable.append(job)
+            unreadable.append(key)
             return
-        if record.state is not JobState.ENDED and record.job is not None and record.job.bundle is not None:
-            found.add(record.job.bundle.digest)
+        job = None if record is None or record.state is JobState.ENDED else record.job
+        if job is not None and job.bundle is not None:
+            found.add(job.bundle.digest)
 
     watched = WatchedBucket(broker, RECORDS_BUCKET, read)
     listing = asyncio.create_task(watched.run(), name="jobs-of-bundles")
@@ -265,8 +268,8 @@ async def digests_of_unfinished_jobs(broker: Broker) -> set[str]:
         await task_cleanup.cancel_and_wait([listing])
     if unreadable:
         raise PruneRefused(
-            f"the record of job {unreadable[0]} can't be read, so no version is removed. Update all parts to one version, "
-            "or withdraw the job"
+            f"the record of job {unreadable[0]} can't be read, so no version is removed. Update all parts to one "
+            "version, or withdraw the job"
         )
     return found
 

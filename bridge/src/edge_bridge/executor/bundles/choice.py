@@ -27,7 +27,7 @@ class PublishedVersions(Protocol):
     def find(self, bundle: str, version: str) -> Version | None:
         """A version as Airflow knows it, which may be a digest itself; None if it is not published."""
 
-    def of_bundle(self, bundle: str) -> Sequence[Version]:
+    def versions(self, bundle: str) -> Sequence[Version]:
         """All published versions of a bundle."""
 
 
@@ -74,6 +74,6 @@ def choose(wanted: Wanted, queue: str, published: PublishedVersions) -> BundleRe
         found = published.find(wanted.name, wanted.version)
     if found is not None:
         return BundleRef(name=wanted.name, digest=found.digest, requirements=found.requirements_for(queue))
-    if published.of_bundle(wanted.name):
+    if published.versions(wanted.name):
         raise NotPublished
     return None

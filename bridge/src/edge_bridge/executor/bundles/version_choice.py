@@ -26,8 +26,8 @@ class WatchedVersions(PublishedVersions, Protocol):
     """The published versions as the bucket shows them; `BundleMirror`."""
 
     @property
-    def complete(self) -> asyncio.Event:
-        """Set while all are known."""
+    def is_complete(self) -> bool:
+        """Whether all are known."""
 
 
 @dataclass(slots=True)
@@ -87,6 +87,8 @@ class VersionChoice:
 
     def published_changed(self) -> None:
         """Choose again for the jobs that wait: something was published or removed."""
+        if not self._published.is_complete:
+            return
         for job, waiting in list(self._waiting.items()):
             if self._try(waiting.publication, waiting.wanted):
                 del self._waiting[job]
@@ -106,7 +108,7 @@ class VersionChoice:
 
     def check(self) -> None:
         """Refuse the jobs that have waited for too long."""
-        if not self._published.complete.is_set():
+        if not self._published.is_complete:
             self._warn()
             return
         before = self._clock() - self._wait_s
@@ -115,7 +117,7 @@ class VersionChoice:
             self._on_refused(waiting.publication, _reason(waiting.wanted, self._wait_s))
 
     def _try(self, publication: Publication, wanted: Wanted) -> bool:
-        if not self._published.complete.is_set():
+        if not self._published.is_complete:
             return False
         job: Job = publication.job
         try:
