@@ -53,7 +53,7 @@ class FakeRuntime(TaskHost):
         return "3.3.2" if self.is_ready else None
 
     @override
-    async def launch(self, job: Job, job_dir: Path) -> None:
+    async def launch(self, job: Job, job_dir: Path, code: Path | None = None) -> None:
         if self.launch_fails:
             raise LaunchError(self.launch_fails)
         self.launched.append(job.id)
@@ -69,6 +69,6 @@ class FakeRuntime(TaskHost):
             stdout=asyncio.subprocess.DEVNULL,
         )
         async with asyncio.timeout(20):
-            code = await process.wait()
-        if code != 0:
+            status = await process.wait()
+        if status != 0:
             raise LaunchError("this job was already started here")

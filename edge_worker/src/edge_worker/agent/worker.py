@@ -20,6 +20,8 @@ from edge_worker.agent.poll_timeout import PollTimeoutTuner
 from edge_worker.agent.runtime_watch import RuntimeWatch
 from edge_worker.agent.secret_rotation import SecretRotation
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
+from edge_worker.bundles.disk import Disk
+from edge_worker.bundles.provider import Bundles, bundle_store
 from edge_worker.control.agent_control import AgentControl, AgentFacts
 from edge_worker.control.own_pause import OwnIntake, OwnPauseFile
 from edge_worker.control.protocol import SOCKET_NAME
@@ -184,12 +186,14 @@ class Worker:
         lease = Lease(socket.with_name(LEASE))
         fence = Fence(table, lease)
         uploader = LogUploader(client, link)
+        disk = Disk()
         async with asyncio.TaskGroup() as jobs:
+            bundles = Bundles(bundle_store(self.state, self.settings), client, link, jobs, disk)
             actions = ActionPerformer(
                 table,
                 self.state,
                 RelayActions(client, link, lease, incarnation),
-                ProcessActions(hosts.of, fence, FailingStarts(table), self.settings.grace_s),
+                ProcessActions(hosts.of, fence, FailingStarts(table), bundles, self.settings.grace_s),
                 uploader,
             )
             rule = RuntimeCompatibility(table, frozenset(self.settings.auxiliary_jobs), hosts.rules)
@@ -224,6 +228,7 @@ class Worker:
                     loops.create_task(hosts.tasks.run_forever(), name="task-host"),
                     loops.create_task(watch.run(), name="watch-runtime"),
                     loops.create_task(self._clean_up(), name="clean-up"),
+                    loops.create_task(bundles.run(), name="prune-bundles"),
                     loops.create_task(self._disk_watch(table).run(), name="disk-watch"),
                     loops.create_task(
                         ClockWatch(client.skew, table, self.settings.max_clock_skew_s).run(), name="clock"
@@ -241,6 +246,7 @@ class Worker:
                 for loop in running:
                     loop.cancel()
             runner.close_all()
+        disk.close()
         return handler.exit_code
 
     def _report(self, incarnation: int, health: AgentHealth, watch: RuntimeWatch) -> Report:
