@@ -131,7 +131,10 @@ class FakeBundles:
             raise missing_piece(wanted.pieces[0])
         check_offset(wanted.offset, self.frames[wanted.pieces[0]])
         self.asked.append(wanted)
-        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        headers = {"Content-Type": "application/octet-stream"}
+        if (request_id := request.headers.get(routes.REQUEST_ID_HEADER)) is not None:
+            headers[routes.REQUEST_ID_HEADER] = request_id  # before the answer begins
+        response = web.StreamResponse(headers=headers)
         await response.prepare(request)
         left = self.cut_after.pop(0) if self.cut_after else None
         offset = wanted.offset

@@ -43,6 +43,7 @@ class FakeRuntime(TaskHost):
         self.is_ready = True
         self.launch_fails: str | None = None
         self.launched: list[str] = []
+        self.codes: dict[str, Path | None] = {}
 
     @override
     async def run_forever(self) -> None:
@@ -57,6 +58,7 @@ class FakeRuntime(TaskHost):
         if self.launch_fails:
             raise LaunchError(self.launch_fails)
         self.launched.append(job.id)
+        self.codes[job.id] = code
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(Path(__file__).with_name("fake_supervisor.py")),

@@ -1,65 +1,39 @@
 """Fetches one version from the relay, for all jobs that wait for it."""
 
-import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from edge_schemas.bundles.manifest import Manifest
 from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.job_calls import MAX_PIECES
-from edge_schemas.wire.jobs import BundleRef
+from edge_worker.bundles.building import LocalPiece, PiecesMissing, local_pieces
 from edge_worker.bundles.disk import Disk
 from edge_worker.bundles.partial import Partial, PiecesReader
-from edge_worker.bundles.store import BundleStore, LocalPiece, PiecesMissing
+from edge_worker.bundles.store import BundleStore
 from edge_worker.bundles.unavailable import CodeUnavailable, Damaged, cannot_be_kept
+from edge_worker.bundles.waiting import Waiter, Waiters, short
 from edge_worker.log import EventLog
+from edge_worker.relay.bundle_calls import BundleCalls
 from edge_worker.relay.call_result import CallError, Refused
 from edge_worker.relay.link import Link
 from edge_worker.relay.retry import Backoff, Fate, fate_of
-from edge_worker.relay.transport import Sink
 
 MAX_DAMAGED = 5
 """After so many answers that are not what was asked for, the version is given up."""
+DAMAGED_PAUSE_S = 0.25
+"""Before the first repeat, half of the pause; each further one is twice as long."""
 MAX_BUILDS = 5
 """How often the files are written: again, if a piece on the disk turns out not to be what it was."""
 REQUEST_BYTES = 4 * 1024 * 1024
 """Of the pieces of one request, before compression."""
 
 T = TypeVar("T")
-Say = Callable[[str], None]
 
 log = EventLog("edge_worker.bundles.fetch")
-
-
-class BundleCalls(Protocol):
-    """The calls to the relay; `RelayClient`."""
-
-    async def bundle_manifest(self, job: str, bundle: BundleRef) -> bytes:
-        """The frame of a manifest."""
-
-    async def bundle_pieces(
-        self, job: str, bundle: BundleRef, pieces: tuple[str, ...], *, offset: int, sink: Sink
-    ) -> None:
-        """The frames of pieces."""
-
-
-@dataclass(eq=False)
-class Waiter:
-    """A job that waits for its code.
-
-    Attributes:
-        say: Writes a line into the task's log.
-        done: Gets the folder with the code.
-    """
-
-    job: str
-    bundle: BundleRef
-    say: Say
-    done: "asyncio.Future[Path]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 @dataclass
@@ -75,8 +49,12 @@ class Progress:
     pieces: int = 0
     done: int = 0
     received: int = 0
-    line: str = ""
     began_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Pieces, those that have arrived, and bytes."""
+        return self.pieces, self.done, self.received
 
 
 class VersionFetch:
@@ -84,51 +62,41 @@ class VersionFetch:
 
     Attributes:
         digest: Of the version.
-        waiters: The jobs that wait for it, the first first.
+        waiters: The jobs that wait for it.
     """
 
     def __init__(self, digest: str, calls: BundleCalls, store: BundleStore, disk: Disk, link: Link) -> None:
         self.digest = digest
-        self.waiters: list[Waiter] = []
+        self.waiters = Waiters()
         self.progress = Progress()
         self._calls = calls
         self._store = store
         self._disk = disk
         self._link = link
-        self._has_joined = asyncio.Event()
         self._damaged = 0
-        self._is_waiting = False
-
-    def join(self, waiter: Waiter) -> None:
-        """One more job waits."""
-        self.waiters.append(waiter)
-        self._has_joined.set()
-        waiter.say(
-            self.progress.line or f"Edge worker: fetches version {_short(self.digest)} of {_name(waiter.bundle)}"
-        )
 
     async def run(self) -> None:
         """Fetch the version; returns when no job waits any more."""
         try:
             tree = await self._fetch()
-        except CodeUnavailable as error:
-            self._fail(error)
-        except OSError as error:
-            self._fail(cannot_be_kept(error))
+        except (CodeUnavailable, OSError) as error:
+            reason = cannot_be_kept(error) if isinstance(error, OSError) else error
+            log.warning("bundle_not_fetched", digest=self.digest, reason=reason.reason)
+            self.waiters.fail(reason)
         except Exception as error:
+            # A fault of each job; the agent continues.
             log.exception("bundle_fault", digest=self.digest)
-            self._fail_with(error)
+            self.waiters.fail(error)
         else:
-            for waiter in self._waiting():
-                waiter.done.set_result(tree)
+            self.waiters.give(tree)
 
     async def _fetch(self) -> Path:
         partial = await self._disk.do(lambda: self._store.partial(self.digest))
         manifest = await self._disk.do(lambda: partial.manifest(self.digest))
         if manifest is None:
             manifest = await self._ask(lambda waiter: self._fetch_manifest(partial, waiter))
-        local = await self._disk.do(lambda: self._store.local_pieces(manifest))
-        bundle = self.waiters[0].bundle.name if self.waiters else ""
+        local = await self._disk.do(lambda: local_pieces(self._store.folders(), manifest))
+        bundle = "" if (named := self.waiters.bundle) is None else named.name
         for _ in range(MAX_BUILDS):
             await self._fetch_missing(partial, manifest, local)
             try:
@@ -143,7 +111,7 @@ class VersionFetch:
         raise CodeUnavailable(reason, releases=True, pauses=True)
 
     async def _fetch_manifest(self, partial: Partial, waiter: Waiter) -> Manifest:
-        frame = await self._calls.bundle_manifest(waiter.job, waiter.bundle)
+        frame = await self._calls.manifest(waiter.job, waiter.bundle)
         return await self._disk.do(lambda: partial.keep_manifest(frame, self.digest))
 
     async def _fetch_missing(self, partial: Partial, manifest: Manifest, local: dict[str, LocalPiece]) -> None:
@@ -153,10 +121,8 @@ class VersionFetch:
         await self._disk.do(lambda: self._store.check_room(manifest, to_fetch))
         self.progress.pieces, self.progress.done = len(missing), 0
         if missing:
-            self._say(
-                f"Edge worker: fetches {len(missing)} pieces with {_mib(to_fetch)} of version {_short(self.digest)}, "
-                f"which has {len(manifest.files)} files with {_mib(manifest.size)}; the rest is on this machine"
-            )
+            what = f"version {short(self.digest)}, which has {_mib(manifest.size)} in {len(manifest.files)} files"
+            self.waiters.say(f"Edge worker: fetches {_mib(to_fetch)} of {what}; the rest is on this machine")
         while missing:
             arrived = await self._ask(lambda waiter: self._fetch_some(partial, missing, waiter))
             for piece in arrived:
@@ -173,10 +139,10 @@ class VersionFetch:
         reader = PiecesReader(partial, wanted, begun)
         offset = 0 if begun is None else begun.offset
         try:
-            await self._calls.bundle_pieces(
+            await self._calls.pieces(
                 waiter.job, waiter.bundle, tuple(wanted), offset=offset, sink=lambda chunk: self._take(reader, chunk)
             )
-        except CallError as error:
+        except (CallError, Damaged) as error:
             if begun is not None and isinstance(error, Refused) and error.code == ErrorCode.INVALID_REQUEST:
                 # The piece was published again, and is shorter now than what is here.
                 await self._disk.do(functools.partial(partial.drop, begun.digest))
@@ -197,88 +163,45 @@ class VersionFetch:
         self.progress.received += len(chunk)
 
     async def _ask(self, call: Callable[[Waiter], Awaitable[T]]) -> T:
-        """Make a call for one of the jobs until it succeeds. A final refusal ends the wait of this job only.
-
-        Raises:
-            CodeUnavailable: Too many answers were damaged.
-        """
+        """Make a call for one of the jobs until it succeeds. A final refusal ends the wait of this job only."""
         backoff, received = Backoff(), self.progress.received
         while True:
-            waiter = await self._first()
+            waiter = await self.waiters.first()
             try:
                 answer = await call(waiter)
             except CallError as error:
                 if fate_of(error) is Fate.FINAL:
-                    self._refuse(waiter, error)
+                    log.warning("bundle_refused", job=waiter.job, digest=self.digest, reason=str(error))
+                    self.waiters.refuse(waiter, CodeUnavailable(f"the relay refuses it: {error}"))
                     continue
                 if self.progress.received > received:
                     backoff.reset()
                     received = self.progress.received
                 else:
-                    self._say_that_it_waits(error)
+                    self.waiters.pause(str(error))
                 delay_s = backoff.next_pause(error)
             except Damaged as error:
                 delay_s = self._count_damaged(error)
             else:
-                self._say_that_it_continues()
+                self._damaged = 0
+                self.waiters.resume()
                 return answer
             await self._link.pause(delay_s)
-
-    async def _first(self) -> Waiter:
-        """The job for which the next call is made. Without one, nothing happens until the fetch is cancelled."""
-        while not (waiting := self._waiting()):
-            self._has_joined.clear()
-            await self._has_joined.wait()
-        return waiting[0]
-
-    def _waiting(self) -> list[Waiter]:
-        return [waiter for waiter in self.waiters if not waiter.done.done()]
-
-    def _refuse(self, waiter: Waiter, error: CallError) -> None:
-        log.warning("bundle_refused", job=waiter.job, digest=self.digest, reason=str(error))
-        if waiter in self.waiters:  # it may have been stopped meanwhile
-            self.waiters.remove(waiter)
-            waiter.done.set_exception(CodeUnavailable(f"the relay refuses it: {error}"))
 
     def _count_damaged(self, error: Damaged) -> float:
         self._damaged += 1
         log.warning("bundle_damaged", digest=self.digest, reason=str(error), times=self._damaged)
         if self._damaged >= MAX_DAMAGED:
-            raise CodeUnavailable(
-                f"{self._damaged} answers were not what was asked for; the last one: {error}"
-            ) from error
-        self._say(f"Edge worker: what has arrived is refused and fetched again: {error}")
-        return 2.0 ** (self._damaged - 2)
-
-    def _say_that_it_waits(self, error: CallError) -> None:
-        if not self._is_waiting:
-            self._is_waiting = True
-            self._say(f"Edge worker: the fetch waits for the relay: {error}")
-
-    def _say_that_it_continues(self) -> None:
-        if self._is_waiting:
-            self._is_waiting = False
-            self._say("Edge worker: the relay answers again, and the fetch continues")
-
-    def _say(self, line: str) -> None:
-        self.progress.line = line
-        for waiter in self.waiters:
-            waiter.say(line)
+            text = f"{self._damaged} answers were not what was asked for; the last one: {error}"
+            raise CodeUnavailable(text) from error
+        self.waiters.say(f"Edge worker: what has arrived is refused and fetched again: {error}")
+        return DAMAGED_PAUSE_S * 2.0**self._damaged
 
     def _log_end(self, manifest: Manifest) -> None:
         seconds = round(time.monotonic() - self.progress.began_at, 1)
         received = self.progress.received
         log.info("bundle_fetched", digest=self.digest, size=manifest.size, received_bytes=received, seconds=seconds)
-        self._say(f"Edge worker: version {_short(self.digest)} is complete: {_mib(received)} received in {seconds:g} s")
-
-    def _fail(self, error: CodeUnavailable) -> None:
-        log.warning("bundle_not_fetched", digest=self.digest, reason=error.reason)
-        self._fail_with(error)
-
-    def _fail_with(self, error: Exception) -> None:
-        """An unexpected error is a fault of each job; the agent continues."""
-        for waiter in self._waiting():
-            waiter.done.set_exception(error)
+        self.waiters.say(f"Edge worker: version {short(self.digest)} is complete: {_mib(received)} in {seconds:g} s")
 
 
 def _some(missing: dict[str, int], *, first: str | None) -> dict[str, int]:
@@ -292,14 +215,6 @@ def _some(missing: dict[str, int], *, first: str | None) -> dict[str, int]:
             wanted[piece] = size
             total += size
     return wanted
-
-
-def _short(digest: str) -> str:
-    return digest[:12]
-
-
-def _name(bundle: BundleRef) -> str:
-    return f"bundle {bundle.name!r}"
 
 
 def _mib(size: int) -> str:

@@ -5,13 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_schemas.wire.jobs import BundleRef, Job
+from edge_schemas.wire.jobs import Job
 from edge_worker.bundles.disk import Disk
-from edge_worker.bundles.fetch import BundleCalls, Say, VersionFetch, Waiter
+from edge_worker.bundles.fetch import VersionFetch
 from edge_worker.bundles.pruning import limits_of
 from edge_worker.bundles.store import BundleStore
 from edge_worker.bundles.unavailable import cannot_be_kept
+from edge_worker.bundles.waiting import Say, Waiter, short
 from edge_worker.log import EventLog
+from edge_worker.relay.bundle_calls import BundleCalls
 from edge_worker.relay.link import Link
 from edge_worker.settings import Settings
 from edge_worker.state.state import StateDir
@@ -80,12 +82,16 @@ class Bundles:
         how = "which is on this machine" if tree is not None else "which was fetched"
         if tree is None:
             tree = await self._fetched(Waiter(job.id, bundle, say))
-        say(f"Edge worker: runs version {bundle.digest[:12]} of bundle {bundle.name!r}, {how}{_note(job)}")
+        say(f"Edge worker: runs version {short(bundle.digest)} of bundle {bundle.name!r}, {how}{_note(job)}")
         return tree
 
     def fetching(self) -> tuple[FetchStatus, ...]:
         """The fetches under way."""
-        return tuple(_status(fetch) for fetch, _ in self._fetches.values() if fetch.waiters)
+        return tuple(
+            FetchStatus(bundle.name, fetch.digest, len(fetch.waiters), *fetch.progress.counts)
+            for fetch, _ in self._fetches.values()
+            if (bundle := fetch.waiters.bundle) is not None
+        )
 
     def job_ended(self) -> None:
         """A version may no longer be in use."""
@@ -104,6 +110,10 @@ class Bundles:
             except TimeoutError:
                 continue
 
+    def close(self) -> None:
+        """Return once nothing is written any more; all jobs must be closed."""
+        self.disk.close()
+
     async def _on_disk(self, work: Callable[[], None]) -> None:
         try:
             await self.disk.do(work)
@@ -115,8 +125,7 @@ class Bundles:
         try:
             return await waiter.done
         finally:
-            if waiter in fetch.waiters:
-                fetch.waiters.remove(waiter)
+            fetch.waiters.leave(waiter)
             if not fetch.waiters and (found := self._fetches.get(fetch.digest)) is not None and found[0] is fetch:
                 del self._fetches[fetch.digest]
                 found[1].cancel()
@@ -126,10 +135,10 @@ class Bundles:
         digest = waiter.bundle.digest
         if digest not in self._fetches:
             fetch = VersionFetch(digest, self.calls, self.store, self.disk, self.link)
-            task = self.group.create_task(self._run(fetch), name=f"fetch-bundle-{digest[:12]}")
+            task = self.group.create_task(self._run(fetch), name=f"fetch-bundle-{digest}")
             self._fetches[digest] = fetch, task
         fetch = self._fetches[digest][0]
-        fetch.join(waiter)
+        fetch.waiters.join(waiter)
         return fetch
 
     async def _run(self, fetch: VersionFetch) -> None:
@@ -146,9 +155,3 @@ def _note(job: Job) -> str:
     info = {} if work is None else work.workload.get("bundle_info", {})
     pinned = isinstance(info, dict) and info.get("version") is not None
     return "" if pinned else "; the run names no version, so it is the one that was current when the job was dispatched"
-
-
-def _status(fetch: VersionFetch) -> FetchStatus:
-    bundle: BundleRef = fetch.waiters[0].bundle
-    progress = fetch.progress
-    return FetchStatus(bundle.name, fetch.digest, len(fetch.waiters), progress.pieces, progress.done, progress.received)

@@ -2,7 +2,7 @@
 
     versions/<digest>/tree         the files, read-only
     versions/<digest>/manifest     the manifest's frame
-    versions/<digest>/record.json  the state of the files when they were verified; see `record`
+    versions/<digest>/inventory.json  the state of the files when they were verified; see `inventory`
     partial/<digest>/              a version that is being fetched; see `partial`
     removed/                       what is being removed
 
@@ -15,44 +15,33 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
 from uuid import uuid4
 
-from edge_schemas.bundles.manifest import Manifest, ManifestRefused, open_manifest
-from edge_schemas.bundles.pieces import PIECE_BYTES, piece_digest
-from edge_worker.bundles.folders import open_below, open_file, opened_folder, parts_of, remove_tree
+from edge_schemas.bundles.manifest import Manifest
+from edge_worker.bundles.building import TREE, LocalPiece, build_tree, manifest_in
+from edge_worker.bundles.folders import remove_tree
 from edge_worker.bundles.partial import MANIFEST, Partial
 from edge_worker.bundles.pruning import BundleLimits, CachedVersion, to_remove
-from edge_worker.bundles.record import Changes, VersionRecord, changes_in, read_record, verified_record, write_record
-from edge_worker.bundles.tree import write_tree
+from edge_worker.bundles.inventory import (
+    Changes,
+    Inventory,
+    changes_in,
+    read_inventory,
+    verified_inventory,
+    write_inventory,
+)
 from edge_worker.bundles.unavailable import CodeUnavailable
 from edge_worker.log import EventLog
 
-RECORD, TREE = "record.json", "tree"
+INVENTORY = "inventory.json"
 PARTIAL_KEEP_S = 86400.0
 """How long pieces are kept of a version that no job waits for."""
 _MIB = 1024 * 1024
 
 log = EventLog("edge_worker.bundles.store")
-
-
-@dataclass(frozen=True, slots=True)
-class LocalPiece:
-    """Where a version on this disk has a piece."""
-
-    tree: Path
-    path: str
-    offset: int
-
-
-class PiecesMissing(Exception):
-    """Pieces are not here, or not what they should be."""
-
-    def __init__(self, digests: AbstractSet[str]) -> None:
-        super().__init__(f"{len(digests)} pieces")
-        self.digests = digests
 
 
 @dataclass
@@ -67,7 +56,7 @@ class BundleStore:
     path: Path
     limits: BundleLimits
     in_use: Callable[[], AbstractSet[str]]
-    free: Callable[[Path], int] = field(default=lambda path: disk_usage(path).free)
+    free: Callable[[Path], int] = lambda path: disk_usage(path).free
 
     def prepare(self) -> None:
         """Make the folders, and finish removals that an earlier run of the agent has begun.
@@ -80,9 +69,7 @@ class BundleStore:
             _remove(left)
 
     def tree(self, digest: str) -> Path | None:
-        """The folder with the files of a version, if it is here and complete; from here on it counts as used.
-
-        What was changed since it was made is noticed: such a version counts as not here.
+        """The folder with the files of a version, which counts as used now; None if it is not here, or was changed.
 
         Raises:
             OSError: It can't be marked as used.
@@ -90,9 +77,9 @@ class BundleStore:
         folder = self._versions / digest
         if not folder.exists():
             return None
-        record = read_record(folder / RECORD)
-        changes = None if record is None else changes_in(folder / TREE, record)
-        if (record is None or changes) and not self._is_verified(folder, record, changes):
+        inventory = read_inventory(folder / INVENTORY)
+        changes = None if inventory is None else changes_in(folder / TREE, inventory)
+        if (inventory is None or changes) and not _is_verified(folder, inventory, changes):
             means = "a task, a person or the disk has changed its files: it is made again"
             log.warning("bundle_changed_on_disk", digest=digest, means=means)
             return None
@@ -110,16 +97,6 @@ class BundleStore:
         partial.prepare()
         return partial
 
-    def local_pieces(self, manifest: Manifest) -> dict[str, LocalPiece]:
-        """The pieces of a version that other versions have, or an earlier tree of the same one."""
-        found: dict[str, LocalPiece] = {}
-        for folder in self._folders():
-            for file in () if (other := self._manifest(folder)) is None else other.files:
-                for number, piece in enumerate(file.pieces):
-                    if piece in manifest.pieces:
-                        found.setdefault(piece, LocalPiece(folder / TREE, file.path, number * PIECE_BYTES))
-        return found
-
     def check_room(self, manifest: Manifest, to_fetch: int) -> None:
         """Remove versions that no job uses, as far as the disk has not enough room.
 
@@ -129,11 +106,10 @@ class BundleStore:
         size, most = manifest.size, self.limits.version_max_bytes
         if size > most:
             raise CodeUnavailable(f"its files have {size} bytes, more than bundle_max_bytes = {most} of this worker")
-        short = size + to_fetch + self.limits.reserve_bytes - self.free(self.path)
-        if short > 0:
+        needed = size + to_fetch + self.limits.reserve_bytes
+        if (short := needed - self.free(self.path)) > 0:
             self.prune(room=short)
-            short = size + to_fetch + self.limits.reserve_bytes - self.free(self.path)
-        if short > 0:
+        if (short := needed - self.free(self.path)) > 0:
             text = f"the worker's disk has too little room: {short / _MIB:.0f} MiB more are needed"
             raise CodeUnavailable(text, releases=True, pauses=True)
 
@@ -141,29 +117,14 @@ class BundleStore:
         """Make a version from its pieces; returns the folder with its files.
 
         Raises:
-            PiecesMissing: These must be fetched, and not be read from `local`.
-            OSError: The disk is full.
+            PiecesMissing: See `build_tree`.
+            OSError: See `build_tree`.
         """
         folder = partial.path / "version"
         self._discard(folder)
         folder.mkdir(mode=0o700)
-        missing: set[str] = set()
-
-        def read(digest: str, size: int) -> bytes:
-            data = partial.read(digest, size)
-            if data is None and (place := local.get(digest)) is not None:
-                data = _read_local(place, digest, size)
-            if data is None:
-                missing.add(digest)
-            return bytes(size) if data is None else data
-
-        write_tree(folder / TREE, manifest, read)
-        if missing:
-            raise PiecesMissing(missing)
-        record = verified_record(folder / TREE, manifest, bundle)
-        if record is None:
-            raise OSError("what was written is not what is read")
-        write_record(folder / RECORD, record)
+        inventory = build_tree(folder / TREE, partial, manifest, local, bundle)
+        write_inventory(folder / INVENTORY, inventory)
         (partial.path / MANIFEST).rename(folder / MANIFEST)
         target = self._versions / manifest.digest
         self._discard(target)
@@ -193,9 +154,9 @@ class BundleStore:
         """What is here."""
         in_use = self.in_use()
         found = []
-        for folder in self._folders():
-            record = read_record(folder / RECORD)
-            bundle, size = ("", 0) if record is None else (record.bundle, record.size)
+        for folder in self.folders():
+            inventory = read_inventory(folder / INVENTORY)
+            bundle, size = ("", 0) if inventory is None else (inventory.bundle, inventory.size)
             found.append(CachedVersion(folder.name, bundle, size, folder.stat().st_mtime, folder.name in in_use))
         return found
 
@@ -203,28 +164,8 @@ class BundleStore:
         for folder in (self._versions, self._partial, self._removed):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def _is_verified(self, folder: Path, record: VersionRecord | None, changes: Changes | None) -> bool:
-        """Read what seems to have changed; whether it is as it should be, which is then recorded."""
-        manifest = self._manifest(folder)
-        if manifest is None or (changes is not None and changes.is_foreign):
-            return False
-        bundle, changed = ("", set()) if record is None or changes is None else (record.bundle, changes.files)
-        verified = verified_record(folder / TREE, manifest, bundle, record, changed)
-        if verified is None:
-            return False
-        try:
-            write_record(folder / RECORD, verified)
-        except OSError as error:
-            log.warning("bundle_record_not_written", digest=folder.name, error=str(error))
-        return True
-
-    def _manifest(self, folder: Path) -> Manifest | None:
-        try:
-            return open_manifest((folder / MANIFEST).read_bytes(), folder.name)
-        except (OSError, ManifestRefused):
-            return None
-
-    def _folders(self) -> list[Path]:
+    def folders(self) -> list[Path]:
+        """Those of all versions."""
         try:
             return [path for path in sorted(self._versions.iterdir()) if path.is_dir()]
         except FileNotFoundError:
@@ -265,18 +206,17 @@ def _remove(folder: Path) -> None:
         log.warning("bundle_not_removed", path=str(folder), error=str(error))
 
 
-def _read_local(place: LocalPiece, digest: str, size: int) -> bytes | None:
-    """A piece of a file of another version; None if it is not what it was."""
-    *parent, name = parts_of(place.path)
+def _is_verified(folder: Path, inventory: Inventory | None, changes: Changes | None) -> bool:
+    """Read what seems to have changed in a version; whether it is as it should be, which is then noted."""
+    manifest = manifest_in(folder)
+    if manifest is None or (changes is not None and changes.is_foreign):
+        return False
+    bundle, changed = ("", set()) if inventory is None or changes is None else (inventory.bundle, changes.files)
+    verified = verified_inventory(folder / TREE, manifest, bundle, inventory, changed)
+    if verified is None:
+        return False
     try:
-        with opened_folder(place.tree) as root:
-            folder = open_below(root, parent)
-            try:
-                file = open_file(folder, name)
-            finally:
-                os.close(folder)
-            with os.fdopen(file, "rb", buffering=0) as opened:
-                data = os.pread(opened.fileno(), size, place.offset)
-    except OSError:
-        return None
-    return data if piece_digest(data) == digest else None
+        write_inventory(folder / INVENTORY, verified)
+    except OSError as error:
+        log.warning("bundle_inventory_not_written", digest=folder.name, error=str(error))
+    return True

@@ -82,12 +82,14 @@ def _write(folder: int, name: bytes, file: BundleFile, read: ReadPiece) -> None:
 
 def _seal(root: int, manifest: Manifest) -> None:
     """Add the folders for compiled code, and make all others read-only, the inner ones first."""
-    with_code = {parent for parent, files in by_folder(manifest) if any(name.endswith(b".py") for name, _ in files)}
+    names = {parent: {name for name, _ in files} for parent, files in by_folder(manifest)}
     folders = all_folders(manifest)
     for parent in sorted(folders, key=len, reverse=True):
+        here = names.get(parent, set())
         descriptor = open_below(root, parent)
         try:
-            if parent in with_code and (*parent, BYTECODE) not in folders:
+            has_code = any(name.endswith(b".py") for name in here)
+            if has_code and BYTECODE not in here and (*parent, BYTECODE) not in folders:
                 os.mkdir(BYTECODE, 0o755, dir_fd=descriptor)
             os.fchmod(descriptor, FOLDER_MODE)
         finally:

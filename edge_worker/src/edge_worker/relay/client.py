@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from edge_schemas.bundles.manifest import MAX_MANIFEST_FRAME_BYTES
 from edge_schemas.gate.centre import WorkerFacts
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
@@ -22,30 +20,25 @@ from edge_schemas.wire.job_calls import (
     MAX_CHUNK_DECODED_BYTES,
     FinishRequest,
     LogPosition,
-    PiecesRequest,
     ReleaseRequest,
     StartRequest,
 )
-from edge_schemas.wire.jobs import BundleRef
 from edge_schemas.wire.polls import Poll
 from edge_schemas.wire.workers import Enrollment, EnrollRequest, SecretRequest
+from edge_worker.relay.bundle_calls import BundleCalls
 from edge_worker.relay.call_result import NoAnswer, Reply, parse
 from edge_worker.relay.clock_skew import ClockSkew
 from edge_worker.relay.link import Link
 from edge_worker.relay.poll_answer import ReadAnswer, read_answer
 from edge_worker.relay.proxy import Proxy
-from edge_worker.relay.transport import CALL_S, Request, Sessions, Sink, Transport
+from edge_worker.relay.transport import AGAIN_S, CALL_S, Request, Sessions, Transport
 
 PING_S: Final = 10.0
 EXECUTION_S: Final = 75.0
 """Longer than the relay waits for Airflow, so that the relay's answer arrives before this limit is reached."""
-AGAIN_S: Final = 12.0
-"""A call is sent a second time if its answer has not begun after so long. Longer than connecting may take: only an
-established connection can hang."""
 EXECUTION_AGAIN_S: Final = 20.0
 """The same for calls that Airflow answers, which may be slow itself."""
 POLL_MARGIN_S: Final = 15.0
-_MANIFEST_LIMITS: Final = CallLimits(max_call_bytes=MAX_MANIFEST_FRAME_BYTES, call_setting="the limit for manifests")
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -93,6 +86,7 @@ class RelayClient:
 
     Attributes:
         proxy: As given.
+        bundles: The calls for published bundles.
     """
 
     def __init__(
@@ -110,6 +104,7 @@ class RelayClient:
         self._limits = limits
         self._sessions = Sessions(tls)
         self._transport = Transport(relay_url, secret, sessions=self._sessions, proxy=proxy, link=self._link)
+        self.bundles = BundleCalls(self._transport)
 
     async def __aenter__(self) -> Self:
         self._sessions.open()
@@ -188,20 +183,6 @@ class RelayClient:
         chunk = chunk[:MAX_CHUNK_BYTES]
         request = Request("PUT", routes.JOB_LOG.format(job=job), chunk, headers, f"offset={offset}")
         return parse(LogPosition, await self._transport.send_twice(request, again_s=AGAIN_S))
-
-    async def bundle_manifest(self, job: str, bundle: BundleRef) -> bytes:
-        """The frame of the manifest of a bundle's version that a job runs."""
-        path = routes.BUNDLE.format(bundle=quote(bundle.name, safe=""), digest=bundle.digest)
-        request = Request("GET", path, query=f"job={job}", limits=_MANIFEST_LIMITS)
-        return (await self._transport.send_twice(request, again_s=AGAIN_S)).body
-
-    async def bundle_pieces(
-        self, job: str, bundle: BundleRef, pieces: tuple[str, ...], *, offset: int, sink: Sink
-    ) -> None:
-        """Fetches frames of pieces; `sink` gets the bytes while they arrive, also if the answer breaks off."""
-        path = routes.BUNDLE_PIECES.format(bundle=quote(bundle.name, safe=""), digest=bundle.digest)
-        body = _content(PiecesRequest(job=job, pieces=pieces, offset=offset))
-        await self._transport.send(Request("POST", path, body, _JSON, sink=sink))
 
     async def execution(self, job: str, call: ExecutionCall) -> ExecutionAnswer:
         """Forwards a call to the Execution API, with path and query unchanged.

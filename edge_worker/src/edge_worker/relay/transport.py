@@ -25,6 +25,9 @@ from edge_worker.relay.proxy import Proxy
 
 CONNECT_S: Final = 10.0
 CALL_S: Final = 30.0
+AGAIN_S: Final = 12.0
+"""A call is sent a second time if its answer has not begun after so long. Longer than connecting may take: only an
+established connection can hang."""
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from edge_schemas.bundles.pieces import PIECE_BYTES
+from edge_worker.bundles.building import PiecesMissing, local_pieces
 from edge_worker.bundles.pruning import BundleLimits
-from edge_worker.bundles.store import BundleStore, PiecesMissing
+from edge_worker.bundles.store import BundleStore
 from edge_worker.bundles.unavailable import CodeUnavailable
 from support.relay.bundles import MadeBundle, make_bundle
 
@@ -41,6 +42,11 @@ def _built(store: BundleStore, files: Mapping[str, bytes] = _FILES) -> tuple[Mad
 def _content(tree: Path) -> dict[str, bytes]:
     found = (path for path in tree.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
     return {str(path.relative_to(tree)): path.read_bytes() for path in found}
+
+
+def _to_fifo(tree: Path) -> None:
+    (tree / "data.bin").unlink()
+    os.mkfifo(tree / "data.bin")
 
 
 def _other_inode(path: Path) -> None:
@@ -83,12 +89,23 @@ def test_version_that_brings_compiled_files_keeps_them_read_only(tmp_path: Path)
         lambda tree: (tree / "lib" / "link").symlink_to("/etc/passwd"),
         lambda tree: (tree / "more").mkdir(),
         lambda tree: ((tree / "data.bin").unlink(), (tree / "data.bin").symlink_to("/etc/passwd")),
-        lambda tree: ((tree / "data.bin").unlink(), os.mkfifo(tree / "data.bin")),
+        _to_fifo,
         lambda tree: (tree / "lib").rename(tree.parent / "moved"),
         lambda tree: ((tree / "lib").rename(tree.parent / "moved"), (tree / "lib").symlink_to(tree.parent / "moved")),
-        lambda tree: ((tree / "lib/__pycache__").rmdir(), (tree / "lib/__pycache__").symlink_to("/tmp")),  # noqa: S108
+        lambda tree: ((tree / "lib/__pycache__").rmdir(), (tree / "lib/__pycache__").symlink_to("/tmp")),
     ],
-    ids=["content", "removed", "added", "link", "folder", "file-to-link", "fifo", "moved", "folder-to-link", "bytecode"],
+    ids=[
+        "content",
+        "removed",
+        "added",
+        "link",
+        "folder",
+        "file-to-link",
+        "fifo",
+        "moved",
+        "folder-to-link",
+        "bytecode",
+    ],
 )
 def test_changed_tree_is_noticed_and_made_again(tmp_path: Path, change: Callable[[Path], object]) -> None:
     store = _store(tmp_path)
@@ -122,24 +139,26 @@ def test_touched_file_is_read_once_and_stays(tmp_path: Path, change: Callable[[P
     bundle, tree = _built(store)
     (tree / "lib").chmod(0o755)
     change(tree / "lib" / "__init__.py")
-    record = tree.parent / "record.json"
-    before = record.read_bytes()
+    inventory = tree.parent / "inventory.json"
+    before = inventory.read_bytes()
     assert store.tree(bundle.digest) == tree
     assert stat.S_IMODE((tree / "lib" / "__init__.py").stat().st_mode) == 0o444
     assert stat.S_IMODE((tree / "lib").stat().st_mode) == 0o555
-    after = record.read_bytes()
+    after = inventory.read_bytes()
     assert after != before
     assert store.tree(bundle.digest) == tree
-    assert record.read_bytes() == after
+    assert inventory.read_bytes() == after
 
 
-@pytest.mark.parametrize("damage", [lambda record: record.unlink(), lambda record: record.write_bytes(b"{")])
-def test_version_without_its_record_is_verified(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(
+    "damage", [lambda inventory: inventory.unlink(), lambda inventory: inventory.write_bytes(b"{")]
+)
+def test_version_without_its_inventory_is_verified(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     store = _store(tmp_path)
     bundle, tree = _built(store)
-    damage(tree.parent / "record.json")
+    damage(tree.parent / "inventory.json")
     assert store.tree(bundle.digest) == tree
-    damage(tree.parent / "record.json")
+    damage(tree.parent / "inventory.json")
     (tree / "data.bin").chmod(0o644)
     (tree / "data.bin").write_bytes(b"y" * 100)
     assert store.tree(bundle.digest) is None
@@ -151,10 +170,10 @@ def test_after_a_boot_all_files_are_read_again(tmp_path: Path, monkeypatch: pyte
     bundle, tree = _built(store)
     compiled = tree / "lib" / "__pycache__" / "x.pyc"
     compiled.write_bytes(b"half")
-    monkeypatch.setattr("edge_worker.bundles.record.this_boot", lambda: "the next boot")
+    monkeypatch.setattr("edge_worker.bundles.inventory.this_boot", lambda: "the next boot")
     assert store.tree(bundle.digest) == tree
     assert not compiled.exists()
-    monkeypatch.setattr("edge_worker.bundles.record.this_boot", lambda: "one more")
+    monkeypatch.setattr("edge_worker.bundles.inventory.this_boot", lambda: "one more")
     with (tree / "data.bin").open("rb") as file:
         state = os.fstat(file.fileno())
     (tree / "data.bin").chmod(0o644)
@@ -169,7 +188,7 @@ def test_only_new_pieces_are_missing(tmp_path: Path) -> None:
     _built(store, {"large.bin": large, "a.py": b"one"})
     changed = large[:PIECE_BYTES] + b"z" + large[PIECE_BYTES + 1 :]
     new = make_bundle({"moved/large.bin": changed, "b.py": b"one", "c.py": b"new"})
-    local = store.local_pieces(new.manifest)
+    local = local_pieces(store.folders(), new.manifest)
     missing = [piece for piece in new.manifest.pieces if piece not in local]
     assert len(missing) == 2
     _arrived(store, new, *missing)
@@ -181,7 +200,7 @@ def test_piece_of_a_changed_local_file_is_not_used(tmp_path: Path) -> None:
     store = _store(tmp_path)
     _, tree = _built(store, {"a.py": b"one", "b.py": b"two"})
     new = make_bundle({"c.py": b"one"})
-    local = store.local_pieces(new.manifest)
+    local = local_pieces(store.folders(), new.manifest)
     (tree / "a.py").chmod(0o644)
     (tree / "a.py").write_bytes(b"bad")
     _arrived(store, make_bundle({}))

@@ -1,6 +1,6 @@
 """What the files of a version on this disk were when it was made, and what was changed since.
 
-Size, times and inode of each file are recorded once the file is verified. A file that still has them is not read again.
+Size, times and inode of each file are noted once the file is verified. A file that still has them is not read again.
 After a boot all files count as changed: no file was forced to the disk, and a power cut may have lost a part of it.
 """
 
@@ -27,8 +27,8 @@ FileState = tuple[int, int, int, int, int]
 """Mode, size, `mtime_ns`, `ctime_ns` and inode."""
 
 
-class VersionRecord(Outbound):
-    """Kept next to a version's files as `record.json`.
+class Inventory(Outbound):
+    """Kept next to a version's files as `inventory.json`.
 
     Attributes:
         bundle: Of the job that it was fetched for.
@@ -49,26 +49,26 @@ def this_boot() -> str:
     return boot_id() or uuid4().hex
 
 
-def read_record(path: Path) -> VersionRecord | None:
-    """The record; None if there is none that can be read."""
+def read_inventory(path: Path) -> Inventory | None:
+    """The inventory; None if there is none that can be read."""
     try:
-        return VersionRecord.model_validate_json(path.read_bytes())
+        return Inventory.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
 
 
-def write_record(path: Path, record: VersionRecord) -> None:
-    """Store a record.
+def write_inventory(path: Path, inventory: Inventory) -> None:
+    """Store an inventory.
 
     Raises:
         OSError: The disk is full.
     """
-    write_atomically(path, record.model_dump_json().encode(), durable=False)
+    write_atomically(path, inventory.model_dump_json().encode(), durable=False)
 
 
 @dataclass
 class Changes:
-    """What differs from the record.
+    """What differs from the inventory.
 
     Attributes:
         files: Paths of files to be read again.
@@ -82,11 +82,11 @@ class Changes:
         return self.is_foreign or bool(self.files)
 
 
-def changes_in(tree: Path, record: VersionRecord) -> Changes:
-    """Compare the files on disk with their record, without reading them."""
+def changes_in(tree: Path, inventory: Inventory) -> Changes:
+    """Compare the files on disk with their inventory, without reading them."""
     found = Changes()
     expected: dict[tuple[bytes, ...], dict[bytes, str | None]] = {(): {}}
-    for path in record.files:
+    for path in inventory.files:
         parts = parts_of(path)
         expected.setdefault(parts[:-1], {})[parts[-1]] = path
         while (parts := parts[:-1]) and parts[-1] not in expected.setdefault(parts[:-1], {}):
@@ -94,16 +94,16 @@ def changes_in(tree: Path, record: VersionRecord) -> Changes:
     try:
         with opened_folder(tree) as root:
             for folder, names in expected.items():
-                _compare(root, folder, names, record, found)
+                _compare(root, folder, names, inventory, found)
     except OSError:
         found.is_foreign = True
-    if record.boot != this_boot():
-        found.files = set(record.files)
+    if inventory.boot != this_boot():
+        found.files = set(inventory.files)
     return found
 
 
 def _compare(
-    root: int, folder: tuple[bytes, ...], names: dict[bytes, str | None], record: VersionRecord, found: Changes
+    root: int, folder: tuple[bytes, ...], names: dict[bytes, str | None], inventory: Inventory, found: Changes
 ) -> None:
     """Compare one folder.
 
@@ -122,27 +122,27 @@ def _compare(
                     found.is_foreign |= name != BYTECODE or not entry.is_dir(follow_symlinks=False)
                 elif (path := left.pop(name)) is None:
                     found.is_foreign |= not entry.is_dir(follow_symlinks=False)
-                elif state_of(entry.stat(follow_symlinks=False)) != record.files[path]:
+                elif state_of(entry.stat(follow_symlinks=False)) != inventory.files[path]:
                     found.files.add(path)
         found.is_foreign |= bool(left)
     finally:
         os.close(descriptor)
 
 
-def verified_record(
+def verified_inventory(
     tree: Path,
     manifest: Manifest,
     bundle: str,
-    known: VersionRecord | None = None,
+    known: Inventory | None = None,
     changed: AbstractSet[str] = frozenset(),
-) -> VersionRecord | None:
-    """A new record of a tree that holds what the manifest says; None if it does not.
+) -> Inventory | None:
+    """An inventory of a tree that holds what the manifest says; None if it does not.
 
     Args:
         tree: The folder.
         manifest: Of the version.
-        bundle: See `VersionRecord`.
-        known: An earlier record: of its files only those in `changed` are read. None reads all files.
+        bundle: See `Inventory`.
+        known: An earlier inventory: of its files only those in `changed` are read. None reads all files.
         changed: Paths.
     """
     states = {} if known is None else {path: state for path, state in known.files.items() if path not in changed}
@@ -156,8 +156,8 @@ def verified_record(
                 _drop_bytecode(root, manifest)
     except OSError:
         return None
-    record = VersionRecord(bundle=bundle, size=manifest.size, boot=this_boot(), files=states)
-    return None if changes_in(tree, record) else record
+    inventory = Inventory(bundle=bundle, size=manifest.size, boot=this_boot(), files=states)
+    return None if changes_in(tree, inventory) else inventory
 
 
 def _verify(
@@ -194,7 +194,7 @@ def _drop_bytecode(root: int, manifest: Manifest) -> None:
     for folder in folders:
         if (*folder, BYTECODE) in folders:  # the version's own
             continue
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             descriptor = open_below(root, (*folder, BYTECODE))
             try:
                 _empty(descriptor)
@@ -210,5 +210,5 @@ def _empty(folder: int) -> None:
 
 
 def state_of(found: os.stat_result) -> FileState:
-    """What is recorded of a file."""
+    """What is noted of a file."""
     return found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
