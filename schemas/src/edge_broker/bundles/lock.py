@@ -31,7 +31,7 @@ KEEPER = "-keeper"
 LIFE_S = 30.0
 _RENEWALS = 6
 """In `LIFE_S`."""
-_RETRY_S = 0.2
+RETRY_S = 0.2
 
 
 class LockBusy(Exception):
@@ -88,7 +88,7 @@ class HeldLock:
             LockLost: It is not held for long enough.
         """
         if not self.is_held:
-            raise LockLost
+            raise LockLost("the lock of bundles could not be renewed in time")
 
     def renewed(self, at: float) -> None:
         """It was renewed by a request that was sent at this time."""
@@ -107,6 +107,7 @@ class BundleLock:
         key: `CONTENT` or `KEEPER`.
         by: The process, for people.
         life_s: The same for all who use the lock.
+        retry_s: Between two requests for the lock while others have it.
         clock: Monotonic seconds.
     """
 
@@ -117,12 +118,14 @@ class BundleLock:
         by: str,
         *,
         life_s: float = LIFE_S,
+        retry_s: float = RETRY_S,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._bucket = Bucket(broker, BUNDLES_BUCKET)
         self._key = key
         self._by = by
         self._life_s = life_s
+        self._retry_s = retry_s
         self._clock = clock
         self._beats: dict[str, tuple[int, float]] = {}
 
@@ -155,7 +158,7 @@ class BundleLock:
                 return held
             if others and self._clock() >= give_up:
                 raise LockBusy(f"the lock {self._key} of {BUNDLES_BUCKET} is held by {', '.join(others)}")
-            await asyncio.sleep(_RETRY_S * random.uniform(0.5, 1))  # noqa: S311  # jitter, nothing secret
+            await asyncio.sleep(self._retry_s * random.uniform(0.5, 1))  # noqa: S311  # jitter, nothing secret
 
     def _alive(self, stored: Stored) -> dict[str, Holder]:
         """The holders that may live. One is dead if its beat has not changed for `life_s` by this process's clock."""
