@@ -166,6 +166,14 @@ OPTIONS: dict[str, Option] = {
         "4",
         kind="integer",
     ),
+    "bundle_max_bytes": _option(
+        "Bytes that the files of a published DAG bundle may have, at most 1073741824. A worker has a limit of its own.",
+        "268435456",
+        kind="integer",
+    ),
+    "bundle_max_files": _option(
+        "Files and folders that a published DAG bundle may have, at most 20000.", "10000", kind="integer"
+    ),
     "bundle_wait": _option(
         "Seconds that a task waits in the executor for the version of its DAG bundle to be published, when other versions "
         "of the bundle are; then it fails, or is retried. A task of a bundle that is not published at all does not wait.",

@@ -96,7 +96,9 @@ def _hash(file: ListedFile) -> _Known:
     except FileNotFoundError as error:
         raise TreeChanged(f"{file.path} disappeared") from error
     except OSError as error:
-        raise BundleRefused(f"{file.path} can't be read: {error.strerror}. Its reader is user {os.geteuid()}") from error
+        raise BundleRefused(
+            f"{file.path} can't be read: {error.strerror}. Its reader is user {os.geteuid()}"
+        ) from error
     if after != file.state:
         raise TreeChanged(f"{file.path} was changed")
     return _Known(after, tuple(pieces), now - max(after.mtime_ns, after.ctime_ns) > RECENT_NS)

@@ -1,7 +1,7 @@
 """Lists the files of a bundle's folder that are published, without reading them.
 
-A symbolic link is published as what it points to. One that leads out of the folder would publish files that no one meant
-to publish, and one to a folder that holds it has no end: both are refused.
+A symbolic link is published as what it points to. One that leads out of the folder would publish files that were not
+meant to be published, and one to a folder that holds it has no end: both are refused.
 """
 
 import os
@@ -174,8 +174,8 @@ class _Walk:
         self._entries += 1
         if self._entries > self.limits.max_files:
             raise BundleRefused(
-                f"it has more files and folders than max_files = {self.limits.max_files:,}. Name what tasks do not need "
-                f"in {IGNORE_FILE}, or raise max_files (or [edge_relay] bundle_max_files)"
+                f"it has more files and folders than max_files = {self.limits.max_files:,}. Name what tasks do not "
+                f"need in {IGNORE_FILE}, or raise max_files (or [edge_relay] bundle_max_files)"
             )
 
 

@@ -4,7 +4,6 @@ Any number of processes may publish at once, also the same version; pruning is s
 """
 
 import asyncio
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -108,8 +107,8 @@ class BundlePublisher:
                 await self._put_entries(wanted, held, done)
         except StreamFull as error:
             raise PublishRefused(
-                "the store of bundles is full: give it more room with 'edge-relay streams apply --bundles-max', or remove "
-                "old versions with 'airflow edge-relay bundles prune'"
+                "the store of bundles is full: give it more room with 'edge-relay streams apply --bundles-max', or "
+                "remove old versions with 'airflow edge-relay bundles prune'"
             ) from error
         except PayloadTooLarge as error:
             raise PublishRefused(f"{error}: max_payload of the NATS servers must be 1 MiB at least") from error
@@ -120,8 +119,9 @@ class BundlePublisher:
     async def _put_content(self, manifest: Manifest, read: ReadPiece, held: HeldLock, done: Publication) -> None:
         frame = await asyncio.to_thread(pack_manifest, manifest)
         missing = await self._store.missing(list(manifest.pieces))
-        for batch in itertools.batched(missing, AT_ONCE):
+        for start in range(0, len(missing), AT_ONCE):
             held.check()
+            batch = missing[start : start + AT_ONCE]
             await asyncio.gather(*(self._put_piece(digest, read, done) for digest in batch))
         held.check()
         if await self._store.put_manifest(manifest.digest, frame):
@@ -163,7 +163,7 @@ class BundlePublisher:
     async def _is_known(self, wanted: Wanted) -> bool:
         if wanted.version is None:
             return True
-        return await self._published.known_as(wanted.name, wanted.version) == wanted.manifest.digest
+        return await self._published.digest_of(wanted.name, wanted.version) == wanted.manifest.digest
 
 
 def _same(entry: PublishedVersion | None, wanted: Wanted) -> bool:
