@@ -1,4 +1,4 @@
-"""Which versions of DAG bundles Airflow knows and may ask for, from its database. Read only, in sessions of the caller."""
+"""Which versions of DAG bundles Airflow knows and may ask for. Read only, in the caller's session."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -83,5 +83,6 @@ def _needed(session: "Session") -> dict[str, set[str]]:
     found: dict[str, set[str]] = defaultdict(set)
     for query in (of_runs, of_dags):
         for name, version in session.execute(query):
-            found[name].add(version)
+            if version is not None:
+                found[name].add(version)
     return found

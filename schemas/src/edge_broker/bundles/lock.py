@@ -215,7 +215,7 @@ class BundleLock:
 
 
 def _parse(stored: Stored) -> LockEntry:
-    """The entry. One that can't be read, of a later version perhaps, is held by an unknown holder with this revision."""
+    """The entry. One that can't be read, perhaps of a later version, counts as held by another process."""
     if stored.value is None:
         return LockEntry()
     try:

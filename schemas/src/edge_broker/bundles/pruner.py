@@ -1,7 +1,8 @@
-"""Removes what is published and no longer needed: entries first, then manifests without an entry, then pieces that no
-manifest names. Killed at any step, it leaves what the next one removes.
+"""Removes what is published and no longer needed.
 
-Publishers are shut out by the lock while something is removed, which is done in short parts: see docs/adr/0041.
+Entries first, then manifests without an entry, then pieces that no manifest names. Killed at any step, it leaves what
+the next one removes. Publishers are shut out by the lock while something is removed, which is done in short parts: see
+docs/adr/0041.
 """
 
 import asyncio

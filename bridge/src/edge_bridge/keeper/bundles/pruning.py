@@ -9,7 +9,7 @@ from edge_bridge.airflow.bundle_versions import versions_in_use
 from edge_bridge.keeper.bundles.metrics import BundleMetrics
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, airflow_session
 from edge_broker.bundles.lock import LockBusy
-from edge_broker.bundles.pruner import PruneRefused, Pruner
+from edge_broker.bundles.pruner import Pruner, PruneRefused
 
 log = structlog.get_logger(__name__)
 
@@ -72,9 +72,7 @@ class BundlePruning:
             self._metrics.not_pruned()
             log.warning("bundles_not_pruned", error=str(error))
             return
-        self._metrics.pruned(
-            versions=len(pruned.versions), manifests=len(pruned.manifests), pieces=pruned.pieces
-        )
+        self._metrics.pruned(versions=len(pruned.versions), manifests=len(pruned.manifests), pieces=pruned.pieces)
         if pruned.versions or pruned.manifests or pruned.pieces:
             log.info(
                 "bundles_pruned",

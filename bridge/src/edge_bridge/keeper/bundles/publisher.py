@@ -1,7 +1,8 @@
 """Publishes bundles whose configuration is Airflow's own: again and again, what is new.
 
-A bundle without versions is published as soon as its files have stayed the same between two checks. Of one with versions,
-such as git, the version that the dag-processor has seen last is published, and those that unfinished runs have.
+A bundle without versions is published as soon as its files have stayed the same between two checks. Of one with
+versions, such as git, the version that the dag-processor has seen last is published, and those of unfinished
+runs.
 """
 
 import asyncio
@@ -12,9 +13,9 @@ from time import monotonic
 import structlog
 
 from edge_bridge.airflow.bundle_versions import BundleRow, read_bundles
+from edge_bridge.bundles.tree import PieceSource
 from edge_bridge.keeper.bundles.metrics import BundleMetrics
 from edge_bridge.keeper.bundles.sources import BundleSources, Tree
-from edge_bridge.bundles.tree import PieceSource
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, airflow_session
 from edge_broker.bundles.lock import LockLost
 from edge_broker.bundles.mirror import BundleMirror
@@ -87,14 +88,13 @@ class KeeperPublisher:
         try:
             versioned = await self._sources.configured()
             rows = await self._dispatches.query(_read_rows)
-        except (BrokerUnavailable, LockLost):
-            raise
-        except Exception as error:
-            # The configuration of a bundle, or the code of its class, may be wrong in any way.
+        except Exception as error:  # logged; the configuration or a class may be wrong in any way
             if not self._has_failed:
                 self._has_failed = True
                 self._metrics.not_published()
-                log.warning("bundles_not_checked", error=_text(error), exc_info=not isinstance(error, DatabaseUnavailable))
+                log.warning(
+                    "bundles_not_checked", error=_text(error), exc_info=not isinstance(error, DatabaseUnavailable)
+                )
             return
         self._has_failed = False
         self._warn_of_unknown(versioned)
@@ -108,8 +108,7 @@ class KeeperPublisher:
             await (self._publish_versions(row) if has_versions else self._publish_folder(row))
         except (BrokerUnavailable, LockLost):
             raise
-        except Exception as error:
-            # Of its class, which may be anyone's, of its files, or of the store.
+        except Exception as error:  # noqa: BLE001  # logged; of its class, which may be anyone's, its files, the store
             pause_s, _ = self._failed.get(row.name, (RETRY_S[0] / 2, 0.0))
             pause_s = min(pause_s * 2, RETRY_S[1])
             self._failed[row.name] = pause_s, self._clock() + pause_s

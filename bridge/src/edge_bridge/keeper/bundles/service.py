@@ -1,4 +1,4 @@
-"""The part of a keeper that looks after bundles: of all keepers, the one that has the lock. It never ends the keeper."""
+"""The part of a keeper that looks after bundles, at the one keeper that has the lock. It never ends the keeper."""
 
 import asyncio
 import math
@@ -16,8 +16,8 @@ from edge_bridge.keeper.bundles.sources import BundleSources, remove_stale_copie
 from edge_bridge.keeper.dispatch import Dispatches
 from edge_broker.bundles.lock import KEEPER, LIFE_S, BundleLock, HeldLock, LockLost
 from edge_broker.bundles.mirror import BundleMirror
-from edge_broker.bundles.publishing import BundlePublisher
 from edge_broker.bundles.pruner import Pruner
+from edge_broker.bundles.publishing import BundlePublisher
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.connection.settings import BrokerSettings

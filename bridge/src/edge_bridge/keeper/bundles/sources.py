@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -16,6 +17,7 @@ from edge_service.threads import run_in_daemon_thread
 
 if TYPE_CHECKING:
     from airflow.dag_processing.bundles.base import BaseDagBundle
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
 
 T = TypeVar("T")
 
@@ -94,7 +96,7 @@ class BundleSources:
     def _open(self, name: str, refreshed_at: datetime | None) -> Tree:
         source = self._unversioned.pop(name, None)
         if source is None:
-            bundle = _make(name, None)
+            bundle = _manager().get_bundle(name)
             bundle.initialize()
             source = _Unversioned(bundle, TreeHasher(self.limits), None)
         if source.refreshed_at != refreshed_at:
@@ -123,32 +125,31 @@ def remove_stale_copies() -> None:
     """Remove copies of versions that this machine has not used for long, as Airflow's settings say."""
     from airflow.dag_processing.bundles.base import BundleUsageTrackingManager
 
-    BundleUsageTrackingManager().remove_stale_bundle_versions()
+    remove: Callable[[], None] = BundleUsageTrackingManager().remove_stale_bundle_versions
+    remove()
 
 
 def _configured() -> dict[str, bool]:
-    from airflow.dag_processing.bundles.manager import DagBundlesManager
-
     from edge_bridge.bundles import PublishedBundle
 
-    bundles = DagBundlesManager().get_all_dag_bundles()
-    return {
-        bundle.name: bundle.supports_versioning for bundle in bundles if not isinstance(bundle, PublishedBundle)
-    }
+    bundles = _manager().get_all_dag_bundles()
+    return {bundle.name: bundle.supports_versioning for bundle in bundles if not isinstance(bundle, PublishedBundle)}
 
 
-def _make(name: str, version: str | None) -> "BaseDagBundle":
+def _manager() -> "DagBundlesManager":
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
-    return DagBundlesManager().get_bundle(name, version)
+    make: Callable[[], DagBundlesManager] = DagBundlesManager  # it has no annotations
+    return make()
 
 
 def _open_version(name: str, version: str, hasher: TreeHasher) -> Tree:
-    """With Airflow's lock, which notes that the copy of the version is used: later, Airflow's own cleanup removes it."""
+    """With Airflow's lock, which notes that the copy of the version is used, so that a later cleanup may remove it."""
     from airflow.dag_processing.bundles.base import BundleVersionLock
 
-    with BundleVersionLock(name, version):
-        bundle = _make(name, version)
+    lock: Callable[[str, str], AbstractContextManager[object]] = BundleVersionLock  # it has no annotations
+    with lock(name, version):
+        bundle = _manager().get_bundle(name, version)
         bundle.initialize()
         return _tree(bundle.path, hasher)
 
