@@ -176,8 +176,8 @@ OPTIONS: dict[str, Option] = {
     ),
     "bundle_wait": _option(
         "Seconds that a task waits in the executor for the version of its DAG bundle to be published, when other "
-        "versions of the bundle are; then it fails, or is retried. A task of a bundle that is not published at all does "
-        "not wait.",
+        "versions of the bundle are; then it fails, or is retried. A task of a bundle that is not published at all "
+        "does not wait.",
         "60",
         kind="integer",
     ),
