@@ -176,19 +176,25 @@ class BundleLock:
     async def _renew(self, holder: str, held: HeldLock) -> None:
         while True:
             await asyncio.sleep(self._life_s / _RENEWALS)
-            sent_at = self._clock()
             try:
-                stored = await self._bucket.get(self._key)
-                entry = _parse(stored)
-                part = entry.holders.get(holder)
-                if part is None:
-                    held.lost()
-                    return
-                renewed = part.model_copy(update={"beat": part.beat + 1})
-                if await self._write(stored, entry.holders | {holder: renewed}):
-                    held.renewed(sent_at)
+                while not await self._beat(holder, held):
+                    pass  # another holder has written: at once again
             except (BrokerUnavailable, JetStreamError) as error:
                 log.warning("bundle_lock_not_renewed", lock=self._key, error=str(error))
+
+    async def _beat(self, holder: str, held: HeldLock) -> bool:
+        """Renew once; False if another holder was faster."""
+        sent_at = self._clock()
+        stored = await self._bucket.get(self._key)
+        holders = _parse(stored).holders
+        if (part := holders.get(holder)) is None:
+            held.lost()
+            return True
+        renewed = part.model_copy(update={"beat": part.beat + 1})
+        if not await self._write(stored, holders | {holder: renewed}):
+            return False
+        held.renewed(sent_at)
+        return True
 
     async def _release(self, holder: str) -> None:
         """Not released, the lock delays others as that of a dead process does."""

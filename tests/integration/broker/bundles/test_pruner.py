@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -273,12 +272,16 @@ async def steps_of(server: NatsServer, work: Work) -> int:
         return broker.requests
 
 
+EVERY = pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.soak)])
+
+
+@EVERY
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("new", [publish_new, publish_old])
-async def test_publishing_at_each_step_of_pruning_loses_nothing(server: NatsServer, new: Work) -> None:
+async def test_publishing_at_each_step_of_pruning_loses_nothing(server: NatsServer, new: Work, every: int) -> None:
     """And pruning at each step of publishing: the other one begins there, and both end."""
     for first, second in ((prune_later, new), (new, prune_later)):
-        for step in range(1, await steps_of(server, first) + 1):
+        for step in range(1, await steps_of(server, first) + 1, every):
             scene = await Scene.set(server)
             async with stepped(server) as one, stepped(server) as other:
                 one.stop_at = step
@@ -313,13 +316,14 @@ async def _check(broker: Broker, scene: Scene, new: Work, step: int) -> None:
     assert pieces == {digest_of(text) for text in ("abcd" if new is publish_new else "abc")}, f"step {step}"
 
 
+@EVERY
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("dies", [prune_later, publish_new])
 async def test_killed_at_each_step_it_delays_the_next_one_for_a_limited_time(
-    server: NatsServer, dies: Work
+    server: NatsServer, dies: Work, every: int
 ) -> None:
     """Publishing succeeds after it, and pruning removes what it has left."""
-    for step in range(1, await steps_of(server, dies) + 1):
+    for step in range(1, await steps_of(server, dies) + 1, every):
         scene = await Scene.set(server)
         async with stepped(server) as dead, connected(server, KEEPER) as keeper:
             dead.die_at = step
