@@ -200,7 +200,7 @@ class PublishedBundle(base.BaseDagBundle):
     async def _fetch(self, broker: Broker, version: str) -> str | None:
         """Fetch a version unless it is here; returns its digest, None if it is not published."""
         digest = await PublishedBundles(broker).digest_of(self.name, version)
-        if digest is not None and not (self.versions_dir / digest).is_dir():
+        if digest is not None:
             await fetch_version(broker, digest, self.versions_dir / digest)
         return digest
 
