@@ -1,4 +1,4 @@
-"""Which version of its bundle a job gets from a real executor, and what becomes of one whose version is not published."""
+"""Which version of its bundle a job gets from a real executor, and what becomes of one without its version."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
