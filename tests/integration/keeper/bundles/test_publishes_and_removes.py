@@ -92,7 +92,7 @@ class Bundles:
     def config(self, **more: Any) -> str:
         """As JSON; more bundles by name with their class and arguments."""
         local = "airflow.dag_processing.bundles.local.LocalDagBundle"
-        versioned = "support.airflow.versioned_bundle.FolderOfVersions"
+        versioned = "support.bundles.versioned_bundle.FolderOfVersions"
         bundles = {
             **{name: (classpath, kwargs) for name, (classpath, kwargs) in more.items()},
             FOLDER: (local, {"path": str(self.folder)}),
