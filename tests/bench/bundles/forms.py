@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_schemas.bundles.manifest import BundleFile, Manifest, manifest_of, pack_manifest
+from edge_schemas.bundles.manifest import BundleFile, manifest_of, pack_manifest
 from edge_schemas.bundles.pieces import LEVEL, PIECE_BYTES, pack_piece, piece_digest
 
 if sys.version_info >= (3, 14):
@@ -53,9 +53,9 @@ def bundle() -> dict[str, bytes]:
     """The first version."""
     root = Path(sysconfig.get_path("purelib"))
     modules = sorted(path for path in root.rglob("*.py") if 0 < path.stat().st_size < MODULE_BYTES)
-    chosen = random.Random(1).sample(modules, MODULES)  # noqa: S311  # nothing secret
+    chosen = random.Random(1).sample(modules, MODULES)  # nothing secret
     files = {str(path.relative_to(root)): path.read_bytes() for path in chosen}
-    noise = random.Random(2)  # noqa: S311
+    noise = random.Random(2)
     rows = (f"{number},{noise.random():.6f},{noise.choice(['north', 'south', 'east'])}\n" for number in range(170_000))
     files["data/points.csv"] = "".join(rows).encode()
     files["data/model.bin"] = noise.randbytes(3 << 20)
@@ -94,7 +94,9 @@ def archive(files: Files) -> Frames:
 
 def pieces(files: Files) -> Frames:
     """A frame for each 512 KiB of each file, and the manifest: what is built."""
-    parts = {name: [data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)] for name, data in files.items()}
+    parts = {
+        name: [data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)] for name, data in files.items()
+    }
     manifest = manifest_of(
         BundleFile(name, executable=False, size=len(data), pieces=tuple(map(piece_digest, parts[name])))
         for name, data in files.items()
@@ -117,7 +119,8 @@ def groups(files: Files, *, by_content: bool = False) -> Frames:
         ends = hashlib.sha256(name.encode()).digest()[0] * mean_files < 256 if by_content else len(group) >= GROUP_BYTES
         if group and (ends or not name or len(group) > 2 * GROUP_BYTES):
             for at in range(0, len(group), PIECE_BYTES):
-                frames[piece_digest(bytes(group[at : at + PIECE_BYTES]))] = pack_piece(bytes(group[at : at + PIECE_BYTES]))
+                part = bytes(group[at : at + PIECE_BYTES])
+                frames[piece_digest(part)] = pack_piece(part)
             group.clear()
         group += data
     return frames
@@ -140,7 +143,7 @@ def measure(form: Callable[[Files], Frames], versions: Iterable[Files]) -> Cost:
 def measure_patches(versions: Iterable[Files]) -> Cost:
     """An archive, then `zstd --patch-from` the archive that the worker has, byte for byte."""
     first, *later = map(as_tar, versions)
-    options = {
+    options: dict[int, int] = {
         zstd.CompressionParameter.compression_level: LEVEL,
         zstd.CompressionParameter.window_log: 27,
         zstd.CompressionParameter.enable_long_distance_matching: 1,
@@ -167,8 +170,7 @@ def main() -> None:
     for name, form in forms.items():
         show(name, measure(form, versions))
     show("archive and zstd --patch-from", measure_patches(versions))
-    manifest = next(len(frame) for digest, frame in reversed(pieces(files).items()))
-    print(f"the manifest alone: {manifest:,} bytes")
+    print(f"the manifest alone: {len([*pieces(files).values()][-1]):,} bytes")
 
 
 def show(name: str, cost: Cost) -> None:

@@ -87,7 +87,7 @@ class Processor:
     def dag(self) -> tuple[Any, Any]:
         """Description and version of the DAG, as the scheduler sees them."""
         ask = "SELECT description || '@' || coalesce(bundle_version, '') FROM dag WHERE dag_id = 'published'"
-        return tuple((self.ask(ask) or "@").split("@"))  # type: ignore[return-value]  # two parts
+        return tuple((self.ask(ask) or "@").split("@"))
 
     def wait_for(self, description: str) -> str:
         """The version of the DAG once it has this description."""

@@ -1,6 +1,8 @@
 """The bundle class as Airflow's processes use it, with a real NATS."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +20,7 @@ from edge_broker.bundles.store import BundleStore
 from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.stream_info import stream_info
 from edge_broker.subjects import BUNDLES, BUNDLES_BUCKET, kv_stream
-from support.bundles.airflow_bundles import Nats, entry, settings_for
+from support.bundles.airflow_bundles import Nats, entry
 from support.nats.server import free_port
 
 pytestmark = pytest.mark.usefixtures("configured")
@@ -28,7 +30,8 @@ def bundle(name: str = "dags", version: str | None = None) -> PublishedBundle:
     """As Airflow makes it in each process."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
-    made = DagBundlesManager().get_bundle(name, version)
+    manager: Any = DagBundlesManager  # it has no annotations in Airflow
+    made = manager().get_bundle(name, version)
     assert isinstance(made, PublishedBundle)
     return made
 
@@ -41,10 +44,9 @@ def refreshed(name: str = "dags") -> PublishedBundle:
     return made
 
 
-def configure(monkeypatch: pytest.MonkeyPatch, nats: Nats, home: Path, *bundles: dict[str, Any]) -> None:
+def configure(monkeypatch: pytest.MonkeyPatch, *bundles: dict[str, Any]) -> None:
     """Replace the configured bundles."""
-    for name, value in settings_for(nats.url, home, list(bundles)).items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(bundles))
 
 
 def version_of(made: PublishedBundle) -> str:
@@ -171,11 +173,11 @@ def test_without_any_earlier_version_the_failure_is_the_dag_processors(
     ],
 )
 def test_a_folder_that_cannot_be_published_keeps_the_last_version(
-    nats: Nats, monkeypatch: pytest.MonkeyPatch, bundle_folder: Path, tmp_path: Path, spoil: Any, text: str
+    nats: Nats, monkeypatch: pytest.MonkeyPatch, bundle_folder: Path, spoil: Any, text: str
 ) -> None:
     (bundle_folder / "requirements.txt").write_text("")
     limited = entry("dags", bundle_folder, max_bytes=2000, max_files=10, requirements={"gpu": "requirements.txt"})
-    configure(monkeypatch, nats, tmp_path, limited)
+    configure(monkeypatch, limited)
     made = refreshed()
     kept = version_of(made)
     spoil(bundle_folder)
@@ -187,12 +189,10 @@ def test_a_folder_that_cannot_be_published_keeps_the_last_version(
     assert [one.digest for one in entries(nats).current] == [kept]
 
 
-def test_requirements_and_any_name(
-    nats: Nats, monkeypatch: pytest.MonkeyPatch, bundle_folder: Path, tmp_path: Path
-) -> None:
+def test_requirements_and_any_name(nats: Nats, monkeypatch: pytest.MonkeyPatch, bundle_folder: Path) -> None:
     (bundle_folder / "all.txt").touch()
     names = ["a b", "dags.v2", "größe ☃", "x" * 150]
-    configure(monkeypatch, nats, tmp_path, *(entry(name, bundle_folder, requirements="all.txt") for name in names))
+    configure(monkeypatch, *(entry(name, bundle_folder, requirements="all.txt") for name in names))
     digests = {name: version_of(refreshed(name)) for name in names}
     assert len(set(digests.values())) == 1
     assert {one.name: one.requirements_for("q") for one in entries(nats).versions} == dict.fromkeys(names, "all.txt")
@@ -206,10 +206,16 @@ def test_a_version_of_the_inner_bundle_leads_to_the_digest(
     nats: Nats, monkeypatch: pytest.MonkeyPatch, bundle_folder: Path, tmp_path: Path
 ) -> None:
     """A run from before the bundle was published names a commit."""
-    (bundle_folder / "VERSION").write_text("c0ffee")
+    root = tmp_path / "git"
+    for version in ("0ld", "c0ffee"):
+        shutil.copytree(bundle_folder, root / version)
+        (root / version / "VERSION").write_text(version)
     git = entry("dags", bundle_folder)
-    git["kwargs"]["inner"]["classpath"] = "support.bundles.versioned_bundle.VersionedBundle"
-    configure(monkeypatch, nats, tmp_path, git)
+    git["kwargs"]["inner"] = {
+        "classpath": "support.bundles.versioned_bundle.FolderOfVersions",
+        "kwargs": {"root": str(root)},
+    }
+    configure(monkeypatch, git)
     made = refreshed()
     digest = version_of(made)
     assert [(one.version, one.digest) for one in entries(nats).known] == [("c0ffee", digest)]
@@ -217,14 +223,12 @@ def test_a_version_of_the_inner_bundle_leads_to_the_digest(
     pinned.initialize()
     assert (pinned.path / "VERSION").read_text() == "c0ffee"
     assert pinned.path.name == digest
-    # A commit that was never published is the inner bundle's matter.
+    # A commit that was never published is the inner bundle's matter, and so is a failed refresh.
     older = bundle(version="0ld")
     older.initialize()
-    assert older.path == bundle_folder / "versions" / "0ld"
-    # A failed refresh is the inner bundle's as well.
-    (bundle_folder / "VERSION").unlink()
-    with pytest.raises(FileNotFoundError):
-        made.refresh()
+    assert older.path == root / "0ld"
+    with pytest.raises(RuntimeError, match="has no commit gone"):
+        bundle(version="gone").initialize()
 
 
 def test_a_version_that_is_gone_is_named(nats: Nats) -> None:
@@ -274,13 +278,11 @@ def test_processes_that_need_a_version_at_once_get_it(tmp_path: Path, monkeypatc
     assert [path.name for path in (tmp_path / "other" / "dags" / "versions").iterdir()] == [digest]
 
 
-def test_a_constructor_does_no_work(
-    nats: Nats, monkeypatch: pytest.MonkeyPatch, bundle_folder: Path, tmp_path: Path
-) -> None:
+def test_a_constructor_does_no_work(monkeypatch: pytest.MonkeyPatch, bundle_folder: Path) -> None:
     """Every process that reads the configuration makes all bundles."""
     broken = entry("dags", bundle_folder)
     broken["kwargs"]["inner"] = {"classpath": "no.such.Bundle"}
-    configure(monkeypatch, nats, tmp_path, broken)
+    configure(monkeypatch, broken)
     made = bundle()
     with pytest.raises(SettingsError, match="bundle 'dags': inner must have a classpath, and kwargs"):
         made.initialize()
@@ -295,17 +297,11 @@ def test_a_constructor_does_no_work(
         ("https://code.example/{version}", "https://git.example/dags", "https://code.example/{version}"),
     ],
 )
-def test_the_link_to_the_code(  # noqa: PLR0917  # fixtures and a row of the table
-    nats: Nats,
-    monkeypatch: pytest.MonkeyPatch,
-    bundle_folder: Path,
-    tmp_path: Path,
-    own: str | None,
-    inner: str | None,
-    shown: str | None,
+def test_the_link_to_the_code(
+    monkeypatch: pytest.MonkeyPatch, bundle_folder: Path, own: str | None, inner: str | None, shown: str | None
 ) -> None:
     """A digest is no version of the inner bundle's repository."""
     made = entry("dags", bundle_folder, view_url_template=own)
     made["kwargs"]["inner"]["kwargs"]["view_url_template"] = inner
-    configure(monkeypatch, nats, tmp_path, made)
+    configure(monkeypatch, made)
     assert bundle().view_url_template() == shown

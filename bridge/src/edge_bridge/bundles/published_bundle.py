@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 CHECK_S = 60.0
 """An unchanged version is compared with NATS so often: NATS may have lost it."""
-_FAILURES = (
+FAILURES = (
     *(BundleRefused, TreeChanged, PublishRefused, SettingsError),
     *(BrokerUnavailable, JetStreamError, LockBusy, LockLost, OSError),
 )
@@ -138,7 +138,7 @@ class PublishedBundle(base.BaseDagBundle):
         self.inner.refresh()
         try:
             self._shown = self._publish()
-        except _FAILURES as error:
+        except FAILURES as error:
             self._shown = self._snapshots.shown()
             if self._shown is None:
                 raise PublishFailed(f"bundle {self.name!r} can't be published: {error}") from error
