@@ -6,6 +6,13 @@ from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand,
 
 _arg: Callable[..., Arg] = Arg  # it has no annotations in Airflow
 GATE_URL = _arg(("--gate-url",), action="append", help="base URL of a keeper's gate; may be repeated")
+DRY_RUN = _arg(("--dry-run",), action="store_true", help="print what would be removed, and change nothing")
+OLDER_THAN = _arg(
+    ("--older-than",),
+    type=int,
+    metavar="SECONDS",
+    help="remove what was not needed for so long, at least 600; default: [edge_relay] bundle_min_age",
+)
 JSON = _arg(("--json",), action="store_true", help="print all findings as a JSON array")
 AS_JSON = _arg(("--json",), action="store_true", help="print JSON")
 CONFIGURED = _arg(("configured",), nargs="?", metavar="BUNDLE", help="name of a bundle in dag_bundle_config_list")
@@ -70,5 +77,16 @@ def _bundles() -> tuple[ActionCommand, ...]:
             help="Show a published version with its files",
             func=lazy_load_command("edge_bridge.bundles.cli.show"),
             args=(BUNDLE, VERSION, AS_JSON),
+        ),
+        ActionCommand(
+            name="prune",
+            help="Remove published versions that nothing needs any more",
+            description=(
+                "Removes published versions that no DAG run, DAG or unfinished job names, and what "
+                "only they needed. Keepers do the same once an hour. Run it where a keeper runs: it "
+                "uses the keeper's password for NATS and Airflow's database."
+            ),
+            func=lazy_load_command("edge_bridge.keeper.bundles.cli.prune"),
+            args=(DRY_RUN, OLDER_THAN),
         ),
     )

@@ -97,21 +97,16 @@ def test_a_folder_is_published_under_any_name(run: Run, nats: Nats, bundle_folde
 
 
 def test_a_bundle_of_airflows_own_class_is_published(
-    run: Run, nats: Nats, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: Run, nats: Nats, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the version that Airflow knows, where the class has versions."""
-    (tmp_path / "git").mkdir()
-    bundle_folder.rename(tmp_path / "git" / "c0ffee")
+    (bundle_folder / "VERSION").write_text("c0ffee")
+    kinds = {"plain": LOCAL, "git": "support.bundles.versioned_bundle.VersionedBundle"}
     bundles = [
-        {"name": "plain", "classpath": LOCAL, "kwargs": {"path": str(tmp_path / "git" / "c0ffee")}},
-        {
-            "name": "git",
-            "classpath": "support.bundles.versioned_bundle.FolderOfVersions",
-            "kwargs": {"root": str(tmp_path / "git")},
-        },
+        {"name": name, "classpath": kind, "kwargs": {"path": str(bundle_folder)}} for name, kind in kinds.items()
     ]
     monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(bundles))
-    digests = {json.loads(run("publish", name, "--json")[1])["digest"] for name in ("plain", "git")}
+    digests = {json.loads(run("publish", name, "--json")[1])["digest"] for name in kinds}
     assert len(digests) == 1
     assert json.loads(run("show", "git", "c0ffee", "--json")[1])["known_as"] == ["c0ffee"]
     assert len(nats.ask(lambda broker: BundleStore(broker).manifests())) == 1

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -203,18 +202,12 @@ def test_requirements_and_any_name(nats: Nats, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_version_of_the_inner_bundle_leads_to_the_digest(
-    nats: Nats, monkeypatch: pytest.MonkeyPatch, bundle_folder: Path, tmp_path: Path
+    nats: Nats, monkeypatch: pytest.MonkeyPatch, bundle_folder: Path
 ) -> None:
     """A run from before the bundle was published names a commit."""
-    root = tmp_path / "git"
-    for version in ("0ld", "c0ffee"):
-        shutil.copytree(bundle_folder, root / version)
-        (root / version / "VERSION").write_text(version)
+    (bundle_folder / "VERSION").write_text("c0ffee")
     git = entry("dags", bundle_folder)
-    git["kwargs"]["inner"] = {
-        "classpath": "support.bundles.versioned_bundle.FolderOfVersions",
-        "kwargs": {"root": str(root)},
-    }
+    git["kwargs"]["inner"]["classpath"] = "support.bundles.versioned_bundle.VersionedBundle"
     configure(monkeypatch, git)
     made = refreshed()
     digest = version_of(made)
@@ -226,9 +219,10 @@ def test_a_version_of_the_inner_bundle_leads_to_the_digest(
     # A commit that was never published is the inner bundle's matter, and so is a failed refresh.
     older = bundle(version="0ld")
     older.initialize()
-    assert older.path == root / "0ld"
-    with pytest.raises(RuntimeError, match="has no commit gone"):
-        bundle(version="gone").initialize()
+    assert older.path == bundle_folder / "versions" / "0ld"
+    (bundle_folder / "VERSION").unlink()
+    with pytest.raises(FileNotFoundError):
+        made.refresh()
 
 
 def test_a_version_that_is_gone_is_named(nats: Nats) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from edge_bridge.bundles.options import limits as bundle_limits
-from edge_bridge.keeper.bundles.service import BundleSettings
+from edge_bridge.keeper.bundles.settings import BundleSettings
 from edge_bridge.keeper.gate.centre import LockUnreadable, read_lock
 from edge_bridge.keeper.task_heartbeats import HeartbeatSettings
 from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, positive, secret, text

@@ -6,7 +6,6 @@ runs.
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 
@@ -15,7 +14,8 @@ import structlog
 from edge_bridge.airflow.bundle_versions import BundleRow, read_bundles
 from edge_bridge.bundles.tree import PieceSource
 from edge_bridge.keeper.bundles.metrics import BundleMetrics
-from edge_bridge.keeper.bundles.sources import BundleSources, Tree
+from edge_bridge.keeper.bundles.settings import ALL, BundleSettings
+from edge_bridge.keeper.bundles.sources import BundleSources, Tree, error_text
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, airflow_session
 from edge_broker.bundles.lock import LockLost
 from edge_broker.bundles.mirror import BundleMirror
@@ -29,16 +29,13 @@ SHARE_OF_TIME = 20
 """A check of large folders costs processor time, which the gate needs too: checks may have a twentieth of the time."""
 RETRY_S = (5.0, 60.0)
 """The first pause after a failure of a bundle, and the longest."""
-ALL = "*"
-MAX_ERROR_CHARS = 2000
-_CREDENTIALS = re.compile(r"://[^/\s]*@")
 
 
 class KeeperPublisher:
     """Checks all bundles every few seconds. A bundle that fails delays no other.
 
     Args:
-        names: Of the bundles to publish; `ALL` for all.
+        settings: Which bundles to publish.
         sources: Opens them.
         dispatches: Limits the queries of the keeper.
         mirror: What is published.
@@ -49,7 +46,7 @@ class KeeperPublisher:
 
     def __init__(
         self,
-        names: frozenset[str],
+        settings: BundleSettings,
         sources: BundleSources,
         dispatches: Dispatches,
         mirror: BundleMirror,
@@ -58,7 +55,7 @@ class KeeperPublisher:
         metrics: BundleMetrics,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._names = names
+        self._settings = settings
         self._sources = sources
         self._dispatches = dispatches
         self._mirror = mirror
@@ -87,20 +84,20 @@ class KeeperPublisher:
         """
         try:
             versioned = await self._sources.configured()
-            rows = await self._dispatches.query(_read_rows)
+            rows = await self._dispatches.query(read_rows)
         except Exception as error:  # logged; the configuration or a class may be wrong in any way
             if not self._has_failed:
                 self._has_failed = True
                 self._metrics.not_published()
                 log.warning(
-                    "bundles_not_checked", error=_text(error), exc_info=not isinstance(error, DatabaseUnavailable)
+                    "bundles_not_checked", error=error_text(error), exc_info=not isinstance(error, DatabaseUnavailable)
                 )
             return
         self._has_failed = False
         self._warn_of_unknown(versioned)
         for name, has_versions in versioned.items():
             row = rows.get(name)
-            if (ALL in self._names or name in self._names) and row is not None and self._is_due(name):
+            if self._settings.publishes(name) and row is not None and self._is_due(name):
                 await self._try(row, has_versions=has_versions)
 
     async def _try(self, row: BundleRow, *, has_versions: bool) -> None:
@@ -113,7 +110,7 @@ class KeeperPublisher:
             pause_s = min(pause_s * 2, RETRY_S[1])
             self._failed[row.name] = pause_s, self._clock() + pause_s
             self._metrics.not_published()
-            log.warning("bundle_not_published", bundle=row.name, error=_text(error), retry_s=pause_s)
+            log.warning("bundle_not_published", bundle=row.name, error=error_text(error), retry_s=pause_s)
         else:
             self._failed.pop(row.name, None)
 
@@ -152,7 +149,7 @@ class KeeperPublisher:
         return name not in self._failed or self._clock() >= self._failed[name][1]
 
     def _warn_of_unknown(self, versioned: Mapping[str, bool]) -> None:
-        unknown = self._names - {ALL} - set(versioned)
+        unknown = self._settings.publish - {ALL} - set(versioned)
         if unknown != self._unknown:
             self._unknown = unknown
             for name in sorted(unknown):
@@ -166,11 +163,11 @@ def _versions(row: BundleRow) -> Iterator[str]:
     yield from sorted(row.needed - {row.version})
 
 
-def _read_rows() -> dict[str, BundleRow]:
+def read_rows() -> dict[str, BundleRow]:
+    """The active bundles; for `Dispatches.query`.
+
+    Raises:
+        DatabaseUnavailable: The database can't be read.
+    """
     with airflow_session() as session:
         return read_bundles(session)
-
-
-def _text(error: Exception) -> str:
-    """An error of a bundle's class may name the URL of a repository with a password in it."""
-    return _CREDENTIALS.sub("://…@", f"{type(error).__name__}: {error}")[:MAX_ERROR_CHARS]

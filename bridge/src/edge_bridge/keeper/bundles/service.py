@@ -2,19 +2,17 @@
 
 import asyncio
 import math
-from dataclasses import dataclass, field
-from datetime import timedelta
 from time import monotonic
 
 import structlog
 
-from edge_bridge.bundles.listing import Limits
 from edge_bridge.keeper.bundles.metrics import BundleMetrics
-from edge_bridge.keeper.bundles.pruning import FIRST_AFTER_S, INTERVAL, BundlePruning
+from edge_bridge.keeper.bundles.pruning import BundlePruning
 from edge_bridge.keeper.bundles.publisher import KeeperPublisher
+from edge_bridge.keeper.bundles.settings import BundleSettings
 from edge_bridge.keeper.bundles.sources import BundleSources, remove_stale_copies
 from edge_bridge.keeper.dispatch import Dispatches
-from edge_broker.bundles.lock import KEEPER, LIFE_S, BundleLock, HeldLock, LockLost
+from edge_broker.bundles.lock import KEEPER, BundleLock, HeldLock, LockLost
 from edge_broker.bundles.mirror import BundleMirror
 from edge_broker.bundles.pruner import Pruner
 from edge_broker.bundles.publishing import BundlePublisher
@@ -31,27 +29,6 @@ RESTART_S = 10.0
 WARN_EVERY_S = 60.0
 CHECK_S = 1.0
 STALE_COPIES_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class BundleSettings:
-    """What a keeper does about bundles.
-
-    Attributes:
-        publish: The names of the bundles that it publishes, or `*`.
-        limits: How large a bundle may be.
-        min_age: For which a version is kept at least when it is not needed any more.
-        interval: Between two searches for old versions.
-        first_after_s: Before the first search.
-        lock_life_s: After which another keeper replaces one that died.
-    """
-
-    publish: frozenset[str] = frozenset()
-    limits: Limits = field(default_factory=Limits)
-    min_age: timedelta = timedelta(days=1)
-    interval: timedelta = INTERVAL
-    first_after_s: float = FIRST_AFTER_S
-    lock_life_s: float = 2 * LIFE_S
 
 
 class BundleCare:
@@ -111,21 +88,14 @@ class BundleCare:
     async def _work(self, broker: Broker, held: HeldLock) -> None:
         mirror, settings = BundleMirror(), self._settings
         mirror.listen(lambda: self._metrics.versions.set(len(mirror.versions())))
-        pruning = BundlePruning(
-            Pruner(broker, self._by),
-            self._dispatches,
-            settings.min_age,
-            self._metrics,
-            interval=settings.interval,
-            first_after_s=settings.first_after_s,
-        )
+        pruning = BundlePruning(Pruner(broker, self._by), self._dispatches, self._metrics, settings)
         async with asyncio.TaskGroup() as group:
             group.create_task(mirror.run(broker), name="bundle-mirror")
             group.create_task(pruning.run(), name="bundle-pruning")
             group.create_task(_watch_lock(held), name="bundle-lead")
             if settings.publish:
                 publisher = KeeperPublisher(
-                    settings.publish,
+                    settings,
                     self._sources,
                     self._dispatches,
                     mirror,

@@ -1,6 +1,7 @@
 """The bundles of Airflow's configuration, opened and hashed. Their calls may block for long: each runs in a thread."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MAX_ERROR_CHARS = 2000
+_CREDENTIALS = re.compile(r"://[^/\s]*@")
 OPEN_S = 300.0
 """For a clone of a large repository over a slow line."""
 
@@ -119,6 +122,11 @@ class BundleSources:
             if call.done():
                 raise  # the bundle's own
             raise SourceBusy(_busy(name)) from None
+
+
+def error_text(error: Exception) -> str:
+    """An error of a bundle's class may name the URL of a repository with a password in it."""
+    return _CREDENTIALS.sub("://…@", f"{type(error).__name__}: {error}")[:MAX_ERROR_CHARS]
 
 
 def remove_stale_copies() -> None:
