@@ -82,9 +82,9 @@ def _bundles() -> tuple[ActionCommand, ...]:
             name="prune",
             help="Remove published versions that nothing needs any more",
             description=(
-                "Removes published versions that no DAG run, DAG or unfinished job names, and what "
-                "only they needed. Keepers do the same once an hour. Run it where a keeper runs: it "
-                "uses the keeper's password for NATS and Airflow's database."
+                "Removes published versions that no DAG run, DAG or unfinished job names, and what only they needed. "
+                "Keepers do the same once an hour. Run it where a keeper runs: it uses the keeper's password for NATS "
+                "and Airflow's database."
             ),
             func=lazy_load_command("edge_bridge.keeper.bundles.cli.prune"),
             args=(DRY_RUN, OLDER_THAN),

@@ -97,14 +97,16 @@ def test_a_folder_is_published_under_any_name(run: Run, nats: Nats, bundle_folde
 
 
 def test_a_bundle_of_airflows_own_class_is_published(
-    run: Run, nats: Nats, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, nats: Nats, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """With the version that Airflow knows, where the class has versions."""
-    (bundle_folder / "VERSION").write_text("c0ffee")
-    kinds = {"plain": LOCAL, "git": "support.bundles.versioned_bundle.VersionedBundle"}
-    bundles = [
-        {"name": name, "classpath": kind, "kwargs": {"path": str(bundle_folder)}} for name, kind in kinds.items()
-    ]
+    (tmp_path / "git").mkdir()
+    bundle_folder.rename(tmp_path / "git" / "c0ffee")
+    kinds = {
+        "plain": (LOCAL, {"path": str(tmp_path / "git" / "c0ffee")}),
+        "git": ("support.bundles.versioned_bundle.FolderOfVersions", {"root": str(tmp_path / "git")}),
+    }
+    bundles = [{"name": name, "classpath": kind, "kwargs": kwargs} for name, (kind, kwargs) in kinds.items()]
     monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(bundles))
     digests = {json.loads(run("publish", name, "--json")[1])["digest"] for name in kinds}
     assert len(digests) == 1

@@ -1,29 +1,41 @@
-"""A bundle with versions of its own, as a git bundle has. Imports Airflow: named in a bundle's configuration only."""
+"""A bundle with versions whose copies are folders: what git is to Airflow, without git."""
 
 from pathlib import Path
 from typing import Any
 
-from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
+from airflow.dag_processing.bundles.base import BaseDagBundle
+from typing_extensions import override
 
 
-class VersionedBundle(BaseDagBundle):
-    """Its folder holds the current version; the file `VERSION` names it."""
+class FolderOfVersions(BaseDagBundle):
+    """Each version is a folder of its name in `root`.
+
+    Args:
+        root: The folder.
+    """
 
     supports_versioning = True
 
-    def __init__(self, *, path: str, **others: Any) -> None:
-        super().__init__(**others)
-        self._path = Path(path)
+    def __init__(self, *, root: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._root = Path(root)
+
+    @override
+    def initialize(self) -> None:
+        if self.version is not None and not self.path.is_dir():
+            raise RuntimeError(f"https://me:secret@git.example/x has no commit {self.version}")
+        super().initialize()
 
     @property
+    @override
     def path(self) -> Path:
-        """Of the current version, or of another one."""
-        return self._path if self.version is None else self._path / "versions" / self.version
+        return self._root / (self.version or self.get_current_version())
 
+    @override
+    def get_current_version(self) -> str:
+        """The one that sorts last."""
+        return max(entry.name for entry in self._root.iterdir())
+
+    @override
     def refresh(self) -> None:
-        """Fails while there is no version."""
-        (self._path / "VERSION").read_text()
-
-    def get_current_version(self) -> BundleVersion:
-        """As the file names it."""
-        return BundleVersion((self._path / "VERSION").read_text())
+        """Folders are always fresh."""

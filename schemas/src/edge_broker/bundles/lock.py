@@ -140,7 +140,7 @@ class BundleLock:
         """
         holder = uuid.uuid4().hex
         held = await self._acquire(holder, exclusive=exclusive, wait_s=wait_s)
-        renewing = asyncio.create_task(self._renew(holder, held), name=f"bundle-lock{self._key}")
+        renewing = asyncio.create_task(self._renew(holder, held), name=f"bundle-lock-{self._key.strip('-')}")
         try:
             yield held
         finally:

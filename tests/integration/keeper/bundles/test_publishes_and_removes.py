@@ -94,11 +94,11 @@ class Bundles:
     def config(self, **more: Any) -> str:
         """As JSON; more bundles by name with their class and arguments."""
         local = "airflow.dag_processing.bundles.local.LocalDagBundle"
-        versioned = "support.bundles.versioned_bundle.VersionedBundle"
+        versioned = "support.bundles.versioned_bundle.FolderOfVersions"
         bundles = {
             **{name: (classpath, kwargs) for name, (classpath, kwargs) in more.items()},
             FOLDER: (local, {"path": str(self.folder)}),
-            VERSIONS: (versioned, {"path": str(self.root)}),
+            VERSIONS: (versioned, {"root": str(self.root / "versions")}),
         }
         return json.dumps(
             [{"name": name, "classpath": path, "kwargs": kwargs} for name, (path, kwargs) in bundles.items()]
@@ -298,7 +298,8 @@ async def test_a_bundle_that_fails_delays_no_other_and_is_published_once_it_can_
         await becomes(broker, VERSIONS, "one")
     said = capsys.readouterr().out
     assert str(missing) in said
-    assert str(bundles.root / "versions" / "gone") in said
+    assert "git.example/x has no commit gone" in said
+    assert "secret" not in said
 
 
 async def test_an_error_is_logged_without_the_password_in_it() -> None:
