@@ -12,11 +12,15 @@ import random
 import sys
 import sysconfig
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from edge_bridge.bundles.hashing import TreeHasher
+from edge_bridge.bundles.listing import Limits
+from edge_bridge.bundles.snapshots import Snapshots
 from edge_schemas.bundles.manifest import BundleFile, manifest_of, pack_manifest
 from edge_schemas.bundles.pieces import LEVEL, PIECE_BYTES, pack_piece, piece_digest
 
@@ -170,7 +174,29 @@ def main() -> None:
     for name, form in forms.items():
         show(name, measure(form, versions))
     show("archive and zstd --patch-from", measure_patches(versions))
+    show_refresh(files)
     print(f"the manifest alone: {len([*pieces(files).values()][-1]):,} bytes")
+
+
+def show_refresh(files: Files) -> None:
+    """What a dag-processor does at each refresh, before it knows whether there is something to publish."""
+    with tempfile.TemporaryDirectory() as made:
+        root = Path(made, "bundle")
+        for name, data in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        time.sleep(2.1)  # files that were changed a moment ago are read again
+        hasher, copies = TreeHasher(Limits()), Snapshots(Path(made, "copies"), TreeHasher(Limits()))
+        steps: dict[str, Callable[[], object]] = {
+            "hash all files": lambda: hasher.manifest(root),
+            "look for changes, none": lambda: hasher.manifest(root),
+            "hash and copy all files": lambda: copies.take(root),
+        }
+        for name, step in steps.items():
+            started, cpu = time.monotonic(), time.process_time()
+            step()
+            print(f"{name:34}{time.process_time() - cpu:8.3f} s of CPU{time.monotonic() - started:8.3f} s")
 
 
 def show(name: str, cost: Cost) -> None:

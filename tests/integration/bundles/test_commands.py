@@ -102,16 +102,13 @@ def test_a_bundle_of_airflows_own_class_is_published(
     """With the version that Airflow knows, where the class has versions."""
     (tmp_path / "git").mkdir()
     bundle_folder.rename(tmp_path / "git" / "c0ffee")
-    bundles = [
-        {"name": "plain", "classpath": LOCAL, "kwargs": {"path": str(tmp_path / "git" / "c0ffee")}},
-        {
-            "name": "git",
-            "classpath": "support.bundles.versioned_bundle.FolderOfVersions",
-            "kwargs": {"root": str(tmp_path / "git")},
-        },
-    ]
+    kinds = {
+        "plain": (LOCAL, {"path": str(tmp_path / "git" / "c0ffee")}),
+        "git": ("support.bundles.versioned_bundle.FolderOfVersions", {"root": str(tmp_path / "git")}),
+    }
+    bundles = [{"name": name, "classpath": kind, "kwargs": kwargs} for name, (kind, kwargs) in kinds.items()]
     monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(bundles))
-    digests = {json.loads(run("publish", name, "--json")[1])["digest"] for name in ("plain", "git")}
+    digests = {json.loads(run("publish", name, "--json")[1])["digest"] for name in kinds}
     assert len(digests) == 1
     assert json.loads(run("show", "git", "c0ffee", "--json")[1])["known_as"] == ["c0ffee"]
     assert len(nats.ask(lambda broker: BundleStore(broker).manifests())) == 1

@@ -206,27 +206,25 @@ def test_a_version_of_the_inner_bundle_leads_to_the_digest(
     nats: Nats, monkeypatch: pytest.MonkeyPatch, bundle_folder: Path, tmp_path: Path
 ) -> None:
     """A run from before the bundle was published names a commit."""
-    root = tmp_path / "git"
     for version in ("0ld", "c0ffee"):
-        shutil.copytree(bundle_folder, root / version)
-        (root / version / "VERSION").write_text(version)
+        shutil.copytree(bundle_folder, tmp_path / "git" / version)
+        (tmp_path / "git" / version / "VERSION").write_text(version)
     git = entry("dags", bundle_folder)
     git["kwargs"]["inner"] = {
         "classpath": "support.bundles.versioned_bundle.FolderOfVersions",
-        "kwargs": {"root": str(root)},
+        "kwargs": {"root": str(tmp_path / "git")},
     }
     configure(monkeypatch, git)
-    made = refreshed()
-    digest = version_of(made)
+    digest = version_of(refreshed())
     assert [(one.version, one.digest) for one in entries(nats).known] == [("c0ffee", digest)]
     pinned = bundle(version="c0ffee")
     pinned.initialize()
     assert (pinned.path / "VERSION").read_text() == "c0ffee"
     assert pinned.path.name == digest
-    # A commit that was never published is the inner bundle's matter, and so is a failed refresh.
+    # A commit that was never published is the inner bundle's matter.
     older = bundle(version="0ld")
     older.initialize()
-    assert older.path == root / "0ld"
+    assert older.path == tmp_path / "git" / "0ld"
     with pytest.raises(RuntimeError, match="has no commit gone"):
         bundle(version="gone").initialize()
 
