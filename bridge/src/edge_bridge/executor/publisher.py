@@ -162,15 +162,12 @@ class Publisher:
         subject = job_subject(job.team, job.queue, job.id)
         payload = job.model_dump_json(exclude_none=True).encode()
         await publish_once(broker, subject, payload, message_id=publication.message_id)
-        self._count(publication)
-        log.info("job_published", job=job.id, queue=job.queue, message_id=publication.message_id)
-
-    def _count(self, publication: Publication) -> None:
         if publication.is_repeat:
             self._metrics.republished()
         else:
-            self._metrics.published(publication.job.queue, publication.took_s)
-            self._spans.published(publication.job)
+            self._metrics.published(job.queue, publication.took_s)
+            self._spans.published(job)
+        log.info("job_published", job=job.id, queue=job.queue, message_id=publication.message_id)
 
     async def _put_aside(self, store: RecordStore, publication: Publication, reason: str) -> None:
         """Refuse a job for good, and end its record: without a message the job would wait forever."""
