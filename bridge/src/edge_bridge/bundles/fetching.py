@@ -18,13 +18,15 @@ class VersionMissing(Exception):
 
 
 async def fetch_version(broker: Broker, digest: str, folder: Path) -> None:
-    """Fetch a version into a folder, which appears complete or not at all.
+    """Fetch a version into a folder, which appears complete or not at all; nothing if it is there.
 
     Raises:
         VersionMissing: It is not published any more, or what is stored was damaged.
         BrokerUnavailable: No answer.
         OSError: The disk is full.
     """
+    if await asyncio.to_thread(folder.is_dir):
+        return
     store = BundleStore(broker)
     frame = await store.manifest(digest)
     if frame is None:
@@ -36,8 +38,7 @@ async def fetch_version(broker: Broker, digest: str, folder: Path) -> None:
         manifest = open_manifest(frame, digest)
     except ManifestRefused as error:
         raise VersionMissing(f"the manifest of version {digest} is refused: {error}") from error
-    loop = asyncio.get_running_loop()
-    pieces = _Pieces(store, manifest, loop)
+    pieces = _Pieces(store, manifest, asyncio.get_running_loop())
     await asyncio.to_thread(make_folder, folder, lambda partial: write_tree(partial, manifest, pieces.read))
 
 

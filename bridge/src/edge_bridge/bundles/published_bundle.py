@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 CHECK_S = 60.0
 """An unchanged version is compared with NATS so often: NATS may have lost it."""
-_FAILURES = (
+FAILURES = (
     *(BundleRefused, TreeChanged, PublishRefused, SettingsError),
     *(BrokerUnavailable, JetStreamError, LockBusy, LockLost, OSError),
 )
@@ -138,7 +138,7 @@ class PublishedBundle(base.BaseDagBundle):
         self.inner.refresh()
         try:
             self._shown = self._publish()
-        except _FAILURES as error:
+        except FAILURES as error:
             self._shown = self._snapshots.shown()
             if self._shown is None:
                 raise PublishFailed(f"bundle {self.name!r} can't be published: {error}") from error
@@ -200,7 +200,7 @@ class PublishedBundle(base.BaseDagBundle):
     async def _fetch(self, broker: Broker, version: str) -> str | None:
         """Fetch a version unless it is here; returns its digest, None if it is not published."""
         digest = await PublishedBundles(broker).digest_of(self.name, version)
-        if digest is not None and not (self.versions_dir / digest).is_dir():
+        if digest is not None:
             await fetch_version(broker, digest, self.versions_dir / digest)
         return digest
 

@@ -31,7 +31,7 @@ KEEPER = "-keeper"
 LIFE_S = 30.0
 _RENEWALS = 6
 """In `LIFE_S`."""
-_RETRY_S = 0.2
+RETRY_S = 0.2
 
 
 class LockBusy(Exception):
@@ -88,7 +88,7 @@ class HeldLock:
             LockLost: It is not held for long enough.
         """
         if not self.is_held:
-            raise LockLost
+            raise LockLost("the lock of bundles could not be renewed in time")
 
     def renewed(self, at: float) -> None:
         """It was renewed by a request that was sent at this time."""
@@ -107,6 +107,7 @@ class BundleLock:
         key: `CONTENT` or `KEEPER`.
         by: The process, for people.
         life_s: The same for all who use the lock.
+        retry_s: Between two requests for the lock while others have it.
         clock: Monotonic seconds.
     """
 
@@ -117,12 +118,14 @@ class BundleLock:
         by: str,
         *,
         life_s: float = LIFE_S,
+        retry_s: float = RETRY_S,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._bucket = Bucket(broker, BUNDLES_BUCKET)
         self._key = key
         self._by = by
         self._life_s = life_s
+        self._retry_s = retry_s
         self._clock = clock
         self._beats: dict[str, tuple[int, float]] = {}
 
@@ -137,7 +140,7 @@ class BundleLock:
         """
         holder = uuid.uuid4().hex
         held = await self._acquire(holder, exclusive=exclusive, wait_s=wait_s)
-        renewing = asyncio.create_task(self._renew(holder, held), name=f"bundle-lock{self._key}")
+        renewing = asyncio.create_task(self._renew(holder, held), name=f"bundle-lock-{self._key.strip('-')}")
         try:
             yield held
         finally:
@@ -155,7 +158,7 @@ class BundleLock:
                 return held
             if others and self._clock() >= give_up:
                 raise LockBusy(f"the lock {self._key} of {BUNDLES_BUCKET} is held by {', '.join(others)}")
-            await asyncio.sleep(_RETRY_S * random.uniform(0.5, 1))  # noqa: S311  # jitter, nothing secret
+            await asyncio.sleep(self._retry_s * random.uniform(0.5, 1))  # noqa: S311  # jitter, nothing secret
 
     def _alive(self, stored: Stored) -> dict[str, Holder]:
         """The holders that may live. One is dead if its beat has not changed for `life_s` by this process's clock."""
@@ -173,19 +176,25 @@ class BundleLock:
     async def _renew(self, holder: str, held: HeldLock) -> None:
         while True:
             await asyncio.sleep(self._life_s / _RENEWALS)
-            sent_at = self._clock()
             try:
-                stored = await self._bucket.get(self._key)
-                entry = _parse(stored)
-                part = entry.holders.get(holder)
-                if part is None:
-                    held.lost()
-                    return
-                renewed = part.model_copy(update={"beat": part.beat + 1})
-                if await self._write(stored, entry.holders | {holder: renewed}):
-                    held.renewed(sent_at)
+                while not await self._beat(holder, held):
+                    pass  # another holder has written: at once again
             except (BrokerUnavailable, JetStreamError) as error:
                 log.warning("bundle_lock_not_renewed", lock=self._key, error=str(error))
+
+    async def _beat(self, holder: str, held: HeldLock) -> bool:
+        """Renew once; False if another holder was faster."""
+        sent_at = self._clock()
+        stored = await self._bucket.get(self._key)
+        holders = _parse(stored).holders
+        if (part := holders.get(holder)) is None:
+            held.lost()
+            return True
+        renewed = part.model_copy(update={"beat": part.beat + 1})
+        if not await self._write(stored, holders | {holder: renewed}):
+            return False
+        held.renewed(sent_at)
+        return True
 
     async def _release(self, holder: str) -> None:
         """Not released, the lock delays others as that of a dead process does."""
@@ -212,7 +221,7 @@ class BundleLock:
 
 
 def _parse(stored: Stored) -> LockEntry:
-    """The entry. One that can't be read, of a later version perhaps, is held by an unknown holder with this revision."""
+    """The entry. One that can't be read, perhaps of a later version, counts as held by another process."""
     if stored.value is None:
         return LockEntry()
     try:

@@ -1,7 +1,8 @@
-"""Removes what is published and no longer needed: entries first, then manifests without an entry, then pieces that no
-manifest names. Killed at any step, it leaves what the next one removes.
+"""Removes what is published and no longer needed.
 
-Publishers are shut out by the lock while something is removed, which is done in short parts: see docs/adr/0041.
+Entries first, then manifests without an entry, then pieces that no manifest names. Killed at any step, it leaves what
+the next one removes. Publishers are shut out by the lock while something is removed, which is done in short parts: see
+docs/adr/0041.
 """
 
 import asyncio
@@ -132,7 +133,8 @@ class Pruner:
                 more = await self._remove_entries(held, entries, removable, pruned)
                 pruned.waiting = [version for version in unneeded if version not in removable]
                 if not more:
-                    await self._note(held, entries, pruned.waiting, now)
+                    kept = [version for version in entries.versions if version not in removable]
+                    await self._note(held, kept, pruned.waiting, now)
         return pruned
 
     async def sweep(self, pruned: Pruned) -> None:
@@ -195,9 +197,11 @@ class Pruner:
             log.info("bundle_version_removed", bundle=version.name, digest=version.digest)
         return False
 
-    async def _note(self, held: HeldLock, entries: _Entries, unneeded: list[PublishedVersion], now: datetime) -> None:
+    async def _note(
+        self, held: HeldLock, versions: list[PublishedVersion], unneeded: list[PublishedVersion], now: datetime
+    ) -> None:
         """Note since when versions are not needed."""
-        for version in entries.versions:
+        for version in versions:
             since = (version.unneeded_since or now) if version in unneeded else None
             if version.unneeded_since != since:
                 held.check()
@@ -259,13 +263,15 @@ async def digests_of_unfinished_jobs(broker: Broker) -> set[str]:
 
     watched = WatchedBucket(broker, RECORDS_BUCKET, read)
     listing = asyncio.create_task(watched.run(), name="jobs-of-bundles")
+    listed = asyncio.create_task(watched.complete.wait(), name="jobs-of-bundles-listed")
     try:
-        async with asyncio.timeout(LIST_S):
-            await watched.complete.wait()
-    except TimeoutError:
-        raise BrokerUnavailable(f"the records of jobs were not listed within {LIST_S:g} s") from None
+        await asyncio.wait({listing, listed}, timeout=LIST_S, return_when=asyncio.FIRST_COMPLETED)
+        if listing.done():
+            listing.result()
+        if not listed.done():
+            raise BrokerUnavailable(f"the records of jobs were not listed within {LIST_S:g} s")
     finally:
-        await task_cleanup.cancel_and_wait([listing])
+        await task_cleanup.cancel_and_wait([listing, listed])
     if unreadable:
         raise PruneRefused(
             f"the record of job {unreadable[0]} can't be read, so no version is removed. Update all parts to one "

@@ -69,12 +69,13 @@ class BundlePublisher:
     Args:
         broker: With the rights of `publisher` or `keeper`.
         by: The process, for people.
+        life_s: Of the lock; see `BundleLock`.
     """
 
-    def __init__(self, broker: Broker, by: str) -> None:
+    def __init__(self, broker: Broker, by: str, *, life_s: float = LIFE_S) -> None:
         self._store = BundleStore(broker)
         self._published = PublishedBundles(broker)
-        self._lock = BundleLock(broker, CONTENT, by)
+        self._lock = BundleLock(broker, CONTENT, by, life_s=life_s)
         self._by = by
 
     async def is_published(self, wanted: Wanted) -> bool:
@@ -105,6 +106,8 @@ class BundlePublisher:
             async with self._lock.hold(exclusive=False, wait_s=LOCK_WAIT_S) as held:
                 await self._put_content(wanted.manifest, read, held, done)
                 await self._put_entries(wanted, held, done)
+                # If it is still held, it was held at each step: nothing that the entries name was removed meanwhile.
+                held.check()
         except StreamFull as error:
             raise PublishRefused(
                 "the store of bundles is full: give it more room with 'edge-relay streams apply --bundles-max', or "

@@ -68,10 +68,8 @@ def choose(wanted: Wanted, queue: str, published: PublishedVersions) -> BundleRe
     Raises:
         NotPublished: Other versions of the bundle are.
     """
-    if wanted.version is None:
-        found = published.current(wanted.name)
-    else:
-        found = published.find(wanted.name, wanted.version)
+    name, version = wanted.name, wanted.version
+    found = published.current(name) if version is None else published.find(name, version)
     if found is not None:
         return BundleRef(name=wanted.name, digest=found.digest, requirements=found.requirements_for(queue))
     if published.versions(wanted.name):

@@ -1,7 +1,7 @@
 """Gives each new job the version of its DAG bundle; a job whose version is not published yet waits, for a limited time.
 
-Airflow may create a run of a version as soon as the dag-processor has seen it. A keeper that publishes the bundle learns
-of the version at the same time.
+Airflow may create a run of a version as soon as the dag-processor has seen it. A keeper that publishes the bundle
+learns of the version at the same time.
 """
 
 import asyncio
@@ -135,14 +135,14 @@ class VersionChoice:
             log.warning(
                 "published_bundles_unknown",
                 jobs=len(self._waiting),
-                what="the published bundles could not be read; these jobs stay queued in Airflow until they are. If NATS "
-                "is reachable, run 'edge-relay streams apply'",
+                what="the published bundles could not be read; these jobs stay queued in Airflow until they are. If "
+                "NATS is reachable, run 'edge-relay streams apply'",
             )
 
 
 def _reason(wanted: Wanted, wait_s: float) -> str:
     return (
         f"{wanted.text} is not published, after a wait of {wait_s:g} s ([edge_relay] bundle_wait). "
-        "'airflow edge-relay bundles list' shows what is; the log of the dag-processor, or of the keeper that publishes "
-        "the bundle, says why this version is not. Then clear the task"
+        "'airflow edge-relay bundles list' shows what is; the log of the dag-processor, or of the keeper that "
+        "publishes the bundle, says why this version is not. Then clear the task"
     )
