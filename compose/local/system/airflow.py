@@ -208,7 +208,6 @@ class Airflow:
             ("edge_relay", "connection_test_queue"): self._auxiliary_queue,
         }
 
-
     def _bundles(self) -> str:
         """The DAG folder, whose versions are published for the workers."""
         folder = {"classpath": LOCAL_BUNDLE, "kwargs": {"path": str(self.directory / "dags")}}
