@@ -9,8 +9,8 @@ from pathlib import Path
 from edge_schemas.bundles.manifest import Manifest, ManifestRefused, open_manifest
 from edge_schemas.bundles.pieces import PIECE_BYTES, piece_digest
 from edge_worker.bundles.folders import open_below, open_file, opened_folder, parts_of
-from edge_worker.bundles.partial import MANIFEST, Partial
 from edge_worker.bundles.inventory import Inventory, verified_inventory
+from edge_worker.bundles.partial import MANIFEST, Partial
 from edge_worker.bundles.tree import write_tree
 
 TREE = "tree"

@@ -23,8 +23,6 @@ from uuid import uuid4
 from edge_schemas.bundles.manifest import Manifest
 from edge_worker.bundles.building import TREE, LocalPiece, build_tree, manifest_in
 from edge_worker.bundles.folders import remove_tree
-from edge_worker.bundles.partial import MANIFEST, Partial
-from edge_worker.bundles.pruning import BundleLimits, CachedVersion, to_remove
 from edge_worker.bundles.inventory import (
     Changes,
     Inventory,
@@ -33,6 +31,8 @@ from edge_worker.bundles.inventory import (
     verified_inventory,
     write_inventory,
 )
+from edge_worker.bundles.partial import MANIFEST, Partial
+from edge_worker.bundles.pruning import BundleLimits, CachedVersion, to_remove
 from edge_worker.bundles.unavailable import CodeUnavailable
 from edge_worker.log import EventLog
 
