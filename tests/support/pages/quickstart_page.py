@@ -267,9 +267,11 @@ _EXPORTS = (
     "AIRFLOW__EDGE_RELAY__NATS_URLS=nats://127.0.0.1:4222",
     "AIRFLOW__EDGE_RELAY__SECRETS_DIR=/srv/edge-relay/secrets",
     "AIRFLOW__EDGE_RELAY__OPERATORS_URLS=http://127.0.0.1:8444",
-    'AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST=\'[{"name": "dags-folder", "classpath": '
-    '"edge_bridge.bundles.PublishedBundle", "kwargs": {"inner": {"classpath": '
-    '"airflow.dag_processing.bundles.local.LocalDagBundle"}}}]\'',
+    (
+        'AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST=\'[{"name": "dags-folder", "classpath": '
+        '"edge_bridge.bundles.PublishedBundle", "kwargs": {"inner": {"classpath": '
+        '"airflow.dag_processing.bundles.local.LocalDagBundle"}}}]\''
+    ),
     "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS=edge_bridge.log_config.LOGGING_CONFIG",
     "AIRFLOW__API_AUTH__JWT_SECRET=...",
     "AIRFLOW__EDGE_RELAY__OFFLINE_TOLERANCE=3600",
