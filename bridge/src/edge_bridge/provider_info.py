@@ -166,6 +166,34 @@ OPTIONS: dict[str, Option] = {
         "4",
         kind="integer",
     ),
+    "bundle_max_bytes": _option(
+        "Bytes that the files of a published DAG bundle may have, at most 1073741824. A worker has a limit of its own.",
+        "268435456",
+        kind="integer",
+    ),
+    "bundle_max_files": _option(
+        "Files and folders that a published DAG bundle may have, at most 20000.", "10000", kind="integer"
+    ),
+    "bundle_wait": _option(
+        "Seconds that a task waits in the executor for the version of its DAG bundle to be published, when other "
+        "versions of the bundle are; then it fails, or is retried. A task of a bundle that is not published at all "
+        "does not wait.",
+        "60",
+        kind="integer",
+    ),
+    "publish_bundles": _option(
+        "Names of DAG bundles, separated by commas, that the keeper publishes for workers; * for all of "
+        "[dag_processor] dag_bundle_config_list. For those who keep their bundle configuration: a bundle of the class "
+        "edge_bridge.bundles.PublishedBundle publishes itself and is left out. The keeper needs the same bundle "
+        "configuration as the dag-processor, and access to the same folders or repositories.",
+        "",
+    ),
+    "bundle_min_age": _option(
+        "Seconds for which a published version of a DAG bundle is kept at least after no DAG run, DAG or job names it "
+        "any more; at least 600. Then keepers remove it.",
+        "86400",
+        kind="integer",
+    ),
     "reconcile_interval": _option(
         "Seconds between two comparisons of the executor's dispatches with the jobs in NATS and with Airflow's tasks.",
         "30",

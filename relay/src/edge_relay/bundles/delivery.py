@@ -173,7 +173,7 @@ def in_groups(pieces: Sequence[str], sizes: Mapping[str, int]) -> list[list[str]
 
 
 def blocks(frames: Iterable[bytes], offset: int) -> Iterator[bytes]:
-    """The part of a body with these frames, in blocks: few writes for many small frames, few copied bytes of large ones.
+    """The part of a body with these frames, in blocks: few writes for many small frames, few copies of large ones.
 
     Args:
         frames: Each is sent behind its length.

@@ -16,10 +16,11 @@ class PublishedVersion(Outbound):
         name: Airflow's name for the bundle.
         files: How many.
         size: Bytes of all files.
-        stored_bytes: Bytes of the frames of its pieces, shared ones included, and of its manifest.
+        stored_bytes: What it added to the store, compressed; what it shares with earlier versions is not counted.
         at: When it was published.
         by: The process that published it.
         requirements: The path of a requirements file in the bundle by queue, `*` for all other queues.
+        unneeded_since: Since when no run, DAG or job needs it, as far as a keeper has noted; see `pruner`.
     """
 
     name: str = Field(min_length=1, max_length=250)
@@ -30,6 +31,7 @@ class PublishedVersion(Outbound):
     at: Instant
     by: str
     requirements: dict[str, str] = Field(default_factory=dict)
+    unneeded_since: Instant | None = None
 
     def requirements_for(self, queue: str) -> str | None:
         """The path of the requirements file that jobs of a queue need; None if they need none."""

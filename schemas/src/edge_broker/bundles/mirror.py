@@ -1,6 +1,6 @@
 """The bucket `edge_bundles` kept in memory, for decisions that must not wait for NATS."""
 
-import asyncio
+from collections.abc import Callable
 
 from edge_broker.bundles import keys
 from edge_broker.bundles.entries import CurrentVersion, KnownVersion, PublishedVersion
@@ -23,17 +23,26 @@ class BundleMirror:
     What was just published, or removed, may not be shown yet.
     """
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
-        self._watched = WatchedBucket(broker, BUNDLES_BUCKET, self.apply)
+        self._on_change: Callable[[], None] = lambda: None
+        self._on_complete: Callable[[], None] = lambda: None
+        self._watched: WatchedBucket | None = None
 
     @property
-    def complete(self) -> asyncio.Event:
-        """Set while all entries are known; cleared when the connection is lost."""
-        return self._watched.complete
+    def is_complete(self) -> bool:
+        """Whether all entries are known; not while the connection is lost."""
+        return self._watched is not None and self._watched.complete.is_set()
 
-    async def run(self) -> None:
-        """Follow the bucket, without end."""
+    def listen(self, on_change: Callable[[], None], on_complete: Callable[[], None] = lambda: None) -> None:
+        """Call these after each change of an entry, and each time that all entries are known. They must not block."""
+        self._on_change, self._on_complete = on_change, on_complete
+
+    async def run(self, broker: Broker) -> None:
+        """Follow the bucket, without end. May be called again, with another connection."""
+        self._watched = WatchedBucket(
+            broker, BUNDLES_BUCKET, self.apply, known=list(self._entries), on_complete=self._on_complete
+        )
         await self._watched.run()
 
     def get(self, bundle: str, digest: str) -> PublishedVersion | None:
@@ -53,9 +62,10 @@ class BundleMirror:
         entry = self._entries.get(keys.version_key(bundle, version))
         return None if entry is None else self.get(bundle, entry.digest)
 
-    def versions(self) -> list[PublishedVersion]:
-        """All published versions of all bundles."""
-        return [entry for entry in self._entries.values() if isinstance(entry, PublishedVersion)]
+    def versions(self, bundle: str | None = None) -> list[PublishedVersion]:
+        """The published versions of one bundle, or of all."""
+        versions = [entry for entry in self._entries.values() if isinstance(entry, PublishedVersion)]
+        return [version for version in versions if bundle in (None, version.name)]
 
     def known_versions(self, bundle: str, digest: str) -> list[str]:
         """How Airflow knows a published version, besides its digest."""
@@ -70,3 +80,5 @@ class BundleMirror:
             self._entries.pop(key, None)
         else:
             self._entries[key] = entry
+        if kind is not None:
+            self._on_change()

@@ -5,7 +5,7 @@ complete.
 """
 
 import asyncio
-from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
@@ -24,6 +24,35 @@ MARK_LIFE = timedelta(minutes=10)
 AT_ONCE = 16
 
 _Entry = TypeVar("_Entry", bound=BaseModel)
+_KINDS = frozenset({keys.CURRENT, keys.PUBLISHED, keys.VERSION})
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All entries.
+
+    Attributes:
+        unreadable: The keys of entries that this version can't read.
+    """
+
+    versions: list[PublishedVersion]
+    current: list[CurrentVersion]
+    known: list[KnownVersion]
+    unreadable: list[str]
+
+    def add(self, key: str, value: bytes | None) -> None:
+        """Add an entry; nothing if it is gone."""
+        kind = keys.kind_of(key)
+        if value is None:
+            return
+        if kind == keys.PUBLISHED and (version := parse_entry(key, value, PublishedVersion)) is not None:
+            self.versions.append(version)
+        elif kind == keys.CURRENT and (current := parse_entry(key, value, CurrentVersion)) is not None:
+            self.current.append(current)
+        elif kind == keys.VERSION and (known := parse_entry(key, value, KnownVersion)) is not None:
+            self.known.append(known)
+        else:
+            self.unreadable.append(key)
 
 
 class PublishedBundles:
@@ -64,6 +93,20 @@ class PublishedBundles:
         pattern = "*.published.*" if bundle is None else keys.published_key(bundle, "*")
         return sorted(await self._read_all(pattern, PublishedVersion), key=lambda version: version.at)
 
+    async def snapshot(self) -> "Snapshot":
+        """All entries, read one after the other.
+
+        Raises:
+            BrokerUnavailable: No answer, or no such bucket yet.
+        """
+        found = Snapshot([], [], [], [])
+        listed = [key for key in await self._bucket.keys(">") if keys.kind_of(key) in _KINDS]
+        for start in range(0, len(listed), AT_ONCE):
+            part = listed[start : start + AT_ONCE]
+            for key, stored in zip(part, await asyncio.gather(*map(self._bucket.get, part)), strict=True):
+                found.add(key, stored.value)
+        return found
+
     async def known(self, bundle: str) -> list[KnownVersion]:
         """The versions of a bundle as Airflow knows them."""
         return await self._read_all(keys.versions_pattern(bundle), KnownVersion)
@@ -77,26 +120,20 @@ class PublishedBundles:
         """
         await self._bucket.put(_key_of(entry), entry.model_dump_json().encode())
 
-    async def remove(self, bundle: str, digest: str) -> None:
-        """Remove a version with all entries that lead to it; its manifest and pieces stay. May be repeated.
+    async def remove(self, entry: PublishedVersion | CurrentVersion | KnownVersion) -> None:
+        """Remove an entry; what it names stays. May be repeated.
 
         Raises:
             BrokerUnavailable: The outcome is unknown; repeat it.
         """
-        for known in await self.known(bundle):
-            if known.digest == digest:
-                await self._delete(keys.version_key(bundle, known.version))
-        current = await self.current(bundle)
-        if current is not None and current.digest == digest:
-            await self._delete(keys.current_key(bundle))
-        await self._delete(keys.published_key(bundle, digest))
-
-    async def _delete(self, key: str) -> None:
+        key = _key_of(entry)
         stored = await self._bucket.get(key)
         if stored.value is None:
             return
-        with suppress(RevisionConflict):  # It was written again meanwhile: it stays.
+        try:
             await self._bucket.delete(key, revision=stored.revision, mark_life=MARK_LIFE)
+        except RevisionConflict:
+            log.info("bundle_entry_kept", key=key, reason="it was written meanwhile")
 
     async def _read(self, key: str, kind: type[_Entry]) -> _Entry | None:
         return parse_entry(key, (await self._bucket.get(key)).value, kind)

@@ -150,10 +150,10 @@ async def test_a_mirror_follows_the_entries(tmp_path: Path) -> None:
         await bundles.put(published("dags", one))
         await bundles.put(KnownVersion(name="dags", version="c0ffee", digest=one))
         async with connected(server, EXECUTOR) as executor:
-            mirror = BundleMirror(executor)
-            running = asyncio.create_task(mirror.run())
+            mirror = BundleMirror()
+            running = asyncio.create_task(mirror.run(executor))
             try:
-                await asyncio.wait_for(mirror.complete.wait(), 10)
+                await eventually(lambda: mirror.is_complete)
                 assert mirror.versions() == [published("dags", one)]
                 assert (mirror.current("dags"), mirror.find("dags", two)) == (None, None)
                 assert mirror.find("dags", "c0ffee") == mirror.find("dags", one) == published("dags", one)
@@ -161,10 +161,11 @@ async def test_a_mirror_follows_the_entries(tmp_path: Path) -> None:
                 await bundles.put(published("dags", two))
                 await bundles.put(CurrentVersion(name="dags", digest=two, at=AT, by="a test"))
                 await eventually(lambda: mirror.current("dags") == published("dags", two))
-                await bundles.remove("dags", one)
+                await bundles.remove(published("dags", one))
                 await eventually(lambda: mirror.versions() == [published("dags", two)])
                 assert mirror.find("dags", "c0ffee") is None
-                await bundles.remove("dags", two)
+                await bundles.remove(CurrentVersion(name="dags", digest=two, at=AT, by="a test"))
+                await bundles.remove(published("dags", two))
                 await eventually(lambda: (mirror.versions(), mirror.current("dags")) == ([], None))
             finally:
                 await cancel_and_wait([running])
@@ -178,7 +179,7 @@ async def test_an_entry_that_cannot_be_read_harms_only_itself(tmp_path: Path) ->
         await keeper.store(kv_subject(BUNDLES_BUCKET, "lock"), b"of a later version")
         await bundles.put(published("dags", "2" * 64))
         assert await bundles.versions() == [published("dags", "2" * 64)]
-        mirror = BundleMirror(keeper)
+        mirror = BundleMirror()
         mirror.apply(f"dags.published.{'1' * 64}", b"{}")
         mirror.apply("lock", b"of a later version")
         assert mirror.versions() == []
