@@ -6,6 +6,7 @@ the 200 are plain HTTP clients in this process.
 
 import asyncio
 import contextlib
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from bench.bundles import forms
 from bench.bundles.wire import Wire
 from bench.figures import Row, cpu_seconds, percentile, rss_bytes
 from edge_schemas.wire.job_calls import MAX_PIECES
+from edge_service.logging import configure_logging
 from edge_worker.bundles.disk import Disk
 from edge_worker.bundles.fetch import VersionFetch
 from edge_worker.bundles.pruning import BundleLimits
@@ -40,6 +42,7 @@ MIB = 1 << 20
 
 async def measure(directory: Path) -> tuple[str, list[Row]]:
     """The figures."""
+    configure_logging("warning")
     files = forms.bundle()
     first, second = make_bundle(files), make_bundle(forms.changes(files)[0])
     rows: list[Row] = [_size(first)]
@@ -55,7 +58,7 @@ async def measure(directory: Path) -> tuple[str, list[Row]]:
                     edge, wire, directory / name.replace(" ", "-").replace("/", "-"), name, (first, second)
                 )
         rows += await _many(edge, process.pid, url, first)
-    return "Delivery of a bundle", rows
+    return f"Delivery of a bundle, with a load of {os.getloadavg()[0]:.1f} on the machine", rows
 
 
 def _size(bundle: MadeBundle) -> Row:
