@@ -133,8 +133,9 @@ async def _all_pieces(session: aiohttp.ClientSession, url: str, worker: Worker, 
         wanted = pieces[start : start + MAX_PIECES]
         body = orjson.dumps({"job": job, "pieces": wanted})
         expected = sum(len(bundle.frames[piece]) + 4 for piece in wanted)
-        while (received := await _answer_bytes(session, url + bundle.pieces_path, body, headers)) is None:
-            await asyncio.sleep(REPEAT_S)
+        received = None
+        while received is None:
+            received = await _answer_bytes(session, url + bundle.pieces_path, body, headers)
         assert received == expected
     return time.monotonic() - began
 
@@ -143,6 +144,7 @@ async def _answer_bytes(session: aiohttp.ClientSession, url: str, body: bytes, h
     """How many bytes an answer had; None if the relay asks for a repeat, as workers get and make it under load."""
     async with session.post(url, data=body, headers=headers) as answer:
         if answer.status in {429, 503}:
+            await asyncio.sleep(REPEAT_S)
             return None
         assert answer.status == 200, await answer.text()
         received = 0
