@@ -140,6 +140,8 @@ def parse_manifest(data: bytes, digest: str) -> Manifest:
     try:
         parsed = json.loads(data)
         version = parsed["format"]
+        if len(parsed["files"]) > MAX_FILES:
+            raise ManifestRefused(f"it has {len(parsed['files'])} files; {MAX_FILES} are allowed")
         files = [_parse_file(*file) for file in parsed["files"]]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ManifestRefused("it is no manifest") from error
