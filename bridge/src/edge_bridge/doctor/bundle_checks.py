@@ -8,9 +8,8 @@ from edge_bridge.airflow.bundle_versions import BundleRow
 from edge_bridge.doctor.database_checks import DATABASE
 from edge_bridge.doctor.settings_checks import VALUES
 from edge_bridge.keeper.bundles.publisher import read_rows
-from edge_bridge.keeper.bundles.settings import BundleSettings
+from edge_bridge.keeper.bundles.settings import BundleSettings, bundle_settings
 from edge_bridge.keeper.bundles.sources import BundleSources, error_text
-from edge_bridge.keeper.settings import bundle_settings
 from edge_bridge.settings import SECTION, Conf
 from edge_broker.bundles.mirror import BundleMirror
 from edge_broker.doctor import check_ids as nats

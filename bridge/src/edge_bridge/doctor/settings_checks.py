@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_bridge.executor.settings import executor_settings
-from edge_bridge.keeper.settings import MIN_SECRET_CHARS, bundle_settings
+from edge_bridge.keeper.bundles.settings import bundle_settings
+from edge_bridge.keeper.settings import MIN_SECRET_CHARS
 from edge_bridge.settings import SECTION, Conf, SettingsError, secret, text
 from edge_broker.doctor.server_checks import ca_file_finding
 from edge_broker.permissions import EXECUTOR, KEEPER, READER

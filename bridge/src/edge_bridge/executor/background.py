@@ -136,7 +136,7 @@ class Background:
         """Publish what is pending, if NATS is connected; returns how many jobs are left."""
         if not self.connected:
             return len(self.publisher)
-        return await self.publisher.flush(timeout_s)
+        return await self.publisher.queue.flush(timeout_s) + len(self.publisher.versions)
 
     async def _serve(self) -> None:
         async with Broker(self._settings.broker) as broker, asyncio.TaskGroup() as group:

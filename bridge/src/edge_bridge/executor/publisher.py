@@ -96,10 +96,6 @@ class Publisher:
         self.versions.discard(job)
         self.queue.left(job)
 
-    async def flush(self, timeout_s: float) -> int:
-        """See `PublishQueue.flush`; jobs that wait for a version are left."""
-        return await self.queue.flush(timeout_s) + len(self.versions)
-
     def republish(self, job: Job) -> None:
         """Publish the message of a waiting job again, with a new id: the server would drop a duplicate."""
         if job.id not in self.queue:
@@ -166,26 +162,18 @@ class Publisher:
         subject = job_subject(job.team, job.queue, job.id)
         payload = job.model_dump_json(exclude_none=True).encode()
         await publish_once(broker, subject, payload, message_id=publication.message_id)
-        self._count(publication)
-        log.info("job_published", job=job.id, queue=job.queue, message_id=publication.message_id)
-
-    def _count(self, publication: Publication) -> None:
         if publication.is_repeat:
             self._metrics.republished()
         else:
-            self._metrics.published(publication.job.queue, publication.took_s)
-            self._spans.published(publication.job)
+            self._metrics.published(job.queue, publication.took_s)
+            self._spans.published(job)
+        log.info("job_published", job=job.id, queue=job.queue, message_id=publication.message_id)
 
     async def _put_aside(self, store: RecordStore, publication: Publication, reason: str) -> None:
         """Refuse a job for good, and end its record: without a message the job would wait forever."""
         self._refuse(publication, reason)
-        if publication.stage is Stage.RECORD:
-            return
-        try:
-            await store.change(publication.job.id, Expire(reason, datetime.now(UTC)))
-        except (EdgeError, JetStreamError) as error:
-            # The keeper withdraws a waiting job whose task has failed.
-            log.warning("refused_job_not_ended", job=publication.job.id, error=str(error))
+        if publication.stage is not Stage.RECORD:
+            await _end_record(store, publication.job.id, reason)
 
     def _refuse(self, publication: Publication, reason: str) -> None:
         self.queue.left(publication.job.id)
@@ -200,3 +188,11 @@ class Publisher:
             log.warning(
                 "publishing_waits", what=f"{what}: {len(self)} jobs wait and stay queued in Airflow", error=error
             )
+
+
+async def _end_record(store: RecordStore, job: str, reason: str) -> None:
+    try:
+        await store.change(job, Expire(reason, datetime.now(UTC)))
+    except (EdgeError, JetStreamError) as error:
+        # The keeper withdraws a waiting job whose task has failed.
+        log.warning("refused_job_not_ended", job=job, error=str(error))

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from edge_bridge.bundles.options import limits as bundle_limits
-from edge_bridge.keeper.bundles.settings import BundleSettings
+from edge_bridge.keeper.bundles.settings import BundleSettings, bundle_settings
 from edge_bridge.keeper.gate.centre import LockUnreadable, read_lock
 from edge_bridge.keeper.task_heartbeats import HeartbeatSettings
 from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, positive, secret, text
@@ -17,8 +16,6 @@ from edge_service.body_memory import LARGE_SHARE
 
 DEFAULT_API_URL = "http://localhost:8080/execution/"
 MIN_SECRET_CHARS = 32
-LEAST_MIN_AGE_S = 600
-"""An executor may have a job in hand for some time that names a version and has no record yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +56,6 @@ def keeper_settings(conf: Conf) -> KeeperSettings:
         body_memory_bytes=_at_least(conf, "body_memory_bytes", math.ceil(limits.max_call_bytes / LARGE_SHARE)),
         worker_body_memory_bytes=_at_least(conf, "worker_body_memory_bytes", limits.max_call_bytes),
         bundles=bundle_settings(conf),
-    )
-
-
-def bundle_settings(conf: Conf) -> BundleSettings:
-    """What the keeper does about bundles.
-
-    Raises:
-        SettingsError: A value is wrong.
-    """
-    names = (name.strip() for name in text(conf, "publish_bundles").split(","))
-    return BundleSettings(
-        publish=frozenset(filter(None, names)),
-        limits=bundle_limits(conf),
-        min_age=timedelta(seconds=_at_least(conf, "bundle_min_age", LEAST_MIN_AGE_S)),
     )
 
 

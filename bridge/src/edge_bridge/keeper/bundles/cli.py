@@ -7,8 +7,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 from edge_bridge.keeper.bundles.pruning import read_versions
+from edge_bridge.keeper.bundles.settings import LEAST_MIN_AGE_S, bundle_settings
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches
-from edge_bridge.keeper.settings import LEAST_MIN_AGE_S, bundle_settings
 from edge_bridge.settings import SettingsError, broker_settings
 from edge_broker.bundles.entries import PublishedVersion
 from edge_broker.bundles.lock import LockBusy, LockLost
