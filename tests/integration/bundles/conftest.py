@@ -1,7 +1,10 @@
 """A nats-server, and Airflow's configuration for bundles that are published."""
 
+import re
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +12,7 @@ from edge_broker import layout
 from edge_broker.connection.broker import Broker
 from edge_broker.jetstream.stream_info import purge
 from edge_broker.subjects import BUNDLES, BUNDLES_BUCKET, kv_stream
-from support.bundles.airflow_bundles import Nats, entry, settings_for
+from support.bundles.airflow_bundles import Nats, Run, entry, settings_for
 from support.nats.sync_nats import log_server
 
 
@@ -51,3 +54,31 @@ def configured(monkeypatch: pytest.MonkeyPatch, nats: Nats, tmp_path: Path, bund
     """This process has Airflow's configuration with the published bundle `dags`."""
     for name, value in settings_for(nats.url, tmp_path, [entry("dags", bundle_folder)]).items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command as Airflow does; returns exit status, output and errors."""
+    from airflow.cli.cli_parser import AirflowHelpFormatter
+    from airflow.cli.cli_parser import _add_command as add_command  # as Airflow's own parser does
+
+    from edge_bridge.cli import get_cli_commands
+
+    parser = ArgumentParser("airflow", formatter_class=AirflowHelpFormatter)
+    commands: Any = parser.add_subparsers(dest="command")
+    for command in get_cli_commands():
+        add_command(commands, command)
+
+    def run_command(*words: str) -> tuple[int, str, str]:
+        status = 0
+        try:
+            args = parser.parse_args(["edge-relay", "bundles", *words])
+            args.func(args)
+        except SystemExit as end:
+            status = int(end.code or 0)
+        out, err = capfd.readouterr()
+        # pytest's own standard output is no file descriptor, so Airflow's log is still in it here.
+        lines = (line for line in out.splitlines(keepends=True) if not re.match(r"\d{4}-\d\d-\d\d[T ]\S+ +\[", line))
+        return status, "".join(lines), err
+
+    return run_command

@@ -1,52 +1,24 @@
 """`airflow edge-relay bundles …` in this process, with a real NATS."""
 
+import configparser
 import json
 import re
-from collections.abc import Callable
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from edge_broker.bundles.published import PublishedBundles
 from edge_broker.bundles.store import BundleStore
 from edge_broker.subjects import BUNDLES
-from support.bundles.airflow_bundles import LOCAL, Nats, entry
+from support.bundles.airflow_bundles import LOCAL, Nats, Run, entry
 from support.nats.server import free_port
+from support.pages.publish_page import PUBLISH
 
 pytestmark = pytest.mark.usefixtures("configured")
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command as Airflow does; returns exit status, output and errors."""
-    from argparse import ArgumentParser
-
-    from airflow.cli.cli_parser import AirflowHelpFormatter
-    from airflow.cli.cli_parser import _add_command as add_command  # as Airflow's own parser does
-
-    from edge_bridge.cli import get_cli_commands
-
-    parser = ArgumentParser("airflow", formatter_class=AirflowHelpFormatter)
-    commands: Any = parser.add_subparsers(dest="command")
-    for command in get_cli_commands():
-        add_command(commands, command)
-
-    def run_command(*words: str) -> tuple[int, str, str]:
-        status = 0
-        try:
-            args = parser.parse_args(["edge-relay", "bundles", *words])
-            args.func(args)
-        except SystemExit as end:
-            status = int(end.code or 0)
-        out, err = capfd.readouterr()
-        # pytest's own standard output is no file descriptor, so Airflow's log is still in it here.
-        lines = (line for line in out.splitlines(keepends=True) if not re.match(r"\d{4}-\d\d-\d\d[T ]\S+ +\[", line))
-        return status, "".join(lines), err
-
-    return run_command
 
 
 def test_a_configured_bundle_is_published_shown_and_listed(run: Run, nats: Nats, bundle_folder: Path) -> None:
@@ -150,3 +122,31 @@ def test_without_nats_its_streams_or_a_password(
     monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([limited]))
     status, _, err = run("publish", "dags")
     assert (status, "max_bytes is 2147483648" in err) == (2, True)
+
+
+def test_the_page_about_publishing(
+    run: Run, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its configuration and its commands, in their order."""
+    [block] = PUBLISH.blocks("ini")[:1]
+    parser = configparser.ConfigParser()
+    parser.read_string(block.replace("/opt/airflow/dags", str(bundle_folder)))
+    bundles = parser["dag_processor"]["dag_bundle_config_list"]
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
+    shutil.copytree(bundle_folder, tmp_path / "checkout")
+    (tmp_path / "checkout" / "requirements.txt").write_text("requests\n")
+    monkeypatch.chdir(tmp_path)
+    for command in PUBLISH.commands:
+        program, group, part, *words = shlex.split(command)
+        assert (program, group, part) == ("airflow", "edge-relay", "bundles")
+        status, out, err = run(*words)
+        assert status == 0, err
+        assert re.search(PUBLISH.run[command], out, re.MULTILINE), out
+
+
+def test_a_program_reads_nothing_but_json() -> None:
+    """Airflow's log goes to standard error."""
+    command = ["-m", "airflow", "edge-relay", "bundles", "publish", "dags", "--json"]
+    ran = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(ran.stdout)["is_new"]
+    assert "DAG bundles loaded" in ran.stderr

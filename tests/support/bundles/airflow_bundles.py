@@ -14,6 +14,8 @@ from support.nats.sync_nats import RunningNats
 
 T = TypeVar("T")
 
+Run = Callable[..., tuple[int, str, str]]
+"""Runs a command of `bundles`; returns exit status, output and errors."""
 LOCAL = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
 
