@@ -181,20 +181,21 @@ async def care(
         **{"lock_life_s": 1.5, "first_after_s": 0.1, "interval": timedelta(seconds=0.2), **settings},
     )
     registry = CollectorRegistry()
-    parts = BundleCare(
-        chosen,
-        broker_settings(server, KEEPER),
-        dispatches or Dispatches(),
-        metrics=BundleMetrics(registry),
-        by="keeper of the test",
-    )
-    task = asyncio.create_task(parts.run())
-    try:
-        yield Care(task, registry)
-    finally:
-        await cancel_and_wait([task])
-        with suppress(asyncio.CancelledError):
-            await task
+    async with Broker(broker_settings(server, KEEPER)) as own:
+        parts = BundleCare(
+            chosen,
+            own,
+            dispatches or Dispatches(),
+            metrics=BundleMetrics(registry),
+            by="keeper of the test",
+        )
+        task = asyncio.create_task(parts.run())
+        try:
+            yield Care(task, registry)
+        finally:
+            await cancel_and_wait([task])
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 async def current(broker: Broker, bundle: str) -> str | None:
