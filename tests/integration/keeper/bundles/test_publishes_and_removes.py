@@ -309,6 +309,19 @@ async def test_an_error_is_logged_without_the_password_in_it() -> None:
     assert said == "RuntimeError: can't clone https://…@git.example/x"
 
 
+async def test_a_version_that_is_gone_delays_no_other_of_its_bundle(
+    server: NatsServer, broker: Broker, bundles: Bundles, run: RunOfVersions
+) -> None:
+    bundles.seen("gone")
+    run.set(bundle_version="1")
+    async with care(server, first_after_s=60):
+
+        async def is_known() -> bool:
+            return set(await known(broker)) == {"1"}
+
+        await eventually(is_known, what="the version of the run is published")
+
+
 async def test_an_empty_folder_replaces_no_version(server: NatsServer, broker: Broker, bundles: Bundles) -> None:
     """Its disk may not be mounted."""
     async with care(server) as keeper:
