@@ -22,8 +22,8 @@ from pathlib import Path
 from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, OPERATOR, READER, RELAY, ROLES
 from edge_relay.standalone import tls
 from edge_relay.standalone.nats_config import Node, render_config
-from edge_relay.standalone.private_files import make_private_dir, read_or_create, write_file
 from edge_schemas.wire.workers import SecretKind, new_secret
+from edge_service.private_files import make_private_dir, read_or_create, write_file
 
 VOLUMES = Path("/volumes")
 VAULT = VOLUMES / "vault"

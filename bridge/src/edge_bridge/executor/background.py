@@ -18,6 +18,8 @@ from edge_bridge.executor.queue_timeout import QueueTimeouts
 from edge_bridge.executor.reconcile.reconciler import Reconciler
 from edge_bridge.executor.reports import Reports
 from edge_bridge.executor.settings import ExecutorSettings
+from edge_bridge.signing.signer import signer_of
+from edge_bridge.signing.trust import CentreTrust
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
@@ -71,7 +73,9 @@ class Background:
             lambda *_: settings.publish_ahead,
             most=lambda _, queue: settings.queues.rules(queue).max_running,
         )
-        self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, self.order, metrics, spans)
+        self.publisher = Publisher(
+            self.reports.refuse, self._unseen.put_nowait, self.order, metrics, spans, signer=signer_of(settings.signing)
+        )
         self.dispatches.on_left(self._left)
         self._desired = DesiredQueues(settings.queues, maker.team, self.publisher.queue.demand_changed)
         self._demand.on_report(self.publisher.queue.demand_changed)
@@ -83,6 +87,7 @@ class Background:
             maker=maker,
             name=name,
             metrics=metrics,
+            trust=CentreTrust(settings.signing, partial(metrics.put_aside, "signature")),
         )
         self.queue_timeouts = QueueTimeouts(self.dispatches, self.reports, settings.queues, metrics)
 

@@ -95,6 +95,11 @@ class KeeperMetrics:
             ["step"],
             registry=registry,
         )
+        self._unsigned = Counter(
+            "edge_keeper_unsigned_jobs",
+            "Calls refused because the record of the job is not signed by the executor, or was altered",
+            registry=registry,
+        )
         self._token_mints = Counter(
             "edge_keeper_token_mints", "Tokens minted, one for each try of a call", registry=registry
         )
@@ -174,6 +179,10 @@ class KeeperMetrics:
     def put_aside(self, step: str) -> None:
         """A step failed for one record, entry or job, for a reason that concerns nothing else."""
         self._put_aside.labels(step).inc()
+
+    def unsigned_refused(self) -> None:
+        """A job's call was refused: the executor has not signed the job."""
+        self._unsigned.inc()
 
     def token_minted(self) -> None:
         """A token was minted."""

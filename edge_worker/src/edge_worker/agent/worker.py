@@ -48,6 +48,7 @@ from edge_worker.relay.link import Link
 from edge_worker.relay.proxy import resolve_proxy
 from edge_worker.relay.tls import tls_context
 from edge_worker.settings import Settings
+from edge_worker.signing.parts import signing_of
 from edge_worker.state.kept_identity import KeptIdentity
 from edge_worker.state.runtime_dir import prepare_runtime_dir, runtime_dir_of
 from edge_worker.state.state import Identity, StateDir
@@ -180,6 +181,8 @@ class Worker:
 
     async def _work(self, client: RelayClient, link: Link, hosts: Hosts, socket: Path, incarnation: int) -> int:
         """Runs all loops until the shutdown allows to leave. A loop that fails shuts the agent down in order."""
+        identity = KeptIdentity(self.state, self.identity)
+        signing = signing_of(self.state.path, self.settings, client, lambda: identity.current.enrollment)
         table = JobRegistry(self.settings.slots)
         lease = Lease(socket.with_name(LEASE))
         fence = Fence(table, lease)
@@ -191,14 +194,15 @@ class Worker:
                 RelayActions(client, link, lease, incarnation),
                 ProcessActions(hosts.of, fence, FailingStarts(table), self.settings.grace_s),
                 uploader,
+                signing.work.has_run,
             )
             rule = RuntimeCompatibility(table, frozenset(self.settings.auxiliary_jobs), hosts.rules)
-            runner = JobRunner(Performer(actions.perform, actions.note), self.state, table, jobs, rule)
-            identity = KeptIdentity(self.state, self.identity)
+            runner = JobRunner(Performer(actions.perform, actions.note), self.state, table, jobs, rule, signing.work)
             rotation = SecretRotation(identity, client, link)
             orders = self._orders(table, runner)
             handler = PollHandler(runner, identity, rotation, self.shutdown, rule, orders)
-            gateway = Gateway(client, table, link, socket, self.settings.call_limits)
+            limits, ran = self.settings.call_limits, signing.work.has_run
+            gateway = Gateway(client, table, link, socket, limits, on_user_code=ran)
             health = AgentHealth(
                 self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
             )
@@ -233,6 +237,7 @@ class Worker:
                     loops.create_task(fence.run(), name="fence"),
                     loops.create_task(LinkProbe(client, link, table).run(), name="link-probe"),
                     loops.create_task(rotation.run(), name="rotate-secret"),
+                    loops.create_task(signing.run(), name="signing-keys"),
                     loops.create_task(poll_loop.run(), name="poll-loop"),
                 ]
                 await Draining(

@@ -1,6 +1,6 @@
 """Every method of every path of the relay, with its models and problem codes."""
 
-from edge_schemas.gate.centre import WorkerFacts
+from edge_schemas.gate.centre import SigningKeys, WorkerFacts
 from edge_schemas.openapi.admin_operations import ADMIN_OPERATIONS
 from edge_schemas.openapi.operation import BODY, CALL, ENROLLMENT, WORKER, Operation
 from edge_schemas.openapi.producer_operations import PRODUCER_OPERATIONS
@@ -42,6 +42,16 @@ OPERATIONS = (
         "What the credential gives access to, and what its runtime must match; changes nothing",
         "workers",
         {200: WorkerFacts},
+        WORKER,
+        errors=(_E.UNAUTHENTICATED, _E.CREDENTIAL_REVOKED, _E.RATE_LIMITED, _E.BROKER_UNAVAILABLE),
+    ),
+    Operation(
+        "get",
+        routes.WORKER_SIGNING_KEYS,
+        "showSigningKeys",
+        "The key sets of the centre, with which a worker checks that the executor has signed its jobs",
+        "workers",
+        {200: SigningKeys},
         WORKER,
         errors=(_E.UNAUTHENTICATED, _E.CREDENTIAL_REVOKED, _E.RATE_LIMITED, _E.BROKER_UNAVAILABLE),
     ),

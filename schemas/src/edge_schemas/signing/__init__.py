@@ -1,0 +1,1 @@
+"""Signed work: what is signed of a job, and which keys are trusted. Pure: signatures are made and checked elsewhere."""
