@@ -1,8 +1,11 @@
 """A centre's signing keys, with the files that executor and keeper read."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from edge_bridge.signing.settings import SigningSettings
 from edge_bridge.signing.trust import CentreTrust
@@ -11,6 +14,7 @@ from edge_schemas.wire.jobs import Job, Signed
 from edge_service.signing import key_files
 from edge_service.signing.ed25519 import public_pem, sign
 
+T = TypeVar("T")
 UNSIGNED = CentreTrust(SigningSettings(), lambda: None)
 """The trust of a centre without keys."""
 
@@ -39,7 +43,7 @@ class SigningCentre:
     @property
     def sets(self) -> tuple[Signed, ...]:
         """The key sets so far."""
-        return key_files.read_sets(self.keys_file)
+        return _aside(lambda: key_files.read_sets(self.keys_file))
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -50,25 +54,32 @@ class SigningCentre:
     def public_file(self) -> Path:
         """The public keys, as an owner gets them."""
         path = self.folder / "public.pem"
-        path.write_bytes(b"".join(map(public_pem, self.keys)))
+        pem = b"".join(map(public_pem, self.keys))
+        _aside(lambda: path.write_bytes(pem))
         return path
 
     def sign(self, job: Job) -> Job:
         """As the executor does."""
-        return with_signed(job, sign(payload_of(job), JOB_CONTEXT, key_files.read_keys(self.key_file)))
+        return with_signed(job, sign(payload_of(job), JOB_CONTEXT, _aside(lambda: key_files.read_keys(self.key_file))))
 
     def rotate(self) -> None:
         """The first half of a rotation."""
-        key_files.rotate(self.key_file, self.keys_file, datetime.now(UTC))
+        _aside(lambda: key_files.rotate(self.key_file, self.keys_file, datetime.now(UTC)))
 
     def retire(self) -> None:
         """The second half."""
-        key_files.retire(self.key_file, self.keys_file, datetime.now(UTC))
+        _aside(lambda: key_files.retire(self.key_file, self.keys_file, datetime.now(UTC)))
 
 
 def signing_centre(folder: Path) -> SigningCentre:
     """A centre with its first key."""
     folder.mkdir(parents=True, exist_ok=True)
     centre = SigningCentre(folder)
-    key_files.create(centre.key_file, centre.keys_file, datetime.now(UTC))
+    _aside(lambda: key_files.create(centre.key_file, centre.keys_file, datetime.now(UTC)))
     return centre
+
+
+def _aside(do: Callable[[], T]) -> T:
+    """Call it in a thread, as commands and running parts do: in an event loop it would be a blocking call."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(do).result()
