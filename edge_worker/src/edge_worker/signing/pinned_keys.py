@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from edge_schemas.signing.key_sets import (
     Trust,
     by_fingerprint,
@@ -29,6 +27,7 @@ from edge_worker.settings import Settings, SettingsError
 
 FILE = "signing_keys.json"
 FIRST_USE = "first use"
+_NAMED = "fingerprint "
 
 log = EventLog("edge_worker.signing.pinned_keys")
 
@@ -94,7 +93,6 @@ class PinnedKeys:
         if trust is None or (self._pins is not None and trust == self._pins.trust):
             return False
         origin = FIRST_USE if self._pins is None else self._pins.origin
-        was_empty = not self._keys
         self._adopt(
             Pins(
                 origin=origin,
@@ -103,8 +101,8 @@ class PinnedKeys:
                 since=datetime.now(UTC),
             )
         )
-        event = "signing_keys_pinned" if was_empty else "signing_keys_changed"
-        log.info(event, serial=trust.serial, origin=origin, keys=[fingerprint(key) for key in trust.keys])
+        keys = [fingerprint(key) for key in trust.keys]
+        log.info("signing_keys_pinned", serial=trust.serial, origin=origin, keys=keys)
         write_atomically(self._path, self._pins_json())
         return True
 
@@ -115,7 +113,7 @@ class PinnedKeys:
             # An owner who requires signatures also says which: a relay must not choose.
             return None if self._settings.signed_jobs == "required" else on_first_use(sets, is_signed_by)
         if not self._pins.keys:
-            return by_fingerprint(self._settings.signing_key or "", sets, is_signed_by)
+            return by_fingerprint(self._pins.origin.removeprefix(_NAMED), sets, is_signed_by)
         trust, refused = follow(self._pins.trust, sets, is_signed_by)
         if refused:
             log.error(
@@ -137,20 +135,31 @@ class PinnedKeys:
     def _read(self) -> Pins | None:
         """What is on disk, unless the owner has set something else since."""
         origin, keys = owners_keys(self._settings)
-        try:
-            pins = Pins.model_validate_json(self._path.read_bytes())
-            _ = pins.trust
-        except FileNotFoundError:
-            pins = None
-        except (OSError, ValidationError, ValueError) as error:
-            why = str(error) if isinstance(error, OSError) else "it is damaged"
-            msg = f"{self._path} can't be read: {why}. Without it the worker does not know whom to trust"
-            raise SettingsError(msg) from None
+        pins = read_pins(self._path.parent)
         if origin is None or (pins is not None and pins.origin == origin):
             return pins
         begun = Pins(origin=origin, keys=tuple(map(encoded_key, keys)), since=datetime.now(UTC))
         write_atomically(self._path, begun.model_dump_json().encode())
         return begun
+
+
+def read_pins(state_dir: Path) -> Pins | None:
+    """What is on disk; None if nothing was pinned.
+
+    Raises:
+        SettingsError: It can't be read: then the worker does not know whom to trust.
+    """
+    path = state_dir / FILE
+    try:
+        pins = Pins.model_validate_json(path.read_bytes())
+        _ = pins.trust
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        why = str(error) if isinstance(error, OSError) else "it is damaged"
+        msg = f"the trusted signing keys in {path} can't be read: {why}"
+        raise SettingsError(msg) from None
+    return pins
 
 
 def owners_keys(settings: Settings) -> tuple[str | None, tuple[bytes, ...]]:
@@ -168,7 +177,7 @@ def owners_keys(settings: Settings) -> tuple[str | None, tuple[bytes, ...]]:
         digest = hashlib.sha256(b"".join(keys)).hexdigest()
         return f"file {digest}", keys
     if settings.signing_key is not None:
-        return f"fingerprint {settings.signing_key}", ()
+        return f"{_NAMED}{settings.signing_key}", ()
     return None, ()
 
 
@@ -176,3 +185,19 @@ def begin_trust(state_dir: Path, settings: Settings, sets: Sequence[Signed]) -> 
     """The machine was enrolled: what an earlier enrolment trusted counts no longer."""
     (state_dir / FILE).unlink(missing_ok=True)
     PinnedKeys(state_dir, settings).offer(sets)
+
+
+def trust_line(settings: Settings) -> str:
+    """For the person who has enrolled the machine: whose jobs it runs.
+
+    Raises:
+        SettingsError: What is on disk can't be read.
+    """
+    pins = None if settings.signed_jobs == "off" else read_pins(settings.state_dir)
+    if pins is None:
+        return "Signatures of jobs are not checked."
+    if not pins.keys:
+        return "Runs no Airflow job until the relay offers the key that signing_key names."
+    keys = ", ".join(f"SHA256:{fingerprint(key)}" for key in pins.trust.keys)
+    first = ". Compare: airflow edge-relay signing-keys show" if pins.origin == FIRST_USE else ""
+    return f"Runs Airflow jobs signed by {keys}{first}"

@@ -38,14 +38,10 @@ class SigningKey(Protocol):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LocalKey:
-    """A key of this machine."""
+    """A key of this machine; see `SigningKey`."""
 
+    public_key: bytes
     _private: "Ed25519PrivateKey"
-
-    @property
-    def public_key(self) -> bytes:
-        """See `SigningKey`."""
-        return self._private.public_key().public_bytes_raw()
 
     def sign(self, data: bytes) -> bytes:
         """See `SigningKey`."""
@@ -78,7 +74,7 @@ def read_private_keys(pem: bytes) -> tuple[LocalKey, ...]:
             raise KeyUnusable(f"a private key can't be read ({type(error).__name__})") from None
         if not isinstance(key, Ed25519PrivateKey):
             raise KeyUnusable("a private key is no Ed25519 key")
-        keys.append(LocalKey(key))
+        keys.append(LocalKey(key.public_key().public_bytes_raw(), key))
     return tuple(keys)
 
 
