@@ -32,7 +32,7 @@ async def not_signed_by(key: str, settings: BrokerSettings) -> list[str]:
 
     async with Broker(settings) as broker:
         watched = WatchedBucket(broker, RECORDS_BUCKET, note)
-        task = asyncio.create_task(watched.run(), name="list-records")
+        task = asyncio.create_task(watched.run(), name="watched-records")
         try:
             async with asyncio.timeout(CONNECT_S):
                 await broker.wait_connected()

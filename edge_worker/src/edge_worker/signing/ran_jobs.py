@@ -6,7 +6,7 @@ permission to run jobs of their age.
 """
 
 import uuid
-from collections import OrderedDict
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 
 from edge_worker.files import write_atomically
@@ -34,7 +34,8 @@ class RanJobs:
         self._path = state_dir / FILE
         self._max_age_s = max_age_s
         self._max_jobs = max_jobs
-        self._published: OrderedDict[int, int] = OrderedDict()
+        self._published: dict[int, int] = {}
+        self._by_age: list[tuple[int, int]] = []
         self._lines = 0
         self.not_before = 0
         """Jobs that were published earlier may have run here: what is known of them was dropped."""
@@ -55,6 +56,7 @@ class RanJobs:
         if number in self._published:
             return
         self._published[number] = int(published_at)
+        heappush(self._by_age, (int(published_at), number))
         self._drop(now)
         if self._lines >= len(self._published) + _SPARE_LINES:
             self._write()
@@ -64,10 +66,12 @@ class RanJobs:
         self._lines += 1
 
     def _drop(self, now: float) -> None:
-        while self._published and next(iter(self._published.values())) < now - self._max_age_s:
-            self._published.popitem(last=False)
-        while len(self._published) > self._max_jobs:
-            _, published = self._published.popitem(last=False)
+        """Forget what is too old to be accepted, and if there is too much, the oldest of the rest."""
+        while self._by_age and self._by_age[0][0] < now - self._max_age_s:
+            del self._published[heappop(self._by_age)[1]]
+        while len(self._by_age) > self._max_jobs:
+            published, number = heappop(self._by_age)
+            del self._published[number]
             self.not_before = max(self.not_before, published + 1)
 
     def _read(self) -> None:
@@ -86,6 +90,8 @@ class RanJobs:
             except ValueError:
                 # The last line, if the machine went down while it was written.
                 log.warning("ran_jobs_damaged", path=str(self._path))
+        self._by_age = [(published, number) for number, published in self._published.items()]
+        heapify(self._by_age)
 
     def _write(self) -> None:
         lines = [f"not_before {self.not_before}"]

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from edge_schemas.wire.base import Instant, Outbound
 from edge_schemas.wire.jobs import MAX_SIGNATURES, Signed
 
-KEY_SET_CONTEXT = b"edge-relay signing keys v1\n"
+KEY_SET_CONTEXT = b"edge-relay/signing-keys/v1\n"
 """Comes before the payload where it is signed; see `payload.JOB_CONTEXT`."""
 KEY_BYTES = 32
 KEY_ID_DIGITS = 16

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.jobs import AuxiliaryWork, Job, Signed, TaskWork
 
-JOB_CONTEXT = b"edge-relay job v1\n"
+JOB_CONTEXT = b"edge-relay/job/v1\n"
 """Comes before the payload where it is signed: a signature of something else is never one of a job."""
 _OUTSIDE = {"signed", "terms", "attempt"}
 
