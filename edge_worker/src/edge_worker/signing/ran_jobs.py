@@ -5,6 +5,7 @@ Ids are kept for as long as a job of that age is accepted. If there are too many
 permission to run jobs of their age.
 """
 
+import os
 import uuid
 from heapq import heapify, heappop, heappush
 from pathlib import Path
@@ -63,6 +64,8 @@ class RanJobs:
             return
         with self._path.open("a") as file:
             file.write(f"{job} {int(published_at)}\n")
+            file.flush()
+            os.fsync(file.fileno())
         self._lines += 1
 
     def _drop(self, now: float) -> None:

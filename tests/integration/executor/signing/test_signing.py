@@ -1,22 +1,26 @@
 """The executor signs what it publishes, and republishes only what it has signed."""
 
+import argparse
+import asyncio
 import json
 from base64 import b64decode
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge_bridge.signing.cli import run
 from edge_broker.bucket import Bucket
 from edge_broker.permissions import RELAY
 from edge_broker.subjects import RECORDS_BUCKET
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.life.model import JobRecord, JobState
-from edge_schemas.signing.key_sets import by_id
+from edge_schemas.signing.key_sets import by_id, fingerprint
 from edge_schemas.signing.payload import JOB_CONTEXT, job_in, restored
 from edge_schemas.wire.jobs import Job
-from edge_service.signing.ed25519 import is_signed_by
+from edge_service.signing.ed25519 import is_signed_by, read_public_keys
 from support.airflow.airflow_home import dag_run, task_rows
 from support.nats.server import connected, eventually
 from support.signing.keys import SigningCentre, signing_centre
@@ -63,7 +67,6 @@ async def test_each_job_is_signed_by_the_keys_in_use_and_stored_once(
         _, later = await appears(edge, centre.dispatch(dag)["t0"])
         assert later.signed is not None
         assert {signature.key for signature in later.signed.signatures} == by_id(keys.keys).keys()
-        assert len(keys.keys) == 2
 
 
 async def test_only_what_was_signed_is_republished_and_as_it_was_signed(
@@ -161,3 +164,34 @@ async def _seen_waiting(centre: Any, *jobs: str) -> None:
         return len(background.publisher) == 0 and all(e is not None and e.state is JobState.WAITING for e in entries)
 
     await eventually(seen, what="the executor has seen its records")
+
+
+async def test_keys_are_not_retired_while_a_job_needs_them(
+    centres: Centres, edge: Any, keys: SigningCentre, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`retire` looks at what is unfinished, as the NATS user `executor`."""
+    centre = centres()
+    with dag_run(1) as dag:
+        job = centre.dispatch(dag)["t0"]
+        await edge.appears(job)
+        await command("rotate")
+        with pytest.raises(SystemExit, match="1 unfinished jobs .*" + job):
+            await command("retire")
+        await edge.start(job)
+        await edge.finish(job)
+        await command("retire")
+        capsys.readouterr()
+        await command("show")
+        assert f"Key set 3, made {datetime.now(UTC):%F}" in (shown := capsys.readouterr().out)
+        assert f"SHA256:{fingerprint(keys.keys[0])}" in shown
+        await command("show", pem=True)
+        assert read_public_keys(capsys.readouterr().out.encode()) == keys.keys
+        assert len(keys.keys) == 1
+        with pytest.raises(SystemExit, match="no older key"):
+            await command("retire")
+
+
+async def command(name: str, **flags: bool) -> None:
+    """`airflow edge-relay signing-keys NAME`."""
+    flags = {"force": False, "pem": False, **flags}
+    await asyncio.to_thread(run, argparse.Namespace(subcommand=name, **flags))

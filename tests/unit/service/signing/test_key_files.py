@@ -73,8 +73,8 @@ def test_sets_and_keys_are_limited(files: tuple[Path, Path]) -> None:
 def test_a_set_that_was_altered_is_not_used(files: tuple[Path, Path], tmp_path: Path) -> None:
     other = tmp_path / "other.pem", tmp_path / "other.json"
     create(*other, NOW)
-    keys = [set_of(read_sets(file)[0]).keys[0] for file in (files[1], other[1])]
-    files[1].write_text(files[1].read_text().replace(*keys))
+    own, foreign = (set_of(read_sets(file)[0]).keys[0] for file in (files[1], other[1]))
+    files[1].write_text(files[1].read_text().replace(own, foreign))
     with pytest.raises(KeyUnusable, match="none of its own keys has signed"):
         read_sets(files[1])
 
