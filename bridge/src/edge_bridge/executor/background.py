@@ -74,7 +74,7 @@ class Background:
             most=lambda _, queue: settings.queues.rules(queue).max_running,
         )
         self.publisher = Publisher(
-            self.reports.refuse, self._unseen.put_nowait, self.order, metrics, spans, signer=signer_of(settings.signing)
+            self.reports.refuse, self._unseen.put_nowait, self.order, metrics, spans, sign=signer_of(settings.signing)
         )
         self.dispatches.on_left(self._left)
         self._desired = DesiredQueues(settings.queues, maker.team, self.publisher.queue.demand_changed)

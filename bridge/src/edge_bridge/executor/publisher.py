@@ -16,7 +16,7 @@ import structlog
 from edge_bridge.airflow.mapping import NO_DISPATCH_ID
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.publish_queue import Publication, PublishQueue, Stage
-from edge_bridge.signing.signer import JobSigner
+from edge_bridge.signing.signer import Sign, unsigned
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError, PayloadTooLarge, StreamFull
@@ -48,7 +48,7 @@ class Publisher:
         order: Decides whose message is due.
         metrics: Count publications.
         spans: Report them to the trace collector.
-        signer: Signs the jobs; without it they are not signed.
+        sign: Signs each job.
 
     Attributes:
         queue: What has no message yet.
@@ -62,13 +62,13 @@ class Publisher:
         metrics: TeamMetrics,
         spans: CentreJobSpans,
         *,
-        signer: JobSigner | None = None,
+        sign: Sign = unsigned,
     ) -> None:
         self._on_refused = on_refused
         self._on_seen = on_seen
         self._metrics = metrics
         self._spans = spans
-        self._signer = signer
+        self._sign = sign
         self.queue = PublishQueue(order)
         self._consumers = Consumers()
         self._warned_at = -WARN_EVERY_S
@@ -118,16 +118,15 @@ class Publisher:
         try:
             await broker.wait_connected(CONNECT_WAIT_S)
             if publication.stage is Stage.RECORD:
-                if self._signer is not None and publication.job.signed is None:
-                    publication.job = await self._signer.sign(publication.job)
+                publication.job = await self._sign(publication.job)
                 await store.create(new_record(publication.job))
                 self.queue.hold(publication)
                 return True
             await self._publish(broker, publication)
         except (BrokerUnavailable, SigningFailed) as error:
             self._metrics.publish_failed()
-            what = "NATS can't be reached" if isinstance(error, BrokerUnavailable) else "jobs can't be signed"
-            self._warn(what, str(error))
+            is_away = isinstance(error, BrokerUnavailable)
+            self._warn("NATS can't be reached" if is_away else "jobs can't be signed", str(error))
             return False
         except JetStreamError as error:
             self._metrics.publish_failed()

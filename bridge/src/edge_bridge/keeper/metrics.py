@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 TICK_S = 0.5
 HEARTBEAT_OUTCOMES = ("ok", "refused", "failed")
 UNWANTED_KINDS = ("gone", "redispatched", "state")
-STEPS = ("record", "entry", "withdrawal", "give_up", "heartbeat")
+STEPS = ("record", "entry", "withdrawal", "give_up", "heartbeat", "signature")
 GIVE_UP_REASONS = ("silence", "missing")
 _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -90,14 +90,9 @@ class KeeperMetrics:
         )
         self._put_aside = Counter(
             "edge_keeper_put_aside",
-            "What failed for a reason of its own: a record or a worker's entry that can't be read, or the withdrawal, "
-            "the give-up or the heartbeat of one job",
+            "What failed for a reason of its own: a record or a worker's entry that can't be read, the withdrawal, the "
+            "give-up or the heartbeat of one job, or a call for a job that is not signed or was altered (signature)",
             ["step"],
-            registry=registry,
-        )
-        self._unsigned = Counter(
-            "edge_keeper_unsigned_jobs",
-            "Calls refused because the record of the job is not signed by the executor, or was altered",
             registry=registry,
         )
         self._token_mints = Counter(
@@ -179,10 +174,6 @@ class KeeperMetrics:
     def put_aside(self, step: str) -> None:
         """A step failed for one record, entry or job, for a reason that concerns nothing else."""
         self._put_aside.labels(step).inc()
-
-    def unsigned_refused(self) -> None:
-        """A job's call was refused: the executor has not signed the job."""
-        self._unsigned.inc()
 
     def token_minted(self) -> None:
         """A token was minted."""

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -82,7 +83,7 @@ class Keeper:
         metrics.registry.register(KeeperState(broker, self._view, self._mover, lambda: self._watch.checked_s_ago))
         self._memory = BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, metrics.on_limit)
         metrics.body_bytes.set_function(lambda: self._memory.used)
-        trust = CentreTrust(settings.signing, metrics.unsigned_refused)
+        trust = CentreTrust(settings.signing, partial(metrics.put_aside, "signature"))
         self._app = build_app(
             settings.gate_secret,
             PassThrough(records, dispatches, api, trust, limits=settings.limits),

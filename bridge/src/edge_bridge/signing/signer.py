@@ -1,7 +1,7 @@
 """Signs jobs, with the keys of a file or with those of a hook."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
 from typing import cast
 
@@ -14,6 +14,9 @@ from edge_service.signing.ed25519 import KeyUnusable, SigningFailed, SigningKey,
 from edge_service.signing.key_files import read_keys
 
 HOOK_S = 10.0
+
+Sign = Callable[[Job], Awaitable[Job]]
+"""See `JobSigner.sign`."""
 
 
 class JobSigner:
@@ -28,11 +31,13 @@ class JobSigner:
         self._hook = hook_keys(settings.hook) if settings.hook else ()
 
     async def sign(self, job: Job) -> Job:
-        """The job as it is stored; see `with_signed`.
+        """The job as it is stored, see `with_signed`; one that is signed already stays as it is.
 
         Raises:
             SigningFailed: Try again later.
         """
+        if job.signed is not None:
+            return job
         payload = payload_of(job)
         if self._file is None:
             # A key that is elsewhere may wait for its network.
@@ -48,16 +53,21 @@ class JobSigner:
         return with_signed(job, sign(payload, JOB_CONTEXT, keys))
 
 
-def signer_of(settings: SigningSettings) -> JobSigner | None:
-    """The signer of an executor; None if jobs are not signed.
+def signer_of(settings: SigningSettings) -> Sign:
+    """What signs the jobs of an executor; without keys jobs stay as they are.
 
     Raises:
         SettingsError: The keys can't be used. A scheduler that can't sign should not start.
     """
     if not settings.signs:
-        return None
+        return unsigned
     current_keys(settings)
-    return JobSigner(settings)
+    return JobSigner(settings).sign
+
+
+async def unsigned(job: Job) -> Job:
+    """The job as it is."""
+    return job
 
 
 def current_keys(settings: SigningSettings) -> Sequence[SigningKey]:

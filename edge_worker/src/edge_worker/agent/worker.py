@@ -201,8 +201,7 @@ class Worker:
             rotation = SecretRotation(identity, client, link)
             orders = self._orders(table, runner)
             handler = PollHandler(runner, identity, rotation, self.shutdown, rule, orders)
-            limits, ran = self.settings.call_limits, signing.work.has_run
-            gateway = Gateway(client, table, link, socket, limits, on_user_code=ran)
+            gateway = Gateway(client, table, link, socket, self.settings.call_limits, on_user_code=signing.work.has_run)
             health = AgentHealth(
                 self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
             )

@@ -9,7 +9,7 @@ import pytest
 from edge_bridge.settings import SettingsError
 from edge_bridge.signing.changing_file import ChangingFile
 from edge_bridge.signing.settings import SigningSettings, signing_settings
-from edge_bridge.signing.signer import JobSigner, current_keys, signer_of
+from edge_bridge.signing.signer import JobSigner, current_keys, signer_of, unsigned
 from edge_schemas.signing.key_sets import by_id
 from edge_schemas.signing.payload import JOB_CONTEXT
 from edge_service.signing.ed25519 import LocalKey, SigningFailed, is_signed_by, new_key_pem, read_private_keys
@@ -53,9 +53,7 @@ def failing() -> list[FailingKey]:
 
 
 async def test_a_hook_signs_in_a_thread() -> None:
-    signer = signer_of(SigningSettings(hook=f"{__name__}.two_keys", keys_file=Path("unused")))
-    assert signer is not None
-    job = await signer.sign(sdk_job("t"))
+    job = await signer_of(SigningSettings(hook=f"{__name__}.two_keys", keys_file=Path("unused")))(sdk_job("t"))
     assert job.signed is not None
     for key in KEYS:
         assert is_signed_by(job.signed, JOB_CONTEXT, by_id([key.public_key]))
@@ -81,7 +79,7 @@ def test_a_file_without_keys_is_named_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="signing_key_file") as error:
         signer_of(SigningSettings(key_file=path))
     assert "c2VjcmV0" not in str(error.value)
-    assert signer_of(SigningSettings()) is None
+    assert signer_of(SigningSettings()) is unsigned
     with pytest.raises(SettingsError, match="no signing key"):
         current_keys(SigningSettings())
 
