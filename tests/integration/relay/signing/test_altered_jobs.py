@@ -91,8 +91,7 @@ async def enrolled_agent(edge: Edge, settings: Settings) -> AsyncIterator[Agent]
         yield agent
 
 
-def new_job() -> Job:
-    bundle = BundleRef(name="dags", digest="0" * 64)
+def new_job(bundle: BundleRef | None = None) -> Job:
     return script_job("print('as signed')").model_copy(update={"published_at": datetime.now(UTC), "bundle": bundle})
 
 
@@ -125,7 +124,10 @@ async def test_a_job_that_was_altered_in_nats_is_refused_and_the_reason_is_kept(
     edge: Edge, settings: Settings, keys: SigningCentre
 ) -> None:
     """Another program, another digest of the code, another task instance, and no signature at all."""
-    jobs = {what: keys.sign(new_job()) for what in ("argv", "digest", "task", "unsigned")}
+    jobs = {
+        what: keys.sign(new_job(BundleRef(name="dags", digest="0" * 64)))
+        for what in ("argv", "digest", "task", "unsigned")
+    }
     task = jobs["task"].task
     assert task is not None
     forged = {
