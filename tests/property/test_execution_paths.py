@@ -80,7 +80,7 @@ class Edge(httpx.BaseTransport):
         assert self.record.task is not None
         self.task = self.record.task
         anything: Any = self
-        self._gate = PassThrough(anything, anything, api)
+        self._gate = PassThrough(anything, anything, api, anything)
         self._registry = JobRegistry(1)
 
     @property

@@ -54,6 +54,11 @@ class Audit:
         self._resending: asyncio.Task[None] | None = None
         broker.on_connection(self._resend_soon)
 
+    @property
+    def unconfirmed(self) -> int:
+        """How many events wait for NATS; they are lost with the process."""
+        return len(self._unconfirmed)
+
     async def record(
         self,
         action: str,

@@ -23,7 +23,19 @@ _ENDED_INDEX = subjects.kv_stream(subjects.ENDED_INDEX_BUCKET)
 _WORKERS = subjects.kv_stream(subjects.WORKERS_BUCKET)
 _ACCESS = subjects.kv_stream(subjects.ACCESS_BUCKET)
 _DESIRED = subjects.kv_stream(subjects.DESIRED_BUCKET)
-_FOR_PEOPLE = (subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _ENDED, _WORKERS, _DESIRED)
+_POLICIES = subjects.kv_stream(subjects.POLICIES_BUCKET)
+_ACCESSES = subjects.kv_stream(subjects.ACCESSES_BUCKET)
+_FOR_PEOPLE = (
+    subjects.LOGS,
+    subjects.DEAD,
+    subjects.AUDIT,
+    _RECORDS,
+    _ENDED,
+    _WORKERS,
+    _DESIRED,
+    _POLICIES,
+    _ACCESSES,
+)
 """What people may read message by message, besides the waiting jobs."""
 _ALL = (
     subjects.JOBS,
@@ -36,6 +48,8 @@ _ALL = (
     _WORKERS,
     _ACCESS,
     _DESIRED,
+    _POLICIES,
+    _ACCESSES,
 )
 
 
@@ -125,6 +139,8 @@ _RIGHTS = {
             subjects.kv_subject(subjects.ENDED_BUCKET, ">"),
             subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
             subjects.kv_subject(subjects.DESIRED_BUCKET, ">"),
+            subjects.kv_subject(subjects.POLICIES_BUCKET, ">"),
+            subjects.kv_subject(subjects.ACCESSES_BUCKET, ">"),
             "$JS.EVENT.ADVISORY.>",
         ),
     ),
@@ -136,6 +152,8 @@ _RIGHTS = {
             *_api("INFO", f"CONSUMER.LIST.{subjects.JOBS}"),
             f"$JS.ACK.{subjects.JOBS}.>",
             *_read(_RECORDS, _ENDED, _ENDED_INDEX, _WORKERS, _ACCESS, _DESIRED),
+            # What jobs may use and have used: to show it to operators, never to write it.
+            *_read(_POLICIES, _ACCESSES),
             *_read(subjects.LOGS, subjects.JOBS, subjects.DEAD),
             # So that an outage of a site is reported once, by whichever replica.
             *_read(subjects.AUDIT),
@@ -185,8 +203,12 @@ _RIGHTS = {
     ),
     KEEPER: Rights(
         (
-            *_read(_RECORDS, _ENDED, _WORKERS, subjects.LOGS),
-            *_watch(_RECORDS, _WORKERS, _DESIRED),
+            *_read(_RECORDS, _ENDED, _WORKERS, subjects.LOGS, _POLICIES, _ACCESSES),
+            *_watch(_RECORDS, _WORKERS, _DESIRED, _POLICIES),
+            # The commands of policies are run as keeper; accesses are counted by keepers.
+            *_api(f"STREAM.INFO.{_ACCESSES}"),
+            subjects.kv_subject(subjects.POLICIES_BUCKET, ">"),
+            subjects.kv_subject(subjects.ACCESSES_BUCKET, ">"),
             # A line in the log of a task that waits.
             "edge.logs.>",
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
