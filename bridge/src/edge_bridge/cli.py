@@ -71,6 +71,6 @@ def _policy_commands() -> tuple[ActionCommand, ...]:
         ("suggest", "Print a policy that allows what jobs used, for 'set --file'", (QUEUE, SITE, DAYS, GROUP, AS_JSON)),
     )
     return tuple(
-        ActionCommand(name=name, help=text, func=lazy_load_command(f"edge_bridge.policies.commands.{name}"), args=args)
+        ActionCommand(name=name, help=text, func=lazy_load_command(f"edge_bridge.policies.cli.{name}"), args=args)
         for name, text, args in commands
     )

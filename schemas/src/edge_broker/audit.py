@@ -50,14 +50,10 @@ class Audit:
     def __init__(self, broker: Broker, name: str) -> None:
         self._broker = broker
         self._system = Actor(kind=ActorKind.SYSTEM, name=name)
-        self._unconfirmed: deque[_Message] = deque()
+        self.unconfirmed: deque[_Message] = deque()
+        """They wait for NATS, and are lost with the process."""
         self._resending: asyncio.Task[None] | None = None
         broker.on_connection(self._resend_soon)
-
-    @property
-    def unconfirmed(self) -> int:
-        """How many events wait for NATS; they are lost with the process."""
-        return len(self._unconfirmed)
 
     async def record(
         self,
@@ -173,28 +169,27 @@ class Audit:
         message = await last_message(self._broker, AUDIT, audit_subject(kind, target, action))
         if message is None:
             return None
-        at = message.stored_at
-        unreadable = AuditEvent(at=at, action=action, target_kind=kind, target=target, actor=self._system)
+        unreadable = AuditEvent(at=message.stored_at, action=action, target_kind=kind, target=target, actor=self._system)
         return _read(message.data, unreadable).model_copy(update={"sequence": message.sequence})
 
     async def _send(self, message: _Message) -> None:
         try:
             await self._broker.store(message.subject, message.payload, {"Nats-Msg-Id": message.id})
         except BrokerUnavailable:
-            if len(self._unconfirmed) >= MAX_UNCONFIRMED:
-                dropped = self._unconfirmed.popleft()
+            if len(self.unconfirmed) >= MAX_UNCONFIRMED:
+                dropped = self.unconfirmed.popleft()
                 log.warning("audit_event_lost", subject=dropped.subject, error="too many wait for NATS")
-            self._unconfirmed.append(message)
+            self.unconfirmed.append(message)
         except JetStreamError as error:
             log.warning("audit_event_lost", subject=message.subject, error=str(error))
 
     def _resend_soon(self) -> None:
-        if self._unconfirmed and (self._resending is None or self._resending.done()):
+        if self.unconfirmed and (self._resending is None or self._resending.done()):
             self._resending = asyncio.create_task(self._resend(), name="audit-resend")
 
     async def _resend(self) -> None:
-        for _ in range(len(self._unconfirmed)):
-            await self._send(self._unconfirmed.popleft())
+        for _ in range(len(self.unconfirmed)):
+            await self._send(self.unconfirmed.popleft())
 
 
 def _facts(facts: Mapping[str, Fact] | None) -> dict[str, Any] | None:

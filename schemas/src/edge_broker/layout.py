@@ -14,7 +14,7 @@ from edge_broker.connection.errors import STREAM_NOT_FOUND, JetStreamError
 from edge_broker.jetstream import consumer_info
 from edge_broker.jetstream.consumer_info import ConsumerConfig
 from edge_broker.jetstream.stream_info import StreamConfig, create_stream, stream_info, update_stream
-from edge_broker.policies.access_store import LIST_DAYS
+from edge_schemas.admin.policies import LIST_DAYS
 from edge_schemas.life.model import ENDED_RECORD_LIFE
 from edge_schemas.wire.polls import GRANT_WAIT_S
 

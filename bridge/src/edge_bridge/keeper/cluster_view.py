@@ -79,11 +79,6 @@ class ClusterView:
         """The last known poll of a worker."""
         return self._workers.get(name)
 
-    def site_of(self, name: str) -> str | None:
-        """The site of a worker by its last poll; None if that is unknown."""
-        worker = self._workers.get(name)
-        return None if worker is None else worker.site
-
     def workers(self) -> list[WorkerEntry]:
         """The last known polls of all workers."""
         return list(self._workers.values())

@@ -78,7 +78,7 @@ class Keeper:
         audit = Audit(broker, f"keeper {socket.gethostname()}")
         self._give_ups = GiveUps(self._view, broker, records, audit, GiveUpFigures(metrics, spans))
         self._desired = DesiredView(broker)
-        self._need_to_know = NeedToKnow(broker, self._view.site_of, metrics.registry)
+        self._need_to_know = NeedToKnow(broker, self._view.worker, metrics.registry)
         self._lines = WaitingLines(self._view, self._desired, broker, airflow=airflow_version)
         metrics.registry.register(KeeperState(broker, self._view, self._mover, lambda: self._watch.checked_s_ago))
         self._memory = BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, metrics.on_limit)

@@ -13,8 +13,6 @@ from edge_schemas.policies.policy import PolicyTarget
 
 log = structlog.get_logger(__name__)
 
-LIST_DAYS = 40
-"""Older accesses have been removed."""
 _SWAPS = 20
 
 

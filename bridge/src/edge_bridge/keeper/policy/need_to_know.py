@@ -19,6 +19,7 @@ from edge_schemas.policies.accesses import AccessOutcome
 from edge_schemas.policies.patterns import literal
 from edge_schemas.policies.policy import PolicyMode, PolicyTarget
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.worker_entry import WorkerEntry
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +27,8 @@ MAX_EVENTS = 20
 """Log events about denied calls in `EVENTS_S`; the next event has the number of those that were left out."""
 EVENTS_S = 60.0
 _SHOWN_CHARS = 200
-SiteOf = Callable[[str], str | None]
-"""The site of a worker; None if the worker is not known."""
+LastPoll = Callable[[str], WorkerEntry | None]
+"""The last poll of a worker; None if the worker is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Caller:
         return (queue,) if self.site is None else (queue, PolicyTarget("site", self.site))
 
 
-def caller_of(record: JobRecord, worker: str, queue: str | None, site_of: SiteOf) -> Caller:
+def caller_of(record: JobRecord, worker: str, queue: str | None, last_poll: LastPoll) -> Caller:
     """The queue and the site by which the calls of a job are judged: decided here and nowhere else.
 
     A relay may write records and workers' entries. So the queue of a task is the one that Airflow's database names for
@@ -63,10 +64,11 @@ def caller_of(record: JobRecord, worker: str, queue: str | None, site_of: SiteOf
         record: Of the job.
         worker: Its holder.
         queue: Of the task instance in Airflow's database; None for an auxiliary job.
-        site_of: The site of a worker.
+        last_poll: Of a worker.
     """
     dag = None if record.task is None else record.task.dag_id
-    return Caller(record.id, worker, queue or record.queue, site_of(worker), dag)
+    poll = last_poll(worker)
+    return Caller(record.id, worker, queue or record.queue, None if poll is None else poll.site, dag)
 
 
 class NeedToKnow:
@@ -74,14 +76,14 @@ class NeedToKnow:
 
     Args:
         broker: Connected or not.
-        site_of: The site of a worker.
+        last_poll: Of a worker.
         registry: For its metrics.
     """
 
-    def __init__(self, broker: Broker, site_of: SiteOf, registry: CollectorRegistry) -> None:
+    def __init__(self, broker: Broker, last_poll: LastPoll, registry: CollectorRegistry) -> None:
         self.view = PolicyView(broker)
         self.counter = AccessCounter(broker, PolicyFigures(registry, lambda: self.view.complete))
-        self._site_of = site_of
+        self._last_poll = last_poll
         self._events = _EventLimit()
 
     def judge(self, record: JobRecord, worker: str, queue: str | None, used: tuple[Use, ...]) -> "Judged":
@@ -91,7 +93,7 @@ class NeedToKnow:
             EdgeError: `policy_denied`: a policy that enforces does not allow it. `gate_unavailable`: what applies is
                 not known; repeat the call.
         """
-        caller = caller_of(record, worker, queue, self._site_of)
+        caller = caller_of(record, worker, queue, self._last_poll)
         if caller.site is None and self.view.has_sites:
             raise unknown(f"the site of worker {worker} is not known, and sites have policies")
         outcomes = dict.fromkeys(used, AccessOutcome.ALLOWED)

@@ -23,9 +23,10 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import KEEPER
-from edge_broker.policies.access_store import LIST_DAYS, AccessStore, days_back
+from edge_broker.policies.access_store import AccessStore, days_back
 from edge_broker.policies.policy_store import PolicyStore, PolicyUnreadable
 from edge_schemas.admin.audit import Actor, ActorKind, TargetKind
+from edge_schemas.admin.policies import LIST_DAYS
 from edge_schemas.policies import suggest as suggestions
 from edge_schemas.policies.accesses import AccessDay, add_all
 from edge_schemas.policies.listing import access_lines, policy_lines
@@ -134,7 +135,10 @@ async def _accesses(broker: Broker, args: Namespace, out: TextIO) -> None:
     since = days_back(datetime.now(UTC), _days(args))
     found, others = add_all(await AccessStore(broker).days(_target(args), since=since))
     if args.json:
-        print(AccessDay(accesses=tuple(found), others=tuple(others)).model_dump_json(indent=2, exclude={"batches"}), file=out)
+        print(
+            AccessDay(accesses=tuple(found), others=tuple(others)).model_dump_json(indent=2, exclude={"batches"}),
+            file=out,
+        )
         return
     print("\n".join(access_lines(found, others)), file=out)
 
