@@ -50,8 +50,7 @@ class Audit:
     def __init__(self, broker: Broker, name: str) -> None:
         self._broker = broker
         self._system = Actor(kind=ActorKind.SYSTEM, name=name)
-        self.unconfirmed: deque[_Message] = deque()
-        """They wait for NATS, and are lost with the process."""
+        self.unconfirmed: deque[_Message] = deque()  # lost with the process
         self._resending: asyncio.Task[None] | None = None
         broker.on_connection(self._resend_soon)
 
@@ -169,7 +168,8 @@ class Audit:
         message = await last_message(self._broker, AUDIT, audit_subject(kind, target, action))
         if message is None:
             return None
-        unreadable = AuditEvent(at=message.stored_at, action=action, target_kind=kind, target=target, actor=self._system)
+        at = message.stored_at
+        unreadable = AuditEvent(at=at, action=action, target_kind=kind, target=target, actor=self._system)
         return _read(message.data, unreadable).model_copy(update={"sequence": message.sequence})
 
     async def _send(self, message: _Message) -> None:

@@ -24,10 +24,12 @@ STREAMS = {
     *("EDGE_AUDIT", "EDGE_DEAD", "EDGE_JOBS", "EDGE_LOGS"),
     *(
         "KV_edge_access",
+        "KV_edge_accesses",
         "KV_edge_desired",
         "KV_edge_jobs",
         "KV_edge_jobs_ended",
         "KV_edge_jobs_ended_index",
+        "KV_edge_policies",
         "KV_edge_workers",
     ),
 }

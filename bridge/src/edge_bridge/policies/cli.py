@@ -6,8 +6,8 @@ import json
 import socket
 import sys
 from argparse import Namespace
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TextIO
@@ -53,7 +53,9 @@ def show(args: Namespace) -> None:
 
 def set(args: Namespace) -> None:  # noqa: A001  # the name of the command
     """`policy set`."""
-    _run(args, _set)
+    with _explained():
+        given = None if args.file is None else read_file(args.file)
+    _run(args, partial(_set, given))
 
 
 def remove(args: Namespace) -> None:
@@ -94,17 +96,17 @@ async def _show_all(broker: Broker, args: Namespace, out: TextIO) -> None:
     print("\n".join(policy_lines(policies)), file=out)
 
 
-async def _set(broker: Broker, args: Namespace, out: TextIO) -> None:
+async def _set(given: PolicyFile | None, broker: Broker, args: Namespace, out: TextIO) -> None:
     target, reason, store = _target(args), _reason(args), PolicyStore(broker)
-    if args.file is None:
+    if given is None:
         stored = await store.get(target)
         before, revision = stored.policy, stored.revision
         base = PolicyFile() if before is None else editable(before)
     else:  # also in place of a policy that can't be read
-        base, revision, before = read_file(args.file), await store.revision(target), None
+        base, revision, before = given, await store.revision(target), None
         with suppress(PolicyUnreadable):
             before = (await store.get(target)).policy
-    if args.file is None and args.mode is None and not args.allow and not args.drop:
+    if given is None and args.mode is None and not args.allow and not args.drop:
         raise WrongPolicy("nothing to set: give --file, --mode, --allow or --drop")
     wanted = changed(base, mode=args.mode, allow=args.allow or (), drop=args.drop or ())
     print(suggestions.as_toml(wanted, [f"{target}{' (not changed: --dry-run)' if args.dry_run else ''}"]), file=out)
@@ -179,17 +181,23 @@ async def _audit(
 def _run(args: Namespace, command: Command) -> None:
     from airflow.configuration import conf
 
-    with suppress(BrokenPipeError), others_to_stderr() as out:
-        try:
-            asyncio.run(_connected(broker_settings(conf, KEEPER), args, command, out))
-        except (SettingsError, WrongPolicy) as error:
-            sys.exit(_report(str(error), WRONG))
-        except (_Refused, PolicyUnreadable, JetStreamError) as error:
-            sys.exit(_report(str(error), REFUSED))
-        except RevisionConflict:
-            sys.exit(_report("another person changed the policy at the same moment: look at it and repeat", REFUSED))
-        except BrokerUnavailable as error:
-            sys.exit(_report(f"{error}. Is NATS up, and is this the keeper's password?", NO_ANSWER))
+    with suppress(BrokenPipeError), others_to_stderr() as out, _explained():
+        asyncio.run(_connected(broker_settings(conf, KEEPER), args, command, out))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Ends the process with the reason and its status if a command can't be carried out."""
+    try:
+        yield
+    except (SettingsError, WrongPolicy) as error:
+        sys.exit(_report(str(error), WRONG))
+    except (_Refused, PolicyUnreadable, JetStreamError) as error:
+        sys.exit(_report(str(error), REFUSED))
+    except RevisionConflict:
+        sys.exit(_report("another person changed the policy at the same moment: look at it and repeat", REFUSED))
+    except BrokerUnavailable as error:
+        sys.exit(_report(f"{error}. Is NATS up, and is this the keeper's password?", NO_ANSWER))
 
 
 async def _connected(settings: BrokerSettings, args: Namespace, command: Command, out: TextIO) -> None:
