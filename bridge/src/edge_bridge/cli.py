@@ -68,7 +68,7 @@ def _policy_commands() -> tuple[ActionCommand, ...]:
         ("set", "Set a policy, or change it", (QUEUE, SITE, POLICY_FILE, MODE, ALLOW, DROP, REASON, DRY_RUN)),
         ("remove", "Remove a policy: everything is allowed again", (QUEUE, SITE, REASON, DRY_RUN)),
         ("accesses", "List what jobs used", (QUEUE, SITE, DAYS, AS_JSON)),
-        ("suggest", "Print a policy that allows what jobs used, for 'set --file'", (QUEUE, SITE, DAYS, GROUP, AS_JSON)),
+        ("suggest", "Print a policy that allows what jobs used, for 'set --file'", (QUEUE, SITE, DAYS, GROUP)),
     )
     return tuple(
         ActionCommand(name=name, help=text, func=lazy_load_command(f"edge_bridge.policies.cli.{name}"), args=args)

@@ -10,12 +10,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import TextIO
 
 from pydantic import TypeAdapter, ValidationError
 
 from edge_bridge.output import others_to_stderr
-from edge_bridge.policies.wanted import WrongPolicy, as_json, changed, editable, read_file
+from edge_bridge.policies.wanted import WrongPolicy, changed, editable, read_file
 from edge_bridge.settings import SettingsError, broker_settings
 from edge_broker.audit import Audit
 from edge_broker.bucket import RevisionConflict
@@ -24,7 +23,7 @@ from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import KEEPER
 from edge_broker.policies.access_store import AccessStore, days_back
-from edge_broker.policies.policy_store import PolicyStore, PolicyUnreadable
+from edge_broker.policies.policy_store import PolicyStore, StoredPolicy
 from edge_schemas.admin.audit import Actor, ActorKind, TargetKind
 from edge_schemas.admin.policies import LIST_DAYS
 from edge_schemas.policies import suggest as suggestions
@@ -39,7 +38,8 @@ _QUEUE: TypeAdapter[str] = TypeAdapter(QueueName)
 _SITE: TypeAdapter[str] = TypeAdapter(SiteName)
 _REASON: TypeAdapter[str] = TypeAdapter(OptionalReason)
 
-Command = Callable[[Broker, Namespace, TextIO], Awaitable[None]]
+Command = Callable[[Broker, Namespace], Awaitable[str]]
+"""Returns what is printed."""
 
 
 class _Refused(Exception):
@@ -73,89 +73,72 @@ def suggest(args: Namespace) -> None:
     _run(args, _suggest)
 
 
-async def _show(broker: Broker, args: Namespace, out: TextIO) -> None:
+async def _show(broker: Broker, args: Namespace) -> str:
     target = _target(args)
-    policy = (await PolicyStore(broker).get(target)).policy
+    policy = _readable(target, await PolicyStore(broker).get(target))
     if policy is None:
         raise _Refused(f"{target} has no policy: its jobs may use everything")
     if args.json:
-        print(policy.model_dump_json(indent=2), file=out)
-        return
+        return policy.model_dump_json(indent=2)
     by = f"{target}: changed {policy.changed_at:%F %H:%M} UTC by {policy.changed_by}"
-    print(suggestions.as_toml(editable(policy), [f"{by}: {policy.reason}" if policy.reason else by]), end="", file=out)
+    return suggestions.as_toml(editable(policy), [f"{by}: {policy.reason}" if policy.reason else by])
 
 
-async def _show_all(broker: Broker, args: Namespace, out: TextIO) -> None:
+async def _show_all(broker: Broker, args: Namespace) -> str:
     store = PolicyStore(broker)
-    stored = [(target, (await store.get(target)).policy) for target in await store.targets()]
+    stored = [(target, _readable(target, await store.get(target))) for target in await store.targets()]
     policies = [(target, policy) for target, policy in stored if policy is not None]
-    if args.json:
-        rows = [{"for": t.kind, "name": t.name, **policy.model_dump(mode="json")} for t, policy in policies]
-        print(json.dumps(rows, indent=2), file=out)
-        return
-    print("\n".join(policy_lines(policies)), file=out)
+    if not args.json:
+        return "\n".join(policy_lines(policies))
+    rows = [{"for": target.kind, "name": target.name, **policy.model_dump(mode="json")} for target, policy in policies]
+    return json.dumps(rows, indent=2)
 
 
-async def _set(given: PolicyFile | None, broker: Broker, args: Namespace, out: TextIO) -> None:
+async def _set(given: PolicyFile | None, broker: Broker, args: Namespace) -> str:
     target, reason, store = _target(args), _reason(args), PolicyStore(broker)
-    if given is None:
-        stored = await store.get(target)
-        before, revision = stored.policy, stored.revision
-        base = PolicyFile() if before is None else editable(before)
-    else:  # also in place of a policy that can't be read
-        base, revision, before = given, await store.revision(target), None
-        with suppress(PolicyUnreadable):
-            before = (await store.get(target)).policy
     if given is None and args.mode is None and not args.allow and not args.drop:
         raise WrongPolicy("nothing to set: give --file, --mode, --allow or --drop")
-    wanted = changed(base, mode=args.mode, allow=args.allow or (), drop=args.drop or ())
-    print(suggestions.as_toml(wanted, [f"{target}{' (not changed: --dry-run)' if args.dry_run else ''}"]), file=out)
+    stored = await store.get(target)
+    if given is None:  # a file also replaces a policy that can't be read
+        before = _readable(target, stored)
+        given = PolicyFile() if before is None else editable(before)
+    wanted = changed(given, mode=args.mode, allow=args.allow or (), drop=args.drop or ())
     if args.dry_run:
-        return
+        return suggestions.as_toml(wanted, [f"{target} (not changed: --dry-run)"])
     allow = {kind.value: patterns for kind, patterns in wanted.allow.items()}
     by = _actor().name
     policy = Policy(mode=wanted.mode, allow=allow, changed_at=datetime.now(UTC), changed_by=by, reason=reason)
-    await store.put(target, policy, revision=revision)
-    await _audit(broker, target, reason, before=before, after=policy)
+    await store.put(target, policy, revision=stored.revision)
+    await _audit(broker, target, reason, before=stored.policy, after=policy)
+    return suggestions.as_toml(wanted, [str(target)])
 
 
-async def _remove(broker: Broker, args: Namespace, out: TextIO) -> None:
+async def _remove(broker: Broker, args: Namespace) -> str:
     target, reason, store = _target(args), _reason(args), PolicyStore(broker)
-    revision, before = await store.revision(target), None
-    with suppress(PolicyUnreadable):
-        before = (await store.get(target)).policy
-        if before is None:
-            raise _Refused(f"{target} has no policy")
-    print(f"{target}: {'would have' if args.dry_run else 'has'} no policy; its jobs may use everything", file=out)
+    stored = await store.get(target)
+    if stored.policy is None and not stored.is_unreadable:
+        raise _Refused(f"{target} has no policy")
     if args.dry_run:
-        return
-    await store.remove(target, revision=revision)
-    await _audit(broker, target, reason, before=before, after=None)
+        return f"{target} would have no policy (not changed: --dry-run)"
+    await store.remove(target, revision=stored.revision)
+    await _audit(broker, target, reason, before=stored.policy, after=None)
+    return f"{target} has no policy; its jobs may use everything"
 
 
-async def _accesses(broker: Broker, args: Namespace, out: TextIO) -> None:
+async def _accesses(broker: Broker, args: Namespace) -> str:
     since = days_back(datetime.now(UTC), _days(args))
     found, others = add_all(await AccessStore(broker).days(_target(args), since=since))
     if args.json:
-        print(
-            AccessDay(accesses=tuple(found), others=tuple(others)).model_dump_json(indent=2, exclude={"batches"}),
-            file=out,
-        )
-        return
-    print("\n".join(access_lines(found, others)), file=out)
+        return AccessDay(accesses=tuple(found), others=tuple(others)).model_dump_json(indent=2, exclude={"batches"})
+    return "\n".join(access_lines(found, others))
 
 
-async def _suggest(broker: Broker, args: Namespace, out: TextIO) -> None:
+async def _suggest(broker: Broker, args: Namespace) -> str:
     target, since = _target(args), days_back(datetime.now(UTC), _days(args))
     found, others = add_all(await AccessStore(broker).days(target, since=since))
     policy = suggestions.suggest(found, group=args.group)
     lacking = suggestions.missing(policy, found, others)
-    if args.json:
-        print(as_json(policy), file=out)
-        for one in lacking:
-            print(f"Missing here: {one}.", file=sys.stderr)
-        return
-    print(suggestions.as_toml(policy, suggestions.comments(str(target), since, found, lacking)), end="", file=out)
+    return suggestions.as_toml(policy, suggestions.comments(str(target), since, found, lacking))
 
 
 async def _audit(
@@ -182,7 +165,7 @@ def _run(args: Namespace, command: Command) -> None:
     from airflow.configuration import conf
 
     with suppress(BrokenPipeError), others_to_stderr() as out, _explained():
-        asyncio.run(_connected(broker_settings(conf, KEEPER), args, command, out))
+        print(asyncio.run(_connected(broker_settings(conf, KEEPER), args, command)).rstrip(), file=out)
 
 
 @contextmanager
@@ -192,7 +175,7 @@ def _explained() -> Iterator[None]:
         yield
     except (SettingsError, WrongPolicy) as error:
         sys.exit(_report(str(error), WRONG))
-    except (_Refused, PolicyUnreadable, JetStreamError) as error:
+    except (_Refused, JetStreamError) as error:
         sys.exit(_report(str(error), REFUSED))
     except RevisionConflict:
         sys.exit(_report("another person changed the policy at the same moment: look at it and repeat", REFUSED))
@@ -200,10 +183,10 @@ def _explained() -> Iterator[None]:
         sys.exit(_report(f"{error}. Is NATS up, and is this the keeper's password?", NO_ANSWER))
 
 
-async def _connected(settings: BrokerSettings, args: Namespace, command: Command, out: TextIO) -> None:
+async def _connected(settings: BrokerSettings, args: Namespace, command: Command) -> str:
     async with Broker(settings) as broker:
         await broker.wait_connected(CONNECT_S)
-        await command(broker, args, out)
+        return await command(broker, args)
 
 
 def _target(args: Namespace) -> PolicyTarget:
@@ -216,6 +199,12 @@ def _target(args: Namespace) -> PolicyTarget:
     except ValidationError as error:
         name = "--site" if args.queue is None else "--queue"
         raise WrongPolicy(f"{name} {error.errors(include_input=False)[0]['msg']}") from None
+
+
+def _readable(target: PolicyTarget, stored: StoredPolicy) -> Policy | None:
+    if stored.is_unreadable:
+        raise _Refused(f"this version can't read the policy of {target}: replace it with 'set --file', or 'remove' it")
+    return stored.policy
 
 
 def _reason(args: Namespace) -> str:

@@ -70,11 +70,6 @@ def editable(policy: Policy) -> PolicyFile:
     return _checked({"mode": policy.mode, "allow": policy.allow}, "the stored policy: ")
 
 
-def as_json(policy: PolicyFile) -> str:
-    """The text that `--file` reads from a `.json` file."""
-    return json.dumps(policy.model_dump(mode="json"), indent=2)
-
-
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(MAX_FILE_BYTES + 1)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from edge_broker.connection.broker import Broker
 from edge_broker.policies.access_store import AccessStore, days_back
-from edge_broker.policies.policy_store import PolicyStore, PolicyUnreadable
+from edge_broker.policies.policy_store import PolicyStore
 from edge_schemas.admin.access import AccessScope
 from edge_schemas.admin.policies import AccessPage, AccessQuery, PolicyPage, PolicyRow
 from edge_schemas.policies.accesses import add_all
@@ -45,11 +45,10 @@ class PolicyViews:
 
     async def _row(self, target: PolicyTarget) -> PolicyRow | None:
         """None for a policy that was removed."""
-        try:
-            policy = (await self._policies.get(target)).policy
-        except PolicyUnreadable:
-            return PolicyRow(kind=target.kind, name=target.name)
-        return None if policy is None else PolicyRow(kind=target.kind, name=target.name, policy=policy)
+        stored = await self._policies.get(target)
+        if stored.policy is None and not stored.is_unreadable:
+            return None
+        return PolicyRow(kind=target.kind, name=target.name, policy=stored.policy)
 
 
 def _is_visible(target: PolicyTarget, scope: AccessScope) -> bool:

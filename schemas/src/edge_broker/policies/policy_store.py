@@ -20,10 +20,17 @@ class PolicyUnreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredPolicy:
-    """A policy with the revision that its change must name; None if there is none."""
+    """What is stored for a queue or a site.
+
+    Attributes:
+        policy: None if there is none, or if it can't be read.
+        revision: A change must name it.
+        is_unreadable: There is one, of a later version or damaged.
+    """
 
     policy: Policy | None
     revision: int
+    is_unreadable: bool = False
 
 
 class PolicyStore:
@@ -36,19 +43,15 @@ class PolicyStore:
         """The policy of a queue or a site.
 
         Raises:
-            PolicyUnreadable: Its revision is `revision`.
             BrokerUnavailable: No answer, or no such bucket yet.
         """
         stored = await self._bucket.get(target.key)
-        return StoredPolicy(None if stored.value is None else parse_policy(target, stored.value), stored.revision)
-
-    async def revision(self, target: PolicyTarget) -> int:
-        """The revision of an entry, also of one that can't be read.
-
-        Raises:
-            BrokerUnavailable: No answer, or no such bucket yet.
-        """
-        return (await self._bucket.get(target.key)).revision
+        if stored.value is None:
+            return StoredPolicy(None, stored.revision)
+        try:
+            return StoredPolicy(parse_policy(target, stored.value), stored.revision)
+        except PolicyUnreadable:
+            return StoredPolicy(None, stored.revision, is_unreadable=True)
 
     async def targets(self) -> list[PolicyTarget]:
         """What has a policy, or had one until a day ago.

@@ -108,7 +108,7 @@ OPERATIONS = (
             "workers",
             {},
             WORKER,
-            errors=(*CALL, *_JOB, _E.PAYLOAD_TOO_LARGE, _E.PATH_TOO_LONG, _E.GATE_UNAVAILABLE),
+            errors=(*CALL, *_JOB, _E.POLICY_DENIED, _E.PAYLOAD_TOO_LARGE, _E.PATH_TOO_LONG, _E.GATE_UNAVAILABLE),
         )
         for method in ("get", "head", "post", "put", "patch", "delete")
     ),

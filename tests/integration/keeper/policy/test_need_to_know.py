@@ -63,7 +63,7 @@ def policy(mode: PolicyMode = PolicyMode.ENFORCE, /, **allow: tuple[str, ...]) -
 async def put(centre: Centre, admin: Broker, target: PolicyTarget, wanted: Policy | None) -> None:
     """Set a policy, and wait until the keeper has it."""
     store = PolicyStore(admin)
-    revision = await store.revision(target)
+    revision = (await store.get(target)).revision
     if wanted is None:
         await store.remove(target, revision=revision)
     else:
