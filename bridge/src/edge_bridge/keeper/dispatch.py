@@ -175,8 +175,8 @@ def _select_earlier(ti_id: str, job: str) -> TaskRow | None:
     past = TaskInstanceHistory
     with airflow_session() as session:
         same = (past.task_instance_id == _uuid(ti_id), past.external_executor_id == job)
-        row = session.execute(select(past.state, past.last_heartbeat_at, past.queue).where(*same)).first()
-    return None if row is None else TaskRow(None if row[0] is None else str(row[0]), job, row[1], row[2])
+        row = session.execute(select(past.state, past.queue).where(*same)).first()
+    return None if row is None else TaskRow(None if row.state is None else str(row.state), job, None, row.queue)
 
 
 @contextmanager
