@@ -1,5 +1,6 @@
 """What a job may use of a real Airflow, by the policies of its queue and of its worker's site."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -8,10 +9,13 @@ import pytest
 from prometheus_client import generate_latest
 
 from edge_bridge.keeper.policy import access_counter
+from edge_bridge.keeper.service import running_parts
+from edge_bridge.keeper.tokens import mint_from_config
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
-from edge_broker.permissions import EXECUTOR, KEEPER, OPERATOR, READER, RELAY
+from edge_broker.layout import stream_configs
+from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, OPERATOR, READER, RELAY
 from edge_broker.policies.access_store import AccessStore
 from edge_broker.policies.policy_store import PolicyStore
 from edge_broker.subjects import ACCESSES_BUCKET, POLICIES_BUCKET, RECORDS_BUCKET
@@ -271,24 +275,41 @@ async def test_two_keepers_add_to_one_list(
     assert counts(found["connection", "erp_main"]) == (20, 0, 0)
 
 
-async def test_a_keeper_that_has_not_read_the_policies_answers_nothing_that_they_are_about(
-    centre: Centre, admin: Broker
+async def test_a_keeper_that_can_t_read_the_policies_answers_nothing_that_they_are_about(
+    centre: Centre, nats: NatsServer, airflow: RealAirflow
 ) -> None:
+    """As after an upgrade without `streams apply`. What needs no policy is answered."""
     ids = await task(centre)
-    view = centre.keeper._need_to_know.view
-    view._watched.complete.clear()
-    assert not centre.keeper.health()["ok"]
-    held = await centre.relay.call("GET", ids.job, "connections/erp_main")
-    assert says(held) == (503, "gate_unavailable")
-    assert held.body["retryable"]
-    beat = {"hostname": "host-1", "pid": 4711}
-    assert (await centre.relay.call("PUT", ids.job, f"task-instances/{ids.ti_id}/heartbeat", beat)).status == 204
-    view._watched.complete.set()
-    assert (await centre.relay.call("GET", ids.job, "connections/erp_main")).status == 200
+    buckets = {one["name"]: one for one in stream_configs()}
+    async with connected(nats, ADMIN) as owner:
+        await owner.api("STREAM.DELETE.KV_edge_policies")
+        async with (
+            running_parts(keeper_settings(nats, airflow), mint_from_config()) as keeper,
+            asyncio.TaskGroup() as group,
+            aiohttp.ClientSession() as session,
+        ):
+            group.create_task(keeper.run(stop := asyncio.Event()))
+            await eventually(lambda: keeper.health()["database_checked_s_ago"] is not None, what="its other parts")
+            relay = FakeRelay(session, port=keeper.port)
+            beat = {"hostname": "host-1", "pid": 4711}
+            assert (await relay.call("PUT", ids.job, f"task-instances/{ids.ti_id}/heartbeat", beat)).status == 204
+            held = await relay.call("GET", ids.job, "connections/erp_main")
+            assert says(held) == (503, "gate_unavailable")
+            assert held.body["retryable"]
+            assert not keeper.health()["ok"]
+            await owner.api("STREAM.CREATE.KV_edge_policies", buckets["KV_edge_policies"])
+            await eventually(lambda: keeper.health()["ok"], what="the policies")
+            assert (await relay.call("GET", ids.job, "connections/erp_main")).status == 200
+            stop.set()
+
+
+async def test_a_policy_that_can_t_be_read_holds_what_it_may_be_about(centre: Centre, admin: Broker) -> None:
+    ids, other = await task(centre), await task(centre, queue="other")
     await Bucket(admin, POLICIES_BUCKET).put(QUEUE.key, b'{"mode":"of a later version"}')
+    view = centre.keeper._need_to_know.view
     await eventually(lambda: QUEUE in view._policies, what="the unreadable policy")
-    unreadable = await centre.relay.call("GET", ids.job, "connections/erp_main")
-    assert says(unreadable) == (503, "gate_unavailable")
+    assert says(await centre.relay.call("GET", ids.job, "connections/erp_main")) == (503, "gate_unavailable")
+    assert (await centre.relay.call("GET", other.job, "connections/erp_main")).status == 200
 
 
 @pytest.mark.parametrize("role", [RELAY, EXECUTOR, OPERATOR, READER])
