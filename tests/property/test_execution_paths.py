@@ -98,7 +98,7 @@ class Edge(httpx.BaseTransport):
         """The task instance in Airflow's database, for the gate."""
         return TaskRow("running", self.record.id, None)
 
-    def judge(self, _record: JobRecord, _worker: str, _queue: str | None, used: tuple[Use, ...]) -> "Edge":
+    def judge(self, _record: JobRecord, _worker: str, _dispatched: object, used: tuple[Use, ...]) -> "Edge":
         """What policies are compared with; all of it is allowed."""
         self.used = used
         return self

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from edge_bridge.airflow.database import ANSWER_S, run_query
 from edge_bridge.airflow.mapping import ACTIVE_STATES
@@ -43,6 +43,19 @@ class TaskRow:
     dispatch: str | None
     last_heartbeat_at: datetime | None
     queue: str | None = None
+    dag: str | None = None
+
+
+class Dispatched(NamedTuple):
+    """A dispatch that Airflow made, by Airflow's database: a relay may write another queue or DAG into a record.
+
+    Attributes:
+        queue: None for a callback or a connection test.
+        dag: Likewise.
+    """
+
+    queue: str | None
+    dag: str | None
 
 
 def is_current(record: JobRecord, row: TaskRow | None) -> bool:
@@ -160,11 +173,11 @@ def _select(*conditions: "ColumnElement[bool]") -> dict[str, TaskRow]:
 
     found: dict[str, TaskRow] = {}
     ti = TaskInstance
-    columns = (ti.id, ti.state, ti.external_executor_id, ti.last_heartbeat_at, ti.queue)
+    columns = (ti.id, ti.state, ti.external_executor_id, ti.last_heartbeat_at, ti.queue, ti.dag_id)
     with airflow_session() as session:
         for condition in conditions:
-            for ti_id, state, dispatch, heartbeat_at, queue in session.execute(select(*columns).where(condition)):
-                found[str(ti_id)] = TaskRow(None if state is None else str(state), dispatch, heartbeat_at, queue)
+            for ti_id, state, dispatch, beat_at, queue, dag in session.execute(select(*columns).where(condition)):
+                found[str(ti_id)] = TaskRow(None if state is None else str(state), dispatch, beat_at, queue, dag)
     return found
 
 
@@ -175,8 +188,10 @@ def _select_earlier(ti_id: str, job: str) -> TaskRow | None:
     past = TaskInstanceHistory
     with airflow_session() as session:
         same = (past.task_instance_id == _uuid(ti_id), past.external_executor_id == job)
-        row = session.execute(select(past.state, past.queue).where(*same)).first()
-    return None if row is None else TaskRow(None if row.state is None else str(row.state), job, None, row.queue)
+        row = session.execute(select(past.state, past.queue, past.dag_id).where(*same)).first()
+    if row is None:
+        return None
+    return TaskRow(None if row.state is None else str(row.state), job, None, row.queue, row.dag_id)
 
 
 @contextmanager

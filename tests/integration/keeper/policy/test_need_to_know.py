@@ -243,10 +243,14 @@ async def test_odd_names_do_not_slip_past_a_pattern(centre: Centre, admin: Broke
 async def test_a_relay_that_rewrites_records_stays_within_the_policy_of_the_queue(
     centre: Centre, admin: Broker
 ) -> None:
-    """Airflow's database names the queue of a task."""
+    """Airflow's database names the queue of a task, and its DAG."""
     await put(centre, admin, QUEUE, policy(connection=("erp_*",)))
     ids = await task(centre)
-    await rewrite(centre, ids.job, queue="unlimited", team="other")
+    record = await centre.record(ids.job)
+    assert record.task is not None
+    forged = record.task.model_copy(update={"dag_id": "elsewhere"})
+    await rewrite(centre, ids.job, queue="unlimited", team="other", task=forged)
+    assert says(await centre.relay.call("GET", ids.job, "xcoms/elsewhere/r/t/k")) == (403, "policy_denied")
     assert says(await centre.relay.call("GET", ids.job, "connections/payroll")) == (403, "policy_denied")
     assert (await centre.relay.call("GET", ids.job, "connections/erp_main")).status == 200
 
@@ -343,7 +347,7 @@ async def test_no_value_and_no_name_gets_where_it_must_not(
         assert SECRET not in text
 
 
-async def rewrite(centre: Centre, job: str, **changes: str) -> None:
+async def rewrite(centre: Centre, job: str, **changes: object) -> None:
     """What a relay that was taken over may do."""
     stored = await Bucket(centre.broker, RECORDS_BUCKET).get(job)
     assert stored.value is not None

@@ -4,24 +4,13 @@ The record alone does not prove it: the relay's NATS user may write records, als
 """
 
 import time
-from typing import NamedTuple
 
-from edge_bridge.keeper.dispatch import Dispatches, is_current, is_wanted
+from edge_bridge.keeper.dispatch import Dispatched, Dispatches, is_current, is_wanted
 from edge_schemas.life.model import JobRecord
 
 READS_FOR_S = 5.0
 """How long a confirmed job may read without another query. A write is compared each time."""
 MAX_CONFIRMED = 20_000
-
-
-class Dispatched(NamedTuple):
-    """A dispatch that Airflow made.
-
-    Attributes:
-        queue: Of the task instance, by Airflow's database; None for a callback or a connection test.
-    """
-
-    queue: str | None
 
 
 class CurrentDispatch:
@@ -42,7 +31,7 @@ class CurrentDispatch:
             DatabaseUnavailable: Try again later.
         """
         if record.task is None:
-            return Dispatched(None)
+            return Dispatched(None, None)
         until, confirmed = self._confirmed.get(record.id, (0.0, None))
         if for_read and until > time.monotonic():
             return confirmed
@@ -52,7 +41,7 @@ class CurrentDispatch:
         if found is None and is_at_its_end:
             # The next try has another id; the history keeps this one.
             found = await self._dispatches.earlier(record.task.ti_id, record.id)
-        return None if found is None else self._confirm(record.id, Dispatched(found.queue))
+        return None if found is None else self._confirm(record.id, Dispatched(found.queue, found.dag))
 
     def _confirm(self, job: str, dispatched: Dispatched) -> Dispatched:
         now = time.monotonic()

@@ -7,9 +7,9 @@ from typing import TypeVar
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
+from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatched, Dispatches, TaskRow
 from edge_bridge.keeper.gate.answers import to_remember
-from edge_bridge.keeper.gate.current_dispatch import CurrentDispatch, Dispatched
+from edge_bridge.keeper.gate.current_dispatch import CurrentDispatch
 from edge_bridge.keeper.gate.upstream import Answer, BeforeRetry, ExecutionApi, ExecutionCall
 from edge_bridge.keeper.tokens import subject_of
 from edge_broker.records import RecordStore

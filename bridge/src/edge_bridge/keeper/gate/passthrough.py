@@ -6,7 +6,9 @@ answer from any keeper: Airflow itself would answer a repeated `up_for_retry` wi
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from weakref import WeakValueDictionary
 
 from pydantic import TypeAdapter, ValidationError
@@ -68,9 +70,9 @@ class PassThrough:
             return NO_SUCH_PATH
         handling = HANDLING[kind]
         sent = call.execution
-        used = uses(sent.method, segments, sent.query, sent.body, held.owner)
+        uses_of = partial(uses, sent.method, segments, sent.query, sent.body)
         if not handling.in_turn:
-            return await self._answer(handling, held, used)
+            return await self._answer(handling, held, uses_of)
         _check_request_id(call.request_id)
         # A repeat that overtakes the first call's answer waits for it here.
         lock = self._locks.setdefault(call.job, asyncio.Lock())
@@ -82,19 +84,28 @@ class PassThrough:
             held = await self._parts.held(call)
             if held.record.last_write is not None and held.record.last_write.request_id == call.request_id:
                 return replayed(held.record.last_write)
-            return await self._answer(handling, held, used)
+            return await self._answer(handling, held, uses_of)
 
-    async def _answer(self, handling: Handling, held: HolderCall, used: tuple[Use, ...]) -> Answer:
+    async def _answer(
+        self, handling: Handling, held: HolderCall, uses_of: Callable[[str | None], tuple[Use, ...]]
+    ) -> Answer:
+        """Check whether Airflow has made the dispatch, then whether the policies allow what the call uses.
+
+        Args:
+            uses_of: What it uses, for a task of this DAG.
+        """
         if held.is_to_stop:
             return handling.if_to_stop()
+        # A final state may use assets; whose they are does not depend on its DAG.
+        used = () if handling.compares else uses_of(None)
         if not used and not handling.compares:
             return await handling.answer(held)
         dispatched = await held.dispatched(for_read=not handling.in_turn)
         if dispatched is None:
             return handling.if_to_stop() if handling.compares else await handling.answer(held)
-        if not used:
+        if not (used := used or uses_of(dispatched.dag)):
             return await handling.answer(held)
-        judged = self._need_to_know.judge(held.record, held.call.worker, dispatched.queue, used)
+        judged = self._need_to_know.judge(held.record, held.call.worker, dispatched, used)
         answer = await handling.answer(held)
         judged.answered()
         return answer

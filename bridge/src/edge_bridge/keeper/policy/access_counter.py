@@ -139,15 +139,21 @@ class AccessCounter:
     async def flush(self) -> None:
         """Add what was counted. What NATS does not confirm is added at the next flush."""
         for key in list(self._counts.keys() | self._batches.keys()):
-            if (batch := self._batches.get(key)) is None:
-                self._number += 1
-                batch = self._batches[key] = _Batch(self._number, self._counts.pop(key).day())
             try:
-                await self._store.add(*key, batch.counts, keeper=self._keeper, number=batch.number)
+                # What was counted since a batch was made that is not confirmed follows it.
+                while batch := self._next(key):
+                    await self._store.add(*key, batch.counts, keeper=self._keeper, number=batch.number)
+                    del self._batches[key]
             except (BrokerUnavailable, JetStreamError, RevisionConflict) as error:
                 log.warning("accesses_not_stored", waiting=len(self._counts) + len(self._batches), error=str(error))
                 return
-            del self._batches[key]
+
+    def _next(self, key: _Key) -> _Batch | None:
+        """The batch that is on its way, or a new one of what was counted; None if there is nothing."""
+        if key not in self._batches and key in self._counts:
+            self._number += 1
+            self._batches[key] = _Batch(self._number, self._counts.pop(key).day())
+        return self._batches.get(key)
 
 
 def _by_name(outcomes: Counter[AccessOutcome]) -> dict[str, int]:

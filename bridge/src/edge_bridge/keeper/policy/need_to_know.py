@@ -9,6 +9,7 @@ from typing import NoReturn
 import structlog
 from prometheus_client import CollectorRegistry
 
+from edge_bridge.keeper.dispatch import Dispatched
 from edge_bridge.keeper.policy.access_counter import AccessCounter
 from edge_bridge.keeper.policy.figures import PolicyFigures
 from edge_bridge.keeper.policy.policy_view import PolicyView, unknown
@@ -54,7 +55,7 @@ class Caller:
         return (queue,) if self.site is None else (queue, PolicyTarget("site", self.site))
 
 
-def caller_of(record: JobRecord, worker: str, queue: str | None, last_poll: LastPoll) -> Caller:
+def caller_of(record: JobRecord, worker: str, dispatched: Dispatched, last_poll: LastPoll) -> Caller:
     """The queue and the site by which the calls of a job are judged: decided here and nowhere else.
 
     A relay may write records and workers' entries. So the queue of a task is the one that Airflow's database names for
@@ -63,12 +64,12 @@ def caller_of(record: JobRecord, worker: str, queue: str | None, last_poll: Last
     Args:
         record: Of the job.
         worker: Its holder.
-        queue: Of the task instance in Airflow's database; None for an auxiliary job.
+        dispatched: What Airflow's database has of it.
         last_poll: Of a worker.
     """
-    dag = None if record.task is None else record.task.dag_id
     poll = last_poll(worker)
-    return Caller(record.id, worker, queue or record.queue, None if poll is None else poll.site, dag)
+    site = None if poll is None else poll.site
+    return Caller(record.id, worker, dispatched.queue or record.queue, site, dispatched.dag)
 
 
 class NeedToKnow:
@@ -86,14 +87,14 @@ class NeedToKnow:
         self._last_poll = last_poll
         self._events = _EventLimit()
 
-    def judge(self, record: JobRecord, worker: str, queue: str | None, used: tuple[Use, ...]) -> "Judged":
+    def judge(self, record: JobRecord, worker: str, dispatched: Dispatched, used: tuple[Use, ...]) -> "Judged":
         """The call, if it may be answered; arguments as for `caller_of`.
 
         Raises:
             EdgeError: `policy_denied`: a policy that enforces does not allow it. `gate_unavailable`: what applies is
                 not known; repeat the call.
         """
-        caller = caller_of(record, worker, queue, self._last_poll)
+        caller = caller_of(record, worker, dispatched, self._last_poll)
         if caller.site is None and self.view.has_sites:
             raise unknown(f"the site of worker {worker} is not known, and sites have policies")
         outcomes = dict.fromkeys(used, AccessOutcome.ALLOWED)

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict
 
 from edge_schemas.policies.policy import AccessKind
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from edge_schemas.wire.jobs import AuxiliaryJob, TaskIdentity
 
 _OF_VARIABLE = {
     "GET": AccessKind.VARIABLE,
@@ -66,9 +65,7 @@ class _Success(BaseModel):
     outlet_events: tuple[_OutletEvent, ...] | None = None
 
 
-def uses(
-    method: str, segments: Sequence[str], query: str, body: bytes, owner: TaskIdentity | AuxiliaryJob
-) -> tuple[Use, ...]:
+def uses(method: str, segments: Sequence[str], query: str, body: bytes, own_dag: str | None) -> tuple[Use, ...]:
     """What a call uses; empty if no policy is about it.
 
     Args:
@@ -76,7 +73,7 @@ def uses(
         segments: Of the path, decoded.
         query: Raw.
         body: Of the call.
-        owner: The task instance or auxiliary job that calls.
+        own_dag: Of the task that calls; None for an auxiliary job.
 
     Raises:
         EdgeError: `invalid_request`: the call names an asset twice, or its body can't be read.
@@ -88,19 +85,14 @@ def uses(
             return (Use(_OF_VARIABLE[method], "/".join(key)),)
         case ["store", "asset", by, _]:
             return (Use(AccessKind.ASSET_STORE, _parameter(query, _ASSET_PARAMETER[by])),)
-    return _uses_of_task(method, segments, body, owner) if isinstance(owner, TaskIdentity) else ()
-
-
-def _uses_of_task(method: str, segments: Sequence[str], body: bytes, owner: TaskIdentity) -> tuple[Use, ...]:
-    match segments:
-        case ["xcoms", dag, *_] if method in {"GET", "HEAD"} and dag != owner.dag_id:
+        case ["xcoms", dag, *_] if method in {"GET", "HEAD"} and dag != own_dag:
             return (Use(AccessKind.XCOM, dag),)
         case ["dag-runs", dag, _] if method == "POST":
             return (Use(AccessKind.TRIGGER_DAG_RUN, dag),)
         case ["dag-runs", dag, _, "clear"]:
             return (Use(AccessKind.CLEAR_DAG_RUN, dag),)
         case ["hitlDetails", _] if method != "GET":
-            return (Use(AccessKind.ASK, owner.dag_id),)
+            return (Use(AccessKind.ASK, own_dag or ""),)
         case ["task-instances", _, "state"]:
             return _asset_events(body)
         case _:

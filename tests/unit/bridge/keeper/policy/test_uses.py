@@ -8,10 +8,9 @@ from edge_bridge.keeper.gate.rules import AUXILIARY_RULES, TASK_RULES, Rule
 from edge_bridge.keeper.policy.uses import Use, uses
 from edge_schemas.policies.policy import AccessKind
 from edge_schemas.wire.errors import EdgeError
-from edge_schemas.wire.jobs import AuxiliaryJob, AuxiliaryKind, TaskIdentity
+from edge_schemas.wire.jobs import AuxiliaryKind, TaskIdentity
 
 TASK = TaskIdentity(ti_id="00000000-0000-0000-0000-000000000001", dag_id="own", run_id="r", task_id="t", try_number=1)
-CALLBACK = AuxiliaryJob(kind=AuxiliaryKind.CALLBACK, id=TASK.ti_id)
 POLICED = {
     "GET connections/*": AccessKind.CONNECTION,
     "GET variables/**": AccessKind.VARIABLE,
@@ -70,7 +69,7 @@ FREE = {
 
 
 def of(path: str, method: str = "GET", query: str = "", body: object = None) -> tuple[Use, ...]:
-    return uses(method, path.split("/"), query, b"" if body is None else json.dumps(body).encode(), TASK)
+    return uses(method, path.split("/"), query, b"" if body is None else json.dumps(body).encode(), TASK.dag_id)
 
 
 def test_each_rule_of_the_gate_has_a_kind_or_is_free() -> None:
@@ -84,13 +83,13 @@ def _kind(method: str, rule: Rule) -> AccessKind | None:
     own = {"{ti}": TASK.ti_id, "{dag}": TASK.dag_id, "{run}": TASK.run_id, "{task}": TASK.task_id}
     segments = [own.get(segment, "foreign" if segment in {"*", "**"} else segment) for segment in rule.path]
     body = json.dumps({"state": "success", "task_outlets": [{"name": "a", "uri": "b", "type": "Asset"}]}).encode()
-    found = uses(method, segments, "name=n&uri=u&key=k", body, TASK)
+    found = uses(method, segments, "name=n&uri=u&key=k", body, TASK.dag_id)
     return found[0].kind if found else None
 
 
 def test_auxiliary_jobs_use_connections_and_variables() -> None:
     for rule in AUXILIARY_RULES[AuxiliaryKind.CALLBACK]:
-        assert uses("GET", [*rule.path[:1], "x"], "", b"", CALLBACK)
+        assert uses("GET", [*rule.path[:1], "x"], "", b"", None)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +139,7 @@ def test_events_behind_an_alias_count() -> None:
 )
 def test_a_body_that_can_t_be_read_is_refused(body: bytes) -> None:
     with pytest.raises(EdgeError, match="malformed"):
-        uses("PATCH", ["task-instances", "x", "state"], "", body, TASK)
+        uses("PATCH", ["task-instances", "x", "state"], "", body, TASK.dag_id)
 
 
 def test_an_asset_that_is_named_twice_is_refused() -> None:
