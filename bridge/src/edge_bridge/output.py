@@ -1,4 +1,4 @@
-"""The standard output of `airflow edge-relay …`."""
+"""Standard output of our own `airflow` commands."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from typing import TextIO
 
 @contextmanager
 def others_to_stderr() -> Iterator[TextIO]:
-    """Standard output for what a command prints: Airflow logs there too, and piped output must be JSON only."""
+    """Standard output for the command only: Airflow logs there too, and piped output must be the command's alone."""
     sys.stdout.flush()
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)
@@ -17,6 +17,6 @@ def others_to_stderr() -> Iterator[TextIO]:
             yield out
         finally:
             sys.stdout.flush()
-            with suppress(BrokenPipeError):  # nobody reads it any more
+            with suppress(BrokenPipeError):  # no process reads the output any more
                 out.flush()
             os.dup2(out.fileno(), 1)

@@ -16,6 +16,10 @@ LEVEL = 9
 """A version is compressed once and fetched by many workers."""
 
 
+LENGTH_BYTES = 4
+"""Before each frame in an answer with several: how many bytes it has, the highest byte first."""
+
+
 class PieceRefused(Exception):
     """The frame does not hold this piece: it was damaged or altered on its way. It is fetched again."""
 
@@ -42,6 +46,11 @@ def open_piece(frame: bytes, digest: str, size: int) -> bytes:
     if piece_digest(data) != digest:
         raise PieceRefused(f"piece {digest}: its bytes have another digest")
     return data
+
+
+def length_of(frame: bytes) -> bytes:
+    """What is sent before a frame."""
+    return len(frame).to_bytes(LENGTH_BYTES, "big")
 
 
 def make_frame(data: bytes, level: int = LEVEL) -> bytes:
