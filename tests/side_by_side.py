@@ -37,7 +37,11 @@ PARTS: tuple[tuple[str, ...], ...] = (
     ("tests/faults", *(f"--ignore={file}" for file in _FAULTS_OF_AIRFLOW)),
     (f"{_INTEGRATION}/page", f"{_INTEGRATION}/dashboard"),
     (_ODD_TASKS, *(f"{_INTEGRATION}/{folder}" for folder in ("executor", "task_host"))),
-    ("tests/compat", "tests/property", *(f"{_INTEGRATION}/{folder}" for folder in ("broker", "local", "metrics"))),
+    (
+        "tests/compat",
+        "tests/property",
+        *(f"{_INTEGRATION}/{folder}" for folder in ("broker", "bundles", "local", "metrics")),
+    ),
 )
 """A session's fixtures are made again in each part that asks for them."""
 FAILED, INTERRUPTED, NO_TESTS = 1, 2, 5

@@ -127,4 +127,14 @@ def _bundles() -> tuple[ActionCommand, ...]:
             func=lazy_load_command("edge_bridge.keeper.bundles.cli.prune"),
             args=(DRY_RUN, OLDER_THAN),
         ),
+        ActionCommand(
+            name="unpublish",
+            help="Let new jobs use the workers' own folders again",
+            description=(
+                "Removes the mark of a bundle's current version. Runs whose version is published still get it; other "
+                "new jobs use the workers' own folders. First stop publishing the bundle, or it comes back."
+            ),
+            func=lazy_load_command("edge_bridge.keeper.bundles.cli.unpublish"),
+            args=(BUNDLE,),
+        ),
     )

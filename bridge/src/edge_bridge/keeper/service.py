@@ -61,6 +61,7 @@ class Keeper:
         dispatches: Dispatches,
         api: ExecutionApi,
         *,
+        bundle_broker: Broker,
         metrics: KeeperMetrics,
         spans: CentreJobSpans,
     ) -> None:
@@ -80,7 +81,7 @@ class Keeper:
         by = f"keeper {socket.gethostname()}"
         audit = Audit(broker, by)
         self._bundles = BundleCare(
-            settings.bundles, settings.broker, dispatches, metrics=BundleMetrics(metrics.registry), by=by
+            settings.bundles, bundle_broker, dispatches, metrics=BundleMetrics(metrics.registry), by=by
         )
         self._give_ups = GiveUps(self._view, broker, records, audit, GiveUpFigures(metrics, spans))
         self._desired = DesiredView(broker)
@@ -184,4 +185,5 @@ async def running_parts(settings: KeeperSettings, mint: TokenMint) -> AsyncItera
         stack.push_async_callback(asyncio.to_thread, spans.close)
         broker = await stack.enter_async_context(Broker(settings.broker))
         api = await stack.enter_async_context(ExecutionApi(settings.execution_api_url, mint, metrics, settings.limits))
-        yield Keeper(settings, broker, Dispatches(), api, metrics=metrics, spans=spans)
+        bundle_broker = await stack.enter_async_context(Broker(settings.broker))
+        yield Keeper(settings, broker, Dispatches(), api, bundle_broker=bundle_broker, metrics=metrics, spans=spans)
