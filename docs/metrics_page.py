@@ -10,6 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
+from edge_bridge.keeper.policy.figures import PolicyFigures
 from edge_broker.audit import Audit
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
@@ -74,6 +75,7 @@ def _keeper() -> CollectorRegistry:
     metrics = KeeperMetrics()
     mover = RecordMover(RecordStore(broker))
     metrics.registry.register(KeeperState(broker, ClusterView(broker, mover, metrics.put_aside), mover, lambda: None))
+    PolicyFigures(metrics.registry, lambda: False)
     return metrics.registry
 
 

@@ -21,6 +21,7 @@ from edge_relay.bundles.open_answers import OpenAnswers
 from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.dispatch.notices import Notices
 from edge_relay.fleet.job_views import JobViews
+from edge_relay.fleet.policies import PolicyViews
 from edge_relay.http.bodies import JsonBodies
 from edge_relay.http.browsers import Browsers
 from edge_relay.http.callers import Callers
@@ -41,6 +42,7 @@ from edge_relay.http.operators.actions import ActionHandlers
 from edge_relay.http.operators.audit import AuditHandlers
 from edge_relay.http.operators.job_actions import JobActionHandlers
 from edge_relay.http.operators.overview import OverviewHandlers
+from edge_relay.http.operators.policies import PolicyHandlers
 from edge_relay.http.operators.sign_in import SignInHandlers
 from edge_relay.http.operators.ui import UiHandlers
 from edge_relay.http.operators.views import ViewHandlers
@@ -245,6 +247,7 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
         *ViewHandlers(callers, parts.views, job_views).routes(),
         *JobActionHandlers(callers, bodies, job_views, jobs).routes(),
         *WhyHandlers(callers, why).routes(),
+        *PolicyHandlers(callers, PolicyViews(parts.broker)).routes(),
         *_action_handlers(parts, callers).routes(),
     ]
 

@@ -14,6 +14,7 @@ from edge_broker.connection.errors import STREAM_NOT_FOUND, JetStreamError
 from edge_broker.jetstream import consumer_info
 from edge_broker.jetstream.consumer_info import ConsumerConfig
 from edge_broker.jetstream.stream_info import StreamConfig, create_stream, stream_info, update_stream
+from edge_schemas.admin.policies import LIST_DAYS
 from edge_schemas.life.model import ENDED_RECORD_LIFE
 from edge_schemas.wire.polls import GRANT_WAIT_S
 
@@ -123,6 +124,8 @@ def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[StreamConfig]:
         _bucket(subjects.WORKERS_BUCKET, "the last poll of each worker", allow_msg_ttl=True),
         _bucket(subjects.ACCESS_BUCKET, "hashes of credentials and what they open", allow_msg_ttl=True),
         _bucket(subjects.DESIRED_BUCKET, "what operators have set for workers, sites and queues", allow_msg_ttl=True),
+        _bucket(subjects.POLICIES_BUCKET, "what jobs may use of Airflow", allow_msg_ttl=True),
+        _bucket(subjects.ACCESSES_BUCKET, "what jobs used of Airflow, by day", max_age=LIST_DAYS * _DAY_NS),
         _bucket(subjects.BUNDLES_BUCKET, "which versions of DAG bundles are published", allow_msg_ttl=True),
     ]
     common: StreamConfig = {"storage": "file", "num_replicas": settings.replicas, "allow_rollup_hdrs": False}

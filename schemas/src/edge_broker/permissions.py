@@ -25,8 +25,21 @@ _ENDED_INDEX = subjects.kv_stream(subjects.ENDED_INDEX_BUCKET)
 _WORKERS = subjects.kv_stream(subjects.WORKERS_BUCKET)
 _ACCESS = subjects.kv_stream(subjects.ACCESS_BUCKET)
 _DESIRED = subjects.kv_stream(subjects.DESIRED_BUCKET)
+_POLICIES = subjects.kv_stream(subjects.POLICIES_BUCKET)
+_ACCESSES = subjects.kv_stream(subjects.ACCESSES_BUCKET)
 _BUNDLES = subjects.kv_stream(subjects.BUNDLES_BUCKET)
-_FOR_PEOPLE = (subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _ENDED, _WORKERS, _DESIRED, _BUNDLES)
+_FOR_PEOPLE = (
+    subjects.LOGS,
+    subjects.DEAD,
+    subjects.AUDIT,
+    _RECORDS,
+    _ENDED,
+    _WORKERS,
+    _DESIRED,
+    _POLICIES,
+    _ACCESSES,
+    _BUNDLES,
+)
 """What people may read message by message, besides the waiting jobs."""
 _ALL = (
     subjects.JOBS,
@@ -39,6 +52,8 @@ _ALL = (
     _WORKERS,
     _ACCESS,
     _DESIRED,
+    _POLICIES,
+    _ACCESSES,
     subjects.BUNDLES,
     _BUNDLES,
 )
@@ -140,6 +155,8 @@ _RIGHTS = {
             subjects.kv_subject(subjects.ENDED_BUCKET, ">"),
             subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
             subjects.kv_subject(subjects.DESIRED_BUCKET, ">"),
+            subjects.kv_subject(subjects.POLICIES_BUCKET, ">"),
+            subjects.kv_subject(subjects.ACCESSES_BUCKET, ">"),
             subjects.kv_subject(subjects.BUNDLES_BUCKET, ">"),
             "$JS.EVENT.ADVISORY.>",
         ),
@@ -152,6 +169,8 @@ _RIGHTS = {
             *_api("INFO", f"CONSUMER.LIST.{subjects.JOBS}"),
             f"$JS.ACK.{subjects.JOBS}.>",
             *_read(_RECORDS, _ENDED, _ENDED_INDEX, _WORKERS, _ACCESS, _DESIRED),
+            # What jobs may use and have used: to show it to operators, never to write it.
+            *_read(_POLICIES, _ACCESSES),
             *_read(subjects.LOGS, subjects.JOBS, subjects.DEAD),
             # So that an outage of a site is reported once, by whichever replica.
             *_read(subjects.AUDIT),
@@ -204,8 +223,12 @@ _RIGHTS = {
     ),
     KEEPER: Rights(
         (
-            *_read(_RECORDS, _ENDED, _WORKERS, subjects.LOGS),
-            *_watch(_RECORDS, _WORKERS, _DESIRED, _BUNDLES),
+            *_read(_RECORDS, _ENDED, _WORKERS, subjects.LOGS, _POLICIES, _ACCESSES),
+            *_watch(_RECORDS, _WORKERS, _DESIRED, _POLICIES, _BUNDLES),
+            # The commands of policies are run as keeper; accesses are counted by keepers.
+            *_api(f"STREAM.INFO.{_ACCESSES}"),
+            subjects.kv_subject(subjects.POLICIES_BUCKET, ">"),
+            subjects.kv_subject(subjects.ACCESSES_BUCKET, ">"),
             # It publishes the bundles of those who do not let the dag-processor do so, and removes old versions.
             *_PUBLISH_BUNDLES,
             *_api(f"STREAM.PURGE.{subjects.BUNDLES}"),

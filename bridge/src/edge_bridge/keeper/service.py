@@ -22,6 +22,7 @@ from edge_bridge.keeper.gate.server import build_app
 from edge_bridge.keeper.gate.upstream import ALL_TRIES_S, ExecutionApi
 from edge_bridge.keeper.give_up_figures import GiveUpFigures
 from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
+from edge_bridge.keeper.policy.need_to_know import NeedToKnow
 from edge_bridge.keeper.settings import KeeperSettings
 from edge_bridge.keeper.task_heartbeats import TaskHeartbeats
 from edge_bridge.keeper.tokens import TokenMint
@@ -86,6 +87,7 @@ class Keeper:
         )
         self._give_ups = GiveUps(self._view, broker, records, audit, GiveUpFigures(metrics, spans))
         self._desired = DesiredView(broker)
+        self._need_to_know = NeedToKnow(broker, self._view.worker, metrics.registry)
         self._lines = WaitingLines(self._view, self._desired, broker, airflow=airflow_version)
         metrics.registry.register(KeeperState(broker, self._view, self._mover, lambda: self._watch.checked_s_ago))
         self._memory = BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, metrics.on_limit)
@@ -93,7 +95,7 @@ class Keeper:
         trust = CentreTrust(settings.signing, partial(metrics.put_aside, "signature"))
         self._app = build_app(
             settings.gate_secret,
-            PassThrough(records, dispatches, api, trust, limits=settings.limits),
+            PassThrough(records, dispatches, api, trust, self._need_to_know, limits=settings.limits),
             CentreView(settings.runtime_lock, trust),
             self.health,
             metrics=metrics,
@@ -116,6 +118,8 @@ class Keeper:
                 group.create_task(self._heartbeats.run(), name="keeper-heartbeats"),
                 group.create_task(self._give_ups.run(), name="keeper-give-ups"),
                 group.create_task(self._desired.run(), name="keeper-desired-state"),
+                group.create_task(self._need_to_know.view.run(), name="keeper-policies"),
+                group.create_task(self._need_to_know.counter.run(), name="keeper-accesses"),
                 group.create_task(self._lines.run(), name="keeper-waiting-lines"),
                 group.create_task(self._mover.run(), name="keeper-record-mover"),
                 group.create_task(self._bundles.run(), name="keeper-bundles"),
@@ -125,15 +129,18 @@ class Keeper:
             await stop.wait()
             log.info("keeper_stopping")
             await task_cleanup.cancel_and_wait(loops)
+        # The gate has answered its last call.
+        await self._need_to_know.counter.flush()
 
     def health(self) -> dict[str, object]:
         """For `/healthz`: `ok` means that calls can be answered and Airflow is being watched."""
         checked = self._watch.checked_s_ago
         watching = checked is not None and checked < CHECK_OVERDUE_S
         return {
-            "ok": self._broker.connected and self._view.complete and watching,
+            "ok": self._broker.connected and self._view.complete and self._need_to_know.view.complete and watching,
             "broker_connected": self._broker.connected,
             "view_complete": self._view.complete,
+            "policies_known": self._need_to_know.view.complete,
             "database_checked_s_ago": None if checked is None else round(checked, 1),
             "contact_possible": self._view.contact_possible,
             "unfinished_jobs": len(self._view.unfinished()),

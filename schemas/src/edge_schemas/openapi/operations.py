@@ -126,7 +126,15 @@ OPERATIONS = (
             "workers",
             {},
             WORKER,
-            errors=(*CALL, *_JOB, _E.JOB_NOT_SIGNED, _E.PAYLOAD_TOO_LARGE, _E.PATH_TOO_LONG, _E.GATE_UNAVAILABLE),
+            errors=(
+                *CALL,
+                *_JOB,
+                _E.JOB_NOT_SIGNED,
+                _E.POLICY_DENIED,
+                _E.PAYLOAD_TOO_LARGE,
+                _E.PATH_TOO_LONG,
+                _E.GATE_UNAVAILABLE,
+            ),
         )
         for method in ("get", "head", "post", "put", "patch", "delete")
     ),

@@ -115,7 +115,8 @@ def _check_name(name: str, longest: int, longest_token: int) -> str:
     return name
 
 
-def _check_line(text: str) -> str:
+def check_line(text: str) -> str:
+    """For a validator: refuse a text that is not one line, or that could look like another one."""
     if any(unicodedata.category(c) in _BREAKS or c in _REORDERS for c in text):
         raise PydanticCustomError("line", "must be one line without control characters")
     return text
@@ -124,7 +125,7 @@ def _check_line(text: str) -> str:
 def _check_said(text: str) -> str:
     if not text.strip():
         raise PydanticCustomError("said", "must not be empty or only white space")
-    return _check_line(text)
+    return check_line(text)
 
 
 def _lengths(longest: int) -> JsonDict:
@@ -158,7 +159,7 @@ Reason = Annotated[
     AfterValidator(_check_said),
 ]
 OptionalReason = Annotated[
-    str, Field(max_length=MAX_REASON_CHARS, description="Why; kept in the audit."), AfterValidator(_check_line)
+    str, Field(max_length=MAX_REASON_CHARS, description="Why; kept in the audit."), AfterValidator(check_line)
 ]
 TokenName = Annotated[
     str,

@@ -43,6 +43,8 @@ ADMIN_ENROLL_TOKEN = "/v1/admin/enroll-tokens/{token}"  # noqa: S105
 ADMIN_ACCESS_TOKENS = "/v1/admin/access-tokens"
 ADMIN_ACCESS_TOKEN = "/v1/admin/access-tokens/{token}"  # noqa: S105
 ADMIN_AUDIT = "/v1/admin/audit"
+ADMIN_POLICIES = "/v1/admin/policies"
+ADMIN_ACCESSES = "/v1/admin/accesses"
 
 HEALTHZ = "/healthz"
 READYZ = "/readyz"

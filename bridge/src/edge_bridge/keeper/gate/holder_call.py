@@ -7,7 +7,7 @@ from typing import TypeVar
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
+from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatched, Dispatches, TaskRow
 from edge_bridge.keeper.gate.answers import to_remember
 from edge_bridge.keeper.gate.current_dispatch import CurrentDispatch
 from edge_bridge.keeper.gate.upstream import Answer, BeforeRetry, ExecutionApi, ExecutionCall
@@ -146,9 +146,9 @@ class HolderCall:
         if kept is not None:
             await self.change_record(AnswerWrite(self.call.worker, kept, final_state if answer.accepted else None))
 
-    async def is_dispatched(self, *, for_read: bool) -> bool:
-        """Whether the job is a dispatch that Airflow made; see `CurrentDispatch`."""
-        return await from_database(self.parts.current.is_current(self.record, for_read=for_read))
+    async def dispatched(self, *, for_read: bool) -> Dispatched | None:
+        """The job as a dispatch that Airflow made; None if it is none. See `CurrentDispatch`."""
+        return await from_database(self.parts.current.find(self.record, for_read=for_read))
 
     async def current_row(self) -> TaskRow | None:
         """The row of the task instance that the job was dispatched for; None if there is none (any more)."""

@@ -216,7 +216,8 @@ async def _answered(request: web.Request, signed: GateCall, answer_to: _AnswerTo
     try:
         return await answer_to(request, signed, memory)
     except EdgeError as error:
-        log.info("gate_refused", job=job, code=error.code, detail=error.detail)
+        if error.code is not ErrorCode.POLICY_DENIED:  # it has an event of its own, which is limited
+            log.info("gate_refused", job=job, code=error.code, detail=error.detail)
         return _problem(error, signed.request_id)
     except Exception:
         log.exception("gate_failed", job=job)
