@@ -45,6 +45,9 @@ class Stream(Protocol):
     async def readany(self) -> bytes:
         """What has arrived; nothing at the end."""
 
+    def is_eof(self) -> bool:
+        """Whether everything has arrived, so that reading does not wait."""
+
 
 class Progress:
     """The time that a body has left: at most `stall_s`, and more again with each byte that moves."""
@@ -96,7 +99,7 @@ async def read_body(
     """
     body, progress = bytearray(), Progress(stall_s)
     while True:
-        chunk = await progress.step(stream.readany())
+        chunk = await (stream.readany() if stream.is_eof() else progress.step(stream.readany()))
         if not chunk:
             return bytes(body)
         if on_bytes is not None:

@@ -21,6 +21,9 @@ class Stream:
         await asyncio.sleep(self._pauses.pop(0))
         return b"x" * self._size
 
+    def is_eof(self) -> bool:
+        return False
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:

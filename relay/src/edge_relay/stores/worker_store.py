@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -39,7 +40,11 @@ Change = Callable[[WorkerEntry | None], WorkerEntry | None]
 
 
 class WorkerStore:
-    """Entries of workers, read through the stream leader and written by compare-and-swap."""
+    """Entries of workers, read through the stream leader and written by compare-and-swap.
+
+    Attributes:
+        written_at: When the last write that was stored had been sent, in monotonic seconds.
+    """
 
     def __init__(self, broker: Broker, *, patience_s: float = PATIENCE_S) -> None:
         self._broker = broker
@@ -49,6 +54,7 @@ class WorkerStore:
         self._arriving = asyncio.Semaphore(ARRIVALS_AT_ONCE)
         self._last = LastArrivals()
         self._rounds = WriteRounds()
+        self.written_at = float("-inf")
 
     async def get(self, worker: str) -> WorkerEntry | None:
         """The last poll of a worker, or None if it never polled.
@@ -65,7 +71,9 @@ class WorkerStore:
             BrokerUnavailable: No poll can arrive at the moment.
             JetStreamError: No poll can arrive until the stream is repaired.
         """
+        sent_at = time.monotonic()
         await self._broker.store(kv_subject(WORKERS_BUCKET, _PROBE_KEY), b"", DELETE_MARK)
+        self.written_at = max(self.written_at, sent_at)
 
     async def arrive(self, new: WorkerEntry, *, superseded_by: int | None) -> StoredEntry:
         """Make an arriving poll the one that counts, and wake older ones wherever they are parked.
@@ -181,8 +189,10 @@ class WorkerStore:
         return await self._put(after, stored.revision)
 
     async def _put(self, entry: WorkerEntry, revision: int) -> StoredEntry:
-        value = entry.model_dump_json(exclude_none=True).encode()
-        return StoredEntry(entry, await self._bucket.put(entry.worker, value, revision=revision))
+        value, sent_at = entry.model_dump_json(exclude_none=True).encode(), time.monotonic()
+        stored = StoredEntry(entry, await self._bucket.put(entry.worker, value, revision=revision))
+        self.written_at = max(self.written_at, sent_at)
+        return stored
 
 
 def _parse(value: bytes | None) -> WorkerEntry | None:
