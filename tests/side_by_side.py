@@ -31,18 +31,18 @@ _RELAY_EDGE = tuple(f"{_RELAY}/{folder}" for folder in ("abuse", "http", "limits
 PARTS: tuple[tuple[str, ...], ...] = (
     # The longest first, so that no process is alone at the end. What shares the whole system mostly waits.
     (*_FAULTS_OF_AIRFLOW, "tests/e2e", "--ignore=tests/e2e/docs", f"--ignore={_ODD_TASKS}"),
+    ("tests/e2e/docs", f"{_INTEGRATION}/docs", f"{_INTEGRATION}/compose"),
     (_RELAY, *(f"--ignore={folder}" for folder in _RELAY_EDGE)),
     # These share one Airflow.
     ("tests/contract", *(f"{_INTEGRATION}/{folder}" for folder in ("logs", "doctor", "keeper"))),
+    (f"{_INTEGRATION}/page", f"{_INTEGRATION}/dashboard"),
     (f"{_INTEGRATION}/worker",),
     _RELAY_EDGE,
+    (_ODD_TASKS, *(f"{_INTEGRATION}/{folder}" for folder in ("executor", "task_host"))),
+    ("tests/faults", *(f"--ignore={file}" for file in _FAULTS_OF_AIRFLOW)),
+    ("tests/compat", "tests/property", *(f"{_INTEGRATION}/{folder}" for folder in ("broker", "local", "metrics"))),
     # No unit test may depend on another one: the order is random. Pytest prints the seed.
     ("-p", "randomly", "tests/unit"),
-    ("tests/e2e/docs", f"{_INTEGRATION}/docs", f"{_INTEGRATION}/compose"),
-    ("tests/faults", *(f"--ignore={file}" for file in _FAULTS_OF_AIRFLOW)),
-    (f"{_INTEGRATION}/page", f"{_INTEGRATION}/dashboard"),
-    (_ODD_TASKS, *(f"{_INTEGRATION}/{folder}" for folder in ("executor", "task_host"))),
-    ("tests/compat", "tests/property", *(f"{_INTEGRATION}/{folder}" for folder in ("broker", "local", "metrics"))),
 )
 """A session's fixtures are made again in each part that asks for them."""
 FAILED, INTERRUPTED, NO_TESTS = 1, 2, 5
