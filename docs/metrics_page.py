@@ -27,6 +27,7 @@ from edge_relay.identity.operators.ended_sessions import EndedSessions
 from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.rotation import SecretRotation
 from edge_relay.limits.kinds import ignore
+from edge_relay.metrics.bundles import BundleMetrics
 from edge_relay.metrics.exports import exports
 from edge_relay.metrics.process import certificate_gauge
 from edge_relay.metrics.producers import ProducerMetrics
@@ -64,6 +65,7 @@ def _relay() -> CollectorRegistry:
     UpkeepFigures(exported.metrics)
     exported.metrics.registry.register(SubmittedJobs(Counter))
     ProducerMetrics(exported.metrics.registry, lambda: 0)
+    BundleMetrics(exported.metrics.registry)
     return exported.metrics.registry
 
 

@@ -85,9 +85,15 @@ class Runs:
 
     def costs(self) -> str:
         """A table of what was run: CPU with that of ended children, and time, in seconds."""
-        total = sum(cpu_s for cpu_s, _, _ in self._costs), max(0.0, *(s for _, s, _ in self._costs)), "in all; the longest"
+        total = (
+            sum(cpu_s for cpu_s, _, _ in self._costs),
+            max(0.0, *(s for _, s, _ in self._costs)),
+            "in all; the longest",
+        )
         rows = [*sorted(self._costs, reverse=True), total]
-        return "\n".join(["", "  CPU   time", *(f"{cpu_s:5.0f} {s:6.0f}  {_shortened(name)}" for cpu_s, s, name in rows)])
+        return "\n".join(
+            ["", "  CPU   time", *(f"{cpu_s:5.0f} {s:6.0f}  {_shortened(name)}" for cpu_s, s, name in rows)]
+        )
 
     def start_no_more(self, *_: object) -> None:
         """Ctrl-C reaches those that run, too: each ends by itself what it has started, and is waited for."""
@@ -111,7 +117,9 @@ def _wait(process: "subprocess.Popen[bytes]") -> tuple[int, float]:
 
 
 def _shortened(name: str) -> str:
-    words = (word.removeprefix("tests/").removeprefix("integration/") for word in name.split() if "--ignore" not in word)
+    words = (
+        word.removeprefix("tests/").removeprefix("integration/") for word in name.split() if "--ignore" not in word
+    )
     return " ".join(words)[:90]
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, OPERATOR, READER, RELAY, ROLES
+from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, OPERATOR, PUBLISHER, READER, RELAY, ROLES
 from edge_relay.standalone import tls
 from edge_relay.standalone.nats_config import Node, render_config
 from edge_relay.standalone.private_files import make_private_dir, read_or_create, write_file
@@ -142,7 +142,7 @@ def _tls_files() -> Mapping[str, Path]:
 def _airflow(passwords: Mapping[str, str]) -> None:
     database = _secret("postgres.password", _random)
     _write_files("postgres", ROOT, {"password": database})
-    texts = {f"{role}.password": passwords[role] for role in (EXECUTOR, KEEPER, READER)}
+    texts = {f"{role}.password": passwords[role] for role in (EXECUTOR, KEEPER, READER, PUBLISHER)}
     texts |= {
         "gate.secret": _secret("gate.secret", _random),
         "operators.token": _airflow_token(),

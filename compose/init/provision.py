@@ -56,6 +56,7 @@ async def _apply(broker: Broker) -> list[str]:
         jobs_max_bytes=int(os.environ["JOBS_MAX_MB"]) << 20,
         logs_max_bytes=int(os.environ["LOGS_MAX_MB"]) << 20,
         logs_max_age_days=int(os.environ["LOGS_MAX_AGE_DAYS"]),
+        bundles_max_bytes=int(os.environ["BUNDLES_MAX_MB"]) << 20,
     )
     deadline = asyncio.get_running_loop().time() + PATIENCE_S
     while True:

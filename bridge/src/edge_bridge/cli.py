@@ -6,7 +6,23 @@ from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand,
 
 _arg: Callable[..., Arg] = Arg  # it has no annotations in Airflow
 GATE_URL = _arg(("--gate-url",), action="append", help="base URL of a keeper's gate; may be repeated")
+DRY_RUN = _arg(("--dry-run",), action="store_true", help="print what would be removed, and change nothing")
+OLDER_THAN = _arg(
+    ("--older-than",),
+    type=int,
+    metavar="SECONDS",
+    help="remove what was not needed for so long, at least 600; default: [edge_relay] bundle_min_age",
+)
 JSON = _arg(("--json",), action="store_true", help="print all findings as a JSON array")
+AS_JSON = _arg(("--json",), action="store_true", help="print JSON")
+CONFIGURED = _arg(("configured",), nargs="?", metavar="BUNDLE", help="name of a bundle in dag_bundle_config_list")
+FOLDER = _arg(("--path",), metavar="FOLDER", help="publish this folder instead; see --name")
+NAME = _arg(("--name",), metavar="BUNDLE", help="name under which Airflow knows the bundle of the folder")
+REQUIREMENTS = _arg(("--requirements",), metavar="FILE", help="path in the bundle of a requirements file for its tasks")
+BUNDLE = _arg(("bundle",), metavar="BUNDLE", help="name of a published bundle")
+VERSION = _arg(
+    ("version",), nargs="?", metavar="VERSION", help="digest, its beginning, or commit; default the current one"
+)
 
 
 def get_cli_commands() -> list[CLICommand]:
@@ -32,6 +48,45 @@ def get_cli_commands() -> list[CLICommand]:
                     func=lazy_load_command("edge_bridge.doctor.cli.run"),
                     args=(GATE_URL, JSON),
                 ),
+                GroupCommand(name="bundles", help="Published DAG code", subcommands=_bundles()),
             ),
         )
     ]
+
+
+def _bundles() -> tuple[ActionCommand, ...]:
+    return (
+        ActionCommand(
+            name="publish",
+            help="Publish a bundle now",
+            description=(
+                "Publishes the files of a configured bundle as they are now, or those of a folder, and makes them the "
+                "version that runs without a version get. What is published already is not stored again."
+            ),
+            func=lazy_load_command("edge_bridge.bundles.cli.publish"),
+            args=(CONFIGURED, FOLDER, NAME, REQUIREMENTS, AS_JSON),
+        ),
+        ActionCommand(
+            name="list",
+            help="List the published versions",
+            func=lazy_load_command("edge_bridge.bundles.cli.list_versions"),
+            args=(AS_JSON,),
+        ),
+        ActionCommand(
+            name="show",
+            help="Show a published version with its files",
+            func=lazy_load_command("edge_bridge.bundles.cli.show"),
+            args=(BUNDLE, VERSION, AS_JSON),
+        ),
+        ActionCommand(
+            name="prune",
+            help="Remove published versions that nothing needs any more",
+            description=(
+                "Removes published versions that no DAG run, DAG or unfinished job names, and what only they needed. "
+                "Keepers do the same once an hour. Run it where a keeper runs: it uses the keeper's password for NATS "
+                "and Airflow's database."
+            ),
+            func=lazy_load_command("edge_bridge.keeper.bundles.cli.prune"),
+            args=(DRY_RUN, OLDER_THAN),
+        ),
+    )

@@ -22,6 +22,7 @@ from pydantic import (
     field_validator,
 )
 
+from edge_schemas.bundles.manifest import MAX_BUNDLE_BYTES
 from edge_schemas.gate.limits import (
     DEFAULT_MAX_CALL_BYTES,
     DEFAULT_MAX_PATH_BYTES,
@@ -101,8 +102,26 @@ class Settings(BaseModel):
     )
     bundles: Annotated[dict[str, LocalPath], BeforeValidator(_json_or_map)] = Field(
         default_factory=dict,
-        description="Where the files of each DAG bundle are on this machine, as a JSON object: "
-        '`{"dags-folder": "/srv/dags"}`.',
+        description="Where the files of DAG bundles are on this machine that are not published, as a JSON object: "
+        '`{"dags-folder": "/srv/dags"}`. The code of published bundles is fetched.',
+    )
+    bundle_max_bytes: int = Field(
+        default=MAX_BUNDLE_BYTES,
+        ge=1024 * 1024,
+        le=MAX_BUNDLE_BYTES,
+        description="Largest version of a published DAG bundle, in bytes of its files, that is fetched. A task of a "
+        "larger one fails.",
+    )
+    bundle_cache_max_bytes: int = Field(
+        default=2 * 1024 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="The most that versions of published DAG bundles together take on this machine's disk, in bytes of "
+        "their files. The least recently used ones are removed first; those that jobs use are kept in any case.",
+    )
+    bundle_keep_days: float = Field(
+        default=30,
+        ge=0,
+        description="Days for which a version of a published DAG bundle is kept that no job uses.",
     )
     ca_file: LocalPath | None = Field(
         default=None,

@@ -58,7 +58,7 @@ async def test_a_healthy_centre(centre: Centre, env: pytest.MonkeyPatch) -> None
     assert status == 0, (out, err)
     findings = checked(status, out)
     assert {one["status"] for one in findings} == {Status.OK}, findings
-    layers = {"settings", "airflow", "database", "dags", "api", "nats", "gate", "fleet", "page"}
+    layers = {"settings", "airflow", "database", "dags", "api", "nats", "gate", "fleet", "bundles", "page"}
     assert {one["layer"] for one in findings} == layers
 
 
@@ -74,7 +74,8 @@ async def test_no_password_of_the_keeper(centre: Centre, env: pytest.MonkeyPatch
     env.delenv("AIRFLOW__EDGE_RELAY__KEEPER_PASSWORD")
     findings = await doctor(centre)
     names_only(findings, "settings.keeper_password", Status.WARNING, "Fine where the keeper does not run")
-    assert not_tried(findings) == {"fleet.workers", "fleet.parallelism", "fleet.queues"}
+    fleet, bundles = ("workers", "parallelism", "queues"), ("room", "published", "folders")
+    assert not_tried(findings) == {*(f"fleet.{one}" for one in fleet), *(f"bundles.{one}" for one in bundles)}
 
 
 async def test_a_wrong_password_of_the_keeper(centre: Centre, env: pytest.MonkeyPatch) -> None:

@@ -20,10 +20,12 @@ from typing import Any
 
 from aiohttp import web
 
+from edge_relay.bundles.access import check_bundle
 from edge_relay.dispatch.arrival import agent_seen, check_report, poll_timeout_s
 from edge_relay.dispatch.directives import directives
 from edge_relay.http.bearer import bearer
 from edge_relay.http.bodies import job_of, json_response, read_model
+from edge_relay.http.handlers.bundles import MANIFEST_PATH, PIECES_PATH, version_of
 from edge_relay.http.handlers.passthrough import METHODS
 from edge_relay.http.middlewares import problem_response
 from edge_relay.http.raw_bodies import decode, read_bounded
@@ -65,6 +67,7 @@ from edge_schemas.wire.workers import (
     WorkerSettings,
     hash_secret,
 )
+from support.relay.bundles import FakeBundles, manifest_request, pieces_request
 
 ENROLL_TOKEN = "ere_test-token"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
@@ -117,6 +120,7 @@ class FakeRelay:
         replaced: Hashes of secrets that were rotated.
         next_secrets: What each worker has registered and not yet used.
         rotated: The last rotation that each worker has completed.
+        bundles: The published ones, and what happens to answers with them.
         granted: The receipt of each job that was granted. Remove a job to have it granted again.
     """
 
@@ -140,6 +144,7 @@ class FakeRelay:
     jobs: dict[str, Job] = field(default_factory=dict)
     granted: dict[str, str] = field(default_factory=dict)
     logs: dict[str, bytearray] = field(default_factory=dict)
+    bundles: FakeBundles = field(default_factory=FakeBundles)
     _receipts: set[tuple[str, str, str]] = field(default_factory=set)
     _log_begins: dict[str, tuple[str, int]] = field(default_factory=dict)
     calls: list[SeenCall] = field(default_factory=list)
@@ -171,6 +176,8 @@ class FakeRelay:
         app.router.add_post(routes.JOB_FINISH, self._finish)
         app.router.add_post(routes.JOB_RELEASE, self._release)
         app.router.add_put(routes.JOB_LOG, self._log)
+        app.router.add_get(MANIFEST_PATH, self._manifest, allow_head=False)
+        app.router.add_post(PIECES_PATH, self._pieces)
         for method in METHODS:
             app.router.add_route(method, routes.JOB_EXECUTION.replace("{path}", "{path:.*}"), self._execution)
         self._runner = web.AppRunner(
@@ -494,6 +501,19 @@ class FakeRelay:
         self._log_begins[job] = holder, begin
         log += chunk[durable - offset :]
         return len(log) - begin
+
+    async def _manifest(self, request: web.Request) -> web.Response:
+        worker = self._worker(request)
+        job, bundle, digest = manifest_request(request)
+        check_bundle(self.records.get(job), worker, bundle, digest)
+        return self.bundles.manifest(digest)
+
+    async def _pieces(self, request: web.Request) -> web.StreamResponse:
+        worker = self._worker(request)
+        bundle, digest = version_of(request)
+        wanted = await pieces_request(request)
+        check_bundle(self.records.get(wanted.job), worker, bundle, digest)
+        return await self.bundles.pieces(request, digest, wanted)
 
     async def _execution(self, request: web.Request) -> web.Response:
         worker, job = self._worker(request), job_of(request)

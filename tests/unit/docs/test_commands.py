@@ -18,11 +18,12 @@ import edge_worker.cli
 from support.pages.compose_page import COMPOSE
 from support.pages.fleet_page import FLEET
 from support.pages.pages import ROOT, Page
+from support.pages.publish_page import PUBLISH
 from support.pages.queue_page import QUEUE, RECIPES
 from support.pages.quickstart_page import BRIDGE, QUICKSTART, WORKER
 from support.pages.readme_pages import BY_COMPOSE, DEMO, LOCAL, README, RELAY, SCHEMAS, UP
 
-PAGES = [README, QUICKSTART, COMPOSE, LOCAL, RELAY, BRIDGE, WORKER, SCHEMAS, FLEET, QUEUE, RECIPES]
+PAGES = [README, QUICKSTART, COMPOSE, LOCAL, RELAY, BRIDGE, WORKER, SCHEMAS, FLEET, QUEUE, RECIPES, PUBLISH]
 MAINS = {"edge-relay": edge_relay.cli.main, "edge-worker": edge_worker.cli.main}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_bridge.executor.settings import executor_settings
+from edge_bridge.keeper.bundles.settings import bundle_settings
 from edge_bridge.keeper.settings import MIN_SECRET_CHARS
 from edge_bridge.settings import SECTION, Conf, SettingsError, secret, text
 from edge_broker.doctor.server_checks import ca_file_finding
@@ -49,6 +50,7 @@ class SettingsDoctor:
     def _read_values(self) -> None:
         try:
             executor_settings(self._conf)
+            bundle_settings(self._conf)
         except SettingsError as error:
             if not _has_own_finding(error):
                 self._found.append(failed(VALUES, str(error), f"Correct it in section [{SECTION}] of airflow.cfg."))

@@ -35,6 +35,7 @@ class ExecutorStats:
     Attributes:
         backlog: Jobs whose record or message is still to be stored.
         held: Jobs whose message is held back until it is their turn.
+        without_version: Jobs that wait for the version of their bundle.
         open_slots: Workloads that it would still accept from Airflow.
         queued: Jobs handed out that no worker has started.
         running: Jobs that run at a worker.
@@ -42,6 +43,7 @@ class ExecutorStats:
 
     backlog: int
     held: int
+    without_version: int
     open_slots: int
     queued: int
     running: int
@@ -109,6 +111,10 @@ class ExecutorMetrics:
         self._backlog = self._gauge(
             "edge_executor_publish_backlog", "Jobs whose record or message is still to be stored"
         )
+        self._without_version = self._gauge(
+            "edge_executor_jobs_without_bundle_version",
+            "Jobs that wait until the version of their DAG bundle is published, or until the published ones are known",
+        )
         self._open = self._gauge("edge_executor_open_slots", "Workloads that the executor would still accept")
         self._queued = self._gauge("edge_executor_queued_jobs", "Jobs handed out that no worker has started")
         self._running = self._gauge("edge_executor_running_jobs", "Jobs that run at a worker")
@@ -139,6 +145,7 @@ class ExecutorMetrics:
     def watch(self, team: str, stats: Callable[[], ExecutorStats]) -> None:
         """Call this at each scrape, in the listener's thread, for the state of a team's executor."""
         self._backlog.labels(team).set_function(lambda: stats().backlog)
+        self._without_version.labels(team).set_function(lambda: stats().without_version)
         self._open.labels(team).set_function(lambda: stats().open_slots)
         self._queued.labels(team).set_function(lambda: stats().queued)
         self._running.labels(team).set_function(lambda: stats().running)

@@ -24,12 +24,14 @@ class ExecutorSettings:
     Attributes:
         core_executor: `[core] executor` as it is written; the worker needs the names in it.
         auxiliary_queues: The queues of auxiliary jobs; kinds that are refused are missing.
+        bundle_wait_s: How long a job waits for the version of its bundle to be published.
         publish_ahead: How many messages more than free slots each queue has at least.
         metrics_port: None if no metrics are served. Port and host belong to the scheduler, not to a team.
     """
 
     broker: BrokerSettings
     core_executor: str
+    bundle_wait_s: float
     publish_ahead: int
     reconcile_interval_s: float
     queues: Queues
@@ -52,6 +54,7 @@ def executor_settings(conf: Conf) -> ExecutorSettings:
     return ExecutorSettings(
         broker=broker_settings(conf, EXECUTOR),
         core_executor=core_executor(),
+        bundle_wait_s=positive(conf, "bundle_wait"),
         publish_ahead=positive(conf, "publish_ahead"),
         reconcile_interval_s=positive(conf, "reconcile_interval"),
         queues=read_queues(conf),

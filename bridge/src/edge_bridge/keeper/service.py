@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 import structlog
 from aiohttp import web
 
+from edge_bridge.keeper.bundles.metrics import BundleMetrics
+from edge_bridge.keeper.bundles.service import BundleCare
 from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.database_watch import DatabaseWatch
 from edge_bridge.keeper.dispatch import Dispatches, TaskRow
@@ -74,7 +76,11 @@ class Keeper:
             self._view, dispatches, withdrawals, api, settings.heartbeats, metrics=metrics
         )
         self._watch = DatabaseWatch(self._view, dispatches, withdrawals, self._on_checked, metrics=metrics)
-        audit = Audit(broker, f"keeper {socket.gethostname()}")
+        by = f"keeper {socket.gethostname()}"
+        audit = Audit(broker, by)
+        self._bundles = BundleCare(
+            settings.bundles, settings.broker, dispatches, metrics=BundleMetrics(metrics.registry), by=by
+        )
         self._give_ups = GiveUps(self._view, broker, records, audit, GiveUpFigures(metrics, spans))
         self._desired = DesiredView(broker)
         self._lines = WaitingLines(self._view, self._desired, broker, airflow=airflow_version)
@@ -108,6 +114,7 @@ class Keeper:
                 group.create_task(self._desired.run(), name="keeper-desired-state"),
                 group.create_task(self._lines.run(), name="keeper-waiting-lines"),
                 group.create_task(self._mover.run(), name="keeper-record-mover"),
+                group.create_task(self._bundles.run(), name="keeper-bundles"),
                 group.create_task(self._metrics.measure_lag(), name="keeper-lag"),
             ]
             log.info("keeper_ready", host=self._settings.gate_host, port=self.port)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from edge_bridge.keeper.bundles.settings import BundleSettings, bundle_settings
 from edge_bridge.keeper.gate.centre import LockUnreadable, read_lock
 from edge_bridge.keeper.task_heartbeats import HeartbeatSettings
 from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, positive, secret, text
@@ -31,6 +32,7 @@ class KeeperSettings:
     limits: CallLimits = field(default_factory=CallLimits)
     body_memory_bytes: int = 256 << 20
     worker_body_memory_bytes: int = 96 << 20
+    bundles: BundleSettings = field(default_factory=BundleSettings)
 
 
 def keeper_settings(conf: Conf) -> KeeperSettings:
@@ -53,6 +55,7 @@ def keeper_settings(conf: Conf) -> KeeperSettings:
         limits=(limits := _call_limits(conf)),
         body_memory_bytes=_at_least(conf, "body_memory_bytes", math.ceil(limits.max_call_bytes / LARGE_SHARE)),
         worker_body_memory_bytes=_at_least(conf, "worker_body_memory_bytes", limits.max_call_bytes),
+        bundles=bundle_settings(conf),
     )
 
 

@@ -20,6 +20,7 @@ from edge_worker.agent.poll_timeout import PollTimeoutTuner
 from edge_worker.agent.runtime_watch import RuntimeWatch
 from edge_worker.agent.secret_rotation import SecretRotation
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
+from edge_worker.bundles.provider import Bundles, bundle_store
 from edge_worker.control.agent_control import AgentControl, AgentFacts
 from edge_worker.control.own_pause import OwnIntake, OwnPauseFile
 from edge_worker.control.protocol import SOCKET_NAME
@@ -185,11 +186,12 @@ class Worker:
         fence = Fence(table, lease)
         uploader = LogUploader(client, link)
         async with asyncio.TaskGroup() as jobs:
+            bundles = Bundles(bundle_store(self.state, self.settings), client.bundles, link, jobs)
             actions = ActionPerformer(
                 table,
                 self.state,
                 RelayActions(client, link, lease, incarnation),
-                ProcessActions(hosts.of, fence, FailingStarts(table), self.settings.grace_s),
+                ProcessActions(hosts.of, fence, FailingStarts(table), bundles, self.settings.grace_s),
                 uploader,
             )
             rule = RuntimeCompatibility(table, frozenset(self.settings.auxiliary_jobs), hosts.rules)
@@ -211,6 +213,7 @@ class Worker:
                 link=link,
                 health=health,
                 watch=watch,
+                bundles=bundles,
             ).socket(socket.with_name(SOCKET_NAME))
             async with gateway.serving(), control.serving(), asyncio.TaskGroup() as loops:
                 runner.recover_all()
@@ -219,15 +222,15 @@ class Worker:
                 orders.follow(self.identity.enrollment.settings)
                 report = self._report(incarnation, health, watch)
                 tuner = PollTimeoutTuner(self.settings.poll_hold_s)
+                clock = ClockWatch(client.skew, table, self.settings.max_clock_skew_s)
                 poll_loop = PollLoop(client, table, link, handler, report, tuner, fence)
                 running = [
                     loops.create_task(hosts.tasks.run_forever(), name="task-host"),
                     loops.create_task(watch.run(), name="watch-runtime"),
                     loops.create_task(self._clean_up(), name="clean-up"),
+                    loops.create_task(bundles.run(), name="prune-bundles"),
                     loops.create_task(self._disk_watch(table).run(), name="disk-watch"),
-                    loops.create_task(
-                        ClockWatch(client.skew, table, self.settings.max_clock_skew_s).run(), name="clock"
-                    ),
+                    loops.create_task(clock.run(), name="clock"),
                     loops.create_task(orders.run(), name="orders"),
                     loops.create_task(runner.watch_unread(), name="watch-unread"),
                     loops.create_task(fence.run(), name="fence"),
@@ -241,6 +244,7 @@ class Worker:
                 for loop in running:
                     loop.cancel()
             runner.close_all()
+        bundles.close()
         return handler.exit_code
 
     def _report(self, incarnation: int, health: AgentHealth, watch: RuntimeWatch) -> Report:
@@ -283,6 +287,7 @@ def _owners_control(
     link: Link,
     health: AgentHealth,
     watch: RuntimeWatch,
+    bundles: Bundles,
 ) -> AgentControl:
     """What the machine's owner may ask; the owner's pause applies from here on."""
     intake = OwnIntake(OwnPauseFile(worker.state.path), table)
@@ -302,4 +307,5 @@ def _owners_control(
         drain=partial(shutdown.reach, ShutdownStage.DRAIN),
         stop=partial(shutdown.reach, ShutdownStage.STOP),
         stage=lambda: shutdown.stage.name.lower(),  # noqa: PLW0108  # the stage changes
+        fetches=bundles.fetching,
     )

@@ -106,6 +106,7 @@ class ActionPerformer:
         if isinstance(activity, ReadFolder):
             return Recovered(read_facts(driver.dir))
         archive(self.state, driver.dir)
+        self.processes.code.job_ended()
         return Archived()
 
     def note(self, driver: JobDriver, note: Note) -> None:
@@ -121,7 +122,7 @@ class ActionPerformer:
             case Note.POLL_SOON:
                 asyncio.get_running_loop().call_later(POLL_AFTER_S, self.table.changed)
             case Note.PAUSE_INTAKE:
-                self.table.close_intake("job_dir", "the worker's disk cannot be written")
+                self.table.close_intake("job_dir", "the worker's disk is full or cannot be written")
                 asyncio.get_running_loop().call_later(DISK_PAUSE_S, self.table.open_intake, "job_dir")
             case _:
                 assert_never(note)

@@ -36,6 +36,7 @@ def apply_streams(options: Namespace) -> None:
             jobs_max_bytes=options.jobs_max,
             logs_max_bytes=options.logs_max,
             logs_max_age_days=options.logs_max_age_days,
+            bundles_max_bytes=options.bundles_max,
         )
         for line in await layout.apply(broker, chosen):
             print_line(line)

@@ -4,7 +4,7 @@ Any replica of the stream may answer, so a batch may end before the newest messa
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +16,8 @@ from edge_broker.connection.subscriptions import Message
 
 _NO_MESSAGES = "404"
 _END_OF_BATCH = "204"
+MAX_SUBJECTS = 1024
+"""The server answers a read of the last messages of more subjects with an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,38 @@ async def read_batch(
     Raises:
         BrokerUnavailable: There is no connection, or the read ended with an error.
     """
+    request = {"next_by_subj": pattern, "seq": after + 1, "batch": max_messages, "max_bytes": max_bytes}
+    messages, end = await _collect(broker, stream, request)
+    if end["Status"] == _NO_MESSAGES:
+        return Batch()
+    return Batch(tuple(messages), more=int(end.get("Nats-Num-Pending", "0")) > 0)
+
+
+async def read_last(
+    broker: Broker, stream: str, subjects: Sequence[str], *, max_bytes: int
+) -> Mapping[str, BatchMessage]:
+    """The last messages of these subjects, in no order, until they have so many bytes. The caller sets a time-out.
+
+    Messages that a replica does not have yet are left out as well: ask again for what is missing while there is
+    progress, then the stream leader.
+
+    Args:
+        broker: The connection.
+        stream: Its name.
+        subjects: At most `MAX_SUBJECTS`.
+        max_bytes: The message that exceeds it is the last one.
+
+    Raises:
+        BrokerUnavailable: There is no connection, or the read ended with an error.
+    """
+    messages, _ = await _collect(broker, stream, {"multi_last": list(subjects), "max_bytes": max_bytes})
+    return {message.subject: message for message in messages}
+
+
+async def _collect(
+    broker: Broker, stream: str, request: Mapping[str, object]
+) -> tuple[list[BatchMessage], Mapping[str, str]]:
+    """The messages of a batch and the headers of the status that ends it."""
     inbox = broker.new_inbox()
     answers: asyncio.Queue[tuple[Mapping[str, str], bytes]] = asyncio.Queue()
 
@@ -66,7 +100,6 @@ async def read_batch(
 
     number = await broker.subscribe(inbox, on_answer)
     try:
-        request = {"next_by_subj": pattern, "seq": after + 1, "batch": max_messages, "max_bytes": max_bytes}
         await broker.send(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), reply=inbox)
         messages: list[BatchMessage] = []
         while True:
@@ -76,8 +109,6 @@ async def read_batch(
             messages.append(BatchMessage(headers["Nats-Subject"], int(headers["Nats-Sequence"]), headers, data))
     finally:
         await broker.unsubscribe(number)
-    if status == _NO_MESSAGES:
-        return Batch()
-    if status != _END_OF_BATCH:
+    if status not in {_NO_MESSAGES, _END_OF_BATCH}:
         raise BrokerUnavailable(f"a read of stream {stream} ended with status {status}")
-    return Batch(tuple(messages), more=int(headers.get("Nats-Num-Pending", "0")) > 0)
+    return messages, headers

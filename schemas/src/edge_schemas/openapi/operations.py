@@ -6,11 +6,19 @@ from edge_schemas.openapi.operation import BODY, CALL, ENROLLMENT, WORKER, Opera
 from edge_schemas.openapi.producer_operations import PRODUCER_OPERATIONS
 from edge_schemas.wire import routes, workers
 from edge_schemas.wire.errors import ErrorCode
-from edge_schemas.wire.job_calls import FinishRequest, LogPosition, ReleaseRequest, StartRequest
+from edge_schemas.wire.job_calls import (
+    BundleQuery,
+    FinishRequest,
+    LogPosition,
+    PiecesRequest,
+    ReleaseRequest,
+    StartRequest,
+)
 from edge_schemas.wire.polls import Poll, PollAnswer
 
 _E = ErrorCode
 _JOB = (_E.CREDENTIAL_REVOKED, _E.NOT_HOLDER, _E.WRONG_STATE, _E.JOB_ENDED)
+_BUNDLE = (*_JOB, _E.TAKEOVER_PENDING, _E.FORBIDDEN, _E.NOT_FOUND)
 
 OPERATIONS = (
     Operation(
@@ -111,6 +119,30 @@ OPERATIONS = (
             errors=(*CALL, *_JOB, _E.PAYLOAD_TOO_LARGE, _E.PATH_TOO_LONG, _E.GATE_UNAVAILABLE),
         )
         for method in ("get", "head", "post", "put", "patch", "delete")
+    ),
+    Operation(
+        "get",
+        routes.BUNDLE,
+        "readBundle",
+        "The manifest of the published version of a bundle that a job runs",
+        "workers",
+        {200: None},
+        WORKER,
+        errors=(*CALL, *_BUNDLE),
+        query=BundleQuery,
+        media_type="application/zstd",
+    ),
+    Operation(
+        "post",
+        routes.BUNDLE_PIECES,
+        "readPieces",
+        "Pieces of the files of a bundle that a job runs; each begins with the length of its frame",
+        "workers",
+        {200: None},
+        WORKER,
+        PiecesRequest,
+        (*CALL, *BODY, *_BUNDLE),
+        media_type="application/octet-stream",
     ),
     *PRODUCER_OPERATIONS,
     *ADMIN_OPERATIONS,

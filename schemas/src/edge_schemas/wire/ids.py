@@ -21,6 +21,14 @@ JobId = Annotated[
 TaskInstanceId = Annotated[str, Field(pattern=_UUID, description="Airflow's task instance id, a lower-case UUID.")]
 RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$", description="Names one call and all its repeats.")]
 
+BundleDigest = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{64}$", description="A version of a DAG bundle: the SHA-256 of its manifest.")
+]
+
+PieceDigest = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{64}$", description="A piece of a DAG bundle: the SHA-256 of its bytes.")
+]
+
 LABEL_RULE = "a DNS label: lower-case letters, digits and inner hyphens, at most 63"
 MAX_QUEUE_CHARS = 100
 MAX_TEAM_CHARS = 50

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from edge_schemas.wire.base import Instant, Outbound
 from edge_schemas.wire.content import Content
-from edge_schemas.wire.ids import JobId, QueueName, TaskInstanceId, TeamName
+from edge_schemas.wire.ids import BundleDigest, JobId, QueueName, TaskInstanceId, TeamName
 from edge_schemas.wire.offline import OfflinePolicy
 
 
@@ -35,6 +35,20 @@ class TaskWork(Outbound):
     workload: dict[str, Any]
     core_executor: str
     airflow_version: str | None = None
+
+
+class BundleRef(Outbound):
+    """The published version of a DAG bundle that a job runs. Without one, the worker's own folder is used.
+
+    Attributes:
+        name: Airflow's name for the bundle; any text.
+        digest: Of the version's manifest.
+        requirements: The path in the bundle of a requirements file that the code needs; None for the runtime as it is.
+    """
+
+    name: str = Field(min_length=1, max_length=250)
+    digest: BundleDigest
+    requirements: str | None = Field(default=None, max_length=1024)
 
 
 class AuxiliaryKind(StrEnum):
@@ -152,6 +166,7 @@ class Job(Outbound):
     """One dispatch of one unit of work. It holds no token and no secret.
 
     Attributes:
+        bundle: The DAG code that it runs, if the worker is to fetch it.
         terms: Of a job that was submitted by a producer.
         attempt: Which start this would be, from 1, for a job that was submitted by a producer.
         traceparent: W3C trace context that Airflow gave the work; it is the parent of all spans of the job.
@@ -161,6 +176,7 @@ class Job(Outbound):
     queue: QueueName
     team: TeamName | None = None
     work: TaskWork | AuxiliaryWork | CommandWork | PayloadWork
+    bundle: BundleRef | None = None
     terms: JobTerms | None = None
     attempt: int = 1
     offline: OfflinePolicy = OfflinePolicy()

@@ -146,7 +146,7 @@ async def test_from_nothing_to_an_enrolled_worker_and_back(tmp_path: Path) -> No
             run("access-token", "create", "--name", "me", "--json", "--data-dir", str(data_dir)),
             run("doctor", "--data-dir", str(data_dir), "--gate-urls", "http://127.0.0.1:9", "--json"),
         )
-        assert (applied, unchanged.count("unchanged")) == (0, 10)
+        assert (applied, unchanged.count("unchanged")) == (0, 12)
         # There is no keeper next to it; everything else is fine.
         complaints = [one["check"] for one in orjson.loads(found) if one["status"] in ("failed", "warning")]
         assert complaints == ["gate.connect"], found
@@ -337,7 +337,7 @@ async def test_nats_config_is_what_a_server_takes(
     try:
         apply = ("streams", "apply", "--nats-urls", f"nats://127.0.0.1:{port}", "--admin-password-file")
         status, out, err = await run(*apply, str(secrets / "admin.password"))
-        assert (status, out.count("created")) == (0, 10), err
+        assert (status, out.count("created")) == (0, 12), err
         monkeypatch.setattr(broker, "CONNECT_S", 0.5)
         assert await asyncio.to_thread(main, [*apply, str(secrets / "relay.password")]) == 3
         assert "password of user admin" in capsys.readouterr().err

@@ -26,8 +26,8 @@ FROM_OUTSIDE_IN = [
     "settings.proxy", "settings.trust", "settings.auxiliary", "settings.commands",
     "dns.lookup", "tcp.connect", "tls.chain", "relay.url",
     "clock.skew", "relay.ready", "credential.known", "protocol.served", "queues.allowed", "versions.relay",
-    "runtime.python", "runtime.airflow", "runtime.host", "bundles.folders", "machine.user", "machine.disk",
-    "machine.memory", "machine.files",
+    "runtime.python", "runtime.airflow", "runtime.host", "bundles.folders", "bundles.published",
+    "machine.user", "machine.disk", "machine.memory", "machine.files",
 ]  # fmt: skip
 
 
