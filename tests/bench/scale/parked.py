@@ -44,9 +44,9 @@ async def measure(directory: Path) -> list[Row]:
 
 async def _bare(directory: Path) -> Row:
     """CPU of a server that does nothing with the same polls: the least that they cost."""
-    async with bare_server(tls.ensure(directory, ["127.0.0.1"], now=datetime.now(UTC))) as server:
-        async with _polling([server.call] * WORKERS) as count:
-            polls, [used] = await _use(count, server.pid)
+    files = tls.ensure(directory, ["127.0.0.1"], now=datetime.now(UTC))
+    async with bare_server(files) as server, _polling([server.call] * WORKERS) as count:
+        polls, [used] = await _use(count, server.pid)
     return f"bare aiohttp server, {WORKERS} polls that wait, {polls / IDLE_S:.0f} polls/s", _share(used)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from edge_relay.dispatch import poll_ends
 from edge_relay.dispatch.poll_ends import SHORTEST_S, STEP_S, PollEnds
+from support.nats.server import eventually
 
 
 def now() -> float:
@@ -37,8 +38,7 @@ async def test_all_of_a_moment_are_called_but_those_that_were_answered(monkeypat
     polls = [lambda number=number: ended.append(number) for number in range(4)]
     moments = [ends.add(poll, STEP_S) for poll in polls]
     ends.remove(polls[2], moments[2])
-    while len(ends):
-        await asyncio.sleep(0.01)
+    await eventually(lambda: len(ends) == 0)
     assert sorted(ended) == [0, 1, 3]
     ends.remove(polls[0], moments[0])  # after its moment
 
