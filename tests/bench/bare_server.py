@@ -1,6 +1,6 @@
 """A server of aiohttp on uvloop over TLS that only lets its calls wait: what the relay's idle polls cost at least.
 
-`python -m bench.bare_server PORT CERTIFICATE KEY`. A call names in a header how long it waits; nothing else of it is used.
+`python -m bench.bare_server PORT CERTIFICATE KEY`. A call names in a header how long it waits.
 """
 
 import asyncio
