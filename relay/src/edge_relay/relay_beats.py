@@ -92,17 +92,19 @@ class RelayBeats:
 
     async def _prove(self) -> bool:
         """Whether a poll can be stored."""
+        at = self._workers.written_at
         try:
             # A connection is not enough: without a leader, or with a full disk, no poll arrives, and workers must not
             # count as silent then. A poll that was stored just now proves as much as another write.
-            if self._workers.written_at < max(time.monotonic() - PROOF_EVERY_S, self._connected_at):
+            if at < max(time.monotonic() - PROOF_EVERY_S, self._connected_at):
+                at = time.monotonic()
                 async with asyncio.timeout(RELAY_BEAT_S):
                     await self._workers.probe()
         except (BrokerUnavailable, JetStreamError, TimeoutError) as error:
             log.debug("relay_beat_skipped", error=repr(error))
             self._service.interrupt()
             return False
-        self._on_proof(self._workers.written_at)
+        self._on_proof(at)
         return True
 
     async def _publish(self) -> None:

@@ -40,11 +40,7 @@ Change = Callable[[WorkerEntry | None], WorkerEntry | None]
 
 
 class WorkerStore:
-    """Entries of workers, read through the stream leader and written by compare-and-swap.
-
-    Attributes:
-        written_at: When the last write that was stored had been sent, in monotonic seconds.
-    """
+    """Entries of workers, read through the stream leader and written by compare-and-swap."""
 
     def __init__(self, broker: Broker, *, patience_s: float = PATIENCE_S) -> None:
         self._broker = broker
@@ -55,6 +51,7 @@ class WorkerStore:
         self._last = LastArrivals()
         self._rounds = WriteRounds()
         self.written_at = float("-inf")
+        """When the last entry that was stored had been sent, in monotonic seconds."""
 
     async def get(self, worker: str) -> WorkerEntry | None:
         """The last poll of a worker, or None if it never polled.
@@ -71,9 +68,7 @@ class WorkerStore:
             BrokerUnavailable: No poll can arrive at the moment.
             JetStreamError: No poll can arrive until the stream is repaired.
         """
-        sent_at = time.monotonic()
         await self._broker.store(kv_subject(WORKERS_BUCKET, _PROBE_KEY), b"", DELETE_MARK)
-        self.written_at = max(self.written_at, sent_at)
 
     async def arrive(self, new: WorkerEntry, *, superseded_by: int | None) -> StoredEntry:
         """Make an arriving poll the one that counts, and wake older ones wherever they are parked.
