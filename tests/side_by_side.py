@@ -57,6 +57,7 @@ class Runs:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._output = Lock()
         self._is_over = False
+        self._began = time.monotonic()
         self._costs: list[tuple[float, float, str]] = []
 
     def run(self, part: Sequence[str], *options: str) -> int:
@@ -84,16 +85,11 @@ class Runs:
         return status
 
     def costs(self) -> str:
-        """A table of what was run: CPU with that of ended children, and time, in seconds."""
-        total = (
-            sum(cpu_s for cpu_s, _, _ in self._costs),
-            max(0.0, *(s for _, s, _ in self._costs)),
-            "in all; the longest",
-        )
-        rows = [*sorted(self._costs, reverse=True), total]
-        return "\n".join(
-            ["", "  CPU   time", *(f"{cpu_s:5.0f} {s:6.0f}  {_shortened(name)}" for cpu_s, s, name in rows)]
-        )
+        """A table of what was run, in seconds: CPU, with that of ended children, and time."""
+        in_all = sum(cpu_s for cpu_s, _, _ in self._costs), time.monotonic() - self._began, "in all"
+        rows = [*sorted(self._costs, reverse=True), in_all]
+        lines = (f"{cpu_s:5.0f} {seconds:6.0f}  {_shortened(name)}" for cpu_s, seconds, name in rows)
+        return "\n".join(["", "  CPU   time", *lines])
 
     def start_no_more(self, *_: object) -> None:
         """Ctrl-C reaches those that run, too: each ends by itself what it has started, and is waited for."""
