@@ -69,7 +69,7 @@ def test_the_configuration_of_bridge_equals_the_quickstart_s() -> None:
     settings = dict(export.split("=", 1) for export in exports)
     for section in parser.sections():
         for option, value in parser[section].items():
-            assert settings[f"AIRFLOW__{section.upper()}__{option.upper()}"].strip("'") == value
+            assert settings[f"AIRFLOW__{section.upper()}__{option.upper()}"].strip("'") == " ".join(value.split())
 
 
 def named_commands() -> Iterator[tuple[str, tuple[str, ...]]]:
