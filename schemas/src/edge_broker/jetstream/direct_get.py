@@ -5,6 +5,7 @@ Any replica of the stream may answer, so a batch may end before the newest messa
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +17,8 @@ from edge_broker.connection.subscriptions import Message
 
 _NO_MESSAGES = "404"
 _END_OF_BATCH = "204"
+_CHECK_S = 1.0
+"""After so long without an answer, a read checks that its connection still stands."""
 MAX_SUBJECTS = 1024
 """The server answers a read of the last messages of more subjects with an error."""
 
@@ -98,12 +101,13 @@ async def _collect(
     async def on_answer(message: Message) -> None:
         answers.put_nowait((message.headers or {}, message.data))
 
+    reconnects = broker.reconnects
     number = await broker.subscribe(inbox, on_answer)
     try:
         await broker.send(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), reply=inbox)
         messages: list[BatchMessage] = []
         while True:
-            headers, data = await answers.get()
+            headers, data = await _next(broker, answers, reconnects)
             if (status := headers.get("Status")) is not None:
                 break
             messages.append(BatchMessage(headers["Nats-Subject"], int(headers["Nats-Sequence"]), headers, data))
@@ -112,3 +116,19 @@ async def _collect(
     if status not in {_NO_MESSAGES, _END_OF_BATCH}:
         raise BrokerUnavailable(f"a read of stream {stream} ended with status {status}")
     return messages, headers
+
+
+async def _next(
+    broker: Broker, answers: asyncio.Queue[tuple[Mapping[str, str], bytes]], reconnects: int
+) -> tuple[Mapping[str, str], bytes]:
+    """The next answer. With its connection, the rest of a batch is lost: no answer comes, and no error.
+
+    Raises:
+        BrokerUnavailable: The connection was lost.
+    """
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CHECK_S):
+                return await answers.get()
+        if not broker.connected or broker.reconnects != reconnects:
+            raise BrokerUnavailable("the connection to NATS was lost before a read had ended")
