@@ -88,7 +88,7 @@ def _with_preloads(page: bytes, assets: Mapping[str, bytes], digest: str) -> byt
     return page.replace(_PRELOADS_HERE, modules.encode()).replace(_ASSETS_HERE, f"assets/{digest}/".encode())
 
 
-@functools.cache  # tests build many relays in one process
+@functools.lru_cache(maxsize=256)  # tests build many relays in one process
 def _file(name: str, content: bytes) -> UiFile:
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     return UiFile(content, gzip.compress(content, mtime=0), CONTENT_TYPES[_suffix(name)], etag)
