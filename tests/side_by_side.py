@@ -40,7 +40,11 @@ PARTS: tuple[tuple[str, ...], ...] = (
     _RELAY_EDGE,
     (_ODD_TASKS, *(f"{_INTEGRATION}/{folder}" for folder in ("executor", "task_host"))),
     ("tests/faults", *(f"--ignore={file}" for file in _FAULTS_OF_AIRFLOW)),
-    ("tests/compat", "tests/property", *(f"{_INTEGRATION}/{folder}" for folder in ("broker", "local", "metrics"))),
+    (
+        "tests/compat",
+        "tests/property",
+        *(f"{_INTEGRATION}/{folder}" for folder in ("broker", "bundles", "local", "metrics")),
+    ),
     # No unit test may depend on another one: the order is random. Pytest prints the seed.
     ("-p", "randomly", "tests/unit"),
 )

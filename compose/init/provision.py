@@ -17,8 +17,8 @@ from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import ADMIN
 from edge_relay.identity.enrollment import EnrollmentStore
 from edge_relay.identity.operators.access_tokens import AccessTokenStore
-from edge_relay.standalone.private_files import read_secret, write_file
 from edge_schemas.wire.workers import EnrollTokenRequest
+from edge_service.private_files import read_secret, write_file
 
 PEOPLE = Path("/volumes/people")
 ADMIN_FILES = Path("/volumes/admin")

@@ -21,7 +21,7 @@ from edge_broker.subjects import LOGS, job_subject, log_subject
 from edge_schemas.gate.centre import CentreFacts
 from edge_schemas.life.events import GiveUp, Withdraw
 from edge_schemas.wire import routes
-from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.jobs import Job, Signature, Signed
 from edge_schemas.wire.polls import PROTOCOL
 from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
 from support.relay.agents import publish
@@ -30,7 +30,9 @@ from support.relay.edge import Edge, Reply, running_edge
 from support.relay.fake_gate import KEY, FakeGate, running_gate
 from support.relay.fake_relay import ENROLL_TOKEN, FakeRelay, SeenCall, execution_answer
 
-CENTRE = CentreFacts(airflow_version="3.2.5", python_version="3.12.1")
+_SET = Signed(payload="{}", signatures=(Signature(key="0" * 16, value="AA=="),))
+CENTRE = CentreFacts(airflow_version="3.2.5", python_version="3.12.1", signing_keys=(_SET,))
+"""What a relay hands out unread."""
 
 
 class RelayBackend(Protocol):

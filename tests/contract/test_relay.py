@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from contract.relay_backends import CENTRE, Agent, RelayBackend, Site, fake_relay, real_relay, running_relay, site_of
+from edge_schemas.gate.centre import SigningKeys
 from edge_schemas.wire import routes
 from edge_schemas.wire.job_calls import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_schemas.wire.jobs import Job
@@ -106,6 +107,15 @@ async def test_credentials(site: Site) -> None:
         assert refusal(reply) == (401, "unauthenticated")
     await site.backend.revoke(agent.name)
     assert refusal(await agent.poll()) == (401, "credential_revoked")
+
+
+async def test_the_key_sets_of_the_centre_are_handed_out(site: Site) -> None:
+    agent, token = site.stranger(), await site.backend.enroll_token()
+    enrollment = Enrollment.model_validate_json((await agent.enroll(token)).body)
+    assert enrollment.signing_keys == CENTRE.signing_keys
+    keys = await agent.call("GET", routes.WORKER_SIGNING_KEYS)
+    assert SigningKeys.model_validate_json(keys.body).sets == CENTRE.signing_keys
+    assert refusal(await site.stranger().call("GET", routes.WORKER_SIGNING_KEYS)) == (401, "unauthenticated")
 
 
 async def test_a_secret_is_rotated(site: Site) -> None:

@@ -36,6 +36,7 @@ from edge_worker.gateway.target import target_of
 from edge_worker.jobs.registry import JobRegistry
 from support.airflow.api.routed_app import OUTSIDE, Arrival, RoutedApp, serving_routes
 from support.relay.jobs import make_job
+from support.signing.keys import UNSIGNED
 
 pytestmark = pytest.mark.timeout(180)  # the import of Airflow's routes is slow
 
@@ -80,7 +81,7 @@ class Edge(httpx.BaseTransport):
         assert self.record.task is not None
         self.task = self.record.task
         anything: Any = self
-        self._gate = PassThrough(anything, anything, api)
+        self._gate = PassThrough(anything, anything, api, UNSIGNED)
         self._registry = JobRegistry(1)
 
     @property

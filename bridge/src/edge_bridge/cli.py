@@ -6,6 +6,15 @@ from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand,
 
 _arg: Callable[..., Arg] = Arg  # it has no annotations in Airflow
 GATE_URL = _arg(("--gate-url",), action="append", help="base URL of a keeper's gate; may be repeated")
+FORCE = _arg(("--force",), action="store_true", help="also if unfinished jobs would be refused")
+PEM = _arg(("--pem",), action="store_true", help="print the public keys, for EDGE_WORKER_SIGNING_KEYS")
+_SIGNING_KEYS: tuple[tuple[str, str, tuple[Arg, ...]], ...] = (
+    ("generate", "Create the first signing key and its key set", ()),
+    ("rotate", "Create a new current key; the older ones sign as well until they are retired", ()),
+    ("retire", "Keep the current key only", (FORCE,)),
+    ("announce", "Write a key set of the keys in use, after the keys were changed otherwise", ()),
+    ("show", "Show the fingerprints of the keys", (PEM,)),
+)
 DRY_RUN = _arg(("--dry-run",), action="store_true", help="print what would be removed, and change nothing")
 OLDER_THAN = _arg(
     ("--older-than",),
@@ -48,6 +57,16 @@ def get_cli_commands() -> list[CLICommand]:
                     func=lazy_load_command("edge_bridge.doctor.cli.run"),
                     args=(GATE_URL, JSON),
                 ),
+                GroupCommand(
+                    name="signing-keys",
+                    help="Manage the keys that sign jobs",
+                    subcommands=tuple(
+                        ActionCommand(
+                            name=name, help=text, func=lazy_load_command("edge_bridge.signing.cli.run"), args=args
+                        )
+                        for name, text, args in _SIGNING_KEYS
+                    ),
+                ),
                 GroupCommand(name="bundles", help="Published DAG code", subcommands=_bundles()),
             ),
         )
@@ -88,5 +107,15 @@ def _bundles() -> tuple[ActionCommand, ...]:
             ),
             func=lazy_load_command("edge_bridge.keeper.bundles.cli.prune"),
             args=(DRY_RUN, OLDER_THAN),
+        ),
+        ActionCommand(
+            name="unpublish",
+            help="Let new jobs use the workers' own folders again",
+            description=(
+                "Removes the mark of a bundle's current version. Runs whose version is published still get it; other "
+                "new jobs use the workers' own folders. First stop publishing the bundle, or it comes back."
+            ),
+            func=lazy_load_command("edge_bridge.keeper.bundles.cli.unpublish"),
+            args=(BUNDLE,),
         ),
     )

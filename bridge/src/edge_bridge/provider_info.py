@@ -59,6 +59,29 @@ OPTIONS: dict[str, Option] = {
         "Password of the NATS user publisher (DAG code, in the dag-processor).", "publisher.password"
     ),
     "gate_secret": _secret("Secret with which relay and gate sign their calls and answers.", "gate.secret"),
+    "signing_key_file": _option(
+        "PEM file with the Ed25519 private keys that sign jobs, the current one first; all sign. Only schedulers need "
+        "it. If empty, signing.pem in secrets_dir if it is there; without a key, jobs are not signed. Made by 'airflow "
+        "edge-relay signing-keys generate'.",
+        "",
+    ),
+    "signing_keys_file": _option(
+        "File with the key sets, which are no secret: schedulers and keepers check with them what is stored of jobs, "
+        "and workers get them. If empty, signing-keys.json next to the key, or in secrets_dir if it is there.",
+        "",
+    ),
+    "signing_hook": _option(
+        "Import path of a function that returns the signing keys in place of signing_key_file, for keys that are kept "
+        "elsewhere: a list of objects with public_key (32 bytes) and sign(data), which returns 64 bytes.",
+        "",
+        example="company.kms.edge_relay_keys",
+    ),
+    "signed_jobs": _option(
+        "What applies once there are keys. required: jobs that are not signed get no calls of the Execution API, are "
+        "not republished, and workers get the keys and refuse such jobs. optional: jobs are signed, and nothing is "
+        "refused; to switch signing on while older jobs are still waiting.",
+        "required",
+    ),
     "operators_urls": _option(
         "For the page in Airflow's UI: base URLs of the relays' operators' listeners, separated by commas, such as "
         "http://relay:8444. The api-server uses one that answers. If empty, the page explains what to set.",

@@ -224,7 +224,7 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
     job_views = JobViews(parts.views, parts.records, settings.airflow_url)
     why = WhyAnswers(parts.broker, parts.records, parts.views, job_views, AirflowSide(parts.gate))
     enroll_tokens = EnrollTokens(parts.broker)
-    command = _enroll_command(settings)
+    command = _enroll_command(parts)
     access = AccessAdministration(
         parts.identity.access_tokens,
         parts.identity.enrollments,
@@ -249,9 +249,10 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
     ]
 
 
-def _enroll_command(settings: Settings) -> EnrollCommand:
+def _enroll_command(parts: Parts) -> EnrollCommand:
+    settings = parts.settings
     try:
-        return enroll_command(settings.public_url, settings.public_ca_file)
+        return enroll_command(settings.public_url, settings.public_ca_file, parts.centre)
     except ValueError as error:
         raise SettingsError(str(error)) from None
 

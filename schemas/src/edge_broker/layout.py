@@ -34,7 +34,7 @@ class LayoutSettings:
 
     Attributes:
         replicas: Copies of each stream: 1 on a single server, 3 in a cluster.
-        jobs_max_bytes: Room for waiting jobs; at 1 KiB each, 256 MiB are some 250,000.
+        jobs_max_bytes: Room for waiting jobs; at 2 KiB for a signed job, 256 MiB are some 125,000.
         logs_max_bytes: Room for logs; relays remove the oldest ones of ended jobs before it is full.
         logs_max_age_days: Older logs are removed.
         bundles_max_bytes: Room for published bundles, compressed.

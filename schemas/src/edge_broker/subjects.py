@@ -119,8 +119,13 @@ def audit_subject(kind: str, target: str, action: str) -> str:
 
 
 def piece_subject(digest: str) -> str:
-    """A piece of published bundles; `*` for all of them."""
-    return f"edge.bundles.piece.{digest}"
+    """A piece of published bundles, with the beginning of its digest apart: pieces are listed in parts."""
+    return f"edge.bundles.piece.{digest[:2]}.{digest}"
+
+
+def pieces_filter(beginning: str) -> str:
+    """All pieces whose digests begin with these two characters."""
+    return f"edge.bundles.piece.{beginning}.*"
 
 
 def manifest_subject(digest: str) -> str:

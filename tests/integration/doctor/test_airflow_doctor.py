@@ -17,6 +17,7 @@ from support.airflow.executors import forget_executors
 from support.airflow.keeper import KEY
 from support.airflow.real_airflow import RealAirflow
 from support.nats.server import PASSWORDS, free_port
+from support.signing.keys import signing_centre
 
 # The first test starts Airflow.
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
@@ -34,6 +35,7 @@ def env(centre: Centre, airflow: RealAirflow, monkeypatch: pytest.MonkeyPatch) -
         "EDGE_RELAY__EXECUTION_API_URL": airflow.execution_url,
         "EDGE_RELAY__GATE_PORT": str(centre.keeper.port),
         "EDGE_RELAY__GATE_SECRET": KEY.decode(),
+        "EDGE_RELAY__SIGNING_KEY_FILE": str(signing_centre(centre.folder / "keys").key_file),
         **{f"EDGE_RELAY__{role.upper()}_PASSWORD": PASSWORDS[role] for role in (EXECUTOR, KEEPER, READER)},
     }
     for name, value in settings.items():

@@ -1,5 +1,6 @@
 """`airflow edge-relay doctor` on published bundles, and `bundles prune`, against a real NATS and Airflow's database."""
 
+import asyncio
 import hashlib
 import json
 import shutil
@@ -154,7 +155,6 @@ async def test_the_command_removes_what_is_old_and_a_trial_removes_nothing(
     broker: Broker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Run in a thread: it has an event loop of its own."""
-    import asyncio
 
     async def prune(**options: object) -> str:
         await asyncio.to_thread(cli.prune, Namespace(**{"dry_run": False, "older_than": None, **options}))
@@ -176,3 +176,15 @@ async def test_the_command_removes_what_is_old_and_a_trial_removes_nothing(
     with pytest.raises(SystemExit, match="2"):
         await prune(older_than=1)
     assert "must be 600 at least" in capsys.readouterr().err
+
+
+async def test_a_bundle_is_unpublished_by_a_command(broker: Broker, capsys: pytest.CaptureFixture[str]) -> None:
+    digest = await publish(broker, "one")
+    await asyncio.to_thread(cli.unpublish, Namespace(bundle=BUNDLE))
+    assert "is not published any more" in capsys.readouterr().out
+    bundles = PublishedBundles(broker)
+    assert await bundles.current(BUNDLE) is None
+    assert [entry.digest for entry in await bundles.versions(BUNDLE)] == [digest]
+    with pytest.raises(SystemExit, match="1"):
+        await asyncio.to_thread(cli.unpublish, Namespace(bundle=BUNDLE))
+    assert "is not published" in capsys.readouterr().err

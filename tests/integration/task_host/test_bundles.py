@@ -8,7 +8,7 @@ from aiohttp import web
 
 from edge_schemas.life.model import Verdict
 from edge_schemas.wire.errors import ErrorCode
-from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.jobs import Job, TaskWork
 from edge_worker.state.state import StateDir
 from support.airflow.api.execution_api import eventually
 from support.airflow.sdk_jobs import sdk_job
@@ -63,6 +63,15 @@ def _job(bundle: MadeBundle, task: str) -> Job:
     return bundle.run_by(sdk_job(task, bundle="code", dag_id="greet", dag_file="dags/greet.py"))
 
 
+def _pinned(job: Job) -> Job:
+    """As Airflow queues it if the run is bound to a version."""
+    assert job.bundle is not None
+    assert isinstance(job.work, TaskWork)
+    info = {"name": job.bundle.name, "version": job.bundle.digest}
+    work = job.work.model_copy(update={"workload": {**job.work.workload, "bundle_info": info}})
+    return job.model_copy(update={"work": work})
+
+
 @pytest.fixture
 async def worker(tmp_path: Path, short_dir: Path) -> AsyncIterator[WholeWorker]:
     async with whole_worker(tmp_path, short_dir) as worker:
@@ -88,9 +97,11 @@ async def test_dag_imports_a_package_of_its_bundle_and_the_next_run_has_the_new_
     await worker.relay.publish(slow)
     await worker.until_printed(slow.id, "begins with hello")
 
-    changed = _job(new, "say")
+    changed = _pinned(_job(new, "say"))
     await worker.relay.publish(changed)
     assert f"good morning from {new.digest}/tree" in await _succeeds(worker, changed)
+    assert "which was fetched" in "".join(worker.events(changed.id))
+    assert "names no version" not in "".join(worker.events(changed.id))
     again = _job(old, "say")
     await worker.relay.publish(again)
     assert f"hello from {old.digest}/tree" in await _succeeds(worker, again)

@@ -30,7 +30,7 @@ from edge_relay.http.handlers.passthrough import METHODS
 from edge_relay.http.middlewares import problem_response
 from edge_relay.http.raw_bodies import decode, read_bounded
 from edge_relay.stores.holders import holder_entry
-from edge_schemas.gate.centre import CentreFacts, WorkerFacts
+from edge_schemas.gate.centre import CentreFacts, SigningKeys, WorkerFacts
 from edge_schemas.gate.execution_paths import split_path
 from edge_schemas.gate.limits import DEFAULT_LIMITS
 from edge_schemas.life.agents import (
@@ -170,6 +170,7 @@ class FakeRelay:
         app.router.add_get(routes.HEALTHZ, self._health)
         app.router.add_post(routes.ENROLL, self._enroll)
         app.router.add_get(routes.WORKER, self._facts)
+        app.router.add_get(routes.WORKER_SIGNING_KEYS, self._signing_keys)
         app.router.add_post(routes.WORKER_SECRET, self._register_secret)
         app.router.add_post(routes.POLL, self._poll)
         app.router.add_post(routes.JOB_START, self._start_job)
@@ -331,7 +332,14 @@ class FakeRelay:
         self.enrolled_airflow = body.airflow
         settings = WorkerSettings(version=1, queues=self.queues)
         airflow = None if self.centre is None else self.centre.airflow_version
-        return json_response(Enrollment(worker=name, site="plant", settings=settings, airflow=airflow))
+        keys = () if self.centre is None else self.centre.signing_keys
+        return json_response(
+            Enrollment(worker=name, site="plant", settings=settings, airflow=airflow, signing_keys=keys)
+        )
+
+    async def _signing_keys(self, request: web.Request) -> web.Response:
+        self._worker(request)
+        return json_response(SigningKeys(sets=None if self.centre is None else self.centre.signing_keys))
 
     async def _facts(self, request: web.Request) -> web.Response:
         return json_response(

@@ -3,13 +3,18 @@
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from edge_bridge.bundles.refusals import TreeChanged
 from edge_schemas.bundles.manifest import BundleFile, Manifest
 from edge_schemas.bundles.pieces import PIECE_BYTES, piece_digest
 
+ABANDONED_S = 3600.0
+"""A folder that is not finished after this time never is: publishing and fetching end earlier."""
+_PARTIAL = ".partial-"
 ReadPiece = Callable[[str], bytes]
 """The bytes of the piece with this digest."""
 
@@ -72,7 +77,8 @@ def make_folder(folder: Path, write: Callable[[Path], None]) -> None:
     Raises:
         OSError: The disk is full.
     """
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    _remove_abandoned(folder.parent)
+    partial = folder.with_name(f"{_PARTIAL}{secrets.token_hex(8)}")
     try:
         write(partial)
         os.sync()  # one call for all files: a file that is renamed, but not on the disk, would be empty later
@@ -82,6 +88,14 @@ def make_folder(folder: Path, write: Callable[[Path], None]) -> None:
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove what processes that were killed have left."""
+    for partial in parent.glob(f"{_PARTIAL}*"):
+        with suppress(FileNotFoundError):  # its process has just finished it
+            if time.time() - partial.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def _places(file: BundleFile) -> list[tuple[str, tuple[str, int]]]:

@@ -57,7 +57,7 @@ class BundleDoctor:
         settings = bundle_settings(self._conf)
         about = (self._about(row, settings) for row in self._rows.values())
         findings = [finding for finding in about if finding is not None]
-        names = {version.name for version in self._mirror.versions()}
+        names = [name for name in self._rows if self._mirror.current(name) is not None]
         return findings or [ok(PUBLISHED, f"{len(names)} bundles are published, each as Airflow has seen it last")]
 
     def _about(self, row: BundleRow, settings: BundleSettings) -> Finding | None:
@@ -65,7 +65,7 @@ class BundleDoctor:
             f"Read the log of the keeper that publishes bundles ([{SECTION}] publish_bundles), or of the dag-processor "
             "if the bundle's class is PublishedBundle: it names the reason."
         )
-        if not self._mirror.versions(row.name):
+        if self._mirror.current(row.name) is None:
             if settings.publishes(row.name):
                 return warning(
                     PUBLISHED, f"bundle {row.name!r} is not published, although publish_bundles says so", advice
@@ -74,8 +74,6 @@ class BundleDoctor:
         if row.version is not None and self._mirror.find(row.name, row.version) is None:
             detail = f"version {row.version!r} of bundle {row.name!r}, which Airflow has seen last, is not published"
             return warning(PUBLISHED, f"{detail}: its tasks wait for it and fail then", advice)
-        if self._mirror.current(row.name) is None:
-            return warning(PUBLISHED, f"bundle {row.name!r} has no current version for runs without a version", advice)
         return None
 
     async def _folders(self) -> list[Finding]:

@@ -18,6 +18,8 @@ from edge_bridge.executor.queue_timeout import QueueTimeouts
 from edge_bridge.executor.reconcile.reconciler import Reconciler
 from edge_bridge.executor.reports import Reports
 from edge_bridge.executor.settings import ExecutorSettings
+from edge_bridge.signing.signer import signer_of
+from edge_bridge.signing.trust import CentreTrust
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.bundles.mirror import BundleMirror
 from edge_broker.connection.broker import Broker
@@ -81,6 +83,7 @@ class Background:
             spans,
             published=self._bundles,
             bundle_wait_s=settings.bundle_wait_s,
+            sign=signer_of(settings.signing),
         )
         self._bundles.listen(self.publisher.versions.published_changed, self.publisher.versions.published_known)
         self.dispatches.on_left(self._left)
@@ -94,6 +97,7 @@ class Background:
             maker=maker,
             name=name,
             metrics=metrics,
+            trust=CentreTrust(settings.signing, partial(metrics.put_aside, "signature")),
         )
         self.queue_timeouts = QueueTimeouts(self.dispatches, self.reports, settings.queues, metrics)
 

@@ -17,6 +17,7 @@ from edge_bridge.airflow.mapping import NO_DISPATCH_ID
 from edge_bridge.executor.bundles.version_choice import VersionChoice, WatchedVersions
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.publish_queue import Publication, PublishQueue, Stage
+from edge_bridge.signing.signer import Sign, unsigned
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError, PayloadTooLarge, StreamFull
@@ -27,6 +28,7 @@ from edge_schemas.life.events import Expire
 from edge_schemas.life.model import new_record
 from edge_schemas.wire.errors import EdgeError
 from edge_schemas.wire.jobs import Job
+from edge_service.signing.ed25519 import SigningFailed
 from edge_upkeep.messages import Consumers
 from edge_upkeep.order.queue_order import QueueOrder
 
@@ -49,6 +51,7 @@ class Publisher:
         spans: Report them to the trace collector.
         published: The published versions of bundles.
         bundle_wait_s: How long a job waits for its bundle's version.
+        sign: Signs each job.
 
     Attributes:
         queue: What has no message yet.
@@ -65,11 +68,13 @@ class Publisher:
         *,
         published: WatchedVersions,
         bundle_wait_s: float,
+        sign: Sign = unsigned,
     ) -> None:
         self._on_refused = on_refused
         self._on_seen = on_seen
         self._metrics = metrics
         self._spans = spans
+        self._sign = sign
         self.queue = PublishQueue(order)
         self.versions = VersionChoice(published, bundle_wait_s, self.queue.put, self._refuse)
         self._consumers = Consumers()
@@ -126,13 +131,14 @@ class Publisher:
         try:
             await broker.wait_connected(CONNECT_WAIT_S)
             if publication.stage is Stage.RECORD:
+                publication.job = await self._sign(publication.job)
                 await store.create(new_record(publication.job))
                 self.queue.hold(publication)
                 return True
             await self._publish(broker, publication)
-        except BrokerUnavailable as error:
+        except (BrokerUnavailable, SigningFailed) as error:
             self._metrics.publish_failed()
-            self._warn("NATS can't be reached", str(error))
+            self._warn(_cause_of(error), str(error))
             return False
         except JetStreamError as error:
             self._metrics.publish_failed()
@@ -162,11 +168,7 @@ class Publisher:
         subject = job_subject(job.team, job.queue, job.id)
         payload = job.model_dump_json(exclude_none=True).encode()
         await publish_once(broker, subject, payload, message_id=publication.message_id)
-        if publication.is_repeat:
-            self._metrics.republished()
-        else:
-            self._metrics.published(job.queue, publication.took_s)
-            self._spans.published(job)
+        _count(publication, self._metrics, self._spans)
         log.info("job_published", job=job.id, queue=job.queue, message_id=publication.message_id)
 
     async def _put_aside(self, store: RecordStore, publication: Publication, reason: str) -> None:
@@ -188,6 +190,18 @@ class Publisher:
             log.warning(
                 "publishing_waits", what=f"{what}: {len(self)} jobs wait and stay queued in Airflow", error=error
             )
+
+
+def _cause_of(error: BrokerUnavailable | SigningFailed) -> str:
+    return "NATS can't be reached" if isinstance(error, BrokerUnavailable) else "jobs can't be signed"
+
+
+def _count(publication: Publication, metrics: TeamMetrics, spans: CentreJobSpans) -> None:
+    if publication.is_repeat:
+        metrics.republished()
+    else:
+        metrics.published(publication.job.queue, publication.took_s)
+        spans.published(publication.job)
 
 
 async def _end_record(store: RecordStore, job: str, reason: str) -> None:

@@ -1,11 +1,12 @@
 """The executor's settings, in the `[edge_relay]` section."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
 from edge_bridge.airflow.queues import Queues, read_queues
 from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, positive, text
+from edge_bridge.signing.settings import SigningSettings, signing_settings
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import EXECUTOR
 from edge_schemas.wire.ids import QueueName
@@ -38,6 +39,7 @@ class ExecutorSettings:
     auxiliary_queues: dict[AuxiliaryKind, str]
     metrics_host: str
     metrics_port: int | None
+    signing: SigningSettings = field(default_factory=SigningSettings)
 
 
 def executor_settings(conf: Conf) -> ExecutorSettings:
@@ -61,6 +63,7 @@ def executor_settings(conf: Conf) -> ExecutorSettings:
         auxiliary_queues={kind: queue for kind, queue in named.items() if queue},
         metrics_host=text(whole, "metrics_host"),
         metrics_port=port(whole, "metrics_port") if text(whole, "metrics_port") else None,
+        signing=signing_settings(whole),
     )
 
 

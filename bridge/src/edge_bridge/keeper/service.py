@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -28,6 +29,7 @@ from edge_bridge.keeper.why.desired_view import DesiredView
 from edge_bridge.keeper.why.task_answers import TaskAnswers
 from edge_bridge.keeper.why.waiting_lines import WaitingLines
 from edge_bridge.keeper.withdrawals import Withdrawals
+from edge_bridge.signing.trust import CentreTrust
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
@@ -60,6 +62,7 @@ class Keeper:
         dispatches: Dispatches,
         api: ExecutionApi,
         *,
+        bundle_broker: Broker,
         metrics: KeeperMetrics,
         spans: CentreJobSpans,
     ) -> None:
@@ -79,7 +82,7 @@ class Keeper:
         by = f"keeper {socket.gethostname()}"
         audit = Audit(broker, by)
         self._bundles = BundleCare(
-            settings.bundles, settings.broker, dispatches, metrics=BundleMetrics(metrics.registry), by=by
+            settings.bundles, bundle_broker, dispatches, metrics=BundleMetrics(metrics.registry), by=by
         )
         self._give_ups = GiveUps(self._view, broker, records, audit, GiveUpFigures(metrics, spans))
         self._desired = DesiredView(broker)
@@ -87,10 +90,11 @@ class Keeper:
         metrics.registry.register(KeeperState(broker, self._view, self._mover, lambda: self._watch.checked_s_ago))
         self._memory = BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, metrics.on_limit)
         metrics.body_bytes.set_function(lambda: self._memory.used)
+        trust = CentreTrust(settings.signing, partial(metrics.put_aside, "signature"))
         self._app = build_app(
             settings.gate_secret,
-            PassThrough(records, dispatches, api, settings.limits),
-            CentreView(settings.runtime_lock),
+            PassThrough(records, dispatches, api, trust, limits=settings.limits),
+            CentreView(settings.runtime_lock, trust),
             self.health,
             metrics=metrics,
             memory=self._memory,
@@ -177,4 +181,5 @@ async def running_parts(settings: KeeperSettings, mint: TokenMint) -> AsyncItera
         stack.push_async_callback(asyncio.to_thread, spans.close)
         broker = await stack.enter_async_context(Broker(settings.broker))
         api = await stack.enter_async_context(ExecutionApi(settings.execution_api_url, mint, metrics, settings.limits))
-        yield Keeper(settings, broker, Dispatches(), api, metrics=metrics, spans=spans)
+        bundle_broker = await stack.enter_async_context(Broker(settings.broker))
+        yield Keeper(settings, broker, Dispatches(), api, bundle_broker=bundle_broker, metrics=metrics, spans=spans)

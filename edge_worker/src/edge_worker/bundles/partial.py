@@ -41,7 +41,6 @@ class Partial:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.tree = path / "tree"
         self._pieces = path / "pieces"
 
     def prepare(self) -> None:
@@ -128,7 +127,6 @@ class PiecesReader:
         begun: What is here of the first one, and was left out.
 
     Attributes:
-        received: Bytes of the body so far.
         pieces: How many pieces have arrived completely.
     """
 
@@ -140,7 +138,6 @@ class PiecesReader:
         self._frame_size = 0
         self._left = 0
         self._file: io.FileIO | None = None
-        self.received = 0
         self.pieces = 0
 
     @property
@@ -155,7 +152,6 @@ class PiecesReader:
             Damaged: They are not what was asked for.
             OSError: They can't be stored.
         """
-        self.received += len(chunk)
         left = memoryview(chunk)
         while left:
             if self.is_complete:

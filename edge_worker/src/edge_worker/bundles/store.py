@@ -1,10 +1,10 @@
 """The versions on this machine's disk.
 
-    versions/<digest>/tree         the files, read-only
-    versions/<digest>/manifest     the manifest's frame
+    versions/<digest>/tree            the files, read-only
+    versions/<digest>/manifest        the manifest's frame
     versions/<digest>/inventory.json  the state of the files when they were verified; see `inventory`
-    partial/<digest>/              a version that is being fetched; see `partial`
-    removed/                       what is being removed
+    partial/<digest>/                 a version that is being fetched; see `partial`
+    removed/                          what is being removed
 
 A version appears by a rename, complete and verified. Not for the event loop, and not for two threads: the methods read
 and write files, and a version must not be removed between the check that it is here and the launch of its job. That a
@@ -202,7 +202,7 @@ def _remove(folder: Path) -> None:
             remove_tree(folder)
         else:
             folder.unlink(missing_ok=True)
-    except OSError as error:
+    except (OSError, RecursionError) as error:  # a task may have made folders in folders
         log.warning("bundle_not_removed", path=str(folder), error=str(error))
 
 

@@ -1,9 +1,11 @@
 """Carries out the actions of jobs: hands each to the part that knows the other side."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
+from edge_schemas.wire.jobs import Job
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.events import (
     Activity,
@@ -18,6 +20,7 @@ from edge_worker.jobs.events import (
     GraceOver,
     Kill,
     Launch,
+    LaunchSucceeded,
     LogDone,
     MainActivity,
     MakeFolder,
@@ -50,13 +53,18 @@ log = EventLog("edge_worker.jobs.perform")
 
 @dataclass(frozen=True)
 class ActionPerformer:
-    """Carries out the actions of all jobs."""
+    """Carries out the actions of all jobs.
+
+    Attributes:
+        has_run: Called with an auxiliary job whose process was started.
+    """
 
     table: JobRegistry
     state: StateDir
     relay: RelayActions
     processes: ProcessActions
     uploader: LogUploader
+    has_run: Callable[[Job], None]
 
     async def perform(self, driver: JobDriver, activity: Activity) -> Event | None:
         """Does what takes time; returns the event with which it ends."""
@@ -88,7 +96,7 @@ class ActionPerformer:
             case Start():
                 return await self.relay.start(driver)
             case Launch():
-                return await self.processes.launch(driver)
+                return await self._launch(driver)
             case RuleOut():
                 return await self.processes.rule_out(driver)
             case AwaitEnd():
@@ -101,6 +109,13 @@ class ActionPerformer:
                 return await self.relay.release(driver, activity.reason, counts=activity.counts)
             case _:
                 return self._perform_in_folder(driver, activity)
+
+    async def _launch(self, driver: JobDriver) -> Event:
+        """A task counts as run once its user code begins; a callback or connection test does not report that."""
+        event = await self.processes.launch(driver)
+        if isinstance(event, LaunchSucceeded) and driver.job.auxiliary is not None:
+            self.has_run(driver.job)
+        return event
 
     def _perform_in_folder(self, driver: JobDriver, activity: ReadFolder | Archive) -> Event:
         if isinstance(activity, ReadFolder):

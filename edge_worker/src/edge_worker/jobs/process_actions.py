@@ -107,7 +107,7 @@ class ProcessActions:
         if not _rule_out(driver):  # the agent before has launched it at this moment
             return _started(driver)
         log.error("job_without_code", reason=error.reason)
-        _log_stop(driver, f"The code of this task cannot be had on this worker: {error.reason}")
+        _log_stop(driver, f"The code of this task is not available on this worker: {error.reason}")
         return LaunchFailed(f"without its code: {error.reason}", error.releases, error.pauses)
 
     async def rule_out(self, driver: JobDriver) -> LaunchRuledOut | LaunchSucceeded:

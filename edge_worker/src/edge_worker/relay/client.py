@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from pydantic import BaseModel
 
-from edge_schemas.gate.centre import WorkerFacts
+from edge_schemas.gate.centre import SigningKeys, WorkerFacts
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
 from edge_schemas.wire.job_calls import (
@@ -157,6 +157,12 @@ class RelayClient:
         """What the credential allows. The call changes nothing and does not count as contact."""
         request = Request("GET", routes.WORKER, limit_s=timeout_s)
         return parse(WorkerFacts, await self._transport.send(request))
+
+    async def signing_keys(self) -> SigningKeys:
+        """The centre's key sets. The call changes nothing and does not count as contact."""
+        return parse(
+            SigningKeys, await self._transport.send(Request("GET", routes.WORKER_SIGNING_KEYS, limit_s=CALL_S))
+        )
 
     async def start(self, job: str, request: StartRequest) -> None:
         """Confirms a grant."""

@@ -24,7 +24,7 @@ from edge_broker.connection.errors import BrokerUnavailable
 from edge_broker.records import RecordUnreadable, parse_record
 from edge_broker.subjects import BUNDLES_BUCKET, RECORDS_BUCKET
 from edge_broker.watched_bucket import WatchedBucket
-from edge_schemas.bundles.manifest import ManifestRefused, open_manifest
+from edge_schemas.bundles.manifest import ManifestRefused, pieces_named_by
 from edge_schemas.life.model import JobState
 from edge_service import task_cleanup
 
@@ -219,7 +219,7 @@ class Pruner:
             if frame is None:
                 continue  # removed meanwhile, by another pruner
             try:
-                named |= await asyncio.to_thread(_pieces_of, frame, digest)
+                named |= await asyncio.to_thread(pieces_named_by, frame, digest)
             except ManifestRefused as error:
                 raise PruneRefused(
                     f"the manifest {digest} can't be read, so no piece is removed: {error}. Publish its bundle again, "
@@ -282,10 +282,6 @@ async def digests_of_unfinished_jobs(broker: Broker) -> set[str]:
 
 def _is_due(version: PublishedVersion, min_age: timedelta, now: datetime) -> bool:
     return version.unneeded_since is not None and now - max(version.unneeded_since, version.at) >= min_age
-
-
-def _pieces_of(frame: bytes, digest: str) -> set[str]:
-    return set(open_manifest(frame, digest).pieces)
 
 
 def _parts(digests: list[str]) -> Iterator[list[str]]:

@@ -13,7 +13,7 @@ from edge_broker.connection.errors import STREAM_NOT_FOUND, BrokerUnavailable, J
 from edge_broker.jetstream.direct_get import read_last
 from edge_broker.jetstream.stored import last_message
 from edge_broker.jetstream.stream_info import purge, subjects_with_messages
-from edge_broker.subjects import BUNDLES, manifest_subject, piece_subject
+from edge_broker.subjects import BUNDLES, manifest_subject, piece_subject, pieces_filter
 
 BATCH_PIECES = 256
 """So many pieces are asked for in one read; the server's limit is 1,024."""
@@ -21,7 +21,10 @@ BATCH_BYTES = 4 << 20
 """After so many bytes a read ends: below what the server keeps for a client that reads slowly."""
 READ_S = 20.0
 ONE_BY_ONE = 32
-"""Up to so many pieces are looked up one by one; more by listing all that are stored."""
+"""Up to so many pieces are looked up one by one; more by lists of those that are stored.
+
+A list is one of 256: the list of all pieces of a full store takes the server longer than a request may take.
+"""
 AT_ONCE = 8
 
 _Result = TypeVar("_Result")
@@ -66,19 +69,19 @@ class BundleStore:
         """
         wanted = list(dict.fromkeys(digests))
         if len(wanted) > ONE_BY_ONE:
-            stored = set(await self.pieces())
+            patterns = sorted({pieces_filter(digest[:2]) for digest in wanted})
         else:
-            listed = await _each(lambda digest: self._listed(piece_subject(digest)), wanted)
-            stored = {digest for digest, subjects in zip(wanted, listed, strict=True) if subjects}
+            patterns = [piece_subject(digest) for digest in wanted]
+        stored = set(await self._digests(patterns))
         return [digest for digest in wanted if digest not in stored]
 
     async def pieces(self) -> list[str]:
         """The digests of all stored pieces."""
-        return [subject.rpartition(".")[2] for subject in await self._listed(piece_subject("*"))]
+        return await self._digests([pieces_filter(f"{beginning:02x}") for beginning in range(256)])
 
     async def manifests(self) -> list[str]:
         """The digests of all stored manifests."""
-        return [subject.rpartition(".")[2] for subject in await self._listed(manifest_subject("*"))]
+        return await self._digests([manifest_subject("*")])
 
     async def put_piece(self, digest: str, frame: bytes) -> bool:
         """Store a piece; returns whether it is new. May be repeated.
@@ -132,6 +135,11 @@ class BundleStore:
             raise _explained(error) from error
         return None if message is None else message.data
 
+    async def _digests(self, patterns: Sequence[str]) -> list[str]:
+        """The digests at the end of the stored subjects that match."""
+        listed = await _each(self._listed, patterns)
+        return [subject.rpartition(".")[2] for subjects in listed for subject in subjects]
+
     async def _listed(self, pattern: str) -> list[str]:
         try:
             return await subjects_with_messages(self._broker, BUNDLES, pattern)
@@ -147,11 +155,11 @@ class BundleStore:
         return True
 
 
-async def _each(read: Callable[[str], Awaitable[_Result]], digests: Sequence[str]) -> list[_Result]:
+async def _each(read: Callable[[str], Awaitable[_Result]], texts: Sequence[str]) -> list[_Result]:
     """The results of a call for each, some at once."""
     results: list[_Result] = []
-    for start in range(0, len(digests), AT_ONCE):
-        results += await asyncio.gather(*map(read, digests[start : start + AT_ONCE]))
+    for start in range(0, len(texts), AT_ONCE):
+        results += await asyncio.gather(*map(read, texts[start : start + AT_ONCE]))
     return results
 
 

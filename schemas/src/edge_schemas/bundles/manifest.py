@@ -140,6 +140,8 @@ def parse_manifest(data: bytes, digest: str) -> Manifest:
     try:
         parsed = json.loads(data)
         version = parsed["format"]
+        if len(parsed["files"]) > MAX_FILES:
+            raise ManifestRefused(f"it has {len(parsed['files'])} files; {MAX_FILES} are allowed")
         files = [_parse_file(*file) for file in parsed["files"]]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ManifestRefused("it is no manifest") from error
@@ -149,6 +151,26 @@ def parse_manifest(data: bytes, digest: str) -> Manifest:
     if manifest.canonical != data:
         raise ManifestRefused("it is not in its canonical form")
     return manifest
+
+
+def pieces_named_by(frame: bytes, digest: str) -> set[str]:
+    """The digests of the pieces of the manifest with this digest, without a check of its files.
+
+    Much faster than `open_manifest`, for those who only compare digests.
+
+    Raises:
+        ManifestRefused: The frame holds something else.
+    """
+    data = open_frame(frame, MAX_MANIFEST_BYTES)
+    if data is None or hashlib.sha256(data).hexdigest() != digest:
+        raise ManifestRefused("its bytes have another digest: they were damaged or altered")
+    try:
+        parsed = json.loads(data)
+        if parsed["format"] != FORMAT:
+            raise ManifestRefused(f"it has format {parsed['format']!r}; this version reads format {FORMAT}: update it")
+        return {str(piece) for *_, pieces in parsed["files"] for piece in pieces}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ManifestRefused("it is no manifest") from error
 
 
 def _parse_file(path: object, mode: object, size: object, pieces: object) -> BundleFile:

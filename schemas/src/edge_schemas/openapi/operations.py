@@ -1,6 +1,6 @@
 """Every method of every path of the relay, with its models and problem codes."""
 
-from edge_schemas.gate.centre import WorkerFacts
+from edge_schemas.gate.centre import SigningKeys, WorkerFacts
 from edge_schemas.openapi.admin_operations import ADMIN_OPERATIONS
 from edge_schemas.openapi.operation import BODY, CALL, ENROLLMENT, WORKER, Operation
 from edge_schemas.openapi.producer_operations import PRODUCER_OPERATIONS
@@ -50,6 +50,16 @@ OPERATIONS = (
         "What the credential gives access to, and what its runtime must match; changes nothing",
         "workers",
         {200: WorkerFacts},
+        WORKER,
+        errors=(_E.UNAUTHENTICATED, _E.CREDENTIAL_REVOKED, _E.RATE_LIMITED, _E.BROKER_UNAVAILABLE),
+    ),
+    Operation(
+        "get",
+        routes.WORKER_SIGNING_KEYS,
+        "showSigningKeys",
+        "The key sets of the centre, with which a worker checks that the executor has signed its jobs",
+        "workers",
+        {200: SigningKeys},
         WORKER,
         errors=(_E.UNAUTHENTICATED, _E.CREDENTIAL_REVOKED, _E.RATE_LIMITED, _E.BROKER_UNAVAILABLE),
     ),
@@ -116,7 +126,7 @@ OPERATIONS = (
             "workers",
             {},
             WORKER,
-            errors=(*CALL, *_JOB, _E.PAYLOAD_TOO_LARGE, _E.PATH_TOO_LONG, _E.GATE_UNAVAILABLE),
+            errors=(*CALL, *_JOB, _E.JOB_NOT_SIGNED, _E.PAYLOAD_TOO_LARGE, _E.PATH_TOO_LONG, _E.GATE_UNAVAILABLE),
         )
         for method in ("get", "head", "post", "put", "patch", "delete")
     ),

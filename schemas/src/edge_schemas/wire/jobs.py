@@ -162,10 +162,38 @@ class JobTerms(Outbound):
     digest: str = ""
 
 
+MAX_SIGNATURES = 8
+
+
+class Signature(Outbound):
+    """An Ed25519 signature, and the id of the key that made it.
+
+    Attributes:
+        key: The first 16 digits of the key's fingerprint. It helps to find the key, and proves nothing.
+        value: In base64.
+    """
+
+    key: str = Field(pattern=r"^[0-9a-f]{16}$")
+    value: str = Field(max_length=88)
+
+
+class Signed(Outbound):
+    """A text and signatures of its bytes. What is signed is never written again: other versions would do it otherwise.
+
+    Attributes:
+        payload: JSON, exactly as it was signed.
+    """
+
+    payload: str
+    signatures: tuple[Signature, ...] = Field(max_length=MAX_SIGNATURES)
+
+
 class Job(Outbound):
     """One dispatch of one unit of work. It holds no token and no secret.
 
     Attributes:
+        signed: The job as the executor signed it, see `edge_schemas.signing`. A worker that checks signatures uses
+            nothing else of the job. What a stored job has outside is for relays, and lacks the workload.
         bundle: The DAG code that it runs, if the worker is to fetch it.
         terms: Of a job that was submitted by a producer.
         attempt: Which start this would be, from 1, for a job that was submitted by a producer.
@@ -182,6 +210,7 @@ class Job(Outbound):
     offline: OfflinePolicy = OfflinePolicy()
     published_at: Instant
     traceparent: str | None = None
+    signed: Signed | None = None
 
     @property
     def task(self) -> TaskIdentity | None:

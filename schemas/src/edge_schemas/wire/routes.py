@@ -3,6 +3,7 @@
 ENROLL = "/v1/enroll"
 POLL = "/v1/poll"
 WORKER = "/v1/worker"
+WORKER_SIGNING_KEYS = "/v1/worker/signing-keys"
 WORKER_SECRET = "/v1/worker/secret"  # noqa: S105
 JOB_START = "/v1/jobs/{job}/start"
 JOB_FINISH = "/v1/jobs/{job}/finish"

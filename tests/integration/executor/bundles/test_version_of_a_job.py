@@ -43,6 +43,12 @@ class Published:
         if current:
             await self._bundles.put(CurrentVersion(name=BUNDLE, digest=digest, at=at, by="a test"))
 
+    async def unpublish(self) -> None:
+        """There is no current version any more."""
+        current = await self._bundles.current(BUNDLE)
+        assert current is not None
+        await self._bundles.remove(current)
+
 
 @pytest.fixture
 async def publish(server: NatsServer) -> AsyncIterator[Published]:
@@ -152,6 +158,21 @@ def events_of(dag: Any) -> list[str]:
 
     with create_session(scoped=False) as session:
         return [row or "" for row in session.scalars(select(Log.extra).where(Log.dag_id == dag.dag_id))]
+
+
+async def test_a_bundle_that_is_unpublished_is_taken_from_the_workers_folder_again(
+    centres: Centres, edge: Any, publish: Published
+) -> None:
+    """Except for runs whose version is still published."""
+    await publish.version(OLD, "c0ffee", current=True)
+    centre = centres()
+    await knows(centre, OLD)
+    await publish.unpublish()
+    await eventually(lambda: centre.executor._background._bundles.current(BUNDLE) is None, what="it is known")
+    for version, expected in ((None, None), ("beef", None), ("c0ffee", BundleRef(name=BUNDLE, digest=OLD))):
+        with dag_run(1) as dag:
+            pin(dag, version)
+            assert await bundle_of(edge, centre.dispatch(dag)["t0"]) == expected
 
 
 async def test_a_task_marked_while_its_job_waits_leaves_nothing(

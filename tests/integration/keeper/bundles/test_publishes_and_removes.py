@@ -181,20 +181,21 @@ async def care(
         **{"lock_life_s": 1.5, "first_after_s": 0.1, "interval": timedelta(seconds=0.2), **settings},
     )
     registry = CollectorRegistry()
-    parts = BundleCare(
-        chosen,
-        broker_settings(server, KEEPER),
-        dispatches or Dispatches(),
-        metrics=BundleMetrics(registry),
-        by="keeper of the test",
-    )
-    task = asyncio.create_task(parts.run())
-    try:
-        yield Care(task, registry)
-    finally:
-        await cancel_and_wait([task])
-        with suppress(asyncio.CancelledError):
-            await task
+    async with Broker(broker_settings(server, KEEPER)) as own:
+        parts = BundleCare(
+            chosen,
+            own,
+            dispatches or Dispatches(),
+            metrics=BundleMetrics(registry),
+            by="keeper of the test",
+        )
+        task = asyncio.create_task(parts.run())
+        try:
+            yield Care(task, registry)
+        finally:
+            await cancel_and_wait([task])
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 async def current(broker: Broker, bundle: str) -> str | None:
@@ -306,6 +307,19 @@ async def test_an_error_is_logged_without_the_password_in_it() -> None:
     """Of a repository's URL."""
     said = sources.error_text(RuntimeError("can't clone https://me:s3cret@git.example/x"))
     assert said == "RuntimeError: can't clone https://…@git.example/x"
+
+
+async def test_a_version_that_is_gone_delays_no_other_of_its_bundle(
+    server: NatsServer, broker: Broker, bundles: Bundles, run: RunOfVersions
+) -> None:
+    bundles.seen("gone")
+    run.set(bundle_version="1")
+    async with care(server, first_after_s=60):
+
+        async def is_known() -> bool:
+            return set(await known(broker)) == {"1"}
+
+        await eventually(is_known, what="the version of the run is published")
 
 
 async def test_an_empty_folder_replaces_no_version(server: NatsServer, broker: Broker, bundles: Bundles) -> None:

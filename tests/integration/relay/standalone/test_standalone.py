@@ -20,6 +20,7 @@ import pytest
 from edge_relay.cli import broker, main
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
+from edge_service.signing.key_files import KEYS_FILE
 from support.nats.server import eventually
 
 PROGRAM = Path(sys.executable).with_name("edge-relay")
@@ -173,8 +174,9 @@ async def test_a_second_start_keeps_what_there_was(tmp_path: Path) -> None:
     async with standalone(data_dir, *ANY_PORT) as relay:
         assert {path: path.read_bytes() for path in kept} == kept
         assert (await relay.call("POST", routes.POLL, secret, {}))[0] == 400
-    modes = {stat.S_IMODE(path.stat().st_mode) for path in (data_dir / "secrets").iterdir()}
-    assert modes == {0o600}
+    files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (data_dir / "secrets").iterdir()}
+    assert files.pop(KEYS_FILE) == 0o644, "it is no secret"
+    assert set(files.values()) == {0o600}
     assert stat.S_IMODE((data_dir / "secrets").stat().st_mode) == 0o700
 
 

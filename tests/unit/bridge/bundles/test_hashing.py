@@ -163,6 +163,19 @@ def test_a_copy_is_read_only_appears_complete_and_old_copies_go(bundle: Path, tm
     assert Snapshots(tmp_path / "published", TreeHasher(Limits())).shown() == digests[-1]
 
 
+def test_what_a_killed_process_has_left_is_removed_later(bundle: Path, tmp_path: Path) -> None:
+    """Not what another process may be writing now."""
+    old, new = (tmp_path / "versions" / f".partial-{name}" for name in ("old", "new"))
+    for partial in (old, new):
+        partial.mkdir(parents=True)
+        (partial / "a.py").touch(0o444)
+    os.utime(old, (LONG_AGO, LONG_AGO))
+    manifest = TreeHasher(Limits()).manifest(bundle)
+    made = tmp_path / "versions" / manifest.digest
+    make_folder(made, lambda partial: write_tree(partial, manifest, PieceSource(bundle, manifest).read))
+    assert set(made.parent.iterdir()) == {made, new}
+
+
 def test_a_piece_of_a_changed_file_is_not_given_out(bundle: Path) -> None:
     manifest = TreeHasher(Limits()).manifest(bundle)
     source = PieceSource(bundle, manifest)

@@ -21,6 +21,7 @@ from edge_upkeep.order.demand import Demand
 from edge_upkeep.order.queue_order import QueueOrder
 from edge_upkeep.order.rank import rank
 from support.relay.jobs import make_job
+from support.signing.keys import UNSIGNED
 
 
 async def test_a_record_of_another_version_holds_nobody_up_and_fails_late(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +41,15 @@ async def test_a_record_of_another_version_holds_nobody_up_and_fails_late(monkey
         bundle_wait_s=60,
     )
     reconciler = Reconciler(
-        dispatches, publisher, reports, interval_s=30, maker=maker, name=None, metrics=metrics, settle_s=0
+        dispatches,
+        publisher,
+        reports,
+        interval_s=30,
+        maker=maker,
+        name=None,
+        metrics=metrics,
+        trust=UNSIGNED,
+        settle_s=0,
     )
     odd, gone = (
         Entry(key=f"k{n}", job=job.id, dispatch=job.id, task=job.task) for n, job in enumerate((make_job(), make_job()))

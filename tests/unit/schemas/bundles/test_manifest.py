@@ -18,8 +18,9 @@ from edge_schemas.bundles.manifest import (
     open_manifest,
     pack_manifest,
     parse_manifest,
+    pieces_named_by,
 )
-from edge_schemas.bundles.pieces import PIECE_BYTES, PieceRefused, open_piece, pack_piece, piece_digest
+from edge_schemas.bundles.pieces import PIECE_BYTES, PieceRefused, make_frame, open_piece, pack_piece, piece_digest
 
 PIECE = piece_digest(b"x")
 
@@ -129,6 +130,18 @@ def test_another_form_of_the_same_manifest_is_refused() -> None:
         parse_manifest(data, hashlib.sha256(data).hexdigest())
     with pytest.raises(ManifestRefused, match="another digest"):
         parse_manifest(manifest.canonical + b" ", manifest.digest)
+
+
+def test_the_pieces_are_named_by_nothing_but_the_manifest_with_this_digest() -> None:
+    two = piece_digest(b"two")
+    manifest = manifest_of([file("a"), file("b"), file("c", PIECE_BYTES + 1, (two, PIECE)), file("d", 0, ())])
+    frame = pack_manifest(manifest)
+    assert pieces_named_by(frame, manifest.digest) == set(manifest.pieces) == {PIECE, two}
+    with pytest.raises(ManifestRefused, match="another digest"):
+        pieces_named_by(frame, PIECE)
+    for data, reason in ((b'{"format": 2}', "update it"), (b"[]", "no manifest"), (b'{"format": 1}', "no manifest")):
+        with pytest.raises(ManifestRefused, match=reason):
+            pieces_named_by(make_frame(data), hashlib.sha256(data).hexdigest())
 
 
 def test_a_later_format_says_what_to_do() -> None:

@@ -1,6 +1,5 @@
 """Chooses the version of the DAG bundle that a job runs. Pure, on what is known of the published versions."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,9 +25,6 @@ class PublishedVersions(Protocol):
 
     def find(self, bundle: str, version: str) -> Version | None:
         """A version as Airflow knows it, which may be a digest itself; None if it is not published."""
-
-    def versions(self, bundle: str) -> Sequence[Version]:
-        """All published versions of a bundle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +59,15 @@ def wanted_by(job: Job) -> Wanted | None:
 
 
 def choose(wanted: Wanted, queue: str, published: PublishedVersions) -> BundleRef | None:
-    """The published version for a job of this queue; None if no version of the bundle is published.
+    """The published version for a job of this queue; None if the bundle is not published: it has no current version.
 
     Raises:
-        NotPublished: Other versions of the bundle are.
+        NotPublished: It has one, and this version is not published.
     """
-    name, version = wanted.name, wanted.version
-    found = published.current(name) if version is None else published.find(name, version)
+    current = published.current(wanted.name)
+    found = current if wanted.version is None else published.find(wanted.name, wanted.version)
     if found is not None:
         return BundleRef(name=wanted.name, digest=found.digest, requirements=found.requirements_for(queue))
-    if published.versions(wanted.name):
+    if current is not None:
         raise NotPublished
     return None

@@ -1,4 +1,4 @@
-"""`airflow edge-relay bundles prune`."""
+"""`airflow edge-relay bundles prune` and `unpublish`."""
 
 import argparse
 import asyncio
@@ -11,8 +11,9 @@ from edge_bridge.keeper.bundles.settings import LEAST_MIN_AGE_S, bundle_settings
 from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches
 from edge_bridge.settings import SettingsError, broker_settings
 from edge_broker.bundles.entries import PublishedVersion
-from edge_broker.bundles.lock import LockBusy, LockLost
-from edge_broker.bundles.pruner import Pruned, Pruner, PruneRefused
+from edge_broker.bundles.lock import CONTENT, BundleLock, LockBusy, LockLost
+from edge_broker.bundles.pruner import LOCK_WAIT_S, Pruned, Pruner, PruneRefused
+from edge_broker.bundles.published import PublishedBundles
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.connection.settings import BrokerSettings
@@ -39,6 +40,35 @@ def prune(args: argparse.Namespace) -> None:
     except (PruneRefused, LockBusy, LockLost, BrokerUnavailable, JetStreamError) as error:
         sys.exit(_report(str(error), 1))
     _print(pruned, dry_run=args.dry_run)
+
+
+def unpublish(args: argparse.Namespace) -> None:
+    """Remove the mark of a current version. Exits with 2 if a setting is wrong, with 1 after a failure."""
+    from airflow.configuration import conf
+
+    try:
+        broker = broker_settings(conf, KEEPER)
+    except SettingsError as error:
+        sys.exit(_report(str(error), 2, "unpublish"))
+    try:
+        was_published = asyncio.run(_unpublish(broker, args.bundle))
+    except (LockBusy, BrokerUnavailable, JetStreamError) as error:
+        sys.exit(_report(str(error), 1, "unpublish"))
+    if not was_published:
+        sys.exit(_report(f"bundle {args.bundle!r} is not published", 1, "unpublish"))
+    print(f"bundle {args.bundle} is not published any more: new jobs use the workers' own folders, if they have one")
+
+
+async def _unpublish(settings: BrokerSettings, bundle: str) -> bool:
+    async with Broker(settings) as broker:
+        await broker.wait_connected(CONNECT_S)
+        published = PublishedBundles(broker)
+        lock = BundleLock(broker, CONTENT, f"bundles unpublish on {socket.gethostname()}")
+        async with lock.hold(exclusive=True, wait_s=LOCK_WAIT_S):
+            current = await published.current(bundle)
+            if current is not None:
+                await published.remove(current)
+        return current is not None
 
 
 def _older_than(seconds: int) -> timedelta:
@@ -77,6 +107,6 @@ def _text(version: PublishedVersion) -> str:
     return f"{version.name} {version.digest}, published {version.at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _report(text: str, status: int) -> int:
-    print(f"airflow edge-relay bundles prune: {text}", file=sys.stderr)
+def _report(text: str, status: int, command: str = "prune") -> int:
+    print(f"airflow edge-relay bundles {command}: {text}", file=sys.stderr)
     return status

@@ -16,7 +16,7 @@ from edge_bridge.bundles.tree import PieceSource
 from edge_bridge.keeper.bundles.metrics import BundleMetrics
 from edge_bridge.keeper.bundles.settings import ALL, BundleSettings
 from edge_bridge.keeper.bundles.sources import BundleSources, Tree, error_text
-from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, airflow_session
+from edge_bridge.keeper.dispatch import Dispatches, airflow_session
 from edge_broker.bundles.lock import LockLost
 from edge_broker.bundles.mirror import BundleMirror
 from edge_broker.bundles.publishing import BundlePublisher, Wanted
@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 PERIOD_S = 3.0
 SHARE_OF_TIME = 20
 """A check of large folders costs processor time, which the gate needs too: checks may have a twentieth of the time."""
+LONGEST_PERIOD_S = 30.0
+"""Half of the time that tasks wait for a version by default; most of a long check was the publication itself."""
 RETRY_S = (5.0, 60.0)
 """The first pause after a failure of a bundle, and the longest."""
 
@@ -73,7 +75,8 @@ class KeeperPublisher:
             began = self._clock()
             if self._mirror.is_complete:
                 await self.check()
-            await asyncio.sleep(max(PERIOD_S, (self._clock() - began) * SHARE_OF_TIME))
+            took_s = self._clock() - began
+            await asyncio.sleep(min(max(PERIOD_S, took_s * SHARE_OF_TIME), LONGEST_PERIOD_S))
 
     async def check(self) -> None:
         """Publish what is new. Failures are logged and repeated later.
@@ -85,13 +88,11 @@ class KeeperPublisher:
         try:
             versioned = await self._sources.configured()
             rows = await self._dispatches.query(read_rows)
-        except Exception as error:  # logged; the configuration or a class may be wrong in any way
+        except Exception as error:  # noqa: BLE001  # logged; the configuration or a class may be wrong in any way
             if not self._has_failed:
                 self._has_failed = True
                 self._metrics.not_published()
-                log.warning(
-                    "bundles_not_checked", error=error_text(error), exc_info=not isinstance(error, DatabaseUnavailable)
-                )
+                log.warning("bundles_not_checked", error=error_text(error))
             return
         self._has_failed = False
         self._warn_of_unknown(versioned)
@@ -115,12 +116,24 @@ class KeeperPublisher:
             self._failed.pop(row.name, None)
 
     async def _publish_versions(self, row: BundleRow) -> None:
+        """All that are not published; one that can't be, such as a commit that is gone, does not delay the others."""
+        failure: Exception | None = None
         for version in _versions(row):
-            found, current = self._mirror.find(row.name, version), self._mirror.current(row.name)
-            is_current = version == row.version
-            if found is None or (is_current and (current is None or current.digest != found.digest)):
-                tree = await self._sources.version(row.name, version)
-                await self._publish(row.name, tree, version, current=is_current)
+            try:
+                await self._publish_version(row, version)
+            except (BrokerUnavailable, LockLost):
+                raise
+            except Exception as error:  # noqa: BLE001  # raised below; as in `_try`
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    async def _publish_version(self, row: BundleRow, version: str) -> None:
+        found, current = self._mirror.find(row.name, version), self._mirror.current(row.name)
+        is_current = version == row.version
+        if found is None or (is_current and (current is None or current.digest != found.digest)):
+            tree = await self._sources.version(row.name, version)
+            await self._publish(row.name, tree, version, current=is_current)
 
     async def _publish_folder(self, row: BundleRow) -> None:
         tree = await self._sources.now(row.name, row.refreshed_at)

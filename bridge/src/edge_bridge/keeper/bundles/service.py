@@ -18,7 +18,6 @@ from edge_broker.bundles.pruner import Pruner
 from edge_broker.bundles.publishing import BundlePublisher
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
-from edge_broker.connection.settings import BrokerSettings
 from edge_service.threads import run_in_daemon_thread
 
 log = structlog.get_logger(__name__)
@@ -34,11 +33,9 @@ STALE_COPIES_S = 3600.0
 class BundleCare:
     """Publishes and removes while this keeper leads.
 
-    Over a connection of its own: large messages on their way must not delay the records of jobs.
-
     Args:
         settings: What to do.
-        broker: How to connect.
+        broker: Of its own: large messages on their way must not delay the records of jobs.
         dispatches: Limits the queries of the keeper.
         metrics: Count what is done.
         by: This process, for people.
@@ -47,14 +44,14 @@ class BundleCare:
     def __init__(
         self,
         settings: BundleSettings,
-        broker: BrokerSettings,
+        broker: Broker,
         dispatches: Dispatches,
         *,
         metrics: BundleMetrics,
         by: str,
     ) -> None:
         self._settings = settings
-        self._broker_settings = broker
+        self._broker = broker
         self._dispatches = dispatches
         self._metrics = metrics
         self._by = by
@@ -63,30 +60,29 @@ class BundleCare:
 
     async def run(self) -> None:
         """Wait for the lead and work, forever."""
-        async with Broker(self._broker_settings) as broker:
-            while True:
-                await broker.wait_connected()
-                try:
-                    await self._lead(broker)
-                except* (BrokerUnavailable, JetStreamError, LockLost) as errors:
-                    self._warn(errors)
-                except* Exception as errors:
-                    log.exception("bundle_care_failed", restart_s=RESTART_S, exc_info=errors)
-                await asyncio.sleep(RESTART_S)
+        while True:
+            await self._broker.wait_connected()
+            try:
+                await self._lead()
+            except* (BrokerUnavailable, JetStreamError, LockLost) as errors:
+                self._warn(errors)
+            except* Exception as errors:
+                log.exception("bundle_care_failed", restart_s=RESTART_S, exc_info=errors)
+            await asyncio.sleep(RESTART_S)
 
-    async def _lead(self, broker: Broker) -> None:
-        lock = BundleLock(broker, KEEPER, self._by, life_s=self._settings.lock_life_s, retry_s=LEAD_RETRY_S)
+    async def _lead(self) -> None:
+        lock = BundleLock(self._broker, KEEPER, self._by, life_s=self._settings.lock_life_s, retry_s=LEAD_RETRY_S)
         async with lock.hold(exclusive=True, wait_s=math.inf) as held:
             log.info("bundles_led")
             self._metrics.leads.set(1)
             try:
-                await self._work(broker, held)
+                await self._work(held)
             finally:
                 self._metrics.leads.set(0)
                 self._metrics.versions.set(0)
 
-    async def _work(self, broker: Broker, held: HeldLock) -> None:
-        mirror, settings = BundleMirror(), self._settings
+    async def _work(self, held: HeldLock) -> None:
+        broker, mirror, settings = self._broker, BundleMirror(), self._settings
         mirror.listen(lambda: self._metrics.versions.set(len(mirror.versions())))
         pruning = BundlePruning(Pruner(broker, self._by), self._dispatches, self._metrics, settings)
         async with asyncio.TaskGroup() as group:

@@ -66,6 +66,7 @@ class BundleSources:
     """
 
     limits: Limits
+    _configured: dict[str, bool] | None = None
     _unversioned: dict[str, _Unversioned] = field(default_factory=dict)
     _calls: dict[str, "asyncio.Task[object]"] = field(default_factory=dict)
 
@@ -75,7 +76,12 @@ class BundleSources:
         Raises:
             SourceBusy: It takes too long.
         """
-        return await self._call("", _configured)
+        if self._configured is None:
+            found, is_complete = await self._call("", _configured)
+            if not is_complete:  # Airflow has logged the error of a bundle, which may go away
+                return found
+            self._configured = found
+        return self._configured
 
     async def version(self, name: str, version: str) -> Tree:
         """A version of a bundle that has versions.
@@ -137,11 +143,14 @@ def remove_stale_copies() -> None:
     remove()
 
 
-def _configured() -> dict[str, bool]:
+def _configured() -> tuple[dict[str, bool], bool]:
+    """As `BundleSources.configured`, and whether each bundle of the configuration could be made."""
     from edge_bridge.bundles import PublishedBundle
 
-    bundles = _manager().get_all_dag_bundles()
-    return {bundle.name: bundle.supports_versioning for bundle in bundles if not isinstance(bundle, PublishedBundle)}
+    manager = _manager()
+    bundles = list(manager.get_all_dag_bundles())
+    found = {bundle.name: bundle.supports_versioning for bundle in bundles if not isinstance(bundle, PublishedBundle)}
+    return found, len(bundles) == len(list(manager.get_all_bundle_names()))
 
 
 def _manager() -> "DagBundlesManager":

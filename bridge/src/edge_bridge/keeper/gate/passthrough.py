@@ -17,6 +17,7 @@ from edge_bridge.keeper.gate.call_kinds import HANDLING, Handling
 from edge_bridge.keeper.gate.holder_call import GateParts, HolderCall, JobCall
 from edge_bridge.keeper.gate.rules import check
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi
+from edge_bridge.signing.trust import CentreTrust
 from edge_broker.records import RecordStore
 from edge_schemas.gate.execution_paths import encode_path, split_path
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
@@ -33,14 +34,21 @@ class PassThrough:
         records: Decide who holds a job; read through the stream leader at each call.
         dispatches: Airflow's database.
         api: Airflow's Execution API.
+        trust: Checks that the executor has signed a job.
         limits: Of path and query.
     """
 
     def __init__(
-        self, records: RecordStore, dispatches: Dispatches, api: ExecutionApi, limits: CallLimits = DEFAULT_LIMITS
+        self,
+        records: RecordStore,
+        dispatches: Dispatches,
+        api: ExecutionApi,
+        trust: CentreTrust,
+        *,
+        limits: CallLimits = DEFAULT_LIMITS,
     ) -> None:
         self._limits = limits
-        self._parts = GateParts(records, dispatches, api)
+        self._parts = GateParts(records, dispatches, api, trust)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def answer(self, call: JobCall) -> Answer:

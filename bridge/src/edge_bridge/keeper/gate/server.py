@@ -4,7 +4,6 @@ One route handles all calls of jobs; `passthrough` decides what is allowed. Anot
 centre. The answer to a call with a wrong signature is not signed: without the secret nothing can be signed by the gate.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -204,7 +203,7 @@ class _Gate:
         return replace(answer, headers={**answer.headers, ORIGIN_HEADER: EXECUTION_ORIGIN})
 
     async def _facts(self, _request: web.Request, _signed: GateCall, _memory: Memory) -> Answer:
-        return _json(await asyncio.to_thread(self._centre.facts))
+        return _json(await self._centre.facts())
 
 
 def _json(model: BaseModel) -> Answer:
