@@ -45,6 +45,9 @@ class Stream(Protocol):
     async def readany(self) -> bytes:
         """What has arrived; nothing at the end."""
 
+    def is_eof(self) -> bool:
+        """Whether everything has arrived, so that reading does not wait."""
+
 
 class Progress:
     """The time that a body has left: at most `stall_s`, and more again with each byte that moves."""
@@ -82,7 +85,7 @@ async def body_parts(stream: Stream, *, stall_s: float | None = None) -> AsyncGe
         BodyStalled: It stood still.
     """
     progress = Progress(stall_s)
-    while part := await progress.step(stream.readany()):
+    while part := await (stream.readany() if stream.is_eof() else progress.step(stream.readany())):
         yield part
         progress.moved(len(part))
 

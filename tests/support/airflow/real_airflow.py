@@ -80,6 +80,11 @@ class ApiServer:
             self.kill()
             raise
 
+    def start_if_stopped(self) -> None:
+        """Start it, unless it runs."""
+        if self._process is None:
+            self.start()
+
     def kill(self) -> None:
         """SIGKILL to all its processes."""
         process, self._process = self._process, None

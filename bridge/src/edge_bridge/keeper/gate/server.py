@@ -6,7 +6,7 @@ centre. The answer to a call with a wrong signature is not signed: without the s
 
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -162,7 +162,7 @@ class _Gate:
 
         return handle
 
-    def _account(self, request: web.Request) -> AbstractContextManager[BodyAccount]:
+    def _account(self, request: web.Request) -> BodyAccount:
         """Counts the bodies of a call and its answer, until the relay has received the answer."""
         return self._memory.account(request.headers.get(WORKER_HEADER, ""), large_from=LARGE_BODY_BYTES)
 
