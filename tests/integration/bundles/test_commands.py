@@ -68,6 +68,18 @@ def test_a_folder_is_published_under_any_name(run: Run, nats: Nats, bundle_folde
     assert version.requirements_for("any") == "needs.txt"
 
 
+def test_a_name_controls_no_terminal(run: Run, nats: Nats, bundle_folder: Path) -> None:
+    """Who may publish chooses names freely, and others read them."""
+    name = "\x1b[2Jdags\r\n\u202efake"
+    status, out, err = run("publish", "--path", str(bundle_folder), "--name", name)
+    assert status == 0, err
+    for text in (out, run("list")[1], run("show", name)[1]):
+        assert "?[2Jdags???fake" in text
+        assert {"\x1b", "\r", "\u202e"}.isdisjoint(text)
+    [listed] = json.loads(run("list", "--json")[1])
+    assert listed["bundle"] == name
+
+
 def test_a_bundle_of_airflows_own_class_is_published(
     run: Run, nats: Nats, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

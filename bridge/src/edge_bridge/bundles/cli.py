@@ -78,10 +78,10 @@ def show(args: argparse.Namespace) -> None:
             text = (
                 ", ".join(value) if isinstance(value, list) else json.dumps(value) if isinstance(value, dict) else value
             )
-            print(f"{name:14}{text}", file=out)
+            _print(f"{name:14}{text}", out)
         print(file=out)
         for file in manifest.files:
-            print(f"{'x' if file.executable else '-'} {file.size:12,}  {file.path}", file=out)
+            _print(f"{'x' if file.executable else '-'} {file.size:12,}  {file.path}", out)
 
     _run("show", work)
 
@@ -193,7 +193,8 @@ def _print_publication(wanted: Wanted, done: Publication, out: TextIO, *, as_jso
     if as_json:
         print(json.dumps(facts, indent=2), file=out)
         return
-    print(f"bundle  {wanted.name}\ndigest  {done.digest}", file=out)
+    _print(f"bundle  {wanted.name}", out)
+    _print(f"digest  {done.digest}", out)
     print(f"files   {facts['files']:,} with {facts['bytes']:,} bytes", file=out)
     new = f"{done.new_pieces:,} pieces, {done.new_bytes:,} bytes stored" if done.is_new else "nothing: it was published"
     print(f"new     {new}", file=out)
@@ -203,7 +204,12 @@ def _print_table(rows: Iterable[tuple[str, ...]], out: TextIO) -> None:
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=out)
+        _print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), out)
+
+
+def _print(line: str, out: TextIO) -> None:
+    """Names come from whoever may publish: none may control a terminal, or begin another line."""
+    print("".join(char if char.isprintable() else "?" for char in line), file=out)
 
 
 def _with_broker(work: Callable[[Broker], Awaitable[T]]) -> T:
@@ -222,5 +228,5 @@ def _run(command: str, work: Callable[[TextIO], None]) -> None:
 
 
 def _report(command: str, error: Exception, status: int) -> int:
-    print(f"airflow edge-relay bundles {command}: {error}", file=sys.stderr)
+    _print(f"airflow edge-relay bundles {command}: {error}", sys.stderr)
     return status
