@@ -7,10 +7,11 @@ from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand,
 _arg: Callable[..., Arg] = Arg  # it has no annotations in Airflow
 GATE_URL = _arg(("--gate-url",), action="append", help="base URL of a keeper's gate; may be repeated")
 FORCE = _arg(("--force",), action="store_true", help="also if unfinished jobs would be refused")
+STOLEN = _arg(("--stolen",), action="store_true", help="the older keys are in wrong hands: none counts any more")
 PEM = _arg(("--pem",), action="store_true", help="print the public keys, for EDGE_WORKER_SIGNING_KEYS")
 _SIGNING_KEYS: tuple[tuple[str, str, tuple[Arg, ...]], ...] = (
     ("generate", "Create the first signing key and its key set", ()),
-    ("rotate", "Create a new current key; the older ones sign as well until they are retired", ()),
+    ("rotate", "Create a new current key; the older ones sign as well until they are retired", (STOLEN,)),
     ("retire", "Keep the current key only", (FORCE,)),
     ("announce", "Write a key set of the keys in use, after the keys were changed otherwise", ()),
     ("show", "Show the fingerprints of the keys", (PEM,)),

@@ -42,8 +42,13 @@ def _generate(_args: argparse.Namespace) -> None:
     _show_keys(signing_settings(conf))
 
 
-def _rotate(_args: argparse.Namespace) -> None:
+def _rotate(args: argparse.Namespace) -> None:
     settings = signing_settings(conf)
+    if args.stolen:
+        key_files.replace_stolen(_key_file(settings), _keys_file(settings), _now())
+        print("From now on only the new key counts: what others alone have signed is refused.")
+        _show_keys(settings)
+        return
     key_files.rotate(_key_file(settings), _keys_file(settings), _now())
     print("The first key is the current one from now on; the others sign as well until `retire`.")
     _show_keys(settings)

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from edge_schemas.signing.key_sets import KEY_SET_CONTEXT, MAX_SETS, KeySet, by_id, encoded_key, read_set
-from edge_schemas.wire.jobs import Signed
+from edge_schemas.wire.jobs import MAX_SIGNATURES, Signed
 from edge_service.private_files import PRIVATE, PUBLIC, write_file
 from edge_service.signing.ed25519 import (
     KeyUnusable,
@@ -124,6 +124,24 @@ def rotate(key_file: Path, keys_file: Path, now: datetime) -> None:
     pem = new_key_pem() + b"".join(block + b"\n" for block in private_blocks(_read(key_file)))
     # The set first: if this stops in between, workers know a key that signs nothing.
     announce(read_private_keys(pem), keys_file, now)
+    write_file(key_file, pem, mode=PRIVATE)
+
+
+def replace_stolen(key_file: Path, keys_file: Path, now: datetime) -> None:
+    """Create a key that is the only one from now on. What the others alone have signed is refused.
+
+    `rotate` and `retire` would leave a key set with both: whoever has the stolen key and a relay could offer it to a
+    worker that was told to trust the new key, and withhold what came after it.
+
+    Raises:
+        KeyUnusable: A file can't be used, or there are too many keys.
+    """
+    older = read_keys(key_file)
+    pem = new_key_pem()
+    [new] = read_private_keys(pem)
+    # Signed by the older ones as well, for workers that know only those.
+    signers = (new, *older[: MAX_SIGNATURES - 1])
+    write_sets(keys_file, extended(read_sets(keys_file), [new.public_key], signers, now))
     write_file(key_file, pem, mode=PRIVATE)
 
 

@@ -189,9 +189,15 @@ async def test_keys_are_not_retired_while_a_job_needs_them(
         assert len(keys.keys) == 1
         with pytest.raises(SystemExit, match="no older key"):
             await command("retire")
+        stolen = keys.keys[0]
+        await command("rotate", stolen=True)
+        assert len(keys.keys) == 1
+        assert stolen not in keys.keys
+        assert "Key set 4" in (shown := capsys.readouterr().out)
+        assert fingerprint(stolen) not in shown
 
 
 async def command(name: str, **flags: bool) -> None:
     """`airflow edge-relay signing-keys NAME`."""
-    flags = {"force": False, "pem": False, **flags}
+    flags = {"force": False, "pem": False, "stolen": False, **flags}
     await asyncio.to_thread(run, argparse.Namespace(subcommand=name, **flags))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_schemas.signing.key_sets import MAX_SETS, Trust, follow
+from edge_schemas.signing.key_sets import MAX_SETS, Trust, by_fingerprint, fingerprint, follow
 from edge_schemas.wire.jobs import MAX_SIGNATURES
 from edge_service.signing.ed25519 import (
     KeyUnusable,
@@ -19,7 +19,7 @@ from edge_service.signing.ed25519 import (
     read_public_keys,
     sign,
 )
-from edge_service.signing.key_files import create, read_keys, read_sets, retire, rotate, set_of
+from edge_service.signing.key_files import create, read_keys, read_sets, replace_stolen, retire, rotate, set_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -57,6 +57,25 @@ def test_rotation_and_retirement_make_a_chain_that_any_worker_follows(files: tup
     assert follow(Trust((first,)), read_sets(keys_file), is_signed_by) == (Trust((now,), MAX_SETS - 1), 0)
     with pytest.raises(KeyUnusable, match="no older key"):
         retire(*files, NOW)
+
+
+def test_no_set_that_is_offered_brings_a_stolen_key_to_a_worker_that_was_told_the_new_one(
+    files: tuple[Path, Path],
+) -> None:
+    """The relay is in the same hands, and offers whichever sets it likes."""
+    rotate(*files, NOW)
+    stolen = {key.public_key for key in read_keys(files[0])}
+    replace_stolen(*files, NOW)
+    [new] = (key.public_key for key in read_keys(files[0]))
+    assert new not in stolen
+    assert stat.S_IMODE(files[0].stat().st_mode) == 0o600
+    sets = read_sets(files[1])
+    for some in (sets[:n] for n in range(len(sets) + 1)):
+        trust = by_fingerprint(fingerprint(new), some, is_signed_by)
+        assert trust is None or trust.keys == (new,)
+        assert follow(Trust((new,)), some, is_signed_by)[0].keys == (new,), "the owner's file has only the new key"
+    for old in stolen:
+        assert follow(Trust((old,), 1), sets, is_signed_by)[0].keys == (new,), "honest relays bring it to all workers"
 
 
 def test_sets_and_keys_are_limited(files: tuple[Path, Path]) -> None:
