@@ -8,6 +8,7 @@ control         the path of the running agent's control socket; see `control`
 owner.json      the pause of the machine's owner, while there is one
 jobs/<job>/     a job that the worker has or had; see `job_dir`
 bundles/        versions of published bundles; see `bundles.store`
+environments/   virtual environments for the code of bundles; see `environments.store`
 ended/<job>/    kept for `log_keep_days`, and as long as there is room (`spool_max_bytes`)
 """
 
@@ -72,6 +73,7 @@ class StateDir:
         self._jobs = path / "jobs"
         self._ended = path / "ended"
         self.bundles = path / "bundles"
+        self.environments = path / "environments"
 
     def prepare(self) -> None:
         """Makes the folders.
@@ -167,6 +169,15 @@ class StateDir:
         """
         jobs = (job_dir.job() for job_dir in self.job_dirs())
         return {job.bundle.digest for job in jobs if job is not None and job.bundle is not None}
+
+    def environments_in_use(self) -> set[str]:
+        """The names of the virtual environments that the folders of jobs name.
+
+        Raises:
+            OSError: A folder can't be read: what it names is not known.
+        """
+        named = (job_dir.environment for job_dir in self.job_dirs())
+        return {path.read_text(errors="replace") for path in named if path.exists()}
 
     def archive(self, job_dir: JobDir) -> None:
         """Moves the folder of an ended job to the ended ones, and replaces that of an earlier tenure of the same job.
