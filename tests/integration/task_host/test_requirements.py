@@ -1,7 +1,6 @@
 """DAGs of published bundles that require packages: installed by the real uv from a folder of wheels, run by a whole worker."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from edge_schemas.life.model import Verdict
 from edge_schemas.wire.jobs import Job
 from edge_worker.state.state import StateDir
 from support.airflow.sdk_jobs import sdk_job
-from support.relay.bundles import MadeBundle, make_bundle
+from support.relay.bundles import make_bundle
 from support.worker.wheels import make_wheel
 from support.worker.whole_worker import WholeWorker, whole_worker
 

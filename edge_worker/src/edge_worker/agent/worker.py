@@ -200,7 +200,9 @@ class Worker:
                 uploader,
                 signing.work.has_run,
             )
-            rule = RuntimeCompatibility(table, frozenset(settings.auxiliary_jobs), hosts.rules, requirements=settings.bundle_requirements)
+            rule = RuntimeCompatibility(
+                table, frozenset(settings.auxiliary_jobs), hosts.rules, requirements=settings.bundle_requirements
+            )
             runner = JobRunner(Performer(actions.perform, actions.note), self.state, table, jobs, rule, signing.work)
             rotation = SecretRotation(identity, client, link)
             orders = self._orders(table, runner)

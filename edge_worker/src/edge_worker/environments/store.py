@@ -91,7 +91,9 @@ class EnvironmentStore:
             complete = folder / COMPLETE
             unused.append((complete.stat().st_mtime if complete.exists() else 0.0, folder))
         newest = sorted(unused, reverse=True)
-        removed = [path for place, (used_at, path) in enumerate(newest) if place >= MAX_UNUSED or now - used_at >= self.keep_s]
+        removed = [
+            path for place, (used_at, path) in enumerate(newest) if place >= MAX_UNUSED or now - used_at >= self.keep_s
+        ]
         for folder in removed:
             _remove(folder)
         if removed:

@@ -44,6 +44,11 @@ class _NoCode:
         raise NotImplementedError
 
 
+class _NoPackages:
+    async def packages_of(self, job: Job, job_dir: JobDir, code: Path | None, say: Callable[[str], None]) -> None:
+        return None
+
+
 class _NoFence:
     def reason(self, _: JobDriver) -> None:
         return None
