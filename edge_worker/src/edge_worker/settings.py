@@ -134,8 +134,8 @@ class Settings(BaseModel):
     )
     bundle_requirements: bool = Field(
         default=False,
-        description="Whether packages that published DAG bundles require are installed, with uv, in virtual environments "
-        "below the state folder. Packages may be any code, so only the owner of the machine can allow it.",
+        description="Whether packages that published DAG bundles require are installed, with uv, in virtual "
+        "environments below the state folder. Packages may be any code, so only the owner of the machine can allow it.",
     )
     ca_file: LocalPath | None = Field(
         default=None,

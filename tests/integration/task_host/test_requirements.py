@@ -1,4 +1,4 @@
-"""DAGs of published bundles that require packages: installed by the real uv from a folder of wheels, run by a whole worker."""
+"""DAGs of published bundles that require packages: installed by the real uv from wheels, run by a whole worker."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from edge_schemas.wire.jobs import Job
@@ -34,8 +35,18 @@ log = EventLog("edge_worker.environments.provider")
 
 def environments_of(state: StateDir, settings: Settings, disk: Disk, group: asyncio.TaskGroup) -> "Environments":
     """Those in a state folder."""
-    store = EnvironmentStore(state.environments, state.environments_in_use, settings.bundle_keep_days * 86400)
+    store = EnvironmentStore(state.environments, partial(environments_in_use, state), settings.bundle_keep_days * 86400)
     return Environments(settings, store, disk, group)
+
+
+def environments_in_use(state: StateDir) -> set[str]:
+    """The names of the environments that the folders of jobs name.
+
+    Raises:
+        OSError: A folder can't be read: what it names is not known.
+    """
+    named = (job_dir.environment for job_dir in state.job_dirs())
+    return {path.read_text(errors="replace") for path in named if path.exists()}
 
 
 class _Build:
@@ -176,7 +187,7 @@ class Environments:
             variables = await self.disk.do(lambda: _prepare(self.settings, folder, requirements))
             venv, output = folder / VENV, Output(say)
             await run_uv([uv, "venv", "--no-project", "--python", python, venv], variables, folder, output)
-            install = [uv, "pip", "install", "--python", venv / "bin" / "python"]
+            install: list[str | Path] = [uv, "pip", "install", "--python", venv / "bin" / "python"]
             files = ["--requirements", _REQUIREMENTS, "--constraints", _CONSTRAINTS]
             await run_uv([*install, *files], variables, folder, output)
             await self.disk.do(lambda: self._finish(folder))

@@ -1,4 +1,4 @@
-"""Which requirements files are allowed: names and versions only, so that the machine's owner decides where packages come from."""
+"""Which requirements files are allowed: names and versions only. The owner decides where packages come from."""
 
 import hashlib
 import os
@@ -30,6 +30,8 @@ def read_requirements(tree: Path, path: str) -> bytes:
     """
     *parent, name = parts_of(path) or (b"",)
     try:
+        if b".." in (*parent, name):
+            raise FileNotFoundError(path)
         with opened_folder(tree) as root:
             folder = open_below(root, parent)
             try:

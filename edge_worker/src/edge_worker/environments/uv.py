@@ -103,8 +103,8 @@ async def run_uv(command: Sequence[str | Path], variables: Mapping[str, str], fo
         start_new_session=True,
     )
     try:
-        assert process.stdout is not None
-        await _read_lines(process.stdout, output)
+        if process.stdout is not None:  # it is a pipe
+            await _read_lines(process.stdout, output)
         status = await process.wait()
     finally:
         with suppress(ProcessLookupError):

@@ -92,7 +92,8 @@ class ProcessActions:
     async def launch(self, driver: JobDriver) -> LaunchSucceeded | LaunchFailed | ContactLost:
         """Launch the job, unless it was launched. A job whose fence has passed in the meantime is not launched.
 
-        Its code may have to be fetched first, and packages be installed. That can take long; a stop, or the loss of contact, cancels it.
+        Its code may have to be fetched first, and packages be installed. That can take long; a stop, or the loss of
+        contact, cancels it.
         """
         if (reason := self.fence.reason(driver)) is not None:
             return ContactLost(reason)

@@ -170,15 +170,6 @@ class StateDir:
         jobs = (job_dir.job() for job_dir in self.job_dirs())
         return {job.bundle.digest for job in jobs if job is not None and job.bundle is not None}
 
-    def environments_in_use(self) -> set[str]:
-        """The names of the virtual environments that the folders of jobs name.
-
-        Raises:
-            OSError: A folder can't be read: what it names is not known.
-        """
-        named = (job_dir.environment for job_dir in self.job_dirs())
-        return {path.read_text(errors="replace") for path in named if path.exists()}
-
     def archive(self, job_dir: JobDir) -> None:
         """Moves the folder of an ended job to the ended ones, and replaces that of an earlier tenure of the same job.
 

@@ -1,4 +1,4 @@
-"""Builds of environments: shared by jobs, stopped with the last of them. A script stands for uv where it has to wait."""
+"""Builds of environments: shared by jobs, stopped with the last one. A script stands for uv where it has to wait."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from edge_schemas.wire.jobs import BundleRef
 from edge_worker.bundles.disk import Disk
 from edge_worker.bundles.unavailable import CodeUnavailable
 from edge_worker.environments import provider
-from edge_worker.environments.provider import Environments, environments_of
+from edge_worker.environments.provider import Environments, environments_in_use, environments_of
 from edge_worker.settings import Settings
 from edge_worker.state.state import StateDir
 from support.relay.jobs import make_job
@@ -70,7 +70,7 @@ async def test_two_jobs_share_one_build_and_a_third_finds_it(machine: Machine) -
     found = await asyncio.gather(machine.packages(first), machine.packages(second))
     assert await machine.packages(third) == found[0] == found[1] != None  # noqa: E711 - each of them
     assert len(machine.folders()) == 1
-    assert machine.state.environments_in_use() == {machine.folders()[0].name}
+    assert environments_in_use(machine.state) == {machine.folders()[0].name}
     assert any(line.startswith("uv:") for line in first)
     assert first == second
     assert len(third) == 1
