@@ -197,9 +197,12 @@ class Environments:
 
     def _finish(self, folder: Path) -> None:
         """Let the environment's own interpreter find the runtime's packages, too, behind its own."""
-        code = "".join(
-            f"import site; site.addsitedir({str(path)!r})\n" for path in site_folders(self.settings.runtime_python)
+        # Not in a job's process, which has the runtime's packages.
+        lines = (
+            f"import site, sys; {path!r} in sys.path or site.addsitedir({path!r})\n"
+            for path in map(str, site_folders(self.settings.runtime_python))
         )
+        code = "".join(lines)
         for packages in site_folders(folder / VENV / "bin" / "python"):
             (packages / _BEHIND).write_text(code)
         remove_tree(folder / "tmp")

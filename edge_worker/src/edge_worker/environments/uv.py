@@ -25,12 +25,12 @@ _READ_BYTES = 16 * 1024
 _USER_IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 
 
-def find_uv(path: str | None = None) -> Path | None:
+def find_uv() -> Path | None:
     """The uv next to the agent's interpreter, or in PATH; None if there is none."""
     beside = Path(sys.executable).with_name("uv")
     if beside.exists():
         return beside
-    found = shutil.which("uv", path=path)
+    found = shutil.which("uv")
     return None if found is None else Path(found)
 
 
