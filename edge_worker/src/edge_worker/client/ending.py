@@ -66,13 +66,18 @@ def ending_of(result: object, error: BaseException | None, stop: Stop | None, *,
     if error is None:
         return _succeeded(result)
     if isinstance(error, Reject):
-        return Finished(1, error.reason[:MAX_REASON_CHARS] or "rejected by its consumer")
+        return Finished(1, _reason(error.reason) or "rejected by its consumer")
     if stop is not None:
-        return Finished(reason=stop.reason[:MAX_REASON_CHARS], release=stop.kind is StopKind.RELEASED)
+        return Finished(reason=_reason(stop.reason), release=stop.kind is StopKind.RELEASED)
     if isinstance(error, Retry):
-        return Again(error.reason[:MAX_REASON_CHARS] or "the consumer retries it later", error.delay_s)
+        return Again(_reason(error.reason) or "the consumer retries it later", error.delay_s)
     reason = f"the handler raised {type(error).__name__}: {error}".rstrip(": ")
-    return Again(reason[:MAX_REASON_CHARS], min(2.0 ** min(attempt, 16), LONGEST_RETRY_S))
+    return Again(_reason(reason), min(2.0 ** min(attempt, 16), LONGEST_RETRY_S))
+
+
+def _reason(text: object) -> str:
+    """As JSON can carry it: an error may quote a file name that is not UTF-8, and a handler may raise anything."""
+    return str(text).encode(errors="backslashreplace").decode()[:MAX_REASON_CHARS]
 
 
 def _succeeded(result: object) -> Finished:
@@ -85,6 +90,8 @@ def _succeeded(result: object) -> Finished:
                 return Finished(0, result=SentContent.of_text(result))
             case bytes():
                 return Finished(0, result=SentContent.of(result))
+    except UnicodeEncodeError:
+        return Finished(1, "the result is no valid Unicode: return bytes")
     except ValidationError:
         most = MAX_CONTENT_BYTES // 1024
         return Finished(1, f"the result is larger than {most} KiB: store it elsewhere and return a reference")

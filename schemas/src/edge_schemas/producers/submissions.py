@@ -10,6 +10,7 @@ from edge_schemas.wire.base import Inbound, Instant, Outbound
 from edge_schemas.wire.content import SentContent
 from edge_schemas.wire.ids import JobId, QueueName, SiteName, TokenName, WorkerName
 from edge_schemas.wire.jobs import (
+    MAX_ARGUMENTS,
     MAX_ATTEMPTS,
     MAX_COMMAND_CHARS,
     MAX_JOB_LABELS,
@@ -58,11 +59,20 @@ def _check_environment(env: dict[str, str]) -> dict[str, str]:
     return env
 
 
+def _check_folder(path: str) -> str:
+    if not path.startswith("/") or "\0" in path:
+        raise PydanticCustomError("cwd", "must be an absolute path on the worker, and hold no NUL characters")
+    return path
+
+
 class SentCommand(CommandWork, Inbound):
     """See `CommandWork`."""
 
-    argv: Annotated[tuple[str, ...], AfterValidator(_check_arguments)] = Field(min_length=1)
-    env: Annotated[dict[str, str], AfterValidator(_check_environment)] = Field(default_factory=dict)
+    argv: Annotated[tuple[str, ...], AfterValidator(_check_arguments)] = Field(min_length=1, max_length=MAX_ARGUMENTS)
+    env: Annotated[dict[str, str], AfterValidator(_check_environment)] = Field(
+        default_factory=dict, max_length=MAX_ARGUMENTS
+    )
+    cwd: Annotated[str, AfterValidator(_check_folder)] | None = Field(default=None, max_length=4096)
 
 
 LabelKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$")]

@@ -5,7 +5,7 @@ from base64 import b64decode, b64encode
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, to_json
 
 from edge_schemas.wire.base import Inbound, Outbound
 
@@ -23,7 +23,7 @@ def _check_base64(data: str) -> str:
 
 
 class Content(Outbound):
-    """Up to 256 KiB, as `text` or as `data`.
+    """Up to 256 KiB, as `text` or as `data`. `body` has the bytes of both.
 
     Attributes:
         content_type: A media type; nothing interprets it but producer and consumer.
@@ -44,7 +44,14 @@ class Content(Outbound):
 
     @classmethod
     def of_text(cls, text: str, content_type: str = TEXT) -> Self:
-        """The content with this text."""
+        """The content with this text: as `data` if that is shorter, as with many characters that JSON escapes.
+
+        Raises:
+            UnicodeEncodeError: It has lone surrogates.
+        """
+        body = text.encode()
+        if len(to_json(text)) > 4 * (len(body) // 3 + 1) + 2:
+            return cls.of(body, content_type)
         return cls(content_type=content_type, text=text)
 
     @property

@@ -147,6 +147,8 @@ async def test_cancel_ends_a_waiting_job_and_stops_a_running_one(edge: Edge) -> 
         reply = await shop.cancel(waiting, reason="not needed")
         assert (reply.status, reply.json["outcome"]["verdict"]) == (200, "cancelled")
         assert (await shop.cancel(running)).json["state"] == "stopping"
+    without_reason = await shop.call("POST", routes.JOB_CANCEL.format(job=running))
+    assert (without_reason.status, without_reason.json["state"]) == (200, "stopping")
     events = (await edge.admin("GET", f"{routes.ADMIN_AUDIT}?action=job-cancelled")).json["items"]
     assert {one["target"] for one in events} == {waiting, running}
     assert len(events) == 2, "a repeat is no event"

@@ -158,6 +158,10 @@ WRONG: dict[str, dict[str, Any]] = {
     "a name that is not printable": {"name": "a\x1b[2J"},
     "attempts of a job that fails": {"command": COMMAND, "max_attempts": 3},
     "no base64": {"payload": {"data": "???"}},
+    "too many arguments": {"command": {"argv": ["a"] * 1001}},
+    "too many variables": {"command": {"argv": ["a"], "env": {f"V{number}": "" for number in range(1001)}}},
+    "a relative folder": {"command": {"argv": ["a"], "cwd": "here"}},
+    "a folder that no system has": {"command": {"argv": ["a"], "cwd": "/\0"}},
 }
 
 

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from edge_relay.desired.state import CurrentOrder
 from edge_relay.fleet.workers.index import WorkerView, state_of
 from edge_relay.fleet.workers.missing import what_is_missing
@@ -134,6 +136,12 @@ def test_each_problem_is_told_in_words() -> None:
         [found] = shown(ENTRY.model_copy(update={**healthy, **changed}), centre="3.1.0").problems
         assert problem in found
     assert shown(ENTRY, silence_s=3 * 3600).problems == ("silent for 3 h",)
+
+
+@pytest.mark.parametrize(("kind", "problems"), [("task", (NO_RUNTIME,)), ("command", ()), ("payload", ())])
+def test_only_tasks_need_a_runtime(kind: str, problems: tuple[str, ...]) -> None:
+    without = {"versions": WorkerVersions(agent="", python="", platform=""), "kinds": (kind,)}
+    assert shown(ENTRY.model_copy(update=without)).problems == problems
 
 
 def test_a_worker_without_a_runtime_says_so_once() -> None:

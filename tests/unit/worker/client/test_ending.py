@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from edge_schemas.wire.content import MAX_CONTENT_BYTES, TEXT
+from edge_schemas.wire.job_calls import MAX_FINISH_BYTES
 from edge_worker.client import Reject, Retry
 from edge_worker.client.ending import LONGEST_RETRY_S, Again, Finished, Stop, StopKind, ending_of
 
@@ -63,3 +65,27 @@ def test_reasons_are_never_too_long_or_empty_for_the_wire() -> None:
 def test_a_delay_beyond_the_limit_is_an_error_of_the_handler() -> None:
     with pytest.raises(ValueError, match="delay_s"):
         Retry(13 * 3600)
+
+
+@pytest.mark.parametrize("error", [LookupError("caf\udce9"), Retry(reason="caf\udce9"), Reject("caf\udce9")])
+def test_a_reason_that_is_no_unicode_is_escaped(error: Exception) -> None:
+    """A file name that is not UTF-8, for example: the report of one job must not end the others."""
+    ending = ending_of(None, error, None, attempt=1)
+    assert ending is not None
+    assert ending.reason is not None
+    assert ending.reason.endswith(r"caf\udce9")
+
+
+def test_a_text_that_json_would_double_is_sent_as_bytes() -> None:
+    """256 KiB fit into the report, whatever they are."""
+    text = "\x1b" * MAX_CONTENT_BYTES
+    ending = ending_of(text, None, None, attempt=1)
+    assert isinstance(ending, Finished)
+    assert ending.result is not None
+    assert ending.result.text is None
+    assert (ending.result.body, ending.result.content_type) == (text.encode(), TEXT)
+    assert len(ending.result.model_dump_json()) < MAX_FINISH_BYTES
+
+
+def test_a_result_that_is_no_unicode_fails_the_job() -> None:
+    assert ending_of("caf\udce9", None, None, attempt=1) == Finished(1, "the result is no valid Unicode: return bytes")

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from edge_relay.fleet.workers.index import WorkerView
 from edge_schemas.life.versions import RUNTIME_NOT_READY, runtime_mismatch
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.worker_entry import WorkerEntry
 from edge_schemas.wire.workers import WorkerState
 
@@ -38,7 +39,7 @@ def _problems(view: WorkerView, entry: WorkerEntry, centre_airflow: str | None, 
     reason = reason_without_runtime(entry)
     if reason is not None:
         yield f"accepts no jobs: {reason}"
-    elif entry.versions.airflow is None:
+    elif entry.versions.airflow is None and not _runs_other_jobs(entry):
         yield NO_RUNTIME
     mismatch = runtime_mismatch(entry.versions.airflow, centre_airflow)
     if mismatch is not None:
@@ -54,6 +55,11 @@ def _problems(view: WorkerView, entry: WorkerEntry, centre_airflow: str | None, 
             f"its settings are not applied: it has version {entry.settings_version}, "
             f"operators want {view.settings.version}"
         )
+
+
+def _runs_other_jobs(entry: WorkerEntry) -> bool:
+    """Whether the worker needs no runtime for what it does: it accepts commands or payloads."""
+    return any(kind in entry.kinds for kind in (JobKind.COMMAND, JobKind.PAYLOAD))
 
 
 def in_words(seconds: float) -> str:

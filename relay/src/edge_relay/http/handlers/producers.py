@@ -104,10 +104,12 @@ class ProducerHandlers:
         return web.Response(body=found.part.data, content_type=LOG_TYPE, headers=headers)
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """`POST /v1/jobs/{job}/cancel`; a repeat changes nothing."""
+        """`POST /v1/jobs/{job}/cancel`; a repeat changes nothing, and the body may be left out."""
         producer = await self._callers.producer(request, change=True)
         job = _job(request)
-        body = await self._bodies.small(request, owner_of(producer.name), Cancellation)
+        body = Cancellation()
+        if request.can_read_body:
+            body = await self._bodies.small(request, owner_of(producer.name), Cancellation)
         return json_response(await self._parts.jobs.cancel(producer, job, body.reason))
 
 
