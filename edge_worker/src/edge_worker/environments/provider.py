@@ -100,7 +100,7 @@ class Environments:
         path = None if job.bundle is None else job.bundle.requirements
         if code is None or path is None:
             return None
-        if not self.settings.bundle_requirements:  # the rule may be newer than the job
+        if not self.settings.bundle_requirements:  # granted to an earlier run of the agent
             raise CodeUnavailable("its owner does not allow requirements of code (EDGE_WORKER_BUNDLE_REQUIREMENTS)")
         python = self.settings.runtime_python
         try:

@@ -10,11 +10,13 @@ from edge_worker.bundles.folders import open_below, open_file, opened_folder, pa
 from edge_worker.bundles.unavailable import CodeUnavailable
 
 MAX_BYTES = 256 * 1024
+_VERSION = r"(?:[=<>~!]=|===|[<>])\s*[A-Za-z0-9][A-Za-z0-9.*+!_-]*"
+_VERSIONS = rf"{_VERSION}(?:\s*,\s*{_VERSION})*"
 _ALLOWED = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"  # the name
     r"(?:\s*\[[A-Za-z0-9._, -]*\])?"  # extras
-    r"(?:\s*\(?[=<>!~][A-Za-z0-9=<>!~.,*+_ -]*\)?)?"  # versions
-    r"(?:\s*;(?:(?!\s--)[^@#\\])*)?"  # marker
+    rf"(?:\s*(?:{_VERSIONS}|\({_VERSIONS}\)))?"
+    r"(?:\s*;(?:(?!\s-)[^@#$\\])*)?"  # marker
     r"(?:\s+--hash=[a-z0-9]+:[0-9a-f]+)*"
 )
 _ARCHIVE = re.compile(r"\.(?:whl|zip|tar|tgz|tar\.[a-z0-9]+)$", re.IGNORECASE)

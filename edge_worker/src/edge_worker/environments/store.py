@@ -19,6 +19,8 @@ from edge_worker.bundles.folders import remove_tree
 from edge_worker.log import EventLog
 
 COMPLETE = "complete"
+JUST_USED_S = 60.0
+"""How long one is kept in any case: the jobs that wait for a new one have yet to name it."""
 MAX_UNUSED = 20
 """How many environments are kept that no job uses."""
 
@@ -90,9 +92,9 @@ class EnvironmentStore:
                 continue
             complete = folder / COMPLETE
             unused.append((complete.stat().st_mtime if complete.exists() else 0.0, folder))
-        newest = sorted(unused, reverse=True)
+        keep_s, newest = max(self.keep_s, JUST_USED_S), sorted(unused, reverse=True)
         removed = [
-            path for place, (used_at, path) in enumerate(newest) if place >= MAX_UNUSED or now - used_at >= self.keep_s
+            path for place, (used_at, path) in enumerate(newest) if place >= MAX_UNUSED or now - used_at >= keep_s
         ]
         for folder in removed:
             _remove(folder)

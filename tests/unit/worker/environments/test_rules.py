@@ -25,6 +25,7 @@ def _read(tmp_path: Path, content: bytes) -> bytes:
         "requests[socks,security]>=2.8.1,<3,!=2.9.*",
         'dbt-core~=1.8 ; python_version >= "3.11" and sys_platform == "linux"',
         "zope.interface (>=5)",
+        "a === 1!2.0-rc.1",
         "requests==2.31.0 \\\n    --hash=sha256:" + "0" * 64 + " \\\n    --hash=sha256:" + "1" * 64,
     ],
 )
@@ -43,6 +44,10 @@ def test_names_versions_markers_and_hashes_are_allowed(tmp_path: Path, line: str
         "--index-url https://example.org",
         "requests --index-url https://example.org",
         "requests; python_version > '3' --index-url https://example.org",
+        "requests==2 --no-index",
+        "requests==2 --no-binary=requests",
+        "requests==2 ; python_version > '3' \\\n-r other.txt",
+        "requests ; platform_node == '${HOME}'",
         "./local",
         "/srv/local",
         "..",

@@ -47,6 +47,14 @@ def test_old_ones_and_too_many_are_removed_unless_a_job_names_them(tmp_path: Pat
     assert [path.exists() for path in many] == [True] * MAX_UNUSED + [False] * 2
 
 
+def test_one_that_was_just_made_stays_where_none_is_kept(tmp_path: Path) -> None:
+    store = _store(tmp_path, keep_s=0)
+    made, old = _made(store, "a"), _made(store, "b", age_s=120)
+    store.prune()
+    assert made.exists()
+    assert not old.exists()
+
+
 def test_what_is_found_counts_as_used(tmp_path: Path) -> None:
     store = _store(tmp_path)
     made = _made(store, "a", age_s=7200)
