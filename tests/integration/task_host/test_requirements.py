@@ -1,5 +1,6 @@
 """DAGs of published bundles that require packages: installed by the real uv from wheels, run by a whole worker."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def need():
         except ImportError:
             print("has no greetings")
         else:
+            import airflow.providers.edge_greetings
             print("says", edge_greetings.WORD)
             print(subprocess.run(["edge_greetings-cli"], capture_output=True, text=True).stdout.strip())
     use()
@@ -99,6 +101,32 @@ async def test_conflict_with_the_runtime_fails_the_task_with_the_output_of_uv(wo
     outcome = worker.relay.records[job.id].outcome
     assert outcome is not None
     assert outcome.verdict is Verdict.FAILED
+
+
+async def test_stop_during_the_installation_ends_it(worker: WholeWorker) -> None:
+    asked, closed = asyncio.Event(), asyncio.Event()
+
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        while await reader.read(1024):
+            pass
+        closed.set()
+        writer.close()
+
+    index = await asyncio.start_server(never_answer, "127.0.0.1", 0)
+    port = index.sockets[0].getsockname()[1]
+    del worker.more["UV_NO_INDEX"], worker.more["UV_FIND_LINKS"]
+    worker.more["UV_DEFAULT_INDEX"] = f"http://me:secret@127.0.0.1:{port}/simple"
+    await worker.start_agent()
+    job = _job(worker, "edge-greetings\n")
+    await worker.relay.publish(job)
+    await asked.wait()
+    await worker.relay.withdraw(job.id)
+    await closed.wait()
+    await worker.relay.until(lambda: not list(StateDir(worker.settings.state_dir).environments.iterdir()))
+    assert not any("secret" in line for line in worker.events(job.id))
+    assert b"secret" not in worker.log.read_bytes()
+    index.close()
 
 
 async def test_worker_whose_owner_has_not_allowed_it_rejects_the_job(worker: WholeWorker) -> None:
