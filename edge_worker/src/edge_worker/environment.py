@@ -11,6 +11,27 @@ _FOR_INSTALLERS = frozenset(
     {"PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "XDG_CONFIG_HOME", "NETRC"}
 )
 _INSTALL_ELSEWHERE = frozenset({"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_DRY_RUN"})
+_FOR_UV = frozenset(
+    {
+        "UV_CACHE_DIR",
+        "UV_CONFIG_FILE",
+        "UV_DEFAULT_INDEX",
+        "UV_EXTRA_INDEX_URL",
+        "UV_FIND_LINKS",
+        "UV_HTTP_TIMEOUT",
+        "UV_INSECURE_HOST",
+        "UV_KEYRING_PROVIDER",
+        "UV_NATIVE_TLS",
+        "UV_NO_BUILD",
+        "UV_NO_INDEX",
+    }
+)
+_PIP_FOR_UV = {
+    "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
+    "PIP_EXTRA_INDEX_URL": "UV_EXTRA_INDEX_URL",
+    "PIP_FIND_LINKS": "UV_FIND_LINKS",
+    "PIP_NO_INDEX": "UV_NO_INDEX",
+}
 _PROXY_NAMES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
 
 
@@ -45,6 +66,18 @@ def installer_environment(environ: Mapping[str, str] | None = None) -> dict[str,
         or name.startswith("LC_")
         or (name.startswith("PIP_") and name not in _INSTALL_ELSEWHERE)
     }
+
+
+def uv_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables of the agent that uv gets: an allow-list without proxies, pip's variables by the names of uv."""
+    environ = os.environ if environ is None else environ
+    of_pip = {name: environ[old] for old, name in _PIP_FOR_UV.items() if old in environ}
+    chosen = {
+        name: value
+        for name, value in environ.items()
+        if name in _FOR_INSTALLERS or name in _FOR_UV or name.startswith(("LC_", "UV_INDEX"))
+    }
+    return {**of_pip, **chosen}
 
 
 def task_environment(settings: Settings, environ: Mapping[str, str] | None = None) -> dict[str, str]:

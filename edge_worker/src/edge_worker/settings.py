@@ -132,6 +132,11 @@ class Settings(BaseModel):
         ge=0,
         description="Days for which a version of a published DAG bundle is kept that no job uses.",
     )
+    bundle_requirements: bool = Field(
+        default=False,
+        description="Whether packages that published DAG bundles require are installed, with uv, in virtual "
+        "environments below the state folder. Packages may be any code, so only the owner of the machine can allow it.",
+    )
     ca_file: LocalPath | None = Field(
         default=None,
         description="PEM file with further certificate authorities to trust for the relay, in addition to the "

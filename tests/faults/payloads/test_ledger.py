@@ -85,7 +85,7 @@ async def storm(site: Site, folder: Path, *, jobs: int, rounds: int) -> None:
                 work = {"ticks": chance.choice([1, 4, 40, 120]), "retries": again}
                 most = 3 if again == LAST_ATTEMPT else LAST_ATTEMPT
                 terms = {"max_attempts": most, "offline_tolerance_s": TOLERANCE_S}
-                retries[await calls.submit(queue, json.dumps(work), **terms)] = again  # type: ignore[arg-type]
+                retries[await calls.submit(queue, json.dumps(work), **terms)] = again  # type: ignore[arg-type]  # terms of two types
             await eventually(lambda: len(ledger.lives()) > before, timeout_s=30, what="a handler begins")  # noqa: B023
             await Storm(site, consumers, chance, TOLERANCE_S).round()
 

@@ -54,7 +54,7 @@ class FakeRuntime(TaskHost):
         return "3.3.2" if self.is_ready else None
 
     @override
-    async def launch(self, job: Job, job_dir: Path, code: Path | None = None) -> None:
+    async def launch(self, job: Job, job_dir: Path, code: Path | None = None, packages: Path | None = None) -> None:
         if self.launch_fails:
             raise LaunchError(self.launch_fails)
         self.launched.append(job.id)

@@ -25,6 +25,7 @@ from edge_worker.control.agent_control import AgentControl, AgentFacts
 from edge_worker.control.own_pause import OwnIntake, OwnPauseFile
 from edge_worker.control.protocol import SOCKET_NAME
 from edge_worker.environment import proxy_environment, task_environment
+from edge_worker.environments.provider import environments_of
 from edge_worker.gateway.gateway import Gateway
 from edge_worker.host_client.client import TaskHost
 from edge_worker.host_client.command_host import CommandHost
@@ -176,10 +177,6 @@ class Worker:
         worker = self.identity.enrollment.worker
         return Orders(self.shutdown, table, runner, worker, self.settings.slots, self.settings.drain_timeout_s)
 
-    def _disk_watch(self, table: JobRegistry) -> DiskWatch:
-        ended = self.state.ended_jobs(max_bytes=self.settings.spool_max_bytes)
-        return DiskWatch(self.state.path, table, ended, self.settings.disk_reserve_bytes)
-
     async def _work(self, client: RelayClient, link: Link, hosts: Hosts, socket: Path, incarnation: int) -> int:
         """Runs all loops until the shutdown allows to leave. A loop that fails shuts the agent down in order."""
         settings = self.settings
@@ -190,15 +187,18 @@ class Worker:
         uploader = LogUploader(client, link)
         async with asyncio.TaskGroup() as jobs:
             bundles = Bundles(bundle_store(self.state, settings), client.bundles, link, jobs)
+            environments = environments_of(self.state, settings, bundles.disk, jobs)
             actions = ActionPerformer(
                 table,
                 self.state,
                 RelayActions(client, link, lease, incarnation),
-                ProcessActions(hosts.of, fence, FailingStarts(table), bundles, settings.grace_s),
+                ProcessActions(hosts.of, fence, FailingStarts(table), bundles, environments, settings.grace_s),
                 uploader,
                 signing.work.has_run,
             )
-            rule = RuntimeCompatibility(table, frozenset(settings.auxiliary_jobs), hosts.rules)
+            rule = RuntimeCompatibility(
+                table, frozenset(settings.auxiliary_jobs), hosts.rules, requirements=settings.bundle_requirements
+            )
             runner = JobRunner(Performer(actions.perform, actions.note), self.state, table, jobs, rule, signing.work)
             rotation = SecretRotation(identity, client, link)
             orders = self._orders(table, runner)
@@ -231,7 +231,8 @@ class Worker:
                     loops.create_task(watch.run(), name="watch-runtime"),
                     loops.create_task(self._clean_up(), name="clean-up"),
                     loops.create_task(bundles.run(), name="prune-bundles"),
-                    loops.create_task(self._disk_watch(table).run(), name="disk-watch"),
+                    loops.create_task(environments.run(), name="prune-environments"),
+                    loops.create_task(_disk_watch(self.state, settings, table).run(), name="disk-watch"),
                     loops.create_task(ClockWatch(client.skew, table, settings.max_clock_skew_s).run(), name="clock"),
                     loops.create_task(orders.run(), name="orders"),
                     loops.create_task(runner.watch_unread(), name="watch-unread"),
@@ -264,6 +265,12 @@ class Worker:
         while True:
             await asyncio.to_thread(self.state.clean_up, keep_days=self.settings.log_keep_days, now=time.time())
             await asyncio.sleep(_CLEAN_UP_EVERY_S)
+
+
+def _disk_watch(state: StateDir, settings: Settings, table: JobRegistry) -> DiskWatch:
+    return DiskWatch(
+        state.path, table, state.ended_jobs(max_bytes=settings.spool_max_bytes), settings.disk_reserve_bytes
+    )
 
 
 def _hosts(settings: Settings, enrollment: Enrollment, runtime: Runtime, socket: Path) -> Hosts:

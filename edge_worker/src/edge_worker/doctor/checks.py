@@ -126,6 +126,7 @@ class Examination:
         return [
             self._on_disk(machine_checks.BUNDLES, lambda: machine_checks.bundle_findings(settings)),
             self._on_disk(machine_checks.PUBLISHED, lambda: machine_checks.published_finding(settings)),
+            self._on_disk(machine_checks.REQUIREMENTS, lambda: machine_checks.requirements_finding(settings)),
             self._on_disk(machine_checks.USER, lambda: machine_checks.user_finding(settings)),
             self._on_disk(machine_checks.DISK, lambda: machine_checks.disk_finding(settings)),
             self._on_disk(machine_checks.MEMORY, lambda: machine_checks.memory_finding(settings)),

@@ -9,12 +9,14 @@ from pathlib import Path
 from edge_service.findings import Finding, failed, ok, warning
 from edge_worker.bundles.provider import bundle_store
 from edge_worker.environment import task_environment
+from edge_worker.environments.uv import find_uv
 from edge_worker.machine.disk_watch import free_bytes
 from edge_worker.machine.health import worker_health
 from edge_worker.settings import Settings
 from edge_worker.state.state import StateDir
 
-BUNDLES, PUBLISHED, USER = "bundles.folders", "bundles.published", "machine.user"
+BUNDLES, PUBLISHED, REQUIREMENTS = "bundles.folders", "bundles.published", "bundles.requirements"
+USER = "machine.user"
 DISK, MEMORY, FILES = "machine.disk", "machine.memory", "machine.files"
 _MIB = 1024 * 1024
 AGENT_MIB = 150
@@ -68,6 +70,17 @@ def published_finding(settings: Settings) -> Finding:
     )
     last = f"; last used: {shown}" if shown else ""
     return ok(PUBLISHED, f"{what} here, with {limit}{last}")
+
+
+def requirements_finding(settings: Settings) -> Finding:
+    """Whether packages that bundles require can be installed."""
+    if not settings.bundle_requirements:
+        return ok(REQUIREMENTS, "jobs whose code requires packages are rejected (bundle_requirements)")
+    uv = find_uv()
+    if uv is None:
+        advice = "Install edge-relay-worker[requirements], or put uv into the worker's PATH."
+        return failed(REQUIREMENTS, "bundle_requirements is on, and uv is not installed", advice)
+    return ok(REQUIREMENTS, f"packages that bundles require are installed by {uv}")
 
 
 def _visible(entries: Iterable[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:

@@ -96,7 +96,7 @@ class TaskHost:
         """The Airflow version of the runtime; None while no host is ready."""
         return self._connection.airflow if self._connection is not None else None
 
-    async def launch(self, job: Job, job_dir: Path, code: Path | None = None) -> None:
+    async def launch(self, job: Job, job_dir: Path, code: Path | None = None, packages: Path | None = None) -> None:
         """Starts a job. On return its process exists and holds the job's lock.
 
         Args:
@@ -104,6 +104,7 @@ class TaskHost:
             job_dir: An existing folder for this job only; `wait` and the shutdown stages find everything there.
             code: The folder with the published version of the bundle that the job names; None for the folder that the
                 owner has configured.
+            packages: The virtual environment with the packages that the code requires.
 
         Raises:
             LaunchError: The job does not run here and never will in this folder.
@@ -114,6 +115,7 @@ class TaskHost:
             "job": _request_of(job),
             "dir": str(job_dir),
             "code": None if code is None else str(code),
+            "packages": None if packages is None else str(packages),
             "log_max_bytes": self._log_max_bytes,
         }
         try:

@@ -78,7 +78,7 @@ class HostSetup:
         seed.update(json.dumps([self.environment(), dict(self.bundles)], sort_keys=True).encode())
         for path in [MAIN, *sorted(MAIN.with_name("task_host").rglob("*.py"))]:
             seed.update(path.read_bytes())
-        for name in _installed(self.runtime_python):
+        for name in installed_distributions(self.runtime_python):
             seed.update(f"{name}\0".encode())
         return base64.urlsafe_b64encode(seed.digest())[:6].decode()
 
@@ -102,15 +102,20 @@ class HostSetup:
 def installed_airflow(python: Path) -> str | None:
     """Airflow's version, from the files next to an interpreter; None if it is not installed there."""
     for name in ("apache_airflow_core", "apache_airflow"):
-        for entry in _installed(python):
+        for entry in installed_distributions(python):
             if entry.startswith(f"{name}-"):
                 return entry.removeprefix(f"{name}-").removesuffix(".dist-info")
     return None
 
 
-def _installed(python: Path) -> list[str]:
+def installed_distributions(python: Path) -> list[str]:
     """The distributions next to an interpreter, with versions: they change when the runtime is upgraded in place."""
-    return sorted(path.name for path in python.parent.parent.glob("lib/python3*/site-packages/*.dist-info"))
+    return sorted(path.name for folder in site_folders(python) for path in folder.glob("*.dist-info"))
+
+
+def site_folders(python: Path) -> list[Path]:
+    """The folders with the packages next to an interpreter."""
+    return sorted(python.parent.parent.glob("lib/python3*/site-packages"))
 
 
 class HostChild:

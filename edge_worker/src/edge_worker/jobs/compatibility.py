@@ -32,6 +32,7 @@ class RuntimeCompatibility:
     Attributes:
         auxiliary: The kinds of auxiliary jobs that the owner allows.
         commands: The owner's rules for commands.
+        requirements: The owner allows code that requires packages.
         airflow: Airflow's version in the runtime; None until a task host has reported it.
     """
 
@@ -39,6 +40,7 @@ class RuntimeCompatibility:
     auxiliary: AbstractSet[AuxiliaryKind] = frozenset()
     commands: CommandRules = NO_COMMANDS
     airflow: str | None = None
+    requirements: bool = False
 
     def found(self, version: str) -> None:
         """A task host is ready and reports its version; called each time a task host is ready."""
@@ -69,6 +71,11 @@ class RuntimeCompatibility:
             return "the job and its workload are of different kinds"
         if kind is not None and kind not in self.auxiliary:
             return f"this worker runs no job of kind {kind}: its owner has not allowed it (EDGE_WORKER_AUXILIARY_JOBS)"
+        if job.bundle is not None and job.bundle.requirements is not None and not self.requirements:
+            return (
+                "the code of this job requires packages: the owner of this worker has not allowed to install them "
+                "(EDGE_WORKER_BUNDLE_REQUIREMENTS)"
+            )
         path = PurePosixPath(str(job.workload.get("dag_rel_path", "")))
         if path.is_absolute() or ".." in path.parts:
             return "the path of the DAG leaves its bundle"

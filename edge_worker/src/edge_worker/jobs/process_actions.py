@@ -33,6 +33,7 @@ from edge_worker.jobs.events import (
 from edge_worker.jobs.lease import Fence
 from edge_worker.log import EventLog
 from edge_worker.processes.tree import freeze_tree, is_alive, kill_tree, stop_tree, thaw_tree
+from edge_worker.state.job_dir import JobDir
 from edge_worker.task_host import job_files
 
 _CHECK_EVERY_S = 0.2
@@ -60,6 +61,15 @@ class CodeSource(Protocol):
         """A job's folder is no longer there."""
 
 
+class PackageSource(Protocol):
+    """Has the packages that the code of jobs requires; `Environments`."""
+
+    async def packages_of(
+        self, job: Job, job_dir: JobDir, code: Path | None, say: Callable[[str], None]
+    ) -> Path | None:
+        """The virtual environment of a job; raises `CodeUnavailable`."""
+
+
 @dataclass(frozen=True)
 class ProcessActions:
     """Launch, wait for the end, freeze, thaw, stop.
@@ -67,6 +77,7 @@ class ProcessActions:
     Attributes:
         host_of: Which host runs a job.
         code: Has the code of published bundles.
+        packages: Has the packages that this code requires.
         grace_s: Seconds between SIGTERM and SIGKILL.
     """
 
@@ -74,22 +85,26 @@ class ProcessActions:
     fence: Fence
     starts: StartWatch
     code: CodeSource
+    packages: PackageSource
     grace_s: float
     _frozen_at: WeakKeyDictionary[JobDriver, float] = field(default_factory=WeakKeyDictionary)
 
     async def launch(self, driver: JobDriver) -> LaunchSucceeded | LaunchFailed | ContactLost:
         """Launch the job, unless it was launched. A job whose fence has passed in the meantime is not launched.
 
-        Its code may have to be fetched first. That can take long; a stop, or the loss of contact, cancels it.
+        Its code may have to be fetched first, and packages be installed. That can take long; a stop, or the loss of
+        contact, cancels it.
         """
         if (reason := self.fence.reason(driver)) is not None:
             return ContactLost(reason)
         try:
             if not driver.dir.was_launched:
-                code = await self.code.code_of(driver.job, partial(log_to_task, driver, level="info"))
+                say = partial(log_to_task, driver, level="info")
+                code = await self.code.code_of(driver.job, say)
+                packages = await self.packages.packages_of(driver.job, driver.dir, code, say)
                 if (reason := self.fence.reason(driver)) is not None:
                     return ContactLost(reason)
-                await self.host_of(driver.job).launch(driver.job, driver.dir.path, code)
+                await self.host_of(driver.job).launch(driver.job, driver.dir.path, code, packages)
         except CodeUnavailable as error:
             return self._without_code(driver, error)
         except host_client.LaunchError as error:

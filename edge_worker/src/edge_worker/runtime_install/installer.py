@@ -4,7 +4,6 @@ import ctypes
 import os
 import re
 import signal
-import ssl
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,16 +12,11 @@ from pathlib import Path
 
 from edge_worker.environment import installer_environment, proxy_environment
 from edge_worker.relay.proxy import proxy_variables
+from edge_worker.relay.tls import write_authorities
 from edge_worker.settings import Settings
 
 _PR_SET_PDEATHSIG = 1
 _LISTED = re.compile(r"^\S+\s+(Found link|Skipping link|Link requires)")
-_BUNDLES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
 
 
 class Failed(Exception):
@@ -64,7 +58,7 @@ class Installer:
         }
         if index_url is not None:
             environment["PIP_INDEX_URL"] = index_url
-        if "PIP_CERT" not in environment and (bundle := _bundle(settings, temporary / "ca.pem")) is not None:
+        if "PIP_CERT" not in environment and (bundle := write_authorities(settings, temporary / "ca.pem")) is not None:
             environment["PIP_CERT"] = str(bundle)
         log.unlink(missing_ok=True)
         log.touch(mode=0o600)
@@ -113,17 +107,6 @@ class Installer:
 def _die_with_parent() -> None:
     """In the child: if the installation is killed, this program ends, too (Linux)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _bundle(settings: Settings, path: Path) -> Path | None:
-    """The authorities that the agent trusts, in one file: pip uses its own ones or one file, never both."""
-    system = ssl.get_default_verify_paths().cafile or next((file for file in _BUNDLES if Path(file).exists()), None)
-    own = [file for file in (settings.ca_file, settings.proxy_ca_file) if file is not None]
-    if system is None and not own:
-        return None
-    files = [*([Path(system)] if system else []), *own]
-    path.write_bytes(b"\n".join(file.read_bytes() for file in files))
-    return path
 
 
 def free_bytes(path: Path) -> int:

@@ -2,6 +2,7 @@
 
     job.json        the job as it was granted
     receipt         of the grant; to start the job with
+    environment     the name of the virtual environment that the job's code needs, from before its launch on
     started         the relay has confirmed the start: this worker is the holder
     frozen          the job's processes were, or are about to be, stopped; removed once they run again
     log_offset      up to where the relay has the log
@@ -37,6 +38,11 @@ class JobDir:
     def log(self) -> Path:
         """The output of the task, as JSON lines."""
         return self.path / job_files.TASK_LOG
+
+    @property
+    def environment(self) -> Path:
+        """The file that names the job's virtual environment."""
+        return self.path / "environment"
 
     @property
     def was_launched(self) -> bool:

@@ -8,6 +8,7 @@ control         the path of the running agent's control socket; see `control`
 owner.json      the pause of the machine's owner, while there is one
 jobs/<job>/     a job that the worker has or had; see `job_dir`
 bundles/        versions of published bundles; see `bundles.store`
+environments/   virtual environments for the code of bundles; see `environments.store`
 ended/<job>/    kept for `log_keep_days`, and as long as there is room (`spool_max_bytes`)
 """
 
@@ -72,6 +73,7 @@ class StateDir:
         self._jobs = path / "jobs"
         self._ended = path / "ended"
         self.bundles = path / "bundles"
+        self.environments = path / "environments"
 
     def prepare(self) -> None:
         """Makes the folders.

@@ -13,7 +13,7 @@ from edge_worker.task_host.job_files import Result
 from edge_worker.task_host.lease import LEASE
 from edge_worker.task_host.protocol import JobRequest, RunRequest, Workload
 from edge_worker.task_host.supervise import SupervisorContext
-from edge_worker.task_host.supervision import job_process
+from edge_worker.task_host.supervision import job_process, packages
 from edge_worker.task_host.supervision.fence import Guard, SupervisorFence, end_descendants
 
 _MAX_ERROR_CHARS = 500
@@ -67,6 +67,8 @@ def _result(request: RunRequest, job_dir: Path, settings: Settings) -> Result:
     result = Result(exit_code=None, final_state=None, error=None)
     try:
         os.environ.update(_environment(job, job_dir, _folders(request, settings)))
+        if request["packages"] is not None:
+            packages.add(Path(request["packages"]))
         result = supervise.run(job, context)
     except Exception as error:  # noqa: BLE001 (every error ends this job, and is shown)
         # A supervisor that failed halfway leaves user code behind, which no other process would end.

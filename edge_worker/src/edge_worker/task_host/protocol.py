@@ -79,12 +79,14 @@ class RunRequest(TypedDict):
     Attributes:
         dir: The job's folder.
         code: The folder of the published version of the bundle that the job names; None if it names none.
+        packages: The virtual environment with the packages that this code requires; None if it requires none.
     """
 
     id: int
     job: JobRequest
     dir: str
     code: str | None
+    packages: str | None
     log_max_bytes: int
 
 

@@ -75,8 +75,8 @@ def calls_with_bodies(edge: Edge) -> list[tuple[str, str]]:
     app: web.Application = build(edge.relays[0].parts.settings).workers
     for route in app.router.routes():
         assert route.resource is not None
-        path = route.resource.canonical
-        for name in ("job", "path", "queue"):
+        path = route.resource.canonical.replace("{digest}", "0" * 64)
+        for name in ("job", "path", "queue", "bundle"):
             path = path.replace(f"{{{name}}}", "00000000-0000-0000-0000-000000000000")
         if route.method not in NO_BODY:
             found.append((route.method, path))

@@ -27,7 +27,7 @@ FROM_OUTSIDE_IN = [
     "settings.signing",
     "dns.lookup", "tcp.connect", "tls.chain", "relay.url",
     "clock.skew", "relay.ready", "credential.known", "protocol.served", "queues.allowed", "versions.relay",
-    "runtime.python", "runtime.airflow", "runtime.host", "bundles.folders", "bundles.published",
+    "runtime.python", "runtime.airflow", "runtime.host", "bundles.folders", "bundles.published", "bundles.requirements",
     "machine.user", "machine.disk", "machine.memory", "machine.files",
 ]  # fmt: skip
 

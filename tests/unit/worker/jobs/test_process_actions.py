@@ -28,7 +28,7 @@ class _Host:
     def __init__(self, before: Callable[[], object]) -> None:
         self._before = before
 
-    async def launch(self, job: Job, job_dir: Path, code: Path | None = None) -> None:
+    async def launch(self, job: Job, job_dir: Path, code: Path | None = None, packages: Path | None = None) -> None:
         self._before()
         raise LaunchError("the task host did not answer", releases=True)
 
@@ -44,6 +44,11 @@ class _NoCode:
         raise NotImplementedError
 
 
+class _NoPackages:
+    async def packages_of(self, job: Job, job_dir: JobDir, code: Path | None, say: Callable[[str], None]) -> None:
+        return None
+
+
 class _NoFence:
     def reason(self, _: JobDriver) -> None:
         return None
@@ -56,7 +61,7 @@ def _job(tmp_path: Path) -> JobDriver:
 def _actions(before: Callable[[], object] = lambda: None) -> ProcessActions:
     host = _Host(before)
     starts = FailingStarts(JobRegistry(1))
-    return ProcessActions(lambda _: host, cast("Fence", _NoFence()), starts, _NoCode(), grace_s=1)
+    return ProcessActions(lambda _: host, cast("Fence", _NoFence()), starts, _NoCode(), _NoPackages(), grace_s=1)
 
 
 def _process_starts(driver: JobDriver) -> bool:
