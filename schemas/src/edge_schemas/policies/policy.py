@@ -42,6 +42,8 @@ class AccessKind(StrEnum):
     """A read or a change of the values that are stored with an asset; its name as for an event."""
     ASK = "ask"
     """A question to a person, or its answer; its name is the id of the task's own DAG."""
+    DEFER = "defer"
+    """A deferral; its name is the class of the trigger, which runs at the centre."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

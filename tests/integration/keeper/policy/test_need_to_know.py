@@ -175,6 +175,23 @@ async def test_every_kind_of_call_is_judged(centre: Centre, admin: Broker) -> No
         assert reply.from_airflow, (kind, path, reply)
 
 
+async def test_a_deferral_is_no_way_around_a_policy(centre: Centre, admin: Broker) -> None:
+    """A trigger runs at the centre with whatever the worker names, such as the id of a connection."""
+    ids = await task(centre)
+    trigger = "airflow.providers.common.sql.triggers.sql.SQLExecuteQueryTrigger"
+    deferral = {
+        "state": "deferred",
+        "classpath": trigger,
+        "trigger_kwargs": {"sql": "SELECT 1", "conn_id": "payroll"},
+        "next_method": "resume",
+    }
+    await put(centre, admin, QUEUE, policy(connection=("erp_*",)))
+    path = f"task-instances/{ids.ti_id}/state"
+    assert says(await centre.relay.call("PATCH", ids.job, path, deferral)) == (403, "policy_denied")
+    await put(centre, admin, QUEUE, policy(defer=(trigger,)))
+    assert (await centre.relay.call("PATCH", ids.job, path, deferral)).from_airflow
+
+
 async def test_log_mode_changes_nothing_but_the_list(centre: Centre, admin: Broker) -> None:
     ids = await task(centre)
     paths = ("connections/erp_main", "connections/payroll", "variables/other", "variables/absent")

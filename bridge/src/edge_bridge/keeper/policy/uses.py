@@ -56,6 +56,14 @@ class _OutletEvent(BaseModel):
     dest_asset_key: _Asset
 
 
+class _Deferral(BaseModel):
+    """What is read of a task's last call before a trigger takes over."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    classpath: str
+
+
 class _Success(BaseModel):
     """What is read of a successful task's last call."""
 
@@ -94,15 +102,17 @@ def uses(method: str, segments: Sequence[str], query: str, body: bytes, own_dag:
         case ["hitlDetails", _] if method != "GET":
             return (Use(AccessKind.ASK, own_dag or ""),)
         case ["task-instances", _, "state"]:
-            return _asset_events(body)
+            return _of_final_state(body)
         case _:
             return ()
 
 
-def _asset_events(body: bytes) -> tuple[Use, ...]:
-    """Of the final state of a task; any state but success has none."""
+def _of_final_state(body: bytes) -> tuple[Use, ...]:
+    """What the last call of a task uses: events of assets, or a trigger, which Airflow runs at the centre."""
     try:
         content = json.loads(body)  # as Airflow's server does, also with a key that is there twice
+        if isinstance(content, dict) and content.get("state") == "deferred":
+            return (Use(AccessKind.DEFER, _Deferral.model_validate(content).classpath),)
         if not isinstance(content, dict) or content.get("state") != "success":
             return ()
         success = _Success.model_validate(content)
