@@ -55,9 +55,10 @@ def main(words: list[str]) -> int:
         write_file(VAULT / "cluster", b"three NATS servers\n")
     passwords = {role: _secret(f"{role}.password", _random) for role in ROLES}
     _nats(passwords)
-    _relay(_tls_files(), passwords)
+    tls_files = _tls_files()
+    _relay(tls_files, passwords)
     _airflow(passwords)
-    _people(passwords)
+    _people(passwords, ca=tls_files["ca.pem"].read_text())
     _write_files("grafana", GRAFANA_USER, {"admin.password": _secret("grafana.password", _short)})
     for volume in VOLUMES.glob("nats*-data"):
         _own(volume, NATS_USER)
@@ -158,7 +159,7 @@ def _airflow(passwords: Mapping[str, str]) -> None:
     _own(VOLUMES / "airflow-logs", AIRFLOW_USER)
 
 
-def _people(passwords: Mapping[str, str]) -> None:
+def _people(passwords: Mapping[str, str], *, ca: str) -> None:
     """Files for the `nats` command line and `edge-relay` as operator; in another volume the files for admin."""
     context = {
         "description": "Edge Relay, as operator",
@@ -174,6 +175,7 @@ def _people(passwords: Mapping[str, str]) -> None:
             "nats/context/edge.json": json.dumps(context),
             "nats/context.txt": "edge",
             "operator.password": passwords[OPERATOR],
+            "ca.pem": ca,
             "access.token": _secret("access.token", lambda: new_secret(SecretKind.ACCESS)),
         },
     )

@@ -60,6 +60,15 @@ COMPOSE = Page(
         "--env HTTPS_PROXY=http://proxy.example.com:3128 "
         "edge-relay/worker:0.1.0": "runs on another machine, with another host name of the relay and another proxy; "
         "tests/compose/test_core.py runs the same image with the same variables as service edge-worker",
+        **dict.fromkeys(
+            (
+                "export COMPOSE_FILE=compose.yaml:without-airflow.yaml EDGE_COMMANDS=uname,sh",
+                "docker compose run --rm cli submit --queue plant -- uname -s",
+                "docker compose run --rm cli tokens create --name shop --role producer --queues plant "
+                '--reason "orders of the shop"',
+            ),
+            "tests/compose/test_without_airflow.py runs them with these files",
+        ),
         "git pull && docker compose build --pull": "a test does not update its own checkout, and the images of "
         "IMAGE_... may exist only on this machine",
     },

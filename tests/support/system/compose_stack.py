@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,10 +31,22 @@ class Stack:
         name: Of the project.
         dags: A folder that gets the DAGs, readable by the containers' users.
         profiles: Which are active in every call.
+        files: Compose files besides the first one.
+        env: Settings.
     """
 
-    def __init__(self, name: str, dags: Path, profiles: Iterable[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        dags: Path,
+        profiles: Iterable[str],
+        *,
+        files: Iterable[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self._name = name
+        without_grafana = ["without-grafana.yaml"] if os.environ.get(WITHOUT_GRAFANA) else []
+        self._files = [str(COMPOSE / file) for file in ("compose.yaml", *without_grafana, *files)]
         _fill(dags)
         self._profiles = [word for profile in profiles for word in ("--profile", profile)]
         self.ports = {port: choose_port() for port in _PORTS}
@@ -45,6 +57,7 @@ class Stack:
             "EDGE_DAGS_DIR": str(dags),
             "AIRFLOW_DAGS_ARE_PAUSED": "false",
             "AIRFLOW_DAGS_REFRESH_S": "5",
+            **(env or {}),
         }
 
     def compose(self, *words: str, data: bytes | None = None, check: bool = True) -> bytes:
@@ -58,7 +71,7 @@ class Stack:
             "compose",
             "-p",
             self._name,
-            *(word for file in _files() for word in ("-f", file)),
+            *(word for file in self._files for word in ("-f", file)),
         ]
         done = subprocess.run(
             [*argv, *self._profiles, *words],
@@ -78,7 +91,7 @@ class Stack:
 
     def shell(self, command: str, folder: Path) -> tuple[int, str]:
         """Run a command of the documentation in a folder, for this project; returns its status and its output."""
-        project = {"COMPOSE_PROJECT_NAME": self._name, "COMPOSE_FILE": ":".join(_files())}
+        project = {"COMPOSE_PROJECT_NAME": self._name, "COMPOSE_FILE": ":".join(self._files)}
         places = {
             "edge-relay_vault": f"{self._name}_vault",
             "debian:bookworm-slim": os.environ.get("IMAGE_DEBIAN", "debian:bookworm-slim"),
@@ -197,11 +210,6 @@ async def answered(ask: Callable[[], Awaitable[_T]], accept: Callable[[_T], bool
             except (aiohttp.ClientError, ApiRefused, TimeoutError):
                 pass  # not up yet, or restarting
             await asyncio.sleep(0.5)
-
-
-def _files() -> list[str]:
-    without_grafana = ["without-grafana.yaml"] if os.environ.get(WITHOUT_GRAFANA) else []
-    return [str(COMPOSE / file) for file in ("compose.yaml", *without_grafana)]
 
 
 def _fill(dags: Path) -> None:

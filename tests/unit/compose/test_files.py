@@ -21,7 +21,8 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def test_every_setting_is_in_the_example_with_the_same_default_and_the_other_way_round() -> None:
-    used = set(VARIABLE.findall((COMPOSE / "compose.yaml").read_text()))
+    files = (COMPOSE / "compose.yaml", COMPOSE / "without-airflow.yaml")
+    used = {found for file in files for found in VARIABLE.findall(file.read_text())}
     example = (COMPOSE / ".env.example").read_text().splitlines()
     listed = [line.partition("=")[::2] for line in example if line and not line.startswith("#")]
     assert used == set(listed)
@@ -31,6 +32,18 @@ def test_every_setting_is_in_the_example_with_the_same_default_and_the_other_way
 def test_no_variable_is_without_a_default() -> None:
     bare = re.findall(r"(?<!\$)\$(?:[A-Za-z_]|\{(?![A-Z0-9_]+:-))", (COMPOSE / "compose.yaml").read_text())
     assert bare == []
+
+
+def test_without_airflow_nothing_starts_that_needs_it() -> None:
+    """Of what starts by itself, no part has an image of Airflow, or depends on one that stays out."""
+    changed: dict[str, dict[str, Any]] = yaml.safe_load((COMPOSE / "without-airflow.yaml").read_text())["services"]
+    out = {name for name, service in changed.items() if "profiles" in service}
+    assert changed.keys() <= services().keys()
+    left = {name: service for name, service in services().items() if name not in out}
+    assert {name for name, service in left.items() if "IMAGE_BRIDGE" in service["image"]} == set()
+    needed = {one for service in left.values() for one in service.get("depends_on", {})}
+    assert needed & out == set()
+    assert {"nats", "provision", "relay", "balancer"} <= left.keys()
 
 
 @pytest.mark.parametrize("name", services())

@@ -1,0 +1,1 @@
+"""Payloads of producers while their consumers are killed and cut off."""
