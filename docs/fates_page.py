@@ -47,6 +47,10 @@ for a problem of the gate. A problem without the header is the relay's. Anything
 is tried five times within 8 to 15 s, as Airflow's own client does by default; the SDK does not repeat it. While the
 keeper cannot reach Airflow's database either, the gate answers `gate_unavailable` instead: then it is an outage.
 
+**A call that a [policy](../howto/need-to-know.md) denies** is a problem of the gate with the code `policy_denied`. It
+fails for good, also a read of something that does not exist: a task never continues with a default value instead. A
+call that the gate can't judge yet, because it has not read the policies, is `gate_unavailable`, and held.
+
 **A server in front of the api-server**, such as a load balancer, is recognised by HTML, or by 502, 503 or 504.
 Its 413, 414 and 431 become `payload_too_large`, its other 4xx `forbidden`. Its 401, 404, 407, 408, 429, 5xx and pages
 with status 200 become `gate_unavailable`.

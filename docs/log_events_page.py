@@ -38,6 +38,7 @@ COMPONENTS = (
     Component("log_reader", "Log reader", "In the api-server's log, by Airflow's logging."),
     Component("page", "Page in Airflow's UI", "In the api-server's log, by Airflow's logging."),
     Component("bridge", "Executor and log reader", "From the background thread that each of the two has."),
+    Component("dag_processor", "Published bundles", "In the dag-processor's log, by Airflow's logging."),
     Component("upkeep", "Upkeep of jobs", "Relay for submitted jobs; keeper and executor for jobs of Airflow."),
     Component("nats_client", "All clients of NATS", "Relay, keeper, executor and log reader; `role` names which."),
     Component("service", "Traces", "Relay, keeper and executor."),

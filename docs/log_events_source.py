@@ -25,6 +25,7 @@ _COMPONENTS = {
     "edge_bridge.executor": "executor",
     "edge_bridge.logs": "log_reader",
     "edge_bridge.page": "page",
+    "edge_bridge.bundles": "dag_processor",
     "edge_bridge.portal": "bridge",
     "edge_worker": "worker_agent",
     "edge_worker.task_host": "task_host",

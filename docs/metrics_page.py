@@ -10,6 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
+from edge_bridge.keeper.policy.figures import PolicyFigures
 from edge_broker.audit import Audit
 from edge_broker.bucket import Bucket
 from edge_broker.connection.broker import Broker
@@ -27,6 +28,7 @@ from edge_relay.identity.operators.ended_sessions import EndedSessions
 from edge_relay.identity.operators.token_uses import TokenUses
 from edge_relay.identity.rotation import SecretRotation
 from edge_relay.limits.kinds import ignore
+from edge_relay.metrics.bundles import BundleMetrics
 from edge_relay.metrics.exports import exports
 from edge_relay.metrics.process import certificate_gauge
 from edge_relay.metrics.producers import ProducerMetrics
@@ -64,6 +66,7 @@ def _relay() -> CollectorRegistry:
     UpkeepFigures(exported.metrics)
     exported.metrics.registry.register(SubmittedJobs(Counter))
     ProducerMetrics(exported.metrics.registry, lambda: 0)
+    BundleMetrics(exported.metrics.registry)
     return exported.metrics.registry
 
 
@@ -72,6 +75,7 @@ def _keeper() -> CollectorRegistry:
     metrics = KeeperMetrics()
     mover = RecordMover(RecordStore(broker))
     metrics.registry.register(KeeperState(broker, ClusterView(broker, mover, metrics.put_aside), mover, lambda: None))
+    PolicyFigures(metrics.registry, lambda: False)
     return metrics.registry
 
 

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, OPERATOR, READER, RELAY, ROLES
+from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, OPERATOR, PUBLISHER, READER, RELAY, ROLES
 from edge_relay.standalone import tls
 from edge_relay.standalone.nats_config import Node, render_config
-from edge_relay.standalone.private_files import make_private_dir, read_or_create, write_file
 from edge_schemas.wire.workers import SecretKind, new_secret
+from edge_service.private_files import make_private_dir, read_or_create, write_file
+from edge_service.signing import key_files
 
 VOLUMES = Path("/volumes")
 VAULT = VOLUMES / "vault"
@@ -143,10 +144,11 @@ def _tls_files() -> Mapping[str, Path]:
 def _airflow(passwords: Mapping[str, str]) -> None:
     database = _secret("postgres.password", _random)
     _write_files("postgres", ROOT, {"password": database})
-    texts = {f"{role}.password": passwords[role] for role in (EXECUTOR, KEEPER, READER)}
+    texts = {f"{role}.password": passwords[role] for role in (EXECUTOR, KEEPER, READER, PUBLISHER)}
     texts |= {
         "gate.secret": _secret("gate.secret", _random),
         "operators.token": _airflow_token(),
+        **_signing_files(),
         "fernet.key": _secret("fernet.key", _fernet),
         "jwt.secret": _secret("jwt.secret", _signing),
         "api.secret": _secret("api.secret", _random),
@@ -157,6 +159,13 @@ def _airflow(passwords: Mapping[str, str]) -> None:
     login = json.dumps({USER: _secret("airflow.password", _short)})
     _write_files("login", AIRFLOW_USER, {"passwords.json": login}, mode=0o600)
     _own(VOLUMES / "airflow-logs", AIRFLOW_USER)
+
+
+def _signing_files() -> Mapping[str, str]:
+    """The key that signs jobs, and what workers may know of it."""
+    files = VAULT / key_files.KEY_FILE, VAULT / key_files.KEYS_FILE
+    key_files.create(*files, datetime.now(UTC))
+    return {path.name: path.read_text() for path in files}
 
 
 def _people(passwords: Mapping[str, str], *, ca: str) -> None:

@@ -17,8 +17,8 @@ from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import ADMIN
 from edge_relay.identity.enrollment import EnrollmentStore
 from edge_relay.identity.operators.access_tokens import AccessTokenStore
-from edge_relay.standalone.private_files import read_secret, write_file
 from edge_schemas.wire.workers import EnrollTokenRequest
+from edge_service.private_files import read_secret, write_file
 
 PEOPLE = Path("/volumes/people")
 ADMIN_FILES = Path("/volumes/admin")
@@ -56,6 +56,7 @@ async def _apply(broker: Broker) -> list[str]:
         jobs_max_bytes=int(os.environ["JOBS_MAX_MB"]) << 20,
         logs_max_bytes=int(os.environ["LOGS_MAX_MB"]) << 20,
         logs_max_age_days=int(os.environ["LOGS_MAX_AGE_DAYS"]),
+        bundles_max_bytes=int(os.environ["BUNDLES_MAX_MB"]) << 20,
     )
     deadline = asyncio.get_running_loop().time() + PATIENCE_S
     while True:

@@ -21,7 +21,7 @@ import nats
 from nats.aio.client import Client
 
 from edge_broker.permissions import ADMIN
-from edge_relay.standalone.private_files import read_secret
+from edge_service.private_files import read_secret
 
 ADMIN_FILES = Path("/volumes/admin")
 CHUNK_BYTES = 256 * 1024

@@ -1,6 +1,7 @@
 """Runs the benchmarks and prints a page in Markdown.
 
-`make bench` runs all; `make bench ARGS="relay"` only the named ones: relay, order, queue, worker, task, stop, scale.
+`make bench` runs all; `make bench ARGS="relay"` only the named ones: relay, order, queue, worker, task, stop,
+bundle, scale.
 `scale` has parts, such as `scale.history`.
 """
 
@@ -11,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from bench import order, queue, relay, stop, task, worker
+from bench.bundles import delivery
 from bench.figures import Row, machine, table
 from bench.scale import bulk, history, lists, nats_cut, parked, quiet_polls, relay_restart
 
@@ -21,6 +23,7 @@ SECTIONS = {
     "worker": worker.measure,
     "task": task.measure,
     "stop": stop.measure,
+    "bundle": delivery.measure,
 }
 SCALE = {
     "scale.bulk": bulk.measure,

@@ -21,6 +21,7 @@ from edge_bridge.airflow.dispatch_table import DispatchTable, Entry
 from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.executor.publisher import Publisher
 from edge_bridge.tracing import CentreJobSpans
+from edge_broker.bundles.mirror import BundleMirror
 from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
 from edge_broker.subjects import RECORDS_BUCKET, RELAY_DEMAND
@@ -58,7 +59,9 @@ class Executor:
             rank, self.demand, lambda _, queue: self.dispatches.started_in(queue), lambda *_: self.ahead
         )
         metrics, spans = ExecutorMetrics().of(None), CentreJobSpans(Spans())
-        self.publisher = Publisher(lambda *_: None, lambda _: None, self.order, metrics, spans)
+        self.publisher = Publisher(
+            lambda *_: None, lambda _: None, self.order, metrics, spans, published=BundleMirror(), bundle_wait_s=60
+        )
         self.dispatches.on_left(self.publisher.queue.left)
         self.demand.on_report(self.publisher.queue.demand_changed)
 

@@ -11,12 +11,14 @@ from pydantic import BaseModel
 
 from edge_relay.identity.receipts import Receipt, open_receipt, seal
 from edge_schemas.admin.access import AccessTokenEntry
-from edge_schemas.gate.centre import CentreFacts, WorkerFacts
+from edge_schemas.gate.centre import CentreFacts, SigningKeys, WorkerFacts
 from edge_schemas.life import events
 from edge_schemas.life.model import JobRecord, WriteAnswer, new_record
 from edge_schemas.life.transition import RELEASES_BEFORE_PARKED, transition
 from edge_schemas.producers import submissions
 from edge_schemas.producers.status import job_status
+from edge_schemas.signing.key_sets import KeySet, encoded_key
+from edge_schemas.signing.payload import payload_of, with_signed
 from edge_schemas.wire import job_calls, polls, worker_entry, worker_report, workers
 from edge_schemas.wire.content import Content, SentContent
 from edge_schemas.wire.errors import EdgeError, ErrorCode, Problem
@@ -31,6 +33,8 @@ from edge_schemas.wire.jobs import (
     JobTerms,
     OnLost,
     PayloadWork,
+    Signature,
+    Signed,
     TaskIdentity,
     TaskWork,
 )
@@ -53,6 +57,7 @@ MODELS: Mapping[str, type[BaseModel]] = {
     "queue-status": submissions.QueueStatus,
     "log-position": LogPosition,
     "worker-facts": WorkerFacts,
+    "signing-keys": SigningKeys,
     "problem": Problem,
     # Between keeper and relay.
     "centre-facts": CentreFacts,
@@ -141,6 +146,20 @@ def _task_job() -> Job:
         published_at=_AT,
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     )
+
+
+def _signed(payload: str) -> Signed:
+    """No version checks these signatures: documents are only read."""
+    return Signed(payload=payload, signatures=(Signature(key=_HASH[:16], value="c2lnbmVk"),))
+
+
+def _signed_job() -> Job:
+    job = _task_job()
+    return with_signed(job, _signed(payload_of(job)))
+
+
+def _key_set() -> Signed:
+    return _signed(KeySet(serial=2, keys=(encoded_key(bytes(range(32))),), made_at=_AT).model_dump_json())
 
 
 def _auxiliary_job() -> Job:
@@ -275,11 +294,21 @@ def _health() -> worker_report.WorkerHealth:
 def _bodies() -> dict[str, BaseModel]:
     job = _task_job()
     settings = workers.WorkerSettings(version=2, queues=("default", "gpu"))
-    centre = CentreFacts(airflow_version="3.3.2", python_version="3.12.1", runtime_lock="apache-airflow==3.3.2\n")
+    centre = CentreFacts(
+        airflow_version="3.3.2",
+        python_version="3.12.1",
+        runtime_lock="apache-airflow==3.3.2\n",
+        signing_keys=(_key_set(),),
+    )
     return {
         "enroll-request": workers.EnrollRequest(protocol=1, secret_hash=_HASH, hostname="press-17", airflow="3.3.2"),
         "enrollment": workers.Enrollment(
-            worker="press-17", site="plant-a", team="plant", settings=settings, airflow="3.3.2"
+            worker="press-17",
+            site="plant-a",
+            team="plant",
+            settings=settings,
+            airflow="3.3.2",
+            signing_keys=(_key_set(),),
         ),
         "poll": polls.Poll(
             protocol=1,
@@ -326,6 +355,7 @@ def _bodies() -> dict[str, BaseModel]:
         "release-request.delay": job_calls.ReleaseRequest(receipt="c2VhbGVk", reason="busy", delay_s=600),
         **_submissions(),
         "log-position": LogPosition(offset=4096),
+        "signing-keys": SigningKeys(sets=(_key_set(),)),
         "worker-facts": WorkerFacts(
             worker="press-17",
             site="plant-a",
@@ -379,6 +409,7 @@ def _stored() -> dict[str, BaseModel]:
     settings = workers.WorkerSettings(version=2, queues=("default", "gpu"))
     return {
         "job.task": _task_job(),
+        "job.signed": _signed_job(),
         "job.auxiliary": _auxiliary_job(),
         "job.payload": _payload_job(),
         "job.command": _command_job(),

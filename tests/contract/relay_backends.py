@@ -15,20 +15,24 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from edge_broker.bundles.store import BundleStore
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import LOGS, job_subject, log_subject
 from edge_schemas.gate.centre import CentreFacts
 from edge_schemas.life.events import GiveUp, Withdraw
 from edge_schemas.wire import routes
-from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.jobs import Job, Signature, Signed
 from edge_schemas.wire.polls import PROTOCOL
 from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
 from support.relay.agents import publish
+from support.relay.bundles import MadeBundle, publish_bundle
 from support.relay.edge import Edge, Reply, running_edge
 from support.relay.fake_gate import KEY, FakeGate, running_gate
 from support.relay.fake_relay import ENROLL_TOKEN, FakeRelay, SeenCall, execution_answer
 
-CENTRE = CentreFacts(airflow_version="3.2.5", python_version="3.12.1")
+_SET = Signed(payload="{}", signatures=(Signature(key="0" * 16, value="AA=="),))
+CENTRE = CentreFacts(airflow_version="3.2.5", python_version="3.12.1", signing_keys=(_SET,))
+"""What a relay hands out unread."""
 
 
 class RelayBackend(Protocol):
@@ -61,6 +65,12 @@ class RelayBackend(Protocol):
 
     async def rotate(self, worker: str) -> None:
         """An operator asks the worker for a new secret, for the first time."""
+
+    async def publish_bundle(self, bundle: MadeBundle) -> None:
+        """A version of a bundle is published."""
+
+    async def remove_piece(self, piece: str) -> None:
+        """A piece of a bundle is no longer stored, and the relay has forgotten it."""
 
     def answer_execution(self, status: int, body: Any) -> None:
         """The Execution API's answer to all calls from here on."""
@@ -101,6 +111,12 @@ class Fake:
 
     async def rotate(self, _: str) -> None:
         await self.relay.order(rotation=1)
+
+    async def publish_bundle(self, bundle: MadeBundle) -> None:
+        self.relay.bundles.publish(bundle)
+
+    async def remove_piece(self, piece: str) -> None:
+        del self.relay.bundles.frames[piece]
 
     def answer_execution(self, status: int, body: Any) -> None:
         async def answer(_: SeenCall) -> Any:
@@ -152,6 +168,12 @@ class Real:
     async def rotate(self, worker: str) -> None:
         await self.edge.act_on_worker(worker, "rotate")
 
+    async def publish_bundle(self, bundle: MadeBundle) -> None:
+        await publish_bundle(self.edge.broker, bundle)
+
+    async def remove_piece(self, piece: str) -> None:
+        await BundleStore(self.edge.broker).remove_piece(piece)
+
     def answer_execution(self, status: int, body: Any) -> None:
         self.gate.status, self.gate.body = status, b"" if body is None else orjson.dumps(body)
         self.gate.answer_headers = {} if body is None else {"Content-Type": "application/json"}
@@ -189,7 +211,7 @@ async def running_relay(folder: Path) -> AsyncIterator[tuple[Edge, FakeGate]]:
     secret.write_bytes(KEY)
     async with running_gate() as gate:
         gate.body = CENTRE.model_dump_json().encode()
-        async with running_edge(folder, gate_urls=(gate.url,), gate_key_file=secret) as edge:
+        async with running_edge(folder, gate_urls=(gate.url,), gate_key_file=secret, bundle_cache_bytes=0) as edge:
             yield edge, gate
 
 
@@ -288,6 +310,12 @@ class Agent:
     async def put_log(self, job: str, offset: object, data: bytes, **headers: str) -> Reply:
         sent = {"Content-Type": "application/octet-stream", **{n.replace("_", "-"): v for n, v in headers.items()}}
         return await self.call("PUT", f"{routes.JOB_LOG.format(job=job)}?offset={offset}", body=data, headers=sent)
+
+    async def manifest(self, job: Job, path: str) -> Reply:
+        return await self.call("GET", f"{path}?job={job.id}")
+
+    async def pieces(self, job: Job, path: str, *pieces: object, **more: Any) -> Reply:
+        return await self.call("POST", path, json={"job": job.id, "pieces": pieces, **more})
 
     async def execution(self, method: str, job: str, path: str, **more: Any) -> Reply:
         return await self.call(method, routes.JOB_EXECUTION.format(job=job, path=path), **more)

@@ -142,5 +142,5 @@ async def test_the_facts_of_the_centre(backend: GateBackend) -> None:
     assert check_answer(relay.key, nonce, 200, body, reply.headers[SIGNATURE_HEADER])
     assert reply.headers["Content-Type"] == "application/json"
     assert routes.ORIGIN_HEADER not in reply.headers, "it is the keeper's own answer"
-    assert set(orjson.loads(body)) == {"airflow_version", "python_version"}
+    assert set(orjson.loads(body)) == {"airflow_version", "python_version", "signing_keys"}
     CentreFacts.model_validate_json(body)

@@ -8,15 +8,18 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
 from contract.relay_backends import CENTRE, Agent, RelayBackend, Site, fake_relay, real_relay, running_relay, site_of
+from edge_schemas.gate.centre import SigningKeys
 from edge_schemas.wire import routes
 from edge_schemas.wire.job_calls import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, LogPosition
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.polls import PollAnswer
 from edge_schemas.wire.workers import Enrollment, SecretKind, new_secret
+from support.relay.bundles import MadeBundle, bundle_path, make_bundle
 from support.relay.edge import Reply
 from support.relay.jobs import make_job, make_payload_job
 
@@ -104,6 +107,15 @@ async def test_credentials(site: Site) -> None:
         assert refusal(reply) == (401, "unauthenticated")
     await site.backend.revoke(agent.name)
     assert refusal(await agent.poll()) == (401, "credential_revoked")
+
+
+async def test_the_key_sets_of_the_centre_are_handed_out(site: Site) -> None:
+    agent, token = site.stranger(), await site.backend.enroll_token()
+    enrollment = Enrollment.model_validate_json((await agent.enroll(token)).body)
+    assert enrollment.signing_keys == CENTRE.signing_keys
+    keys = await agent.call("GET", routes.WORKER_SIGNING_KEYS)
+    assert SigningKeys.model_validate_json(keys.body).sets == CENTRE.signing_keys
+    assert refusal(await site.stranger().call("GET", routes.WORKER_SIGNING_KEYS)) == (401, "unauthenticated")
 
 
 async def test_a_secret_is_rotated(site: Site) -> None:
@@ -431,3 +443,107 @@ async def test_refused_calls_of_tasks(site: Site) -> None:
     await one.finish(job.id)
     assert refusal(await one.execution("GET", job.id, "variables/x")) == (410, "job_ended")
     assert site.backend.execution_calls() == []
+
+
+async def runs(site: Site, agent: Agent, bundle: MadeBundle) -> Job:
+    """A new job that runs this version, held by the agent; the version is published."""
+    await site.backend.publish_bundle(bundle)
+    job = bundle.run_by(make_job(site.backend.queue))
+    await site.backend.publish(job)
+    [grant] = await agent.grants()
+    assert grant["job"]["bundle"] == {"name": bundle.name, "digest": bundle.digest}
+    assert (await agent.start(grant)).status == 204
+    return job
+
+
+@pytest.mark.parametrize("name", ["dags", "a/b %2F?#{x}", "ünï-コード\n", ".."])
+async def test_a_bundle_is_fetched(site: Site, name: str) -> None:
+    agent, bundle = (
+        await site.worker(),
+        make_bundle({"a.py": b"import b", "b.py": b"x = 1\n" * 100, "empty": b""}, name),
+    )
+    job = await runs(site, agent, bundle)
+    manifest = await agent.manifest(job, bundle.path)
+    assert (manifest.status, manifest.body) == (200, bundle.frame)
+    assert (manifest.headers["Content-Type"], manifest.headers["ETag"]) == ("application/zstd", f'"{bundle.digest}"')
+    one, two = bundle.manifest.pieces
+    for wanted in ((one,), (two, one)):
+        pieces = await agent.pieces(job, bundle.pieces_path, *wanted)
+        assert (pieces.status, pieces.headers["Content-Type"]) == (200, "application/octet-stream")
+        assert pieces.body == bundle.answer(*wanted)
+    for offset in (0, 5, len(bundle.frames[two])):
+        pieces = await agent.pieces(job, bundle.pieces_path, two, one, offset=offset)
+        assert pieces.body == bundle.answer(two, one, offset=offset), "only the first frame is shortened"
+
+
+async def test_a_bundle_is_for_the_holder_of_its_job(site: Site) -> None:
+    agent, other = await site.worker(), await site.worker()
+    bundle, another = make_bundle({"a.py": b"1"}), make_bundle({"a.py": b"1", "b.py": b"2"})
+    job, plain = await runs(site, agent, bundle), await started(site, agent)
+    await site.backend.publish_bundle(another)
+    [piece, *_] = bundle.manifest.pieces
+    waiting = bundle.run_by(make_job(site.backend.queue))
+
+    async def both(caller: Agent, job: Job, name: str = bundle.name, digest: str = bundle.digest) -> tuple[int, str]:
+        manifest = await caller.manifest(job, bundle_path(routes.BUNDLE, name, digest))
+        pieces = await caller.pieces(job, bundle_path(routes.BUNDLE_PIECES, name, digest), piece)
+        assert refusal(manifest) == refusal(pieces)
+        return refusal(manifest)
+
+    assert await both(other, job) == (409, "not_holder")
+    assert await both(agent, waiting) == (410, "job_ended"), "unknown"
+    assert await both(agent, plain) == (403, "forbidden"), "it runs no bundle"
+    assert await both(agent, job, digest=another.digest) == (403, "forbidden")
+    assert await both(agent, job, name="others") == (403, "forbidden")
+    assert await both(site.stranger(), job) == (401, "unauthenticated")
+    assert await both(agent, job, digest="A" * 64) == (400, "invalid_request")
+    assert await both(agent, job, digest="a" * 63) == (400, "invalid_request")
+    await site.backend.publish(waiting)
+    assert await both(agent, waiting) == (409, "wrong_state")
+    assert (await agent.finish(job.id, exit_code=0)).status == 204
+    assert await both(agent, job) == (410, "job_ended")
+
+
+async def test_refused_requests_for_pieces(site: Site) -> None:
+    agent, bundle = await site.worker(), make_bundle({f"{number}.py": b"%d" % number for number in range(3)})
+    job = await runs(site, agent, bundle)
+    [piece, gone, last] = bundle.manifest.pieces
+    frame = bundle.frames[piece]
+    wrong: list[dict[str, object]] = [
+        {"pieces": []},
+        {"pieces": [piece, piece]},
+        {"pieces": [f"{number:064x}" for number in range(1001)]},
+        {"pieces": ["x"]},
+        {"pieces": [1]},
+        {"pieces": piece},
+        {"pieces": [piece.upper()]},
+        {"pieces": [piece], "offset": -1},
+        {"pieces": [piece], "offset": "x"},
+        {"pieces": [piece], "offset": len(frame) + 1},
+        {"pieces": [piece], "offset": 1 << 40},
+        {"pieces": [piece], "unknown": 1},
+        {"job": "no-id", "pieces": [piece]},
+    ]
+    for body in wrong:
+        reply = await agent.call("POST", bundle.pieces_path, json={"job": job.id, **body})
+        assert refusal(reply) == (400, "invalid_request"), body
+    assert refusal(await agent.call("GET", bundle.path)) == (400, "invalid_request"), "without a job"
+    foreign = await agent.pieces(job, bundle.pieces_path, piece, "0" * 64)
+    assert refusal(foreign) == (403, "forbidden")
+    large = await agent.call("POST", bundle.pieces_path, json={"job": job.id, "pieces": [piece], "x": "x" * 200_000})
+    assert refusal(large) == (413, "payload_too_large")
+    assert refusal(await agent.call("POST", bundle.pieces_path, body=b"x")) == (415, "unsupported_media_type")
+    await site.backend.remove_piece(gone)
+    assert refusal(await agent.pieces(job, bundle.pieces_path, gone)) == (404, "not_found")
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await agent.pieces(job, bundle.pieces_path, piece, gone, last)
+
+
+async def test_a_version_that_is_not_stored(site: Site) -> None:
+    agent, bundle = await site.worker(), make_bundle({"a.py": b"never published"})
+    job = bundle.run_by(make_job(site.backend.queue))
+    await site.backend.publish(job)
+    [grant] = await agent.grants()
+    assert (await agent.start(grant)).status == 204
+    assert refusal(await agent.manifest(job, bundle.path)) == (404, "not_found")
+    assert refusal(await agent.pieces(job, bundle.pieces_path, *bundle.manifest.pieces)) == (404, "not_found")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_service.signing.key_files import KEY_FILE
+from edge_worker.signing.pinned_keys import FILE as PINS_FILE
 from local.processes.process_table import process_family
 from local.system.airflow_api import wait_for_end
 from local.system.proxy import host_and_port
@@ -21,6 +23,8 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="mem
 async def test_no_airflow_secret_leaves_the_centre(system: LocalSystem, tmp_path: Path) -> None:
     """Looks while a task runs at the edge, and again at all that was said and stored once it has ended."""
     search = Search(system.airflow.secrets)
+    # A standalone relay made the key, so its own folder holds it.
+    key = Search({"signing_key": (system.relay_facts.secrets_dir / KEY_FILE).read_text().splitlines()[1]})
     certificates = make_certificates(tmp_path)
     host, port = host_and_port(system.relay_facts.url)
     async with recording(certificates, host, port, system.relay_facts.ca_file) as recorder:
@@ -32,15 +36,18 @@ async def test_no_airflow_secret_leaves_the_centre(system: LocalSystem, tmp_path
         run = await system.api.trigger(DAG)
         await until(lambda: _holding(system, run), timeout_s=40, what="the task runs")
         found = _processes(search, worker.child.pid) | _processes(search, system.relay.child.pid)
+        found |= _processes(key, worker.child.pid)
         await system.api.post("variables", {"key": "go", "value": "yes"})
         assert await wait_for_end(system.api, DAG, run, timeout_s=60) == "success"
         assert await system.api.xcom(DAG, run, TASK) == "hello from the edge"
         await worker.stop()
         del system.workers["watched"]
     found |= search.folders([worker.directory, system.workers["edge-1"].directory, system.relay.directory])
-    found |= await _stored(search, system)
-    found |= _traffic(search, recorder)
+    found |= key.folders([worker.directory])
+    for each in (search, key):
+        found |= await _stored(each, system) | _traffic(each, recorder)
     assert found == set()
+    assert '"origin":"first use"' in (worker.state / PINS_FILE).read_text(), "it has checked that the job was signed"
 
 
 async def test_the_search_finds_them_in_the_centre(system: LocalSystem) -> None:

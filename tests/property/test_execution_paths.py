@@ -24,6 +24,7 @@ from edge_bridge.keeper.gate.passthrough import PassThrough
 from edge_bridge.keeper.gate.server import _execution_path
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi, ExecutionCall
 from edge_bridge.keeper.metrics import KeeperMetrics
+from edge_bridge.keeper.policy.uses import Use
 from edge_relay.jobs.execution import gate_target
 from edge_schemas.gate.execution_paths import decode_path
 from edge_schemas.gate.limits import CallLimits
@@ -36,6 +37,7 @@ from edge_worker.gateway.target import target_of
 from edge_worker.jobs.registry import JobRegistry
 from support.airflow.api.routed_app import OUTSIDE, Arrival, RoutedApp, serving_routes
 from support.relay.jobs import make_job
+from support.signing.keys import UNSIGNED
 
 pytestmark = pytest.mark.timeout(180)  # the import of Airflow's routes is slow
 
@@ -80,8 +82,9 @@ class Edge(httpx.BaseTransport):
         assert self.record.task is not None
         self.task = self.record.task
         anything: Any = self
-        self._gate = PassThrough(anything, anything, api)
+        self._gate = PassThrough(anything, anything, api, UNSIGNED, anything)
         self._registry = JobRegistry(1)
+        self.used: tuple[Use, ...] = ()
 
     @property
     def url(self) -> str:
@@ -95,6 +98,19 @@ class Edge(httpx.BaseTransport):
     async def one(self, _ti_id: str) -> TaskRow:
         """The task instance in Airflow's database, for the gate."""
         return TaskRow("running", self.record.id, None)
+
+    def judge(self, _record: JobRecord, _worker: str, _dispatched: object, used: tuple[Use, ...]) -> "Edge":
+        """What policies are compared with; all of it is allowed."""
+        self.used = used
+        return self
+
+    def take_used(self) -> tuple[Use, ...]:
+        """What the last call used, once."""
+        used, self.used = self.used, ()
+        return used
+
+    def answered(self) -> None:
+        """The call was answered."""
 
     async def query(self, _query: object) -> None:
         """Airflow's database holds nothing of the writes."""
@@ -179,13 +195,19 @@ def test_a_key_reaches_airflow_as_it_does_directly(app: RoutedApp, edge: Edge, o
     with Client(base_url=app.url, token="t") as client:
         direct = outcome(lambda: make(client, edge.task, key))
     expected = app.take()
+    edge.take_used()
     with Client(base_url=edge.url, token="t", transport=edge) as client:
         at_edge = outcome(lambda: make(client, edge.task, key))
     if direct == 405:
         # Such as for `..` as a key. The gate refuses the method, too, in its own way.
         assert (at_edge, app.take()) == (403, [])
         return
-    assert app.take() == [one for one in expected if one.route != OUTSIDE]
+    arrived = app.take()
+    assert arrived == [one for one in expected if one.route != OUTSIDE]
+    used = edge.take_used()
+    for one in arrived:
+        names = [*one.params.values(), *dict(one.query).values()]
+        assert all(use.name in names for use in used), "a policy is compared with what Airflow gets"
     if expected and expected[0].route != OUTSIDE:
         assert at_edge == direct
 

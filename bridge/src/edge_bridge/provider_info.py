@@ -47,14 +47,41 @@ OPTIONS: dict[str, Option] = {
     ),
     "nats_ca_file": _option("File with the CA certificates of tls:// servers. If empty, those of the system.", ""),
     "secrets_dir": _option(
-        "Folder with executor.password, keeper.password, reader.password, operators.token and gate.secret. Each "
-        "component reads only its own file, so each machine needs only the files of the components that it runs.",
+        "Folder with executor.password, keeper.password, reader.password, publisher.password, operators.token and "
+        "gate.secret. Each component reads only its own file, so each machine needs only the files of the components "
+        "that it runs.",
         "",
     ),
     "executor_password": _secret("Password of the NATS user executor (scheduler).", "executor.password"),
     "keeper_password": _secret("Password of the NATS user keeper (airflow edge-relay keeper).", "keeper.password"),
     "reader_password": _secret("Password of the NATS user reader (logs, in the api-server).", "reader.password"),
+    "publisher_password": _secret(
+        "Password of the NATS user publisher (DAG code, in the dag-processor).", "publisher.password"
+    ),
     "gate_secret": _secret("Secret with which relay and gate sign their calls and answers.", "gate.secret"),
+    "signing_key_file": _option(
+        "PEM file with the Ed25519 private keys that sign jobs, the current one first; all sign. Only schedulers need "
+        "it. If empty, signing.pem in secrets_dir if it is there; without a key, jobs are not signed. Made by 'airflow "
+        "edge-relay signing-keys generate'.",
+        "",
+    ),
+    "signing_keys_file": _option(
+        "File with the key sets, which are no secret: schedulers and keepers check with them what is stored of jobs, "
+        "and workers get them. If empty, signing-keys.json next to the key, or in secrets_dir if it is there.",
+        "",
+    ),
+    "signing_hook": _option(
+        "Import path of a function that returns the signing keys in place of signing_key_file, for keys that are kept "
+        "elsewhere: a list of objects with public_key (32 bytes) and sign(data), which returns 64 bytes.",
+        "",
+        example="company.kms.edge_relay_keys",
+    ),
+    "signed_jobs": _option(
+        "What applies once there are keys. required: jobs that are not signed get no calls of the Execution API, are "
+        "not republished, and workers get the keys and refuse such jobs. optional: jobs are signed, and nothing is "
+        "refused; to switch signing on while older jobs are still waiting.",
+        "required",
+    ),
     "operators_urls": _option(
         "For the page in Airflow's UI: base URLs of the relays' operators' listeners, separated by commas, such as "
         "http://relay:8444. The api-server uses one that answers. If empty, the page explains what to set.",
@@ -160,6 +187,34 @@ OPTIONS: dict[str, Option] = {
         "priority_weight, so a job of high weight is behind no more than these. If more than four times as many jobs "
         "of the queue run, it is a quarter of their number.",
         "4",
+        kind="integer",
+    ),
+    "bundle_max_bytes": _option(
+        "Bytes that the files of a published DAG bundle may have, at most 1073741824. A worker has a limit of its own.",
+        "268435456",
+        kind="integer",
+    ),
+    "bundle_max_files": _option(
+        "Files and folders that a published DAG bundle may have, at most 20000.", "10000", kind="integer"
+    ),
+    "bundle_wait": _option(
+        "Seconds that a task waits in the executor for the version of its DAG bundle to be published, when other "
+        "versions of the bundle are; then it fails, or is retried. A task of a bundle that is not published at all "
+        "does not wait.",
+        "60",
+        kind="integer",
+    ),
+    "publish_bundles": _option(
+        "Names of DAG bundles, separated by commas, that the keeper publishes for workers; * for all of "
+        "[dag_processor] dag_bundle_config_list. For those who keep their bundle configuration: a bundle of the class "
+        "edge_bridge.bundles.PublishedBundle publishes itself and is left out. The keeper needs the same bundle "
+        "configuration as the dag-processor, and access to the same folders or repositories.",
+        "",
+    ),
+    "bundle_min_age": _option(
+        "Seconds for which a published version of a DAG bundle is kept at least after no DAG run, DAG or job names it "
+        "any more; at least 600. Then keepers remove it.",
+        "86400",
         kind="integer",
     ),
     "reconcile_interval": _option(

@@ -317,9 +317,11 @@ def _keepers() -> list[Panel]:
         ),
         graph(
             "State of the keepers",
-            "1 is healthy. View complete: all job records are read. Contact possible: a relay serves workers.",
+            "1 is healthy. View complete: all job records are read. Contact possible: a relay serves workers. Policies "
+            "known: jobs get connections and variables.",
             Query("edge_keeper_view_complete", "view complete {{instance}}"),
             Query("edge_keeper_contact_possible", "contact possible {{instance}}"),
+            Query("edge_keeper_policies_known", "policies known {{instance}}"),
             largest=1,
         ),
         graph(

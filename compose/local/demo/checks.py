@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.demo.live_log import LineDelays
+from local.demo.new_code import NEW, OLD, CodeFindings
 from local.demo.report import Check
 from local.sandbox.network_sandbox import SandboxFacts
 from local.system.proxy import host_and_port
@@ -24,6 +25,7 @@ class Findings:
         xcoms: XCom values of some tasks, by task.
         live: Delays of the log lines of `talk` while the task ran.
         log: The log of `talk` after its end.
+        code: What became of a change of a DAG's code.
         worker: Name of the only edge worker.
         sandbox: The report of the worker's network sandbox.
         tunnels: `host:port` of each connection that the proxy opened.
@@ -34,6 +36,7 @@ class Findings:
     xcoms: dict[str, Any]
     live: LineDelays
     log: list[dict[str, Any]]
+    code: CodeFindings
     worker: str
     sandbox: SandboxFacts
     tunnels: list[str]
@@ -42,7 +45,7 @@ class Findings:
 
 def check_findings(found: Findings) -> list[Check]:
     """All checks, except the check that all processes have ended."""
-    return [*_check_tasks(found), *_check_logs(found), *_check_edge(found)]
+    return [*_check_tasks(found), *_check_logs(found), *_check_code(found.code), *_check_edge(found)]
 
 
 def _check_tasks(found: Findings) -> list[Check]:
@@ -80,6 +83,15 @@ def _check_logs(found: Findings) -> list[Check]:
             details=f"{seen} lines seen live, the slowest after {live.worst:.2f} s",
         ),
         Check("the finished log is complete", ticks == [f"tick {tick}" for tick in range(12)], f"{len(ticks)} lines"),
+    ]
+
+
+def _check_code(found: CodeFindings) -> list[Check]:
+    return [
+        Check("the worker fetched the DAG's code, and its helper package", found.first == OLD, repr(found.first)),
+        Check("after a change of the code, a new run has the new code", found.second == NEW, repr(found.second)),
+        Check("an earlier run that is cleared runs the code it began with", found.cleared == OLD, repr(found.cleared)),
+        Check("and the new code, if Airflow is asked for the latest version", found.latest == NEW, repr(found.latest)),
     ]
 
 

@@ -45,11 +45,16 @@ class Progress:
 
 def parse_options(description: str, default_directory: Path) -> argparse.Namespace:
     """Parse the command line; `directory` is the folder for everything that a run writes."""
+    return options(description, default_directory).parse_args()
+
+
+def options(description: str, default_directory: Path) -> argparse.ArgumentParser:
+    """The options of each demo; one may add its own."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--dir", dest="directory", type=Path, default=default_directory, help="folder for everything that a run writes"
     )
-    return parser.parse_args()
+    return parser
 
 
 def make_empty(directory: Path) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 from local.demo import console, report
 from local.demo.checks import Findings, check_findings
 from local.demo.live_log import watch_log
+from local.demo.new_code import change_code
 from local.demo.paths import DAGS, RUN
 from local.demo.report import Check
 from local.processes.process_table import ProcessEntry, process_family, still_running
@@ -58,6 +59,8 @@ async def run_dag(system: LocalSystem, progress: console.Progress) -> Findings:
         state = await wait_for_end(api, DAG, run, timeout_s=180)
         status.cancel()
     progress.print_line(f"DAG run ended: {state}")
+    progress.print_line("changing the code of DAG 'shipped' between two runs")
+    code = await change_code(system.airflow)
     worker = next(iter(system.workers.values()))
     return Findings(
         run_state=state,
@@ -65,6 +68,7 @@ async def run_dag(system: LocalSystem, progress: console.Progress) -> Findings:
         xcoms={task: await api.xcom(DAG, run, task) for task in ("make", "total", "greet", "stumble")},
         live=live.result(),
         log=await api.log(DAG, run, "talk"),
+        code=code,
         worker=worker.hostname,
         sandbox=worker.sandbox,
         tunnels=system.proxy.tunnels(),

@@ -23,14 +23,15 @@ COMMANDS = 200
 SLOTS = 8
 TOLERANCE_S = 10
 """The shortest there is: the jobs of the killed worker start again after it."""
-KILL_AFTER = COMMANDS // 4
+KILL_AFTER = 1 / 4
+"""Of all commands."""
 WAIT_S = 180.0
 _SCRIPT = 'sleep 0.5; echo "command $0 at $EDGE_RELAY_SITE, attempt $EDGE_RELAY_ATTEMPT"'
 
 Status = Mapping[str, Any]
 
 
-async def demo(directory: Path) -> int:
+async def demo(directory: Path, commands: int) -> int:
     """Run the demo; returns the exit status."""
     progress = console.Progress()
     system = QueueSystem(console.make_empty(directory))
@@ -39,7 +40,7 @@ async def demo(directory: Path) -> int:
     try:
         await system.start(SITES, QUEUE, slots=SLOTS)
         progress.print_line(f"relay, proxy and workers at {', '.join(SITES)} are up; no Airflow")
-        results = await _run(system, progress)
+        results = await _run(system, progress, commands)
     except Exception as problem:  # noqa: BLE001  # reported as a failed check; everything is stopped
         details = "; ".join(console.error_messages(problem))
         results.append(Check("the system starts and the commands run", passed=False, details=details))
@@ -63,17 +64,17 @@ async def demo(directory: Path) -> int:
     return 1
 
 
-async def _run(system: QueueSystem, progress: console.Progress) -> list[Check]:
-    submissions = [_submission(number) for number in range(COMMANDS)]
+async def _run(system: QueueSystem, progress: console.Progress, commands: int) -> list[Check]:
+    submissions = [_submission(number) for number in range(commands)]
     jobs = await system.submit(QUEUE, submissions)
     progress.print_line(f"{len(jobs)} commands submitted to queue {QUEUE!r}")
     async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as tasks:
         # The same keys: these are the same jobs.
         batch = tasks.create_task(system.run_batch(QUEUE, submissions), name="batch")
-        await _wait_until(system, lambda ended: ended >= KILL_AFTER, batch, progress)
+        await _wait_until(system, commands, lambda ended: ended >= KILL_AFTER * commands, batch, progress)
         await system.workers[SITES[0]].child.crash()
         progress.print_line(f"the worker at {SITES[0]} was killed, with the commands that ran there")
-        await _wait_until(system, lambda _: False, batch, progress)
+        await _wait_until(system, commands, lambda _: False, batch, progress)
         ends = await batch
     progress.print_line(f"all {len(ends)} commands have ended")
     sites = {worker.worker_name: site for site, worker in system.workers.items()}
@@ -94,12 +95,16 @@ def _submission(number: int) -> dict[str, object]:
 
 
 async def _wait_until(
-    system: QueueSystem, is_reached: Callable[[int], bool], batch: "asyncio.Task[Any]", progress: console.Progress
+    system: QueueSystem,
+    total: int,
+    is_reached: Callable[[int], bool],
+    batch: "asyncio.Task[Any]",
+    progress: console.Progress,
 ) -> None:
     """Show the progress until enough commands have ended, or all."""
     while not batch.done():
-        ended = COMMANDS - await system.unfinished(QUEUE)
-        progress.show_status(f"{ended} of {COMMANDS} commands have ended")
+        ended = total - await system.unfinished(QUEUE)
+        progress.show_status(f"{ended} of {total} commands have ended")
         if is_reached(ended):
             return
         await asyncio.wait([batch], timeout=0.5)
@@ -117,10 +122,10 @@ def _checks(jobs: Sequence[str], ends: Sequence[Status], sites: Mapping[str, str
     verdicts = Counter(str(one["outcome"]["verdict"]) for one in ends)
     again = sum(one["attempt"] > 1 for one in ends)
     tunnels = system.proxy.tunnels()
-    is_same = len(set(jobs)) == COMMANDS and sorted(jobs) == sorted(str(one["job"]) for one in ends)
+    is_same = len(set(jobs)) == len(ends) and sorted(jobs) == sorted(str(one["job"]) for one in ends)
     return [
         Check("each submission is one job, also the second time", passed=is_same, details=f"{len(set(jobs))} jobs"),
-        Check("all commands succeeded", passed=verdicts == {"succeeded": COMMANDS}, details=f"{dict(verdicts)}"),
+        Check("all commands succeeded", passed=verdicts == {"succeeded": len(jobs)}, details=f"{dict(verdicts)}"),
         Check("what ran on the killed worker ran again", passed=0 < again <= SLOTS, details=f"{again} commands"),
         Check("both sites took part", passed={sites.get(str(one["worker"])) for one in ends} == set(SITES)),
         Check(
@@ -130,5 +135,7 @@ def _checks(jobs: Sequence[str], ends: Sequence[Status], sites: Mapping[str, str
 
 
 if __name__ == "__main__":
-    chosen = console.parse_options("Run commands at two sites without Airflow, and stop.", RUN / "demo-queue")
-    sys.exit(console.run_command(lambda: demo(chosen.directory)))
+    parser = console.options("Run commands at two sites without Airflow, and stop.", RUN / "demo-queue")
+    parser.add_argument("--commands", type=int, default=COMMANDS, help="how many commands are submitted")
+    chosen = parser.parse_args()
+    sys.exit(console.run_command(lambda: demo(chosen.directory, chosen.commands)))

@@ -22,6 +22,9 @@ ONLY_RELAY = "edge_bridge.executor.RelayExecutor"
 USER = "admin"
 KEEPER = ["edge-relay", "keeper"]
 DATABASE_TIMEOUT_S = 30
+BUNDLE = "dags-folder"
+LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
+PUBLISHED_BUNDLE = "edge_bridge.bundles.PublishedBundle"
 Options: TypeAlias = Mapping[tuple[str, str], str]
 
 
@@ -195,6 +198,7 @@ class Airflow:
     def _edge_relay(self, relay: RelayFacts) -> dict[tuple[str, str], str]:
         return {
             ("logging", "logging_config_class"): "edge_bridge.log_config.LOGGING_CONFIG",
+            ("dag_processor", "dag_bundle_config_list"): self._bundles(),
             ("edge_relay", "nats_urls"): relay.nats_url,
             ("edge_relay", "secrets_dir"): str(relay.secrets_dir),
             ("edge_relay", "operators_urls"): relay.operator_url,
@@ -203,6 +207,12 @@ class Airflow:
             ("edge_relay", "callback_queue"): self._auxiliary_queue,
             ("edge_relay", "connection_test_queue"): self._auxiliary_queue,
         }
+
+    def _bundles(self) -> str:
+        """The DAG folder, whose versions are published for the workers."""
+        folder = {"classpath": LOCAL_BUNDLE, "kwargs": {"path": str(self.directory / "dags")}}
+        published = {"name": BUNDLE, "classpath": PUBLISHED_BUNDLE, "kwargs": {"inner": folder}}
+        return json.dumps([published])
 
 
 @dataclass(frozen=True)
@@ -239,8 +249,7 @@ def as_variables(options: Options) -> dict[str, str]:
 
 
 def copy_dags(sources: Sequence[Path], target: Path) -> None:
-    """Copy the DAG files of all sources into one folder."""
+    """Copy the DAG files of all sources, with the packages beside them, into one folder."""
     target.mkdir(parents=True, exist_ok=True)
     for source in sources:
-        for file in sorted(source.glob("*.py")):
-            shutil.copy(file, target / file.name)
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)

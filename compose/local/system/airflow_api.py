@@ -101,6 +101,15 @@ class AirflowApi:
         run = await self.post(f"dags/{dag}/dagRuns", {"logical_date": None, "conf": conf or {}})
         return str(run["dag_run_id"])
 
+    async def bundle_version(self, dag: str) -> str:
+        """The version of the bundle that the next run of the DAG begins with; empty if its bundle has no versions."""
+        return str((await self.get(f"dags/{dag}"))["bundle_version"] or "")
+
+    async def clear_run(self, dag: str, run: str, *, on_latest: bool = False) -> None:
+        """Run all tasks of a run again, with the code that it began with or with the latest."""
+        order = {"dry_run": False, "only_failed": False, "run_on_latest_version": on_latest}
+        await self.post(f"dags/{dag}/dagRuns/{quote(run, safe='')}/clear", order)
+
     async def run_state(self, dag: str, run: str) -> str:
         """The state of a DAG run."""
         return str((await self.get(f"dags/{dag}/dagRuns/{quote(run, safe='')}"))["state"])

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -16,7 +16,6 @@ from typing import Any
 
 from local.processes.child import Child, clean_environment
 from local.sandbox.network_sandbox import SandboxFacts, read_facts
-from local.system.airflow import copy_dags
 from local.system.paths import COMPOSE, PROGRAMS
 from local.system.proxy import ForwardProxy
 from local.system.relay import RelayFacts
@@ -73,14 +72,13 @@ class EdgeWorker:
         enrolled: dict[str, Any] = json.loads((self.state / "worker.json").read_text())["enrollment"]
         return enrolled
 
-    async def enroll(self, token: str, dags: Sequence[Path]) -> None:
-        """Create its folders and exchange the token for an identity.
+    async def enroll(self, token: str) -> None:
+        """Create its folder and exchange the token for an identity.
 
         Raises:
             ChildFailed: The relay rejected the token or could not be reached.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        copy_dags(dags, self.directory / "dags")
         enrolling = self._program("enroll", ["enroll", "--relay", self._relay_url, "--token-file", "-"])
         await enrolling.start(stdin=token.encode() + b"\n")
         await enrolling.wait_for_success(60)
@@ -120,7 +118,6 @@ class EdgeWorker:
                 "HTTPS_PROXY": self._proxy.url_with_login(proxy_port),
                 "EDGE_WORKER_STATE_DIR": str(self.state),
                 "EDGE_WORKER_CA_FILE": str(self._relay.ca_file),
-                "EDGE_WORKER_BUNDLES": json.dumps({"dags-folder": str(self.directory / "dags")}),
                 "EDGE_WORKER_RUNTIME_DIR": str(self._runtime),
                 "EDGE_WORKER_SLOTS": str(self.slots),
                 "EDGE_WORKER_AUXILIARY_JOBS": "callback,connection_test",

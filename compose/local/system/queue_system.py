@@ -72,7 +72,7 @@ class QueueSystem:
             slots=slots,
             extra={"EDGE_WORKER_COMMANDS": "*", "EDGE_WORKER_AUXILIARY_JOBS": ""},
         )
-        await worker.enroll(await self.relay.enroll_token(queues=[queue], site=site), ())
+        await worker.enroll(await self.relay.enroll_token(queues=[queue], site=site))
         await worker.start()
         await worker.child.wait_until(worker.is_up, timeout_s=30)
 

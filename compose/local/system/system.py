@@ -178,7 +178,7 @@ class LocalSystem:
             extra=extra,
         )
         self.workers[name] = worker
-        await worker.enroll(token, self.dags)
+        await worker.enroll(token)
         await worker.start()
         await worker.child.wait_until(worker.is_up, timeout_s=30)
         return worker

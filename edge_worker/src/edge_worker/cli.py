@@ -152,6 +152,7 @@ async def _enroll(settings: Settings, *, renew: bool) -> int:
     from edge_worker.host_client.launcher import installed_airflow
     from edge_worker.relay.call_result import CallError, Refused
     from edge_worker.relay.retry import Fate, fate_of
+    from edge_worker.signing.pinned_keys import trust_line
     from edge_worker.state.state import StateDir
 
     state = StateDir(settings.state_dir)
@@ -177,6 +178,7 @@ async def _enroll(settings: Settings, *, renew: bool) -> int:
     enrollment = identity.enrollment
     print(f"Enrolled as {enrollment.worker} at site {enrollment.site}.")
     print(f"Queues: {', '.join(enrollment.settings.queues)}")
+    print(trust_line(settings))
     options = f"--state-dir {shlex.quote(str(settings.state_dir))}"
     if settings.ca_file is not None:
         options += f" --ca-file {shlex.quote(str(settings.ca_file))}"

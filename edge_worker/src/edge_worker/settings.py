@@ -5,6 +5,7 @@ Each field is also the flag `--name-of-field` and the variable `EDGE_WORKER_NAME
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -22,6 +23,7 @@ from pydantic import (
     field_validator,
 )
 
+from edge_schemas.bundles.manifest import MAX_BUNDLE_BYTES
 from edge_schemas.gate.limits import (
     DEFAULT_MAX_CALL_BYTES,
     DEFAULT_MAX_PATH_BYTES,
@@ -53,6 +55,14 @@ def _comma_separated(value: object) -> object:
 
 def _expanded(value: object) -> object:
     return Path(value).expanduser().absolute() if isinstance(value, str | Path) else value
+
+
+def _fingerprint(value: str | None) -> str | None:
+    digits = None if value is None else value.removeprefix("SHA256:").lower()
+    if digits is not None and not re.fullmatch(r"[0-9a-f]{64}", digits):
+        msg = "must have 64 hexadecimal digits"
+        raise ValueError(msg)
+    return digits
 
 
 def _in_real_folder(path: Path) -> Path:
@@ -101,8 +111,26 @@ class Settings(BaseModel):
     )
     bundles: Annotated[dict[str, LocalPath], BeforeValidator(_json_or_map)] = Field(
         default_factory=dict,
-        description="Where the files of each DAG bundle are on this machine, as a JSON object: "
-        '`{"dags-folder": "/srv/dags"}`.',
+        description="Where the files of DAG bundles are on this machine that are not published, as a JSON object: "
+        '`{"dags-folder": "/srv/dags"}`. The code of published bundles is fetched.',
+    )
+    bundle_max_bytes: int = Field(
+        default=MAX_BUNDLE_BYTES,
+        ge=1024 * 1024,
+        le=MAX_BUNDLE_BYTES,
+        description="Largest version of a published DAG bundle, in bytes of its files, that is fetched. A task of a "
+        "larger one fails.",
+    )
+    bundle_cache_max_bytes: int = Field(
+        default=2 * 1024 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="The most that versions of published DAG bundles together take on this machine's disk, in bytes of "
+        "their files. The least recently used ones are removed first; those that jobs use are kept in any case.",
+    )
+    bundle_keep_days: float = Field(
+        default=30,
+        ge=0,
+        description="Days for which a version of a published DAG bundle is kept that no job uses.",
     )
     ca_file: LocalPath | None = Field(
         default=None,
@@ -146,6 +174,29 @@ class Settings(BaseModel):
         default=(),
         description="Names of environment variables that producers may set for the programs of `commands`, separated "
         "by commas. With `*` as `commands` they may set any.",
+    )
+    signed_jobs: Literal["auto", "required", "off"] = Field(
+        default="auto",
+        description="Whether this worker runs Airflow's jobs only if the executor has signed them: `required`; `auto` "
+        "as soon as it knows the centre's keys, from this machine's owner or else from the relay, the first time that "
+        "the relay has some; `off` never. With `required` it accepts no first keys from the relay.",
+    )
+    signing_keys: LocalPath | None = Field(
+        default=None,
+        description="PEM file with the public keys that sign jobs, from `airflow edge-relay signing-keys show --pem`. "
+        "Newer keys are accepted if a known key has signed them.",
+    )
+    signing_key: Annotated[str | None, AfterValidator(_fingerprint)] = Field(
+        default=None,
+        description="Fingerprint of a key that signs jobs, 64 hexadecimal digits, instead of the file `signing_keys`: "
+        "the relay then brings the key itself.",
+    )
+    signed_max_age_s: float = Field(
+        default=14 * 86400,
+        ge=60,
+        le=366 * 86400,
+        description="Seconds after its dispatch for which a signed job is accepted. The worker remembers for this time "
+        "which jobs have run here, so that none is run twice.",
     )
     grace_s: float = Field(
         default=5,

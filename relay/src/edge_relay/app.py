@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from edge_broker.bundles.store import BundleStore
 from edge_broker.ended_index import EndedIndex
 from edge_relay.actions.absent_queues import AbsentQueues
 from edge_relay.actions.queue_actions import QueueActions
@@ -14,12 +15,17 @@ from edge_relay.actions.worker_actions import WorkerActions
 from edge_relay.actions.worker_credentials import WorkerCredentialActions
 from edge_relay.actions.worker_targets import WorkerTargets
 from edge_relay.audit_list import AuditList
+from edge_relay.bundles.access import BundleAccess
+from edge_relay.bundles.delivery import BundleDelivery
+from edge_relay.bundles.open_answers import OpenAnswers
 from edge_relay.dispatch.long_polls import LongPolls
 from edge_relay.dispatch.notices import Notices
 from edge_relay.fleet.job_views import JobViews
+from edge_relay.fleet.policies import PolicyViews
 from edge_relay.http.bodies import JsonBodies
 from edge_relay.http.browsers import Browsers
 from edge_relay.http.callers import Callers
+from edge_relay.http.handlers.bundles import BundleHandlers
 from edge_relay.http.handlers.description import DescriptionHandlers
 from edge_relay.http.handlers.enrollment import EnrollmentHandlers
 from edge_relay.http.handlers.health import HealthHandlers, MetricsHandlers
@@ -36,6 +42,7 @@ from edge_relay.http.operators.actions import ActionHandlers
 from edge_relay.http.operators.audit import AuditHandlers
 from edge_relay.http.operators.job_actions import JobActionHandlers
 from edge_relay.http.operators.overview import OverviewHandlers
+from edge_relay.http.operators.policies import PolicyHandlers
 from edge_relay.http.operators.sign_in import SignInHandlers
 from edge_relay.http.operators.ui import UiHandlers
 from edge_relay.http.operators.views import ViewHandlers
@@ -51,6 +58,7 @@ from edge_relay.jobs.start import JobStart
 from edge_relay.limits.kinds import Limit
 from edge_relay.limits.rates import RateLimit
 from edge_relay.logging import server_logger
+from edge_relay.metrics.bundles import BundleMetrics
 from edge_relay.metrics.producers import ProducerMetrics
 from edge_relay.parts.build import Parts, build_parts
 from edge_relay.pulls.demand_reports import DemandReports
@@ -159,9 +167,24 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
         *JobHandlers(callers, bodies, start, finish, release).routes(),
         *LogHandlers(callers, parts.limits.body_memory, parts.logs, metrics).routes(),
         *PassthroughHandlers(callers, parts.limits.body_memory, execution).routes(),
+        *BundleHandlers(callers, bodies, _bundle_delivery(parts)).routes(),
         *_producer_routes(parts, callers, bodies),
         *DescriptionHandlers().routes(),
     ]
+
+
+def _bundle_delivery(parts: Parts) -> BundleDelivery:
+    settings, metrics = parts.settings, parts.metrics
+    return BundleDelivery(
+        BundleAccess(parts.records, parts.workers),
+        BundleStore(parts.broker),
+        OpenAnswers(
+            most=settings.bundle_answers, of_worker=settings.bundle_answers_per_worker, on_limit=metrics.on_limit
+        ),
+        parts.lifecycle,
+        BundleMetrics(metrics.registry),
+        cache_bytes=settings.bundle_cache_bytes,
+    )
 
 
 def _producer_routes(parts: Parts, callers: Callers, bodies: JsonBodies) -> list[web.RouteDef]:
@@ -203,7 +226,7 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
     job_views = JobViews(parts.views, parts.records, settings.airflow_url)
     why = WhyAnswers(parts.broker, parts.records, parts.views, job_views, AirflowSide(parts.gate))
     enroll_tokens = EnrollTokens(parts.broker)
-    command = _enroll_command(settings)
+    command = _enroll_command(parts)
     access = AccessAdministration(
         parts.identity.access_tokens,
         parts.identity.enrollments,
@@ -224,13 +247,15 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
         *ViewHandlers(callers, parts.views, job_views).routes(),
         *JobActionHandlers(callers, bodies, job_views, jobs).routes(),
         *WhyHandlers(callers, why).routes(),
+        *PolicyHandlers(callers, PolicyViews(parts.broker)).routes(),
         *_action_handlers(parts, callers).routes(),
     ]
 
 
-def _enroll_command(settings: Settings) -> EnrollCommand:
+def _enroll_command(parts: Parts) -> EnrollCommand:
+    settings = parts.settings
     try:
-        return enroll_command(settings.public_url, settings.public_ca_file)
+        return enroll_command(settings.public_url, settings.public_ca_file, parts.centre)
     except ValueError as error:
         raise SettingsError(str(error)) from None
 

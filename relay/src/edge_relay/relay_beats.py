@@ -73,7 +73,7 @@ class RelayBeats:
         self._lifecycle = lifecycle
         self._relay = relay
         self._on_proof = on_proof
-        self._beat_due = 0.0
+        self._beat_due = self._connected_at = 0.0
         self._service = Service()
         self._kick = asyncio.Event()
         broker.on_connection(self._restart)
@@ -92,12 +92,14 @@ class RelayBeats:
 
     async def _prove(self) -> bool:
         """Whether a poll can be stored."""
-        at = time.monotonic()
+        at = self._workers.written_at
         try:
             # A connection is not enough: without a leader, or with a full disk, no poll arrives, and workers must not
-            # count as silent then.
-            async with asyncio.timeout(RELAY_BEAT_S):
-                await self._workers.probe()
+            # count as silent then. A poll that was stored just now proves as much as another write.
+            if at < max(time.monotonic() - PROOF_EVERY_S, self._connected_at):
+                at = time.monotonic()
+                async with asyncio.timeout(RELAY_BEAT_S):
+                    await self._workers.probe()
         except (BrokerUnavailable, JetStreamError, TimeoutError) as error:
             log.debug("relay_beat_skipped", error=repr(error))
             self._service.interrupt()
@@ -113,5 +115,5 @@ class RelayBeats:
 
     def _restart(self) -> None:
         self._service.interrupt()
-        self._beat_due = 0.0
+        self._beat_due, self._connected_at = 0.0, time.monotonic()
         self._kick.set()

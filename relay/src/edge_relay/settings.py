@@ -14,6 +14,7 @@ from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import RELAY
 from edge_relay.limits.producer_settings import ProducerLimitSettings
 from edge_relay.limits.settings import LimitSettings
+from edge_relay.setting_groups.bundle_settings import BundleSettings
 from edge_relay.setting_groups.shown_settings import ShownSettings
 from edge_relay.setting_groups.sign_in_settings import SignInSettings
 from edge_schemas.gate.limits import (
@@ -36,7 +37,7 @@ def _default_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-class Settings(LimitSettings, ProducerLimitSettings, ShownSettings, SignInSettings):
+class Settings(LimitSettings, ProducerLimitSettings, BundleSettings, ShownSettings, SignInSettings):
     """The settings of one replica. Secrets come from files, never from the environment or the command line."""
 
     model_config = SettingsConfigDict(

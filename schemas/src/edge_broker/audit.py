@@ -50,7 +50,7 @@ class Audit:
     def __init__(self, broker: Broker, name: str) -> None:
         self._broker = broker
         self._system = Actor(kind=ActorKind.SYSTEM, name=name)
-        self._unconfirmed: deque[_Message] = deque()
+        self.unconfirmed: deque[_Message] = deque()  # lost with the process
         self._resending: asyncio.Task[None] | None = None
         broker.on_connection(self._resend_soon)
 
@@ -176,20 +176,20 @@ class Audit:
         try:
             await self._broker.store(message.subject, message.payload, {"Nats-Msg-Id": message.id})
         except BrokerUnavailable:
-            if len(self._unconfirmed) >= MAX_UNCONFIRMED:
-                dropped = self._unconfirmed.popleft()
+            if len(self.unconfirmed) >= MAX_UNCONFIRMED:
+                dropped = self.unconfirmed.popleft()
                 log.warning("audit_event_lost", subject=dropped.subject, error="too many wait for NATS")
-            self._unconfirmed.append(message)
+            self.unconfirmed.append(message)
         except JetStreamError as error:
             log.warning("audit_event_lost", subject=message.subject, error=str(error))
 
     def _resend_soon(self) -> None:
-        if self._unconfirmed and (self._resending is None or self._resending.done()):
+        if self.unconfirmed and (self._resending is None or self._resending.done()):
             self._resending = asyncio.create_task(self._resend(), name="audit-resend")
 
     async def _resend(self) -> None:
-        for _ in range(len(self._unconfirmed)):
-            await self._send(self._unconfirmed.popleft())
+        for _ in range(len(self.unconfirmed)):
+            await self._send(self.unconfirmed.popleft())
 
 
 def _facts(facts: Mapping[str, Fact] | None) -> dict[str, Any] | None:

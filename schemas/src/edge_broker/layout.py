@@ -14,6 +14,7 @@ from edge_broker.connection.errors import STREAM_NOT_FOUND, JetStreamError
 from edge_broker.jetstream import consumer_info
 from edge_broker.jetstream.consumer_info import ConsumerConfig
 from edge_broker.jetstream.stream_info import StreamConfig, create_stream, stream_info, update_stream
+from edge_schemas.admin.policies import LIST_DAYS
 from edge_schemas.life.model import ENDED_RECORD_LIFE
 from edge_schemas.wire.polls import GRANT_WAIT_S
 
@@ -34,18 +35,26 @@ class LayoutSettings:
 
     Attributes:
         replicas: Copies of each stream: 1 on a single server, 3 in a cluster.
-        jobs_max_bytes: Room for waiting jobs; at 1 KiB each, 256 MiB are some 250,000.
+        jobs_max_bytes: Room for waiting jobs; at 2 KiB for a signed job, 256 MiB are some 125,000.
         logs_max_bytes: Room for logs; relays remove the oldest ones of ended jobs before it is full.
         logs_max_age_days: Older logs are removed.
+        bundles_max_bytes: Room for published bundles, compressed.
     """
 
     replicas: int | None = None
     jobs_max_bytes: int | None = None
     logs_max_bytes: int | None = None
     logs_max_age_days: int | None = None
+    bundles_max_bytes: int | None = None
 
 
-DEFAULTS = LayoutSettings(replicas=1, jobs_max_bytes=256 * _MIB, logs_max_bytes=2048 * _MIB, logs_max_age_days=14)
+DEFAULTS = LayoutSettings(
+    replicas=1,
+    jobs_max_bytes=256 * _MIB,
+    logs_max_bytes=2048 * _MIB,
+    logs_max_age_days=14,
+    bundles_max_bytes=1024 * _MIB,
+)
 
 
 def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[StreamConfig]:
@@ -94,6 +103,17 @@ def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[StreamConfig]:
             "max_age": 90 * _DAY_NS,
             "allow_direct": True,
         },
+        {
+            "name": subjects.BUNDLES,
+            "description": "Edge Relay: published DAG code, by the digests of its pieces",
+            "subjects": ["edge.bundles.>"],
+            "retention": "limits",
+            "discard": "new",
+            "discard_new_per_subject": True,
+            "max_msgs_per_subject": 1,
+            "max_bytes": settings.bundles_max_bytes,
+            "allow_direct": True,
+        },
         _bucket(subjects.RECORDS_BUCKET, "records of jobs, ended ones for a short time", allow_msg_ttl=True),
         _bucket(subjects.ENDED_BUCKET, "records of ended jobs", max_age=int(ENDED_RECORD_LIFE.total_seconds()) * _NS),
         _bucket(
@@ -104,6 +124,9 @@ def stream_configs(settings: LayoutSettings = DEFAULTS) -> list[StreamConfig]:
         _bucket(subjects.WORKERS_BUCKET, "the last poll of each worker", allow_msg_ttl=True),
         _bucket(subjects.ACCESS_BUCKET, "hashes of credentials and what they open", allow_msg_ttl=True),
         _bucket(subjects.DESIRED_BUCKET, "what operators have set for workers, sites and queues", allow_msg_ttl=True),
+        _bucket(subjects.POLICIES_BUCKET, "what jobs may use of Airflow", allow_msg_ttl=True),
+        _bucket(subjects.ACCESSES_BUCKET, "what jobs used of Airflow, by day", max_age=LIST_DAYS * _DAY_NS),
+        _bucket(subjects.BUNDLES_BUCKET, "which versions of DAG bundles are published", allow_msg_ttl=True),
     ]
     common: StreamConfig = {"storage": "file", "num_replicas": settings.replicas, "allow_rollup_hdrs": False}
     configs = ({**common, **stream} for stream in streams)

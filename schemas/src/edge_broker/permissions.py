@@ -1,7 +1,8 @@
 """What each NATS user may do, and no more. A worker has no NATS user.
 
 `admin` provisions and may do everything; `operator` is for people with the `nats` command line; `relay`, `executor`,
-`keeper` and `reader` (of logs, in the api-server) have the rights of their component.
+`keeper`, `reader` (of logs and published DAG code, in the api-server) and `publisher` (of DAG code, in the
+dag-processor) have the rights of their component.
 An inbox prefix per role keeps one role from reading another's answers.
 """
 
@@ -15,7 +16,8 @@ RELAY = "relay"
 EXECUTOR = "executor"
 KEEPER = "keeper"
 READER = "reader"
-ROLES = (ADMIN, OPERATOR, RELAY, EXECUTOR, KEEPER, READER)
+PUBLISHER = "publisher"
+ROLES = (ADMIN, OPERATOR, RELAY, EXECUTOR, KEEPER, READER, PUBLISHER)
 
 _RECORDS = subjects.kv_stream(subjects.RECORDS_BUCKET)
 _ENDED = subjects.kv_stream(subjects.ENDED_BUCKET)
@@ -23,7 +25,21 @@ _ENDED_INDEX = subjects.kv_stream(subjects.ENDED_INDEX_BUCKET)
 _WORKERS = subjects.kv_stream(subjects.WORKERS_BUCKET)
 _ACCESS = subjects.kv_stream(subjects.ACCESS_BUCKET)
 _DESIRED = subjects.kv_stream(subjects.DESIRED_BUCKET)
-_FOR_PEOPLE = (subjects.LOGS, subjects.DEAD, subjects.AUDIT, _RECORDS, _ENDED, _WORKERS, _DESIRED)
+_POLICIES = subjects.kv_stream(subjects.POLICIES_BUCKET)
+_ACCESSES = subjects.kv_stream(subjects.ACCESSES_BUCKET)
+_BUNDLES = subjects.kv_stream(subjects.BUNDLES_BUCKET)
+_FOR_PEOPLE = (
+    subjects.LOGS,
+    subjects.DEAD,
+    subjects.AUDIT,
+    _RECORDS,
+    _ENDED,
+    _WORKERS,
+    _DESIRED,
+    _POLICIES,
+    _ACCESSES,
+    _BUNDLES,
+)
 """What people may read message by message, besides the waiting jobs."""
 _ALL = (
     subjects.JOBS,
@@ -36,6 +52,10 @@ _ALL = (
     _WORKERS,
     _ACCESS,
     _DESIRED,
+    _POLICIES,
+    _ACCESSES,
+    subjects.BUNDLES,
+    _BUNDLES,
 )
 
 
@@ -97,6 +117,16 @@ def _page(*streams: str) -> tuple[str, ...]:
     )
 
 
+_READ_BUNDLES = (*_read(subjects.BUNDLES, _BUNDLES), *_direct(subjects.BUNDLES))
+_PUBLISH_BUNDLES = (
+    *_READ_BUNDLES,
+    # Which pieces there are, and what the bucket holds.
+    *_api(f"STREAM.INFO.{subjects.BUNDLES}", f"STREAM.INFO.{_BUNDLES}"),
+    "edge.bundles.>",
+    subjects.kv_subject(subjects.BUNDLES_BUCKET, ">"),
+)
+
+
 def rights(role: str) -> Rights:
     """The rights of a role."""
     return _RIGHTS[role]
@@ -125,6 +155,9 @@ _RIGHTS = {
             subjects.kv_subject(subjects.ENDED_BUCKET, ">"),
             subjects.kv_subject(subjects.WORKERS_BUCKET, ">"),
             subjects.kv_subject(subjects.DESIRED_BUCKET, ">"),
+            subjects.kv_subject(subjects.POLICIES_BUCKET, ">"),
+            subjects.kv_subject(subjects.ACCESSES_BUCKET, ">"),
+            subjects.kv_subject(subjects.BUNDLES_BUCKET, ">"),
             "$JS.EVENT.ADVISORY.>",
         ),
     ),
@@ -136,6 +169,8 @@ _RIGHTS = {
             *_api("INFO", f"CONSUMER.LIST.{subjects.JOBS}"),
             f"$JS.ACK.{subjects.JOBS}.>",
             *_read(_RECORDS, _ENDED, _ENDED_INDEX, _WORKERS, _ACCESS, _DESIRED),
+            # What jobs may use and have used: to show it to operators, never to write it.
+            *_read(_POLICIES, _ACCESSES),
             *_read(subjects.LOGS, subjects.JOBS, subjects.DEAD),
             # So that an outage of a site is reported once, by whichever replica.
             *_read(subjects.AUDIT),
@@ -145,6 +180,8 @@ _RIGHTS = {
             # For producers: lists of their ended jobs, and logs.
             *_direct(_ENDED_INDEX, subjects.LOGS),
             subjects.kv_subject(subjects.ENDED_INDEX_BUCKET, ">"),
+            # DAG code, for the workers that hold a job of it.
+            *_READ_BUNDLES,
             *_api(f"STREAM.PURGE.{subjects.DEAD}"),
             # For submitted jobs: their messages, the consumers of their queues, and the move of their ended records.
             "edge.jobs.>",
@@ -177,7 +214,8 @@ _RIGHTS = {
                 f"STREAM.INFO.{subjects.JOBS}",
             ),
             *_read(subjects.JOBS, _RECORDS, _ENDED),
-            *_watch(_RECORDS, _DESIRED),
+            *_watch(_RECORDS, _DESIRED, _BUNDLES),
+            *_read(_BUNDLES),
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
             f"{subjects.NOTICES}.>",
         ),
@@ -185,8 +223,15 @@ _RIGHTS = {
     ),
     KEEPER: Rights(
         (
-            *_read(_RECORDS, _ENDED, _WORKERS, subjects.LOGS),
-            *_watch(_RECORDS, _WORKERS, _DESIRED),
+            *_read(_RECORDS, _ENDED, _WORKERS, subjects.LOGS, _POLICIES, _ACCESSES),
+            *_watch(_RECORDS, _WORKERS, _DESIRED, _POLICIES, _BUNDLES),
+            # The commands of policies are run as keeper; accesses are counted by keepers.
+            *_api(f"STREAM.INFO.{_ACCESSES}"),
+            subjects.kv_subject(subjects.POLICIES_BUCKET, ">"),
+            subjects.kv_subject(subjects.ACCESSES_BUCKET, ">"),
+            # It publishes the bundles of those who do not let the dag-processor do so, and removes old versions.
+            *_PUBLISH_BUNDLES,
+            *_api(f"STREAM.PURGE.{subjects.BUNDLES}"),
             # A line in the log of a task that waits.
             "edge.logs.>",
             subjects.kv_subject(subjects.RECORDS_BUCKET, ">"),
@@ -199,7 +244,8 @@ _RIGHTS = {
         ("_INBOX_keeper.>", subjects.RELAY_BEATS),
     ),
     READER: Rights(
-        (*_direct(subjects.LOGS), *_api(f"STREAM.INFO.{subjects.LOGS}")),
+        (*_direct(subjects.LOGS), *_api(f"STREAM.INFO.{subjects.LOGS}"), *_READ_BUNDLES),
         ("_INBOX_reader.>",),
     ),
+    PUBLISHER: Rights(_PUBLISH_BUNDLES, ("_INBOX_publisher.>",)),
 }

@@ -9,6 +9,7 @@ JOBS = "EDGE_JOBS"
 LOGS = "EDGE_LOGS"
 DEAD = "EDGE_DEAD"
 AUDIT = "EDGE_AUDIT"
+BUNDLES = "EDGE_BUNDLES"
 RECORDS_BUCKET = "edge_jobs"
 ENDED_BUCKET = "edge_jobs_ended"
 """Sorts behind `edge_jobs`: a backup copies the streams in this order, and a record that moves meanwhile is in one."""
@@ -17,8 +18,14 @@ ENDED_INDEX_BUCKET = "edge_jobs_ended_index"
 WORKERS_BUCKET = "edge_workers"
 ACCESS_BUCKET = "edge_access"
 DESIRED_BUCKET = "edge_desired"
+BUNDLES_BUCKET = "edge_bundles"
+"""Which versions of bundles are published; see `bundles.keys`."""
 DESIRED_QUEUES = "queue."
 """The keys of queues in it begin with this; the name of the consumer follows."""
+POLICIES_BUCKET = "edge_policies"
+"""What jobs may use of Airflow, by queue and site. No relay may write it."""
+ACCESSES_BUCKET = "edge_accesses"
+"""What jobs used, by queue or site and day. No relay may write it."""
 
 NO_TEAM = "-"
 NOTICES = "edge.notices"
@@ -113,6 +120,21 @@ def audit_subject(kind: str, target: str, action: str) -> str:
         action: What was done.
     """
     return f"edge.audit.{kind}.{target if target == '*' else encode_name(target)}.{action}"
+
+
+def piece_subject(digest: str) -> str:
+    """A piece of published bundles, with the beginning of its digest apart: pieces are listed in parts."""
+    return f"edge.bundles.piece.{digest[:2]}.{digest}"
+
+
+def pieces_filter(beginning: str) -> str:
+    """All pieces whose digests begin with these two characters."""
+    return f"edge.bundles.piece.{beginning}.*"
+
+
+def manifest_subject(digest: str) -> str:
+    """The manifest of a published version; `*` for all of them."""
+    return f"edge.bundles.manifest.{digest}"
 
 
 def kv_stream(bucket: str) -> str:

@@ -1,10 +1,10 @@
 """The memory for bodies: one sum for the process and one for each worker."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_service.body_progress import Stream, read_body
@@ -88,8 +88,7 @@ class BodyMemory:
         self._by_owner: Counter[str] = Counter()
         self.used = 0
 
-    @contextmanager
-    def account(self, owner: str, *, large_from: int | None = None) -> Iterator["BodyAccount"]:
+    def account(self, owner: str, *, large_from: int | None = None) -> "BodyAccount":
         """Count a body for its owner while inside.
 
         Args:
@@ -97,11 +96,7 @@ class BodyMemory:
             large_from: With more bytes than this, the body must leave room for others; None for a body of a kind that
                 is small.
         """
-        account = BodyAccount(self, owner, large_from)
-        try:
-            yield account
-        finally:
-            self.free(owner, account.held)
+        return BodyAccount(self, owner, large_from)
 
     def take(self, owner: str, count: int, *, large: bool) -> None:
         """Count bytes that have arrived.
@@ -130,13 +125,21 @@ class BodyMemory:
 
 
 class BodyAccount:
-    """The bytes of one body in memory."""
+    """The bytes of one body in memory, until the end of the block."""
 
     def __init__(self, memory: BodyMemory, owner: str, large_from: int | None) -> None:
         self._memory = memory
         self._owner = owner
         self._large_from = large_from
         self.held = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._memory.free(self._owner, self.held)
 
     def add(self, count: int) -> None:
         """Count bytes that have arrived.

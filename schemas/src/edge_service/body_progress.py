@@ -45,6 +45,9 @@ class Stream(Protocol):
     async def readany(self) -> bytes:
         """What has arrived; nothing at the end."""
 
+    def is_eof(self) -> bool:
+        """Whether everything has arrived, so that reading does not wait."""
+
 
 class Progress:
     """The time that a body has left: at most `stall_s`, and more again with each byte that moves."""
@@ -75,6 +78,18 @@ class Progress:
             raise
 
 
+async def body_parts(stream: Stream, *, stall_s: float | None = None) -> AsyncGenerator[bytes, None]:
+    """What arrives of a body, as long as it moves.
+
+    Raises:
+        BodyStalled: It stood still.
+    """
+    progress = Progress(stall_s)
+    while part := await (stream.readany() if stream.is_eof() else progress.step(stream.readany())):
+        yield part
+        progress.moved(len(part))
+
+
 async def read_body(
     stream: Stream,
     *,
@@ -94,17 +109,15 @@ async def read_body(
         BodyStalled: It stood still.
         BodyTooLarge: It has more than `limit` bytes.
     """
-    body, progress = bytearray(), Progress(stall_s)
-    while True:
-        chunk = await progress.step(stream.readany())
-        if not chunk:
-            return bytes(body)
-        if on_bytes is not None:
-            on_bytes(len(chunk))
-        body += chunk
-        if limit is not None and len(body) > limit:
-            raise BodyTooLarge
-        progress.moved(len(chunk))
+    body = bytearray()
+    async with aclosing(body_parts(stream, stall_s=stall_s)) as parts:
+        async for part in parts:
+            if on_bytes is not None:
+                on_bytes(len(part))
+            body += part
+            if limit is not None and len(body) > limit:
+                raise BodyTooLarge
+    return bytes(body)
 
 
 async def write_body(write: Callable[[bytes], Awaitable[None]], body: bytes, progress: Progress | None = None) -> None:
@@ -125,8 +138,15 @@ async def write_body(write: Callable[[bytes], Awaitable[None]], body: bytes, pro
         progress.moved(len(piece))
 
 
-class Pieces(Protocol):
-    """A body that arrives while it is sent.
+class Moving(Protocol):
+    """A body that arrives while it is sent."""
+
+    def pieces(self, progress: Progress) -> AsyncGenerator[bytes, None]:
+        """The body; it moves on when it is sent, and its time is over when nothing was sent for too long."""
+
+
+class Pieces(Moving, Protocol):
+    """One whose length is known.
 
     Attributes:
         length: In bytes.
@@ -134,11 +154,8 @@ class Pieces(Protocol):
 
     length: int
 
-    def pieces(self, progress: Progress) -> AsyncGenerator[bytes, None]:
-        """The body; it moves on when it is sent, and its time is over when nothing was sent for too long."""
 
-
-async def write_pieces(write: Callable[[bytes], Awaitable[None]], body: Pieces, progress: Progress) -> None:
+async def write_pieces(write: Callable[[bytes], Awaitable[None]], body: Moving, progress: Progress) -> None:
     """Send a body while it arrives. It is read no faster than it is sent.
 
     Raises:

@@ -1,5 +1,6 @@
 """The files of the dashboard, read once at the start: a path that is not among them is never opened."""
 
+import functools
 import gzip
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -87,6 +88,7 @@ def _with_preloads(page: bytes, assets: Mapping[str, bytes], digest: str) -> byt
     return page.replace(_PRELOADS_HERE, modules.encode()).replace(_ASSETS_HERE, f"assets/{digest}/".encode())
 
 
+@functools.lru_cache(maxsize=256)  # tests build many relays in one process
 def _file(name: str, content: bytes) -> UiFile:
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     return UiFile(content, gzip.compress(content, mtime=0), CONTENT_TYPES[_suffix(name)], etag)

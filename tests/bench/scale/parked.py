@@ -2,13 +2,18 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from bench.bare_server import bare_server
 from bench.figures import Row, cpu_seconds, spread
 from bench.relay import LATENCY_JOBS, Client, Stand, latency, stand
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import JOBS, consumer_name
+from edge_relay.standalone import tls
 from support.nats.server import eventually
 
 WORKERS = 1000
@@ -19,10 +24,15 @@ QUEUES = 40
 JOBS_OF_A_QUEUE = 5
 
 
+Poll = Callable[[float], Awaitable[object]]
+"""A worker's poll, with the time that it may wait."""
+
+
 async def measure(directory: Path) -> list[Row]:
     """Its rows of the page."""
+    rows = [await _bare(directory / "bare")]
     async with stand(directory) as one:
-        rows = [*await _idle(one), *await _many_queues(one)]
+        rows += [*await _idle(one), *await _many_queues(one)]
         rows.append(
             (
                 f"publish → grant, {WORKERS} parked, median / p99 of {LATENCY_JOBS}",
@@ -32,37 +42,63 @@ async def measure(directory: Path) -> list[Row]:
     return rows
 
 
+async def _bare(directory: Path) -> Row:
+    """CPU of a server that does nothing with the same polls: the least that they cost."""
+    files = tls.ensure(directory, ["127.0.0.1"], now=datetime.now(UTC))
+    async with bare_server(files) as server, _polling([server.call] * WORKERS) as count:
+        polls, [used] = await _use(count, server.pid)
+    return f"bare aiohttp server, {WORKERS} polls that wait, {polls / IDLE_S:.0f} polls/s", _share(used)
+
+
 async def _idle(one: Stand) -> list[Row]:
     """CPU of both servers while all workers poll and no job comes."""
-    polls = 0
     clients = [await one.client(number) for number in range(WORKERS)]
-
-    async def work(client: Client) -> None:
-        nonlocal polls
-        await asyncio.sleep(random.uniform(0, RAMP_S))
-        await client.poll(poll_timeout_s=random.uniform(0, POLL_TIMEOUT_S))
-        while True:
-            polls += 1
-            await client.poll(poll_timeout_s=POLL_TIMEOUT_S)
-
-    tasks = [asyncio.create_task(work(client)) for client in clients]
-    await asyncio.sleep(RAMP_S + POLL_TIMEOUT_S / 4)
-    polls, before = 0, _cpu(one)
-    await asyncio.sleep(IDLE_S)
-    relay, nats = (now - then for now, then in zip(_cpu(one), before, strict=True))
-    info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, one.queue)}")
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    async with _polling([partial(_poll, client) for client in clients]) as count:
+        polls, [relay, nats] = await _use(count, one.pid, one.nats_pid)
+        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, one.queue)}")
     return [
-        (f"relay, {WORKERS} idle workers, {polls / IDLE_S:.0f} polls/s", f"{relay / IDLE_S:.1%} of a core"),
-        ("nats-server, same", f"{nats / IDLE_S:.1%} of a core"),
+        (f"relay, {WORKERS} idle workers, {polls / IDLE_S:.0f} polls/s", _share(relay)),
+        ("nats-server, same", _share(nats)),
         ("open pull requests at the queue's consumer, same", str(info["num_waiting"])),
     ]
 
 
-def _cpu(one: Stand) -> tuple[float, float]:
-    return cpu_seconds(one.pid), cpu_seconds(one.nats_pid)
+async def _poll(client: Client, timeout_s: float) -> None:
+    await client.poll(poll_timeout_s=timeout_s)
+
+
+@asynccontextmanager
+async def _polling(polls: Sequence[Poll]) -> AsyncIterator[Callable[[], int]]:
+    """Workers that poll one after the other's answer; inside, all do, and so many polls have begun."""
+    begun = 0
+
+    async def work(poll: Poll) -> None:
+        nonlocal begun
+        await asyncio.sleep(random.uniform(0, RAMP_S))
+        await poll(random.uniform(0, POLL_TIMEOUT_S))
+        while True:
+            begun += 1
+            await poll(POLL_TIMEOUT_S)
+
+    tasks = [asyncio.create_task(work(poll)) for poll in polls]
+    try:
+        await asyncio.sleep(RAMP_S + POLL_TIMEOUT_S / 4)
+        yield lambda: begun
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _use(polls: Callable[[], int], *pids: int) -> tuple[int, list[float]]:
+    """How many polls began in `IDLE_S`, and the CPU seconds of the processes meanwhile."""
+    before = polls(), [cpu_seconds(pid) for pid in pids]
+    await asyncio.sleep(IDLE_S)
+    return polls() - before[0], [cpu_seconds(pid) - then for pid, then in zip(pids, before[1], strict=True)]
+
+
+def _share(seconds: float) -> str:
+    return f"{seconds / IDLE_S:.1%} of a core"
 
 
 async def _many_queues(one: Stand) -> list[Row]:

@@ -7,7 +7,7 @@ import pytest
 from edge_broker import layout
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import JetStreamError, StreamFull
-from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, RELAY
+from edge_broker.permissions import ADMIN, EXECUTOR, KEEPER, PUBLISHER, RELAY
 from edge_broker.subjects import ACCESS_BUCKET, JOBS, LOGS, kv_stream
 from support.nats.server import connected, running_server
 
@@ -69,6 +69,8 @@ ROLLUPS = (
     (EXECUTOR, "$KV.edge_jobs.x"),
     (KEEPER, "$KV.edge_jobs.x"),
     (KEEPER, "$KV.edge_jobs_ended.x"),
+    (PUBLISHER, "edge.bundles.piece.x"),
+    (PUBLISHER, "$KV.edge_bundles.x"),
 )
 
 

@@ -21,13 +21,16 @@ from support.relay.edge import running_edge
 DOCS = Path(__file__).parents[3] / "docs"
 QUEUE = "gpu_2Elarge"
 STREAMS = {
-    *("EDGE_AUDIT", "EDGE_DEAD", "EDGE_JOBS", "EDGE_LOGS"),
+    *("EDGE_AUDIT", "EDGE_BUNDLES", "EDGE_DEAD", "EDGE_JOBS", "EDGE_LOGS"),
     *(
         "KV_edge_access",
+        "KV_edge_accesses",
+        "KV_edge_bundles",
         "KV_edge_desired",
         "KV_edge_jobs",
         "KV_edge_jobs_ended",
         "KV_edge_jobs_ended_index",
+        "KV_edge_policies",
         "KV_edge_workers",
     ),
 }

@@ -17,6 +17,7 @@ from support.airflow.executors import forget_executors
 from support.airflow.keeper import KEY
 from support.airflow.real_airflow import RealAirflow
 from support.nats.server import PASSWORDS, free_port
+from support.signing.keys import signing_centre
 
 # The first test starts Airflow.
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
@@ -34,6 +35,7 @@ def env(centre: Centre, airflow: RealAirflow, monkeypatch: pytest.MonkeyPatch) -
         "EDGE_RELAY__EXECUTION_API_URL": airflow.execution_url,
         "EDGE_RELAY__GATE_PORT": str(centre.keeper.port),
         "EDGE_RELAY__GATE_SECRET": KEY.decode(),
+        "EDGE_RELAY__SIGNING_KEY_FILE": str(signing_centre(centre.folder / "keys").key_file),
         **{f"EDGE_RELAY__{role.upper()}_PASSWORD": PASSWORDS[role] for role in (EXECUTOR, KEEPER, READER)},
     }
     for name, value in settings.items():
@@ -58,7 +60,7 @@ async def test_a_healthy_centre(centre: Centre, env: pytest.MonkeyPatch) -> None
     assert status == 0, (out, err)
     findings = checked(status, out)
     assert {one["status"] for one in findings} == {Status.OK}, findings
-    layers = {"settings", "airflow", "database", "dags", "api", "nats", "gate", "fleet", "page"}
+    layers = {"settings", "airflow", "database", "dags", "api", "nats", "gate", "fleet", "bundles", "page"}
     assert {one["layer"] for one in findings} == layers
 
 
@@ -74,7 +76,8 @@ async def test_no_password_of_the_keeper(centre: Centre, env: pytest.MonkeyPatch
     env.delenv("AIRFLOW__EDGE_RELAY__KEEPER_PASSWORD")
     findings = await doctor(centre)
     names_only(findings, "settings.keeper_password", Status.WARNING, "Fine where the keeper does not run")
-    assert not_tried(findings) == {"fleet.workers", "fleet.parallelism", "fleet.queues"}
+    fleet, bundles = ("workers", "parallelism", "queues"), ("room", "published", "folders")
+    assert not_tried(findings) == {*(f"fleet.{one}" for one in fleet), *(f"bundles.{one}" for one in bundles)}
 
 
 async def test_a_wrong_password_of_the_keeper(centre: Centre, env: pytest.MonkeyPatch) -> None:

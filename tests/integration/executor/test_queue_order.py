@@ -50,6 +50,7 @@ async def running_background(site: Edge) -> AsyncIterator[Background]:
     settings = ExecutorSettings(
         broker=BrokerSettings(urls=(site.server.url,), role=EXECUTOR, password=PASSWORDS[EXECUTOR]),
         core_executor="LocalExecutor",
+        bundle_wait_s=60,
         publish_ahead=AHEAD,
         reconcile_interval_s=3600,
         queues=QUEUES,

@@ -25,6 +25,7 @@ from edge_schemas.wire.routes import GATE_CENTRE
 from edge_service.body_memory import BodyMemory
 from support.airflow.keeper import KEY
 from support.nats.server import free_port
+from support.signing.keys import UNSIGNED
 
 LOCK = "apache-airflow==3.3.2 --hash=sha256:" + "0" * 64 + "\n"
 
@@ -51,7 +52,7 @@ async def asking(lock: Path, *, key: bytes = KEY, url: str | None = None) -> Asy
     app = build_app(
         KEY,
         no_jobs,
-        CentreView(lock),
+        CentreView(lock, UNSIGNED),
         dict,
         metrics=KeeperMetrics(),
         memory=BodyMemory(1 << 20, 1 << 20, lambda _: None),

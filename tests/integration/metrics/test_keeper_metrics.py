@@ -260,12 +260,15 @@ async def test_every_figure_is_what_happened(nats: NatsServer, fake: CountingAir
             **{series("edge_keeper_heartbeats_total", outcome=outcome): number for outcome, number in beats.items()},
             # One more than calls needed: the one that failed was tried again. Of the repeat none.
             series("edge_keeper_token_mints_total"): sum(fake.answers.values()),
+            # The stranger's call and the call that is not on the list use nothing.
+            series("edge_keeper_policy_accesses_total", kind="variable", outcome="allowed"): 2,
+            series("edge_keeper_policy_accesses_total", kind="connection", outcome="allowed"): 1,
         }
         assert fake.answers["connection", 503] == 1
         assert fake.answers["xcom", 201] == 1
         build = series("edge_keeper_build_info", version=VERSION, airflow_version=version("apache-airflow-core"))
-        sight = ("broker_connected", "view_complete", "contact_possible")
-        assert [figures[series(f"edge_keeper_{name}")] for name in sight] == [1, 1, 1]
+        sight = ("broker_connected", "view_complete", "contact_possible", "policies_known")
+        assert [figures[series(f"edge_keeper_{name}")] for name in sight] == [1, 1, 1, 1]
         assert (figures[build], figures[series("edge_keeper_broker_reconnects_total")]) == (1, 0)
         assert 0 <= figures[series("edge_keeper_database_check_age_seconds")] < 5
         assert abs(figures[series("edge_keeper_relay_clock_skew_seconds", relay="relay-1")]) < 5

@@ -20,6 +20,7 @@ from edge_broker.subjects import RECORDS_BUCKET
 from edge_relay.jobs import release
 from edge_relay.limits.kinds import Limit
 from edge_relay.metrics import process, shared
+from edge_relay.metrics.bundles import PIECE_SOURCES
 from edge_relay.upkeep.figures import STEPS
 from edge_schemas.life import agents
 from edge_schemas.life.events import AnswerWrite
@@ -209,6 +210,15 @@ async def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             yield Story(observed, gate)
 
 
+def without_bundles(ledger: Ledger) -> None:
+    """No job of this story ran a bundle."""
+    for source in PIECE_SOURCES:
+        ledger.count("edge_relay_bundle_pieces_total", 0, source=source)
+    ledger.count("edge_relay_bundle_bytes_total", 0)
+    ledger.set("edge_relay_bundle_cache_bytes", 0)
+    ledger.set("edge_relay_bundle_answers", 0)
+
+
 def at_rest(ledger: Ledger, certificate: Path) -> None:
     """What is there before anything happens, and what cannot be told in advance."""
     for reason in ("unwanted", "poll_gone", "not_served", "already_held", "not_allowed"):
@@ -227,6 +237,7 @@ def at_rest(ledger: Ledger, certificate: Path) -> None:
     for step in STEPS:
         ledger.count("edge_relay_put_aside_total", 0, step=step)
     ledger.set("edge_relay_producer_waits", 0)
+    without_bundles(ledger)
     ledger.set("edge_relay_body_bytes", 0)
     ledger.count("edge_relay_malformed_requests_total", 0)
     names = (

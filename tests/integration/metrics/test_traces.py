@@ -18,6 +18,7 @@ import structlog
 from edge_bridge.executor.metrics import ExecutorMetrics
 from edge_bridge.executor.publisher import Publisher
 from edge_bridge.tracing import CentreJobSpans
+from edge_broker.bundles.mirror import BundleMirror
 from edge_broker.records import RecordStore
 from edge_schemas.life.events import AnswerWrite, GiveUp, Start
 from edge_schemas.life.model import UserCode, WriteAnswer, new_record
@@ -69,7 +70,15 @@ async def publishing(edge: Edge) -> AsyncIterator[Publisher]:
     """The executor's publisher, with spans as the environment says."""
     spans = CentreJobSpans(spans_from_environment("executor"))
     order = QueueOrder(rank, Demand(), lambda *_: 0, lambda *_: 1000)
-    publisher = Publisher(lambda *_: None, lambda _: None, order, ExecutorMetrics().of(None), spans)
+    publisher = Publisher(
+        lambda *_: None,
+        lambda _: None,
+        order,
+        ExecutorMetrics().of(None),
+        spans,
+        published=BundleMirror(),
+        bundle_wait_s=60,
+    )
     running = asyncio.create_task(publisher.run(edge.broker, RecordStore(edge.broker)))
     yield publisher
     running.cancel()

@@ -17,7 +17,7 @@ def operators() -> Iterator[FakeOperators]:
 
 
 @pytest.fixture(scope="session")
-def airflow_with_page(operators: FakeOperators, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageAirflow]:
+def prepared_airflow(operators: FakeOperators, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageAirflow]:
     """Set up as `docs/howto/airflow-page.md` says. The first relay of the two is down."""
     home = tmp_path_factory.mktemp("airflow-with-page")
     secrets = home / "secrets"
@@ -29,6 +29,13 @@ def airflow_with_page(operators: FakeOperators, tmp_path_factory: pytest.TempPat
     }
     with page_airflow(home, settings) as running:
         yield running
+
+
+@pytest.fixture
+def airflow_with_page(prepared_airflow: PageAirflow) -> PageAirflow:
+    """The same for all tests; it is started again if the test before has stopped it."""
+    prepared_airflow.server.start_if_stopped()
+    return prepared_airflow
 
 
 @pytest.fixture

@@ -48,3 +48,16 @@ def test_streams_are_few_for_each_user_and_block_nobody(
     relay.until_streams(0)
     with _stream(viewer) as answer:
         assert answer.status_code == 200
+
+
+@pytest.mark.timeout(240)
+def test_the_api_server_stops_while_pages_are_open(airflow_with_page: PageAirflow, relay: FakeOperators) -> None:
+    """It waits for its answers, up to two minutes. The last test: it would have to be started again for another one."""
+    with airflow_with_page.browser("viewer") as browser, browser.stream("GET", CHANGES) as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "event: change"
+        try:
+            airflow_with_page.server.stop(timeout_s=40)
+        finally:
+            airflow_with_page.server.kill()
+    assert len(relay.calls("/v1/admin/changes")) == 1

@@ -99,7 +99,7 @@ async def test_what_a_task_leaves_behind_is_named_in_its_log_and_its_own_end_is_
 
 async def test_bundle_that_is_not_mapped_fails_with_a_line_in_the_log(running: Site) -> None:
     job, result = await running.run("hello", bundle="elsewhere")
-    reason = "DAG bundle 'elsewhere' is not mapped to a folder on this worker (mapped: dags, gone)"
+    reason = "DAG bundle 'elsewhere' is neither published nor mapped to a folder on this worker (mapped: dags, gone)"
     assert result == JobResult(exit_code=1, final_state=None, error=reason)
     (line,) = (running.folder(job) / job_files.TASK_LOG).read_text().splitlines()
     assert json.loads(line)["event"] == f"The task could not be run: {reason}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[3]
-MAX_PACKAGES = 16
+MAX_PACKAGES = 20
 MAX_BYTES = 50_000_000
 
 

@@ -202,7 +202,7 @@ async def running_fake_airflow() -> AsyncIterator[FakeAirflow]:
 
 
 def _row(task: FakeTask) -> TaskRow:
-    return TaskRow(task.state, task.dispatch, task.last_heartbeat_at)
+    return TaskRow(task.state, task.dispatch, task.last_heartbeat_at, dag=task.identity.dag_id)
 
 
 def _name(task: TaskIdentity) -> tuple[str, str, str, int]:

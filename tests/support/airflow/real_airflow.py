@@ -80,6 +80,11 @@ class ApiServer:
             self.kill()
             raise
 
+    def start_if_stopped(self) -> None:
+        """Start it, unless it runs."""
+        if self._process is None:
+            self.start()
+
     def kill(self) -> None:
         """SIGKILL to all its processes."""
         process, self._process = self._process, None
@@ -138,7 +143,7 @@ def running_airflow(extra_env: Mapping[str, str], *, database: str | None = None
         if database is not None:
             _use_configured_database()
         create_tables()
-        _say_migrated()
+        say_migrated()
         _insert_dag()
         server = ApiServer(port, home / f"api-server-{port}.log")
         server.start()
@@ -266,7 +271,7 @@ def add_run(run_id: str, **values: Any) -> None:
         session.execute(insert(DagRun).values(**row, run_after=datetime.now(UTC), **values))
 
 
-def _say_migrated() -> None:
+def say_migrated() -> None:
     """The api-server starts only on a database that names its version."""
     from airflow.utils.db import _get_alembic_config
     from alembic import command

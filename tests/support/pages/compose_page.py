@@ -53,9 +53,9 @@ COMPOSE = Page(
     {
         "git clone … && cd …/compose": "the repository has no public address yet; the tests run in a clone",
         "docker run --detach --name edge-worker --init --restart unless-stopped "
-        '--volume edge-state:/var/lib/edge-worker --volume "$PWD/ca.pem:/ca.pem:ro" --volume /srv/dags:/dags:ro '
+        '--volume edge-state:/var/lib/edge-worker --volume "$PWD/ca.pem:/ca.pem:ro" '
         '--volume "$PWD/enroll.token:/enroll.token:ro" --env EDGE_WORKER_ENROLL_TOKEN_FILE=/enroll.token '
-        '--env EDGE_WORKER_CA_FILE=/ca.pem --env EDGE_WORKER_BUNDLES=\'{"dags-folder": "/dags"}\' '
+        "--env EDGE_WORKER_CA_FILE=/ca.pem "
         "--env EDGE_WORKER_RELAY_URL=https://relay.example.com:8443 "
         "--env HTTPS_PROXY=http://proxy.example.com:3128 "
         "edge-relay/worker:0.1.0": "runs on another machine, with another host name of the relay and another proxy; "

@@ -54,7 +54,6 @@ class Scene:
             "--host 0.0.0.0 --port 443 ": f"--host 127.0.0.1 --port {port} ",
             "https://relay.example.com": self.relay_url,
             "/srv/edge-relay": str(self._data),
-            "/srv/dags": str(self._dags),
             "/etc/edge-worker/ca.pem": str(directory / "ca.pem"),
             "JWT_SECRET=...": f"JWT_SECRET={self._jwt_secret}",
             "http://user:password@proxy.example.com:3128": self._proxy.url_with_login(),
@@ -268,6 +267,11 @@ _EXPORTS = (
     "AIRFLOW__EDGE_RELAY__NATS_URLS=nats://127.0.0.1:4222",
     "AIRFLOW__EDGE_RELAY__SECRETS_DIR=/srv/edge-relay/secrets",
     "AIRFLOW__EDGE_RELAY__OPERATORS_URLS=http://127.0.0.1:8444",
+    (
+        'AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST=\'[{"name": "dags-folder", "classpath": '
+        '"edge_bridge.bundles.PublishedBundle", "kwargs": {"inner": {"classpath": '
+        '"airflow.dag_processing.bundles.local.LocalDagBundle"}}}]\''
+    ),
     "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS=edge_bridge.log_config.LOGGING_CONFIG",
     "AIRFLOW__API_AUTH__JWT_SECRET=...",
     "AIRFLOW__EDGE_RELAY__OFFLINE_TOLERANCE=3600",
@@ -275,7 +279,6 @@ _EXPORTS = (
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL=30",
     "HTTPS_PROXY=http://user:password@proxy.example.com:3128",
     "EDGE_WORKER_CA_FILE=/etc/edge-worker/ca.pem",
-    'EDGE_WORKER_BUNDLES=\'{"dags-folder": "/srv/dags"}\'',
 )
 _ACTS: dict[str, Act] = {
     "pip install './schemas[broker]' './relay[server]'": Scene.pip_install,
@@ -306,7 +309,7 @@ BRIDGE = Page(
     },
     {"pip install edge-relay-bridge": NO_RELEASE},
 )
-_WORKER = ("export HTTPS_PROXY=", "export EDGE_WORKER_BUNDLES=", "edge-worker ")
+_WORKER = ("export HTTPS_PROXY=", "edge-worker ")
 WORKER = Page(
     "edge_worker/README.md",
     {command: act for command, act in _ACTS.items() if command.startswith(_WORKER)},

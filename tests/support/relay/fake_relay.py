@@ -20,15 +20,17 @@ from typing import Any
 
 from aiohttp import web
 
+from edge_relay.bundles.access import check_bundle
 from edge_relay.dispatch.arrival import agent_seen, check_report, poll_timeout_s
 from edge_relay.dispatch.directives import directives
 from edge_relay.http.bearer import bearer
 from edge_relay.http.bodies import job_of, json_response, read_model
+from edge_relay.http.handlers.bundles import MANIFEST_PATH, PIECES_PATH, version_of
 from edge_relay.http.handlers.passthrough import METHODS
 from edge_relay.http.middlewares import problem_response
 from edge_relay.http.raw_bodies import decode, read_bounded
 from edge_relay.stores.holders import holder_entry
-from edge_schemas.gate.centre import CentreFacts, WorkerFacts
+from edge_schemas.gate.centre import CentreFacts, SigningKeys, WorkerFacts
 from edge_schemas.gate.execution_paths import split_path
 from edge_schemas.gate.limits import DEFAULT_LIMITS
 from edge_schemas.life.agents import (
@@ -65,6 +67,7 @@ from edge_schemas.wire.workers import (
     WorkerSettings,
     hash_secret,
 )
+from support.relay.bundles import FakeBundles, manifest_request, pieces_request
 
 ENROLL_TOKEN = "ere_test-token"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
@@ -117,6 +120,7 @@ class FakeRelay:
         replaced: Hashes of secrets that were rotated.
         next_secrets: What each worker has registered and not yet used.
         rotated: The last rotation that each worker has completed.
+        bundles: The published ones, and what happens to answers with them.
         granted: The receipt of each job that was granted. Remove a job to have it granted again.
     """
 
@@ -140,6 +144,7 @@ class FakeRelay:
     jobs: dict[str, Job] = field(default_factory=dict)
     granted: dict[str, str] = field(default_factory=dict)
     logs: dict[str, bytearray] = field(default_factory=dict)
+    bundles: FakeBundles = field(default_factory=FakeBundles)
     _receipts: set[tuple[str, str, str]] = field(default_factory=set)
     _log_begins: dict[str, tuple[str, int]] = field(default_factory=dict)
     calls: list[SeenCall] = field(default_factory=list)
@@ -165,12 +170,15 @@ class FakeRelay:
         app.router.add_get(routes.HEALTHZ, self._health)
         app.router.add_post(routes.ENROLL, self._enroll)
         app.router.add_get(routes.WORKER, self._facts)
+        app.router.add_get(routes.WORKER_SIGNING_KEYS, self._signing_keys)
         app.router.add_post(routes.WORKER_SECRET, self._register_secret)
         app.router.add_post(routes.POLL, self._poll)
         app.router.add_post(routes.JOB_START, self._start_job)
         app.router.add_post(routes.JOB_FINISH, self._finish)
         app.router.add_post(routes.JOB_RELEASE, self._release)
         app.router.add_put(routes.JOB_LOG, self._log)
+        app.router.add_get(MANIFEST_PATH, self._manifest, allow_head=False)
+        app.router.add_post(PIECES_PATH, self._pieces)
         for method in METHODS:
             app.router.add_route(method, routes.JOB_EXECUTION.replace("{path}", "{path:.*}"), self._execution)
         self._runner = web.AppRunner(
@@ -324,7 +332,14 @@ class FakeRelay:
         self.enrolled_airflow = body.airflow
         settings = WorkerSettings(version=1, queues=self.queues)
         airflow = None if self.centre is None else self.centre.airflow_version
-        return json_response(Enrollment(worker=name, site="plant", settings=settings, airflow=airflow))
+        keys = () if self.centre is None else self.centre.signing_keys
+        return json_response(
+            Enrollment(worker=name, site="plant", settings=settings, airflow=airflow, signing_keys=keys)
+        )
+
+    async def _signing_keys(self, request: web.Request) -> web.Response:
+        self._worker(request)
+        return json_response(SigningKeys(sets=None if self.centre is None else self.centre.signing_keys))
 
     async def _facts(self, request: web.Request) -> web.Response:
         return json_response(
@@ -494,6 +509,19 @@ class FakeRelay:
         self._log_begins[job] = holder, begin
         log += chunk[durable - offset :]
         return len(log) - begin
+
+    async def _manifest(self, request: web.Request) -> web.Response:
+        worker = self._worker(request)
+        job, bundle, digest = manifest_request(request)
+        check_bundle(self.records.get(job), worker, bundle, digest)
+        return self.bundles.manifest(digest)
+
+    async def _pieces(self, request: web.Request) -> web.StreamResponse:
+        worker = self._worker(request)
+        bundle, digest = version_of(request)
+        wanted = await pieces_request(request)
+        check_bundle(self.records.get(wanted.job), worker, bundle, digest)
+        return await self.bundles.pieces(request, digest, wanted)
 
     async def _execution(self, request: web.Request) -> web.Response:
         worker, job = self._worker(request), job_of(request)

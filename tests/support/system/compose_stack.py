@@ -54,7 +54,6 @@ class Stack:
             **os.environ,
             **{name: str(port) for name, port in self.ports.items()},
             "DAGS_DIR": str(dags),
-            "EDGE_DAGS_DIR": str(dags),
             "AIRFLOW_DAGS_ARE_PAUSED": "false",
             "AIRFLOW_DAGS_REFRESH_S": "5",
             **(env or {}),
@@ -213,11 +212,7 @@ async def answered(ask: Callable[[], Awaitable[_T]], accept: Callable[[_T], bool
 
 
 def _fill(dags: Path) -> None:
-    dags.mkdir(parents=True, exist_ok=True)
-    dags.chmod(0o755)
-    for file in [
-        *(COMPOSE / "local" / "demo" / "dags").glob("*.py"),
-        *(Path(__file__).parents[2] / "compose/dags").glob("*.py"),
-    ]:
-        shutil.copy(file, dags / file.name)
-        (dags / file.name).chmod(0o644)
+    for source in (COMPOSE / "local" / "demo" / "dags", Path(__file__).parents[2] / "compose" / "dags"):
+        shutil.copytree(source, dags, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    for path in (dags, *dags.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)

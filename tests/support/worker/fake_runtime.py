@@ -43,6 +43,7 @@ class FakeRuntime(TaskHost):
         self.is_ready = True
         self.launch_fails: str | None = None
         self.launched: list[str] = []
+        self.codes: dict[str, Path | None] = {}
 
     @override
     async def run_forever(self) -> None:
@@ -53,10 +54,11 @@ class FakeRuntime(TaskHost):
         return "3.3.2" if self.is_ready else None
 
     @override
-    async def launch(self, job: Job, job_dir: Path) -> None:
+    async def launch(self, job: Job, job_dir: Path, code: Path | None = None) -> None:
         if self.launch_fails:
             raise LaunchError(self.launch_fails)
         self.launched.append(job.id)
+        self.codes[job.id] = code
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(Path(__file__).with_name("fake_supervisor.py")),
@@ -69,6 +71,6 @@ class FakeRuntime(TaskHost):
             stdout=asyncio.subprocess.DEVNULL,
         )
         async with asyncio.timeout(20):
-            code = await process.wait()
-        if code != 0:
+            status = await process.wait()
+        if status != 0:
             raise LaunchError("this job was already started here")

@@ -49,10 +49,12 @@ class WholeWorker:
         """A new agent on the same folders."""
         environment = agent_environment(
             self.settings,
-            EDGE_WORKER_BUNDLES=json.dumps({"dags": str(DAGS)}),
-            EDGE_WORKER_RUNTIME_PYTHON=self.runtime_python,
-            LANG="C.UTF-8",
-            **self.more,
+            **{
+                "EDGE_WORKER_BUNDLES": json.dumps({"dags": str(DAGS)}),
+                "EDGE_WORKER_RUNTIME_PYTHON": self.runtime_python,
+                "LANG": "C.UTF-8",
+                **self.more,
+            },
         )
         with self.log.open("ab") as log:
             self.agent = await asyncio.create_subprocess_exec(

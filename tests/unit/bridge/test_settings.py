@@ -11,18 +11,9 @@ from edge_bridge.keeper.settings import keeper_settings
 from edge_bridge.provider_info import OPTIONS
 from edge_bridge.settings import SettingsError, broker_settings
 from edge_schemas.wire.offline import OfflinePolicy, OnSilence
+from support.signing.conf import Conf
 
 GOOD = {"nats_urls": "nats://one:4222, nats://two:4222", "keeper_password": "secret"}
-
-
-class Conf:
-    """Airflow's configuration with nothing but these options."""
-
-    def __init__(self, **options: str) -> None:
-        self._options = options
-
-    def get(self, section: str, key: str, **_: object) -> str | None:
-        return self._options.get(key) if section == "edge_relay" else None
 
 
 class _WithHeartbeats(Conf):

@@ -18,11 +18,12 @@ import edge_worker.cli
 from support.pages.compose_page import COMPOSE
 from support.pages.fleet_page import FLEET
 from support.pages.pages import ROOT, Page
+from support.pages.publish_page import PUBLISH
 from support.pages.queue_page import QUEUE, RECIPES
 from support.pages.quickstart_page import BRIDGE, QUICKSTART, WORKER
 from support.pages.readme_pages import BY_COMPOSE, DEMO, LOCAL, README, RELAY, SCHEMAS, UP
 
-PAGES = [README, QUICKSTART, COMPOSE, LOCAL, RELAY, BRIDGE, WORKER, SCHEMAS, FLEET, QUEUE, RECIPES]
+PAGES = [README, QUICKSTART, COMPOSE, LOCAL, RELAY, BRIDGE, WORKER, SCHEMAS, FLEET, QUEUE, RECIPES, PUBLISH]
 MAINS = {"edge-relay": edge_relay.cli.main, "edge-worker": edge_worker.cli.main}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -68,7 +69,7 @@ def test_the_configuration_of_bridge_equals_the_quickstart_s() -> None:
     settings = dict(export.split("=", 1) for export in exports)
     for section in parser.sections():
         for option, value in parser[section].items():
-            assert settings[f"AIRFLOW__{section.upper()}__{option.upper()}"].strip("'") == value
+            assert settings[f"AIRFLOW__{section.upper()}__{option.upper()}"].strip("'") == " ".join(value.split())
 
 
 def named_commands() -> Iterator[tuple[str, tuple[str, ...]]]:

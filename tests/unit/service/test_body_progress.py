@@ -21,11 +21,35 @@ class Stream:
         await asyncio.sleep(self._pauses.pop(0))
         return b"x" * self._size
 
+    def is_eof(self) -> bool:
+        return False
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_progress, "STALL_S", 0.4)
     monkeypatch.setattr(body_progress, "SLOWEST_BYTES_PER_S", 1000)
+
+
+class Whole:
+    """A body that has arrived as a whole."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = list(pieces)
+
+    async def readany(self) -> bytes:
+        return self._pieces.pop(0) if self._pieces else b""
+
+    def is_eof(self) -> bool:
+        return True
+
+
+async def test_a_body_that_has_arrived_is_counted_and_limited_like_any_other() -> None:
+    counted: list[int] = []
+    assert await read_body(Whole(b"ab", b"c"), limit=3, on_bytes=counted.append) == b"abc"
+    assert counted == [2, 1]
+    with pytest.raises(BodyTooLarge):
+        await read_body(Whole(b"ab", b"cd"), limit=3)
 
 
 async def test_a_body_that_moves_arrives_however_long_it_takes() -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from edge_bridge.doctor.airflow_checks import AirflowDoctor
 from edge_bridge.doctor.api_checks import ApiDoctor
+from edge_bridge.doctor.bundle_checks import BundleDoctor
 from edge_bridge.doctor.database_checks import DatabaseDoctor
 from edge_bridge.doctor.fleet_checks import FleetDoctor
 from edge_bridge.doctor.page_checks import PageDoctor
@@ -66,9 +67,9 @@ def _gates(conf: Conf, given: Sequence[str], key: bytes | None) -> Iterator[Chec
 
 
 def _fleet(conf: Conf, broker: NatsDoctor, database: DatabaseDoctor, *, has_keeper: bool) -> Iterator[Check]:
-    for check in FleetDoctor(conf, broker, database).checks():
+    for check in (*FleetDoctor(conf, broker, database).checks(), *BundleDoctor(conf, broker).checks()):
         if has_keeper:
             yield check
         else:
-            detail = f"{check.id}: because of {password_of(KEEPER)}, as which the workers can be read"
+            detail = f"{check.id}: because of {password_of(KEEPER)}, as which the workers and bundles can be read"
             yield known(Finding(check.id, Status.NOT_TRIED, detail))

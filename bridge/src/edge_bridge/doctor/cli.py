@@ -2,13 +2,13 @@
 
 import argparse
 import asyncio
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TextIO
 
 from edge_bridge.doctor.checks import examine_airflow
+from edge_bridge.output import others_to_stderr
 from edge_bridge.settings import Conf
 from edge_service.findings import Finding, as_json, as_text, exit_status
 
@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> None:
     from airflow.configuration import conf
 
     found: list[Finding] = []
-    with suppress(BrokenPipeError), _others_to_stderr() as out:
+    with suppress(BrokenPipeError), others_to_stderr() as out:
         found = asyncio.run(_examine(conf, args.gate_url or (), None if args.json else out))
         if args.json:
             print(as_json(found), file=out)
@@ -33,18 +33,3 @@ async def _examine(conf: Conf, gate_urls: Sequence[str], out: TextIO | None) -> 
         if out is not None:
             print(as_text(finding), file=out, flush=True)
     return found
-
-
-@contextmanager
-def _others_to_stderr() -> Iterator[TextIO]:
-    """Standard output for the findings only: Airflow logs there too, and piped output must be JSON only."""
-    sys.stdout.flush()
-    with os.fdopen(os.dup(1), "w") as out:
-        os.dup2(2, 1)
-        try:
-            yield out
-        finally:
-            sys.stdout.flush()
-            with suppress(BrokenPipeError):  # nobody reads the findings any more
-                out.flush()
-            os.dup2(out.fileno(), 1)

@@ -1,7 +1,7 @@
 """Airflow's executor: publishes jobs, watches their records, reports outcomes to the scheduler, adopts and reconciles.
 
-May import: `airflow`, `portal`, `settings`, `tracing`, `provider_info`, `edge_broker`, `edge_service`, `edge_schemas`,
-`edge_upkeep`, Airflow and prometheus_client.
+May import: `airflow`, `signing`, `portal`, `settings`, `tracing`, `provider_info`, `edge_broker`, `edge_service`,
+`edge_schemas`, `edge_upkeep`, Airflow and prometheus_client.
 Never here: the keeper, logs, calls that block the scheduler's loop.
 """
 

@@ -18,7 +18,10 @@ from edge_bridge.executor.queue_timeout import QueueTimeouts
 from edge_bridge.executor.reconcile.reconciler import Reconciler
 from edge_bridge.executor.reports import Reports
 from edge_bridge.executor.settings import ExecutorSettings
+from edge_bridge.signing.signer import signer_of
+from edge_bridge.signing.trust import CentreTrust
 from edge_bridge.tracing import CentreJobSpans
+from edge_broker.bundles.mirror import BundleMirror
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.records import RecordStore
@@ -71,7 +74,18 @@ class Background:
             lambda *_: settings.publish_ahead,
             most=lambda _, queue: settings.queues.rules(queue).max_running,
         )
-        self.publisher = Publisher(self.reports.refuse, self._unseen.put_nowait, self.order, metrics, spans)
+        self._bundles = BundleMirror()
+        self.publisher = Publisher(
+            self.reports.refuse,
+            self._unseen.put_nowait,
+            self.order,
+            metrics,
+            spans,
+            published=self._bundles,
+            bundle_wait_s=settings.bundle_wait_s,
+            sign=signer_of(settings.signing),
+        )
+        self._bundles.listen(self.publisher.versions.published_changed, self.publisher.versions.published_known)
         self.dispatches.on_left(self._left)
         self._desired = DesiredQueues(settings.queues, maker.team, self.publisher.queue.demand_changed)
         self._demand.on_report(self.publisher.queue.demand_changed)
@@ -83,6 +97,7 @@ class Background:
             maker=maker,
             name=name,
             metrics=metrics,
+            trust=CentreTrust(settings.signing, partial(metrics.put_aside, "signature")),
         )
         self.queue_timeouts = QueueTimeouts(self.dispatches, self.reports, settings.queues, metrics)
 
@@ -125,7 +140,7 @@ class Background:
         """Publish what is pending, if NATS is connected; returns how many jobs are left."""
         if not self.connected:
             return len(self.publisher)
-        return await self.publisher.queue.flush(timeout_s)
+        return await self.publisher.queue.flush(timeout_s) + len(self.publisher.versions)
 
     async def _serve(self) -> None:
         async with Broker(self._settings.broker) as broker, asyncio.TaskGroup() as group:
@@ -139,6 +154,7 @@ class Background:
             desired = WatchedBucket(broker, DESIRED_BUCKET, self._desired.apply)
             group.create_task(watched.run(), name="watched-records")
             group.create_task(desired.run(), name="desired-queues")
+            group.create_task(self._bundles.run(broker), name="published-bundles")
             group.create_task(self.publisher.run(broker, store), name="publisher")
             group.create_task(self.reports.run(), name="reports")
             group.create_task(self.reconciler.run(broker, store), name="reconciler")
@@ -154,7 +170,7 @@ class Background:
         entry = self.dispatches.get(job)
         if entry is not None and entry.queue is not None and entry.state not in STARTED:
             self.order.ended(entry.team, entry.queue)
-        self.publisher.queue.left(job)
+        self.publisher.left(job)
 
     async def _call_for_each(
         self, jobs: asyncio.Queue[str], broker: Broker, do: Callable[[str], Awaitable[None]]

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 PUBLISH_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
 """The largest are for times when NATS is unreachable."""
-STEPS = ("record", "message", "reconcile", "report", "expiry")
+STEPS = ("record", "message", "reconcile", "report", "expiry", "signature")
 ADOPTIONS = ("known", "undecided", "auxiliary", "returned")
 
 
@@ -35,6 +35,7 @@ class ExecutorStats:
     Attributes:
         backlog: Jobs whose record or message is still to be stored.
         held: Jobs whose message is held back until it is their turn.
+        without_version: Jobs that wait for the version of their bundle.
         open_slots: Workloads that it would still accept from Airflow.
         queued: Jobs handed out that no worker has started.
         running: Jobs that run at a worker.
@@ -42,6 +43,7 @@ class ExecutorStats:
 
     backlog: int
     held: int
+    without_version: int
     open_slots: int
     queued: int
     running: int
@@ -102,12 +104,17 @@ class ExecutorMetrics:
         self.aside = Counter(
             "edge_executor_put_aside",
             "Jobs for which a step failed for a reason of their own: the record can't be read (record), the message "
-            "could not be repaired (message), or the comparison with Airflow, a report or an expiry failed",
+            "could not be repaired (message), the job is not signed or was altered (signature), or the comparison with "
+            "Airflow, a report or an expiry failed",
             ["team", "step"],
             registry=registry,
         )
         self._backlog = self._gauge(
             "edge_executor_publish_backlog", "Jobs whose record or message is still to be stored"
+        )
+        self._without_version = self._gauge(
+            "edge_executor_jobs_without_bundle_version",
+            "Jobs that wait until the version of their DAG bundle is published, or until the published ones are known",
         )
         self._open = self._gauge("edge_executor_open_slots", "Workloads that the executor would still accept")
         self._queued = self._gauge("edge_executor_queued_jobs", "Jobs handed out that no worker has started")
@@ -139,6 +146,7 @@ class ExecutorMetrics:
     def watch(self, team: str, stats: Callable[[], ExecutorStats]) -> None:
         """Call this at each scrape, in the listener's thread, for the state of a team's executor."""
         self._backlog.labels(team).set_function(lambda: stats().backlog)
+        self._without_version.labels(team).set_function(lambda: stats().without_version)
         self._open.labels(team).set_function(lambda: stats().open_slots)
         self._queued.labels(team).set_function(lambda: stats().queued)
         self._running.labels(team).set_function(lambda: stats().running)

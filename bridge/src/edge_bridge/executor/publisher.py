@@ -1,4 +1,4 @@
-"""Publishes jobs in the background: first the record, then, when it is the job's turn, the message for workers.
+"""Publishes jobs in the background: the record with the bundle's version, then, at the job's turn, the message.
 
 Nothing here raises into the scheduler. While NATS is unreachable, jobs wait in memory in their order and their tasks
 stay queued in Airflow; jobs that are lost with the scheduler then are found by its successor's adoption.
@@ -14,8 +14,10 @@ from time import monotonic
 import structlog
 
 from edge_bridge.airflow.mapping import NO_DISPATCH_ID
+from edge_bridge.executor.bundles.version_choice import VersionChoice, WatchedVersions
 from edge_bridge.executor.metrics import TeamMetrics
 from edge_bridge.executor.publish_queue import Publication, PublishQueue, Stage
+from edge_bridge.signing.signer import Sign, unsigned
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError, PayloadTooLarge, StreamFull
@@ -26,6 +28,7 @@ from edge_schemas.life.events import Expire
 from edge_schemas.life.model import new_record
 from edge_schemas.wire.errors import EdgeError
 from edge_schemas.wire.jobs import Job
+from edge_service.signing.ed25519 import SigningFailed
 from edge_upkeep.messages import Consumers
 from edge_upkeep.order.queue_order import QueueOrder
 
@@ -46,9 +49,13 @@ class Publisher:
         order: Decides whose message is due.
         metrics: Count publications.
         spans: Report them to the trace collector.
+        published: The published versions of bundles.
+        bundle_wait_s: How long a job waits for its bundle's version.
+        sign: Signs each job.
 
     Attributes:
         queue: What has no message yet.
+        versions: Chooses the version of a new job's bundle, before the job is queued here.
     """
 
     def __init__(
@@ -58,30 +65,41 @@ class Publisher:
         order: QueueOrder[Job],
         metrics: TeamMetrics,
         spans: CentreJobSpans,
+        *,
+        published: WatchedVersions,
+        bundle_wait_s: float,
+        sign: Sign = unsigned,
     ) -> None:
         self._on_refused = on_refused
         self._on_seen = on_seen
         self._metrics = metrics
         self._spans = spans
+        self._sign = sign
         self.queue = PublishQueue(order)
+        self.versions = VersionChoice(published, bundle_wait_s, self.queue.put, self._refuse)
         self._consumers = Consumers()
         self._warned_at = -WARN_EVERY_S
 
     def __len__(self) -> int:
-        return len(self.queue)
+        return len(self.queue) + len(self.versions)
 
     def __contains__(self, job: str) -> bool:
-        return job in self.queue
+        return job in self.queue or job in self.versions
 
     def add(self, jobs: list[Job]) -> None:
         """Publish new dispatches; of equal weights, in this order."""
         for job in jobs:
             # The id of an auxiliary job is its own: it may be handed out again, and is not run twice.
-            self.queue.put(Publication(job, job.id, Stage.RECORD, is_new=job.auxiliary is None))
+            self.versions.add(Publication(job, job.id, Stage.RECORD, is_new=job.auxiliary is None))
 
     def publish_missing(self, job: Job) -> None:
         """Publish a dispatch that had no record a moment ago; a slow scheduler may still publish it first."""
-        self.queue.put(Publication(job, job.id, Stage.RECORD))
+        self.versions.add(Publication(job, job.id, Stage.RECORD))
+
+    def left(self, job: str) -> None:
+        """The job waits no longer: what is not published yet never is."""
+        self.versions.discard(job)
+        self.queue.left(job)
 
     def republish(self, job: Job) -> None:
         """Publish the message of a waiting job again, with a new id: the server would drop a duplicate."""
@@ -95,6 +113,7 @@ class Publisher:
         self._consumers.clear()
         broker.on_connection(self._consumers.clear)
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.versions.run(), name="version-choice")
             for number in range(CONCURRENCY):
                 group.create_task(self._work(broker, store), name=f"publisher-{number}")
 
@@ -112,13 +131,14 @@ class Publisher:
         try:
             await broker.wait_connected(CONNECT_WAIT_S)
             if publication.stage is Stage.RECORD:
+                publication.job = await self._sign(publication.job)
                 await store.create(new_record(publication.job))
                 self.queue.hold(publication)
                 return True
             await self._publish(broker, publication)
-        except BrokerUnavailable as error:
+        except (BrokerUnavailable, SigningFailed) as error:
             self._metrics.publish_failed()
-            self._warn("NATS can't be reached", str(error))
+            self._warn(_cause_of(error), str(error))
             return False
         except JetStreamError as error:
             self._metrics.publish_failed()
@@ -148,26 +168,14 @@ class Publisher:
         subject = job_subject(job.team, job.queue, job.id)
         payload = job.model_dump_json(exclude_none=True).encode()
         await publish_once(broker, subject, payload, message_id=publication.message_id)
-        self._count(publication)
+        _count(publication, self._metrics, self._spans)
         log.info("job_published", job=job.id, queue=job.queue, message_id=publication.message_id)
-
-    def _count(self, publication: Publication) -> None:
-        if publication.is_repeat:
-            self._metrics.republished()
-        else:
-            self._metrics.published(publication.job.queue, publication.took_s)
-            self._spans.published(publication.job)
 
     async def _put_aside(self, store: RecordStore, publication: Publication, reason: str) -> None:
         """Refuse a job for good, and end its record: without a message the job would wait forever."""
         self._refuse(publication, reason)
-        if publication.stage is Stage.RECORD:
-            return
-        try:
-            await store.change(publication.job.id, Expire(reason, datetime.now(UTC)))
-        except (EdgeError, JetStreamError) as error:
-            # The keeper withdraws a waiting job whose task has failed.
-            log.warning("refused_job_not_ended", job=publication.job.id, error=str(error))
+        if publication.stage is not Stage.RECORD:
+            await _end_record(store, publication.job.id, reason)
 
     def _refuse(self, publication: Publication, reason: str) -> None:
         self.queue.left(publication.job.id)
@@ -182,3 +190,23 @@ class Publisher:
             log.warning(
                 "publishing_waits", what=f"{what}: {len(self)} jobs wait and stay queued in Airflow", error=error
             )
+
+
+def _cause_of(error: BrokerUnavailable | SigningFailed) -> str:
+    return "NATS can't be reached" if isinstance(error, BrokerUnavailable) else "jobs can't be signed"
+
+
+def _count(publication: Publication, metrics: TeamMetrics, spans: CentreJobSpans) -> None:
+    if publication.is_repeat:
+        metrics.republished()
+    else:
+        metrics.published(publication.job.queue, publication.took_s)
+        spans.published(publication.job)
+
+
+async def _end_record(store: RecordStore, job: str, reason: str) -> None:
+    try:
+        await store.change(job, Expire(reason, datetime.now(UTC)))
+    except (EdgeError, JetStreamError) as error:
+        # The keeper withdraws a waiting job whose task has failed.
+        log.warning("refused_job_not_ended", job=job, error=str(error))

@@ -180,6 +180,7 @@ class RelayExecutor(BaseExecutor):
         return ExecutorStats(
             backlog=0 if background is None else len(background.publisher),
             held=0 if background is None else background.order.held,
+            without_version=0 if background is None else len(background.publisher.versions),
             open_slots=self.parallelism - handed_out,
             queued=max(0, handed_out - running),
             running=running,

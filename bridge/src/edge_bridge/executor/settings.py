@@ -1,11 +1,12 @@
 """The executor's settings, in the `[edge_relay]` section."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
 from edge_bridge.airflow.queues import Queues, read_queues
 from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, positive, text
+from edge_bridge.signing.settings import SigningSettings, signing_settings
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import EXECUTOR
 from edge_schemas.wire.ids import QueueName
@@ -24,18 +25,21 @@ class ExecutorSettings:
     Attributes:
         core_executor: `[core] executor` as it is written; the worker needs the names in it.
         auxiliary_queues: The queues of auxiliary jobs; kinds that are refused are missing.
+        bundle_wait_s: How long a job waits for the version of its bundle to be published.
         publish_ahead: How many messages more than free slots each queue has at least.
         metrics_port: None if no metrics are served. Port and host belong to the scheduler, not to a team.
     """
 
     broker: BrokerSettings
     core_executor: str
+    bundle_wait_s: float
     publish_ahead: int
     reconcile_interval_s: float
     queues: Queues
     auxiliary_queues: dict[AuxiliaryKind, str]
     metrics_host: str
     metrics_port: int | None
+    signing: SigningSettings = field(default_factory=SigningSettings)
 
 
 def executor_settings(conf: Conf) -> ExecutorSettings:
@@ -52,12 +56,14 @@ def executor_settings(conf: Conf) -> ExecutorSettings:
     return ExecutorSettings(
         broker=broker_settings(conf, EXECUTOR),
         core_executor=core_executor(),
+        bundle_wait_s=positive(conf, "bundle_wait"),
         publish_ahead=positive(conf, "publish_ahead"),
         reconcile_interval_s=positive(conf, "reconcile_interval"),
         queues=read_queues(conf),
         auxiliary_queues={kind: queue for kind, queue in named.items() if queue},
         metrics_host=text(whole, "metrics_host"),
         metrics_port=port(whole, "metrics_port") if text(whole, "metrics_port") else None,
+        signing=signing_settings(whole),
     )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 
 import structlog
@@ -19,6 +20,8 @@ def run(args: argparse.Namespace) -> None:  # noqa: ARG001  # Airflow calls comm
     """Run a keeper until SIGTERM or SIGINT. Exits with 2 if its settings are wrong, with 1 if it can't listen."""
     from airflow.configuration import conf
 
+    # As Airflow's scheduler and dag-processor do: bundles may need connections, which are in the database.
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     configure_logging(conf.get("logging", "logging_level", fallback="INFO"))
     try:
         settings, mint = keeper_settings(conf), mint_from_config()

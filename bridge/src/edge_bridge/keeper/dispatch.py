@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from edge_bridge.airflow.database import ANSWER_S, run_query
 from edge_bridge.airflow.mapping import ACTIVE_STATES
@@ -42,6 +42,20 @@ class TaskRow:
     state: str | None
     dispatch: str | None
     last_heartbeat_at: datetime | None
+    queue: str | None = None
+    dag: str | None = None
+
+
+class Dispatched(NamedTuple):
+    """A dispatch that Airflow made, by Airflow's database: a relay may write another queue or DAG into a record.
+
+    Attributes:
+        queue: None for a callback or a connection test.
+        dag: Likewise.
+    """
+
+    queue: str | None
+    dag: str | None
 
 
 def is_current(record: JobRecord, row: TaskRow | None) -> bool:
@@ -100,13 +114,13 @@ class Dispatches:
         """
         return await self.query(partial(_select_by_name, task))
 
-    async def was_dispatched(self, ti_id: str, job: str) -> bool:
-        """Whether the job was the dispatch of an earlier try, which Airflow keeps in its history under the try's id.
+    async def earlier(self, ti_id: str, job: str) -> TaskRow | None:
+        """The row of an earlier try whose dispatch was the job; Airflow keeps it in its history under the try's id.
 
         Raises:
             DatabaseUnavailable: Try again later.
         """
-        return await self.query(partial(_was_dispatched, ti_id, job))
+        return await self.query(partial(_select_earlier, ti_id, job))
 
     async def ping(self) -> None:
         """Checks that the database answers.
@@ -159,22 +173,25 @@ def _select(*conditions: "ColumnElement[bool]") -> dict[str, TaskRow]:
 
     found: dict[str, TaskRow] = {}
     ti = TaskInstance
-    columns = (ti.id, ti.state, ti.external_executor_id, ti.last_heartbeat_at)
+    columns = (ti.id, ti.state, ti.external_executor_id, ti.last_heartbeat_at, ti.queue, ti.dag_id)
     with airflow_session() as session:
         for condition in conditions:
-            for ti_id, state, dispatch, heartbeat_at in session.execute(select(*columns).where(condition)):
-                found[str(ti_id)] = TaskRow(None if state is None else str(state), dispatch, heartbeat_at)
+            for ti_id, state, dispatch, beat_at, queue, dag in session.execute(select(*columns).where(condition)):
+                found[str(ti_id)] = TaskRow(None if state is None else str(state), dispatch, beat_at, queue, dag)
     return found
 
 
-def _was_dispatched(ti_id: str, job: str) -> bool:
+def _select_earlier(ti_id: str, job: str) -> TaskRow | None:
     from airflow.models.taskinstancehistory import TaskInstanceHistory
     from sqlalchemy import select
 
     past = TaskInstanceHistory
     with airflow_session() as session:
         same = (past.task_instance_id == _uuid(ti_id), past.external_executor_id == job)
-        return session.scalar(select(past.task_instance_id).where(*same)) is not None
+        row = session.execute(select(past.state, past.queue, past.dag_id).where(*same)).first()
+    if row is None:
+        return None
+    return TaskRow(None if row.state is None else str(row.state), job, None, row.queue, row.dag_id)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 TICK_S = 0.5
 HEARTBEAT_OUTCOMES = ("ok", "refused", "failed")
 UNWANTED_KINDS = ("gone", "redispatched", "state")
-STEPS = ("record", "entry", "withdrawal", "give_up", "heartbeat")
+STEPS = ("record", "entry", "withdrawal", "give_up", "heartbeat", "signature")
 GIVE_UP_REASONS = ("silence", "missing")
 _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -90,8 +90,8 @@ class KeeperMetrics:
         )
         self._put_aside = Counter(
             "edge_keeper_put_aside",
-            "What failed for a reason of its own: a record or a worker's entry that can't be read, or the withdrawal, "
-            "the give-up or the heartbeat of one job",
+            "What failed for a reason of its own: a record or a worker's entry that can't be read, the withdrawal, the "
+            "give-up or the heartbeat of one job, or a call for a job that is not signed or was altered (signature)",
             ["step"],
             registry=registry,
         )

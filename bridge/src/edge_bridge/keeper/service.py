@@ -6,10 +6,13 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from aiohttp import web
 
+from edge_bridge.keeper.bundles.metrics import BundleMetrics
+from edge_bridge.keeper.bundles.service import BundleCare
 from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.database_watch import DatabaseWatch
 from edge_bridge.keeper.dispatch import Dispatches, TaskRow
@@ -19,6 +22,7 @@ from edge_bridge.keeper.gate.server import build_app
 from edge_bridge.keeper.gate.upstream import ALL_TRIES_S, ExecutionApi
 from edge_bridge.keeper.give_up_figures import GiveUpFigures
 from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
+from edge_bridge.keeper.policy.need_to_know import NeedToKnow
 from edge_bridge.keeper.settings import KeeperSettings
 from edge_bridge.keeper.task_heartbeats import TaskHeartbeats
 from edge_bridge.keeper.tokens import TokenMint
@@ -26,6 +30,7 @@ from edge_bridge.keeper.why.desired_view import DesiredView
 from edge_bridge.keeper.why.task_answers import TaskAnswers
 from edge_bridge.keeper.why.waiting_lines import WaitingLines
 from edge_bridge.keeper.withdrawals import Withdrawals
+from edge_bridge.signing.trust import CentreTrust
 from edge_bridge.tracing import CentreJobSpans
 from edge_broker.audit import Audit
 from edge_broker.connection.broker import Broker
@@ -58,6 +63,7 @@ class Keeper:
         dispatches: Dispatches,
         api: ExecutionApi,
         *,
+        bundle_broker: Broker,
         metrics: KeeperMetrics,
         spans: CentreJobSpans,
     ) -> None:
@@ -74,17 +80,23 @@ class Keeper:
             self._view, dispatches, withdrawals, api, settings.heartbeats, metrics=metrics
         )
         self._watch = DatabaseWatch(self._view, dispatches, withdrawals, self._on_checked, metrics=metrics)
-        audit = Audit(broker, f"keeper {socket.gethostname()}")
+        by = f"keeper {socket.gethostname()}"
+        audit = Audit(broker, by)
+        self._bundles = BundleCare(
+            settings.bundles, bundle_broker, dispatches, metrics=BundleMetrics(metrics.registry), by=by
+        )
         self._give_ups = GiveUps(self._view, broker, records, audit, GiveUpFigures(metrics, spans))
         self._desired = DesiredView(broker)
+        self._need_to_know = NeedToKnow(broker, self._view.worker, metrics.registry)
         self._lines = WaitingLines(self._view, self._desired, broker, airflow=airflow_version)
         metrics.registry.register(KeeperState(broker, self._view, self._mover, lambda: self._watch.checked_s_ago))
         self._memory = BodyMemory(settings.body_memory_bytes, settings.worker_body_memory_bytes, metrics.on_limit)
         metrics.body_bytes.set_function(lambda: self._memory.used)
+        trust = CentreTrust(settings.signing, partial(metrics.put_aside, "signature"))
         self._app = build_app(
             settings.gate_secret,
-            PassThrough(records, dispatches, api, settings.limits),
-            CentreView(settings.runtime_lock),
+            PassThrough(records, dispatches, api, trust, self._need_to_know, limits=settings.limits),
+            CentreView(settings.runtime_lock, trust),
             self.health,
             metrics=metrics,
             memory=self._memory,
@@ -106,23 +118,29 @@ class Keeper:
                 group.create_task(self._heartbeats.run(), name="keeper-heartbeats"),
                 group.create_task(self._give_ups.run(), name="keeper-give-ups"),
                 group.create_task(self._desired.run(), name="keeper-desired-state"),
+                group.create_task(self._need_to_know.view.run(), name="keeper-policies"),
+                group.create_task(self._need_to_know.counter.run(), name="keeper-accesses"),
                 group.create_task(self._lines.run(), name="keeper-waiting-lines"),
                 group.create_task(self._mover.run(), name="keeper-record-mover"),
+                group.create_task(self._bundles.run(), name="keeper-bundles"),
                 group.create_task(self._metrics.measure_lag(), name="keeper-lag"),
             ]
             log.info("keeper_ready", host=self._settings.gate_host, port=self.port)
             await stop.wait()
             log.info("keeper_stopping")
             await task_cleanup.cancel_and_wait(loops)
+        # The gate has answered its last call.
+        await self._need_to_know.counter.flush()
 
     def health(self) -> dict[str, object]:
         """For `/healthz`: `ok` means that calls can be answered and Airflow is being watched."""
         checked = self._watch.checked_s_ago
         watching = checked is not None and checked < CHECK_OVERDUE_S
         return {
-            "ok": self._broker.connected and self._view.complete and watching,
+            "ok": self._broker.connected and self._view.complete and self._need_to_know.view.complete and watching,
             "broker_connected": self._broker.connected,
             "view_complete": self._view.complete,
+            "policies_known": self._need_to_know.view.complete,
             "database_checked_s_ago": None if checked is None else round(checked, 1),
             "contact_possible": self._view.contact_possible,
             "unfinished_jobs": len(self._view.unfinished()),
@@ -170,4 +188,5 @@ async def running_parts(settings: KeeperSettings, mint: TokenMint) -> AsyncItera
         stack.push_async_callback(asyncio.to_thread, spans.close)
         broker = await stack.enter_async_context(Broker(settings.broker))
         api = await stack.enter_async_context(ExecutionApi(settings.execution_api_url, mint, metrics, settings.limits))
-        yield Keeper(settings, broker, Dispatches(), api, metrics=metrics, spans=spans)
+        bundle_broker = await stack.enter_async_context(Broker(settings.broker))
+        yield Keeper(settings, broker, Dispatches(), api, bundle_broker=bundle_broker, metrics=metrics, spans=spans)

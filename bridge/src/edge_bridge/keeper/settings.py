@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from edge_bridge.keeper.bundles.settings import BundleSettings, bundle_settings
 from edge_bridge.keeper.gate.centre import LockUnreadable, read_lock
 from edge_bridge.keeper.task_heartbeats import HeartbeatSettings
 from edge_bridge.settings import SECTION, Conf, SettingsError, broker_settings, port, positive, secret, text
+from edge_bridge.signing.settings import SigningSettings, signing_settings
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import KEEPER
 from edge_schemas.gate.limits import LEAST_MAX_CALL_BYTES, LEAST_MAX_PATH_BYTES, CallLimits
@@ -31,6 +33,8 @@ class KeeperSettings:
     limits: CallLimits = field(default_factory=CallLimits)
     body_memory_bytes: int = 256 << 20
     worker_body_memory_bytes: int = 96 << 20
+    signing: SigningSettings = field(default_factory=SigningSettings)
+    bundles: BundleSettings = field(default_factory=BundleSettings)
 
 
 def keeper_settings(conf: Conf) -> KeeperSettings:
@@ -53,6 +57,8 @@ def keeper_settings(conf: Conf) -> KeeperSettings:
         limits=(limits := _call_limits(conf)),
         body_memory_bytes=_at_least(conf, "body_memory_bytes", math.ceil(limits.max_call_bytes / LARGE_SHARE)),
         worker_body_memory_bytes=_at_least(conf, "worker_body_memory_bytes", limits.max_call_bytes),
+        signing=signing_settings(conf),
+        bundles=bundle_settings(conf),
     )
 
 

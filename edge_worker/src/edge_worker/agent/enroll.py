@@ -15,6 +15,7 @@ from edge_worker.relay.proxy import resolve_proxy
 from edge_worker.relay.retry import Backoff, Fate, Pause, fate_of, until_final
 from edge_worker.relay.tls import tls_context
 from edge_worker.settings import Settings
+from edge_worker.signing.pinned_keys import begin_trust
 from edge_worker.state.state import Identity, PendingEnrollment, StateDir
 
 log = EventLog("edge_worker.agent.enroll")
@@ -65,6 +66,7 @@ async def enroll(
         )
     identity = Identity(relay_url=relay_url, secret=pending.secret, enrollment=enrollment)
     state.complete_enrollment(identity)
+    begin_trust(state.path, settings, enrollment.signing_keys)
     log.info("worker_enrolled", worker=enrollment.worker, site=enrollment.site, queues=list(enrollment.settings.queues))
     if (fault := runtime_mismatch(request.airflow, enrollment.airflow)) is not None:
         log.warning("runtime_too_new", runtime=request.airflow, centre=enrollment.airflow, means=fault)

@@ -20,6 +20,7 @@ from edge_worker.agent.poll_timeout import PollTimeoutTuner
 from edge_worker.agent.runtime_watch import RuntimeWatch
 from edge_worker.agent.secret_rotation import SecretRotation
 from edge_worker.agent.shutdown import Shutdown, ShutdownStage
+from edge_worker.bundles.provider import Bundles, bundle_store
 from edge_worker.control.agent_control import AgentControl, AgentFacts
 from edge_worker.control.own_pause import OwnIntake, OwnPauseFile
 from edge_worker.control.protocol import SOCKET_NAME
@@ -48,6 +49,7 @@ from edge_worker.relay.link import Link
 from edge_worker.relay.proxy import resolve_proxy
 from edge_worker.relay.tls import tls_context
 from edge_worker.settings import Settings
+from edge_worker.signing.parts import signing_of
 from edge_worker.state.kept_identity import KeptIdentity
 from edge_worker.state.runtime_dir import prepare_runtime_dir, runtime_dir_of
 from edge_worker.state.state import Identity, StateDir
@@ -180,25 +182,28 @@ class Worker:
 
     async def _work(self, client: RelayClient, link: Link, hosts: Hosts, socket: Path, incarnation: int) -> int:
         """Runs all loops until the shutdown allows to leave. A loop that fails shuts the agent down in order."""
-        table = JobRegistry(self.settings.slots)
-        lease = Lease(socket.with_name(LEASE))
-        fence = Fence(table, lease)
+        settings = self.settings
+        identity = KeptIdentity(self.state, self.identity)
+        signing = signing_of(self.state.path, settings, client, lambda: identity.current.enrollment)
+        table = JobRegistry(settings.slots)
+        fence = Fence(table, lease := Lease(socket.with_name(LEASE)))
         uploader = LogUploader(client, link)
         async with asyncio.TaskGroup() as jobs:
+            bundles = Bundles(bundle_store(self.state, settings), client.bundles, link, jobs)
             actions = ActionPerformer(
                 table,
                 self.state,
                 RelayActions(client, link, lease, incarnation),
-                ProcessActions(hosts.of, fence, FailingStarts(table), self.settings.grace_s),
+                ProcessActions(hosts.of, fence, FailingStarts(table), bundles, settings.grace_s),
                 uploader,
+                signing.work.has_run,
             )
-            rule = RuntimeCompatibility(table, frozenset(self.settings.auxiliary_jobs), hosts.rules)
-            runner = JobRunner(Performer(actions.perform, actions.note), self.state, table, jobs, rule)
-            identity = KeptIdentity(self.state, self.identity)
+            rule = RuntimeCompatibility(table, frozenset(settings.auxiliary_jobs), hosts.rules)
+            runner = JobRunner(Performer(actions.perform, actions.note), self.state, table, jobs, rule, signing.work)
             rotation = SecretRotation(identity, client, link)
             orders = self._orders(table, runner)
             handler = PollHandler(runner, identity, rotation, self.shutdown, rule, orders)
-            gateway = Gateway(client, table, link, socket, self.settings.call_limits)
+            gateway = Gateway(client, table, link, socket, settings.call_limits, on_user_code=signing.work.has_run)
             health = AgentHealth(
                 self.state.path, client.proxy, link, client.skew, lambda: gateway.held_calls, uploader.lag_bytes
             )
@@ -211,6 +216,7 @@ class Worker:
                 link=link,
                 health=health,
                 watch=watch,
+                bundles=bundles,
             ).socket(socket.with_name(SOCKET_NAME))
             async with gateway.serving(), control.serving(), asyncio.TaskGroup() as loops:
                 runner.recover_all()
@@ -218,29 +224,28 @@ class Worker:
                 fence.check_all()
                 orders.follow(self.identity.enrollment.settings)
                 report = self._report(incarnation, health, watch)
-                tuner = PollTimeoutTuner(self.settings.poll_hold_s)
+                tuner = PollTimeoutTuner(settings.poll_hold_s)
                 poll_loop = PollLoop(client, table, link, handler, report, tuner, fence)
                 running = [
                     loops.create_task(hosts.tasks.run_forever(), name="task-host"),
                     loops.create_task(watch.run(), name="watch-runtime"),
                     loops.create_task(self._clean_up(), name="clean-up"),
+                    loops.create_task(bundles.run(), name="prune-bundles"),
                     loops.create_task(self._disk_watch(table).run(), name="disk-watch"),
-                    loops.create_task(
-                        ClockWatch(client.skew, table, self.settings.max_clock_skew_s).run(), name="clock"
-                    ),
+                    loops.create_task(ClockWatch(client.skew, table, settings.max_clock_skew_s).run(), name="clock"),
                     loops.create_task(orders.run(), name="orders"),
                     loops.create_task(runner.watch_unread(), name="watch-unread"),
                     loops.create_task(fence.run(), name="fence"),
                     loops.create_task(LinkProbe(client, link, table).run(), name="link-probe"),
                     loops.create_task(rotation.run(), name="rotate-secret"),
+                    loops.create_task(signing.run(), name="signing-keys"),
                     loops.create_task(poll_loop.run(), name="poll-loop"),
                 ]
-                await Draining(
-                    self.shutdown, table, runner, self.settings.grace_s, self.settings.drain_timeout_s
-                ).until_leaving()
+                await Draining(self.shutdown, table, runner, settings.grace_s, settings.drain_timeout_s).until_leaving()
                 for loop in running:
                     loop.cancel()
             runner.close_all()
+        bundles.close()
         return handler.exit_code
 
     def _report(self, incarnation: int, health: AgentHealth, watch: RuntimeWatch) -> Report:
@@ -283,6 +288,7 @@ def _owners_control(
     link: Link,
     health: AgentHealth,
     watch: RuntimeWatch,
+    bundles: Bundles,
 ) -> AgentControl:
     """What the machine's owner may ask; the owner's pause applies from here on."""
     intake = OwnIntake(OwnPauseFile(worker.state.path), table)
@@ -302,4 +308,5 @@ def _owners_control(
         drain=partial(shutdown.reach, ShutdownStage.DRAIN),
         stop=partial(shutdown.reach, ShutdownStage.STOP),
         stage=lambda: shutdown.stage.name.lower(),  # noqa: PLW0108  # the stage changes
+        fetches=bundles.fetching,
     )

@@ -19,12 +19,11 @@ from edge_worker.client.options import Connection, settings_of
 from edge_worker.client.options import address_of as _address
 from edge_worker.environment import proxy_environment
 from edge_worker.relay.call_result import CallError, Reply, parse
-from edge_worker.relay.client import AGAIN_S
 from edge_worker.relay.link import Link
 from edge_worker.relay.proxy import resolve_proxy
 from edge_worker.relay.retry import Fate, fate_of, until_final
 from edge_worker.relay.tls import tls_context
-from edge_worker.relay.transport import Request, Sessions, Transport
+from edge_worker.relay.transport import AGAIN_S, Request, Sessions, Transport
 
 LONGEST_WAIT_S = MAX_WAIT_S - 5.0
 """Of one call; a proxy may cut longer ones."""

@@ -3,17 +3,26 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_schemas.wire.jobs import Job
 from edge_schemas.wire.worker_report import WorkerHealth, WorkerVersions
 from edge_schemas.wire.workers import Enrollment
+from edge_worker.bundles.provider import FetchStatus
 from edge_worker.control.control_socket import ControlSocket
 from edge_worker.control.own_pause import OwnIntake
-from edge_worker.control.protocol import POINTER, AgentStatus, ControlReply, ControlRequest, JobStatus, OwnPause
+from edge_worker.control.protocol import (
+    POINTER,
+    AgentStatus,
+    BundleFetch,
+    ControlReply,
+    ControlRequest,
+    JobStatus,
+    OwnPause,
+)
 from edge_worker.files import write_atomically
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.registry import JobRegistry
@@ -47,6 +56,7 @@ class AgentControl:
         drain: Begins a drain; gets the reason for the log.
         stop: Stops the jobs, then the agent.
         stage: Returns how far a shutdown has gone.
+        fetches: Returns the versions of bundles that are being fetched.
     """
 
     facts: AgentFacts
@@ -60,6 +70,7 @@ class AgentControl:
     drain: Callable[[str], None]
     stop: Callable[[str], None]
     stage: Callable[[], str]
+    fetches: Callable[[], Sequence[FetchStatus]]
     _measuring: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def socket(self, path: Path) -> ControlSocket:
@@ -122,6 +133,7 @@ class AgentControl:
             stage=self.stage(),
             settings_version=settings.version,
             jobs=tuple(_job(driver) for driver in self.table),
+            fetches=tuple(BundleFetch(**asdict(fetch)) for fetch in self.fetches()),
             health=self.health(),
             versions=self.versions(),
             ended_jobs_bytes=ended_jobs_bytes,

@@ -61,6 +61,24 @@ class JobStatus(Outbound):
     log: str
 
 
+class BundleFetch(Outbound):
+    """A version of a published bundle that is being fetched.
+
+    Attributes:
+        jobs: How many jobs wait for it.
+        pieces: How many pieces are to be fetched; 0 until that is known.
+        done: How many of them have arrived.
+        received: Bytes so far.
+    """
+
+    bundle: str
+    digest: str
+    jobs: int
+    pieces: int
+    done: int
+    received: int
+
+
 class AgentStatus(Outbound):
     """What the agent tells about itself.
 
@@ -98,6 +116,7 @@ class AgentStatus(Outbound):
     stage: str
     settings_version: int
     jobs: tuple[JobStatus, ...] = ()
+    fetches: tuple[BundleFetch, ...] = ()
     health: WorkerHealth
     versions: WorkerVersions
     ended_jobs_bytes: int

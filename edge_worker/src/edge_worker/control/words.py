@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from edge_schemas.wire.workers import Availability
-from edge_worker.control.protocol import AgentStatus, OwnPause
+from edge_worker.control.protocol import AgentStatus, BundleFetch, OwnPause
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 _SIZES = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
@@ -86,6 +86,8 @@ def _facts(status: AgentStatus, now: datetime) -> Iterator[tuple[str, str]]:
     yield "centre", _wanted(status)
     yield "owner", "nothing is set" if status.own_pause is None else pause_text(status.own_pause, now)
     yield "queues", ", ".join(status.queues)
+    for fetch in status.fetches:
+        yield "fetches", _fetch(fetch)
     yield "settings", f"version {status.settings_version}"
     waits = "" if health.log_lag_bytes is None else f", {size(health.log_lag_bytes)} wait for their upload"
     yield "spool", f"ended jobs take {size(status.ended_jobs_bytes)} of {size(status.spool_max_bytes)}{waits}"
@@ -95,6 +97,12 @@ def _facts(status: AgentStatus, now: datetime) -> Iterator[tuple[str, str]]:
     runtime = "no runtime is ready" if versions.airflow is None else f"Airflow {versions.airflow}"
     yield "versions", f"agent {versions.agent}, Python {versions.python}, {runtime}, {versions.platform}"
     yield "state", status.state_dir
+
+
+def _fetch(fetch: BundleFetch) -> str:
+    progress = f"{fetch.done} of {fetch.pieces} pieces" if fetch.pieces else "its list of files"
+    jobs = "1 job waits" if fetch.jobs == 1 else f"{fetch.jobs} jobs wait"
+    return f"{progress} of version {fetch.digest[:12]} of bundle {fetch.bundle}, {size(fetch.received)}; {jobs}"
 
 
 def _link(status: AgentStatus, now: datetime) -> str:

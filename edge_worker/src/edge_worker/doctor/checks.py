@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_schemas.gate.centre import WorkerFacts
@@ -117,12 +118,14 @@ class Examination:
             self._on_disk(TRUST, self._choose_authorities),
             self._on_disk(settings_checks.AUXILIARY, lambda: settings_checks.auxiliary_finding(self.given)),
             self._on_disk(settings_checks.COMMANDS, lambda: settings_checks.commands_finding(self.given)),
+            self._on_disk(settings_checks.SIGNING, self._signing),
         ]
 
     def _machine_checks(self) -> Iterable[Check]:
         settings = self.given.settings
         return [
             self._on_disk(machine_checks.BUNDLES, lambda: machine_checks.bundle_findings(settings)),
+            self._on_disk(machine_checks.PUBLISHED, lambda: machine_checks.published_finding(settings)),
             self._on_disk(machine_checks.USER, lambda: machine_checks.user_finding(settings)),
             self._on_disk(machine_checks.DISK, lambda: machine_checks.disk_finding(settings)),
             self._on_disk(machine_checks.MEMORY, lambda: machine_checks.memory_finding(settings)),
@@ -138,6 +141,9 @@ class Examination:
     def _identify(self) -> Finding:
         finding, self._identity = state_checks.identity_finding(StateDir(self.given.settings.state_dir))
         return finding
+
+    def _signing(self) -> Finding:
+        return settings_checks.signing_finding(self.given, datetime.now(UTC))
 
     def _choose_relay(self) -> Finding:
         self._relay_url = settings_checks.relay_url_of(self.given, self._identity)

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from edge_service.findings import Finding, failed, ok, warning
+from edge_worker.bundles.provider import bundle_store
 from edge_worker.environment import task_environment
 from edge_worker.machine.disk_watch import free_bytes
 from edge_worker.machine.health import worker_health
 from edge_worker.settings import Settings
+from edge_worker.state.state import StateDir
 
-BUNDLES, USER = "bundles.folders", "machine.user"
+BUNDLES, PUBLISHED, USER = "bundles.folders", "bundles.published", "machine.user"
 DISK, MEMORY, FILES = "machine.disk", "machine.memory", "machine.files"
 _MIB = 1024 * 1024
 AGENT_MIB = 150
@@ -21,13 +23,13 @@ TASK_MIB = 60
 """A small task, without the memory of user code."""
 AGENT_FILES, FILES_PER_JOB = 64, 16
 _ENOUGH_TO_SEE = 1000
+_SHOWN = 3
 
 
 def bundle_findings(settings: Settings) -> Iterable[Finding]:
     """One finding for each folder of DAG files."""
     if not settings.bundles:
-        advice = """Name the folder of each DAG bundle: --bundles '{"dags-folder": "/srv/dags"}'."""
-        return [warning(BUNDLES, "no folder with DAG files is configured, so tasks of DAGs cannot run here", advice)]
+        return [ok(BUNDLES, "no folder with DAG files is configured: only DAGs of published bundles run here")]
     return [_bundle(name, path) for name, path in settings.bundles.items()]
 
 
@@ -44,6 +46,28 @@ def _bundle(name: str, path: Path) -> Finding:
         return failed(BUNDLES, f"bundle {name!r}: {path} is empty", advice)
     files = "1 file or folder" if count == 1 else f"{count} files and folders"
     return ok(BUNDLES, f"bundle {name!r}: {path} has {files}")
+
+
+def published_finding(settings: Settings) -> Finding:
+    """Which versions of published bundles are here."""
+    try:
+        versions = bundle_store(StateDir(settings.state_dir), settings).versions()
+    except FileNotFoundError:
+        versions = []
+    except OSError as error:
+        advice = "Run this as the worker's user. Without the agent, the folder may be removed: all is fetched again."
+        return failed(PUBLISHED, f"{settings.state_dir / 'bundles'} cannot be read: {error.strerror}", advice)
+    size = sum(version.size for version in versions)
+    limit = f"{size // _MIB:,} of at most {settings.bundle_cache_max_bytes // _MIB:,} MiB"
+    newest = sorted(versions, key=lambda version: version.used_at, reverse=True)[:_SHOWN]
+    shown = ", ".join(f"{version.bundle or '?'} {version.digest[:12]}" for version in newest)
+    what = (
+        "1 version of a published bundle is"
+        if len(versions) == 1
+        else f"{len(versions)} versions of published bundles are"
+    )
+    last = f"; last used: {shown}" if shown else ""
+    return ok(PUBLISHED, f"{what} here, with {limit}{last}")
 
 
 def _visible(entries: Iterable[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:

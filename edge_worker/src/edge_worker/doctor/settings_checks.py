@@ -3,18 +3,22 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from edge_schemas.signing.key_sets import key_id
 from edge_schemas.wire.jobs import AuxiliaryKind
 from edge_service.findings import Finding, failed, ok, warning
 from edge_worker.relay.proxy import Proxy, resolve_proxy
 from edge_worker.settings import PREFIX, Settings, SettingsError
+from edge_worker.signing.pinned_keys import owners_keys, read_pins
 from edge_worker.state.state import Identity
 
 READ, RELAY, PROXY = "settings.read", "settings.relay", "settings.proxy"
 AUXILIARY = "settings.auxiliary"
 COMMANDS = "settings.commands"
+SIGNING = "settings.signing"
 UNIT_ENVIRONMENT = Path("/etc/edge-worker/environment")
 """The file from which our systemd unit reads variables; a shell does not read it."""
 _AS_THE_UNIT = (
@@ -116,6 +120,39 @@ def commands_finding(sourced: SourcedSettings) -> Finding:
     else:
         runs = f"runs the commands {', '.join(allowed)}" if allowed else "runs no commands"
     return ok(COMMANDS, f"this worker {runs}, by {sourced.source('commands')}")
+
+
+def signing_finding(sourced: SourcedSettings, now: datetime) -> Finding:
+    """Whose signatures the worker trusts, and since when."""
+    settings = sourced.settings
+    if settings.signed_jobs == "off":
+        advice = "A relay or proxy that was taken over can have any task run here: remove signed_jobs."
+        return warning(SIGNING, f"this worker checks no signatures, by {sourced.source('signed_jobs')}", advice)
+    try:
+        origin, keys = owners_keys(settings)
+        pins = read_pins(settings.state_dir)
+    except SettingsError as error:
+        advice = "Set signing_keys again, or remove the file in the state folder to trust the relay's keys anew."
+        return failed(SIGNING, str(error), advice)
+    if origin is not None and (pins is None or pins.origin != origin):
+        named = ", ".join(map(_short, keys)) or f"SHA256:{(settings.signing_key or '')[:16]}"
+        return ok(SIGNING, f"this worker runs signed jobs only; its agent will trust {named} from its next start")
+    if pins is None and settings.signed_jobs == "required":
+        advice = "Set signing_keys to the file with the centre's public keys, or signing_key to a fingerprint."
+        return failed(SIGNING, "signatures are required, and no key is trusted: no task runs here", advice)
+    if pins is None:
+        return ok(SIGNING, "this worker trusts no signing key: jobs are not checked until the centre has keys")
+    if not pins.keys:
+        advice = "Compare it with `airflow edge-relay signing-keys show`. The agent asks the relay again and again."
+        return failed(SIGNING, "the key that signing_key names was not offered by the relay: no task runs here", advice)
+    days = (now - pins.since).days
+    trusted = ", ".join(map(_short, pins.trust.keys))
+    begun = pins.origin.split()[0]
+    return ok(SIGNING, f"this worker runs signed jobs only, by {trusted}; set {pins.serial}, {days} days, from {begun}")
+
+
+def _short(key: bytes) -> str:
+    return f"SHA256:{key_id(key)}"
 
 
 def proxy_finding(sourced: SourcedSettings, relay_url: str) -> tuple[Finding, Proxy | None]:

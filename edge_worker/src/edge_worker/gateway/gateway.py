@@ -13,7 +13,7 @@ One Unix socket for all jobs, `http://gateway/jobs/<job>/execution/<path of Airf
 
 import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from aiohttp import web
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.jobs import Job
 from edge_worker.gateway.answers import json_answer, no_longer, pass_on, refusal
 from edge_worker.gateway.held_calls import CallFailed, HeldCalls, NotWanted
 from edge_worker.gateway.request_dedup import AskedAgain, RequestDedup
@@ -49,11 +50,20 @@ class Gateway:
         link: Decides when a held call is tried again.
         socket: Where to listen.
         limits: Of calls.
+        on_user_code: Called with a job whose user code may begin, before the task learns it.
     """
 
     def __init__(
-        self, client: RelayClient, table: JobRegistry, link: Link, socket: Path, limits: CallLimits = DEFAULT_LIMITS
+        self,
+        client: RelayClient,
+        table: JobRegistry,
+        link: Link,
+        socket: Path,
+        limits: CallLimits = DEFAULT_LIMITS,
+        *,
+        on_user_code: Callable[[Job], None] = lambda _: None,
     ) -> None:
+        self._on_user_code = on_user_code
         self._table = table
         self._limits = limits
         self._socket = socket
@@ -134,6 +144,8 @@ class Gateway:
         except AskedAgain:
             # No process reads this answer. If one did, it would repeat the call after a 503.
             return json_answer(503, "the call was repeated")
+        if 200 <= answer.status < 300 and target.begins_user_code(request.method):
+            self._on_user_code(driver.job)
         return pass_on(answer)
 
 

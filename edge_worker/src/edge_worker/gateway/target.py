@@ -48,6 +48,10 @@ class Target:
         """A heartbeat of the job's own task."""
         return self.is_own_instance and self.is_some_heartbeat(method)
 
+    def begins_user_code(self, method: str) -> bool:
+        """The job's own task reports that it runs; with the answer its user code begins."""
+        return method == "PATCH" and self.is_own_instance and self.segments[2] == "run"
+
     def route(self, method: str) -> Route:
         """What a call with this method is for."""
         if method in {"GET", "HEAD"}:

@@ -96,18 +96,26 @@ class TaskHost:
         """The Airflow version of the runtime; None while no host is ready."""
         return self._connection.airflow if self._connection is not None else None
 
-    async def launch(self, job: Job, job_dir: Path) -> None:
+    async def launch(self, job: Job, job_dir: Path, code: Path | None = None) -> None:
         """Starts a job. On return its process exists and holds the job's lock.
 
         Args:
             job: What to run.
             job_dir: An existing folder for this job only; `wait` and the shutdown stages find everything there.
+            code: The folder with the published version of the bundle that the job names; None for the folder that the
+                owner has configured.
 
         Raises:
             LaunchError: The job does not run here and never will in this folder.
         """
         connection = await self._ready()
-        request = {"op": "run", "job": _request_of(job), "dir": str(job_dir), "log_max_bytes": self._log_max_bytes}
+        request = {
+            "op": "run",
+            "job": _request_of(job),
+            "dir": str(job_dir),
+            "code": None if code is None else str(code),
+            "log_max_bytes": self._log_max_bytes,
+        }
         try:
             async with asyncio.timeout(ANSWER_S):
                 answer = await connection.ask(request)

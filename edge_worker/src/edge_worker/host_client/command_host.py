@@ -48,7 +48,7 @@ class CommandHost:
     _ends: JobEnds = field(default_factory=JobEnds)
     _watches: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def launch(self, job: Job, job_dir: Path) -> None:
+    async def launch(self, job: Job, job_dir: Path, code: Path | None = None) -> None:  # noqa: ARG002 - a command names no code
         """Starts a command. On return its supervisor exists and holds the job's lock.
 
         Raises:

@@ -14,8 +14,8 @@ from edge_worker.host_client.job_end import JobResult
 class Host(Protocol):
     """Runs the processes of jobs; `TaskHost` or `CommandHost`."""
 
-    async def launch(self, job: Job, job_dir: Path) -> None:
-        """Start a job; raises `LaunchError`."""
+    async def launch(self, job: Job, job_dir: Path, code: Path | None = None) -> None:
+        """Start a job, with the folder of its published code if it names one; raises `LaunchError`."""
 
     async def wait(self, job_dir: Path, on_exit: Callable[[], None]) -> JobResult:
         """Wait for the end of a job; calls `on_exit` once the task's own process has exited."""

@@ -64,7 +64,8 @@ class HostSetup:
             "AIRFLOW_HOME": str(home),
             # Must name an installed driver; no task connects to it.
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
-            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(self.state_dir / "bundles"),
+            # Only for Airflow's notes on which versions are in use: see `edge_worker.bundles` for the versions.
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "dag_bundles"),
         }
         given = {name: value for name, value in self.env.items() if name != job_files.JOB_MARK}
         return {**defaults, **given, **_AIRFLOW_SETTINGS}

@@ -91,10 +91,16 @@ class LaunchSucceeded:
 
 @dataclass(frozen=True, slots=True)
 class LaunchFailed:
-    """No process has taken the job, and none will."""
+    """No process has taken the job, and none will.
+
+    Attributes:
+        releases: Another worker could start it.
+        pauses: The next job would fail for the same reason.
+    """
 
     reason: str
     releases: bool = False
+    pauses: bool = False
 
 
 @dataclass(frozen=True, slots=True)

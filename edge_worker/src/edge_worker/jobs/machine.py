@@ -116,7 +116,8 @@ def _towards_launch(job: LocalJob, event: Event) -> Step:
         case (Stage.LAUNCHING, LaunchSucceeded()):
             return replace(job, stage=Stage.RUNNING), ()
         case (Stage.LAUNCHING, LaunchFailed()):
-            return _gone(job, EndReport(reason=_short(f"not launched: {event.reason}"), release=event.releases))
+            job, notes = _gone(job, EndReport(reason=_short(f"not launched: {event.reason}"), release=event.releases))
+            return job, ((Note.PAUSE_INTAKE, *notes) if event.pauses else notes)
         case (Stage.LAUNCHING, LaunchRuledOut()) if job.stop is not None:
             reason = f"stopped before it was launched: {job.stop.reason}"
             return _gone(job, EndReport(reason=_short(reason), release=job.stop.releases))

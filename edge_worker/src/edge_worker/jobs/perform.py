@@ -1,9 +1,11 @@
 """Carries out the actions of jobs: hands each to the part that knows the other side."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
+from edge_schemas.wire.jobs import Job
 from edge_worker.jobs.driver import JobDriver
 from edge_worker.jobs.events import (
     Activity,
@@ -18,6 +20,7 @@ from edge_worker.jobs.events import (
     GraceOver,
     Kill,
     Launch,
+    LaunchSucceeded,
     LogDone,
     MainActivity,
     MakeFolder,
@@ -50,13 +53,18 @@ log = EventLog("edge_worker.jobs.perform")
 
 @dataclass(frozen=True)
 class ActionPerformer:
-    """Carries out the actions of all jobs."""
+    """Carries out the actions of all jobs.
+
+    Attributes:
+        has_run: Called with an auxiliary job whose process was started.
+    """
 
     table: JobRegistry
     state: StateDir
     relay: RelayActions
     processes: ProcessActions
     uploader: LogUploader
+    has_run: Callable[[Job], None]
 
     async def perform(self, driver: JobDriver, activity: Activity) -> Event | None:
         """Does what takes time; returns the event with which it ends."""
@@ -88,7 +96,7 @@ class ActionPerformer:
             case Start():
                 return await self.relay.start(driver)
             case Launch():
-                return await self.processes.launch(driver)
+                return await self._launch(driver)
             case RuleOut():
                 return await self.processes.rule_out(driver)
             case AwaitEnd():
@@ -102,10 +110,18 @@ class ActionPerformer:
             case _:
                 return self._perform_in_folder(driver, activity)
 
+    async def _launch(self, driver: JobDriver) -> Event:
+        """A task counts as run once its user code begins; a callback or connection test does not report that."""
+        event = await self.processes.launch(driver)
+        if isinstance(event, LaunchSucceeded) and driver.job.auxiliary is not None:
+            self.has_run(driver.job)
+        return event
+
     def _perform_in_folder(self, driver: JobDriver, activity: ReadFolder | Archive) -> Event:
         if isinstance(activity, ReadFolder):
             return Recovered(read_facts(driver.dir))
         archive(self.state, driver.dir)
+        self.processes.code.job_ended()
         return Archived()
 
     def note(self, driver: JobDriver, note: Note) -> None:
@@ -121,7 +137,7 @@ class ActionPerformer:
             case Note.POLL_SOON:
                 asyncio.get_running_loop().call_later(POLL_AFTER_S, self.table.changed)
             case Note.PAUSE_INTAKE:
-                self.table.close_intake("job_dir", "the worker's disk cannot be written")
+                self.table.close_intake("job_dir", "the worker's disk is full or cannot be written")
                 asyncio.get_running_loop().call_later(DISK_PAUSE_S, self.table.open_intake, "job_dir")
             case _:
                 assert_never(note)

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import NoReturn, Protocol
 from weakref import WeakKeyDictionary
 
 from edge_schemas.wire.jobs import Job, JobKind
+from edge_worker.bundles.unavailable import CodeUnavailable
 from edge_worker.host_client import client as host_client
 from edge_worker.host_client.hosts import Host
 from edge_worker.host_client.job_end import CHECK_EVERY_S
@@ -48,29 +50,48 @@ class StartWatch(Protocol):
         """A job was started."""
 
 
+class CodeSource(Protocol):
+    """Has the code of jobs; `Bundles`."""
+
+    async def code_of(self, job: Job, say: Callable[[str], None]) -> Path | None:
+        """The folder with the code of a job; raises `CodeUnavailable`."""
+
+    def job_ended(self) -> None:
+        """A job's folder is no longer there."""
+
+
 @dataclass(frozen=True)
 class ProcessActions:
     """Launch, wait for the end, freeze, thaw, stop.
 
     Attributes:
         host_of: Which host runs a job.
+        code: Has the code of published bundles.
         grace_s: Seconds between SIGTERM and SIGKILL.
     """
 
     host_of: Callable[[Job], Host]
     fence: Fence
     starts: StartWatch
+    code: CodeSource
     grace_s: float
     _frozen_at: WeakKeyDictionary[JobDriver, float] = field(default_factory=WeakKeyDictionary)
 
     async def launch(self, driver: JobDriver) -> LaunchSucceeded | LaunchFailed | ContactLost:
-        """Launch the job, unless it was launched. A job whose fence has passed in the meantime is not launched."""
-        reason = self.fence.reason(driver)
-        if reason is not None:
+        """Launch the job, unless it was launched. A job whose fence has passed in the meantime is not launched.
+
+        Its code may have to be fetched first. That can take long; a stop, or the loss of contact, cancels it.
+        """
+        if (reason := self.fence.reason(driver)) is not None:
             return ContactLost(reason)
         try:
             if not driver.dir.was_launched:
-                await self.host_of(driver.job).launch(driver.job, driver.dir.path)
+                code = await self.code.code_of(driver.job, partial(log_to_task, driver, level="info"))
+                if (reason := self.fence.reason(driver)) is not None:
+                    return ContactLost(reason)
+                await self.host_of(driver.job).launch(driver.job, driver.dir.path, code)
+        except CodeUnavailable as error:
+            return self._without_code(driver, error)
         except host_client.LaunchError as error:
             # An earlier request for this launch, by this agent or the one before, may be succeeding at this moment.
             if _rule_out(driver):
@@ -81,6 +102,13 @@ class ProcessActions:
                 return LaunchFailed(error.reason, error.releases)
         self.starts.succeeded()
         return _started(driver)
+
+    def _without_code(self, driver: JobDriver, error: CodeUnavailable) -> LaunchSucceeded | LaunchFailed:
+        if not _rule_out(driver):  # the agent before has launched it at this moment
+            return _started(driver)
+        log.error("job_without_code", reason=error.reason)
+        _log_stop(driver, f"The code of this task is not available on this worker: {error.reason}")
+        return LaunchFailed(f"without its code: {error.reason}", error.releases, error.pauses)
 
     async def rule_out(self, driver: JobDriver) -> LaunchRuledOut | LaunchSucceeded:
         """The job's process may be starting: the first to create `pid.json` decides."""
@@ -148,10 +176,10 @@ async def _until_alive(driver: JobDriver) -> None:
         await asyncio.sleep(_CHECK_EVERY_S)
 
 
-def log_to_task(driver: JobDriver, text: str) -> None:
+def log_to_task(driver: JobDriver, text: str, *, level: str = "warning") -> None:
     """Write a line into the task's log."""
     try:
-        job_files.write_log_line(driver.dir.path, text, level="warning")
+        job_files.write_log_line(driver.dir.path, text, level=level)
     except OSError as error:
         log.warning("log_line_not_written", error=str(error))
 

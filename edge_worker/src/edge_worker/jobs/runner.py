@@ -16,6 +16,7 @@ from edge_worker.jobs.process_actions import log_to_task
 from edge_worker.jobs.recovery import recover
 from edge_worker.jobs.registry import JobRegistry
 from edge_worker.log import EventLog
+from edge_worker.signing.signed_work import Refused, SignedWork
 from edge_worker.state.job_dir import JobDir
 from edge_worker.state.state import StateDir
 
@@ -35,6 +36,7 @@ class JobRunner:
     Attributes:
         group: Runs the asyncio tasks of the jobs.
         rule: Rejects jobs that the runtime is too new for.
+        signed: Rejects jobs that the executor has not signed.
     """
 
     performer: Performer
@@ -42,6 +44,7 @@ class JobRunner:
     table: JobRegistry
     group: asyncio.TaskGroup
     rule: RuntimeCompatibility
+    signed: SignedWork
     _driven: list[JobDriver] = field(default_factory=list)
 
     def accept(self, grant: Grant) -> None:
@@ -52,11 +55,16 @@ class JobRunner:
             driver.post(Granted(grant.receipt))
             return
         log.info("job_granted", job=grant.job.id, queue=grant.job.queue)
-        forbidden = self.rule.forbidden(grant.job)
-        refusal = forbidden or self.table.refusal() or self.rule.refusal(grant.job)
-        if grant.job.id in self.table.unread:
+        try:
+            job = self.signed.opened(grant.job)
+        except Refused as error:
+            self._drive(grant.job).post(Granted(grant.receipt, str(error), counts=error.counts))
+            return
+        forbidden = self.rule.forbidden(job)
+        refusal = forbidden or self.table.refusal() or self.rule.refusal(job)
+        if job.id in self.table.unread:
             refusal = "what an earlier run left of this job cannot be read"
-        driver = self._drive(grant.job)
+        driver = self._drive(job)
         if refusal is None:
             self.table.add(driver)
         driver.post(Granted(grant.receipt, refusal, counts=forbidden is not None))

@@ -78,6 +78,11 @@ class Reply:
     trip_s: float | None = None
 
 
+def is_success(status: int, headers: Mapping[str, str], request_id: str) -> bool:
+    """Whether the relay itself has answered with success, as far as the head of its answer shows it."""
+    return 200 <= status < 300 and headers.get(routes.REQUEST_ID_HEADER) == request_id
+
+
 def check_reply(reply: Reply, request_id: str) -> None:
     """Raises unless the relay itself has answered with success.
 
@@ -88,7 +93,7 @@ def check_reply(reply: Reply, request_id: str) -> None:
         Refused: The relay refused.
         NoAnswer: The answer is not the relay's.
     """
-    if 200 <= reply.status < 300 and reply.headers.get(routes.REQUEST_ID_HEADER) == request_id:
+    if is_success(reply.status, reply.headers, request_id):
         return
     if _content_type(reply) == routes.PROBLEM_TYPE:
         problem = parse(Problem, reply) if reply.body else _bodiless(reply.status)

@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from pydantic import BaseModel
 
-from edge_schemas.gate.centre import WorkerFacts
+from edge_schemas.gate.centre import SigningKeys, WorkerFacts
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
 from edge_schemas.wire.job_calls import (
@@ -25,19 +25,17 @@ from edge_schemas.wire.job_calls import (
 )
 from edge_schemas.wire.polls import Poll
 from edge_schemas.wire.workers import Enrollment, EnrollRequest, SecretRequest
+from edge_worker.relay.bundle_calls import BundleCalls
 from edge_worker.relay.call_result import NoAnswer, Reply, parse
 from edge_worker.relay.clock_skew import ClockSkew
 from edge_worker.relay.link import Link
 from edge_worker.relay.poll_answer import ReadAnswer, read_answer
 from edge_worker.relay.proxy import Proxy
-from edge_worker.relay.transport import CALL_S, Request, Sessions, Transport
+from edge_worker.relay.transport import AGAIN_S, CALL_S, Request, Sessions, Transport
 
 PING_S: Final = 10.0
 EXECUTION_S: Final = 75.0
 """Longer than the relay waits for Airflow, so that the relay's answer arrives before this limit is reached."""
-AGAIN_S: Final = 12.0
-"""A call is sent a second time if its answer has not begun after so long. Longer than connecting may take: only an
-established connection can hang."""
 EXECUTION_AGAIN_S: Final = 20.0
 """The same for calls that Airflow answers, which may be slow itself."""
 POLL_MARGIN_S: Final = 15.0
@@ -88,6 +86,7 @@ class RelayClient:
 
     Attributes:
         proxy: As given.
+        bundles: The calls for published bundles.
     """
 
     def __init__(
@@ -105,6 +104,7 @@ class RelayClient:
         self._limits = limits
         self._sessions = Sessions(tls)
         self._transport = Transport(relay_url, secret, sessions=self._sessions, proxy=proxy, link=self._link)
+        self.bundles = BundleCalls(self._transport)
 
     async def __aenter__(self) -> Self:
         self._sessions.open()
@@ -157,6 +157,12 @@ class RelayClient:
         """What the credential allows. The call changes nothing and does not count as contact."""
         request = Request("GET", routes.WORKER, limit_s=timeout_s)
         return parse(WorkerFacts, await self._transport.send(request))
+
+    async def signing_keys(self) -> SigningKeys:
+        """The centre's key sets. The call changes nothing and does not count as contact."""
+        return parse(
+            SigningKeys, await self._transport.send(Request("GET", routes.WORKER_SIGNING_KEYS, limit_s=CALL_S))
+        )
 
     async def start(self, job: str, request: StartRequest) -> None:
         """Confirms a grant."""

@@ -5,7 +5,8 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,16 +16,23 @@ from yarl import URL
 
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
 from edge_schemas.wire import routes
-from edge_service.body_progress import BodyTooLarge, Exchange, read_body, slowest_s
+from edge_service.body_progress import BodyTooLarge, Exchange, body_parts, read_body, slowest_s
 from edge_worker import __version__
-from edge_worker.relay.call_result import NoAnswer, Refused, Reply, check_reply, no_answer
+from edge_worker.relay.call_result import NoAnswer, Refused, Reply, check_reply, is_success, no_answer
 from edge_worker.relay.clock_skew import ClockSkew
 from edge_worker.relay.link import Link
 from edge_worker.relay.proxy import Proxy
 
 CONNECT_S: Final = 10.0
 CALL_S: Final = 30.0
+AGAIN_S: Final = 12.0
+"""A call is sent a second time if its answer has not begun after so long. Longer than connecting may take: only an
+established connection can hang."""
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+
+
+Sink = Callable[[bytes], Awaitable[None]]
+"""Takes the next bytes of a body."""
 
 
 def new_request_id() -> str:
@@ -45,6 +53,8 @@ class Request:
         with_credential: The request shows the worker's credential.
         checked: Only a successful answer of the relay itself is accepted.
         limits: Of the answer.
+        sink: Gets the body of a successful answer while it arrives, also of one that breaks off. The reply has no body
+            then.
     """
 
     method: str
@@ -58,6 +68,7 @@ class Request:
     with_credential: bool = True
     checked: bool = True
     limits: CallLimits = DEFAULT_LIMITS
+    sink: Sink | None = None
 
 
 class Sessions:
@@ -204,7 +215,7 @@ class Transport:
                 on_begun()
                 # The head of an answer shows when it was made; the body may be large.
                 trip_s = None if request.is_poll else time.monotonic() - began
-                reply = Reply(answer.status, answer.headers, await _read(answer, request.limits), trip_s)
+                reply = Reply(answer.status, answer.headers, await _read(answer, request), trip_s)
                 if reply.status == 503:
                     # Another connection may lead to another replica.
                     answer.close()
@@ -229,11 +240,16 @@ class Transport:
         self.skew.record(reply.headers.get("Date"), reply.trip_s)
 
 
-async def _read(answer: aiohttp.ClientResponse, limits: CallLimits) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, request: Request) -> bytes:
+    if request.sink is not None and is_success(answer.status, answer.headers, request.request_id):
+        async with aclosing(body_parts(answer.content)) as parts:
+            async for part in parts:
+                await request.sink(part)
+        return b""
     try:
-        return await read_body(answer.content, limit=limits.max_call_bytes)
+        return await read_body(answer.content, limit=request.limits.max_call_bytes)
     except BodyTooLarge:
-        raise Refused(limits.answer_too_large().problem()) from None
+        raise Refused(request.limits.answer_too_large().problem()) from None
 
 
 async def _hangs(call: asyncio.Task[Reply], begun: asyncio.Event, seconds: float) -> bool:

@@ -7,6 +7,7 @@ lock            held by the running agent
 control         the path of the running agent's control socket; see `control`
 owner.json      the pause of the machine's owner, while there is one
 jobs/<job>/     a job that the worker has or had; see `job_dir`
+bundles/        versions of published bundles; see `bundles.store`
 ended/<job>/    kept for `log_keep_days`, and as long as there is room (`spool_max_bytes`)
 """
 
@@ -70,6 +71,7 @@ class StateDir:
         self._pending = path / "enrolling.json"
         self._jobs = path / "jobs"
         self._ended = path / "ended"
+        self.bundles = path / "bundles"
 
     def prepare(self) -> None:
         """Makes the folders.
@@ -156,6 +158,15 @@ class StateDir:
     def job_dirs(self) -> list[JobDir]:
         """The folders of the jobs that an earlier run of the agent left."""
         return [JobDir(path) for path in sorted(self._jobs.iterdir()) if path.is_dir()]
+
+    def bundles_in_use(self) -> set[str]:
+        """The digests of the bundles' versions that the folders of jobs name.
+
+        Raises:
+            OSError: A folder can't be read: what it names is not known.
+        """
+        jobs = (job_dir.job() for job_dir in self.job_dirs())
+        return {job.bundle.digest for job in jobs if job is not None and job.bundle is not None}
 
     def archive(self, job_dir: JobDir) -> None:
         """Moves the folder of an ended job to the ended ones, and replaces that of an earlier tenure of the same job.

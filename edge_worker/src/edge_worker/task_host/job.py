@@ -66,7 +66,7 @@ def _result(request: RunRequest, job_dir: Path, settings: Settings) -> Result:
     context = SupervisorContext(job_dir, settings.gateway_socket, guard, request["log_max_bytes"])
     result = Result(exit_code=None, final_state=None, error=None)
     try:
-        os.environ.update(_environment(job, job_dir, settings.bundles))
+        os.environ.update(_environment(job, job_dir, _folders(request, settings)))
         result = supervise.run(job, context)
     except Exception as error:  # noqa: BLE001 (every error ends this job, and is shown)
         # A supervisor that failed halfway leaves user code behind, which no other process would end.
@@ -93,6 +93,14 @@ def _environment(job: JobRequest, job_dir: Path, bundles: Mapping[str, str]) -> 
     }
 
 
+def _folders(request: RunRequest, settings: Settings) -> Mapping[str, str]:
+    """The folder of each DAG bundle. The published version that a job names replaces the owner's folder for it."""
+    code, workload = request["code"], request["job"]["workload"]
+    if code is None or "bundle_info" not in workload:
+        return settings.bundles
+    return {workload["bundle_info"]["name"]: code}
+
+
 def _bundles(workload: Workload, bundles: Mapping[str, str]) -> list[BundleSettings]:
     """The bundle that the job needs; a connection test needs none."""
     if "bundle_info" not in workload:
@@ -101,7 +109,9 @@ def _bundles(workload: Workload, bundles: Mapping[str, str]) -> list[BundleSetti
     folder = bundles.get(name)
     if folder is None:
         known = ", ".join(sorted(bundles)) or "none"
-        raise Unrunnable(f"DAG bundle {name!r} is not mapped to a folder on this worker (mapped: {known})")
+        raise Unrunnable(
+            f"DAG bundle {name!r} is neither published nor mapped to a folder on this worker (mapped: {known})"
+        )
     if not Path(folder).is_dir():
         raise Unrunnable(f"DAG bundle {name!r} is mapped to {folder}, which is not a folder")
     if not os.access(folder, os.R_OK | os.X_OK):

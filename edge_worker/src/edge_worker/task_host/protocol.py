@@ -74,11 +74,17 @@ class JobRequest(TypedDict):
 
 
 class RunRequest(TypedDict):
-    """The request to run a job; `dir` is the job's folder."""
+    """The request to run a job.
+
+    Attributes:
+        dir: The job's folder.
+        code: The folder of the published version of the bundle that the job names; None if it names none.
+    """
 
     id: int
     job: JobRequest
     dir: str
+    code: str | None
     log_max_bytes: int
 
 

@@ -18,8 +18,8 @@ from edge_relay.cli.contexts import Context, read_contexts
 from edge_relay.cli.output import EXIT_NO_ANSWER, EXIT_USAGE, Failure
 from edge_relay.settings import AdminSettings, SettingsError
 from edge_relay.standalone.info import StandaloneInfo, read_info
-from edge_relay.standalone.private_files import read_secret
 from edge_schemas.wire.errors import Problem
+from edge_service.private_files import read_secret
 
 TIMEOUT_S = 15.0
 ACTION_TIMEOUT_S = 120.0

@@ -20,9 +20,9 @@ from edge_relay.identity.operators.access_tokens import AccessTokenStore
 from edge_relay.settings import NatsAdminSettings, SettingsError, check_ca_file, refuse_credentials
 from edge_relay.standalone.info import read_info
 from edge_relay.standalone.nats_config import Node, render_config
-from edge_relay.standalone.private_files import make_private_dir, read_or_create, read_secret
 from edge_schemas.admin.access import AccessTokenEntry, AccessTokenRequest, Role
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_service.private_files import make_private_dir, read_or_create, read_secret
 
 CONNECT_S = 5.0
 
@@ -36,6 +36,7 @@ def apply_streams(options: Namespace) -> None:
             jobs_max_bytes=options.jobs_max,
             logs_max_bytes=options.logs_max,
             logs_max_age_days=options.logs_max_age_days,
+            bundles_max_bytes=options.bundles_max,
         )
         for line in await layout.apply(broker, chosen):
             print_line(line)

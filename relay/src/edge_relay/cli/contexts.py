@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from edge_relay.cli.output import EXIT_USAGE, Failure, print_done, print_json, print_line, print_table
-from edge_relay.standalone.private_files import make_private_dir, write_file
+from edge_service.private_files import make_private_dir, write_file
 from edge_service.text_files import read_text_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")

@@ -1,7 +1,7 @@
 """The arrival of a poll: whether its report can be accepted, and the worker's entry that it writes."""
 
 import math
-import uuid
+import os
 from datetime import UTC, datetime
 from operator import attrgetter
 
@@ -49,7 +49,7 @@ def agent_seen(report: Poll, address: str | None, key_hash: str | None = None) -
         instance=report.instance,
         incarnation=report.incarnation,
         seq=report.seq,
-        arrival=uuid.uuid4().hex,
+        arrival=os.urandom(16).hex(),
         host=report.host,
         address=address or "",
         last_poll_at=datetime.now(UTC),

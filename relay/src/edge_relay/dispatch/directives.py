@@ -21,8 +21,13 @@ class Directives:
     required_airflow: str | None = None
 
     def __bool__(self) -> bool:
-        found = (self.settings, self.conflict, self.required_airflow)
-        return bool(self.stop) or self.conflict_resolved or any(one is not None for one in found)
+        return (
+            bool(self.stop)
+            or self.conflict_resolved
+            or self.settings is not None
+            or self.conflict is not None
+            or self.required_airflow is not None
+        )
 
     @property
     def fingerprint(self) -> tuple[object, ...]:
@@ -34,6 +39,9 @@ class Directives:
             self.conflict_resolved,
             self.required_airflow,
         )
+
+
+NOTHING = Directives()
 
 
 def directives(

@@ -12,6 +12,7 @@ from edge_relay.dispatch.polls import ParkedPoll
 from edge_relay.identity.receipts import Receipt, ReceiptKey, seal
 from edge_relay.metrics.replica import Metrics, queue_of
 from edge_relay.pulls.deliveries import Delivery
+from edge_schemas.signing.payload import restored
 from edge_schemas.wire.jobs import Job, TaskWork
 from edge_schemas.wire.polls import GRANT_WAIT_S, Grant
 from edge_schemas.wire.worker_report import JobPhase
@@ -71,7 +72,7 @@ class Granter:
         key = await self._receipt_key.get()
         expires_at = delivery.arrived_at + timedelta(seconds=GRANT_WAIT_S)
         receipt = Receipt(delivery.ack_subject, delivery.consumer, delivery.job.id, self._parked.worker, expires_at)
-        job = _with_airflow(delivery.job, centre_airflow)
+        job = restored(_with_airflow(delivery.job, centre_airflow))
         return Grant(job=job, receipt=seal(key, receipt), expires_at=expires_at)
 
     async def return_to_queue(self, unused: Sequence[Delivery]) -> None:

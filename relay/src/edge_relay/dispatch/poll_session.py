@@ -3,7 +3,6 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -12,8 +11,9 @@ from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
 from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch import directives
-from edge_relay.dispatch.directives import Directives
+from edge_relay.dispatch.directives import NOTHING, Directives
 from edge_relay.dispatch.grants import Granter
+from edge_relay.dispatch.poll_ends import PollEnds
 from edge_relay.dispatch.polls import ParkedPoll, ParkedPolls
 from edge_relay.dispatch.state.poll_state import PollState
 from edge_relay.dispatch.state.reads import StateReads
@@ -45,6 +45,7 @@ class PollParts:
 
     lifecycle: Lifecycle
     polls: ParkedPolls
+    ends: PollEnds
     dispatchers: DispatcherPool
     credentials: Credentials
     desired: DesiredState
@@ -79,7 +80,8 @@ class PollSession:
         self._state = PollState(parts.mirror, parts.reads, parked, entry)
         self._granter = Granter(parts.broker, parts.records, parts.receipt_key, parts.metrics, parked)
         self._centre_airflow: str | None = None
-        self._deadline = self._now() + timeout_s
+        self._is_over = self._only_time_is_over = False
+        self._deadline = parts.ends.add(self._end, timeout_s)
 
     async def answer(self, send: Send) -> None:
         """Wait, then answer. Jobs whose grants could not be sent return to the queue."""
@@ -87,6 +89,7 @@ class PollSession:
             found = await self._wait()
         finally:
             self._state.close()
+            self._parts.ends.remove(self._end, self._deadline)
         delivered = self._parked.demand.close()
         try:
             is_known = not delivered or await self._parts.desired.settled()
@@ -128,14 +131,33 @@ class PollSession:
                 required_airflow=parked.demand.required_airflow,
             )
             repeat_at = self._parts.polls.repeat_at(parked.worker, found.fingerprint) if found else math.inf
-            if parked.demand.taken or repeat_at <= self._now():
+            now = self._now()
+            if parked.demand.taken or repeat_at <= now:
                 return found
             ends_at = self._deadline if self._state.is_complete else self._deadline + LATE_READS_S
-            if self._now() >= ends_at:
-                return Directives()
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(min(ends_at, repeat_at)):
-                    await parked.wake.wait()
+            if now >= ends_at:
+                return NOTHING
+            await self._pause(min(ends_at, repeat_at))
+            if self._only_time_is_over and not found and self._state.is_complete:
+                return NOTHING
+
+    async def _pause(self, until: float) -> None:
+        """Wait until something wakes the poll, as `PollEnds` does at the end of its time; not longer than `until`."""
+        self._only_time_is_over = False
+        timer = None
+        if until != self._deadline or self._is_over:
+            timer = asyncio.get_running_loop().call_at(until, self._parked.wake.set)
+        try:
+            await self._parked.wake.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _end(self) -> None:
+        """Its time is over. If nothing else has woken the poll, there is nothing new to compute."""
+        self._is_over = True
+        self._only_time_is_over = not self._parked.wake.is_set()
+        self._parked.wake.set()
 
     async def _refresh_centre(self) -> None:
         """Compare the runtime with the centre's current Airflow: a job may have waited through an upgrade."""

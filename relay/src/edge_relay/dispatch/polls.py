@@ -71,19 +71,17 @@ class ParkedPolls:
     """All polls of this replica that have no answer yet."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
         self._by_worker: dict[str, set[ParkedPoll]] = {}
+        metrics.polls_parked.set_function(lambda: sum(map(len, self._by_worker.values())))
         self._sent: dict[str, tuple[object, float]] = {}
 
     @contextmanager
     def parked(self, poll: ParkedPoll) -> Iterator[None]:
         """Make a poll wakeable while inside. Enter before its arrival is written: notices concern it from then on."""
         self._by_worker.setdefault(poll.worker, set()).add(poll)
-        self._metrics.polls_parked.inc()
         try:
             yield
         finally:
-            self._metrics.polls_parked.dec()
             polls = self._by_worker[poll.worker]
             polls.discard(poll)
             if not polls:

@@ -10,8 +10,8 @@ from edge_broker.permissions import ADMIN, OPERATOR, RELAY
 from edge_relay.serve import tls_context
 from edge_relay.settings import Settings, SettingsError
 from edge_relay.settings import read_secret as secret_of_setting
-from edge_relay.standalone.private_files import read_secret
 from edge_service.findings import Check, Finding, failed, known, ok, warning
+from edge_service.private_files import read_secret
 
 SETTINGS, NATS_PASSWORD, GATE_KEY = "settings.values", "settings.nats_password", "settings.gate_key"
 TLS_FILES, MODES = "settings.tls_files", "settings.modes"

@@ -1,4 +1,4 @@
-"""What operators see of workers, sites, queues and jobs, from what this replica holds in memory.
+"""What operators see of workers, sites, queues and jobs, from what this replica holds in memory; and of policies.
 
 May import: `desired`, `dispatch`, `gate`, `identity`, `lifecycle`, `limits`, `metrics`, `workers`, `edge_broker` and
 `edge_schemas`.

@@ -1,8 +1,6 @@
 """Reading and writing JSON bodies: bounded and typed; an error says what is wrong and never quotes the body."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TypeVar
 
 from aiohttp import web
@@ -56,11 +54,9 @@ class JsonBodies:
         with self._memory.account(owner) as account:
             return await read_model(request, model, self._large, account.add)
 
-    @contextmanager
-    def held(self, owner: str) -> Iterator[BodyAccount]:
+    def held(self, owner: str) -> BodyAccount:
         """Count the large body of a call as long as it is worked on; it leaves room for the bodies of workers."""
-        with self._memory.account(owner, large_from=0) as account:
-            yield account
+        return self._memory.account(owner, large_from=0)
 
     async def up_to(self, request: web.Request, owner: str, model: type[Model], limit: int) -> Model:
         """The body of a call with a limit of its own; other arguments and errors as for `small`.

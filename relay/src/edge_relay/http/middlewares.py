@@ -1,8 +1,8 @@
 """What surrounds every call: its id, one line in the log, and errors as RFC 9457 problems."""
 
+import os
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from logging import DEBUG, INFO
 
@@ -80,7 +80,7 @@ class CallMiddlewares:
         """Give the call its id, bind it to what is logged, and log one line at the end of the call."""
         request_id = request.headers.get(routes.REQUEST_ID_HEADER, "")
         if not _REQUEST_ID.fullmatch(request_id):
-            request_id = uuid.uuid4().hex
+            request_id = os.urandom(16).hex()
         request[REQUEST_ID] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -142,7 +142,8 @@ class CallMiddlewares:
         self._metrics.requests.labels(route, str(status)).inc()
         if route not in _HELD and "wait" not in request.query:
             self._metrics.request_seconds.labels(route).observe(seconds)
-        level = DEBUG if route in _QUIET and status < 500 else INFO
+        is_empty_poll = route == routes.POLL and status == 204
+        level = DEBUG if is_empty_poll or (route in _QUIET and status < 500) else INFO
         method = request.method if request.method.isalpha() else "?"
         log.log(level, "request_served", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 

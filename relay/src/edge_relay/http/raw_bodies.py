@@ -11,7 +11,7 @@ from edge_service.body_progress import (
     PIECE_BYTES,
     BodyStalled,
     BodyTooLarge,
-    Pieces,
+    Moving,
     Progress,
     limit_unsent,
     read_body,
@@ -74,15 +74,17 @@ async def send(request: web.Request, status: int, headers: Mapping[str, str], bo
     return response
 
 
-async def pass_on(request: web.Request, status: int, headers: Mapping[str, str], body: Pieces) -> web.StreamResponse:
-    """An answer whose body is sent as it arrives.
+async def pass_on(
+    request: web.Request, status: int, headers: Mapping[str, str], body: Moving, length: int | None
+) -> web.StreamResponse:
+    """An answer whose body is sent as it arrives; its length is announced if it is known.
 
     Raises:
         ConnectionResetError: The client is gone, or has stopped reading; or the body did not arrive as a whole. The
             connection must be closed: the client then knows that its answer is incomplete.
     """
     response = web.StreamResponse(status=status, headers=headers)
-    response.content_length = body.length
+    response.content_length = length
     await response.prepare(request)
     limit_unsent(request.transport)
     try:

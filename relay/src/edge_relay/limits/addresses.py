@@ -28,6 +28,8 @@ class ClientAddresses:
             forwarded_for: The values of `X-Forwarded-For`. Each proxy adds the address it saw at the end; what comes
                 before the trusted ones' is whatever the client wrote.
         """
+        if not self._trusted:
+            return peer
         seen = peer
         hops = [hop.strip() for value in forwarded_for for hop in value.split(",")]
         while self.is_trusted(seen) and hops:

@@ -28,6 +28,8 @@ class Limit(StrEnum):
     WAITS_OF_PRODUCER = "waits_of_producer"
     WAITING_JOBS = "waiting_jobs"
     ENDED_SESSIONS = "ended_sessions"
+    BUNDLE_ANSWERS = "bundle_answers"
+    BUNDLE_ANSWERS_OF_WORKER = "bundle_answers_of_worker"
     CHANGE_STREAMS = "change_streams"
     CHANGE_STREAMS_OF_OPERATOR = "change_streams_of_operator"
 

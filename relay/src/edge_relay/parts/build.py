@@ -7,6 +7,7 @@ from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
 from edge_relay.desired.state import DesiredState
 from edge_relay.desired.store import DesiredStore
+from edge_relay.dispatch.poll_ends import PollEnds
 from edge_relay.dispatch.poll_session import PollParts
 from edge_relay.dispatch.polls import ParkedPolls
 from edge_relay.dispatch.state.reads import StateReads
@@ -91,6 +92,7 @@ class Parts:
         return PollParts(
             lifecycle=self.lifecycle,
             polls=self.polls,
+            ends=PollEnds(),
             dispatchers=self.dispatchers,
             credentials=self.identity.credentials,
             desired=self.desired,

@@ -75,7 +75,7 @@ class Lanes:
 
     def can_ask(self, wanted: int) -> bool:
         """Whether `ask` would send a pull, unless an error delays it."""
-        return wanted > self.out and any(lane.left == 0 for lane in self._lanes)
+        return any(lane.left == 0 for lane in self._lanes) and wanted > self.out
 
     def ask(self, wanted: int, now: float, *, probe: bool) -> list[Pull]:
         """The pulls to send now; recorded as sent.

@@ -5,11 +5,13 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_broker.permissions import ROLES
-from edge_relay.standalone.private_files import make_private_dir, read_or_create
 from edge_schemas.wire.workers import SecretKind, new_secret
+from edge_service.private_files import make_private_dir, read_or_create
+from edge_service.signing import key_files
 
 
 class StandaloneFailed(Exception):
@@ -55,6 +57,7 @@ def open_data_dir(path: Path) -> DataDir:
     read_or_create(directory / "gate.secret", secrets.token_urlsafe(32))
     for name in ("access.token", "operators.token"):
         read_or_create(directory / name, new_secret(SecretKind.ACCESS))
+    key_files.create(directory / key_files.KEY_FILE, directory / key_files.KEYS_FILE, datetime.now(UTC))
     passwords = {role: read_or_create(directory / f"{role}.password", secrets.token_urlsafe(32)) for role in ROLES}
     return DataDir(path, passwords)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge_relay.settings import SettingsError
-from edge_relay.standalone.private_files import write_file
+from edge_service.private_files import write_file
 
 FILE_NAME = "standalone.json"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from edge_relay.standalone.nats_server import STOP_TIMEOUT_S, NatsServer, ServerFailed
-from edge_relay.standalone.private_files import make_private_dir, write_file
+from edge_service.private_files import make_private_dir, write_file
 
 log = structlog.get_logger(__name__)
 

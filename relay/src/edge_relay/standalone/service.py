@@ -3,7 +3,7 @@
 D/lock                  held while it runs
 D/nats/                 configuration, log and store of nats-server
 D/tls/                  development CA and the relay's certificate
-D/secrets/              passwords of the NATS users, the secret shared with the gate, an access token
+D/secrets/              passwords of the NATS users, the secret shared with the gate, an access token, signing keys
 D/standalone.json       addresses and files; exists only while the relay is up
 """
 
@@ -33,8 +33,8 @@ from edge_relay.standalone.nats_server import find_binary
 from edge_relay.standalone.nats_supervisor import running_nats
 from edge_relay.standalone.options import DEFAULT_NATS_PORT, LOOPBACK, Options, public_url, relay_settings
 from edge_relay.standalone.ports import choose_port
-from edge_relay.standalone.private_files import make_private_dir, read_secret
 from edge_schemas.wire.workers import EnrollTokenRequest
+from edge_service.private_files import make_private_dir, read_secret
 from edge_ui.paths import UI
 
 log = structlog.get_logger(__name__)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from edge_relay.standalone.private_files import PRIVATE, PUBLIC, make_private_dir, write_file
+from edge_service.private_files import PRIVATE, PUBLIC, make_private_dir, write_file
 
 CA_LIFE = timedelta(days=3650)
 SERVER_LIFE = timedelta(days=397)

@@ -27,7 +27,9 @@ class LastArrivals:
     def keep(self, stored: StoredEntry) -> None:
         """Keep an entry for the next arrival, without its jobs: they decide nothing there, and there may be many."""
         self.take(stored.entry.worker)
-        self._last[stored.entry.worker] = StoredEntry(stored.entry.model_copy(update={"jobs": ()}), stored.revision)
+        if stored.entry.jobs:
+            stored = StoredEntry(stored.entry.model_copy(update={"jobs": ()}), stored.revision)
+        self._last[stored.entry.worker] = stored
         while len(self._last) > MAX_LAST:
             self.take(next(iter(self._last)))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -49,6 +50,8 @@ class WorkerStore:
         self._arriving = asyncio.Semaphore(ARRIVALS_AT_ONCE)
         self._last = LastArrivals()
         self._rounds = WriteRounds()
+        self.written_at = float("-inf")
+        """When the last entry that was stored had been sent, in monotonic seconds."""
 
     async def get(self, worker: str) -> WorkerEntry | None:
         """The last poll of a worker, or None if it never polled.
@@ -181,8 +184,10 @@ class WorkerStore:
         return await self._put(after, stored.revision)
 
     async def _put(self, entry: WorkerEntry, revision: int) -> StoredEntry:
-        value = entry.model_dump_json(exclude_none=True).encode()
-        return StoredEntry(entry, await self._bucket.put(entry.worker, value, revision=revision))
+        value, sent_at = entry.model_dump_json(exclude_none=True).encode(), time.monotonic()
+        stored = StoredEntry(entry, await self._bucket.put(entry.worker, value, revision=revision))
+        self.written_at = max(self.written_at, sent_at)
+        return stored
 
 
 def _parse(value: bytes | None) -> WorkerEntry | None:

@@ -136,6 +136,7 @@ class AccessAdministration:
             site=request.site,
             after={"queues": list(request.queues), "uses": request.uses, "expires_at": token.expires_at.isoformat()},
         )
+        await self._command.refresh()
         return token.model_copy(update={"command": self._command.text(token.token)})
 
     async def enroll_tokens(self, *, operator: Operator, limit: int, cursor: str | None) -> EnrollTokenPage:

@@ -74,7 +74,7 @@ class WorkerEnrollment:
         if centre is None:
             return enrollment
         _warn(enrollment.worker, request.airflow, centre.airflow_version)
-        return enrollment.model_copy(update={"airflow": centre.airflow_version})
+        return enrollment.model_copy(update={"airflow": centre.airflow_version, "signing_keys": centre.signing_keys})
 
     async def _enroll(self, token: str, request: EnrollRequest) -> Enrollment:
         try:

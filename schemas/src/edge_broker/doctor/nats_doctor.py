@@ -31,7 +31,7 @@ from edge_broker.doctor.session import NatsSession
 from edge_broker.doctor.stream_checks import StreamChecks
 from edge_broker.doctor.wire import ProbeFailed
 from edge_broker.jetstream.stored import last_message
-from edge_broker.jetstream.stream_info import subjects_with_messages
+from edge_broker.jetstream.stream_info import StreamInfo, stream_info, subjects_with_messages
 from edge_service.findings import CHECK_LIMIT_S, Check, Finding, failed
 
 _MANY_S = 20.0
@@ -88,6 +88,14 @@ class NatsDoctor:
         yield _check(CONSUMERS, streams.consumers, STREAMS)
         yield _check(STORE, streams.store, STREAMS)
         yield _check(CLOCK, streams.clock, JETSTREAM)
+
+    async def stream(self, name: str) -> StreamInfo:
+        """What the server reports of a stream.
+
+        Raises:
+            Denied: None of the roles may read it.
+        """
+        return await stream_info(self._session, name)
 
     async def values(self, bucket: str) -> dict[str, bytes]:
         """The keys of a bucket that have a value.

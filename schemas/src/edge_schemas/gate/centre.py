@@ -2,6 +2,7 @@
 
 from edge_schemas.wire.base import Instant, Outbound
 from edge_schemas.wire.ids import QueueName, SiteName, TeamName, WorkerName
+from edge_schemas.wire.jobs import Signed
 
 
 class CentreFacts(Outbound):
@@ -11,11 +12,23 @@ class CentreFacts(Outbound):
         airflow_version: Of the keeper's own installation, which is the scheduler's.
         python_version: The Python it runs on, `major.minor.micro`. A runtime may have another one.
         runtime_lock: Pinned requirements for runtimes, in pip's format; None if the centre has none.
+        signing_keys: The key sets, the newest last; empty if jobs are not signed.
     """
 
     airflow_version: str
     python_version: str
     runtime_lock: str | None = None
+    signing_keys: tuple[Signed, ...] = ()
+
+
+class SigningKeys(Outbound):
+    """The key sets of the centre, which prove themselves: a relay can withhold one, and make none.
+
+    Attributes:
+        sets: The newest last; None while no keeper answers.
+    """
+
+    sets: tuple[Signed, ...] | None = None
 
 
 class WorkerFacts(Outbound):

@@ -162,6 +162,8 @@ def offline_after_s(entry: WorkerEntry) -> float:
 
 def _same_agent_polled(current: WorkerEntry, new: WorkerEntry) -> WorkerEntry:
     """A further poll of the current agent."""
+    if current.taken_over_at is None:
+        return new
     alive = _perhaps_alive(current, new.agent.last_poll_at)
     return new.model_copy(update={"predecessors": alive, "taken_over_at": current.taken_over_at})
 

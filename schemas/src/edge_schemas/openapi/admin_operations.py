@@ -3,6 +3,7 @@
 from edge_schemas.admin import actions
 from edge_schemas.openapi.access_operations import ACCESS_OPERATIONS
 from edge_schemas.openapi.operation import action_operation
+from edge_schemas.openapi.policy_operations import POLICY_OPERATIONS
 from edge_schemas.openapi.view_operations import VIEW_OPERATIONS
 from edge_schemas.openapi.why_operations import WHY_OPERATIONS
 from edge_schemas.wire import routes
@@ -37,4 +38,5 @@ ADMIN_OPERATIONS = (
         admin_actions=("set",),
     ),
     *WHY_OPERATIONS,
+    *POLICY_OPERATIONS,
 )

@@ -11,7 +11,7 @@ from edge_schemas.openapi.operation import ACCESS, ENROLLMENT, WORKER, Operation
 from edge_schemas.openapi.operations import OPERATIONS
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import ERRORS, ErrorCode, Problem
-from edge_schemas.wire.ids import JobId, QueueName, RequestId, WorkerName
+from edge_schemas.wire.ids import BundleDigest, JobId, QueueName, RequestId, WorkerName
 from edge_schemas.wire.job_calls import MAX_CHUNK_BYTES, MAX_CHUNK_DECODED_BYTES, MAX_JOB_LOG_BYTES
 from edge_schemas.wire.polls import PROTOCOL
 
@@ -28,6 +28,8 @@ _PATH_PARAMETERS = (
     ("job", TypeAdapter[str](JobId).json_schema()),
     ("queue", TypeAdapter[str](QueueName).json_schema()),
     ("worker", TypeAdapter[str](WorkerName).json_schema()),
+    ("bundle", {"type": "string", "minLength": 1, "description": "Airflow's name for the bundle, any text."}),
+    ("digest", TypeAdapter[str](BundleDigest).json_schema()),
     ("token", {"type": "string", "description": "The beginning of the hash of the token, as lists show it."}),
 )
 
@@ -121,7 +123,7 @@ def _parameters(op: Operation) -> list[Schema]:
         found.append({"name": "offset", "in": "query", "required": True, "description": what, "schema": offset})
         encoding = {"type": "string", "enum": ["gzip", "identity"]}
         found.append({"name": "Content-Encoding", "in": "header", "schema": encoding})
-    is_of_a_job = op.path.startswith(routes.JOB) and op.tag == "workers"
+    is_of_a_job = op.path.startswith((routes.JOB, routes.BUNDLE)) and op.tag == "workers"
     if op.path == routes.POLL or is_of_a_job:
         what = "A random value that the agent keeps in memory; a copy of its state folder lacks it."
         found.append({"name": routes.AGENT_HEADER, "in": "header", "description": what, "schema": {"type": "string"}})
@@ -169,6 +171,8 @@ def _responses(op: Operation) -> Schema:
     for status, model in op.answers.items():
         kind = _EVENTS if op.path == routes.ADMIN_CHANGES else _JSON
         content = {} if model is None else {"content": {kind: {"schema": _ref(model)}}}
+        if op.media_type is not None:
+            content = {"content": {op.media_type: {}}}
         nothing = "Not modified" if status == HTTPStatus.NOT_MODIFIED else "Done"
         found[str(status)] = {"description": nothing if model is None else model.__name__, **content}
     by_status: dict[int, list[ErrorCode]] = {}

@@ -28,6 +28,7 @@ class Operation:
         query: Its query parameters.
         role: The least role of an operator that it needs; None for calls of others, and for the ways to sign in.
         admin_actions: Those of its actions, by `do`, that need the role admin instead.
+        media_type: Of a good answer that is bytes.
     """
 
     method: str
@@ -42,6 +43,7 @@ class Operation:
     query: type[BaseModel] | None = None
     role: Role | None = None
     admin_actions: tuple[str, ...] = ()
+    media_type: str | None = None
 
 
 def read_operation(

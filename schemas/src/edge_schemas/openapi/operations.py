@@ -1,16 +1,24 @@
 """Every method of every path of the relay, with its models and problem codes."""
 
-from edge_schemas.gate.centre import WorkerFacts
+from edge_schemas.gate.centre import SigningKeys, WorkerFacts
 from edge_schemas.openapi.admin_operations import ADMIN_OPERATIONS
 from edge_schemas.openapi.operation import BODY, CALL, ENROLLMENT, WORKER, Operation
 from edge_schemas.openapi.producer_operations import PRODUCER_OPERATIONS
 from edge_schemas.wire import routes, workers
 from edge_schemas.wire.errors import ErrorCode
-from edge_schemas.wire.job_calls import FinishRequest, LogPosition, ReleaseRequest, StartRequest
+from edge_schemas.wire.job_calls import (
+    BundleQuery,
+    FinishRequest,
+    LogPosition,
+    PiecesRequest,
+    ReleaseRequest,
+    StartRequest,
+)
 from edge_schemas.wire.polls import Poll, PollAnswer
 
 _E = ErrorCode
 _JOB = (_E.CREDENTIAL_REVOKED, _E.NOT_HOLDER, _E.WRONG_STATE, _E.JOB_ENDED)
+_BUNDLE = (*_JOB, _E.TAKEOVER_PENDING, _E.FORBIDDEN, _E.NOT_FOUND)
 
 OPERATIONS = (
     Operation(
@@ -42,6 +50,16 @@ OPERATIONS = (
         "What the credential gives access to, and what its runtime must match; changes nothing",
         "workers",
         {200: WorkerFacts},
+        WORKER,
+        errors=(_E.UNAUTHENTICATED, _E.CREDENTIAL_REVOKED, _E.RATE_LIMITED, _E.BROKER_UNAVAILABLE),
+    ),
+    Operation(
+        "get",
+        routes.WORKER_SIGNING_KEYS,
+        "showSigningKeys",
+        "The key sets of the centre, with which a worker checks that the executor has signed its jobs",
+        "workers",
+        {200: SigningKeys},
         WORKER,
         errors=(_E.UNAUTHENTICATED, _E.CREDENTIAL_REVOKED, _E.RATE_LIMITED, _E.BROKER_UNAVAILABLE),
     ),
@@ -108,9 +126,41 @@ OPERATIONS = (
             "workers",
             {},
             WORKER,
-            errors=(*CALL, *_JOB, _E.PAYLOAD_TOO_LARGE, _E.PATH_TOO_LONG, _E.GATE_UNAVAILABLE),
+            errors=(
+                *CALL,
+                *_JOB,
+                _E.JOB_NOT_SIGNED,
+                _E.POLICY_DENIED,
+                _E.PAYLOAD_TOO_LARGE,
+                _E.PATH_TOO_LONG,
+                _E.GATE_UNAVAILABLE,
+            ),
         )
         for method in ("get", "head", "post", "put", "patch", "delete")
+    ),
+    Operation(
+        "get",
+        routes.BUNDLE,
+        "readBundle",
+        "The manifest of the published version of a bundle that a job runs",
+        "workers",
+        {200: None},
+        WORKER,
+        errors=(*CALL, *_BUNDLE),
+        query=BundleQuery,
+        media_type="application/zstd",
+    ),
+    Operation(
+        "post",
+        routes.BUNDLE_PIECES,
+        "readPieces",
+        "Pieces of the files of a bundle that a job runs; each begins with the length of its frame",
+        "workers",
+        {200: None},
+        WORKER,
+        PiecesRequest,
+        (*CALL, *BODY, *_BUNDLE),
+        media_type="application/octet-stream",
     ),
     *PRODUCER_OPERATIONS,
     *ADMIN_OPERATIONS,

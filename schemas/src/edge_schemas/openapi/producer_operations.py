@@ -75,6 +75,7 @@ PRODUCER_OPERATIONS = (
         ACCESS,
         errors=_OF_A_JOB,
         query=LogQuery,
+        media_type="application/octet-stream",
     ),
     Operation(
         "post",

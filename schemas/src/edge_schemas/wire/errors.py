@@ -19,6 +19,8 @@ class ErrorCode(StrEnum):
     CREDENTIAL_REVOKED = "credential_revoked"
     ENROLLMENT_REFUSED = "enrollment_refused"
     FORBIDDEN = "forbidden"
+    JOB_NOT_SIGNED = "job_not_signed"
+    POLICY_DENIED = "policy_denied"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NOT_HOLDER = "not_holder"
@@ -72,6 +74,12 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
         403, False, "The enrolment token is unknown, expired or used up", "exits and asks for a new token"
     ),
     _E.FORBIDDEN: ErrorKind(403, False, "Not allowed", "logs it, continues"),
+    _E.JOB_NOT_SIGNED: ErrorKind(
+        403, False, "The executor has not signed the job, or it was altered", "fails the call, the task gets the reason"
+    ),
+    _E.POLICY_DENIED: ErrorKind(
+        403, False, "A policy does not allow the job to use this", "fails the task's call, with the policy in its log"
+    ),
     _E.NOT_FOUND: ErrorKind(404, False, "No such resource", "drops the call"),
     _E.METHOD_NOT_ALLOWED: ErrorKind(
         405, False, "The resource does not know this method", "logs a bug, drops the call"

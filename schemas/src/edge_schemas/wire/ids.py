@@ -21,6 +21,14 @@ JobId = Annotated[
 TaskInstanceId = Annotated[str, Field(pattern=_UUID, description="Airflow's task instance id, a lower-case UUID.")]
 RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$", description="Names one call and all its repeats.")]
 
+BundleDigest = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{64}$", description="A version of a DAG bundle: the SHA-256 of its manifest.")
+]
+
+PieceDigest = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{64}$", description="A piece of a DAG bundle: the SHA-256 of its bytes.")
+]
+
 LABEL_RULE = "a DNS label: lower-case letters, digits and inner hyphens, at most 63"
 MAX_QUEUE_CHARS = 100
 MAX_TEAM_CHARS = 50
@@ -107,7 +115,8 @@ def _check_name(name: str, longest: int, longest_token: int) -> str:
     return name
 
 
-def _check_line(text: str) -> str:
+def check_line(text: str) -> str:
+    """For a validator: refuse a text that is not one line, or that could look like another one."""
     if any(unicodedata.category(c) in _BREAKS or c in _REORDERS for c in text):
         raise PydanticCustomError("line", "must be one line without control characters")
     return text
@@ -116,7 +125,7 @@ def _check_line(text: str) -> str:
 def _check_said(text: str) -> str:
     if not text.strip():
         raise PydanticCustomError("said", "must not be empty or only white space")
-    return _check_line(text)
+    return check_line(text)
 
 
 def _lengths(longest: int) -> JsonDict:
@@ -150,7 +159,7 @@ Reason = Annotated[
     AfterValidator(_check_said),
 ]
 OptionalReason = Annotated[
-    str, Field(max_length=MAX_REASON_CHARS, description="Why; kept in the audit."), AfterValidator(_check_line)
+    str, Field(max_length=MAX_REASON_CHARS, description="Why; kept in the audit."), AfterValidator(check_line)
 ]
 TokenName = Annotated[
     str,

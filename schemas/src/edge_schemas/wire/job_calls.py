@@ -1,14 +1,18 @@
-"""Calls of a worker about one job: start, log, finish, release.
+"""Calls of a worker about one job: start, log, finish, release, and the code that it runs.
 
 A log is uploaded as bytes of its file at an offset. The relay's answer is the offset up to which the bytes are durable.
 A chunk that overlaps is trimmed, one that would leave a gap is rejected with `offset_mismatch` and the expected offset:
 the worker rewinds to it.
 """
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from edge_schemas.wire.base import Inbound, Outbound
 from edge_schemas.wire.content import SentContent
+from edge_schemas.wire.ids import JobId, PieceDigest
 
 MAX_CHUNK_BYTES = 256 * 1024
 """Of one upload on the wire, compressed or not."""
@@ -79,3 +83,43 @@ class LogPosition(Outbound):
     """The answer to an upload."""
 
     offset: int
+
+
+MAX_PIECES = 1000
+"""In one request."""
+MAX_PIECES_REQUEST_BYTES = 128 * 1024
+"""So many digests are 67 KB of JSON without white space."""
+MAX_PIECE_OFFSET = 1024 * 1024
+"""No frame of a piece is as long as this."""
+
+
+def _check_once(pieces: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(pieces)) != len(pieces):
+        raise PydanticCustomError("twice", "must not name a piece twice")
+    return pieces
+
+
+class BundleQuery(Inbound):
+    """For which job a manifest is fetched.
+
+    Attributes:
+        job: Runs this version of the bundle, and the caller holds it.
+    """
+
+    job: JobId
+
+
+class PiecesRequest(Inbound):
+    """Fetches pieces of the bundle that a job runs.
+
+    Attributes:
+        job: Runs this version of the bundle, and the caller holds it.
+        pieces: In the order in which they are sent, each once.
+        offset: So many bytes of the first piece's frame are left out: the caller has them.
+    """
+
+    job: JobId
+    pieces: Annotated[tuple[PieceDigest, ...], AfterValidator(_check_once)] = Field(
+        min_length=1, max_length=MAX_PIECES, json_schema_extra={"uniqueItems": True}
+    )
+    offset: int = Field(default=0, ge=0, le=MAX_PIECE_OFFSET)

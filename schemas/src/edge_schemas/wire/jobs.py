@@ -7,7 +7,7 @@ from pydantic import Field
 
 from edge_schemas.wire.base import Instant, Outbound
 from edge_schemas.wire.content import Content
-from edge_schemas.wire.ids import JobId, QueueName, TaskInstanceId, TeamName
+from edge_schemas.wire.ids import BundleDigest, JobId, QueueName, TaskInstanceId, TeamName
 from edge_schemas.wire.offline import OfflinePolicy
 
 
@@ -35,6 +35,20 @@ class TaskWork(Outbound):
     workload: dict[str, Any]
     core_executor: str
     airflow_version: str | None = None
+
+
+class BundleRef(Outbound):
+    """The published version of a DAG bundle that a job runs. Without one, the worker's own folder is used.
+
+    Attributes:
+        name: Airflow's name for the bundle; any text.
+        digest: Of the version's manifest.
+        requirements: The path in the bundle of a requirements file that the code needs; None for the runtime as it is.
+    """
+
+    name: str = Field(min_length=1, max_length=250)
+    digest: BundleDigest
+    requirements: str | None = Field(default=None, max_length=1024)
 
 
 class AuxiliaryKind(StrEnum):
@@ -148,10 +162,39 @@ class JobTerms(Outbound):
     digest: str = ""
 
 
+MAX_SIGNATURES = 8
+
+
+class Signature(Outbound):
+    """An Ed25519 signature, and the id of the key that made it.
+
+    Attributes:
+        key: The first 16 digits of the key's fingerprint. It helps to find the key, and proves nothing.
+        value: In base64.
+    """
+
+    key: str = Field(pattern=r"^[0-9a-f]{16}$")
+    value: str = Field(max_length=88)
+
+
+class Signed(Outbound):
+    """A text and signatures of its bytes. What is signed is never written again: other versions would do it otherwise.
+
+    Attributes:
+        payload: JSON, exactly as it was signed.
+    """
+
+    payload: str
+    signatures: tuple[Signature, ...] = Field(max_length=MAX_SIGNATURES)
+
+
 class Job(Outbound):
     """One dispatch of one unit of work. It holds no token and no secret.
 
     Attributes:
+        signed: The job as the executor signed it, see `edge_schemas.signing`. A worker that checks signatures uses
+            nothing else of the job. What a stored job has outside is for relays, and lacks the workload.
+        bundle: The DAG code that it runs, if the worker is to fetch it.
         terms: Of a job that was submitted by a producer.
         attempt: Which start this would be, from 1, for a job that was submitted by a producer.
         traceparent: W3C trace context that Airflow gave the work; it is the parent of all spans of the job.
@@ -161,11 +204,13 @@ class Job(Outbound):
     queue: QueueName
     team: TeamName | None = None
     work: TaskWork | AuxiliaryWork | CommandWork | PayloadWork
+    bundle: BundleRef | None = None
     terms: JobTerms | None = None
     attempt: int = 1
     offline: OfflinePolicy = OfflinePolicy()
     published_at: Instant
     traceparent: str | None = None
+    signed: Signed | None = None
 
     @property
     def task(self) -> TaskIdentity | None:

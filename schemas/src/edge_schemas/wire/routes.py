@@ -3,12 +3,16 @@
 ENROLL = "/v1/enroll"
 POLL = "/v1/poll"
 WORKER = "/v1/worker"
+WORKER_SIGNING_KEYS = "/v1/worker/signing-keys"
 WORKER_SECRET = "/v1/worker/secret"  # noqa: S105
 JOB_START = "/v1/jobs/{job}/start"
 JOB_FINISH = "/v1/jobs/{job}/finish"
 JOB_RELEASE = "/v1/jobs/{job}/release"
 JOB_LOG = "/v1/jobs/{job}/log"
 JOB_EXECUTION = "/v1/jobs/{job}/execution/{path}"
+BUNDLE = "/v1/bundles/{bundle}/{digest}"
+"""The name of a bundle is any text: all of it in percent-encoding, `/` as `%2F`."""
+BUNDLE_PIECES = "/v1/bundles/{bundle}/{digest}/pieces"
 
 QUEUE = "/v1/queues/{queue}"
 QUEUE_JOBS = "/v1/queues/{queue}/jobs"
@@ -39,6 +43,8 @@ ADMIN_ENROLL_TOKEN = "/v1/admin/enroll-tokens/{token}"  # noqa: S105
 ADMIN_ACCESS_TOKENS = "/v1/admin/access-tokens"
 ADMIN_ACCESS_TOKEN = "/v1/admin/access-tokens/{token}"  # noqa: S105
 ADMIN_AUDIT = "/v1/admin/audit"
+ADMIN_POLICIES = "/v1/admin/policies"
+ADMIN_ACCESSES = "/v1/admin/accesses"
 
 HEALTHZ = "/healthz"
 READYZ = "/readyz"

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from edge_schemas.wire.base import Inbound, Instant, Outbound
 from edge_schemas.wire.ids import OptionalReason, QueueName, SiteName, TeamName, WorkerName
+from edge_schemas.wire.jobs import Signed
 
 HASH_PATTERN = r"^[0-9a-f]{64}$"
 
@@ -80,6 +81,7 @@ class Enrollment(Outbound):
 
     Attributes:
         airflow: Airflow's version at the centre, if a keeper reported it by then.
+        signing_keys: The key sets of the centre, the newest last, if a keeper reported them by then.
     """
 
     worker: WorkerName
@@ -87,6 +89,7 @@ class Enrollment(Outbound):
     team: TeamName | None = None
     settings: WorkerSettings
     airflow: str | None = None
+    signing_keys: tuple[Signed, ...] = ()
 
 
 class EnrollTokenRequest(Inbound):

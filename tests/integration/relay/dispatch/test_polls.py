@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import aiohttp
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import worker_notice
@@ -37,6 +38,17 @@ async def test_nothing_to_say_is_204(edge: Edge) -> None:
     one = await agent(edge)
     assert (await one.poll(poll_timeout_s=0)).status == 204
     assert (await one.poll(poll_timeout_s=0.2)).status == 204
+
+
+async def test_only_polls_with_an_empty_answer_are_missing_from_the_log(edge: Edge) -> None:
+    """A thousand idle workers would fill it with nothing else."""
+    one = await agent(edge)
+    with capture_logs() as events:
+        await one.poll(poll_timeout_s=0, settings_version=1)
+        await one.poll(poll_timeout_s=0, settings_version=0)
+        await one.poll(poll_timeout_s=-1)
+    served = [event for event in events if event["event"] == "request_served"]
+    assert [(event["status"], event["log_level"]) for event in served] == [(204, "debug"), (200, "info"), (400, "info")]
 
 
 async def test_jobs_are_spread_over_workers_and_replicas_each_once(edge: Edge) -> None:

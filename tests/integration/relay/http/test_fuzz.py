@@ -17,8 +17,10 @@ from edge_schemas.openapi.document import openapi_document
 from edge_schemas.wire import routes
 from edge_schemas.wire.polls import PROTOCOL
 from edge_schemas.wire.workers import SecretKind, new_secret
+from support.relay.bundles import make_bundle, publish_bundle
 from support.relay.edge import Edge, Worker, running_edge
 from support.relay.fake_gate import KEY, running_gate
+from support.relay.jobs import make_job
 from support.relay.producers import producer
 
 PROGRAM = Path(sys.executable).with_name("schemathesis")
@@ -146,9 +148,16 @@ async def test_the_relay_has_an_answer_to_everything(edge: Edge, tmp_path: Path)
 async def known(edge: Edge) -> tuple[Worker, dict[str, Any]]:
     """A worker with running jobs and a waiting one, and the document with their names in it."""
     worker = await edge.worker()
-    jobs = [(await edge.job(worker)).id for _ in range(RUNNING_JOBS)] + [(await edge.job()).id]
+    bundle = make_bundle({"a.py": b"x = 1"})
+    await publish_bundle(edge.broker, bundle)
+    made = [bundle.run_by(make_job()) for _ in range(RUNNING_JOBS)]
+    jobs = [(await edge.job(worker, job)).id for job in made] + [(await edge.job()).id]
     values = {"job": jobs, "worker": [worker.name], "path": ["variables/x", "a/b"]}
-    return worker, with_values(openapi_document(), values)
+    document = with_values(openapi_document(), values | {"bundle": [bundle.name], "digest": [bundle.digest]})
+    wanted = document["components"]["schemas"]["PiecesRequest"]["properties"]
+    wanted["job"] = {"enum": jobs}
+    wanted["pieces"]["items"] = {"anyOf": [{"enum": list(bundle.frames)}, wanted["pieces"]["items"]]}
+    return worker, document
 
 
 async def known_to_a_producer(edge: Edge) -> tuple[dict[str, Any], str]:

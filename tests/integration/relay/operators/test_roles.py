@@ -104,6 +104,8 @@ def calls(about: Things) -> dict[str, Call]:
         "actOnSites": Call(is_refused, {**act, "sites": ["plant"]}),
         "actOnQueues": Call(is_refused, {**act, "queues": [{"queue": "default"}]}),
         "whyJob": Call(is_missing),
+        "listPolicies": Call(is_empty),
+        "listAccesses": Call(is_refused, query="?queue=default"),
         "whyTask": Call(is_missing, query="?dag=d&run=r&task=t"),
     }
 

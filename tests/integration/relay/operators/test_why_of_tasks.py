@@ -31,6 +31,7 @@ from support.airflow.keeper import KEY
 from support.nats.server import eventually
 from support.relay.edge import Edge, running_edge
 from support.relay.jobs import make_job
+from support.signing.keys import UNSIGNED
 
 C = CauseCode
 
@@ -54,7 +55,7 @@ async def with_gate(tmp_path: Path, found: Findings) -> AsyncIterator[Edge]:
     app = build_app(
         KEY,
         cast("PassThrough", None),
-        CentreView(None),
+        CentreView(None, UNSIGNED),
         dict,
         metrics=KeeperMetrics(),
         memory=BodyMemory(1 << 20, 1 << 20, lambda _: None),

@@ -20,6 +20,7 @@ import pytest
 from edge_relay.cli import broker, main
 from edge_schemas.wire import routes
 from edge_schemas.wire.workers import SecretKind, hash_secret, new_secret
+from edge_service.signing.key_files import KEYS_FILE
 from support.nats.server import eventually
 
 PROGRAM = Path(sys.executable).with_name("edge-relay")
@@ -146,7 +147,7 @@ async def test_from_nothing_to_an_enrolled_worker_and_back(tmp_path: Path) -> No
             run("access-token", "create", "--name", "me", "--json", "--data-dir", str(data_dir)),
             run("doctor", "--data-dir", str(data_dir), "--gate-urls", "http://127.0.0.1:9", "--json"),
         )
-        assert (applied, unchanged.count("unchanged")) == (0, 10)
+        assert (applied, unchanged.count("unchanged")) == (0, 14)
         # There is no keeper next to it; everything else is fine.
         complaints = [one["check"] for one in orjson.loads(found) if one["status"] in ("failed", "warning")]
         assert complaints == ["gate.connect"], found
@@ -173,8 +174,9 @@ async def test_a_second_start_keeps_what_there_was(tmp_path: Path) -> None:
     async with standalone(data_dir, *ANY_PORT) as relay:
         assert {path: path.read_bytes() for path in kept} == kept
         assert (await relay.call("POST", routes.POLL, secret, {}))[0] == 400
-    modes = {stat.S_IMODE(path.stat().st_mode) for path in (data_dir / "secrets").iterdir()}
-    assert modes == {0o600}
+    files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (data_dir / "secrets").iterdir()}
+    assert files.pop(KEYS_FILE) == 0o644, "it is no secret"
+    assert set(files.values()) == {0o600}
     assert stat.S_IMODE((data_dir / "secrets").stat().st_mode) == 0o700
 
 
@@ -337,7 +339,7 @@ async def test_nats_config_is_what_a_server_takes(
     try:
         apply = ("streams", "apply", "--nats-urls", f"nats://127.0.0.1:{port}", "--admin-password-file")
         status, out, err = await run(*apply, str(secrets / "admin.password"))
-        assert (status, out.count("created")) == (0, 10), err
+        assert (status, out.count("created")) == (0, 14), err
         monkeypatch.setattr(broker, "CONNECT_S", 0.5)
         assert await asyncio.to_thread(main, [*apply, str(secrets / "relay.password")]) == 3
         assert "password of user admin" in capsys.readouterr().err

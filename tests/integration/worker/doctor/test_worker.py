@@ -24,10 +24,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 FROM_OUTSIDE_IN = [
     "settings.read", "state.folder", "state.agent", "runtime-dir.sockets", "identity.file", "settings.relay",
     "settings.proxy", "settings.trust", "settings.auxiliary", "settings.commands",
+    "settings.signing",
     "dns.lookup", "tcp.connect", "tls.chain", "relay.url",
     "clock.skew", "relay.ready", "credential.known", "protocol.served", "queues.allowed", "versions.relay",
-    "runtime.python", "runtime.airflow", "runtime.host", "bundles.folders", "machine.user", "machine.disk",
-    "machine.memory", "machine.files",
+    "runtime.python", "runtime.airflow", "runtime.host", "bundles.folders", "bundles.published",
+    "machine.user", "machine.disk", "machine.memory", "machine.files",
 ]  # fmt: skip
 
 

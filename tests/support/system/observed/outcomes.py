@@ -32,7 +32,7 @@ _VARIES = (
     # What differs between two runs anywhere: (pattern, what stands for it).
     (re.compile(r"unusual_prefix_[0-9a-f]+_"), ""),
     (re.compile(r"0x[0-9a-f]{6,}"), "0x"),
-    (re.compile(r"/[^\s\"',:]*/dags/"), "dags/"),
+    (re.compile(r"/[^\s\"',:]*/(dags|[0-9a-f]{64}(/tree)?)/"), "dags/"),
     (re.compile(r"/[^\s\"',:]*/airflowtmp\w*"), "airflowtmp"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"), "<uuid>"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*(Z|[+]00:00)?"), "<time>"),
@@ -43,7 +43,10 @@ _VARIES = (
     (re.compile(r"(?i)(\bpid\W{1,3})\d+"), r"\1<pid>"),
 )
 _UNCOMPARED_FIELDS = {"timestamp", "bundle_prepare_ms", "dag_file_parse_ms", "pid", "ti"}
-_DAGS = "/dags/"
+_OWN_FILE = re.compile(r"/dags/|/[0-9a-f]{64}/")
+"""In a folder of DAG files, or of a version of them."""
+_OF_THE_WORKER = re.compile(r"Edge worker: (runs version|fetches |version \w+ is complete)")
+"""Lines about the code, which Airflow writes elsewhere."""
 _SOURCES_BEGIN, _SOURCES_END = "::group::Log message source details", "::endgroup::"
 """The log view begins with where the lines come from, which differs."""
 
@@ -118,9 +121,11 @@ def _rows(system: LocalSystem, query: str, dag: str, run: str, table: str = "") 
 def _by_logger(lines: list[dict[str, Any]], dag: str, run: str) -> dict[str, list[str]]:
     found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in _without_sources(lines):
+        if _OF_THE_WORKER.match(str(line.get("event"))):
+            continue
         for error in line.get("error_detail") or ():
             # Frames of Airflow, and of what starts Airflow's code, are not the task's.
-            error["frames"] = [frame for frame in error["frames"] if _DAGS in frame["filename"]]
+            error["frames"] = [frame for frame in error["frames"] if _OWN_FILE.search(frame["filename"])]
         found[str(line.get("logger"))].append(line)
     return {logger: [_normal(line, dag, run) for line in _without_frames(said)] for logger, said in found.items()}
 
@@ -132,7 +137,7 @@ def _without_frames(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for line in lines:
         text = str(line.get("event"))
         is_source = below_a_frame and text.startswith("    ")
-        below_a_frame = text.startswith('  File "') and _DAGS not in text
+        below_a_frame = text.startswith('  File "') and not _OWN_FILE.search(text)
         if not below_a_frame and not is_source:
             kept.append({key: value for key, value in line.items() if key not in _UNCOMPARED_FIELDS})
     return kept

@@ -12,6 +12,7 @@ from edge_bridge.executor.publisher import Publisher
 from edge_bridge.executor.reconcile.reconciler import Reconciler
 from edge_bridge.executor.reports import UNREADABLE_S, Reports
 from edge_bridge.tracing import CentreJobSpans
+from edge_broker.bundles.mirror import BundleMirror
 from edge_broker.records import parse_record
 from edge_schemas.life.model import JobRecord
 from edge_schemas.wire.offline import OfflinePolicy
@@ -20,6 +21,7 @@ from edge_upkeep.order.demand import Demand
 from edge_upkeep.order.queue_order import QueueOrder
 from edge_upkeep.order.rank import rank
 from support.relay.jobs import make_job
+from support.signing.keys import UNSIGNED
 
 
 async def test_a_record_of_another_version_holds_nobody_up_and_fails_late(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,9 +31,25 @@ async def test_a_record_of_another_version_holds_nobody_up_and_fails_late(monkey
     maker = JobMaker("", None, Queues(QueueRules(OfflinePolicy())), {})
     metrics = ExecutorMetrics().of(None)
     order = QueueOrder(rank, Demand(), lambda _, queue: dispatches.started_in(queue), lambda *_: 4)
-    publisher = Publisher(reports.refuse, lambda _: None, order, metrics, CentreJobSpans(Spans()))
+    publisher = Publisher(
+        reports.refuse,
+        lambda _: None,
+        order,
+        metrics,
+        CentreJobSpans(Spans()),
+        published=BundleMirror(),
+        bundle_wait_s=60,
+    )
     reconciler = Reconciler(
-        dispatches, publisher, reports, interval_s=30, maker=maker, name=None, metrics=metrics, settle_s=0
+        dispatches,
+        publisher,
+        reports,
+        interval_s=30,
+        maker=maker,
+        name=None,
+        metrics=metrics,
+        trust=UNSIGNED,
+        settle_s=0,
     )
     odd, gone = (
         Entry(key=f"k{n}", job=job.id, dispatch=job.id, task=job.task) for n, job in enumerate((make_job(), make_job()))

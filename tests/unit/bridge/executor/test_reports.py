@@ -111,6 +111,13 @@ def test_the_end_is_noted_once() -> None:
     assert first.verb is Verb.FAIL
 
 
+class NothingPending(tuple[()]):
+    """A publisher without jobs."""
+
+    __slots__ = ()
+    versions: tuple[()] = ()
+
+
 @pytest.fixture
 def executor(monkeypatch: pytest.MonkeyPatch) -> Any:
     from edge_bridge.executor.relay_executor import RelayExecutor
@@ -120,7 +127,7 @@ def executor(monkeypatch: pytest.MonkeyPatch) -> Any:
     made._background = SimpleNamespace(
         reports=Reports(DispatchTable(), lambda _: None, lambda _: None, ExecutorMetrics().of(None)),
         dispatches=DispatchTable(),
-        publisher=(),
+        publisher=NothingPending(),
         order=SimpleNamespace(held=0),
         connected=True,
         metrics=ExecutorMetrics().of(None),

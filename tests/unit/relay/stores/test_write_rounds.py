@@ -1,6 +1,7 @@
 """The rounds of writes: a write that comes alone does not wait, and no write waits for more than a round."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -26,13 +27,13 @@ async def test_a_write_that_comes_alone_does_not_wait() -> None:
 async def test_writes_that_follow_begin_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write_rounds, "ROUND_S", 0.1)
     rounds, clock = WriteRounds(), asyncio.get_running_loop().time
-    first_at = clock()
+    next_at = (math.floor(clock() / 0.1) + 1) * 0.1
     assert not waits(await begun(rounds))
     others = [await begun(rounds) for _ in range(3)]
     assert all(waits(one) for one in others)
     await others[0]
     assert not any(waits(one) for one in others)
-    assert clock() - first_at >= 0.1
+    assert clock() >= next_at - 0.001, "not before the next multiple of the time between rounds"
     assert waits(await begun(rounds)), "the next round begins a whole round later"
 
 

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from edge_relay.gate.centre import Centre
 from edge_relay.workers.enroll_command import EnrollCommand, enroll_command
+from edge_schemas.gate.centre import CentreFacts
+from edge_schemas.signing.key_sets import fingerprint
+from support.signing.keys import signing_centre
 
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIC\n-----END PRIVATE KEY-----"
@@ -24,6 +28,16 @@ def run(text: str, folder: Path) -> str:
 def test_with_address_ca_and_token(tmp_path: Path) -> None:
     text = EnrollCommand("https://relay.example.com", PEM).text("ere_1")
     assert run(text, tmp_path) == f"enroll --relay-url https://relay.example.com\n{PEM}\nere_1\n"
+
+
+def test_the_key_that_signs_jobs_travels_with_the_token(tmp_path: Path) -> None:
+    """Whoever is between worker and relay later can offer no other key."""
+    centre, keys = Centre(None), signing_centre(tmp_path / "keys")
+    command = EnrollCommand("https://relay.example.com", PEM, centre)
+    assert "--signing-key" not in command.text("ere_1"), "no keeper has answered yet"
+    centre._known = CentreFacts(airflow_version="3.3.2", python_version="3.12.1", signing_keys=keys.sets)
+    named = f"enroll --relay-url https://relay.example.com --signing-key {fingerprint(keys.keys[0])}\n"
+    assert run(command.text("ere_1"), tmp_path).startswith(named)
 
 
 def test_an_address_is_no_code(tmp_path: Path) -> None:

@@ -281,3 +281,12 @@ def test_a_job_whose_final_state_is_accepted_after_its_end_is_not_released() -> 
     refused, _ = step(job, e.FinalWriteEnded())
     accepted, _ = step(job, e.FinalWriteEnded("success"))
     assert [after.finish is not None and after.finish.release for after in (refused, accepted)] == [True, False]
+
+
+def test_a_job_whose_code_has_no_room_waits_again_and_the_worker_pauses() -> None:
+    job = LocalJob(stage=Stage.LAUNCHING, has_folder=True, is_started=True, is_log_done=True)
+    after, actions = step(job, e.LaunchFailed("no room", releases=True, pauses=True))
+    assert after.finish == EndReport(reason="not launched: no room", release=True)
+    assert e.Note.PAUSE_INTAKE in actions
+    _, actions = step(job, e.LaunchFailed("no room", releases=True))
+    assert e.Note.PAUSE_INTAKE not in actions

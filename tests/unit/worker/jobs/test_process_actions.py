@@ -28,11 +28,19 @@ class _Host:
     def __init__(self, before: Callable[[], object]) -> None:
         self._before = before
 
-    async def launch(self, job: Job, job_dir: Path) -> None:
+    async def launch(self, job: Job, job_dir: Path, code: Path | None = None) -> None:
         self._before()
         raise LaunchError("the task host did not answer", releases=True)
 
     async def wait(self, job_dir: Path, on_exit: Callable[[], None]) -> JobResult:
+        raise NotImplementedError
+
+
+class _NoCode:
+    async def code_of(self, job: Job, say: Callable[[str], None]) -> None:
+        return None
+
+    def job_ended(self) -> None:
         raise NotImplementedError
 
 
@@ -47,7 +55,8 @@ def _job(tmp_path: Path) -> JobDriver:
 
 def _actions(before: Callable[[], object] = lambda: None) -> ProcessActions:
     host = _Host(before)
-    return ProcessActions(lambda _: host, cast("Fence", _NoFence()), FailingStarts(JobRegistry(1)), grace_s=1)
+    starts = FailingStarts(JobRegistry(1))
+    return ProcessActions(lambda _: host, cast("Fence", _NoFence()), starts, _NoCode(), grace_s=1)
 
 
 def _process_starts(driver: JobDriver) -> bool:

@@ -32,7 +32,7 @@ def _request(folder: Path) -> RunRequest:
         "core_executor": "",
         "offline": {"tolerance_s": 60.0, "fence_after_s": None},
     }
-    return {"id": 7, "dir": str(folder), "job": wanted, "log_max_bytes": 1}
+    return {"id": 7, "dir": str(folder), "job": wanted, "code": None, "log_max_bytes": 1}
 
 
 def test_fork_that_fails_is_answered_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

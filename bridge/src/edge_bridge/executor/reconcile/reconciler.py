@@ -25,6 +25,7 @@ from edge_bridge.executor.reconcile.messages import MessageRepair
 from edge_bridge.executor.reconcile.missing_records import MissingRecords
 from edge_bridge.executor.reconcile.records import RecordReader
 from edge_bridge.executor.reports import ReadRows, Reports
+from edge_bridge.signing.trust import CentreTrust
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import JetStreamError
 from edge_broker.records import RecordStore
@@ -49,6 +50,7 @@ class Reconciler:
 
     Args:
         name: Airflow's name for this executor; see `AuxiliaryAdoption`.
+        trust: Checks jobs before they are republished.
 
     Attributes:
         messages: Repairs the messages of single jobs, too.
@@ -65,6 +67,7 @@ class Reconciler:
         maker: JobMaker,
         name: "ExecutorName | None",
         metrics: TeamMetrics,
+        trust: CentreTrust,
         settle_s: float = SETTLE_S,
     ) -> None:
         self._dispatches = dispatches
@@ -73,7 +76,7 @@ class Reconciler:
         self._interval_s = interval_s
         self._metrics = metrics
         self._settle_s = settle_s
-        self.messages = MessageRepair(dispatches, publisher, metrics)
+        self.messages = MessageRepair(dispatches, publisher, reports, metrics, trust)
         self.records = RecordReader(dispatches, reports)
         self._missing = MissingRecords(dispatches, publisher, reports, maker)
         self._auxiliary = AuxiliaryAdoption(dispatches, reports, team=maker.team, name=name, metrics=metrics)

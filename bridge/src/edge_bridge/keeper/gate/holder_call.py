@@ -7,17 +7,19 @@ from typing import TypeVar
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches, TaskRow
+from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatched, Dispatches, TaskRow
 from edge_bridge.keeper.gate.answers import to_remember
 from edge_bridge.keeper.gate.current_dispatch import CurrentDispatch
 from edge_bridge.keeper.gate.upstream import Answer, BeforeRetry, ExecutionApi, ExecutionCall
 from edge_bridge.keeper.tokens import subject_of
+from edge_bridge.signing.trust import CentreTrust, JobNotSigned, unusable
 from edge_broker.records import RecordStore
 from edge_schemas.life.events import AnswerWrite, Event
 from edge_schemas.life.holder_calls import check_holder
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import AuxiliaryJob, TaskIdentity
+from edge_service.signing.ed25519 import KeyUnusable
 
 log = structlog.get_logger(__name__)
 
@@ -43,11 +45,13 @@ class GateParts:
         records: Decide who holds a job; read through the stream leader at each call.
         dispatches: Airflow's database.
         api: Airflow's Execution API.
+        trust: Checks that the executor has signed the job.
     """
 
     records: RecordStore
     dispatches: Dispatches
     api: ExecutionApi
+    trust: CentreTrust
     current: CurrentDispatch = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,11 +61,18 @@ class GateParts:
         """The call with the job's record.
 
         Raises:
-            EdgeError: The worker does not hold the job, or Airflow does not know the job.
+            EdgeError: The worker does not hold the job, Airflow does not know the job, or its record was altered.
         """
         record = check_holder(await self.records.get(call.job), call.worker)
         if record.terms is not None:
             raise EdgeError(ErrorCode.FORBIDDEN, "a submitted job makes no calls to Airflow")
+        try:
+            await self.trust.job_of(record)
+        except JobNotSigned as error:
+            log.error("job_not_signed", job=call.job, reason=str(error))  # noqa: TRY400  # the cause is in the event
+            raise EdgeError(ErrorCode.JOB_NOT_SIGNED, str(error)) from None
+        except KeyUnusable as error:
+            raise EdgeError(ErrorCode.GATE_UNAVAILABLE, unusable(error), retry_after_s=2.0) from None
         return HolderCall(self, call, record)
 
 
@@ -135,9 +146,9 @@ class HolderCall:
         if kept is not None:
             await self.change_record(AnswerWrite(self.call.worker, kept, final_state if answer.accepted else None))
 
-    async def is_dispatched(self, *, for_read: bool) -> bool:
-        """Whether the job is a dispatch that Airflow made; see `CurrentDispatch`."""
-        return await from_database(self.parts.current.is_current(self.record, for_read=for_read))
+    async def dispatched(self, *, for_read: bool) -> Dispatched | None:
+        """The job as a dispatch that Airflow made; None if it is none. See `CurrentDispatch`."""
+        return await from_database(self.parts.current.find(self.record, for_read=for_read))
 
     async def current_row(self) -> TaskRow | None:
         """The row of the task instance that the job was dispatched for; None if there is none (any more)."""

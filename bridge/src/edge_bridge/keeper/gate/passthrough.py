@@ -6,7 +6,9 @@ answer from any keeper: Airflow itself would answer a repeated `up_for_retry` wi
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from weakref import WeakValueDictionary
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,6 +19,9 @@ from edge_bridge.keeper.gate.call_kinds import HANDLING, Handling
 from edge_bridge.keeper.gate.holder_call import GateParts, HolderCall, JobCall
 from edge_bridge.keeper.gate.rules import check
 from edge_bridge.keeper.gate.upstream import Answer, ExecutionApi
+from edge_bridge.keeper.policy.need_to_know import NeedToKnow
+from edge_bridge.keeper.policy.uses import Use, uses
+from edge_bridge.signing.trust import CentreTrust
 from edge_broker.records import RecordStore
 from edge_schemas.gate.execution_paths import encode_path, split_path
 from edge_schemas.gate.limits import DEFAULT_LIMITS, CallLimits
@@ -33,14 +38,24 @@ class PassThrough:
         records: Decide who holds a job; read through the stream leader at each call.
         dispatches: Airflow's database.
         api: Airflow's Execution API.
+        trust: Checks that the executor has signed a job.
+        need_to_know: What jobs may use.
         limits: Of path and query.
     """
 
     def __init__(
-        self, records: RecordStore, dispatches: Dispatches, api: ExecutionApi, limits: CallLimits = DEFAULT_LIMITS
+        self,
+        records: RecordStore,
+        dispatches: Dispatches,
+        api: ExecutionApi,
+        trust: CentreTrust,
+        need_to_know: NeedToKnow,
+        *,
+        limits: CallLimits = DEFAULT_LIMITS,
     ) -> None:
         self._limits = limits
-        self._parts = GateParts(records, dispatches, api)
+        self._need_to_know = need_to_know
+        self._parts = GateParts(records, dispatches, api, trust)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def answer(self, call: JobCall) -> Answer:
@@ -58,8 +73,10 @@ class PassThrough:
         if kind is None:
             return NO_SUCH_PATH
         handling = HANDLING[kind]
+        sent = call.execution
+        uses_of = partial(uses, sent.method, segments, sent.query, sent.body)
         if not handling.in_turn:
-            return await _answer(handling, held)
+            return await self._answer(handling, held, uses_of)
         _check_request_id(call.request_id)
         # A repeat that overtakes the first call's answer waits for it here.
         lock = self._locks.setdefault(call.job, asyncio.Lock())
@@ -71,13 +88,31 @@ class PassThrough:
             held = await self._parts.held(call)
             if held.record.last_write is not None and held.record.last_write.request_id == call.request_id:
                 return replayed(held.record.last_write)
-            return await _answer(handling, held)
+            return await self._answer(handling, held, uses_of)
 
+    async def _answer(
+        self, handling: Handling, held: HolderCall, uses_of: Callable[[str | None], tuple[Use, ...]]
+    ) -> Answer:
+        """Check whether Airflow has made the dispatch, then whether the policies allow what the call uses.
 
-async def _answer(handling: Handling, held: HolderCall) -> Answer:
-    if held.is_to_stop or (handling.compares and not await held.is_dispatched(for_read=not handling.in_turn)):
-        return handling.if_to_stop()
-    return await handling.answer(held)
+        Args:
+            uses_of: What it uses, for a task of this DAG.
+        """
+        if held.is_to_stop:
+            return handling.if_to_stop()
+        # A final state may use assets; whose they are does not depend on its DAG.
+        used = () if handling.compares else uses_of(None)
+        if not used and not handling.compares:
+            return await handling.answer(held)
+        dispatched = await held.dispatched(for_read=not handling.in_turn)
+        if dispatched is None:
+            return handling.if_to_stop() if handling.compares else await handling.answer(held)
+        if not (used := used or uses_of(dispatched.dag)):
+            return await handling.answer(held)
+        judged = self._need_to_know.judge(held.record, held.call.worker, dispatched, used)
+        answer = await handling.answer(held)
+        judged.answered()
+        return answer
 
 
 def _check_request_id(request_id: str) -> None:

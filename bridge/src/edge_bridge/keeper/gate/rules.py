@@ -2,7 +2,8 @@
 
 Pure. Airflow allows any execution token to write any XCom; here a job writes only those of its own task instance. An
 auxiliary job has a few reads or two paths of its own, and neither `/run` nor `/state`. Which connections and variables
-a job may use is policy, not protocol, and is not decided here. How each kind of call is answered: see `call_kinds`.
+a job may use is policy, not protocol, and is decided in `keeper.policy`. How each kind of call is answered: see
+`call_kinds`.
 
 Keys are free text: a path is matched by its decoded segments, as Airflow's router does it. `execution_paths` describes
 why the api-server gets exactly these segments.

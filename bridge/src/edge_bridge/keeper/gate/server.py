@@ -4,10 +4,9 @@ One route handles all calls of jobs; `passthrough` decides what is allowed. Anot
 centre. The answer to a call with a wrong signature is not signed: without the secret nothing can be signed by the gate.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -163,7 +162,7 @@ class _Gate:
 
         return handle
 
-    def _account(self, request: web.Request) -> AbstractContextManager[BodyAccount]:
+    def _account(self, request: web.Request) -> BodyAccount:
         """Counts the bodies of a call and its answer, until the relay has received the answer."""
         return self._memory.account(request.headers.get(WORKER_HEADER, ""), large_from=LARGE_BODY_BYTES)
 
@@ -204,7 +203,7 @@ class _Gate:
         return replace(answer, headers={**answer.headers, ORIGIN_HEADER: EXECUTION_ORIGIN})
 
     async def _facts(self, _request: web.Request, _signed: GateCall, _memory: Memory) -> Answer:
-        return _json(await asyncio.to_thread(self._centre.facts))
+        return _json(await self._centre.facts())
 
 
 def _json(model: BaseModel) -> Answer:
@@ -217,7 +216,8 @@ async def _answered(request: web.Request, signed: GateCall, answer_to: _AnswerTo
     try:
         return await answer_to(request, signed, memory)
     except EdgeError as error:
-        log.info("gate_refused", job=job, code=error.code, detail=error.detail)
+        if error.code is not ErrorCode.POLICY_DENIED:  # it has an event of its own, which is limited
+            log.info("gate_refused", job=job, code=error.code, detail=error.detail)
         return _problem(error, signed.request_id)
     except Exception:
         log.exception("gate_failed", job=job)

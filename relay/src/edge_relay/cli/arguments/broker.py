@@ -16,6 +16,7 @@ def add_streams(commands: Subparsers) -> None:
     apply.add_argument("--replicas", type=int, choices=(1, 3, 5), help=f"copies of each stream in a cluster; {kept} 1")
     apply.add_argument("--jobs-max", type=types.size, metavar="SIZE", help=f"space for waiting jobs; {kept} 256M")
     apply.add_argument("--logs-max", type=types.size, metavar="SIZE", help=f"space for logs; {kept} 2G")
+    apply.add_argument("--bundles-max", type=types.size, metavar="SIZE", help=f"space for DAG code; {kept} 1G")
     apply.add_argument("--logs-max-age-days", type=int, metavar="DAYS", help=f"age of the oldest logs; {kept} 14")
     _add_nats_options(apply)
     apply.set_defaults(command=lazily("broker", "apply_streams"))

@@ -1,6 +1,7 @@
-"""The commands about jobs and why they wait."""
+"""The commands about jobs: where they are, why they wait, what they may use."""
 
 from edge_relay.cli.arguments.lazily import Subparsers, group, lazily
+from edge_relay.cli.arguments.option_types import positive
 from edge_relay.cli.arguments.shared import (
     JOB_STATES,
     add_change_options,
@@ -11,6 +12,7 @@ from edge_relay.cli.arguments.shared import (
 
 JOBS = "jobs: where they are, and their end"
 DEAD = "parked jobs: released too often, they wait for a decision"
+POLICY = "what jobs may use of Airflow, and what they used; policies are set at the centre"
 WHY = "say why a task or a job is still queued"
 
 
@@ -59,3 +61,31 @@ def add_why(commands: Subparsers) -> None:
     why.add_argument("--job", metavar="JOB", help="a job, in place of DAG, RUN and TASK")
     add_relay_options(why)
     why.set_defaults(command=lazily("why", "show_causes"))
+
+
+def add_policy(commands: Subparsers) -> None:
+    """`policy`."""
+    policy = group(commands, "policy", POLICY)
+    show = policy.add_parser("show", help="list the policies of queues and sites")
+    show.set_defaults(command=lazily("policy", "show_policies"))
+    accesses = policy.add_parser("accesses", help="list what the jobs of a queue or a site used")
+    accesses.set_defaults(command=lazily("policy", "list_accesses"))
+    suggest = policy.add_parser(
+        "suggest",
+        help="print a policy that allows what jobs used",
+        description="Print a policy that allows what jobs used; the centre sets it: airflow edge-relay policy set.",
+    )
+    suggest.set_defaults(command=lazily("policy", "suggest_policy"))
+    suggest.add_argument(
+        "--group",
+        type=int,
+        default=20,
+        metavar="N",
+        help="so many names with the same first part become one pattern; 0 for never; default 20",
+    )
+    for parser in (accesses, suggest):
+        parser.add_argument("--queue")
+        parser.add_argument("--site")
+        parser.add_argument("--days", type=positive, default=30, metavar="N", help="the last N days; default 30")
+    for parser in (show, accesses, suggest):
+        add_relay_options(parser)

@@ -16,6 +16,7 @@ _GROUPS: Sequence[tuple[str, str, Callable[[Subparsers], None]]] = (
     ("jobs", jobs.JOBS, jobs.add_jobs),
     ("dead", jobs.DEAD, jobs.add_dead),
     ("why", jobs.WHY, jobs.add_why),
+    ("policy", jobs.POLICY, jobs.add_policy),
     ("submit", submit.SUBMIT, submit.add_submit),
     ("tokens", access.TOKENS, access.add_tokens),
     ("enroll-token", access.ENROLL, access.add_enroll_token),

@@ -11,7 +11,6 @@ from edge_relay.cli.admin_client import AdminClient, parse, segment
 from edge_relay.cli.output import EXIT_USAGE, Failure
 from edge_relay.settings import SettingsError
 from edge_relay.standalone.info import read_info
-from edge_relay.standalone.private_files import read_secret
 from edge_schemas.producers.submissions import (
     MAX_WAIT_S,
     BatchResult,
@@ -22,6 +21,7 @@ from edge_schemas.producers.submissions import (
     Submitted,
 )
 from edge_schemas.wire import routes
+from edge_service.private_files import read_secret
 
 _MARGIN_S = 15.0
 

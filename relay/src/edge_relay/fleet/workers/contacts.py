@@ -111,7 +111,9 @@ class Contacts:
 
     def _check_site(self, site: str, members: list[Contact], now: float) -> Iterator[Event]:
         self._note_gap(site, members, now)
-        silent = [member for member in members if self._is_silent(member, now)]
+        # Once a site is back, each of its workers has the whole time to be heard again.
+        back_at = self._back_at.get(site, float("-inf"))
+        silent = [one for one in members if now - max(one.heard_at, back_at) > one.offline_after_s]
         all_silent = len(silent) == len(members)
         lost = self._lost_sites.get(site)
         if lost is not None:
@@ -147,16 +149,11 @@ class Contacts:
 
     def _note_gap(self, site: str, members: list[Contact], now: float) -> None:
         """A site may have been away and back between two checks: then no worker of it has died, as far as is known."""
-        last = max(member.heard_at for member in members)
+        last = max([member.heard_at for member in members])
         before = self._last_heard.get(site, last)
         self._last_heard[site] = last
-        if last - before > max(member.poll_timeout_s for member in members) + SLACK_S:
+        if last - before > max([member.poll_timeout_s for member in members]) + SLACK_S:
             self._back_at[site] = now
-
-    def _is_silent(self, member: Contact, now: float) -> bool:
-        """Once a site is back, each of its workers has the whole time to be heard again."""
-        heard_at = max(member.heard_at, self._back_at.get(member.site, float("-inf")))
-        return now - heard_at > member.offline_after_s
 
 
 def _last(members: list[Contact]) -> datetime:

@@ -45,4 +45,5 @@ class PassthroughHandlers:
             async with self._calls.call(call, kind, request.headers, account) as answer:
                 if answer.streamed is None:
                     return await send(request, answer.status, answer.headers, answer.body)
-                return await pass_on(request, answer.status, answer.headers, answer.streamed)
+                length = answer.streamed.length
+                return await pass_on(request, answer.status, answer.headers, answer.streamed, length)

@@ -29,7 +29,7 @@ class PollHandlers:
         self._rate.take(principal.worker)
         await self._polls.wait_ready()
         report = await self._bodies.large(request, principal.worker, Poll)
-        sent = web.Response(status=204)
+        sent: web.Response | None = None
 
         async def send(answer: PollAnswer | None) -> None:
             nonlocal sent
@@ -39,4 +39,4 @@ class PollHandlers:
             await sent.write_eof()
 
         await self._polls.answer(principal, report, self._callers.address(request), send)
-        return sent
+        return sent or web.Response(status=204)

@@ -9,7 +9,7 @@ from edge_relay.gate.centre import Centre
 from edge_relay.http.bodies import JsonBodies, json_response
 from edge_relay.http.callers import Callers
 from edge_relay.workers.rotation import WorkerRotation
-from edge_schemas.gate.centre import WorkerFacts
+from edge_schemas.gate.centre import SigningKeys, WorkerFacts
 from edge_schemas.wire import routes
 from edge_schemas.wire.polls import SUPPORTED_PROTOCOLS
 from edge_schemas.wire.workers import SecretRequest
@@ -27,7 +27,11 @@ class WorkerHandlers:
 
     def routes(self) -> list[web.RouteDef]:
         """What they serve."""
-        return [web.get(routes.WORKER, self.show), web.post(routes.WORKER_SECRET, self.register_secret)]
+        return [
+            web.get(routes.WORKER, self.show),
+            web.get(routes.WORKER_SIGNING_KEYS, self.signing_keys),
+            web.post(routes.WORKER_SECRET, self.register_secret),
+        ]
 
     async def show(self, request: web.Request) -> web.Response:
         """Also for a worker whose agent polls at the same time: this call is no contact."""
@@ -43,6 +47,12 @@ class WorkerHandlers:
             now=datetime.now(UTC),
         )
         return json_response(facts)
+
+    async def signing_keys(self, request: web.Request) -> web.Response:
+        """The key sets, as a keeper gave them."""
+        await self._callers.worker(request)
+        facts = await self._centre.facts()
+        return json_response(SigningKeys(sets=None if facts is None else facts.signing_keys))
 
     async def register_secret(self, request: web.Request) -> web.Response:
         """Register the hash of the worker's next secret. A repeat changes nothing."""

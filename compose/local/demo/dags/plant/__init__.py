@@ -1,0 +1,1 @@
+"""A helper package of the DAGs here: it reaches the edge with them."""

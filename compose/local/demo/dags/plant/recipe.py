@@ -1,0 +1,3 @@
+"""What the task `brew` imports when it runs."""
+
+RECIPE = "one spoon of salt"

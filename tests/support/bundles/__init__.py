@@ -1,0 +1,1 @@
+"""Bundles that Airflow publishes to a real NATS."""

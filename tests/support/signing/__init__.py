@@ -1,0 +1,1 @@
+"""Signing keys for tests: made once, used as an executor uses its own."""
