@@ -69,8 +69,7 @@ def judge(status: JobStatus, lives: Sequence[Life], *, dead: bool) -> list[str]:
 async def storm(site: Site, folder: Path, *, jobs: int, rounds: int) -> None:
     """Submit so many jobs before each round, wait for all, and judge."""
     seed = int(os.environ.get("PAYLOADS_SEED", str(random.SystemRandom().randrange(10**6))))
-    print(f"PAYLOADS_SEED={seed}")
-    chance = random.Random(seed)  # noqa: S311  # which strikes come, nothing secret
+    chance = random.Random(seed)
     queue, ledger = f"payloads-{uuid.uuid4().hex[:8]}", Ledger(folder / "ledger")
     secret = (await producer(site.edge, queue, name=queue)).secret
     async with (

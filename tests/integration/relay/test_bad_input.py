@@ -144,8 +144,8 @@ async def test_no_call_without_a_credential(edge: Edge) -> None:
             resource = route.resource
             if resource is None or resource.canonical in open_routes or resource.canonical.startswith("/ui"):
                 continue
-            path = resource.canonical.replace("{token}", "0" * 12)
-            for name in ("job", "worker", "path", "queue"):
+            path = resource.canonical.replace("{token}", "0" * 12).replace("{digest}", "0" * 64)
+            for name in ("job", "worker", "path", "queue", "bundle"):
                 path = path.replace(f"{{{name}}}", "00000000-0000-0000-0000-000000000000")
             method = "POST" if route.method == "*" else route.method
             if method == "HEAD":  # as GET, but for the body that says why

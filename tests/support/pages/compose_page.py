@@ -64,8 +64,10 @@ COMPOSE = Page(
             (
                 "export COMPOSE_FILE=compose.yaml:without-airflow.yaml EDGE_COMMANDS=uname,sh",
                 "docker compose run --rm cli submit --queue plant -- uname -s",
-                "docker compose run --rm cli tokens create --name shop --role producer --queues plant "
-                '--reason "orders of the shop"',
+                (
+                    "docker compose run --rm cli tokens create --name shop --role producer --queues plant "
+                    '--reason "orders of the shop"'
+                ),
             ),
             "tests/compose/test_without_airflow.py runs them with these files",
         ),

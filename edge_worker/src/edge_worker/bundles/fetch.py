@@ -122,7 +122,8 @@ class VersionFetch:
         self.progress.pieces, self.progress.done = len(missing), 0
         if missing:
             what = f"version {short(self.digest)}, which has {_mib(manifest.size)} in {len(manifest.files)} files"
-            self.waiters.say(f"Edge worker: fetches {_mib(to_fetch)} of {what}; the rest is on this machine")
+            rest = "; the rest is on this machine" if to_fetch < manifest.size else ""
+            self.waiters.say(f"Edge worker: fetches {_mib(to_fetch)} of {what}{rest}")
         while missing:
             arrived = await self._ask(lambda waiter: self._fetch_some(partial, missing, waiter))
             for piece in arrived:
