@@ -4,14 +4,15 @@
 # the job; what it writes to the file $RESULT is the result. Exit code 0: succeeded; 75: try again later; else: failed.
 # The first start needs an enrolment token in STATE_DIR/token. CURL_CA_BUNDLE and HTTPS_PROXY are curl's own.
 set -eu && umask 077
-relay=$1 state=$(cd "$2" && pwd)
-cd "$state" && shift 2
-exec 9>lock && flock -n 9 # one consumer for each folder
+relay=$1 state=$(cd "$2" && pwd) curl='' pid=''
+cd "$state" && shift 2 && exec 9>lock && flock -n 9 # one consumer for each folder
+trap 'kill $curl $pid 2>/dev/null || true; exit 143' INT TERM # a poll left behind would be granted a job
 random() { head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n'; }
 header() { printf 'Authorization: Bearer %s\nEdge-Agent: %s\n' "$(cat "$1")" "$key" >header; } # no secret in arguments
 call() { # METHOD PATH TYPE BODY_FILE: the status in $code, the body in `answer`; curl repeats with the same request id
-  code=$(curl -sS -X "$1" "$relay$2" -H @header -H "Content-Type: $3" --data-binary "@$4" -H "X-Request-Id: $(random)" \
-    -o answer -w '%{http_code}' --max-time 60 --retry 9 --retry-connrefused --retry-max-time 60) || code=000
+  curl -sS -X "$1" "$relay$2" -H @header -H "Content-Type: $3" --data-binary "@$4" -H "X-Request-Id: $(random)" -o answer \
+    -w '%{http_code}' --max-time 60 --retry 9 --retry-connrefused --retry-max-time 60 >code 9>&- & curl=$!
+  wait $curl && code=$(cat code) || code=000; curl=
 }
 post() { printf '%s' "$2" >body && call POST "$1" application/json body; }
 poll() { # FREE SECONDS JOBS
@@ -42,15 +43,14 @@ work() {
     upload
   done
   wait $pid && exit=0 || exit=$?
-  base64 -w 0 result >data
+  pid='' && base64 -w 0 result >data
   jq -c --rawfile data data 'if $data == "" then {} else {result: {data: $data}} end
     + {receipt, incarnation: '$incarnation', exit_code: '$exit'}' grant >body
   [ $exit != 75 ] || jq -c '{receipt, reason: "exit code 75", delay_s: 30}' grant >body
   call POST "/v1/jobs/$job/$([ $exit = 75 ] && echo release || echo finish)" application/json body
 }
 key=$(random) seq=0 settings=0 contact=0 incarnation=$(($(cat incarnation 2>/dev/null || echo 0) + 1))
-echo $incarnation >incarnation
-instance=$(echo "$(cat /proc/sys/kernel/random/boot_id) $state" | sha256sum | cut -c 1-32)
+echo $incarnation >incarnation && instance=$(echo "$(cat /proc/sys/kernel/random/boot_id) $state" | sha256sum | cut -c 1-32)
 [ -f secret ] || [ -f new ] || printf 'erw_%s' "$(random)" >new
 [ -f secret ] || { header token && post /v1/enroll "{\"protocol\": 1, \"secret_hash\": \"$(sha256sum <new | cut -c 1-64)\"}"; }
 [ -f secret ] || { [ "$code" = 200 ] && mv new secret; } || { cat answer >&2 && exit 1; }

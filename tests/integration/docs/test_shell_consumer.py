@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,8 +31,8 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
 
 
 @asynccontextmanager
-async def consuming(edge: Edge, state: Path, command: str) -> AsyncIterator[None]:
-    """The script, with a shell command as its work."""
+async def consuming(edge: Edge, state: Path, command: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The script, with a shell command as its work; a test may stop it with SIGTERM."""
     token = await edge.token(queue=QUEUE)
     log = _prepare(state, token)
     process = await asyncio.create_subprocess_exec(
@@ -43,10 +43,11 @@ async def consuming(edge: Edge, state: Path, command: str) -> AsyncIterator[None
         start_new_session=True,
     )
     try:
-        yield
-        assert process.returncode is None, (state / "script.log").read_text()
+        yield process
+        assert process.returncode in {None, 143}, (state / "script.log").read_text()
     finally:
-        os.killpg(process.pid, 15)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, 15)
         await process.wait()
         log.close()
 
@@ -111,6 +112,49 @@ async def test_exit_code_75_releases_the_job_with_a_delay(edge: Edge, tmp_path: 
         status = (await shop.status(job)).json
     assert (status["state"], status["attempt"]) == (JobState.WAITING, 1)
     assert "not_before" in status
+
+
+@pytest.mark.timeout(90)
+async def test_a_stopped_consumer_leaves_neither_its_poll_nor_its_work_behind(edge: Edge, tmp_path: Path) -> None:
+    """A poll of a consumer that is gone would be granted the next job, which would wait for half a minute."""
+    shop = await producer(edge, QUEUE)
+    state = tmp_path / "consumer"
+    async with consuming(edge, state, "echo begun; exec sleep 60") as process:
+        await shop.submitted()
+        await eventually(lambda: b"begun" in _read(state / "log"), timeout_s=20, what="the job runs")
+        process.terminate()
+        assert await process.wait() == 143
+        await eventually(lambda: not _members(process.pid), timeout_s=5, what="no process is left")
+
+
+@pytest.mark.timeout(90)
+async def test_a_stopped_consumer_that_waits_ends_at_once(edge: Edge, tmp_path: Path) -> None:
+    state = tmp_path / "consumer"
+    async with consuming(edge, state, "true") as process:
+        await eventually(lambda: has_first_polled(edge), timeout_s=20, what="it polls")
+        process.terminate()
+        assert await process.wait() == 143
+        await eventually(lambda: not _members(process.pid), timeout_s=5, what="no process is left")
+
+
+async def has_first_polled(edge: Edge) -> bool:
+    rows = (await edge.admin("GET", routes.ADMIN_WORKERS)).json["items"]
+    return bool(rows) and await edge.relays[0].parts.workers.get(rows[0]["worker"]) is not None
+
+
+def _read(file: Path) -> bytes:
+    return file.read_bytes() if file.exists() else b""
+
+
+def _members(group: int) -> list[int]:
+    """The processes of a group that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group and fields[0] != "Z":
+                found.append(int(path.name))
+    return found
 
 
 async def waits_again(shop: Producer, job: str) -> bool:
