@@ -146,3 +146,12 @@ def test_an_asset_that_is_named_twice_is_refused() -> None:
     with pytest.raises(EdgeError, match="twice"):
         of("store/asset/by-name/value", query="name=allowed&key=k&name=other")
     assert of("store/asset/by-uri/value", query="uri=s3%3A%2F%2Fb&name=x") == (Use(AccessKind.ASSET_STORE, "s3://b"),)
+
+
+def test_a_deferral_uses_the_class_of_its_trigger() -> None:
+    path = ["task-instances", TASK.ti_id, "state"]
+    body = {"state": "deferred", "classpath": "package.Trigger", "trigger_kwargs": {"conn_id": "any"}}
+    assert uses("PATCH", path, "", json.dumps(body).encode(), None) == (Use(AccessKind.DEFER, "package.Trigger"),)
+    for malformed in ({}, {"classpath": None}, {"classpath": 5}):
+        with pytest.raises(EdgeError, match="malformed"):
+            uses("PATCH", path, "", json.dumps({"state": "deferred", **malformed}).encode(), None)
