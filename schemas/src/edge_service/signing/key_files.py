@@ -134,14 +134,15 @@ def replace_stolen(key_file: Path, keys_file: Path, now: datetime) -> None:
     worker that was told to trust the new key, and withhold what came after it.
 
     Raises:
-        KeyUnusable: A file can't be used, or there are too many keys.
+        KeyUnusable: A file can't be used.
     """
-    older = read_keys(key_file)
-    pem = new_key_pem()
-    [new] = read_private_keys(pem)
+    sets, pem = read_sets(keys_file), new_key_pem()
+    older = private_blocks(_read(key_file))[: MAX_SIGNATURES - 1]
+    # All keys first, and the new one alone at the end: wherever this stops, what signs is in the newest set.
+    write_file(key_file, pem + b"".join(block + b"\n" for block in older), mode=PRIVATE)
+    keys = read_keys(key_file)
     # Signed by the older ones as well, for workers that know only those.
-    signers = (new, *older[: MAX_SIGNATURES - 1])
-    write_sets(keys_file, extended(read_sets(keys_file), [new.public_key], signers, now))
+    write_sets(keys_file, extended(sets, [keys[0].public_key], keys, now))
     write_file(key_file, pem, mode=PRIVATE)
 
 
