@@ -187,4 +187,5 @@ def state_of(status: os.stat_result) -> FileState:
 def _listed(problems: list[str]) -> str:
     more = len(problems) - _NAMED
     text = "; ".join(problems[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
-    return f"{text}. Remove them, or name them in {IGNORE_FILE}"
+    them = "it" if len(problems) == 1 else "them"
+    return f"{text}. Remove {them}, or name {them} in {IGNORE_FILE}"
