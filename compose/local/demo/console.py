@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
@@ -58,19 +59,33 @@ def options(description: str, default_directory: Path) -> argparse.ArgumentParse
 
 
 def make_empty(directory: Path) -> Path:
-    """Create the folder, or empty it if an earlier run created it.
+    """Create the folder, or empty it if an earlier run created it. It is this process's until the process ends.
 
     Raises:
-        SystemExit: The folder contains other files.
+        SystemExit: The folder contains other files, or belongs to a run that has not ended.
     """
     marker = directory / ".edge-relay-run"
     if directory.exists() and any(directory.iterdir()):
         if not marker.exists():
             sys.exit(f"{directory} is not empty and not from an earlier run; choose another folder with --dir")
+        if not _lock(marker):
+            sys.exit(f"another run still uses {directory}: stop it, or choose another folder with --dir")
         shutil.rmtree(directory)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     marker.touch()
+    _lock(marker)
     return directory
+
+
+def _lock(marker: Path) -> bool:
+    """Lock the file until this process ends; returns whether no other process has locked it."""
+    file = os.open(marker, os.O_RDONLY | os.O_CLOEXEC)  # stays open: closing it would end the lock
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return False
+    return True
 
 
 def run_command(main: Callable[[], Awaitable[int]]) -> int:
