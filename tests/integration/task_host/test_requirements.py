@@ -10,8 +10,8 @@ from edge_schemas.life.model import Verdict
 from edge_schemas.wire.jobs import Job
 from edge_worker.state.state import StateDir
 from support.airflow.sdk_jobs import sdk_job
+from support.bundles.wheels import make_wheel
 from support.relay.bundles import make_bundle
-from support.worker.wheels import make_wheel
 from support.worker.whole_worker import WholeWorker, whole_worker
 
 pytestmark = pytest.mark.timeout(180)

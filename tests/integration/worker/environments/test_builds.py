@@ -14,9 +14,9 @@ from edge_worker.environments import provider
 from edge_worker.environments.provider import Environments, environments_in_use, environments_of
 from edge_worker.settings import Settings
 from edge_worker.state.state import StateDir
+from support.bundles.wheels import make_wheel
 from support.relay.jobs import make_job
 from support.worker.agent import eventually
-from support.worker.wheels import make_wheel
 
 pytestmark = pytest.mark.timeout(60)
 
