@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edge_broker.connection.broker import Broker
+from edge_broker.connection.errors import SubjectOccupied
 from edge_broker.layout import ensure_consumer
 from edge_broker.records import RecordStore
 from edge_broker.subjects import job_subject
@@ -26,7 +27,12 @@ async def publish(broker: Broker, job: Job | None = None, *, consumer: bool = Tr
     await RecordStore(broker).create(new_record(job))
     if consumer:
         await ensure_consumer(broker, job.team, job.queue)
-    await broker.store(job_subject(job.team, job.queue, job.id), job.model_dump_json().encode())
+    try:
+        await broker.store(job_subject(job.team, job.queue, job.id), job.model_dump_json().encode())
+    except SubjectOccupied:
+        # A relay that looks after submitted jobs may have been faster.
+        if job.terms is None:
+            raise
     return job
 
 

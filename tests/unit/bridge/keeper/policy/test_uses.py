@@ -152,6 +152,6 @@ def test_a_deferral_uses_the_class_of_its_trigger() -> None:
     path = ["task-instances", TASK.ti_id, "state"]
     body = {"state": "deferred", "classpath": "package.Trigger", "trigger_kwargs": {"conn_id": "any"}}
     assert uses("PATCH", path, "", json.dumps(body).encode(), None) == (Use(AccessKind.DEFER, "package.Trigger"),)
-    for malformed in ({}, {"classpath": None}, {"classpath": 5}):
-        with pytest.raises(EdgeError, match="malformed"):
-            uses("PATCH", path, "", json.dumps({"state": "deferred", **malformed}).encode(), None)
+    for nameless in ({}, {"classpath": None}, {"classpath": 5}):  # Airflow refuses them; an enforcing policy does, too
+        body = {"state": "deferred", **nameless}
+        assert uses("PATCH", path, "", json.dumps(body).encode(), None) == (Use(AccessKind.DEFER, ""),)
