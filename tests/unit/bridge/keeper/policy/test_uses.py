@@ -152,6 +152,6 @@ def test_a_deferral_uses_the_class_of_its_trigger() -> None:
     path = ["task-instances", TASK.ti_id, "state"]
     body = {"state": "deferred", "classpath": "package.Trigger", "trigger_kwargs": {"conn_id": "any"}}
     assert uses("PATCH", path, "", json.dumps(body).encode(), None) == (Use(AccessKind.DEFER, "package.Trigger"),)
-    for nameless in ({}, {"classpath": None}, {"classpath": 5}):  # Airflow refuses them; an enforcing policy does, too
-        body = {"state": "deferred", **nameless}
-        assert uses("PATCH", path, "", json.dumps(body).encode(), None) == (Use(AccessKind.DEFER, ""),)
+    # Airflow refuses these; a policy that enforces does, too.
+    for nameless in ('{"state": "deferred"}', '{"state": "deferred", "classpath": null}'):
+        assert uses("PATCH", path, "", nameless.encode(), None) == (Use(AccessKind.DEFER, ""),)
