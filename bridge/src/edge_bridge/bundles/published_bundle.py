@@ -23,13 +23,13 @@ from edge_bridge.bundles.hashing import TreeHasher
 from edge_bridge.bundles.refusals import BundleRefused, TreeChanged
 from edge_bridge.bundles.snapshots import Snapshots
 from edge_bridge.settings import SettingsError, broker_settings
-from edge_broker.bundles.keys import is_digest
 from edge_broker.bundles.lock import LockBusy, LockLost
 from edge_broker.bundles.published import PublishedBundles
 from edge_broker.bundles.publishing import BundlePublisher, Publication, PublishRefused, Wanted
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.permissions import PUBLISHER
+from edge_schemas.bundles.manifest import is_digest
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from edge_bridge.bundles.hashing import ATTEMPTS, TreeHasher
 from edge_bridge.bundles.refusals import TreeChanged
 from edge_bridge.bundles.tree import PieceSource, make_folder, write_tree
-from edge_broker.bundles.keys import is_digest
-from edge_schemas.bundles.manifest import Manifest
+from edge_schemas.bundles.manifest import Manifest, is_digest
 
 _LINK = "current"
 

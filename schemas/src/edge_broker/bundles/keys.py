@@ -5,7 +5,6 @@ and `<bundle>.version.<version>` leads from a version as Airflow knows it, such 
 """
 
 import hashlib
-import re
 
 from edge_schemas.wire.ids import encode_name
 
@@ -13,7 +12,6 @@ CURRENT = "current"
 PUBLISHED = "published"
 VERSION = "version"
 _LONGEST_TOKEN = 200
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def current_key(bundle: str) -> str:
@@ -34,11 +32,6 @@ def version_key(bundle: str, version: str) -> str:
 def versions_pattern(bundle: str) -> str:
     """Matches the keys of all versions of a bundle as Airflow knows them."""
     return f"{_token(bundle)}.{VERSION}.*"
-
-
-def is_digest(version: str) -> bool:
-    """Whether a version, as Airflow knows it, has the form of a digest."""
-    return _DIGEST.fullmatch(version) is not None
 
 
 def kind_of(key: str) -> str:

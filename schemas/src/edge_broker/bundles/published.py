@@ -17,6 +17,7 @@ from edge_broker.bundles import keys
 from edge_broker.bundles.entries import CurrentVersion, KnownVersion, PublishedVersion
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import BUNDLES_BUCKET
+from edge_schemas.bundles.manifest import is_digest
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +84,7 @@ class PublishedBundles:
 
     async def digest_of(self, bundle: str, version: str) -> str | None:
         """The digest of a version as Airflow knows it, which may be a digest itself; None if it is not published."""
-        if keys.is_digest(version) and await self.get(bundle, version) is not None:
+        if is_digest(version) and await self.get(bundle, version) is not None:
             return version
         known = await self._read(keys.version_key(bundle, version), KnownVersion)
         return None if known is None else known.digest

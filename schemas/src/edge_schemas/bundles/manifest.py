@@ -26,6 +26,11 @@ MAX_MANIFEST_FRAME_BYTES = 960 * 1024
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
+def is_digest(text: str) -> bool:
+    """Whether a text has the form of a digest: of a manifest, or of a piece."""
+    return _DIGEST.fullmatch(text) is not None
+
+
 class ManifestRefused(Exception):
     """This can't be the manifest of a bundle; the text explains the reason."""
 
@@ -188,5 +193,5 @@ def _check(file: BundleFile) -> None:
         raise ManifestRefused(f"{file.path[:200]!r}: {problem}")
     if len(file.pieces) != -(-file.size // PIECE_BYTES):
         raise ManifestRefused(f"{file.path!r} has {len(file.pieces)} pieces, which does not fit its size")
-    if not all(_DIGEST.fullmatch(piece) for piece in file.pieces):
+    if not all(map(is_digest, file.pieces)):
         raise ManifestRefused(f"{file.path!r} has a piece without a digest")

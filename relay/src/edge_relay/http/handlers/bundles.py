@@ -1,7 +1,5 @@
 """`GET /v1/bundles/{bundle}/{digest}` and its pieces: the code that a worker's job runs."""
 
-import re
-
 import structlog
 from aiohttp import web
 
@@ -10,6 +8,7 @@ from edge_relay.http.bodies import JsonBodies
 from edge_relay.http.callers import Callers
 from edge_relay.http.queries import parse_query
 from edge_relay.http.raw_bodies import pass_on, send
+from edge_schemas.bundles.manifest import is_digest
 from edge_schemas.wire import routes
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.job_calls import MAX_PIECES_REQUEST_BYTES, BundleQuery, PiecesRequest
@@ -19,7 +18,6 @@ PIECES_TYPE = "application/octet-stream"
 # aiohttp's own pattern excludes braces, which a name may hold.
 MANIFEST_PATH = routes.BUNDLE.replace("{bundle}", "{bundle:[^/]+}")
 PIECES_PATH = routes.BUNDLE_PIECES.replace("{bundle}", "{bundle:[^/]+}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class BundleHandlers:
@@ -66,6 +64,6 @@ def version_of(request: web.Request) -> tuple[str, str]:
         EdgeError: `invalid_request`: it can't be a digest.
     """
     digest = request.match_info["digest"]
-    if not _DIGEST.fullmatch(digest):
+    if not is_digest(digest):
         raise EdgeError(ErrorCode.INVALID_REQUEST, "the path must name a version by its digest, 64 hexadecimal digits")
     return request.match_info["bundle"], digest
