@@ -13,6 +13,7 @@ ended/<job>/    kept for `log_keep_days`, and as long as there is room (`spool_m
 """
 
 import fcntl
+import grp
 import hashlib
 import os
 import time
@@ -35,6 +36,9 @@ from edge_worker.task_host.job_files import boot_id
 
 _Model = TypeVar("_Model", bound=Outbound)
 log = EventLog("edge_worker.state.state")
+
+_ENTER = 0o2710
+"""The group may enter; new folders inherit the group."""
 
 
 class Identity(Outbound):
@@ -75,19 +79,42 @@ class StateDir:
         self.bundles = path / "bundles"
         self.environments = path / "environments"
 
-    def prepare(self) -> None:
+    def prepare(self, task_group: str | None = None) -> None:
         """Makes the folders.
 
+        Args:
+            task_group: May enter the folders on the way to code and packages, and list none of them. Folders that are
+                made in them later inherit the group.
+
         Raises:
-            SettingsError: A folder cannot be made or written.
+            SettingsError: A folder cannot be made or written, or given to the group.
         """
         try:
             for folder in (self.path, self._jobs, self._ended):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.chmod(0o700)
+            if task_group is None:
+                self.path.chmod(0o700)
+            else:
+                self._let_in(task_group)
         except OSError as error:
             msg = f"state_dir {self.path} cannot be used: {error}"
             raise SettingsError(msg) from None
+
+    def _let_in(self, group: str) -> None:
+        try:
+            number = grp.getgrnam(group).gr_gid
+        except KeyError:
+            msg = f"task_group {group!r}: there is no such group on this machine; make it: groupadd --system {group}"
+            raise SettingsError(msg) from None
+        inner = [path for folder in (self.bundles, self.environments) for path in (folder, *folder.glob("*"))]
+        versions = self.bundles.glob("versions/*")
+        for folder in [self.path, *(path for path in (*inner, *versions) if path.is_dir() and not path.is_symlink())]:
+            try:
+                os.chown(folder, -1, number)
+            except PermissionError:
+                msg = f"task_group {group!r}: the worker's user must be in this group: usermod --append --groups {group} USER"
+                raise SettingsError(msg) from None
+            folder.chmod(_ENTER)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
