@@ -45,16 +45,6 @@ async def test_user_code_sees_the_name_of_its_machine(running: Site) -> None:
     assert running.api.runs[job.id]["hostname"] == "press-17.plant"
 
 
-async def test_a_program_of_a_task_that_has_airflow_finds_a_hostname(running: Site) -> None:
-    """The worker's name for Airflow comes from a module that only the task host has."""
-    _, result = await running.run("ask_airflow_for_the_hostname")
-    assert result.final_state == "success"
-    assert running.api.xcoms["xcoms/d/r1/ask_airflow_for_the_hostname/return_value"] in {
-        socket.gethostname(),
-        socket.getfqdn(),
-    }
-
-
 async def test_bash_task(running: Site) -> None:
     job, result = await running.run("bash")
     assert result.final_state == "success"

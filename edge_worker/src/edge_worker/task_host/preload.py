@@ -89,7 +89,7 @@ def preload(hostname: str) -> str:
 
 
 def _provide_hostname(hostname: str) -> None:
-    """Names the worker in this process and its forks. Programs that a task starts have Airflow's own setting."""
+    """Names the worker in this process and its forks; the interpreter of a task with `run_as_user` lacks the module."""
     module = types.ModuleType(HOSTNAME_MODULE, "The hostname that this worker's tasks report.")
     vars(module)["get"] = lambda: hostname
     sys.modules[HOSTNAME_MODULE] = module

@@ -52,12 +52,6 @@ with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
         return socket.gethostname()
 
     @task
-    def ask_airflow_for_the_hostname() -> str:
-        """By a program that has Airflow and shares nothing with this process but its environment."""
-        code = "from airflow.utils.net import get_hostname; print(get_hostname())"
-        return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
-
-    @task
     def fail() -> None:
         msg = "the machine is on fire"
         raise RuntimeError(msg)
@@ -208,7 +202,6 @@ with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
 
     hello()
     name_machine()
-    ask_airflow_for_the_hostname()
     crash_in_c()
     die_later()
     chatter()
