@@ -98,7 +98,10 @@ def _send(users: OtherUsers, name: str, number: signal.Signals, *pids: int) -> i
 def _pids_of(users: OtherUsers) -> list[int]:
     """The living processes of the task's user."""
     found = subprocess.run(
-        ["ps", "-o", "pid=", "-o", "stat=", "-U", str(users.id_of("-u", TASK))], check=False, capture_output=True, text=True
+        ["ps", "-o", "pid=", "-o", "stat=", "-U", str(users.id_of("-u", TASK))],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     return [int(pid) for pid, state in (line.split() for line in found.stdout.splitlines()) if state[0] != "Z"]
 
