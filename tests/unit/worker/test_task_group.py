@@ -45,5 +45,5 @@ def test_a_state_folder_is_closed_again_without_the_group(tmp_path: Path, group:
 
 
 def test_a_missing_group_is_named_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="task_group 'no-such-group': there is no such group .* groupadd"):
+    with pytest.raises(SettingsError, match=r"task_group 'no-such-group': there is no such group .* groupadd"):
         StateDir(tmp_path / "state").prepare("no-such-group")

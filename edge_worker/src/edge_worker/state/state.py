@@ -13,7 +13,6 @@ ended/<job>/    kept for `log_keep_days`, and as long as there is room (`spool_m
 """
 
 import fcntl
-import grp
 import hashlib
 import os
 import time
@@ -32,13 +31,11 @@ from edge_worker.log import EventLog
 from edge_worker.settings import SettingsError
 from edge_worker.state.ended_jobs import EndedJobs
 from edge_worker.state.job_dir import JobDir
+from edge_worker.state.task_group import let_in
 from edge_worker.task_host.job_files import boot_id
 
 _Model = TypeVar("_Model", bound=Outbound)
 log = EventLog("edge_worker.state.state")
-
-_ENTER = 0o2710
-"""The group may enter; new folders inherit the group."""
 
 
 class Identity(Outbound):
@@ -83,8 +80,7 @@ class StateDir:
         """Makes the folders.
 
         Args:
-            task_group: May enter the folders on the way to code and packages, and list none of them. Folders that are
-                made in them later inherit the group.
+            task_group: A Unix group; see `task_group.let_in`.
 
         Raises:
             SettingsError: A folder cannot be made or written, or given to the group.
@@ -95,26 +91,10 @@ class StateDir:
             if task_group is None:
                 self.path.chmod(0o700)
             else:
-                self._let_in(task_group)
+                let_in(task_group, state=self.path, bundles=self.bundles, environments=self.environments)
         except OSError as error:
             msg = f"state_dir {self.path} cannot be used: {error}"
             raise SettingsError(msg) from None
-
-    def _let_in(self, group: str) -> None:
-        try:
-            number = grp.getgrnam(group).gr_gid
-        except KeyError:
-            msg = f"task_group {group!r}: there is no such group on this machine; make it: groupadd --system {group}"
-            raise SettingsError(msg) from None
-        inner = [path for folder in (self.bundles, self.environments) for path in (folder, *folder.glob("*"))]
-        versions = self.bundles.glob("versions/*")
-        for folder in [self.path, *(path for path in (*inner, *versions) if path.is_dir() and not path.is_symlink())]:
-            try:
-                os.chown(folder, -1, number)
-            except PermissionError:
-                msg = f"task_group {group!r}: the worker's user must be in this group: usermod --append --groups {group} USER"
-                raise SettingsError(msg) from None
-            folder.chmod(_ENTER)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

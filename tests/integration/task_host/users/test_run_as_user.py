@@ -71,21 +71,23 @@ async def test_tasks_of_another_user(site: Site, users: OtherUsers, packages: Pa
 
 async def test_an_agent_without_privileges_signals_processes_that_sudo_made(users: OtherUsers) -> None:
     command = users.as_user(AGENT, "setsid", "sudo", "-u", TASK, "sh", "-c", SLEEPER)
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as running:
-        try:
-            await eventually(lambda: len(_pids_of(users)) == 1)
-            (pid,) = _pids_of(users)
-            assert _send(users, AGENT, signal.SIGSTOP, pid, running.pid) == 2
-            await eventually(lambda: _state(pid) == _state(running.pid) == "T")
-            assert _send(users, AGENT, signal.SIGCONT, pid) == 1
-            assert _send(users, AGENT, signal.SIGCONT, running.pid) == 1
-            await eventually(lambda: "T" not in {_state(pid), _state(running.pid)})
-            assert _send(users, OTHER, signal.SIGKILL, pid) == 0
-            assert _send(users, AGENT, signal.SIGKILL, pid) == 1
-            assert running.wait(30) != 0
-            assert _send(users, AGENT, signal.SIGKILL, pid) == 0
-        finally:
+    running = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL)
+    try:
+        await eventually(lambda: len(_pids_of(users)) == 1)
+        (pid,) = _pids_of(users)
+        assert _send(users, AGENT, signal.SIGSTOP, pid, running.pid) == 2
+        await eventually(lambda: _state(pid) == _state(running.pid) == "T")
+        assert _send(users, AGENT, signal.SIGCONT, pid) == 1
+        assert _send(users, AGENT, signal.SIGCONT, running.pid) == 1
+        await eventually(lambda: "T" not in {_state(pid), _state(running.pid)})
+        assert _send(users, OTHER, signal.SIGKILL, pid) == 0
+        assert _send(users, AGENT, signal.SIGKILL, pid) == 1
+        assert await running.wait() != 0
+        assert _send(users, AGENT, signal.SIGKILL, pid) == 0
+    finally:
+        if running.returncode is None:
             running.kill()
+            await running.wait()
 
 
 def _send(users: OtherUsers, name: str, number: signal.Signals, *pids: int) -> int:
