@@ -2,6 +2,7 @@
 # ruff: noqa: T201 (what they print is the point)
 
 import getpass
+import importlib
 import time
 
 import pendulum
@@ -29,9 +30,8 @@ with DAG("impersonated", schedule=None, start_date=pendulum.datetime(2026, 1, 1)
 
     @task(run_as_user=USER)
     def who_am_i() -> list[str]:
-        import only_of_the_bundle
-
-        return [getpass.getuser(), only_of_the_bundle.NAME, Variable.get("flag")]
+        bundle = importlib.import_module("only_of_the_bundle")
+        return [getpass.getuser(), bundle.NAME, Variable.get("flag")]
 
     who_am_i()
     Stay(task_id="stay", run_as_user=USER)

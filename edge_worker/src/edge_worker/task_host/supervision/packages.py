@@ -8,7 +8,6 @@ import os
 import pkgutil
 import site
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,7 +37,7 @@ def _add_for_another_user(folder: Path) -> None:
     The SDK replaces the task's process by `sudo … python -c CODE`, and sudo removes PYTHONPATH.
     """
 
-    def execvp(file: str, args: Sequence[str]) -> NoReturn:
+    def execvp(file: str, args: list[str]) -> NoReturn:
         if file == "sudo" and len(args) > 1 and args[-2] == "-c":
             args = [*args[:-1], f"import site; site.addsitedir({str(folder)!r}); {args[-1]}"]
         _REPLACE_PROCESS(file, args)
