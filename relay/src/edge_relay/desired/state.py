@@ -54,10 +54,14 @@ class CurrentOrder:
 
 
 class DesiredState:
-    """What operators have set. Run `run()` in a task group."""
+    """What operators have set. Run `run()` in a task group.
+
+    Attributes:
+        watched: The bucket.
+    """
 
     def __init__(self, broker: Broker, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._watched = WatchedBucket(broker, DESIRED_BUCKET, self.apply)
+        self.watched = WatchedBucket(broker, DESIRED_BUCKET, self.apply)
         self._now = now
         self._entries = Entries()
         self._kick = asyncio.Event()
@@ -67,7 +71,7 @@ class DesiredState:
     @property
     def complete(self) -> asyncio.Event:
         """Set while everything is known to be in memory."""
-        return self._watched.complete
+        return self.watched.complete
 
     def on_change(self, listener: OnChange) -> None:
         """Call `listener` whenever an entry changes or an order's time is over."""
@@ -91,7 +95,7 @@ class DesiredState:
         ends = asyncio.create_task(self._watch_ends(), name="desired-state-ends")
         try:
             # Not in a task group: that cancels only once, and nats-py may swallow a cancellation.
-            await self._watched.run()
+            await self.watched.run()
         finally:
             await task_cleanup.cancel_and_wait([ends])
 

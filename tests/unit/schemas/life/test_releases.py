@@ -50,7 +50,9 @@ def test_a_job_whose_workers_are_lost_before_user_code_is_parked_in_the_end(*, s
     assert record.parked == "released 5 times, last: lost"
     with pytest.raises(EdgeError):
         transition(record, Start("b", 1, NOW, "another"))
-    assert transition(transition(record, Redrive(NOW)), Start("b", 1, NOW, "another")).state is JobState.RUNNING
+    assert (
+        transition(transition(record, Redrive("fixed", NOW)), Start("b", 1, NOW, "another")).state is JobState.RUNNING
+    )
 
 
 def test_a_worker_that_was_given_up_does_not_end_the_next_hold() -> None:
