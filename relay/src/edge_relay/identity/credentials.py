@@ -32,11 +32,7 @@ Listener = Callable[[str], None]
 
 
 class Credentials:
-    """The credentials of all workers, in memory; keeps those of operators up to date. Run `run()` in a task group.
-
-    Attributes:
-        watched: The bucket.
-    """
+    """The credentials of all workers, in memory; keeps those of operators up to date. Run `run()` in a task group."""
 
     def __init__(
         self,

@@ -145,12 +145,7 @@ class WorkerStore:
                 await self._bucket.delete(worker, revision=stored.revision, mark_life=MARK_LIFE)
 
     async def resolve_conflict(self, worker: str, *, keep_newer: bool, event: AuditEvent) -> bool:
-        """Write which of two agents is the worker, and wake both; False if there is no conflict (any more).
-
-        Args:
-            worker: Its name.
-            keep_newer: The newer agent is the worker.
-            event: For the audit.
+        """Write which of two agents is the worker, with the audit's event, and wake both; False without a conflict.
 
         Raises:
             BrokerUnavailable: The outcome is unknown; repeat the call.
@@ -186,8 +181,7 @@ class WorkerStore:
         after = change(before)
         if after is None or after is before:
             return None if before is None else StoredEntry(before, stored.revision)
-        # A poll does not wait for the audit: what `resolve_conflict` has left there stays there.
-        event = pending_event(stored.value)
+        event = pending_event(stored.value)  # of `resolve_conflict`: a poll does not wait for the audit
         written = await self._put(after, stored.revision, event)
         return written if event is None else StoredEntry(after, 0)
 

@@ -116,7 +116,7 @@ async def parked(edge: Edge) -> Job:
 
 
 @pytest.mark.parametrize(
-    ("do", "before"), [("cancel", None), ("redrive", {"state": "waiting", "parked": "released 5 times: no room"})]
+    ("do", "before"), [("cancel", None), ("redrive", {"state": "waiting", "parked": "released 5 times, last: no room"})]
 )
 async def test_the_repeat_of_a_change_of_a_job_completes_the_audit(
     linked: Edge, do: str, before: dict[str, str] | None
