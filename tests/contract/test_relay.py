@@ -21,7 +21,7 @@ from edge_schemas.wire.polls import PollAnswer
 from edge_schemas.wire.workers import Enrollment, SecretKind, new_secret
 from support.relay.bundles import MadeBundle, bundle_path, make_bundle
 from support.relay.edge import Reply
-from support.relay.jobs import make_job, make_payload_job
+from support.relay.jobs import make_job, payload_job
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -251,13 +251,13 @@ async def test_release(site: Site) -> None:
 
 async def test_a_consumer_releases_a_started_payload_once_and_finishes_it_with_a_result(site: Site) -> None:
     agent = await site.worker()
-    job = make_payload_job(site.backend.queue)
+    job = payload_job(site.backend.queue)
     await site.backend.publish(job)
     [grant] = await agent.grants(kinds=["payload"])
     await agent.start(grant)
     assert [(await agent.release(grant, delay_s=0)).status for _ in range(2)] == [204, 204]
     assert refusal(await agent.start(grant)) == (409, "receipt_expired")
-    await site.backend.publish(make_payload_job(site.backend.queue))
+    await site.backend.publish(payload_job(site.backend.queue))
     # This one, or the released one: a relay that looks after submitted jobs hands that out again.
     [grant] = await agent.grants(kinds=["payload"])
     await agent.start(grant)

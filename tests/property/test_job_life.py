@@ -110,7 +110,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def redrive(self) -> None:
         was = self.record
-        taken = self.apply(Redrive(self.now))
+        taken = self.apply(Redrive("fixed", self.now))
         assert taken == (was.state is JobState.WAITING)
         assert (self.record is was) == (was.parked is None)
 

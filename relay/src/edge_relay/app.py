@@ -232,7 +232,6 @@ def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDe
         parts.identity.enrollments,
         enroll_tokens,
         parts.identity.credentials,
-        parts.audit,
         command=command,
     )
     return [
@@ -261,7 +260,7 @@ def _enroll_command(parts: Parts) -> EnrollCommand:
 
 
 def _action_handlers(parts: Parts, callers: OperatorCallers) -> ActionHandlers:
-    desired, store, audit = parts.desired, parts.desired_store, parts.audit
+    desired, store = parts.desired, parts.desired_store
     absent = AbsentQueues(parts.views.existing_queues)
     targets = WorkerTargets(parts.identity.credentials, desired, parts.exports.fleet, parts.identity.enrollments)
     of_credentials = WorkerCredentialActions(
@@ -270,7 +269,7 @@ def _action_handlers(parts: Parts, callers: OperatorCallers) -> ActionHandlers:
     return ActionHandlers(
         callers,
         _json_bodies(parts),
-        WorkerActions(targets, desired, store, of_credentials, audit, absent=absent),
+        WorkerActions(targets, desired, store, of_credentials, absent=absent),
         SiteActions(parts.identity.credentials, desired, store),
         QueueActions(desired, store, absent),
     )
@@ -324,6 +323,7 @@ class _Running:
             "demand-reports": demand_reports.run(),
             "fleet": parts.exports.fleet.run(),
             "outages": parts.outages.run(),
+            "pending-events": parts.pending_events.run(),
             "upkeep": parts.upkeep.run(),
             "changes": parts.changes.run(),
             "shared-state": parts.exports.shared.run(),

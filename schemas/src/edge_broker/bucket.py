@@ -5,7 +5,7 @@ that depends on the value needs the leader's.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import (
@@ -13,7 +13,7 @@ from edge_broker.connection.errors import (
     BrokerUnavailable,
     JetStreamError,
 )
-from edge_broker.jetstream.append import SequenceConflict, append
+from edge_broker.jetstream.append import SequenceConflict, append, life_of
 from edge_broker.jetstream.stored import last_message
 from edge_broker.jetstream.stream_info import subjects_with_messages
 from edge_broker.subjects import kv_stream, kv_subject
@@ -29,10 +29,15 @@ class RevisionConflict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A value with the revision that a swap must name; `value` is None where the key was deleted or has expired."""
+    """A value with the revision that a swap must name; `value` is None where the key was deleted or has expired.
+
+    Attributes:
+        ends_at: When the server removes the value; None if it stays.
+    """
 
     value: bytes | None
     revision: int
+    ends_at: datetime | None = None
 
 
 class Bucket:
@@ -57,7 +62,9 @@ class Bucket:
         if message is None:
             return Stored(None, 0)
         deleted = not _DELETE_MARKS.isdisjoint(message.headers)
-        return Stored(None if deleted else message.data, message.sequence)
+        life_s = life_of(message.headers)
+        ends_at = None if life_s is None else message.stored_at + timedelta(seconds=life_s)
+        return Stored(None if deleted else message.data, message.sequence, ends_at)
 
     async def keys(self, pattern: str) -> list[str]:
         """The keys that match a subject pattern, deleted ones included: a mark of deletion is a message too.

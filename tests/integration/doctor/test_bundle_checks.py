@@ -21,14 +21,15 @@ from edge_broker.bundles.publishing import BundlePublisher, Wanted
 from edge_broker.connection.broker import Broker
 from edge_broker.doctor.nats_doctor import NatsDoctor
 from edge_broker.layout import LayoutSettings, apply
-from edge_broker.permissions import ADMIN, KEEPER
-from edge_broker.subjects import BUNDLES, BUNDLES_BUCKET, kv_stream
+from edge_broker.permissions import KEEPER
+from edge_broker.subjects import BUNDLES
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.bundles.manifest import BundleFile, manifest_of
 from edge_service.findings import Finding, Status
 from support.airflow import airflow_home
 from support.bundles.airflow_bundles import LOCAL
-from support.nats.server import PASSWORDS, connected, running_server
+from support.bundles.empty import nothing_published
+from support.nats.server import PASSWORDS, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -49,9 +50,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nats
 @pytest_asyncio.fixture(loop_scope="module")
 async def broker(server: NatsServer) -> AsyncIterator[Broker]:
     """With nothing published."""
-    async with connected(server, ADMIN) as admin:
-        for stream in (BUNDLES, kv_stream(BUNDLES_BUCKET)):
-            await admin.api(f"STREAM.PURGE.{stream}")
+    async with nothing_published(server) as admin:
         yield admin
 
 

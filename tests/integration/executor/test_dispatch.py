@@ -159,7 +159,7 @@ async def test_a_parked_job_is_explained_and_redriven(centres: Centres, edge: An
         await centre.beats_until(lambda: [n for n in notes if "no such runtime 4" in (n.extra or "")])
         centre.compare()
         assert await edge.message(record) is None
-        await edge.do(job, Redrive(datetime.now(UTC)))
+        await edge.do(job, Redrive("fixed", datetime.now(UTC)))
         await eventually(lambda: edge.message(record), what="a message again")
         assert task_rows(dag.dag_id)["t0"].state == "queued"
 

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from edge_broker.layout import ensure_consumer
+from edge_relay import readiness
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, both, parked, publish, pulling
 from support.relay.edge import Edge, running_edge
@@ -34,11 +35,13 @@ async def test_a_stopping_replica_sends_its_workers_to_the_other_one(edge: Edge)
     assert (await one.start(grant, replica=0)).status == 204, "what is no new work is still served"
 
 
-async def test_ready_only_with_all_streams(edge: Edge) -> None:
+async def test_ready_only_with_all_streams(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "LAYOUT_FOR_S", 0.0)
     await ready(edge)
     await edge.broker.api("STREAM.DELETE.EDGE_LOGS")
-    edge.relays[0].parts.readiness.forget_layout()
-    edge.relays[1].parts.readiness.forget_layout()
+    for relay in edge.relays:
+        # What it has found before the test.
+        monkeypatch.setattr(relay.parts.readiness, "_layout_good_until", 0.0)
     for replica in (0, 1):
         reply = await edge.call("GET", "/readyz", replica=replica)
         assert reply.code == "broker_unavailable"

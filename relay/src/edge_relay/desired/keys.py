@@ -1,10 +1,7 @@
 """The keys of `edge_desired`: `worker.<name>`, `site.<name>` and `queue.<consumer name>`."""
 
-from edge_broker.subjects import DESIRED_QUEUES, consumer_name
-
-WORKER_PREFIX = "worker."
-SITE_PREFIX = "site."
-QUEUE_PREFIX = DESIRED_QUEUES
+from edge_broker.subjects import consumer_name
+from edge_schemas.admin.desired import QUEUE_PREFIX, SITE_PREFIX, WORKER_PREFIX
 
 
 def worker_key(worker: str) -> str:

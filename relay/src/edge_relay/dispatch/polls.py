@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 
-from edge_relay.desired.keys import QUEUE_PREFIX, SITE_PREFIX, WORKER_PREFIX
 from edge_relay.metrics.replica import Metrics
 from edge_relay.pulls.wait_queue import PollDemand
 from edge_relay.stores.last_arrivals import StoredEntry
+from edge_schemas.admin.desired import QUEUE_PREFIX, SITE_PREFIX, WORKER_PREFIX
 from edge_schemas.life.agents import current_arrival
 from edge_schemas.wire.polls import Poll
 from edge_schemas.wire.worker_entry import AgentSeen

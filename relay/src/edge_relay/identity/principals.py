@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from edge_broker.subjects import consumer_name
-from edge_relay.desired.keys import WORKER_PREFIX
 from edge_relay.desired.state import DesiredState
+from edge_schemas.admin.desired import WORKER_PREFIX
 from edge_schemas.wire.workers import WorkerAccess, WorkerSettings
 
 

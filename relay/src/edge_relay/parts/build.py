@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from edge_broker.audit import Audit
+from edge_broker.audited_bucket import PendingEvents
 from edge_broker.connection.broker import Broker
 from edge_broker.records import RecordStore
 from edge_relay.desired.state import DesiredState
@@ -78,6 +79,7 @@ class Parts:
     views: FleetViews
     changes: Changes
     outages: Outages
+    pending_events: PendingEvents
     known_jobs: KnownJobs
     waits: Waits
     upkeep: Upkeep
@@ -118,7 +120,7 @@ def build_parts(settings: Settings) -> Parts:
     lifecycle, audit = Lifecycle(), Audit(broker, f"relay {settings.name}")
     records, workers = RecordStore(broker), WorkerStore(broker)
     desired, mirror = DesiredState(broker), RecordMirror(broker)
-    identity = build_identity(settings, broker, desired, audit, metrics)
+    identity = build_identity(settings, broker, desired, metrics)
     credentials = identity.credentials
     exported = exports(metrics, broker, credentials, settings.tls_cert_file)
     metrics.watched_jobs.set_function(lambda: len(mirror))
@@ -129,6 +131,9 @@ def build_parts(settings: Settings) -> Parts:
     log_space = LogSpace(
         broker, LoggedJobs(records, mirror.queue_of), LogShares(metrics.on_limit), metrics.logs_removed.inc
     )
+    pending_events = PendingEvents(broker)
+    for watched in (desired.watched, credentials.watched, exported.fleet.watched):
+        pending_events.follow(watched)
     unreadable = UnreadableMessages(broker, records, Parking(broker, audit, metrics), relay=settings.name)
     return Parts(
         settings=settings,
@@ -144,7 +149,7 @@ def build_parts(settings: Settings) -> Parts:
         identity=identity,
         limits=build_limits(settings, records, metrics),
         desired=desired,
-        desired_store=DesiredStore(broker, desired, audit),
+        desired_store=DesiredStore(broker, desired),
         readiness=Readiness(lifecycle, broker, identity.receipt_key, (credentials.complete, desired.complete)),
         gate=gate,
         centre=centre,
@@ -155,6 +160,7 @@ def build_parts(settings: Settings) -> Parts:
         views=views,
         changes=Changes(broker, views, lifecycle, of_operator=settings.streams_per_operator, on_limit=metrics.on_limit),
         outages=Outages(broker, exported.fleet, credentials, audit),
+        pending_events=pending_events,
         known_jobs=KnownJobs(mirror),
         waits=_waits(settings, lifecycle, metrics),
         upkeep=Upkeep(

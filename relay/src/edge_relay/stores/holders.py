@@ -21,6 +21,7 @@ class HolderEntry:
 
     Attributes:
         started_at: Distinguishes the tenures of one job.
+        attempt: The number of this start.
         log_subject: Where the job's log is stored.
         queue: The job's, as its consumer is named.
         is_submitted: A producer has submitted the job, and may follow its log.
@@ -32,6 +33,7 @@ class HolderEntry:
     log_subject: str
     queue: str
     ended: bool
+    attempt: int
     is_submitted: bool = False
 
     @property
@@ -85,6 +87,7 @@ def holder_entry(record: JobRecord | None, worker: str) -> HolderEntry:
         job_log_subject(record),
         consumer_name(record.team, record.queue),
         ended=record.state is JobState.ENDED,
+        attempt=record.attempt,
         is_submitted=record.terms is not None,
     )
 

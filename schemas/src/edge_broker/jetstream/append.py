@@ -66,6 +66,12 @@ async def append(
         raise
 
 
+def life_of(headers: Mapping[str, str]) -> int | None:
+    """Seconds after which the server removes a message that `append` has stored; None if it stays."""
+    life_s = headers.get(_LIFE, "").removesuffix("s")
+    return int(life_s) if life_s.isdecimal() else None
+
+
 async def publish_once(broker: Broker, subject: str, payload: bytes, *, message_id: str) -> None:
     """Store the one message of a subject. Nothing changes if it is there or the id was used a short time ago.
 

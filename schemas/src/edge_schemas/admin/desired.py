@@ -16,6 +16,10 @@ from edge_schemas.wire.offline import MAX_TOLERANCE_S, MIN_TOLERANCE_S
 from edge_schemas.wire.workers import Availability
 
 MAX_LABELS = 32
+WORKER_PREFIX = "worker."
+SITE_PREFIX = "site."
+QUEUE_PREFIX = "queue."
+"""The name of the queue's consumer follows."""
 
 
 class AvailabilityOrder(Outbound):
@@ -77,6 +81,24 @@ class DesiredQueue(Outbound):
     timeout_s: float | None = Field(default=None, gt=0)
     kinds: tuple[JobKind, ...] | None = None
     max_running: int | None = Field(default=None, ge=1)
+
+
+DesiredEntry = DesiredWorker | DesiredSite | DesiredQueue
+_MODELS: dict[str, type[DesiredWorker] | type[DesiredSite] | type[DesiredQueue]] = {
+    WORKER_PREFIX: DesiredWorker,
+    SITE_PREFIX: DesiredSite,
+    QUEUE_PREFIX: DesiredQueue,
+}
+
+
+def read_desired(key: str, value: bytes) -> DesiredEntry | None:
+    """What is stored under a key; None for a key of a later version.
+
+    Raises:
+        ValidationError: It can't be read.
+    """
+    model = next((model for prefix, model in _MODELS.items() if key.startswith(prefix)), None)
+    return None if model is None else model.model_validate_json(value)
 
 
 _STRICTEST = (Availability.STOPPED, Availability.DRAINING, Availability.PAUSED)

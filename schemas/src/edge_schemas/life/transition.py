@@ -23,6 +23,7 @@ from edge_schemas.life.model import (
     JobRecord,
     JobState,
     Outcome,
+    Redriven,
     ReleaseNote,
     StopRequest,
     Verdict,
@@ -199,8 +200,9 @@ def _redrive(record: JobRecord, event: Redrive) -> JobRecord:
         raise EdgeError(ErrorCode.WRONG_STATE, "the job has been started")
     if record.parked is None:
         return record
+    redriven = Redriven(reason=event.reason, parked=record.parked, at=event.at)
     again = {"parked": None, "releases": (), "attempt": 0, "not_before": None, "waiting_again_since": event.at}
-    return record.model_copy(update=again)
+    return record.model_copy(update={**again, "redriven": redriven})
 
 
 def _withdraw(record: JobRecord, event: Withdraw) -> JobRecord:

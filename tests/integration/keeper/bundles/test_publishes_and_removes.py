@@ -23,13 +23,14 @@ from edge_bridge.keeper.dispatch import DatabaseUnavailable, Dispatches
 from edge_broker.bundles.published import PublishedBundles
 from edge_broker.bundles.store import BundleStore
 from edge_broker.connection.broker import Broker
-from edge_broker.permissions import ADMIN, KEEPER
-from edge_broker.subjects import BUNDLES, BUNDLES_BUCKET, kv_stream
+from edge_broker.permissions import KEEPER
+from edge_broker.subjects import BUNDLES_BUCKET, kv_stream
 from edge_relay.standalone.nats_server import NatsServer
 from edge_schemas.bundles.manifest import open_manifest
 from edge_service.task_cleanup import cancel_and_wait
 from support.airflow import airflow_home
-from support.nats.server import broker_settings, connected, eventually, running_server
+from support.bundles.empty import nothing_published
+from support.nats.server import broker_settings, eventually, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -60,9 +61,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nats
 @pytest_asyncio.fixture(loop_scope="module")
 async def broker(server: NatsServer) -> AsyncIterator[Broker]:
     """Of an admin, with nothing published."""
-    async with connected(server, ADMIN) as admin:
-        for stream in (BUNDLES, kv_stream(BUNDLES_BUCKET)):
-            await admin.api(f"STREAM.PURGE.{stream}")
+    async with nothing_published(server) as admin:
         yield admin
 
 

@@ -17,6 +17,7 @@ from edge_schemas.wire.workers import hash_secret
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, metric, parked, publish, pulling
 from support.relay.edge import Edge
+from support.relay.fleet import worker_event
 from support.relay.jobs import make_job
 
 
@@ -239,7 +240,8 @@ async def test_a_revocation_that_nobody_announces(edge: Edge) -> None:
         poll = group.create_task(one.poll(replica=1))
         await parked(edge, 1, replica=1)
         began = time.monotonic()
-        await edge.enrollments.revoke(hash_secret(one.secret), now=datetime.now(UTC))
+        event = worker_event("worker-revoked", one.name)
+        await edge.enrollments.revoke(hash_secret(one.secret), now=event.at, event=event)
         reply = await poll
     assert reply.code == "credential_revoked"
     assert time.monotonic() - began < 2

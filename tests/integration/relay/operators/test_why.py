@@ -87,7 +87,7 @@ def told(_: object, __: object) -> AuditEvent:
 
 def store(edge: Edge) -> DesiredStore:
     parts = edge.relays[0].parts
-    return DesiredStore(parts.broker, parts.desired, parts.audit)
+    return DesiredStore(parts.broker, parts.desired)
 
 
 async def test_no_worker_then_full_then_next(edge: Edge, polls: Any) -> None:

@@ -8,7 +8,7 @@ from edge_schemas.life.events import Finish, GiveUp, Redrive, Release, Start
 from edge_schemas.life.model import JobRecord, JobState, new_record
 from edge_schemas.life.transition import MAX_RETURNED_GRANTS, RELEASES_BEFORE_PARKED, transition
 from edge_schemas.wire.errors import EdgeError, ErrorCode
-from support.relay.jobs import make_job, make_payload_job
+from support.relay.jobs import make_job, payload_job
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
@@ -50,7 +50,9 @@ def test_a_job_whose_workers_are_lost_before_user_code_is_parked_in_the_end(*, s
     assert record.parked == "released 5 times, last: lost"
     with pytest.raises(EdgeError):
         transition(record, Start("b", 1, NOW, "another"))
-    assert transition(transition(record, Redrive(NOW)), Start("b", 1, NOW, "another")).state is JobState.RUNNING
+    assert (
+        transition(transition(record, Redrive("fixed", NOW)), Start("b", 1, NOW, "another")).state is JobState.RUNNING
+    )
 
 
 def test_a_worker_that_was_given_up_does_not_end_the_next_hold() -> None:
@@ -61,7 +63,7 @@ def test_a_worker_that_was_given_up_does_not_end_the_next_hold() -> None:
 
 def test_a_started_payload_is_released_with_the_grant_of_its_start_only() -> None:
     """A late release of a grant that ran out must not end the attempt that the same worker began with another one."""
-    record = transition(new_record(make_payload_job()), Start("a", 1, NOW, "grant-b"))
+    record = transition(new_record(payload_job()), Start("a", 1, NOW, "grant-b"))
     with pytest.raises(EdgeError) as refused:
         transition(record, Release("a", "busy", counted=True, at=NOW, grant="grant-a"))
     assert refused.value.code is ErrorCode.RECEIPT_EXPIRED
