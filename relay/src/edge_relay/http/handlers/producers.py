@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 
 from edge_relay.http.bodies import JsonBodies, job_of, json_response, read_model
-from edge_relay.http.producer_callers import ProducerCallers, owner_of
+from edge_relay.http.producer_callers import ProducerCallers, owner_of, patience_s
 from edge_relay.http.queries import parse_query
 from edge_relay.submissions.accept import Submissions
 from edge_relay.submissions.lists import SubmittedLists
@@ -88,13 +88,15 @@ class ProducerHandlers:
         """`GET /v1/jobs/{job}`; with `wait`, answered at the end of the job."""
         producer = await self._callers.producer(request, change=False)
         job, query = _job(request), parse_query(request, WaitQuery)
-        return json_response(await self._parts.jobs.status(producer, job, wait_s=query.wait))
+        check, wait_s = self._callers.check_again(request), patience_s(producer, query.wait)
+        return json_response(await self._parts.jobs.status(producer, job, wait_s=wait_s, check=check))
 
     async def show_log(self, request: web.Request) -> web.Response:
         """`GET /v1/jobs/{job}/log`: bytes from an offset; with `wait`, as soon as there are some."""
         producer = await self._callers.producer(request, change=False)
         job, query = _job(request), parse_query(request, LogQuery)
-        found = await self._parts.logs.read(producer, job, offset=query.offset, wait_s=query.wait)
+        check, wait_s = self._callers.check_again(request), patience_s(producer, query.wait)
+        found = await self._parts.logs.read(producer, job, offset=query.offset, wait_s=wait_s, check=check)
         headers = {
             routes.LOG_OFFSET_HEADER: str(found.part.offset),
             routes.JOB_STATE_HEADER: found.state.value,
