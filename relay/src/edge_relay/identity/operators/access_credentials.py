@@ -12,7 +12,6 @@ from edge_schemas.admin.access import AccessTokenEntry
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.workers import SecretKind, hash_secret
 
-
 OnRevoked = Callable[[str], None]
 """Called with the name of an access token that grants nothing any more; an expired one is not reported."""
 
