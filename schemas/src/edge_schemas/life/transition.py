@@ -36,8 +36,8 @@ RELEASES_BEFORE_PARKED = 5
 MAX_REASON_CHARS = 500
 """Of a release, as the record keeps it; the release itself is in the log."""
 WHOLE_REASONS = 8
-"""The last releases keep their reasons, older ones the beginning: with a hundred attempts, a record would outgrow what a
-message can hold, and could neither be released nor given up any more."""
+"""The last releases keep their reasons, older ones the beginning: with a hundred attempts, a record would outgrow what
+a message can hold, and could neither be released nor given up any more."""
 CUT_REASON_CHARS = 40
 MAX_RETURNED_GRANTS = 40
 """More grants of one job than can expire at the same time: a released job stays away for a second or longer."""
