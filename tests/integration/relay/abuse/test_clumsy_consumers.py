@@ -91,7 +91,11 @@ async def test_the_order_of_calls(edge: Edge, shop: Producer) -> None:
     assert (await one.finish(job, exit_code=0, receipt=grant["receipt"])).code == "wrong_state"
     assert {(await one.start(grant)).status for _ in range(3)} == {204}
     assert (await record_of(edge, job)).attempt == 1
-    ends = [{"exit_code": 0, "result": RESULT}, {"exit_code": 9, "reason": "changed"}, {"release": True}]
+    ends: list[dict[str, Any]] = [
+        {"exit_code": 0, "result": RESULT},
+        {"exit_code": 9, "reason": "changed"},
+        {"release": True},
+    ]
     assert {(await one.finish(job, receipt=grant["receipt"], **end)).status for end in ends} == {204}
     outcome = (await shop.status(job)).json["outcome"]
     assert (outcome["verdict"], outcome["exit_code"], outcome["result"]) == ("succeeded", 0, RESULT), "the first counts"

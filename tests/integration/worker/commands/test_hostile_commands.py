@@ -140,7 +140,7 @@ async def test_a_foreign_process_that_prints_into_the_output_does_not_keep_a_job
     )
     async with running_agent(relay, willing):
         await relay.publish(victim)
-        await eventually(lambda: pid.exists() and pid.read_text())
+        await eventually(lambda: pid.exists() and bool(pid.read_text()))
         writer = python(
             f"pipe = open('/proc/{pid.read_text()}/fd/1', 'wb', buffering=0)\nopen({str(is_open)!r}, 'w').close()\n"
             "import signal; signal.signal(signal.SIGPIPE, signal.SIG_IGN)\n"
@@ -214,7 +214,7 @@ async def test_ended_orphans_do_not_fill_the_process_table(relay: FakeRelay, wil
     job = python(code)
     async with running_agent(relay, willing):
         await relay.publish(job)
-        await eventually(lambda: file.exists() and file.read_text())
+        await eventually(lambda: file.exists() and bool(file.read_text()))
         children = Path(f"/proc/{file.read_text()}/task/{file.read_text()}/children")
         await eventually(lambda: len(children.read_text().split()) == 1)
         go.touch()
