@@ -293,6 +293,7 @@ class _Running:
         waits = parts.waits
         parts.mirror.on_end(lambda job, _: waits.wake(end_of(job)))
         parts.mirror.on_current(waits.wake_all)
+        parts.identity.credentials.operators.on_revoked(waits.token_revoked)
         notices = Notices(
             parts.broker,
             parts.polls,

@@ -12,6 +12,7 @@ from aiohttp.typedefs import Middleware
 
 from edge_relay.http.browsers import SESSION_COOKIE, Browsers
 from edge_relay.http.operator_callers import STALE_SESSION
+from edge_relay.http.raw_bodies import in_pieces
 from edge_relay.limits.connection_table import ConnectionTable
 from edge_relay.limits.malformed_requests import MalformedRequests
 from edge_relay.metrics.replica import Metrics
@@ -100,7 +101,7 @@ class CallMiddlewares:
     async def answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Turn what a handler raises into a problem; an unexpected error is logged and answered without details."""
         try:
-            return await handler(request)
+            return await in_pieces(request, await handler(request))
         except EdgeError as error:
             structlog.contextvars.bind_contextvars(code=str(error.code))
             self._count_credential_failure(request, error.code)

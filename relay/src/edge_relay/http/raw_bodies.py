@@ -74,6 +74,22 @@ async def send(request: web.Request, status: int, headers: Mapping[str, str], bo
     return response
 
 
+async def in_pieces(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """A large answer, once it was sent; any other one as it is.
+
+    The server itself would wait for a client that does not read for as long as the connection lives.
+
+    Raises:
+        ConnectionResetError: See `send`.
+    """
+    if not isinstance(response, web.Response) or response.prepared or response.cookies:
+        return response
+    body = response.body
+    if not isinstance(body, bytes) or len(body) <= PIECE_BYTES:
+        return response
+    return await send(request, response.status, response.headers, body)
+
+
 async def pass_on(
     request: web.Request, status: int, headers: Mapping[str, str], body: Moving, length: int | None
 ) -> web.StreamResponse:

@@ -34,6 +34,12 @@ from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import JobKind, OnLost
 
 RELEASES_BEFORE_PARKED = 5
+MAX_REASON_CHARS = 500
+"""Of a release, as the record keeps it; the release itself is in the log."""
+WHOLE_REASONS = 8
+"""The last releases keep their reasons, older ones the beginning: with a hundred attempts, a record would outgrow what
+a message can hold, and could neither be released nor given up any more."""
+CUT_REASON_CHARS = 40
 MAX_RETURNED_GRANTS = 40
 """More grants of one job than can expire at the same time: a released job stays away for a second or longer."""
 FAILED_STATES = frozenset({"failed", "up_for_retry", "removed", "upstream_failed"})
@@ -180,7 +186,11 @@ def _lose_holder(record: JobRecord, holder: Holder, reason: str, at: Instant, *,
 
 
 def _released(record: JobRecord, note: ReleaseNote) -> JobRecord:
-    releases = (*record.releases, note)
+    note = note.model_copy(update={"reason": note.reason[:MAX_REASON_CHARS]})
+    older = tuple(
+        one.model_copy(update={"reason": one.reason[:CUT_REASON_CHARS]}) for one in record.releases[: 1 - WHOLE_REASONS]
+    )
+    releases = (*older, *record.releases[1 - WHOLE_REASONS :], note)
     return record.model_copy(update={"releases": releases, "parked": _parked_because(record, releases)})
 
 

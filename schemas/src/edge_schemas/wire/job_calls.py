@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from edge_schemas.wire.base import Inbound, Outbound
+from edge_schemas.wire.base import LARGEST_COUNT, Inbound, Outbound
 from edge_schemas.wire.content import SentContent
 from edge_schemas.wire.ids import JobId, PieceDigest
 
@@ -25,7 +25,7 @@ class StartRequest(Inbound):
     """Confirms a grant; only the first worker to do so becomes the holder."""
 
     receipt: str = Field(max_length=2048)
-    incarnation: int = Field(ge=1)
+    incarnation: int = Field(ge=1, le=LARGEST_COUNT)
 
 
 class EndReport(Outbound):
@@ -54,7 +54,8 @@ class FinishRequest(EndReport, Inbound):
         result: For the producer of a submitted job.
     """
 
-    incarnation: int = Field(ge=1)
+    exit_code: int | None = Field(default=None, ge=-(2**31), lt=2**32)
+    incarnation: int = Field(ge=1, le=LARGEST_COUNT)
     receipt: str | None = Field(default=None, max_length=2048)
     result: SentContent | None = None
 

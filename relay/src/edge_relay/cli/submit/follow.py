@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic, sleep
 from typing import TypeVar
 
-from edge_relay.cli.output import EXIT_FAILED, EXIT_NO_ANSWER, Failure, printable
+from edge_relay.cli.output import EXIT_FAILED, EXIT_NO_ANSWER, Failure, encodable, printable
 from edge_relay.cli.submit.calls import LONGEST_WAIT_S, ProducerCalls
 from edge_schemas.life.model import JobState, Verdict
 from edge_schemas.producers.submissions import JobStatus
@@ -15,6 +15,8 @@ PATIENCE_S = 15 * 60.0
 """How long a relay may be away while a job is followed; the job does not depend on it."""
 _LOG_WAIT_S = 10.0
 _TOLD_AFTER_S = 5.0
+_LONGEST_LINE_BYTES = 8 << 20
+"""A worker writes no longer ones; of another one, the parts are printed as lines."""
 
 T = TypeVar("T")
 
@@ -55,6 +57,9 @@ class Follower:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._print_line(line)
+        if len(self._rest) > _LONGEST_LINE_BYTES:
+            self._print_line(self._rest)
+            self._rest = b""
         return bool(data)
 
     @staticmethod
@@ -64,11 +69,12 @@ class Follower:
         try:
             record = json.loads(line)
             text, logger = str(record["event"]), str(record.get("logger"))
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             text, logger = line.decode(errors="replace"), "task.stdout"
-        # The log comes from a machine that others control: no control characters for the terminal.
-        shown = printable(text, keep="\t") if sys.stdout.isatty() else text
-        print(shown, file=sys.stdout if logger == "task.stdout" else sys.stderr, flush=True)
+        stream = sys.stdout if logger == "task.stdout" else sys.stderr
+        # The log comes from a machine that others control: no control characters for a terminal.
+        shown = printable(text, keep="\t") if stream.isatty() else text
+        print(encodable(shown, stream), file=stream, flush=True)
 
     def _tell(self, status: JobStatus) -> None:
         text = _situation(status)
