@@ -58,7 +58,15 @@ class Metrics:
     def begin(self, team: str | None, queue: str) -> None:
         """Start the counters of a queue that is served here with 0: else its first job would be no increase."""
         of = team or "", queue
-        for counter in (self.grants, self.starts, self.releases, self.started_releases, self.parked, self.redeliveries):
+        for counter in (
+            self.grants,
+            self.starts,
+            self.releases,
+            self.signature_refusals,
+            self.started_releases,
+            self.parked,
+            self.redeliveries,
+        ):
             counter.labels(*of)
         for verdict in REPORTED:
             self.finishes.labels(*of, verdict)
@@ -131,6 +139,12 @@ class Metrics:
         self.releases = self._counter(
             "edge_relay_releases",
             "Granted jobs released by a worker; a repeat counts only if the release itself does not count",
+            QUEUE,
+        )
+        self.signature_refusals = self._counter(
+            "edge_relay_signature_refusals",
+            "Granted jobs that a worker released because no key that it trusts has signed them, or they were altered; "
+            "they count as releases, too",
             QUEUE,
         )
         self.expired_receipts = self._counter(
