@@ -76,7 +76,7 @@ class Publisher:
         self._spans = spans
         self._sign = sign
         self.queue = PublishQueue(order)
-        self.versions = VersionChoice(published, bundle_wait_s, self.queue.put, self._refuse)
+        self.versions = VersionChoice(published, bundle_wait_s, self.queue.put, self._refuse_without_version)
         self._consumers = Consumers()
         self._warned_at = -WARN_EVERY_S
 
@@ -176,6 +176,10 @@ class Publisher:
         self._refuse(publication, reason)
         if publication.stage is not Stage.RECORD:
             await _end_record(store, publication.job.id, reason)
+
+    def _refuse_without_version(self, publication: Publication, reason: str) -> None:
+        self._metrics.put_aside("bundle")
+        self._refuse(publication, reason)
 
     def _refuse(self, publication: Publication, reason: str) -> None:
         self.queue.left(publication.job.id)
