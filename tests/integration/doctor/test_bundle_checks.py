@@ -166,13 +166,13 @@ async def test_the_command_removes_what_is_old_and_a_trial_removes_nothing(
     old, current = await publish(broker, "one"), await publish(broker, "two")
     said = await prune(dry_run=True)
     assert f"kept for now: {BUNDLE} {old}" in said
-    assert "not needed; removed 1 day, 0:00:00 after the next search" in said
+    assert "not needed; removed 24 h after the next search" in said
     said = await prune()
     bundles = PublishedBundles(broker)
     (entry,) = [entry for entry in await bundles.versions(BUNDLE) if entry.digest == old]
     assert entry.unneeded_since is not None
     assert f"removed from {entry.unneeded_since + timedelta(days=1):%Y-%m-%d %H:%M:%S} UTC on" in said
-    assert "kept for now: 1 versions that are not needed and are younger than 1 day" in said
+    assert "kept for now: 1 version; a version is removed once it was not needed for 24 h" in said
     assert await prune(dry_run=True) == said.replace("removed: 0", "would be removed: 0")
     before = datetime.now(UTC) - timedelta(hours=1)
     await bundles.put(entry.model_copy(update={"unneeded_since": before, "at": before}))

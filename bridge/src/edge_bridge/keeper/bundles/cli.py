@@ -18,6 +18,7 @@ from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, JetStreamError
 from edge_broker.connection.settings import BrokerSettings
 from edge_broker.permissions import KEEPER
+from edge_schemas.why.wording import counted, span
 
 CONNECT_S = 10.0
 
@@ -101,7 +102,10 @@ def _print(pruned: Pruned, min_age: timedelta, *, dry_run: bool) -> None:
         print(f"kept for now: {_text(version)}, {_until(version, min_age)}")
     print(f"{removed}: {len(pruned.versions)} versions, {len(pruned.manifests)} manifests, {pruned.pieces} pieces")
     if pruned.waiting:
-        print(f"kept for now: {len(pruned.waiting)} versions that are not needed and are younger than {min_age}")
+        waiting = counted(len(pruned.waiting), "version")
+        print(
+            f"kept for now: {waiting}; a version is removed once it was not needed for {span(min_age.total_seconds())}"
+        )
 
 
 def _text(version: PublishedVersion) -> str:
@@ -112,7 +116,8 @@ def _until(version: PublishedVersion, min_age: timedelta) -> str:
     """Until when a version is kept. A trial notes nothing, so it may be the first to find the version unneeded."""
     end = removable_from(version, min_age)
     if version.unneeded_since is None or end is None:
-        return f"not needed; removed {min_age} after the next search by a keeper, or by prune without --dry-run"
+        age = span(min_age.total_seconds())
+        return f"not needed; removed {age} after the next search by a keeper, or by prune without --dry-run"
     return f"not needed since {_moment(version.unneeded_since)}, removed from {_moment(end)} on"
 
 
