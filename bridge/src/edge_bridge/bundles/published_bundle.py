@@ -142,9 +142,7 @@ class PublishedBundle(base.BaseDagBundle):
             self._shown = self._snapshots.shown()
             if self._shown is None:
                 raise PublishFailed(f"bundle {self.name!r} can't be published: {error}") from error
-            text = str(error)
-            log.error("bundle_not_published", bundle=self.name, kept=self._shown, error=text)  # noqa: TRY400  # no bug
-            _count_failure(self.name)
+            _report_failure(self.name, self._shown, str(error))
 
     def get_current_version(self) -> Any:
         """The digest of what `path` shows; None before the first refresh."""
@@ -206,10 +204,11 @@ class PublishedBundle(base.BaseDagBundle):
         return digest
 
 
-def _count_failure(bundle: str) -> None:
-    """In Airflow's own metrics: the dag-processor exports none of ours."""
+def _report_failure(bundle: str, kept: str, error: str) -> None:
+    """In the log, and in Airflow's own metrics: the dag-processor exports none of ours."""
     from airflow.observability.stats import Stats
 
+    log.error("bundle_not_published", bundle=bundle, kept=kept, error=error)
     try:
         Stats.incr("edge_relay.bundle_not_published", tags={"bundle_name": bundle})
     except Exception:

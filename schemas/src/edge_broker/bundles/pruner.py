@@ -131,11 +131,10 @@ class Pruner:
                     version for version in unneeded if version.digest in due and _is_due(version, min_age, now)
                 ]
                 more = await self._remove_entries(held, entries, removable, pruned)
-                pruned.waiting = [version for version in unneeded if version not in removable]
+                pruned.waiting = [_noted(version, now) for version in unneeded if version not in removable]
                 if not more:
                     kept = [version for version in entries.versions if version not in removable]
-                    await self._note(held, kept, pruned.waiting, now)
-                    pruned.waiting = [_noted(version, now) for version in pruned.waiting]
+                    await self._note(held, kept, unneeded, now)
         return pruned
 
     async def sweep(self, pruned: Pruned) -> None:
