@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from edge_bridge.executor.metrics import ExecutorMetrics
+from edge_bridge.keeper.bundles.metrics import BundleMetrics as KeeperBundleMetrics
 from edge_bridge.keeper.cluster_view import ClusterView
 from edge_bridge.keeper.metrics import KeeperMetrics, KeeperState
 from edge_bridge.keeper.policy.figures import PolicyFigures
@@ -75,6 +76,7 @@ def _keeper() -> CollectorRegistry:
     mover = RecordMover(RecordStore(broker))
     metrics.registry.register(KeeperState(broker, ClusterView(broker, mover, metrics.put_aside), mover, lambda: None))
     PolicyFigures(metrics.registry, lambda: False)
+    KeeperBundleMetrics(metrics.registry)
     return metrics.registry
 
 

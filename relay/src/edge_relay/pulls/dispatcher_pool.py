@@ -7,7 +7,7 @@ from functools import partial
 from edge_broker.connection.broker import Broker
 from edge_broker.subjects import parse_consumer_name
 from edge_relay.lifecycle import draining
-from edge_relay.metrics.replica import Metrics
+from edge_relay.metrics.replica import Metrics, begin_queue
 from edge_relay.pulls.dispatcher import Dispatcher
 from edge_relay.pulls.search import search
 from edge_relay.pulls.wait_queue import PollDemand
@@ -65,7 +65,7 @@ class DispatcherPool:
 
     def _begin_metrics(self, consumers: frozenset[str]) -> None:
         for name in consumers - self._served:
-            self._metrics.begin(*parse_consumer_name(name))
+            begin_queue(self._metrics, *parse_consumer_name(name))
         self._served |= consumers
 
     def _search(self, demand: PollDemand, dispatchers: Sequence[Dispatcher]) -> None:

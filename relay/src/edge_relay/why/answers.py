@@ -157,6 +157,8 @@ def _no_task_instance() -> EdgeError:
 
 
 def _not_published(findings: TaskInstanceFindings) -> WhyAnswer:
+    if findings.causes:
+        return WhyAnswer(job=findings.dispatch, causes=findings.causes, as_of=datetime.now(UTC))
     text = (
         f"Airflow has queued it as job {findings.dispatch}, and its executor has not published it yet; if this lasts, "
         "check that the scheduler runs and reaches NATS"

@@ -13,7 +13,7 @@ from edge_schemas.admin.audit import AuditEvent
 from edge_schemas.admin.desired import AvailabilityOrder, DesiredQueue
 from edge_schemas.life.model import JobRecord, JobState, Verdict
 from edge_schemas.wire.base import Instant, Outbound
-from edge_schemas.wire.jobs import JobKind
+from edge_schemas.wire.jobs import BundleRef, JobKind
 from edge_schemas.wire.worker_report import JobPhase, StoredHealth, StoredVersions
 from edge_schemas.wire.workers import WorkerState
 
@@ -261,11 +261,16 @@ class JobMoment(Outbound):
 
 
 class JobDetail(Outbound):
-    """One job in full: its record without the workload, and its timeline, the oldest point first."""
+    """One job in full: its record without the workload, and its timeline, the oldest point first.
+
+    Attributes:
+        bundle: The published version of DAG code that it runs; None without one, and once the job has ended.
+    """
 
     row: JobRow
     record: JobRecord
     timeline: tuple[JobMoment, ...]
+    bundle: BundleRef | None = None
     airflow_url: str | None = None
     as_of: Instant
 

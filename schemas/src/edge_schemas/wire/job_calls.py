@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from edge_schemas.wire.base import LARGEST_COUNT, Inbound, Outbound
 from edge_schemas.wire.content import SentContent
+from edge_schemas.wire.errors import ErrorCode
 from edge_schemas.wire.ids import JobId, PieceDigest
 
 MAX_CHUNK_BYTES = 256 * 1024
@@ -78,6 +79,11 @@ class ReleaseRequest(Inbound):
     reason: str = Field(min_length=1, max_length=500)
     counted: bool = True
     delay_s: float | None = Field(default=None, ge=0, le=MAX_RELEASE_DELAY_S)
+
+
+def is_signature_refusal(reason: str) -> bool:
+    """Whether the reason of a release is that the worker did not accept the signature of the job."""
+    return reason.startswith(f"{ErrorCode.JOB_NOT_SIGNED}:")
 
 
 class LogPosition(Outbound):
