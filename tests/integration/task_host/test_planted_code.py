@@ -67,8 +67,8 @@ def planter():
     @task
     def shadows():
         unlock(TREE)
-        for name in ("company.py", "pendulum.py", "sitecustomize.py", "usercustomize.py", "conftest.py", "dags/company.py"):
-            (TREE / name).write_text("print('evil')")
+        for name in ("company", "pendulum", "sitecustomize", "usercustomize", "conftest", "dags/company"):
+            (TREE / f"{name}.py").write_text("print('evil')")
         (TREE / "evil.pth").write_text("import sys; print('evil')")
     @task
     def packages():

@@ -186,7 +186,8 @@ def test_bytecode_that_a_task_left_is_removed_and_the_agents_own_is_kept(tmp_pat
     own, planted = tree / "dags/__pycache__/one.cpython-311.pyc", tree / "lib/__pycache__/__init__.cpython-311.pyc"
     store.add_bytecode(bundle.digest, {str(own.relative_to(tree)).encode(): b"own"})
     store.take_uncompiled(bundle.digest)
-    _unlocked(tree, lambda: (planted.write_bytes(b"planted"), planted.with_name("link").symlink_to("/etc/passwd")))
+    _unlocked(tree, lambda: planted.write_bytes(b"planted"))
+    _unlocked(tree, lambda: planted.with_name("link").symlink_to("/etc/passwd"))
     assert store.tree(bundle.digest) == tree
     assert list(planted.parent.iterdir()) == []
     assert own.read_bytes() == b"own"
@@ -194,7 +195,8 @@ def test_bytecode_that_a_task_left_is_removed_and_the_agents_own_is_kept(tmp_pat
     assert store.uncompiled == set()
 
     times = own.stat()
-    _unlocked(tree, lambda: (own.chmod(0o644), own.write_bytes(b"bad")))
+    own.chmod(0o644)
+    own.write_bytes(b"bad")
     os.utime(own, ns=(times.st_atime_ns, times.st_mtime_ns))
     own.chmod(0o444)
     assert store.tree(bundle.digest) == tree
