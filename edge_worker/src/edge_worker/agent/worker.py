@@ -135,7 +135,7 @@ class Worker:
         fence = Fence(table, lease := Lease(socket.with_name(LEASE)))
         uploader = LogUploader(client, link)
         async with asyncio.TaskGroup() as jobs:
-            bundles = Bundles(bundle_store(self.state, settings), client.bundles, link, jobs)
+            bundles = Bundles(bundle_store(self.state, settings), client.bundles, link, jobs, settings.runtime_python)
             environments = environments_of(self.state, settings, bundles.disk, jobs)
             actions = ActionPerformer(
                 table,
@@ -180,6 +180,7 @@ class Worker:
                     loops.create_task(watch.run(), name="watch-runtime"),
                     loops.create_task(self._clean_up(), name="clean-up"),
                     loops.create_task(bundles.run(), name="prune-bundles"),
+                    loops.create_task(bundles.bytecode.run(), name="compile-bundles"),
                     loops.create_task(environments.run(), name="prune-environments"),
                     loops.create_task(_disk_watch(self.state, settings, table).run(), name="disk-watch"),
                     loops.create_task(ClockWatch(client.skew, table, settings.max_clock_skew_s).run(), name="clock"),

@@ -1,214 +1,183 @@
-"""What the files of a version on this disk were when it was made, and what was changed since.
+"""What a folder on this disk has, as a value that can be compared: a task can't leave anything behind unseen.
 
-Size, times and inode of each file are noted once the file is verified. A file that still has them is not read again.
-After a boot all files count as changed: no file was forced to the disk, and a power cut may have lost a part of it.
+An inventory is kept in the agent's memory only, where no file of it can be changed. It holds the name and the state of
+each file, folder and link: type, mode and inode, and of files size and times too. A task can set all of them but the
+time of the last change (`ctime`), which the system sets, and which each write, rename and chmod changes.
+
+A file that was only touched counts as changed, too: its bytes may be right now, and a process that has mapped the file
+can change them later without a new time. So such a file is never noted again; new files take its place.
 """
 
-import contextlib
+import hashlib
 import os
 import stat
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
-from functools import cache
+import struct
+import time
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from uuid import uuid4
-
-from pydantic import ValidationError
 
 from edge_schemas.bundles.manifest import BundleFile, Manifest
-from edge_schemas.bundles.pieces import PIECE_BYTES, piece_digest
-from edge_schemas.wire.base import Outbound
-from edge_worker.bundles.folders import open_below, open_file, opened_folder, parts_of
-from edge_worker.bundles.tree import BYTECODE, FOLDER_MODE, all_folders, by_folder, mode_of
-from edge_worker.files import write_atomically
-from edge_worker.task_host.job_files import boot_id
+from edge_worker.bundles.folders import opened_below, opened_folder
+from edge_worker.bundles.tree import (
+    FOLDER_MODE,
+    all_folders,
+    by_folder,
+    bytecode_folders,
+    is_verified,
+    mode_of,
+    writable,
+)
 
-FileState = tuple[int, int, int, int, int]
-"""Mode, size, `mtime_ns`, `ctime_ns` and inode."""
+SETTLE_NS = 20_000_000
+"""Longer than the clock stands still that file systems take their times from: later changes have another time."""
 
-
-class Inventory(Outbound):
-    """Kept next to a version's files as `inventory.json`.
-
-    Attributes:
-        bundle: Of the job that it was fetched for.
-        size: Bytes of all files.
-        boot: The boot in which all files were verified; see `this_boot`.
-        files: The state of each file by its path.
-    """
-
-    bundle: str
-    size: int
-    boot: str
-    files: dict[str, FileState]
+_STATE = struct.Struct("<IQqqQQ")
 
 
-@cache
-def this_boot() -> str:
-    """Identifies the boot of the machine; where the system does not name it, this run of the agent."""
-    return boot_id() or uuid4().hex
-
-
-def read_inventory(path: Path) -> Inventory | None:
-    """The inventory; None if there is none that can be read."""
-    try:
-        return Inventory.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None
-
-
-def write_inventory(path: Path, inventory: Inventory) -> None:
-    """Store an inventory.
-
-    Raises:
-        OSError: The disk is full.
-    """
-    write_atomically(path, inventory.model_dump_json().encode(), durable=False)
-
-
-@dataclass
-class Changes:
-    """What differs from the inventory.
+@dataclass(frozen=True)
+class Inventory:
+    """Of all that is in a folder.
 
     Attributes:
-        files: Paths of files to be read again.
-        is_foreign: Something is there that the version does not have, or a file is missing.
+        code: A hash of names and states of all but bytecode.
+        bytecode: The state of each file in a folder for bytecode, by its path below the folder.
+        bytecode_folders: Their paths below the folder.
+        changed_ns: When the last change of a file was, by the wall clock.
     """
 
-    files: set[str] = field(default_factory=set)
-    is_foreign: bool = False
+    code: bytes
+    bytecode: Mapping[bytes, bytes]
+    bytecode_folders: frozenset[bytes]
+    changed_ns: int = field(compare=False)
 
-    def __bool__(self) -> bool:
-        return self.is_foreign or bool(self.files)
-
-
-def changes_in(tree: Path, inventory: Inventory) -> Changes:
-    """Compare the files on disk with their inventory, without reading them."""
-    found = Changes()
-    expected: dict[tuple[bytes, ...], dict[bytes, str | None]] = {(): {}}
-    for path in inventory.files:
-        parts = parts_of(path)
-        expected.setdefault(parts[:-1], {})[parts[-1]] = path
-        while (parts := parts[:-1]) and parts[-1] not in expected.setdefault(parts[:-1], {}):
-            expected[parts[:-1]][parts[-1]] = None
-    try:
-        with opened_folder(tree) as root:
-            for folder, names in expected.items():
-                _compare(root, folder, names, inventory, found)
-    except OSError:
-        found.is_foreign = True
-    if inventory.boot != this_boot():
-        found.files = set(inventory.files)
-    return found
+    def settle(self) -> None:
+        """Return once further changes will have other times than those in this inventory."""
+        if 0 <= time.time_ns() - self.changed_ns < SETTLE_NS:
+            time.sleep(SETTLE_NS / 1e9)
 
 
-def _compare(
-    root: int, folder: tuple[bytes, ...], names: dict[bytes, str | None], inventory: Inventory, found: Changes
-) -> None:
-    """Compare one folder.
-
-    Raises:
-        OSError: It is not there.
-    """
-    descriptor = open_below(root, folder)
-    try:
-        left = dict(names)
-        if stat.S_IMODE(os.fstat(descriptor).st_mode) != FOLDER_MODE:
-            os.fchmod(descriptor, FOLDER_MODE)
-        with os.scandir(descriptor) as entries:
-            for entry in entries:
-                name = os.fsencode(entry.name)
-                if name not in left:
-                    found.is_foreign |= name != BYTECODE or not entry.is_dir(follow_symlinks=False)
-                elif (path := left.pop(name)) is None:
-                    found.is_foreign |= not entry.is_dir(follow_symlinks=False)
-                elif state_of(entry.stat(follow_symlinks=False)) != inventory.files[path]:
-                    found.files.add(path)
-        found.is_foreign |= bool(left)
-    finally:
-        os.close(descriptor)
-
-
-def verified_inventory(
-    tree: Path,
-    manifest: Manifest,
-    bundle: str,
-    known: Inventory | None = None,
-    changed: AbstractSet[str] = frozenset(),
-) -> Inventory | None:
-    """An inventory of a tree that holds what the manifest says; None if it does not.
+def inventory_of(root: Path, bytecode: frozenset[bytes] = frozenset()) -> Inventory:
+    """Take the inventory of a folder; no file is read.
 
     Args:
-        tree: The folder.
-        manifest: Of the version.
-        bundle: See `Inventory`.
-        known: An earlier inventory: of its files only those in `changed` are read. None reads all files.
-        changed: Paths.
+        root: The folder.
+        bytecode: Paths of folders below it whose files are not code.
+
+    Raises:
+        OSError: The folder is not there, is a link, or can't be read.
     """
-    states = {} if known is None else {path: state for path, state in known.files.items() if path not in changed}
+    code, compiled, changed_ns = hashlib.blake2b(digest_size=32), dict[bytes, bytes](), 0
+    for path, found in everything_in(root):
+        state = state_of(found)
+        if not stat.S_ISDIR(found.st_mode):
+            changed_ns = max(changed_ns, found.st_ctime_ns)
+            if path.rpartition(b"/")[0] in bytecode:
+                compiled[path] = state
+                continue
+        code.update(len(path).to_bytes(4, "big") + path + state)
+    return Inventory(code.digest(), compiled, bytecode, changed_ns)
+
+
+def everything_in(root: Path) -> Iterator[tuple[bytes, os.stat_result]]:
+    """The path below a folder and the state of all that is in it, and of itself, in a fixed order. No link is followed.
+
+    Raises:
+        OSError: See `inventory_of`.
+    """
+    with opened_folder(root) as descriptor:
+        yield b"", os.fstat(descriptor)
+    top, waiting = os.fsencode(root), [b""]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(top + b"/" + folder) as scanned:
+            entries = sorted(scanned, key=lambda entry: entry.name)
+        for entry in entries:
+            path = folder + b"/" + entry.name if folder else entry.name
+            found = entry.stat(follow_symlinks=False)
+            yield path, found
+            if stat.S_ISDIR(found.st_mode):
+                waiting.append(path)
+
+
+def state_of(found: os.stat_result) -> bytes:
+    """What is noted of a file, folder or link. The times of a folder change with its bytecode, and are left out."""
+    if stat.S_ISDIR(found.st_mode):
+        return _STATE.pack(found.st_mode, 0, 0, 0, found.st_ino, found.st_dev)
+    times = found.st_mtime_ns, found.st_ctime_ns
+    return _STATE.pack(found.st_mode, found.st_size, *times, found.st_ino, found.st_dev)
+
+
+def compared(root: Path, known: Inventory) -> Inventory | None:
+    """The inventory that holds now; None if code was changed, added, moved or removed.
+
+    Bytecode that is not as it was noted is removed: it is made again.
+    """
     try:
-        with opened_folder(tree) as root:
-            for folder, files in by_folder(manifest):
-                unread = [(name, file) for name, file in files if file.path not in states]
-                if not _verify(root, folder, unread, states):
-                    return None
-            if known is None or known.boot != this_boot():
-                _drop_bytecode(root, manifest)
+        found = inventory_of(root, known.bytecode_folders)
+        if found.code != known.code:
+            return None
+        if found == known:
+            return known
+        kept = {path: state for path, state in known.bytecode.items() if found.bytecode.get(path) == state}
+        with opened_folder(root) as descriptor:
+            for folder in sorted({path.rpartition(b"/")[0] for path in found.bytecode.keys() - kept.keys()}):
+                _remove_files(descriptor, folder, kept)
     except OSError:
         return None
-    inventory = Inventory(bundle=bundle, size=manifest.size, boot=this_boot(), files=states)
-    return None if changes_in(tree, inventory) else inventory
+    return known if kept == known.bytecode else replace(known, bytecode=kept)
 
 
-def _verify(
-    root: int, folder: tuple[bytes, ...], files: list[tuple[bytes, BundleFile]], states: dict[str, FileState]
-) -> bool:
-    """Read files of a folder, and note their states; False if one of them is not what it should be."""
-    descriptor = open_below(root, folder)
+def verified_inventory(root: Path, manifest: Manifest) -> Inventory | None:
+    """The inventory of a folder that holds what the manifest says, and no bytecode; None if it holds anything else.
+
+    All files are read. Bytecode is removed: nothing says what it was compiled from.
+    """
+    folders = bytecode_folders(manifest)
     try:
-        for name, file in files:
-            if (state := _verified(descriptor, name, file)) is None:
-                return False
-            states[file.path] = state
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def _verified(folder: int, name: bytes, file: BundleFile) -> FileState | None:
-    """The state of a file that holds what it should; None for any other."""
-    descriptor = open_file(folder, name)
-    with os.fdopen(descriptor, "rb", buffering=0) as opened:
-        if os.fstat(descriptor).st_size != file.size:
+        if not _has_all(root, manifest, folders):
             return None
-        for piece in file.pieces:
-            if piece_digest(opened.read(PIECE_BYTES)) != piece:
+        with opened_folder(root) as descriptor:
+            for folder in folders:
+                _remove_files(descriptor, folder)
+            before = inventory_of(root, folders)
+            before.settle()
+            if not all(_verify(descriptor, folder, files) for folder, files in by_folder(manifest)):
                 return None
-        os.fchmod(descriptor, mode_of(file))
-        return state_of(os.fstat(descriptor))
+        return before if inventory_of(root, folders) == before else None
+    except OSError:
+        return None
 
 
-def _drop_bytecode(root: int, manifest: Manifest) -> None:
-    """Remove what Python has compiled: a power cut may have damaged it, and Python would not notice."""
-    folders = all_folders(manifest)
-    for folder in folders:
-        if (*folder, BYTECODE) in folders:  # the version's own
-            continue
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            descriptor = open_below(root, (*folder, BYTECODE))
-            try:
-                _empty(descriptor)
-            finally:
-                os.close(descriptor)
+def _has_all(root: Path, manifest: Manifest, bytecode: frozenset[bytes]) -> bool:
+    """Whether all files and folders are there, and nothing else but files with bytecode. Modes are put right."""
+    wanted = {file.path.encode(): stat.S_IFREG | mode_of(file) for file in manifest.files}
+    wanted |= {b"/".join(folder): stat.S_IFDIR | FOLDER_MODE for folder in all_folders(manifest)}
+    wanted |= dict.fromkeys(bytecode, stat.S_IFDIR | FOLDER_MODE)
+    for path, found in everything_in(root):
+        mode = wanted.pop(path, None)
+        if mode is None:
+            if path.rpartition(b"/")[0] in bytecode and stat.S_ISREG(found.st_mode):
+                continue
+            return False
+        if stat.S_IFMT(mode) != stat.S_IFMT(found.st_mode):
+            return False
+        if mode != found.st_mode:
+            Path(root, os.fsdecode(path)).chmod(stat.S_IMODE(mode))
+    return not wanted
 
 
-def _empty(folder: int) -> None:
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
-    for name in names:
-        os.unlink(name, dir_fd=folder)
+def _remove_files(root: int, folder: bytes, kept: Container[bytes] = ()) -> None:
+    """Remove the files of a folder for bytecode, all but those whose paths are in `kept`."""
+    with writable(root, tuple(folder.split(b"/"))) as descriptor:
+        with os.scandir(descriptor) as entries:
+            names = [os.fsencode(entry.name) for entry in entries]
+        for name in names:
+            if folder + b"/" + name not in kept:
+                os.unlink(name, dir_fd=descriptor)
 
 
-def state_of(found: os.stat_result) -> FileState:
-    """What is noted of a file."""
-    return found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+def _verify(root: int, folder: tuple[bytes, ...], files: list[tuple[bytes, BundleFile]]) -> bool:
+    """Read the files of a folder; whether they hold what they should."""
+    with opened_below(root, folder) as descriptor:
+        return all(is_verified(descriptor, name, file) for name, file in files)

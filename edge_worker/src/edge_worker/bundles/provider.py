@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 
 from edge_schemas.wire.jobs import Job
+from edge_worker.bundles.bytecode.maker import BytecodeMaker
 from edge_worker.bundles.disk import Disk
 from edge_worker.bundles.fetch import VersionFetch
 from edge_worker.bundles.pruning import limits_of
@@ -53,15 +54,23 @@ class Bundles:
 
     Attributes:
         group: Where the fetches run.
+        python: The interpreter of the Airflow runtime, for `bytecode`.
+        bytecode: Its `run` must run, too.
     """
 
     store: BundleStore
     calls: BundleCalls
     link: Link
     group: asyncio.TaskGroup
+    python: InitVar[Path]
     disk: Disk = field(default_factory=Disk)
+    bytecode: BytecodeMaker = field(init=False)
     _fetches: dict[str, tuple[VersionFetch, "asyncio.Task[None]"]] = field(default_factory=dict)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self, python: Path) -> None:
+        """Make the part that compiles."""
+        self.bytecode = BytecodeMaker(self.store, self.disk, python)
 
     async def code_of(self, job: Job, say: Say) -> Path | None:
         """The folder with the code of a job; None if the job names no published version.
@@ -82,6 +91,7 @@ class Bundles:
         how = "which is on this machine" if tree is not None else "which was fetched"
         if tree is None:
             tree = await self._fetched(Waiter(job.id, bundle, say))
+        self.bytecode.soon(bundle.digest)
         say(f"Edge worker: runs version {short(bundle.digest)} of bundle {bundle.name!r}, {how}{_note(job)}")
         return tree
 

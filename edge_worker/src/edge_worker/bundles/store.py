@@ -1,42 +1,47 @@
 """The versions on this machine's disk.
 
-    versions/<digest>/tree            the files, read-only
+    versions/<digest>/tree            the files and their bytecode, read-only
     versions/<digest>/manifest        the manifest's frame
-    versions/<digest>/inventory.json  the state of the files when they were verified; see `inventory`
+    versions/<digest>/about.json      for people, and for the limits of the disk; see `About`
     partial/<digest>/                 a version that is being fetched; see `partial`
     removed/                          what is being removed
 
-A version appears by a rename, complete and verified. Not for the event loop, and not for two threads: the methods read
-and write files, and a version must not be removed between the check that it is here and the launch of its job. That a
-job has a folder keeps its version.
+A version appears by a rename, complete and verified. Before each job it is compared with its inventory, which is in
+this agent's memory; after a start of the agent all files are read once.
+
+Not for the event loop, and not for two threads: the methods read and write files, and a version must not be removed
+between the check that it is here and the launch of its job. That a job has a folder keeps its version.
 """
 
+import errno
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import disk_usage
 from uuid import uuid4
 
-from edge_schemas.bundles.manifest import Manifest
-from edge_worker.bundles.building import TREE, LocalPiece, build_tree, manifest_in
-from edge_worker.bundles.folders import remove_tree
-from edge_worker.bundles.inventory import (
-    Changes,
-    Inventory,
-    changes_in,
-    read_inventory,
-    verified_inventory,
-    write_inventory,
+from edge_schemas.bundles.manifest import BundleFile, Manifest
+from edge_worker.bundles.building import (
+    TREE,
+    About,
+    LocalPiece,
+    build_tree,
+    manifest_in,
+    read_about,
+    write_about,
 )
+from edge_worker.bundles.bytecode.files import sources_in, with_bytecode
+from edge_worker.bundles.folders import remove_tree
+from edge_worker.bundles.inventory import Inventory, compared, verified_inventory
 from edge_worker.bundles.partial import MANIFEST, Partial
 from edge_worker.bundles.pruning import BundleLimits, CachedVersion, to_remove
+from edge_worker.bundles.tree import read_file
 from edge_worker.bundles.unavailable import CodeUnavailable
 from edge_worker.log import EventLog
 
-INVENTORY = "inventory.json"
 PARTIAL_KEEP_S = 86400.0
 """How long pieces are kept of a version that no job waits for."""
 _MIB = 1024 * 1024
@@ -51,12 +56,16 @@ class BundleStore:
     Attributes:
         path: The folder.
         in_use: Returns the digests that the folders of jobs name.
+        uncompiled: The digests of versions without their bytecode, or with less than they had.
     """
 
     path: Path
     limits: BundleLimits
     in_use: Callable[[], AbstractSet[str]]
     free: Callable[[Path], int] = lambda path: disk_usage(path).free
+    uncompiled: set[str] = field(default_factory=set)
+    _inventories: dict[str, Inventory | None] = field(default_factory=dict)
+    """None stands for a version that was changed since this agent verified it."""
 
     def prepare(self) -> None:
         """Make the folders, and finish removals that an earlier run of the agent has begun.
@@ -77,14 +86,42 @@ class BundleStore:
         folder = self._versions / digest
         if not folder.exists():
             return None
-        inventory = read_inventory(folder / INVENTORY)
-        changes = None if inventory is None else changes_in(folder / TREE, inventory)
-        if (inventory is None or changes) and not _is_verified(folder, inventory, changes):
+        known = self._inventories.get(digest)
+        found = self._verified(folder) if digest not in self._inventories else known and compared(folder / TREE, known)
+        self._note(digest, found, is_new=found is not known)
+        if found is None:
             means = "a task, a person or the disk has changed its files: it is made again"
             log.warning("bundle_changed_on_disk", digest=digest, means=means)
             return None
         os.utime(folder)
         return folder / TREE
+
+    def take_uncompiled(self, digest: str) -> list[BundleFile]:
+        """The sources whose bytecode a version lacks; they no longer count as uncompiled."""
+        self.uncompiled.discard(digest)
+        known, manifest = self._inventories.get(digest), manifest_in(self._versions / digest)
+        return [] if known is None or manifest is None else sources_in(manifest, known)
+
+    def sources(self, digest: str, files: Iterable[BundleFile]) -> dict[str, bytes]:
+        """The content of files by their paths, without those that are not what the manifest says."""
+        read = ((file.path, read_file(self.folder_of(digest), file)) for file in files)
+        return {path: content for path, content in read if content is not None}
+
+    def add_bytecode(self, digest: str, files: Mapping[bytes, bytes]) -> None:
+        """Add files with bytecode to a version, unless the version was changed or removed meanwhile.
+
+        Raises:
+            OSError: The disk has too little room, or can't be written.
+        """
+        if (known := self._inventories.get(digest)) is None:
+            return
+        if self.free(self.path) < self.limits.reserve_bytes + sum(map(len, files.values())):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._inventories[digest] = with_bytecode(self.folder_of(digest), known, files)
+
+    def folder_of(self, digest: str) -> Path:
+        """Where a version has its files."""
+        return self._versions / digest / TREE
 
     def partial(self, digest: str) -> Partial:
         """Where a version is fetched to.
@@ -123,12 +160,13 @@ class BundleStore:
         folder = partial.path / "version"
         self._discard(folder)
         folder.mkdir(mode=0o710)
-        inventory = build_tree(folder / TREE, partial, manifest, local, bundle)
-        write_inventory(folder / INVENTORY, inventory)
+        inventory = build_tree(folder / TREE, partial, manifest, local)
+        write_about(folder, About(bundle=bundle, size=manifest.size))
         (partial.path / MANIFEST).rename(folder / MANIFEST)
         target = self._versions / manifest.digest
         self._discard(target)
         folder.rename(target)
+        self._note(manifest.digest, inventory)
         self._discard(partial.path)
         return target / TREE
 
@@ -142,6 +180,7 @@ class BundleStore:
         removed = to_remove(versions, self.limits, now=now, room=room)
         for digest in removed:
             self._discard(self._versions / digest)
+            self._inventories.pop(digest, None)
         if removed:
             freed = sum(version.size for version in versions if version.digest in removed)
             log.info("bundles_removed", versions=len(removed), freed_bytes=freed)
@@ -155,9 +194,9 @@ class BundleStore:
         in_use = self.in_use()
         found = []
         for folder in self.folders():
-            inventory = read_inventory(folder / INVENTORY)
-            bundle, size = ("", 0) if inventory is None else (inventory.bundle, inventory.size)
-            found.append(CachedVersion(folder.name, bundle, size, folder.stat().st_mtime, folder.name in in_use))
+            about = read_about(folder) or About(size=0)
+            used_at = folder.stat().st_mtime
+            found.append(CachedVersion(folder.name, about.bundle, about.size, used_at, folder.name in in_use))
         return found
 
     def _make_folders(self) -> None:
@@ -170,6 +209,20 @@ class BundleStore:
             return [path for path in sorted(self._versions.iterdir()) if path.is_dir()]
         except FileNotFoundError:
             return []
+
+    def _verified(self, folder: Path) -> Inventory | None:
+        """Read all files of a version."""
+        if (manifest := manifest_in(folder)) is None:
+            return None
+        found = verified_inventory(folder / TREE, manifest)
+        if found is not None and read_about(folder) is None:
+            write_about(folder, About(size=manifest.size))
+        return found
+
+    def _note(self, digest: str, inventory: Inventory | None, *, is_new: bool = True) -> None:
+        self._inventories[digest] = inventory
+        if inventory is not None and is_new:
+            self.uncompiled.add(digest)
 
     def _discard(self, folder: Path) -> None:
         """Remove a folder; a version is no longer there when the removal begins.
@@ -204,19 +257,3 @@ def _remove(folder: Path) -> None:
             folder.unlink(missing_ok=True)
     except (OSError, RecursionError) as error:  # a task may have made folders in folders
         log.warning("bundle_not_removed", path=str(folder), error=str(error))
-
-
-def _is_verified(folder: Path, inventory: Inventory | None, changes: Changes | None) -> bool:
-    """Read what seems to have changed in a version; whether it is as it should be, which is then noted."""
-    manifest = manifest_in(folder)
-    if manifest is None or (changes is not None and changes.is_foreign):
-        return False
-    bundle, changed = ("", set()) if inventory is None or changes is None else (inventory.bundle, changes.files)
-    verified = verified_inventory(folder / TREE, manifest, bundle, inventory, changed)
-    if verified is None:
-        return False
-    try:
-        write_inventory(folder / INVENTORY, verified)
-    except OSError as error:
-        log.warning("bundle_inventory_not_written", digest=folder.name, error=str(error))
-    return True

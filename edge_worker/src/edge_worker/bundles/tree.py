@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge_schemas.bundles.manifest import BundleFile, Manifest
-from edge_worker.bundles.folders import create_file, open_below, opened_folder, parts_of
+from edge_schemas.bundles.pieces import PIECE_BYTES, piece_digest
+from edge_worker.bundles.folders import create_file, open_file, opened_below, opened_folder, parts_of
 
 FILE_MODE, EXECUTABLE_MODE, FOLDER_MODE = 0o444, 0o555, 0o555
 BYTECODE = b"__pycache__"
-"""The one folder in which tasks may write: Python keeps there what it has compiled."""
+"""The folder in which Python looks for what the sources next to it were compiled to."""
 
 ReadPiece = Callable[[str, int], bytes]
 """The bytes of a piece with this digest and size."""
@@ -35,7 +36,7 @@ def write_tree(folder: Path, manifest: Manifest, read: ReadPiece) -> None:
     folder.mkdir(mode=0o700)
     with opened_folder(folder) as root:
         for parent, files in by_folder(manifest):
-            with _created(root, parent) as descriptor:
+            with opened_below(root, parent, create=True) as descriptor:
                 for name, file in files:
                     _write(descriptor, name, file, read)
         _seal(root, manifest)
@@ -61,15 +62,6 @@ def all_folders(manifest: Manifest) -> set[tuple[bytes, ...]]:
     return found
 
 
-@contextmanager
-def _created(root: int, parent: tuple[bytes, ...]) -> Iterator[int]:
-    descriptor = open_below(root, parent, create=True)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _write(folder: int, name: bytes, file: BundleFile, read: ReadPiece) -> None:
     descriptor = create_file(folder, name)
     with os.fdopen(descriptor, "wb", buffering=0) as opened:
@@ -81,16 +73,55 @@ def _write(folder: int, name: bytes, file: BundleFile, read: ReadPiece) -> None:
 
 
 def _seal(root: int, manifest: Manifest) -> None:
-    """Add the folders for compiled code, and make all others read-only, the inner ones first."""
-    names = {parent: {name for name, _ in files} for parent, files in by_folder(manifest)}
-    folders = all_folders(manifest)
-    for parent in sorted(folders, key=len, reverse=True):
-        here = names.get(parent, set())
-        descriptor = open_below(root, parent)
-        try:
-            has_code = any(name.endswith(b".py") for name in here)
-            if has_code and BYTECODE not in here and (*parent, BYTECODE) not in folders:
-                os.mkdir(BYTECODE, 0o755, dir_fd=descriptor)
+    """Add the folders for bytecode, and make all read-only, the inner ones first."""
+    bytecode = {tuple(path.split(b"/")) for path in bytecode_folders(manifest)}
+    for folder in sorted({*all_folders(manifest), *bytecode}, key=len, reverse=True):
+        with opened_below(root, folder, create=folder in bytecode) as descriptor:
             os.fchmod(descriptor, FOLDER_MODE)
+
+
+def bytecode_folders(manifest: Manifest) -> frozenset[bytes]:
+    """The paths of the folders that a version gets for bytecode: where there is code, and the version has none."""
+    folders = all_folders(manifest)
+    paths = {file.path.encode() for file in manifest.files}
+    with_code = {parts_of(file.path)[:-1] for file in manifest.files if file.path.endswith(".py")}
+    found = {(*folder, BYTECODE) for folder in with_code} - folders
+    return frozenset({b"/".join(folder) for folder in found} - paths)
+
+
+@contextmanager
+def writable(root: int, folder: tuple[bytes, ...]) -> Iterator[int]:
+    """The descriptor of a folder that can be written until this context ends."""
+    with opened_below(root, folder) as descriptor:
+        os.fchmod(descriptor, 0o755)
+        try:
+            yield descriptor
         finally:
-            os.close(descriptor)
+            os.fchmod(descriptor, FOLDER_MODE)
+
+
+def is_verified(folder: int, name: bytes, file: BundleFile) -> bool:
+    """Read a file; whether it holds what the manifest says.
+
+    Raises:
+        OSError: It is not there, or can't be read.
+    """
+    with os.fdopen(open_file(folder, name), "rb", buffering=0) as opened:
+        pieces = (piece_digest(opened.read(PIECE_BYTES)) for _ in file.pieces)
+        return os.fstat(opened.fileno()).st_size == file.size and tuple(pieces) == file.pieces
+
+
+def read_file(root: Path, file: BundleFile) -> bytes | None:
+    """The content of a file of a version; None if it is not what the manifest says."""
+    *folder, name = parts_of(file.path)
+    try:
+        with (
+            opened_folder(root) as descriptor,
+            opened_below(descriptor, folder) as inner,
+            os.fdopen(open_file(inner, name), "rb") as opened,
+        ):
+            content = opened.read(file.size + 1)
+    except OSError:
+        return None
+    pieces = tuple(piece_digest(content[at : at + PIECE_BYTES]) for at in range(0, len(content), PIECE_BYTES))
+    return content if pieces == file.pieces else None
