@@ -494,9 +494,9 @@ TestJobAtTheWorker = JobAtTheWorker.TestCase
 TestJobAtTheWorker.settings = hypothesis.settings(max_examples=120, stateful_step_count=20)
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(600)
-class TestJobAtTheWorkerForLong(JobAtTheWorker.TestCase):
+class JobAtTheWorkerForLong(JobAtTheWorker):
     """The same, with many examples."""
 
-    settings = hypothesis.settings(max_examples=2000, stateful_step_count=20)
+
+TestJobAtTheWorkerForLong = pytest.mark.soak(pytest.mark.timeout(600)(JobAtTheWorkerForLong.TestCase))
+TestJobAtTheWorkerForLong.settings = hypothesis.settings(max_examples=2000, stateful_step_count=20)

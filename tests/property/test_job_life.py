@@ -392,25 +392,25 @@ TestSubmittedLife = SubmittedLife.TestCase
 TestSubmittedLife.settings = hypothesis.settings(max_examples=50, stateful_step_count=40)
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(600)
-class TestJobLifeForLong(JobLife.TestCase):
+class JobLifeForLong(JobLife):
     """The same, with many examples."""
 
-    settings = hypothesis.settings(max_examples=1000, stateful_step_count=40)
+
+TestJobLifeForLong = pytest.mark.soak(pytest.mark.timeout(600)(JobLifeForLong.TestCase))
+TestJobLifeForLong.settings = hypothesis.settings(max_examples=1000, stateful_step_count=40)
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(600)
-class TestAuxiliaryLifeForLong(AuxiliaryLife.TestCase):
+class AuxiliaryLifeForLong(AuxiliaryLife):
     """The same, with many examples."""
 
-    settings = hypothesis.settings(max_examples=1000, stateful_step_count=30)
+
+TestAuxiliaryLifeForLong = pytest.mark.soak(pytest.mark.timeout(600)(AuxiliaryLifeForLong.TestCase))
+TestAuxiliaryLifeForLong.settings = hypothesis.settings(max_examples=1000, stateful_step_count=30)
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(600)
-class TestSubmittedLifeForLong(SubmittedLife.TestCase):
+class SubmittedLifeForLong(SubmittedLife):
     """The same, with many examples."""
 
-    settings = hypothesis.settings(max_examples=1000, stateful_step_count=40)
+
+TestSubmittedLifeForLong = pytest.mark.soak(pytest.mark.timeout(600)(SubmittedLifeForLong.TestCase))
+TestSubmittedLifeForLong.settings = hypothesis.settings(max_examples=1000, stateful_step_count=40)

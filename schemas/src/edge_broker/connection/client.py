@@ -33,7 +33,7 @@ class CorrectedTransport(TcpTransport):
     @override
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
         self.abort()
-        await super().connect(uri, buffer_size, connect_timeout)  # type: ignore[no-untyped-call]  # nats-py's
+        await super().connect(uri, buffer_size, connect_timeout)
 
     def abort(self) -> None:
         """Close the connection, if one is left, without sending what is buffered."""
