@@ -66,7 +66,7 @@ class ConnectionSupervisor:
         """Flush and close; a server that is gone is no error. When cancelled, close without flushing."""
         try:
             if (client := self.connected_client) is not None:
-                await self._attempt(client.flush)
+                await _attempt(client.flush, self._settings.role)
         finally:
             await task_cleanup.finish_first(self._close(), f"broker-close-{self._settings.role}")
 
@@ -78,16 +78,9 @@ class ConnectionSupervisor:
             return
         self._lose()  # intended, so there is no warning
         try:
-            await self._attempt(client.close)
+            await _attempt(client.close, self._settings.role)
         finally:
             client.abort()
-
-    async def _attempt(self, step: Callable[[], Awaitable[None]]) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await step()
-        except (TimeoutError, nats.errors.Error, OSError) as failure:
-            log.info("broker_close_failed", role=self._settings.role, error=repr(failure))
 
     async def _keep_connected(self) -> None:
         """Replace a client that was closed for good, after a longer delay each time that it was closed soon."""
@@ -183,3 +176,12 @@ class ConnectionSupervisor:
         if client is None:
             raise BrokerUnavailable("there is no connection to NATS at the moment")
         return client
+
+
+async def _attempt(step: Callable[[], Awaitable[None]], role: str) -> None:
+    """A step of leaving, for a limited time."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await step()
+    except (TimeoutError, nats.errors.Error, OSError) as failure:
+        log.info("broker_close_failed", role=role, error=repr(failure))
