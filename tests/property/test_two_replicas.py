@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_broker.connection.errors import JetStreamError
@@ -153,10 +153,24 @@ class World:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6)
 @given(st.lists(ACTIONS, min_size=10, max_size=40))
 def test_one_holder_and_nothing_lost_through_two_replicas(actions: list[tuple[str, int, int, int]]) -> None:
     """Whichever replica a call comes through, a job has one holder, ended stays ended, and no waiting job is lost."""
+    _play(actions)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@settings(max_examples=200)
+@given(st.lists(ACTIONS, min_size=10, max_size=40))
+def test_one_holder_and_nothing_lost_for_long(actions: list[tuple[str, int, int, int]]) -> None:
+    """The same with many stories."""
+    _play(actions)
+
+
+def _play(actions: list[tuple[str, int, int, int]]) -> None:
+    """Each story has servers and relays of its own."""
 
     async def scenario() -> None:
         with tempfile.TemporaryDirectory(prefix="edge-two-replicas-") as directory:
