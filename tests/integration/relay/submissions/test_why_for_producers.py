@@ -67,7 +67,7 @@ async def test_no_job_of_another_queue_is_named(edge: Edge, poll: Any) -> None:
 async def test_a_reason_of_an_operator_is_not_told(edge: Edge) -> None:
     shop = await producer(edge)
     path = routes.ADMIN_QUEUE_ACTIONS
-    body = {"action": "pause", "queues": [{"queue": "default"}], "reason": "the press burns"}
+    body = {"action": {"do": "pause"}, "queues": [{"queue": "default"}], "reason": "the press burns"}
     reply = await edge.call("POST", path, edge.access_token, json=body, operators=True)
     assert reply.status == 200, reply.body
     said = await causes(shop, await shop.submitted(), C.QUEUE_PAUSED, C.NO_WORKER)
