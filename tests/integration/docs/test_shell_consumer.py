@@ -1,6 +1,7 @@
 """The shell consumer of the documentation with a real relay: enrol, poll, start, work, log, finish, release, stop."""
 
 import asyncio
+import base64
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -94,7 +95,7 @@ async def test_a_report_that_does_not_arrive_is_repeated(edge: Edge, tmp_path: P
     async with consuming(edge, tmp_path / "consumer", "echo 42 > $RESULT", f"{programs}:{os.environ['PATH']}"):
         status = (await shop.status(await shop.submitted(), wait=40)).json
     assert (status["state"], status["attempt"]) == ("ended", 1)
-    assert status["outcome"]["result"]["text"] == "42\n"
+    assert base64.b64decode(status["outcome"]["result"]["data"]) == b"42\n"
     assert (programs / "cut").exists()
 
 
