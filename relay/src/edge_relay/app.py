@@ -72,6 +72,7 @@ from edge_relay.submissions.status import SubmittedJobs
 from edge_relay.submissions.waits import end_of, log_of
 from edge_relay.why.airflow_side import AirflowSide
 from edge_relay.why.answers import WhyAnswers
+from edge_relay.why.for_producers import WaitCauses
 from edge_relay.workers.access import AccessAdministration
 from edge_relay.workers.enroll_command import EnrollCommand, enroll_command
 from edge_relay.workers.enrollment import WorkerEnrollment
@@ -209,6 +210,7 @@ def _producer_routes(parts: Parts, callers: Callers, bodies: JsonBodies) -> list
         jobs,
         SubmittedLists(known, EndedIndex(parts.broker), parts.desired, site_of),
         SubmittedLogs(jobs, LogReader(parts.broker), waits, log_rate),
+        WaitCauses(jobs, _why(parts, _job_views(parts)), parts.mirror),
     )
     call_rate = rate(settings.producer_calls_per_s, BURST_S, Limit.PRODUCER_CALLS)
     return ProducerHandlers(ProducerCallers(callers, parts.identity.credentials, call_rate), bodies, does).routes()
@@ -219,12 +221,20 @@ def _json_bodies(parts: Parts) -> JsonBodies:
     return JsonBodies(parts.limits.body_memory, small=settings.max_small_body_bytes, large=settings.max_body_bytes)
 
 
+def _job_views(parts: Parts) -> JobViews:
+    return JobViews(parts.views, parts.records, parts.settings.airflow_url)
+
+
+def _why(parts: Parts, job_views: JobViews) -> WhyAnswers:
+    return WhyAnswers(parts.broker, parts.records, parts.views, job_views, AirflowSide(parts.gate))
+
+
 def _operator_routes(parts: Parts, callers: OperatorCallers) -> list[web.RouteDef]:
     """What the internal listener serves."""
     bodies, settings = _json_bodies(parts), parts.settings
     jobs = JobAdministration(parts.broker, parts.records, parts.audit)
-    job_views = JobViews(parts.views, parts.records, settings.airflow_url)
-    why = WhyAnswers(parts.broker, parts.records, parts.views, job_views, AirflowSide(parts.gate))
+    job_views = _job_views(parts)
+    why = _why(parts, job_views)
     enroll_tokens = EnrollTokens(parts.broker)
     command = _enroll_command(parts)
     access = AccessAdministration(

@@ -129,7 +129,10 @@ async def test_other_protocols(edge: Edge) -> None:
         assert problem(await one.poll(protocol=protocol)) == (426, "protocol_unsupported")
 
 
-PRODUCERS = {routes.QUEUE, routes.QUEUE_JOBS, routes.QUEUE_JOB_BATCHES, routes.JOB, routes.JOB_CANCEL}
+PRODUCERS = {
+    *(routes.QUEUE, routes.QUEUE_JOBS, routes.QUEUE_JOB_BATCHES),
+    *(routes.JOB, routes.JOB_WHY, routes.JOB_CANCEL),
+}
 
 
 async def test_no_call_without_a_credential(edge: Edge) -> None:

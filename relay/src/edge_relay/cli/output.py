@@ -10,6 +10,8 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_NO_ANSWER = 3
+EXIT_INTERRUPTED = 130
+"""As a shell has it for a program that Ctrl-C has ended."""
 
 
 class Failure(Exception):

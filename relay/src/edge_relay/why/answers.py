@@ -64,7 +64,7 @@ class WhyAnswers:
             return self._without_nats(job)
         if record is None or not await self._may_see(record, operator.scope):
             raise EdgeError(ErrorCode.NOT_FOUND, "there is no such job, or it ended more than seven days ago")
-        return await self._explain(record, operator)
+        return await self.of_record(record, operator.scope)
 
     async def of_task(self, query: TaskQuery, operator: Operator) -> WhyAnswer:
         """Why a task instance has not started, whether or not it has a job.
@@ -89,7 +89,7 @@ class WhyAnswers:
         else:
             if record is not None and not await self._may_see(record, operator.scope):
                 raise _no_task_instance()
-            answer = await self._explain(record, operator) if record is not None else _not_published(findings)
+            answer = await self.of_record(record, operator.scope) if record is not None else _not_published(findings)
         return answer.model_copy(
             update={
                 "task": _task_text(query, findings.try_number),
@@ -109,11 +109,16 @@ class WhyAnswers:
         is_visible = await self._job_views.visible(scope)
         return is_visible(record.team, record.queue, None if record.holder is None else record.holder.worker)
 
-    async def _explain(self, record: JobRecord, operator: Operator) -> WhyAnswer:
+    async def of_record(self, record: JobRecord, scope: AccessScope) -> WhyAnswer:
+        """The same for a record that the caller may see.
+
+        Raises:
+            BrokerUnavailable: As for `of_job`.
+        """
         if record.state is not JobState.WAITING:
             return explain(record, Situation(()), datetime.now(UTC))
         known = (await self._views.all_workers()).value
-        serving, hidden = workers_of_queue(known, record.team, record.queue, operator.scope)
+        serving, hidden = workers_of_queue(known, record.team, record.queue, scope)
         workers = [worker_facts(view) for view in serving]
         jobs = await read_queue(
             self._mirror.jobs(),

@@ -15,6 +15,7 @@ from edge_relay.submissions.accept import Submissions
 from edge_relay.submissions.lists import SubmittedLists
 from edge_relay.submissions.logs import SubmittedLogs
 from edge_relay.submissions.status import SubmittedJobs
+from edge_relay.why.for_producers import WaitCauses
 from edge_schemas.producers.queries import JobsQuery, LogQuery, NoQuery, WaitQuery
 from edge_schemas.producers.submissions import (
     MAX_BATCH_BYTES,
@@ -36,6 +37,7 @@ class ProducerParts:
     jobs: SubmittedJobs
     lists: SubmittedLists
     logs: SubmittedLogs
+    causes: WaitCauses
 
 
 class ProducerHandlers:
@@ -55,6 +57,7 @@ class ProducerHandlers:
             web.get(routes.QUEUE, self.show_queue, allow_head=False),
             web.get(routes.JOB, self.show_job, allow_head=False),
             web.get(routes.JOB_LOG, self.show_log, allow_head=False),
+            web.get(routes.JOB_WHY, self.show_why, allow_head=False),
             web.post(routes.JOB_CANCEL, self.cancel),
         ]
 
@@ -108,6 +111,14 @@ class ProducerHandlers:
         }
         answer = web.Response(body=found.part.data, content_type=LOG_TYPE, headers=headers)
         return await self._answer(request, producer, answer)
+
+    async def show_why(self, request: web.Request) -> web.Response:
+        """`GET /v1/jobs/{job}/why`: why the job waits."""
+        producer = await self._callers.producer(request, change=False)
+        job = _job(request)
+        parse_query(request, NoQuery)
+        scanned = partial(self._callers.scanned, producer)
+        return json_response(await self._parts.causes.of_job(producer, job, scanned))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """`POST /v1/jobs/{job}/cancel`; a repeat changes nothing, and the body may be left out."""
