@@ -93,6 +93,11 @@ class WatchedBucket:
         self.complete = asyncio.Event()
         broker.on_connection(self._reconnected.set)
 
+    @property
+    def position(self) -> int:
+        """The newest revision that was shown: what changed later is not known yet."""
+        return self._position
+
     async def run(self) -> None:
         """List and follow, without end."""
         delay_s = 0.1
