@@ -1,6 +1,6 @@
-"""The keys of `edge_desired`: `worker.<name>`, `site.<name>` and `queue.<consumer name>`."""
+"""The keys of `edge_desired`: `worker.<name>`, `site.<name>` and `queue.<queue as one token>`."""
 
-from edge_broker.subjects import DESIRED_QUEUES, consumer_name
+from edge_broker.subjects import DESIRED_QUEUES, queue_token
 
 WORKER_PREFIX = "worker."
 SITE_PREFIX = "site."
@@ -19,4 +19,4 @@ def site_key(site: str) -> str:
 
 def queue_key(team: str | None, queue: str) -> str:
     """The key of a queue."""
-    return QUEUE_PREFIX + consumer_name(team, queue)
+    return QUEUE_PREFIX + queue_token(team, queue)

@@ -15,6 +15,7 @@ import pytest
 from edge_broker.layout import ensure_consumer
 from edge_schemas.openapi.document import openapi_document
 from edge_schemas.wire import routes
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.polls import PROTOCOL
 from edge_schemas.wire.workers import SecretKind, new_secret
 from support.relay.bundles import make_bundle, publish_bundle
@@ -49,7 +50,7 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
             producer_calls_per_s=1000,
         ) as running,
     ):
-        await ensure_consumer(running.broker, None, "default")
+        await ensure_consumer(running.broker, None, "default", JobKind.TASK)
         yield running
 
 
