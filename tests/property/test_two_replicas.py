@@ -15,6 +15,7 @@ from edge_broker.subjects import JOBS, job_subject
 from edge_schemas.life.events import Withdraw
 from edge_schemas.life.model import JobRecord, JobState, Verdict
 from edge_schemas.wire.errors import EdgeError, ErrorCode
+from edge_schemas.wire.jobs import JobKind
 from support.relay.agents import Agent, agent, both, publish
 from support.relay.edge import Edge, running_edge
 
@@ -120,7 +121,9 @@ class World:
             assert len(after.releases) == len(before.releases) + 1
             self.started.pop(job)
             if after.job is not None and after.parked is None:  # as the executor does, which watches records
-                await self.edge.broker.store(job_subject(None, "default", job), after.job.model_dump_json().encode())
+                await self.edge.broker.store(
+                    job_subject(None, "default", JobKind.TASK, job), after.job.model_dump_json().encode()
+                )
 
     async def _withdraw(self, job: str) -> None:
         try:
@@ -145,7 +148,9 @@ class World:
 
     async def _has_message(self, job: str) -> bool:
         try:
-            await self.edge.broker.api(f"STREAM.MSG.GET.{JOBS}", {"last_by_subj": job_subject(None, "default", job)})
+            await self.edge.broker.api(
+                f"STREAM.MSG.GET.{JOBS}", {"last_by_subj": job_subject(None, "default", JobKind.TASK, job)}
+            )
         except JetStreamError:
             return False
         return True

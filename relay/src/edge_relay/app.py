@@ -144,7 +144,14 @@ def _worker_routes(parts: Parts, callers: Callers) -> list[web.RouteDef]:
     parking = Parking(broker, parts.audit, metrics)
     unstarted, spans = parts.limits.unstarted, parts.spans
     start = JobStart(
-        broker, records, parts.workers, parts.identity.receipt_key, unstarted=unstarted, metrics=metrics, spans=spans
+        broker,
+        records,
+        parts.workers,
+        parts.identity.receipt_key,
+        limits=parts.queue_limits,
+        unstarted=unstarted,
+        metrics=metrics,
+        spans=spans,
     )
     finish = JobFinish(records, parts.workers, parts.identity.receipt_key, parking, metrics=metrics, spans=spans)
     release = JobRelease(broker, records, parts.identity.receipt_key, parking, unstarted=unstarted, metrics=metrics)
@@ -299,6 +306,7 @@ class _Running:
         parts.lifecycle.on_stop(parts.polls.wake_all)
         parts.exports.fleet.on_entry(parts.polls.entry_changed)
         parts.mirror.on_job(parts.polls.job_changed)
+        parts.queue_limits.on_change(parts.dispatchers.limit_changed)
         parts.mirror.on_current(parts.polls.records_current)
         waits = parts.waits
         parts.mirror.on_end(lambda job, _: waits.wake(end_of(job)))

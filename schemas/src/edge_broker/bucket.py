@@ -81,21 +81,32 @@ class Bucket:
         prefix = kv_subject(self.name, "")
         return [subject.removeprefix(prefix) for subject in found]
 
-    async def put(self, key: str, value: bytes, *, revision: int | None = None, life: timedelta | None = None) -> int:
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        revision: int | None = None,
+        newest: int | None = None,
+        life: timedelta | None = None,
+    ) -> int:
         """Write a value and return its revision.
 
         Args:
             key: Subject tokens.
             value: The new value.
             revision: Write only if this is still the key's revision; 0 means the key must be new.
+            newest: Write only if this is still the highest revision in the bucket.
             life: Remove the value after this time.
 
         Raises:
-            RevisionConflict: The key has another revision. After an unknown outcome it may be the caller's own.
+            RevisionConflict: The key has another revision, or the bucket a newer one. After an unknown outcome it may
+                be the caller's own.
             BrokerUnavailable: The outcome is unknown.
         """
         life_s = None if life is None else int(life.total_seconds())
-        result = await append(self._broker, kv_subject(self.name, key), value, after=revision, life_s=life_s)
+        subject = kv_subject(self.name, key)
+        result = await append(self._broker, subject, value, after=revision, after_in_stream=newest, life_s=life_s)
         if isinstance(result, SequenceConflict):
             raise RevisionConflict(key)
         return result.sequence

@@ -32,7 +32,7 @@ MOVED_MARK_LIFE = timedelta(minutes=10)
 """A `create` that found no ended record may still be under way: for as long as a server keeps a silent connection, some
 six minutes. While the mark exists, it creates nothing."""
 
-BeforeChange = Callable[[JobRecord, JobRecord], Awaitable[None]]
+BeforeChange = Callable[[JobRecord, JobRecord], Awaitable[int | None]]
 """Awaited with the current record and its successor."""
 
 
@@ -114,7 +114,8 @@ class RecordStore:
             job: Its id.
             event: What happened.
             first: Awaited before each swap; if it raises, nothing changes. The swap may still fail because another
-                change was faster, so its effect must be harmless then.
+                change was faster, so its effect must be harmless then. If it returns a revision, the swap succeeds only
+                while this is the highest one in the bucket: what `first` has decided depends on other records.
 
         Raises:
             EdgeError: `transition` or `first` rejected the change, or the record can't be read (`RecordUnreadable`).
@@ -128,9 +129,8 @@ class RecordStore:
                 assert before is not None  # noqa: S101  # transition() refuses None
                 if after is not before:
                     assert before.state is not JobState.ENDED  # noqa: S101  # it may have no revision any more
-                    if first is not None:
-                        await first(before, after)
-                    await self._put(after, revision)
+                    newest = None if first is None else await first(before, after)
+                    await self._put(after, revision, newest)
             except RevisionConflict:
                 await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311  # spreads racing writers, nothing secret
             except BrokerUnavailable as error:
@@ -168,9 +168,9 @@ class RecordStore:
             return parse_record(job, stored.value), stored.revision
         return parse_record(job, (await self._ended.get(job)).value), stored.revision
 
-    async def _put(self, record: JobRecord, revision: int) -> None:
+    async def _put(self, record: JobRecord, revision: int, newest: int | None) -> None:
         life = ENDED_RECORD_LIFE if record.state is JobState.ENDED else None
-        await self._bucket.put(record.id, _dump(record), revision=revision, life=life)
+        await self._bucket.put(record.id, _dump(record), revision=revision, newest=newest, life=life)
 
 
 class _Retry:

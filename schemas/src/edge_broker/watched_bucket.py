@@ -98,6 +98,11 @@ class WatchedBucket:
         """Call a further listener for each value and each deletion, from the next one on."""
         self._listeners.append(listener)
 
+    @property
+    def position(self) -> int:
+        """The newest revision that was shown: what changed later is not known yet."""
+        return self._position
+
     async def run(self) -> None:
         """List and follow, without end."""
         delay_s = 0.1

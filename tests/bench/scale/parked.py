@@ -14,6 +14,7 @@ from bench.relay import LATENCY_JOBS, Client, Stand, latency, stand
 from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import JOBS, consumer_name
 from edge_relay.standalone import tls
+from edge_schemas.wire.jobs import JobKind
 from support.nats.server import eventually
 
 WORKERS = 1000
@@ -55,7 +56,7 @@ async def _idle(one: Stand) -> list[Row]:
     clients = [await one.client(number) for number in range(WORKERS)]
     async with _polling([partial(_poll, client) for client in clients]) as count:
         polls, [relay, nats] = await _use(count, one.pid, one.nats_pid)
-        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, one.queue)}")
+        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, one.queue, JobKind.TASK)}")
     return [
         (f"relay, {WORKERS} idle workers, {polls / IDLE_S:.0f} polls/s", _share(relay)),
         ("nats-server, same", _share(nats)),
@@ -105,7 +106,7 @@ async def _many_queues(one: Stand) -> list[Row]:
     """A worker with one slot serves many queues that all have jobs."""
     queues = tuple(f"many-{number}" for number in range(QUEUES))
     for queue in queues:
-        await ensure_consumer(one.executor, None, queue)
+        await ensure_consumer(one.executor, None, queue, JobKind.TASK)
     client = await one.client(20_000_000, queues)
     await client.poll(poll_timeout_s=0)
     for queue in queues * JOBS_OF_A_QUEUE:
@@ -120,7 +121,7 @@ async def _many_queues(one: Stand) -> list[Row]:
     used = cpu_seconds(one.pid) - before
     deliveries = 0
     for queue in queues:
-        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, queue)}")
+        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, queue, JobKind.TASK)}")
         deliveries += info["delivered"]["consumer_seq"]
     await eventually(partial(_is_empty, one, queues))
     return [
@@ -131,7 +132,7 @@ async def _many_queues(one: Stand) -> list[Row]:
 
 async def _is_empty(one: Stand, queues: tuple[str, ...]) -> bool:
     for queue in queues:
-        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, queue)}")
+        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, queue, JobKind.TASK)}")
         if info["num_pending"] or info["num_ack_pending"]:
             return False
     return True

@@ -27,7 +27,7 @@ from edge_schemas.life.events import AnswerWrite
 from edge_schemas.life.model import JobState, WriteAnswer
 from edge_schemas.wire import routes
 from edge_schemas.wire.ids import encode_name
-from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.jobs import Job, JobKind
 from edge_schemas.wire.offline import OfflinePolicy
 from edge_schemas.wire.workers import EnrollTokenRequest, SecretKind, WorkerState, new_secret
 from support.nats.server import eventually
@@ -205,7 +205,7 @@ async def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         observed = ObservedEdge(edge.server, edge.relays, edge.ca, edge.broker, edge.access_token)
         observed.ledgers = [Ledger(), Ledger()]
         for queue in (ALPHA, BETA, GAMMA):
-            await ensure_consumer(edge.broker, queue[0] or None, queue[1])
+            await ensure_consumer(edge.broker, queue[0] or None, queue[1], JobKind.TASK)
         async with observed:
             yield Story(observed, gate)
 
@@ -221,7 +221,7 @@ def without_bundles(ledger: Ledger) -> None:
 
 def at_rest(ledger: Ledger, certificate: Path) -> None:
     """What is there before anything happens, and what cannot be told in advance."""
-    for reason in ("unwanted", "poll_gone", "not_served", "already_held", "not_allowed"):
+    for reason in ("unwanted", "poll_gone", "not_served", "already_held"):
         ledger.count("edge_relay_returns_total", 0, reason=reason)
     for reason in ("missing", "unknown", "revoked", "forbidden"):
         ledger.count("edge_relay_credential_failures_total", 0, reason=reason)

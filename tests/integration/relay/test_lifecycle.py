@@ -9,6 +9,7 @@ import pytest
 
 from edge_broker.layout import ensure_consumer
 from edge_relay import readiness
+from edge_schemas.wire.jobs import JobKind
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, both, parked, publish, pulling
 from support.relay.edge import Edge, running_edge
@@ -18,7 +19,7 @@ from support.relay.relay_process import relay_process
 async def test_a_stopping_replica_sends_its_workers_to_the_other_one(edge: Edge) -> None:
     """Nobody loses a job: what is under way to the stopping replica is served by the other at once."""
     one = await agent(edge)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     async with asyncio.TaskGroup() as group:
         poll = group.create_task(one.poll(free=8))
         await pulling(edge, "default")
@@ -76,7 +77,7 @@ async def test_a_relay_that_starts_before_its_broker(tmp_path: Path) -> None:
 
 async def test_sigterm_answers_parked_polls_and_loses_nothing(tmp_path: Path) -> None:
     async with running_edge(tmp_path) as edge:
-        await ensure_consumer(edge.broker, None, "default")
+        await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
         worker = await edge.worker()
         async with relay_process(edge, tmp_path / "second") as (process, url), aiohttp.ClientSession() as session:
             body = Agent(edge, worker).report(free=8)

@@ -70,9 +70,9 @@ async def publish_message(edge: Edge, job: str) -> JobRecord:
     record = await edge.records.get(job)
     assert record is not None
     assert record.job is not None
-    await ensure_consumer(edge.broker, record.team, record.queue)
+    await ensure_consumer(edge.broker, record.team, record.queue, record.kind)
     message = record.job.model_copy(update={"attempt": record.attempt + 1})
-    subject = job_subject(record.team, record.queue, record.id)
+    subject = job_subject(record.team, record.queue, record.kind, record.id)
     with suppress(SubjectOccupied):
         await edge.broker.store(subject, message.model_dump_json().encode())
     return record

@@ -164,8 +164,8 @@ class Publisher:
 
     async def _publish(self, broker: Broker, publication: Publication) -> None:
         job = publication.job
-        await self._consumers.ensure(broker, job.team, job.queue)
-        subject = job_subject(job.team, job.queue, job.id)
+        await self._consumers.ensure(broker, job.team, job.queue, job.kind)
+        subject = job_subject(job.team, job.queue, job.kind, job.id)
         payload = job.model_dump_json(exclude_none=True).encode()
         await publish_once(broker, subject, payload, message_id=publication.message_id)
         _count(publication, self._metrics, self._spans)

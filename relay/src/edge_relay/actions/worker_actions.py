@@ -6,7 +6,7 @@ from functools import partial
 
 from pydantic import BaseModel
 
-from edge_broker.subjects import consumer_name
+from edge_broker.subjects import queue_token
 from edge_relay.actions.absent_queues import AbsentQueues
 from edge_relay.actions.bulk import act_on_all
 from edge_relay.actions.changes import changed, describe, with_labels, with_order, with_queues, with_slots
@@ -92,7 +92,7 @@ class WorkerActions:
             return bool(await deed(access, action, order))
 
         result = await run_to_completion(act_on_all(targets, act, dry_run=order.dry_run))
-        return result.model_copy(update={"absent": tuple(sorted(consumer_name(*key) for key in absent))})
+        return result.model_copy(update={"absent": tuple(sorted(queue_token(*key) for key in absent))})
 
     async def _change_desired(self, access: WorkerAccess, action: WorkerAction, order: Order) -> Changed:
         change = partial(_changed_entry, access, action, order)

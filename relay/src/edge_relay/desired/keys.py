@@ -1,6 +1,6 @@
-"""The keys of `edge_desired`: `worker.<name>`, `site.<name>` and `queue.<consumer name>`."""
+"""The keys of `edge_desired`: `worker.<name>`, `site.<name>` and `queue.<queue as one token>`."""
 
-from edge_broker.subjects import consumer_name
+from edge_broker.subjects import queue_token
 from edge_schemas.admin.desired import QUEUE_PREFIX, SITE_PREFIX, WORKER_PREFIX
 
 
@@ -16,4 +16,4 @@ def site_key(site: str) -> str:
 
 def queue_key(team: str | None, queue: str) -> str:
     """The key of a queue."""
-    return QUEUE_PREFIX + consumer_name(team, queue)
+    return QUEUE_PREFIX + queue_token(team, queue)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable
-from edge_broker.subjects import DESIRED_BUCKET, consumer_name, parse_consumer_name
+from edge_broker.subjects import DESIRED_BUCKET, parse_queue_token, queue_token
 from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.desired.entries import Entries
 from edge_relay.desired.keys import queue_key, site_key, worker_key
@@ -136,11 +136,11 @@ class DesiredState:
         )
 
     def active_queues(self, team: str | None, settings: WorkerSettings) -> tuple[str, ...]:
-        """The consumers of the queues from which a worker with these settings may get jobs now."""
+        """The queues, as tokens, from which a worker with these settings may get jobs now."""
         if settings.availability is not Availability.ACTIVE:
             return ()
         queues = (queue for queue in settings.queues if not self.is_paused(team, queue))
-        return tuple(dict.fromkeys(consumer_name(team, queue) for queue in queues))
+        return tuple(dict.fromkeys(queue_token(team, queue) for queue in queues))
 
     def apply(self, key: str, value: bytes | None) -> None:
         """Store an entry as the watch shows it."""
@@ -204,7 +204,7 @@ class DesiredState:
 
 def _set_queues(entries: list[tuple[str, DesiredEntry]], now: datetime) -> list[tuple[str | None, str]]:
     keys = (key for key, entry in entries if _says(entry, now))
-    return [parse_consumer_name(key.removeprefix(QUEUE_PREFIX)) for key in keys]
+    return [parse_queue_token(key.removeprefix(QUEUE_PREFIX)) for key in keys]
 
 
 def _says(entry: DesiredEntry, now: datetime) -> bool:

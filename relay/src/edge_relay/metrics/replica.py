@@ -15,7 +15,7 @@ RUN_S = (1, 5, 15, 60, 300, 900, 3600, 10800, 43200, 172800)
 """Few too; up to two days."""
 
 QUEUE = ("team", "queue")
-RETURN_REASONS = ("unwanted", "poll_gone", "not_served", "already_held", "not_allowed")
+RETURN_REASONS = ("unwanted", "poll_gone", "not_served", "already_held")
 CREDENTIAL_FAILURES = ("missing", "unknown", "revoked", "forbidden")
 REPORTED = (Verdict.SUCCEEDED, Verdict.FAILED, Verdict.CANCELLED)
 """The verdicts of jobs whose worker reports the end; the end of a lost job is not reported."""
@@ -150,8 +150,7 @@ class Metrics:
         self.returns = self._counter(
             "edge_relay_returns",
             "Messages returned to the queue by the relay: no poll waits for them (unwanted), the poll's connection is "
-            "gone (poll_gone), its worker no longer serves the queue (not_served) or has the job (already_held), or no "
-            "worker that polls accepts this kind of auxiliary job (not_allowed)",
+            "gone (poll_gone), its worker no longer serves the queue (not_served) or has the job (already_held)",
             ("reason",),
             RETURN_REASONS,
         )

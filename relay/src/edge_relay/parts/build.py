@@ -11,6 +11,7 @@ from edge_relay.desired.store import DesiredStore
 from edge_relay.dispatch.poll_ends import PollEnds
 from edge_relay.dispatch.poll_session import PollParts
 from edge_relay.dispatch.polls import ParkedPolls
+from edge_relay.dispatch.queue_limits import QueueLimits
 from edge_relay.dispatch.state.reads import StateReads
 from edge_relay.dispatch.state.record_mirror import RecordMirror
 from edge_relay.fleet.changes import Changes
@@ -74,6 +75,7 @@ class Parts:
     centre: Centre
     polls: ParkedPolls
     mirror: RecordMirror
+    queue_limits: QueueLimits
     reads: StateReads
     dispatchers: DispatcherPool
     views: FleetViews
@@ -120,6 +122,7 @@ def build_parts(settings: Settings) -> Parts:
     lifecycle, audit = Lifecycle(), Audit(broker, f"relay {settings.name}")
     records, workers = RecordStore(broker), WorkerStore(broker)
     desired, mirror = DesiredState(broker), RecordMirror(broker)
+    queue_limits = QueueLimits(mirror, desired)
     identity = build_identity(settings, broker, desired, metrics)
     credentials = identity.credentials
     exported = exports(metrics, broker, credentials, settings.tls_cert_file)
@@ -155,8 +158,9 @@ def build_parts(settings: Settings) -> Parts:
         centre=centre,
         polls=ParkedPolls(metrics),
         mirror=mirror,
+        queue_limits=queue_limits,
         reads=StateReads(broker, RecordStore(broker, patience_s=0), workers, metrics),
-        dispatchers=DispatcherPool(broker, metrics, unreadable.put_aside),
+        dispatchers=DispatcherPool(broker, metrics, unreadable.put_aside, queue_limits.left),
         views=views,
         changes=Changes(broker, views, lifecycle, of_operator=settings.streams_per_operator, on_limit=metrics.on_limit),
         outages=Outages(broker, exported.fleet, credentials, audit),

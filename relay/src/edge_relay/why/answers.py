@@ -131,18 +131,17 @@ class WhyAnswers:
         return explain(record, Situation(busy, await self._queue(record, jobs), hidden), datetime.now(UTC))
 
     async def _queue(self, record: JobRecord, jobs: QueueJobs) -> QueueFacts:
-        team, queue, job = record.team, record.queue, record.id
-        consumer = consumer_name(team, queue)
+        consumer = consumer_name(record.team, record.queue, record.kind)
         has_message, paused = None, False
         try:
             async with asyncio.timeout(READ_WITHIN_S):
-                has_message = await self._reads.has_message(team, queue, job)
+                has_message = await self._reads.has_message(record)
                 paused = await self._reads.is_paused(consumer)
         except (BrokerUnavailable, JetStreamError, TimeoutError):
             # What memory has is answered: the causes that need these reads are left out.
             has_message = None
         return QueueFacts(
-            desired=self._desired.queue(team, queue),
+            desired=self._desired.queue(record.team, record.queue),
             running=jobs.running,
             position=jobs.position,
             has_message=has_message,

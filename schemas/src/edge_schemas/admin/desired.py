@@ -65,14 +65,15 @@ class DesiredSite(Outbound):
 
 
 class DesiredQueue(Outbound):
-    """What operators have set for a queue; key `queue.<consumer name>`.
+    """What operators have set for a queue; key `queue.<queue as one token>`.
 
     Attributes:
         order: Only `paused`: no job of the queue is granted.
         tolerance_s: Offline tolerance of jobs that are dispatched from now on; None for the executor's setting.
         timeout_s: How long a job may wait; None for the executor's setting.
         kinds: The kinds of jobs that it accepts; None for all.
-        max_running: How many of its jobs may run at once; None for no limit.
+        max_running: How many of its jobs may run at once, whoever made them; None for no limit. Callbacks and
+            connection tests count, but do not wait.
     """
 
     version: int = 0

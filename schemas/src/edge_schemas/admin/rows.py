@@ -170,7 +170,7 @@ class QueueRow(Outbound):
         redeliveries: Messages that were delivered more than once, of those that wait.
         dead: Parked jobs.
         workers: Workers that serve it.
-        workers_able: Those of them that could take a job now.
+        workers_able: Those of them that could take a job now: if jobs wait, one of a kind that waits.
         free_slots: Of these.
         of_own_sites: The caller is limited to sites: workers, slots and running jobs are of these only; `waiting` is
             what waits for any site, granted or not. `granted`, `redeliveries` and `out_per_minute` are left out.

@@ -13,6 +13,7 @@ from edge_broker.layout import ensure_consumer
 from edge_broker.subjects import worker_notice
 from edge_relay.http.handlers import poll
 from edge_schemas.life.events import Start, Withdraw
+from edge_schemas.wire.jobs import JobKind
 from edge_schemas.wire.workers import hash_secret
 from support.nats.server import eventually
 from support.relay.agents import Agent, agent, metric, parked, publish, pulling
@@ -23,7 +24,7 @@ from support.relay.jobs import make_job
 
 async def test_a_published_job_reaches_a_parked_poll(edge: Edge) -> None:
     one = await agent(edge)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     async with asyncio.TaskGroup() as group:
         poll = group.create_task(one.poll())
         await pulling(edge, "default")
@@ -74,7 +75,7 @@ async def test_jobs_are_spread_over_workers_and_replicas_each_once(edge: Edge) -
 async def test_a_worker_is_given_its_own_queues_only(edge: Edge) -> None:
     other, mine = await agent(edge, queue="other"), await agent(edge, queue="mine.*.>")
     await publish(edge.broker, make_job("mine.*.>"))
-    await ensure_consumer(edge.broker, None, "other")
+    await ensure_consumer(edge.broker, None, "other", JobKind.TASK)
     [grant] = await mine.grants()
     assert grant["job"]["queue"] == "mine.*.>"
     assert (await other.poll(poll_timeout_s=0.5)).status == 204
@@ -92,7 +93,7 @@ async def test_no_more_jobs_than_are_free(edge: Edge) -> None:
 async def test_a_job_whose_poll_has_gone_comes_back_at_once(edge: Edge) -> None:
     """The client leaves while it is parked: what then arrives must not wait for the grant wait of 30 s."""
     one, two = await agent(edge), await agent(edge, replica=1)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     gone = asyncio.create_task(one.poll(free=3))
     await pulling(edge, "default")
     gone.cancel()
@@ -107,7 +108,7 @@ async def test_a_job_whose_poll_has_gone_comes_back_at_once(edge: Edge) -> None:
 
 async def test_polls_stay_parked_while_the_broker_is_away(edge: Edge) -> None:
     one, two = await agent(edge), await agent(edge, replica=1)
-    await ensure_consumer(edge.broker, None, "default")
+    await ensure_consumer(edge.broker, None, "default", JobKind.TASK)
     async with asyncio.TaskGroup() as group:
         polls = [group.create_task(a.poll(poll_timeout_s=40)) for a in (one, two)]
         await pulling(edge, "default", 2)

@@ -17,7 +17,7 @@ from edge_broker.layout import ensure_consumer
 from edge_relay.identity.receipts import Receipt, seal
 from edge_schemas.openapi.document import openapi_document
 from edge_schemas.wire import routes
-from edge_schemas.wire.jobs import Job
+from edge_schemas.wire.jobs import Job, JobKind
 from edge_schemas.wire.polls import PROTOCOL
 from edge_schemas.wire.workers import SecretKind, new_secret
 from support.relay.bundles import make_bundle, publish_bundle
@@ -53,7 +53,7 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
             producer_calls_per_s=1000,
         ) as running,
     ):
-        await ensure_consumer(running.broker, None, "default")
+        await ensure_consumer(running.broker, None, "default", JobKind.TASK)
         yield running
 
 

@@ -125,9 +125,7 @@ async def test_a_replica_that_starts_keeps_to_the_order_of_a_group(edge: Edge) -
     settings = edge.relays[0].parts.settings.model_copy(update={"name": "fresh"})
     async with serving(settings) as fresh:
         turns = fresh.parts.upkeep._turns
-        await eventually(
-            lambda: turns.queues and not turns.unlisted, what="the new replica knows all jobs and messages"
-        )
+        await eventually(lambda: turns.lines and not turns.unlisted, what="the new replica knows all jobs and messages")
         assert await with_message(edge) == set()
         await edge.records.change(running.id, Finish("somebody", 0, None, datetime.now(UTC)))
         await has_message(edge, third)

@@ -6,7 +6,7 @@ from typing import Protocol
 import structlog
 from pydantic import ValidationError
 
-from edge_broker.subjects import parse_consumer_name
+from edge_broker.subjects import parse_queue_token
 from edge_schemas.admin.desired import QUEUE_PREFIX, DesiredQueue
 
 log = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ class DesiredQueues:
         if not key.startswith(QUEUE_PREFIX):
             return
         try:
-            team, queue = parse_consumer_name(key.removeprefix(QUEUE_PREFIX))
+            team, queue = parse_queue_token(key.removeprefix(QUEUE_PREFIX))
             desired = None if value is None else DesiredQueue.model_validate_json(value)
         except (ValidationError, ValueError) as error:
             log.warning("queue_settings_unreadable", key=key, error=type(error).__name__)

@@ -4,7 +4,7 @@ import structlog
 from pydantic import ValidationError
 
 from edge_broker.connection.broker import Broker
-from edge_broker.subjects import DESIRED_BUCKET, consumer_name
+from edge_broker.subjects import DESIRED_BUCKET, queue_token
 from edge_broker.watched_bucket import WatchedBucket
 from edge_schemas.admin.desired import (
     QUEUE_PREFIX,
@@ -48,7 +48,7 @@ class DesiredView:
 
     def queue(self, team: str | None, queue: str) -> DesiredQueue:
         """What is set for a queue."""
-        entry = self._entries.get(QUEUE_PREFIX + consumer_name(team, queue))
+        entry = self._entries.get(QUEUE_PREFIX + queue_token(team, queue))
         return entry if isinstance(entry, DesiredQueue) else DesiredQueue()
 
     def _apply(self, key: str, value: bytes | None) -> None:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 
 from edge_broker.connection.broker import Broker
-from edge_broker.subjects import RECORDS_BUCKET, consumer_name
+from edge_broker.subjects import RECORDS_BUCKET, queue_token
 from edge_broker.watched_bucket import WatchedBucket
 from edge_relay.dispatch.state.watched_job import WatchedJob, watched_job
 from edge_schemas.life.model import JobState
@@ -57,6 +57,11 @@ class RecordMirror:
         """Whether all records have been listed over the connection that stands now."""
         return self.watched.complete.is_set() and self._broker.connected
 
+    @property
+    def position(self) -> int:
+        """The revision of the newest record that is known."""
+        return self._watched.position
+
     def on_job(self, listener: OnJob) -> None:
         """Call `listener` at each change that may matter to a worker, whether or not the mirror is current."""
         self._on_job.append(listener)
@@ -87,9 +92,9 @@ class RecordMirror:
         return self._jobs.get(job)
 
     def queue_of(self, job: str) -> str | None:
-        """The queue of a job that has not ended, as its consumer is named; None for others."""
+        """The queue of a job that has not ended, as a token; None for others."""
         known = self._jobs.get(job)
-        return None if known is None else consumer_name(known.team, known.queue)
+        return None if known is None else queue_token(known.team, known.queue)
 
     async def run(self) -> None:
         """Follow the records until cancelled."""
