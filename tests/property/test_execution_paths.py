@@ -272,7 +272,8 @@ def test_a_forged_path_reaches_no_other_route(app: RoutedApp, edge: Edge, exampl
 
     forge()
     assert set(requests_of_calls) == {0, 1}
-    assert 50 < sum(requests_of_calls) < len(requests_of_calls) - 50, "both happen often"
+    few = examples / 30
+    assert few < sum(requests_of_calls) < len(requests_of_calls) - few, "both happen often"
 
 
 def _filled(arrival: Arrival) -> str:

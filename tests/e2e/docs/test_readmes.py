@@ -25,7 +25,7 @@ async def test_make_demo(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("commands", [30, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("commands", [60, pytest.param(200, marks=pytest.mark.soak)])
 async def test_make_demo_queue(tmp_path: Path, commands: int) -> None:
     """The queue without Airflow as a whole: real processes behind a real proxy, and a worker that is killed."""
     demo = _make(DEMO_QUEUE, tmp_path, f"--commands={commands}")
