@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_worker.task_host import lease
+from edge_worker.task_host import lease, signals
 from edge_worker.task_host.protocol import Offline
 
 CHECK_EVERY_S = 0.25
@@ -178,9 +178,7 @@ def end_descendants() -> None:
         living = _living(below)
         if not living:
             return
-        for pid in living:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        signals.send(signal.SIGKILL, living)
         threading.Event().wait(0.05)
 
 
