@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from edge_schemas.bundles.manifest import Manifest, ManifestRefused, open_manifest
 from edge_schemas.bundles.pieces import PIECE_BYTES, piece_digest
 from edge_schemas.wire.base import Outbound
-from edge_worker.bundles.folders import open_below, open_file, opened_folder, parts_of
-from edge_worker.bundles.inventory import Inventory, verified_inventory
+from edge_worker.bundles.files.folders import open_below, open_file, opened_folder, parts_of
+from edge_worker.bundles.files.inventory import Inventory, verified_inventory
+from edge_worker.bundles.files.tree import write_tree
 from edge_worker.bundles.partial import MANIFEST, Partial
-from edge_worker.bundles.tree import write_tree
 from edge_worker.files import write_atomically
 
 TREE, ABOUT = "tree", "about.json"

@@ -1,12 +1,13 @@
 """Gives each job the folder with the code that it names, fetched once for all jobs of a version."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edge_schemas.wire.jobs import Job
-from edge_worker.bundles.bytecode.maker import BytecodeMaker
+from edge_worker.bundles.bytecode_maker import BytecodeMaker
 from edge_worker.bundles.disk import Disk
 from edge_worker.bundles.fetch import VersionFetch
 from edge_worker.bundles.pruning import limits_of
@@ -55,7 +56,7 @@ class Bundles:
     Attributes:
         group: Where the fetches run.
         python: The interpreter of the Airflow runtime, for `bytecode`.
-        bytecode: Its `run` must run, too.
+        bytecode: Makes it.
     """
 
     store: BundleStore
@@ -107,7 +108,12 @@ class Bundles:
         """A version may no longer be in use."""
         self._ended.set()
 
-    async def run(self) -> None:
+    @property
+    def loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """What must run, by the names of the tasks."""
+        return {"prune-bundles": self._prune, "compile-bundles": self.bytecode.run}
+
+    async def _prune(self) -> None:
         """Remove what is no longer needed: at the start, after jobs, and every hour. Until cancelled."""
         await self._on_disk(self.store.prepare)
         while True:

@@ -16,29 +16,26 @@ between the check that it is here and the launch of its job. That a job has a fo
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import disk_usage
 from uuid import uuid4
 
-from edge_schemas.bundles.manifest import BundleFile, Manifest
+from edge_schemas.bundles.manifest import Manifest
 from edge_worker.bundles.building import (
     TREE,
     About,
     LocalPiece,
     build_tree,
-    manifest_in,
     read_about,
     write_about,
 )
-from edge_worker.bundles.bytecode.files import sources_in, with_bytecode
-from edge_worker.bundles.folders import remove_tree
-from edge_worker.bundles.inventory import Inventory, compared, verified_inventory
+from edge_worker.bundles.checked import CheckedVersions
+from edge_worker.bundles.files.folders import remove_tree
 from edge_worker.bundles.partial import MANIFEST, Partial
 from edge_worker.bundles.pruning import BundleLimits, CachedVersion, to_remove
-from edge_worker.bundles.tree import read_file
 from edge_worker.bundles.unavailable import CodeUnavailable
 from edge_worker.log import EventLog
 
@@ -56,16 +53,18 @@ class BundleStore:
     Attributes:
         path: The folder.
         in_use: Returns the digests that the folders of jobs name.
-        uncompiled: The digests of versions without their bytecode, or with less than they had.
+        checked: What this agent knows of them.
     """
 
     path: Path
     limits: BundleLimits
     in_use: Callable[[], AbstractSet[str]]
     free: Callable[[Path], int] = lambda path: disk_usage(path).free
-    uncompiled: set[str] = field(default_factory=set)
-    _inventories: dict[str, Inventory | None] = field(default_factory=dict)
-    """None stands for a version that was changed since this agent verified it."""
+    checked: CheckedVersions = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is known of what is on the disk."""
+        self.checked = CheckedVersions(self._versions)
 
     def prepare(self) -> None:
         """Make the folders, and finish removals that an earlier run of the agent has begun.
@@ -86,26 +85,12 @@ class BundleStore:
         folder = self._versions / digest
         if not folder.exists():
             return None
-        known = self._inventories.get(digest)
-        found = self._verified(folder) if digest not in self._inventories else known and compared(folder / TREE, known)
-        self._note(digest, found, is_new=found is not known)
-        if found is None:
+        if not self.checked.check(folder):
             means = "a task, a person or the disk has changed its files: it is made again"
             log.warning("bundle_changed_on_disk", digest=digest, means=means)
             return None
         os.utime(folder)
         return folder / TREE
-
-    def take_uncompiled(self, digest: str) -> list[BundleFile]:
-        """The sources whose bytecode a version lacks; they no longer count as uncompiled."""
-        self.uncompiled.discard(digest)
-        known, manifest = self._inventories.get(digest), manifest_in(self._versions / digest)
-        return [] if known is None or manifest is None else sources_in(manifest, known)
-
-    def sources(self, digest: str, files: Iterable[BundleFile]) -> dict[str, bytes]:
-        """The content of files by their paths, without those that are not what the manifest says."""
-        read = ((file.path, read_file(self.folder_of(digest), file)) for file in files)
-        return {path: content for path, content in read if content is not None}
 
     def add_bytecode(self, digest: str, files: Mapping[bytes, bytes]) -> None:
         """Add files with bytecode to a version, unless the version was changed or removed meanwhile.
@@ -113,15 +98,9 @@ class BundleStore:
         Raises:
             OSError: The disk has too little room, or can't be written.
         """
-        if (known := self._inventories.get(digest)) is None:
-            return
         if self.free(self.path) < self.limits.reserve_bytes + sum(map(len, files.values())):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._inventories[digest] = with_bytecode(self.folder_of(digest), known, files)
-
-    def folder_of(self, digest: str) -> Path:
-        """Where a version has its files."""
-        return self._versions / digest / TREE
+        self.checked.add_bytecode(digest, files)
 
     def partial(self, digest: str) -> Partial:
         """Where a version is fetched to.
@@ -166,7 +145,7 @@ class BundleStore:
         target = self._versions / manifest.digest
         self._discard(target)
         folder.rename(target)
-        self._note(manifest.digest, inventory)
+        self.checked.note(manifest.digest, inventory)
         self._discard(partial.path)
         return target / TREE
 
@@ -180,7 +159,7 @@ class BundleStore:
         removed = to_remove(versions, self.limits, now=now, room=room)
         for digest in removed:
             self._discard(self._versions / digest)
-            self._inventories.pop(digest, None)
+            self.checked.forget(digest)
         if removed:
             freed = sum(version.size for version in versions if version.digest in removed)
             log.info("bundles_removed", versions=len(removed), freed_bytes=freed)
@@ -209,20 +188,6 @@ class BundleStore:
             return [path for path in sorted(self._versions.iterdir()) if path.is_dir()]
         except FileNotFoundError:
             return []
-
-    def _verified(self, folder: Path) -> Inventory | None:
-        """Read all files of a version."""
-        if (manifest := manifest_in(folder)) is None:
-            return None
-        found = verified_inventory(folder / TREE, manifest)
-        if found is not None and read_about(folder) is None:
-            write_about(folder, About(size=manifest.size))
-        return found
-
-    def _note(self, digest: str, inventory: Inventory | None, *, is_new: bool = True) -> None:
-        self._inventories[digest] = inventory
-        if inventory is not None and is_new:
-            self.uncompiled.add(digest)
 
     def _discard(self, folder: Path) -> None:
         """Remove a folder; a version is no longer there when the removal begins.

@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from edge_worker.bundles.inventory import everything_in
+from edge_worker.bundles.files.inventory import everything_in
 
 
 def content_hash(root: Path) -> str:

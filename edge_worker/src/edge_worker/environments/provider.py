@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_schemas.wire.jobs import Job
 from edge_worker.bundles.disk import Disk
-from edge_worker.bundles.folders import remove_tree
+from edge_worker.bundles.files.folders import remove_tree
 from edge_worker.bundles.unavailable import CodeUnavailable, cannot_be_kept
 from edge_worker.environments.rules import constraints, environment_key, read_requirements
 from edge_worker.environments.store import VENV, EnvironmentStore

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-from edge_worker.bundles.folders import remove_tree
-from edge_worker.bundles.inventory import Inventory, inventory_of
+from edge_worker.bundles.files.folders import remove_tree
+from edge_worker.bundles.files.inventory import Inventory, inventory_of
 from edge_worker.environments.contents import content_hash, seal
 from edge_worker.files import write_atomically
 from edge_worker.log import EventLog

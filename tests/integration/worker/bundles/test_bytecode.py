@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_worker.bundles.bytecode import compiler
-from edge_worker.bundles.bytecode.maker import BytecodeMaker
+from edge_worker.bundles.bytecode_maker import BytecodeMaker
 from edge_worker.bundles.disk import Disk
 from edge_worker.bundles.pruning import BundleLimits
 from edge_worker.bundles.store import BundleStore
@@ -85,7 +85,7 @@ async def test_what_compiles_gets_bytecode_that_python_uses_and_does_not_replace
         assert f"code object from '{cached}'" in result.stderr, result.stderr
         assert await maker.disk.do(lambda: maker.store.tree(bundle.digest)) == tree
         assert cached.stat() == before
-        assert maker.store.uncompiled == set(), "nothing was removed"
+        assert maker.store.checked.uncompiled == set(), "nothing was removed"
 
 
 async def test_bytecode_never_stands_for_another_source(tmp_path: Path) -> None:
@@ -128,6 +128,6 @@ async def test_disk_without_room_gets_no_bytecode(tmp_path: Path) -> None:
         maker.store.free = lambda _: 10
         bundle, tree = await maker.disk.do(lambda: _built(maker.store, {"a.py": b""}))
         maker.soon(bundle.digest)
-        await eventually(lambda: bundle.digest not in maker.store.uncompiled)
+        await eventually(lambda: bundle.digest not in maker.store.checked.uncompiled)
         await maker.disk.do(lambda: None)
     assert not _bytecode(tree)

@@ -185,14 +185,14 @@ def test_bytecode_that_a_task_left_is_removed_and_the_agents_own_is_kept(tmp_pat
     bundle, tree = _built(store)
     own, planted = tree / "dags/__pycache__/one.cpython-311.pyc", tree / "lib/__pycache__/__init__.cpython-311.pyc"
     store.add_bytecode(bundle.digest, {str(own.relative_to(tree)).encode(): b"own"})
-    store.take_uncompiled(bundle.digest)
+    store.checked.take_uncompiled(bundle.digest)
     _unlocked(tree, lambda: planted.write_bytes(b"planted"))
     _unlocked(tree, lambda: planted.with_name("link").symlink_to("/etc/passwd"))
     assert store.tree(bundle.digest) == tree
     assert list(planted.parent.iterdir()) == []
     assert own.read_bytes() == b"own"
     assert [stat.S_IMODE(path.stat().st_mode) for path in (own, own.parent, planted.parent)] == [0o444, 0o555, 0o555]
-    assert store.uncompiled == set()
+    assert store.checked.uncompiled == set()
 
     times = own.stat()
     own.chmod(0o644)
@@ -201,7 +201,7 @@ def test_bytecode_that_a_task_left_is_removed_and_the_agents_own_is_kept(tmp_pat
     own.chmod(0o444)
     assert store.tree(bundle.digest) == tree
     assert not own.exists()
-    assert store.uncompiled == {bundle.digest}, "it is made again"
+    assert store.checked.uncompiled == {bundle.digest}, "it is made again"
 
 
 def test_bytecode_of_a_version_that_was_changed_is_not_added(tmp_path: Path) -> None:
@@ -217,11 +217,11 @@ def test_no_bytecode_is_made_of_a_source_that_was_changed(tmp_path: Path) -> Non
     """A task that runs at this moment must not choose what is compiled."""
     store = _store(tmp_path)
     bundle, tree = _built(store)
-    files = store.take_uncompiled(bundle.digest)
+    files = store.checked.take_uncompiled(bundle.digest)
     assert [file.path for file in files] == ["dags/one.py", "lib/__init__.py"]
     (tree / "dags/one.py").chmod(0o644)
     (tree / "dags/one.py").write_bytes(b"import bad\n")
-    assert store.sources(bundle.digest, files) == {"lib/__init__.py": b""}
+    assert store.checked.sources(bundle.digest, files) == {"lib/__init__.py": b""}
 
 
 def test_another_agent_reads_all_files_and_trusts_no_bytecode(tmp_path: Path) -> None:

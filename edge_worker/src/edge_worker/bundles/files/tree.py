@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge_schemas.bundles.manifest import BundleFile, Manifest
 from edge_schemas.bundles.pieces import PIECE_BYTES, piece_digest
-from edge_worker.bundles.folders import create_file, open_file, opened_below, opened_folder, parts_of
+from edge_worker.bundles.files.folders import create_file, open_file, opened_below, opened_folder, parts_of
 
 FILE_MODE, EXECUTABLE_MODE, FOLDER_MODE = 0o444, 0o555, 0o555
 BYTECODE = b"__pycache__"

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_schemas.bundles.manifest import BundleFile, Manifest
-from edge_worker.bundles.folders import create_file, open_file, opened_below, opened_folder, parts_of
-from edge_worker.bundles.inventory import SETTLE_NS, Inventory, state_of
-from edge_worker.bundles.tree import BYTECODE, FILE_MODE, writable
+from edge_worker.bundles.files.folders import create_file, open_file, opened_below, opened_folder, parts_of
+from edge_worker.bundles.files.inventory import SETTLE_NS, Inventory, state_of
+from edge_worker.bundles.files.tree import BYTECODE, FILE_MODE, writable
 
 MAX_SOURCE_BYTES = 1 << 20
 """Larger sources are data, mostly: the tasks that import one compile it."""

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_schemas.bundles.manifest import BundleFile, Manifest
-from edge_worker.bundles.folders import opened_below, opened_folder
-from edge_worker.bundles.tree import (
+from edge_worker.bundles.files.folders import opened_below, opened_folder
+from edge_worker.bundles.files.tree import (
     FOLDER_MODE,
     all_folders,
     by_folder,

@@ -8,9 +8,9 @@ from pathlib import Path
 from edge_schemas.bundles.manifest import BundleFile
 from edge_worker.bundles.bytecode.compiler import Compiler, CompilerFailed, running_compiler
 from edge_worker.bundles.disk import Disk
-from edge_worker.bundles.folders import parts_of
+from edge_worker.bundles.files.folders import parts_of
+from edge_worker.bundles.files.tree import BYTECODE
 from edge_worker.bundles.store import BundleStore
-from edge_worker.bundles.tree import BYTECODE
 from edge_worker.log import EventLog
 
 BATCH_BYTES = 1 << 20
@@ -18,7 +18,7 @@ BATCH_BYTES = 1 << 20
 MAX_NAME_BYTES = 250
 """Of a file with bytecode. File systems allow 255, also for the name under which the file is written."""
 
-log = EventLog("edge_worker.bundles.bytecode.maker")
+log = EventLog("edge_worker.bundles.bytecode_maker")
 
 
 @dataclass
@@ -38,7 +38,7 @@ class BytecodeMaker:
 
     def soon(self, digest: str) -> None:
         """Make the bytecode of a version, unless the version has it or waits for it."""
-        if digest in self.store.uncompiled and digest not in self._waiting:
+        if digest in self.store.checked.uncompiled and digest not in self._waiting:
             self._waiting.add(digest)
             self._asked.put_nowait(digest)
 
@@ -55,7 +55,7 @@ class BytecodeMaker:
                 self._waiting.discard(digest)
 
     async def _make(self, digest: str) -> None:
-        files = await self.disk.do(lambda: self.store.take_uncompiled(digest))
+        files = await self.disk.do(lambda: self.store.checked.take_uncompiled(digest))
         if not files:
             return
         count = 0
@@ -67,8 +67,8 @@ class BytecodeMaker:
     async def _make_some(self, digest: str, files: list[BundleFile], compiler: Compiler) -> int:
         """Returns how many of the files could be compiled."""
         made: dict[bytes, bytes] = {}
-        for path, source in (await self.disk.do(lambda: self.store.sources(digest, files))).items():
-            if content := await compiler.compile(self.store.folder_of(digest) / path, source):
+        for path, source in (await self.disk.do(lambda: self.store.checked.sources(digest, files))).items():
+            if content := await compiler.compile(self.store.checked.folder_of(digest) / path, source):
                 folder, _, name = path.rpartition("/")
                 cached = f"{name.removesuffix('.py')}.{compiler.tag}.pyc".encode()
                 if len(cached) <= MAX_NAME_BYTES:
