@@ -17,15 +17,15 @@ C = CauseCode
 
 async def causes(shop: Producer, job: str, *expected: CauseCode) -> str:
     """The sentences, once the causes are these; a replica sees a poll a moment later."""
-    codes: tuple[str, ...] = ()
+    found: list[dict[str, str]] = []
     async with asyncio.timeout(10):
-        while codes != expected:
+        while tuple(one["code"] for one in found) != expected:
             reply = await shop.call("GET", routes.JOB_WHY.format(job=job))
             assert reply.status == 200, reply.body
-            codes = tuple(one["code"] for one in reply.json["causes"])
+            found = reply.json["causes"]
             await asyncio.sleep(0.02)
-    assert all(set(one) == {"code", "text"} for one in reply.json["causes"])
-    return "; ".join(one["text"] for one in reply.json["causes"])
+    assert all(set(one) == {"code", "text"} for one in found)
+    return "; ".join(one["text"] for one in found)
 
 
 @pytest.fixture

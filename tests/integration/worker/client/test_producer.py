@@ -88,7 +88,7 @@ async def test_wrong_work_is_refused_before_it_is_sent(more: dict[str, str], sai
     """A command in one text would become a command of letters, and a forgotten payload an empty one."""
     async with AsyncProducer("http://127.0.0.1:1", token="era_x") as jobs:
         with pytest.raises(TypeError, match=said):
-            await jobs.submit(QUEUE, **more)  # type: ignore[arg-type]
+            await jobs.submit(QUEUE, **more)  # type: ignore[arg-type]  # as a caller without mypy
 
 
 def test_exceptions_survive_a_pool_of_processes() -> None:
