@@ -156,7 +156,7 @@ async def _enroll(settings: Settings, *, renew: bool) -> int:
     from edge_worker.state.state import StateDir
 
     state = StateDir(settings.state_dir)
-    state.prepare()
+    state.prepare(settings.task_group)
     with state.locked():
         known = state.identity()
         if known is not None and not renew:
@@ -233,7 +233,7 @@ async def _run(settings: Settings) -> int:
     from edge_worker.state.state import StateDir
 
     state = StateDir(settings.state_dir)
-    state.prepare()
+    state.prepare(settings.task_group)
     with state.locked():
         identity = state.identity()
         if identity is None:

@@ -164,6 +164,11 @@ class Settings(BaseModel):
         description="Names of environment variables that tasks get in addition to the basic ones, separated by commas. "
         "User names and passwords in proxy variables are removed.",
     )
+    task_group: str | None = Field(
+        default=None,
+        description="Unix group whose members may read the DAG code, its packages and the runtime in the state folder: "
+        "the users that tasks name with `run_as_user`. Default: only the worker's user.",
+    )
     auxiliary_jobs: Annotated[tuple[AuxiliaryKind, ...], BeforeValidator(_comma_separated)] = Field(
         default=(),
         description="Which kinds of auxiliary jobs this worker runs: `callback`, `connection_test`, separated by "

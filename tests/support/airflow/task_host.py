@@ -35,6 +35,7 @@ class Site:
     root: Path
     runtime_dir: Path
     api: ExecutionApi
+    runtime_python: Path = Path(sys.executable)
     bundles: dict[str, str] = field(default_factory=lambda: {"dags": str(DAGS), "gone": "/nowhere/at/all"})
     env: dict[str, str] = field(default_factory=lambda: {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"})
     _host: TaskHost | None = None
@@ -47,7 +48,7 @@ class Site:
     def make_host(self) -> TaskHost:
         """A new agent's end, with the same folders and settings."""
         return TaskHost(
-            runtime_python=Path(sys.executable),
+            runtime_python=self.runtime_python,
             runtime_dir=self.runtime_dir,
             state_dir=self.root / "state",
             gateway_socket=self.api.socket,

@@ -138,7 +138,7 @@ class BundleStore:
         """
         folder = partial.path / "version"
         self._discard(folder)
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o710)
         inventory = build_tree(folder / TREE, partial, manifest, local)
         write_about(folder, About(bundle=bundle, size=manifest.size))
         (partial.path / MANIFEST).rename(folder / MANIFEST)
@@ -180,7 +180,7 @@ class BundleStore:
 
     def _make_folders(self) -> None:
         for folder in (self._versions, self._partial, self._removed):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o710, parents=True, exist_ok=True)
 
     def folders(self) -> list[Path]:
         """Those of all versions."""

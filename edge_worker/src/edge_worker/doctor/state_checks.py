@@ -34,7 +34,7 @@ def folder_finding(path: Path) -> Finding:
     except OSError as error:
         advice = f"Allow {_user(os.geteuid())} to write it: owner, mode and mount (read-only? full?), {elsewhere}"
         return failed(FOLDER, f"{path} cannot be written: {error.strerror}", advice)
-    if stat.S_IMODE(found.st_mode) & 0o077:
+    if stat.S_IMODE(found.st_mode) & 0o067:  # a group may enter: `task_group`
         mode = f"{stat.S_IMODE(found.st_mode):04o}"
         return warning(FOLDER, f"{path} has mode {mode}: others can read it", f"chmod 0700 {path}")
     return ok(FOLDER, f"{path} can be written")

@@ -87,7 +87,7 @@ class EnvironmentStore:
             OSError: It can't be made.
         """
         folder = self.path / f"{key}.{uuid4().hex[:8]}"
-        folder.mkdir(mode=0o700, parents=True)
+        folder.mkdir(mode=0o710, parents=True)
         self._building.add(folder)
         return folder
 

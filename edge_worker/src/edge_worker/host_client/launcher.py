@@ -34,8 +34,9 @@ _AIRFLOW_SETTINGS = {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     # The agent uploads the logs.
     "AIRFLOW__LOGGING__REMOTE_LOGGING": "False",
-    "AIRFLOW__CORE__HOSTNAME_CALLABLE": "edge_relay_hostname.get",
 }
+_NOT_FROM_OWNER = frozenset({job_files.JOB_MARK, "AIRFLOW__CORE__HOSTNAME_CALLABLE"})
+"""The task host names the worker to Airflow itself; see `task_host.preload`."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class HostSetup:
             # Only for Airflow's notes on which versions are in use: see `edge_worker.bundles` for the versions.
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "dag_bundles"),
         }
-        given = {name: value for name, value in self.env.items() if name != job_files.JOB_MARK}
+        given = {name: value for name, value in self.env.items() if name not in _NOT_FROM_OWNER}
         return {**defaults, **given, **_AIRFLOW_SETTINGS}
 
     def fingerprint(self) -> str:

@@ -1,8 +1,6 @@
 """The processes of a job: whether any is left, and how to stop, kill, freeze and thaw them all."""
 
 import asyncio
-import contextlib
-import os
 import signal
 import subprocess
 import time
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from edge_worker.processes.table import Process, find_tree, read_processes, supervisor_of
-from edge_worker.task_host import job_files
+from edge_worker.task_host import job_files, signals
 
 SUPERVISOR_GRACE_S = 2.0
 """How long a supervisor may take to write its last lines after the last of its processes was killed."""
@@ -63,9 +61,10 @@ async def stop_tree(job_dir: Path, *, grace_s: float, on_step: Callable[[str], N
     tree = _Tree(job_dir)
     if not await tree.refresh():
         return
-    on_step(f"sent SIGTERM to {_count(tree.signal(signal.SIGTERM, tree.user_code() or tree.members))}")
+    told = await tree.signal(signal.SIGTERM, tree.not_told_by_sudo() or tree.members)
+    on_step(f"sent SIGTERM to {_count(told)}")
     if not await tree.gone_within(grace_s):
-        tree.signal(signal.SIGKILL, tree.user_code())
+        await tree.signal(signal.SIGKILL, tree.user_code())
         on_step(f"sent SIGKILL after {grace_s:g} s")
         await _kill_all(tree, on_step)
     on_step("all processes are gone")
@@ -81,7 +80,7 @@ async def kill_tree(job_dir: Path, *, on_step: Callable[[str], None]) -> None:
     tree = _Tree(job_dir)
     if not await tree.refresh():
         return
-    on_step(f"sent SIGKILL to {_count(tree.signal(signal.SIGKILL, tree.user_code()))}")
+    on_step(f"sent SIGKILL to {_count(await tree.signal(signal.SIGKILL, tree.user_code()))}")
     await _kill_all(tree, on_step)
     on_step("all processes are gone")
 
@@ -102,7 +101,7 @@ async def freeze_tree(job_dir: Path) -> NoReturn:
             pause = min(2 * pause or _CHECK_EVERY_S, longest)
             next_search = time.monotonic() + pause
         running = tree.user_code() - await tree.stopped()
-        tree.signal(signal.SIGSTOP, running)
+        await tree.signal(signal.SIGSTOP, running)
         if running - signalled:
             # One of them may just have forked. A process that hangs in the kernel cannot fork: it needs no new search.
             pause = next_search = 0.0
@@ -117,7 +116,10 @@ async def thaw_tree(job_dir: Path) -> None:
     # All of them at first: a SIGSTOP may still be pending for one that hangs in the kernel.
     stopped = tree.user_code()
     while stopped:
-        tree.signal(signal.SIGCONT, stopped)
+        # sudo stops itself with its command, and would do so again if it went on before its command does.
+        sudo = tree.sudo()
+        await tree.signal(signal.SIGCONT, stopped - sudo)
+        await tree.signal(signal.SIGCONT, stopped & sudo)
         await tree.refresh()
         stopped = await tree.stopped()
         if stopped:
@@ -129,10 +131,13 @@ async def _kill_all(tree: "_Tree", on_step: Callable[[str], None]) -> None:
     stuck = False
     while not await tree.gone_within(_KILL_AGAIN_EVERY_S):
         waited = time.monotonic() - started
-        tree.signal(signal.SIGKILL, tree.members if waited >= SUPERVISOR_GRACE_S else tree.user_code())
+        await tree.signal(signal.SIGKILL, tree.members if waited >= SUPERVISOR_GRACE_S else tree.user_code())
         if waited >= _STUCK_AFTER_S and not stuck:
             stuck = True
-            on_step(f"{_count(len(tree.members))} cannot be killed yet; they hang in the kernel")
+            on_step(
+                f"{_count(len(tree.members))} cannot be killed yet: they hang in the kernel, or belong to another user "
+                "for whom sudo lets the worker send no signals"
+            )
 
 
 def _count(processes: int) -> str:
@@ -163,20 +168,24 @@ class _Tree:
         """All processes except the supervisor."""
         return self.members - {self._supervisor}
 
+    def not_told_by_sudo(self) -> set[Process]:
+        """The user code without the commands of `sudo`, which forwards SIGTERM: a task would run `on_kill` twice."""
+        forwarding = {process.pid for process in self.sudo()}
+        return {process for process in self.user_code() if process.parent not in forwarding}
+
+    def sudo(self) -> set[Process]:
+        """The processes of `sudo`."""
+        return {process for process in self.user_code() if _name(process.pid) == "sudo"}
+
     async def stopped(self) -> set[Process]:
         """The stopped processes of the user code."""
         processes = self.user_code()
         pids = await asyncio.to_thread(_stopped, [process.pid for process in processes])
         return {process for process in processes if process.pid in pids}
 
-    def signal(self, number: signal.Signals, processes: Iterable[Process]) -> int:
+    async def signal(self, number: signal.Signals, processes: Iterable[Process]) -> int:
         """Sends a signal; returns how many processes received it."""
-        reached = 0
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(process.pid, number)
-                reached += 1
-        return reached
+        return await asyncio.to_thread(signals.send, number, [process.pid for process in processes])
 
     async def gone_within(self, seconds: float) -> bool:
         """Waits until no process is left, at most so long; False if the time is over."""
@@ -200,6 +209,14 @@ def _stopped(pids: Collection[int]) -> set[int]:
     listing = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_PS_TIMEOUT_S)
     states = (line.split() for line in listing.stdout.splitlines())
     return {int(pid) for pid, state in states if state[0] in _STOPPED}
+
+
+def _name(pid: int) -> str:
+    """The name of its program; empty if it is not known."""
+    try:
+        return (_PROC / str(pid) / "comm").read_text(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _state(pid: int) -> str:

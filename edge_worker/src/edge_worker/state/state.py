@@ -31,6 +31,7 @@ from edge_worker.log import EventLog
 from edge_worker.settings import SettingsError
 from edge_worker.state.ended_jobs import EndedJobs
 from edge_worker.state.job_dir import JobDir
+from edge_worker.state.task_group import let_in
 from edge_worker.task_host.job_files import boot_id
 
 _Model = TypeVar("_Model", bound=Outbound)
@@ -75,16 +76,22 @@ class StateDir:
         self.bundles = path / "bundles"
         self.environments = path / "environments"
 
-    def prepare(self) -> None:
+    def prepare(self, task_group: str | None = None) -> None:
         """Makes the folders.
 
+        Args:
+            task_group: A Unix group; see `task_group.let_in`.
+
         Raises:
-            SettingsError: A folder cannot be made or written.
+            SettingsError: A folder cannot be made or written, or given to the group.
         """
         try:
             for folder in (self.path, self._jobs, self._ended):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.chmod(0o700)
+            if task_group is None:
+                self.path.chmod(0o700)
+            else:
+                let_in(task_group, state=self.path, bundles=self.bundles, environments=self.environments)
         except OSError as error:
             msg = f"state_dir {self.path} cannot be used: {error}"
             raise SettingsError(msg) from None

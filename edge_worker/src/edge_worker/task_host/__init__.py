@@ -2,5 +2,5 @@
 
 May import: the standard library, httpx, typing_extensions, Airflow.
 Never here: another room; `task_host_main.py` makes only this folder importable. The agent imports only `job_files`,
-`log_file` and `lease` from here: the files that both sides read or write.
+`log_file` and `lease` from here, the files that both sides read or write, and `signals`.
 """

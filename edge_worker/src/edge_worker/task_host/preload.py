@@ -54,7 +54,9 @@ _USUAL = (
 )
 
 HOSTNAME_MODULE = "edge_relay_hostname"
-"""A module without a file; `AIRFLOW__CORE__HOSTNAME_CALLABLE` names its function `get`."""
+"""A module without a file; the configuration in this process's memory names its function `get`."""
+_CONFIGURATIONS = ("airflow.configuration", "airflow.sdk.configuration")
+"""Before Airflow 3.2 the SDK has none of its own."""
 
 
 def preload(hostname: str) -> str:
@@ -72,9 +74,9 @@ def preload(hostname: str) -> str:
     Raises:
         ImportError: The interpreter has no Airflow, or one without the Task SDK.
     """
-    _provide_hostname(hostname)
     for name in _NEEDED:
         importlib.import_module(name)
+    _provide_hostname(hostname)
     for name in _USUAL:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -87,9 +89,13 @@ def preload(hostname: str) -> str:
 
 
 def _provide_hostname(hostname: str) -> None:
+    """Names the worker in this process and its forks; the interpreter of a task with `run_as_user` lacks the module."""
     module = types.ModuleType(HOSTNAME_MODULE, "The hostname that this worker's tasks report.")
     vars(module)["get"] = lambda: hostname
     sys.modules[HOSTNAME_MODULE] = module
+    for name in _CONFIGURATIONS:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name).conf.set("core", "hostname_callable", f"{HOSTNAME_MODULE}.get")
 
 
 def _warm_up() -> None:

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_worker.task_host import lease
+from edge_worker.task_host import lease, signals
 from edge_worker.task_host.protocol import Offline
 
 CHECK_EVERY_S = 0.25
@@ -171,9 +171,7 @@ def end_descendants() -> None:
         found = _descendants(os.getpid(), _living())
         if not found:
             return
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        signals.send(signal.SIGKILL, found)
         threading.Event().wait(0.05)
 
 
