@@ -60,7 +60,7 @@ class RecordMirror:
     @property
     def position(self) -> int:
         """The revision of the newest record that is known."""
-        return self._watched.position
+        return self.watched.position
 
     def on_job(self, listener: OnJob) -> None:
         """Call `listener` at each change that may matter to a worker, whether or not the mirror is current."""
