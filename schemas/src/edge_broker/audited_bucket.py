@@ -57,6 +57,7 @@ class AuditedBucket(Bucket):
         value: bytes,
         *,
         revision: int | None = None,
+        newest: int | None = None,
         life: timedelta | None = None,
         event: AuditEvent | None = None,
     ) -> int:
@@ -66,6 +67,7 @@ class AuditedBucket(Bucket):
             key: Subject tokens.
             value: The new value.
             revision: As `get` returned it; 0 means the key must be new.
+            newest: As for `Bucket.put`.
             life: Remove the value after this time.
             event: What the audit says about the change; None if the audit does not record it.
 
@@ -73,7 +75,7 @@ class AuditedBucket(Bucket):
             RevisionConflict: The key has another revision.
             BrokerUnavailable: The outcome is unknown; if the value was written, its event is not lost.
         """
-        written = await super().put(key, carry(value, event), revision=revision, life=life)
+        written = await super().put(key, carry(value, event), revision=revision, newest=newest, life=life)
         if event is None:
             return written
         try:

@@ -1,7 +1,9 @@
 """Makes the bytecode of versions, one after the other, while their tasks run already."""
 
 import asyncio
-from collections.abc import Iterator
+import errno
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,8 +75,13 @@ class BytecodeMaker:
                 cached = f"{name.removesuffix('.py')}.{compiler.tag}.pyc".encode()
                 if len(cached) <= MAX_NAME_BYTES:
                     made[b"/".join([*parts_of(folder), BYTECODE, cached])] = content
-        await self.disk.do(lambda: self.store.add_bytecode(digest, made))
+        await self.disk.do(lambda: self._add(digest, made))
         return len(made)
+
+    def _add(self, digest: str, files: Mapping[bytes, bytes]) -> None:
+        if self.store.free(self.store.path) < self.store.limits.reserve_bytes + sum(map(len, files.values())):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.store.checked.add_bytecode(digest, files)
 
 
 def _batches(files: list[BundleFile]) -> Iterator[list[BundleFile]]:

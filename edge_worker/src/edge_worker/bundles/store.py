@@ -13,7 +13,6 @@ Not for the event loop, and not for two threads: the methods read and write file
 between the check that it is here and the launch of its job. That a job has a folder keeps its version.
 """
 
-import errno
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -64,6 +63,7 @@ class BundleStore:
 
     def __post_init__(self) -> None:
         """Nothing is known of what is on the disk."""
+        self._versions, self._partial, self._removed = (self.path / name for name in ("versions", "partial", "removed"))
         self.checked = CheckedVersions(self._versions)
 
     def prepare(self) -> None:
@@ -91,16 +91,6 @@ class BundleStore:
             return None
         os.utime(folder)
         return folder / TREE
-
-    def add_bytecode(self, digest: str, files: Mapping[bytes, bytes]) -> None:
-        """Add files with bytecode to a version, unless the version was changed or removed meanwhile.
-
-        Raises:
-            OSError: The disk has too little room, or can't be written.
-        """
-        if self.free(self.path) < self.limits.reserve_bytes + sum(map(len, files.values())):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.checked.add_bytecode(digest, files)
 
     def partial(self, digest: str) -> Partial:
         """Where a version is fetched to.
@@ -200,18 +190,6 @@ class BundleStore:
         gone = self._removed / f"{folder.name}.{uuid4().hex}"
         folder.rename(gone)
         _remove(gone)
-
-    @property
-    def _versions(self) -> Path:
-        return self.path / "versions"
-
-    @property
-    def _partial(self) -> Path:
-        return self.path / "partial"
-
-    @property
-    def _removed(self) -> Path:
-        return self.path / "removed"
 
 
 def _remove(folder: Path) -> None:

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from edge_broker.subjects import parse_queue_token, queue_token
-from edge_relay.desired.keys import QUEUE_PREFIX
 from edge_relay.desired.state import DesiredState
 from edge_relay.dispatch.state.record_mirror import RecordMirror
 from edge_relay.dispatch.state.watched_job import WatchedJob
+from edge_schemas.admin.desired import QUEUE_PREFIX
 from edge_schemas.life.model import JobRecord, JobState
 from edge_schemas.wire.errors import EdgeError, ErrorCode
 from edge_schemas.wire.jobs import JobKind

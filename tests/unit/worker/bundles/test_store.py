@@ -184,7 +184,7 @@ def test_bytecode_that_a_task_left_is_removed_and_the_agents_own_is_kept(tmp_pat
     store = _store(tmp_path)
     bundle, tree = _built(store)
     own, planted = tree / "dags/__pycache__/one.cpython-311.pyc", tree / "lib/__pycache__/__init__.cpython-311.pyc"
-    store.add_bytecode(bundle.digest, {str(own.relative_to(tree)).encode(): b"own"})
+    store.checked.add_bytecode(bundle.digest, {str(own.relative_to(tree)).encode(): b"own"})
     store.checked.take_uncompiled(bundle.digest)
     _unlocked(tree, lambda: planted.write_bytes(b"planted"))
     _unlocked(tree, lambda: planted.with_name("link").symlink_to("/etc/passwd"))
@@ -209,7 +209,7 @@ def test_bytecode_of_a_version_that_was_changed_is_not_added(tmp_path: Path) -> 
     bundle, tree = _built(store)
     os.utime(tree / "data.bin")
     assert store.tree(bundle.digest) is None
-    store.add_bytecode(bundle.digest, {b"lib/__pycache__/x.pyc": b"1"})
+    store.checked.add_bytecode(bundle.digest, {b"lib/__pycache__/x.pyc": b"1"})
     assert list((tree / "lib/__pycache__").iterdir()) == []
 
 
