@@ -17,6 +17,7 @@ from edge_broker.bucket import Bucket, RevisionConflict
 from edge_broker.connection.broker import Broker
 from edge_broker.connection.errors import BrokerUnavailable, PayloadTooLarge
 from edge_broker.ended_index import EndedIndex
+from edge_broker.kept_records import KeptRecords
 from edge_broker.subjects import ENDED_BUCKET, RECORDS_BUCKET
 from edge_schemas.life.events import Event
 from edge_schemas.life.model import ENDED_RECORD_LIFE, JobRecord, JobState
@@ -52,10 +53,18 @@ class RecordUnreadable(EdgeError):
 
 
 class RecordStore:
-    """The records of all jobs, read through the stream leader."""
+    """The records of all jobs, read through the stream leader.
 
-    def __init__(self, broker: Broker, *, patience_s: float = PATIENCE_S) -> None:
+    Args:
+        broker: The connection.
+        kept: Records that a watch keeps up to date: a change of one of them needs no read. Without it, each change
+            reads, as others may have changed the record in between.
+        patience_s: How long a read or a change is retried.
+    """
+
+    def __init__(self, broker: Broker, *, kept: KeptRecords | None = None, patience_s: float = PATIENCE_S) -> None:
         self._broker = broker
+        self._kept = kept
         self._bucket = Bucket(broker, RECORDS_BUCKET)
         self._ended = Bucket(broker, ENDED_BUCKET)
         self._index = EndedIndex(broker)
@@ -86,8 +95,12 @@ class RecordStore:
         except RecordUnreadable:
             return None
 
-    async def create(self, record: JobRecord) -> None:
+    async def create(self, record: JobRecord, *, is_new: bool = False) -> None:
         """Store the record of a new dispatch. A repeat after an unknown outcome succeeds.
+
+        Args:
+            record: What is stored.
+            is_new: Its id was made a moment ago, at random, so that no record of an ended job can have it.
 
         Raises:
             DispatchSeen: Another record with this id exists or existed recently.
@@ -98,7 +111,7 @@ class RecordStore:
         value, limit = _dump(record), self._broker.max_payload
         if len(value) > (room := limit - min(GROWTH_BYTES, limit // 4)):
             raise PayloadTooLarge(len(value), room)
-        if (await self._ended.get(record.id)).value is not None:
+        if not is_new and (await self._ended.get(record.id)).value is not None:
             raise DispatchSeen(record.id)
         try:
             await self._bucket.put(record.id, value, revision=0)
@@ -122,6 +135,8 @@ class RecordStore:
             BrokerUnavailable: The outcome is unknown; repeat it: events may be repeated.
         """
         retry = _Retry(self._patience_s)
+        if (changed := await self._change_kept(job, event, first)) is not None:
+            return changed
         while True:
             try:
                 before, revision = await self._read(job)
@@ -129,14 +144,41 @@ class RecordStore:
                 assert before is not None  # noqa: S101  # transition() refuses None
                 if after is not before:
                     assert before.state is not JobState.ENDED  # noqa: S101  # it may have no revision any more
-                    newest = None if first is None else await first(before, after)
-                    await self._put(after, revision, newest)
+                    await self._swap(before, after, revision, first)
             except RevisionConflict:
                 await asyncio.sleep(random.uniform(0, 0.01))  # noqa: S311  # spreads racing writers, nothing secret
             except BrokerUnavailable as error:
                 await retry.pause(error)
             else:
                 return before, after
+
+    async def _change_kept(
+        self, job: str, event: Event, first: BeforeChange | None
+    ) -> tuple[JobRecord, JobRecord] | None:
+        """Apply an event to the record as it was seen last; None if it has to be read.
+
+        It may be outdated. Only a swap that succeeds proves that it is not: neither a refusal nor "nothing to change".
+        """
+        kept = None if self._kept is None else self._kept.take(job)
+        if kept is None:
+            return None
+        value, revision = kept
+        try:
+            before = parse_record(job, value)
+            after = transition(before, event)
+            if before is None or after is before:
+                return None
+            await self._swap(before, after, revision, first)
+        except (EdgeError, RevisionConflict):
+            return None
+        return before, after
+
+    async def _swap(self, before: JobRecord, after: JobRecord, revision: int, first: BeforeChange | None) -> None:
+        newest = None if first is None else await first(before, after)
+        life = ENDED_RECORD_LIFE if after.state is JobState.ENDED else None
+        value = _dump(after)
+        written = await self._bucket.put(after.id, value, revision=revision, newest=newest, life=life)
+        self._keep(after.id, value, written)
 
     async def move_ended(self, job: str) -> None:
         """Move the record of an ended job to the bucket of ended jobs; nothing changes if it was moved or is no such.
@@ -164,13 +206,14 @@ class RecordStore:
         In this order: a record is copied before it goes.
         """
         stored = await self._bucket.get(job)
+        self._keep(job, stored.value, stored.revision)
         if stored.value is not None:
             return parse_record(job, stored.value), stored.revision
         return parse_record(job, (await self._ended.get(job)).value), stored.revision
 
-    async def _put(self, record: JobRecord, revision: int, newest: int | None) -> None:
-        life = ENDED_RECORD_LIFE if record.state is JobState.ENDED else None
-        await self._bucket.put(record.id, _dump(record), revision=revision, newest=newest, life=life)
+    def _keep(self, job: str, value: bytes | None, revision: int) -> None:
+        if self._kept is not None:
+            self._kept.keep(job, value, revision)
 
 
 class _Retry:

@@ -103,6 +103,10 @@ class WatchedBucket:
         """The newest revision that was shown: what changed later is not known yet."""
         return self._position
 
+    def revision(self, key: str) -> int:
+        """Of the value that was reported last for a key; 0 if it has none."""
+        return self._known.get(key, 0)
+
     async def run(self) -> None:
         """List and follow, without end."""
         delay_s = 0.1

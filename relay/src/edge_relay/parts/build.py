@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from edge_broker.audit import Audit
 from edge_broker.audited_bucket import PendingEvents
 from edge_broker.connection.broker import Broker
+from edge_broker.kept_records import KeptRecords
 from edge_broker.records import RecordStore
 from edge_relay.desired.state import DesiredState
 from edge_relay.desired.store import DesiredStore
@@ -120,8 +121,10 @@ def build_parts(settings: Settings) -> Parts:
     """
     broker, metrics = Broker(settings.broker()), Metrics()
     lifecycle, audit = Lifecycle(), Audit(broker, f"relay {settings.name}")
-    records, workers = RecordStore(broker), WorkerStore(broker)
+    kept = KeptRecords()
+    records, workers = RecordStore(broker, kept=kept), WorkerStore(broker)
     desired, mirror = DesiredState(broker), RecordMirror(broker)
+    mirror.watched.on_value(lambda job, value: kept.keep(job, value, mirror.watched.revision(job)))
     queue_limits = QueueLimits(mirror, desired)
     identity = build_identity(settings, broker, desired, metrics)
     credentials = identity.credentials
