@@ -141,7 +141,7 @@ class CallMiddlewares:
         resource = request.match_info.route.resource
         route = "unknown" if resource is None else resource.canonical
         self._metrics.requests.labels(route, str(status)).inc()
-        if route not in _HELD and "wait" not in request.query:
+        if route not in _HELD and not (request.query_string and "wait" in request.query):
             self._metrics.request_seconds.labels(route).observe(seconds)
         is_empty_poll = route == routes.POLL and status == 204
         level = DEBUG if is_empty_poll or (route in _QUIET and status < 500) else INFO

@@ -67,6 +67,7 @@ class Upkeep:
         metrics.registry.register(SubmittedJobs(lambda: self.jobs.counts))
         self._demand = Demand()
         self._rate = StartRate()
+        self._is_release_due = False
         self._order = QueueOrder(rank_of, self._demand, self.jobs.started, self._ahead, most=self._most)
         self._turns = Turns(self._order)
         self._publisher = MessagePublisher(broker, records, figures)
@@ -131,6 +132,13 @@ class Upkeep:
         self._release()
 
     def _release(self) -> None:
+        """Soon: of the changes that arrive together, each may make a job due, and one look at the queues finds all."""
+        if not self._is_release_due:
+            self._is_release_due = True
+            asyncio.get_running_loop().call_soon(self._release_now)
+
+    def _release_now(self) -> None:
+        self._is_release_due = False
         self._publish(self._order.due())
 
     def _release_all(self) -> None:
