@@ -277,7 +277,7 @@ async def stand(directory: Path) -> AsyncIterator[Stand]:
             connector = aiohttp.TCPConnector(ssl=context, limit=0)
             url = f"https://127.0.0.1:{port}"
             async with aiohttp.ClientSession(connector=connector) as session:
-                await eventually(lambda: _ready(session, url), timeout_s=20)
+                await eventually(lambda: _ready(session, url), timeout_s=120)
                 async with connected(nats, EXECUTOR) as executor, connected(nats, RELAY) as relay:
                     await ensure_consumer(executor, None, QUEUE, JobKind.TASK)
                     yield Stand(process.pid, nats.pid, url, session, executor, relay)

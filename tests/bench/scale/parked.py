@@ -33,7 +33,9 @@ async def measure(directory: Path) -> list[Row]:
     """Its rows of the page."""
     rows = [await _bare(directory / "bare")]
     async with stand(directory) as one:
-        rows += [*await _idle(one), *await _many_queues(one)]
+        clients = [await one.client(number) for number in range(WORKERS)]
+        rows += await idle_cost(one, clients, consumer_name(None, one.queue, JobKind.TASK), f"{WORKERS} idle workers")
+        rows += await _many_queues(one)
         rows.append(
             (
                 f"publish → grant, {WORKERS} parked, median / p99 of {LATENCY_JOBS}",
@@ -51,14 +53,13 @@ async def _bare(directory: Path) -> Row:
     return f"bare aiohttp server, {WORKERS} polls that wait, {polls / IDLE_S:.0f} polls/s", _share(used)
 
 
-async def _idle(one: Stand) -> list[Row]:
-    """CPU of both servers while all workers poll and no job comes."""
-    clients = [await one.client(number) for number in range(WORKERS)]
+async def idle_cost(one: Stand, clients: Sequence[Client], consumer: str, what: str) -> list[Row]:
+    """CPU of both servers while all these clients poll for jobs of a consumer and none comes."""
     async with _polling([partial(_poll, client) for client in clients]) as count:
         polls, [relay, nats] = await _use(count, one.pid, one.nats_pid)
-        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(None, one.queue, JobKind.TASK)}")
+        info = await one.executor.api(f"CONSUMER.INFO.{JOBS}.{consumer}")
     return [
-        (f"relay, {WORKERS} idle workers, {polls / IDLE_S:.0f} polls/s", _share(relay)),
+        (f"relay, {what}, {polls / IDLE_S:.0f} polls/s", _share(relay)),
         ("nats-server, same", _share(nats)),
         ("open pull requests at the queue's consumer, same", str(info["num_waiting"])),
     ]
