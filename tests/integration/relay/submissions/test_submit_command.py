@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import pytest
 
 from edge_relay.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from edge_schemas.wire import routes
-from support.nats.server import free_port
 from support.relay.agents import Agent, agent
 from support.relay.edge import Edge
 from support.relay.producers import producer
@@ -135,6 +135,10 @@ async def test_a_certificate_that_is_not_trusted_ends_it_at_once(edge: Edge, sub
 
 async def test_it_says_that_the_relay_does_not_answer(edge: Edge, submit: Submit) -> None:
     """It goes on for minutes, in case the relay comes back."""
-    said = await (await submit("--", "date", relay=f"http://127.0.0.1:{free_port()}")).says()
+    with socket.socket() as closed:
+        # Bound and not listening: nobody else can take the port meanwhile.
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        said = await (await submit("--", "date", relay=f"http://127.0.0.1:{port}")).says()
     assert "no answer from http://127.0.0.1" in said
     assert "is --relay right? It is tried again for 15 minutes" in said
