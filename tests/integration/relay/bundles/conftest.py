@@ -43,7 +43,7 @@ class Fetcher:
         )
 
     async def digest(self, session: aiohttp.ClientSession, url: str) -> str:
-        """The SHA-256 of an answer with all pieces. As a worker, it asks again while the relay has no time to ask NATS."""
+        """The SHA-256 of an answer with all pieces; as a worker, it asks again while the relay can't read them."""
         headers = {"Authorization": f"Bearer {self.worker.secret}", "Content-Type": "application/json"}
         async with asyncio.timeout(60):
             while True:
