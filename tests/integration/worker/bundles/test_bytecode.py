@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_worker.bundles.bytecode import compiler
+from edge_worker.bundles.bytecode.compiler import running_compiler
 from edge_worker.bundles.bytecode_maker import BytecodeMaker
 from edge_worker.bundles.disk import Disk
 from edge_worker.bundles.pruning import BundleLimits
@@ -131,3 +132,22 @@ async def test_disk_without_room_gets_no_bytecode(tmp_path: Path) -> None:
         await eventually(lambda: bundle.digest not in maker.store.checked.uncompiled)
         await maker.disk.do(lambda: None)
     assert not _bytecode(tree)
+
+
+async def test_a_compiler_is_gone_although_its_end_is_cancelled_again() -> None:
+    """An agent that stops may cancel twice; a process that nobody waits for stays in the process table."""
+    started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def use() -> None:
+        async with running_compiler(Path(sys.executable)) as compiler:
+            started.set_result(compiler._process.pid)
+            await asyncio.Event().wait()
+
+    using = asyncio.create_task(use())
+    pid = await started
+    using.cancel()
+    await asyncio.sleep(0)
+    using.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+    assert not Path(f"/proc/{pid}").exists()

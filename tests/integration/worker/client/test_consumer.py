@@ -50,7 +50,7 @@ async def test_a_payload_is_handled_and_its_result_and_log_arrive(relay: FakeRel
         outcome = await ended(relay, job)
     assert outcome.verdict is Verdict.SUCCEEDED
     assert outcome.result is not None
-    assert outcome.result.text == "HELLO"
+    assert outcome.result.text == "A PAYLOAD"
     assert b'"event": "begun"' in relay.logs[job.id]
     [one] = seen
     assert (one.id, one.attempt, one.max_attempts, one.queue) == (job.id, 1, 3, "default")

@@ -79,6 +79,16 @@ async def running_compiler(python: Path) -> AsyncIterator[Compiler]:
         await compiler.start()
         yield compiler
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill it and wait for its end, which is near: also if this is cancelled meanwhile."""
+    with suppress(ProcessLookupError):
+        process.kill()
+    ended = asyncio.ensure_future(process.wait())
+    try:
+        await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        await ended
+        raise
