@@ -111,7 +111,11 @@ class Bundles:
     @property
     def loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """What must run, by the names of the tasks."""
-        return {"prune-bundles": self._prune, "compile-bundles": self.bytecode.run}
+        loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "prune-bundles": self._prune,
+            "compile-bundles": self.bytecode.run,
+        }
+        return loops
 
     async def _prune(self) -> None:
         """Remove what is no longer needed: at the start, after jobs, and every hour. Until cancelled."""
