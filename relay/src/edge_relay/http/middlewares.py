@@ -90,18 +90,23 @@ class CallMiddlewares:
         try:
             response = await handler(request)
             status = response.status
-            if self._exposed and self._connections.is_stranger(request.transport):
-                # A stranger has one call for each connection: idle connections are for known callers.
-                response.force_close()
+            self._close_if_stranger(request, response)
             return response
         finally:
             self._account(request, status, time.monotonic() - began)
+
+    def _close_if_stranger(self, request: web.Request, response: web.StreamResponse) -> None:
+        """A stranger has one call for each connection: idle connections are for known callers."""
+        if self._exposed and self._connections.is_stranger(request.transport):
+            response.force_close()
 
     @web.middleware
     async def answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Turn what a handler raises into a problem; an unexpected error is logged and answered without details."""
         try:
-            return await in_pieces(request, await handler(request))
+            response = await handler(request)
+            self._close_if_stranger(request, response)
+            return await in_pieces(request, response)
         except EdgeError as error:
             structlog.contextvars.bind_contextvars(code=str(error.code))
             self._count_credential_failure(request, error.code)
