@@ -46,9 +46,7 @@ async def send_endlessly(writer: asyncio.StreamWriter, data: bytes) -> None:
     ],
     ids=["calls", "after an upgrade", "a body in chunks without an end"],
 )
-async def test_what_follows_a_parked_poll_fills_no_memory(
-    edge: Edge, tmp_path: Path, header: str, data: bytes
-) -> None:
+async def test_what_follows_a_parked_poll_fills_no_memory(edge: Edge, tmp_path: Path, header: str, data: bytes) -> None:
     one = await agent(edge)
     body = orjson.dumps(one.report(free=0, poll_timeout_s=50))
     fields = f"Host: relay\r\nAuthorization: Bearer {one.secret}\r\nContent-Type: application/json\r\n{header}"
