@@ -33,6 +33,8 @@ MOVED_MARK_LIFE = timedelta(minutes=10)
 """A `create` that found no ended record may still be under way: for as long as a server keeps a silent connection, some
 six minutes. While the mark exists, it creates nothing."""
 
+Change = tuple[JobRecord, JobRecord]
+"""A record before and after."""
 BeforeChange = Callable[[JobRecord, JobRecord], Awaitable[int | None]]
 """Awaited with the current record and its successor."""
 
@@ -57,14 +59,13 @@ class RecordStore:
 
     Args:
         broker: The connection.
-        kept: Records that a watch keeps up to date: a change of one of them needs no read. Without it, each change
-            reads, as others may have changed the record in between.
+        kept: Records that a watch keeps up to date: their changes need no read. Without it, each change reads.
         patience_s: How long a read or a change is retried.
     """
 
     def __init__(self, broker: Broker, *, kept: KeptRecords | None = None, patience_s: float = PATIENCE_S) -> None:
         self._broker = broker
-        self._kept = kept
+        self._kept = KeptRecords(max_bytes=0) if kept is None else kept
         self._bucket = Bucket(broker, RECORDS_BUCKET)
         self._ended = Bucket(broker, ENDED_BUCKET)
         self._index = EndedIndex(broker)
@@ -120,7 +121,7 @@ class RecordStore:
             if parse_record(record.id, stored.value) != record:
                 raise DispatchSeen(record.id) from None
 
-    async def change(self, job: str, event: Event, *, first: BeforeChange | None = None) -> tuple[JobRecord, JobRecord]:
+    async def change(self, job: str, event: Event, *, first: BeforeChange | None = None) -> Change:
         """Apply an event; returns the record before and after, the same object if nothing changed.
 
         Args:
@@ -152,33 +153,27 @@ class RecordStore:
             else:
                 return before, after
 
-    async def _change_kept(
-        self, job: str, event: Event, first: BeforeChange | None
-    ) -> tuple[JobRecord, JobRecord] | None:
+    async def _change_kept(self, job: str, event: Event, first: BeforeChange | None) -> Change | None:
         """Apply an event to the record as it was seen last; None if it has to be read.
 
         It may be outdated. Only a swap that succeeds proves that it is not: neither a refusal nor "nothing to change".
         """
-        kept = None if self._kept is None else self._kept.take(job)
-        if kept is None:
+        if (kept := self._kept.take(job)) is None:
             return None
-        value, revision = kept
-        try:
-            before = parse_record(job, value)
+        with suppress(EdgeError, RevisionConflict):
+            before = parse_record(job, kept[0])
             after = transition(before, event)
-            if before is None or after is before:
-                return None
-            await self._swap(before, after, revision, first)
-        except (EdgeError, RevisionConflict):
-            return None
-        return before, after
+            if before is not None and after is not before:
+                await self._swap(before, after, kept[1], first)
+                return before, after
+        return None
 
     async def _swap(self, before: JobRecord, after: JobRecord, revision: int, first: BeforeChange | None) -> None:
         newest = None if first is None else await first(before, after)
         life = ENDED_RECORD_LIFE if after.state is JobState.ENDED else None
         value = _dump(after)
         written = await self._bucket.put(after.id, value, revision=revision, newest=newest, life=life)
-        self._keep(after.id, value, written)
+        self._kept.keep(after.id, value, written)
 
     async def move_ended(self, job: str) -> None:
         """Move the record of an ended job to the bucket of ended jobs; nothing changes if it was moved or is no such.
@@ -201,19 +196,12 @@ class RecordStore:
             await self._bucket.delete(job, revision=stored.revision, mark_life=MOVED_MARK_LIFE)
 
     async def _read(self, job: str) -> tuple[JobRecord | None, int]:
-        """A record and the revision for its swap, which an ended record has no use for.
-
-        In this order: a record is copied before it goes.
-        """
+        """A record and the revision for its swap. In this order: a record is copied before it goes."""
         stored = await self._bucket.get(job)
-        self._keep(job, stored.value, stored.revision)
+        self._kept.keep(job, stored.value, stored.revision)
         if stored.value is not None:
             return parse_record(job, stored.value), stored.revision
         return parse_record(job, (await self._ended.get(job)).value), stored.revision
-
-    def _keep(self, job: str, value: bytes | None, revision: int) -> None:
-        if self._kept is not None:
-            self._kept.keep(job, value, revision)
 
 
 class _Retry:
